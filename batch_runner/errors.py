@@ -1,0 +1,69 @@
+"""The tree of errors; each class knows its exit code.
+
+    SheetError                 2   (sheet/errors.py) the sheet can't be used
+    BatchRunnerError
+    ├── UsageError             2   the command or the job is wrong: nothing was sent
+    ├── JournalError           2   the journal can't be used, or is another batch's
+    ├── JournalBusy            6   another batch holds the journal
+    └── JournalFailed          5   the journal could not be written in mid-batch: starting stopped
+
+A row's failure is no error: it is data (its outcome). Exceptions only stop the batch.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import ClassVar
+
+from batch_runner.sheet.errors import SheetError
+
+
+class ExitCode(IntEnum):
+    """What the process says when it ends (DESIGN, *Exit codes*)."""
+
+    OK = 0
+    BUG = 1
+    REFUSED = 2
+    SOME_FAILED = 3
+    SOME_UNKNOWN = 4
+    STOPPED = 5
+    JOURNAL_BUSY = 6
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class BatchRunnerError(Exception):
+    """Something that a person can mend; its text is one clear sentence with the next step."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.BUG
+
+
+class UsageError(BatchRunnerError):
+    """The command, the job or a file that it names is wrong. Nothing was sent."""
+
+    exit_code = ExitCode.REFUSED
+
+
+class JournalError(BatchRunnerError):
+    """The journal is damaged, newer than this program, another batch's, or can't be written. Nothing was sent."""
+
+    exit_code = ExitCode.REFUSED
+
+
+class JournalBusy(BatchRunnerError):  # noqa: N818  it is a state of the world, not a mistake
+    """Another batch holds the journal."""
+
+    exit_code = ExitCode.JOURNAL_BUSY
+
+
+class JournalFailed(BatchRunnerError):  # noqa: N818  as above
+    """The journal could not be written while the batch ran (disk full): what isn't recorded isn't sent."""
+
+    exit_code = ExitCode.STOPPED
+
+
+def exit_code_of(error: Exception) -> ExitCode:
+    """The exit code for an error that ended the program; what isn't in the tree is a bug of ours."""
+    if isinstance(error, SheetError):
+        return ExitCode.REFUSED
+    return error.exit_code if isinstance(error, BatchRunnerError) else ExitCode.BUG

@@ -1,0 +1,1 @@
+"""Spreadsheets: reading, cell text, writing. Knows nothing of tasks."""
