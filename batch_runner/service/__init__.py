@@ -1,0 +1,1 @@
+"""The embedded service: the Tasks API v2, served by this program."""
