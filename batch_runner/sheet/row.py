@@ -39,8 +39,8 @@ class CellProblem(msgspec.Struct, frozen=True):
 class Row(msgspec.Struct, frozen=True):
     """One row of the sheet, of whatever kind.
 
-    `number` is what Excel shows (from 1; in a CSV file the place of the record). `texts` are the cells from column A on,
-    exactly `Sheet.width` of them, "" for an empty one.
+    `number` is what Excel shows (from 1; in a CSV file the place of the record). `texts` are the cells from
+    column A on, exactly `Sheet.width` of them, "" for an empty one.
     """
 
     number: int

@@ -1,0 +1,78 @@
+"""What every sheet can do, whatever its format."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+    from types import TracebackType
+    from typing import BinaryIO
+
+    from batch_runner.sheet.row import Column, NewColumns, Row
+
+
+class Sheet(ABC):
+    """A sheet as it was when it was opened: later edits of the file change nothing.
+
+    Opening has looked at the whole sheet once: what refuses it as a whole (two equal headers, hidden rows that nobody
+    spoke about, a damaged file) has been raised as `SheetError` before the first row is read.
+    """
+
+    path: Path
+    name: str | None
+    """The sheet's name in its workbook; None for a text file."""
+    header_row: int
+    columns: tuple[Column, ...]
+    """The columns that have a header, from left to right."""
+    width: int
+    """How many texts each `Row` has: up to the last cell of any header or data row that isn't empty."""
+    row_count: int
+    """How many rows are of kind DATA."""
+    notes: tuple[str, ...]
+    """What a person should hear about how the sheet was read: a sentence each."""
+    fingerprint: str
+    """SHA-256 of the file's bytes, in hex."""
+
+    @abstractmethod
+    def rows(self) -> Iterator[Row]:
+        """Stream every row from 1 to the last one that isn't empty, of whatever kind, in order. May be called again."""
+
+    @abstractmethod
+    def append(
+        self, target: BinaryIO, new: NewColumns, cells: Iterable[tuple[int, tuple[str, ...]]]
+    ) -> tuple[str, ...]:
+        """Write the same file with new columns to `target`, which is seekable.
+
+        `cells` are (row number, one text for each new header), in ascending order; rows that aren't named get
+        empty cells. Returns notes for a person: a sentence each. All that isn't new stays byte for byte.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the file."""
+
+    def address(self, row: int, column: int) -> str:
+        """How a person finds a cell: `invoices.xlsx, Sheet1!C17` (`column` counts from 0)."""
+        where = f"{self.name}!" if self.name else ""
+        return f"{self.path.name}, {where}{column_letter(column)}{row}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def column_letter(index: int) -> str:
+    """The letters of a column that counts from 0: 0 → A, 25 → Z, 26 → AA (ECMA-376 part 1, 18.18.7 ST_CellRef)."""
+    letters = ""
+    number = index + 1
+    while number:
+        number, rest = divmod(number - 1, 26)
+        letters = chr(65 + rest) + letters
+    return letters
