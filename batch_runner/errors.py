@@ -5,7 +5,8 @@
     ├── UsageError             2   the command or the job is wrong: nothing was sent
     ├── JournalError           2   the journal can't be used, or is another batch's
     ├── JournalBusy            6   another batch holds the journal
-    └── JournalFailed          5   the journal could not be written in mid-batch: starting stopped
+    ├── JournalFailed          5   the journal could not be written in mid-batch: starting stopped
+    └── OutputFailed           5   the output could not be written; the journal has it all
 
 A row's failure is no error: it is data (its outcome). Exceptions only stop the batch.
 """
@@ -58,6 +59,12 @@ class JournalBusy(BatchRunnerError):  # noqa: N818  it is a state of the world, 
 
 class JournalFailed(BatchRunnerError):  # noqa: N818  as above
     """The journal could not be written while the batch ran (disk full): what isn't recorded isn't sent."""
+
+    exit_code = ExitCode.STOPPED
+
+
+class OutputFailed(BatchRunnerError):  # noqa: N818  as above
+    """The output could not be written, or was found wrong before the swap. The journal still has every outcome."""
 
     exit_code = ExitCode.STOPPED
 

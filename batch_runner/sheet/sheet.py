@@ -51,6 +51,13 @@ class Sheet(ABC):
         """
 
     @abstractmethod
+    def again(self, path: Path) -> Sheet:
+        """Open what `append` or `write_table` wrote from this sheet, read the same way, hidden rows included.
+
+        No private copy is made. Raises `SheetError`.
+        """
+
+    @abstractmethod
     def close(self) -> None:
         """Let go of the file."""
 

@@ -1,0 +1,52 @@
+"""The check before the swap: every input row once, in order, each with its own run (DESIGN, *The output*)."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+from batch_runner.errors import OutputFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from batch_runner.journal import Placed
+    from batch_runner.layout import Layout
+    from batch_runner.sheet.row import Row
+    from batch_runner.sheet.sheet import Sheet
+
+
+def check_alignment(sheet: Sheet, written: Sheet, layout: Layout, outcomes: Iterator[Placed]) -> None:
+    """Compare what was written, read back, with the sheet and the outcomes. Raises `OutputFailed` naming the row."""
+    run_column = next(column.index for column in written.columns if column.name == layout.headers[0])
+    own = tuple(column.index for column in layout.own)
+    placed = next(outcomes, None)
+    for row, back in zip_longest(sheet.rows(), written.rows()):
+        if row is None or back is None or not _same_cells(row, back, own):
+            raise _wrong(written, row or back)
+        run_id = ""
+        if placed is not None and placed.number == row.number:
+            run_id = placed.run_id or ""
+            placed = next(outcomes, None)
+        if row.number > sheet.header_row and not _same_run(back, run_column, run_id):
+            raise _wrong(written, row)
+    if placed is not None:
+        raise OutputFailed(f"{written.path.name}: row {placed.number} has an outcome but no place in the output")
+
+
+def _same_cells(row: Row, back: Row, own: tuple[int, ...]) -> bool:
+    if row.number != back.number:
+        return False
+    return row.texts == back.texts[: len(row.texts)] or all(row.texts[index] == back.texts[index] for index in own)
+
+
+def _same_run(back: Row, column: int, run_id: str) -> bool:
+    """A leading `'` is what makes text harmless in CSV; it is no part of the run id."""
+    return back.texts[column] in (run_id, f"'{run_id}")
+
+
+def _wrong(written: Sheet, row: Row | None) -> OutputFailed:
+    number = row.number if row is not None else "?"
+    return OutputFailed(
+        f"{written.path.name}: row {number} came out wrong, so nothing was replaced; please report this"
+    )

@@ -1,0 +1,49 @@
+"""The command line: commands, options, exit codes; the only place that wires things together."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from batch_runner.errors import BatchRunnerError, ExitCode, exit_code_of
+from batch_runner.sheet.errors import SheetError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the program and leave it with its exit code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code. The one place where errors become sentences."""
+    import click
+
+    from batch_runner.cli.commands import program
+
+    try:
+        code = program.main(args=arguments, prog_name="batch-runner", standalone_mode=False)
+    except click.ClickException as error:
+        _say(error.format_message())
+        return ExitCode.REFUSED
+    except click.Abort:
+        return ExitCode.INTERRUPTED
+    except (BatchRunnerError, SheetError) as error:
+        _say(str(error))
+        return exit_code_of(error)
+    except BrokenPipeError:
+        _silence_stdout()
+        return ExitCode.OK
+    return int(code or 0)
+
+
+def _say(text: str) -> None:
+    for line in text.splitlines():
+        print(f"batch-runner: {line}", file=sys.stderr)
+
+
+def _silence_stdout() -> None:
+    """The reader of a pipe has left (`| head`): nothing more can be said, and that is no failure."""
+    sys.stdout = None  # type: ignore[assignment]  so that the interpreter doesn't try to flush it at exit

@@ -1,0 +1,88 @@
+"""The commands. What they need is imported when they run, so that `--help` is there at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from batch_runner import __version__
+from batch_runner.cli.options import JobCommand, job_options, said
+
+if TYPE_CHECKING:
+    from batch_runner.job import Job
+
+EPILOG = "Every option is also a variable BATCH_RUNNER_… of the environment and a key of a .toml job file."
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="batch-runner")
+def program() -> None:
+    """One row of a spreadsheet is one run of a task.
+
+    Reads the rows of a spreadsheet, starts one run of a task for each, follows it to its end, and writes the same
+    spreadsheet back with four more columns: run_id, status, result, error.
+
+    \b
+    Try it:      batch-runner check invoices.xlsx
+                 batch-runner run invoices.xlsx --task invoice
+    With Anchor: export ANCHORBROWSER_API_KEY=…
+                 batch-runner run invoices.xlsx --service anchor --task TASK_ID
+    """
+
+
+@program.command("run", cls=JobCommand, epilog=EPILOG)
+@click.argument("source", metavar="INPUT")
+@job_options
+def run_command(source: str, **values: Any) -> int:
+    """Run the task for each row of INPUT: a .csv, .tsv, .xlsx or .xlsm file, or a .toml job that names one.
+
+    The same command again goes on where the last one stopped: no row is started twice.
+    """
+    from batch_runner.cli.wiring import run_for_person
+
+    return run_for_person(_job(source, values))
+
+
+@program.command("check", cls=JobCommand, epilog=EPILOG)
+@click.argument("source", metavar="INPUT")
+@job_options
+def check_command(source: str, **values: Any) -> int:
+    """Do everything short of sending: show how INPUT is understood, its problems, and what the first rows send."""
+    import tempfile
+
+    from batch_runner.preview import preview
+    from batch_runner.source import Source
+
+    job = _job(source, values)
+    with Source(job, Path(tempfile.gettempdir())) as opened:
+        seen = preview(job, opened)
+    click.echo(seen.to_json() if job.json else seen.to_text())
+    return seen.exit_code
+
+
+@program.command("serve")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
+@click.option("--tasks", metavar="FILE.py", help="Your own tasks: every public function of this file.")
+@click.option("--files", metavar="DIR", default=".", show_default=True, help="What the invoice task may read.")
+@click.option("--workers", type=click.IntRange(1), help="Worker processes (one for each CPU).")
+@click.option("--run-timeout", default="30m", show_default=True, help="When a run is ended as timeout.")
+def serve_command(port: int, tasks: str | None, files: str, workers: int | None, run_timeout: str) -> int:
+    """Serve the Tasks API on 127.0.0.1, until Ctrl-C.
+
+    Clients must send the key in ANCHORBROWSER_API_KEY or ANCHOR_API_KEY, if one of these is set.
+    """
+    from batch_runner.cli.wiring import serve_until_stopped
+
+    return serve_until_stopped(port, tasks, Path(files), workers, run_timeout)
+
+
+def _job(source: str, values: dict[str, Any]) -> Job:
+    from batch_runner.settings import load_job, unknown_variables
+
+    for sentence in unknown_variables(os.environ):
+        print(f"batch-runner: {sentence}", file=sys.stderr)
+    return load_job(source, said(values), os.environ)

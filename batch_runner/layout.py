@@ -1,0 +1,67 @@
+"""Where our columns stand in a sheet: their names, an earlier output's, and what is the person's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from batch_runner.sheet.row import Column
+
+OURS = ("run_id", "status", "result", "error")
+PREFIX = "batch_"
+PREFIXED = tuple(PREFIX + name for name in OURS)
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """The columns of a sheet told apart.
+
+    `own` are the person's, which may be sent; `replaced` counts those at the end that an earlier output left and that
+    are written anew; `headers` are the names of our four.
+    """
+
+    own: tuple[Column, ...]
+    replaced: int
+    headers: tuple[str, str, str, str]
+
+    def expanded(self, keys: Iterable[str]) -> tuple[str, ...]:
+        """The headers with one more for each top-level key of the results; unique whatever their case."""
+        taken = {column.name.casefold() for column in self.own} | {name.casefold() for name in self.headers}
+        names = list(self.headers)
+        for key in keys:
+            name = _free(f"{self.headers[2]}.{key}", taken)
+            taken.add(name.casefold())
+            names.append(name)
+        return tuple(names)
+
+
+def layout_of(columns: Sequence[Column]) -> Layout:
+    """Tell the columns of a sheet apart (DESIGN, *The output*)."""
+    replaced = _earlier(columns)
+    own = tuple(columns[: len(columns) - replaced])
+    taken = {column.name.casefold() for column in own}
+    names = PREFIXED if taken.intersection(OURS) else OURS
+    return Layout(own, replaced, (names[0], names[1], names[2], names[3]))
+
+
+def _earlier(columns: Sequence[Column]) -> int:
+    """How many columns at the end are an earlier output's: ours, and those that `--expand` put right of them."""
+    names = [column.name for column in columns]
+    for ours in (OURS, PREFIXED):
+        end = len(names)
+        while end and names[end - 1].startswith(f"{ours[2]}."):
+            end -= 1
+        if tuple(names[max(end - 4, 0) : end]) == ours:
+            return len(names) - end + 4
+    return 0
+
+
+def _free(name: str, taken: set[str]) -> str:
+    number, free = 1, name
+    while free.casefold() in taken:
+        number += 1
+        free = f"{name} ({number})"
+    return free

@@ -1,0 +1,164 @@
+"""A row and the job's template → params, and the row's key."""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from batch_runner.errors import UsageError
+from batch_runner.selection import no_column
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from batch_runner.job import Job
+    from batch_runner.sheet.row import Column, Row
+    from batch_runner.sheet.sheet import Sheet
+
+KEY_BYTES = 16
+_PLACE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
+
+
+class RowParams(msgspec.Struct, frozen=True):
+    """What is sent for one row, and how the row is known.
+
+    `key` makes it the same row tomorrow and `digest` stands for all its params: SHA-256, cut to 16 bytes, so that no
+    params stand in the journal. A row with a `refusal` (a sentence that names the cells) is not sent.
+    """
+
+    params: dict[str, str]
+    key: bytes
+    digest: bytes
+    identity_id: str | None = None
+    session_id: str | None = None
+    refusal: str | None = None
+
+
+class Text(msgspec.Struct, frozen=True):
+    """A text with places for cells: `Invoice {Number}`. `{{` and `}}` are the braces themselves.
+
+    `parts` are in turn literal text and the index of a column.
+    """
+
+    parts: tuple[str | int, ...]
+
+    def fill(self, row: Row) -> str:
+        """The text for one row."""
+        return "".join(part if isinstance(part, str) else row.texts[part] for part in self.parts)
+
+    def indexes(self) -> frozenset[int]:
+        """The columns it takes cells from."""
+        return frozenset(part for part in self.parts if isinstance(part, int))
+
+
+class Template:
+    """How the rows of one sheet become params. Raises `UsageError` for a column that the sheet doesn't have.
+
+    `columns` are the sheet's own (without those of an earlier output).
+    """
+
+    def __init__(self, job: Job, sheet: Sheet, columns: tuple[Column, ...]) -> None:
+        self._sheet = sheet
+        self._columns = {column.name: column for column in columns}
+        self._send_empty = job.send_empty
+        self._sent = self._sent_columns(job)
+        self._texts = {name: self._text(f"param {name}", value) for name, value in job.param.items()}
+        self._identity = self._optional("identity_id", job.identity_id)
+        self._session = self._optional("session_id", job.session_id)
+        self._key = tuple(self._column("key", name) for name in job.key)
+        self._used = self._used_indexes()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all params that can be sent, in order."""
+        return tuple(dict.fromkeys([*self._sent.values(), *self._texts]))
+
+    def fill(self, row: Row) -> RowParams:
+        """The params of one row. Each is a text; an empty one is left out unless the job sends empty ones."""
+        params = {name: row.texts[index] for index, name in self._sent.items()}
+        for name, text in self._texts.items():
+            params[name] = text.fill(row)
+        if not self._send_empty:
+            params = {name: text for name, text in params.items() if text}
+        digest = _hash(sorted(params.items()))
+        return RowParams(
+            params=params,
+            key=self._key_of(row) if self._key else digest,
+            digest=digest,
+            identity_id=self._identity.fill(row) or None if self._identity else None,
+            session_id=self._session.fill(row) or None if self._session else None,
+            refusal=self._refusal(row),
+        )
+
+    def warnings(self, row: Row) -> Iterator[str]:
+        """A sentence for each cell that is sent although something about it is worth knowing."""
+        for problem in row.problems:
+            if not problem.refuses and problem.index in self._used:
+                yield f"{self._sheet.address(row.number, problem.index)}: {problem.what}"
+
+    def _sent_columns(self, job: Job) -> dict[int, str]:
+        """Which column is sent under which name; keyed by its place in the row."""
+        if job.columns:
+            chosen: Iterable[Column] = [self._column("columns", name) for name in job.columns]
+        else:
+            left_out = {self._column("exclude", name).name for name in job.exclude}
+            chosen = [column for column in self._columns.values() if column.name not in left_out]
+        renamed = {self._column("rename", old).name: new for old, new in job.rename.items()}
+        sent = {column.index: renamed.get(column.name, column.name) for column in chosen}
+        twice = _first_twice(sent.values())
+        if twice is not None:
+            raise UsageError(f"rename: two columns would both be sent as {twice!r}; leave one out with --exclude")
+        return {index: name for index, name in sent.items() if name not in job.param}
+
+    def _column(self, option: str, name: str) -> Column:
+        if name not in self._columns:
+            raise UsageError(f"{option}: {no_column(self._sheet, name)}")
+        return self._columns[name]
+
+    def _optional(self, option: str, value: str | None) -> Text | None:
+        return None if value is None else self._text(option, value)
+
+    def _text(self, option: str, value: str) -> Text:
+        parts: list[str | int] = []
+        end = 0
+        for match in _PLACE.finditer(value):
+            parts.append(value[end : match.start()])
+            name = match.group(1)
+            parts.append(match.group()[0] if name is None else self._column(option, name).index)
+            end = match.end()
+        parts.append(value[end:])
+        return Text(tuple(part for part in parts if part != ""))
+
+    def _used_indexes(self) -> frozenset[int]:
+        texts = [*self._texts.values(), *(text for text in (self._identity, self._session) if text)]
+        taken = frozenset[int]().union(*(text.indexes() for text in texts))
+        return taken | frozenset(self._sent) | {column.index for column in self._key}
+
+    def _key_of(self, row: Row) -> bytes:
+        return _hash([(column.name, row.texts[column.index]) for column in self._key])
+
+    def _refusal(self, row: Row) -> str | None:
+        if row.problems:
+            bad = [problem for problem in row.problems if problem.refuses and problem.index in self._used]
+            if bad:
+                return "; ".join(f"{self._sheet.address(row.number, p.index)}: {p.what}" for p in bad)
+        if self._key and not any(row.texts[column.index] for column in self._key):
+            cells = ", ".join(self._sheet.address(row.number, column.index) for column in self._key)
+            return f"{cells}: the key is empty, so this row could not be known again; fill it in"
+        return None
+
+
+def _hash(pairs: list[tuple[str, str]]) -> bytes:
+    return sha256(msgspec.json.encode(pairs)).digest()[:KEY_BYTES]
+
+
+def _first_twice(names: Iterable[str]) -> str | None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None

@@ -1,0 +1,132 @@
+"""Observers of a batch: a bar on a terminal, plain lines for cron, or nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+    from tqdm import tqdm
+
+LINE_EVERY = 30.0
+"""Seconds between two plain lines."""
+FIRST_LINE = 1.0
+"""Seconds until the first: a batch of under a second says nothing."""
+
+
+class Tally(msgspec.Struct):
+    """How far a batch is: rows in all, rows done, and of these how many succeeded; runs in flight now."""
+
+    total: int
+    done: int = 0
+    success: int = 0
+    running: int = 0
+
+    @property
+    def failure(self) -> int:
+        """Rows that are done and did not succeed."""
+        return self.done - self.success
+
+
+class Progress:
+    """An observer that shows nothing; the others build on it."""
+
+    def begin(self, tally: Tally) -> None:
+        """The batch begins; `tally` is kept up to date by the batch."""
+
+    def moved(self, tally: Tally) -> None:
+        """A run started or a row is done."""
+
+    def say(self, text: str) -> None:
+        """A line for the person that must not break the bar."""
+
+    def end(self, tally: Tally) -> None:
+        """The batch has ended."""
+
+
+class Lines(Progress):
+    """A plain line now and then, for logs and pipes."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._began = time.monotonic()
+        self._next = self._began + FIRST_LINE
+        self._spoke = False
+
+    def moved(self, tally: Tally) -> None:
+        """Print a line if the last one is long enough ago."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + LINE_EVERY
+            self._print(tally, now)
+
+    def say(self, text: str) -> None:
+        """Print the line."""
+        print(text, file=self._stream, flush=True)
+
+    def end(self, tally: Tally) -> None:
+        """Print a last line if there were others."""
+        if self._spoke:
+            self._print(tally, time.monotonic())
+
+    def _print(self, tally: Tally, now: float) -> None:
+        self._spoke = True
+        rate = tally.done / max(now - self._began, 0.001)
+        left = f", {_clock((tally.total - tally.done) / rate)} left" if rate and tally.done < tally.total else ""
+        self.say(
+            f"{tally.done}/{tally.total} done, {tally.success} success, {tally.failure} failure, "
+            f"{tally.running} running, {rate:.1f} rows/s{left}"
+        )
+
+
+class Bar(Progress):
+    """A tqdm bar: done/total, rate, time left, and the counts."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._bar: tqdm[object] | None = None
+
+    def begin(self, tally: Tally) -> None:
+        """Draw the empty bar."""
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=tally.total, file=self._stream, unit=" rows", dynamic_ncols=True, mininterval=0.2)
+        self.moved(tally)
+
+    def moved(self, tally: Tally) -> None:
+        """Draw it anew; tqdm itself holds the frame rate."""
+        if self._bar is not None:
+            words = f"{tally.success} success, {tally.failure} failure, {tally.running} running"
+            self._bar.set_postfix_str(words, refresh=False)
+            self._bar.update(tally.done - self._bar.n)
+
+    def say(self, text: str) -> None:
+        """Print the line above the bar."""
+        from tqdm import tqdm
+
+        tqdm.write(text, file=self._stream)
+
+    def end(self, tally: Tally) -> None:
+        """Leave the full bar standing."""
+        self.moved(tally)
+        if self._bar is not None:
+            self._bar.refresh()
+            self._bar.close()
+
+
+def progress_for(wish: Literal["auto", "always", "never"], stream: TextIO = sys.stderr) -> Progress:
+    """The observer a person wants: `auto` is a bar on a terminal and lines elsewhere; `always` is a bar anywhere."""
+    if wish == "never":
+        return Progress()
+    return Bar(stream) if wish == "always" or stream.isatty() else Lines(stream)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

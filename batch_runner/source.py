@@ -1,0 +1,68 @@
+"""The job's sheet, opened: which of its rows take part, and what each of them sends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from batch_runner.layout import layout_of
+from batch_runner.params import Template
+from batch_runner.selection import select
+from batch_runner.sheet import open_sheet
+from batch_runner.sheet.row import Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from batch_runner.job import Job
+    from batch_runner.params import RowParams
+    from batch_runner.sheet.row import Row
+
+
+class Source:
+    """Opened, it has found every problem of the sheet as a whole and of the options that name its columns.
+
+    Raises `SheetError` and `UsageError`. `scratch` is the folder for the private copy of the sheet.
+    """
+
+    def __init__(self, job: Job, scratch: Path) -> None:
+        self.sheet = open_sheet(job.input_path, reading_of(job), scratch)
+        try:
+            self.layout = layout_of(self.sheet.columns)
+            self.template = Template(job, self.sheet, self.layout.own)
+            self._selection = select(self.sheet, job.row_ranges, job.where, job.limit)
+        except BaseException:
+            self.sheet.close()
+            raise
+
+    @property
+    def total(self) -> int:
+        """How many rows take part."""
+        return self._selection.count(self.sheet)
+
+    def rows(self) -> Iterator[tuple[Row, RowParams]]:
+        """Stream the rows that take part, each with what it sends, in the sheet's order."""
+        for row in self._selection.rows(self.sheet):
+            yield row, self.template.fill(row)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.sheet.close()
+
+
+def reading_of(job: Job) -> Reading:
+    """How the job wants its sheet read."""
+    return Reading(
+        sheet=job.sheet,
+        header_row=job.header_row,
+        encoding=job.encoding,
+        delimiter=job.delimiter,
+        hidden=job.hidden,
+        as_shown=job.as_shown,
+    )

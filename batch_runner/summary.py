@@ -1,0 +1,137 @@
+"""What a batch came to: for a person on stdout, as one JSON object for a program, as a value for a library's user."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from batch_runner.errors import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+STATUSES = (
+    "success",
+    "failure",
+    "timeout",
+    "cancelled",
+    "error",
+    "unknown",
+    "running",
+    "queued",
+    "not_started",
+)
+MOST_GROUPS = 20
+MOST_ROWS = 10
+
+
+class StatusCount(msgspec.Struct, frozen=True):
+    """How many of the batch's rows have this status."""
+
+    status: str
+    rows: int
+
+
+class FailureGroup(msgspec.Struct, frozen=True):
+    """Rows that did not succeed for the same reason; `rows` are the numbers of the first of them."""
+
+    status: str
+    message: str
+    count: int
+    rows: tuple[int, ...]
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """What a batch came to.
+
+    `counts` are of the rows that took part; `carried` of them were carried over from an earlier batch without a
+    request, `changed` of those although their params are others now. `seconds` is the whole time. `stopped` says why
+    the batch stopped early.
+    """
+
+    exit_code: int
+    input: str
+    output: str | None
+    journal: str
+    rows: int
+    counts: tuple[StatusCount, ...]
+    carried: int
+    changed: int
+    failures: tuple[FailureGroup, ...]
+    more_failures: int
+    stopped: str | None
+    notes: tuple[str, ...]
+    seconds: float
+
+    def count(self, status: str) -> int:
+        """How many rows have this status."""
+        return sum(counted.rows for counted in self.counts if counted.status == status)
+
+    def to_json(self) -> str:
+        """One JSON object, on one line; the counts as an object."""
+        fields = msgspec.to_builtins(self)
+        fields["counts"] = {counted.status: counted.rows for counted in self.counts}
+        return msgspec.json.encode(fields).decode()
+
+    def to_text(self) -> str:
+        """A few lines for a person."""
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield f"{self.input}: {_rows(self.rows)} in {_time(self.seconds)}: {self._words()}"
+        if self.carried:
+            changed = (
+                f", {self.changed} of them changed since (--retry changed runs them again)" if self.changed else ""
+            )
+            yield f"  {self.carried} carried over from an earlier batch{changed}"
+        for group in self.failures:
+            yield f"  {group.count} × {group.status}: {group.message or '(no message)'}  [{_numbers(group)}]"
+        if self.more_failures:
+            yield f"  and {_rows(self.more_failures)} more that did not succeed"
+        if self.stopped:
+            yield f"  stopped early: {self.stopped}"
+        if self.count("unknown"):
+            yield "  unknown: a start was sent and its answer lost; look whether a run exists before --retry unknown"
+        for note in self.notes:
+            yield f"  {note}"
+        if self.output:
+            yield f"  output: {self.output}"
+
+    def _words(self) -> str:
+        words = ", ".join(f"{counted.rows} {counted.status}" for counted in self.counts)
+        return words or "nothing to do"
+
+
+def exit_code_for(counts: Iterable[StatusCount], stopped: ExitCode | None) -> ExitCode:
+    """The code for a batch that came to this (DESIGN, *Exit codes*): 130/143, then 5, 4, 3."""
+    if stopped is not None:
+        return stopped
+    statuses = {counted.status for counted in counts if counted.rows}
+    if "unknown" in statuses:
+        return ExitCode.SOME_UNKNOWN
+    return ExitCode.SOME_FAILED if statuses - {"success"} else ExitCode.OK
+
+
+def sorted_counts(counts: Iterable[StatusCount]) -> tuple[StatusCount, ...]:
+    """The counts in the order in which people want to read them; words we don't know come last."""
+    order = {status: place for place, status in enumerate(STATUSES)}
+    return tuple(sorted(counts, key=lambda counted: (order.get(counted.status, len(order)), counted.status)))
+
+
+def _rows(number: int) -> str:
+    return "1 row" if number == 1 else f"{number} rows"
+
+
+def _numbers(group: FailureGroup) -> str:
+    numbers = ", ".join(map(str, group.rows[:MOST_ROWS]))
+    more = ", …" if group.count > len(group.rows[:MOST_ROWS]) else ""
+    return f"row{'s' if group.count > 1 else ''} {numbers}{more}"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -1,0 +1,115 @@
+"""The file that the output becomes: whole or not at all, and never over something that must not be lost.
+
+Write a hidden file beside it, fsync it, rename it into place, fsync the folder.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO
+
+import msgspec
+
+from batch_runner.errors import OutputFailed, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+LOCK_NAMES = ("~${name}", ".~lock.{name}#")
+"""What Excel and LibreOffice leave beside a file that they have open."""
+MOST_NEIGHBOURS = 99
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Where the output goes, and the permissions it gets (the input's, so that who could read one can read both)."""
+
+    path: Path
+    mode: int
+
+    @classmethod
+    def prepare(cls, path: Path, like: Path) -> Target:
+        """Make sure, before anything is sent, that a file can be written there. Raises `UsageError`."""
+        if path.is_dir():
+            raise UsageError(f"{path}: the output is a folder; name a file")
+        try:
+            with tempfile.TemporaryFile(dir=path.parent):
+                return cls(path, stat.S_IMODE(like.stat().st_mode) | stat.S_IWUSR)
+        except OSError as error:
+            raise UsageError(f"{path}: the output can't be written there: {error.strerror}; use --output") from None
+
+    def put(self, write: Callable[[BinaryIO], None], check: Callable[[Path], None], *, keep: bool = False) -> Path:
+        """Write, check, swap in; returns the path it ended up at.
+
+        With `keep` the file that stands there is kept, whatever it is. Raises `OutputFailed` where nothing could be
+        written (a full disk); then what stood there before stands there still.
+        """
+        try:
+            with self._draft() as draft:
+                with draft.open("r+b") as file:
+                    write(file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                check(draft)
+                draft.chmod(self.mode)
+                return self._swap(draft, keep)
+        except OSError as error:
+            raise OutputFailed(
+                f"{self.path}: the output could not be written: {error.strerror or error}; "
+                "the journal has it all: make room and run the same command"
+            ) from error
+
+    @contextmanager
+    def _draft(self) -> Iterator[Path]:
+        """A hidden file in the same folder, gone afterwards unless it was renamed.
+
+        Its name is always the same, so that what a kill leaves is overwritten by the next batch, not added to.
+        """
+        draft = self.path.with_name(f".{self.path.stem}.part{self.path.suffix}")
+        os.close(os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_NOFOLLOW, 0o600))
+        try:
+            yield draft
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def _swap(self, draft: Path, keep: bool) -> Path:
+        for path in self._candidates(keep):
+            try:
+                draft.replace(path)
+            except PermissionError:
+                continue
+            _sync_folder(path.parent)
+            return path
+        raise PermissionError(None, f"neither it nor any of {MOST_NEIGHBOURS} neighbours can be replaced")
+
+    def _candidates(self, keep: bool) -> Iterator[Path]:
+        """The path itself, then its neighbours `STEM-2`, `STEM-3`, …, less those that must be left alone."""
+        if not keep and not is_held(self.path):
+            yield self.path
+        for number in range(2, MOST_NEIGHBOURS + 2):
+            neighbour = self.path.with_name(f"{self.path.stem}-{number}{self.path.suffix}")
+            if not is_held(neighbour):
+                yield neighbour
+
+
+def is_held(path: Path) -> bool:
+    """Whether a person keeps this file from being replaced: it is read-only, a folder, or open in a spreadsheet."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISREG(mode) or not mode & stat.S_IWUSR:
+        return True
+    return any(path.with_name(lock.format(name=path.name)).exists() for lock in LOCK_NAMES)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable (POSIX leaves it to the folder's own fsync)."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
