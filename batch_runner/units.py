@@ -1,0 +1,140 @@
+"""Rates, durations, deadlines and failure limits: how a person writes them, and what they mean."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, time, timedelta
+from typing import Self
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+_PERIODS = {"s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "hour": 3600.0, "d": 86400.0, "day": 86400.0}
+_RATE = re.compile(r"(\d{1,9})\s*/\s*([a-z]+)", re.ASCII)
+_DURATION = re.compile(
+    r"(?:(?P<d>\d+(?:\.\d+)?)\s*d)?\s*(?:(?P<h>\d+(?:\.\d+)?)\s*h)?\s*"
+    r"(?:(?P<m>\d+(?:\.\d+)?)\s*m(?:in)?)?\s*(?:(?P<s>\d+(?:\.\d+)?)\s*s?)?",
+    re.ASCII,
+)
+_CLOCK_TIME = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?", re.ASCII)
+_LONGEST = 3650 * 86400.0
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """So many in so many seconds: `Rate(5, 60.0)` is five a minute."""
+
+    count: int
+    per: float
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `20/s`, `5/min` or `1000/h`. Raises `ValueError` with a sentence."""
+        found = _RATE.fullmatch(text.strip().lower())
+        if found is None or found[2] not in _PERIODS:
+            raise ValueError(f"{text!r} is not a rate; write for example 20/s, 5/min or 1000/h")
+        if int(found[1]) == 0:
+            raise ValueError(f"{text!r} would let nothing through; a rate is 1 or more, for example 1/min")
+        return cls(int(found[1]), _PERIODS[found[2]])
+
+    @property
+    def gap(self) -> float:
+        """Seconds from one to the next when they are evenly spaced."""
+        return self.per / self.count
+
+
+def parse_duration(text: str | float) -> float:
+    """Seconds: `30m`, `90s`, `1h30m`, `2d`; a plain number is seconds. Raises `ValueError` with a sentence."""
+    found = _DURATION.fullmatch(str(text).strip().lower())
+    if found is None or not any(found.groups()):
+        raise ValueError(f"{text!r} is not a duration; write for example 90s, 30m, 1h30m or 2d")
+    seconds = sum(float(number) * _PERIODS[unit] for unit, number in found.groupdict().items() if number)
+    if not 0 < seconds <= _LONGEST:
+        raise ValueError(f"{text!r} is out of range; a duration is more than 0 and at most {_LONGEST / 86400:.0f}d")
+    return seconds
+
+
+class Deadline(msgspec.Struct, frozen=True):
+    """A moment on the wall clock, and how many seconds after the batch's begin it was expected to come.
+
+    Two clocks are asked and the first to reach it counts. A laptop that slept has a monotonic clock that stood still
+    (Linux, macOS) but a right wall clock; one whose wall clock was set back has a right monotonic clock.
+    """
+
+    at: datetime
+    seconds: float
+
+    @classmethod
+    def parse(cls, text: str | float, now: datetime) -> Self:
+        """Read a duration (`2h`) or the next such time on the wall clock (`06:00`), counted from `now` (aware).
+
+        The wall clock is that of `now`'s `ZoneInfo`, else this computer's. A time that the clock skips in spring is
+        taken as if the clock had not been put forward. Raises `ValueError` with a sentence.
+        """
+        clock = _CLOCK_TIME.fullmatch(str(text).strip())
+        if clock is None:
+            seconds = _duration_until(text)
+            return cls(now.astimezone(UTC) + timedelta(seconds=seconds), seconds)
+        at = _next_time(_clock_time(text, clock), now)
+        return cls(at, (at - now).total_seconds())
+
+    def passed(self, wall: datetime, elapsed: float) -> bool:
+        """Whether it is over: `wall` is now (aware), `elapsed` the monotonic seconds since the batch began."""
+        return wall >= self.at or elapsed >= self.seconds
+
+
+def _duration_until(text: str | float) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither a duration such as 2h nor a time of day such as 06:00") from None
+
+
+def _clock_time(text: str | float, clock: re.Match[str]) -> time:
+    hour, minute, second = (int(part) for part in clock.groups("0"))
+    try:
+        return time(hour, minute, second)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a time of day; write for example 06:00 or 23:30") from None
+
+
+def _next_time(wanted: time, now: datetime) -> datetime:
+    """The first moment after `now`, in UTC, at which the wall clock shows the time."""
+    zone = now.tzinfo if isinstance(now.tzinfo, ZoneInfo) else None
+    today = now.astimezone(zone).date()
+    moments = [
+        moment for day in (today, today + timedelta(days=1)) for moment in _moments(datetime.combine(day, wanted, zone))
+    ]
+    return min(moment for moment in moments if moment > now)
+
+
+def _moments(wall: datetime) -> tuple[datetime, datetime]:
+    """The moments, in UTC, at which a wall clock shows this: two in the autumn hour that comes twice, else one twice.
+
+    In the hour that spring skips, fold 1 would be the moment an hour before (PEP 495); `max` leaves that out.
+    """
+    first, second = (wall.replace(fold=fold).astimezone(UTC) for fold in (0, 1))
+    return first, max(first, second)
+
+
+class FailureLimit(msgspec.Struct, frozen=True):
+    """`20`: so many rows; `5%`: so many of a hundred rows of the batch."""
+
+    number: float
+    percent: bool
+
+    @classmethod
+    def parse(cls, text: str | int) -> Self:
+        """Read the text form. Raises `ValueError` with a sentence."""
+        digits = str(text).strip()
+        percent = digits.endswith("%")
+        try:
+            number = float(digits.removesuffix("%")) if percent else int(digits)
+        except ValueError:
+            raise ValueError(f"{text!r} is not a number of rows; write for example 20 or 5%") from None
+        if not 0 < number <= (100 if percent else float("inf")):
+            raise ValueError(f"{text!r} is out of range; write for example 20 or 5%")
+        return cls(number, percent)
+
+    def reached(self, failures: int, rows: int) -> bool:
+        """Whether so many failures among so many rows are too many."""
+        return failures > 0 and failures >= (rows * self.number / 100 if self.percent else self.number)
