@@ -1,0 +1,109 @@
+"""The batches of a journal: what a batch says of itself, and whether it may go on with this journal."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from batch_runner.errors import ExitCode, JournalError
+from batch_runner.journal.history import Policy
+
+if TYPE_CHECKING:
+    import sqlite3
+    from pathlib import Path
+
+COMPLETE = (ExitCode.OK, ExitCode.SOME_FAILED, ExitCode.SOME_UNKNOWN)
+"""How a batch ends that got through its whole sheet; after any other end the same command goes on."""
+
+
+class BatchInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What is recorded of a batch when it begins. `service` is recorded as given: it must hold no secret."""
+
+    input: str
+    input_sha256: str
+    output: str
+    task: str
+    service: str
+    key_columns: tuple[str, ...] = ()
+    """Empty: all params are the key."""
+    policy: Policy = Policy()
+    version: str
+
+
+class Begun(msgspec.Struct, frozen=True):
+    """A batch that has its place in the journal: its number there, and that of the batch which its night began with."""
+
+    id: int
+    night: int
+
+
+def now() -> str:
+    """This moment as recorded: UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) -> Begun:
+    """Record the batch. Raises `JournalError` if the journal is that of another task, service or key."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        _check_same_job(path, connection, info)
+        last = connection.execute(
+            "SELECT id, continues, exit_code, retry, on_unknown FROM batch ORDER BY id DESC LIMIT 1"
+        ).fetchone()
+        batch = last[0] + 1 if last else 1
+        goes_on = (
+            last is not None and last[2] not in COMPLETE and last[3:] == (_words(info.policy), info.policy.on_unknown)
+        )
+        night = last[1] if goes_on else batch
+        _insert(connection, batch, night, info)
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+    return Begun(batch, night)
+
+
+def _insert(connection: sqlite3.Connection, batch: int, night: int, info: BatchInfo) -> None:
+    columns = {
+        "id": batch,
+        "continues": night,
+        "started": now(),
+        "input": info.input,
+        "input_sha256": info.input_sha256,
+        "output": info.output,
+        "task": info.task,
+        "service": info.service,
+        "key_columns": _names(info.key_columns),
+        "retry": _words(info.policy),
+        "on_unknown": info.policy.on_unknown,
+        "version": info.version,
+        "pid": os.getpid(),
+    }
+    places = ", ".join(f":{name}" for name in columns)
+    connection.execute(f"INSERT INTO batch ({', '.join(columns)}) VALUES ({places})", columns)
+
+
+def _words(policy: Policy) -> str:
+    return ",".join(sorted(policy.retry))
+
+
+def _check_same_job(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) -> None:
+    before = connection.execute("SELECT task, service, key_columns FROM batch ORDER BY id DESC LIMIT 1").fetchone()
+    now_given = (info.task, info.service, _names(info.key_columns))
+    for name, old, new in zip(("task", "service", "key"), before or now_given, now_given, strict=True):
+        if old != new:
+            raise JournalError(
+                f"{path}: this journal has the {name} {_shown(old)}, and this batch has {_shown(new)}; "
+                f"give the same {name}, or name another --journal"
+            )
+
+
+def _names(columns: tuple[str, ...]) -> str:
+    return msgspec.json.encode(columns).decode()
+
+
+def _shown(value: str) -> str:
+    return "all params" if value == "[]" else value

@@ -1,0 +1,132 @@
+"""The journal's file: made whole or not at all, and looked over before it is trusted."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from batch_runner.errors import JournalError
+from batch_runner.journal.schema import APPLICATION_ID, SCHEMA, VERSION
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_CHECKED = ("batch", "row", "place", "attempt")
+"""Tables whose structure is checked before each batch; `result` is only ever read for the output."""
+
+_NEXT_STEP = "restore it from a backup, or name another --journal (rows would then be sent again)"
+
+
+def open_file(path: Path) -> sqlite3.Connection:
+    """A connection that may write, to the journal at `path`, which is made if there is none.
+
+    The caller holds its lock. Raises `JournalError` for a file that is damaged, empty, newer or something else, and
+    where it can't be made.
+    """
+    try:
+        if not path.exists():
+            _create(path)
+        connection = connect(f"{path.as_uri()}?mode=rw")
+    except (sqlite3.Error, OSError) as error:
+        raise JournalError(
+            f"{path}: the journal can't be opened: {error}; mend that, or name another --journal"
+        ) from error
+    try:
+        _check(path, connection)
+        _set_up(path, connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_memory() -> sqlite3.Connection:
+    """A journal that is gone when it is closed."""
+    connection = connect(":memory:")
+    connection.executescript(SCHEMA)
+    _make_temporary(connection)
+    return connection
+
+
+def connect(uri: str) -> sqlite3.Connection:
+    """A connection without Python's implicit transactions, for use by one thread at a time."""
+    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5)
+
+
+def check_header(path: Path, connection: sqlite3.Connection) -> None:
+    """Raise `JournalError` unless the file is a journal that this version can read."""
+    try:
+        ours = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        raise JournalError(f"{path}: the journal is damaged ({error}); {_NEXT_STEP}") from error
+    if ours != APPLICATION_ID:
+        raise JournalError(f"{path}: this file is no journal of batch-runner; name another --journal")
+    if version != VERSION:
+        raise JournalError(
+            f"{path}: this journal has version {version}, and this batch-runner knows version {VERSION}; "
+            "use the batch-runner that wrote it, or a newer one"
+        )
+
+
+def _create(path: Path) -> None:
+    """Make it under another name first, so that a kill leaves either no journal or a whole one."""
+    wal = path.with_name(f"{path.name}-wal")
+    if wal.exists():
+        raise JournalError(f"{path}: the journal is gone, but {wal.name} holds a part of it; {_NEXT_STEP}")
+    new = path.with_name(f"{path.name}-new")
+    new.unlink(missing_ok=True)
+    with closing(connect(new.as_uri())) as connection:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.executescript(f"BEGIN; {SCHEMA} COMMIT")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("PRAGMA journal_mode = WAL")
+    new.replace(path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _check(path: Path, connection: sqlite3.Connection) -> None:
+    if path.stat().st_size == 0:
+        raise JournalError(f"{path}: the journal is empty, so what was sent is not known; {_NEXT_STEP}")
+    check_header(path, connection)
+    try:
+        found = [
+            problem
+            for table in _CHECKED
+            for (problem,) in connection.execute(f"PRAGMA quick_check({table})")
+            if problem != "ok"
+        ]
+    except sqlite3.DatabaseError as error:
+        found = [str(error)]
+    if found:
+        raise JournalError(f"{path}: the journal is damaged ({found[0]}); {_NEXT_STEP}")
+
+
+def _set_up(path: Path, connection: sqlite3.Connection) -> None:
+    try:
+        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")
+        connection.execute("PRAGMA journal_size_limit = 67108864")
+        connection.execute("PRAGMA cache_size = -32768")
+        _make_temporary(connection)
+    except sqlite3.Error as error:
+        raise JournalError(f"{path}: the journal can't be used: {error}; name another --journal") from error
+    if mode != "wal":
+        raise JournalError(f"{path}: the file system has no shared memory for a journal; name one on a local disk")
+
+
+def _make_temporary(connection: sqlite3.Connection) -> None:
+    """How often a key was seen in this batch, for keys that were seen twice; on disk, so no sheet is too large."""
+    connection.execute("CREATE TEMP TABLE repeated (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")

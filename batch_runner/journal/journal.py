@@ -1,0 +1,203 @@
+"""The journal of a running batch: every event is on disk before the next step is taken."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import asynccontextmanager, closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import msgspec
+from anyio import to_thread
+from anyio.lowlevel import checkpoint_if_cancelled
+
+from batch_runner.errors import JournalError
+from batch_runner.journal import reading
+from batch_runner.journal.batches import Begun, begin, now
+from batch_runner.journal.commits import Commits, in_thread, inline
+from batch_runner.journal.file import connect, open_file, open_memory
+from batch_runner.journal.lock import holding
+from batch_runner.journal.places import register
+from batch_runner.journal.schema import NOT_STARTED, STARTING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from batch_runner.journal.batches import BatchInfo
+    from batch_runner.journal.history import Entry, Plan, Send
+    from batch_runner.journal.reading import Count, Failures, Placed
+
+_INTEND = "INSERT INTO attempt (id, row, batch, params, posts, intended_at, status) VALUES (?, ?, ?, ?, 1, ?, ?)"
+_INTEND_AGAIN = "UPDATE attempt SET posts = posts + 1, status = ?, ended_at = NULL, error = NULL WHERE id = ?"
+_WITHDRAW = "UPDATE attempt SET status = ?, ended_at = ?, error = ? WHERE id = ?"
+_START = "UPDATE attempt SET run_id = ?, status = ?, started_at = ? WHERE id = ?"
+_SEE = "UPDATE attempt SET status = ? WHERE id = ?"
+_END = (
+    "UPDATE attempt SET status = ?, run_id = coalesce(?, run_id), error = ?, ended_at = ?,"
+    " started_at = coalesce(started_at, iif(? IS NULL, NULL, ?)) WHERE id = ?"
+)
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How an attempt ended: the API's word, `error` or `unknown`; `result` is JSON text, "" for none."""
+
+    status: str
+    run_id: str | None = None
+    result: str = ""
+    error: str = ""
+
+
+class Journal:
+    """The record of one batch. Made by `open` or `in_memory`; used by one event loop.
+
+    All that is awaited returns when it is on disk (fsync), and isn't cut short by a cancellation: then it returns and
+    the next `await` is cancelled. Every method raises `JournalFailed` once something could not be written.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path | None, begun: Begun, info: BatchInfo) -> None:
+        self._connection = connection
+        self._path = path
+        self._begun = begun
+        self._policy = info.policy
+        self._commits = Commits(in_thread(connection) if path else inline(connection))
+        self._attempts: int = connection.execute("SELECT coalesce(max(id), 0) FROM attempt").fetchone()[0]
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, path: Path, info: BatchInfo) -> AsyncIterator[Journal]:
+        """The journal at `path`, made if there is none, locked for this batch until the block ends.
+
+        Raises `JournalBusy` within a second if another batch holds it; `JournalError` if it is damaged, newer, that of
+        another task, service or key columns, or can't be written.
+        """
+        path = Path(path).resolve()
+        with holding(path):
+            connection = await to_thread.run_sync(open_file, path)
+            try:
+                begun = _begin(path, connection, info)
+                yield cls(connection, path, begun, info)
+            finally:
+                await _close(connection)
+
+    @classmethod
+    @asynccontextmanager
+    async def in_memory(cls, info: BatchInfo) -> AsyncIterator[Journal]:
+        """A journal without file, threads and fsync; it is gone when the block ends."""
+        connection = open_memory()
+        try:
+            yield cls(connection, None, begin(None, connection, info), info)
+        finally:
+            connection.close()
+
+    async def register(self, entries: Sequence[Entry]) -> list[Plan]:
+        """Place a chunk of the sheet's rows in this batch, in the sheet's order, and say what to do with each."""
+        plans: list[Plan] = []
+
+        def place(connection: sqlite3.Connection) -> None:
+            plans.extend(register(connection, self._begun, self._policy, entries))
+
+        await self._commits.add(place)
+        return plans
+
+    async def intend(self, send: Send) -> int:
+        """Record that the row is about to be sent; gives the attempt. Only then may its POST begin.
+
+        When it is cancelled the attempt is withdrawn before it raises.
+        """
+        self._attempts += 1
+        attempt = self._attempts
+        await self._write(_INTEND, attempt, send.row, self._begun.id, send.params, now(), STARTING)
+        await self._withdraw_if_cancelled(attempt)
+        return attempt
+
+    async def intend_again(self, attempt: int) -> None:
+        """Record one more POST of an attempt that was withdrawn; as `intend`."""
+        await self._write(_INTEND_AGAIN, STARTING, attempt)
+        await self._withdraw_if_cancelled(attempt)
+
+    async def withdrawn(self, attempt: int, why: str) -> None:
+        """Record that certainly no run was started: not connected, or refused for now."""
+        await self._write(_WITHDRAW, NOT_STARTED, now(), why, attempt)
+
+    async def started(self, attempt: int, run_id: str, status: str) -> None:
+        """Record the run. Only then may it be polled."""
+        await self._write(_START, run_id, status, now(), attempt)
+
+    def seen(self, attempt: int, status: str) -> None:
+        """Note a run's status on the way; it is written with the next event."""
+        self._commits.add_later(partial(_execute, _SEE, (status, attempt)))
+
+    async def ended(self, attempt: int, outcome: Outcome) -> None:
+        """Record the end, with or without `started` before it. Only then the row counts as done."""
+        moment, run_id = now(), outcome.run_id
+        values = (outcome.status, run_id, outcome.error or None, moment, run_id, moment, attempt)
+
+        def end(connection: sqlite3.Connection) -> None:
+            connection.execute(_END, values)
+            if outcome.result:
+                connection.execute("INSERT OR REPLACE INTO result VALUES (?, ?)", (attempt, outcome.result))
+
+        await self._commits.add(end)
+
+    async def finish(self, exit_code: int) -> None:
+        """Record that the batch has ended and how."""
+        await self._write("UPDATE batch SET ended = ?, exit_code = ? WHERE id = ?", now(), exit_code, self._begun.id)
+
+    async def flush(self) -> None:
+        """Write what was only `seen`."""
+        await self._write("SELECT 1")
+
+    def outcomes(self) -> Iterator[Placed]:
+        """This batch's rows in order of number, with what is on disk of each; may run in another thread."""
+        with self._reading() as connection:
+            yield from reading.outcomes(connection, self._begun.id)
+
+    def counts(self) -> tuple[Count, ...]:
+        """How many of this batch's rows have which status, the most frequent first."""
+        with self._reading() as connection:
+            return reading.counts(connection, self._begun.id)
+
+    def failures(self, limit: int = 20) -> tuple[Failures, ...]:
+        """The rows of this batch that did not succeed, grouped by what is wrong, the most frequent first."""
+        with self._reading() as connection:
+            return reading.failures(connection, self._begun.id, limit)
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection of its own, so that reading neither waits for a commit nor sees half of one."""
+        if self._path is None:
+            yield self._connection
+        else:
+            with closing(connect(f"{self._path.as_uri()}?mode=ro")) as connection:
+                yield connection
+
+    async def _write(self, sql: str, *values: object) -> None:
+        await self._commits.add(partial(_execute, sql, values))
+
+    async def _withdraw_if_cancelled(self, attempt: int) -> None:
+        try:
+            await checkpoint_if_cancelled()
+        except anyio.get_cancelled_exc_class():
+            await self.withdrawn(attempt, "interrupted before it was sent")
+            raise
+
+
+def _execute(sql: str, values: tuple[object, ...], connection: sqlite3.Connection) -> None:
+    connection.execute(sql, values)
+
+
+async def _close(connection: sqlite3.Connection) -> None:
+    """Closing copies what is left in the WAL into the journal: one file remains, unless somebody still reads it."""
+    with anyio.CancelScope(shield=True):
+        await to_thread.run_sync(connection.close)
+
+
+def _begin(path: Path, connection: sqlite3.Connection, info: BatchInfo) -> Begun:
+    try:
+        return begin(path, connection, info)
+    except sqlite3.Error as error:
+        raise JournalError(
+            f"{path}: the journal can't be written: {error}; mend that, or name another --journal"
+        ) from error

@@ -1,0 +1,182 @@
+"""Looking into a journal without touching it: this batch's outcomes, earlier batches, a row's whole story."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from batch_runner.errors import JournalError
+from batch_runner.journal.file import check_header, connect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_PAGE = 500
+_SAMPLES = 5
+
+_OUTCOMES = (
+    "SELECT number, status, coalesce(run_id, ''), coalesce(result, ''), coalesce(error, ''), coalesce(changed, 0)"
+    " FROM outcome WHERE batch = ? AND number > ? ORDER BY number LIMIT ?"
+)
+_COUNTS = "SELECT status, count(*) FROM outcome WHERE batch = ? GROUP BY status ORDER BY count(*) DESC, status"
+_FAILURES = (
+    "SELECT status, coalesce(error, ''), count(*) FROM outcome"
+    " WHERE batch = ? AND status IN ('failure', 'timeout', 'cancelled', 'error', 'unknown')"
+    " GROUP BY status, error ORDER BY count(*) DESC, min(number) LIMIT ?"
+)
+_NUMBERS = (
+    "SELECT number FROM outcome WHERE batch = ? AND status = ? AND coalesce(error, '') = ? ORDER BY number LIMIT ?"
+)
+_BATCHES = "SELECT id, started, ended, exit_code, input, output, task, service, version, pid FROM batch ORDER BY id"
+_STORY = (
+    "SELECT attempt.batch, place.number, attempt.status, posts, intended_at, started_at, ended_at,"
+    " coalesce(run_id, ''), coalesce(json, ''), coalesce(error, '')"
+    " FROM attempt LEFT JOIN place ON place.row = attempt.row AND place.batch = attempt.batch"
+    " LEFT JOIN result ON result.attempt = attempt.id WHERE attempt.row = ? ORDER BY attempt.id"
+)
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """What a row of the batch came to. `result` is JSON text; all texts are "" where there is nothing.
+
+    `changed`: the row was edited after it was sent.
+    """
+
+    number: int
+    status: str
+    run_id: str
+    result: str
+    error: str
+    changed: bool
+
+
+class Count(msgspec.Struct, frozen=True):
+    """So many rows have this status."""
+
+    status: str
+    rows: int
+
+
+class Failures(msgspec.Struct, frozen=True):
+    """Rows that failed alike; `numbers` are the first few of them."""
+
+    status: str
+    error: str
+    rows: int
+    numbers: tuple[int, ...]
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """One night as recorded. Times are UTC; `ended` is None while it runs and after it was killed."""
+
+    id: int
+    started: str
+    ended: str | None
+    exit_code: int | None
+    input: str
+    output: str
+    task: str
+    service: str
+    version: str
+    pid: int
+
+
+class Try(msgspec.Struct, frozen=True):
+    """One attempt of a row's story; `number` is where the row stood then. Times are UTC."""
+
+    batch: int
+    number: int | None
+    status: str
+    posts: int
+    intended_at: str
+    started_at: str | None
+    ended_at: str | None
+    run_id: str
+    result: str
+    error: str
+
+
+def outcomes(connection: sqlite3.Connection, batch: int) -> Iterator[Placed]:
+    """The batch's rows in order of number; page by page, so that a slow reader doesn't hold up the WAL."""
+    number = -1
+    while page := connection.execute(_OUTCOMES, (batch, number, _PAGE)).fetchall():
+        for placed, status, run_id, result, error, changed in page:
+            yield Placed(placed, status, run_id, result, error, bool(changed))
+        number = page[-1][0]
+
+
+def counts(connection: sqlite3.Connection, batch: int) -> tuple[Count, ...]:
+    """How many rows have which status, the most frequent first."""
+    return tuple(Count(*found) for found in connection.execute(_COUNTS, (batch,)))
+
+
+def failures(connection: sqlite3.Connection, batch: int, limit: int) -> tuple[Failures, ...]:
+    """The rows that did not succeed, grouped by status and error, at most `limit` groups, the most frequent first."""
+    return tuple(
+        Failures(status, error, rows, _numbers(connection, batch, status, error))
+        for status, error, rows in connection.execute(_FAILURES, (batch, limit)).fetchall()
+    )
+
+
+def _numbers(connection: sqlite3.Connection, batch: int, status: str, error: str) -> tuple[int, ...]:
+    return tuple(number for (number,) in connection.execute(_NUMBERS, (batch, status, error, _SAMPLES)))
+
+
+class JournalView:
+    """A journal opened for looking only; nothing is created, locked or written, and a running batch isn't disturbed."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path) -> Iterator[JournalView]:
+        """The journal at `path`. Raises `JournalError` if there is none, or none that can be read."""
+        path = path.resolve()
+        if not path.is_file():
+            raise JournalError(f"{path}: there is no journal here; give the path of a batch's journal")
+        try:
+            connection = connect(f"{path.as_uri()}?{_mode(path)}")
+        except sqlite3.Error as error:
+            raise JournalError(f"{path}: the journal can't be opened: {error}") from error
+        with closing(connection):
+            check_header(path, connection)
+            yield cls(connection)
+
+    def batches(self) -> tuple[Batch, ...]:
+        """All batches, the oldest first."""
+        return tuple(Batch(*found) for found in self._connection.execute(_BATCHES))
+
+    def counts(self, batch: int) -> tuple[Count, ...]:
+        """As `Journal.counts`, for any batch."""
+        return counts(self._connection, batch)
+
+    def failures(self, batch: int, limit: int = 20) -> tuple[Failures, ...]:
+        """As `Journal.failures`, for any batch."""
+        return failures(self._connection, batch, limit)
+
+    def outcomes(self, batch: int) -> Iterator[Placed]:
+        """As `Journal.outcomes`, for any batch."""
+        return outcomes(self._connection, batch)
+
+    def story(self, batch: int, number: int) -> tuple[Try, ...]:
+        """All attempts, of all nights, for the row that had this number in the batch; the oldest first."""
+        found = self._connection.execute("SELECT row FROM place WHERE batch = ? AND number = ?", (batch, number))
+        return self._tries(row for (row,) in found.fetchall())
+
+    def story_of_key(self, key: bytes) -> tuple[Try, ...]:
+        """As `story`, for all rows with this key."""
+        found = self._connection.execute("SELECT id FROM row WHERE key = ? ORDER BY nth", (key,))
+        return self._tries(row for (row,) in found.fetchall())
+
+    def _tries(self, rows: Iterator[int]) -> tuple[Try, ...]:
+        return tuple(Try(*found) for row in rows for found in self._connection.execute(_STORY, (row,)))
+
+
+def _mode(path: Path) -> str:
+    """Without a WAL nothing is pending, and `immutable` keeps SQLite from creating one."""
+    return "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
