@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 COMPLETE = (ExitCode.OK, ExitCode.SOME_FAILED, ExitCode.SOME_UNKNOWN)
 """How a batch ends that got through its whole sheet; after any other end the same command goes on."""
 
+_INSERT = (
+    "INSERT INTO batch (id, continues, started, input, input_sha256, output, task, service, key_columns,"
+    " retry, on_unknown, version, pid) VALUES (:id, :continues, :started, :input, :input_sha256, :output, :task,"
+    " :service, :key_columns, :retry, :on_unknown, :version, :pid)"
+)
+
 
 class BatchInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What is recorded of a batch when it begins. `service` is recorded as given: it must hold no secret."""
@@ -82,8 +88,7 @@ def _insert(connection: sqlite3.Connection, batch: int, night: int, info: BatchI
         "version": info.version,
         "pid": os.getpid(),
     }
-    places = ", ".join(f":{name}" for name in columns)
-    connection.execute(f"INSERT INTO batch ({', '.join(columns)}) VALUES ({places})", columns)
+    connection.execute(_INSERT, columns)
 
 
 def _words(policy: Policy) -> str:
