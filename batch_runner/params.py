@@ -26,11 +26,12 @@ class RowParams(msgspec.Struct, frozen=True):
     """What is sent for one row, and how the row is known.
 
     `key` makes it the same row tomorrow and `digest` stands for all its params: SHA-256, cut to 16 bytes, so that no
-    params stand in the journal. A row with a `refusal` (a sentence that names the cells) is not sent.
+    params stand in the journal. A row with a `refusal` (a sentence that names the cells) is not sent; its key is None
+    where a cell that the key is made of has no text to rely on.
     """
 
     params: dict[str, str]
-    key: bytes
+    key: bytes | None
     digest: bytes
     identity_id: str | None = None
     session_id: str | None = None
@@ -70,6 +71,7 @@ class Template:
         self._session = self._optional("session_id", job.session_id)
         self._key = tuple(self._column("key", name) for name in job.key)
         self._used = self._used_indexes()
+        self._known_by = frozenset(column.index for column in self._key) or self._used
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -86,7 +88,7 @@ class Template:
         digest = _hash(sorted(params.items()))
         return RowParams(
             params=params,
-            key=self._key_of(row) if self._key else digest,
+            key=self._key_of(row, digest),
             digest=digest,
             identity_id=self._identity.fill(row) or None if self._identity else None,
             session_id=self._session.fill(row) or None if self._session else None,
@@ -137,7 +139,11 @@ class Template:
         taken = frozenset[int]().union(*(text.indexes() for text in texts))
         return taken | frozenset(self._sent) | {column.index for column in self._key}
 
-    def _key_of(self, row: Row) -> bytes:
+    def _key_of(self, row: Row, digest: bytes) -> bytes | None:
+        if row.problems and any(problem.refuses and problem.index in self._known_by for problem in row.problems):
+            return None
+        if not self._key:
+            return digest
         return _hash([(column.name, row.texts[column.index]) for column in self._key])
 
     def _refusal(self, row: Row) -> str | None:

@@ -20,12 +20,17 @@ FIRST_LINE = 1.0
 
 
 class Tally(msgspec.Struct):
-    """How far a batch is: rows in all, rows done, and of these how many succeeded; runs in flight now."""
+    """How far a batch is: rows in all, rows done, and of these how many succeeded; runs in flight now.
+
+    `carried` of those that are done were carried over from an earlier batch, `changed` of these have other params now.
+    """
 
     total: int
     done: int = 0
     success: int = 0
     running: int = 0
+    carried: int = 0
+    changed: int = 0
 
     @property
     def failure(self) -> int:

@@ -11,6 +11,8 @@ from batch_runner.errors import ExitCode
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from batch_runner.journal import Count, Failures
+
 STATUSES = (
     "success",
     "failure",
@@ -23,23 +25,7 @@ STATUSES = (
     "not_started",
 )
 MOST_GROUPS = 20
-MOST_ROWS = 10
-
-
-class StatusCount(msgspec.Struct, frozen=True):
-    """How many of the batch's rows have this status."""
-
-    status: str
-    rows: int
-
-
-class FailureGroup(msgspec.Struct, frozen=True):
-    """Rows that did not succeed for the same reason; `rows` are the numbers of the first of them."""
-
-    status: str
-    message: str
-    count: int
-    rows: tuple[int, ...]
+"""Groups of failures that are shown."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,10 +41,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     output: str | None
     journal: str
     rows: int
-    counts: tuple[StatusCount, ...]
+    counts: tuple[Count, ...]
     carried: int
     changed: int
-    failures: tuple[FailureGroup, ...]
+    failures: tuple[Failures, ...]
     more_failures: int
     stopped: str | None
     notes: tuple[str, ...]
@@ -86,7 +72,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             )
             yield f"  {self.carried} carried over from an earlier batch{changed}"
         for group in self.failures:
-            yield f"  {group.count} × {group.status}: {group.message or '(no message)'}  [{_numbers(group)}]"
+            yield f"  {group.rows} × {group.status}: {group.error or '(no message)'}  [{_numbers(group)}]"
         if self.more_failures:
             yield f"  and {_rows(self.more_failures)} more that did not succeed"
         if self.stopped:
@@ -103,7 +89,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         return words or "nothing to do"
 
 
-def exit_code_for(counts: Iterable[StatusCount], stopped: ExitCode | None) -> ExitCode:
+def exit_code_for(counts: Iterable[Count], stopped: ExitCode | None) -> ExitCode:
     """The code for a batch that came to this (DESIGN, *Exit codes*): 130/143, then 5, 4, 3."""
     if stopped is not None:
         return stopped
@@ -113,7 +99,7 @@ def exit_code_for(counts: Iterable[StatusCount], stopped: ExitCode | None) -> Ex
     return ExitCode.SOME_FAILED if statuses - {"success"} else ExitCode.OK
 
 
-def sorted_counts(counts: Iterable[StatusCount]) -> tuple[StatusCount, ...]:
+def sorted_counts(counts: Iterable[Count]) -> tuple[Count, ...]:
     """The counts in the order in which people want to read them; words we don't know come last."""
     order = {status: place for place, status in enumerate(STATUSES)}
     return tuple(sorted(counts, key=lambda counted: (order.get(counted.status, len(order)), counted.status)))
@@ -123,10 +109,10 @@ def _rows(number: int) -> str:
     return "1 row" if number == 1 else f"{number} rows"
 
 
-def _numbers(group: FailureGroup) -> str:
-    numbers = ", ".join(map(str, group.rows[:MOST_ROWS]))
-    more = ", …" if group.count > len(group.rows[:MOST_ROWS]) else ""
-    return f"row{'s' if group.count > 1 else ''} {numbers}{more}"
+def _numbers(group: Failures) -> str:
+    numbers = ", ".join(map(str, group.numbers))
+    more = ", …" if group.rows > len(group.numbers) else ""
+    return f"row{'s' if group.rows > 1 else ''} {numbers}{more}"
 
 
 def _time(seconds: float) -> str:

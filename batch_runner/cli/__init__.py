@@ -40,8 +40,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _say(text: str) -> None:
+    import click
+
     for line in text.splitlines():
-        print(f"batch-runner: {line}", file=sys.stderr)
+        click.echo(f"batch-runner: {line}", err=True)
 
 
 def _silence_stdout() -> None:

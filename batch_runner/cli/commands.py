@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,5 +83,5 @@ def _job(source: str, values: dict[str, Any]) -> Job:
     from batch_runner.settings import load_job, unknown_variables
 
     for sentence in unknown_variables(os.environ):
-        print(f"batch-runner: {sentence}", file=sys.stderr)
+        click.echo(f"batch-runner: {sentence}", err=True)
     return load_job(source, said(values), os.environ)

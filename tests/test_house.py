@@ -1,0 +1,114 @@
+"""The rules of the house: imports go down only, and files and functions stay small."""
+
+from __future__ import annotations
+
+import ast
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+import batch_runner
+
+PACKAGE = Path(batch_runner.__file__).parent
+TESTS = Path(__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+ALL_FILES = [*FILES, *sorted(TESTS.rglob("*.py"))]
+
+LAYERS = (
+    {"cli"},
+    {"batch_runner", "service"},
+    {"batch"},
+    {"output", "preview", "settings"},
+    {"source", "alignment", "summary", "longtext", "options"},
+    {"params", "progress", "target"},
+    {"job", "layout", "stopping", "journal", "watch"},
+    {"selection", "client", "limits", "polling"},
+    {"retry", "answer", "transport", "units", "signals"},
+    {"errors", "api"},
+    {"sheet"},
+)
+"""The rooms of the house from the roof down. Those of one floor may know each other if they don't go in circles."""
+
+MOST_LINES = 350
+MOST_FUNCTION_LINES = 60
+
+
+def room(path: Path) -> str:
+    """The module or folder directly under the package that a file belongs to."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return "batch_runner" if parts[0] == "__init__" else parts[0]
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """The rooms that a file imports from, wherever in it the import stands, those for types only included."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module] if node.module != "batch_runner" else [f"batch_runner.{a.name}" for a in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        found |= {name.split(".")[1] for name in names if name.startswith("batch_runner.")}
+    return found
+
+
+def floor(name: str) -> int:
+    return next(number for number, layer in enumerate(LAYERS) if name in layer)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down_only(path: Path) -> None:
+    """A file imports only from its own room, its own floor, or a floor below."""
+    here = room(path)
+    if here == "__main__":
+        return
+    for other in imported_rooms(path) - {here, "__version__"}:
+        assert floor(other) >= floor(here), f"{path.name} imports {other}, which stands above it"
+
+
+def test_no_circles_on_a_floor() -> None:
+    """Rooms of one floor don't import each other in a circle."""
+    edges = {room(path): set[str]() for path in FILES}
+    for path in FILES:
+        edges[room(path)] |= imported_rooms(path) - {room(path), "__version__"}
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " imports ".join((*trail, name))
+        for other in edges.get(name, ()):
+            visit(other, (*trail, name))
+
+    for name in edges:
+        visit(name, ())
+
+
+def test_sheet_knows_nothing_of_the_rest() -> None:
+    """`sheet/` imports nothing of batch_runner but itself."""
+    for path in (PACKAGE / "sheet").rglob("*.py"):
+        assert imported_rooms(path) <= {"sheet"}, path.name
+
+
+def test_only_the_command_line_knows_the_service() -> None:
+    """Nothing but `cli` imports `service/`; the package's own face may name it lazily."""
+    for path in FILES:
+        if room(path) not in ("cli", "service", "batch_runner"):
+            assert "service" not in imported_rooms(path), path.name
+
+
+@pytest.mark.parametrize("path", ALL_FILES, ids=lambda path: path.name)
+def test_files_and_functions_are_small(path: Path) -> None:
+    """No file is over 350 lines, no function over 60: then the design is wrong, not the limit."""
+    text = path.read_text("utf-8")
+    assert len(text.splitlines()) <= MOST_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < MOST_FUNCTION_LINES, node.name
+
+
+def test_the_layers_name_every_room_once() -> None:
+    """Each room stands on exactly one floor."""
+    rooms = {room(path) for path in FILES} - {"__main__"}
+    named = [name for layer in LAYERS for name in layer]
+    assert sorted(rooms) == sorted(named)
+    assert all(not (upper & lower) for upper, lower in pairwise(LAYERS))
