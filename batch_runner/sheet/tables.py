@@ -1,0 +1,102 @@
+"""A sheet in another format than its own: its grid as text, with new columns right of the table."""
+
+from __future__ import annotations
+
+import csv
+from io import TextIOWrapper
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from batch_runner.sheet.dialect import DELIMITERS
+from batch_runner.sheet.errors import SheetError
+from batch_runner.sheet.newcells import NewCells
+from batch_runner.sheet.quoting import harmless, storable
+from batch_runner.sheet.row import RowKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import BinaryIO
+
+    from batch_runner.sheet.row import NewColumns, Row
+    from batch_runner.sheet.sheet import Sheet
+
+TABLE_ENDINGS = (*DELIMITERS, ".xlsx", ".jsonl", ".parquet")
+
+
+def write_table(
+    target: BinaryIO, ending: str, sheet: Sheet, new: NewColumns, cells: Iterable[tuple[int, tuple[str, ...]]]
+) -> tuple[str, ...]:
+    """Write a sheet with new columns to `target`, which is seekable; `new` and `cells` are as for `Sheet.append`.
+
+    `.csv` and `.tsv` (UTF-8 with a byte order mark, without which Excel takes it for its locale's encoding; CR LF) and
+    `.xlsx` (every cell a text, none a formula) have each row of the sheet in its place. `.jsonl` (an object a line) and
+    `.parquet` are for programs: they have the data rows only, hidden ones included, by header. Returns notes for a
+    person. Raises `SheetError` for another ending, and for a sheet that the format can't hold.
+    """
+    grid = Grid(sheet, new, cells)
+    if ending in DELIMITERS:
+        _write_text(target, DELIMITERS[ending], grid)
+    elif ending == ".xlsx":
+        from batch_runner.sheet.newworkbook import write_workbook
+
+        write_workbook(target, grid)
+    elif ending == ".jsonl":
+        _write_lines(target, grid)
+    elif ending == ".parquet":
+        from batch_runner.sheet.parquet import write_parquet
+
+        write_parquet(target, grid)
+    else:
+        raise SheetError(
+            f"{sheet.path.name} can't be written as {ending or 'a file without ending'}; "
+            f"use one of {' '.join(TABLE_ENDINGS)}"
+        )
+    return ()
+
+
+class Grid:
+    """The rows of a sheet as they are to be written. May be gone through once."""
+
+    def __init__(self, sheet: Sheet, new: NewColumns, cells: Iterable[tuple[int, tuple[str, ...]]]) -> None:
+        self.sheet = sheet
+        self.start = sheet.columns[-new.replaced].index if new.replaced else sheet.width
+        """Where the new columns begin."""
+        kept = sheet.columns[: len(sheet.columns) - new.replaced]
+        self.headers = (*(column.name for column in kept), *new.headers)
+        self.places = (*(column.index for column in kept), *range(self.start, self.start + len(new.headers)))
+        """Where each of `headers` stands in the row, from 0."""
+        self._new = new
+        self._cells = cells
+
+    def rows(self) -> Iterator[tuple[Row, tuple[str, ...], tuple[str, ...]]]:
+        """(row, its own texts, its new ones) for every row of the sheet, in order."""
+        new = NewCells(self._cells)
+        nothing = ("",) * len(self._new.headers)
+        for row in self.sheet.rows():
+            texts = self._new.headers if row.kind is RowKind.HEADER else new.of(row.number) or nothing
+            yield row, row.texts[: self.start], texts
+        new.finish()
+
+    def data(self) -> Iterator[tuple[str, ...]]:
+        """One text for each of `headers`, for every row of data."""
+        own_places = [place for place in self.places if place < self.start]
+        for row, own, texts in self.rows():
+            if row.kind in {RowKind.DATA, RowKind.HIDDEN}:
+                yield (*[own[place] for place in own_places], *map(storable, texts))
+
+
+def _write_text(target: BinaryIO, delimiter: str, grid: Grid) -> None:
+    stream = TextIOWrapper(target, "utf-8-sig", newline="")
+    try:
+        writer = csv.writer(stream, delimiter=delimiter, lineterminator="\r\n")
+        writer.writerows((*own, *map(harmless, map(storable, new))) for _row, own, new in grid.rows())
+    finally:
+        stream.detach()
+
+
+def _write_lines(target: BinaryIO, grid: Grid) -> None:
+    encoder = msgspec.json.Encoder()
+    headers = grid.headers
+    for texts in grid.data():
+        target.write(encoder.encode(dict(zip(headers, texts, strict=True))) + b"\n")
