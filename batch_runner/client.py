@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from batch_runner.answer import message_in, run_in
+from batch_runner.body import TooLarge, read_body
 from batch_runner.request import DEFAULT_TIMEOUTS, Requests, Timeouts
 from batch_runner.signals import NO_SIGNAL, Signal, read_signal
 
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     import httpx
 
     from batch_runner.api import Run, RunRequest
-
-MAX_ANSWER = 64 * 1024 * 1024
-"""Bytes of an answer that are read at most."""
 
 MAX_REASON = 500
 """Characters of the service's own words in a `why`."""
@@ -71,6 +69,8 @@ FATES: dict[str, Fate] = {
             *("aiohttp.BadHttpMethod", "aiohttp.BadStatusLine", "aiohttp.LineTooLong", "aiohttp.InvalidHeader"),
             *("aiohttp.InvalidURLError", "aiohttp.PayloadEncodingError", "aiohttp.ContentEncodingError"),
             *("aiohttp.TransferEncodingError", "aiohttp.ContentLengthError", "aiohttp.DecompressSizeError"),
+            *("aiohttp.EofStream", "aiohttp.TooManyMembersError", "aiohttp.LookupError"),
+            *("aiohttp.WebSocketError", "aiohttp.WSHandshakeError"),
             *("builtins.OSError", "builtins.ConnectionError", "builtins.ConnectionResetError"),
             *("builtins.ConnectionAbortedError", "builtins.ConnectionRefusedError", "builtins.BrokenPipeError"),
             *("builtins.TimeoutError", "ssl.SSLError", "ssl.SSLCertVerificationError", "ssl.SSLEOFError"),
@@ -146,11 +146,6 @@ class _Answer(msgspec.Struct, frozen=True):
     cut: Exception | None
 
 
-class _TooLarge(Exception):  # noqa: N818  it says of an answer what it is
-    def __init__(self) -> None:
-        super().__init__(f"the answer is larger than {MAX_ANSWER >> 20} MiB")
-
-
 class Client:
     """Starts and polls runs of one service; used as an async context manager, which closes the transport.
 
@@ -223,7 +218,7 @@ class Client:
 
     def _seen(self, answer: _Answer, run_id: str) -> Seen | Trouble:
         if not 200 <= answer.status < 300 or answer.cut:
-            again = not isinstance(answer.cut, _TooLarge) and may_poll_again(answer.status)
+            again = not isinstance(answer.cut, TooLarge) and may_poll_again(answer.status)
             return Trouble(self._said(answer), answer.status, again, answer.signal)
         run = run_in(answer.body)
         if run is None or not run.status:
@@ -250,18 +245,15 @@ class Client:
     async def _ask(self, request: httpx.Request) -> _Answer:
         """Send a request and read its answer. What is raised here is raised before the answer's status is known."""
         response = await self._transport.handle_async_request(request)
-        body, cut = bytearray(), None
+        body, cut = b"", None
         try:
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > MAX_ANSWER:
-                    raise _TooLarge  # noqa: TRY301  it ends the reading as a lost connection does
+            body = await read_body(response)
         except Exception as error:  # noqa: BLE001  the status has come, and says more than any error in the body
             cut = error
         finally:
             await response.aclose()
         signal = read_signal(response.headers.raw, time.time())
-        return _Answer(response.status_code, signal, bytes(body), cut)
+        return _Answer(response.status_code, signal, body, cut)
 
 
 def fate_of_error(error: Exception) -> Fate:

@@ -41,6 +41,7 @@ _ERRORS: tuple[tuple[type[Exception], type[httpx.TransportError], str], ...] = (
     (aiohttp.ClientConnectorError, httpx.ConnectError, "{error}"),
     (aiohttp.ServerFingerprintMismatch, httpx.ConnectError, "{error}"),
     (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout, "the service could not be connected to in time"),
+    (aiohttp.RedirectClientError, httpx.RemoteProtocolError, "{error}"),
     (aiohttp.NonHttpUrlClientError, httpx.UnsupportedProtocol, "{error}"),
     (aiohttp.InvalidURL, httpx.UnsupportedProtocol, "{error}"),
     (aiohttp.ServerTimeoutError, httpx.ReadTimeout, "no answer came in time"),

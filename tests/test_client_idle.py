@@ -17,8 +17,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 START = RunRequest(input_params={})
 CLOSING_AFTER = (1.0, 2.0, 5.0)
-LANES = 40
-SECONDS = 14
+LANES = 48
+SECONDS = 12
 LATENCY = 0.1
 
 
