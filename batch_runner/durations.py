@@ -9,7 +9,7 @@ has been learnt so far (one step of Turnbull's self-consistency). Old observatio
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from math import exp
 from operator import neg
 
@@ -17,7 +17,7 @@ _FIRST, _GROWTH, _SPANS = 0.1, 1.2, 92
 EDGES = (0.0, *(_FIRST * _GROWTH**place for place in range(_SPANS)))
 """The ages at which spans begin: 0 s, 0.1 s, and from there each 20 % later, up to 19 days."""
 
-_WIDTHS = tuple(after - before for before, after in zip(EDGES, EDGES[1:], strict=False))
+_WIDTHS = tuple(after - before for before, after in pairwise(EDGES))
 _HEAVY_SCALE, _HEAVY_TAIL = 10.0, 0.5
 _HEAVY = tuple((1 + edge / _HEAVY_SCALE) ** -_HEAVY_TAIL for edge in EDGES)
 """Survival that is taken for granted of anything: half a minute as the median, and a tail without a mean."""
@@ -26,7 +26,7 @@ _HEAVY_SHARE = 0.05
 """So much is always thought possible, whatever has been learnt."""
 _DOUBT = 1.0
 """So many runs' worth of seeing weighs what is taken for granted in a span."""
-_MEMORY = 500.0
+_MEMORY = 300.0
 """So many ends are remembered, more or less."""
 _HEAVIEST = 1e9
 
