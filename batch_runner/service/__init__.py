@@ -1,1 +1,15 @@
-"""The embedded service: the Tasks API v2, served by this program."""
+"""The embedded service: the Tasks API v2 over tasks that run here.
+
+    service.py    the service as a whole: what `run` holds in process and `serve` listens with
+    server.py     the same service on a port of 127.0.0.1
+    app.py        routes: JSON in, JSON out
+    runs.py       what becomes of a run: queued, running, ended
+    executors.py  where a task runs: in the event loop, or in worker processes
+    worker.py     a worker process from its own side
+    tasks.py      which tasks there are, and what a task's function is given
+    endings.py    how a run ends
+    invoice/      the built-in task
+    files.py      the one folder that tasks may read
+
+Only `cli` and tests import this package. Its modules are imported one by one, because a worker process needs few.
+"""
