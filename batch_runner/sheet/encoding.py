@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import hashlib
-from io import BufferedReader, RawIOBase, TextIOWrapper
+from io import BufferedReader, BytesIO, RawIOBase, TextIOWrapper
 from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
@@ -93,7 +93,7 @@ def _candidates(sample: bytes) -> list[Encoding]:
 def _asked(snapshot: Snapshot, name: str, asked: str, sample: bytes) -> Encoding:
     try:
         codec = codecs.lookup(asked).name
-        b"".decode(codec)
+        TextIOWrapper(BytesIO(), codec).close()
     except LookupError:
         raise SheetError(
             f"{name}: no encoding is called {asked!r}; say for example --encoding utf-8 or --encoding cp1252"

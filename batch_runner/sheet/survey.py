@@ -59,6 +59,7 @@ def has_text(text: str, dialect: Dialect) -> bool:
     """Whether a record, as it stands in the file, is more than an empty row; parses it only where it must."""
     return (
         text[0].isalnum()
+        or text[1:2].isalnum()
         or bool(text.replace(dialect.delimiter, "").replace('"', "").strip())
         or not is_blank(dialect.one(text))
     )
