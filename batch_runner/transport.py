@@ -36,11 +36,12 @@ _PIECE = 2**16
 """Bytes of a request that are handed over at once; a longer one goes out as the connection takes it."""
 
 _ERRORS: tuple[tuple[type[Exception], type[httpx.TransportError], str], ...] = (
-    (aiohttp.ClientProxyConnectionError, httpx.ProxyError, "{error}"),
+    (aiohttp.ClientProxyConnectionError, httpx.ProxyError, "the proxy can't be reached: {error.os_error}"),
     (aiohttp.ClientHttpProxyError, httpx.ProxyError, "the proxy said {error.status} {error.message}"),
-    (aiohttp.ClientConnectorError, httpx.ConnectError, "{error}"),
+    (aiohttp.ClientConnectorCertificateError, httpx.ConnectError, "{error.host}: {error.certificate_error}"),
+    (aiohttp.ClientConnectorError, httpx.ConnectError, "{error.host}:{error.port}: {error.os_error}"),
     (aiohttp.ServerFingerprintMismatch, httpx.ConnectError, "{error}"),
-    (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout, "the service could not be connected to in time"),
+    (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout, "the service did not take the connection in time"),
     (aiohttp.RedirectClientError, httpx.RemoteProtocolError, "{error}"),
     (aiohttp.NonHttpUrlClientError, httpx.UnsupportedProtocol, "{error}"),
     (aiohttp.InvalidURL, httpx.UnsupportedProtocol, "{error}"),

@@ -60,7 +60,7 @@ class Server:
         self.connections = 0
         self.requests: list[bytes] = []
         self._script = script
-        self._serving: set[asyncio.Task[None]] = set()
+        self._serving: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
 
     @property
     def url(self) -> str:
@@ -68,23 +68,23 @@ class Server:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        task = asyncio.current_task()
-        assert task is not None
-        self._serving.add(task)
+        self._serving[writer] = asyncio.current_task()
         try:
             with suppress(ConnectionError, asyncio.CancelledError):
                 await self._script(Connection(self, reader, writer))
         finally:
-            self._serving.discard(task)
+            self._serving[writer] = None
             writer.close()
-            with suppress(OSError):
-                await writer.wait_closed()
 
     async def stop(self) -> None:
-        for task in self._serving.copy():
+        """End all scripts and connections."""
+        for task in filter(None, self._serving.values()):
             task.cancel()
-        while self._serving:
+        while any(self._serving.values()):
             await asyncio.sleep(0)
+        for writer in self._serving:
+            writer.transport.abort()
+        await asyncio.sleep(0)
 
 
 @asynccontextmanager
@@ -96,7 +96,6 @@ async def serving(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIte
     try:
         async with listening:
             yield server
-            await server.stop()
     finally:
         await server.stop()
 

@@ -1,0 +1,51 @@
+"""One start over a real socket, by a client that doesn't wait long."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import asynccontextmanager, closing
+from typing import TYPE_CHECKING
+
+from batch_runner.api import RunRequest
+from batch_runner.client import Client, Lost, Reach, Refused, Started
+from batch_runner.request import Timeouts
+from batch_runner.transport import AiohttpTransport
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import pytest
+
+SMALL = RunRequest(input_params={"File Name": "invoice.pdf"})
+LARGE = RunRequest(input_params={"text": "x" * 20_000_000})
+HASTY = Timeouts(connect=0.3, write=0.2, read=0.2, start_read=0.2)
+
+
+@asynccontextmanager
+async def client_of(url: str) -> AsyncIterator[Client]:
+    async with Client(url, "secret-key", AiohttpTransport(), HASTY) as client:
+        yield client
+
+
+async def start(url: str, request: RunRequest = SMALL) -> Started | Refused | Lost:
+    async with client_of(url) as client:
+        return await client.start("invoice", request)
+
+
+def free_port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+        port: int = listening.getsockname()[1]
+    return port
+
+
+def assert_never_sent(said: Started | Refused | Lost) -> None:
+    assert isinstance(said, Refused), said
+    assert (said.reach, said.status_code) == (Reach.AGAIN, None)
+    assert said.why.startswith("no connection was made: ")
+
+
+def forget_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine that the tests run on may have a proxy; a test is to know only its own."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
