@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-    from batch_runner.journal import Journal, Outcome, Plan
-    from batch_runner.limits import Limits
+    from batch_runner.journal import Journal, Outcome
+    from batch_runner.limits import Limits, Slot
     from batch_runner.params import RowParams
     from batch_runner.progress import Progress, Tally
     from batch_runner.source import Source
@@ -71,7 +71,8 @@ class Batch:
         send, receive = anyio.create_memory_object_stream[Work](0)
         async with anyio.create_task_group() as clocks:
             clocks.start_soon(self._cut_off, clocks.cancel_scope)
-            clocks.start_soon(self._look_at_deadline)
+            if self._stopping.has_deadline:
+                clocks.start_soon(self._look_at_deadline)
             async with anyio.create_task_group() as pool:
                 pool.start_soon(self._produce, send, canaries)
                 with receive:
@@ -133,14 +134,14 @@ class Batch:
     async def _work(self, receive: MemoryObjectReceiveStream[Work]) -> None:
         async with receive:
             async for work in receive:
-                async with self._limits.slot():
-                    await self._do(work)
+                async with self._limits.slot() as slot:
+                    await self._do(work, slot)
 
-    async def _do(self, work: Work) -> None:
+    async def _do(self, work: Work, slot: Slot) -> None:
         self._tally.running += 1
         self._progress.moved(self._tally)
         try:
-            outcome = await self._worker.do(work)
+            outcome = await self._worker.do(work, slot)
         finally:
             self._tally.running -= 1
         self._ended(work.plan.number, outcome)

@@ -13,10 +13,14 @@ A row's failure is no error: it is data (its outcome). Exceptions only stop the 
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from enum import IntEnum
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from batch_runner.sheet.errors import SheetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class ExitCode(IntEnum):
@@ -67,6 +71,25 @@ class OutputFailed(BatchRunnerError):  # noqa: N818  as above
     """The output could not be written, or was found wrong before the swap. The journal still has every outcome."""
 
     exit_code = ExitCode.STOPPED
+
+
+@contextmanager
+def sole_error() -> Iterator[None]:
+    """Let what a person can mend out of the groups that task groups wrap it in (PEP 654); bugs stay as they are."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        raise _first_mendable(group) or group from None
+
+
+def _first_mendable(group: BaseExceptionGroup[BaseException]) -> BatchRunnerError | None:
+    mendable = group.subgroup(BatchRunnerError)
+    while mendable is not None:
+        first = mendable.exceptions[0]
+        if isinstance(first, BatchRunnerError):
+            return first
+        mendable = first if isinstance(first, BaseExceptionGroup) else None
+    return None
 
 
 def exit_code_of(error: Exception) -> ExitCode:

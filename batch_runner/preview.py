@@ -83,7 +83,6 @@ def preview(job: Job, source: Source) -> Preview:
     """Read the whole sheet as a batch would, and send nothing."""
     samples: list[Sample] = []
     refused: list[str] = []
-    warnings: list[str] = []
     rows = refused_rows = 0
     for row, filled in source.rows():
         rows += 1
@@ -92,8 +91,6 @@ def preview(job: Job, source: Source) -> Preview:
             _keep(refused, filled.refusal)
         elif len(samples) < FIRST_ROWS:
             samples.append(Sample(row.number, filled.params))
-        for sentence in source.template.warnings(row):
-            _keep(warnings, sentence)
     return Preview(
         input=job.input,
         sheet=source.sheet.name,
@@ -110,7 +107,7 @@ def preview(job: Job, source: Source) -> Preview:
         refused_rows=refused_rows,
         first=tuple(samples),
         refused=tuple(refused),
-        warnings=tuple(warnings),
+        warnings=source.warnings,
         notes=source.sheet.notes,
     )
 

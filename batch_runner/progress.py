@@ -48,7 +48,8 @@ class Progress:
         """A run started or a row is done."""
 
     def say(self, text: str) -> None:
-        """A line for the person that must not break the bar."""
+        """A line for the person, of the log say, that must not break the bar. It is shown even where no progress is."""
+        print(text, file=sys.stderr, flush=True)  # noqa: T201  stderr is where the log goes
 
     def end(self, tally: Tally) -> None:
         """The batch has ended."""

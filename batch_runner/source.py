@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from batch_runner.params import RowParams
     from batch_runner.sheet.row import Row
 
+MOST_WARNINGS = 10
+
 
 class Source:
     """Opened, it has found every problem of the sheet as a whole and of the options that name its columns.
@@ -28,6 +30,8 @@ class Source:
     """
 
     def __init__(self, job: Job, scratch: Path) -> None:
+        self._warnings: list[str] = []
+        self._warned = 0
         self.sheet = open_sheet(job.input_path, reading_of(job), scratch)
         try:
             self.layout = layout_of(self.sheet.columns)
@@ -43,9 +47,23 @@ class Source:
         return self._selection.count(self.sheet)
 
     def rows(self) -> Iterator[tuple[Row, RowParams]]:
-        """Stream the rows that take part, each with what it sends, in the sheet's order."""
+        """Stream the rows that take part, each with what it sends, in the sheet's order; gathers `warnings`."""
         for row in self._selection.rows(self.sheet):
+            if row.problems:
+                self._warn(row)
             yield row, self.template.fill(row)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A sentence for each of the first cells that were sent although something about them is worth knowing."""
+        more = self._warned - len(self._warnings)
+        return (*self._warnings, f"and {more} more such cells") if more else tuple(self._warnings)
+
+    def _warn(self, row: Row) -> None:
+        for sentence in self.template.warnings(row):
+            self._warned += 1
+            if len(self._warnings) < MOST_WARNINGS:
+                self._warnings.append(sentence)
 
     def __enter__(self) -> Self:
         return self

@@ -31,7 +31,7 @@ class Stop(msgspec.Struct, frozen=True):
 class Stopping:
     """The one place that says "no more starts". The first reason stands, but an interrupt beats any other."""
 
-    def __init__(self, limit: FailureLimit | None, rows: int, past_deadline: Callable[[], bool]) -> None:
+    def __init__(self, limit: FailureLimit | None, rows: int, past_deadline: Callable[[], bool] | None) -> None:
         self._limit = limit
         self._rows = rows
         self._past_deadline = past_deadline
@@ -53,9 +53,14 @@ class Stopping:
 
     def is_stopped(self) -> bool:
         """Whether no more runs may be started; looks at the deadline, too."""
-        if self.stop is None and self._past_deadline():
+        if self.stop is None and self._past_deadline is not None and self._past_deadline():
             self.now(Stop("the deadline was reached; the same command goes on with the rest", ExitCode.STOPPED))
         return self.stop is not None
+
+    @property
+    def has_deadline(self) -> bool:
+        """Whether time alone can bring a stop, so that somebody has to look at the clock."""
+        return self._past_deadline is not None
 
     @property
     def is_interrupted(self) -> bool:

@@ -7,6 +7,7 @@ Rule 3  A row's failure is data. What is raised (`JournalFailed`) stops the batc
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -18,6 +19,7 @@ from batch_runner.errors import ExitCode
 from batch_runner.journal import Follow, Outcome, Send
 from batch_runner.retry import STARTS
 from batch_runner.stopping import Stop
+from batch_runner.watch import Overdue, Unreachable, Vanished
 
 if TYPE_CHECKING:
     import random
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from batch_runner.client import Client
     from batch_runner.job import Job
     from batch_runner.journal import Journal
-    from batch_runner.limits import Limits
+    from batch_runner.limits import Slot
     from batch_runner.params import RowParams
     from batch_runner.stopping import Stopping
     from batch_runner.watch import Watch
@@ -46,7 +48,7 @@ class Work(msgspec.Struct, frozen=True):
 
 
 class Worker:
-    """What all workers of a batch share. `do` brings one row to its outcome, or as far as the stop lets it."""
+    """What all workers of a batch share; with `resend` a start whose answer was lost is sent again."""
 
     def __init__(
         self,
@@ -54,36 +56,42 @@ class Worker:
         *,
         client: Client,
         journal: Journal,
-        limits: Limits,
         watch: Watch,
         stopping: Stopping,
+        resend: bool,
         chance: random.Random,
     ) -> None:
         self._job = job
         self._client = client
         self._journal = journal
-        self._limits = limits
         self._watch = watch
         self._stopping = stopping
+        self._resend = resend
         self._chance = chance
         self._read_timeout = job.run_seconds + SYNC_MARGIN if job.sync else None
         self._yes_at: float | None = None
 
-    async def do(self, work: Work) -> Outcome:
+    async def do(self, work: Work, slot: Slot) -> Outcome:
         """Bring the row to its outcome and return it: `not_started` if a stop came first, the status it had if so."""
-        if isinstance(work.plan, Follow):
-            return await self._follow(work.plan.attempt, Run(work.plan.run_id, work.plan.status), fresh=False)
-        return await self._send(work.plan, self._request(work.row))
+        plan = work.plan
+        if isinstance(plan, Follow):
+            slot.follows()
+            outcome = await self._follow(plan.attempt, Run(plan.run_id, plan.status))
+            if outcome.status != "unknown" or not self._resend:
+                return outcome
+            plan = Send(plan.number, plan.row, work.row.digest)
+        return await self._send(plan, self._request(work.row), slot)
 
-    async def _send(self, plan: Send, request: RunRequest) -> Outcome:
+    async def _send(self, plan: Send, request: RunRequest, slot: Slot) -> Outcome:
         attempt: int | None = None
         outcome = NOT_STARTED
         failures, since = 0, anyio.current_time()
-        while await self._may_start():
+        while await self._may_start(slot):
             attempt = await self._intend(plan, attempt)
             answer = await self._start(attempt, request)
             if isinstance(answer, Started):
-                return await self._started(attempt, answer)
+                slot.accepted(answer.signal)
+                return await self._started(attempt, answer.run)
             if isinstance(answer, Refused) and answer.reach is not Reach.AGAIN:
                 return await self._refused(attempt, answer)
             if isinstance(answer, Lost):
@@ -91,19 +99,19 @@ class Worker:
                 attempt = None
             else:
                 await self._journal.withdrawn(attempt, answer.why)
-                self._limits.refused(answer.status_code, answer.signal)
+                slot.refused(answer.status_code, answer.why, answer.signal)
             failures += 1
             if not self._may_resend(answer) or not await self._wait(failures, since, answer.why):
                 break
         return outcome
 
     def _may_resend(self, answer: Refused | Lost) -> bool:
-        return isinstance(answer, Refused) or self._job.on_unknown == "resend"
+        return isinstance(answer, Refused) or self._resend
 
-    async def _may_start(self) -> bool:
+    async def _may_start(self, slot: Slot) -> bool:
         """Wait for this start's turn; False if a stop comes first."""
         with self._stopping.cutting_short():
-            await self._limits.turn()
+            await slot.turn()
         return not self._stopping.is_stopped()
 
     async def _intend(self, plan: Send, attempt: int | None) -> int:
@@ -141,18 +149,26 @@ class Worker:
             await anyio.sleep(seconds)
         return not self._stopping.is_stopped()
 
-    async def _started(self, attempt: int, answer: Started) -> Outcome:
+    async def _started(self, attempt: int, run: Run) -> Outcome:
         self._yes_at = anyio.current_time()
-        self._limits.accepted(answer.signal)
-        run = answer.run
         if run.has_ended:
             return await self._end(attempt, outcome_of(run))
         await self._journal.started(attempt, run.run_id, run.status)
-        return await self._follow(attempt, run, fresh=True)
+        return await self._follow(attempt, run)
 
-    async def _follow(self, attempt: int, run: Run, *, fresh: bool) -> Outcome:
+    async def _follow(self, attempt: int, run: Run) -> Outcome:
         """Follow a run to its end. One that can't be followed so far keeps its status, with the reason."""
-        ...
+        found = await self._watch.follow(run, partial(self._journal.seen, attempt))
+        match found:
+            case Run() as ended:
+                return await self._end(attempt, outcome_of(ended))
+            case Vanished(why=why):
+                return await self._end(attempt, Outcome("unknown", run.run_id, error=f"the run is gone: {why}"))
+            case Overdue(status=status):
+                why = f"still going after {self._job.run_timeout}; the same command goes on from there"
+                return Outcome(status, run.run_id, error=why)
+            case Unreachable(why=why):
+                return Outcome(run.status, run.run_id, error=why)
 
     async def _end(self, attempt: int, outcome: Outcome) -> Outcome:
         await self._journal.ended(attempt, outcome)

@@ -48,4 +48,4 @@ def _say(text: str) -> None:
 
 def _silence_stdout() -> None:
     """The reader of a pipe has left (`| head`): nothing more can be said, and that is no failure."""
-    sys.stdout = None  # type: ignore[assignment]  so that the interpreter doesn't try to flush it at exit
+    sys.stdout = None  # so that the interpreter doesn't try to flush it at exit

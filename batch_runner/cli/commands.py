@@ -41,7 +41,7 @@ def run_command(source: str, **values: Any) -> int:
 
     The same command again goes on where the last one stopped: no row is started twice.
     """
-    from batch_runner.cli.wiring import run_for_person
+    from batch_runner.cli.running import run_for_person
 
     return run_for_person(_job(source, values))
 
@@ -74,9 +74,22 @@ def serve_command(port: int, tasks: str | None, files: str, workers: int | None,
 
     Clients must send the key in ANCHORBROWSER_API_KEY or ANCHOR_API_KEY, if one of these is set.
     """
-    from batch_runner.cli.wiring import serve_until_stopped
+    from batch_runner.cli.running import serve_until_stopped
 
     return serve_until_stopped(port, tasks, Path(files), workers, run_timeout)
+
+
+@program.command("status")
+@click.argument("journal", type=click.Path(path_type=Path))
+@click.option("--row", type=click.IntRange(1), metavar="N", help="The whole story of one row of the last sheet.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def status_command(journal: Path, row: int | None, as_json: bool) -> int:
+    """Show what a batch has done so far, from its JOURNAL (STEM.journal.db beside the output)."""
+    from batch_runner.history import history, story
+
+    told = history(journal) if row is None else story(journal, row)
+    click.echo(told.to_json() if as_json else told.to_text())
+    return 0
 
 
 def _job(source: str, values: dict[str, Any]) -> Job:

@@ -1,0 +1,254 @@
+"""Where everything is wired together: a job is opened, conducted, and summed up."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import anyio
+import msgspec
+from anyio import to_thread
+
+from batch_runner import __version__
+from batch_runner.batch import Batch
+from batch_runner.client import Client
+from batch_runner.errors import ExitCode, UsageError, sole_error
+from batch_runner.job import ANCHOR_URL, Job
+from batch_runner.journal import BatchInfo, Journal, Policy
+from batch_runner.limits import Limits
+from batch_runner.openfiles import held_under, open_files
+from batch_runner.output import Output
+from batch_runner.polling import Schedule
+from batch_runner.progress import Progress, Tally
+from batch_runner.source import Source
+from batch_runner.stopping import Stop, Stopping
+from batch_runner.summary import MOST_GROUPS, Summary, exit_code_for, sorted_counts
+from batch_runner.target import Target
+from batch_runner.watch import Watch
+from batch_runner.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    import httpx
+
+KEY_VARIABLES = ("ANCHORBROWSER_API_KEY", "ANCHOR_API_KEY")
+BASE_URL_VARIABLE = "ANCHORBROWSER_BASE_URL"
+IN_PROCESS_URL = "http://batch-runner.local"
+HARMLESS_TASK = "invoice"
+"""The built-in task only reads: one that was cut off may simply be run again."""
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """A job that was found to be possible: nothing has been sent, and nothing is wrong with it that can be known."""
+
+    job: Job
+    source: Source
+    target: Target
+    workers: int
+    notes: tuple[str, ...]
+    began: float
+
+    @property
+    def service(self) -> str:
+        """The service by the name that the journal knows it by: `local` or a URL."""
+        return service_name(self.job)
+
+
+@contextmanager
+def open_job(job: Job) -> Iterator[Opened]:
+    """Look at all that can be looked at before the first start. Raises `UsageError` and `SheetError`."""
+    began = time.monotonic()
+    if not job.task:
+        raise UsageError("which task? say --task ID; with the local service it is invoice, or FILE.py:FUNCTION")
+    target = Target.prepare(job.output_path, job.input_path)
+    workers, warning = held_under(job.concurrency, open_files())
+    with Source(job, target.path.absolute().parent) as source:
+        yield Opened(job, source, target, workers, (warning,) if warning else (), began)
+
+
+async def run_batch(job: Job, progress: Progress | None = None) -> Summary:
+    """Run a job to its end and say what it came to; silent unless `progress` shows something.
+
+    The coroutine needs asyncio. Raises `BatchRunnerError` and `SheetError`; a row's failure is no error.
+    """
+    with open_job(job) as opened:
+        return await execute(opened, progress or Progress(), interrupts=False)
+
+
+def run_batch_blocking(job: Job, progress: Progress | None = None) -> Summary:
+    """`run_batch` for programs without an event loop."""
+    return anyio.run(run_batch, job, progress)
+
+
+async def execute(opened: Opened, progress: Progress, *, interrupts: bool) -> Summary:
+    """Run an opened job on its own service and journal; with `interrupts`, Ctrl-C and SIGTERM end it in order."""
+    with sole_error():
+        async with connected(opened.job) as client, Journal.open(opened.job.journal_path, info(opened)) as journal:
+            return await conduct(opened, client, journal, progress, interrupts=interrupts)
+
+
+async def conduct(
+    opened: Opened, client: Client, journal: Journal, progress: Progress, *, interrupts: bool = False
+) -> Summary:
+    """Run an opened job with this client and journal, write the output and sum up. Runs on any backend of anyio."""
+    job, tally = opened.job, Tally(opened.source.total)
+    stopping = Stopping(job.failure_limit, tally.total, _deadline_of(job))
+    limits = Limits(opened.workers, job.start_rate)
+    chance = random.Random()  # noqa: S311  jitter needs no secrecy
+    watch = Watch(client.poll, Schedule(job.poll_budget), job.run_seconds, chance)
+    worker = Worker(
+        job,
+        client=client,
+        journal=journal,
+        watch=watch,
+        stopping=stopping,
+        resend=_is_harmless(job),
+        chance=chance,
+    )
+    batch = Batch(
+        opened.source, worker, journal=journal, limits=limits, stopping=stopping, progress=progress, tally=tally
+    )
+    progress.begin(tally)
+    async with anyio.create_task_group() as around:
+        around.start_soon(watch.drive)
+        if interrupts:
+            around.start_soon(_obey_signals, stopping, progress)
+        await batch.run(opened.workers, job.canary)
+        progress.end(tally)
+        summary = await _conclude(opened, journal, stopping.stop, tally, _settled(limits))
+        around.cancel_scope.cancel()
+    return summary
+
+
+async def _conclude(
+    opened: Opened, journal: Journal, stop: Stop | None, tally: Tally, notes: tuple[str, ...]
+) -> Summary:
+    """Write the output from what the journal holds, and say what the batch came to."""
+    job, source = opened.job, opened.source
+    await journal.flush()
+    output = Output(source.sheet, source.layout, opened.target, expand=job.expand)
+    written = await to_thread.run_sync(output.write, journal.outcomes, _was_edited(opened))
+    counts = sorted_counts(journal.counts())
+    exit_code = exit_code_for(counts, stop.exit_code if stop else None)
+    await journal.finish(exit_code)
+    groups = journal.failures(MOST_GROUPS)
+    failed = sum(count.rows for count in counts if count.status in ("failure", "timeout", "cancelled", "error"))
+    return Summary(
+        exit_code=exit_code,
+        input=job.input,
+        output=str(written.path),
+        journal=str(job.journal_path),
+        rows=tally.total,
+        counts=counts,
+        carried=tally.carried,
+        changed=tally.changed,
+        failures=groups,
+        more_failures=failed - sum(group.rows for group in groups if group.status != "unknown"),
+        stopped=stop.why if stop else None,
+        notes=(*source.sheet.notes, *opened.notes, *source.warnings, *notes, *written.notes),
+        seconds=time.monotonic() - opened.began,
+    )
+
+
+def info(opened: Opened) -> BatchInfo:
+    """What the journal records of the batch."""
+    job = opened.job
+    return BatchInfo(
+        input=str(job.input_path.absolute()),
+        input_sha256=opened.source.sheet.fingerprint,
+        output=str(job.output_path.absolute()),
+        task=job.task,
+        service=opened.service,
+        key_columns=job.key,
+        policy=Policy(frozenset(job.retry), "resend" if _is_harmless(job) else "report"),
+        version=__version__,
+    )
+
+
+@asynccontextmanager
+async def connected(job: Job) -> AsyncIterator[Client]:
+    """A client of the job's service, which is started first if it is the embedded one. Raises `UsageError`."""
+    if job.service == "local":
+        async with _embedded(job) as transport, Client(IN_PROCESS_URL, "", transport) as client:
+            yield client
+        return
+    from batch_runner.transport import AiohttpTransport
+
+    async with Client(service_name(job), _api_key(job), AiohttpTransport()) as client:
+        yield client
+
+
+@asynccontextmanager
+async def _embedded(job: Job) -> AsyncIterator[httpx.AsyncBaseTransport]:
+    import httpx
+
+    from batch_runner.service.service import Service
+    from batch_runner.service.tasks import load_tasks
+
+    tasks = load_tasks(job.task, files=job.files_path)
+    async with Service(tasks, job.workers, job.run_seconds) as service:
+        yield httpx.ASGITransport(service.app)
+
+
+def service_name(job: Job) -> str:
+    """`local`, or the service's URL; the environment may move Anchor's."""
+    if job.service == "anchor":
+        return os.environ.get(BASE_URL_VARIABLE) or ANCHOR_URL
+    return job.service
+
+
+def api_key() -> str | None:
+    """The key from the environment, the only place it may come from."""
+    return next((key for name in KEY_VARIABLES if (key := os.environ.get(name, "").strip())), None)
+
+
+def _api_key(job: Job) -> str:
+    key = api_key()
+    if key is None and job.service == "anchor":
+        raise UsageError(f"Anchor's cloud wants a key: put yours into {KEY_VARIABLES[0]} in the environment")
+    return key or ""
+
+
+def _is_harmless(job: Job) -> bool:
+    """Whether a start whose answer was lost may be sent again."""
+    return job.on_unknown == "resend" or (job.service == "local" and job.task == HARMLESS_TASK)
+
+
+def _deadline_of(job: Job) -> Callable[[], bool] | None:
+    """Asks both clocks whether the job's deadline has passed; None if it has none."""
+    deadline = job.deadline_from(datetime.now().astimezone())
+    if deadline is None:
+        return None
+    began = anyio.current_time()
+    return lambda: deadline.passed(datetime.now().astimezone(), anyio.current_time() - began)
+
+
+def _settled(limits: Limits) -> tuple[str, ...]:
+    """What was learnt about how many runs the service carries at once."""
+    if limits.settled is None:
+        return ()
+    return (f"the service took no more than {limits.settled} runs at once; --concurrency {limits.settled} says so",)
+
+
+def _was_edited(opened: Opened) -> bool:
+    """Whether the output would replace the input, which somebody has edited since it was read."""
+    path = opened.job.input_path
+    return opened.target.path.absolute() == path.absolute() and opened.source.sheet.is_outdated()
+
+
+async def _obey_signals(stopping: Stopping, progress: Progress) -> None:
+    """First Ctrl-C or SIGTERM: start nothing more. Second: leave at once; the journal has it all."""
+    import signal
+
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            code = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED
+            if stopping.is_interrupted:
+                os._exit(code)
+            progress.say("stopping: waiting for what can end soon, then writing the output (again: leave at once)")
+            stopping.now(Stop("interrupted; the same command goes on from here", code))
