@@ -1,0 +1,50 @@
+"""What README says is what the program does."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from batch_runner.cli.commands import program
+from batch_runner.options import options
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def help_of(command: str) -> str:
+    """A command's help as on a terminal of 80 columns."""
+    told = CliRunner().invoke(program, [command, "--help"], prog_name="batch-runner", terminal_width=80)
+    return told.output.strip()
+
+
+@pytest.mark.parametrize("command", ["run", "serve", "status"])
+def test_help_texts_stand_in_readme(command: str) -> None:
+    """The help of each command stands in README to the letter."""
+    assert f"```text\n$ batch-runner {command} --help\n{help_of(command)}\n```" in README
+
+
+def test_every_option_of_a_job_is_in_the_help() -> None:
+    """No option of a job is missing from `run --help`."""
+    text = help_of("run")
+    assert all(option.flag in text for option in options().values())
+
+
+def test_the_gate_runs_the_test_command_of_readme() -> None:
+    """`.ci/run` holds README's test command to the letter."""
+    commands = re.findall(r"```sh\n(.+)\n```", README)
+    assert len(commands) == 2
+    assert commands[1] in (ROOT / ".ci" / "run").read_text("utf-8").splitlines()
+
+
+def test_the_first_command_names_what_is_there() -> None:
+    """The first command's sheet exists, and all its words after the program's name are known to the program."""
+    command = re.findall(r"```sh\n(.+)\n```", README)[0]
+    words = shlex.split(command.rpartition("&&")[2])
+    assert words[:2] == [".venv/bin/batch-runner", "run"]
+    assert (ROOT / words[2]).is_file()
+    assert words[3:] == ["--task", "invoice"]
