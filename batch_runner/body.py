@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING
 
 import httpx
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+import msgspec
 
 MAX_ANSWER = 64 * 1024 * 1024
 """Bytes of an answer that are read at most, decoded too."""
@@ -25,36 +22,45 @@ class TooLarge(Exception):  # noqa: N818  it says of an answer what it is
         super().__init__(f"the answer is larger than {MAX_ANSWER >> 20} MiB")
 
 
-async def read_body(response: httpx.Response) -> bytes:
-    """The body of an answer whose stream was not read yet.
+class Body(msgspec.Struct, frozen=True):
+    """What came of a body; `cut` is what ended it early, be it the network's failure or ours to decode it."""
 
-    Raises what the transport raises, `TooLarge`, and ValueError where the body can't be decoded.
-    """
-    assert isinstance(response.stream, httpx.AsyncByteStream)
-    chunks = aiter(response.stream)
+    data: bytes
+    cut: Exception | None = None
+
+
+async def read_body(response: httpx.Response) -> Body:
+    """The body of an answer whose stream was not read yet. Nothing is raised: the answer's status has come."""
+    data = bytearray()
     try:
-        body = await _gather(chunks)
+        await _read_into(data, response.stream)
+        encoding = response.headers.get("content-encoding", "").strip().lower()
+        return Body(_inflated(data) if encoding in {"gzip", "x-gzip", "deflate"} else bytes(data))
+    except Exception as error:  # noqa: BLE001  whatever it is, what the status says still holds
+        return Body(bytes(data), error)
+    finally:
+        await response.aclose()
+
+
+async def _read_into(data: bytearray, stream: object) -> None:
+    assert isinstance(stream, httpx.AsyncByteStream)
+    chunks = aiter(stream)
+    try:
+        async for chunk in chunks:
+            data += chunk
+            if len(data) > MAX_ANSWER:
+                data.clear()
+                raise TooLarge
     finally:
         if isinstance(chunks, AsyncGenerator):
             await chunks.aclose()
-    encoding = response.headers.get("content-encoding", "").strip().lower()
-    return _inflated(body) if encoding in {"gzip", "x-gzip", "deflate"} else body
 
 
-async def _gather(chunks: AsyncIterator[bytes]) -> bytes:
-    body = bytearray()
-    async for chunk in chunks:
-        body += chunk
-        if len(body) > MAX_ANSWER:
-            raise TooLarge
-    return bytes(body)
-
-
-def _inflated(body: bytes) -> bytes:
+def _inflated(data: bytearray) -> bytes:
     """No encoding is asked for, but there are gateways that don't care."""
     inflate = zlib.decompressobj(_ANY_ZLIB)
     try:
-        whole = inflate.decompress(body, MAX_ANSWER)
+        whole = inflate.decompress(data, MAX_ANSWER)
     except zlib.error as error:
         raise ValueError(f"the answer can't be decoded: {error}") from error
     if inflate.unconsumed_tail:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import httpx
 
     from batch_runner.api import Run, RunRequest
+    from batch_runner.body import Body
 
 MAX_REASON = 500
 """Characters of the service's own words in a `why`."""
@@ -138,12 +139,9 @@ class Trouble(msgspec.Struct, frozen=True):
 
 
 class _Answer(msgspec.Struct, frozen=True):
-    """An answer as far as it came; `cut` is the error that ended it early."""
-
     status: int
     signal: Signal
-    body: bytes
-    cut: Exception | None
+    body: Body
 
 
 class Client:
@@ -211,18 +209,16 @@ class Client:
         fate = fate_of_status(answer.status, answer.signal)
         if fate is Fate.NO_RUN:
             return Refused(self._said(answer), answer.status, reach_of_status(answer.status), answer.signal)
-        run = run_in(answer.body) if fate is Fate.RUN and not answer.cut else None
+        run = run_in(answer.body.data) if fate is Fate.RUN else None
         if run is None:
             return Lost(f"a run may exist: {self._said(answer)}")
         return Started(run if run.status else msgspec.structs.replace(run, status="queued"), answer.signal)
 
     def _seen(self, answer: _Answer, run_id: str) -> Seen | Trouble:
-        if not 200 <= answer.status < 300 or answer.cut:
-            again = not isinstance(answer.cut, TooLarge) and may_poll_again(answer.status)
-            return Trouble(self._said(answer), answer.status, again, answer.signal)
-        run = run_in(answer.body)
+        run = run_in(answer.body.data) if 200 <= answer.status < 300 else None
         if run is None or not run.status:
-            return Trouble(self._said(answer), answer.status, again=True, signal=answer.signal)
+            again = not isinstance(answer.body.cut, TooLarge) and may_poll_again(answer.status)
+            return Trouble(self._said(answer), answer.status, again, answer.signal)
         if run.run_id != run_id:
             why = self._words(f"the service told of another run, {run.run_id}, when asked for {run_id}")
             return Trouble(why, answer.status, again=True, signal=answer.signal)
@@ -230,11 +226,10 @@ class Client:
 
     def _said(self, answer: _Answer) -> str:
         """What an answer that is no run's says, as one sentence."""
-        if answer.cut:
-            return self._words(f"the service said {answer.status}, and no more: {_named(answer.cut)}")
-        if 200 <= answer.status < 300:
-            return self._words(f"the service said {answer.status} and told no run: {message_in(answer.body[:65536])}")
-        return self._words(f"the service said {answer.status}: {message_in(answer.body[:65536])}")
+        if answer.body.cut:
+            return self._words(f"the service said {answer.status}, and no more: {_named(answer.body.cut)}")
+        told = "" if answer.status >= 300 else " and told no run"
+        return self._words(f"the service said {answer.status}{told}: {message_in(answer.body.data[:65536])}")
 
     def _words(self, text: str) -> str:
         """One line, not endless, and never with the key in it, which a service may well send back."""
@@ -245,15 +240,8 @@ class Client:
     async def _ask(self, request: httpx.Request) -> _Answer:
         """Send a request and read its answer. What is raised here is raised before the answer's status is known."""
         response = await self._transport.handle_async_request(request)
-        body, cut = b"", None
-        try:
-            body = await read_body(response)
-        except Exception as error:  # noqa: BLE001  the status has come, and says more than any error in the body
-            cut = error
-        finally:
-            await response.aclose()
         signal = read_signal(response.headers.raw, time.time())
-        return _Answer(response.status_code, signal, body, cut)
+        return _Answer(response.status_code, signal, await read_body(response))
 
 
 def fate_of_error(error: Exception) -> Fate:
