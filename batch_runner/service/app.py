@@ -9,6 +9,7 @@ What the contract leaves open, as decided here:
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 from typing import TYPE_CHECKING, Any
 
@@ -101,17 +102,18 @@ async def _body(request: Request) -> bytes:
     if kind != "application/json":
         raise HTTPException(415, "The body has to be JSON; say so by Content-Type: application/json.")
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > BODY_LIMIT:
-            raise HTTPException(413, f"The body is longer than {BODY_LIMIT} bytes.")
+    async with contextlib.aclosing(request.stream()) as parts:
+        async for part in parts:
+            body += part
+            if len(body) > BODY_LIMIT:
+                raise HTTPException(413, f"The body is longer than {BODY_LIMIT} bytes.")
     return bytes(body)
 
 
 def _decoded(body: bytes) -> RunRequest:
     try:
         fields = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise HTTPException(400, f"The body is no JSON: {error}.") from error
     try:
         return msgspec.convert(fields, RunRequest)
@@ -125,8 +127,8 @@ def _param_that_is_no_text(fields: Any) -> str | None:
     params = fields.get("input_params") if isinstance(fields, dict) else None
     if not isinstance(params, dict):
         return None
-    wrong = (name for name, value in params.items() if not isinstance(value, str))
-    return next((f"input_params has to map text to text, and the value of {name!r} is no text." for name in wrong), None)
+    wrong = next((name for name, value in params.items() if not isinstance(value, str)), None)
+    return wrong if wrong is None else f"input_params has to map text to text, and the value of {wrong!r} is no text."
 
 
 def _json(status_code: int, value: msgspec.Struct) -> Response:

@@ -55,8 +55,13 @@ class Runs:
         self._group.start_soon(self._follow, going, task, Call(task.source, request.input_params, context, self._limit))
         return going.run
 
+    @property
+    def going(self) -> tuple[str, ...]:
+        """The ids of the runs that have not ended, in the order of their starts."""
+        return tuple(self._going)
+
     async def wait(self, run_id: str) -> Run:
-        """The run that was just started, once it has ended."""
+        """A run of `going`, once it has ended."""
         going = self._going[run_id]
         await going.has_ended.wait()
         return self._ended.tell(run_id) or going.run

@@ -27,6 +27,7 @@ class Service:
     """
 
     app: ASGIApp
+    runs: Runs
 
     def __init__(
         self,
@@ -45,10 +46,10 @@ class Service:
 
     async def __aenter__(self) -> Self:
         self._group = await anyio.create_task_group().__aenter__()
-        self._runs = Runs(
+        self.runs = Runs(
             self._group, self._in_loop, self._in_workers, limit=self._run_timeout, files=str(self._tasks.files)
         )
-        self.app = make_app(self._tasks, self._runs, self._api_key)
+        self.app = make_app(self._tasks, self.runs, self._api_key)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -66,4 +67,4 @@ class Service:
 
     def stop(self) -> None:
         """Start no more runs, and end as `cancelled` those that go on: whoever waits for one hears it now."""
-        self._runs.stop()
+        self.runs.stop()
