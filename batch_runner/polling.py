@@ -29,6 +29,8 @@ BETWEEN = 1.0
 """Seconds between two looks at the same run at the least."""
 PRICE = 0.0002
 """A look must be worth this share of the median run, budget or not: noticing an end 1 % late is soon enough."""
+LONG = 4.0
+"""A run that is so many times older than the median counts as one of a longer kind."""
 PATIENCE = 0.1
 """Where it isn't, it is weighed again when the time since the last look has grown by this share."""
 
@@ -147,7 +149,7 @@ class Schedule:
                 continue
             age = now - watched.started
             worth = self._durations.worth(watched.seen - watched.started, age)
-            if worth >= PRICE * self._durations.median:
+            if worth >= PRICE * max(self._durations.median, age / LONG):
                 yield worth, run
             else:
                 watched.ready = now + PATIENCE * (now - watched.seen)

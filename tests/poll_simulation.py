@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from batch_runner.polling import Schedule
 from batch_runner.units import Rate
 
 if TYPE_CHECKING:
@@ -35,6 +36,23 @@ class Result(msgspec.Struct, frozen=True):
     took: float
 
 
+class Noted(Schedule):
+    """A schedule that keeps what it handed out, and holds to the contract while it does."""
+
+    def __init__(self, budget: Rate = BUDGET) -> None:
+        super().__init__(budget)
+        self.polls: list[tuple[float, int]] = []
+
+    def due(self, now: float) -> int | None:
+        run = super().due(now)
+        if run is not None:
+            self.polls.append((now, run))
+        else:
+            next_at = self.next_at()
+            assert next_at is None or next_at > now, "whoever waits until next_at must not spin"
+        return run
+
+
 class Intervals:
     """Looks at each run after intervals that depend on its number of looks only, within the same budget."""
 
@@ -53,7 +71,7 @@ class Intervals:
         self._looks[run] += 1
         heapq.heappush(self._due, (now + self._interval(self._looks[run]), run))
 
-    def ended(self, run: int, now: float) -> None:
+    def ended(self, run: int, now: float) -> None:  # noqa: ARG002  a policy of fixed intervals learns nothing
         del self._looks[run]
 
     def due(self, now: float) -> int | None:
@@ -102,9 +120,20 @@ def log_normal(median: float, count: int, seed: int = 1, sigma: float = 0.5) -> 
 
 def fixed_with(polls: float, durations: Sequence[float], in_flight: int) -> Result:
     """A fixed interval that comes to that many polls a run, found by halving; within the same budget."""
-    low, high = 0.01, 4 * max(durations)
-    for _ in range(25):
+    mean = sum(durations) / len(durations)
+    low, high = mean / (40 * polls), 4 * mean + max(durations) / polls
+    for _ in range(16):
         middle = (low * high) ** 0.5
-        result = simulate(Intervals(lambda _, seconds=middle: seconds), durations, in_flight)
+        result = simulate(Intervals(always(middle)), durations, in_flight)
         low, high = (middle, high) if result.polls > polls else (low, middle)
-    return simulate(Intervals(lambda _: high), durations, in_flight)
+    return simulate(Intervals(always(high)), durations, in_flight)
+
+
+def always(seconds: float) -> Callable[[int], float]:
+    """The same interval after any number of looks."""
+    return lambda _: seconds
+
+
+def growing(looks: int) -> float:
+    """1 s, then 1.5 times as long each time, up to 30 s."""
+    return min(30.0, 1.5 ** min(looks, 20))
