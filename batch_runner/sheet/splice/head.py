@@ -1,0 +1,131 @@
+"""What stands before a sheet's rows: its dimension grows, and the new columns get widths."""
+
+from __future__ import annotations
+
+import re
+from itertools import chain, islice
+from typing import TYPE_CHECKING
+from unicodedata import east_asian_width
+
+from batch_runner.sheet.splice.ranges import parse_range
+from batch_runner.sheet.splice.tags import Edit, Element, edited, elements, tag_end, with_attribute
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from batch_runner.sheet.splice.place import Place
+
+LOOK = 1000
+"""How many rows' texts the widths are taken from: the columns stand in the part before the rows."""
+NARROWEST, WIDEST = 10, 60
+"""In characters of the default font, as a column's `width` counts (ECMA-376 part 1, 18.3.1.13)."""
+_ROWS = re.compile(rb"<(?:[^\s<>/\"'=]+:)?sheetData[\s/>]")
+
+Cells = tuple[int, tuple[str, ...]]
+
+
+def take_head(chunks: Iterator[bytes]) -> tuple[bytes, bytes]:
+    """The part up to and with its tag `<sheetData>`, and what was read beyond. Raises `ValueError` if it has none."""
+    data = b""
+    for chunk in chunks:
+        data += chunk
+        for found in _ROWS.finditer(data):
+            if data.find(b">", found.start()) < 0:
+                break
+            end = tag_end(data, found.start())
+            if elements(data[:end])[-1].path == ("worksheet", "sheetData"):
+                return data[:end], data[end:]
+    raise ValueError("has no rows")
+
+
+def measure(headers: Sequence[str], cells: Iterable[Cells]) -> tuple[tuple[int, ...], Iterator[Cells]]:
+    """Widths that show the headers and the first texts, and the cells from the first on again."""
+    stream = iter(cells)
+    first = list(islice(stream, LOOK))
+    columns = zip(headers, *(texts for _number, texts in first), strict=True)
+    widths = tuple(min(WIDEST, max(NARROWEST, *map(_width, texts)) + 2) for texts in columns)
+    return widths, chain(first, stream)
+
+
+def grown_head(head: bytes, place: Place, widths: Sequence[int]) -> bytes:
+    """The head with room for the new columns."""
+    found = elements(head)
+    return edited(head, [*_dimension(head, found, place), *_columns(head, found, place, widths)])
+
+
+def _width(text: str) -> int:
+    """How wide a text's longest line is; East Asian characters are two wide (Unicode annex 11)."""
+    shown = text[: 4 * WIDEST].splitlines() or [""]
+    return max(sum(2 if east_asian_width(sign) in "WF" else 1 for sign in line) for line in shown)
+
+
+def _dimension(head: bytes, found: Sequence[Element], place: Place) -> Iterator[Edit]:
+    for element in found:
+        old = parse_range(element.attributes.get("ref", ""))
+        if element.path == ("worksheet", "dimension") and old:
+            tag = with_attribute(head[element.start : element.opened], "ref", old.around(place.cells).text)
+            yield Edit(element.start, element.opened, tag)
+
+
+def _columns(head: bytes, found: Sequence[Element], place: Place, widths: Sequence[int]) -> Iterator[Edit]:
+    """The edits that give each new column a width of its own; an earlier output's column keeps what it has."""
+    ranges = [element for element in found if element.path == ("worksheet", "cols", "col")]
+    fresh = {
+        index: width
+        for index, width in enumerate(widths, place.start)
+        if index >= place.start + place.replaced or not any(index in _span(column) for column in ranges)
+    }
+    given = set[int]()
+    for column in ranges:
+        inside = [index for index in fresh if index in _span(column)]
+        given.update(inside)
+        if inside:
+            tag = head[column.start : column.opened]
+            yield Edit(column.start, column.end, b"".join(_split(tag, column, {i: fresh[i] for i in inside})))
+    missing = {index: width for index, width in fresh.items() if index not in given}
+    if missing:
+        yield from _insertions(found, ranges, missing)
+
+
+def _insertions(found: Sequence[Element], ranges: Sequence[Element], missing: dict[int, int]) -> Iterator[Edit]:
+    """The edits that add columns which no range covers: among the ranges, in order, or as `cols` before the rows."""
+    rows = found[-1]
+    if not ranges:
+        new = b"".join(_column(rows.prefix, index, width) for index, width in missing.items())
+        yield Edit(rows.start, rows.start, b"<%bcols>%b</%bcols>" % (rows.prefix, new, rows.prefix))
+        return
+    for index, width in missing.items():
+        before = [column for column in ranges if _span(column).stop <= index]
+        at = max(column.end for column in before) if before else ranges[0].start
+        yield Edit(at, at, _column(ranges[0].prefix, index, width))
+
+
+def _split(tag: bytes, column: Element, fresh: dict[int, int]) -> Iterator[bytes]:
+    """A range of columns around new ones, which keep its style and its width if that is wider, but are never hidden."""
+    if not column.is_self_closed:
+        tag = tag[:-1] + b"/>"
+    at, stop = _span(column).start, _span(column).stop
+    shown = column.attributes.get("hidden", "0") in ("0", "false")
+    least = float(column.attributes.get("width", 0)) if shown else 0
+    for index, width in fresh.items():
+        if at < index:
+            yield _range(tag, at, index)
+        yield _column(column.prefix, index, max(width, least), column.attributes.get("style"))
+        at = index + 1
+    if at < stop:
+        yield _range(tag, at, stop)
+
+
+def _span(column: Element) -> range:
+    """The places of the columns of a range, from 0."""
+    return range(int(column.attributes["min"]) - 1, int(column.attributes["max"]))
+
+
+def _range(tag: bytes, start: int, stop: int) -> bytes:
+    return with_attribute(with_attribute(tag, "min", str(start + 1)), "max", str(stop))
+
+
+def _column(prefix: bytes, index: int, width: float, style: str | None = None) -> bytes:
+    look = f' style="{style}"' if style else ""
+    mark = f'min="{index + 1}" max="{index + 1}" width="{width:g}"{look} customWidth="1"'
+    return b"<%bcol %b/>" % (prefix, mark.encode())

@@ -1,0 +1,116 @@
+"""XML as the bytes that it is written in: where each element stands, and tags with one attribute changed."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from xml.parsers import expat
+from xml.sax.saxutils import escape
+
+import msgspec
+
+from batch_runner.sheet.markup import MAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_TAG = re.compile(rb"<[^<>\"']*(?:\"[^\"]*\"[^<>\"']*|'[^']*'[^<>\"']*)*>")
+_ATTRIBUTE = re.compile(rb"\s([^\s=<>\"'/]+)\s*=\s*(\"[^\"]*\"|'[^']*')")
+
+
+class Element(msgspec.Struct, frozen=True):
+    """An element of SpreadsheetML in a piece of XML.
+
+    `path` are the names from the root down to its own, those of foreign namespaces as "". `prefix` is what its own name
+    begins with (`b"x:"` or `b""`). Its start tag is `data[start:opened]`, its end tag ends at `end`.
+    """
+
+    path: tuple[str, ...]
+    prefix: bytes
+    attributes: Mapping[str, str]
+    start: int
+    opened: int
+    end: int
+
+    @property
+    def is_self_closed(self) -> bool:
+        """Whether it is written as one tag."""
+        return self.opened == self.end
+
+
+class Edit(msgspec.Struct, frozen=True):
+    """Bytes to put in the place of `data[start:end]`."""
+
+    start: int
+    end: int
+    new: bytes
+
+
+def elements(data: bytes) -> list[Element]:
+    """All elements of a part, or of its beginning, in the order of their start tags.
+
+    One whose end isn't there ends with the data. Raises `expat.ExpatError`.
+    """
+    found: list[Element] = []
+    open_: list[tuple[int, Element]] = []
+    parser = expat.ParserCreate(namespace_separator=" ")
+    parser.namespace_prefixes = True
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        at = parser.CurrentByteIndex
+        local, prefix = split_name(name)
+        path = (*(open_[-1][1].path if open_ else ()), local)
+        element = Element(path, prefix, attributes, at, tag_end(data, at), len(data))
+        open_.append((len(found), element))
+        found.append(element)
+
+    def end(_name: str) -> None:
+        place, element = open_.pop()
+        at = element.opened
+        if data[at - 2 : at] != b"/>":
+            at = tag_end(data, parser.CurrentByteIndex)
+        found[place] = msgspec.structs.replace(element, end=at)
+
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
+    parser.Parse(data, False)
+    return found
+
+
+def split_name(name: str) -> tuple[str, bytes]:
+    """A name as expat gives it with `namespace_prefixes`: its local part, "" if it is foreign, and its prefix."""
+    uri, _, rest = name.partition(" ")
+    local, _, prefix = rest.partition(" ")
+    return (local if uri in MAIN else "", f"{prefix}:".encode() if prefix else b"")
+
+
+def tag_end(data: bytes, start: int) -> int:
+    """Where the tag that begins at `start` ends."""
+    tag = _TAG.match(data, start)
+    if tag is None:
+        raise ValueError(f"no tag begins at byte {start}")
+    return tag.end()
+
+
+def with_attribute(tag: bytes, name: str, value: str) -> bytes:
+    """A start tag in which one attribute has a new value; added at its end where it isn't there."""
+    new = b'"' + attribute_text(value) + b'"'
+    for attribute in _ATTRIBUTE.finditer(tag):
+        if attribute[1] == name.encode():
+            return tag[: attribute.start(2)] + new + tag[attribute.end(2) :]
+    close = len(tag) - (2 if tag.endswith(b"/>") else 1)
+    return tag[:close].rstrip() + b" " + name.encode() + b"=" + new + tag[close:]
+
+
+def attribute_text(value: str) -> bytes:
+    """A value as it stands between double quotes."""
+    return escape(value, {'"': "&quot;", "\n": "&#10;", "\r": "&#13;", "\t": "&#9;"}).encode()
+
+
+def edited(data: bytes, edits: Iterable[Edit]) -> bytes:
+    """The data with all edits made; they don't overlap."""
+    pieces, at = [], 0
+    for edit in sorted(edits, key=lambda edit: (edit.start, edit.end)):
+        pieces += [data[at : edit.start], edit.new]
+        at = edit.end
+    return b"".join([*pieces, data[at:]])
