@@ -193,12 +193,13 @@ def _problems(job: Job) -> list[str]:
     found = [_parse_problem(job, field) for field in ("rows", "rate", "poll_rate", "run_timeout", "max_failures")]
     found += [_deadline_problem(job)]
     found += [_low(job, field) for field in ("header_row", "limit", "concurrency", "canary", "workers")]
-    found += [_service_problem(job.service), _output_problem(job.output), _delimiter_problem(job.delimiter)]
+    found += [_service_problem(job.service), _output_problem(job), _delimiter_problem(job.delimiter)]
     found += [
         f"retry: {word!r} is not a status that can be run again; use {', '.join(RETRY_WORDS)}"
         for word in job.retry
         if word not in RETRY_WORDS
     ]
+    found += [f"rename: {old!r} needs a name to be sent under" for old, new in job.rename.items() if not new]
     if job.columns and job.exclude:
         found.append("columns, exclude: say one of them, what to send or what to leave out")
     return [problem for problem in found if problem]
@@ -245,10 +246,15 @@ def _service_problem(service: str) -> str | None:
     return None
 
 
-def _output_problem(output: str | None) -> str | None:
-    if output is None or Path(output).suffix.lower() in OUTPUT_ENDINGS:
+def _output_problem(job: Job) -> str | None:
+    if job.output is None:
         return None
-    return f"output: {output}: unknown ending; use one of {', '.join(OUTPUT_ENDINGS)}"
+    ending = job.output_path.suffix.lower()
+    if ending not in OUTPUT_ENDINGS:
+        return f"output: {job.output!r}: unknown ending; use one of {', '.join(OUTPUT_ENDINGS)}"
+    if ending == ".xlsm" and job.input_path.suffix.lower() != ".xlsm":
+        return f"output: {job.output!r}: only a .xlsm can become a .xlsm; use .xlsx"
+    return None
 
 
 def _delimiter_problem(delimiter: str | None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from datetime import time
 from difflib import get_close_matches
 from enum import Enum
 from functools import cache
@@ -25,6 +26,14 @@ class Kind(Enum):
     PAIRS = "pairs"
     """`NAME=VALUE`; may be said again."""
     VALUE = "value"
+
+
+_COMPLAINTS = {
+    Kind.FLAG: "is neither true nor false",
+    Kind.NAMES: "is not a list of texts",
+    Kind.PAIRS: "is not a table of texts",
+    Kind.VALUE: "is not a text; put it in quotes",
+}
 
 
 class Option(msgspec.Struct, frozen=True):
@@ -54,17 +63,19 @@ class Option(msgspec.Struct, frozen=True):
             value = _names(value)
         if self.kind is Kind.PAIRS:
             value = _pairs(value)
+        if isinstance(value, time):
+            value = value.isoformat()
         try:
-            return msgspec.convert(value, type=hint, strict=False)
-        except msgspec.ValidationError as error:
-            raise ValueError(f"{value!r} {_complaint(hint, error)}") from None
+            return msgspec.convert(value, type=hint, strict=not isinstance(value, str))
+        except msgspec.ValidationError:
+            raise ValueError(f"{value!r} {_complaint(self, hint)}") from None
 
 
 @cache
 def options() -> dict[str, Option]:
     """All options by name, in the order in which people see them."""
     fields = {field.name: field for field in msgspec.structs.fields(Job)}
-    return {name: _option(name, hint, fields[name]) for name, hint in _hints().items() if get_origin(hint) is not None}
+    return {name: _option(name, hint, fields[name]) for name, hint in _hints().items()}
 
 
 def did_you_mean(word: str, known: list[str]) -> str:
@@ -96,26 +107,36 @@ def _names(value: object) -> object:
 
 
 def _split(text: str) -> list[str]:
-    return next(csv.reader([text], skipinitialspace=True), [])
+    try:
+        return next(csv.reader([text], skipinitialspace=True, strict=True), [])
+    except csv.Error:
+        raise ValueError(
+            f"{text!r} is not a list of names; put a name with a comma, a quote or a line break in double quotes"
+        ) from None
 
 
 def _pairs(value: object) -> object:
     if not isinstance(value, list | tuple):
         return value
-    pairs = {}
+    pairs: dict[str, str] = {}
     for text in value:
         name, equals, rest = str(text).partition("=")
         if not equals or not name:
             raise ValueError(f"{text!r} is not of the form NAME=VALUE")
+        if name in pairs:
+            raise ValueError(f"{name!r} is said twice; say it once")
         pairs[name] = rest
     return pairs
 
 
-def _complaint(hint: Any, error: msgspec.ValidationError) -> str:
-    choices = [choice for part in _parts(hint) if get_origin(part) is Literal for choice in get_args(part)]
+def _complaint(option: Option, hint: Any) -> str:
+    parts = _parts(hint)
+    choices = [choice for part in parts if get_origin(part) is Literal for choice in get_args(part)]
     if choices:
         return f"is none of {', '.join(choices)}"
-    return "is not a whole number" if int in _parts(hint) else f"does not fit: {error}"
+    if option.kind is Kind.VALUE and str not in parts:
+        return "is not a whole number"
+    return _COMPLAINTS[option.kind]
 
 
 def _parts(hint: Any) -> tuple[Any, ...]:

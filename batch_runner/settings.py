@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -16,14 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 PATHS = ("input", "output", "journal", "files")
-SECRETS = ("api_key", "anchor_api_key", "anchorbrowser_api_key")
+SECRETS = ("api_key", "apikey", "anchor_api_key", "anchorbrowser_api_key")
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """One value as somebody said it: whose it is, and how to name that in a message."""
+    """One value as somebody said it, and how to name the place where that was: `--limit`, `job.toml: limit`."""
 
     value: object
-    source: str
     label: str
 
 
@@ -32,34 +31,35 @@ def load_job(source: str, flags: Mapping[str, object], environ: Mapping[str, str
 
     `flags` are only those that were said. Raises `UsageError` with every problem there is, a line each.
     """
-    settings = gather(source, flags, environ)
-    values, problems = {}, []
+    problems: list[str] = []
+    settings = _settings(source, flags, environ, problems)
+    values: dict[str, Any] = {}
     for name, setting in settings.items():
         try:
             values[name] = setting.value if name == "input" else options()[name].read(setting.value)
         except ValueError as error:
             problems.append(f"{setting.label}: {error}")
+    try:
+        job = Job(**{"input": source, **values})
+    except UsageError as error:
+        problems += _labelled(str(error), settings)
     if problems:
         raise UsageError("\n".join(problems))
-    try:
-        return Job(**values)  # type: ignore[arg-type]  each value was read as its field's type
-    except UsageError as error:
-        raise UsageError(_labelled(str(error), settings)) from None
+    return job
 
 
-def gather(source: str, flags: Mapping[str, object], environ: Mapping[str, str]) -> dict[str, Setting]:
-    """Every value that somebody said, the strongest source's, by option. Raises `UsageError`."""
-    settings: dict[str, Setting] = {}
+def _settings(
+    source: str, flags: Mapping[str, object], environ: Mapping[str, str], problems: list[str]
+) -> dict[str, Setting]:
+    """Every value that somebody said, the strongest source's, by option."""
+    settings = {"input": Setting(source, "INPUT")}
     if source.lower().endswith(".toml"):
-        settings.update(_job_file(Path(source)))
-    else:
-        settings["input"] = Setting(source, "command line", "INPUT")
+        settings = _job_file(Path(source), problems)
     for option in options().values():
         if option.variable in environ:
-            value = _from_environment(option, environ[option.variable])
-            settings[option.name] = Setting(value, "environment", option.variable)
+            settings[option.name] = Setting(_from_environment(option, environ[option.variable]), option.variable)
         if option.name in flags:
-            settings[option.name] = Setting(flags[option.name], "command line", option.flag)
+            settings[option.name] = Setting(flags[option.name], option.flag)
     return settings
 
 
@@ -75,13 +75,15 @@ def _from_environment(option: Option, text: str) -> object:
     return text.splitlines() if option.kind is Kind.PAIRS else text
 
 
-def _job_file(path: Path) -> dict[str, Setting]:
-    """The settings of a job file; relative paths in it are relative to it."""
+def _job_file(path: Path, problems: list[str]) -> dict[str, Setting]:
+    """The settings of a job file; relative paths in it are relative to it. Raises `UsageError` for one that is none."""
     table = _parse(path)
-    problems = list(_key_problems(path, table))
-    if problems:
-        raise UsageError("\n".join(problems))
-    return {name: Setting(_placed(name, value, path), path.name, f"{path}: {name}") for name, value in table.items()}
+    problems += _key_problems(path, table)
+    return {
+        name: Setting(_placed(name, value, path), f"{path}: {name}")
+        for name, value in table.items()
+        if name in options() or (name == "input" and isinstance(value, str))
+    }
 
 
 def _parse(path: Path) -> dict[str, object]:
@@ -96,7 +98,7 @@ def _parse(path: Path) -> dict[str, object]:
 def _key_problems(path: Path, table: Mapping[str, object]) -> Iterator[str]:
     known = ["input", *options()]
     for name in table:
-        if name.lower() in SECRETS:
+        if name.lower().replace("-", "_") in SECRETS:
             yield f"{path}: {name}: a key doesn't belong into a file; put it into ANCHORBROWSER_API_KEY"
         elif name not in known:
             yield f"{path}: {name}: no such key.{did_you_mean(name, known)}"
@@ -112,11 +114,9 @@ def _placed(name: str, value: object, file: Path) -> object:
     return value
 
 
-def _labelled(text: str, settings: Mapping[str, Setting]) -> str:
-    """The problems of a job, each beginning with the name of what was said instead of the field's."""
-    lines = []
+def _labelled(text: str, settings: Mapping[str, Setting]) -> Iterator[str]:
+    """The problems of a job, each beginning with the names of what was said instead of the fields'."""
     for line in text.splitlines():
-        field, colon, rest = line.partition(": ")
-        label = settings[field].label if field in settings else field
-        lines.append(f"{label}{colon}{rest}")
-    return "\n".join(lines)
+        fields, colon, rest = line.partition(": ")
+        labels = [settings[field].label if field in settings else field for field in fields.split(", ")]
+        yield ", ".join(labels) + colon + rest
