@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from batch_runner.sheet.sheet import Sheet
 
 CHUNK = 512
-_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?\Z")
+_RANGE = re.compile(r"(\d{1,9})(?:(\s*-\s*)(\d{1,9})?)?", re.ASCII)
+_NUMBER = re.compile(r"-?(?!(?:\.?[0-9]){16})(0|[1-9][0-9]*)(\.[0-9]+)?\Z")
+
+_PLACE = "\0place"
+"""The column that tells the rows apart: no column of a sheet is called so."""
 
 
 class RowRanges(msgspec.Struct, frozen=True):
@@ -48,42 +52,60 @@ class RowRanges(msgspec.Struct, frozen=True):
 
 
 def _range(part: str) -> tuple[int, float]:
-    first, dash, last = part.partition("-")
-    try:
-        low = int(first)
-        high = float("inf") if dash and not last.strip() else int(last) if dash else low
-    except ValueError:
-        raise ValueError(f"{part!r} is not a row or a range of rows; write for example 2-100,205") from None
-    if low < 1 or high < low:
+    found = _RANGE.fullmatch(part)
+    if found is None:
+        raise ValueError(f"{part!r} is not a row or a range of rows; write for example 2-100,205")
+    first = int(found[1])
+    last = first if not found[2] else int(found[3]) if found[3] else float("inf")
+    if first < 1 or last < first:
         raise ValueError(f"{part!r} is not a range of rows: rows count from 1, and the first comes first")
-    return low, high
+    return first, last
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """A condition in SQL over the columns of a sheet; `numeric` names those that are numbers in it."""
+    """A condition in SQL over the columns of a sheet, each of the type that its texts have in all of it."""
 
+    text: str
     expression: pl.Expr
-    numeric: frozenset[str]
+    types: tuple[tuple[Column, type[pl.DataType]], ...]
 
-    def holds(self, rows: Sequence[Row], sheet: Sheet) -> Iterable[bool | None]:
-        """For each row whether the condition holds; None where an empty cell leaves it open, as in SQL."""
-        return self._typed(_frame(rows, sheet)).select(self.expression.alias("holds")).to_series()
+    def holds(self, rows: Sequence[Row]) -> Iterable[bool | None]:
+        """For each row whether the condition holds; None where an empty cell leaves it open, as in SQL.
 
-    def check(self, sheet: Sheet) -> None:
-        """Raise `ValueError` with a sentence where the condition makes no sense of the columns' types."""
+        Raises `UsageError` where it can't be decided for these rows, or looks at more than one row at a time.
+        """
         import polars as pl
 
+        place = pl.int_range(len(rows), eager=True).alias(_PLACE)
+        frame = pl.DataFrame([place, *(self._series(column, kind, rows) for column, kind in self.types)])
+        alone = self.expression.over(_PLACE)
         try:
-            kind = self._typed(_frame((), sheet)).select(self.expression.alias("holds")).dtypes[0]
-        except pl.exceptions.PolarsError as error:
-            raise ValueError(str(error).splitlines()[0]) from None
-        if kind != pl.Boolean:
-            raise ValueError("it gives a value, not yes or no")
+            holds = frame.with_columns(self.expression.alias("holds")).get_column("holds")
+            same = frame.with_columns(alone.alias("holds")).get_column("holds").equals(holds)
+        except _polars_errors() as error:
+            where = f"rows {rows[0].number} to {rows[-1].number}"
+            raise UsageError(f"where: {self.text!r} can't be decided for {where}: {_first_line(error)}") from None
+        if not same:
+            raise UsageError(f"where: {self.text!r} is about several rows at once; it can be about one row only")
+        return holds
 
-    def _typed(self, frame: pl.DataFrame) -> pl.DataFrame:
+    def problem(self) -> str | None:
+        """Why the condition makes no sense of the columns' types, if so."""
         import polars as pl
 
-        return frame.with_columns(pl.col(name).cast(pl.Float64) for name in sorted(self.numeric))
+        frame = pl.DataFrame(schema={column.name: kind for column, kind in self.types})
+        try:
+            kind = frame.select(self.expression.alias("holds")).dtypes[0]
+        except _polars_errors() as error:
+            return _first_line(error)
+        return None if kind == pl.Boolean else "it gives a value, not yes or no"
+
+    @staticmethod
+    def _series(column: Column, kind: type[pl.DataType], rows: Sequence[Row]) -> pl.Series:
+        import polars as pl
+
+        texts = [row.texts[column.index] or None for row in rows]
+        return pl.Series(column.name, texts, pl.String).cast(kind)
 
 
 class Selection(msgspec.Struct, frozen=True):
@@ -94,13 +116,13 @@ class Selection(msgspec.Struct, frozen=True):
     limit: int | None
 
     def rows(self, sheet: Sheet) -> Iterator[Row]:
-        """Stream the data rows that take part, in the sheet's order."""
+        """Stream the data rows that take part, in the sheet's order. Raises `UsageError` as the condition does."""
         rows = _data(sheet)
         if self.ranges is not None:
             ranges = self.ranges
             rows = (row for row in rows if row.number in ranges)
         if self.condition is not None:
-            rows = _matching(rows, sheet, self.condition)
+            rows = _matching(rows, self.condition)
         return islice(rows, self.limit)
 
     def count(self, sheet: Sheet) -> int:
@@ -111,9 +133,10 @@ class Selection(msgspec.Struct, frozen=True):
 
 
 def select(sheet: Sheet, ranges: RowRanges | None, where: str | None, limit: int | None) -> Selection:
-    """Make the selection; a condition is tried against the whole sheet first. Raises `UsageError` where it can't hold.
+    """Make the selection. Raises `UsageError` for a condition that makes no sense of the sheet's columns.
 
-    In a condition a column whose every text is a plain number (no leading zeros) is a number, any other is text.
+    In a condition a column whose every text is a plain number is a number: no leading zeros, and no more digits than
+    a float keeps. Any other is text, and an empty one is what the condition takes it for.
     """
     return Selection(ranges, None if where is None else _condition(sheet, where), limit)
 
@@ -122,59 +145,80 @@ def _data(sheet: Sheet) -> Iterator[Row]:
     return (row for row in sheet.rows() if row.kind is RowKind.DATA)
 
 
-def _matching(rows: Iterator[Row], sheet: Sheet, condition: Condition) -> Iterator[Row]:
-    for chunk in _chunks(rows):
-        yield from (row for row, holds in zip(chunk, condition.holds(chunk, sheet), strict=True) if holds)
-
-
-def _chunks(rows: Iterator[Row]) -> Iterator[Sequence[Row]]:
+def _matching(rows: Iterator[Row], condition: Condition) -> Iterator[Row]:
     while chunk := tuple(islice(rows, CHUNK)):
-        yield chunk
-
-
-def _frame(rows: Sequence[Row], sheet: Sheet) -> pl.DataFrame:
-    """The rows as a table of text; an empty cell is NULL."""
-    import polars as pl
-
-    return pl.DataFrame(
-        {column.name: [row.texts[column.index] or None for row in rows] for column in sheet.columns},
-        schema={column.name: pl.String for column in sheet.columns},
-    )
+        yield from (row for row, holds in zip(chunk, condition.holds(chunk), strict=True) if holds)
 
 
 def _condition(sheet: Sheet, where: str) -> Condition:
+    """The condition, its columns typed. Empty columns are tried as each type until the condition makes sense."""
+    import polars as pl
+
+    expression = _parsed(where)
+    columns = _columns(sheet, expression)
+    texts, filled = _first_texts(sheet, columns)
+    problems = []
+    for empty in (pl.Null, pl.String, pl.Float64):
+        kinds = (pl.String if c.name in texts else pl.Float64 if c.name in filled else empty for c in columns)
+        condition = Condition(where, expression, tuple(zip(columns, kinds, strict=True)))
+        problem = condition.problem()
+        if problem is None:
+            return condition
+        problems.append(problem)
+    raise UsageError(f"where: {where!r} can't be decided: {problems[0]}{_hints(columns, texts, filled)}")
+
+
+def _parsed(where: str) -> pl.Expr:
     import polars as pl
 
     try:
-        expression = pl.sql_expr(where)
-    except pl.exceptions.PolarsError as error:
-        raise UsageError(f"where: {where!r} is not a condition in SQL: {str(error).splitlines()[0]}") from None
-    names = tuple(dict.fromkeys(expression.meta.root_names()))
+        return pl.sql_expr(where)
+    except _polars_errors() as error:
+        raise UsageError(f"where: {where!r} is not a condition in SQL: {_first_line(error)}") from None
+
+
+def _columns(sheet: Sheet, expression: pl.Expr) -> tuple[Column, ...]:
+    """The columns that an expression names."""
     columns = {column.name: column for column in sheet.columns}
+    names = tuple(dict.fromkeys(expression.meta.root_names()))
     for name in names:
         if name not in columns:
             raise UsageError(f"where: {no_column(sheet, name)}")
-    texts = _first_texts(sheet, tuple(columns[name] for name in names))
-    condition = Condition(expression, frozenset(names) - texts.keys())
-    try:
-        condition.check(sheet)
-    except ValueError as error:
-        why = "".join(f"; {name} is text, since {cell} is no plain number" for name, cell in texts.items())
-        raise UsageError(f"where: {where!r} can't be decided: {error}{why}") from None
-    return condition
+    return tuple(columns[name] for name in names)
 
 
-def _first_texts(sheet: Sheet, columns: Sequence[Column]) -> dict[str, str]:
-    """For each column that isn't all numbers: the address of the first cell that is none."""
-    found: dict[str, str] = {}
+def _polars_errors() -> tuple[type[BaseException], ...]:
+    """What polars raises for a condition of a person's: a bug of its own (a panic) is no exception to Python."""
+    import polars as pl
+
+    return (pl.exceptions.PolarsError, pl.exceptions.PanicException)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0]
+
+
+def _first_texts(sheet: Sheet, columns: Sequence[Column]) -> tuple[dict[str, str], set[str]]:
+    """For each column that isn't all numbers the address of the first cell that is none; and who has any text."""
+    texts: dict[str, str] = {}
+    filled: set[str] = set()
     for row in _data(sheet):
         for column in columns:
             text = row.texts[column.index]
-            if text and column.name not in found and not _NUMBER.match(text):
-                found[column.name] = sheet.address(row.number, column.index)
-        if len(found) == len(columns):
+            if text and column.name not in texts:
+                filled.add(column.name)
+                if not _NUMBER.match(text):
+                    texts[column.name] = sheet.address(row.number, column.index)
+        if len(texts) == len(columns):
             break
-    return found
+    return texts, filled
+
+
+def _hints(columns: Sequence[Column], texts: dict[str, str], filled: set[str]) -> str:
+    """What a person should know of the columns' types."""
+    hints = [f"{name} is text, since {cell} is no plain number" for name, cell in texts.items()]
+    hints += [f"{c.name} is a number" for c in columns if c.name in filled and c.name not in texts]
+    return "".join(f"; {hint}" for hint in hints)
 
 
 def no_column(sheet: Sheet, name: str) -> str:
