@@ -65,6 +65,9 @@ def open_job(job: Job) -> Iterator[Opened]:
     began = time.monotonic()
     if not job.task:
         raise UsageError("which task? say --task ID; with the local service it is invoice, or FILE.py:FUNCTION")
+    if not job.input_path.is_file():
+        why = "not a file; name a spreadsheet" if job.input_path.exists() else "no such file"
+        raise UsageError(f"{job.input}: {why}")
     target = Target.prepare(job.output_path, job.input_path)
     workers, warning = held_under(job.concurrency, open_files())
     with Source(job, target.path.absolute().parent) as source:

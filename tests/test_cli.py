@@ -1,0 +1,201 @@
+"""The real program, as a person or cron calls it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from program import run_program, start_program
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TASKS = """
+import time
+
+async def quick(params):
+    return {"seen": params}
+
+def slow(params):
+    time.sleep(float(params["Seconds"]))
+    return params["Seconds"]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a sheet of three rows and a file of tasks."""
+    (tmp_path / "tasks.py").write_text(TASKS)
+    (tmp_path / "sheet.csv").write_text("Number,Amount,Note\n007,1.10,first\n008,1E5,=1+1\n009,TRUE,\n")
+    return tmp_path
+
+
+def records(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_main_job(folder: Path) -> None:
+    """Each row's own texts reach the task as they are, and its result stands beside it."""
+    done = run_program("run", "sheet.csv", "--task", "tasks.py:quick", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    rows = records(folder / "sheet.results.csv")
+    assert [json.loads(row["result"])["seen"] for row in rows] == [
+        {"Number": "007", "Amount": "1.10", "Note": "first"},
+        {"Number": "008", "Amount": "1E5", "Note": "=1+1"},
+        {"Number": "009", "Amount": "TRUE"},
+    ]
+    assert [row["status"] for row in rows] == ["success"] * 3
+    assert "3 success" in done.stdout
+    assert "sheet.results.csv" in done.stdout
+
+
+def test_json_is_one_object_on_stdout(folder: Path) -> None:
+    """With --json stdout is one JSON object and nothing else."""
+    done = run_program("run", "sheet.csv", "--task", "tasks.py:quick", "--json", cwd=folder)
+    told = json.loads(done.stdout)
+    assert told["counts"] == {"success": 3}
+    assert told["exit_code"] == 0
+    assert told["output"].endswith("sheet.results.csv")
+
+
+def test_the_same_command_again_sends_nothing(folder: Path) -> None:
+    """A second night with the same sheet carries all over, with the same run ids."""
+    run_program("run", "sheet.csv", "--task", "tasks.py:quick", cwd=folder)
+    before = (folder / "sheet.results.csv").read_bytes()
+    again = run_program("run", "sheet.csv", "--task", "tasks.py:quick", cwd=folder)
+    assert again.returncode == 0
+    assert "3 carried over" in again.stdout
+    assert (folder / "sheet.results.csv").read_bytes() == before
+
+
+BAD_INPUTS = {
+    "no such file": (["run", "gone.csv", "--task", "invoice"], "gone.csv: no such file"),
+    "a folder": (["run", ".", "--task", "invoice"], r"\.: not a file"),
+    "an empty file": (["run", "empty.csv", "--task", "invoice"], "empty.csv"),
+    "a binary": (["run", "binary.csv", "--task", "invoice"], "binary.csv"),
+    "a damaged workbook": (["run", "damaged.xlsx", "--task", "invoice"], "damaged.xlsx"),
+    "another kind of file": (["run", "tasks.py", "--task", "invoice"], r"save it as \.xlsx"),
+    "no such column": (["run", "sheet.csv", "--task", "invoice", "--columns", "Amuont"], "did you mean 'Amount'"),
+    "two equal headers": (["run", "twice.csv", "--task", "invoice"], "A1 .*B1|A1.*and.*B1"),
+    "no task": (["run", "sheet.csv"], "--task"),
+    "no such task": (["run", "sheet.csv", "--task", "invoices"], "invoice"),
+    "no such function": (["run", "sheet.csv", "--task", "tasks.py:quik"], "quik"),
+    "an unwritable output": (["run", "sheet.csv", "--task", "invoice", "--output", "no/such/out.csv"], "--output"),
+    "an output of no known kind": (["run", "sheet.csv", "--task", "invoice", "--output", "out.doc"], r"\.csv"),
+    "a bad number": (["run", "sheet.csv", "--task", "invoice", "--concurrency", "many"], "--concurrency: 'many'"),
+    "a number too low": (["run", "sheet.csv", "--task", "invoice", "--concurrency", "0"], "--concurrency: 0"),
+    "a bad rate": (["run", "sheet.csv", "--task", "invoice", "--rate", "fast"], "--rate"),
+    "a bad service": (["run", "sheet.csv", "--task", "invoice", "--service", "ftp://x"], "--service"),
+    "no key for Anchor": (["run", "sheet.csv", "--task", "t", "--service", "anchor"], "ANCHORBROWSER_API_KEY"),
+    "an unknown option": (["run", "sheet.csv", "--tsak", "invoice"], "--task"),
+    "a bad condition": (["run", "sheet.csv", "--task", "invoice", "--where", "Amount >"], "--where|where"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_INPUTS)
+def test_bad_input_is_one_sentence_and_2(folder: Path, name: str) -> None:
+    """What is wrong is said in one sentence without a traceback; the code is 2, and nothing was begun."""
+    (folder / "empty.csv").touch()
+    (folder / "binary.csv").write_bytes(os.urandom(5000))
+    (folder / "damaged.xlsx").write_bytes(b"PK\x03\x04" + b"junk" * 100)
+    (folder / "twice.csv").write_text("A,A\n1,2\n")
+    arguments, words = BAD_INPUTS[name]
+    done = run_program(*arguments, cwd=folder)
+    assert done.returncode == 2, done.stderr
+    assert re.search(words, done.stderr), done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+    assert not list(folder.glob("*.journal.db*"))
+    assert not list(folder.glob("*.results.*"))
+
+
+def test_the_first_interrupt_writes_the_output(folder: Path) -> None:
+    """Ctrl-C: no more starts, the output is there with the rest as `not_started`, exit 130; then it goes on."""
+    (folder / "slow.csv").write_text("Seconds\n" + "".join(f"0.{number:02}\n" for number in range(30, 60)))
+    command = ["run", "slow.csv", "--task", "tasks.py:slow", "--concurrency", "2", "--workers", "2"]
+    process = start_program(*command, cwd=folder)
+    wait_for(folder / "slow.journal.db")
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    statuses = [row["status"] for row in records(folder / "slow.results.csv")]
+    assert set(statuses) == {"success", "not_started"}
+    assert "interrupted" in stdout
+    assert run_program(*command, cwd=folder).returncode == 0
+    assert [row["result"] for row in records(folder / "slow.results.csv")] == [f'"0.{n:02}"' for n in range(30, 60)]
+
+
+def test_the_second_interrupt_leaves_at_once(folder: Path) -> None:
+    """A second Ctrl-C does not wait for the runs in flight."""
+    (folder / "slow.csv").write_text("Seconds\n50\n51\n")
+    process = start_program("run", "slow.csv", "--task", "tasks.py:slow", cwd=folder)
+    wait_for(folder / "slow.journal.db")
+    time.sleep(1.0)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert time.monotonic() - began < 5
+
+
+def test_run_and_serve_give_the_same(folder: Path) -> None:
+    """The same sheet against `serve` over a socket gives the same outcomes; `serve` ends cleanly on Ctrl-C."""
+    run_program("run", "sheet.csv", "--task", "tasks.py:quick", cwd=folder)
+    here = [(row["status"], row["result"]) for row in records(folder / "sheet.results.csv")]
+    server = start_program("serve", "--port", "0", "--tasks", "tasks.py", cwd=folder, ANCHOR_API_KEY="k-secret")
+    assert server.stderr is not None
+    line = server.stderr.readline()
+    url = re.search(r"http://127\.0\.0\.1:\d+", line)
+    assert url is not None, line
+    common = ["run", "sheet.csv", "--task", "tasks.py:quick", "--service", url[0], "--output", "there.csv"]
+    refused = run_program(*common, cwd=folder, ANCHOR_API_KEY="wrong")
+    assert refused.returncode == 5
+    assert "wrong" not in refused.stdout + refused.stderr
+    done = run_program(*common, cwd=folder, ANCHOR_API_KEY="k-secret")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [(row["status"], row["result"]) for row in records(folder / "there.csv")] == here
+    server.send_signal(signal.SIGINT)
+    _, rest = server.communicate(timeout=20)
+    assert server.returncode == 0
+    assert "Traceback" not in rest
+
+
+def test_check_sends_nothing_and_shows_what_would_be_sent(folder: Path) -> None:
+    """`check` shows header row, columns and the first rows' params; it leaves no file."""
+    files = sorted(folder.iterdir())
+    done = run_program("check", "sheet.csv", "--task", "tasks.py:quick", cwd=folder)
+    assert done.returncode == 0
+    assert 'row 2: {"Number":"007","Amount":"1.10","Note":"first"}' in done.stdout
+    assert sorted(folder.iterdir()) == files
+
+
+def test_a_reader_that_leaves_is_no_failure(folder: Path) -> None:
+    """`batch-runner check … | head -0` ends without a traceback."""
+    process = start_program("check", "sheet.csv", "--task", "invoice", cwd=folder)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.wait(timeout=20)
+    process.stderr.close()
+
+
+def wait_for(path: Path) -> None:
+    """Wait until the program has made the file."""
+    for _ in range(200):
+        if path.exists():
+            return
+        time.sleep(0.05)
+    pytest.fail(f"{path} never came")
