@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import msgspec
 
 from batch_runner.sheet.errors import SheetError
-from batch_runner.sheet.markup import MarkupError, parse
+from batch_runner.sheet.markup import MarkupError, Parser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -125,9 +125,12 @@ class Package:
         end: Callable[[str], None] | None = None,
         text: Callable[[str], None] | None = None,
     ) -> None:
-        """Feed a part to callbacks as `markup.parse` does. Raises `SheetError`."""
+        """Feed a part to the callbacks of a `markup.Parser`. Raises `SheetError`."""
+        parser = Parser(start, end, text)
         try:
-            parse(self.open_part(part), start, end, text)
+            for chunk in self.open_part(part):
+                parser.feed(chunk)
+            parser.feed(b"", last=True)
         except MarkupError as error:
             raise self.damaged(part, str(error)) from error
 

@@ -1,0 +1,178 @@
+"""A number format's code, such as `#,##0.00_);[Red](#,##0.00)`, taken apart (ECMA-376 part 1, 18.8.30 and 18.8.31)."""
+
+from __future__ import annotations
+
+import operator
+import re
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BUILT_IN = {
+    0: "General", 1: "0", 2: "0.00", 3: "#,##0", 4: "#,##0.00",
+    5: '"$"#,##0_);("$"#,##0)', 6: '"$"#,##0_);[Red]("$"#,##0)',
+    7: '"$"#,##0.00_);("$"#,##0.00)', 8: '"$"#,##0.00_);[Red]("$"#,##0.00)',
+    9: "0%", 10: "0.00%", 11: "0.00E+00", 12: "# ?/?", 13: "# ??/??", 14: "m/d/yyyy", 15: "d-mmm-yy", 16: "d-mmm",
+    17: "mmm-yy", 18: "h:mm AM/PM", 19: "h:mm:ss AM/PM", 20: "h:mm", 21: "h:mm:ss", 22: "m/d/yyyy h:mm",
+    37: "#,##0_);(#,##0)", 38: "#,##0_);[Red](#,##0)", 39: "#,##0.00_);(#,##0.00)", 40: "#,##0.00_);[Red](#,##0.00)",
+    41: '_(* #,##0_);_(* (#,##0);_(* "-"_);_(@_)', 42: '_("$"* #,##0_);_("$"* (#,##0);_("$"* "-"_);_(@_)',
+    43: '_(* #,##0.00_);_(* (#,##0.00);_(* "-"??_);_(@_)',
+    44: '_("$"* #,##0.00_);_("$"* (#,##0.00);_("$"* "-"??_);_(@_)',
+    45: "mm:ss", 46: "[h]:mm:ss", 47: "mm:ss.0", 48: "##0.0E+0", 49: "@",
+    # Chinese, Japanese, Korean; 34, 35, 55 and 56 are times in Chinese and dates in Japanese
+    **dict.fromkeys((27, 36, 50, 52, 57), "yyyy-m"), **dict.fromkeys((28, 29, 51, 53, 54, 58), "m-d"),
+    30: "m-d-yy", 31: "yyyy-m-d", 32: "h:mm", 33: "h:mm:ss",
+    **dict.fromkeys((34, 55), "[<1]h:mm;yyyy-m"), **dict.fromkeys((35, 56), "[<1]h:mm:ss;m-d"),
+    # Thai
+    59: "0", 60: "0.00", 61: "#,##0", 62: "#,##0.00", 67: "0%", 68: "0.00%", 69: "# ?/?", 70: "# ??/??", 71: "d/m/yyyy",
+    72: "d-mmm-yy", 73: "d-mmm", 74: "mmm-yy", 75: "h:mm", 76: "h:mm:ss", 77: "d/m/yyyy h:mm", 78: "mm:ss",
+    79: "[h]:mm:ss", 80: "mm:ss.0", 81: "d/m/bb",
+}  # fmt: skip
+"""The codes that a file doesn't spell out, by their ids (ECMA-376 part 1, 18.8.30), as Excel shows them in en-US."""
+
+_TOKEN = re.compile(
+    r'"(?P<quoted>[^"]*)"?|\\(?P<escaped>.)|(?P<pad>_.)|(?P<fill>\*.)|\[(?P<bracket>[^\]]*)\]|(?P<end>;)'
+    r"|(?P<general>General)|(?P<half>AM/PM|A/P|上午/下午)|(?P<exponent>E[+-])"
+    r"|(?P<date>y+|m+|d+|h+|s+|e+|g+|b+|aaa+)|(?P<digit>[0#?])|(?P<point>\.)|(?P<comma>,)|(?P<percent>%)"
+    r"|(?P<slash>/)|(?P<text>@)|(?P<plain>.)",
+    re.IGNORECASE | re.DOTALL,
+)
+_CONDITION = re.compile(r"(<=|>=|<>|<|>|=)\s*(-?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?)")
+_OPERATORS: dict[str, Callable[[float, float], bool]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "=": operator.eq, "<>": operator.ne,
+}  # fmt: skip
+
+
+class Part(Enum):
+    """What a token of a format's code stands for."""
+
+    LITERAL = "literal"
+    PAD = "pad"
+    """A space as wide as a character."""
+    DIGIT = "digit"
+    POINT = "point"
+    COMMA = "comma"
+    PERCENT = "percent"
+    EXPONENT = "exponent"
+    SLASH = "slash"
+    TEXT = "text"
+    GENERAL = "general"
+    DATE = "date"
+    HALF = "half"
+    """AM or PM."""
+    ELAPSED = "elapsed"
+
+
+class Token(msgspec.Struct, frozen=True):
+    """A part of a code, and how it is written there; for a literal what is shown."""
+
+    part: Part
+    text: str
+
+
+class Kind(Enum):
+    """How a section shows a number."""
+
+    GENERAL = "general"
+    NUMBER = "number"
+    SCIENTIFIC = "scientific"
+    FRACTION = "fraction"
+    DATE = "date"
+    ELAPSED = "elapsed"
+    LITERAL = "literal"
+    """No digit of the number is shown."""
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """For which numbers a section is: `[>=100]`."""
+
+    operator: str
+    limit: float
+
+    def holds(self, number: float) -> bool:
+        """Whether it is for this number."""
+        return _OPERATORS[self.operator](number, self.limit)
+
+
+class Section(msgspec.Struct, frozen=True):
+    """One of the up to four sections of a code."""
+
+    tokens: tuple[Token, ...]
+    condition: Condition | None = None
+
+    def has(self, part: Part) -> bool:
+        """Whether it has such a token."""
+        return any(token.part is part for token in self.tokens)
+
+    @property
+    def kind(self) -> Kind:
+        """How it shows a number."""
+        parts = {token.part for token in self.tokens}
+        for part, kind in _KINDS:
+            if part in parts:
+                return Kind.FRACTION if kind is Kind.NUMBER and Part.SLASH in parts else kind
+        return Kind.LITERAL
+
+    @property
+    def literal(self) -> str:
+        """All that it shows besides the number."""
+        return "".join(token.text for token in self.tokens if token.part in {Part.LITERAL, Part.SLASH})
+
+
+_KINDS = (
+    (Part.ELAPSED, Kind.ELAPSED), (Part.DATE, Kind.DATE), (Part.HALF, Kind.DATE), (Part.GENERAL, Kind.GENERAL),
+    (Part.TEXT, Kind.GENERAL), (Part.EXPONENT, Kind.SCIENTIFIC), (Part.DIGIT, Kind.NUMBER),
+)  # fmt: skip
+
+
+def split_code(code: str) -> tuple[Section, ...]:
+    """The sections of a format's code: at least one."""
+    sections: list[Section] = []
+    tokens: list[Token] = []
+    condition: Condition | None = None
+    for match in _TOKEN.finditer(code):
+        if match.lastgroup == "end":
+            sections.append(_section(tokens, condition))
+            tokens, condition = [], None
+        elif match.lastgroup == "bracket":
+            condition = _condition(match["bracket"]) or condition
+            tokens += _bracketed(match["bracket"])
+        elif match.lastgroup != "fill":
+            tokens.append(_token(match))
+    sections.append(_section(tokens, condition))
+    return tuple(sections)
+
+
+def _section(tokens: list[Token], condition: Condition | None) -> Section:
+    """A section; beside digits, letters that only an era or a year could be are a unit that nobody put in quotes."""
+    letters = {token.text[0].lower() for token in tokens if token.part is Part.DATE}
+    if any(token.part is Part.DIGIT for token in tokens) and not letters & set("ymdhs"):
+        tokens = [Token(Part.LITERAL, token.text) if token.part is Part.DATE else token for token in tokens]
+    return Section(tuple(tokens), condition)
+
+
+def _token(match: re.Match[str]) -> Token:
+    name = match.lastgroup or "quoted"
+    if name in {"quoted", "escaped", "plain"}:
+        return Token(Part.LITERAL, match[name])
+    if name == "pad":
+        return Token(Part.PAD, " ")
+    return Token(Part(name), match[name])
+
+
+def _condition(text: str) -> Condition | None:
+    match = _CONDITION.fullmatch(text.strip())
+    return Condition(match[1], float(match[2])) if match else None
+
+
+def _bracketed(text: str) -> list[Token]:
+    """What is shown for `[h]` (hours elapsed) and `[$€-407]` (a currency); colours and the like show nothing."""
+    if re.fullmatch(r"h+|m+|s+", text, re.IGNORECASE):
+        return [Token(Part.ELAPSED, text)]
+    if text.startswith("$"):
+        return [Token(Part.LITERAL, text[1:].partition("-")[0])]
+    return []
