@@ -179,6 +179,11 @@ def test_an_open_quote_does_not_swallow_a_big_file(tmp_path: Path) -> None:
     assert "opens in line 2 never" in refusal(tmp_path, content)
 
 
+def test_a_text_file_has_no_sheets(tmp_path: Path) -> None:
+    """--sheet with a text file is refused, not passed over."""
+    assert "leave out --sheet" in refusal(tmp_path, "a,b\n1,2\n", reading=Reading(sheet="Sheet1"))
+
+
 def test_what_is_no_sheet_gets_a_sentence(tmp_path: Path) -> None:
     """Empty, blank, binary, workbook, folder, missing: one sentence each, with the file's name."""
     assert "is empty" in refusal(tmp_path, b"")

@@ -46,9 +46,9 @@ def test_text_has_every_row_in_its_place(tmp_path: Path, ending: str, delimiter:
     assert text.count("\r\n") == 5
 
 
-@pytest.mark.parametrize("ending", [".csv", ".tsv"])
-def test_text_reads_back(tmp_path: Path, ending: str) -> None:
-    """What was written in another text format reads back row by row, with `again`."""
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".xlsx"])
+def test_what_was_written_reads_back(tmp_path: Path, ending: str) -> None:
+    """What was written in another format reads back row by row, with `again`."""
     with sheet_of(tmp_path, CONTENT.replace(",", "|"), "list.csv" if ending == ".tsv" else "list.tsv") as sheet:
         (tmp_path / f"out{ending}").write_bytes(written(sheet, ending))
         with sheet.again(tmp_path / f"out{ending}") as back:

@@ -35,6 +35,8 @@ def open_delimited(path: Path, reading: Reading, scratch: Path) -> Sheet:
     Raises `SheetError` for a file that isn't text, has no header row, holds a quote that never closes, has two equal
     headers or data under an empty one.
     """
+    if reading.sheet is not None:
+        raise SheetError(f"{path.name}: a text file has no sheets; leave out --sheet")
     return _open(path, take_snapshot(path, scratch), reading, scratch)
 
 
@@ -121,9 +123,9 @@ class Delimited(Sheet):
         """As `Sheet.again`. What was written in another format than this one's has a dialect of its own."""
         ending = path.suffix.lower()
         if ending not in DELIMITERS:
-            from batch_runner.sheet.workbook import open_workbook
+            from batch_runner.sheet.workbook import view_workbook
 
-            return open_workbook(path, Reading(header_row=self.header_row, hidden="include"), self._scratch)
+            return view_workbook(path, Reading(header_row=self.header_row, hidden="include"), self._scratch)
         own = ending == self.path.suffix.lower()
         delimiter = self._source.dialect.delimiter if own else DELIMITERS[ending]
         encoding = self._source.encoding.codec

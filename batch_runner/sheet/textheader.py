@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -45,7 +44,7 @@ def _found(source: TextFile, name: str) -> tuple[int, list[str]]:
         if len(filled) == LOOK:
             break
     rows = [_first_row(number, fields) for number, fields in filled.items()]
-    place = find_header(rows, _leading(rows))
+    place = find_header(rows)
     if place is None:
         raise SheetError(f"{name}: the file is empty; name a file with a header row")
     return place, filled[place]
@@ -54,14 +53,3 @@ def _found(source: TextFile, name: str) -> tuple[int, list[str]]:
 def _first_row(number: int, fields: Sequence[str]) -> FirstRow:
     texts = tuple(text if text.strip() else "" for text in fields)
     return FirstRow(number, texts, frozenset(place for place, text in enumerate(texts) if is_number(text)))
-
-
-def _leading(rows: Sequence[FirstRow]) -> int | None:
-    """The first row's number, where it is as wide as most rows under it.
-
-    Then it is no title, and a single longer row further down is a mistake to tell the person about, not a header:
-    all rows above it would silently take no part.
-    """
-    widths = [max((place + 1 for place, text in enumerate(row.texts) if text), default=0) for row in rows]
-    usual = max(Counter(widths[1:]).items(), key=lambda item: (item[1], item[0]), default=(0, 0))[0]
-    return rows[0].number if rows and widths[0] >= usual else None
