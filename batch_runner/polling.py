@@ -27,6 +27,8 @@ FIRST_LOOK = 0.1
 """Seconds from a run's start to the first look at the earliest."""
 BETWEEN = 1.0
 """Seconds between two looks at the same run at the least."""
+LONG_AGO = 86400.0
+"""A run of which nobody knows when it started has the age of one that may well have ended."""
 PRICE = 0.0002
 """A look must be worth this share of the median run, budget or not: noticing an end 1 % late is soon enough."""
 LONG = 4.0
@@ -41,6 +43,7 @@ class _Watched(msgspec.Struct):
     started: float
     seen: float
     ready: float
+    is_age_known: bool = True
 
     @property
     def span(self) -> int:
@@ -65,9 +68,11 @@ class Schedule:
     def __len__(self) -> int:
         return len(self._runs)
 
-    def add(self, run: int, now: float, age: float = 0.0) -> None:
-        """Watch a run that started `age` seconds ago; one that is followed from another night may be old."""
-        watched = _Watched(now - age, now - age, max(now - age + FIRST_LOOK, now if age else 0.0))
+    def add(self, run: int, now: float, age: float | None = 0.0) -> None:
+        """Watch a run that started `age` seconds ago; None: long ago, so it is looked at soon and counts from then."""
+        started = now - (LONG_AGO if age is None else age)
+        ready = started + FIRST_LOOK if age == 0 else now
+        watched = _Watched(started, started, ready, age is not None)
         self._runs[run] = watched
         self._wait(run, watched)
 
@@ -82,8 +87,10 @@ class Schedule:
         watched = self._runs.get(run)
         if watched is None:
             return
-        age = now - watched.started
-        self._durations.going(watched.seen - watched.started, age)
+        if watched.is_age_known:
+            self._durations.going(watched.seen - watched.started, now - watched.started)
+        else:
+            watched.started, watched.is_age_known = now, True
         watched.seen = now
         watched.ready = now + BETWEEN
         self._wait(run, watched)
@@ -91,9 +98,9 @@ class Schedule:
     def ended(self, run: int, now: float) -> None:
         """The run was looked at, and has ended."""
         watched = self._runs.get(run)
-        if watched is not None:
+        if watched is not None and watched.is_age_known:
             self._durations.ended(watched.seen - watched.started, now - watched.started)
-            self.remove(run)
+        self.remove(run)
 
     def missed(self, run: int, again_at: float) -> None:
         """The look gave no answer; the run is due again at `again_at` or later."""
@@ -152,4 +159,4 @@ class Schedule:
             if worth >= PRICE * max(self._durations.median, age / LONG):
                 yield worth, run
             else:
-                watched.ready = now + PATIENCE * (now - watched.seen)
+                watched.ready = now + max(FIRST_LOOK, PATIENCE * (now - watched.seen))

@@ -23,9 +23,13 @@ if TYPE_CHECKING:
 
 
 class Unreachable(msgspec.Struct, frozen=True):
-    """The run could not be asked for so long, or not at all, that it is given up; it may well go on."""
+    """The run could not be asked for so long that it is given up, or can't be at all; it may well go on.
+
+    `status` is the last that was seen.
+    """
 
     why: str
+    status: str
 
 
 class Vanished(msgspec.Struct, frozen=True):
@@ -75,9 +79,10 @@ class Watch:
         self._followings: dict[int, _Following] = {}
         self._moved = anyio.Event()
 
-    async def follow(self, run: Run, on_status: Callable[[str], None], age: float = 0.0) -> Followed:
-        """Wait for a run's end, at most for the run timeout from now; `age` is how many seconds ago it started.
+    async def follow(self, run: Run, on_status: Callable[[str], None], age: float | None = 0.0) -> Followed:
+        """Wait for a run's end, at most for the run timeout from now.
 
+        `age` is how many seconds ago the run started; None where that isn't known, as with one of another night.
         `on_status` is called with each new status that is not final; one that goes backwards is told like any other.
         """
         number = next(self._numbers)
@@ -139,10 +144,12 @@ class Watch:
         following.failures += 1
         floor = trouble.signal.retry_after
         wait = backoff.wait(following.failures, now - following.since, self._chance, floor)
-        if wait is not None and (trouble.again or backoff is FRESH_RUN):
+        if wait is not None and trouble.again:
             self._schedule.missed(number, now + wait)
+        elif trouble.status_code == 404:
+            self._end(following, Vanished(trouble.why))
         else:
-            self._end(following, Vanished(trouble.why) if backoff is FRESH_RUN else Unreachable(trouble.why))
+            self._end(following, Unreachable(trouble.why, following.status))
         if floor:
             self._schedule.hold(now + min(floor, POLLS.ceiling))
 

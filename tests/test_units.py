@@ -35,8 +35,18 @@ def test_what_is_no_rate(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("30m", 1800), ("90s", 90), ("1h30m", 5400), ("2d", 172800), ("45", 45), ("1.5h", 5400), (45, 45), (0.5, 0.5)]
-    + [("1 h 30 min", 5400), ("1D", 86400)],
+    [
+        ("30m", 1800),
+        ("90s", 90),
+        ("1h30m", 5400),
+        ("1 h 30 min", 5400),
+        ("2d", 172800),
+        ("1D", 86400),
+        ("45", 45),
+        ("1.5h", 5400),
+        (45, 45),
+        (0.5, 0.5),
+    ],
 )
 def test_durations(text: str | float, seconds: float) -> None:
     """A duration is numbers with units, the greater first; a plain number is seconds."""

@@ -1,7 +1,7 @@
 """How late ends are noticed, and with how many polls: our schedule beside fixed intervals and a growing interval.
 
 Run: `PYTHONPATH=tests python tests/benchmarks/bench_polling.py [ROUNDS]`. All in virtual time: runs are log-normal with
-σ 0.5, the budget is 20 polls a second for everybody, a batch has ROUNDS (4) times as many runs as are in flight, the
+σ 0.5, the budget is 20 polls a second for everybody, a batch has ROUNDS (10) times as many runs as are in flight, the
 first ones started 10 ms apart, so learning and the last runs are counted. `fixed` is the fixed interval that comes to
 the same number of polls; the growing interval begins at 1 s, is multiplied by 1.5 each time and ends at 30 s.
 
@@ -39,7 +39,7 @@ def told(result: Result, median: float) -> str:
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 4
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
     part = f"{'delay s':>9} {'/median':>7} {'polls':>6} |"
     print(f"{'':16} {'ours':>24} |{'fixed, same polls':>24} |{'×1.5 to 30 s':>24} |")
     print(f"{'median':>6} {'in flight':>9} {part * 3} {'less':>8} {'µs a poll':>9}")
