@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_runner.sheet.dialect import Dialect
+from batch_runner.sheet.errors import SheetError
 from batch_runner.sheet.quoting import field, harmless
 from batch_runner.sheet.records import OpenQuote, Records, whole_fields
 from batch_runner.sheet.row import Reading, RowKind
+from batch_runner.sheet.sheet import column_letter
 
 CELLS = st.text(st.sampled_from('ab1é€ ,;\t|"\r\n=-\u2028\x0b'), max_size=6)
 CODECS = st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "gb18030"])
@@ -103,6 +105,45 @@ def records_in(text: str) -> Records:
 def is_open(text: str) -> bool:
     """Whether the stdlib's reader is still inside a quote at the end: then it takes in a line that is added."""
     return list(csv.reader([*io.StringIO(text, newline=""), "x,y"]))[-1] != ["x", "y"]
+
+
+@given(RAW)
+def test_the_survey_agrees_with_a_full_reading(text: str) -> None:
+    """What the cheap look at the records counts and refuses is what a full reading by the stdlib's reader finds."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with sheet_of(Path(folder), "x" + text, reading=Reading(header_row=1, delimiter=",")) as sheet:
+                found = f"{sheet.row_count} rows of {sheet.width}"
+        except SheetError as refusal:
+            found = str(refusal)
+    assert expected_of("x" + text) in found
+
+
+def expected_of(text: str) -> str:
+    """The counts, or the part of the refusal that names the place."""
+    if is_open(text):
+        return "" if stray_in(text) else "never closes"
+    headers = headers_in(text)
+    names = [header for header in headers if header]
+    if len(set(names)) < len(names):
+        return "two headers"
+    data = [record for record in records_of(text)[1:] if "".join(record).strip()]
+    return stray_in(text) or f"{len(data)} rows of {len(headers)}"
+
+
+def headers_in(text: str) -> list[str]:
+    headers = [header if header.strip() else "" for header in records_of(text)[0]]
+    return headers[: max(index + 1 for index, header in enumerate(headers) if header)]
+
+
+def stray_in(text: str) -> str:
+    """The name of the first cell with text under no header, or ""."""
+    headers = headers_in(text)
+    for number, record in enumerate(records_of(text)[1:], 2):
+        for index, cell in enumerate(record):
+            if cell.strip() and not "".join(headers[index : index + 1]):
+                return f"and {column_letter(index)}{number}: there is text"
+    return ""
 
 
 @given(RAW, st.integers(1, 4))
