@@ -1,0 +1,233 @@
+"""Worker processes: what a task can do to one, and what becomes of the run, of the others and of the processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+from contract import OWN, until
+
+from batch_runner.service.executors import InWorkers
+from batch_runner.service.tasks import Call, Context, Source
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from batch_runner.service.endings import Ending
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.skipif(sys.platform == "win32", reason="signals and process groups are POSIX"),
+]
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@asynccontextmanager
+async def workers(fits: int = 2, **options: Any) -> AsyncIterator[InWorkers]:
+    executor = InWorkers(fits, **options)
+    try:
+        yield executor
+    finally:
+        await executor.aclose()
+
+
+def call(function: str, limit: float = 20.0, **params: str) -> Call:
+    return Call(Source(function, OWN), params, Context("run_1", "session_1", "."), limit)
+
+
+async def pid_of(executor: InWorkers) -> int:
+    return int(bytes((await executor.run(call("pid"))).result))
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process is there and is no zombie that only waits to be collected."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def number_in(path: Path) -> int:
+    await until(path.exists)
+    return int(path.read_text())
+
+
+@pytest.mark.parametrize(
+    ("function", "said"), [("die", "it ended by itself with code 7"), ("crash", "it was killed by SIGSEGV")]
+)
+async def test_a_worker_that_dies_fails_its_own_run_only(function: str, said: str) -> None:
+    """The run says that the worker died and how; the next run gets a new worker."""
+    async with workers(1) as executor:
+        ending = await executor.run(call(function))
+        assert (ending.status, ending.error) == ("failure", f"worker died: {said}")
+        assert (await executor.run(call("echo", a="b"))).status == "success"
+
+
+async def test_a_timeout_kills_a_worker_stuck_in_c_and_no_other(tmp_path: Path) -> None:
+    """The interpreter's lock is held for ever, so nothing short of a kill ends it; a second run goes on meanwhile."""
+    endings: dict[str, Ending] = {}
+    async with workers() as executor:
+
+        async def run(name: str, the_call: Call) -> None:
+            endings[name] = await executor.run(the_call)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(run, "stuck", call("busy_in_c", 0.3, mark=str(tmp_path / "pid")))
+            group.start_soon(run, "other", call("wait_for", mark=str(tmp_path / "2"), until=str(tmp_path / "go")))
+            await until(lambda: "stuck" in endings)
+            (tmp_path / "go").touch()
+    assert {name: ending.status for name, ending in endings.items()} == {"stuck": "timeout", "other": "success"}
+    assert not is_alive(await number_in(tmp_path / "pid"))
+
+
+async def test_a_cancelled_run_leaves_nothing_running(tmp_path: Path) -> None:
+    """Neither the worker nor the program that its task had started."""
+    async with workers() as executor, anyio.create_task_group() as group:
+        group.start_soon(executor.run, call("start_program", mark=str(tmp_path / "pid")))
+        program = await number_in(tmp_path / "pid")
+        group.cancel_scope.cancel()
+    await until(lambda: not is_alive(program))
+
+
+async def test_closing_ends_the_workers_that_wait(tmp_path: Path) -> None:
+    async with workers() as executor:
+        pid = await pid_of(executor)
+        assert is_alive(pid)
+    assert not is_alive(pid)
+
+
+async def test_workers_start_when_needed_and_are_used_again() -> None:
+    """One after another, all runs find the same process; at once, each has its own, and never more than fit."""
+    async with workers(2) as executor:
+        pids = [await pid_of(executor) for _ in range(3)]
+        assert len(set(pids)) == 1
+        both: list[int] = []
+
+        async def note() -> None:
+            both.append(await pid_of(executor))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(note)
+            group.start_soon(note)
+        assert len(set(both)) == 2
+
+
+async def test_a_worker_is_replaced_after_so_many_runs() -> None:
+    async with workers(1, runs_per_worker=2) as executor:
+        first, second, third = [await pid_of(executor) for _ in range(3)]
+    assert first == second != third
+
+
+async def test_a_worker_that_died_while_it_waited_is_replaced_unnoticed() -> None:
+    async with workers(1) as executor:
+        pid = await pid_of(executor)
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: not is_alive(pid))
+        await anyio.sleep(0.05)
+        assert await pid_of(executor) != pid
+
+
+async def test_a_greedy_task_is_a_failure() -> None:
+    """Above its memory limit the task gets MemoryError; its worker lives on."""
+    async with workers(1, memory=2 * 1024**3) as executor:
+        pid = await pid_of(executor)
+        ending = await executor.run(call("greedy"))
+        assert ending.error == "The task needed more memory than a worker process may have."
+        assert await pid_of(executor) == pid
+
+
+async def test_what_a_task_prints_is_no_message(capfd: pytest.CaptureFixture[str]) -> None:
+    """It goes to standard error, so neither the protocol nor the summary on standard output is disturbed."""
+    async with workers(1) as executor:
+        assert (await executor.run(call("echo"))).status == "success"
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "a task may print what it likes\n")
+
+
+async def test_leaving_is_a_failure_of_the_run_not_of_the_worker() -> None:
+    async with workers(1) as executor:
+        pid = await pid_of(executor)
+        assert (await executor.run(call("leave"))).error == "SystemExit: 3"
+        assert await pid_of(executor) == pid
+
+
+async def test_workers_ignore_ctrl_c() -> None:
+    """Ctrl-C is the parent's to answer: it decides what still runs to its end."""
+    async with workers(1) as executor:
+        pid = await pid_of(executor)
+        os.kill(pid, signal.SIGINT)
+        assert await pid_of(executor) == pid
+
+
+async def test_a_function_that_is_gone_by_then_is_a_failure_with_a_sentence() -> None:
+    async with workers(1) as executor:
+        gone = Call(Source("f", "/no/such/file.py"), {}, Context("r", "s", "."), 5.0)
+        assert "There is no file /no/such/file.py" in str((await executor.run(gone)).error)
+
+
+async def test_a_worker_that_cannot_start_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with workers(1) as executor:
+        monkeypatch.setattr(sys, "executable", "/no/such/python")
+        ending = await executor.run(call("echo"))
+    assert str(ending.error).startswith("The worker process could not be started: ")
+
+
+PARENT = """
+import sys, anyio
+from batch_runner.service.executors import InWorkers
+from batch_runner.service.tasks import Call, Context, Source
+function, mark = sys.argv[1:]
+call = Call(Source(function, {own!r}), {{"mark": mark, "until": "/never"}}, Context("r", "s", "."), {limit})
+anyio.run(InWorkers(1).run, call)
+"""
+
+
+def start_parent(function: str, mark: Path, limit: float) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", PARENT.format(own=OWN, limit=limit), function, str(mark)])
+
+
+@pytest.mark.parametrize("function", ["wait_for", "start_program"])
+async def test_a_worker_dies_with_its_parent(tmp_path: Path, function: str) -> None:
+    """Killed by SIGKILL the parent can do nothing; its worker ends itself, and the programs of its task."""
+    with start_parent(function, tmp_path / "pid", 60.0) as parent:
+        pid = await number_in(tmp_path / "pid")
+        parent.kill()
+    await until(lambda: not is_alive(pid))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_stuck_worker_without_a_parent_ends_when_its_time_is_up(tmp_path: Path) -> None:
+    """Even one that holds the interpreter's lock, so that no thread of it could see the parent go."""
+    with start_parent("busy_in_c", tmp_path / "pid", 0.5) as parent:
+        pid = await number_in(tmp_path / "pid")
+        parent.kill()
+    await until(lambda: not is_alive(pid))
+
+
+async def test_a_burst_of_runs_loses_none() -> None:
+    """Forty calls over two workers end as forty endings, each with its own params."""
+    async with workers(2) as executor:
+        places = anyio.Semaphore(2)
+        seen: list[bytes] = []
+
+        async def run(number: int) -> None:
+            async with places:
+                seen.append(bytes((await executor.run(call("echo", n=str(number)))).result))
+
+        async with anyio.create_task_group() as group:
+            for number in range(40):
+                group.start_soon(partial(run, number))
+    assert sorted(seen) == sorted(b'{"n":"%d"}' % number for number in range(40))
