@@ -103,9 +103,7 @@ def test_rows_and_cells_without_r_count_on(quick: bool) -> None:
     """A row or cell without `r` follows the one before it; the new cell carries one."""
     part = sheet("<row><c><v>1</v></c></row><row><c><v>2</v></c><c s='5'/><c s='6'/></row>")
     rows = rows_of(spliced(part, [(2, ("x",))], quick))
-    assert rows.endswith(
-        '<row><c><v>2</v></c><c r="B2" s="5" t="inlineStr"><is><t>x</t></is></c><c s=\'6\'/></row>'
-    )
+    assert rows.endswith('<row><c><v>2</v></c><c r="B2" s="5" t="inlineStr"><is><t>x</t></is></c><c s=\'6\'/></row>')
 
 
 def test_prefixed_names_keep_their_prefix(quick: bool) -> None:

@@ -9,7 +9,7 @@ from batch_runner.sheet.sheet import column_letter
 from batch_runner.sheet.splice.filtername import grown_name, sheet_position
 from batch_runner.sheet.splice.growth import filter_note, grown_filter, table_note, table_of
 from batch_runner.sheet.splice.place import Place, find_place
-from batch_runner.sheet.splice.ranges import parse_range
+from batch_runner.sheet.splice.ranges import Range
 from batch_runner.sheet.splice.sheetpart import with_columns
 from batch_runner.sheet.splice.tablepart import Table, read_table
 from batch_runner.sheet.splice.utf8 import as_utf8
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from batch_runner.sheet.package import Package
     from batch_runner.sheet.row import NewColumns
-    from batch_runner.sheet.splice.ranges import Range
     from batch_runner.sheet.workbook import Workbook
 
 
@@ -52,8 +51,9 @@ def append_columns(
 def place_of(workbook: Workbook, new: NewColumns) -> Place:
     """Where new columns will stand. Raises `SheetError` where there is no room: ask before any run is started."""
     start = workbook.columns[-new.replaced].index if new.replaced else workbook.width
-    wanted = Place(start, new.headers, new.replaced, workbook.header_row, workbook.last_row, start)
-    merges = [merge for merge in map(parse_range, workbook.merges) if merge]
+    last_row = workbook.last_data_row or workbook.header_row
+    wanted = Place(start, new.headers, new.replaced, workbook.header_row, last_row, start)
+    merges = [Range(top, left - 1, bottom, right - 1) for left, top, right, bottom in workbook._merges]
     return find_place(_called(workbook), wanted, merges)
 
 
@@ -84,8 +84,8 @@ def _sheet(
 
 
 def _tables(workbook: Workbook) -> Iterator[Table]:
-    for part in workbook.tables:
-        table = read_table(part, _whole(workbook.package, part))
+    for table_part in workbook.tables:
+        table = read_table(table_part.part, _whole(workbook.package, table_part.part))
         if table:
             yield table
 

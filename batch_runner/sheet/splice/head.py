@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 from unicodedata import east_asian_width
 
 from batch_runner.sheet.splice.ranges import parse_range
-from batch_runner.sheet.splice.tags import Edit, Element, edited, elements, tag_end, with_attribute
+from batch_runner.sheet.splice.tags import Edit, Element, edited, elements, tag_of, with_attribute
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +18,7 @@ LOOK = 1000
 """How many rows' texts the widths are taken from: the columns stand in the part before the rows."""
 NARROWEST, WIDEST = 10, 60
 """In characters of the default font, as a column's `width` counts (ECMA-376 part 1, 18.3.1.13)."""
-_ROWS = re.compile(rb"<(?:[^\s<>/\"'=]+:)?sheetData[\s/>]")
+_ROWS = tag_of("sheetData")
 
 Cells = tuple[int, tuple[str, ...]]
 
@@ -30,11 +29,9 @@ def take_head(chunks: Iterator[bytes]) -> tuple[bytes, bytes]:
     for chunk in chunks:
         data += chunk
         for found in _ROWS.finditer(data):
-            if data.find(b">", found.start()) < 0:
-                break
-            end = tag_end(data, found.start())
-            if elements(data[:end])[-1].path == ("worksheet", "sheetData"):
-                return data[:end], data[end:]
+            head = data[: found.end()]
+            if elements(head)[-1].path == ("worksheet", "sheetData"):
+                return head, data[found.end() :]
     raise ValueError("has no rows")
 
 

@@ -31,17 +31,15 @@ class Table(msgspec.Struct, frozen=True):
 
     def obstacle(self, place: Place) -> str | None:
         """Why the new columns can't become columns of the table: what completes "it …"; None if they can."""
-        if self.is_query:
-            return "is filled by a query"
-        if not self.has_header:
-            return "has no header row"
-        if place.start > place.adjacent:
-            return "ends left of merged cells"
-        if any(len(xstring(header)) > LONGEST_NAME for header in place.headers):
-            return f"can't have headers of more than {LONGEST_NAME} characters"
-        if _clash(_names(self.data, self.cells.left, place), place.headers):
-            return "has a column by one of their names"
-        return None
+        obstacles = (
+            (self.is_query, "is filled by a query"),
+            (not self.has_header, "has no header row"),
+            (self.cells.right + 1 < place.adjacent, "ends left of other columns"),
+            (place.start > place.adjacent, "ends left of merged cells"),
+            (any(len(_column_name(header)) > LONGEST_NAME for header in place.headers), "can't have headers so long"),
+            (_clash(_names(self.data, self.cells.left, place), place.headers), "has a column by one of their names"),
+        )
+        return next((why for holds, why in obstacles if holds), None)
 
     def grown(self, place: Place) -> bytes:
         """The table's part with the new columns, an earlier output's renamed or dropped as needed."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _TAG = re.compile(rb"<[^<>\"']*(?:\"[^\"]*\"[^<>\"']*|'[^']*'[^<>\"']*)*>")
+_PREFIX = rb"(?:[^\s<>/\"'=]+:)?"
 _ATTRIBUTE = re.compile(rb"\s([^\s=<>\"'/]+)\s*=\s*(\"[^\"]*\"|'[^']*')")
 
 
@@ -92,12 +93,25 @@ def tag_end(data: bytes, start: int) -> int:
     return tag.end()
 
 
+def tag_of(name: str) -> re.Pattern[bytes]:
+    """What finds whole start tags by this name, whatever their prefix; also those in comments."""
+    return re.compile(b"(?=<" + _PREFIX + name.encode() + rb"[\s>/])" + _TAG.pattern)
+
+
+def attribute(tag: bytes, name: str) -> str | None:
+    """An attribute's value as it stands in a tag, without its quotes; None where it isn't there."""
+    for found in _ATTRIBUTE.finditer(tag):
+        if found[1] == name.encode():
+            return found[2][1:-1].decode()
+    return None
+
+
 def with_attribute(tag: bytes, name: str, value: str) -> bytes:
     """A start tag in which one attribute has a new value; added at its end where it isn't there."""
     new = b'"' + attribute_text(value) + b'"'
-    for attribute in _ATTRIBUTE.finditer(tag):
-        if attribute[1] == name.encode():
-            return tag[: attribute.start(2)] + new + tag[attribute.end(2) :]
+    for found in _ATTRIBUTE.finditer(tag):
+        if found[1] == name.encode():
+            return tag[: found.start(2)] + new + tag[found.end(2) :]
     close = len(tag) - (2 if tag.endswith(b"/>") else 1)
     return tag[:close].rstrip() + b" " + name.encode() + b"=" + new + tag[close:]
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from batch_runner.sheet.splice.ranges import parse_range
-from batch_runner.sheet.splice.tags import tag_end, with_attribute
+from batch_runner.sheet.splice.tags import attribute, tag_of, with_attribute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from batch_runner.sheet.splice.ranges import Range
 
-_FILTER = re.compile(rb"<(?:[^\s<>/\"'=]+:)?autoFilter\s[^>]*?ref\s*=\s*[\"']([^\"']*)[\"']")
+_FILTER = tag_of("autoFilter")
 LONGEST_TAG = 4096
 
 
@@ -25,10 +24,9 @@ def grown_tail(rest: bytes, chunks: Iterator[bytes], old: Range, new: Range) -> 
     data = rest
     while True:
         for found in _FILTER.finditer(data):
-            if parse_range(found[1].decode()) == old and data.find(b">", found.end()) >= 0:
-                end = tag_end(data, found.start())
-                yield data[: found.start()] + with_attribute(data[found.start() : end], "ref", new.text)
-                yield data[end:]
+            if parse_range(attribute(found[0], "ref") or "") == old:
+                yield data[: found.start()] + with_attribute(found[0], "ref", new.text)
+                yield data[found.end() :]
                 yield from chunks
                 return
         yield data[:-LONGEST_TAG]
