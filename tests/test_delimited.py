@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -99,6 +100,14 @@ def test_rows_can_be_read_twice_at_once(tmp_path: Path) -> None:
     lines = "".join(f"{number},x\n" for number in range(200_000))
     with sheet_of(tmp_path, f"a,b\n{lines}") as sheet:
         assert all(one == other for one, other in zip(sheet.rows(), sheet.rows(), strict=True))
+
+
+def test_rows_can_be_read_in_threads(tmp_path: Path) -> None:
+    """Nor do readers in several threads."""
+    lines = "".join(f"{number},{'x' * 50}\n" for number in range(100_000))
+    with sheet_of(tmp_path, f"a,b\n{lines}") as sheet, ThreadPoolExecutor(4) as pool:
+        sums = pool.map(lambda _turn: sum(int(texts[0]) for texts in texts_of(sheet)), range(4))
+        assert list(sums) == [sum(range(100_000))] * 4
 
 
 def test_later_edits_change_nothing(tmp_path: Path) -> None:

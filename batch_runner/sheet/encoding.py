@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 from io import BufferedReader, BytesIO, RawIOBase, TextIOWrapper
+from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
@@ -136,7 +137,9 @@ def open_text(snapshot: Snapshot, encoding: Encoding) -> TextIOWrapper:
 
 
 class _View(RawIOBase):
-    """A file read from an offset of one's own."""
+    """A file read from an offset of one's own, also while another thread reads it."""
+
+    _seeking = Lock()
 
     def __init__(self, file: BinaryIO, offset: int) -> None:
         self._file = file
@@ -146,9 +149,10 @@ class _View(RawIOBase):
         return True
 
     def readinto(self, buffer: Buffer) -> int:
-        self._file.seek(self._offset)
         with memoryview(buffer) as view:
-            chunk = self._file.read(len(view))
+            with self._seeking:
+                self._file.seek(self._offset)
+                chunk = self._file.read(len(view))
             view[: len(chunk)] = chunk
         self._offset += len(chunk)
         return len(chunk)
