@@ -192,6 +192,7 @@ def _problems(job: Job) -> list[str]:
     """Everything that is wrong with the job by itself, a sentence each."""
     found = [_parse_problem(job, field) for field in ("rows", "rate", "poll_rate", "run_timeout", "max_failures")]
     found += [_deadline_problem(job)]
+    found += [_bytes_problem(job, field) for field in ("task", "param", "identity_id", "session_id", "task_version")]
     found += [_low(job, field) for field in ("header_row", "limit", "concurrency", "canary", "workers")]
     found += [_service_problem(job.service), _output_problem(job), _delimiter_problem(job.delimiter)]
     found += [
@@ -219,6 +220,15 @@ def _parse_problem(job: Job, field: str) -> str | None:
         getattr(job, _PARSED[field])
     except ValueError as error:
         return f"{field}: {error}"
+    return None
+
+
+def _bytes_problem(job: Job, field: str) -> str | None:
+    """What a command line held that is no text in its encoding comes as lone surrogates (PEP 383)."""
+    try:
+        msgspec.json.encode(getattr(job, field))
+    except UnicodeEncodeError:
+        return f"{field}: it holds bytes that are no text, which can't be sent; write it in UTF-8"
     return None
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from batch_runner.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -39,11 +41,17 @@ class Layout(msgspec.Struct, frozen=True):
 
 
 def layout_of(columns: Sequence[Column]) -> Layout:
-    """Tell the columns of a sheet apart (DESIGN, *The output*)."""
+    """Tell the columns of a sheet apart (DESIGN, *The output*). Raises `UsageError` where ours would not be unique."""
     replaced = _earlier(columns)
     own = tuple(columns[: len(columns) - replaced])
     taken = {column.name.casefold() for column in own}
     names = PREFIXED if taken.intersection(OURS) else OURS
+    clash = next((column for column in own if column.name.casefold() in names), None)
+    if clash is not None:
+        raise UsageError(
+            f"column {clash.letter}: the output needs the name {clash.name!r} for a column of ours, since one of "
+            f"{', '.join(OURS)} is a column of the sheet's own; give one of the two another name"
+        )
     return Layout(own, replaced, (names[0], names[1], names[2], names[3]))
 
 

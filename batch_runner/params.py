@@ -19,15 +19,16 @@ if TYPE_CHECKING:
     from batch_runner.sheet.sheet import Sheet
 
 KEY_BYTES = 16
-_PLACE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
+_PLACE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
 class RowParams(msgspec.Struct, frozen=True):
     """What is sent for one row, and how the row is known.
 
-    `key` makes it the same row tomorrow and `digest` stands for all its params: SHA-256, cut to 16 bytes, so that no
-    params stand in the journal. A row with a `refusal` (a sentence that names the cells) is not sent; its key is None
-    where a cell that the key is made of has no text to rely on.
+    `key` makes it the same row tomorrow; `digest` stands for all its params and for the identity that its cells
+    choose. Both are SHA-256, cut to 16 bytes, so that no params stand in the journal. A row with a `refusal` (a
+    sentence that names the cells) is not sent; its key is None where a cell that the key is made of has no text to
+    rely on.
     """
 
     params: dict[str, str]
@@ -69,7 +70,7 @@ class Template:
         self._texts = {name: self._text(f"param {name}", value) for name, value in job.param.items()}
         self._identity = self._optional("identity_id", job.identity_id)
         self._session = self._optional("session_id", job.session_id)
-        self._key = tuple(self._column("key", name) for name in job.key)
+        self._key = tuple(self._column("key", name) for name in sorted(set(job.key)))
         self._used = self._used_indexes()
         self._known_by = frozenset(column.index for column in self._key) or self._used
 
@@ -85,12 +86,13 @@ class Template:
             params[name] = text.fill(row)
         if not self._send_empty:
             params = {name: text for name, text in params.items() if text}
-        digest = _hash(sorted(params.items()))
+        identity = self._identity.fill(row) if self._identity else ""
+        digest = _hash(sorted(params.items()), identity if self._identity and self._identity.indexes() else "")
         return RowParams(
             params=params,
             key=self._key_of(row, digest),
             digest=digest,
-            identity_id=self._identity.fill(row) or None if self._identity else None,
+            identity_id=identity or None,
             session_id=self._session.fill(row) or None if self._session else None,
             refusal=self._refusal(row),
         )
@@ -129,6 +131,10 @@ class Template:
         for match in _PLACE.finditer(value):
             parts.append(value[end : match.start()])
             name = match.group(1)
+            if match.group() in ("{", "}"):
+                raise UsageError(
+                    f"{option}: {value!r} has a single brace; write {{Column}}, or {{{{ and }}}} for braces"
+                )
             parts.append(match.group()[0] if name is None else self._column(option, name).index)
             end = match.end()
         parts.append(value[end:])
@@ -157,8 +163,9 @@ class Template:
         return None
 
 
-def _hash(pairs: list[tuple[str, str]]) -> bytes:
-    return sha256(msgspec.json.encode(pairs)).digest()[:KEY_BYTES]
+def _hash(pairs: list[tuple[str, str]], identity: str = "") -> bytes:
+    """Different for whatever differs; an identity is told from a param of that name by its place."""
+    return sha256(msgspec.json.encode((pairs, identity) if identity else pairs)).digest()[:KEY_BYTES]
 
 
 def _first_twice(names: Iterable[str]) -> str | None:

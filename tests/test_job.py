@@ -41,6 +41,8 @@ from batch_runner.job import RETRY_WORDS, Job
         ("delimiter", ";;", "delimiter: ';;' is not one character"),
         ("retry", ("success",), "retry: 'success' is not a status that can be run again"),
         ("rename", {"Amount": ""}, "rename: 'Amount' needs a name"),
+        ("param", {"Note": "caf\udce9"}, "param: it holds bytes that are no text"),
+        ("task", "\udcff", "task: it holds bytes that are no text"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_one_sentence(name: str, value: object, sentence: str) -> None:
