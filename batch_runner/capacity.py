@@ -1,8 +1,9 @@
 """How many runs the service carries at once, found out by what it accepts and refuses; pure.
 
-Down by a factor, though not below what is being carried; up by one after a number of starts were accepted with all
-places taken. A probe that fails doubles the number for the next, one that succeeds makes it 1, so that a service that
-carries more again is soon filled, and one that doesn't is rarely asked.
+Down by a factor, though not below what is being carried, unless the service refuses again when that has become less;
+up by one after a number of starts were accepted with all places taken. A probe that fails doubles the number for the
+next, one that succeeds makes it 1, so that a service that carries more again is soon filled, and one that doesn't is
+rarely asked.
 """
 
 from __future__ import annotations
@@ -37,10 +38,12 @@ class Capacity:
         self._probe = FIRST_PROBE
         self._accepted = 0
         self._refused_at = 0
+        self._carried: int | None = None
         self._no_probe_until = -inf
 
     def accepted(self, in_flight: int, now: float) -> None:
         """A start was accepted and makes so many in flight."""
+        self._carried = None
         if in_flight < self.limit or self.limit == self._most:
             return
         if self.was_refused and in_flight > self._refused_at:
@@ -52,7 +55,9 @@ class Capacity:
 
     def refused(self, carried: int, tried: int, now: float, pause: float = 0.0) -> None:
         """The service refused one more with so many carried, and so many tried at once with those."""
-        level = max(1, carried, int(DOWN * tried))
+        sinks = self._carried is not None and carried < self._carried
+        level = max(1, int(DOWN * carried)) if sinks else max(1, carried, int(DOWN * tried))
+        self._carried = carried
         fails_again = self.was_refused and level == self._refused_at
         self._probe = min(LAST_PROBE, max(FIRST_PROBE, 2 * self._probe)) if fails_again else FIRST_PROBE
         self.was_refused = True

@@ -106,21 +106,21 @@ class Limits:
         self._moved.set()
 
     def _refused(self, slot: Slot, status_code: int | None, why: str, signal: Signal) -> None:
-        now = anyio.current_time()
+        now, entered_at, pause = anyio.current_time(), slot.entered_at, signal.retry_after or 0.0
+        self._leave(slot)
         self.refusals += 1
         self._ahead = 1
         if status_code == 429 and is_for_concurrency(why, signal):
-            self._lower(slot, now, signal.retry_after or 0.0)
+            self._lower(entered_at, now, pause)
         else:
-            self._pace.told(signal, now, len(self._unanswered) - 1)
-        self._pace.pause(now + (signal.retry_after or 0.0))
-        self._leave(slot)
+            self._pace.told(signal, now, len(self._unanswered))
+        self._pace.pause(now + pause)
 
-    def _lower(self, slot: Slot, now: float, pause: float) -> None:
+    def _lower(self, entered_at: float | None, now: float, pause: float) -> None:
         """Refusals of starts that were out before the last lowering tell nothing new."""
-        if slot.entered_at is not None and slot.entered_at > self._lowered_at:
+        if entered_at is not None and entered_at > self._lowered_at:
             self._lowered_at = now
-            self._capacity.refused(self._in_flight - len(self._unanswered), self._in_flight, now, pause)
+            self._capacity.refused(self._in_flight - len(self._unanswered), self._in_flight + 1, now, pause)
 
 
 class Slot:
