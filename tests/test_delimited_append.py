@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
 from csvfiles import OURS, appended, headers_of, records_of, sheet_of, texts_of
 
-from batch_runner.sheet.row import Reading
+from batch_runner.sheet.delimited import open_delimited
+from batch_runner.sheet.row import NewColumns, Reading
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -163,3 +165,25 @@ def test_a_result_without_a_row_is_a_bug_that_shows(tmp_path: Path) -> None:
     """Cells for a row that the file doesn't have, or out of order, raise: a result is never lost in silence."""
     with sheet_of(tmp_path, "a\n1\n") as sheet, pytest.raises(ValueError, match="row 9"):
         appended(sheet, {9: DONE})
+
+
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
+    """Reading and writing back hold a few chunks, however many rows there are."""
+    assert peak_of(tmp_path, 80_000) < 1.2 * peak_of(tmp_path, 20_000)
+
+
+def peak_of(folder: Path, rows: int) -> int:
+    """Bytes of Python objects at the peak of opening a sheet of so many rows and writing it back."""
+    content = "a,b\n" + f"{'x' * 40},{'y' * 40}\n" * rows
+    (folder / "list.csv").write_text(content)
+    cells = ((number + 2, DONE) for number in range(rows))
+    tracemalloc.start()
+    try:
+        with (
+            open_delimited(folder / "list.csv", Reading(), folder) as sheet,
+            (folder / "out.csv").open("wb") as target,
+        ):
+            sheet.append(target, NewColumns(OURS), cells)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
+import tempfile
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars
 import pytest
 from csvfiles import OURS, records_of, sheet_of
+from hypothesis import given
+from hypothesis import strategies as st
 from openpyxl import load_workbook
 
+from batch_runner.sheet.delimited import open_delimited
 from batch_runner.sheet.errors import SheetError
-from batch_runner.sheet.row import NewColumns
+from batch_runner.sheet.quoting import harmless
+from batch_runner.sheet.row import NewColumns, Reading
 from batch_runner.sheet.tables import write_table
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from batch_runner.sheet.sheet import Sheet
 
 CONTENT = "Invoices\nFile,Amount\na.pdf,007\n\nb.pdf,=1+1\n"
@@ -162,6 +167,32 @@ def test_other_endings_are_refused(tmp_path: Path, ending: str) -> None:
     refused = pytest.raises(SheetError, match=r"use one of \.csv \.tsv \.xlsx \.jsonl \.parquet")
     with sheet_of(tmp_path, "a\n1\n") as sheet, refused:
         write_table(io.BytesIO(), ending, sheet, NewColumns(("x",)), ())
+
+
+@given(
+    st.lists(st.tuples(*[st.text(st.characters(exclude_categories=["Cs"]), max_size=8)] * 3), max_size=6),
+    st.sampled_from([".tsv", ".xlsx"]),
+)
+def test_any_text_comes_back_in_any_format(table: list[tuple[str, str, str]], ending: str) -> None:
+    """Every text of a sheet, and every new one, reads back equal; but U+FFFE and U+FFFF, which XML can't hold."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with (folder / "list.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("a", "b"), *((f"x{one}", two) for one, two, _new in table)])
+        cells = ((number, (new,)) for number, (_one, _two, new) in enumerate(table, 2))
+        with open_delimited(folder / "list.csv", Reading(encoding="utf-8"), folder) as sheet:
+            with (folder / f"out{ending}").open("w+b") as target:
+                write_table(target, ending, sheet, NewColumns(("result",)), cells)
+            with sheet.again(folder / f"out{ending}") as back:
+                texts = [row.texts for row in back.rows()]
+    held = str if ending == ".tsv" else without_noncharacters
+    guarded = harmless if ending == ".tsv" else str
+    expected = [(f"x{held(one)}", held(two), guarded(held(new))) for one, two, new in table]
+    assert texts == [("a", "b", "result"), *expected]
+
+
+def without_noncharacters(text: str) -> str:
+    return text.replace("\ufffe", "\ufffd").replace("\uffff", "\ufffd")
 
 
 def test_surrogates_are_stored_in_every_format(tmp_path: Path) -> None:
