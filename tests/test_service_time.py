@@ -77,11 +77,14 @@ def test_an_ended_run_is_known_until_a_thousand_others_were_told() -> None:
 def test_an_error_of_the_block_passes_through_the_service_as_it_is() -> None:
     """Not wrapped in a group of exceptions, also while runs go on."""
 
+    async def fail_within() -> None:
+        async with speaking("in process on trio") as service:
+            await service.start("sleep_in_loop", {"seconds": "3600"})
+            raise LookupError("mine")
+
     async def main() -> None:
         with pytest.raises(LookupError, match="mine"):
-            async with speaking("in process on trio") as service:
-                await service.start("sleep_in_loop", {"seconds": "3600"})
-                raise LookupError("mine")
+            await fail_within()
         assert trio.current_time() < HOUR
 
     in_virtual_time(main)

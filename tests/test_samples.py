@@ -1,0 +1,43 @@
+"""The samples are what their scripts make, and the sheets name files that are there."""
+
+from __future__ import annotations
+
+import csv
+import runpy
+from pathlib import Path
+
+import openpyxl
+import pytest
+
+SAMPLES = Path(__file__).parent.parent / "samples"
+
+
+def test_the_invoices_are_made_to_the_byte(tmp_path: Path) -> None:
+    """Run again, the script changes nothing; a PDF that it doesn't make isn't among them."""
+    runpy.run_path(str(SAMPLES / "make_invoices.py"))["make"](tmp_path)
+    made = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*.pdf")}
+    folder = SAMPLES / "invoices"
+    assert made == {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.pdf")}
+    assert len(list(folder.glob("*.pdf"))) >= 12
+
+
+@pytest.mark.parametrize("name", ["invoices.xlsx", "problems.xlsx"])
+def test_the_workbooks_are_made_to_the_cell(tmp_path: Path, name: str) -> None:
+    runpy.run_path(str(SAMPLES / "make_sheets.py"))["make"](tmp_path)
+    assert cells(tmp_path / name) == cells(SAMPLES / name)
+
+
+def cells(path: Path) -> list[tuple[object, str]]:
+    (sheet,) = openpyxl.load_workbook(path).worksheets
+    return [(cell.value, cell.number_format) for row in sheet.iter_rows() for cell in row]
+
+
+def test_the_csv_is_made_to_the_byte(tmp_path: Path) -> None:
+    runpy.run_path(str(SAMPLES / "make_sheets.py"))["make"](tmp_path)
+    assert (tmp_path / "invoices.csv").read_bytes() == (SAMPLES / "invoices.csv").read_bytes()
+
+
+def test_every_file_that_the_csv_names_is_there() -> None:
+    with (SAMPLES / "invoices.csv").open(encoding="utf-8", newline="") as file:
+        names = [row["File Name"] for row in csv.DictReader(file)]
+    assert {SAMPLES / name for name in names} == set((SAMPLES / "invoices").glob("*.pdf"))
