@@ -150,6 +150,22 @@ async def test_outcomes_come_in_the_sheets_order(tmp_path: Path) -> None:
     assert {row.number: row.run_id for row in placed if row.run_id} == {n: f"run-{n}" for n in range(2, rows + 2, 100)}
 
 
+async def test_a_slow_reader_lets_the_wal_be_emptied(tmp_path: Path) -> None:
+    """While somebody stands still in the middle of the outcomes the WAL stays at its bound (16 MB and one commit)."""
+    path = tmp_path / "a.journal.db"
+    wal = path.with_name(f"{path.name}-wal")
+    async with Journal.open(path, batch_info()) as journal:
+        plans = await journal.register(entries(map(str, range(100))))
+        reading = journal.outcomes()
+        next(reading)
+        for plan in plans:
+            attempt = await journal.intend(plan) if isinstance(plan, Send) else 0
+            await journal.ended(attempt, Outcome("success", "run", f'"{"x" * 500_000}"'))
+        assert wal.stat().st_size < 18_000_000
+        assert path.stat().st_size > 30_000_000
+        assert len(list(reading)) == 99
+
+
 async def test_looking_while_it_runs(tmp_path: Path) -> None:
     """A view shows a running batch and creates nothing; after the end one file is left, and it still shows all."""
     path = tmp_path / "a.journal.db"

@@ -23,6 +23,8 @@ def holding(path: Path) -> Iterator[None]:
     missing or read-only, or its file system has no locks. The lock file is `NAME-lock` beside the journal. It is
     removed at the end, while still locked: who waits for it finds that it has no name any more, and takes a new one.
     """
+    if not path.parent.is_dir():
+        raise JournalError(f"{path}: there is no folder {path.parent}; make it, or name another --journal")
     name = path.with_name(f"{path.name}-lock")
     lock = FileLock(name, timeout=0, thread_local=False, fallback_to_soft=False)
     try:
