@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 def check_alignment(sheet: Sheet, written: Sheet, layout: Layout, outcomes: Iterator[Placed]) -> None:
     """Compare what was written, read back, with the sheet and the outcomes. Raises `OutputFailed` naming the row."""
-    run_column = next(column.index for column in written.columns if column.name == layout.headers[0])
+    run_column = next((column.index for column in written.columns if column.name == layout.headers[0]), None)
+    if run_column is None:
+        raise _wrong(written, None)
     own = tuple(column.index for column in layout.own)
     placed = next(outcomes, None)
     for row, back in zip_longest(sheet.rows(), written.rows()):
@@ -37,7 +39,9 @@ def check_alignment(sheet: Sheet, written: Sheet, layout: Layout, outcomes: Iter
 def _same_cells(row: Row, back: Row, own: tuple[int, ...]) -> bool:
     if row.number != back.number:
         return False
-    return row.texts == back.texts[: len(row.texts)] or all(row.texts[index] == back.texts[index] for index in own)
+    if row.texts == back.texts[: len(row.texts)]:
+        return True
+    return [row.texts[index] for index in own] == [back.texts[index] for index in own if index < len(back.texts)]
 
 
 def _same_run(back: Row, column: int, run_id: str) -> bool:
@@ -46,7 +50,5 @@ def _same_run(back: Row, column: int, run_id: str) -> bool:
 
 
 def _wrong(written: Sheet, row: Row | None) -> OutputFailed:
-    number = row.number if row is not None else "?"
-    return OutputFailed(
-        f"{written.path.name}: row {number} came out wrong, so nothing was replaced; please report this"
-    )
+    what = f"row {row.number}" if row is not None else "the header row"
+    return OutputFailed(f"{written.path.name}: {what} came out wrong, so nothing was replaced; please report this")

@@ -12,6 +12,8 @@ from batch_runner.target import Target
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import TracebackType
+    from typing import Self
 
 CELL_UNITS = 32_767
 """What one cell of a workbook holds, in UTF-16 units (Excel specifications and limits)."""
@@ -26,7 +28,7 @@ class LongText(msgspec.Struct, frozen=True):
 
 
 class LongTexts:
-    """The long texts of one output, gathered while it is written and put beside it by `close`."""
+    """The long texts of one output, gathered while it is written, put beside it by `put`, and let go on leaving."""
 
     def __init__(self, output: Target) -> None:
         stem = output.path.stem.removesuffix(".results") or output.path.stem
@@ -40,22 +42,31 @@ class LongTexts:
             return texts
         return tuple(self._fit(number, header, text) for header, text in zip(headers, texts, strict=True))
 
-    def close(self) -> tuple[str, ...]:
+    def put(self) -> tuple[str, ...]:
         """Put the file beside the output, if there was anything too long; says so in a sentence."""
-        if self._spool is None:
+        spool = self._spool
+        if spool is None:
             return ()
-        with self._spool as spool:
-            spool.seek(0)
-            path = self._target.put(lambda file: shutil.copyfileobj(spool, file), _unchecked)
-        self._spool = None
-        return (f"{self._count} texts are longer than a cell can hold and were cut; {path.name} has them whole",)
+        spool.seek(0)
+        path = self._target.put(lambda file: shutil.copyfileobj(spool, file), _unchecked)
+        texts = "1 text was" if self._count == 1 else f"{self._count} texts were"
+        return (f"{texts} too long for a cell and cut; {path.name} has the whole",)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._spool is not None:
+            self._spool.close()
 
     def _fit(self, number: int, header: str, text: str) -> str:
         encoded = text.encode("utf-16-le", "surrogatepass")
         if len(encoded) <= 2 * CELL_UNITS:
             return text
         if self._spool is None:
-            self._spool = tempfile.TemporaryFile(dir=self._target.path.parent)  # noqa: SIM115  closed by close()
+            self._spool = tempfile.TemporaryFile(dir=self._target.path.parent)  # noqa: SIM115  closed on leaving
         self._count += 1
         whole = text.encode("utf-8", "replace").decode()
         self._spool.write(msgspec.json.encode(LongText(number, header, whole)) + b"\n")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from batch_runner.alignment import check_alignment
+from batch_runner.errors import OutputFailed
 from batch_runner.longtext import LongTexts
+from batch_runner.sheet.errors import SheetError
 from batch_runner.sheet.row import NewColumns
 from batch_runner.sheet.tables import write_table
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from batch_runner.target import Target
 
 WORKBOOKS = (".xlsx", ".xlsm")
+_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 CHECKED = (*WORKBOOKS, ".csv", ".tsv")
 """The formats that are read back before the swap."""
 
@@ -45,35 +49,35 @@ class Output:
         self._target = target
         self._expand = expand
         self._ending = target.path.suffix.lower()
-        self._long = LongTexts(target)
 
     def write(self, outcomes: Callable[[], Iterator[Placed]], keep: bool) -> Written:
         """Write the file; with `keep` beside the one that stands there. Raises `OutputFailed`."""
         keys = _keys(outcomes()) if self._expand else ()
-        new = NewColumns(self._layout.expanded(keys), self._layout.replaced)
         notes: list[str] = []
 
         def write(file: BinaryIO) -> None:
-            cells = self._cells(outcomes(), keys)
-            if self._same_format():
-                notes.extend(self._sheet.append(file, new, cells))
-            else:
-                notes.extend(write_table(file, self._ending, self._sheet, new, cells))
+            notes.extend(self._write(file, outcomes(), keys))
 
-        path = self._target.put(write, lambda draft: self._check(draft, outcomes()), keep=keep)
+        try:
+            path = self._target.put(write, lambda draft: self._check(draft, outcomes()), keep=keep)
+        except SheetError as error:
+            raise OutputFailed(f"{error}; the journal has it all: say --output with another ending") from error
         if path != self._target.path:
             notes.append(f"{self._target.path.name} could not be replaced (open, read-only or edited): see {path.name}")
-        return Written(path, (*notes, *self._long.close()))
+        return Written(path, tuple(notes))
 
-    def _same_format(self) -> bool:
-        return self._sheet.path.suffix.lower() == self._ending
-
-    def _cells(self, outcomes: Iterable[Placed], keys: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
-        workbook = self._ending in WORKBOOKS
-        headers = self._layout.expanded(keys)
-        for placed in outcomes:
-            texts = (placed.run_id or "", placed.status, placed.result, placed.error, *_expanded(placed.result, keys))
-            yield placed.number, self._long.fitted(placed.number, headers, texts) if workbook else texts
+    def _write(self, file: BinaryIO, outcomes: Iterable[Placed], keys: tuple[str, ...]) -> tuple[str, ...]:
+        """The sheet with our columns to `file`, and what is too long for it beside it. Returns notes for a person."""
+        new = NewColumns(self._layout.expanded(keys), self._layout.replaced)
+        with LongTexts(self._target) as long:
+            cells = _cells(outcomes, keys)
+            if self._ending in WORKBOOKS:
+                cells = ((number, long.fitted(number, new.headers, texts)) for number, texts in cells)
+            if self._sheet.path.suffix.lower() == self._ending:
+                notes = self._sheet.append(file, new, cells)
+            else:
+                notes = write_table(file, self._ending, self._sheet, new, cells)
+            return (*notes, *long.put())
 
     def _check(self, draft: Path, outcomes: Iterator[Placed]) -> None:
         """Read the draft back: every input row once, in order, each with its own run (DESIGN, *The output*)."""
@@ -81,6 +85,12 @@ class Output:
             return
         with self._sheet.again(draft) as written:
             check_alignment(self._sheet, written, self._layout, outcomes)
+
+
+def _cells(outcomes: Iterable[Placed], keys: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
+    for placed in outcomes:
+        expanded = _expanded(placed.result, keys)
+        yield placed.number, (placed.run_id, placed.status, placed.result, placed.error, *expanded)
 
 
 def _keys(outcomes: Iterable[Placed]) -> tuple[str, ...]:
@@ -92,9 +102,13 @@ def _keys(outcomes: Iterable[Placed]) -> tuple[str, ...]:
 
 
 def _top_level(result: str) -> dict[str, msgspec.Raw]:
+    """The values of an object by key; none where it can't be taken apart (half a character, nested without end)."""
     if not result.startswith("{"):
         return {}
-    return msgspec.json.decode(result, type=dict[str, msgspec.Raw])
+    try:
+        return _decode_object(result)
+    except (msgspec.DecodeError, RecursionError):
+        return {}
 
 
 def _expanded(result: str, keys: tuple[str, ...]) -> tuple[str, ...]:
@@ -108,5 +122,5 @@ def _plain(value: msgspec.Raw | None) -> str:
     """A text as itself, null as nothing, all else as the JSON that it came as."""
     text = "" if value is None else bytes(value).decode().strip()
     if text.startswith('"'):
-        return msgspec.json.decode(text, type=str)
+        return str(json.loads(text))
     return "" if text == "null" else text

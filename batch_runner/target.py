@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 LOCK_NAMES = ("~${name}", ".~lock.{name}#")
 """What Excel and LibreOffice leave beside a file that they have open."""
 MOST_NEIGHBOURS = 99
+LONGER_NAMES = 20
+"""So many bytes more than the output's has any name of a file that is written beside it."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -33,9 +35,11 @@ class Target(msgspec.Struct, frozen=True):
     @classmethod
     def prepare(cls, path: Path, like: Path) -> Target:
         """Make sure, before anything is sent, that a file can be written there. Raises `UsageError`."""
-        if path.is_dir():
-            raise UsageError(f"{path}: the output is a folder; name a file")
         try:
+            if path.is_dir():
+                raise UsageError(f"{path}: the output is a folder; name a file")
+            if len(os.fsencode(path.name)) + LONGER_NAMES > os.pathconf(path.parent, "PC_NAME_MAX"):
+                raise UsageError(f"{path}: the output's name is too long; name a shorter one with --output")
             with tempfile.TemporaryFile(dir=path.parent):
                 return cls(path, stat.S_IMODE(like.stat().st_mode) | stat.S_IWUSR)
         except OSError as error:
