@@ -193,6 +193,11 @@ def test_a_text_file_has_no_sheets(tmp_path: Path) -> None:
     assert "leave out --sheet" in refusal(tmp_path, "a,b\n1,2\n", reading=Reading(sheet="Sheet1"))
 
 
+def test_a_line_that_no_table_has_is_refused(tmp_path: Path) -> None:
+    """A file that is one endless line is refused without being taken into memory."""
+    assert "a line is longer than" in refusal(tmp_path, b"a,b\n1," + b"x" * 20_000_000)
+
+
 def test_what_is_no_sheet_gets_a_sentence(tmp_path: Path) -> None:
     """Empty, blank, binary, workbook, folder, missing: one sentence each, with the file's name."""
     assert "is empty" in refusal(tmp_path, b"")

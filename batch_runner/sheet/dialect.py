@@ -37,7 +37,10 @@ class Dialect(msgspec.Struct, frozen=True):
         return LABELS.get(self.delimiter, repr(self.delimiter))
 
     def one(self, text: str) -> list[str]:
-        """The fields of a single record."""
+        """The fields of a single record, its line end included or not."""
+        if '"' not in text:
+            bare = text.rstrip("\r\n")
+            return bare.split(self.delimiter) if bare else []
         return next(iter(self.fields(io.StringIO(text, newline=""))))
 
     def fields(self, lines: Iterable[str]) -> Iterable[list[str]]:

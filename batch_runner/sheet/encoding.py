@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 20
 SAMPLE = 1 << 16
+LONGEST_LINE = 1 << 24
+"""Characters that one line may have, give or take a chunk: a line is read as a whole."""
 BOMS = (  # UTF-32 first: its little-endian BOM begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -73,7 +75,7 @@ def find_encoding(snapshot: Snapshot, name: str, asked: str | None) -> Encoding:
         raise SheetError(f"{name}: this is a workbook, not text; give it the ending .xlsx, or save it as .csv")
     candidates = _candidates(sample)
     for candidate in candidates:
-        if _decodes(snapshot, candidate):
+        if _decodes(snapshot, candidate, name):
             return candidate
     if not candidates:
         raise SheetError(f"{name}: not a text file; name a .csv, .tsv or .xlsx file")
@@ -100,7 +102,7 @@ def _asked(snapshot: Snapshot, name: str, asked: str, sample: bytes) -> Encoding
             f"{name}: no encoding is called {asked!r}; say for example --encoding utf-8 or --encoding cp1252"
         ) from None
     encoding = _meant(codec.removesuffix("-sig"), sample)
-    if not _decodes(snapshot, encoding) or (encoding.codec not in EXACT and not _gives_back(snapshot, encoding)):
+    if not _decodes(snapshot, encoding, name) or (encoding.codec not in EXACT and not _gives_back(snapshot, encoding)):
         raise SheetError(f"{name}: the text is not in {asked}; name its encoding with --encoding")
     return encoding
 
@@ -165,10 +167,14 @@ def texts(snapshot: Snapshot, encoding: Encoding) -> Iterator[str]:
             yield text
 
 
-def _decodes(snapshot: Snapshot, encoding: Encoding) -> bool:
+def _decodes(snapshot: Snapshot, encoding: Encoding, name: str) -> bool:
+    """Whether the whole file is text in an encoding. Raises `SheetError` for a line that no table has."""
+    length = 0
     try:
-        for _text in texts(snapshot, encoding):
-            continue
+        for text in texts(snapshot, encoding):
+            length = 0 if "\n" in text or "\r" in text else length + len(text)
+            if length > LONGEST_LINE:
+                raise SheetError(f"{name}: a line is longer than {LONGEST_LINE:,} characters; name a file with a table")
     except UnicodeError:
         return False
     return True

@@ -26,6 +26,8 @@ def field(text: str, delimiter: str) -> str:
 
 def storable(text: str) -> str:
     """The text with U+FFFD for each lone surrogate, which no encoding can hold."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text

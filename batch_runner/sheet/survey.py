@@ -31,7 +31,8 @@ def survey(records: Iterable[tuple[str, int]], dialect: Dialect, header_row: int
 
     A record is parsed only where its text leaves open whether it is blank, or has text under no header.
     """
-    covered = 0 if "" in headers else len(headers)
+    holes = [index for index, header in enumerate(headers) if not header]
+    covered = holes[0] if holes else len(headers)
     row_count, last_row, reach = 0, header_row, 0
     for number, (text, size) in enumerate(records, 1):
         if number <= header_row:
@@ -41,7 +42,7 @@ def survey(records: Iterable[tuple[str, int]], dialect: Dialect, header_row: int
             if not has_text(text, dialect):
                 continue
             if size > covered and _may_reach_beyond(text, dialect, covered):
-                stray = _stray(dialect.one(text), headers)
+                stray = _stray(dialect.one(text), holes, len(headers))
                 if stray is not None:
                     return Survey(row_count, last_row, reach, (number, stray))
         row_count += 1
@@ -70,9 +71,7 @@ def _may_reach_beyond(text: str, dialect: Dialect, covered: int) -> bool:
     return text.rstrip(f"{dialect.delimiter}\r\n").count(dialect.delimiter) >= covered
 
 
-def _stray(fields: Sequence[str], headers: Sequence[str]) -> int | None:
+def _stray(fields: Sequence[str], holes: Sequence[int], width: int) -> int | None:
     """The place of the first field with text under an empty header, or beyond the last."""
-    for index, text in enumerate(fields):
-        if text.strip() and not (index < len(headers) and headers[index]):
-            return index
-    return None
+    places = (*holes, *range(width, len(fields)))
+    return next((place for place in places if place < len(fields) and fields[place].strip()), None)
