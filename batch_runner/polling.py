@@ -102,12 +102,12 @@ class Schedule:
             self._durations.ended(watched.seen - watched.started, now - watched.started)
         self.remove(run)
 
-    def missed(self, run: int, again_at: float) -> None:
-        """The look gave no answer; the run is due again at `again_at` or later."""
+    def missed(self, run: int, now: float, wait: float) -> None:
+        """The look gave no answer; the run is due again after `wait` seconds, and the usual time between two looks."""
         watched = self._runs.get(run)
         if watched is not None:
-            watched.ready = again_at
-            heappush(self._missed, (again_at, run))
+            watched.ready = now + max(wait, BETWEEN)
+            heappush(self._missed, (watched.ready, run))
 
     def hold(self, until: float) -> None:
         """Let no poll go out before that time: the service said so."""

@@ -145,7 +145,7 @@ class Watch:
         floor = trouble.signal.retry_after
         wait = backoff.wait(following.failures, now - following.since, self._chance, floor)
         if wait is not None and trouble.again:
-            self._schedule.missed(number, now + wait)
+            self._schedule.missed(number, now, wait)
         elif trouble.status_code == 404:
             self._end(following, Vanished(trouble.why))
         else:

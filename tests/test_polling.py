@@ -75,7 +75,7 @@ class Batch:
 
     def missed(self, value: float) -> None:
         if self.out:
-            self.schedule.missed(self.out.pop(0), self.now + value)
+            self.schedule.missed(self.out.pop(0), self.now, value)
 
     def ended(self, _value: float) -> None:
         if self.out:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -130,7 +131,7 @@ async def test_a_run_that_stays_unknown_has_vanished() -> None:
     service = Service(lambda *_: trouble(404))
     found, _ = await follow(service)
     assert found == Vanished("the service said 404")
-    assert 30 <= anyio.current_time() - service.began <= 31
+    assert 30 <= anyio.current_time() - service.began <= 31.5
 
 
 async def test_a_404_after_an_outage_has_its_own_30_seconds() -> None:
@@ -164,6 +165,15 @@ async def test_what_will_not_change_is_not_asked_again() -> None:
     found, _ = await follow(service)
     assert found == Unreachable("the service said 401", "queued")
     assert len(service.polls) == 1
+
+
+async def test_a_run_is_polled_once_a_second_at_most() -> None:
+    """Whatever comes back, and whatever chance says of the next try."""
+    answers: list[Seen | Trouble] = [trouble(404), trouble(500), seen("running"), seen("queued")]
+    service = Service(lambda _run, now: answers[int(now * 7) % 4])
+    await follow(service, run_timeout=120)
+    assert all(after - before >= 1 for before, after in pairwise(service.polls))
+    assert len(service.polls) > 10
 
 
 async def test_retry_after_holds_all_polls() -> None:
