@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from journals import batch_info, entries, run_row
 
-from batch_runner.journal import Carry, Entry, Follow, Journal, Outcome, Refuse, Send
+from batch_runner.journal import Carry, Entry, Follow, Journal, Leave, Outcome, Refuse, Send
 
 if TYPE_CHECKING:
     from batch_runner.journal import BatchInfo, Plan
@@ -90,6 +90,25 @@ def test_a_row_without_a_key_shifts_no_other(tmp_path: Path) -> None:
     broken = [Entry(2, None, b"?", "C2: #N/A"), *entries("KK", first=3)]
     assert kinds(anyio.run(one_night, path, broken, batch_info())) == [Refuse, Carry, Carry]
     assert kinds(anyio.run(one_night, path, entries("KKK"), batch_info())) == [Carry, Carry, Carry]
+
+
+def test_a_row_that_takes_no_part_holds_its_place(tmp_path: Path) -> None:
+    """`--rows 3` on the first night, all on the second: row 3 isn't sent again, and row 2 doesn't get its outcome."""
+    path = tmp_path / "a.journal.db"
+    first, second = Entry(2, b"K", b"10.00"), Entry(3, b"K", b"20.00")
+    left_out = Entry(2, b"K", b"10.00", takes_part=False)
+
+    async def nights() -> None:
+        assert await one_night(path, [left_out, second], batch_info()) == [Leave(2), Send(3, 2, b"20.00")]
+        assert await one_night(path, [first, second], batch_info()) == [
+            Send(2, 1, b"10.00"),
+            Carry(3, 2, "success", changed=False),
+        ]
+        async with Journal.open(path, batch_info()) as journal:
+            await journal.register([left_out, second])
+            assert [row.number for row in journal.outcomes()] == [3]
+
+    anyio.run(nights)
 
 
 def test_a_changed_row_runs_again_when_asked_to(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ places    tonight's rows find their history · batches · commits (group commit)
 """
 
 from batch_runner.journal.batches import BatchInfo
-from batch_runner.journal.history import Carry, Entry, Follow, Plan, Policy, Refuse, Send
+from batch_runner.journal.history import Carry, Entry, Follow, Leave, Plan, Policy, Refuse, Send
 from batch_runner.journal.journal import Journal, Outcome
 from batch_runner.journal.reading import Batch, Count, Failures, JournalView, Placed, Try
 
@@ -21,6 +21,7 @@ __all__ = [
     "Follow",
     "Journal",
     "JournalView",
+    "Leave",
     "Outcome",
     "Placed",
     "Plan",

@@ -72,7 +72,7 @@ class Commits:
         if self._failure is not None:
             raise JournalFailed(
                 f"the journal could not be written ({self._failure}), so nothing more is sent; "
-                "make room on its disk and run the same command: it goes on from what is recorded"
+                "mend that (is its disk full?) and run the same command: it goes on from what is recorded"
             ) from self._failure
 
 

@@ -39,12 +39,16 @@ class Entry(msgspec.Struct, frozen=True):
 
     `key` is None where it can't be known, because a cell of it is refused: such a row is nobody's, and must not
     shift others with the same key. `params` is the hash of what would be sent.
+
+    A row that doesn't take part tonight (`--rows`, `--limit`, `--where`) still counts among equal keys: where keys may
+    be equal, register it too, or the others would take its place, and its history.
     """
 
     number: int
     key: bytes | None
     params: bytes
     refusal: str | None = None
+    takes_part: bool = True
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -107,7 +111,13 @@ class Refuse(msgspec.Struct, frozen=True):
     why: str
 
 
-Plan = Send | Follow | Carry | Refuse
+class Leave(msgspec.Struct, frozen=True):
+    """It takes no part tonight."""
+
+    number: int
+
+
+Plan = Send | Follow | Carry | Refuse | Leave
 
 
 def last_sent(attempts: Sequence[Attempt]) -> Attempt | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batch_runner.journal.batches import now
-from batch_runner.journal.history import Attempt, Entry, Plan, Refuse, decide, last_sent
+from batch_runner.journal.history import Attempt, Entry, Leave, Plan, Refuse, decide, last_sent
 from batch_runner.journal.schema import LOST, UNKNOWN
 
 if TYPE_CHECKING:
@@ -26,17 +26,26 @@ def register(connection: sqlite3.Connection, begun: Begun, policy: Policy, entri
 
 
 def _register(connection: sqlite3.Connection, begun: Begun, policy: Policy, entry: Entry) -> Plan:
-    if entry.key is None:
-        plan: Plan = Refuse(entry.number, entry.refusal or "its key is not known")
-        _place(connection, begun.id, entry, None, plan)
-        return plan
-    row, is_new = _find_row(connection, begun.id, entry.key)
-    last = None if is_new else last_sent([Attempt(*found) for found in connection.execute(_ATTEMPTS, (row,))])
-    if last is not None and last.was_lost:
-        _record_loss(connection, last)
-    plan = decide(entry, row, last, policy, begun.night)
+    row, is_new = (None, True) if entry.key is None else _find_row(connection, begun.id, entry.key)
+    if not entry.takes_part:
+        plan: Plan = Leave(entry.number)
+    elif row is None:
+        plan = Refuse(entry.number, entry.refusal or "a cell of its key can't be read")
+    else:
+        last = None if is_new else _last_sent(connection, row)
+        plan = decide(entry, row, last, policy, begun.night)
     _place(connection, begun.id, entry, row, plan)
     return plan
+
+
+def _last_sent(connection: sqlite3.Connection, row: int) -> Attempt | None:
+    """The attempt that decides; if its answer was lost, that is now recorded."""
+    last = last_sent([Attempt(*found) for found in connection.execute(_ATTEMPTS, (row,))])
+    if last is not None and last.was_lost:
+        connection.execute(
+            "UPDATE attempt SET status = ?, error = ?, ended_at = ? WHERE id = ?", (UNKNOWN, LOST, now(), last.id)
+        )
+    return last
 
 
 def _find_row(connection: sqlite3.Connection, batch: int, key: bytes) -> tuple[int, bool]:
@@ -61,12 +70,6 @@ def _add_row(connection: sqlite3.Connection, key: bytes, nth: int) -> int:
 def _place(connection: sqlite3.Connection, batch: int, entry: Entry, row: int | None, plan: Plan) -> None:
     refusal = plan.why if isinstance(plan, Refuse) else None
     connection.execute(
-        "INSERT INTO place (batch, number, row, params, refusal) VALUES (?, ?, ?, ?, ?)",
-        (batch, entry.number, row, entry.params, refusal),
-    )
-
-
-def _record_loss(connection: sqlite3.Connection, attempt: Attempt) -> None:
-    connection.execute(
-        "UPDATE attempt SET status = ?, error = ?, ended_at = ? WHERE id = ?", (UNKNOWN, LOST, now(), attempt.id)
+        "INSERT INTO place (batch, number, row, params, takes_part, refusal) VALUES (?, ?, ?, ?, ?, ?)",
+        (batch, entry.number, row, entry.params, entry.takes_part, refusal),
     )

@@ -42,6 +42,7 @@ CREATE TABLE place (              -- where a row stood in the sheet of one batch
     number  INTEGER NOT NULL,     -- as Excel shows it
     row     INTEGER REFERENCES row, -- empty: a cell of its key could not be read
     params  BLOB NOT NULL,        -- hash of what would be sent for it
+    takes_part INTEGER NOT NULL,  -- 0: left out of this batch; it only holds its place among equal keys
     refusal TEXT,                 -- why nothing can be sent for it
     PRIMARY KEY (batch, number)
 ) WITHOUT ROWID;
@@ -85,7 +86,8 @@ FROM place
 LEFT JOIN attempt ON attempt.id = (
     SELECT max(id) FROM attempt AS sent
     WHERE sent.row = place.row AND sent.batch <= place.batch AND NOT (status = 'not_started' AND run_id IS NULL))
-LEFT JOIN result ON result.attempt = attempt.id;
+LEFT JOIN result ON result.attempt = attempt.id
+WHERE place.takes_part;
 """
 
 LOST = "a start was sent and its answer was lost: a run may exist"
