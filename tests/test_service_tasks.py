@@ -57,6 +57,11 @@ def test_a_task_may_import_its_neighbours(tmp_path: Path) -> None:
     assert load_tasks(write(tmp_path, "import beside_it_7\ndef f(params): ...\n") + ":f", files=tmp_path).by_id
 
 
+def test_what_a_file_prints_is_kept_off_standard_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    load_tasks(write(tmp_path, "print('hello')\ndef f(params): ...\n"), files=tmp_path)
+    assert capsys.readouterr() == ("", "hello\n")
+
+
 @pytest.mark.parametrize(
     ("text", "spec", "said"),
     [

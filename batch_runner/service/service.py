@@ -60,11 +60,6 @@ class Service:
         finally:
             await self._in_workers.aclose()
 
-    @property
-    def has_key(self) -> bool:
-        """Whether a key is asked for."""
-        return self._api_key is not None
-
     def stop(self) -> None:
         """Start no more runs, and end as `cancelled` those that go on: whoever waits for one hears it now."""
         self.runs.stop()

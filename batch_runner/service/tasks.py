@@ -6,6 +6,7 @@ is the run's Context. It ends its run by returning (`success`), by raising (`fai
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import importlib.util
@@ -185,7 +186,8 @@ def _module(file: str) -> ModuleType:
     if folder not in sys.path:
         sys.path.append(folder)
     try:
-        spec.loader.exec_module(module)
+        with contextlib.redirect_stdout(sys.stderr):  # ours is for the summary
+            spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise UsageError(f"{file} can't be imported: {type(error).__name__}: {error}") from error

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import re
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _LABELS = {
     "number": (
@@ -97,14 +103,27 @@ _LABELS = {
 _FIELD_OF = {label: field for field, rows in _LABELS.items() for row in rows for label in row.split("|")}
 
 
-def _pattern(label: str) -> str:
-    """The label within a line: not inside a word, any run of blanks for a blank."""
-    before = r"(?<!\w)" if label[0] < "\u2e80" else ""
-    after = r"(?!\w)" if label[-1].isalnum() and label[-1] < "\u2e80" else ""
-    return before + re.escape(label).replace(r"\ ", r"\s+") + after
+_CJK = "\u2e80"
+"""From here on there are scripts without blanks between words."""
 
 
-LABEL = re.compile("|".join(_pattern(label) for label in sorted(_FIELD_OF, key=len, reverse=True)), re.IGNORECASE)
+def _rest_pattern(label: str) -> str:
+    """All but the label's first character: any run of blanks for a blank, and no end inside a word."""
+    after = r"(?!\w)" if label[-1].isalnum() and label[-1] < _CJK else ""
+    return re.escape(label[1:]).replace(r"\ ", r"\s+") + after
+
+
+def _any_of(labels: Iterable[str]) -> str:
+    """A pattern for the longest of the labels; sorted by their first characters it is ten times as fast."""
+    longest_first = sorted(labels, key=lambda label: (label[0], -len(label)))
+    groups = groupby(longest_first, key=itemgetter(0))
+    return "|".join(f"{re.escape(first)}(?:{'|'.join(map(_rest_pattern, group))})" for first, group in groups)
+
+
+_WORDS = _any_of(label for label in _FIELD_OF if label[0] < _CJK)
+_SIGNS = _any_of(label for label in _FIELD_OF if label[0] >= _CJK)
+
+LABEL = re.compile(rf"(?<!\w)(?:{_WORDS})|{_SIGNS}", re.IGNORECASE)
 """Finds the longest label at the first place where there is one."""
 
 TITLE = re.compile(
