@@ -1,6 +1,7 @@
 """Draws the sample invoices of invoices.toml into invoices/, and the PDFs with problems into invoices/problems/.
 
-Run again, it writes the same bytes. Needs reportlab (in the extra `test`): python samples/make_invoices.py [FOLDER]
+Run again, it writes the same bytes: pages aren't compressed, since not every zlib does that alike.
+Needs reportlab (in the extra `test`): python samples/make_invoices.py [FOLDER]
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class Sheet:
     """The pages of one invoice, with a pen that moves down."""
 
     def __init__(self, path: Path, font: str, encrypt: str | None = None) -> None:
-        self.canvas = Canvas(str(path), pagesize=A4, invariant=1, encrypt=encrypt)
+        self.canvas = Canvas(str(path), pagesize=A4, invariant=1, pageCompression=0, encrypt=encrypt)
         self.font = font
         self.y = HEIGHT - 60.0
 
@@ -236,7 +237,7 @@ def draw_problems(table: dict[str, Any], folder: Path) -> None:
     (folder / "broken.pdf").write_bytes(whole[: len(whole) // 3])
     (folder / "empty.pdf").write_bytes(b"")
     (folder / "letter.pdf").write_text("Dear Sirs, the invoice follows by post.\n", encoding="utf-8")
-    scan = Canvas(str(folder / "scan.pdf"), pagesize=A4, invariant=1)
+    scan = Canvas(str(folder / "scan.pdf"), pagesize=A4, invariant=1, pageCompression=0)
     scan.drawInlineImage(_grey_image(), LEFT, 300, 400, 400)
     scan.save()
 

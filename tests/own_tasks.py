@@ -73,6 +73,12 @@ def die(params: dict[str, str]) -> None:
     os._exit(7)
 
 
+def fork_and_die(params: dict[str, str]) -> None:
+    if os.fork() == 0:
+        time.sleep(600)
+    os._exit(7)
+
+
 def crash(params: dict[str, str]) -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
 

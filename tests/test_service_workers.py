@@ -65,7 +65,12 @@ async def number_in(path: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    ("function", "said"), [("die", "it ended by itself with code 7"), ("crash", "it was killed by SIGSEGV")]
+    ("function", "said"),
+    [
+        ("die", "it ended by itself with code 7"),
+        ("fork_and_die", "it ended by itself with code 7"),
+        ("crash", "it was killed by SIGSEGV"),
+    ],
 )
 async def test_a_worker_that_dies_fails_its_own_run_only(function: str, said: str) -> None:
     """The run says that the worker died and how; the next run gets a new worker."""

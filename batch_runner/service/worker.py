@@ -14,6 +14,7 @@ import queue
 import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -49,6 +50,8 @@ def main(memory: int | None) -> None:
 def _take_over_stdio() -> tuple[BinaryIO, BinaryIO]:
     """Keep the two pipes for messages alone: a task finds an empty input, and its output goes to standard error."""
     calls, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    if sys.platform != "win32":  # a process that a task forks would keep the pipe open if this one dies
+        os.register_at_fork(after_in_child=partial(os.close, answers.fileno()))
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
