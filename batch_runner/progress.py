@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 if TYPE_CHECKING:
-    from typing import TextIO
+    from typing import Never, TextIO
 
     from tqdm import tqdm
 
@@ -38,6 +38,33 @@ class Tally(msgspec.Struct):
         return self.done - self.success
 
 
+class Listener:
+    """A stream that a batch outlives: when nobody reads it any more, what is said is lost and the batch goes on.
+
+    A pipe's reader leaves (`2>&1 | head`), a terminal is closed while the batch goes on in the background.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream: TextIO | None = stream
+
+    def write(self, text: str) -> int:
+        """Write at once, as long as somebody listens."""
+        if self._stream is not None:
+            try:
+                self._stream.write(text)
+                self._stream.flush()
+            except (OSError, ValueError):
+                self._stream = None
+        return len(text)
+
+    def flush(self) -> None:
+        """What was written has been flushed."""
+
+    def __getattr__(self, name: str) -> object:
+        """All else that a bar asks of a stream: its encoding, its width."""
+        return getattr(self._stream, name)
+
+
 class Progress:
     """An observer that shows nothing; the others build on it."""
 
@@ -49,7 +76,8 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line for the person, of the log say, that must not break the bar. It is shown even where no progress is."""
-        print(text, file=sys.stderr, flush=True)  # noqa: T201  stderr is where the log goes
+        if sys.stderr is not None:
+            Listener(sys.stderr).write(f"{text}\n")
 
     def end(self, tally: Tally) -> None:
         """The batch has ended."""
@@ -59,7 +87,7 @@ class Lines(Progress):
     """A plain line now and then, for logs and pipes."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self._stream = Listener(stream)
         self._began = time.monotonic()
         self._next = self._began + FIRST_LINE
         self._spoke = False
@@ -73,7 +101,7 @@ class Lines(Progress):
 
     def say(self, text: str) -> None:
         """Print the line."""
-        print(text, file=self._stream, flush=True)
+        self._stream.write(f"{text}\n")
 
     def end(self, tally: Tally) -> None:
         """Print a last line if there were others."""
@@ -82,7 +110,7 @@ class Lines(Progress):
 
     def _print(self, tally: Tally, now: float) -> None:
         self._spoke = True
-        rate = tally.done / max(now - self._began, 0.001)
+        rate = (tally.done - tally.carried) / max(now - self._began, 0.001)
         left = f", {_clock((tally.total - tally.done) / rate)} left" if rate and tally.done < tally.total else ""
         self.say(
             f"{tally.done}/{tally.total} done, {tally.success} success, {tally.failure} failure, "
@@ -94,8 +122,8 @@ class Bar(Progress):
     """A tqdm bar: done/total, rate, time left, and the counts."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._bar: tqdm[object] | None = None
+        self._stream = Listener(stream)
+        self._bar: tqdm[Never] | None = None
 
     def begin(self, tally: Tally) -> None:
         """Draw the empty bar."""
@@ -125,9 +153,12 @@ class Bar(Progress):
             self._bar.close()
 
 
-def progress_for(wish: Literal["auto", "always", "never"], stream: TextIO = sys.stderr) -> Progress:
-    """The observer a person wants: `auto` is a bar on a terminal and lines elsewhere; `always` is a bar anywhere."""
-    if wish == "never":
+def progress_for(wish: Literal["auto", "always", "never"], stream: TextIO | None) -> Progress:
+    """The observer a person wants: `auto` is a bar on a terminal and lines elsewhere; `always` is a bar anywhere.
+
+    Where there is no stream (a program without stderr has None for it), nothing is shown.
+    """
+    if wish == "never" or stream is None:
         return Progress()
     return Bar(stream) if wish == "always" or stream.isatty() else Lines(stream)
 

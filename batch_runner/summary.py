@@ -26,6 +26,8 @@ STATUSES = (
 )
 MOST_GROUPS = 20
 """Groups of failures that are shown."""
+LONGEST_MESSAGE = 300
+"""Characters of a message that are shown to a person."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +74,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             )
             yield f"  {self.carried} carried over from an earlier batch{changed}"
         for group in self.failures:
-            yield f"  {group.rows} × {group.status}: {group.error or '(no message)'}  [{_numbers(group)}]"
+            yield f"  {group.rows} × {group.status}: {_line(group.error) or '(no message)'}  [{_numbers(group)}]"
         if self.more_failures:
             yield f"  and {_rows(self.more_failures)} more that did not succeed"
         if self.stopped:
@@ -109,6 +111,12 @@ def _rows(number: int) -> str:
     return "1 row" if number == 1 else f"{number} rows"
 
 
+def _line(message: str) -> str:
+    """A message as one line that a person reads; `--json` and the output have it whole."""
+    words = " ".join(message.split())
+    return words if len(words) <= LONGEST_MESSAGE else f"{words[:LONGEST_MESSAGE]}…"
+
+
 def _numbers(group: Failures) -> str:
     numbers = ", ".join(map(str, group.numbers))
     more = ", …" if group.rows > len(group.numbers) else ""
@@ -116,7 +124,7 @@ def _numbers(group: Failures) -> str:
 
 
 def _time(seconds: float) -> str:
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
