@@ -171,6 +171,14 @@ def test_what_is_no_journal_is_refused(content: bytes, problem: str) -> None:
         reopened(content, None)
 
 
+def test_looking_into_a_damaged_journal(whole: Closed, tmp_path: Path) -> None:
+    """`status` of a journal that was cut says so in a sentence, too."""
+    path = tmp_path / "a.journal.db"
+    path.write_bytes(whole.content[: len(whole.content) // 2])
+    with pytest.raises(JournalError, match=r"a\.journal\.db"), JournalView.open(path) as view:
+        view.counts(1)
+
+
 def test_another_programs_database_is_refused(tmp_path: Path) -> None:
     """A database of somebody else is neither used nor altered."""
     path = tmp_path / "a.journal.db"

@@ -50,6 +50,11 @@ class Entry(msgspec.Struct, frozen=True):
     refusal: str | None = None
     takes_part: bool = True
 
+    @property
+    def known_key(self) -> bytes | None:
+        """The key, unless it is made of all params and one of them is refused."""
+        return None if self.refusal is not None and self.key == self.params else self.key
+
 
 class Attempt(msgspec.Struct, frozen=True):
     """One try to start a run, as recorded."""

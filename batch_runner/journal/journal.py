@@ -13,7 +13,7 @@ import msgspec
 from anyio import to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from batch_runner.errors import JournalError
+from batch_runner.errors import JournalError, JournalFailed
 from batch_runner.journal import reading
 from batch_runner.journal.batches import Begun, begin, now
 from batch_runner.journal.commits import Commits, in_thread, inline
@@ -169,9 +169,14 @@ class Journal:
         """A connection of its own, so that reading neither waits for a commit nor sees half of one."""
         if self._path is None:
             yield self._connection
-        else:
+            return
+        try:
             with closing(connect(f"{self._path.as_uri()}?mode=ro")) as connection:
                 yield connection
+        except sqlite3.Error as error:
+            raise JournalFailed(
+                f"{self._path}: the journal can't be read ({error}); mend that and run the same command"
+            ) from error
 
     async def _write(self, sql: str, *values: object) -> None:
         await self._commits.add(partial(_execute, sql, values))

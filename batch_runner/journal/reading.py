@@ -140,12 +140,11 @@ class JournalView:
         if not path.is_file():
             raise JournalError(f"{path}: there is no journal here; give the path of a batch's journal")
         try:
-            connection = connect(f"{path.as_uri()}?{_mode(path)}")
+            with closing(connect(f"{path.as_uri()}?{_mode(path)}")) as connection:
+                check_header(path, connection)
+                yield cls(connection)
         except sqlite3.Error as error:
-            raise JournalError(f"{path}: the journal can't be opened: {error}") from error
-        with closing(connection):
-            check_header(path, connection)
-            yield cls(connection)
+            raise JournalError(f"{path}: the journal can't be read: {error}; restore it from a backup") from error
 
     def batches(self) -> tuple[Batch, ...]:
         """All batches, the oldest first."""

@@ -1,6 +1,6 @@
 """What the journal costs: rows a second with three durable events each, CPU, memory; beside one commit per event.
 
-python tests/benchmarks/bench_journal.py [ROWS ...] [--folder DIR]
+python tests/benchmarks/bench_journal.py [ROWS ...] [--in-flight N] [--folder DIR]
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import msgspec
 
 from batch_runner.journal import BatchInfo, Carry, Entry, Journal, Outcome, Send
 
-IN_FLIGHT = 256
 CHUNK = 512
 INFO = BatchInfo(input="in.csv", input_sha256="0" * 64, output="out.csv", task="invoice", service="local", version="0")
 RESULT = '{"pages": 2, "total": "1234.50", "currency": "EUR", "text": "' + "x" * 300 + '"}'
@@ -66,7 +65,7 @@ async def one_row(journal: Journal, send: Send, turn: AbstractAsyncContextManage
         await journal.ended(attempt, Outcome("success", run_id, RESULT))
 
 
-async def send_all(journal: Journal, rows: int, turn: AbstractAsyncContextManager[object]) -> None:
+async def send_all(journal: Journal, rows: int, in_flight: int, turn: AbstractAsyncContextManager[object]) -> None:
     """A first night."""
     sender, receiver = anyio.create_memory_object_stream[Send](CHUNK)
 
@@ -75,7 +74,7 @@ async def send_all(journal: Journal, rows: int, turn: AbstractAsyncContextManage
             await one_row(journal, send, turn)
 
     async with receiver, anyio.create_task_group() as group:
-        for _ in range(IN_FLIGHT):
+        for _ in range(in_flight):
             group.start_soon(work)
         async with sender:
             for start in range(0, rows, CHUNK):
@@ -90,12 +89,12 @@ async def carry_all(journal: Journal, rows: int) -> None:
         assert all(isinstance(plan, Carry) for plan in await journal.register(entries(rows, start)))
 
 
-async def nights(path: Path, rows: int) -> None:
+async def nights(path: Path, rows: int, in_flight: int) -> None:
     """A first night, the reading of its outcomes, a second night that carries all of them over."""
-    print(f"{rows:,} rows, {IN_FLIGHT} in flight")
+    print(f"{rows:,} rows, {in_flight} in flight")
     async with Journal.open(path, INFO) as journal:
         with Stopwatch() as first:
-            await send_all(journal, rows, nullcontext())
+            await send_all(journal, rows, in_flight, nullcontext())
         with Stopwatch() as read:
             assert sum(1 for _ in journal.outcomes()) == rows
         with Stopwatch() as counted:
@@ -114,20 +113,20 @@ async def nights(path: Path, rows: int) -> None:
     print(f"  peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB")
 
 
-async def first_night(path: Path, rows: int, turn: AbstractAsyncContextManager[object]) -> Cost:
+async def first_night(path: Path, rows: int, in_flight: int, turn: AbstractAsyncContextManager[object]) -> Cost:
     """What a first night takes."""
     async with Journal.open(path, INFO) as journal:
         with Stopwatch() as watch:
-            await send_all(journal, rows, turn)
+            await send_all(journal, rows, in_flight, turn)
     return watch.cost
 
 
-async def ratio(folder: Path) -> None:
+async def ratio(folder: Path, in_flight: int) -> None:
     """Group commit beside one commit per event."""
     rows = 2000
-    single = await first_night(folder / "single.db", rows, anyio.Lock())
-    group = await first_night(folder / "group.db", rows, nullcontext())
-    print(f"{rows:,} rows, {IN_FLIGHT} in flight")
+    single = await first_night(folder / "single.db", rows, in_flight, anyio.Lock())
+    group = await first_night(folder / "group.db", rows, in_flight, nullcontext())
+    print(f"{rows:,} rows, {in_flight} in flight")
     print(single.show("one commit per event", rows))
     print(group.show("group commit", rows))
     print(f"  {single.seconds / group.seconds:.1f} times as fast, {single.cpu / group.cpu:.1f} times less CPU")
@@ -137,12 +136,13 @@ def main() -> None:
     """Measure for each number of rows, on the disk that holds the folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", nargs="*", type=int, default=[1000, 10_000, 100_000])
+    parser.add_argument("--in-flight", type=int, default=256)
     parser.add_argument("--folder", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        anyio.run(ratio, Path(folder))
+        anyio.run(ratio, Path(folder), arguments.in_flight)
         for rows in arguments.rows:
-            anyio.run(nights, Path(folder) / f"{rows}.db", rows)
+            anyio.run(nights, Path(folder) / f"{rows}.db", rows, arguments.in_flight)
 
 
 if __name__ == "__main__":
