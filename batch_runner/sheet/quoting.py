@@ -18,6 +18,8 @@ def harmless(text: str) -> str:
 
 def field(text: str, delimiter: str) -> str:
     """A new text as one field: made harmless, quoted only where the file's dialect needs it (RFC 4180, 2.6 and 2.7)."""
+    if not text or text.isalnum():
+        return text
     text = harmless(storable(text))
     if delimiter in text or '"' in text or "\n" in text or "\r" in text:
         return '"' + text.replace('"', '""') + '"'
