@@ -1,9 +1,9 @@
 """How many runs the service carries at once, found out by what it accepts and refuses; pure.
 
-Down by a factor, though not below what is being carried, unless the service refuses again when that has become less;
-up by one after a number of starts were accepted with all places taken. A probe that fails doubles the number for the
-next, one that succeeds makes it 1, so that a service that carries more again is soon filled, and one that doesn't is
-rarely asked.
+Down to what is in flight beside the refused start, and by a factor when the service refuses again although that has
+become less; up by one after a number of starts were accepted with all places taken. A probe that fails doubles the
+number for the next, one that succeeds makes it 1, so that a service that carries more again is soon filled, and one
+that doesn't is rarely asked.
 """
 
 from __future__ import annotations
@@ -38,33 +38,36 @@ class Capacity:
         self._probe = FIRST_PROBE
         self._accepted = 0
         self._refused_at = 0
-        self._carried: int | None = None
+        self._others: int | None = None
         self._no_probe_until = -inf
 
     def accepted(self, in_flight: int, now: float) -> None:
         """A start was accepted and makes so many in flight."""
-        self._carried = None
+        self._others = None
         if in_flight < self.limit or self.limit == self._most:
             return
-        if self.was_refused and in_flight > self._refused_at:
+        if in_flight > self._refused_at:
             self._probe = 1
         self._accepted += 1
         if self._accepted >= self._probe and now >= self._no_probe_until:
             self._accepted = 0
             self.limit += 1
 
-    def refused(self, carried: int, tried: int, now: float, pause: float = 0.0) -> None:
-        """The service refused one more with so many carried, and so many tried at once with those."""
-        sinks = self._carried is not None and carried < self._carried
-        level = max(1, int(DOWN * carried)) if sinks else max(1, carried, int(DOWN * tried))
-        self._carried = carried
-        fails_again = self.was_refused and level == self._refused_at
-        self._probe = min(LAST_PROBE, max(FIRST_PROBE, 2 * self._probe)) if fails_again else FIRST_PROBE
+    def refused(self, in_flight: int, now: float, pause: float, *, is_news: bool) -> None:
+        """The service refused a start with so many others in flight, and asked for a pause of so many seconds.
+
+        It is no news if the start was out before an earlier refusal came: a burst is refused together.
+        """
+        sinks = is_news and self._others is not None and in_flight < self._others
+        level = max(1, int(DOWN * in_flight) if sinks else in_flight)
+        if is_news:
+            fails_again = level == self._refused_at
+            self._probe = min(LAST_PROBE, max(FIRST_PROBE, 2 * self._probe)) if fails_again else FIRST_PROBE
         self.was_refused = True
+        self._others = in_flight
         self._accepted = 0
-        self._refused_at = level
         self._no_probe_until = now + PAUSES_APART * pause
-        self.limit = min(self.limit, level)
+        self.limit = self._refused_at = min(self.limit, level)
 
 
 def is_for_concurrency(why: str, signal: Signal) -> bool:

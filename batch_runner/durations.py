@@ -50,6 +50,7 @@ class Durations:
 
     def going(self, since: float, age: float) -> None:
         """A run that was going at age `since` still goes on at `age`."""
+        since, age = min(since, EDGES[-1]), min(age, EDGES[-1])
         first, last = span_of(since), span_of(age)
         for span in range(first, last + 1):
             self._risk[span] += self._weight * (min(age, EDGES[span + 1]) - max(since, EDGES[span]))
@@ -58,6 +59,7 @@ class Durations:
     def ended(self, since: float, age: float) -> None:
         """A run that was going at age `since` was found ended at `age`."""
         self._refresh()
+        since, age = min(since, EDGES[-1]), min(age, EDGES[-1])
         first, last = span_of(since), span_of(age)
         cuts = [since, *EDGES[first + 1 : last + 1], age]
         alive = [self._at(cut)[0] for cut in cuts]
@@ -77,6 +79,7 @@ class Durations:
         `since` to `age` of S(u) - S(age), over S(since), S being the survival function.
         """
         self._refresh()
+        since, age = min(since, EDGES[-1]), min(age, EDGES[-1])
         alive_then, beyond_then = self._at(since)
         alive, beyond = self._at(age)
         return (beyond_then - beyond - (age - since) * alive) / max(alive_then, 1e-300)
@@ -92,7 +95,7 @@ class Durations:
         span = min(bisect_right(EDGES, age) - 1, _SPANS - 1)
         last = self._survival[span + 1]
         left = EDGES[span + 1] - age
-        alive = last + (self._survival[span] - last) * max(left, 0.0) / _WIDTHS[span]
+        alive = last + (self._survival[span] - last) * left / _WIDTHS[span]
         return alive, self._beyond[span + 1] + left * (alive + last) / 2
 
     def _fade(self) -> None:

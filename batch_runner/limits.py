@@ -111,16 +111,12 @@ class Limits:
         self.refusals += 1
         self._ahead = 1
         if status_code == 429 and is_for_concurrency(why, signal):
-            self._lower(entered_at, now, pause)
+            is_news = entered_at is None or entered_at > self._lowered_at
+            self._lowered_at = now
+            self._capacity.refused(self._in_flight, now, pause, is_news=is_news)
         else:
             self._pace.told(signal, now, len(self._unanswered))
         self._pace.pause(now + pause)
-
-    def _lower(self, entered_at: float | None, now: float, pause: float) -> None:
-        """Refusals of starts that were out before the last lowering tell nothing new."""
-        if entered_at is not None and entered_at > self._lowered_at:
-            self._lowered_at = now
-            self._capacity.refused(self._in_flight - len(self._unanswered), self._in_flight + 1, now, pause)
 
 
 class Slot:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from itertools import pairwise
+from math import exp
 
 import pytest
 from hypothesis import given
@@ -51,6 +52,16 @@ def test_the_median_is_learnt_from_bounds(median: float, looks_a_run: int) -> No
     durations = Durations()
     watch(durations, log_normal(median, 1000), 1.2 * median / looks_a_run)
     assert EDGES[span_of(median) - 1] <= durations.median <= EDGES[span_of(median) + 2]
+
+
+@pytest.mark.parametrize("interval", [2.0, 7.0, 20.0])
+def test_the_worth_of_a_look_is_right_where_it_can_be_computed(interval: float) -> None:
+    """Exponential durations with mean m: after d seconds a look is worth m - (m + d) exp(-d / m), at any age."""
+    mean, chance, durations = 60.0, random.Random(1), Durations()
+    watch(durations, [chance.expovariate(1 / mean) for _ in range(2000)], interval)
+    expected = mean - (mean + 30) * exp(-30 / mean)
+    assert durations.worth(0, 30) == pytest.approx(expected, rel=0.2)
+    assert durations.worth(60, 90) == pytest.approx(expected, rel=0.2)
 
 
 def test_runs_that_go_on_count() -> None:

@@ -39,6 +39,14 @@ async def test_eight_slots_and_a_concurrency_of_64(pause: float | None, why: str
     assert limits.settled == 8
 
 
+async def test_long_pauses_are_not_asked_for() -> None:
+    """Runs of 5 s, and a pause of a minute for each start too many: still 90 % of what 8 slots can do."""
+    service, limits = Service(median=5, slots=lambda _: 8), Limits(64)
+    service.pause = 60
+    took = await Batch(limits, service).run(3000)
+    assert service.work / 8 / took >= 0.9
+
+
 async def test_a_service_that_carries_more_again_is_filled_again() -> None:
     """8 slots for half an hour, then 64: within ten minutes nearly all are used."""
     service, limits = Service(slots=lambda now: 8 if now < 1800 else 64), Limits(64)

@@ -177,13 +177,20 @@ async def test_a_run_is_polled_once_a_second_at_most() -> None:
 
 
 async def test_retry_after_holds_all_polls() -> None:
-    """One 429 for a poll, and for so long none goes out for any run."""
-    service = Service(lambda _run, now: trouble(429, retry_after=20) if now < 15 else ending_at(60)("r", now))
+    """One 429 for a poll, and for so long none goes out for any run, not even for one that was started since."""
+    service = Service(lambda _run, now: trouble(429, retry_after=20) if now < 5 else seen("success"))
     async with service.watching() as watch, anyio.create_task_group() as group:
-        for number in range(5):
-            group.start_soon(watch.follow, Run(f"r{number}", "queued"), lambda _: None)
-    out = [poll for poll in service.polls if service.polls[0] + 1 < poll < service.polls[0] + 20]
-    assert not out
+        group.start_soon(watch.follow, Run("first", "queued"), lambda _: None)
+        await anyio.sleep(6)
+        await watch.follow(Run("second", "queued"), lambda _: None)
+    assert service.polls[1] >= service.polls[0] + 20
+
+
+async def test_troubles_that_end_are_forgotten() -> None:
+    """A service that is down every other ten minutes is borne for hours: the budget is for one outage."""
+    service = Service(lambda _run, now: trouble(500) if now % 1200 < 600 else ending_at(9000)("r", now))
+    found, _ = await follow(service, run_timeout=20_000)
+    assert found == Run("r", "success")
 
 
 async def test_a_slow_answer_holds_up_no_other_run() -> None:
@@ -215,3 +222,15 @@ async def test_a_follower_may_be_cancelled_at_any_time() -> None:
         await anyio.sleep(50)
         assert len(service.polls) == polls
         assert await watch.follow(Run("r", "queued"), lambda _: None) == Run("r", "success")
+
+
+async def test_nothing_is_told_to_who_has_left() -> None:
+    """An answer that comes after its follower was cancelled reaches nobody."""
+    told: list[str] = []
+    service = Service(ending_at(120), takes=10)
+    async with service.watching() as watch:
+        with anyio.move_on_after(5):
+            await watch.follow(Run("r", "queued"), told.append)
+        await anyio.sleep(20)
+    assert service.polls
+    assert not told
