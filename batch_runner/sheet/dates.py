@@ -11,6 +11,8 @@ import msgspec
 from batch_runner.sheet.formatcode import Part
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from batch_runner.sheet.formatcode import Section, Token
 
 DAY = 86_400
@@ -86,18 +88,25 @@ def second_digits(section: Section) -> int:
     return 0
 
 
-def iso(number: float, section: Section, *, is_1904: bool) -> str:
-    """The date, the time, or both, as ISO 8601 has them: what of them the section shows. Raises `NoDate`."""
+def iso_wording(section: Section, *, is_1904: bool) -> Callable[[float], str]:
+    """A function from a number to the date, the time, or both, as ISO 8601 has them: what of them the section shows.
+
+    It raises `NoDate`.
+    """
     letters = {token.text[0].lower() for token in roles(section) if token.part is Part.DATE}
     has_time = bool(letters & set("hsn")) or section.has(Part.HALF)
     has_date = bool(letters - set("hsn"))
     digits = second_digits(section)
-    found = moment(number, is_1904=is_1904, digits=digits if has_time else None)
-    day = f"{found.year:04}-{found.month:02}-{found.day:02}"
-    if not has_time:
-        return day
-    time = f"{found.hour:02}:{found.minute:02}:{_seconds(found.second, 2, digits)}"
-    return f"{day}T{time}" if has_date else time
+
+    def wording(number: float) -> str:
+        found = moment(number, is_1904=is_1904, digits=digits if has_time else None)
+        day = f"{found.year:04}-{found.month:02}-{found.day:02}"
+        if not has_time:
+            return day
+        time = f"{found.hour:02}:{found.minute:02}:{_seconds(found.second, 2, digits)}"
+        return f"{day}T{time}" if has_date else time
+
+    return wording
 
 
 def _seconds(second: float, width: int, digits: int) -> str:
@@ -143,7 +152,8 @@ def shown(number: float, section: Section, *, is_1904: bool) -> str:
 
 def _half(text: str, hour: int) -> str:
     first, _, second = text.partition("/")
-    return second if hour >= 12 else first
+    name = second if hour >= 12 else first
+    return name.upper() if len(name) > 1 else name
 
 
 def _date_part(text: str, found: Moment, *, half: bool) -> str:
@@ -173,21 +183,25 @@ def elapsed(number: float, section: Section) -> str:
     """Hours, minutes or seconds that have gone by, as the section shows them: `[h]:mm` → `27:30`."""
     digits = second_digits(section)
     total = math.floor(abs(number) * DAY * 10**digits + 0.5) / 10**digits
-    units = {"h": int(total // 3600), "m": int(total // 60), "s": int(total)}
-    clock = {"h": int(total // 3600) % 24, "n": int(total // 60) % 60, "m": int(total // 60) % 60, "s": int(total) % 60}
+    hours, minutes, seconds = int(total // 3600), int(total // 60), int(total)
+    counted = {token.text[0].lower() for token in section.tokens if token.part is Part.ELAPSED}
+    units = {
+        "h": hours if "h" in counted else hours % 24,
+        "m": minutes if "m" in counted else minutes % 60,
+        "n": minutes if "m" in counted else minutes % 60,
+        "s": seconds if "s" in counted else seconds % 60,
+    }
     pieces = ["-"] if number < 0 and total else []
     skip = 0
     for token in roles(section):
         letter, width = token.text[:1].lower(), len(token.text)
         if skip:
             skip -= 1
-        elif token.part is Part.ELAPSED:
-            pieces.append(f"{units[letter]:0{width}}")
-        elif token.part is Part.DATE and letter in clock:
-            pieces.append(f"{clock[letter]:0{width}}")
+        elif token.part in {Part.ELAPSED, Part.DATE}:
+            pieces.append(f"{units[letter]:0{width}}" if letter in units else "")
         elif token.part is Part.POINT and digits:
             pieces.append(f"{total % 1:.{digits}f}"[1:])
             skip = digits
-        elif token.part is not Part.DATE:
+        else:
             pieces.append(token.text)
     return "".join(pieces)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from batch_runner.sheet.formatcode import Section
 
-ZERO = Decimal(0)
+_UNITS = tuple(Decimal(1).scaleb(-places) for places in range(16))
 
 
 def decimal_of(number: float) -> Decimal:
@@ -27,7 +27,7 @@ def rounded(number: Decimal, places: int) -> Decimal:
     """Rounded to so many decimals, halves away from zero."""
     if number.adjusted() + places > 26:  # far more digits than it has: nothing to round
         return number
-    return number.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)
+    return number.quantize(_UNITS[places] if places < len(_UNITS) else Decimal(1).scaleb(-places), ROUND_HALF_UP)
 
 
 def general(number: float) -> str:
@@ -94,19 +94,15 @@ def _mantissa(tokens: Sequence[Token]) -> Sequence[Token]:
     return tokens[:end]
 
 
-def decimals_shown(number: Decimal, decimals: str) -> str:
-    """The digits after the point that placeholders show, for a number already rounded to as many."""
-    digits = f"{number:f}".partition(".")[2].ljust(len(decimals), "0")[: len(decimals)]
-    kept = len(digits)
-    while kept and digits[kept - 1] == "0" and decimals[kept - 1] == "#":
-        kept -= 1
-    return digits[:kept]
-
-
-def grouped(digits: str) -> str:
-    """Digits with a comma between each three."""
-    head = len(digits) % 3 or 3
-    return ",".join([digits[:head], *(digits[place : place + 3] for place in range(head, len(digits), 3))])
+def decimal_places(number: Decimal, decimals: str) -> list[str]:
+    """What each placeholder after the point shows, for a number already rounded to as many."""
+    digits = f"{number:f}".partition(".")[2].ljust(len(decimals), "0")
+    kept = len(digits.rstrip("0"))
+    blank = {"0": "0", "?": " ", "#": ""}
+    return [
+        digit if place < kept else blank[mark]
+        for place, (digit, mark) in enumerate(zip(digits, decimals, strict=False))
+    ]
 
 
 def lay_out(number: Decimal, section: Section) -> str:
@@ -114,23 +110,13 @@ def lay_out(number: Decimal, section: Section) -> str:
     form = layout(section)
     value = rounded(number.scaleb(form.shift), len(form.decimals))
     whole = f"{value:f}".partition(".")[0].lstrip("0")
-    fraction = decimals_shown(value, form.decimals)
-    integer = iter(_integer_places(whole, form))
-    rest = iter(fraction.ljust(len(form.decimals)))
-    padded = iter(form.decimals)
-    behind_point = False
+    places = iter([*_integer_places(whole, form), *decimal_places(value, form.decimals)])
     pieces: list[str] = []
     for token in section.tokens:
-        if token.part is Part.DIGIT and not behind_point:
-            pieces.append(next(integer))
-        elif token.part is Part.DIGIT:
-            digit = next(rest)
-            pieces.append(digit if digit != " " or next(padded, "#") == "?" else "")
+        if token.part is Part.DIGIT:
+            pieces.append(next(places))
         elif token.part is Part.POINT:
-            behind_point = True
-            if not form.integer:
-                pieces.append(whole)
-            pieces.append(".")
+            pieces.append("." if form.integer else f"{whole}.")
         elif token.part is not Part.COMMA:
             pieces.append(token.text)
     return "".join(pieces)
@@ -148,9 +134,7 @@ def _integer_places(whole: str, form: Layout) -> list[str]:
         return []
     if not form.grouped:
         return digits
-    shown = "".join(digits)
-    count = len(shown)
-    return _with_commas(digits, count)
+    return _with_commas(digits, len("".join(digits)))
 
 
 def _with_commas(digits: list[str], count: int) -> list[str]:
@@ -176,10 +160,22 @@ def scientific(number: Decimal, section: Section) -> str:
     if value and value.adjusted() >= step:
         exponent += step
         value = rounded(number.scaleb(-exponent), len(form.decimals))
-    width = sum(token.part is Part.DIGIT for token in section.tokens[place:])
-    sign = "-" if exponent < 0 else section.tokens[place].text[1].replace("-", "")
-    behind = "".join(token.text for token in section.tokens[place + 1 :] if token.part is not Part.DIGIT)
-    return f"{lay_out(value, mantissa)}E{sign}{abs(exponent):0{width}}{behind}"
+    written = section.tokens[place].text
+    sign = "-" if exponent < 0 else written[1].replace("-", "")
+    return f"{lay_out(value, mantissa)}{written[0]}{_exponent_shown(sign, abs(exponent), section.tokens[place + 1 :])}"
+
+
+def _exponent_shown(sign: str, exponent: int, tokens: Sequence[Token]) -> str:
+    """The exponent where its first placeholder stands, what is literal around it."""
+    text = f"{sign}{exponent:0{sum(token.part is Part.DIGIT for token in tokens)}}"
+    pieces: list[str] = []
+    for token in tokens:
+        if token.part is Part.DIGIT:
+            pieces.append(text)
+            text = ""
+        else:
+            pieces.append(token.text)
+    return "".join(pieces)
 
 
 def _exponent(number: Decimal, step: int) -> int:

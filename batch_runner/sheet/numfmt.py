@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from batch_runner.sheet import dates, digits
@@ -12,6 +14,9 @@ if TYPE_CHECKING:
 
     from batch_runner.sheet.formatcode import Section
 
+Wording = Callable[[float], str]
+"""How a section words a number. Raises `dates.NoDate` for what can't be a date."""
+
 
 class NumberFormat:
     """A number format by its code. `is_1904` is the date system of its workbook."""
@@ -20,35 +25,25 @@ class NumberFormat:
         sections = split_code(code)
         self._is_1904 = is_1904
         self._text_section = _text_section(sections)
-        self._sections = sections[:3] if len(sections) > 1 or sections[0] is not self._text_section else sections
+        self._sections = sections[:3]
+        self._others = (*self._sections, *split_code("General"))
+        """The sections, and what numbers come to for which none of them is."""
+        self._has_conditions = any(section.condition for section in self._sections)
+        self._plain: dict[tuple[int, bool], Wording] = {}
         self.is_general = len(sections) == 1 and sections[0].kind is Kind.GENERAL and len(sections[0].tokens) == 1
 
     def plain(self, number: float) -> str:
         """The text that is sent for a number (DESIGN, *From cell to text*). Raises `dates.NoDate`."""
-        section, is_absolute = self._choose(number)
-        if _shows_nothing(section):
-            return digits.general(number)
-        kind = section.kind
-        if kind is Kind.DATE:
-            return dates.iso(number, section, is_1904=self._is_1904)
-        if kind is Kind.ELAPSED:
-            return dates.elapsed(number, section).strip()
-        if _is_dash(section, kind):
-            section, kind = self._sections[0], self._sections[0].kind
-        if kind is Kind.GENERAL:
-            return digits.general(number)
-        if kind is Kind.NUMBER and not _is_mask(section):
-            return _plain_number(number, section)
-        return self._lay_out(number, section, is_absolute=is_absolute).strip()
+        chosen = self._choose(number)
+        wording = self._plain.get(chosen)
+        if wording is None:
+            wording = self._plain[chosen] = self._plain_wording(*chosen)
+        return wording(number)
 
     def shown(self, number: float) -> str:
         """What the cell shows in an English Excel, blanks at its ends left out. Raises `dates.NoDate`."""
-        section, is_absolute = self._choose(number)
-        if section.kind is Kind.DATE:
-            return dates.shown(number, section, is_1904=self._is_1904).strip()
-        if section.kind is Kind.ELAPSED:
-            return dates.elapsed(number, section).strip()
-        return self._lay_out(number, section, is_absolute=is_absolute).strip()
+        place, is_absolute = self._choose(number)
+        return _shown_wording(self._others[place], is_1904=self._is_1904, is_absolute=is_absolute)(number).strip()
 
     def shown_text(self, text: str) -> str:
         """What a cell with text shows: the format may have a section for that."""
@@ -56,21 +51,28 @@ class NumberFormat:
             return text
         return "".join(text if token.part is Part.TEXT else token.text for token in self._text_section.tokens).strip()
 
-    def _choose(self, number: float) -> tuple[Section, bool]:
-        """The section for a number, and whether it shows the number without its sign."""
-        sections = self._sections
-        if any(section.condition for section in sections):
-            return _by_condition(sections, number)
-        if len(sections) == 1 or number > 0:
-            return sections[0], False
-        if number < 0:
-            return sections[1], True
-        return sections[2 if len(sections) > 2 else 0], False
+    def _choose(self, number: float) -> tuple[int, bool]:
+        """The place of the section for a number, and whether it shows the number without its sign."""
+        if self._has_conditions:
+            return _by_condition(self._sections, number)
+        count = len(self._sections)
+        if count > 1 and number < 0:
+            return 1, True
+        return (2 if count > 2 and number == 0 else 0), False
 
-    def _lay_out(self, number: float, section: Section, *, is_absolute: bool) -> str:
-        value = digits.decimal_of(number)
-        sign = "-" if value < 0 and not is_absolute else ""
-        return sign + _laid_out(abs(value), section)
+    def _plain_wording(self, place: int, is_absolute: bool) -> Wording:
+        section = self._others[place]
+        if _is_dash(section):
+            section = self._sections[0]
+        kind = section.kind
+        if kind is Kind.DATE:
+            return dates.iso_wording(section, is_1904=self._is_1904)
+        if kind is Kind.GENERAL or _shows_nothing(section):
+            return digits.general
+        if kind is Kind.NUMBER and not _is_mask(section):
+            return _plain_number(section)
+        shown = _shown_wording(section, is_1904=self._is_1904, is_absolute=is_absolute)
+        return lambda number: shown(number).strip()
 
 
 def _text_section(sections: tuple[Section, ...]) -> Section | None:
@@ -79,31 +81,33 @@ def _text_section(sections: tuple[Section, ...]) -> Section | None:
     return sections[-1] if sections[-1].has(Part.TEXT) else None
 
 
-def _by_condition(sections: tuple[Section, ...], number: float) -> tuple[Section, bool]:
+def _by_condition(sections: tuple[Section, ...], number: float) -> tuple[int, bool]:
     """The first section whose condition holds; one without a condition is for all the rest."""
-    for place, section in enumerate(sections[:-1]):
+    for place, section in enumerate(sections):
         condition = section.condition
-        holds = condition.holds(number) if condition else place == 1 and number < 0 and len(sections) > 2
+        if place == len(sections) - 1 and condition is None:
+            break
+        holds = condition.holds(number) if condition else place == 1 and number < 0
         if holds:
-            return section, condition is None or (condition.operator in {"<", "<="} and condition.limit <= 0)
-    last = sections[-1]
+            below_zero = condition is None or (condition.operator in {"<", "<="} and condition.limit <= 0)
+            return place, below_zero and len(sections) > 1
+    if sections[-1].condition:
+        return len(sections), False
     first = sections[0].condition
     only_negative_left = len(sections) == 2 and first is not None and first.operator == ">=" and first.limit == 0
-    return last, only_negative_left
+    return len(sections) - 1, only_negative_left
 
 
 def _shows_nothing(section: Section) -> bool:
     return section.kind is Kind.LITERAL and not section.literal.strip()
 
 
-def _is_dash(section: Section, kind: Kind) -> bool:
+def _is_dash(section: Section) -> bool:
     """Whether it shows a zero as a mere dash, as accounting formats do: `_-* "-"??_-`."""
-    if section.literal.strip(" -–—") and kind is Kind.LITERAL:
-        return False
+    if section.kind is Kind.LITERAL:
+        return bool(section.literal.strip()) and not section.literal.strip(" -–—")
     form = digits.layout(section)
-    return kind is Kind.LITERAL or (
-        kind is Kind.NUMBER and "-" in section.literal and "0" not in form.integer + form.decimals
-    )
+    return section.kind is Kind.NUMBER and "-" in section.literal and "0" not in form.integer + form.decimals
 
 
 def _is_mask(section: Section) -> bool:
@@ -118,14 +122,39 @@ def _is_mask(section: Section) -> bool:
     return any(token.part is Part.LITERAL and token.text.strip() for token in within)
 
 
-def _plain_number(number: float, section: Section) -> str:
+def _plain_number(section: Section) -> Wording:
     """As many decimals as shown, a point, no separator, no symbol but `%`."""
     form = digits.layout(section)
-    value = digits.rounded(digits.decimal_of(number).scaleb(form.shift), len(form.decimals))
-    whole = f"{abs(value):f}".partition(".")[0]
-    decimals = digits.decimals_shown(abs(value), form.decimals)
-    sign = "-" if value < 0 else ""
-    return f"{sign}{whole}{'.' if decimals else ''}{decimals}{'%' * form.percents}"
+    places = len(form.decimals)
+    optional = places - len(form.decimals.rstrip("#?"))
+    percents = "%" * form.percents
+
+    def wording(number: float) -> str:
+        value = digits.decimal_of(number)
+        text = f"{digits.rounded(value.scaleb(form.shift) if form.shift else value, places):f}"
+        if optional:
+            text = text[:-optional] + text[-optional:].rstrip("0")
+            text = text.rstrip(".")
+        if text[0] == "-" and not text.strip("-0."):
+            text = text[1:]
+        return text + percents
+
+    return wording
+
+
+def _shown_wording(section: Section, *, is_1904: bool, is_absolute: bool) -> Wording:
+    kind = section.kind
+    if kind is Kind.DATE:
+        return partial(dates.shown, section=section, is_1904=is_1904)
+    if kind is Kind.ELAPSED:
+        return partial(dates.elapsed, section=section)
+
+    def wording(number: float) -> str:
+        value = digits.decimal_of(number)
+        sign = "-" if value < 0 and not is_absolute else ""
+        return sign + _laid_out(abs(value), section)
+
+    return wording
 
 
 def _laid_out(value: Decimal, section: Section) -> str:

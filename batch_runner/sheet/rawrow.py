@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from batch_runner.sheet.markup import OddMarkup
-
 MAX_ROWS = 1_048_576
 MAX_COLUMNS = 16_384
 
@@ -46,14 +44,15 @@ _ATTRIBUTE = re.compile(rb' ([a-z]+)="([^"]*)"')
 
 
 def read_mark(mark: bytes) -> Mark:
-    """The attributes of a cell, from `b' s="5" t="s"'`. Raises `OddMarkup` for an `r` that doesn't come first."""
+    """The attributes of a cell, from `b' s="5" t="s"'`."""
     known = dict(_ATTRIBUTE.findall(mark))
-    if b"r" in known:
-        raise OddMarkup
-    try:
-        return Mark(int(known.get(b"s", 0)), known.get(b"t", b"n").decode("ascii"), int(known.get(b"vm", 0)))
-    except ValueError:
-        raise OddMarkup from None
+    return Mark(
+        _number(known.get(b"s")), (known.get(b"t") or b"n").decode("ascii", "replace"), _number(known.get(b"vm"))
+    )
+
+
+def _number(text: bytes | None) -> int:
+    return int(text) if text and text.isdigit() else 0
 
 
 def column_index(letters: bytes) -> int:

@@ -26,6 +26,7 @@ class RowParser:
         self._row = RawRow(0, False, [], [], [], [])
         self._depth = 0
         self._text: list[str] | None = None
+        self._within_text = False
         self._phonetic = False
         self._parser = Parser(self._start, self._end, self._characters)
 
@@ -45,8 +46,10 @@ class RowParser:
             self._row.formulas[-1] = b"<f"
         elif name in {"v", "is"}:
             self._text = []
-        elif name == "rPh":
-            self._phonetic = True
+            self._within_text = name == "v"
+        elif name in {"t", "rPh"}:
+            self._within_text = name == "t" and not self._phonetic
+            self._phonetic = self._phonetic or name == "rPh"
         elif name == "autoFilter" and self._depth == 2:
             self.autofilter = attributes.get("ref")
         elif name == "mergeCell":
@@ -67,7 +70,7 @@ class RowParser:
         self._row.values.append(None)
 
     def _characters(self, text: str) -> None:
-        if self._text is not None and not self._phonetic:
+        if self._within_text and self._text is not None:
             self._text.append(text)
 
     def _end(self, name: str) -> None:
@@ -75,6 +78,8 @@ class RowParser:
         if name in {"v", "is"} and self._text is not None:
             self._row.values[-1] = escape("".join(self._text)).encode()
             self._text = None
+        elif name == "t":
+            self._within_text = False
         elif name == "rPh":
             self._phonetic = False
         elif name == "row" and not self._row.is_blank:

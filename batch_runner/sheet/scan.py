@@ -26,7 +26,7 @@ START = b"<sheetData>"
 END = b"</sheetData>"
 ROW_END = b"</row>"
 _CELL = re.compile(
-    rb'<c(?: r="([A-Z]{1,3})[0-9]{1,7}")?((?: [a-z]+="[^"<>&]*")*) ?'
+    rb'<c(?: r="([A-Z]{1,3})[0-9]{1,7}")?((?: (?!r=)[a-z]+="[^"<>&]*")*) ?'
     rb"(?:/>|>(?:(<f)(?: [^<>]*)?(?:/>|>[^<]*</f>))?"
     rb'(?:<v(?: xml:space="preserve")?>([^<]*)</v>|<v ?/>)?</c>'
     rb'|><is><t(?: xml:space="preserve")?>([^<]*)</t></is></c>)'
