@@ -24,7 +24,7 @@ class HandMade(msgspec.Struct, frozen=True, kw_only=True):
     """What stands in a workbook with one sheet, `Sheet1`.
 
     `rows` are the children of `sheetData`; `before` and `after` what surrounds it; `tables` whole table parts; `names`
-    the children of `definedNames`.
+    the children of `definedNames`; `pivot` the range of a pivot table.
     """
 
     rows: str
@@ -33,6 +33,7 @@ class HandMade(msgspec.Struct, frozen=True, kw_only=True):
     tables: tuple[str, ...] = ()
     names: str = ""
     sheet: str = "Sheet1"
+    pivot: str = ""
 
     def write(self, path: Path) -> Path:
         """Write the package; returns where."""
@@ -50,6 +51,11 @@ class HandMade(msgspec.Struct, frozen=True, kw_only=True):
             f'<Relationship Id="t{number}" Type="{REL}/table" Target="../tables/table{number}.xml"/>'
             for number in numbers
         )
+        pivots = {}
+        if self.pivot:
+            links += f'<Relationship Id="p1" Type="{REL}/pivotTable" Target="../pivot.xml"/>'
+            location = f'<location ref="{self.pivot}"/>'
+            pivots = {"xl/pivot.xml": f'<pivotTableDefinition xmlns="{MAIN}">{location}</pivotTableDefinition>'}
         used = "".join(f'<tablePart r:id="t{number}"/>' for number in numbers)
         used = f'<tableParts count="{len(self.tables)}">{used}</tableParts>' if used else ""
         names = f"<definedNames>{self.names}</definedNames>" if self.names else ""
@@ -67,6 +73,7 @@ class HandMade(msgspec.Struct, frozen=True, kw_only=True):
             SHEET: f'<worksheet xmlns="{MAIN}" xmlns:r="{REL}">{self.before}<sheetData>{self.rows}</sheetData>'
             f"{self.after}{used}</worksheet>",
             "xl/worksheets/_rels/sheet1.xml.rels": relations(links),
+            **pivots,
             **{f"xl/tables/table{number}.xml": table for number, table in enumerate(self.tables, 1)},
         }
 

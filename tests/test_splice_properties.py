@@ -12,6 +12,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openpyxl import load_workbook
+from packages import HandMade
 
 from batch_runner.sheet import open_sheet
 from batch_runner.sheet.row import NewColumns, Reading
@@ -19,7 +20,6 @@ from batch_runner.sheet.sheet import column_letter
 from batch_runner.sheet.splice.inline import escaped
 from batch_runner.sheet.splice.place import Place
 from batch_runner.sheet.splice.sheetpart import with_columns
-from tests.packages import HandMade
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

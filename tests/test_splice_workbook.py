@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from packages import SHEET, TABLE, WORKBOOK, HandMade, parts, row, table
 
 from batch_runner.sheet import open_sheet
 from batch_runner.sheet.errors import SheetError
 from batch_runner.sheet.row import NewColumns, Reading
-from tests.packages import SHEET, TABLE, WORKBOOK, HandMade, parts, row, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,7 +137,21 @@ def test_merged_cells_are_stepped_over(tmp_path: Path) -> None:
     after, notes = appended(HandMade(rows=ROWS, after=merges), tmp_path)
     assert b'<c r="E2" t="inlineStr"><is><t>r-1</t>' in after[SHEET]
     assert b'<c r="E1" s="2" t="inlineStr"><is><t>run_id</t>' in after[SHEET]
-    assert "begin at E: merged cells reach beyond column B" in notes[0]
+    assert "begin at E: merged cells or a pivot table reach beyond column B" in notes[0]
+
+
+def test_a_pivot_table_is_stepped_over(tmp_path: Path) -> None:
+    """A pivot table that isn't drawn yet would write over the new cells: they begin right of it."""
+    after, notes = appended(HandMade(rows=ROWS, pivot="D2:E4"), tmp_path)
+    assert b'<c r="F2" t="inlineStr"><is><t>r-1</t>' in after[SHEET]
+    assert "begin at F" in notes[0]
+
+
+def test_an_earlier_output_cant_step_aside(tmp_path: Path) -> None:
+    """Cells that were merged over an earlier output's columns are named, and have to be split."""
+    merges = '<mergeCells count="1"><mergeCell ref="B2:B3"/></mergeCells>'
+    with pytest.raises(SheetError, match="B2:B3 is merged, or a pivot table, where Pages"):
+        appended(HandMade(rows=ROWS, after=merges), tmp_path, NewColumns(("Pages",), 1), ())
 
 
 def test_a_sheet_without_room_is_refused(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from batch_runner.sheet.sheet import column_letter
 from batch_runner.sheet.splice.filtername import grown_name, sheet_position
 from batch_runner.sheet.splice.growth import filter_note, grown_filter, table_note, table_of
 from batch_runner.sheet.splice.place import Place, find_place
-from batch_runner.sheet.splice.ranges import Range
+from batch_runner.sheet.splice.ranges import Range, parse_range
 from batch_runner.sheet.splice.sheetpart import with_columns
 from batch_runner.sheet.splice.tablepart import Table, read_table
+from batch_runner.sheet.splice.tags import elements
 from batch_runner.sheet.splice.utf8 import as_utf8
 from batch_runner.sheet.splice.zipcopy import Change, copy_package
 
@@ -53,8 +54,18 @@ def place_of(workbook: Workbook, new: NewColumns) -> Place:
     start = workbook.columns[-new.replaced].index if new.replaced else workbook.width
     last_row = workbook.last_data_row or workbook.header_row
     wanted = Place(start, new.headers, new.replaced, workbook.header_row, last_row, start)
-    merges = [Range(top, left - 1, bottom, right - 1) for left, top, right, bottom in workbook._merges]
-    return find_place(_called(workbook), wanted, merges)
+    return find_place(_called(workbook), wanted, _taken(workbook))
+
+
+def _taken(workbook: Workbook) -> Iterator[Range]:
+    """Where no new cells may stand: merged cells, and what a pivot table covers once it is refreshed."""
+    for left, top, right, bottom in workbook._merges:
+        yield Range(top, left - 1, bottom, right - 1)
+    for part in workbook.package.related(workbook.part, "pivotTable"):
+        for element in elements(_whole(workbook.package, part)):
+            covered = parse_range(element.attributes.get("ref", ""))
+            if element.path == ("pivotTableDefinition", "location") and covered:
+                yield covered
 
 
 def _called(workbook: Workbook) -> str:
@@ -65,7 +76,7 @@ def _moved(place: Place) -> list[str]:
     if place.start == place.adjacent:
         return []
     return [
-        f"the new columns begin at {column_letter(place.start)}: merged cells reach beyond column "
+        f"the new columns begin at {column_letter(place.start)}: merged cells or a pivot table reach beyond column "
         f"{column_letter(place.adjacent - 1)}"
     ]
 

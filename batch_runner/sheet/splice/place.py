@@ -19,8 +19,8 @@ class Place(msgspec.Struct, frozen=True):
 
     `start` is the place of the first, from 0. The first `replaced` places from there on hold an earlier output's
     columns. `header_row` and `last_row` are the first and the last row that belong to the table; a row below (a totals
-    row) isn't touched. `adjacent` is where the table's own columns end: less than `start` where merged cells were in
-    the way.
+    row) isn't touched. `adjacent` is where the table's own columns end: less than `start` where something was in the
+    way.
     """
 
     start: int
@@ -46,20 +46,21 @@ class Place(msgspec.Struct, frozen=True):
         return Range(self.header_row, self.start, self.last_row, self.end - 1)
 
 
-def find_place(name: str, wanted: Place, merges: Iterable[Range]) -> Place:
-    """The place right of `wanted.start` that no merged cells of the table's rows reach into.
+def find_place(name: str, wanted: Place, taken: Iterable[Range]) -> Place:
+    """The place from `wanted.start` on where no new cell falls into a range that is taken: merged cells, a pivot table.
 
     `name` is what messages call the sheet. An earlier output's columns can't move. Raises `SheetError` where there is
     no room.
     """
     place = wanted
-    in_the_way = [merge for merge in merges if merge.right >= wanted.start]
-    while (merge := next((one for one in in_the_way if one.meets(place.cells)), None)) is not None:
+    in_the_way = [one for one in taken if one.right >= wanted.start]
+    while (met := next((one for one in in_the_way if one.meets(place.cells)), None)) is not None:
         if place.replaced:
             raise SheetError(
-                f"{name}: {merge.text} is merged where {place.headers[0]} stands; split the cells, then try again"
+                f"{name}: {met.text} is merged, or a pivot table, where {place.headers[0]} and the columns after it "
+                "belong; split or move it, then try again"
             )
-        place = msgspec.structs.replace(place, start=merge.right + 1)
+        place = msgspec.structs.replace(place, start=met.right + 1)
     if place.end > MAX_COLUMNS:
         raise SheetError(
             f"{name}: no room for {len(place.headers)} columns right of {column_letter(wanted.start - 1)}: a sheet "

@@ -35,7 +35,7 @@ class Table(msgspec.Struct, frozen=True):
             (self.is_query, "is filled by a query"),
             (not self.has_header, "has no header row"),
             (self.cells.right + 1 < place.adjacent, "ends left of other columns"),
-            (place.start > place.adjacent, "ends left of merged cells"),
+            (place.start > place.adjacent, "ends left of merged cells or a pivot table"),
             (any(len(_column_name(header)) > LONGEST_NAME for header in place.headers), "can't have headers so long"),
             (_clash(_names(self.data, self.cells.left, place), place.headers), "has a column by one of their names"),
         )
