@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 OURS = ("run_id", "status", "result", "error")
 PREFIX = "batch_"
+LONGEST_HEADER = 200
+"""Characters of a header that is made of a key: a table's column in Excel holds 255, and a number may follow."""
 PREFIXED = tuple(PREFIX + name for name in OURS)
 
 
@@ -34,7 +36,7 @@ class Layout(msgspec.Struct, frozen=True):
         taken = {column.name.casefold() for column in self.own} | {name.casefold() for name in self.headers}
         names = list(self.headers)
         for key in keys:
-            name = _free(f"{self.headers[2]}.{key}", taken)
+            name = _free(f"{self.headers[2]}.{key}"[:LONGEST_HEADER], taken)
             taken.add(name.casefold())
             names.append(name)
         return tuple(names)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from batch_runner.target import Target
 
 WORKBOOKS = (".xlsx", ".xlsm")
+MOST_KEYS = 1_000
+"""So many columns may `--expand` add: results keyed by something like a number would outgrow any sheet."""
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 CHECKED = (*WORKBOOKS, ".csv", ".tsv")
 """The formats that are read back before the swap."""
@@ -54,6 +56,11 @@ class Output:
         """Write the file; with `keep` beside the one that stands there. Raises `OutputFailed`."""
         keys = _keys(outcomes()) if self._expand else ()
         notes: list[str] = []
+        if len(keys) > MOST_KEYS:
+            keys = keys[:MOST_KEYS]
+            notes.append(
+                f"the results have more than {MOST_KEYS} keys: the first {MOST_KEYS} have columns of their own"
+            )
 
         def write(file: BinaryIO) -> None:
             notes.extend(self._write(file, outcomes(), keys))
@@ -94,10 +101,12 @@ def _cells(outcomes: Iterable[Placed], keys: tuple[str, ...]) -> Iterator[tuple[
 
 
 def _keys(outcomes: Iterable[Placed]) -> tuple[str, ...]:
-    """The top-level keys of all results, in the order in which they first come."""
+    """The top-level keys of all results, in the order in which they first come; ends where there are too many."""
     keys: dict[str, None] = {}
     for placed in outcomes:
         keys.update(dict.fromkeys(_top_level(placed.result)))
+        if len(keys) > MOST_KEYS:
+            break
     return tuple(keys)
 
 

@@ -104,6 +104,20 @@ def test_no_result_keeps_the_output_from_being_written(tmp_path: Path, ending: s
     assert read(written.path)[1]["result.net"] == "5"
 
 
+@pytest.mark.parametrize("ending", [".csv", ".xlsx"])
+def test_more_keys_than_a_sheet_has_columns(tmp_path: Path, ending: str) -> None:
+    """Results keyed by a number get columns for the first keys only, and a note; keys of any length are headers."""
+    results = [json.dumps({f"k{row}-{number}": number for number in range(600)}) for row in range(40)]
+    rows = [[str(number)] for number in range(41)]
+    with csv_sheet(tmp_path, ["N"], *rows) as sheet:
+        outcomes = [placed(number, result) for number, result in enumerate(results, 3)]
+        written = write(sheet, ending, placed(2, json.dumps({"x" * 40_000: 1})), *outcomes, expand=True)
+    assert written.notes[0] == "the results have more than 1000 keys: the first 1000 have columns of their own"
+    first, second = read(written.path)[:2]
+    assert first["result." + "x" * 193] == "1"
+    assert second["result.k0-599"] == "599"
+
+
 @pytest.mark.parametrize("ending", [".csv", ".tsv"])
 @pytest.mark.parametrize("text", ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1"])
 def test_what_we_write_is_no_formula(tmp_path: Path, ending: str, text: str) -> None:
