@@ -202,3 +202,18 @@ def test_several_rates_of_tax_are_added_up(draw: Callable[..., dict[str, Any]]) 
         (50, 640, "Gesamtbetrag  226,00 EUR"),
     )
     assert (found["net"], found["tax"], found["total"]) == ("200.00", "26.00", "226.00")
+
+
+def test_what_was_paid_already_does_not_lower_the_total(draw: Callable[..., dict[str, Any]]) -> None:
+    found = draw(
+        (50, 700, "Subtotal  $1,500.00"),
+        (50, 680, "Sales tax 8%  $120.00"),
+        (50, 660, "Total  $1,620.00"),
+        (50, 640, "Balance due  $620.00"),
+    )
+    assert (found["net"], found["tax"], found["total"]) == ("1500.00", "120.00", "1620.00")
+
+
+def test_number_and_date_may_stand_in_one_sentence(draw: Callable[..., dict[str, Any]]) -> None:
+    found = draw((50, 700, "Muster AG"), (50, 680, "Rechnung FT 2026/15 vom 12. März 2026"))
+    assert (found["seller"], found["number"], found["invoice_date"]) == ("Muster AG", "FT 2026/15", "2026-03-12")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -100,3 +102,13 @@ def test_a_spec_that_names_nothing_is_refused(spec: str, said: str) -> None:
 def test_a_files_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--files"):
         load_tasks(files=tmp_path / "none")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there may a name be any bytes")
+def test_a_path_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    folder.mkdir()
+    with pytest.raises(UsageError, match="no valid UTF-8"):
+        load_tasks(files=folder)
+    with pytest.raises(UsageError, match="no valid UTF-8"):
+        load_tasks(write(folder, "def f(params): ...") + ":f", files=tmp_path)

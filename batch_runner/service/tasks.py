@@ -109,6 +109,7 @@ def load_tasks(*specs: str, files: Path) -> Tasks:
     """
     if not files.is_dir():
         raise UsageError(f"The folder {files} that tasks may read (--files) does not exist; name one that does.")
+    _refuse_undecodable(str(files))
     found = {BUILT_IN: Task(BUILT_IN, Source(BUILT_IN))}
     for spec in specs:
         for task in _tasks_of(spec):
@@ -131,7 +132,14 @@ def _tasks_of(spec: str) -> Iterable[Task]:
 
 def _task(task_id: str, file: str, function: str) -> Task:
     source = Source(function, str(Path(file).resolve()))
+    _refuse_undecodable(str(source))
     return Task(task_id, source, inspect.iscoroutinefunction(source.load()))
+
+
+def _refuse_undecodable(path: str) -> None:
+    """A path goes to the workers as JSON text, which a name of arbitrary bytes can't."""
+    if path.encode(errors="replace").decode() != path:
+        raise UsageError(f"The name of {path!r} is no valid UTF-8; rename the file or folder.")
 
 
 def _public_functions(file: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from itertools import zip_longest
+from itertools import product, zip_longest
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -45,9 +45,8 @@ class _Place(msgspec.Struct, frozen=True):
 _GAP = re.compile(r"\s{2,}")
 _SEPARATOR = r"[\s:：.#№°º|–-]*"
 _PIECE = r"(?=[\w/.-]*\d)\w[\w/.-]*"
-_NUMBER = re.compile(
-    rf"{_SEPARATOR}(?:(?:no|nr|number|n)\b{_SEPARATOR})?({_PIECE}(?: ?[/-] ?{_PIECE})*)", re.IGNORECASE
-)
+_NUMBER_SIGN = rf"{_SEPARATOR}(?:(?:no|nr|number|n)\b{_SEPARATOR})?"
+_NUMBER = re.compile(rf"{_NUMBER_SIGN}((?-i:[A-Z]{{1,4}} )?{_PIECE}(?: ?[/-] ?{_PIECE})*)", re.IGNORECASE)
 _WORDS = re.compile(r"[^\W\d_]{2}")
 
 
@@ -55,7 +54,8 @@ def fields_of(text: str) -> Fields:
     """Read the fields from the text of a page's layout."""
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
     places = list(_places(lines))
-    net, total = _amount(places, "net"), _amount(places, "total")
+    net = next(reversed(_amounts(places, "net")), None)
+    tax, total = _tax_and_total(net, _amounts(places, "tax"), _amounts(places, "total"))
     currency = _currency(places, text)
     month_first = currency == "USD"
     return Fields(
@@ -65,7 +65,7 @@ def fields_of(text: str) -> Fields:
         seller=_seller(places, lines),
         currency=currency,
         net=net,
-        tax=_tax(places, net, total),
+        tax=tax,
         total=total,
     )
 
@@ -104,11 +104,12 @@ def _number(places: list[_Place]) -> str | None:
 
 
 def _date(places: list[_Place], field: str, *, month_first: bool) -> str | None:
+    """Beside its label or under it; the invoice's own may also stand behind its number (`Nr. 7 vom 12. März 2026`)."""
     found = _all(places, field)
-    for text in [*(place.beside for place in found), *(place.under for place in found)]:
-        if date := date_in(text, month_first=month_first):
-            return date
-    return None
+    number = _all(places, "number") if field == "invoice_date" else []
+    texts = [*(place.beside for place in found), *(place.under for place in found), *(place.beside for place in number)]
+    dates = (date_in(text, month_first=month_first) for text in texts)
+    return next((date for date in dates if date), None)
 
 
 def _amounts(places: list[_Place], field: str) -> list[str]:
@@ -122,23 +123,14 @@ def _money(text: str) -> list[Amount]:
     return [amount for amount in amounts_in(text) if amount.has_mark]
 
 
-def _amount(places: list[_Place], field: str) -> str | None:
-    found = _amounts(places, field)
-    return found[-1] if found else None
-
-
-def _tax(places: list[_Place], net: str | None, total: str | None) -> str | None:
-    """The tax. Where several rates stand, net and total say whether one line is the sum, or the lines add up to it."""
-    found = _amounts(places, "tax")
-    if not found:
-        return None
-    if net and total:
-        expected = Decimal(total) - Decimal(net)
-        if sums := [text for text in found if Decimal(text) == expected]:
-            return sums[-1]
-        if (together := sum((Decimal(text) for text in found), Decimal())) == expected:
-            return str(together)
-    return found[-1]
+def _tax_and_total(net: str | None, taxes: list[str], totals: list[str]) -> tuple[str | None, str | None]:
+    """The last of each, unless net + tax = total holds for others: several rates, or a part is paid already."""
+    if net is not None and taxes:
+        together = str(sum(map(Decimal, taxes), Decimal()))
+        for total, tax in product(reversed(totals), (*reversed(taxes), together)):
+            if Decimal(net) + Decimal(tax) == Decimal(total):
+                return tax, total
+    return next(reversed(taxes), None), next(reversed(totals), None)
 
 
 def _currency(places: list[_Place], text: str) -> str | None:
@@ -166,6 +158,6 @@ def _named_by(place: _Place) -> str:
 
 
 def _names(line: str) -> Iterator[str]:
-    """The parts of a line, between wide gaps, that have words in them."""
+    """The parts of a line, between wide gaps, that have words in them and no money."""
     parts = (part.strip(" :：") for part in _GAP.split(line))
-    return (part for part in parts if _WORDS.search(part))
+    return (part for part in parts if _WORDS.search(part) and not _money(part))
