@@ -39,6 +39,13 @@ async def test_eight_slots_and_a_concurrency_of_64(pause: float | None, why: str
     assert limits.settled == 8
 
 
+async def test_what_was_refused_is_asked_for_ever_more_rarely() -> None:
+    """Over 3,000 rows at 8 slots under 1 % of the starts are refused."""
+    service, limits = Service(slots=lambda _: 8), Limits(64)
+    await Batch(limits, service).run(3000)
+    assert service.refused / len(service.tries) < 0.01
+
+
 async def test_long_pauses_are_not_asked_for() -> None:
     """Runs of 5 s, and a pause of a minute for each start too many: still 90 % of what 8 slots can do."""
     service, limits = Service(median=5, slots=lambda _: 8), Limits(64)
