@@ -6,6 +6,7 @@ A Job holds what the person wrote, in the forms that a TOML file can hold; its p
 from __future__ import annotations
 
 import os
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,6 +21,7 @@ from batch_runner.units import Deadline, FailureLimit, Rate, parse_duration
 
 ANCHOR_URL = "https://api.anchorbrowser.io"
 OUTPUT_ENDINGS = (".csv", ".tsv", ".xlsx", ".xlsm", ".jsonl", ".parquet")
+_RESULTS = re.compile(r"\.results(-\d+)?\Z", re.ASCII)
 RETRY_WORDS = ("failure", "timeout", "cancelled", "error", "unknown", "changed", "all")
 
 Duration = str | int | float
@@ -139,14 +141,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         """Where the result goes: as told, or `STEM.results.SUFFIX` beside the input."""
         if self.output is not None:
             return Path(self.output)
-        return self.input_path.with_name(f"{_stem(self.input_path)}.results{self.input_path.suffix}")
+        return self.input_path.with_name(f"{stem_of(self.input_path)}.results{self.input_path.suffix}")
 
     @property
     def journal_path(self) -> Path:
         """The journal: as told, or `STEM.journal.db` beside the output."""
         if self.journal is not None:
             return Path(self.journal)
-        return self.output_path.with_name(f"{_stem(self.output_path)}.journal.db")
+        return self.output_path.with_name(f"{stem_of(self.output_path)}.journal.db")
 
     @property
     def files_path(self) -> Path:
@@ -183,9 +185,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.deadline is None else Deadline.parse(self.deadline, now)
 
 
-def _stem(path: Path) -> str:
-    """The name without ending and without a trailing `.results`, so that a result file is its own output."""
-    return path.stem.removesuffix(".results") or path.stem
+def stem_of(path: Path) -> str:
+    """The name without ending and without a trailing `.results`, so that a result file is its own output.
+
+    The neighbour of one that couldn't be replaced (`.results-2`) is a result file, too: its rows are the same rows.
+    """
+    return _RESULTS.sub("", path.stem) or path.stem
 
 
 def _problems(job: Job) -> list[str]:

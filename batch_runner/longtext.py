@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
+from batch_runner.job import stem_of
 from batch_runner.target import Target
 
 if TYPE_CHECKING:
@@ -31,8 +32,7 @@ class LongTexts:
     """The long texts of one output, gathered while it is written, put beside it by `put`, and let go on leaving."""
 
     def __init__(self, output: Target) -> None:
-        stem = output.path.stem.removesuffix(".results") or output.path.stem
-        self._target = Target(output.path.with_name(f"{stem}.long.jsonl"), output.mode)
+        self._target = Target(output.path.with_name(f"{stem_of(output.path)}.long.jsonl"), output.mode)
         self._spool: BinaryIO | None = None
         self._count = 0
 

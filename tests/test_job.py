@@ -84,6 +84,8 @@ def test_a_job_of_a_program_may_hold_paths() -> None:
     [
         ("in/invoices.xlsx", "in/invoices.results.xlsx", "in/invoices.journal.db"),
         ("invoices.results.xlsx", "invoices.results.xlsx", "invoices.journal.db"),
+        ("invoices.results-2.xlsx", "invoices.results.xlsx", "invoices.journal.db"),
+        ("invoices-2.xlsx", "invoices-2.results.xlsx", "invoices-2.journal.db"),
         ("a.b.csv", "a.b.results.csv", "a.b.journal.db"),
         ("INVOICES.CSV", "INVOICES.results.CSV", "INVOICES.journal.db"),
         (".results.csv", ".results.results.csv", ".results.journal.db"),
@@ -96,9 +98,10 @@ def test_stem_of_output_and_journal(given: str, output: str, journal: str) -> No
 
 
 def test_the_journal_stands_beside_the_output() -> None:
-    """A result file and the output that it came from have one and the same journal."""
+    """A result file, its neighbour and the input that they came from have one journal: nothing runs twice."""
     assert Job(input="in/a.csv", output="out/b.results.jsonl").journal_path == Path("out/b.journal.db")
-    assert Job(input="in/a.csv").journal_path == Job(input="in/a.results.csv").journal_path
+    files = ("in/a.csv", "in/a.results.csv", "in/a.results-2.csv")
+    assert {Job(input=file).journal_path for file in files} == {Path("in/a.journal.db")}
 
 
 def test_files_default_to_the_inputs_folder() -> None:
