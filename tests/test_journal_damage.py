@@ -79,7 +79,7 @@ def reopened(main: bytes, wal: bytes | None) -> Attempts:
 
 
 @given(anywhere)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_wal_cut_anywhere(killed: Killed, place: int) -> None:
     """Cut at any byte: every event committed before the cut is there, and none that never was."""
     length = place % (len(killed.wal) + 1)
@@ -87,7 +87,7 @@ def test_a_wal_cut_anywhere(killed: Killed, place: int) -> None:
 
 
 @given(anywhere, st.binary(min_size=1, max_size=600))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_wal_torn_anywhere(killed: Killed, place: int, other: bytes) -> None:
     """Other bytes from any byte on, as a torn write leaves them: the same."""
     start = place % len(killed.wal)
@@ -132,7 +132,7 @@ def test_a_file_cut_anywhere(whole: Closed, place: int) -> None:
 
 
 @given(anywhere, st.integers(1, 16), st.sampled_from([0, 255]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_sectors_that_were_lost(whole: Closed, place: int, sectors: int, byte: int) -> None:
     """Disks write whole sectors: where some hold something else the journal is refused, or nothing of it is lost."""
     content = bytearray(whole.content)
