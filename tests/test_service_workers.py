@@ -69,7 +69,7 @@ async def number_in(path: Path) -> int:
     [
         ("die", "it ended by itself with code 7"),
         ("fork_and_die", "it ended by itself with code 7"),
-        ("crash", "it was killed by SIGSEGV"),
+        ("crash", "it was killed by signal 11 (Segmentation fault)"),
     ],
 )
 async def test_a_worker_that_dies_fails_its_own_run_only(function: str, said: str) -> None:

@@ -201,7 +201,9 @@ class _Worker:
 
     async def _last_words(self) -> str:
         code = await self._process.wait()
-        return f"it was killed by {signal.Signals(-code).name}" if code < 0 else f"it ended by itself with code {code}"
+        if code < 0:
+            return f"it was killed by signal {-code} ({signal.strsignal(-code)})"
+        return f"it ended by itself with code {code}"
 
 
 def _kill_group(process: Process) -> None:
