@@ -144,7 +144,8 @@ class Workbook(Sheet):
         """The first cell with text under an empty header, as (row number, place of its column)."""
         self.reading = source.reading
         self.row_count = seen.filled_rows - (seen.hidden_rows if source.reading.hidden == "skip" else 0)
-        self._merges = [bounds(ref) for ref in scan.beside.merges]
+        self.merges = [bounds(ref) for ref in scan.beside.merges]
+        """The merged ranges as (left, top, right, bottom), from 1."""
         self._quick = scan.quick
         self._source = source
 
@@ -152,7 +153,7 @@ class Workbook(Sheet):
         """As `Sheet.rows`."""
         blank = ("",) * self.width
         number = 0
-        merged = MergedCells(self._merges)
+        merged = MergedCells(self.merges)
         for raw in Scan(self.package, self.part, quick=self._quick):
             if raw.number > self.last_row:
                 return

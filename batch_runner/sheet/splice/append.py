@@ -59,7 +59,7 @@ def place_of(workbook: Workbook, new: NewColumns) -> Place:
 
 def _taken(workbook: Workbook) -> Iterator[Range]:
     """Where no new cells may stand: merged cells, and what a pivot table covers once it is refreshed."""
-    for left, top, right, bottom in workbook._merges:
+    for left, top, right, bottom in workbook.merges:
         yield Range(top, left - 1, bottom, right - 1)
     for part in workbook.package.related(workbook.part, "pivotTable"):
         for element in elements(_whole(workbook.package, part)):
