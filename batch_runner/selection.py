@@ -169,10 +169,11 @@ def _condition(sheet: Sheet, where: str) -> Condition:
 
 
 def _parsed(where: str) -> pl.Expr:
+    """In brackets, since without polars may pass over what it can't read at the end."""
     import polars as pl
 
     try:
-        return pl.sql_expr(where)
+        return pl.sql_expr(f"({where}\n)")
     except _polars_errors() as error:
         raise UsageError(f"where: {where!r} is not a condition in SQL: {_first_line(error)}") from None
 

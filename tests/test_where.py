@@ -108,7 +108,20 @@ def test_an_unknown_column_is_named(sheet: Sheet) -> None:
 
 
 @pytest.mark.parametrize(
-    "where", ["", "   ", "*", "Amount >", "Amount > 5; DROP TABLE x", "SELECT 1", "(", "Amount IN ()"]
+    "where",
+    [
+        "",
+        "   ",
+        "*",
+        "Amount > 100 ADN Country = 'DE'",
+        "Amount > 100 Country = 'DE'",
+        "Amount > 5 AS x",
+        "Amount >",
+        "Amount > 5; DROP TABLE x",
+        "SELECT 1",
+        "(",
+        "Amount IN ()",
+    ],
 )
 def test_junk_is_no_condition(sheet: Sheet, where: str) -> None:
     """What isn't SQL is refused with a sentence that repeats it."""
@@ -145,12 +158,12 @@ def test_one_cell_deep_in_the_sheet_makes_a_column_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "where",
-    ["Amount > AVG(Amount)", "COUNT(*) > 1", "ROW_NUMBER() OVER (ORDER BY Amount) = 1", "Amount = MAX(Amount)"],
+    ["Amount > AVG(Amount)", "COUNT(*) > 1", "SUM(Amount) OVER (PARTITION BY Amount > 3) > 5", "Amount = MAX(Amount)"],
 )
 def test_a_condition_is_about_one_row(tmp_path: Path, where: str) -> None:
     """What needs several rows would be answered from those that happen to be read together: refused."""
     with csv_sheet(tmp_path, ["Amount"], *([str(number)] for number in range(40))) as sheet:
-        assert "is about several rows at once" in refusal(sheet, where)
+        assert re.search("is about several rows at once|can't be decided", refusal(sheet, where))
 
 
 def test_a_cell_that_breaks_the_condition_is_a_sentence(sheet: Sheet) -> None:
