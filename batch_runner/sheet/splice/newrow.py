@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from batch_runner.sheet.errors import SheetError
 from batch_runner.sheet.newcells import NewCells
 from batch_runner.sheet.sheet import column_letter
-from batch_runner.sheet.splice.inline import CELL_UNITS, fits, inline_string
+from batch_runner.sheet.splice.inline import CELL_UNITS, SURELY_FITS, fits, inline_string
 from batch_runner.sheet.splice.tags import with_attribute
 
 if TYPE_CHECKING:
@@ -61,21 +61,23 @@ class NewRows:
 
     def cells(self, number: int, texts: tuple[str, ...], cut: Cut, prefix: str = "") -> bytes:
         """The new cells of a row, as XML. Raises `SheetError` where one can't be written."""
-        place = self.place
         if cut.formula is not None:
             raise self._formula_in_the_way(number, cut.formula)
-        styles = self._header_styles(cut) if number == place.header_row else cut.styles
+        styles = self._header_styles(cut) if number == self.place.header_row else cut.styles
         written = []
-        for index, letter, text in zip(range(place.start, place.end), self._letters, texts, strict=True):
-            style = styles.get(index)
+        for order, text in enumerate(texts):
+            style = styles.get(self.place.start + order) if styles else None
+            if not text and not style:
+                continue
+            address = f"{self._letters[order]}{number}"
             mark = f' s="{style}"' if style else ""
-            if text:
-                if not fits(text):
-                    raise SheetError(f"{self.name}!{letter}{number}: a cell holds {CELL_UNITS:,} characters, not more")
-                inside = inline_string(text, prefix)
-                written.append(f'<{prefix}c r="{letter}{number}"{mark} t="inlineStr">{inside}</{prefix}c>')
-            elif style:
-                written.append(f'<{prefix}c r="{letter}{number}"{mark}/>')
+            if not text:
+                written.append(f'<{prefix}c r="{address}"{mark}/>')
+                continue
+            if len(text) > SURELY_FITS and not fits(text):
+                raise SheetError(f"{self.name}!{address}: a cell holds {CELL_UNITS:,} characters, not more")
+            inside = inline_string(text, prefix)
+            written.append(f'<{prefix}c r="{address}"{mark} t="inlineStr">{inside}</{prefix}c>')
         return "".join(written).encode()
 
     def opened(self, tag: bytes) -> bytes:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from batch_runner.sheet.splice.newrow import NewRows
 
 _END = b"</row>"
-_ROW = re.compile(rb'\s*<row((?: [A-Za-z0-9:]+="[^"<>&]*")*) ?(/?)>')
+_ROW = re.compile(rb'\s*<row(?: r="([0-9]+)")?((?: [A-Za-z0-9:]+="[^"<>&]*")*) ?(/?)>')
 _NUMBER = re.compile(rb' r="([0-9]+)"')
 _CELL = re.compile(rb'<c r="([A-Z]{1,3})[0-9]+"((?: [a-z]+="[^"<>&]*")*) ?/?>')
 _STYLE = re.compile(rb' s="([0-9]+)"')
@@ -34,6 +34,7 @@ class QuickRows:
         self.rest = b""
         self.number = 0
         self._new = new
+        self._start, self._cleared = new.place.start, new.place.cleared
         self._indices: dict[bytes, int] = {}
         self._is_plain = True
 
@@ -55,9 +56,12 @@ class QuickRows:
         pieces = self.rest.split(_END)
         last = pieces.pop()
         for place, piece in enumerate(pieces):
-            row = yield from self._closed_rows(piece)
+            tag, row = _ROW.match(piece), piece
+            if tag and tag[3]:
+                row = yield from self._closed_rows(piece)
+                tag = _ROW.match(row)
             try:
-                yield self._row(row)
+                yield self._row(row, tag)
             except _OddRow:
                 self._is_plain = False
                 self.rest = _END.join([row, *pieces[place + 1 :], last])
@@ -69,33 +73,29 @@ class QuickRows:
     def _closed_rows(self, piece: bytes) -> Generator[bytes, None, bytes]:
         """The rows without cells, each one closed tag, that a piece begins with; returns what follows them."""
         at = 0
-        while (tag := _ROW.match(piece, at)) and tag[2] and (found := _NUMBER.search(tag[1])):
-            at = tag.end()
-            self.number = int(found[1])
-            texts = self._new.texts_of(self.number)
+        while (tag := _ROW.match(piece, at)) and tag[3] and (number := _number(tag)):
+            at, self.number = tag.end(), number
+            texts = self._new.texts_of(number)
             if texts is None:
                 yield tag[0]
             else:
-                yield self._new.opened(tag[0]) + self._new.cells(self.number, texts, Cut(0, 0)) + _END
-        return piece[at:] if at else piece
+                yield self._new.opened(tag[0]) + self._new.cells(number, texts, Cut(0, 0)) + _END
+        return piece[at:]
 
-    def _row(self, row: bytes) -> bytes:
+    def _row(self, row: bytes, tag: re.Match[bytes] | None) -> bytes:
         """A row, up to its end tag, with its new cells and its end tag."""
-        tag = _ROW.match(row)
-        found = _NUMBER.search(tag[1]) if tag else None
-        if tag is None or tag[2] or found is None or b"<ext" in row:
+        if tag is None or tag[3] or not (number := _number(tag)) or b"<ext" in row:
             raise _OddRow
         cut = self._cut(row, tag.end())
-        self.number = int(found[1])
-        texts = self._new.texts_of(self.number)
+        self.number = number
+        texts = self._new.texts_of(number)
         if texts is None:
             return row + _END
-        new = self._new.cells(self.number, texts, cut)
+        new = self._new.cells(number, texts, cut)
         return b"".join((self._new.opened(tag[0]), row[tag.end() : cut.first], new, row[cut.after :], _END))
 
     def _cut(self, row: bytes, begin: int) -> Cut:
         """Where the row is cut: its cells are looked at from the last one to the left, as far as it takes."""
-        start, cleared = self._new.place.start, self._new.place.cleared
         first = after = len(row)
         styles: dict[int, str] = {}
         left, formula = "", None
@@ -105,10 +105,10 @@ class QuickRows:
                 raise _OddRow
             index = self._index(cell[1])
             style = _STYLE.search(cell[2])
-            if index < start:
+            if index < self._start:
                 left = style[1].decode() if style else ""
                 break
-            if index >= cleared:
+            if index >= self._cleared:
                 after = at
             else:
                 styles[index] = style[1].decode() if style else ""
@@ -123,3 +123,9 @@ class QuickRows:
         if index is None:
             index = self._indices[letters] = column_place(letters.decode())
         return index
+
+
+def _number(tag: re.Match[bytes]) -> int:
+    """A row's own number, 0 if its tag has none."""
+    found = tag[1] or (_NUMBER.findall(tag[2]) or [b"0"])[0]
+    return int(found)

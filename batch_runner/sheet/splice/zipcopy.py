@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 LEVEL = 4
-"""zlib's level for changed parts. On 100,000 rows of 12 cells and four new ones: level 1 took 1.4–1.6 s for 12.1 MB,
-level 4 1.5 s for 11.1 MB, level 6 1.9 s for 10.0 MB."""
+"""zlib's level for changed parts. Appending to 50,000 rows of 12 cells took 0.50 s of CPU for 5.7 MB at level 1,
+0.56 s for 4.9 MB at level 4, 0.82 s for 4.6 MB at level 6."""
 STEP = 1 << 20
 WIDE = 0xFFFF_FFFF
 """What stands in a 32-bit field whose value is in the zip64 extra field (4.4.1.4)."""
