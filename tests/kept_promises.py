@@ -96,3 +96,11 @@ def assert_kept(output: Path, rows: Sequence[Sequence[str]], service: Service, l
             assert (record.status, record.error) == ("success", "")
             assert service.rows[record.run_id] == record.row
             assert json.loads(record.result) == {"row": record.row}
+
+
+def assert_really_lost(lost: set[int], rows: list[tuple[str, str]], known: set[str], service: Service) -> None:
+    """What the service has started is either known by its run id, or lost; and what is lost has no known run."""
+    known_names = {service.rows[run_id] for run_id in known}
+    lost_names = {rows[place][0] for place in lost}
+    assert lost_names.isdisjoint(known_names)
+    assert set(service.starts) <= known_names | lost_names

@@ -7,7 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
-from kept_promises import assert_kept, known_runs, lost_rows, numbered, write_sheet
+from kept_promises import assert_kept, assert_really_lost, known_runs, lost_rows, numbered, write_sheet
 from killing import Moment, exit_code, run, start
 from remembering_service import Service, on_a_socket
 
@@ -111,11 +111,3 @@ def goes_on(folder: Path, again: list[str], rows: list[tuple[str, str]], service
     assert_kept(output, rows, service, lost)
     assert {path.name for path in folder.iterdir()} == {again[1], output.name, journal.name, "said.txt"}
     return lost
-
-
-def assert_really_lost(lost: set[int], rows: list[tuple[str, str]], known: set[str], service: Service) -> None:
-    """What the service has started is either known by its run id, or lost; and what is lost has no known run."""
-    known_names = {service.rows[run_id] for run_id in known}
-    lost_names = {rows[place][0] for place in lost}
-    assert lost_names.isdisjoint(known_names)
-    assert set(service.starts) <= known_names | lost_names
