@@ -76,7 +76,7 @@ class Worker:
         plan = work.plan
         if isinstance(plan, Follow):
             slot.follows()
-            outcome = await self._follow(plan.attempt, Run(plan.run_id, plan.status))
+            outcome = await self._follow(plan.attempt, Run(plan.run_id, plan.status), age=None)
             if outcome.status != "unknown" or not self._resend:
                 return outcome
             plan = Send(plan.number, plan.row, work.row.digest)
@@ -156,9 +156,12 @@ class Worker:
         await self._journal.started(attempt, run.run_id, run.status)
         return await self._follow(attempt, run)
 
-    async def _follow(self, attempt: int, run: Run) -> Outcome:
-        """Follow a run to its end. One that can't be followed so far keeps its status, with the reason."""
-        found = await self._watch.follow(run, partial(self._journal.seen, attempt))
+    async def _follow(self, attempt: int, run: Run, age: float | None = 0.0) -> Outcome:
+        """Follow a run to its end. One that can't be followed so far keeps its status, with the reason.
+
+        `age` is how many seconds ago it started, None where that is not known.
+        """
+        found = await self._watch.follow(run, partial(self._journal.seen, attempt), age)
         match found:
             case Run() as ended:
                 return await self._end(attempt, outcome_of(ended))
@@ -166,9 +169,10 @@ class Worker:
                 return await self._end(attempt, Outcome("unknown", run.run_id, error=f"the run is gone: {why}"))
             case Overdue(status=status):
                 why = f"still going after {self._job.run_timeout}; the same command goes on from there"
-                return Outcome(status, run.run_id, error=why)
-            case Unreachable(why=why):
-                return Outcome(run.status, run.run_id, error=why)
+            case Unreachable(why=why, status=status):
+                pass
+        self._journal.seen(attempt, status, why)
+        return Outcome(status, run.run_id, error=why)
 
     async def _end(self, attempt: int, outcome: Outcome) -> Outcome:
         await self._journal.ended(attempt, outcome)

@@ -28,6 +28,7 @@ from batch_runner.source import Source
 from batch_runner.stopping import Stop, Stopping
 from batch_runner.summary import MOST_GROUPS, Summary, exit_code_for, sorted_counts
 from batch_runner.target import Target
+from batch_runner.units import Rate
 from batch_runner.watch import Watch
 from batch_runner.worker import Worker
 
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 KEY_VARIABLES = ("ANCHORBROWSER_API_KEY", "ANCHOR_API_KEY")
 BASE_URL_VARIABLE = "ANCHORBROWSER_BASE_URL"
 IN_PROCESS_URL = "http://batch-runner.local"
+LOCAL_POLLS = Rate(2_000, 1.0)
+"""Polls of the embedded service cost nobody anything but a moment of this process."""
 HARMLESS_TASK = "invoice"
 """The built-in task only reads: one that was cut off may simply be run again."""
 
@@ -103,7 +106,7 @@ async def conduct(
     stopping = Stopping(job.failure_limit, tally.total, _deadline_of(job))
     limits = Limits(opened.workers, job.start_rate)
     chance = random.Random()  # noqa: S311  jitter needs no secrecy
-    watch = Watch(client.poll, Schedule(job.poll_budget), job.run_seconds, chance)
+    watch = Watch(client.poll, Schedule(LOCAL_POLLS if job.service == "local" else job.poll_budget), job.run_seconds, chance)
     worker = Worker(
         job,
         client=client,

@@ -33,7 +33,7 @@ _INTEND = "INSERT INTO attempt (id, row, batch, params, posts, intended_at, stat
 _INTEND_AGAIN = "UPDATE attempt SET posts = posts + 1, status = ?, ended_at = NULL, error = NULL WHERE id = ?"
 _WITHDRAW = "UPDATE attempt SET status = ?, ended_at = ?, error = ? WHERE id = ?"
 _START = "UPDATE attempt SET run_id = ?, status = ?, started_at = ? WHERE id = ?"
-_SEE = "UPDATE attempt SET status = ? WHERE id = ?"
+_SEE = "UPDATE attempt SET status = ?, error = ? WHERE id = ?"
 _END = (
     "UPDATE attempt SET status = ?, run_id = coalesce(?, run_id), error = ?, ended_at = ?,"
     " started_at = coalesce(started_at, iif(? IS NULL, NULL, ?)) WHERE id = ?"
@@ -125,9 +125,9 @@ class Journal:
         """Record the run. Only then may it be polled."""
         await self._write(_START, run_id, status, now(), attempt)
 
-    def seen(self, attempt: int, status: str) -> None:
-        """Note a run's status on the way; it is written with the next event."""
-        self._commits.add_later(partial(_execute, _SEE, (status, attempt)))
+    def seen(self, attempt: int, status: str, why: str = "") -> None:
+        """Note a run's status on the way, and why it is followed no further; it is written with the next event."""
+        self._commits.add_later(partial(_execute, _SEE, (status, why or None, attempt)))
 
     async def ended(self, attempt: int, outcome: Outcome) -> None:
         """Record the end, with or without `started` before it. Only then the row counts as done."""
