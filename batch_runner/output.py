@@ -68,7 +68,8 @@ class Output:
         try:
             path = self._target.put(write, lambda draft: self._check(draft, outcomes()), keep=keep)
         except SheetError as error:
-            raise OutputFailed(f"{error}; the journal has it all: say --output with another ending") from error
+            other = self._target.path.with_suffix(".csv")
+            raise OutputFailed(f"{error}; the journal has it all: the same command with --output {other}") from error
         if path != self._target.path:
             notes.append(f"{self._target.path.name} could not be replaced (open, read-only or edited): see {path.name}")
         return Written(path, tuple(notes))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from batch_runner.errors import UsageError
 from batch_runner.job import Job
@@ -100,6 +102,14 @@ def test_cells_are_not_read_for_braces(tmp_path: Path) -> None:
     """Braces in a cell are text: what stands in a sheet commands nothing."""
     with csv_sheet(tmp_path, ["A", "B"], ["{B}", "secret"]) as sheet:
         assert params(sheet, columns=("A",), param={"C": "<{A}>"}) == [{"A": "{B}", "C": "<{B}>"}]
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(st.sampled_from("{}a \n"), min_size=1))
+def test_any_text_can_be_said_with_doubled_braces(sheet: Sheet, text: str) -> None:
+    """Whatever braces a text has, doubled they come out as they were."""
+    doubled = text.replace("{", "{{").replace("}", "}}")
+    assert params(sheet, param={"x": doubled})[0]["x"] == text
 
 
 @pytest.mark.parametrize("text", ["{", "}", "a { b", "{Who", "Who}", "{{Who}", "{Wh{Who}"])
