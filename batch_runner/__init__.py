@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from batch_runner.errors import BatchRunnerError, ExitCode
     from batch_runner.job import Job
     from batch_runner.progress import Progress, Tally
-    from batch_runner.service.tasks import Context, TaskCancelled
+    from batch_runner.service.tasks import Context, TaskCancelled, TaskFailed
     from batch_runner.sheet.errors import SheetError
     from batch_runner.summary import Summary
 
@@ -30,6 +30,7 @@ __all__ = [
     "Summary",
     "Tally",
     "TaskCancelled",
+    "TaskFailed",
     "run_batch",
     "run_batch_blocking",
 ]
@@ -44,6 +45,7 @@ _HOMES = {
     "Summary": "summary",
     "Tally": "progress",
     "TaskCancelled": "service.tasks",
+    "TaskFailed": "service.tasks",
     "run_batch": "cli.wiring",
     "run_batch_blocking": "cli.wiring",
 }

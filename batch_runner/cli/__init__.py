@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from typing import TYPE_CHECKING, NoReturn
 
 from batch_runner.errors import BatchRunnerError, ExitCode, exit_code_of
@@ -36,6 +37,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _silence_stdout()
         return ExitCode.OK
+    except Exception:  # noqa: BLE001  what nobody foresaw is a bug of ours, and says so
+        traceback.print_exc()
+        _say("this is a bug of batch-runner, please report it; what was sent is recorded: the same command goes on")
+        return ExitCode.BUG
     return int(code or 0)
 
 
