@@ -5,6 +5,8 @@ Write a hidden file beside it, fsync it, rename it into place, fsync the folder.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import stat
 import tempfile
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 LOCK_NAMES = ("~${name}", ".~lock.{name}#")
 """What Excel and LibreOffice leave beside a file that they have open."""
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What a file system says that knows no locks (some network ones)."""
 MOST_NEIGHBOURS = 99
 LONGER_NAMES = 20
 """So many bytes more than the output's has any name of a file that is written beside it."""
@@ -70,14 +74,23 @@ class Target(msgspec.Struct, frozen=True):
     def _draft(self) -> Iterator[Path]:
         """A hidden file in the same folder, gone afterwards unless it was renamed.
 
-        Its name is always the same, so that what a kill leaves is overwritten by the next batch, not added to.
+        Its name is always the same, so that what a kill leaves is overwritten by the next batch, not added to. While
+        it is written it is locked: two batches with one output (and two journals) would write into each other's draft.
         """
         draft = self.path.with_name(f".{self.path.stem}.part{self.path.suffix}")
-        os.close(os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_NOFOLLOW, 0o600))
+        handle = os.open(draft, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
         try:
-            yield draft
+            if not _is_locked(handle, draft):
+                raise OutputFailed(
+                    f"{self.path}: another batch is writing it just now; the journal has it all: run the same command"
+                )
+            os.ftruncate(handle, 0)
+            try:
+                yield draft
+            finally:
+                draft.unlink(missing_ok=True)
         finally:
-            draft.unlink(missing_ok=True)
+            os.close(handle)
 
     def _swap(self, draft: Path, keep: bool) -> Path:
         for path in self._candidates(keep):
@@ -85,7 +98,7 @@ class Target(msgspec.Struct, frozen=True):
                 draft.replace(path)
             except PermissionError:
                 continue
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
             return path
         raise PermissionError(None, f"neither it nor any of {MOST_NEIGHBOURS} neighbours can be replaced")
 
@@ -110,10 +123,29 @@ def is_held(path: Path) -> bool:
     return any(path.with_name(lock.format(name=path.name)).exists() for lock in LOCK_NAMES)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable (POSIX leaves it to the folder's own fsync)."""
+def _is_locked(handle: int, draft: Path) -> bool:
+    """Lock an open draft; False where another batch has it, or has renamed it since it was opened."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(handle), draft.lstat())
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return True
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in it durable (POSIX leaves that to the folder's own fsync), where its file system can do that.
+
+    Some network ones can't, and say EINVAL or EBADF; the rename stands all the same.
+    """
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF):
+            raise
     finally:
         os.close(handle)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
 
 from batch_runner.errors import OutputFailed, UsageError
-from batch_runner.target import Target, is_held
+from batch_runner.target import Target, is_held, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -88,6 +88,27 @@ def test_a_draft_is_not_written_through_a_link(target: Target, tmp_path: Path) -
     with pytest.raises(OutputFailed):
         target.put(new, nothing)
     assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_two_batches_do_not_write_into_one_draft(target: Target) -> None:
+    """While one writes, the other is refused with a sentence; the first comes out whole, and then the other may."""
+
+    def write(file: BinaryIO) -> None:
+        file.write(b"n")
+        with pytest.raises(OutputFailed, match="another batch is writing it just now"):
+            target.put(lambda other: other.writelines([b"other"]), nothing)
+        file.write(b"ew")
+
+    target.put(write, nothing)
+    assert contents(target) == {"in.results.csv": "new"}
+    target.put(lambda file: file.writelines([b"newer"]), nothing)
+    assert contents(target) == {"in.results.csv": "newer"}
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system that can't sync folders: Linux's proc")
+def test_a_folder_that_can_not_be_synced_is_no_failure() -> None:
+    """Where a file system can't sync folders, as some network ones, the file is in its place all the same."""
+    sync_folder(Path("/proc/self"))
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
