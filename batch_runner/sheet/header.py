@@ -57,8 +57,13 @@ def _is_all_text(row: FirstRow) -> bool:
 
 
 def _usual_width(filled: Sequence[FirstRow], place: int) -> int:
-    """How wide most rows under a place are; with nothing under it, the widest row of all."""
-    below = Counter(row.width for row in filled[place + 1 :])
-    if not below:
+    """How wide most rows under a place are, lone cells left aside; with nothing under it, the widest row of all.
+
+    Of two widths that are as frequent the smaller counts: a header row that is too narrow is refused for the text
+    beside it, while one found too far down would pass over rows that nobody misses.
+    """
+    widths = [row.width for row in filled[place + 1 :]]
+    if not widths:
         return max(row.width for row in filled)
-    return max(below, key=lambda width: (below[width], width))
+    below = Counter([width for width in widths if width > 1] or widths)
+    return max(below, key=lambda width: (below[width], -width))
