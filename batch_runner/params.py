@@ -150,7 +150,8 @@ class Template:
             return None
         if not self._key:
             return digest
-        return _hash([(column.name, row.texts[column.index]) for column in self._key])
+        texts = [(column.name, row.texts[column.index]) for column in self._key]
+        return _hash(texts) if any(text for _, text in texts) else None
 
     def _refusal(self, row: Row) -> str | None:
         if row.problems:

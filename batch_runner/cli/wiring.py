@@ -106,7 +106,7 @@ async def conduct(
     stopping = Stopping(job.failure_limit, tally.total, _deadline_of(job))
     limits = Limits(opened.workers, job.start_rate)
     chance = random.Random()  # noqa: S311  jitter needs no secrecy
-    watch = Watch(client.poll, Schedule(LOCAL_POLLS if job.service == "local" else job.poll_budget), job.run_seconds, chance)
+    watch = Watch(client.poll, Schedule(_poll_budget(job)), job.run_seconds, chance)
     worker = Worker(
         job,
         client=client,
@@ -218,6 +218,10 @@ def _api_key(job: Job) -> str:
     if key is None and job.service == "anchor":
         raise UsageError(f"Anchor's cloud wants a key: put yours into {KEY_VARIABLES[0]} in the environment")
     return key or ""
+
+
+def _poll_budget(job: Job) -> Rate:
+    return LOCAL_POLLS if job.service == "local" else job.poll_budget
 
 
 def _is_harmless(job: Job) -> bool:
