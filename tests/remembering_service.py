@@ -25,12 +25,12 @@ def succeed(row: str, start: int) -> str:
 class Service:
     """Starts a run for each POST; a run ends with `ends(row, start)` (from 1) at its `looks`-th poll.
 
-    `read` and `answered` are called with the number of the start (from 1) when it was read, before its answer leaves,
-    and when its answer has left.
+    `sent` are the params of each start in order, `rows` the row's name of each run. `read` and `answered` are called
+    with the number of the start (from 1) when it was read, before its answer leaves, and when its answer has left.
     """
 
     def __init__(self, looks: int = 3, ends: Callable[[str, int], str] = succeed) -> None:
-        self.starts: list[str] = []
+        self.sent: list[dict[str, str]] = []
         self.rows: dict[str, str] = {}
         self.requests = 0
         self.url = ""
@@ -41,6 +41,11 @@ class Service:
         self._polls: Counter[str] = Counter()
         self._statuses: dict[str, str] = {}
         self._numbers = count(1)
+
+    @property
+    def starts(self) -> list[str]:
+        """The rows that runs were started for, by their names, in that order."""
+        return [params["Row"] for params in self.sent]
 
     @property
     def starts_of(self) -> Counter[str]:
@@ -61,8 +66,8 @@ class Service:
                 await connection.send(answer(self._poll(request)))
 
     def _start(self, request: bytes, run_id: str) -> bytes:
-        row = json.loads(request.partition(b"\r\n\r\n")[2])["input_params"]["Row"]
-        self.starts.append(row)
+        self.sent.append(json.loads(request.partition(b"\r\n\r\n")[2])["input_params"])
+        row = self.starts[-1]
         self.rows[run_id] = row
         self._statuses[run_id] = self._ends(row, self.starts_of[row])
         return json.dumps({"run_id": run_id, "status": "queued"}).encode()
