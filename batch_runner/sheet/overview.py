@@ -96,6 +96,7 @@ def look_over(scan: Scan, cells: Cells, asked: int | None, table: TablePart | No
 
 
 def _look(scan: Scan, cells: Cells, known: int | None, totals_row: int | None) -> Overview | None:
+    scan.skims = None
     rows = _ascending(scan)
     first = list(islice(rows, LOOK)) if known is None else _until(rows, known)
     shown = [_first_row(row, cells) for row in first]
@@ -104,6 +105,8 @@ def _look(scan: Scan, cells: Cells, known: int | None, totals_row: int | None) -
         return None
     header = next((row for row in shown if row.number == number), FirstRow(number, ()))
     tally = _Tally(header, cells, totals_row)
+    if tally.covered == header.width:  # without a gap among the headers the last cell of a row says it all
+        scan.skims = lambda row: cells.last_filled(row) >= 0
     for row in chain(first, rows):
         tally.add(row)
     return Overview(

@@ -17,7 +17,7 @@ from batch_runner.sheet.rawrow import RawRow
 from batch_runner.sheet.rowparser import RowParser, parse_chunks, parse_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from batch_runner.sheet.package import Package
 
@@ -49,6 +49,9 @@ class Scan:
         self.quick = quick
         self.beside = RowParser()
         """Autofilter and merged cells: complete once the rows have been iterated to their end."""
+        self.skims: Callable[[RawRow], bool] | None = None
+        """Set, even in mid-iteration, when only each row's last cell matters that isn't empty: rows then come with that
+        cell alone, wherever it stands at the row's end; the function says whether a cell isn't empty."""
 
     def __iter__(self) -> Iterator[RawRow]:
         given = 0
@@ -76,12 +79,24 @@ class Scan:
                 return
             *pieces, between = block.split(ROW_END)
             for piece in pieces:
-                row = _divide_row(piece, number)
+                row = self._skim_row(piece, number) or _divide_row(piece, number)
                 number = row.number
                 if not row.is_blank:
                     yield row
             number = _pass_over(between, number)
         raise OddMarkup
+
+    def _skim_row(self, piece: bytes, before: int) -> RawRow | None:
+        """A row with its last cell alone; None where that doesn't say all that matters."""
+        if self.skims is None:
+            return None
+        cell = _CELL.fullmatch(piece, max(piece.rfind(b"<c "), 0))
+        start = _ROW.match(piece)
+        if cell is None or cell[1] is None or start is None or start[3]:
+            return None
+        value = cell[4] if cell[4] is not None else cell[5]
+        row = RawRow(_number(start, before), _is_hidden(start), [cell[1]], [cell[2]], [cell[3]], [value])
+        return row if self.skims(row) else None
 
 
 def _take_head(chunks: Iterator[bytes]) -> tuple[bytes, bytes]:
@@ -129,8 +144,9 @@ def _divide_row(piece: bytes, before: int) -> RawRow:
     values = fields[4::_STEP]
     if any(inline := fields[5::_STEP]):
         values = [first if first is not None else second for first, second in zip(values, inline, strict=True)]
-    hidden = b"hidden" in match[2] and bool(_HIDDEN.search(match[2]))
-    return RawRow(_number(match, before), hidden, fields[1::_STEP], fields[2::_STEP], fields[3::_STEP], values)
+    return RawRow(
+        _number(match, before), _is_hidden(match), fields[1::_STEP], fields[2::_STEP], fields[3::_STEP], values
+    )
 
 
 def _pass_over(text: bytes, before: int) -> int:
@@ -152,3 +168,7 @@ def _number(match: re.Match[bytes], before: int) -> int:
     if b' r="' in match[2]:
         raise OddMarkup
     return before + 1
+
+
+def _is_hidden(match: re.Match[bytes]) -> bool:
+    return b"hidden" in match[2] and bool(_HIDDEN.search(match[2]))
