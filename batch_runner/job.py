@@ -206,6 +206,9 @@ def _problems(job: Job) -> list[str]:
         if word not in RETRY_WORDS
     ]
     found += [f"rename: {old!r} needs a name to be sent under" for old, new in job.rename.items() if not new]
+    found += [
+        _journal_problem(job, field, path) for field, path in (("input", job.input_path), ("output", job.output_path))
+    ]
     if job.columns and job.exclude:
         found.append("columns, exclude: say one of them, what to send or what to leave out")
     return [problem for problem in found if problem]
@@ -270,6 +273,13 @@ def _output_problem(job: Job) -> str | None:
     if ending == ".xlsm" and job.input_path.suffix.lower() != ".xlsm":
         return f"output: {job.output!r}: only a .xlsm can become a .xlsm; use .xlsx"
     return None
+
+
+def _journal_problem(job: Job, field: str, path: Path) -> str | None:
+    """The journal is what keeps a row from running twice: nothing may be written over it."""
+    if os.path.realpath(path) != os.path.realpath(job.journal_path):
+        return None
+    return f"journal, {field}: {job.journal_path} can't be both; name another file for the journal"
 
 
 def _delimiter_problem(delimiter: str | None) -> str | None:

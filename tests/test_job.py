@@ -65,6 +65,16 @@ def test_all_problems_are_told_at_once() -> None:
     ]
 
 
+def test_the_journal_is_a_file_of_its_own(tmp_path: Path) -> None:
+    """An output written over the journal would let every row run twice: refused by whatever path."""
+    (tmp_path / "link.csv").symlink_to(tmp_path / "b.csv")
+    for journal in ("b.csv", "x/../b.csv", "link.csv"):
+        with pytest.raises(UsageError, match=r"journal, output: .* can't be both"):
+            Job(input="a.csv", output=str(tmp_path / "b.csv"), journal=str(tmp_path / journal))
+    with pytest.raises(UsageError, match=r"journal, input: a.csv can't be both"):
+        Job(input="a.csv", journal="a.csv")
+
+
 def test_a_password_in_the_url_is_not_repeated() -> None:
     """A secret that stands in the service's URL is refused without being shown."""
     with pytest.raises(UsageError) as caught:
