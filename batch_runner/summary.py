@@ -82,7 +82,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         if self.count("unknown"):
             yield "  unknown: a start was sent and its answer lost; look whether a run exists before --retry unknown"
         for note in self.notes:
-            yield f"  {note}"
+            yield f"  note: {note}"
         if self.output:
             yield f"  output: {self.output}"
 
