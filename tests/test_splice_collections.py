@@ -88,6 +88,8 @@ def _openpyxl_says(path: Path, out: Path, sheet: Workbook, place: int) -> str:
         except (KeyError, TypeError, ValueError, OSError) as error:
             return f"can't read the input ({type(error).__name__})"
         book.close()
+        if sheet.name not in book.sheetnames:
+            return "doesn't see the sheet in the input"
         book = load_workbook(out, read_only=True)
         rows = book[sheet.name or ""]
         rows.reset_dimensions()

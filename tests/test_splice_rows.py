@@ -86,10 +86,12 @@ def test_a_row_that_is_not_named_stays_to_the_letter(quick: bool) -> None:
 
 def test_spans_grow(quick: bool) -> None:
     """A row's `spans` takes in the new columns, and never gets narrower."""
-    part = sheet(HEADER + '<row r="2" spans="1:1"><c r="A2"/></row><row r="3" spans="1:8"><c r="A3"/></row>')
-    rows = rows_of(spliced(part, [(2, ("x",)), (3, ("y",))], quick))
-    assert '<row r="2" spans="1:2">' in rows
-    assert '<row r="3" spans="1:8">' in rows
+    spans = ("1:1", "1:8", "1:1 7:9")
+    part = sheet(
+        HEADER + "".join(f'<row r="{at}" spans="{span}"><c r="A{at}"/></row>' for at, span in enumerate(spans, 2))
+    )
+    rows = rows_of(spliced(part, [(number, ("x",)) for number in (2, 3, 4)], quick))
+    assert [f'<row r="{number}" spans="{span}">' in rows for number, span in ((2, "1:2"), (3, "1:8"), (4, "1:9"))]
 
 
 def test_a_closed_row_is_opened(quick: bool) -> None:

@@ -70,6 +70,16 @@ def test_an_earlier_outputs_widths_are_the_persons() -> None:
     assert cols(before, replaced=2) == f'<cols><col min="3" max="3" width="77" hidden="1"/>{new(4, 13)}</cols>'
 
 
+def test_all_else_before_the_rows_stays() -> None:
+    """Foreign namespaces, `mc:Ignorable` and the declaration stay to the letter."""
+    start = (
+        f'<?xml version="1.0" standalone="yes"?>\r\n<worksheet xmlns="{MAIN}" xmlns:mc="urn:mc" xmlns:x14="urn:x14" '
+        "mc:Ignorable='x14'><sheetPr  codeName='A'/><x14:cols/>"
+    )
+    grown = grown_head(f"{start}<sheetData>".encode(), PLACE, (12, 13)).decode()
+    assert grown == f"{start}<cols>{BOTH}</cols><sheetData>"
+
+
 def test_prefixes_are_kept() -> None:
     """`x:cols` gets `x:col`."""
     head = f'<x:worksheet xmlns:x="{MAIN}"><x:cols><x:col min="3" max="4"/></x:cols><x:sheetData>'.encode()

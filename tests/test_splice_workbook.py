@@ -10,6 +10,8 @@ from packages import SHEET, TABLE, WORKBOOK, HandMade, parts, row, table
 from batch_runner.sheet import open_sheet
 from batch_runner.sheet.errors import SheetError
 from batch_runner.sheet.row import NewColumns, Reading
+from batch_runner.sheet.splice import place_of
+from batch_runner.sheet.workbook import open_workbook
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -155,10 +157,13 @@ def test_an_earlier_output_cant_step_aside(tmp_path: Path) -> None:
 
 
 def test_a_sheet_without_room_is_refused(tmp_path: Path) -> None:
-    """A row that is merged to the last column leaves no room."""
+    """A row that is merged to the last column but one leaves no room for two: asked before anything is written."""
     merges = '<mergeCells count="1"><mergeCell ref="B2:XFC2"/></mergeCells>'
-    with pytest.raises(SheetError, match="no room for 2 columns right of B"):
-        appended(HandMade(rows=ROWS, after=merges), tmp_path)
+    path = HandMade(rows=ROWS, after=merges).write(tmp_path / "in.xlsx")
+    with open_workbook(path, Reading(), tmp_path) as sheet:
+        assert place_of(sheet, NewColumns(("id",))).start == 16_383
+        with pytest.raises(SheetError, match="no room for 2 columns right of B"):
+            place_of(sheet, NEW)
 
 
 def test_an_earlier_output_is_refreshed(tmp_path: Path) -> None:

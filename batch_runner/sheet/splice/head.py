@@ -52,8 +52,10 @@ def grown_head(head: bytes, place: Place, widths: Sequence[int]) -> bytes:
 
 def _width(text: str) -> int:
     """How wide a text's longest line is; East Asian characters are two wide (Unicode annex 11)."""
-    shown = text[: 4 * WIDEST].splitlines() or [""]
-    return max(sum(2 if east_asian_width(sign) in "WF" else 1 for sign in line) for line in shown)
+    lines = text[: 4 * WIDEST].splitlines() or [""]
+    return max(
+        len(line) + (0 if line.isascii() else sum(east_asian_width(sign) in "WF" for sign in line)) for line in lines
+    )
 
 
 def _dimension(head: bytes, found: Sequence[Element], place: Place) -> Iterator[Edit]:

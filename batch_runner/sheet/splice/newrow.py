@@ -10,14 +10,13 @@ from batch_runner.sheet.errors import SheetError
 from batch_runner.sheet.newcells import NewCells
 from batch_runner.sheet.sheet import column_letter
 from batch_runner.sheet.splice.inline import CELL_UNITS, SURELY_FITS, fits, inline_string
-from batch_runner.sheet.splice.tags import with_attribute
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from batch_runner.sheet.splice.place import Place
 
-_SPANS = re.compile(rb' spans="([0-9]+):([0-9]+)"')
+_SPANS = re.compile(rb"\sspans\s*=\s*(?:\"[0-9: ]+\"|'[0-9: ]+')")
 
 
 class Cut(NamedTuple):
@@ -84,14 +83,12 @@ class NewRows:
         """A row's start tag, opened if it was closed, its `spans` grown (18.3.1.73: first and last column, from 1)."""
         if tag.endswith(b"/>"):
             tag = tag[:-2].rstrip() + b">"
-        if b"spans" not in tag:
-            return tag
-        spans = _SPANS.search(tag)
+        spans = _SPANS.search(tag) if b"spans" in tag else None
         if spans is None:
-            return with_attribute(tag, "spans", f"1:{self.place.end}")
+            return tag
         grown = self._spans.get(spans[0])
         if grown is None:
-            grown = self._spans[spans[0]] = self._grown(int(spans[1]), int(spans[2]))
+            grown = self._spans[spans[0]] = self._grown(spans[0])
         return tag[: spans.start()] + grown + tag[spans.end() :]
 
     def _header_styles(self, cut: Cut) -> dict[int, str]:
@@ -103,8 +100,10 @@ class NewRows:
             styles[index] = left
         return styles
 
-    def _grown(self, first: int, last: int) -> bytes:
-        return f' spans="{min(first, self.place.start + 1)}:{max(last, self.place.end)}"'.encode()
+    def _grown(self, spans: bytes) -> bytes:
+        """One span over all that there were, and the new columns."""
+        ends = [int(number) for number in re.findall(rb"[0-9]+", spans)]
+        return f' spans="{min(*ends, self.place.start + 1)}:{max(*ends, self.place.end)}"'.encode()
 
     def _formula_in_the_way(self, number: int, index: int) -> SheetError:
         return SheetError(
