@@ -79,6 +79,9 @@ class Scan:
                 return
             *pieces, between = block.split(ROW_END)
             for piece in pieces:
+                if _has_only_blanks(piece) and (start := _ROW.match(piece)):
+                    number = _number(start, number)
+                    continue
                 row = self._skim_row(piece, number) or _divide_row(piece, number)
                 number = row.number
                 if not row.is_blank:
@@ -126,6 +129,11 @@ def _blocks(rest: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
         if end >= 0:
             yield rest
             return
+
+
+def _has_only_blanks(piece: bytes) -> bool:
+    """Whether a row is nothing but formatting, which may run to the sheet's end: one start, and closed cells."""
+    return piece.endswith(b"/>") and piece.count(b"<") == piece.count(b"<c ") + 1 == piece.count(b"/>") + 1
 
 
 def _divide_row(piece: bytes, before: int) -> RawRow:

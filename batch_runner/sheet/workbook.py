@@ -155,12 +155,12 @@ class Workbook(Sheet):
         number = 0
         merged = MergedCells(self.merges)
         for raw in Scan(self.package, self.part, quick=self._quick):
-            if raw.number > self.last_row:
-                return
             for gap in range(number + 1, raw.number):
                 yield Row(gap, RowKind.EMPTY, blank)
             number = raw.number
             yield self._row(raw, merged)
+            if number == self.last_row:
+                return
 
     def _row(self, raw: RawRow, merged: MergedCells) -> Row:
         texts, problems = self._source.cells.texts(raw, self.width)
