@@ -171,6 +171,13 @@ def test_an_earlier_output_is_refreshed_in_place(quick: bool) -> None:
     assert old.format(4) in rows
 
 
+def test_a_row_that_gets_and_loses_nothing_stays_to_the_letter(quick: bool) -> None:
+    """Refreshing touches no row that had no result and gets none: blank rows keep their tags and spans."""
+    place = Place(start=1, headers=("run_id",), replaced=1, header_row=1, last_row=4, adjacent=1)
+    odd = '<row r="2" /><row r="3" spans="1:1"><c r="A3" s="1" /></row><row r="4" ></row>'
+    assert rows_of(spliced(sheet(HEADER + odd), [], quick, place)).endswith("</row>" + odd)
+
+
 @pytest.mark.parametrize(("replaced", "headers"), [(1, ("run_id", "status", "result.a")), (3, ("run_id",))])
 def test_more_or_fewer_columns_than_before(replaced: int, headers: tuple[str, ...], quick: bool) -> None:
     """The new ones begin where the old ones began; what is left of the old ones goes."""

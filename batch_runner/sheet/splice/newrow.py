@@ -32,6 +32,10 @@ class Cut(NamedTuple):
     left: str = ""
     formula: int | None = None
 
+    def spares(self, texts: tuple[str, ...]) -> bool:
+        """Whether the row stays to the letter: no cell goes, and none comes."""
+        return self.first == self.after and not any(texts)
+
 
 class NewRows:
     """The new cells of all rows, handed out in ascending order of the rows' numbers."""

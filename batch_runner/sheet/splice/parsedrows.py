@@ -121,9 +121,9 @@ class ParsedRows:
         close = row.close - self._at if is_open else opened
         end = tag_end(data, close) if is_open else opened
         texts = self._new.texts_of(row.number)
-        if texts is None:
-            return data[start:end], end
         cut = self._cut(row, close)
+        if texts is None or cut.spares(texts):
+            return data[start:end], end
         new = self._new.cells(row.number, texts, cut, row.prefix.decode())
         end_tag = data[close:end] or b"</" + row.prefix + b"row>"
         tag = self._new.opened(data[start:opened])

@@ -76,7 +76,7 @@ class QuickRows:
         while (tag := _ROW.match(piece, at)) and tag[3] and (number := _number(tag)):
             at, self.number = tag.end(), number
             texts = self._new.texts_of(number)
-            if texts is None:
+            if not texts or not any(texts):
                 yield tag[0]
             else:
                 yield self._new.opened(tag[0]) + self._new.cells(number, texts, Cut(0, 0)) + _END
@@ -89,7 +89,7 @@ class QuickRows:
         cut = self._cut(row, tag.end())
         self.number = number
         texts = self._new.texts_of(number)
-        if texts is None:
+        if texts is None or cut.spares(texts):
             return row + _END
         new = self._new.cells(number, texts, cut)
         return b"".join((self._new.opened(tag[0]), row[tag.end() : cut.first], new, row[cut.after :], _END))
