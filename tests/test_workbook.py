@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
 
 from batch_runner.sheet.errors import SheetError
 from batch_runner.sheet.row import Reading, RowKind
-from tests.packages import table
+from tests.packages import MAIN, table
+from tests.test_package import changed
 from tests.workbooks import Tab, opened, read_rows, text_row, write_workbook
 
 if TYPE_CHECKING:
@@ -62,6 +64,8 @@ def test_an_empty_workbook_is_refused(tmp_path: Path) -> None:
         (text_row(1, "A") + text_row(2, "x", attributes=HIDDEN) + text_row(5, "y", attributes=HIDDEN), "2 of the rows"),
         (text_row(1, "A") + text_row(2, "x", attributes=HIDDEN), "the first is row 2; say --hidden include"),
         (text_row(2, "A") + text_row(2, "x"), "has row 2 after row 2"),
+        (text_row(1, "A") + text_row(1_048_577, "x"), "has row 1048577 after row 1"),
+        (text_row(1, "A") + '<row r="2"><c r="ABCDEFG2"><v>1</v></c></row>', "XFD is the last"),
     ],
 )
 def test_what_makes_rows_ambiguous_is_refused(tmp_path: Path, rows: str, message: str) -> None:
@@ -130,3 +134,36 @@ def test_edits_after_opening_change_nothing(tmp_path: Path) -> None:
         path.write_bytes(b"gone")
         assert [row.texts for row in sheet.rows()] == [("A",), ("x",)]
         assert [row.texts for row in sheet.rows()] == [("A",), ("x",)]
+
+
+def test_a_picture_in_a_cell_is_named(tmp_path: Path) -> None:
+    """A picture placed in a cell stands in the file as #VALUE!; the chain of rich values says what it is."""
+    path = write_workbook(
+        tmp_path / "a.xlsx",
+        {"S": Tab(rows=text_row(1, "A", "B") + '<row r="2">' + PICTURE + "</row>")},
+    )
+    for name, content in RICH.items():
+        changed(path, name, content.encode())
+    with zipfile.ZipFile(path) as package:
+        links = package.read("xl/_rels/workbook.xml.rels").decode()
+    more = "".join(
+        f'<Relationship Id="v{place}" Type="t/{kind}" Target="{kind}.xml"/>'
+        for place, kind in enumerate(("sheetMetadata", "rdRichValue", "rdRichValueStructure"))
+    )
+    changed(path, "xl/_rels/workbook.xml.rels", links.replace("</Rel", more + "</Rel", 1).encode())
+    row = read_rows(path)[1]
+    assert [(problem.address, problem.what) for problem in row.problems] == [
+        ("A2", "a picture in the cell"),
+        ("B2", "the error #SPILL!"),
+    ]
+
+
+PICTURE = '<c r="A2" t="e" vm="1"><v>#VALUE!</v></c><c r="B2" t="e" vm="2"><v>#VALUE!</v></c>'
+RICH = {
+    "xl/sheetMetadata.xml": f'<metadata xmlns="{MAIN}" xmlns:x="rich"><futureMetadata name="XLRICHVALUE">'
+    '<bk><extLst><ext><x:rvb i="0"/></ext></extLst></bk><bk><extLst><ext><x:rvb i="1"/></ext></extLst></bk>'
+    '</futureMetadata><valueMetadata><bk><rc t="1" v="0"/></bk><bk><rc t="1" v="1"/></bk></valueMetadata></metadata>',
+    "xl/rdRichValue.xml": '<rvData xmlns="rich"><rv s="0"><v>0</v><v>5</v></rv><rv s="1"><v>8</v></rv></rvData>',
+    "xl/rdRichValueStructure.xml": '<rvStructures xmlns="rich"><s t="_localImage"><k n="_rvRel:LocalImageIdentifier"/>'
+    '<k n="CalcOrigin"/></s><s t="_error"><k n="errorType"/></s></rvStructures>',
+}

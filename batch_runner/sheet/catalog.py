@@ -60,6 +60,14 @@ def bounds(ref: str) -> tuple[int, int, int, int]:
     return left, top, right, bottom
 
 
+def range_in(package: Package, part: str, ref: str) -> tuple[int, int, int, int]:
+    """The bounds of a range that a part names. Raises `SheetError` for what is none."""
+    try:
+        return bounds(ref)
+    except ValueError as error:
+        raise package.damaged(part, f"has the range {ref!r}") from error
+
+
 def read_catalog(package: Package) -> Catalog:
     """The worksheets of a workbook; chart, dialog and macro sheets are none. Raises `SheetError`."""
     parts = {relation.id: relation.part for relation in package.relations(package.main) if relation.kind == "worksheet"}
@@ -109,12 +117,12 @@ def read_tables(package: Package, sheet: str) -> tuple[TablePart, ...]:
 
 def _table(package: Package, part: str, attributes: dict[str, str]) -> TablePart:
     ref = attributes.get("ref", "")
+    range_in(package, part, ref)
     try:
-        bounds(ref)
         header_rows = int(attributes.get("headerRowCount", "1"))
         totals_rows = int(attributes.get("totalsRowCount", "0"))
     except ValueError as error:
-        raise package.damaged(part, f"has the range {ref!r}") from error
+        raise package.damaged(part, "has a count of rows that is no number") from error
     name = attributes.get("displayName") or attributes.get("name", "")
     return TablePart(part, name, ref, attributes.get("tableType", "worksheet"), header_rows, totals_rows)
 

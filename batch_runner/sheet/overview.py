@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.sheet.catalog import bounds
+from batch_runner.sheet.catalog import range_in
 from batch_runner.sheet.header import LOOK, FirstRow, find_header
+from batch_runner.sheet.rawrow import MAX_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +91,7 @@ def look_over(scan: Scan, cells: Cells, asked: int | None, table: TablePart | No
     seen = _look(scan, cells, known, totals_row)
     if seen is None or known or not scan.beside.autofilter:
         return seen
-    top = bounds(scan.beside.autofilter)[1]
+    top = range_in(scan.package, scan.part, scan.beside.autofilter)[1]
     again = _look(scan, cells, top, None) if top != seen.header_row else None
     return again if again and any(again.headers) else seen
 
@@ -134,8 +135,7 @@ def _ascending(scan: Scan) -> Iterator[RawRow]:
     """The rows as they come. Raises `SheetError` where their numbers don't ascend: no reader knows which is meant."""
     before = 0
     for row in scan:
-        if row.number <= before:
-            what = f"has row {row.number} after row {before}"
-            raise scan.package.damaged(scan.part, what)
+        if not before < row.number <= MAX_ROWS:
+            raise scan.package.damaged(scan.part, f"has row {row.number} after row {before}")
         before = row.number
         yield row

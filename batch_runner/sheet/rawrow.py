@@ -8,7 +8,6 @@ from typing import NamedTuple
 import msgspec
 
 MAX_ROWS = 1_048_576
-MAX_COLUMNS = 16_384
 
 
 class RawRow(NamedTuple):

@@ -29,14 +29,14 @@ class _Rich:
         if local in {"valueMetadata", "cellMetadata", "futureMetadata"}:
             self._within = attributes.get("name", local)
         elif local == "rc" and self._within == "valueMetadata":
-            self.cells.append(int(attributes.get("v", "0")))
+            self.cells.append(_number(attributes.get("v")))
         elif local == "rvb" and self._within == "XLRICHVALUE":
-            self.future.append(int(attributes.get("i", "0")))
+            self.future.append(_number(attributes.get("i")))
 
     def value(self, name: str, attributes: dict[str, str]) -> None:
         local = name.rpartition(" ")[2]
         if local == "rv":
-            self.values.append((int(attributes.get("s", "0")), []))
+            self.values.append((_number(attributes.get("s")), []))
         self._text = []
 
     def value_end(self, name: str) -> None:
@@ -68,6 +68,10 @@ class _Rich:
             known = dict(zip(keys, contents, strict=False))
             return "#SPILL!" if known.get("errorType") == SPILL else None
         return "a data type card in the cell, no text"
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isdigit() else 0
 
 
 def read_rich_values(package: Package) -> Callable[[int], str | None]:

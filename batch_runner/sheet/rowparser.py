@@ -63,6 +63,8 @@ class RowParser:
 
     def _begin_cell(self, attributes: dict[str, str]) -> None:
         letters = attributes.get("r", "").upper().rstrip("0123456789")
+        if len(letters) > 3:
+            raise MarkupError(f"has a cell in column {letters[:9]}, and XFD is the last")
         mark = "".join(f' {key}="{attributes[key]}"' for key in ("s", "t", "vm") if key in attributes)
         self._row.letters.append(letters.encode() if letters.isalpha() and letters.isascii() else None)
         self._row.marks.append(mark.encode())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.sheet.catalog import bounds, named_sheet, read_catalog, read_tables, table_at
+from batch_runner.sheet.catalog import named_sheet, range_in, read_catalog, read_tables, table_at
 from batch_runner.sheet.cells import Cells
 from batch_runner.sheet.dialect import DELIMITERS
 from batch_runner.sheet.errors import SheetError
@@ -144,7 +144,7 @@ class Workbook(Sheet):
         """The first cell with text under an empty header, as (row number, place of its column)."""
         self.reading = source.reading
         self.row_count = seen.filled_rows - (seen.hidden_rows if source.reading.hidden == "skip" else 0)
-        self.merges = [bounds(ref) for ref in scan.beside.merges]
+        self.merges = [range_in(self.package, self.part, ref) for ref in scan.beside.merges]
         """The merged ranges as (left, top, right, bottom), from 1."""
         self._quick = scan.quick
         self._source = source
