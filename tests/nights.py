@@ -70,19 +70,29 @@ class Front:
         if scope["method"] != "POST":
             await self._app(scope, receive, self._noting_ends(send))
             return
-        body = await _whole(receive)
+        body = await whole(receive)
         row = json.loads(body)["input_params"].get("Row", "")
         fault = self._faults(row, sum(post.row == row for post in self.posts))
-        self.posts.append(Post(trio.current_time(), row, fault.status if fault else 200))
-        if fault is None or fault.taken:
-            sink: Send = _nowhere if fault else self._noting_ends(send)
-            await self._app(scope, _again(body), sink)
-        if fault is not None:
-            await _answer(fault, send)
+        at = trio.current_time()
+        if fault is None:
+            await self._app(scope, again(body), self._noting_start(at, row, self._noting_ends(send)))
+            return
+        self.posts.append(Post(at, row, fault.status))
+        if fault.taken:
+            await self._app(scope, again(body), _nowhere)
+        await say(fault, send)
 
     def starts(self) -> Counter[str]:
         """How many runs the service has made for each row."""
         return Counter(post.row for post in self.posts if post.status in (200, 500))
+
+    def _noting_start(self, at: float, row: str, send: Send) -> Send:
+        async def noting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self.posts.append(Post(at, row, message["status"]))
+            await send(message)
+
+        return noting
 
     def _noting_ends(self, send: Send) -> Send:
         async def noting(message: Message) -> None:
@@ -120,9 +130,13 @@ def night(
     rows: list[dict[str, str]],
     faults: Callable[[str, int], Fault | None] = no_faults,
     progress: Progress | None = None,
+    within: Callable[[ASGIApp], ASGIApp] = lambda app: app,
     **options: object,
 ) -> Night:
-    """Run a sheet with these rows through the task `work`, whose runs take the row's `Seconds`."""
+    """Run a sheet with these rows through the task `work`, whose runs take the row's `Seconds`.
+
+    `within` puts the service into an app of the test's own, which every request then goes through.
+    """
     (folder / "tasks.py").write_text(TASKS)
     with (folder / "sheet.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]) if rows else ["Row"])
@@ -134,7 +148,7 @@ def night(
         tasks = load_tasks(job.task, files=folder)
         with open_job(job) as opened:
             async with Service(tasks, run_timeout=1e6, async_runs=10_000) as service:
-                front = Front(service.app, faults)
+                front = Front(within(service.app), faults)
                 client = Client("http://service", "", httpx.ASGITransport(front))
                 async with client, Journal.in_memory(info(opened)) as journal:
                     summary = await conduct(opened, client, journal, progress or Progress())
@@ -152,7 +166,8 @@ def numbered(count: int, **columns: str) -> list[dict[str, str]]:
     return [{"Row": str(number), **columns} for number in range(1, count + 1)]
 
 
-async def _answer(fault: Fault, send: Send) -> None:
+async def say(fault: Fault, send: Send) -> None:
+    """Answer so."""
     headers = [(name.lower().encode(), value.encode()) for name, value in fault.headers]
     await send({"type": "http.response.start", "status": fault.status, "headers": headers})
     await send({"type": "http.response.body", "body": fault.body})
@@ -162,7 +177,8 @@ async def _nowhere(message: Message) -> None:
     pass
 
 
-async def _whole(receive: Receive) -> bytes:
+async def whole(receive: Receive) -> bytes:
+    """A request's body."""
     body, more = b"", True
     while more:
         message = await receive()
@@ -171,7 +187,8 @@ async def _whole(receive: Receive) -> bytes:
     return body
 
 
-def _again(body: bytes) -> Receive:
+def again(body: bytes) -> Receive:
+    """Hand on a body that was read."""
     messages = iter([{"type": "http.request", "body": body, "more_body": False}])
 
     async def receive() -> Message:

@@ -1,0 +1,181 @@
+"""Whole batches on bad nights, in virtual time: outages, lost runs, deadlines on two clocks, long answers, stops."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta, tzinfo
+from math import inf
+from typing import TYPE_CHECKING, Self
+from zoneinfo import ZoneInfo
+
+import httpx
+import pytest
+import trio
+from nights import Fault, Night, night, numbered
+from plans import Polls
+
+from batch_runner.cli import wiring
+from batch_runner.errors import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+OOPS = Fault(502, (), b"<html><title>Bad gateway</title></html>")
+GONE = Fault(404, (), b'{"error": {"code": 404, "message": "no such run"}}')
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+def test_polls_that_fail_for_ten_minutes_are_waited_out(tmp_path: Path) -> None:
+    """An outage changes no status, polls get rarer in it, and the runs' ends are seen after it."""
+    polls: list[Polls] = []
+
+    def sick(app: ASGIApp) -> Polls:
+        polls.append(Polls(app, lambda at: OOPS if 30 < at < 630 else None))
+        return polls[-1]
+
+    done = night(tmp_path, numbered(5, Seconds="60"), within=sick)
+    assert done.statuses == ["success"] * 5
+    assert done.summary.exit_code == ExitCode.OK
+    assert len(polls[0].times) < 5 * 70
+    assert done.seconds < 630 + 70
+
+
+def test_polls_that_fail_for_an_hour_are_given_up(tmp_path: Path) -> None:
+    """A run that can't be asked for a quarter of an hour keeps its status with the reason; the batch ends (3)."""
+    done = night(
+        tmp_path, numbered(3, Seconds="60"), within=lambda app: Polls(app, lambda at: OOPS if at > 30 else None)
+    )
+    assert done.statuses == ["running"] * 3
+    assert all("502: Bad gateway" in record["error"] and record["run_id"] for record in done.records)
+    assert done.summary.exit_code == ExitCode.SOME_FAILED
+    assert 900 < done.seconds < 1000
+    assert len(done.front.posts) == 3
+
+
+def test_a_run_that_vanishes_is_unknown(tmp_path: Path) -> None:
+    """A 404 on a run is asked about for 30 s; then the row is `unknown`, with its run id and the reason (4)."""
+    done = night(tmp_path, numbered(2), within=lambda app: Polls(app, lambda _: GONE))
+    assert done.statuses == ["unknown"] * 2
+    assert all("the run is gone" in record["error"] and record["run_id"] for record in done.records)
+    assert done.summary.exit_code == ExitCode.SOME_UNKNOWN
+    assert 30 <= done.seconds < 45
+
+
+def test_a_sync_start_is_answered_after_long(tmp_path: Path) -> None:
+    """With `--sync` one request lasts as long as its run, no run is polled, and concurrency holds all the same."""
+    polls: list[Polls] = []
+
+    def counted(app: ASGIApp) -> Polls:
+        polls.append(Polls(app, lambda _: None))
+        return polls[-1]
+
+    done = night(tmp_path, numbered(6, Seconds="1500"), within=counted, sync=True, concurrency=2)
+    assert done.statuses == ["success"] * 6
+    assert polls[0].times == []
+    assert 3 * 1500 <= done.seconds < 3 * 1500 + 10
+
+
+class Wall(datetime):
+    """A wall clock that goes with the virtual one from `begin`, and jumps by `jump` after `jump_after` seconds."""
+
+    begin = datetime(2026, 3, 28, 23, 0, tzinfo=BERLIN)
+    jump_after = inf
+    jump = timedelta()
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        elapsed = trio.current_time()
+        moment = cls.begin.timestamp() + elapsed
+        if elapsed >= cls.jump_after:
+            moment += cls.jump.total_seconds()
+        return cls.fromtimestamp(moment, tz)
+
+
+@pytest.fixture
+def wall(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Wall]]:
+    """The batch's wall clock, in Berlin, in the night in which it is put forward from 02:00 to 03:00."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Europe/Berlin")
+        time.tzset()
+        patch.setattr(wiring, "datetime", Wall)
+        patch.setattr(Wall, "jump_after", inf)
+        patch.setattr(Wall, "jump", timedelta())
+        yield Wall
+    time.tzset()
+
+
+def begun_before(done: Night, seconds: float) -> bool:
+    """Whether starting stopped at that time and not before the run before it had ended."""
+    return seconds - 650 < max(post.at for post in done.front.posts) < seconds
+
+
+def test_a_deadline_in_the_night_the_clock_is_put_forward(tmp_path: Path, wall: type[Wall]) -> None:
+    """From 23:00 it is six hours, not seven, to 06:00; what runs then is followed to its end (5)."""
+    done = night(tmp_path, numbered(60, Seconds="600"), deadline="06:00", concurrency=1)
+    assert begun_before(done, 6 * 3600)
+    assert done.summary.exit_code == ExitCode.STOPPED
+    assert done.summary.count("success") == len(done.front.posts) == 60 - done.summary.count("not_started")
+
+
+def test_a_laptop_that_slept_past_the_deadline(tmp_path: Path, wall: type[Wall]) -> None:
+    """The monotonic clock stood still for eight hours, the wall clock didn't: the deadline is over."""
+    wall.jump_after, wall.jump = 3000, timedelta(hours=8)
+    done = night(tmp_path, numbered(30, Seconds="600"), deadline="2h", concurrency=1)
+    assert begun_before(done, 3000)
+    assert done.summary.exit_code == ExitCode.STOPPED
+
+
+def test_a_clock_set_back(tmp_path: Path, wall: type[Wall]) -> None:
+    """The wall clock would reach the deadline ten hours late: the time that has passed counts."""
+    wall.jump_after, wall.jump = 3000, timedelta(hours=-10)
+    done = night(tmp_path, numbered(30, Seconds="600"), deadline="2h", concurrency=1)
+    assert begun_before(done, 7200)
+    assert done.summary.exit_code == ExitCode.STOPPED
+
+
+def unreachable(app: ASGIApp) -> ASGIApp:
+    """A service to which no connection is made."""
+
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        raise httpx.ConnectError("Connection refused")
+
+    return refuse
+
+
+def test_a_service_that_is_never_reached(tmp_path: Path) -> None:
+    """After half a minute without one yes the batch ends (5) with one sentence; nothing was started."""
+    done = night(tmp_path, numbered(50), within=unreachable)
+    assert done.statuses == ["not_started"] * 50
+    assert done.summary.exit_code == ExitCode.STOPPED
+    assert 30 <= done.seconds < 60
+    assert "no start has got through for" in (done.summary.stopped or "")
+
+
+def test_a_service_that_refuses_for_an_hour_after_it_worked(tmp_path: Path) -> None:
+    """Once it has said yes it is waited for a quarter of an hour; then the rest is `not_started` (5)."""
+    later = Fault(429, (), b'{"error": {"code": 429, "message": "Too Many Requests"}}')
+    done = night(tmp_path, numbered(50), lambda row, _: later if int(row) > 10 else None)
+    assert done.summary.count("success") == 10
+    assert done.summary.count("not_started") == 40
+    assert done.summary.exit_code == ExitCode.STOPPED
+    assert 900 <= done.seconds < 1000
+
+
+def test_a_stop_reaches_all_who_wait_for_a_turn(tmp_path: Path) -> None:
+    """One start a minute, fifty rows waiting, the third is told that the key is bad: all end in that moment."""
+    no = Fault(403, (), b'{"error": {"code": 403, "message": "not yours"}}')
+    done = night(tmp_path, numbered(80), lambda row, _: no if row == "3" else None, rate="1/min", concurrency=50)
+    assert done.statuses == ["success"] * 2 + ["not_started"] * 78
+    assert done.seconds < 121
+
+
+def test_a_share_of_failures_stops(tmp_path: Path) -> None:
+    """`--max-failures 10%` of forty rows: the fourth failure is the last, and successes between don't matter."""
+    rows = [{"Row": str(row), "Seconds": "5", "End": "failure" if row % 2 else ""} for row in range(1, 41)]
+    done = night(tmp_path, rows, max_failures="10%", concurrency=1)
+    assert done.summary.count("failure") == 4
+    assert done.summary.count("not_started") == 40 - 7
+    assert done.summary.exit_code == ExitCode.STOPPED
