@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from sheets import csv_sheet, csv_text
 
 from batch_runner.alignment import check_alignment
 from batch_runner.errors import OutputFailed
 from batch_runner.journal import Placed
 from batch_runner.layout import layout_of
-from tests.sheets import csv_sheet, csv_text
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sheets import csv_sheet
 
 from batch_runner.errors import OutputFailed
 from batch_runner.journal import Placed
@@ -15,7 +16,6 @@ from batch_runner.output import Output
 from batch_runner.sheet import open_sheet
 from batch_runner.sheet.row import Reading, RowKind
 from batch_runner.target import Target
-from tests.sheets import csv_sheet
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sheets import csv_sheet
 
 from batch_runner.errors import UsageError
 from batch_runner.job import Job
 from batch_runner.layout import layout_of
 from batch_runner.params import Template
 from batch_runner.sheet.row import RowKind
-from tests.sheets import csv_sheet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

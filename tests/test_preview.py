@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import openpyxl
 import pytest
+from sheets import csv_text
 
 from batch_runner.errors import UsageError
 from batch_runner.job import Job
 from batch_runner.preview import FIRST_ROWS, MOST_SENTENCES, preview
 from batch_runner.sheet.errors import SheetError
 from batch_runner.source import MOST_WARNINGS, Source
-from tests.sheets import csv_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

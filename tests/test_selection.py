@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sheets import csv_sheet
 
 from batch_runner.selection import CHUNK, RowRanges, select
-from tests.sheets import csv_sheet
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -60,7 +60,7 @@ def test_all_that_can_be_said() -> None:
         "  and 1 row more that did not succeed",
         "  stopped early: the deadline was reached",
         "  unknown: a start was sent and its answer lost; look whether a run exists before --retry unknown",
-        "  a note",
+        "  note: a note",
         "  output: in.results.csv",
     ]
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sheets import csv_sheet
 
 from batch_runner.errors import UsageError
 from batch_runner.selection import CHUNK, select
 from batch_runner.sheet.row import RowKind
-from tests.sheets import csv_sheet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
