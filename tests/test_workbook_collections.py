@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from openpyxl.utils.escape import unescape
 
 from batch_runner.sheet.catalog import read_catalog
 from batch_runner.sheet.cells import Cells
@@ -15,6 +16,7 @@ from batch_runner.sheet.dates import NoDate
 from batch_runner.sheet.errors import SheetError
 from batch_runner.sheet.numfmt import NumberFormat
 from batch_runner.sheet.package import Package
+from batch_runner.sheet.rawrow import column_places
 from batch_runner.sheet.richvalues import read_rich_values
 from batch_runner.sheet.scan import Scan
 from batch_runner.sheet.strings import read_strings
@@ -24,7 +26,11 @@ from tests.test_scan import seen
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.collections
+pytestmark = [
+    pytest.mark.collections,
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+"""openpyxl leaves files open that it can't read."""
 FOLDER = Path(os.environ.get("BATCH_RUNNER_COLLECTIONS", "."))
 LARGE = 2 << 20
 FORMAT_TESTS = {
@@ -61,14 +67,18 @@ def agrees(value: object, text: str) -> bool:
         return text == str(value).upper()
     if isinstance(value, int | float):
         return _is_near(value, text)
-    if isinstance(value, datetime):
-        rounded = (value + timedelta(microseconds=500_000)).replace(microsecond=0)
-        near = {text.partition(".")[0], text}
-        options = (value, rounded)
-        return any(near & {one.isoformat()[:19], one.date().isoformat(), one.time().isoformat()[:8]} for one in options)
-    if isinstance(value, date):
-        return text == value.isoformat()
-    return text == value if isinstance(value, str) else isinstance(value, time | timedelta)
+    if isinstance(value, str):
+        return text in {value, unescape(value)} or unescape(text) == value
+    return _is_then(value, text) if isinstance(value, datetime) else isinstance(value, date | time | timedelta)
+
+
+def _is_then(value: datetime, text: str) -> bool:
+    if value < datetime(1900, 3, 1):
+        return True  # before the day that never was, readers differ
+    rounded = (value + timedelta(microseconds=500_000)).replace(microsecond=0)
+    near = {text.partition(".")[0], text}
+    options = (value, rounded)
+    return any(near & {one.isoformat()[:19], one.date().isoformat(), one.time().isoformat()[:8]} for one in options)
 
 
 def _is_near(value: float, text: str) -> bool:
@@ -90,7 +100,7 @@ def texts(package: Package) -> Iterator[tuple[str, dict[tuple[int, int], str], s
         rows = list(Scan(package, sheet.part))
         assert [seen(row) for row in rows] == [seen(row) for row in Scan(package, sheet.part, quick=False)]
         for row in rows:
-            line, problems = cells.texts(row, 300)
+            line, problems = cells.texts(row, max(column_places(row.letters, {})) + 1)
             found.update({(row.number, place): text for place, text in enumerate(line, 1) if text})
             wrong.update((row.number, problem.index + 1) for problem in problems)
         yield sheet.name, found, wrong
