@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import msgspec
-from openpyxl.utils.cell import range_boundaries
 
 from batch_runner.sheet.errors import SheetError
+from batch_runner.sheet.rawrow import column_index
 from batch_runner.sheet.rowparser import is_true
 
 if TYPE_CHECKING:
     from batch_runner.sheet.package import Package
+
+
+_RANGE = re.compile(r"\$?([A-Za-z]{1,3})\$?([0-9]{1,7})(?::\$?([A-Za-z]{1,3})\$?([0-9]{1,7}))?")
+"""ST_Ref (ECMA-376 part 1, 18.18.62)."""
 
 
 class SheetPart(msgspec.Struct, frozen=True):
@@ -54,10 +59,11 @@ class Catalog(msgspec.Struct, frozen=True):
 
 def bounds(ref: str) -> tuple[int, int, int, int]:
     """A range as (first column, first row, last column, last row), all from 1. Raises `ValueError`."""
-    left, top, right, bottom = range_boundaries(ref)
-    if left is None or top is None or right is None or bottom is None:
+    match = _RANGE.fullmatch(ref)
+    if match is None:
         raise ValueError(ref)
-    return left, top, right, bottom
+    left, top, right, bottom = match[1], match[2], match[3] or match[1], match[4] or match[2]
+    return column_index(left.upper().encode()) + 1, int(top), column_index(right.upper().encode()) + 1, int(bottom)
 
 
 def range_in(package: Package, part: str, ref: str) -> tuple[int, int, int, int]:
