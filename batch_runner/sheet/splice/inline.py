@@ -18,16 +18,15 @@ _LOOKS_ESCAPED = re.compile("_(?=x[0-9A-Fa-f]{4}(?:_|[\0-\x08\x0b-\x1f]))")
 
 def inline_string(text: str, prefix: str = "") -> str:
     """The children of a cell of type `inlineStr` that holds a text. `prefix` is that of the part's elements."""
+    if _ODD.search(text) is None and text.strip() == text and "  " not in text:  # nearly all are so plain
+        return f"<{prefix}is><{prefix}t>{text}</{prefix}t></{prefix}is>"
     space = ' xml:space="preserve"' if _space_matters(text) else ""
     return f"<{prefix}is><{prefix}t{space}>{escaped(text)}</{prefix}t></{prefix}is>"
 
 
 def escaped(text: str) -> str:
     """A text as XML has it, and as Excel reads it back: control characters as `_xHHHH_`, U+FFFD for no characters."""
-    if _ODD.search(text) is None:
-        return text
-    text = xstring(text)
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return xstring(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _space_matters(text: str) -> bool:
