@@ -127,7 +127,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if isinstance(value, os.PathLike):
                 msgspec.structs.force_setattr(self, name, os.fspath(value))
-        problems = list(_problems(self))
+        problems = (
+            _problems(self) if self.input_path.name else [f"input: {self.input!r}: not a file; name a spreadsheet"]
+        )
         if problems:
             raise UsageError("\n".join(problems))
 

@@ -24,12 +24,13 @@ class Layout(msgspec.Struct, frozen=True):
     """The columns of a sheet told apart.
 
     `own` are the person's, which may be sent; `replaced` counts those at the end that an earlier output left and that
-    are written anew; `headers` are the names of our four.
+    are written anew; `headers` are the names of our four. `note` is what a person should hear about it.
     """
 
     own: tuple[Column, ...]
     replaced: int
     headers: tuple[str, str, str, str]
+    note: str | None = None
 
     def expanded(self, keys: Iterable[str]) -> tuple[str, ...]:
         """The headers with one more for each top-level key of the results; unique whatever their case."""
@@ -54,7 +55,7 @@ def layout_of(columns: Sequence[Column]) -> Layout:
             f"column {clash.letter}: the output needs the name {clash.name!r} for a column of ours, since one of "
             f"{', '.join(OURS)} is a column of the sheet's own; give one of the two another name"
         )
-    return Layout(own, replaced, (names[0], names[1], names[2], names[3]))
+    return Layout(own, replaced, (names[0], names[1], names[2], names[3]), _buried_note(own))
 
 
 def _earlier(columns: Sequence[Column]) -> int:
@@ -67,6 +68,19 @@ def _earlier(columns: Sequence[Column]) -> int:
         if tuple(names[max(end - 4, 0) : end]) == ours:
             return len(names) - end + 4
     return 0
+
+
+def _buried_note(own: Sequence[Column]) -> str | None:
+    """An earlier output with a column added at its right: sent along, our columns make every row a new one."""
+    names = tuple(column.name for column in own)
+    for first in range(len(names) - len(OURS)):
+        if names[first : first + len(OURS)] in (OURS, PREFIXED):
+            stray = own[first + len(OURS)]
+            return (
+                f"{stray.name!r} ({stray.letter}) stands right of what looks like an earlier output, whose columns are "
+                f"sent like any others; move it left of {names[first]!r} ({own[first].letter}) to have them refreshed"
+            )
+    return None
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -64,7 +64,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
 
     def _lines(self) -> Iterator[str]:
         sheet = f", sheet {self.sheet!r}" if self.sheet else ""
-        yield f"{self.input}{sheet}: headers in row {self.header_row}, {self.rows} rows take part"
+        yield f"{self.input}{sheet}: headers in row {self.header_row}, rows that take part: {self.rows}"
         yield f"  columns: {', '.join(self.columns)}"
         if self.earlier_output:
             yield "  and an earlier output's columns, which are refreshed and never sent"
@@ -108,7 +108,7 @@ def preview(job: Job, source: Source) -> Preview:
         first=tuple(samples),
         refused=tuple(refused),
         warnings=source.warnings,
-        notes=source.sheet.notes,
+        notes=source.notes,
     )
 
 

@@ -54,6 +54,11 @@ class Source:
             yield row, self.template.fill(row)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should hear about how the sheet was understood."""
+        return (*self.sheet.notes, self.layout.note) if self.layout.note else self.sheet.notes
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """A sentence for each of the first cells that were sent although something about them is worth knowing."""
         more = self._warned - len(self._warnings)

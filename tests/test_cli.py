@@ -77,7 +77,7 @@ def test_the_same_command_again_sends_nothing(folder: Path) -> None:
 
 BAD_INPUTS = {
     "no such file": (["run", "gone.csv", "--task", "invoice"], "gone.csv: no such file"),
-    "a folder": (["run", ".", "--task", "invoice"], r"\.: not a file"),
+    "a folder": (["run", ".", "--task", "invoice"], "not a file; name a spreadsheet"),
     "an empty file": (["run", "empty.csv", "--task", "invoice"], "empty.csv"),
     "a binary": (["run", "binary.csv", "--task", "invoice"], "binary.csv"),
     "a damaged workbook": (["run", "damaged.xlsx", "--task", "invoice"], "damaged.xlsx"),

@@ -78,3 +78,12 @@ def test_expanded_headers_are_unique_whatever_their_case(names: list[str], keys:
     folded = [name.casefold() for name in (*names, *headers)]
     assert len(headers) == 4 + len(keys)
     assert len(set(folded)) == len(folded)
+
+
+def test_a_column_right_of_an_earlier_output_is_spoken_of() -> None:
+    """Sent as params, our old columns make every row a new one: a person hears of it, and what to do."""
+    note = layout_of(columns("Id", *OURS, "Note")).note
+    assert note is not None
+    assert "'Note' (F) stands right of" in note
+    assert "move it left of 'run_id' (B)" in note
+    assert layout_of(columns("Id", "Status", *PREFIXED)).note is None

@@ -59,7 +59,7 @@ def test_a_sheet_without_problems(tmp_path: Path) -> None:
     assert (told.first[0].row, told.first[0].params) == (2, {"Id": "0", "Amount": "1.10"})
     assert [file.name for file in tmp_path.iterdir()] == ["invoices.csv"]
     text = told.to_text()
-    assert "9 rows take part" in text
+    assert "rows that take part: 9" in text
     assert f"output:  {tmp_path}/invoices.results.csv" in text
     assert 'row 2: {"Id":"0","Amount":"1.10"}' in text
 
@@ -135,4 +135,4 @@ def test_a_sheet_of_zero_rows(tmp_path: Path) -> None:
     """No rows are no problem."""
     told = seen(csv_file(tmp_path, HEADERS), header_row=1)
     assert (told.rows, told.exit_code, told.first) == (0, 0, ())
-    assert "0 rows take part" in told.to_text()
+    assert "rows that take part: 0" in told.to_text()

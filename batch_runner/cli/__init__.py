@@ -34,9 +34,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (BatchRunnerError, SheetError) as error:
         _say(str(error))
         return exit_code_of(error)
-    except BrokenPipeError:
-        _silence_stdout()
-        return ExitCode.OK
     except Exception:  # noqa: BLE001  what nobody foresaw is a bug of ours, and says so
         traceback.print_exc()
         _say("this is a bug of batch-runner, please report it; what was sent is recorded: the same command goes on")
@@ -49,8 +46,3 @@ def _say(text: str) -> None:
 
     for line in text.splitlines():
         click.echo(f"batch-runner: {line}", err=True)
-
-
-def _silence_stdout() -> None:
-    """The reader of a pipe has left (`| head`): nothing more can be said, and that is no failure."""
-    sys.stdout = None  # so that the interpreter doesn't try to flush it at exit

@@ -53,13 +53,14 @@ def check_command(source: str, **values: Any) -> int:
     """Do everything short of sending: show how INPUT is understood, its problems, and what the first rows send."""
     import tempfile
 
+    from batch_runner.cli.running import print_out
     from batch_runner.preview import preview
     from batch_runner.source import Source
 
     job = _job(source, values)
     with Source(job, Path(tempfile.gettempdir())) as opened:
         seen = preview(job, opened)
-    click.echo(seen.to_json() if job.json else seen.to_text())
+    print_out(seen.to_json() if job.json else seen.to_text())
     return seen.exit_code
 
 
@@ -85,10 +86,11 @@ def serve_command(port: int, tasks: str | None, files: str, workers: int | None,
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status_command(journal: Path, row: int | None, as_json: bool) -> int:
     """Show what a batch has done so far, from its JOURNAL (STEM.journal.db beside the output)."""
+    from batch_runner.cli.running import print_out
     from batch_runner.history import history, story
 
     told = history(journal) if row is None else story(journal, row)
-    click.echo(told.to_json() if as_json else told.to_text())
+    print_out(told.to_json() if as_json else told.to_text())
     return 0
 
 

@@ -27,8 +27,16 @@ def run_for_person(job: Job) -> int:
     write_log(job.log_format, job.log_level, progress.say)
     with open_job(job) as opened:
         summary = anyio.run(partial(execute, opened, progress, interrupts=True))
-    click.echo(summary.to_json() if job.json else summary.to_text())
+    print_out(summary.to_json() if job.json else summary.to_text())
     return summary.exit_code
+
+
+def print_out(text: str) -> None:
+    """Print on stdout. A reader that has left (`| head`) changes nothing: the exit code still tells how it went."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        sys.stdout = None  # so that the interpreter doesn't try to flush it at exit
 
 
 def serve_until_stopped(port: int, tasks: str | None, files: Path, workers: int | None, run_timeout: str) -> int:

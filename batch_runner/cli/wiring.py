@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 KEY_VARIABLES = ("ANCHORBROWSER_API_KEY", "ANCHOR_API_KEY")
 BASE_URL_VARIABLE = "ANCHORBROWSER_BASE_URL"
 IN_PROCESS_URL = "http://batch-runner.local"
+TICK = 5.0
+"""Seconds between two looks at the progress when nothing happens."""
 LOCAL_POLLS = Rate(2_000, 1.0)
 """Polls of the embedded service cost nobody anything but a moment of this process."""
 HARMLESS_TASK = "invoice"
@@ -122,6 +124,7 @@ async def conduct(
     progress.begin(tally)
     async with anyio.create_task_group() as around:
         around.start_soon(watch.drive)
+        around.start_soon(_tick, progress, tally)
         if interrupts:
             around.start_soon(_obey_signals, stopping, progress)
         await batch.run(opened.workers, job.canary)
@@ -129,6 +132,13 @@ async def conduct(
         summary = await _conclude(opened, journal, stopping.stop, tally, _settled(limits))
         around.cancel_scope.cancel()
     return summary
+
+
+async def _tick(progress: Progress, tally: Tally) -> None:
+    """Let the progress be seen to go on while nothing ends."""
+    while True:
+        await anyio.sleep(TICK)
+        progress.moved(tally)
 
 
 async def _conclude(
@@ -156,7 +166,7 @@ async def _conclude(
         failures=groups,
         more_failures=failed - sum(group.rows for group in groups if group.status != "unknown"),
         stopped=stop.why if stop else None,
-        notes=(*source.sheet.notes, *opened.notes, *source.warnings, *notes, *written.notes),
+        notes=(*source.notes, *opened.notes, *source.warnings, *notes, *written.notes),
         seconds=time.monotonic() - opened.began,
     )
 
@@ -170,7 +180,7 @@ def info(opened: Opened) -> BatchInfo:
         output=str(job.output_path.absolute()),
         task=job.task,
         service=opened.service,
-        key_columns=job.key,
+        key_columns=tuple(sorted(set(job.key))),
         policy=Policy(frozenset(job.retry), "resend" if _is_harmless(job) else "report"),
         version=__version__,
     )
