@@ -15,7 +15,7 @@ from batch_runner.canary import WINDOW, Canary, different_shapes
 from batch_runner.errors import ExitCode
 from batch_runner.journal import Carry, Entry, Follow, Refuse, Send
 from batch_runner.stopping import Stop
-from batch_runner.worker import Work
+from batch_runner.worker import NOT_STARTED, Work
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -83,11 +83,15 @@ class Batch:
     async def _produce(self, stream: Stream, canaries: int | None) -> None:
         """Place the sheet's rows in the journal, and hand on those that have to be started or followed."""
         async with stream:
-            works = self._works()
-            if canaries is not None:
-                await self._send_canaries(works, canaries, stream)
-            async for work in works:
-                await self._hand_on(work, stream)
+            with self._stopping.when_full():
+                await self._hand_out(stream, canaries)
+
+    async def _hand_out(self, stream: Stream, canaries: int | None) -> None:
+        works = self._works()
+        if canaries is not None:
+            await self._send_canaries(works, canaries, stream)
+        async for work in works:
+            await self._hand_on(work, stream)
 
     async def _works(self) -> AsyncIterator[Work]:
         rows = self._rows()
@@ -140,8 +144,10 @@ class Batch:
     async def _do(self, work: Work, slot: Slot) -> None:
         self._tally.running += 1
         self._progress.moved(self._tally)
+        outcome = NOT_STARTED
         try:
-            outcome = await self._worker.do(work, slot)
+            with self._stopping.when_full():
+                outcome = await self._worker.do(work, slot)
         finally:
             self._tally.running -= 1
         self._ended(work.plan.number, outcome)

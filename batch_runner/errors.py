@@ -6,6 +6,7 @@
     ├── JournalError           2   the journal can't be used, or is another batch's
     ├── JournalBusy            6   another batch holds the journal
     ├── JournalFailed          5   the journal could not be written in mid-batch: starting stopped
+    │   └── JournalFull        5   its disk is full; what was started before is still recorded
     └── OutputFailed           5   the output could not be written; the journal has it all
 
 A row's failure is no error: it is data (its outcome). Exceptions only stop the batch.
@@ -65,6 +66,10 @@ class JournalFailed(BatchRunnerError):  # noqa: N818  as above
     """The journal could not be written while the batch ran (disk full): what isn't recorded isn't sent."""
 
     exit_code = ExitCode.STOPPED
+
+
+class JournalFull(JournalFailed):
+    """The journal's disk is full: no more starts, but what was started is recorded, in room set aside for it."""
 
 
 class OutputFailed(BatchRunnerError):  # noqa: N818  as above

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
-from batch_runner.errors import ExitCode
+from batch_runner.errors import ExitCode, JournalFull
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,6 +82,14 @@ class Stopping:
                 yield
             finally:
                 self._waits.discard(wait)
+
+    @contextmanager
+    def when_full(self) -> Iterator[None]:
+        """A disk that is found full in here stops the batch, but not the runs that are in flight."""
+        try:
+            yield
+        except JournalFull as error:
+            self.now(Stop(str(error), error.exit_code))
 
     def row_ended(self, status: str, error: str, *, started: bool) -> None:
         """Count a row's outcome of this batch towards the failure limit, and the same error in a row.

@@ -13,7 +13,7 @@ import anyio
 import pytest
 from journals import attempts_in, batch_info, entries, files_beside, run_row
 
-from batch_runner.errors import JournalError, JournalFailed
+from batch_runner.errors import JournalError, JournalFailed, JournalFull
 from batch_runner.journal import Count, Follow, Journal, JournalView, Outcome, Plan, Send
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def mounted(folder: Path, size: str) -> Iterator[Path]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    with mounted(tmp_path / "disk", "1m") as folder:
+    with mounted(tmp_path / "disk", "2m") as folder:
         yield folder
 
 
@@ -68,8 +68,6 @@ def test_the_disk_fills_up(small_disk: Path) -> None:
                 await fill(journal, plans, ended)
             with pytest.raises(JournalFailed, match="disk is full"):
                 await fill(journal, plans[-1:], ended)
-            with pytest.raises(JournalFailed):
-                await journal.finish(5)
             assert [row.number for row in journal.outcomes() if row.status == "success"] == ended
 
     async def second_night() -> None:
@@ -88,10 +86,32 @@ def test_the_disk_fills_up(small_disk: Path) -> None:
     anyio.run(second_night)
 
 
+def test_what_is_in_flight_when_the_disk_is_full(small_disk: Path) -> None:
+    """Nothing more may begin, but rows that were sent before get their run ids and ends on disk."""
+    path = small_disk / "a.journal.db"
+
+    async def night() -> None:
+        async with Journal.open(path, batch_info()) as journal:
+            plans = [plan for plan in await journal.register(entries(map(str, range(300)))) if isinstance(plan, Send)]
+            attempts = [await journal.intend(plan) for plan in plans[:40]]
+            with pytest.raises(JournalFull, match="disk is full"):
+                await fill(journal, list(plans[40:]), [])
+            for attempt in attempts:
+                await journal.started(attempt, f"run-{attempt}", "queued")
+                await journal.ended(attempt, Outcome("success"))
+            for refused in (journal.intend_again(attempts[0]), journal.register(entries("A", first=900))):
+                with pytest.raises(JournalFull):
+                    await refused
+
+    anyio.run(night)
+    assert attempts_in(path)[:40] == [(number, "success", f"run-{number}", True) for number in range(1, 41)]
+    assert f"{path.name}-reserve" not in files_beside(path)
+
+
 def test_no_room_to_begin(small_disk: Path) -> None:
     """On a full disk no batch begins: one sentence, and nothing half-made is left in the way."""
     path = small_disk / "a.journal.db"
-    (small_disk / "other").write_bytes(b"\0" * (2**20 - 8192))
+    (small_disk / "other").write_bytes(b"\0" * (2**21 - 8192))
     with pytest.raises(JournalError, match=r"a\.journal\.db: .*(disk|full|space|I/O)"):
         anyio.run(begin, path)
     assert not path.exists()

@@ -13,6 +13,8 @@ from batch_runner.errors import JournalFailed
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from batch_runner.journal.reserve import Reserve
+
     Event = Callable[[sqlite3.Connection], object]
     Write = Callable[[list[Event]], Awaitable[None]]
     """Writes a group of events: all of them are on disk when it returns, or none."""
@@ -100,11 +102,21 @@ def commit(connection: sqlite3.Connection, events: list[Event]) -> None:
         raise
 
 
-def in_thread(connection: sqlite3.Connection) -> Write:
+def commit_or_use(reserve: Reserve, connection: sqlite3.Connection, events: list[Event]) -> None:
+    """As `commit`; where the disk is full, in the room that was set aside."""
+    try:
+        commit(connection, events)
+    except sqlite3.Error as error:
+        if not reserve.free(error):
+            raise
+        commit(connection, events)
+
+
+def in_thread(connection: sqlite3.Connection, reserve: Reserve) -> Write:
     """Commits in a worker thread, so that nobody else waits for the disk."""
 
     async def write(events: list[Event]) -> None:
-        await to_thread.run_sync(commit, connection, events)
+        await to_thread.run_sync(commit_or_use, reserve, connection, events)
 
     return write
 

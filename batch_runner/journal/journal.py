@@ -20,14 +20,16 @@ from batch_runner.journal.commits import Commits, in_thread, inline
 from batch_runner.journal.file import connect, open_file, open_memory
 from batch_runner.journal.lock import holding
 from batch_runner.journal.places import register
+from batch_runner.journal.reserve import set_aside
 from batch_runner.journal.schema import NOT_STARTED, STARTING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
     from batch_runner.journal.batches import BatchInfo
-    from batch_runner.journal.history import Entry, Plan, Send
+    from batch_runner.journal.history import Entry, Plan, Policy, Send
     from batch_runner.journal.reading import Count, Failures, Placed
+    from batch_runner.journal.reserve import Reserve
 
 _INTEND = "INSERT INTO attempt (id, row, batch, params, posts, intended_at, status) VALUES (?, ?, ?, ?, 1, ?, ?)"
 _INTEND_AGAIN = "UPDATE attempt SET posts = posts + 1, status = ?, ended_at = NULL, error = NULL WHERE id = ?"
@@ -53,15 +55,26 @@ class Journal:
     """The record of one batch. Made by `open` or `in_memory`; used by one event loop.
 
     All that is awaited returns when it is on disk (fsync), and isn't cut short by a cancellation: then it returns and
-    the next `await` is cancelled. Every method raises `JournalFailed` once something could not be written.
+    the next `await` is cancelled. Every method raises `JournalFailed` once something could not be written. When the
+    disk is found full what is in flight is still recorded, while `register`, `intend`, `intend_again` and `flush`
+    raise `JournalFull`.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path | None, begun: Begun, info: BatchInfo) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        begun: Begun,
+        policy: Policy,
+        *,
+        path: Path | None = None,
+        reserve: Reserve | None = None,
+    ) -> None:
         self._connection = connection
-        self._path = path
         self._begun = begun
-        self._policy = info.policy
-        self._commits = Commits(in_thread(connection) if path else inline(connection))
+        self._policy = policy
+        self._path = path
+        self._reserve = reserve
+        self._commits = Commits(in_thread(connection, reserve) if reserve else inline(connection))
         self._attempts: int = connection.execute("SELECT coalesce(max(id), 0) FROM attempt").fetchone()[0]
 
     @classmethod
@@ -73,11 +86,11 @@ class Journal:
         another task, service or key columns, or can't be written.
         """
         path = Path(path).resolve()
-        with holding(path):
+        with holding(path), set_aside(path) as reserve:
             connection = await to_thread.run_sync(open_file, path)
             try:
                 begun = _begin(path, connection, info)
-                yield cls(connection, path, begun, info)
+                yield cls(connection, begun, info.policy, path=path, reserve=reserve)
             finally:
                 await _close(connection)
 
@@ -87,16 +100,17 @@ class Journal:
         """A journal without file, threads and fsync; it is gone when the block ends."""
         connection = open_memory()
         try:
-            yield cls(connection, None, begin(None, connection, info), info)
+            yield cls(connection, begin(None, connection, info), info.policy)
         finally:
             connection.close()
 
     async def register(self, entries: Sequence[Entry]) -> list[Plan]:
         """Place a chunk of the sheet's rows in this batch, in the sheet's order, and say what to do with each."""
+        self._check_room()
         plans: list[Plan] = []
 
         def place(connection: sqlite3.Connection) -> None:
-            plans.extend(register(connection, self._begun, self._policy, entries))
+            plans[:] = register(connection, self._begun, self._policy, entries)
 
         await self._commits.add(place)
         return plans
@@ -106,6 +120,7 @@ class Journal:
 
         When it is cancelled the attempt is withdrawn before it raises.
         """
+        self._check_room()
         self._attempts += 1
         attempt = self._attempts
         await self._write(_INTEND, attempt, send.row, self._begun.id, send.params, now(), STARTING)
@@ -114,6 +129,7 @@ class Journal:
 
     async def intend_again(self, attempt: int) -> None:
         """Record one more POST of an attempt that was withdrawn; as `intend`."""
+        self._check_room()
         await self._write(_INTEND_AGAIN, STARTING, attempt)
         await self._withdraw_if_cancelled(attempt)
 
@@ -146,8 +162,9 @@ class Journal:
         await self._write("UPDATE batch SET ended = ?, exit_code = ? WHERE id = ?", now(), exit_code, self._begun.id)
 
     async def flush(self) -> None:
-        """Write what was only `seen`."""
+        """Write what was only `seen`. On a full disk it raises: rows of the sheet may have no place in the journal."""
         await self._write("SELECT 1")
+        self._check_room()
 
     def outcomes(self) -> Iterator[Placed]:
         """This batch's rows in order of number, with what is on disk of each; may run in another thread."""
@@ -177,6 +194,10 @@ class Journal:
             raise JournalFailed(
                 f"{self._path}: the journal can't be read ({error}); mend that and run the same command"
             ) from error
+
+    def _check_room(self) -> None:
+        if self._reserve is not None:
+            self._reserve.check()
 
     async def _write(self, sql: str, *values: object) -> None:
         await self._commits.add(partial(_execute, sql, values))
