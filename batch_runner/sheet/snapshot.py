@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import shutil
 import stat
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHUNK = 1 << 20
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -34,9 +36,12 @@ def take_snapshot(path: Path, scratch: Path) -> Snapshot:
         with path.open("rb") as source:
             copy = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  it lives as long as the sheet
             shutil.copyfileobj(source, copy, CHUNK)
+            copy.flush()
     except FileNotFoundError:
         raise SheetError(f"{path}: no such file") from None
     except OSError as error:
+        if error.errno in NO_ROOM:
+            raise SheetError(f"{path}: no room for a private copy of it in {scratch}: make room there") from error
         raise SheetError(f"{path}: can't be read: {error.strerror}") from error
     copy.seek(0)
     fingerprint = hashlib.file_digest(copy, "sha256").hexdigest()
