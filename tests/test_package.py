@@ -7,10 +7,10 @@ import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
+from workbooks import Tab, opened, text_row, write_workbook
 
 from batch_runner.sheet.errors import SheetError
 from batch_runner.sheet.row import Reading
-from tests.workbooks import Tab, opened, text_row, write_workbook
 
 if TYPE_CHECKING:
     from pathlib import Path

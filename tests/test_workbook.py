@@ -4,12 +4,12 @@ import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
+from packages import MAIN, table
+from test_package import changed
+from workbooks import Tab, opened, read_rows, text_row, write_workbook
 
 from batch_runner.sheet.errors import SheetError
 from batch_runner.sheet.row import Reading, RowKind
-from tests.packages import MAIN, table
-from tests.test_package import changed
-from tests.workbooks import Tab, opened, read_rows, text_row, write_workbook
 
 if TYPE_CHECKING:
     from pathlib import Path

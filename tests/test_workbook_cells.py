@@ -3,8 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-
-from tests.workbooks import Tab, read_cells, read_rows, text_row, write_workbook
+from workbooks import Tab, read_cells, read_rows, text_row, write_workbook
 
 if TYPE_CHECKING:
     from pathlib import Path

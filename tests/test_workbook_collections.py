@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from openpyxl.utils.escape import unescape
+from test_scan import seen
 
 from batch_runner.sheet.catalog import read_catalog
 from batch_runner.sheet.cells import Cells
@@ -21,7 +22,6 @@ from batch_runner.sheet.richvalues import read_rich_values
 from batch_runner.sheet.scan import Scan
 from batch_runner.sheet.strings import read_strings
 from batch_runner.sheet.styles import read_formats
-from tests.test_scan import seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,11 +6,11 @@ import zipfile
 from typing import TYPE_CHECKING
 
 import msgspec
+from packages import MAIN, PKG, REL, relations
 
 from batch_runner.sheet import open_sheet
 from batch_runner.sheet.row import Reading
 from batch_runner.sheet.workbook import Workbook
-from tests.packages import MAIN, PKG, REL, relations
 
 if TYPE_CHECKING:
     from pathlib import Path
