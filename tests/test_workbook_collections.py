@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.collections,
+    pytest.mark.skipif("BATCH_RUNNER_COLLECTIONS" not in os.environ, reason="no public collections here"),
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 """openpyxl leaves files open that it can't read."""
