@@ -36,6 +36,8 @@ CHUNK = 128
 """Rows that are read and placed in the journal at once: some milliseconds' work."""
 GRACE = 10.0
 """Seconds that runs in flight get to end after an interrupt."""
+TICK = 5.0
+"""Seconds between two looks at the progress when nothing happens."""
 DEADLINE_LOOK = 1.0
 """Seconds between two looks at the clocks."""
 
@@ -71,6 +73,7 @@ class Batch:
         send, receive = anyio.create_memory_object_stream[Work](0)
         async with anyio.create_task_group() as clocks:
             clocks.start_soon(self._cut_off, clocks.cancel_scope)
+            clocks.start_soon(self._tick)
             if self._stopping.has_deadline:
                 clocks.start_soon(self._look_at_deadline)
             async with anyio.create_task_group() as pool:
@@ -167,6 +170,12 @@ class Batch:
         """After an interrupt, what has not ended in time is left as it is: the same command goes on from there."""
         await self._stopping.interrupted()
         scope.deadline = anyio.current_time() + GRACE
+
+    async def _tick(self) -> None:
+        """Let the progress be seen to go on while nothing ends."""
+        while True:
+            await anyio.sleep(TICK)
+            self._progress.moved(self._tally)
 
     async def _look_at_deadline(self) -> None:
         while not self._stopping.is_stopped():

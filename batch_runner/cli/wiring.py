@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 KEY_VARIABLES = ("ANCHORBROWSER_API_KEY", "ANCHOR_API_KEY")
 BASE_URL_VARIABLE = "ANCHORBROWSER_BASE_URL"
 IN_PROCESS_URL = "http://batch-runner.local"
-TICK = 5.0
-"""Seconds between two looks at the progress when nothing happens."""
 LOCAL_POLLS = Rate(2_000, 1.0)
 """Polls of the embedded service cost nobody anything but a moment of this process."""
 HARMLESS_TASK = "invoice"
@@ -124,7 +122,6 @@ async def conduct(
     progress.begin(tally)
     async with anyio.create_task_group() as around:
         around.start_soon(watch.drive)
-        around.start_soon(_tick, progress, tally)
         if interrupts:
             around.start_soon(_obey_signals, stopping, progress)
         await batch.run(opened.workers, job.canary)
@@ -132,13 +129,6 @@ async def conduct(
         summary = await _conclude(opened, journal, stopping.stop, tally, _settled(limits))
         around.cancel_scope.cancel()
     return summary
-
-
-async def _tick(progress: Progress, tally: Tally) -> None:
-    """Let the progress be seen to go on while nothing ends."""
-    while True:
-        await anyio.sleep(TICK)
-        progress.moved(tally)
 
 
 async def _conclude(
