@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from batch_runner.cli.wiring import run_batch, run_batch_blocking
     from batch_runner.errors import BatchRunnerError, ExitCode
-    from batch_runner.job import Job
+    from batch_runner.job.job import Job
     from batch_runner.progress import Progress, Tally
     from batch_runner.service.tasks import Context, TaskCancelled, TaskFailed
     from batch_runner.sheet.errors import SheetError
@@ -39,7 +39,7 @@ _HOMES = {
     "BatchRunnerError": "errors",
     "Context": "service.tasks",
     "ExitCode": "errors",
-    "Job": "job",
+    "Job": "job.job",
     "Progress": "progress",
     "SheetError": "sheet.errors",
     "Summary": "summary",

@@ -14,7 +14,7 @@ from batch_runner.selection import no_column
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from batch_runner.job import Job
+    from batch_runner.job.job import Job
     from batch_runner.sheet.row import Column, Row
     from batch_runner.sheet.sheet import Sheet
 

@@ -11,7 +11,7 @@ from batch_runner.errors import ExitCode
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from batch_runner.job import Job
+    from batch_runner.job.job import Job
     from batch_runner.source import Source
 
 FIRST_ROWS = 3

@@ -125,6 +125,18 @@ class Selection(msgspec.Struct, frozen=True):
             rows = _matching(rows, self.condition)
         return islice(rows, self.limit)
 
+    def places(self, sheet: Sheet) -> Iterator[tuple[Row, bool]]:
+        """Stream the data rows up to the last that takes part, each with whether it does. Raises as `rows`."""
+        if self.ranges is None and self.condition is None:
+            yield from ((row, True) for row in self.rows(sheet))
+            return
+        every = _data(sheet)
+        for chosen in self.rows(sheet):
+            for row in every:
+                yield row, row.number == chosen.number
+                if row.number == chosen.number:
+                    break
+
     def count(self, sheet: Sheet) -> int:
         """How many rows take part; needs a pass over the sheet where ranges or a condition choose them."""
         if self.ranges is None and self.condition is None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from batch_runner.job import Job
+    from batch_runner.job.job import Job
     from batch_runner.params import RowParams
     from batch_runner.sheet.row import Row
 
@@ -48,10 +48,14 @@ class Source:
 
     def rows(self) -> Iterator[tuple[Row, RowParams]]:
         """Stream the rows that take part, each with what it sends, in the sheet's order; gathers `warnings`."""
-        for row in self._selection.rows(self.sheet):
-            if row.problems:
+        return ((row, filled) for row, filled, takes_part in self.places() if takes_part)
+
+    def places(self) -> Iterator[tuple[Row, RowParams, bool]]:
+        """As `rows`, with the rows left out between them (False): they, too, count among rows with equal keys."""
+        for row, takes_part in self._selection.places(self.sheet):
+            if row.problems and takes_part:
                 self._warn(row)
-            yield row, self.template.fill(row)
+            yield row, self.template.fill(row), takes_part
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -6,8 +6,8 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
-from batch_runner.sheet.delimited import open_delimited
 from batch_runner.sheet.row import NewColumns, Reading, RowKind
+from batch_runner.sheet.text.delimited import open_delimited
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

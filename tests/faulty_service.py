@@ -67,7 +67,9 @@ class _Connection(asyncio.Protocol):
         ASKED[row] += 1
         fault = fault_of(row)
         if fault in ("429", "503") and ASKED[row] == 1:
-            self._answer(int(fault), b'{"error":{"code":429,"message":"too many requests per minute"}}', b"Retry-After: 0\r\n")
+            self._answer(
+                int(fault), b'{"error":{"code":429,"message":"too many requests per minute"}}', b"Retry-After: 0\r\n"
+            )
         elif fault == "422":
             self._answer(422, b'{"error":{"code":422,"message":"row %d is wrong"}}' % (row % 3))
         else:

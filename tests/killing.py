@@ -30,22 +30,22 @@ PRELOADED = [
     "anyio._backends._asyncio",
     "batch_runner.cli.commands",
     "batch_runner.cli.running",
-    "batch_runner.sheet.delimited",
-    "batch_runner.sheet.workbook",
-    "batch_runner.transport",
+    "batch_runner.sheet.text.delimited",
+    "batch_runner.sheet.workbook.workbook",
+    "batch_runner.client.transport",
 ]
 
 BOUNDARIES = {
     "journal made": "pathlib:Path.replace",
     "intent commit": "batch_runner.journal:Journal.intend",
-    "send": "batch_runner.client:Client.start",
+    "send": "batch_runner.client.client:Client.start",
     "run-id commit": "batch_runner.journal:Journal.started",
-    "poll": "batch_runner.client:Client.poll",
+    "poll": "batch_runner.client.client:Client.poll",
     "outcome commit": "batch_runner.journal:Journal.ended",
-    "output": "batch_runner.output:Output.write",
-    "csv write": "batch_runner.sheet.delimited:Delimited.append",
-    "xlsx write": "batch_runner.sheet.workbook:Workbook.append",
-    "check": "batch_runner.output:check_alignment",
+    "output": "batch_runner.output.output:Output.write",
+    "csv write": "batch_runner.sheet.text.delimited:Delimited.append",
+    "xlsx write": "batch_runner.sheet.workbook.workbook:Workbook.append",
+    "check": "batch_runner.output.output:check_alignment",
     "fsync": "os:fsync",
     "rename": "pathlib:Path.replace",
     "last commit": "batch_runner.journal:Journal.finish",
@@ -101,7 +101,7 @@ def _program(folder: str, arguments: list[str], moment: Moment | None) -> None:
 
 def _hurry() -> None:
     """Look at runs every few milliseconds: the service here has no runs that take longer."""
-    from batch_runner import polling
+    from batch_runner.polling import schedule as polling
 
     polling.FIRST_LOOK, polling.BETWEEN, polling.PRICE = 0.002, 0.005, 0.0
 

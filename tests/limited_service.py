@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
-from batch_runner.signals import NO_SIGNAL, Signal
+from batch_runner.client.signals import NO_SIGNAL, Signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from batch_runner.limits import Limits, Slot
+    from batch_runner.limits.limits import Limits, Slot
 
 
 class Refusal(msgspec.Struct, frozen=True):

@@ -13,8 +13,8 @@ import trio
 import trio.testing
 
 from batch_runner.cli.wiring import conduct, info, open_job
-from batch_runner.client import Client
-from batch_runner.job import Job
+from batch_runner.client.client import Client
+from batch_runner.job.job import Job
 from batch_runner.journal import Journal
 from batch_runner.progress import Progress
 from batch_runner.service.service import Service

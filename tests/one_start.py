@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING
 
 from batch_runner.api import RunRequest
-from batch_runner.client import Client, Lost, Reach, Refused, Started
-from batch_runner.request import Timeouts
-from batch_runner.transport import AiohttpTransport
+from batch_runner.client.client import Client, Lost, Reach, Refused, Started
+from batch_runner.client.request import Timeouts
+from batch_runner.client.transport import AiohttpTransport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from batch_runner.polling import Schedule
+from batch_runner.polling.schedule import Schedule
 from batch_runner.units import Rate
 
 if TYPE_CHECKING:

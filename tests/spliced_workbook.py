@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batch_runner.sheet.row import Row
-    from batch_runner.sheet.workbook import Workbook
+    from batch_runner.sheet.workbook.workbook import Workbook
 
 NEW = NewColumns(("my_run_id", "my_status", "my_result", "my_error"))
 GROWING = {"c", "is", "t", "cols", "col"}

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 from sheets import csv_sheet, csv_text
 
-from batch_runner.alignment import check_alignment
 from batch_runner.errors import OutputFailed
 from batch_runner.journal import Placed
 from batch_runner.layout import layout_of
+from batch_runner.output.alignment import check_alignment
 
 if TYPE_CHECKING:
     from pathlib import Path

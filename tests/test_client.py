@@ -11,12 +11,12 @@ import httpx
 import pytest
 import trio.testing
 
-from batch_runner import body as body_module
-from batch_runner import client as client_module
 from batch_runner.api import RunRequest
-from batch_runner.client import Client, Lost, Reach, Refused, Seen, Started, Trouble
+from batch_runner.client import body as body_module
+from batch_runner.client import client as client_module
+from batch_runner.client.client import Client, Lost, Reach, Refused, Seen, Started, Trouble
+from batch_runner.client.signals import Signal
 from batch_runner.errors import UsageError
-from batch_runner.signals import Signal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

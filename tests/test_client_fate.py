@@ -12,7 +12,7 @@ from certificates import make_certificate, tls_of
 from one_start import LARGE, SMALL, assert_never_sent, client_of, forget_proxies, free_port, start
 from scripted_server import QUEUED, Connection, answer, behaves, serving
 
-from batch_runner.client import Lost, Refused, Started
+from batch_runner.client.client import Lost, Refused, Started
 
 if TYPE_CHECKING:
     from pathlib import Path

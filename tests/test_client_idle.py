@@ -10,8 +10,8 @@ import pytest
 from scripted_server import Connection, answer, serving
 
 from batch_runner.api import RunRequest
-from batch_runner.client import Client, Started
-from batch_runner.transport import AiohttpTransport
+from batch_runner.client.client import Client, Started
+from batch_runner.client.transport import AiohttpTransport
 
 pytestmark = [pytest.mark.anyio, pytest.mark.long]
 

@@ -10,7 +10,7 @@ from certificates import make_certificate, tls_of
 from one_start import assert_never_sent, forget_proxies, free_port, start
 from scripted_server import Connection, Server, answer, behaves, serving
 
-from batch_runner.client import Lost, Started
+from batch_runner.client.client import Lost, Started
 
 if TYPE_CHECKING:
     from collections.abc import Callable

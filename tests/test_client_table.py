@@ -10,9 +10,17 @@ import aiohttp
 import httpx
 import pytest
 
-from batch_runner import transport
-from batch_runner.client import FATES, Fate, Reach, fate_of_error, fate_of_status, may_poll_again, reach_of_status
-from batch_runner.signals import NO_SIGNAL, Signal
+from batch_runner.client import transport
+from batch_runner.client.client import (
+    FATES,
+    Fate,
+    Reach,
+    fate_of_error,
+    fate_of_status,
+    may_poll_again,
+    reach_of_status,
+)
+from batch_runner.client.signals import NO_SIGNAL, Signal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

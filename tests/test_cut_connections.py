@@ -12,10 +12,10 @@ from kept_promises import numbered, read_output, write_sheet
 from remembering_service import Service
 from scripted_server import serving
 
-from batch_runner import polling
 from batch_runner.cli.wiring import run_batch
-from batch_runner.job import Job
+from batch_runner.job.job import Job
 from batch_runner.journal import JournalView
+from batch_runner.polling import schedule as polling
 
 if TYPE_CHECKING:
     from pathlib import Path

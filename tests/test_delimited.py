@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from csvfiles import headers_of, kinds_of, sheet_of, texts_of
 
-from batch_runner.sheet.delimited import open_delimited
 from batch_runner.sheet.errors import SheetError
 from batch_runner.sheet.row import Reading, RowKind
+from batch_runner.sheet.text.delimited import open_delimited
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from csvfiles import OURS, appended, headers_of, records_of, sheet_of, texts_of
 
-from batch_runner.sheet.delimited import open_delimited
 from batch_runner.sheet.row import NewColumns, Reading
+from batch_runner.sheet.text.delimited import open_delimited
 
 if TYPE_CHECKING:
     from pathlib import Path

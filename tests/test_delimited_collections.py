@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import pytest
 from csvfiles import OURS, appended, records_of
 
-from batch_runner.sheet.delimited import open_delimited
-from batch_runner.sheet.dialect import find_dialect
-from batch_runner.sheet.encoding import Encoding, find_encoding, open_text
 from batch_runner.sheet.errors import SheetError
-from batch_runner.sheet.records import Records, line_end
 from batch_runner.sheet.row import Reading, RowKind
 from batch_runner.sheet.snapshot import take_snapshot
+from batch_runner.sheet.text.delimited import open_delimited
+from batch_runner.sheet.text.dialect import find_dialect
+from batch_runner.sheet.text.encoding import Encoding, find_encoding, open_text
+from batch_runner.sheet.text.records import Records, line_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

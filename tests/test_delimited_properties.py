@@ -12,12 +12,12 @@ from csvfiles import OURS, appended, kinds_of, records_of, sheet_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_runner.sheet.dialect import Dialect
 from batch_runner.sheet.errors import SheetError
-from batch_runner.sheet.quoting import field, harmless
-from batch_runner.sheet.records import OpenQuote, Records, whole_fields
 from batch_runner.sheet.row import Reading, RowKind
 from batch_runner.sheet.sheet import column_letter
+from batch_runner.sheet.text.dialect import Dialect
+from batch_runner.sheet.text.quoting import field, harmless
+from batch_runner.sheet.text.records import OpenQuote, Records, whole_fields
 
 CELLS = st.text(st.sampled_from('ab1é€ ,;\t|"\r\n=-\u2028\x0b'), max_size=6)
 CODECS = st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "gb18030"])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from poll_simulation import log_normal
 
-from batch_runner.durations import EDGES, Durations, span_of
+from batch_runner.polling.durations import EDGES, Durations, span_of
 
 ages = st.floats(0, 1e7)
 looks = st.lists(st.tuples(st.booleans(), ages, ages), max_size=30)

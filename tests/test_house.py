@@ -16,15 +16,15 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ALL_FILES = [*FILES, *sorted(TESTS.rglob("*.py"))]
 
 LAYERS = (
+    {"batch_runner"},
     {"cli"},
-    {"batch_runner", "service"},
-    {"batch"},
-    {"output", "preview", "settings"},
-    {"source", "alignment", "summary", "longtext", "options"},
-    {"params", "progress", "target"},
-    {"job", "layout", "stopping", "journal", "watch"},
-    {"selection", "client", "limits", "polling"},
-    {"retry", "answer", "transport", "units", "signals"},
+    {"service"},
+    {"output", "preview", "batch", "history", "summary"},
+    {"source"},
+    {"params", "layout"},
+    {"job", "journal", "polling", "limits"},
+    {"selection", "client"},
+    {"retry", "units", "progress", "log"},
     {"errors", "api"},
     {"sheet"},
 )

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from batch_runner.errors import UsageError
-from batch_runner.job import RETRY_WORDS, Job
+from batch_runner.job.job import RETRY_WORDS, Job
 
 
 @pytest.mark.parametrize(

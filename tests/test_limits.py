@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from limited_service import Batch, Service
 
-from batch_runner.capacity import is_for_concurrency
-from batch_runner.limits import Limits
-from batch_runner.openfiles import held_under
-from batch_runner.signals import Signal
+from batch_runner.client.signals import Signal
+from batch_runner.limits.capacity import is_for_concurrency
+from batch_runner.limits.limits import Limits
+from batch_runner.limits.openfiles import held_under
 from batch_runner.units import Rate
 
 pytestmark = pytest.mark.anyio

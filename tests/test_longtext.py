@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batch_runner.longtext import CELL_UNITS, LongTexts
-from batch_runner.target import Target
+from batch_runner.output.longtext import CELL_UNITS, LongTexts
+from batch_runner.output.target import Target
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,10 +18,11 @@ from program import COMMAND, environment
 from remembering_service import Service, on_a_socket
 from scripted_server import answer, serving
 
-from batch_runner import polling, worker
+from batch_runner.batch import worker
 from batch_runner.cli.wiring import run_batch
 from batch_runner.errors import ExitCode
-from batch_runner.job import Job
+from batch_runner.job.job import Job
+from batch_runner.polling import schedule as polling
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

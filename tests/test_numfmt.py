@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_runner.sheet.dates import NoDate
-from batch_runner.sheet.formatcode import BUILT_IN
-from batch_runner.sheet.numfmt import NumberFormat
+from batch_runner.sheet.format.dates import NoDate
+from batch_runner.sheet.format.formatcode import BUILT_IN
+from batch_runner.sheet.format.numfmt import NumberFormat
 
 ACCOUNTING = '_-* #,##0.00\\ "€"_-;\\-* #,##0.00\\ "€"_-;_-* "-"??\\ "€"_-;_-@_-'
 

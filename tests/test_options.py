@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_runner.job import Job
-from batch_runner.options import Kind, did_you_mean, options
+from batch_runner.job.job import Job
+from batch_runner.job.options import Kind, did_you_mean, options
 
 
 def test_every_field_but_the_input_is_an_option() -> None:

@@ -12,15 +12,15 @@ from sheets import csv_sheet
 from batch_runner.errors import OutputFailed
 from batch_runner.journal import Placed
 from batch_runner.layout import layout_of
-from batch_runner.output import Output
+from batch_runner.output.output import Output
+from batch_runner.output.target import Target
 from batch_runner.sheet import open_sheet
 from batch_runner.sheet.row import Reading, RowKind
-from batch_runner.target import Target
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from batch_runner.output import Written
+    from batch_runner.output.output import Written
     from batch_runner.sheet.sheet import Sheet
 
 ROWS = [["Number", "Note"], ["007", "=1+1"], ["", ""], ["1.10", 'two "lines"\nof, text'], ["9", "ä€😀"]]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sheets import csv_sheet
 
 from batch_runner.errors import UsageError
-from batch_runner.job import Job
+from batch_runner.job.job import Job
 from batch_runner.layout import layout_of
 from batch_runner.params import Template
 from batch_runner.sheet.row import RowKind

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sheets import csv_sheet
 
-from batch_runner.job import Job
+from batch_runner.job.job import Job
 from batch_runner.layout import layout_of
 from batch_runner.params import Template
 from batch_runner.sheet.row import CellProblem, Row, RowKind

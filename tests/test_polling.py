@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from poll_simulation import BUDGET, Noted, log_normal, simulate
 
-from batch_runner.polling import BETWEEN, FIRST_LOOK, Schedule
+from batch_runner.polling.schedule import BETWEEN, FIRST_LOOK, Schedule
 from batch_runner.units import Rate
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from poll_simulation import BUDGET, Intervals, Noted, fixed_with, growing, log_normal, simulate
 
-from batch_runner.polling import Schedule
+from batch_runner.polling.schedule import Schedule
 
 
 def test_few_runs_in_flight_are_noticed_at_once() -> None:

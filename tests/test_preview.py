@@ -10,7 +10,7 @@ import pytest
 from sheets import csv_text
 
 from batch_runner.errors import UsageError
-from batch_runner.job import Job
+from batch_runner.job.job import Job
 from batch_runner.preview import FIRST_ROWS, MOST_SENTENCES, preview
 from batch_runner.sheet.errors import SheetError
 from batch_runner.source import MOST_WARNINGS, Source

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from batch_runner.cli.commands import program
-from batch_runner.options import options
+from batch_runner.job.options import options
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")

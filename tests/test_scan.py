@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packages import MAIN, PKG, relations
 
-from batch_runner.sheet.package import Package
-from batch_runner.sheet.rawrow import Mark, RawRow, column_places, read_mark
-from batch_runner.sheet.scan import Scan
-from batch_runner.sheet.strings import plain_text
+from batch_runner.sheet.workbook.package import Package
+from batch_runner.sheet.workbook.rawrow import Mark, RawRow, column_places, read_mark
+from batch_runner.sheet.workbook.scan import Scan
+from batch_runner.sheet.workbook.strings import plain_text
 
 
 def seen(row: RawRow) -> tuple[int, bool, list[tuple[int, Mark, bool, str]]]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from batch_runner.errors import UsageError
-from batch_runner.job import Job
-from batch_runner.settings import load_job, unknown_variables
+from batch_runner.job.job import Job
+from batch_runner.job.settings import load_job, unknown_variables
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_runner.signals import NO_SIGNAL, Signal, read_signal
+from batch_runner.client.signals import NO_SIGNAL, Signal, read_signal
 
 NOW = 1_790_000_000.0
 

@@ -26,7 +26,7 @@ from spliced_workbook import (
 
 from batch_runner.sheet.errors import SheetError
 from batch_runner.sheet.row import Reading
-from batch_runner.sheet.workbook import Workbook, open_workbook
+from batch_runner.sheet.workbook.workbook import Workbook, open_workbook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

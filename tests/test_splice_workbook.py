@@ -11,7 +11,7 @@ from batch_runner.sheet import open_sheet
 from batch_runner.sheet.errors import SheetError
 from batch_runner.sheet.row import NewColumns, Reading
 from batch_runner.sheet.splice import place_of
-from batch_runner.sheet.workbook import open_workbook
+from batch_runner.sheet.workbook.workbook import open_workbook
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

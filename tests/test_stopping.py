@@ -7,8 +7,8 @@ import pytest
 import trio
 import trio.testing
 
+from batch_runner.batch.stopping import SAME_ERRORS, Stop, Stopping
 from batch_runner.errors import ExitCode
-from batch_runner.stopping import SAME_ERRORS, Stop, Stopping
 from batch_runner.units import FailureLimit
 
 DEADLINE = Stop("the deadline was reached; the same command goes on with the rest", ExitCode.STOPPED)

@@ -11,10 +11,10 @@ import pytest
 from openpyxl import load_workbook
 from scripted_server import answer, serving
 
-from batch_runner import polling
 from batch_runner.cli.wiring import run_batch
 from batch_runner.errors import ExitCode
-from batch_runner.job import Job
+from batch_runner.job.job import Job
+from batch_runner.polling import schedule as polling
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openpyxl import load_workbook
 
-from batch_runner.sheet.delimited import open_delimited
 from batch_runner.sheet.errors import SheetError
-from batch_runner.sheet.quoting import harmless
 from batch_runner.sheet.row import NewColumns, Reading
 from batch_runner.sheet.tables import write_table
+from batch_runner.sheet.text.delimited import open_delimited
+from batch_runner.sheet.text.quoting import harmless
 
 if TYPE_CHECKING:
     from batch_runner.sheet.sheet import Sheet

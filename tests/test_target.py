@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import pytest
 
 from batch_runner.errors import OutputFailed, UsageError
-from batch_runner.target import Target, is_held, sync_folder
+from batch_runner.output.target import Target, is_held, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -247,7 +247,7 @@ def test_a_full_disk_leaves_the_old_file(small_disk: Path) -> None:
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from batch_runner.target import Target
+from batch_runner.output.target import Target
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 path = Path(sys.argv[1])
 Target.prepare(path, path).put(lambda file: file.write(bytes(100_000)) and None, lambda draft: None)

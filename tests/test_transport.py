@@ -10,8 +10,8 @@ import pytest
 from scripted_server import Connection, answer, behaves, serving
 
 from batch_runner.api import RunRequest
-from batch_runner.client import Client, Started
-from batch_runner.transport import AiohttpTransport, environment_proxy
+from batch_runner.client.client import Client, Started
+from batch_runner.client.transport import AiohttpTransport, environment_proxy
 
 pytestmark = pytest.mark.anyio
 

@@ -13,12 +13,12 @@ import pytest
 import trio.testing
 
 from batch_runner.api import Run
-from batch_runner.client import Seen, Trouble
-from batch_runner.polling import Schedule
+from batch_runner.client.client import Seen, Trouble
+from batch_runner.client.signals import NO_SIGNAL, Signal
+from batch_runner.polling.schedule import Schedule
+from batch_runner.polling.watch import Followed, Overdue, Unreachable, Vanished, Watch
 from batch_runner.retry import POLLS
-from batch_runner.signals import NO_SIGNAL, Signal
 from batch_runner.units import Rate
-from batch_runner.watch import Followed, Overdue, Unreachable, Vanished, Watch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

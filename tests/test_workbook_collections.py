@@ -11,17 +11,17 @@ import pytest
 from openpyxl.utils.escape import unescape
 from test_scan import seen
 
-from batch_runner.sheet.catalog import read_catalog
-from batch_runner.sheet.cells import Cells
-from batch_runner.sheet.dates import NoDate
 from batch_runner.sheet.errors import SheetError
-from batch_runner.sheet.numfmt import NumberFormat
-from batch_runner.sheet.package import Package
-from batch_runner.sheet.rawrow import column_places
-from batch_runner.sheet.richvalues import read_rich_values
-from batch_runner.sheet.scan import Scan
-from batch_runner.sheet.strings import read_strings
-from batch_runner.sheet.styles import read_formats
+from batch_runner.sheet.format.dates import NoDate
+from batch_runner.sheet.format.numfmt import NumberFormat
+from batch_runner.sheet.workbook.catalog import read_catalog
+from batch_runner.sheet.workbook.cells import Cells
+from batch_runner.sheet.workbook.package import Package
+from batch_runner.sheet.workbook.rawrow import column_places
+from batch_runner.sheet.workbook.richvalues import read_rich_values
+from batch_runner.sheet.workbook.scan import Scan
+from batch_runner.sheet.workbook.strings import read_strings
+from batch_runner.sheet.workbook.styles import read_formats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

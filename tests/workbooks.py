@@ -10,7 +10,7 @@ from packages import MAIN, PKG, REL, relations
 
 from batch_runner.sheet import open_sheet
 from batch_runner.sheet.row import Reading
-from batch_runner.sheet.workbook import Workbook
+from batch_runner.sheet.workbook.workbook import Workbook
 
 if TYPE_CHECKING:
     from pathlib import Path

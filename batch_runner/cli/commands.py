@@ -12,7 +12,7 @@ from batch_runner import __version__
 from batch_runner.cli.options import JobCommand, job_options, said
 
 if TYPE_CHECKING:
-    from batch_runner.job import Job
+    from batch_runner.job.job import Job
 
 EPILOG = "Every option is also a variable BATCH_RUNNER_… of the environment and a key of a .toml job file."
 
@@ -95,7 +95,7 @@ def status_command(journal: Path, row: int | None, as_json: bool) -> int:
 
 
 def _job(source: str, values: dict[str, Any]) -> Job:
-    from batch_runner.settings import load_job, unknown_variables
+    from batch_runner.job.settings import load_job, unknown_variables
 
     for sentence in unknown_variables(os.environ):
         click.echo(f"batch-runner: {sentence}", err=True)

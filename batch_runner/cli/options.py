@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batch_runner.options import Kind, Option, options
+from batch_runner.job.options import Kind, Option, options
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,7 +18,7 @@ from batch_runner.units import parse_duration
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from batch_runner.job import Job
+    from batch_runner.job.job import Job
 
 
 def run_for_person(job: Job) -> int:

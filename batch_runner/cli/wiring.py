@@ -14,23 +14,23 @@ import msgspec
 from anyio import to_thread
 
 from batch_runner import __version__
-from batch_runner.batch import Batch
-from batch_runner.client import Client
+from batch_runner.batch.pool import Batch
+from batch_runner.batch.stopping import Stop, Stopping
+from batch_runner.batch.worker import Worker
+from batch_runner.client.client import Client
 from batch_runner.errors import ExitCode, UsageError, sole_error
-from batch_runner.job import ANCHOR_URL, Job
+from batch_runner.job.job import ANCHOR_URL, Job
 from batch_runner.journal import BatchInfo, Journal, Policy
-from batch_runner.limits import Limits
-from batch_runner.openfiles import held_under, open_files
-from batch_runner.output import Output
-from batch_runner.polling import Schedule
+from batch_runner.limits.limits import Limits
+from batch_runner.limits.openfiles import held_under, open_files
+from batch_runner.output.output import Output
+from batch_runner.output.target import Target
+from batch_runner.polling.schedule import Schedule
+from batch_runner.polling.watch import Watch
 from batch_runner.progress import Progress, Tally
 from batch_runner.source import Source
-from batch_runner.stopping import Stop, Stopping
 from batch_runner.summary import MOST_GROUPS, Summary, exit_code_for, sorted_counts
-from batch_runner.target import Target
 from batch_runner.units import Rate
-from batch_runner.watch import Watch
-from batch_runner.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -183,7 +183,7 @@ async def connected(job: Job) -> AsyncIterator[Client]:
         async with _embedded(job) as transport, Client(IN_PROCESS_URL, "", transport) as client:
             yield client
         return
-    from batch_runner.transport import AiohttpTransport
+    from batch_runner.client.transport import AiohttpTransport
 
     async with Client(service_name(job), _api_key(job), AiohttpTransport()) as client:
         yield client

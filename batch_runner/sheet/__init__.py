@@ -23,11 +23,11 @@ def open_sheet(path: Path, reading: Reading, scratch: Path) -> Sheet:
     """
     ending = path.suffix.lower()
     if ending in TEXT_ENDINGS:
-        from batch_runner.sheet.delimited import open_delimited
+        from batch_runner.sheet.text.delimited import open_delimited
 
         return open_delimited(path, reading, scratch)
     if ending in WORKBOOK_ENDINGS:
-        from batch_runner.sheet.workbook import open_workbook
+        from batch_runner.sheet.workbook.workbook import open_workbook
 
         return open_workbook(path, reading, scratch)
     raise SheetError(f"{path.name}: not a file this program reads; save it as .xlsx, .xlsm, .csv or .tsv")

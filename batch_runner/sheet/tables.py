@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.sheet.dialect import DELIMITERS
 from batch_runner.sheet.errors import SheetError
 from batch_runner.sheet.newcells import NewCells
-from batch_runner.sheet.quoting import harmless, storable
 from batch_runner.sheet.row import RowKind
+from batch_runner.sheet.text.dialect import DELIMITERS
+from batch_runner.sheet.text.quoting import harmless, storable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -17,8 +17,8 @@ import aiohttp
 import httpx
 
 from batch_runner.api import RunRequest
-from batch_runner.client import Client, Started
-from batch_runner.transport import AiohttpTransport
+from batch_runner.client.client import Client, Started
+from batch_runner.client.transport import AiohttpTransport
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

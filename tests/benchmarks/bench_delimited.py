@@ -16,9 +16,9 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batch_runner.sheet.delimited import open_delimited
 from batch_runner.sheet.row import NewColumns, Reading
 from batch_runner.sheet.tables import write_table
+from batch_runner.sheet.text.delimited import open_delimited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

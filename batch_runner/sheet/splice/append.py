@@ -19,9 +19,9 @@ from batch_runner.sheet.splice.zipcopy import Change, copy_package
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from batch_runner.sheet.package import Package
     from batch_runner.sheet.row import NewColumns
-    from batch_runner.sheet.workbook import Workbook
+    from batch_runner.sheet.workbook.package import Package
+    from batch_runner.sheet.workbook.workbook import Workbook
 
 
 def append_columns(

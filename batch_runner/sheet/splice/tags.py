@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 
 import msgspec
 
-from batch_runner.sheet.markup import MAIN
+from batch_runner.sheet.workbook.markup import MAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

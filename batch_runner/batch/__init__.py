@@ -1,0 +1,1 @@
+"""The anyio pool: one producer → a bounded stream → workers → the journal."""

@@ -1,0 +1,191 @@
+"""The pool: one producer → a bounded stream → workers, each taking one row at a time to its outcome.
+
+After a stop nothing is started; the rest of the sheet still finds its place in the journal, and runs in flight are
+followed to their end; when a person interrupted, for `GRACE` seconds.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import anyio
+
+from batch_runner.batch.canary import WINDOW, Canary, different_shapes
+from batch_runner.batch.stopping import Stop
+from batch_runner.batch.worker import NOT_STARTED, Work
+from batch_runner.errors import ExitCode
+from batch_runner.journal import Carry, Entry, Follow, Refuse, Send
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+    from batch_runner.batch.stopping import Stopping
+    from batch_runner.batch.worker import Worker
+    from batch_runner.journal import Journal, Outcome
+    from batch_runner.limits.limits import Limits, Slot
+    from batch_runner.params import RowParams
+    from batch_runner.progress import Progress, Tally
+    from batch_runner.source import Source
+
+    Stream = MemoryObjectSendStream[Work]
+
+CHUNK = 128
+"""Rows that are read and placed in the journal at once: some milliseconds' work."""
+GRACE = 10.0
+"""Seconds that runs in flight get to end after an interrupt."""
+TICK = 5.0
+"""Seconds between two looks at the progress when nothing happens."""
+DEADLINE_LOOK = 1.0
+"""Seconds between two looks at the clocks."""
+
+
+class Batch:
+    """One batch over one sheet. `run` may be called once; what came of it stands in the journal."""
+
+    def __init__(
+        self,
+        source: Source,
+        worker: Worker,
+        *,
+        journal: Journal,
+        limits: Limits,
+        stopping: Stopping,
+        progress: Progress,
+        tally: Tally,
+    ) -> None:
+        self._source = source
+        self._worker = worker
+        self._journal = journal
+        self._limits = limits
+        self._stopping = stopping
+        self._progress = progress
+        self._tally = tally
+        self._canary = Canary(())
+
+    async def run(self, workers: int, canaries: int | None) -> None:
+        """Bring every row that takes part to its outcome, or as far as a stop lets it.
+
+        At most `workers` runs are in flight. Raises `JournalFailed`.
+        """
+        send, receive = anyio.create_memory_object_stream[Work](0)
+        async with anyio.create_task_group() as clocks:
+            clocks.start_soon(self._cut_off, clocks.cancel_scope)
+            clocks.start_soon(self._tick)
+            if self._stopping.has_deadline:
+                clocks.start_soon(self._look_at_deadline)
+            async with anyio.create_task_group() as pool:
+                pool.start_soon(self._produce, send, canaries)
+                with receive:
+                    for _ in range(min(workers, self._tally.total)):
+                        pool.start_soon(self._work, receive.clone())
+            clocks.cancel_scope.cancel()
+
+    async def _produce(self, stream: Stream, canaries: int | None) -> None:
+        """Place the sheet's rows in the journal, and hand on those that have to be started or followed."""
+        async with stream:
+            with self._stopping.when_full():
+                await self._hand_out(stream, canaries)
+
+    async def _hand_out(self, stream: Stream, canaries: int | None) -> None:
+        works = self._works()
+        if canaries is not None:
+            await self._send_canaries(works, canaries, stream)
+        async for work in works:
+            await self._hand_on(work, stream)
+
+    async def _works(self) -> AsyncIterator[Work]:
+        rows = self._rows()
+        while chunk := tuple(islice(rows, CHUNK)):
+            plans = await self._journal.register([entry for entry, _ in chunk])
+            for plan, (_, row) in zip(plans, chunk, strict=True):
+                if isinstance(plan, Send | Follow):
+                    yield Work(plan, row)
+                else:
+                    self._carry(plan)
+
+    def _rows(self) -> Iterator[tuple[Entry, RowParams]]:
+        for row, filled in self._source.rows():
+            yield Entry(row.number, filled.key, filled.digest, filled.refusal), filled
+
+    def _carry(self, plan: Carry | Refuse) -> None:
+        status = "error" if isinstance(plan, Refuse) else plan.status
+        self._tally.carried += isinstance(plan, Carry)
+        self._tally.changed += isinstance(plan, Carry) and plan.changed
+        self._row_done(status)
+
+    async def _hand_on(self, work: Work, stream: Stream) -> None:
+        is_start = isinstance(work.plan, Send)
+        if self._stopping.is_interrupted or (is_start and self._stopping.is_stopped()):
+            self._canary.row_ended(work.plan.number, "not_started")
+        else:
+            await stream.send(work)
+
+    async def _send_canaries(self, works: AsyncIterator[Work], number: int, stream: Stream) -> None:
+        """Let a few rows of different shapes go first; the rest follow only if they all succeed."""
+        window = [work async for work in _first(works, WINDOW)]
+        places = different_shapes([work.row for work in window], number)
+        self._canary = Canary([window[place].plan.number for place in places])
+        for place in places:
+            await self._hand_on(window[place], stream)
+        failures = await self._canary.failures()
+        if failures:
+            why = f"{failures} of the first {len(places)} rows (--canary) did not succeed, so the rest was not started"
+            self._stopping.now(Stop(why, ExitCode.STOPPED))
+        for place, work in enumerate(window):
+            if place not in places:
+                await self._hand_on(work, stream)
+
+    async def _work(self, receive: MemoryObjectReceiveStream[Work]) -> None:
+        async with receive:
+            async for work in receive:
+                async with self._limits.slot() as slot:
+                    await self._do(work, slot)
+
+    async def _do(self, work: Work, slot: Slot) -> None:
+        self._tally.running += 1
+        self._progress.moved(self._tally)
+        outcome = NOT_STARTED
+        try:
+            with self._stopping.when_full():
+                outcome = await self._worker.do(work, slot)
+        finally:
+            self._tally.running -= 1
+        self._ended(work.plan.number, outcome)
+
+    def _ended(self, number: int, outcome: Outcome) -> None:
+        self._canary.row_ended(number, outcome.status)
+        if outcome.status != "not_started":
+            self._stopping.row_ended(outcome.status, outcome.error, started=outcome.run_id is not None)
+            self._row_done(outcome.status)
+
+    def _row_done(self, status: str) -> None:
+        self._tally.done += 1
+        self._tally.success += status == "success"
+        self._progress.moved(self._tally)
+
+    async def _cut_off(self, scope: anyio.CancelScope) -> None:
+        """After an interrupt, what has not ended in time is left as it is: the same command goes on from there."""
+        await self._stopping.interrupted()
+        scope.deadline = anyio.current_time() + GRACE
+
+    async def _tick(self) -> None:
+        """Let the progress be seen to go on while nothing ends."""
+        while True:
+            await anyio.sleep(TICK)
+            self._progress.moved(self._tally)
+
+    async def _look_at_deadline(self) -> None:
+        while not self._stopping.is_stopped():
+            await anyio.sleep(DEADLINE_LOOK)
+
+
+async def _first(works: AsyncIterator[Work], number: int) -> AsyncIterator[Work]:
+    while number:
+        try:
+            yield await anext(works)
+        except StopAsyncIteration:
+            return
+        number -= 1

@@ -1,0 +1,205 @@
+"""One row from its plan to its outcome: intent → start → run id → polls → outcome, each recorded before the next.
+
+Rule 1  The intent is on disk before the first byte of the POST leaves, the run id before the first poll.
+Rule 2  A start is sent again only if it certainly made no run (`Reach.AGAIN`), or the task is declared safe to repeat.
+Rule 3  A row's failure is data. What is raised (`JournalFailed`) stops the batch.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+import msgspec
+
+from batch_runner.api import Run, RunRequest
+from batch_runner.batch.stopping import Stop
+from batch_runner.client.client import Lost, Reach, Refused, Started
+from batch_runner.errors import ExitCode
+from batch_runner.journal import Follow, Outcome, Send
+from batch_runner.polling.watch import Overdue, Unreachable, Vanished
+from batch_runner.retry import STARTS
+
+if TYPE_CHECKING:
+    import random
+
+    from batch_runner.batch.stopping import Stopping
+    from batch_runner.client.client import Client
+    from batch_runner.job.job import Job
+    from batch_runner.journal import Journal
+    from batch_runner.limits.limits import Slot
+    from batch_runner.params import RowParams
+    from batch_runner.polling.watch import Watch
+
+SYNC_MARGIN = 60.0
+"""Seconds that the answer to a sync start may take longer than its run."""
+NEVER_REACHED = 30.0
+"""Seconds until a service that has not said yes once in this batch is given up."""
+CUT_OFF = "interrupted while the answer to the start was awaited: a run may exist"
+NOT_STARTED = Outcome("not_started")
+
+
+class Work(msgspec.Struct, frozen=True):
+    """A row on its way to a worker."""
+
+    plan: Send | Follow
+    row: RowParams
+
+
+class Worker:
+    """What all workers of a batch share; with `resend` a start whose answer was lost is sent again."""
+
+    def __init__(
+        self,
+        job: Job,
+        *,
+        client: Client,
+        journal: Journal,
+        watch: Watch,
+        stopping: Stopping,
+        resend: bool,
+        chance: random.Random,
+    ) -> None:
+        self._job = job
+        self._client = client
+        self._journal = journal
+        self._watch = watch
+        self._stopping = stopping
+        self._resend = resend
+        self._chance = chance
+        self._read_timeout = job.run_seconds + SYNC_MARGIN if job.sync else None
+        self._yes_at: float | None = None
+
+    async def do(self, work: Work, slot: Slot) -> Outcome:
+        """Bring the row to its outcome and return it: `not_started` if a stop came first, the status it had if so."""
+        plan = work.plan
+        if isinstance(plan, Follow):
+            slot.follows()
+            outcome = await self._follow(plan.attempt, Run(plan.run_id, plan.status), age=None)
+            if outcome.status != "unknown" or not self._resend:
+                return outcome
+            plan = Send(plan.number, plan.row, work.row.digest)
+        return await self._send(plan, self._request(work.row), slot)
+
+    async def _send(self, plan: Send, request: RunRequest, slot: Slot) -> Outcome:
+        attempt: int | None = None
+        outcome = NOT_STARTED
+        failures, since = 0, anyio.current_time()
+        while await self._may_start(slot):
+            attempt = await self._intend(plan, attempt)
+            answer = await self._start(attempt, request)
+            if isinstance(answer, Started):
+                slot.accepted(answer.signal)
+                return await self._started(attempt, answer.run)
+            if isinstance(answer, Refused) and answer.reach is not Reach.AGAIN:
+                return await self._refused(attempt, answer)
+            if isinstance(answer, Lost):
+                outcome = await self._end(attempt, Outcome("unknown", error=answer.why))
+                attempt = None
+            else:
+                await self._journal.withdrawn(attempt, answer.why)
+                slot.refused(answer.status_code, answer.why, answer.signal)
+            failures += 1
+            if not self._may_resend(answer) or not await self._wait(failures, since, answer.why):
+                break
+        return outcome
+
+    def _may_resend(self, answer: Refused | Lost) -> bool:
+        return isinstance(answer, Refused) or self._resend
+
+    async def _may_start(self, slot: Slot) -> bool:
+        """Wait for this start's turn; False if a stop comes first."""
+        with self._stopping.cutting_short():
+            await slot.turn()
+        return not self._stopping.is_stopped()
+
+    async def _intend(self, plan: Send, attempt: int | None) -> int:
+        if attempt is None:
+            return await self._journal.intend(plan)
+        await self._journal.intend_again(attempt)
+        return attempt
+
+    async def _start(self, attempt: int, request: RunRequest) -> Started | Refused | Lost:
+        """Send the start. Cut off before its answer, it is recorded as `unknown`: that much is true."""
+        try:
+            return await self._client.start(self._job.task, request, read_timeout=self._read_timeout)
+        except anyio.get_cancelled_exc_class():
+            await self._end(attempt, Outcome("unknown", error=CUT_OFF))
+            raise
+
+    async def _refused(self, attempt: int, answer: Refused) -> Outcome:
+        if answer.reach is Reach.ROW:
+            return await self._end(attempt, Outcome("error", error=answer.why))
+        await self._journal.withdrawn(attempt, answer.why)
+        self._stopping.now(Stop(f"{answer.why}; {_advice(answer.status_code)}", ExitCode.STOPPED))
+        return NOT_STARTED
+
+    async def _wait(self, failures: int, since: float, why: str) -> bool:
+        """Wait before the next try; False when trying on is pointless, or a stop comes first."""
+        elapsed = anyio.current_time() - max(since, self._yes_at or since)
+        seconds = STARTS.wait(failures, elapsed, self._chance)
+        if seconds is None or (self._yes_at is None and elapsed > NEVER_REACHED):
+            words = (
+                f"{why}; no start has got through for {elapsed:.0f} s; the same command goes on when the service does"
+            )
+            self._stopping.now(Stop(words, ExitCode.STOPPED))
+            return False
+        with self._stopping.cutting_short():
+            await anyio.sleep(seconds)
+        return not self._stopping.is_stopped()
+
+    async def _started(self, attempt: int, run: Run) -> Outcome:
+        self._yes_at = anyio.current_time()
+        if run.has_ended:
+            return await self._end(attempt, outcome_of(run))
+        await self._journal.started(attempt, run.run_id, run.status)
+        return await self._follow(attempt, run)
+
+    async def _follow(self, attempt: int, run: Run, age: float | None = 0.0) -> Outcome:
+        """Follow a run to its end. One that can't be followed so far keeps its status, with the reason.
+
+        `age` is how many seconds ago it started, None where that is not known.
+        """
+        found = await self._watch.follow(run, partial(self._journal.seen, attempt), age)
+        match found:
+            case Run() as ended:
+                return await self._end(attempt, outcome_of(ended))
+            case Vanished(why=why):
+                return await self._end(attempt, Outcome("unknown", run.run_id, error=f"the run is gone: {why}"))
+            case Overdue(status=status):
+                why = f"still going after {self._job.run_timeout}; the same command goes on from there"
+            case Unreachable(why=why, status=status):
+                pass
+        self._journal.seen(attempt, status, why)
+        return Outcome(status, run.run_id, error=why)
+
+    async def _end(self, attempt: int, outcome: Outcome) -> Outcome:
+        await self._journal.ended(attempt, outcome)
+        return outcome
+
+    def _request(self, row: RowParams) -> RunRequest:
+        return RunRequest(
+            input_params=row.params,
+            identity_id=row.identity_id,
+            session_id=row.session_id,
+            cleanup_sessions=not self._job.keep_sessions,
+            sync=self._job.sync,
+            version=self._job.task_version,
+        )
+
+
+def outcome_of(run: Run) -> Outcome:
+    """What a run came to, as the journal records it."""
+    return Outcome(run.status, run.run_id, bytes(run.result).decode(), run.error or "")
+
+
+def _advice(status_code: int | None) -> str:
+    """What a person must do about a refusal that reaches the whole task."""
+    advice = {
+        401: "check the key in ANCHORBROWSER_API_KEY",
+        402: "the account has no credits left: add some",
+        403: "the key may not run this task: check the key and the account",
+        404: "check --task and --service: there is no such task",
+    }
+    return advice.get(status_code or 0, "check --service and --task") + "; then run the same command"

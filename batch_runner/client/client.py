@@ -1,0 +1,280 @@
+"""One start, one poll. Says of each failure whether a run can exist.
+
+The client speaks the Tasks API over any httpx transport: `AiohttpTransport` for a service on the network,
+`httpx.ASGITransport` for the embedded one. Whether a start may be sent again hangs on the table here, of errors and of
+HTTP statuses: what it doesn't know may have started a run.
+"""
+
+from __future__ import annotations
+
+import time
+from enum import Enum
+from typing import TYPE_CHECKING, Self
+
+import msgspec
+
+from batch_runner.client.answer import message_in, run_in
+from batch_runner.client.body import TooLarge, read_body
+from batch_runner.client.request import DEFAULT_TIMEOUTS, Requests, Timeouts
+from batch_runner.client.signals import NO_SIGNAL, Signal, read_signal
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import httpx
+
+    from batch_runner.api import Run, RunRequest
+    from batch_runner.client.body import Body
+
+MAX_REASON = 500
+"""Characters of the service's own words in a `why`."""
+
+
+class Fate(Enum):
+    """What the end of a start's POST says about its run."""
+
+    NO_RUN = "no run"
+    MAYBE = "maybe a run"
+    RUN = "a run"
+
+
+FATES: dict[str, Fate] = {
+    **dict.fromkeys(
+        (
+            *("httpx.ConnectError", "httpx.ConnectTimeout", "httpx.PoolTimeout", "httpx.ProxyError"),
+            *("httpx.InvalidURL", "httpx.UnsupportedProtocol"),
+            *("aiohttp.ClientConnectorError", "aiohttp.ClientConnectorDNSError", "aiohttp.UnixClientConnectorError"),
+            *("aiohttp.ClientSSLError", "aiohttp.ClientConnectorSSLError", "aiohttp.ClientConnectorCertificateError"),
+            *("aiohttp.ServerFingerprintMismatch", "aiohttp.ConnectionTimeoutError"),
+            *("aiohttp.ClientProxyConnectionError", "aiohttp.ClientHttpProxyError"),
+            *("aiohttp.InvalidURL", "aiohttp.InvalidUrlClientError", "aiohttp.NonHttpUrlClientError"),
+        ),
+        Fate.NO_RUN,
+    ),
+    **dict.fromkeys(
+        (
+            *("httpx.HTTPError", "httpx.RequestError", "httpx.TransportError", "httpx.TimeoutException"),
+            *("httpx.ReadTimeout", "httpx.WriteTimeout", "httpx.NetworkError", "httpx.ReadError", "httpx.WriteError"),
+            *("httpx.CloseError", "httpx.ProtocolError", "httpx.LocalProtocolError", "httpx.RemoteProtocolError"),
+            *("httpx.DecodingError", "httpx.TooManyRedirects", "httpx.HTTPStatusError", "httpx.CookieConflict"),
+            *("httpx.StreamError", "httpx.StreamConsumed", "httpx.StreamClosed"),
+            *("httpx.ResponseNotRead", "httpx.RequestNotRead"),
+            *("aiohttp.ClientError", "aiohttp.ClientConnectionError", "aiohttp.ClientConnectionResetError"),
+            *("aiohttp.ClientOSError", "aiohttp.ClientPayloadError", "aiohttp.UploadAbortedError"),
+            *("aiohttp.ServerConnectionError", "aiohttp.ServerDisconnectedError"),
+            *("aiohttp.ServerTimeoutError", "aiohttp.SocketTimeoutError"),
+            *("aiohttp.ClientResponseError", "aiohttp.ContentTypeError", "aiohttp.TooManyRedirects"),
+            *("aiohttp.RedirectClientError", "aiohttp.InvalidUrlRedirectClientError"),
+            *("aiohttp.NonHttpUrlRedirectClientError", "aiohttp.WSServerHandshakeError", "aiohttp.WSMessageTypeError"),
+            *("aiohttp.HttpProcessingError", "aiohttp.BadHttpMessage", "aiohttp.HttpBadRequest"),
+            *("aiohttp.BadHttpMethod", "aiohttp.BadStatusLine", "aiohttp.LineTooLong", "aiohttp.InvalidHeader"),
+            *("aiohttp.InvalidURLError", "aiohttp.PayloadEncodingError", "aiohttp.ContentEncodingError"),
+            *("aiohttp.TransferEncodingError", "aiohttp.ContentLengthError", "aiohttp.DecompressSizeError"),
+            *("aiohttp.EofStream", "aiohttp.TooManyMembersError", "aiohttp.LookupError"),
+            *("aiohttp.WebSocketError", "aiohttp.WSHandshakeError"),
+            *("builtins.OSError", "builtins.ConnectionError", "builtins.ConnectionResetError"),
+            *("builtins.ConnectionAbortedError", "builtins.ConnectionRefusedError", "builtins.BrokenPipeError"),
+            *("builtins.TimeoutError", "ssl.SSLError", "ssl.SSLCertVerificationError", "ssl.SSLEOFError"),
+            *("ssl.SSLSyscallError", "ssl.SSLZeroReturnError", "ssl.SSLWantReadError", "ssl.SSLWantWriteError"),
+            *("socket.gaierror", "socket.herror"),
+        ),
+        Fate.MAYBE,
+    ),
+}
+"""Of each error that a transport can raise: can a run exist? *No run* only where it is raised before the POST's first
+byte leaves. A bare `OSError`, whatever its kind, is *maybe*: in process it may be the service's own."""
+
+_REFUSING_ALL = frozenset({401, 402, 403, 404, 405, 407, 410})
+_REFUSING_ROW = frozenset({400, 406, 409, *range(411, 419), *range(421, 427), 428, 431, 451})
+_REFUSING = _REFUSING_ALL | _REFUSING_ROW
+
+
+class Reach(Enum):
+    """How far a refusal reaches."""
+
+    AGAIN = "again"
+    """It was never connected, or is limited now: the same start may be sent again, later."""
+    ROW = "row"
+    """This row is refused for good."""
+    TASK = "task"
+    """Nothing more would work: the key, the credits or the task."""
+
+
+class Started(msgspec.Struct, frozen=True):
+    """The service has started a run (or, with `sync`, ended one)."""
+
+    run: Run
+    signal: Signal
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """It is certain that no run was started. `status_code` is None where no answer came."""
+
+    why: str
+    status_code: int | None
+    reach: Reach
+    signal: Signal
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """A run may exist, and its id is not known."""
+
+    why: str
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """A run as it is now."""
+
+    run: Run
+    signal: Signal
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """A poll that told nothing; `again` says whether another may tell more. How often is the caller's budget."""
+
+    why: str
+    status_code: int | None
+    again: bool
+    signal: Signal
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    status: int
+    signal: Signal
+    body: Body
+
+
+class Client:
+    """Starts and polls runs of one service; used as an async context manager, which closes the transport.
+
+    No failure of the network or the service is raised: it is what `start` and `poll` return. An empty `api_key` sends
+    none. A `UsageError` says that the base URL or the key can't be used.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        transport: httpx.AsyncBaseTransport,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+    ) -> None:
+        self._requests = Requests(base_url, api_key, timeouts)
+        self._key = api_key
+        self._transport = transport
+
+    def __repr__(self) -> str:
+        return f"Client({self._requests.base!r})"
+
+    async def __aenter__(self) -> Self:
+        await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._transport.__aexit__(kind, error, trace)
+
+    async def start(
+        self, task_id: str, request: RunRequest, *, read_timeout: float | None = None
+    ) -> Started | Refused | Lost:
+        """Send one start, once. With `sync` give a `read_timeout` of the longest run and a margin, in seconds."""
+        try:
+            post = self._requests.start(task_id, msgspec.json.encode(request), read_timeout)
+        except ValueError as error:
+            return Refused(self._words(f"the start can't be sent: {error}"), None, Reach.ROW, NO_SIGNAL)
+        try:
+            answer = await self._ask(post)
+        except Exception as error:  # noqa: BLE001  what the table doesn't know may have started a run
+            return self._unanswered(error)
+        return self._started(answer)
+
+    async def poll(self, run_id: str) -> Seen | Trouble:
+        """Ask once how a run is."""
+        try:
+            get = self._requests.poll(run_id)
+        except ValueError as error:
+            return Trouble(self._words(f"the run can't be asked for: {error}"), None, again=False, signal=NO_SIGNAL)
+        try:
+            answer = await self._ask(get)
+        except Exception as error:  # noqa: BLE001  a poll may be repeated whatever its end
+            return Trouble(self._words(f"no answer to a poll: {_named(error)}"), None, again=True, signal=NO_SIGNAL)
+        return self._seen(answer, run_id)
+
+    def _unanswered(self, error: Exception) -> Refused | Lost:
+        if fate_of_error(error) is Fate.NO_RUN:
+            return Refused(self._words(f"no connection was made: {_named(error)}"), None, Reach.AGAIN, NO_SIGNAL)
+        return Lost(self._words(f"the start was sent and its answer lost, a run may exist: {_named(error)}"))
+
+    def _started(self, answer: _Answer) -> Started | Refused | Lost:
+        fate = fate_of_status(answer.status, answer.signal)
+        if fate is Fate.NO_RUN:
+            return Refused(self._said(answer), answer.status, reach_of_status(answer.status), answer.signal)
+        run = run_in(answer.body.data) if fate is Fate.RUN else None
+        if run is None:
+            return Lost(f"a run may exist: {self._said(answer)}")
+        return Started(run if run.status else msgspec.structs.replace(run, status="queued"), answer.signal)
+
+    def _seen(self, answer: _Answer, run_id: str) -> Seen | Trouble:
+        run = run_in(answer.body.data) if 200 <= answer.status < 300 else None
+        if run is None or not run.status:
+            again = not isinstance(answer.body.cut, TooLarge) and may_poll_again(answer.status)
+            return Trouble(self._said(answer), answer.status, again, answer.signal)
+        if run.run_id != run_id:
+            why = self._words(f"the service told of another run, {run.run_id}, when asked for {run_id}")
+            return Trouble(why, answer.status, again=True, signal=answer.signal)
+        return Seen(run, answer.signal)
+
+    def _said(self, answer: _Answer) -> str:
+        """What an answer that is no run's says, as one sentence."""
+        if answer.body.cut:
+            return self._words(f"the service said {answer.status}, and no more: {_named(answer.body.cut)}")
+        told = "" if answer.status >= 300 else " and told no run"
+        return self._words(f"the service said {answer.status}{told}: {message_in(answer.body.data[:65536])}")
+
+    def _words(self, text: str) -> str:
+        """One line, not endless, and never with the key in it, which a service may well send back."""
+        line = " ".join(text.split()).rstrip(": ")
+        line = line.replace(self._key, "<the API key>") if self._key else line
+        return line if len(line) <= MAX_REASON else f"{line[:MAX_REASON]}…"
+
+    async def _ask(self, request: httpx.Request) -> _Answer:
+        """Send a request and read its answer. What is raised here is raised before the answer's status is known."""
+        response = await self._transport.handle_async_request(request)
+        signal = read_signal(response.headers.raw, time.time())
+        return _Answer(response.status_code, signal, await read_body(response))
+
+
+def fate_of_error(error: Exception) -> Fate:
+    """Whether a run can exist after a start that ended in this error.
+
+    Where aiohttp stands behind httpx, aiohttp's error decides: transports differ in what they make of it.
+    """
+    cause = error.__cause__
+    judged = cause if cause is not None and type(cause).__module__.startswith("aiohttp.") else error
+    kind = type(judged)
+    return FATES.get(f"{kind.__module__.partition('.')[0]}.{kind.__name__}", Fate.MAYBE)
+
+
+def fate_of_status(status: int, signal: Signal) -> Fate:
+    """Whether a run can exist after a start that was answered so; *a run* holds if the answer names it."""
+    if 200 <= status < 300:
+        return Fate.RUN
+    if status == 429 or (status == 503 and signal.retry_after is not None):
+        return Fate.NO_RUN
+    return Fate.NO_RUN if status in _REFUSING else Fate.MAYBE
+
+
+def reach_of_status(status: int) -> Reach:
+    """How far a refusal with this status reaches."""
+    if status in {429, 503}:
+        return Reach.AGAIN
+    return Reach.TASK if status in _REFUSING_ALL else Reach.ROW
+
+
+def may_poll_again(status: int) -> bool:
+    """Whether a poll answered so may be answered otherwise later; a 404 may, for a run that was just started."""
+    return status == 404 or status not in _REFUSING
+
+
+def _named(error: Exception) -> str:
+    return f"{error} ({type(error).__name__})" if str(error) else type(error).__name__

@@ -1,0 +1,1 @@
+"""What to do: flags, environment and a job file made one validated, frozen Job."""

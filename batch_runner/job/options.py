@@ -1,0 +1,144 @@
+"""The options of a job: one table, made from the fields of `Job`, for flags, environment and job files alike."""
+
+from __future__ import annotations
+
+import csv
+from datetime import time
+from difflib import get_close_matches
+from enum import Enum
+from functools import cache
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from batch_runner.job.job import Job
+
+PREFIX = "BATCH_RUNNER_"
+
+
+class Kind(Enum):
+    """How a person writes the value of an option."""
+
+    FLAG = "flag"
+    """Said or not said."""
+    NAMES = "names"
+    """`A,B`, quoted as in CSV where a name holds a comma; may be said again."""
+    PAIRS = "pairs"
+    """`NAME=VALUE`; may be said again."""
+    VALUE = "value"
+
+
+_COMPLAINTS = {
+    Kind.FLAG: "is neither true nor false",
+    Kind.NAMES: "is not a list of texts",
+    Kind.PAIRS: "is not a table of texts",
+    Kind.VALUE: "is not a text; put it in quotes",
+}
+
+
+class Option(msgspec.Struct, frozen=True):
+    """One option: `name` is the key in a job file, `flag` that of the command line, `variable` the environment's."""
+
+    name: str
+    kind: Kind
+    group: str
+    metavar: str | None
+    help: str
+    default: object
+
+    @property
+    def flag(self) -> str:
+        """As on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """As in the environment."""
+        return PREFIX + self.name.upper()
+
+    def read(self, value: object) -> object:
+        """The value as `Job` wants it, from text, or from what a TOML file can hold. Raises `ValueError`."""
+        hint = _hints()[self.name]
+        if self.kind is Kind.NAMES:
+            value = _names(value)
+        if self.kind is Kind.PAIRS:
+            value = _pairs(value)
+        if isinstance(value, time):
+            value = value.isoformat()
+        try:
+            return msgspec.convert(value, type=hint, strict=not isinstance(value, str))
+        except msgspec.ValidationError:
+            raise ValueError(f"{value!r} {_complaint(self, hint)}") from None
+
+
+@cache
+def options() -> dict[str, Option]:
+    """All options by name, in the order in which people see them."""
+    fields = {field.name: field for field in msgspec.structs.fields(Job)}
+    return {name: _option(name, hint, fields[name]) for name, hint in _hints().items()}
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """` Did you mean …?` for the nearest known word, or nothing."""
+    near = get_close_matches(word, known, n=1)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+@cache
+def _hints() -> dict[str, Any]:
+    hints = get_type_hints(Job, include_extras=True)
+    return {name: hint for name, hint in hints.items() if hasattr(hint, "__metadata__")}
+
+
+def _option(name: str, hint: Any, field: msgspec.structs.FieldInfo) -> Option:
+    meta: msgspec.Meta = hint.__metadata__[0]
+    extra = meta.extra or {}
+    kinds = {bool: Kind.FLAG, tuple[str, ...]: Kind.NAMES, dict[str, str]: Kind.PAIRS}
+    kind = kinds.get(get_args(hint)[0], Kind.VALUE)
+    default = () if kind in (Kind.NAMES, Kind.PAIRS) else field.default
+    return Option(name, kind, extra["group"], extra["metavar"], meta.description or "", default)
+
+
+def _names(value: object) -> object:
+    """Texts are split at commas; a list, which only a TOML file can hold, is taken to the letter."""
+    if isinstance(value, tuple):
+        return [name for text in value for name in _split(str(text))]
+    return _split(value) if isinstance(value, str) else value
+
+
+def _split(text: str) -> list[str]:
+    try:
+        return next(csv.reader([text], skipinitialspace=True, strict=True), [])
+    except csv.Error:
+        raise ValueError(
+            f"{text!r} is not a list of names; put a name with a comma, a quote or a line break in double quotes"
+        ) from None
+
+
+def _pairs(value: object) -> object:
+    if not isinstance(value, list | tuple):
+        return value
+    pairs: dict[str, str] = {}
+    for text in value:
+        name, equals, rest = str(text).partition("=")
+        if not equals or not name:
+            raise ValueError(f"{text!r} is not of the form NAME=VALUE")
+        if name in pairs:
+            raise ValueError(f"{name!r} is said twice; say it once")
+        pairs[name] = rest
+    return pairs
+
+
+def _complaint(option: Option, hint: Any) -> str:
+    parts = _parts(hint)
+    choices = [choice for part in parts if get_origin(part) is Literal for choice in get_args(part)]
+    if choices:
+        return f"is none of {', '.join(choices)}"
+    if option.kind is Kind.VALUE and str not in parts:
+        return "is not a whole number"
+    return _COMPLAINTS[option.kind]
+
+
+def _parts(hint: Any) -> tuple[Any, ...]:
+    inner = get_args(hint)[0]
+    return get_args(inner) if get_origin(inner) is not Literal and get_args(inner) else (inner,)

@@ -1,0 +1,122 @@
+"""Flags, environment and a job file made one Job: flag > environment > job file > default."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from batch_runner.errors import UsageError
+from batch_runner.job.job import Job
+from batch_runner.job.options import PREFIX, Kind, Option, did_you_mean, options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+PATHS = ("input", "output", "journal", "files")
+SECRETS = ("api_key", "apikey", "anchor_api_key", "anchorbrowser_api_key")
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """One value as somebody said it, and how to name the place where that was: `--limit`, `job.toml: limit`."""
+
+    value: object
+    label: str
+
+
+def load_job(source: str, flags: Mapping[str, object], environ: Mapping[str, str]) -> Job:
+    """The job in force for an input, or for a `.toml` that names one.
+
+    `flags` are only those that were said. Raises `UsageError` with every problem there is, a line each.
+    """
+    problems: list[str] = []
+    settings = _settings(source, flags, environ, problems)
+    values: dict[str, Any] = {}
+    for name, setting in settings.items():
+        try:
+            values[name] = setting.value if name == "input" else options()[name].read(setting.value)
+        except ValueError as error:
+            problems.append(f"{setting.label}: {error}")
+    try:
+        job = Job(**{"input": source, **values})
+    except UsageError as error:
+        problems += _labelled(str(error), settings)
+    if problems:
+        raise UsageError("\n".join(problems))
+    return job
+
+
+def _settings(
+    source: str, flags: Mapping[str, object], environ: Mapping[str, str], problems: list[str]
+) -> dict[str, Setting]:
+    """Every value that somebody said, the strongest source's, by option."""
+    settings = {"input": Setting(source, "INPUT")}
+    if source.lower().endswith(".toml"):
+        settings = _job_file(Path(source), problems)
+    for option in options().values():
+        if option.variable in environ:
+            settings[option.name] = Setting(_from_environment(option, environ[option.variable]), option.variable)
+        if option.name in flags:
+            settings[option.name] = Setting(flags[option.name], option.flag)
+    return settings
+
+
+def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    """A sentence for each variable that looks like an option of ours and is none."""
+    known = [option.variable for option in options().values()]
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in known:
+            yield f"{name}: no such option; it is ignored.{did_you_mean(name, known)}"
+
+
+def _from_environment(option: Option, text: str) -> object:
+    return text.splitlines() if option.kind is Kind.PAIRS else text
+
+
+def _job_file(path: Path, problems: list[str]) -> dict[str, Setting]:
+    """The settings of a job file; relative paths in it are relative to it. Raises `UsageError` for one that is none."""
+    table = _parse(path)
+    problems += _key_problems(path, table)
+    return {
+        name: Setting(_placed(name, value, path), f"{path}: {name}")
+        for name, value in table.items()
+        if name in options() or (name == "input" and isinstance(value, str))
+    }
+
+
+def _parse(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path}: can't be read as a job file: {error}") from None
+
+
+def _key_problems(path: Path, table: Mapping[str, object]) -> Iterator[str]:
+    known = ["input", *options()]
+    for name in table:
+        if name.lower().replace("-", "_") in SECRETS:
+            yield f"{path}: {name}: a key doesn't belong into a file; put it into ANCHORBROWSER_API_KEY"
+        elif name not in known:
+            yield f"{path}: {name}: no such key.{did_you_mean(name, known)}"
+    if not isinstance(table.get("input"), str):
+        yield f'{path}: input: the job names no spreadsheet; add for example input = "invoices.xlsx"'
+
+
+def _placed(name: str, value: object, file: Path) -> object:
+    if not isinstance(value, str):
+        return value
+    if name in PATHS or (name == "task" and ".py:" in value):
+        return str(file.parent / value)
+    return value
+
+
+def _labelled(text: str, settings: Mapping[str, Setting]) -> Iterator[str]:
+    """The problems of a job, each beginning with the names of what was said instead of the fields'."""
+    for line in text.splitlines():
+        fields, colon, rest = line.partition(": ")
+        labels = [settings[field].label if field in settings else field for field in fields.split(", ")]
+        yield ", ".join(labels) + colon + rest

@@ -1,0 +1,1 @@
+"""Concurrency and rate, shared by all workers and moved by what the service says."""

@@ -1,0 +1,1 @@
+"""Sheet + outcomes → the file, checked and swapped in."""

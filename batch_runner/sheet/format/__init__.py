@@ -1,0 +1,1 @@
+"""Number formats: what a person sees of a number or a date."""

@@ -1,0 +1,1 @@
+"""CSV and TSV files: reading them, and writing them back with new columns."""

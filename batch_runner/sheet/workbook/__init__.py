@@ -1,0 +1,1 @@
+"""Workbooks (.xlsx, .xlsm): the package, and one streaming pass over the sheet."""

@@ -1,0 +1,228 @@
+"""A sheet of an .xlsx or .xlsm workbook."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from batch_runner.sheet.errors import SheetError
+from batch_runner.sheet.row import Column, Reading, Row, RowKind
+from batch_runner.sheet.sheet import Sheet, column_letter
+from batch_runner.sheet.snapshot import Snapshot, take_snapshot
+from batch_runner.sheet.text.dialect import DELIMITERS
+from batch_runner.sheet.workbook.catalog import named_sheet, range_in, read_catalog, read_tables, table_at
+from batch_runner.sheet.workbook.cells import Cells
+from batch_runner.sheet.workbook.merged import MergedCells
+from batch_runner.sheet.workbook.overview import look_over
+from batch_runner.sheet.workbook.package import Package
+from batch_runner.sheet.workbook.richvalues import read_rich_values
+from batch_runner.sheet.workbook.scan import Scan
+from batch_runner.sheet.workbook.strings import read_strings
+from batch_runner.sheet.workbook.styles import read_formats
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from batch_runner.sheet.row import NewColumns
+    from batch_runner.sheet.workbook.catalog import Catalog, SheetPart, TablePart
+    from batch_runner.sheet.workbook.overview import Overview
+    from batch_runner.sheet.workbook.rawrow import RawRow
+
+
+def open_workbook(path: Path, reading: Reading, scratch: Path) -> Workbook:
+    """Open the sheet of a workbook that `reading` names or that is found, and look at all of it once.
+
+    The file is copied to the folder `scratch` first. Raises `SheetError`.
+    """
+    return _open(path, take_snapshot(path, scratch), reading, scratch)
+
+
+def view_workbook(path: Path, reading: Reading, scratch: Path) -> Workbook:
+    """Open a workbook that nobody else has yet, such as a draft of the output: as it is, without a copy."""
+    file = path.open("rb")
+    fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
+    return _open(path, Snapshot(file, fingerprint, file.tell()), reading, scratch)
+
+
+def _open(path: Path, snapshot: Snapshot, reading: Reading, scratch: Path) -> Workbook:
+    try:
+        package = Package(snapshot.file, path.name)
+        catalog = read_catalog(package)
+        cells = Cells(
+            read_strings(package),
+            read_formats(package, is_1904=catalog.is_1904),
+            read_rich_values(package),
+            as_shown=reading.as_shown,
+        )
+        workbook = _choose(Source(path, snapshot, package, cells, reading, scratch), catalog)
+        refuse_ambiguity(workbook)
+    except SheetError:
+        snapshot.file.close()
+        raise
+    return workbook
+
+
+def _choose(source: Source, catalog: Catalog) -> Workbook:
+    """The sheet that was named, else the first one with data whose tab can be seen. Raises `SheetError`."""
+    name, asked = source.path.name, source.reading.sheet
+    candidates = catalog.sheets
+    if asked is not None:
+        candidates = (named_sheet(catalog, asked, name),)
+    elif any(sheet.is_visible for sheet in catalog.sheets):
+        candidates = tuple(sheet for sheet in catalog.sheets if sheet.is_visible)
+    for sheet in candidates:
+        tables = read_tables(source.package, sheet.part)
+        hint = next((table for table in tables if table.header_rows), None)
+        scan = Scan(source.package, sheet.part)
+        seen = look_over(scan, source.cells, source.reading.header_row, hint)
+        if seen is not None:
+            workbook = Workbook(source, sheet, tables, seen, scan)
+            workbook.notes = tuple(_notes(workbook, catalog, source.reading))
+            return workbook
+    what = f"the sheet {candidates[0].name!r} is" if asked else "all its sheets are"
+    raise SheetError(f"{name}: {what} empty; name a sheet with a header row")
+
+
+def _notes(workbook: Workbook, catalog: Catalog, reading: Reading) -> Iterator[str]:
+    others = sum(sheet.is_visible for sheet in catalog.sheets) - 1
+    if others > 0 and reading.sheet is None:
+        yield f"the sheet {workbook.name!r} is read; {others} more can be named with --sheet"
+    if workbook.header_row > 1 and reading.header_row is None:
+        yield f"the headers are in row {workbook.header_row}"
+    if workbook.hidden_rows:
+        done = "left out" if reading.hidden == "skip" else "read like the others"
+        yield f"hidden or filtered-out rows among the data: {workbook.hidden_rows}, {done}"
+
+
+class Source(msgspec.Struct, frozen=True):
+    """A workbook that has been opened: what all its sheets share."""
+
+    path: Path
+    snapshot: Snapshot
+    package: Package
+    cells: Cells
+    reading: Reading
+    scratch: Path
+
+
+class Workbook(Sheet):
+    """A sheet of an .xlsx or .xlsm workbook, and what its writing must know of it.
+
+    Row numbers are what Excel shows. `table` is the table whose header row is this sheet's, if there is one.
+    """
+
+    def __init__(
+        self, source: Source, sheet: SheetPart, tables: tuple[TablePart, ...], seen: Overview, scan: Scan
+    ) -> None:
+        self.path = source.path
+        self.name = sheet.name
+        self.header_row = seen.header_row
+        self.columns = tuple(
+            Column(name, index, column_letter(index)) for index, name in enumerate(seen.headers) if name
+        )
+        self.width = seen.width
+        self.notes = ()
+        self.fingerprint = source.snapshot.fingerprint
+        self.package = source.package
+        self.part = sheet.part
+        """The name of the sheet's part in the package."""
+        self.tables = tables
+        self.table = table_at(tables, seen.header_row)
+        self.autofilter = scan.beside.autofilter
+        """The range of the sheet's own autofilter, such as `A3:F90`."""
+        self.first_data_row = seen.first_data_row
+        """The first row below the header that has text; 0 where there is none."""
+        self.last_data_row = seen.last_data_row
+        self.last_row = seen.last_row
+        self.hidden_rows = seen.hidden_rows
+        self.first_hidden = seen.first_hidden
+        self.stray = seen.stray
+        """The first cell with text under an empty header, as (row number, place of its column)."""
+        self.reading = source.reading
+        self.row_count = seen.filled_rows - (seen.hidden_rows if source.reading.hidden == "skip" else 0)
+        self.merges = [range_in(self.package, self.part, ref) for ref in scan.beside.merges]
+        """The merged ranges as (left, top, right, bottom), from 1."""
+        self._quick = scan.quick
+        self._source = source
+
+    def rows(self) -> Iterator[Row]:
+        """As `Sheet.rows`."""
+        blank = ("",) * self.width
+        number = 0
+        merged = MergedCells(self.merges)
+        for raw in Scan(self.package, self.part, quick=self._quick):
+            for gap in range(number + 1, raw.number):
+                yield Row(gap, RowKind.EMPTY, blank)
+            number = raw.number
+            yield self._row(raw, merged)
+            if number == self.last_row:
+                return
+
+    def _row(self, raw: RawRow, merged: MergedCells) -> Row:
+        texts, problems = self._source.cells.texts(raw, self.width)
+        kind = self._kind(raw)
+        if not any(map(str.strip, texts)) and not any(problem.refuses for problem in problems):
+            kind = RowKind.EMPTY
+        if merged.reaches(raw.number):
+            texts, problems = merged.cleared(raw.number, texts, problems)
+        return Row(raw.number, kind, tuple(texts), problems)
+
+    def _kind(self, raw: RawRow) -> RowKind:
+        if raw.number <= self.header_row:
+            return RowKind.HEADER if raw.number == self.header_row else RowKind.ABOVE
+        if self.table and self.table.totals_row and raw.number >= self.table.totals_row:
+            return RowKind.TOTALS
+        if raw.hidden and self.reading.hidden == "skip":
+            return RowKind.HIDDEN
+        return RowKind.DATA
+
+    def append(
+        self, target: BinaryIO, new: NewColumns, cells: Iterable[tuple[int, tuple[str, ...]]]
+    ) -> tuple[str, ...]:
+        """As `Sheet.append`: the package is copied, and only what must grow is touched."""
+        from batch_runner.sheet.splice import append_columns
+
+        return append_columns(self, target, new, cells)
+
+    def again(self, path: Path) -> Sheet:
+        """As `Sheet.again`."""
+        ending = path.suffix.lower()
+        if ending in DELIMITERS:
+            from batch_runner.sheet.text.delimited import view_delimited
+
+            text = Reading(header_row=self.header_row, encoding="utf-8", delimiter=DELIMITERS[ending])
+            return view_delimited(path, text, self._source.scratch)
+        name = self.name if ending == self.path.suffix.lower() else None
+        shown = self.reading.as_shown and name is not None
+        reading = Reading(sheet=name, header_row=self.header_row, hidden="include", as_shown=shown)
+        return view_workbook(path, reading, self._source.scratch)
+
+    def close(self) -> None:
+        """Let go of the private copy."""
+        self.package.close()
+        self._source.snapshot.file.close()
+
+
+def refuse_ambiguity(sheet: Workbook) -> None:
+    """Raises `SheetError` where a row's texts couldn't be told apart by header, or nobody knows which rows count."""
+    if not sheet.columns:
+        raise SheetError(
+            f"{sheet.address(sheet.header_row, 0)}: no header stands in row {sheet.header_row}; name another"
+        )
+    first: dict[str, Column] = {}
+    for column in sheet.columns:
+        other = first.setdefault(column.name, column)
+        if other is not column:
+            cells = f"{sheet.address(sheet.header_row, other.index)} and {column.letter}{sheet.header_row}"
+            raise SheetError(f"{cells}: two headers are {column.name!r}; give one of them another name")
+    if sheet.stray is not None:
+        row, index = sheet.stray
+        cells = f"{sheet.address(sheet.header_row, index)} and {column_letter(index)}{row}"
+        raise SheetError(f"{cells}: there is text under an empty header; give the column a header, or clear the cell")
+    if sheet.hidden_rows and sheet.reading.hidden is None:
+        where = f"{sheet.path.name}, {sheet.name}: {sheet.hidden_rows} of the rows with data are hidden or filtered out"
+        raise SheetError(f"{where}, the first is row {sheet.first_hidden}; say --hidden include or --hidden skip")
