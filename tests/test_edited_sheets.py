@@ -84,6 +84,23 @@ def test_many_nights(tmp_path: Path, service: Service) -> None:
 
 
 @ENDINGS
+@pytest.mark.parametrize("some", [("--rows", "3"), ("--rows", "3-4"), ("--where", "Amount > 1"), ("--rows", "2")])
+def test_equal_rows_of_which_some_were_left_out(
+    some: tuple[str, str], ending: str, tmp_path: Path, service: Service
+) -> None:
+    """With `--key` rows 2 and 3 have one key: whichever runs on the first night keeps its run on the second."""
+    sheet, output = f"list.{ending}", tmp_path / f"list.results.{ending}"
+    write_sheet(tmp_path / sheet, [("same", "1.00"), ("same", "2.00"), ("other", "3.00")])
+    night(tmp_path, service, "--key", "Row", *some, sheet=sheet)
+    first = [record.run_id for record in read_output(output)]
+    assert [bool(run_id) for run_id in first].count(True) == len(service.sent)
+    night(tmp_path, service, "--key", "Row", sheet=sheet)
+    second = [record.run_id for record in read_output(output)]
+    assert [new for old, new in zip(first, second, strict=True) if old] == [old for old in first if old]
+    assert sorted(params["Amount"] for params in service.sent) == ["1.00", "2.00", "3.00"]
+
+
+@ENDINGS
 def test_a_row_that_changed_after_it_ended(ending: str, tmp_path: Path, service: Service) -> None:
     """With `--key` a row whose amount was edited is the same row: told as changed, sent only with `--retry changed`."""
     sheet, output = f"list.{ending}", tmp_path / f"list.results.{ending}"

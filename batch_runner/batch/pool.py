@@ -103,12 +103,12 @@ class Batch:
             for plan, (_, row) in zip(plans, chunk, strict=True):
                 if isinstance(plan, Send | Follow):
                     yield Work(plan, row)
-                else:
+                elif isinstance(plan, Carry | Refuse):
                     self._carry(plan)
 
     def _rows(self) -> Iterator[tuple[Entry, RowParams]]:
-        for row, filled in self._source.rows():
-            yield Entry(row.number, filled.key, filled.digest, filled.refusal), filled
+        for row, filled, takes_part in self._source.places():
+            yield Entry(row.number, filled.key, filled.digest, filled.refusal, takes_part), filled
 
     def _carry(self, plan: Carry | Refuse) -> None:
         status = "error" if isinstance(plan, Refuse) else plan.status
