@@ -19,7 +19,7 @@ LAYERS = (
     {"batch_runner"},
     {"cli"},
     {"service"},
-    {"output", "preview", "batch", "history", "summary"},
+    {"output", "preview", "batch", "history", "hints", "summary"},
     {"source"},
     {"params", "layout"},
     {"job", "journal", "polling", "limits"},

@@ -19,6 +19,7 @@ from batch_runner.batch.stopping import Stop, Stopping
 from batch_runner.batch.worker import Worker
 from batch_runner.client.client import Client
 from batch_runner.errors import ExitCode, UsageError, sole_error
+from batch_runner.hints import hints
 from batch_runner.job.job import ANCHOR_URL, Job
 from batch_runner.journal import BatchInfo, Journal, Policy
 from batch_runner.limits.limits import Limits
@@ -106,7 +107,8 @@ async def conduct(
     stopping = Stopping(job.failure_limit, tally.total, _deadline_of(job))
     limits = Limits(opened.workers, job.start_rate)
     chance = random.Random()  # noqa: S311  jitter needs no secrecy
-    watch = Watch(client.poll, Schedule(_poll_budget(job)), job.run_seconds, chance)
+    schedule = Schedule(_poll_budget(job))
+    watch = Watch(client.poll, schedule, job.run_seconds, chance)
     worker = Worker(
         job,
         client=client,
@@ -126,7 +128,7 @@ async def conduct(
             around.start_soon(_obey_signals, stopping, progress)
         await batch.run(opened.workers, job.canary)
         progress.end(tally)
-        summary = await _conclude(opened, journal, stopping.stop, tally, _settled(limits))
+        summary = await _conclude(opened, journal, stopping.stop, tally, hints(limits, schedule))
         around.cancel_scope.cancel()
     return summary
 
@@ -236,13 +238,6 @@ def _deadline_of(job: Job) -> Callable[[], bool] | None:
         return None
     began = anyio.current_time()
     return lambda: deadline.passed(datetime.now().astimezone(), anyio.current_time() - began)
-
-
-def _settled(limits: Limits) -> tuple[str, ...]:
-    """What was learnt about how many runs the service carries at once."""
-    if limits.settled is None:
-        return ()
-    return (f"the service took no more than {limits.settled} runs at once; --concurrency {limits.settled} says so",)
 
 
 def _was_edited(opened: Opened) -> bool:

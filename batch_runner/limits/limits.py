@@ -41,7 +41,10 @@ class Limits:
         self._unanswered: OrderedDict[Slot, float] = OrderedDict()
         self._ahead = 1
         self._lowered_at = -inf
-        self.refusals = 0
+        self.turns = 0
+        """Starts that went out."""
+        self.too_soon = 0
+        """Starts that were refused with 429 for coming too soon after others."""
 
     @property
     def settled(self) -> int | None:
@@ -68,6 +71,7 @@ class Limits:
             self._enter(slot, now)
             self._unanswered[slot] = now
             self._pace.sent(now)
+            self.turns += 1
 
     def _opens_at(self, now: float) -> float:
         if self._in_flight >= self._capacity.limit:
@@ -108,13 +112,13 @@ class Limits:
     def _refused(self, slot: Slot, status_code: int | None, why: str, signal: Signal) -> None:
         now, entered_at, pause = anyio.current_time(), slot.entered_at, signal.retry_after or 0.0
         self._leave(slot)
-        self.refusals += 1
         self._ahead = 1
         if status_code == 429 and is_for_concurrency(why, signal):
             is_news = entered_at is None or entered_at > self._lowered_at
             self._lowered_at = now
             self._capacity.refused(self._in_flight, now, pause, is_news=is_news)
         else:
+            self.too_soon += status_code == 429
             self._pace.told(signal, now, len(self._unanswered))
         self._pace.pause(now + pause)
 

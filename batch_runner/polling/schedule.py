@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from batch_runner.polling.budget import Budget
 from batch_runner.polling.durations import EDGES, Durations, span_of
 
 if TYPE_CHECKING:
@@ -58,8 +59,7 @@ class Schedule:
     """
 
     def __init__(self, budget: Rate) -> None:
-        self._gap = budget.gap
-        self._next_poll = 0.0
+        self._budget = Budget(budget)
         self._durations = Durations()
         self._runs: dict[int, _Watched] = {}
         self._waiting: list[OrderedDict[int, _Watched]] = [OrderedDict() for _ in EDGES]
@@ -67,6 +67,11 @@ class Schedule:
 
     def __len__(self) -> int:
         return len(self._runs)
+
+    @property
+    def shortfall(self) -> float:
+        """The share of the runs' time that passed unnoticed because all polls were used; 0 where they were not."""
+        return self._budget.shortfall
 
     def add(self, run: int, now: float, age: float | None = 0.0) -> None:
         """Watch a run that started `age` seconds ago; None: long ago, so it is looked at soon and counts from then."""
@@ -100,6 +105,7 @@ class Schedule:
         watched = self._runs.get(run)
         if watched is not None and watched.is_age_known:
             self._durations.ended(watched.seen - watched.started, now - watched.started)
+            self._budget.noticed(now - watched.started, min((now - watched.seen) / 2, now - watched.ready))
         self.remove(run)
 
     def missed(self, run: int, now: float, wait: float) -> None:
@@ -111,17 +117,17 @@ class Schedule:
 
     def hold(self, until: float) -> None:
         """Let no poll go out before that time: the service said so."""
-        self._next_poll = max(self._next_poll, until)
+        self._budget.hold(until)
 
     def due(self, now: float) -> int | None:
         """The run to look at now, None if it isn't time. What is handed out counts against the budget."""
-        if now < self._next_poll:
+        if now < self._budget.opens_at:
             return None
         self._take_back(now)
         run = max(self._ready(now), default=(0.0, None))[1]
         if run is not None:
             del self._waiting[self._runs[run].span][run]
-            self._next_poll = now + self._gap
+            self._budget.take(now)
         return run
 
     def next_at(self) -> float | None:
@@ -129,7 +135,7 @@ class Schedule:
         times = [watched.ready for _, watched in self._firsts()]
         if self._missed:
             times.append(self._missed[0][0])
-        return max(min(times), self._next_poll) if times else None
+        return max(min(times), self._budget.opens_at) if times else None
 
     def _wait(self, run: int, watched: _Watched) -> None:
         """Put a run in the line of its span; one that has waited longer than the line's first goes before it."""
