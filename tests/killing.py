@@ -36,7 +36,6 @@ PRELOADED = [
 ]
 
 BOUNDARIES = {
-    "journal made": "pathlib:Path.replace",
     "intent commit": "batch_runner.journal:Journal.intend",
     "send": "batch_runner.client.client:Client.start",
     "run-id commit": "batch_runner.journal:Journal.started",
