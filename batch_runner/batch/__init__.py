@@ -1,1 +1,7 @@
-"""The anyio pool: one producer → a bounded stream → workers → the journal."""
+"""One batch over one sheet: one producer → a bounded stream → workers → the journal.
+
+pool.py      the batch: reads rows, places them in the journal, hands them to the workers
+worker.py    one row from its plan to its outcome
+canary.py    the first few rows go alone
+stopping.py  when starting stops before the last row, and why
+"""

@@ -1,1 +1,9 @@
-"""One start, one poll: httpx over aiohttp; says of each failure whether a run can exist."""
+"""One start, one poll: httpx over aiohttp; says of each failure whether a run can exist.
+
+client.py     start and poll, and the table that says what each error and status means for a run
+request.py    what is sent: addresses, headers, timeouts
+body.py       an answer's body: whole, decoded, never endless
+answer.py     the run that a body tells, or the message
+signals.py    what an answer says of the service's limits
+transport.py  httpx's transport over aiohttp's connections
+"""

@@ -1,9 +1,15 @@
 """The durable record of what was sent and what came back. What a row's history means is decided in `history` only.
 
-journal   a running batch's events, each on disk before the next step
-history   a row's attempts → send, follow, carry, refuse
-reading   outcomes, counts, nights, a row's story
-places    tonight's rows find their history · batches · commits (group commit) · file · lock · schema
+journal.py  a running batch's events, each on disk before the next step
+history.py  a row's attempts → send, follow, carry, refuse
+places.py   tonight's rows find their history
+batches.py  what a batch says of itself, and whether it may go on with this journal
+reading.py  outcomes, counts, nights, a row's story
+commits.py  group commit
+file.py     the file: made whole, and looked over before it is trusted
+reserve.py  room on the disk for what is in flight
+lock.py     one batch at a time
+schema.py   the tables
 """
 
 from batch_runner.journal.batches import BatchInfo

@@ -1,1 +1,7 @@
-"""Sheet + outcomes → the file, checked and swapped in."""
+"""Sheet + outcomes → the file, checked and swapped in.
+
+output.py     the sheet's rows with our columns right of them
+longtext.py   texts too long for a cell
+alignment.py  the check before the swap: each row with its own run
+target.py     the file itself: whole or not at all
+"""

@@ -1,4 +1,19 @@
-"""Spreadsheets: reading, cell text, writing. Knows nothing of tasks."""
+"""Spreadsheets: reading, cell text, writing. Knows nothing of tasks.
+
+sheet.py        what every sheet can do, whatever its format
+row.py          the values that a sheet is read as: rows, columns, problems of cells
+header.py       which row is the header
+snapshot.py     the private copy that is read
+text/           .csv and .tsv
+workbook/       .xlsx and .xlsm, read
+format/         a number and its format → text
+splice/         .xlsx and .xlsm, written back with new columns
+tables.py       a sheet written in another format than its own
+newworkbook.py  that as .xlsx
+parquet.py      that as .parquet
+newcells.py     the new cells, handed out row by row
+errors.py       `SheetError`
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,12 @@
 Params `File Name` and `Operation` (exactly these names): `extract_text`, which also holds where there is no Operation,
 gives `{"text", "pages"}`; `extract_fields` gives the Fields of fields.py. Whatever is wrong with the file or the params
 ends the run as a failure with one sentence.
+
+text.py     the text of a PDF
+fields.py   the fields, found in it by their labels
+labels.py   what stands before a field, by language
+amounts.py  amounts of money
+dates.py    dates
 """
 
 from __future__ import annotations
