@@ -80,7 +80,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         if self.stopped:
             yield f"  stopped early: {self.stopped}"
         if self.count("unknown"):
-            yield "  unknown: a start was sent and its answer lost; look whether a run exists before --retry unknown"
+            yield "  unknown: a run may exist, or have done its work: look before you say --retry unknown"
         for note in self.notes:
             yield f"  note: {note}"
         if self.output:

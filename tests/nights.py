@@ -142,6 +142,7 @@ def night(
         writer = csv.DictWriter(file, list(rows[0]) if rows else ["Row"])
         writer.writeheader()
         writer.writerows(rows)
+    options = {"service": "http://service", **options}
     job = Job(input=str(folder / "sheet.csv"), task=f"{folder / 'tasks.py'}:work", **options)  # type: ignore[arg-type]
 
     async def main() -> tuple[Summary, Front, float]:

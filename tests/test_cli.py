@@ -199,3 +199,27 @@ def wait_for(path: Path) -> None:
             return
         time.sleep(0.05)
     pytest.fail(f"{path} never came")
+
+
+def test_a_run_that_takes_too_long_ends_as_timeout(folder: Path) -> None:
+    """The local service kills a run at `--run-timeout`, and the batch hears of it."""
+    (folder / "slow.csv").write_text("Seconds\n50\n")
+    done = run_program("run", "slow.csv", "--task", "tasks.py:slow", "--run-timeout", "1s", cwd=folder)
+    assert done.returncode == 3, done.stderr
+    assert records(folder / "slow.results.csv")[0]["status"] == "timeout"
+
+
+def test_a_local_run_of_a_killed_batch_is_unknown_at_once(folder: Path) -> None:
+    """A run of the embedded service ends with the program, so the same command doesn't wait for it."""
+    (folder / "slow.csv").write_text("Seconds\n50\n")
+    command = ["run", "slow.csv", "--task", "tasks.py:slow", "--progress", "never"]
+    process = start_program(*command, cwd=folder)
+    wait_for(folder / "slow.journal.db")
+    time.sleep(1.5)
+    process.kill()
+    process.communicate()
+    began = time.monotonic()
+    done = run_program(*command, cwd=folder)
+    assert time.monotonic() - began < 10
+    assert done.returncode == 4, done.stdout
+    assert "ended with the program that ran it" in records(folder / "slow.results.csv")[0]["error"]

@@ -17,8 +17,8 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 
 def help_of(command: str) -> str:
-    """A command's help as on a terminal of 80 columns."""
-    told = CliRunner().invoke(program, [command, "--help"], prog_name="batch-runner", terminal_width=80)
+    """A command's help as on a terminal of 80 columns, of which click leaves two free."""
+    told = CliRunner().invoke(program, [command, "--help"], prog_name="batch-runner", terminal_width=78)
     return told.output.strip()
 
 

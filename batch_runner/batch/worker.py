@@ -18,6 +18,7 @@ from batch_runner.batch.stopping import Stop
 from batch_runner.client.client import Lost, Reach, Refused, Started
 from batch_runner.errors import ExitCode
 from batch_runner.journal import Follow, Outcome, Send
+from batch_runner.log import LOG, facts
 from batch_runner.polling.watch import Overdue, Unreachable, Vanished
 from batch_runner.retry import STARTS
 
@@ -37,7 +38,19 @@ SYNC_MARGIN = 60.0
 NEVER_REACHED = 30.0
 """Seconds until a service that has not said yes once in this batch is given up."""
 CUT_OFF = "interrupted while the answer to the start was awaited: a run may exist"
+ENDED_WITH_US = "the run ended with the program that ran it; how far it had come is not known"
 NOT_STARTED = Outcome("not_started")
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What may be relied on with this service and task.
+
+    With `resend` a start whose answer was lost may be sent again. `runs_outlive_us`: the service goes on when we end,
+    so that a run of an earlier batch can be followed.
+    """
+
+    resend: bool
+    runs_outlive_us: bool
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -48,7 +61,7 @@ class Work(msgspec.Struct, frozen=True):
 
 
 class Worker:
-    """What all workers of a batch share; with `resend` a start whose answer was lost is sent again."""
+    """What all workers of a batch share."""
 
     def __init__(
         self,
@@ -58,7 +71,7 @@ class Worker:
         journal: Journal,
         watch: Watch,
         stopping: Stopping,
-        resend: bool,
+        terms: Terms,
         chance: random.Random,
     ) -> None:
         self._job = job
@@ -66,21 +79,28 @@ class Worker:
         self._journal = journal
         self._watch = watch
         self._stopping = stopping
-        self._resend = resend
+        self._terms = terms
         self._chance = chance
         self._read_timeout = job.run_seconds + SYNC_MARGIN if job.sync else None
         self._yes_at: float | None = None
+        self._warned = False
 
     async def do(self, work: Work, slot: Slot) -> Outcome:
         """Bring the row to its outcome and return it: `not_started` if a stop came first, the status it had if so."""
         plan = work.plan
         if isinstance(plan, Follow):
-            slot.follows()
-            outcome = await self._follow(plan.attempt, Run(plan.run_id, plan.status), age=None)
-            if outcome.status != "unknown" or not self._resend:
+            outcome = await self._follow_earlier(plan, slot)
+            if outcome.status != "unknown" or not self._terms.resend:
                 return outcome
             plan = Send(plan.number, plan.row, work.row.digest)
         return await self._send(plan, self._request(work.row), slot)
+
+    async def _follow_earlier(self, plan: Follow, slot: Slot) -> Outcome:
+        """Follow a run that an earlier batch started."""
+        if not self._terms.runs_outlive_us:
+            return await self._end(plan.attempt, Outcome("unknown", plan.run_id, error=ENDED_WITH_US))
+        slot.follows()
+        return await self._follow(plan.attempt, Run(plan.run_id, plan.status), age=None)
 
     async def _send(self, plan: Send, request: RunRequest, slot: Slot) -> Outcome:
         attempt: int | None = None
@@ -100,13 +120,14 @@ class Worker:
             else:
                 await self._journal.withdrawn(attempt, answer.why)
                 slot.refused(answer.status_code, answer.why, answer.signal)
+                self._warn_once(answer)
             failures += 1
             if not self._may_resend(answer) or not await self._wait(failures, since, answer.why):
                 break
         return outcome
 
     def _may_resend(self, answer: Refused | Lost) -> bool:
-        return isinstance(answer, Refused) or self._resend
+        return isinstance(answer, Refused) or self._terms.resend
 
     async def _may_start(self, slot: Slot) -> bool:
         """Wait for this start's turn; False if a stop comes first."""
@@ -149,11 +170,18 @@ class Worker:
             await anyio.sleep(seconds)
         return not self._stopping.is_stopped()
 
+    def _warn_once(self, answer: Refused) -> None:
+        """A service that can't be reached is spoken of at once, not when it is given up."""
+        if answer.status_code is None and not self._warned:
+            self._warned = True
+            LOG.warning("%s; trying on", answer.why)
+
     async def _started(self, attempt: int, run: Run) -> Outcome:
         self._yes_at = anyio.current_time()
         if run.has_ended:
             return await self._end(attempt, outcome_of(run))
         await self._journal.started(attempt, run.run_id, run.status)
+        LOG.info("run started", extra=facts(attempt=attempt, run_id=run.run_id))
         return await self._follow(attempt, run)
 
     async def _follow(self, attempt: int, run: Run, age: float | None = 0.0) -> Outcome:
@@ -176,6 +204,7 @@ class Worker:
 
     async def _end(self, attempt: int, outcome: Outcome) -> Outcome:
         await self._journal.ended(attempt, outcome)
+        LOG.info("row ended", extra=facts(attempt=attempt, run_id=outcome.run_id, status=outcome.status))
         return outcome
 
     def _request(self, row: RowParams) -> RunRequest:

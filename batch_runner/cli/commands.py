@@ -54,10 +54,15 @@ def check_command(source: str, **values: Any) -> int:
     import tempfile
 
     from batch_runner.cli.running import print_out
+    from batch_runner.cli.services import choose_service
+    from batch_runner.cli.wiring import prepare_output
     from batch_runner.preview import preview
     from batch_runner.source import Source
 
     job = _job(source, values)
+    prepare_output(job)
+    if job.task:
+        choose_service(job)
     with Source(job, Path(tempfile.gettempdir())) as opened:
         seen = preview(job, opened)
     print_out(seen.to_json() if job.json else seen.to_text())

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import anyio
 import click
 
-from batch_runner.cli.wiring import KEY_VARIABLES, api_key, execute, open_job
+from batch_runner.cli.services import KEY_VARIABLES, api_key
+from batch_runner.cli.wiring import execute, open_job
 from batch_runner.errors import ExitCode, UsageError
 from batch_runner.log import write_log
 from batch_runner.progress import progress_for

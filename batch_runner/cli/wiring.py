@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -17,10 +17,9 @@ from batch_runner import __version__
 from batch_runner.batch.pool import Batch
 from batch_runner.batch.stopping import Stop, Stopping
 from batch_runner.batch.worker import Worker
-from batch_runner.client.client import Client
+from batch_runner.cli.services import ChosenService, choose_service, connected
 from batch_runner.errors import ExitCode, UsageError, sole_error
 from batch_runner.hints import hints
-from batch_runner.job.job import ANCHOR_URL, Job
 from batch_runner.journal import BatchInfo, Journal, Policy
 from batch_runner.limits.limits import Limits
 from batch_runner.limits.openfiles import held_under, open_files
@@ -31,20 +30,12 @@ from batch_runner.polling.watch import Watch
 from batch_runner.progress import Progress, Tally
 from batch_runner.source import Source
 from batch_runner.summary import MOST_GROUPS, Summary, exit_code_for, sorted_counts
-from batch_runner.units import Rate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Callable, Iterator
 
-    import httpx
-
-KEY_VARIABLES = ("ANCHORBROWSER_API_KEY", "ANCHOR_API_KEY")
-BASE_URL_VARIABLE = "ANCHORBROWSER_BASE_URL"
-IN_PROCESS_URL = "http://batch-runner.local"
-LOCAL_POLLS = Rate(2_000, 1.0)
-"""Polls of the embedded service cost nobody anything but a moment of this process."""
-HARMLESS_TASK = "invoice"
-"""The built-in task only reads: one that was cut off may simply be run again."""
+    from batch_runner.client.client import Client
+    from batch_runner.job.job import Job
 
 
 class Opened(msgspec.Struct, frozen=True):
@@ -53,14 +44,10 @@ class Opened(msgspec.Struct, frozen=True):
     job: Job
     source: Source
     target: Target
+    service: ChosenService
     workers: int
     notes: tuple[str, ...]
     began: float
-
-    @property
-    def service(self) -> str:
-        """The service by the name that the journal knows it by: `local` or a URL."""
-        return service_name(self.job)
 
 
 @contextmanager
@@ -69,13 +56,19 @@ def open_job(job: Job) -> Iterator[Opened]:
     began = time.monotonic()
     if not job.task:
         raise UsageError("which task? say --task ID; with the local service it is invoice, or FILE.py:FUNCTION")
+    target = prepare_output(job)
+    service = choose_service(job)
+    workers, warning = held_under(job.concurrency, open_files())
+    with Source(job, target.path.absolute().parent) as source:
+        yield Opened(job, source, target, service, workers, (warning,) if warning else (), began)
+
+
+def prepare_output(job: Job) -> Target:
+    """Where the output will go, if the input is there and a file can be written. Raises `UsageError`."""
     if not job.input_path.is_file():
         why = "not a file; name a spreadsheet" if job.input_path.exists() else "no such file"
         raise UsageError(f"{job.input}: {why}")
-    target = Target.prepare(job.output_path, job.input_path)
-    workers, warning = held_under(job.concurrency, open_files())
-    with Source(job, target.path.absolute().parent) as source:
-        yield Opened(job, source, target, workers, (warning,) if warning else (), began)
+    return Target.prepare(job.output_path, job.input_path)
 
 
 async def run_batch(job: Job, progress: Progress | None = None) -> Summary:
@@ -95,7 +88,10 @@ def run_batch_blocking(job: Job, progress: Progress | None = None) -> Summary:
 async def execute(opened: Opened, progress: Progress, *, interrupts: bool) -> Summary:
     """Run an opened job on its own service and journal; with `interrupts`, Ctrl-C and SIGTERM end it in order."""
     with sole_error():
-        async with connected(opened.job) as client, Journal.open(opened.job.journal_path, info(opened)) as journal:
+        async with (
+            connected(opened.job, opened.service) as client,
+            Journal.open(opened.job.journal_path, info(opened)) as journal,
+        ):
             return await conduct(opened, client, journal, progress, interrupts=interrupts)
 
 
@@ -107,15 +103,15 @@ async def conduct(
     stopping = Stopping(job.failure_limit, tally.total, _deadline_of(job))
     limits = Limits(opened.workers, job.start_rate)
     chance = random.Random()  # noqa: S311  jitter needs no secrecy
-    schedule = Schedule(_poll_budget(job))
-    watch = Watch(client.poll, schedule, job.run_seconds, chance)
+    schedule = Schedule(opened.service.polls)
+    watch = Watch(client.poll, schedule, opened.service.follow_seconds, chance)
     worker = Worker(
         job,
         client=client,
         journal=journal,
         watch=watch,
         stopping=stopping,
-        resend=_is_harmless(job),
+        terms=opened.service.terms,
         chance=chance,
     )
     batch = Batch(
@@ -171,64 +167,11 @@ def info(opened: Opened) -> BatchInfo:
         input_sha256=opened.source.sheet.fingerprint,
         output=str(job.output_path.absolute()),
         task=job.task,
-        service=opened.service,
+        service=opened.service.name,
         key_columns=tuple(sorted(set(job.key))),
-        policy=Policy(frozenset(job.retry), "resend" if _is_harmless(job) else "report"),
+        policy=Policy(frozenset(job.retry), "resend" if opened.service.terms.resend else "report"),
         version=__version__,
     )
-
-
-@asynccontextmanager
-async def connected(job: Job) -> AsyncIterator[Client]:
-    """A client of the job's service, which is started first if it is the embedded one. Raises `UsageError`."""
-    if job.service == "local":
-        async with _embedded(job) as transport, Client(IN_PROCESS_URL, "", transport) as client:
-            yield client
-        return
-    from batch_runner.client.transport import AiohttpTransport
-
-    async with Client(service_name(job), _api_key(job), AiohttpTransport()) as client:
-        yield client
-
-
-@asynccontextmanager
-async def _embedded(job: Job) -> AsyncIterator[httpx.AsyncBaseTransport]:
-    import httpx
-
-    from batch_runner.service.service import Service
-    from batch_runner.service.tasks import load_tasks
-
-    tasks = load_tasks(job.task, files=job.files_path)
-    async with Service(tasks, job.workers, job.run_seconds) as service:
-        yield httpx.ASGITransport(service.app)
-
-
-def service_name(job: Job) -> str:
-    """`local`, or the service's URL; the environment may move Anchor's."""
-    if job.service == "anchor":
-        return os.environ.get(BASE_URL_VARIABLE) or ANCHOR_URL
-    return job.service
-
-
-def api_key() -> str | None:
-    """The key from the environment, the only place it may come from."""
-    return next((key for name in KEY_VARIABLES if (key := os.environ.get(name, "").strip())), None)
-
-
-def _api_key(job: Job) -> str:
-    key = api_key()
-    if key is None and job.service == "anchor":
-        raise UsageError(f"Anchor's cloud wants a key: put yours into {KEY_VARIABLES[0]} in the environment")
-    return key or ""
-
-
-def _poll_budget(job: Job) -> Rate:
-    return LOCAL_POLLS if job.service == "local" else job.poll_budget
-
-
-def _is_harmless(job: Job) -> bool:
-    """Whether a start whose answer was lost may be sent again."""
-    return job.on_unknown == "resend" or (job.service == "local" and job.task == HARMLESS_TASK)
 
 
 def _deadline_of(job: Job) -> Callable[[], bool] | None:

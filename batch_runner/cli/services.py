@@ -1,0 +1,97 @@
+"""Who runs the tasks: the embedded service, Anchor's cloud, or a URL; and how it is reached."""
+
+from __future__ import annotations
+
+import os
+from contextlib import asynccontextmanager
+from math import inf
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from batch_runner.batch.worker import Terms
+from batch_runner.client.client import Client
+from batch_runner.errors import UsageError
+from batch_runner.job.job import ANCHOR_URL, Job
+from batch_runner.units import Rate
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from batch_runner.service.tasks import Tasks
+
+KEY_VARIABLES = ("ANCHORBROWSER_API_KEY", "ANCHOR_API_KEY")
+BASE_URL_VARIABLE = "ANCHORBROWSER_BASE_URL"
+IN_PROCESS_URL = "http://batch-runner.local"
+LOCAL_POLLS = Rate(2_000, 1.0)
+"""Polls of the embedded service cost nobody anything but a moment of this process."""
+HARMLESS_TASK = "invoice"
+"""The built-in task only reads: one that was cut off may simply be run again."""
+
+
+class ChosenService(msgspec.Struct, frozen=True):
+    """The service of a job, looked at before anything is sent.
+
+    `name` is what the journal knows it by: `local` or a URL. `tasks` are the embedded one's own; None for any other.
+    """
+
+    name: str
+    tasks: Tasks | None
+    terms: Terms
+    polls: Rate
+    follow_seconds: float
+    """How long to follow one run; the embedded service ends its runs itself."""
+
+
+def choose_service(job: Job) -> ChosenService:
+    """Find the job's service. Raises `UsageError` for a task or a key that it surely would not take."""
+    if job.service != "local":
+        name = (os.environ.get(BASE_URL_VARIABLE) or ANCHOR_URL) if job.service == "anchor" else job.service
+        _key_for(job)
+        terms = Terms(resend=job.on_unknown == "resend", runs_outlive_us=True)
+        return ChosenService(name, None, terms, job.poll_budget, job.run_seconds)
+    harmless = job.on_unknown == "resend" or job.task == HARMLESS_TASK
+    terms = Terms(resend=harmless, runs_outlive_us=False)
+    return ChosenService("local", _tasks_for(job), terms, LOCAL_POLLS, inf)
+
+
+@asynccontextmanager
+async def connected(job: Job, service: ChosenService) -> AsyncIterator[Client]:
+    """A client of the service, which is started first if it is the embedded one."""
+    if service.tasks is None:
+        from batch_runner.client.transport import AiohttpTransport
+
+        async with Client(service.name, _key_for(job), AiohttpTransport()) as client:
+            yield client
+        return
+    import httpx
+
+    from batch_runner.service.service import Service
+
+    async with (
+        Service(service.tasks, job.workers, job.run_seconds) as embedded,
+        Client(IN_PROCESS_URL, "", httpx.ASGITransport(embedded.app)) as client,
+    ):
+        yield client
+
+
+def api_key() -> str | None:
+    """The key from the environment, the only place it may come from."""
+    return next((key for name in KEY_VARIABLES if (key := os.environ.get(name, "").strip())), None)
+
+
+def _key_for(job: Job) -> str:
+    key = api_key()
+    if key is None and job.service == "anchor":
+        raise UsageError(f"Anchor's cloud wants a key: put yours into {KEY_VARIABLES[0]} in the environment")
+    return key or ""
+
+
+def _tasks_for(job: Job) -> Tasks:
+    from batch_runner.service.tasks import load_tasks
+
+    tasks = load_tasks(job.task, files=job.files_path)
+    if tasks.find(job.task) is None:
+        names = sorted(name for name in tasks.by_id if name.startswith(f"{job.task}:"))
+        raise UsageError(f"{job.task} is a file of tasks; name one of them: {', '.join(names) or 'it has none'}")
+    return tasks
