@@ -13,8 +13,6 @@ KEY_HEADER = "anchor-api-key"
 FINAL_STATUSES = frozenset({"success", "failure", "timeout", "cancelled"})
 """A run with one of these has ended. Any other word, known or not, says that it goes on."""
 
-GOING_STATUSES = frozenset({"queued", "running"})
-
 
 class RunRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The body of `POST /v2/tasks/{taskId}/run`. What was not asked for is not sent."""

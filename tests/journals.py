@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
     from batch_runner.journal import Journal, Plan
 
-REPORT = Policy()
-
-
 def batch_info(
     *retry: str, resend: bool = False, task: str = "invoice", service: str = "local", key: tuple[str, ...] = ()
 ) -> BatchInfo:
