@@ -72,6 +72,19 @@ async def test_a_service_that_carries_less_is_not_pressed() -> None:
     assert service.in_flight >= 7
 
 
+@pytest.mark.parametrize("why", ["too many concurrent runs", ""])
+async def test_a_refusal_with_nothing_in_flight_does_not_narrow(why: str) -> None:
+    """What the service carries can't be learnt from a start that it refused while none of our runs was going on."""
+    limits = Limits(20)
+    async with limits.slot() as slot:
+        await slot.turn()
+        slot.refused(429, why, Signal(retry_after=40))
+    assert limits.settled is None
+    service = Service(median=60)
+    await Batch(limits, service).run(200)
+    assert service.now < 40 + 200 / 20 * 60 * 1.5
+
+
 async def test_without_refusals_all_slots_are_used() -> None:
     """A service that takes everything gets the whole concurrency, within seconds."""
     service, limits = Service(), Limits(500)

@@ -164,6 +164,29 @@ def test_a_service_that_refuses_for_an_hour_after_it_worked(tmp_path: Path) -> N
     assert 900 <= done.seconds < 1000
 
 
+def test_a_night_that_begins_in_a_used_up_window(tmp_path: Path) -> None:
+    """A service that says twice to wait before its first yes is there: it is waited for."""
+    starts: list[str] = []
+
+    def twice(row: str, earlier: int) -> Fault | None:
+        starts.append(row)
+        return Fault(429, (("Retry-After", "40"),)) if len(starts) <= 2 else None
+
+    done = night(tmp_path, numbered(6), twice)
+    assert done.statuses == ["success"] * 6
+    assert 80 < done.seconds < 110
+
+
+def test_a_pause_until_tomorrow_is_for_another_batch(tmp_path: Path) -> None:
+    """A quota of the day is used up: the batch follows what runs and ends (5), and says for how long it would wait."""
+    later = Fault(429, (("Retry-After", "36000"),), b'{"error": {"code": 429, "message": "daily quota"}}')
+    done = night(tmp_path, numbered(20), lambda row, _: later if int(row) > 3 else None)
+    assert done.statuses == ["success"] * 3 + ["not_started"] * 17
+    assert done.summary.exit_code == ExitCode.STOPPED
+    assert "daily quota; it asks for a pause of 10.0 h" in (done.summary.stopped or "")
+    assert done.seconds < 20
+
+
 def test_a_stop_reaches_all_who_wait_for_a_turn(tmp_path: Path) -> None:
     """One start a minute, fifty rows waiting, the third is told that the key is bad: all end in that moment."""
     no = Fault(403, (), b'{"error": {"code": 403, "message": "not yours"}}')

@@ -12,6 +12,7 @@ from openpyxl import load_workbook
 from scripted_server import answer, serving
 
 from batch_runner.cli.wiring import run_batch
+from batch_runner.client import body
 from batch_runner.errors import ExitCode
 from batch_runner.job.job import Job
 from batch_runner.polling import schedule as polling
@@ -145,6 +146,22 @@ async def test_polls_that_are_answered_strangely(tmp_path: Path, monkeypatch: py
     assert [json.loads(record["result"]) for record in records.values()] == list(POLLS)
     assert set(starts.values()) == {1}
     assert summary.exit_code == ExitCode.OK
+
+
+async def test_answers_that_never_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body is read for so long and no longer: a start is lost then, and a run is asked for again."""
+    monkeypatch.setattr(body, "LONGEST_READ", 0.2)
+    endless = b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{"
+
+    def says(row: str, poll: int) -> bytes:
+        if row == "start" or poll == 1:
+            return endless
+        return run(row, "success" if poll else "queued")
+
+    _, records, starts = await batch(tmp_path, ["start", "poll"], says)
+    assert [record["status"] for record in records.values()] == ["unknown", "success"]
+    assert "the service said 200, and no more" in records["start"]["error"]
+    assert set(starts.values()) == {1}
 
 
 async def test_results_of_ten_megabytes_in_csv(tmp_path: Path) -> None:

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 SYNC_MARGIN = 60.0
 """Seconds that the answer to a sync start may take longer than its run."""
 NEVER_REACHED = 30.0
-"""Seconds until a service that has not said yes once in this batch is given up."""
+"""Seconds until a service is given up that has neither said yes once in this batch nor told us to wait."""
+LONGEST_PAUSE = 3600.0
+"""Seconds of a pause that are waited for: who asks for more (a quota of the day, say) is asked by a later batch."""
 CUT_OFF = "interrupted while the answer to the start was awaited: a run may exist"
 ENDED_WITH_US = "the run ended with the program that ran it; how far it had come is not known"
 NOT_STARTED = Outcome("not_started")
@@ -122,7 +124,7 @@ class Worker:
                 slot.refused(answer.status_code, answer.why, answer.signal)
                 self._warn_once(answer)
             failures += 1
-            if not self._may_resend(answer) or not await self._wait(failures, since, answer.why):
+            if not self._may_resend(answer) or not await self._wait(failures, since, answer):
                 break
         return outcome
 
@@ -156,16 +158,15 @@ class Worker:
         self._stopping.now(Stop(f"{answer.why}; {_advice(answer.status_code)}", ExitCode.STOPPED))
         return NOT_STARTED
 
-    async def _wait(self, failures: int, since: float, why: str) -> bool:
+    async def _wait(self, failures: int, since: float, answer: Refused | Lost) -> bool:
         """Wait before the next try; False when trying on is pointless, or a stop comes first."""
         elapsed = anyio.current_time() - max(since, self._yes_at or since)
         seconds = STARTS.wait(failures, elapsed, self._chance)
-        if seconds is None or (self._yes_at is None and elapsed > NEVER_REACHED):
-            words = (
-                f"{why}; no start has got through for {elapsed:.0f} s; the same command goes on when the service does"
-            )
-            self._stopping.now(Stop(words, ExitCode.STOPPED))
-            return False
+        is_there = self._yes_at is not None or _has_answered(answer)
+        if seconds is None or (elapsed > NEVER_REACHED and not is_there):
+            return self._give_up(f"{answer.why}; no start has got through for {elapsed:.0f} s")
+        if _pause(answer) > LONGEST_PAUSE:
+            return self._give_up(f"{answer.why}; it asks for a pause of {_pause(answer) / 3600:.1f} h")
         with self._stopping.cutting_short():
             await anyio.sleep(seconds)
         return not self._stopping.is_stopped()
@@ -175,6 +176,10 @@ class Worker:
         if answer.status_code is None and not self._warned:
             self._warned = True
             LOG.warning("%s; trying on", answer.why)
+
+    def _give_up(self, why: str) -> bool:
+        self._stopping.now(Stop(f"{why}; the same command goes on when the service does", ExitCode.STOPPED))
+        return False
 
     async def _started(self, attempt: int, run: Run) -> Outcome:
         self._yes_at = anyio.current_time()
@@ -221,6 +226,15 @@ class Worker:
 def outcome_of(run: Run) -> Outcome:
     """What a run came to, as the journal records it."""
     return Outcome(run.status, run.run_id, bytes(run.result).decode(), run.error or "")
+
+
+def _has_answered(answer: Refused | Lost) -> bool:
+    return isinstance(answer, Refused) and answer.status_code is not None
+
+
+def _pause(answer: Refused | Lost) -> float:
+    """Seconds that the service asks for."""
+    return (isinstance(answer, Refused) and answer.signal.retry_after) or 0.0
 
 
 def _advice(status_code: int | None) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import zlib
 from collections.abc import AsyncGenerator
 
+import anyio
 import httpx
 import msgspec
 
 MAX_ANSWER = 64 * 1024 * 1024
 """Bytes of an answer that are read at most, decoded too."""
+LONGEST_READ = 600.0
+"""Seconds that a body may take in all: the wait for its next bytes is bounded by the request, but not their number."""
 
 _ANY_ZLIB = 32 + zlib.MAX_WBITS
 """Finds out by itself whether it is gzip or deflate (zlib's manual, inflateInit2)."""
@@ -33,7 +36,8 @@ async def read_body(response: httpx.Response) -> Body:
     """The body of an answer whose stream was not read yet. Nothing is raised: the answer's status has come."""
     data = bytearray()
     try:
-        await _read_into(data, response.stream)
+        with anyio.fail_after(LONGEST_READ):
+            await _read_into(data, response.stream)
         encoding = response.headers.get("content-encoding", "").strip().lower()
         return Body(_inflated(data) if encoding in {"gzip", "x-gzip", "deflate"} else bytes(data))
     except Exception as error:  # noqa: BLE001  whatever it is, what the status says still holds

@@ -113,12 +113,14 @@ class Limits:
         now, entered_at, pause = anyio.current_time(), slot.entered_at, signal.retry_after or 0.0
         self._leave(slot)
         self._ahead = 1
-        if status_code == 429 and is_for_concurrency(why, signal):
+        too_many = status_code == 429 and is_for_concurrency(why, signal)
+        # With no run of ours in flight it says nothing about how many we may have.
+        if too_many and self._in_flight:
             is_news = entered_at is None or entered_at > self._lowered_at
             self._lowered_at = now
             self._capacity.refused(self._in_flight, now, pause, is_news=is_news)
         else:
-            self.too_soon += status_code == 429
+            self.too_soon += status_code == 429 and not too_many
             self._pace.told(signal, now, len(self._unanswered))
         self._pace.pause(now + pause)
 
