@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class ExitCode(IntEnum):
-    """What the process says when it ends (DESIGN, *Exit codes*)."""
+    """What the process says when it ends (README, *From cron*)."""
 
     OK = 0
     BUG = 1

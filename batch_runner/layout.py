@@ -44,7 +44,7 @@ class Layout(msgspec.Struct, frozen=True):
 
 
 def layout_of(columns: Sequence[Column]) -> Layout:
-    """Tell the columns of a sheet apart (DESIGN, *The output*). Raises `UsageError` where ours would not be unique."""
+    """Tell the columns of a sheet apart (README, *Statuses*). Raises `UsageError` where ours would not be unique."""
     replaced = _earlier(columns)
     own = tuple(columns[: len(columns) - replaced])
     taken = {column.name.casefold() for column in own}

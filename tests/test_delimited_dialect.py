@@ -1,4 +1,4 @@
-"""Encodings and delimiters: found as FACTS has them, said out loud, overruled by the person."""
+"""Encodings and delimiters: found as they were measured, said out loud, overruled by the person."""
 
 from __future__ import annotations
 

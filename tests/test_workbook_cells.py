@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     ],
 )
 def test_a_cell_is_sent_as_its_person_sees_it(tmp_path: Path, cell: str, text: str) -> None:
-    """Every way in which a value stands in a sheet's XML gives the text that DESIGN's rules name, without problems."""
+    """Every way in which a value stands in a sheet's XML gives the text that README's rules name, without problems."""
     row = read_cells(tmp_path / "a.xlsx", cell, formats=("yyyy-mm-dd",))
     assert (row.texts[0], row.problems) == (text, ())
 

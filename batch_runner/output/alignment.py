@@ -1,4 +1,4 @@
-"""The check before the swap: every input row once, in order, each with its own run (DESIGN, *The output*)."""
+"""The check before the swap: every input row once, in order, each with its own run (README, *What is promised*)."""
 
 from __future__ import annotations
 

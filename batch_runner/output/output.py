@@ -88,7 +88,7 @@ class Output:
             return (*notes, *long.put())
 
     def _check(self, draft: Path, outcomes: Iterator[Placed]) -> None:
-        """Read the draft back: every input row once, in order, each with its own run (DESIGN, *The output*)."""
+        """Read the draft back: every input row once, in order, each with its own run (README, *What is promised*)."""
         if self._ending not in CHECKED:
             return
         with self._sheet.again(draft) as written:
