@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from batch_runner.journal import Journal, Plan
 
+
 def batch_info(
     *retry: str, resend: bool = False, task: str = "invoice", service: str = "local", key: tuple[str, ...] = ()
 ) -> BatchInfo:

@@ -1,3 +1,5 @@
+"""Which row is the header: tables below titles, notes and address blocks, and sheets that are all numbers."""
+
 from __future__ import annotations
 
 import pytest

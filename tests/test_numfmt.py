@@ -1,3 +1,5 @@
+"""Number formats: what is sent for a number or a date, and what its cell shows."""
+
 from __future__ import annotations
 
 from datetime import date, timedelta

@@ -1,3 +1,5 @@
+"""The zip package of a workbook: what is refused, and what is safe to open."""
+
 from __future__ import annotations
 
 import subprocess

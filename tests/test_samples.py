@@ -27,6 +27,7 @@ def pdfs(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("name", ["invoices.xlsx", "problems.xlsx"])
 def test_the_workbooks_are_made_to_the_cell(tmp_path: Path, name: str) -> None:
+    """Run again, the script gives the same cells with the same formats."""
     runpy.run_path(str(SAMPLES / "make_sheets.py"))["make"](tmp_path)
     assert cells(tmp_path / name) == cells(SAMPLES / name)
 
@@ -37,11 +38,13 @@ def cells(path: Path) -> list[tuple[object, str]]:
 
 
 def test_the_csv_is_made_to_the_byte(tmp_path: Path) -> None:
+    """Run again, the script gives the same bytes."""
     runpy.run_path(str(SAMPLES / "make_sheets.py"))["make"](tmp_path)
     assert (tmp_path / "invoices.csv").read_bytes() == (SAMPLES / "invoices.csv").read_bytes()
 
 
 def test_every_file_that_the_csv_names_is_there() -> None:
+    """The sheet names every invoice among the samples, and no other file."""
     with (SAMPLES / "invoices.csv").open(encoding="utf-8", newline="") as file:
         names = [row["File Name"] for row in csv.DictReader(file)]
     assert {SAMPLES / name for name in names} == set((SAMPLES / "invoices").glob("*.pdf"))

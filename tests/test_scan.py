@@ -1,3 +1,5 @@
+"""A sheet's rows: the regex and the parser read the same, however the XML is written."""
+
 from __future__ import annotations
 
 import io

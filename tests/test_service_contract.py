@@ -42,6 +42,7 @@ async def test_a_run_that_returns_ends_as_success(service: Speaker) -> None:
 
 @pytest.mark.parametrize("task", ["fail", "fail_in_loop"])
 async def test_an_exception_is_a_failure_with_its_type_and_text_on_one_line(service: Speaker, task: str) -> None:
+    """What a task raises is its run's error, and there is no result."""
     run = await service.run(task)
     assert run["status"] == "failure"
     assert run["error"] in ("ValueError: the amount is odd", "LookupError: no such customer")
@@ -57,6 +58,7 @@ async def test_a_task_may_fail_with_a_sentence_of_its_own(service: Speaker) -> N
 
 @pytest.mark.parametrize("task", ["sleep", "sleep_in_loop"])
 async def test_a_run_that_takes_too_long_ends_as_timeout(way: str, task: str) -> None:
+    """Sync or async, a task is stopped at the limit, which the error names."""
     async with speaking(way, run_timeout=0.1) as service:
         run = await service.run(task, {"seconds": "600"})
     assert run["status"] == "timeout"
@@ -89,6 +91,7 @@ async def test_never_more_async_runs_at_once_than_the_bound(way: str) -> None:
 
 
 async def test_sync_answers_when_the_run_has_ended(service: Speaker) -> None:
+    """The answer to a sync start tells the end, be it a success or a failure."""
     assert (await service.start("echo", {"a": "b"}, sync=True))[1]["result"] == {"a": "b"}
     assert (await service.start("fail", sync=True))[1]["status"] == "failure"
 
@@ -114,6 +117,7 @@ async def test_runs_in_one_session_go_one_after_another(service: Speaker) -> Non
 
 
 async def test_runs_without_a_session_get_one_of_their_own(service: Speaker) -> None:
+    """No two share one; a task is told its session and identity, and a later run may name that session."""
     first, second = await service.run("tell_context"), await service.run("tell_context", cleanup_sessions=False)
     assert first["session_id"] != second["session_id"]
     assert first["result"]["session"] == first["session_id"]
@@ -133,6 +137,7 @@ async def test_a_key_is_asked_for_where_one_is_set(way: str) -> None:
 
 @pytest.mark.parametrize("version", ["latest", "1"])
 async def test_the_one_version_of_a_task_may_be_named(service: Speaker, version: str) -> None:
+    """`latest` and `1` are the version that there is."""
     assert (await service.run("echo_in_loop", version=version))["status"] == "success"
 
 
@@ -172,6 +177,7 @@ async def test_a_task_id_may_be_a_path(service: Speaker) -> None:
     ],
 )
 async def test_a_bad_body_is_400_with_a_sentence_that_names_the_field(service: Speaker, body: str, named: str) -> None:
+    """What is no request to run a task is refused, and the message says what of it is wrong."""
     answer = await service.http.post(
         "/v2/tasks/echo/run",
         content=body.encode("utf-8", "surrogatepass"),
@@ -191,6 +197,7 @@ async def test_other_methods_types_and_sizes_are_refused_as_http_has_it(service:
 
 
 async def test_a_body_that_is_too_long_is_413(service: Speaker, way: str) -> None:
+    """A body beyond the limit is refused, whatever it holds."""
     if way.endswith("trio"):
         pytest.skip("httpx leaves a generator of its own open there, which trio warns of")
     json_type = {"content-type": "application/json"}
@@ -199,17 +206,20 @@ async def test_a_body_that_is_too_long_is_413(service: Speaker, way: str) -> Non
 
 
 async def test_fields_that_are_not_known_are_let_pass(service: Speaker) -> None:
+    """A field of a newer API doesn't stop a run."""
     run = await service.run("echo_in_loop", {"a": "1"}, priority="high", identity_skip_validation=True)
     assert run["status"] == "success"
 
 
 async def test_any_json_may_be_a_result(service: Speaker) -> None:
+    """A result may be a list or a text, not only an object."""
     assert (await service.run("some_list"))["result"] == [1, "zwei", None]
     assert (await service.run("some_text"))["result"] == "1.10 €"
 
 
 @pytest.mark.parametrize("task", ["no_json", "not_a_number", "too_much"])
 async def test_a_result_that_is_no_json_or_has_no_end_is_a_failure(service: Speaker, task: str) -> None:
+    """What can't be told as JSON, or is too large, fails the run with a sentence about the result."""
     run = await service.run(task)
     assert run["status"] == "failure"
     assert run["error"].startswith("The task's result ")

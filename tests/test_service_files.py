@@ -72,6 +72,7 @@ def test_whatever_the_name_nothing_outside_is_reached(name: str) -> None:
     ],
 )
 def test_a_name_that_is_refused_is_told_why(tmp_path: Path, name: str, said: str) -> None:
+    """Each way out of the folder, and each name that is no file, has a sentence of its own."""
     with pytest.raises(TaskFailed, match=said):
         file_within(make_folder(tmp_path), name)
 

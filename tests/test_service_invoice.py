@@ -38,6 +38,7 @@ def refusal(folder: Path, name: str, operation: str | None = None) -> str:
 
 
 def test_every_sample_is_expected() -> None:
+    """The table of expected fields has a line for every PDF among the samples."""
     assert {f"{file}.pdf" for file, *_ in EXPECTED} == {p.name for p in (SAMPLES / "invoices").glob("*.pdf")}
 
 
@@ -72,6 +73,7 @@ def test_the_text_of_every_sample_is_read(expected: list[str]) -> None:
 )
 @pytest.mark.parametrize("operation", ["extract_text", "extract_fields"])
 def test_what_is_wrong_with_a_file_is_said(name: str, said: str, operation: str) -> None:
+    """Whatever the operation, a broken, empty, encrypted, scanned or missing PDF is named in one sentence."""
     assert refusal(SAMPLES / "invoices", f"problems/{name}", operation) == said
 
 
@@ -88,6 +90,7 @@ def test_what_is_wrong_with_a_file_is_said(name: str, said: str, operation: str)
     ],
 )
 def test_what_is_wrong_with_the_params_is_said(params: dict[str, str], said: str) -> None:
+    """A wrong operation and a missing, misspelt or outward file name end the run with the next step."""
     with pytest.raises(TaskFailed, match=said.replace("?", "[?]")):
         invoice(params, Context("run_1", "session_1", str(SAMPLES)))
 
@@ -107,6 +110,7 @@ def test_ten_thousand_pages_are_too_many(tmp_path: Path) -> None:
 
 
 def test_no_pages_are_too_few(tmp_path: Path) -> None:
+    """A PDF without pages is refused rather than read as empty."""
     PdfWriter().write(tmp_path / "none.pdf")
     assert refusal(tmp_path, "none.pdf") == "none.pdf has no pages."
 
@@ -178,6 +182,7 @@ def draw(tmp_path: Path) -> Callable[..., dict[str, Any]]:
 
 
 def test_what_is_not_on_the_page_is_null(draw: Callable[..., dict[str, Any]]) -> None:
+    """A field that doesn't stand there is null, never guessed."""
     assert draw((50, 700, "Invoice")) == dict.fromkeys(FIELDS[1:])
 
 
@@ -195,6 +200,7 @@ def test_the_order_of_drawing_does_not_matter(draw: Callable[..., dict[str, Any]
 
 
 def test_several_rates_of_tax_are_added_up(draw: Callable[..., dict[str, Any]]) -> None:
+    """The tax is the sum over all rates."""
     found = draw(
         (50, 700, "Zwischensumme  200,00 EUR"),
         (50, 680, "MwSt. 7 %  7,00 EUR"),
@@ -205,6 +211,7 @@ def test_several_rates_of_tax_are_added_up(draw: Callable[..., dict[str, Any]]) 
 
 
 def test_what_was_paid_already_does_not_lower_the_total(draw: Callable[..., dict[str, Any]]) -> None:
+    """The total is that of the invoice, not the balance that is left."""
     found = draw(
         (50, 700, "Subtotal  $1,500.00"),
         (50, 680, "Sales tax 8%  $120.00"),
@@ -215,5 +222,6 @@ def test_what_was_paid_already_does_not_lower_the_total(draw: Callable[..., dict
 
 
 def test_number_and_date_may_stand_in_one_sentence(draw: Callable[..., dict[str, Any]]) -> None:
+    """Number and date are found in running text, too."""
     found = draw((50, 700, "Muster AG"), (50, 680, "Rechnung FT 2026/15 vom 12. März 2026"))
     assert (found["seller"], found["number"], found["invoice_date"]) == ("Muster AG", "FT 2026/15", "2026-03-12")

@@ -44,6 +44,7 @@ def test_amounts_in_either_convention(text: str, amount: str) -> None:
     form=st.sampled_from(["{}", "{} €", "€ {}", "£{}", "{} EUR", "USD {}", "{}zł", "Total: {}."]),
 )
 def test_every_amount_written_in_a_known_form_is_read_back(amount: Decimal, marks: tuple[str, str], form: str) -> None:
+    """Any amount, in any mix of separators and currency signs, is read as the number it is."""
     whole, _, decimals = f"{amount:,}".partition(".")
     (found,) = amounts_in(form.format(whole.replace(",", marks[0]) + marks[1] + decimals))
     assert (Decimal(found.text), found.has_mark) == (amount, True)
@@ -51,10 +52,12 @@ def test_every_amount_written_in_a_known_form_is_read_back(amount: Decimal, mark
 
 @pytest.mark.parametrize("text", ["20%", "7,5 %", "A4", "DE123456789", "2026-02-28", "28.02.2026", "10/2026", "x12.50"])
 def test_what_is_no_amount(text: str) -> None:
+    """Percentages, dates, paper sizes and tax numbers are no money."""
     assert not amounts_in(text)
 
 
 def test_a_bare_whole_number_is_hardly_money() -> None:
+    """A number without decimals or currency is told apart as unmarked."""
     assert [found.has_mark for found in amounts_in("Total hours 40")] == [False]
 
 
@@ -75,6 +78,7 @@ def test_a_bare_whole_number_is_hardly_money() -> None:
     ],
 )
 def test_currencies_by_code_or_sign(text: str, code: str | None) -> None:
+    """A currency is known by code or sign, and not by what only begins like one."""
     assert currency_in(text) == code
 
 
@@ -101,10 +105,12 @@ def test_currencies_by_code_or_sign(text: str, code: str | None) -> None:
     ],
 )
 def test_dates_in_many_languages(text: str, iso: str | None) -> None:
+    """A date in figures or words is read, and a day that doesn't exist is none."""
     assert date_in(f"on {text}, at noon") == iso
 
 
 def test_a_date_that_could_be_two_is_read_as_the_country_does() -> None:
+    """Day first, unless the month is said to come first."""
     assert date_in("03/04/2026") == "2026-04-03"
     assert date_in("03/04/2026", month_first=True) == "2026-03-04"
 
@@ -114,4 +120,5 @@ def test_a_date_that_could_be_two_is_read_as_the_country_does() -> None:
     st.sampled_from(["%Y-%m-%d", "%d.%m.%Y", "%d %B %Y"]),
 )
 def test_every_day_is_read_back(day: datetime.date, form: str) -> None:
+    """Any day of a century is read as itself in each form."""
     assert date_in(day.strftime(form)) == day.isoformat()

@@ -82,6 +82,7 @@ async def test_a_signal_ends_it_cleanly(server: subprocess.Popen[str], sent: sig
 
 
 async def test_a_port_in_use_is_one_sentence() -> None:
+    """It names port and address, and the option that names another."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -92,6 +93,7 @@ async def test_a_port_in_use_is_one_sentence() -> None:
 
 @pytest.mark.parametrize("port", [-1, 65536, 10**9])
 async def test_a_port_that_is_none_is_one_sentence(port: int) -> None:
+    """A number that no port can have is refused in the same way."""
     with pytest.raises(UsageError, match="--port"):
         await serve(a_service(), port, print)
 
@@ -114,6 +116,7 @@ async def test_a_request_for_another_host_is_refused() -> None:
 
 
 async def test_it_can_listen_again_at_once_on_the_same_port() -> None:
+    """A service that ended leaves its port free."""
     async with a_service() as service, listening(service) as url, httpx.AsyncClient(base_url=url) as http:
         await http.get("/")
     async with a_service() as service, listening(service, int(url.rpartition(":")[2])) as again:

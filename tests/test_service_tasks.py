@@ -22,6 +22,7 @@ def write(folder: Path, text: str) -> str:
 
 
 def test_the_built_in_task_is_always_there() -> None:
+    """Named or not, `invoice` is there, once."""
     assert set(load_tasks(files=HERE).by_id) == set(load_tasks("invoice", files=HERE).by_id) == {"invoice"}
 
 
@@ -55,11 +56,13 @@ def test_a_file_is_all_its_public_functions_under_both_names(tmp_path: Path) -> 
 
 
 def test_a_task_may_import_its_neighbours(tmp_path: Path) -> None:
+    """The folder of a task's file is on the import path."""
     (tmp_path / "beside_it_7.py").write_text("RATE = 19\n", "utf-8")
     assert load_tasks(write(tmp_path, "import beside_it_7\ndef f(params): ...\n") + ":f", files=tmp_path).by_id
 
 
 def test_what_a_file_prints_is_kept_off_standard_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It goes to standard error: standard output is for the summary."""
     load_tasks(write(tmp_path, "print('hello')\ndef f(params): ...\n"), files=tmp_path)
     assert capsys.readouterr() == ("", "hello\n")
 
@@ -79,6 +82,7 @@ def test_what_a_file_prints_is_kept_off_standard_output(tmp_path: Path, capsys: 
     ],
 )
 def test_what_cannot_be_a_task_is_said_in_one_sentence(tmp_path: Path, text: str, spec: str, said: str) -> None:
+    """Each reason why a file or a function can't be one has one line."""
     with pytest.raises(UsageError) as caught:
         load_tasks(write(tmp_path, text) + spec, files=tmp_path)
     assert said in str(caught.value)
@@ -95,17 +99,20 @@ def test_what_cannot_be_a_task_is_said_in_one_sentence(tmp_path: Path, text: str
     ],
 )
 def test_a_spec_that_names_nothing_is_refused(spec: str, said: str) -> None:
+    """A file or a name that isn't there is refused."""
     with pytest.raises(UsageError, match=said):
         load_tasks(spec, files=HERE)
 
 
 def test_a_files_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    """The sentence names the option."""
     with pytest.raises(UsageError, match="--files"):
         load_tasks(files=tmp_path / "none")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there may a name be any bytes")
 def test_a_path_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    """A folder whose name is no UTF-8 can't be told to a worker, so neither files nor tasks may be in it."""
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
     folder.mkdir()
     with pytest.raises(UsageError, match="no valid UTF-8"):

@@ -24,6 +24,8 @@ def in_virtual_time(main: Callable[[], Awaitable[None]]) -> None:
 
 
 def test_a_run_of_an_hour_takes_no_time_and_no_thread() -> None:
+    """An async task sleeps on the loop's own clock, and starts neither thread nor process."""
+
     async def main() -> None:
         threads = threading.active_count()
         async with speaking("in process on trio", run_timeout=2 * HOUR) as service:
@@ -49,6 +51,8 @@ def test_the_time_limit_counts_from_the_beginning_of_the_run_not_from_its_start(
 
 
 def test_never_more_at_once_than_the_bound_and_as_many() -> None:
+    """Of twenty runs exactly as many go on at once as the bound says."""
+
     async def main() -> None:
         async with speaking("in process on trio", async_runs=3) as service:
             await service.start("reset_gauge", sync=True)

@@ -107,6 +107,7 @@ async def test_a_cancelled_run_leaves_nothing_running(tmp_path: Path) -> None:
 
 
 async def test_closing_ends_the_workers_that_wait(tmp_path: Path) -> None:
+    """No process is left behind."""
     async with workers() as executor:
         pid = await pid_of(executor)
         assert is_alive(pid)
@@ -130,12 +131,14 @@ async def test_workers_start_when_needed_and_are_used_again() -> None:
 
 
 async def test_a_worker_is_replaced_after_so_many_runs() -> None:
+    """The same process serves that many runs, and the next run gets another."""
     async with workers(1, runs_per_worker=2) as executor:
         first, second, third = [await pid_of(executor) for _ in range(3)]
     assert first == second != third
 
 
 async def test_a_worker_that_died_while_it_waited_is_replaced_unnoticed() -> None:
+    """The next run has a new process and no error."""
     async with workers(1) as executor:
         pid = await pid_of(executor)
         os.kill(pid, signal.SIGKILL)
@@ -162,6 +165,7 @@ async def test_what_a_task_prints_is_no_message(capfd: pytest.CaptureFixture[str
 
 
 async def test_leaving_is_a_failure_of_the_run_not_of_the_worker() -> None:
+    """A task that calls `sys.exit` fails, and its process serves the next run."""
     async with workers(1) as executor:
         pid = await pid_of(executor)
         assert (await executor.run(call("leave"))).error == "SystemExit: 3"
@@ -177,12 +181,14 @@ async def test_workers_ignore_ctrl_c() -> None:
 
 
 async def test_a_function_that_is_gone_by_then_is_a_failure_with_a_sentence() -> None:
+    """A file that was removed after it was loaded fails the run, and is named."""
     async with workers(1) as executor:
         gone = Call(Source("f", "/no/such/file.py"), {}, Context("r", "s", "."), 5.0)
         assert "There is no file /no/such/file.py" in str((await executor.run(gone)).error)
 
 
 async def test_a_worker_that_cannot_start_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an interpreter the run fails with a sentence, and nothing is raised."""
     async with workers(1) as executor:
         monkeypatch.setattr(sys, "executable", "/no/such/python")
         ending = await executor.run(call("echo"))

@@ -1,3 +1,5 @@
+"""Reading workbooks: sheets, headers, tables, hidden and merged cells, and what refuses one."""
+
 from __future__ import annotations
 
 import zipfile

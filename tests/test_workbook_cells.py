@@ -1,3 +1,5 @@
+"""What a workbook's cells become as text, and what is wrong with them."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

@@ -1,3 +1,5 @@
+"""Public workbooks, where BATCH_RUNNER_COLLECTIONS names a folder of them: read as another reader reads them."""
+
 from __future__ import annotations
 
 import math
