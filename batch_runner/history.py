@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from batch_runner.errors import UsageError
+from batch_runner.job.job import OUTPUT_ENDINGS, Job
 from batch_runner.journal import Batch, Count, Failures, JournalView, Try
+from batch_runner.summary import number_of, row_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +24,11 @@ class Night(msgspec.Struct, frozen=True):
 
     batch: Batch
     counts: tuple[Count, ...]
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """How many rows have which status."""
+        return {count.status: count.rows for count in self.counts}
 
     @property
     def state(self) -> str:
@@ -38,8 +46,11 @@ class History(msgspec.Struct, frozen=True):
     failures: tuple[Failures, ...]
 
     def to_json(self) -> str:
-        """One JSON object, on one line."""
-        return msgspec.json.encode(self).decode()
+        """One JSON object, on one line; the counts as objects, those of the last night at the top, too."""
+        fields = msgspec.to_builtins(self)
+        for night, told in zip(self.nights, fields["nights"], strict=True):
+            told["counts"] = night.rows
+        return msgspec.json.encode({"counts": self.nights[-1].rows, **fields}).decode()
 
     def to_text(self) -> str:
         """A line for each night, and what went wrong in the last one."""
@@ -47,13 +58,13 @@ class History(msgspec.Struct, frozen=True):
 
     def _lines(self) -> Iterator[str]:
         last = self.nights[-1].batch
-        yield f"{self.journal}: task {last.task} on {last.service}, {len(self.nights)} batches of {last.input}"
+        batches = number_of(len(self.nights), "batch", "es")
+        yield f"{self.journal}: task {last.task} on {last.service}, {batches} of {last.input}"
         for night in self.nights:
             counts = ", ".join(f"{count.rows} {count.status}" for count in night.counts) or "no rows yet"
             yield f"  {night.batch.id}  {night.batch.started}  {night.state}: {counts}"
         for group in self.failures:
-            numbers = ", ".join(map(str, group.numbers))
-            yield f"  {group.rows} × {group.status}: {group.error or '(no message)'}  [rows {numbers}]"
+            yield f"  {group.rows} × {group.status}: {group.error or '(no message)'}  [{row_numbers(group)}]"
 
 
 class Story(msgspec.Struct, frozen=True):
@@ -68,30 +79,45 @@ class Story(msgspec.Struct, frozen=True):
 
     def to_text(self) -> str:
         """A paragraph for each attempt."""
-        return "\n".join([f"row {self.row}: {len(self.attempts)} attempts", *map(_paragraph, self.attempts)])
+        return "\n".join(
+            [f"row {self.row}: {number_of(len(self.attempts), 'attempt')}", *map(_paragraph, self.attempts)]
+        )
 
 
 def history(path: Path) -> History:
-    """The nights of a journal. Raises `JournalError`, and `UsageError` if it has none."""
-    with JournalView.open(path) as view:
+    """The nights of a journal. Raises `JournalError`, and `UsageError` if it has none or is a sheet."""
+    with _opened(path) as view:
         batches = view.batches()
-        if not batches:
-            raise UsageError(f"{path}: no batch has begun with this journal yet")
         nights = tuple(Night(batch, view.counts(batch.id)) for batch in batches)
         return History(str(path), nights, view.failures(batches[-1].id, MOST_GROUPS))
 
 
 def story(path: Path, row: int) -> Story:
-    """The attempts for the row with this number in the last night's sheet. Raises as `history`."""
+    """The attempts for the row with this number in the last night's sheet. Raises as `history`, and for no such row."""
+    with _opened(path) as view:
+        last = view.batches()[-1]
+        attempts = view.story(last.id, row)
+        if not attempts and all(placed.number != row for placed in view.outcomes(last.id)):
+            raise UsageError(
+                f"{path}: no row {row} took part in the last batch; rows have the numbers that Excel shows"
+            )
+        return Story(row, attempts)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[JournalView]:
+    """A journal that at least one batch has begun with."""
+    if path.suffix.lower() in OUTPUT_ENDINGS and path.is_file():
+        raise UsageError(f"{path}: this is a spreadsheet; its journal is {Job(input=str(path)).journal_path}")
     with JournalView.open(path) as view:
-        batches = view.batches()
-        attempts = view.story(batches[-1].id, row) if batches else ()
-    return Story(row, attempts)
+        if not view.batches():
+            raise UsageError(f"{path}: no batch has begun with this journal yet")
+        yield view
 
 
 def _paragraph(attempt: Try) -> str:
     place = f" (row {attempt.number} then)" if attempt.number is not None else ""
-    lines = [f"  batch {attempt.batch}{place}: {attempt.status}, sent {attempt.posts} times"]
+    lines = [f"  batch {attempt.batch}{place}: {attempt.status}, sent {number_of(attempt.posts, 'time')}"]
     lines.append(
         f"    intended {attempt.intended_at}, started {attempt.started_at or '–'}, ended {attempt.ended_at or '–'}"
     )

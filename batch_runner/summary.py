@@ -67,16 +67,16 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
-        yield f"{self.input}: {_rows(self.rows)} in {_time(self.seconds)}: {self._words()}"
+        yield f"{self.input}: {number_of(self.rows, 'row')} in {_time(self.seconds)}: {self._words()}"
         if self.carried:
             changed = (
                 f", {self.changed} of them changed since (--retry changed runs them again)" if self.changed else ""
             )
             yield f"  {self.carried} carried over from an earlier batch{changed}"
         for group in self.failures:
-            yield f"  {group.rows} × {group.status}: {_line(group.error) or '(no message)'}  [{_numbers(group)}]"
+            yield f"  {group.rows} × {group.status}: {_line(group.error) or '(no message)'}  [{row_numbers(group)}]"
         if self.more_failures:
-            yield f"  and {_rows(self.more_failures)} more that did not succeed"
+            yield f"  and {number_of(self.more_failures, 'row')} more that did not succeed"
         if self.stopped:
             yield f"  stopped early: {self.stopped}"
         if self.count("unknown"):
@@ -107,8 +107,9 @@ def sorted_counts(counts: Iterable[Count]) -> tuple[Count, ...]:
     return tuple(sorted(counts, key=lambda counted: (order.get(counted.status, len(order)), counted.status)))
 
 
-def _rows(number: int) -> str:
-    return "1 row" if number == 1 else f"{number} rows"
+def number_of(number: int, noun: str, ending: str = "s") -> str:
+    """`1 row`, `2 rows`; `ending` makes the noun more than one."""
+    return f"{number} {noun if number == 1 else noun + ending}"
 
 
 def _line(message: str) -> str:
@@ -117,7 +118,8 @@ def _line(message: str) -> str:
     return words if len(words) <= LONGEST_MESSAGE else f"{words[:LONGEST_MESSAGE]}…"
 
 
-def _numbers(group: Failures) -> str:
+def row_numbers(group: Failures) -> str:
+    """`row 2`, or `rows 2, 3, …` where there are more."""
     numbers = ", ".join(map(str, group.numbers))
     more = ", …" if group.rows > len(group.numbers) else ""
     return f"row{'s' if group.rows > 1 else ''} {numbers}{more}"

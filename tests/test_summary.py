@@ -59,7 +59,7 @@ def test_all_that_can_be_said() -> None:
         "  1 × error: (no message)  [row 9]",
         "  and 1 row more that did not succeed",
         "  stopped early: the deadline was reached",
-        "  unknown: a start was sent and its answer lost; look whether a run exists before --retry unknown",
+        "  unknown: a run may exist, or have done its work: look before you say --retry unknown",
         "  note: a note",
         "  output: in.results.csv",
     ]

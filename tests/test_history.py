@@ -1,0 +1,62 @@
+"""What `status` tells of a journal: for a person, for a program, and where there is nothing to tell."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from program import run_program
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TASK = """
+async def even(params):
+    if int(params["Number"]) % 2:
+        raise ValueError("odd")
+    return "even"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder in which a batch of two rows has run: row 2 succeeded, row 3 failed."""
+    (tmp_path / "task.py").write_text(TASK)
+    (tmp_path / "list.csv").write_text("Number,Name\n2,two\n3,three\n")
+    done = run_program("run", "list.csv", "--task", "task.py:even", cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    return tmp_path
+
+
+def test_one_of_a_thing_is_said_in_the_singular(folder: Path) -> None:
+    """No "1 batches", "[rows 3]", "1 attempts" or "sent 1 times"."""
+    told = run_program("status", "list.journal.db", cwd=folder).stdout
+    assert "1 batch of " in told
+    assert "odd  [row 3]" in told
+    story = run_program("status", "list.journal.db", "--row", "3", cwd=folder).stdout
+    assert story.startswith("row 3: 1 attempt\n")
+    assert "sent 1 time\n" in story
+
+
+def test_json_counts_are_as_those_of_run(folder: Path) -> None:
+    """The last batch's counts stand at the top, as an object like that of `run --json`, and so do each batch's."""
+    told = json.loads(run_program("status", "list.journal.db", "--json", cwd=folder).stdout)
+    assert told["counts"] == {"failure": 1, "success": 1}
+    assert told["nights"][0]["counts"] == told["counts"]
+
+
+@pytest.mark.parametrize("row", [99, 1])
+def test_a_row_that_is_not_there_is_a_sentence(folder: Path, row: int) -> None:
+    """No story of 0 attempts for a row that the batch never had."""
+    done = run_program("status", "list.journal.db", "--row", row, cwd=folder)
+    assert done.returncode == 2
+    assert f"no row {row} took part" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.results.csv"])
+def test_a_spreadsheet_is_not_a_damaged_journal(folder: Path, name: str) -> None:
+    """Who gives the sheet, or the output, is told the name of its journal."""
+    done = run_program("status", name, cwd=folder)
+    assert done.returncode == 2
+    assert "this is a spreadsheet; its journal is list.journal.db" in done.stderr
