@@ -16,6 +16,7 @@ _DURATION = re.compile(
     r"(?:(?P<m>\d+(?:\.\d+)?)\s*m(?:in)?)?\s*(?:(?P<s>\d+(?:\.\d+)?)\s*s?)?",
     re.ASCII,
 )
+_NUMBER = re.compile(r"[\d.]+", re.ASCII)
 _CLOCK_TIME = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?", re.ASCII)
 _LONGEST = 3650 * 86400.0
 
@@ -83,6 +84,9 @@ class Deadline(msgspec.Struct, frozen=True):
 
 
 def _duration_until(text: str | float) -> float:
+    """As `parse_duration`; a plain number is refused: whoever writes 6 may mean hours, or six o'clock."""
+    if _NUMBER.fullmatch(str(text).strip()):
+        raise ValueError(f"{text!r} has no unit; write for example 6h, 6m or 06:00")
     try:
         return parse_duration(text)
     except ValueError:

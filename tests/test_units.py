@@ -78,7 +78,7 @@ def at(zone: ZoneInfo, *parts: int, fold: int = 0) -> datetime:
         ("02:30", at(BERLIN, 2026, 3, 29, 1, 0), 1.5),
         ("01:45", at(LORD_HOWE, 2026, 4, 5, 1, 50), 5 / 12),
         ("2h", at(BERLIN, 2026, 3, 29, 1, 0), 2),
-        (90, at(BERLIN, 2026, 3, 29, 1, 0), 1 / 40),
+        ("90s", at(BERLIN, 2026, 3, 29, 1, 0), 1 / 40),
     ],
 )
 def test_deadlines(text: str | float, now: datetime, hours: float) -> None:
@@ -86,6 +86,13 @@ def test_deadlines(text: str | float, now: datetime, hours: float) -> None:
     deadline = Deadline.parse(text, now)
     assert deadline.seconds == pytest.approx(hours * 3600)
     assert deadline.at - now.astimezone(UTC) == timedelta(seconds=deadline.seconds)
+
+
+@pytest.mark.parametrize("text", ["6", " 6 ", "0.5", 6, 90, 1.5])
+def test_a_deadline_that_is_a_bare_number_was_six_seconds(text: str | float) -> None:
+    """Whoever writes 6 may mean hours, or six o'clock: it is refused, with all three ways to say it."""
+    with pytest.raises(ValueError, match="has no unit; write for example 6h, 6m or 06:00"):
+        Deadline.parse(text, at(BERLIN, 2026, 6, 1, 22, 0))
 
 
 def test_deadline_on_this_computers_clock(monkeypatch: pytest.MonkeyPatch) -> None:
