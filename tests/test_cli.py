@@ -75,6 +75,13 @@ def test_the_same_command_again_sends_nothing(folder: Path) -> None:
     assert (folder / "sheet.results.csv").read_bytes() == before
 
 
+def test_no_command_shows_plain_help(folder: Path) -> None:
+    """The bare name of the program shows its help as it is, without a prefix on each line; nothing was done: 2."""
+    done = run_program(cwd=folder)
+    assert done.returncode == 2
+    assert done.stderr == run_program("--help", cwd=folder).stdout
+
+
 BAD_INPUTS = {
     "no such file": (["run", "gone.csv", "--task", "invoice"], "gone.csv: no such file"),
     "a folder": (["run", ".", "--task", "invoice"], "not a file; name a spreadsheet"),

@@ -10,6 +10,7 @@ import click
 
 from batch_runner import __version__
 from batch_runner.cli.options import JobCommand, job_options, said
+from batch_runner.errors import ExitCode
 
 if TYPE_CHECKING:
     from batch_runner.job.job import Job
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
 EPILOG = "Every option is also a variable BATCH_RUNNER_… of the environment and a key of a .toml job file."
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
 @click.version_option(__version__, prog_name="batch-runner")
-def program() -> None:
+@click.pass_context
+def program(context: click.Context) -> int:
     """One row of a spreadsheet is one run of a task.
 
     Reads the rows of a spreadsheet, starts one run of a task for each, follows it to its end, and writes the same
@@ -31,6 +33,9 @@ def program() -> None:
     With Anchor: export ANCHORBROWSER_API_KEY=…
                  batch-runner run invoices.xlsx --service anchor --task TASK_ID
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+    return ExitCode.REFUSED
 
 
 @program.command("run", cls=JobCommand, epilog=EPILOG)
