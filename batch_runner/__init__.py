@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from batch_runner.errors import BatchRunnerError, ExitCode
     from batch_runner.job.job import Job
     from batch_runner.progress import Progress, Tally
-    from batch_runner.service.tasks import Context, TaskCancelled, TaskFailed
+    from batch_runner.service.endings import TaskCancelled, TaskFailed
+    from batch_runner.service.tasks import Context
     from batch_runner.sheet.errors import SheetError
     from batch_runner.summary import Summary
 
@@ -44,8 +45,8 @@ _HOMES = {
     "SheetError": "sheet.errors",
     "Summary": "summary",
     "Tally": "progress",
-    "TaskCancelled": "service.tasks",
-    "TaskFailed": "service.tasks",
+    "TaskCancelled": "service.endings",
+    "TaskFailed": "service.endings",
     "run_batch": "cli.wiring",
     "run_batch_blocking": "cli.wiring",
 }

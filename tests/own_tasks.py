@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from batch_runner.service.tasks import TaskCancelled, TaskFailed
+from batch_runner.service.endings import TaskCancelled, TaskFailed
 
 if TYPE_CHECKING:
     from batch_runner.service.tasks import Context

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from batch_runner.service.endings import TaskFailed
 from batch_runner.service.files import file_within
-from batch_runner.service.tasks import TaskFailed
 
 PARTS = st.sampled_from(
     ["..", ".", "", "in", "a.pdf", "secret.pdf", "link", "out", "~", "%2e%2e", "..\\", "C:", "\\\\host", "\0", " .. "]

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from pypdf import PdfWriter
 from reportlab.pdfgen.canvas import Canvas
 
+from batch_runner.service.endings import TaskFailed
 from batch_runner.service.invoice import invoice
-from batch_runner.service.tasks import Context, TaskFailed
+from batch_runner.service.tasks import Context
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,20 +20,6 @@ from typing import Any
 import msgspec
 
 from batch_runner.errors import UsageError
-from batch_runner.service.endings import TaskCancelled, TaskFailed
-
-__all__ = [
-    "BUILT_IN",
-    "Call",
-    "Context",
-    "Function",
-    "Source",
-    "Task",
-    "TaskCancelled",
-    "TaskFailed",
-    "Tasks",
-    "load_tasks",
-]
 
 BUILT_IN = "invoice"
 

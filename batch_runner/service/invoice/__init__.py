@@ -15,12 +15,15 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from batch_runner.service.endings import TaskFailed
 from batch_runner.service.files import file_within
-from batch_runner.service.tasks import Context, TaskFailed
+
+if TYPE_CHECKING:
+    from batch_runner.service.tasks import Context
 
 FILE_NAME = "File Name"
 OPERATION = "Operation"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from pypdf import PdfReader
 from pypdf.errors import DependencyError, PyPdfError
 
-from batch_runner.service.tasks import TaskFailed
+from batch_runner.service.endings import TaskFailed
 
 if TYPE_CHECKING:
     from pathlib import Path
