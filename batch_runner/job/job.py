@@ -127,10 +127,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if isinstance(value, os.PathLike):
                 msgspec.structs.force_setattr(self, name, os.fspath(value))
-        problems = (
-            _problems(self) if self.input_path.name else [f"input: {self.input!r}: not a file; name a spreadsheet"]
-        )
-        if problems:
+        if problems := _nameless(self) or _problems(self):
             raise UsageError("\n".join(problems))
 
     @property
@@ -193,6 +190,17 @@ def stem_of(path: Path) -> str:
     The neighbour of one that couldn't be replaced (`.results-2`) is a result file, too: its rows are the same rows.
     """
     return _RESULTS.sub("", path.stem) or path.stem
+
+
+def _nameless(job: Job) -> list[str]:
+    """Paths without a file name, such as "" and "/": no other path can be made from these."""
+    wanted = {"input": "a spreadsheet", "output": "a file to write", "journal": "a file to write"}
+    paths = {field: getattr(job, field) for field in wanted}
+    return [
+        f"{field}: {path!r}: not a file; name {wanted[field]}"
+        for field, path in paths.items()
+        if path is not None and not Path(path).name
+    ]
 
 
 def _problems(job: Job) -> list[str]:
