@@ -1,4 +1,4 @@
-"""The rules of the house: imports go down only, and files and functions stay small."""
+"""The rules of the house: imports go down only, files and functions stay small, and folders say what is in them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import batch_runner
 PACKAGE = Path(batch_runner.__file__).parent
 TESTS = Path(__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
+FOLDERS = sorted({path.parent for path in FILES} - {PACKAGE})
 ALL_FILES = [*FILES, *sorted(TESTS.rglob("*.py"))]
 
 LAYERS = (
@@ -93,6 +94,15 @@ def test_only_the_command_line_knows_the_service() -> None:
     for path in FILES:
         if room(path) not in ("cli", "service", "batch_runner"):
             assert "service" not in imported_rooms(path), path.name
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(PACKAGE)))
+def test_a_folder_says_what_stands_in_it(folder: Path) -> None:
+    """Its docstring has a line for each module and each folder in it, so that one knows where a change goes."""
+    text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8"))) or ""
+    listed = {line.split()[0] for line in text.splitlines() if line}
+    modules = {path.name for path in folder.glob("*.py")} - {"__init__.py"}
+    assert modules | {f"{inner.name}/" for inner in FOLDERS if inner.parent == folder} <= listed
 
 
 @pytest.mark.parametrize("path", ALL_FILES, ids=lambda path: path.name)

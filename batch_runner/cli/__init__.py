@@ -1,4 +1,11 @@
-"""The command line: commands, options, exit codes; the only place that wires things together."""
+"""The command line: commands, options, exit codes; the only place that wires things together.
+
+commands.py  the commands, as click calls them
+options.py   the options of a job, as click shows and reads them
+running.py   `run` and `serve` as a person meets them: progress, log, summary
+wiring.py    a job opened, conducted and summed up
+services.py  who runs the tasks, and how it is reached
+"""
 
 from __future__ import annotations
 
