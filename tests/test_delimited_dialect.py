@@ -115,3 +115,16 @@ def test_one_column_is_a_table(tmp_path: Path) -> None:
     """A file without any delimiter is one column."""
     with sheet_of(tmp_path, "File Name\na.pdf\nb.pdf\n") as sheet:
         assert (texts_of(sheet), sheet.notes) == ([("a.pdf",), ("b.pdf",)], ())
+
+
+@pytest.mark.parametrize(("word", "note"), [(",", True), ("tab", True), (";", False)])
+def test_a_delimiter_that_divides_nothing_is_noted(tmp_path: Path, word: str, note: bool) -> None:
+    """A delimiter that was said is obeyed; where it makes one column and another would make more, a note says so."""
+    with sheet_of(tmp_path, b"a;b;c\n1;2;3\n", reading=Reading(delimiter=word)) as sheet:
+        assert any("semicolons would divide the headers" in sentence for sentence in sheet.notes) is note
+
+
+def test_one_column_that_was_said_to_be_one_needs_no_note(tmp_path: Path) -> None:
+    """Where no delimiter would divide the headers there is nothing to say."""
+    with sheet_of(tmp_path, b"Name\nBauer; Moreau\n", reading=Reading(delimiter=",")) as sheet:
+        assert not sheet.notes

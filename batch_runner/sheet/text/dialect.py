@@ -74,6 +74,12 @@ def _asked(asked: str, name: str) -> str:
     return delimiter
 
 
+def dividing(header: str) -> Dialect | None:
+    """The dialect that would make most fields of this, None where all leave it whole."""
+    width, delimiter = max((len(Dialect(delimiter).one(header)), delimiter) for delimiter in CANDIDATES)
+    return Dialect(delimiter) if width > 1 else None
+
+
 def most_likely(sample: str) -> str:
     """The delimiter under which the sample's records agree best on their width; a comma where there is none."""
     return max(CANDIDATES, key=lambda delimiter: _agreement(sample, delimiter))
