@@ -42,8 +42,11 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True):
         floor = max(0.0, retry_after or 0.0)
         if left <= 0 or floor > left:
             return None
-        bound = min(self.ceiling, self.base * 2.0 ** min(failures - 1, _DOUBLINGS))
-        return min(floor + chance.uniform(0.0, bound), left)
+        return min(floor + self.drawn(failures, chance), left)
+
+    def drawn(self, failures: int, chance: random.Random) -> float:
+        """Seconds to wait after so many failures in a row, where something else ends the trying."""
+        return chance.uniform(0.0, min(self.ceiling, self.base * 2.0 ** min(failures - 1, _DOUBLINGS)))
 
 
 POLLS = Backoff(base=1.0, ceiling=60.0, budget=900.0)

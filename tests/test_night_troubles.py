@@ -12,7 +12,7 @@ import httpx
 import pytest
 import trio
 from nights import Fault, Night, night, numbered
-from plans import Polls
+from plans import Polls, Slots
 
 from batch_runner.cli import wiring
 from batch_runner.errors import ExitCode
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 OOPS = Fault(502, (), b"<html><title>Bad gateway</title></html>")
+BUSY = Fault(503, (("Retry-After", "1"),))
 GONE = Fault(404, (), b'{"error": {"code": 404, "message": "no such run"}}')
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -175,6 +176,49 @@ def test_a_night_that_begins_in_a_used_up_window(tmp_path: Path) -> None:
     done = night(tmp_path, numbered(6), twice)
     assert done.statuses == ["success"] * 6
     assert 80 < done.seconds < 110
+
+
+def test_one_no_after_a_long_quiet_is_no_outage(tmp_path: Path) -> None:
+    """Where starts are hours apart, one that is refused is tried again: nobody has been refusing all that time."""
+    done = night(tmp_path, numbered(4), lambda row, earlier: BUSY if row == "3" and not earlier else None, rate="1/h")
+    assert done.statuses == ["success"] * 4
+
+
+def test_a_long_pause_may_be_told_a_little_too_short(tmp_path: Path) -> None:
+    """After 50 minutes that the service asked for, one more second that it asks for is waited for, too."""
+    pauses = iter(["3000", "1"])
+
+    def twice(row: str, earlier: int) -> Fault | None:
+        pause = next(pauses, None) if int(row) > 2 else None
+        return Fault(429, (("Retry-After", pause),)) if pause else None
+
+    done = night(tmp_path, numbered(4), twice, concurrency=1)
+    assert done.statuses == ["success"] * 4
+    assert 3001 < done.seconds < 3100
+
+
+def test_resending_ends(tmp_path: Path) -> None:
+    """A start that is lost each time is sent twenty times at most, even where that is harmless; others go on."""
+    lost = Fault(500, taken=True)
+    done = night(tmp_path, numbered(200), lambda row, _: lost if row == "2" else None, on_unknown="resend")
+    assert done.statuses == ["success", "unknown", *["success"] * 198]
+    assert [post.row for post in done.front.posts].count("2") == 20
+
+
+def test_waiting_for_a_place_is_no_outage(tmp_path: Path) -> None:
+    """Four places are taken for half an hour: who was refused for that long before meets one more no, and goes on."""
+    noes: list[float] = []
+
+    def once(row: str, earlier: int) -> Fault | None:
+        if trio.current_time() < 1000 or noes:
+            return None
+        noes.append(trio.current_time())
+        return BUSY
+
+    rows = numbered(12, Seconds="1800")
+    done = night(tmp_path, rows, once, within=lambda app: Slots(app, 4), concurrency=12, run_timeout="1h")
+    assert done.statuses == ["success"] * 12
+    assert len(noes) == 1
 
 
 def test_a_pause_until_tomorrow_is_for_another_batch(tmp_path: Path) -> None:

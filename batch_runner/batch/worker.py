@@ -14,6 +14,7 @@ import anyio
 import msgspec
 
 from batch_runner.api import Run, RunRequest
+from batch_runner.batch.patience import Patience
 from batch_runner.batch.stopping import Stop
 from batch_runner.client.client import Lost, Reach, Refused, Started
 from batch_runner.errors import ExitCode
@@ -35,10 +36,8 @@ if TYPE_CHECKING:
 
 SYNC_MARGIN = 60.0
 """Seconds that the answer to a sync start may take longer than its run."""
-NEVER_REACHED = 30.0
-"""Seconds until a service is given up that has neither said yes once in this batch nor told us to wait."""
-LONGEST_PAUSE = 3600.0
-"""Seconds of a pause that are waited for: who asks for more (a quota of the day, say) is asked by a later batch."""
+MOST_RESENDS = 20
+"""Times that a row is sent in one batch whose answers are lost, where that is harmless: about ten minutes' worth."""
 CUT_OFF = "interrupted while the answer to the start was awaited: a run may exist"
 ENDED_WITH_US = "the run ended with the program that ran it; how far it had come is not known"
 NOT_STARTED = Outcome("not_started")
@@ -84,7 +83,7 @@ class Worker:
         self._terms = terms
         self._chance = chance
         self._read_timeout = job.run_seconds + SYNC_MARGIN if job.sync else None
-        self._yes_at: float | None = None
+        self._patience = Patience()
         self._warned = False
 
     async def do(self, work: Work, slot: Slot) -> Outcome:
@@ -107,7 +106,7 @@ class Worker:
     async def _send(self, plan: Send, request: RunRequest, slot: Slot) -> Outcome:
         attempt: int | None = None
         outcome = NOT_STARTED
-        failures, since = 0, anyio.current_time()
+        failures, is_full = 0, False
         while await self._may_start(slot):
             attempt = await self._intend(plan, attempt)
             answer = await self._start(attempt, request)
@@ -118,18 +117,15 @@ class Worker:
                 return await self._refused(attempt, answer)
             if isinstance(answer, Lost):
                 outcome = await self._end(attempt, Outcome("unknown", error=answer.why))
-                attempt = None
+                attempt, is_full = None, False
             else:
                 await self._journal.withdrawn(attempt, answer.why)
-                slot.refused(answer.status_code, answer.why, answer.signal)
+                is_full = slot.refused(answer.status_code, answer.why, answer.signal)
                 self._warn_once(answer)
             failures += 1
-            if not self._may_resend(answer) or not await self._wait(failures, since, answer):
+            if not await self._goes_on(answer, failures, is_full=is_full):
                 break
         return outcome
-
-    def _may_resend(self, answer: Refused | Lost) -> bool:
-        return isinstance(answer, Refused) or self._terms.resend
 
     async def _may_start(self, slot: Slot) -> bool:
         """Wait for this start's turn; False if a stop comes first."""
@@ -158,17 +154,16 @@ class Worker:
         self._stopping.now(Stop(f"{answer.why}; {_advice(answer.status_code)}", ExitCode.STOPPED))
         return NOT_STARTED
 
-    async def _wait(self, failures: int, since: float, answer: Refused | Lost) -> bool:
-        """Wait before the next try; False when trying on is pointless, or a stop comes first."""
-        elapsed = anyio.current_time() - max(since, self._yes_at or since)
-        seconds = STARTS.wait(failures, elapsed, self._chance)
-        is_there = self._yes_at is not None or _has_answered(answer)
-        if seconds is None or (elapsed > NEVER_REACHED and not is_there):
-            return self._give_up(f"{answer.why}; no start has got through for {elapsed:.0f} s")
-        if _pause(answer) > LONGEST_PAUSE:
-            return self._give_up(f"{answer.why}; it asks for a pause of {_pause(answer) / 3600:.1f} h")
+    async def _goes_on(self, answer: Refused | Lost, failures: int, *, is_full: bool) -> bool:
+        """Wait before the row's next try; False where there is none, or a stop comes first."""
+        if isinstance(answer, Lost) and not (self._terms.resend and failures < MOST_RESENDS):
+            return False
+        why = None if is_full else self._patience.no(answer, anyio.current_time())
+        if why is not None:
+            self._stopping.now(Stop(f"{why}; the same command goes on when the service does", ExitCode.STOPPED))
+            return False
         with self._stopping.cutting_short():
-            await anyio.sleep(seconds)
+            await anyio.sleep(STARTS.drawn(failures, self._chance))
         return not self._stopping.is_stopped()
 
     def _warn_once(self, answer: Refused) -> None:
@@ -177,12 +172,8 @@ class Worker:
             self._warned = True
             LOG.warning("%s; trying on", answer.why)
 
-    def _give_up(self, why: str) -> bool:
-        self._stopping.now(Stop(f"{why}; the same command goes on when the service does", ExitCode.STOPPED))
-        return False
-
     async def _started(self, attempt: int, run: Run) -> Outcome:
-        self._yes_at = anyio.current_time()
+        self._patience.yes()
         if run.has_ended:
             return await self._end(attempt, outcome_of(run))
         await self._journal.started(attempt, run.run_id, run.status)
@@ -226,15 +217,6 @@ class Worker:
 def outcome_of(run: Run) -> Outcome:
     """What a run came to, as the journal records it."""
     return Outcome(run.status, run.run_id, bytes(run.result).decode(), run.error or "")
-
-
-def _has_answered(answer: Refused | Lost) -> bool:
-    return isinstance(answer, Refused) and answer.status_code is not None
-
-
-def _pause(answer: Refused | Lost) -> float:
-    """Seconds that the service asks for."""
-    return (isinstance(answer, Refused) and answer.signal.retry_after) or 0.0
 
 
 def _advice(status_code: int | None) -> str:

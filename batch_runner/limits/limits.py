@@ -109,13 +109,14 @@ class Limits:
         self._capacity.accepted(self._in_flight - len(self._unanswered), now)
         self._moved.set()
 
-    def _refused(self, slot: Slot, status_code: int | None, why: str, signal: Signal) -> None:
+    def _refused(self, slot: Slot, status_code: int | None, why: str, signal: Signal) -> bool:
         now, entered_at, pause = anyio.current_time(), slot.entered_at, signal.retry_after or 0.0
         self._leave(slot)
         self._ahead = 1
         too_many = status_code == 429 and is_for_concurrency(why, signal)
         # With no run of ours in flight it says nothing about how many we may have.
-        if too_many and self._in_flight:
+        is_full = too_many and self._in_flight > 0
+        if is_full:
             is_news = entered_at is None or entered_at > self._lowered_at
             self._lowered_at = now
             self._capacity.refused(self._in_flight, now, pause, is_news=is_news)
@@ -123,6 +124,7 @@ class Limits:
             self.too_soon += status_code == 429 and not too_many
             self._pace.told(signal, now, len(self._unanswered))
         self._pace.pause(now + pause)
+        return is_full
 
 
 class Slot:
@@ -148,6 +150,9 @@ class Slot:
         """The start made a run."""
         self._limits._accepted(self, signal)
 
-    def refused(self, status_code: int | None, why: str = "", signal: Signal = NO_SIGNAL) -> None:
-        """The start made no run: the service said no with this status and these words, or (None) wasn't reached."""
-        self._limits._refused(self, status_code, why, signal)
+    def refused(self, status_code: int | None, why: str = "", signal: Signal = NO_SIGNAL) -> bool:
+        """The start made no run: the service said no with this status and these words, or (None) wasn't reached.
+
+        True if the service has no place for it until another of our runs ends.
+        """
+        return self._limits._refused(self, status_code, why, signal)
