@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import datetime, timedelta, tzinfo
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Self
 from zoneinfo import ZoneInfo
@@ -44,13 +45,20 @@ def test_polls_that_fail_for_ten_minutes_are_waited_out(tmp_path: Path) -> None:
     assert done.seconds < 630 + 70
 
 
-def test_polls_that_fail_for_an_hour_are_given_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        (OOPS, "502: Bad gateway"),
+        (Fault(200, (), b"<p>Please sign in</p>"), "told no run: Please sign in"),
+        (Fault(200, (), b'{"run_id": "another", "status": "success"}'), "told of another run, another"),
+    ],
+)
+def test_runs_that_cannot_be_asked_for_an_hour_are_given_up(tmp_path: Path, fault: Fault, why: str) -> None:
     """A run that can't be asked for a quarter of an hour keeps its status with the reason; the batch ends (3)."""
-    done = night(
-        tmp_path, numbered(3, Seconds="60"), within=lambda app: Polls(app, lambda at: OOPS if at > 30 else None)
-    )
+    sick = partial(Polls, faults=lambda at: fault if at > 30 else None)
+    done = night(tmp_path, numbered(3, Seconds="60"), within=sick)
     assert done.statuses == ["running"] * 3
-    assert all("502: Bad gateway" in record["error"] and record["run_id"] for record in done.records)
+    assert all(why in record["error"] and record["run_id"] for record in done.records)
     assert done.summary.exit_code == ExitCode.SOME_FAILED
     assert 900 < done.seconds < 1000
     assert len(done.front.posts) == 3
@@ -229,6 +237,20 @@ def test_a_pause_until_tomorrow_is_for_another_batch(tmp_path: Path) -> None:
     assert done.summary.exit_code == ExitCode.STOPPED
     assert "daily quota; it asks for a pause of 10.0 h" in (done.summary.stopped or "")
     assert done.seconds < 20
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [(401, "check the key"), (402, "no credits left"), (403, "may not run this task"), (404, "check --task")],
+)
+def test_what_would_refuse_every_row_stops_at_once(tmp_path: Path, status: int, advice: str) -> None:
+    """The row and the rest are `not_started`, what runs is followed to its end (5), and a person is told what to do."""
+    no = Fault(status, (), b'{"error": {"code": 0, "message": "no"}}')
+    done = night(tmp_path, numbered(30, Seconds="100"), lambda row, _: no if int(row) > 3 else None)
+    assert done.statuses == ["success"] * 3 + ["not_started"] * 27
+    assert done.summary.exit_code == ExitCode.STOPPED
+    assert advice in (done.summary.stopped or "")
+    assert len(done.front.posts) <= 3 + 5
 
 
 def test_a_stop_reaches_all_who_wait_for_a_turn(tmp_path: Path) -> None:
