@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_refused() -> None:
     """Where nobody listens, no run was started."""
     assert_never_sent(await start(f"http://127.0.0.1:{free_port()}"))

@@ -22,11 +22,6 @@ SECONDS = 12
 LATENCY = 0.1
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def closes_idle(idle: float, connection: Connection) -> None:
     """Answers, and closes a connection on which nothing came for so many seconds.
 

@@ -15,28 +15,15 @@ from scripted_server import serving
 from batch_runner.cli.wiring import run_batch
 from batch_runner.job.job import Job
 from batch_runner.journal import JournalView
-from batch_runner.polling import schedule as polling
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from batch_runner.summary import Summary
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("impatient")]
 
 ROWS = 300
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at runs every few milliseconds: the service here has no runs that take longer."""
-    for name, value in (("FIRST_LOOK", 0.002), ("BETWEEN", 0.005), ("PRICE", 0.0)):
-        monkeypatch.setattr(polling, name, value)
 
 
 async def batch_behind(proxy: CuttingProxy, folder: Path) -> Summary:

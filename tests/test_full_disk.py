@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
+from disks import mount
 from kept_promises import assert_kept, known_runs, lost_rows, numbered, read_output, write_sheet
 from killing import run
 from remembering_service import Service, on_a_socket
@@ -17,30 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ROWS = numbered(400)
-
-
-def mount(*arguments: str) -> None:
-    subprocess.run(["mount", "-t", "tmpfs", *arguments], check=True, capture_output=True)
-
-
-@contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """A disk of its own, in memory; skips where that isn't allowed."""
-    folder.mkdir()
-    try:
-        mount("-o", f"size={size}", "none", str(folder))
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("a disk can be mounted by root on Linux only")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    with small_disk(tmp_path / "disk", "2m") as folder:
-        yield folder
 
 
 def answers_late(number: int) -> None:
@@ -61,58 +37,60 @@ def command(service: Service, concurrency: int = 25) -> list[str]:
 
 
 @pytest.mark.parametrize("concurrency", [1, 25, 100])
-def test_it_fills_up_in_mid_batch(concurrency: int, disk: Path, service: Service) -> None:
+def test_it_fills_up_in_mid_batch(concurrency: int, small_disk: Path, service: Service) -> None:
     """Exit 5 with one sentence; every run that was started is on record; with room the same command goes on."""
-    write_sheet(disk / "list.csv", ROWS)
+    write_sheet(small_disk / "list.csv", ROWS)
     again = command(service, concurrency)
-    assert run(disk, again) == 5
-    said = (disk / "said.txt").read_text()
+    assert run(small_disk, again) == 5
+    said = (small_disk / "said.txt").read_text()
     assert "disk is full" in said
     assert "make room and run the same command" in said
     assert said.count("batch-runner: ") == 1
     assert 10 < len(service.sent) < len(ROWS)
-    assert lost_rows(disk / "list.journal.db") == set()
-    assert known_runs(disk / "list.journal.db") == set(service.rows)
-    assert not (disk / "list.results.csv").exists()
-    mount("-o", "remount,size=50m", "none", str(disk))
-    assert run(disk, again) == 0
-    assert_kept(disk / "list.results.csv", ROWS, service, set())
+    assert lost_rows(small_disk / "list.journal.db") == set()
+    assert known_runs(small_disk / "list.journal.db") == set(service.rows)
+    assert not (small_disk / "list.results.csv").exists()
+    mount("-o", "remount,size=50m", "none", str(small_disk))
+    assert run(small_disk, again) == 0
+    assert_kept(small_disk / "list.results.csv", ROWS, service, set())
 
 
-def test_no_room_to_begin(disk: Path, service: Service) -> None:
+def test_no_room_to_begin(small_disk: Path, service: Service) -> None:
     """Where there is no room for a journal nothing is sent (2), and nothing half-made stands in the way later."""
-    write_sheet(disk / "list.csv", ROWS[:3])
-    (disk / "other").write_bytes(b"\0" * 1_500_000)
-    assert run(disk, command(service)) == 2
-    assert "make room" in (disk / "said.txt").read_text()
+    write_sheet(small_disk / "list.csv", ROWS[:3])
+    (small_disk / "other").write_bytes(b"\0" * 1_500_000)
+    assert run(small_disk, command(service)) == 2
+    assert "make room" in (small_disk / "said.txt").read_text()
     assert service.requests == 0
-    assert {path.name for path in disk.iterdir()} == {"list.csv", "other", "said.txt"}
-    (disk / "other").unlink()
-    assert run(disk, command(service)) == 0
+    assert {path.name for path in small_disk.iterdir()} == {"list.csv", "other", "said.txt"}
+    (small_disk / "other").unlink()
+    assert run(small_disk, command(service)) == 0
 
 
-def test_no_room_for_a_copy_of_the_input(disk: Path, tmp_path: Path, service: Service) -> None:
+def test_no_room_for_a_copy_of_the_input(small_disk: Path, tmp_path: Path, service: Service) -> None:
     """Where the input can't be kept as it is nothing is sent: 2, and a sentence that names the disk."""
     write_sheet(tmp_path / "list.csv", ROWS)
-    (disk / "other").write_bytes(b"\0" * (2**21 - 4096))
-    assert run(tmp_path, [*command(service), "--output", str(disk / "out.csv"), "--journal", "list.journal.db"]) == 2
+    (small_disk / "other").write_bytes(b"\0" * (2**21 - 4096))
+    assert (
+        run(tmp_path, [*command(service), "--output", str(small_disk / "out.csv"), "--journal", "list.journal.db"]) == 2
+    )
     said = (tmp_path / "said.txt").read_text()
-    assert f"list.csv: no room for a private copy of it in {disk}: make room there" in said
+    assert f"list.csv: no room for a private copy of it in {small_disk}: make room there" in said
     assert len(said.splitlines()) == 1
     assert service.requests == 0
 
 
-def test_no_room_for_the_output(disk: Path, tmp_path: Path, service: Service) -> None:
+def test_no_room_for_the_output(small_disk: Path, tmp_path: Path, service: Service) -> None:
     """Where only the output finds no room: 5, what stood there stands there still, and later nothing is sent again."""
     write_sheet(tmp_path / "list.csv", ROWS)
-    output = disk / "out.csv"
+    output = small_disk / "out.csv"
     output.write_text("what stood there before\n")
-    service.read = lambda number: fill(disk) if number == 3 else None
+    service.read = lambda number: fill(small_disk) if number == 3 else None
     again = [*command(service), "--output", str(output), "--journal", "list.journal.db"]
     assert run(tmp_path, again) == 5
     assert "the output could not be written: No space left on device" in (tmp_path / "said.txt").read_text()
     assert output.read_text() == "what stood there before\n"
-    (disk / "other").unlink()
+    (small_disk / "other").unlink()
     assert run(tmp_path, again) == 0
     assert len(service.sent) == len(ROWS)
     assert len(read_output(output)) == len(ROWS)

@@ -35,11 +35,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_a_row_passes_through_its_states(tmp_path: Path) -> None:
     """Each event is what `outcomes` shows next: unknown while the answer is out, then going, then its end."""
     path = tmp_path / "a.journal.db"

@@ -6,43 +6,18 @@ import errno
 import fcntl
 import subprocess
 import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+from disks import mount
 from journals import attempts_in, batch_info, entries, files_beside, run_row
 
 from batch_runner.errors import JournalError, JournalFailed, JournalFull
 from batch_runner.journal import Count, Follow, Journal, JournalView, Outcome, Plan, Send
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-
-def mount(*arguments: str) -> None:
-    subprocess.run(["mount", *arguments], check=True, capture_output=True)
-
-
-@contextmanager
-def mounted(folder: Path, size: str) -> Iterator[Path]:
-    """A disk of its own, in memory; skips where that isn't allowed."""
-    folder.mkdir()
-    try:
-        mount("-t", "tmpfs", "-o", f"size={size}", "none", str(folder))
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("a disk can be mounted by root on Linux only")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    with mounted(tmp_path / "disk", "2m") as folder:
-        yield folder
 
 
 async def fill(journal: Journal, plans: list[Plan], ended: list[int]) -> None:

@@ -22,7 +22,6 @@ from batch_runner.batch import worker
 from batch_runner.cli.wiring import run_batch
 from batch_runner.errors import ExitCode
 from batch_runner.job.job import Job
-from batch_runner.polling import schedule as polling
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -32,21 +31,9 @@ if TYPE_CHECKING:
 
     from batch_runner.summary import Summary
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("impatient")]
 
 REFUSED = b'{"error": {"code": 429, "message": "Too Many Requests"}}'
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at runs every few milliseconds: the runs here are short."""
-    for name, value in (("FIRST_LOOK", 0.002), ("BETWEEN", 0.005), ("PRICE", 0.0)):
-        monkeypatch.setattr(polling, name, value)
 
 
 class Starts:

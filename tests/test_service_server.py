@@ -40,11 +40,6 @@ print("ended by", ended_by.name, flush=True)
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def server() -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", SERVER.format(own=OWN)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

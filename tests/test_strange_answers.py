@@ -15,7 +15,6 @@ from batch_runner.cli.wiring import run_batch
 from batch_runner.client import body
 from batch_runner.errors import ExitCode
 from batch_runner.job.job import Job
-from batch_runner.polling import schedule as polling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,21 +27,9 @@ if TYPE_CHECKING:
     Says = Callable[[str, int], bytes]
     """The whole answer to a row's start (0) or to its poll of that number (from 1)."""
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("impatient")]
 
 LARGE = "x" * 10_000_000
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at runs every few milliseconds: the runs here end at once."""
-    for name, value in (("FIRST_LOOK", 0.002), ("BETWEEN", 0.005), ("PRICE", 0.0)):
-        monkeypatch.setattr(polling, name, value)
 
 
 def run(row: str, status: str, **more: object) -> bytes:

@@ -18,11 +18,6 @@ pytestmark = pytest.mark.anyio
 START = RunRequest(input_params={"a": "b"})
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_it_is_a_transport_of_httpx() -> None:
     """httpx's own client works over it, and gets status, headers and body as they came."""
     async with serving(behaves) as server, httpx.AsyncClient(transport=AiohttpTransport()) as client:
