@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING
 
 from batch_runner.api import RunRequest
-from batch_runner.client.client import Client, Lost, Reach, Refused, Started
+from batch_runner.client.client import Client, Lost, Refused, Started
+from batch_runner.client.fate import Reach
 from batch_runner.client.request import Timeouts
 from batch_runner.client.transport import AiohttpTransport
 

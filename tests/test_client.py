@@ -14,7 +14,8 @@ import trio.testing
 from batch_runner.api import RunRequest
 from batch_runner.client import body as body_module
 from batch_runner.client import client as client_module
-from batch_runner.client.client import Client, Lost, Reach, Refused, Seen, Started, Trouble
+from batch_runner.client.client import Client, Lost, Refused, Seen, Started, Trouble
+from batch_runner.client.fate import Reach
 from batch_runner.client.signals import Signal
 from batch_runner.errors import UsageError
 

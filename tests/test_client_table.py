@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from batch_runner.client import transport
-from batch_runner.client.client import (
+from batch_runner.client.fate import (
     FATES,
     Fate,
     Reach,

@@ -16,7 +16,8 @@ import msgspec
 from batch_runner.api import Run, RunRequest
 from batch_runner.batch.patience import Patience
 from batch_runner.batch.stopping import Stop
-from batch_runner.client.client import Lost, Reach, Refused, Started
+from batch_runner.client.client import Lost, Refused, Started
+from batch_runner.client.fate import Reach
 from batch_runner.errors import ExitCode
 from batch_runner.journal import Follow, Outcome, Send
 from batch_runner.log import LOG, facts

@@ -1,6 +1,7 @@
 """One start, one poll: httpx over aiohttp; says of each failure whether a run can exist.
 
-client.py     start and poll, and the table that says what each error and status means for a run
+client.py     start and poll
+fate.py       whether a run can exist after an error or a status: the table
 request.py    what is sent: addresses, headers, timeouts
 body.py       an answer's body: whole, decoded, never endless
 answer.py     the run that a body tells, or the message
