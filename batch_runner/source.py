@@ -8,7 +8,8 @@ from batch_runner.layout import layout_of
 from batch_runner.params import Template
 from batch_runner.selection import select
 from batch_runner.sheet import open_sheet
-from batch_runner.sheet.row import Reading
+from batch_runner.sheet.row import NewColumns, Reading
+from batch_runner.sheet.tables import refuse_unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +36,8 @@ class Source:
         self.sheet = open_sheet(job.input_path, reading_of(job), scratch)
         try:
             self.layout = layout_of(self.sheet.columns)
+            new = NewColumns(self.layout.headers, self.layout.replaced)
+            refuse_unwritable(self.sheet, job.output_path.suffix.lower(), new)
             self.template = Template(job, self.sheet, self.layout.own)
             self._selection = select(self.sheet, job.row_ranges, job.where, job.limit)
         except BaseException:

@@ -139,7 +139,7 @@ def test_merged_cells_are_stepped_over(tmp_path: Path) -> None:
     after, notes = appended(HandMade(rows=ROWS, after=merges), tmp_path)
     assert b'<c r="E2" t="inlineStr"><is><t>r-1</t>' in after[SHEET]
     assert b'<c r="E1" s="2" t="inlineStr"><is><t>run_id</t>' in after[SHEET]
-    assert "begin at E: merged cells or a pivot table reach beyond column B" in notes[0]
+    assert "begin at E: merged cells, formulas or a pivot table reach beyond column B" in notes[0]
 
 
 def test_a_pivot_table_is_stepped_over(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from openpyxl import load_workbook
 
 from batch_runner.sheet.errors import SheetError
 from batch_runner.sheet.row import NewColumns, Reading
-from batch_runner.sheet.tables import write_table
+from batch_runner.sheet.tables import refuse_unwritable, write_table
 from batch_runner.sheet.text.delimited import open_delimited
 from batch_runner.sheet.text.quoting import harmless
 
@@ -205,3 +205,17 @@ def test_surrogates_are_stored_in_every_format(tmp_path: Path) -> None:
         if ending == ".xlsx":
             data = zipfile.ZipFile(target).read("xl/worksheets/sheet1.xml")
         assert "\ufffd" in data.decode("utf-8", "ignore"), ending
+
+
+@pytest.mark.parametrize(("length", "fits"), [(32_767, True), (32_768, False)])
+def test_a_text_too_long_for_a_workbook_is_named_before_a_run(tmp_path: Path, length: int, *, fits: bool) -> None:
+    """Where the output is a workbook and the input isn't, the first cell that it can't hold is named; text has room."""
+    new = NewColumns(OURS)
+    with sheet_of(tmp_path, f"File,Amount\na.pdf,{'x' * length}\n") as sheet:
+        refuse_unwritable(sheet, ".csv", new)
+        refuse_unwritable(sheet, ".tsv", new)
+        if fits:
+            refuse_unwritable(sheet, ".xlsx", new)
+            return
+        with pytest.raises(SheetError, match="B2: a workbook holds at most 32,767 characters in a cell"):
+            refuse_unwritable(sheet, ".xlsx", new)

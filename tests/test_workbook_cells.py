@@ -112,3 +112,17 @@ def test_only_the_first_of_merged_cells_has_a_value(tmp_path: Path) -> None:
     after = '<mergeCells count="1"><mergeCell ref="A2:B3"/></mergeCells>'
     write_workbook(tmp_path / "a.xlsx", {"S": Tab(rows=rows, after=after)})
     assert [row.texts for row in read_rows(tmp_path / "a.xlsx")[1:]] == [("x", ""), ("", ""), ("y", "z")]
+
+
+def test_an_empty_style_is_none(tmp_path: Path) -> None:
+    """Some programs write `s=""`: such a cell has the first format, and its text is read."""
+    assert read_cells(tmp_path / "a.xlsx", '<c r="A2" s=""><v>7</v></c><c r="B2" s="" t="str"><v>x</v></c>').texts[
+        :2
+    ] == ("7", "x")
+
+
+def test_a_formula_among_plain_cells_changes_none_of_them(tmp_path: Path) -> None:
+    """Beside a formula without a value, which is refused, all other cells of the row keep their texts."""
+    row = read_cells(tmp_path / "a.xlsx", '<c r="A2"><v>7</v></c><c r="B2"><f>A2</f></c><c r="C2" t="str"><v>x</v></c>')
+    assert row.texts[:3] == ("7", "", "x")
+    assert [(problem.address, problem.refuses) for problem in row.problems] == [("B2", True)]

@@ -37,12 +37,18 @@ def write_workbook(target: BinaryIO, grid: Grid) -> None:
         _set_widths(page, grid)
         for row, own, new in grid.rows():
             texts = (*own, *new)
-            _refuse_too_much(grid, row, texts)
+            _refuse_row(grid, row, texts)
             page.append([_value(page, text) for text in texts])
     except BaseException:
         page.close()
         raise
     book.save(target)
+
+
+def refuse_too_much(grid: Grid) -> None:
+    """Raises `SheetError` for a sheet that a workbook can't hold, naming the first cell that is too much."""
+    for row, own, new in grid.rows():
+        _refuse_row(grid, row, (*own, *new))
 
 
 def _set_widths(page: Worksheet, grid: Grid) -> None:
@@ -59,7 +65,7 @@ def _value(page: Worksheet, text: str) -> Cell | str | None:
     return cell
 
 
-def _refuse_too_much(grid: Grid, row: Row, texts: Sequence[str]) -> None:
+def _refuse_row(grid: Grid, row: Row, texts: Sequence[str]) -> None:
     if row.number > MOST_ROWS or len(texts) > MOST_COLUMNS:
         raise _too_much(grid.sheet.path.name, f"{MOST_ROWS:,} rows and {MOST_COLUMNS:,} columns")
     for index, text in enumerate(texts):

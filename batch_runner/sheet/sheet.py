@@ -51,6 +51,12 @@ class Sheet(ABC):
         empty cells. Returns notes for a person: a sentence each. All that isn't new stays byte for byte.
         """
 
+    def make_room(self, new: NewColumns) -> None:  # noqa: B027  a text file has room for any columns
+        """Find where `append` would put new columns, before any run is started.
+
+        Raises `SheetError` where there is no room for them, naming what is in the way.
+        """
+
     @abstractmethod
     def again(self, path: Path) -> Sheet:
         """Open what `append` or `write_table` wrote from this sheet, read the same way, hidden rows included.

@@ -55,6 +55,19 @@ def write_table(
     return ()
 
 
+def refuse_unwritable(sheet: Sheet, ending: str, new: NewColumns) -> None:
+    """Find out before any run is started whether a sheet with new columns can be written as `ending`.
+
+    Raises `SheetError`: no room for the columns in their own format, or a sheet that another format can't hold.
+    """
+    if ending == sheet.path.suffix.lower():
+        sheet.make_room(new)
+    elif ending == ".xlsx":
+        from batch_runner.sheet.newworkbook import refuse_too_much
+
+        refuse_too_much(Grid(sheet, new, ()))
+
+
 class Grid:
     """The rows of a sheet as they are to be written. May be gone through once."""
 

@@ -8,6 +8,7 @@ from xml.parsers import expat
 from batch_runner.sheet.sheet import column_letter
 from batch_runner.sheet.splice.filtername import grown_name, sheet_position
 from batch_runner.sheet.splice.growth import filter_note, grown_filter, table_note, table_of
+from batch_runner.sheet.splice.newrow import formula_in_the_way
 from batch_runner.sheet.splice.place import Place, find_place
 from batch_runner.sheet.splice.ranges import Range, parse_range
 from batch_runner.sheet.splice.sheetpart import with_columns
@@ -50,10 +51,18 @@ def append_columns(
 
 
 def place_of(workbook: Workbook, new: NewColumns) -> Place:
-    """Where new columns will stand. Raises `SheetError` where there is no room: ask before any run is started."""
-    start = workbook.columns[-new.replaced].index if new.replaced else workbook.width
+    """Where new columns will stand: right of every formula, also of one that shows nothing yet.
+
+    Raises `SheetError` where there is no room: ask before any run is started.
+    """
+    adjacent = workbook.columns[-new.replaced].index if new.replaced else workbook.width
+    in_the_way = {index: row for index, row in workbook.formulas if index >= adjacent}
+    if new.replaced and in_the_way:
+        index, row = min(in_the_way.items())
+        raise formula_in_the_way(_called(workbook), row, index)
+    start = max(in_the_way, default=adjacent - 1) + 1
     last_row = workbook.last_data_row or workbook.header_row
-    wanted = Place(start, new.headers, new.replaced, workbook.header_row, last_row, start)
+    wanted = Place(start, new.headers, new.replaced, workbook.header_row, last_row, adjacent)
     return find_place(_called(workbook), wanted, _taken(workbook))
 
 
@@ -76,8 +85,8 @@ def _moved(place: Place) -> list[str]:
     if place.start == place.adjacent:
         return []
     return [
-        f"the new columns begin at {column_letter(place.start)}: merged cells or a pivot table reach beyond column "
-        f"{column_letter(place.adjacent - 1)}"
+        f"the new columns begin at {column_letter(place.start)}: merged cells, formulas or a pivot table reach beyond "
+        f"column {column_letter(place.adjacent - 1)}"
     ]
 
 

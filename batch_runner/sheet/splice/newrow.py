@@ -65,7 +65,7 @@ class NewRows:
     def cells(self, number: int, texts: tuple[str, ...], cut: Cut, prefix: str = "") -> bytes:
         """The new cells of a row, as XML. Raises `SheetError` where one can't be written."""
         if cut.formula is not None:
-            raise self._formula_in_the_way(number, cut.formula)
+            raise formula_in_the_way(self.name, number, cut.formula)
         styles = self._header_styles(cut) if number == self.place.header_row else cut.styles
         written = []
         for order, text in enumerate(texts):
@@ -109,8 +109,10 @@ class NewRows:
         ends = [int(number) for number in re.findall(rb"[0-9]+", spans)]
         return f' spans="{min(*ends, self.place.start + 1)}:{max(*ends, self.place.end)}"'.encode()
 
-    def _formula_in_the_way(self, number: int, index: int) -> SheetError:
-        return SheetError(
-            f"{self.name}!{column_letter(index)}{number} holds a formula where a result belongs; "
-            "delete it or move it to another column, then try again"
-        )
+
+def formula_in_the_way(name: str, number: int, index: int) -> SheetError:
+    """The error for a formula in a row's cell where a new one belongs; `name` is what messages call the sheet."""
+    return SheetError(
+        f"{name}!{column_letter(index)}{number} holds a formula where a result belongs; "
+        "delete it or move it to another column, then try again"
+    )

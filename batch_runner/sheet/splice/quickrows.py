@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from batch_runner.sheet.splice.newrow import Cut
 from batch_runner.sheet.splice.ranges import column_place
+from batch_runner.sheet.workbook.markup import has_more_than_elements
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -50,7 +51,7 @@ class QuickRows:
 
     def _whole_rows(self) -> Iterator[bytes]:
         """The rows that end in `rest`, which keeps what follows them."""
-        if b"<!" in self.rest or b"<?" in self.rest:  # a comment could hold what looks like the end of a row
+        if has_more_than_elements(self.rest):  # a comment could hold what looks like the end of a row
             self._is_plain = False
             return
         pieces = self.rest.split(_END)

@@ -62,7 +62,7 @@ def _open(path: Path, snapshot: Snapshot, reading: Reading, scratch: Path) -> Sh
     except SheetError:
         snapshot.file.close()
         raise
-    sheet.notes = tuple(_notes(source, path.name, reading, header_row, headers))
+    sheet.notes = tuple(_notes(source, path.name, reading, headers))
     return sheet
 
 
@@ -158,7 +158,7 @@ def _refuse_ambiguity(sheet: Delimited, stray: tuple[int, int] | None) -> None:
         raise SheetError(f"{cells}: there is text under an empty header; give the column a header, or clear the cell")
 
 
-def _notes(source: TextFile, name: str, reading: Reading, header_row: int, headers: Sequence[str]) -> Iterator[str]:
+def _notes(source: TextFile, name: str, reading: Reading, headers: Sequence[str]) -> Iterator[str]:
     """What was found rather than said, where it isn't what one would expect; and what was said and fits badly."""
     if reading.encoding is None and source.encoding.codec != "utf-8":
         yield f"{name} was read as {source.encoding.label}; if letters look wrong, name its encoding with --encoding"
@@ -169,5 +169,3 @@ def _notes(source: TextFile, name: str, reading: Reading, header_row: int, heade
         yield f"{name}: fields are separated by {source.dialect.label}"
     if reading.delimiter is not None and len(headers) == 1 and (other := dividing(headers[0])):
         yield f"{name}: with this --delimiter all of it is one column; {other.label} would divide the headers"
-    if reading.header_row is None and header_row > 1:
-        yield f"{name}: the headers were found in row {header_row}; what stands above takes no part"

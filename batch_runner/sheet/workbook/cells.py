@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import datetime
+from operator import getitem
 from typing import TYPE_CHECKING
 
 from batch_runner.sheet.format.dates import NoDate
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from batch_runner.sheet.workbook.rawrow import Mark, RawRow
     from batch_runner.sheet.workbook.strings import SharedStrings
 
-CACHE = 1 << 12
+CACHE = 1 << 13
+LONGEST_KEPT = 256
+"""Longer texts, which seldom come again, aren't kept at hand: all that is stays small."""
 _TEXTS = frozenset({"s", "str", "inlineStr"})
 SAFE_WHOLE = 1e15
 """From here on a whole number has more digits than the 15 that Excel keeps."""
@@ -55,42 +58,69 @@ class Cells:
         self._rich = rich
         self._as_shown = as_shown
         self._places: dict[bytes | None, int] = {}
-        self._readers: dict[bytes | None, Callable[[bytes], str]] = {}
+        self._known = _ByMark(self._texts_of)
         self._types: dict[bytes | None, str] = {}
 
     def texts(self, row: RawRow, width: int) -> tuple[list[str], tuple[CellProblem, ...]]:
         """The texts of a row's first `width` cells, and their problems."""
-        texts = [""] * width
-        problems: tuple[CellProblem, ...] = ()
-        readers = self._readers
         places = column_places(row.letters, self._places)
-        for place, mark, formula, value in zip(places, row.marks, row.formulas, row.values, strict=True):
-            if (not value and not formula) or place >= width:
-                continue
-            try:
-                reader = readers.get(mark) or self._reader(mark)
-                texts[place] = reader(value or b"")
-            except Flaw as flaw:
-                texts[place] = flaw.text
-                problems += (self._problem(row.number, place, flaw),)
+        found, problems = self._all_at_once(row) or self._one_by_one(row, places, width)
+        texts = [""] * width
+        for place, text in zip(places, found, strict=True):
+            if text and place < width:
+                texts[place] = text
         return texts, problems
+
+    def _all_at_once(self, row: RawRow) -> tuple[list[str], tuple[CellProblem, ...]] | None:
+        """A text for each cell of a row; None where it has formulas, or anything wrong with it."""
+        if any(row.formulas):
+            return None
+        try:
+            return list(map(getitem, map(self._known.__getitem__, row.marks), row.values)), ()
+        except Flaw:
+            return None
+
+    def _one_by_one(self, row: RawRow, places: list[int], width: int) -> tuple[list[str], tuple[CellProblem, ...]]:
+        """A text for each cell of a row that has formulas, or something wrong with it."""
+        found: list[str] = []
+        problems: list[CellProblem] = []
+        for place, mark, formula, value in zip(places, row.marks, row.formulas, row.values, strict=True):
+            try:
+                texts = self._known[mark]
+                found.append(texts[value] if value or not formula else texts.read(b""))
+            except Flaw as flaw:
+                found.append(flaw.text)
+                if place < width:
+                    problems.append(self._problem(row.number, place, flaw))
+        return found, tuple(problems)
 
     def filled(self, row: RawRow) -> list[int]:
         """The places of a row's cells that aren't empty, from the left."""
         places = column_places(row.letters, self._places)
-        return [place for order, place in enumerate(places) if self._is_filled(row, order)]
+        return [place for order, place in enumerate(places) if self.is_filled(row, order)]
+
+    def is_filled(self, row: RawRow, order: int) -> bool:
+        """Whether a cell of a row, by its order among them, isn't empty."""
+        value = row.values[order]
+        kind = self._type(row.marks[order])
+        if kind == "s" and value:
+            return not self._is_blank_string(value)
+        if kind in _TEXTS:
+            return not is_blank(value or b"")
+        return bool(value) or row.formulas[order] is not None
 
     def last_filled(self, row: RawRow) -> int:
         """Where the last cell of a row stands that isn't empty; -1 for an empty row."""
         for order in range(len(row.values) - 1, -1, -1):
-            if self._is_filled(row, order):
-                name = row.letters[order]
-                return (
-                    self._places.get(name, -1)
-                    if name in self._places
-                    else column_places(row.letters, self._places)[order]
-                )
+            if self.is_filled(row, order):
+                return self._place(row, order)
         return -1
+
+    def last_formula(self, row: RawRow) -> int:
+        """Where the last cell of a row stands that holds a formula, whatever it shows; -1 where none does."""
+        if not any(row.formulas):
+            return -1
+        return self._place(row, max(order for order, formula in enumerate(row.formulas) if formula))
 
     def typed(self, row: RawRow) -> frozenset[int]:
         """The places of numbers, dates, booleans and errors."""
@@ -101,14 +131,9 @@ class Cells:
             if value and self._type(mark) not in _TEXTS
         )
 
-    def _is_filled(self, row: RawRow, order: int) -> bool:
-        value = row.values[order]
-        kind = self._type(row.marks[order])
-        if kind == "s" and value:
-            return not self._is_blank_string(value)
-        if kind in _TEXTS:
-            return not is_blank(value or b"")
-        return bool(value) or row.formulas[order] is not None
+    def _place(self, row: RawRow, order: int) -> int:
+        place = self._places.get(row.letters[order])
+        return column_places(row.letters, self._places)[order] if place is None else place
 
     def _is_blank_string(self, value: bytes) -> bool:
         try:
@@ -125,25 +150,20 @@ class Cells:
     def _problem(self, number: int, place: int, flaw: Flaw) -> CellProblem:
         return CellProblem(place, f"{column_letter(place)}{number}", flaw.what, flaw.refuses)
 
-    def _reader(self, mark: bytes | None) -> Callable[[bytes], str]:
+    def _texts_of(self, mark: Mark) -> _Texts:
         """How cells with these attributes become text."""
-        known = read_mark(mark or b"")
-        reader = self._new_reader(known)
-        self._readers[mark] = reader
-        return reader
-
-    def _new_reader(self, mark: Mark) -> Callable[[bytes], str]:
         shape = self._formats[mark.style] if mark.style < len(self._formats) else self._formats[0]
         if mark.type == "n":
-            return _cached(lambda value: self._number(value, shape))
+            kept = _General if shape.is_general and not self._as_shown else _Texts
+            return kept(lambda value: self._number(value, shape))
         if mark.type == "b":
-            return lambda value: "TRUE" if value.strip() in {b"1", b"true"} else "FALSE"
+            return _Texts(lambda value: "TRUE" if value.strip() in {b"1", b"true"} else "FALSE")
         if mark.type == "e":
-            return lambda value: _error(value, self._rich(mark.metadata))
+            return _Texts(lambda value: _error(value, self._rich(mark.metadata)))
         if mark.type == "d":
-            return lambda value: _iso_date(value, shape)
+            return _Texts(lambda value: _iso_date(value, shape))
         read = self._shared if mark.type == "s" else plain_text
-        return (lambda value: shape.shown_text(read(value))) if self._as_shown else read
+        return _Texts((lambda value: shape.shown_text(read(value))) if self._as_shown else read)
 
     def _shared(self, value: bytes) -> str:
         try:
@@ -152,8 +172,6 @@ class Cells:
             raise Flaw("", "its text is missing from the workbook's shared strings") from None
 
     def _number(self, value: bytes, shape: NumberFormat) -> str:
-        if shape.is_general and not self._as_shown and _SHORT.fullmatch(value):
-            return value.decode()
         if not value:
             raise Flaw("", "a formula without a calculated value; open and save the workbook in Excel")
         try:
@@ -171,20 +189,39 @@ class Cells:
         return text
 
 
-def _cached(read: Callable[[bytes], str]) -> Callable[[bytes], str]:
-    """The same, with the last few thousand answers at hand."""
-    known: dict[bytes, str] = {}
+class _Texts(dict[bytes | None, str]):
+    """The texts of the cells that have the same attributes by their values; the last few thousand stay at hand."""
 
-    def reader(value: bytes) -> str:
-        text = known.get(value)
-        if text is None:
-            text = read(value)
-            if len(known) >= CACHE:
-                known.clear()
-            known[value] = text
+    def __init__(self, read: Callable[[bytes], str]) -> None:
+        self.read = read
+
+    def __missing__(self, value: bytes | None) -> str:
+        text = self.read(value) if value else ""
+        if len(text) <= LONGEST_KEPT:
+            if len(self) >= CACHE:
+                self.clear()
+            self[value] = text
         return text
 
-    return reader
+
+class _General(_Texts):
+    """The same for numbers of format General: most are their own text, quicker said than remembered."""
+
+    def __missing__(self, value: bytes | None) -> str:
+        if value and _SHORT.fullmatch(value):
+            return value.decode()
+        return super().__missing__(value)
+
+
+class _ByMark(dict[bytes | None, _Texts]):
+    """The texts of cells by their attributes as they stand."""
+
+    def __init__(self, new: Callable[[Mark], _Texts]) -> None:
+        self._new = new
+
+    def __missing__(self, mark: bytes | None) -> _Texts:
+        texts = self[mark] = self._new(read_mark(mark or b""))
+        return texts
 
 
 def _error(value: bytes, rich: str | None) -> str:

@@ -100,7 +100,7 @@ def plain(block: bytes) -> bytes:
 
     Raises `OddMarkup` for comments, CDATA, instructions and broken UTF-8.
     """
-    if b"<!" in block or b"<?" in block:
+    if has_more_than_elements(block):
         raise OddMarkup
     if not block.isascii():
         try:
@@ -108,3 +108,11 @@ def plain(block: bytes) -> bytes:
         except UnicodeDecodeError:
             raise OddMarkup from None
     return block.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in block else block
+
+
+def has_more_than_elements(block: bytes) -> bool:
+    """Whether comments, CDATA, declarations or instructions may stand in a block.
+
+    One sign is found ten times as fast as two among so many `<`, and most sheets have neither `!` nor `?`.
+    """
+    return (b"!" in block and b"<!" in block) or (b"?" in block and b"<?" in block)

@@ -9,7 +9,6 @@ import msgspec
 
 from batch_runner.sheet.header import LOOK, FirstRow, find_header
 from batch_runner.sheet.workbook.catalog import range_in
-from batch_runner.sheet.workbook.rawrow import MAX_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +24,8 @@ class Overview(msgspec.Struct, frozen=True):
 
     Row numbers are what Excel shows, 0 where there is none; places of columns count from 0. `filled_rows` are rows
     below the header that have text and are no totals, hidden ones included. `stray` is the first cell with text under
-    an empty header.
+    an empty header. `formulas` has the last cell with a formula of each row from the header row to the last data row,
+    whatever it shows, as (place of its column, number of the first such row).
     """
 
     header_row: int
@@ -38,6 +38,7 @@ class Overview(msgspec.Struct, frozen=True):
     hidden_rows: int
     first_hidden: int
     stray: tuple[int, int] | None
+    formulas: tuple[tuple[int, int], ...] = ()
 
 
 class _Tally:
@@ -53,21 +54,35 @@ class _Tally:
         self.width = header.width
         self.first = self.last = self.filled = self.hidden = self.first_hidden = 0
         self.stray: tuple[int, int] | None = None
+        self.formulas: dict[int, int] = {}
+
+    def take(self, row: RawRow) -> bool:
+        """Count a row of which only the last formula and the last cell are known, if these say it all."""
+        if not self.cells.is_filled(row, -1):
+            return False
+        self.add(row)
+        return True
 
     def add(self, row: RawRow) -> None:
+        """Count a row."""
+        number = row.number
         end = self.cells.last_filled(row) + 1
-        if not end:
+        if end:
+            self.last_row = number
+        if number < self.header.number or (self.totals_row is not None and number >= self.totals_row):
             return
-        self.last_row = row.number
-        if row.number <= self.header.number or (self.totals_row is not None and row.number >= self.totals_row):
+        formula = self.cells.last_formula(row)
+        if formula >= 0:
+            self.formulas.setdefault(formula, number)
+        if not end or number == self.header.number:
             return
-        self.first = self.first or row.number
-        self.last = row.number
+        self.first = self.first or number
+        self.last = number
         self.filled += 1
         self.width = max(self.width, end)
         if row.hidden:
             self.hidden += 1
-            self.first_hidden = self.first_hidden or row.number
+            self.first_hidden = self.first_hidden or number
         if end > self.covered and self.stray is None:
             self.stray = self._stray(row)
 
@@ -98,7 +113,7 @@ def look_over(scan: Scan, cells: Cells, asked: int | None, table: TablePart | No
 
 def _look(scan: Scan, cells: Cells, known: int | None, totals_row: int | None) -> Overview | None:
     scan.skims = None
-    rows = _ascending(scan)
+    rows = iter(scan)
     first = list(islice(rows, LOOK)) if known is None else _until(rows, known)
     shown = [_first_row(row, cells) for row in first]
     number = find_header(shown, known)
@@ -106,13 +121,14 @@ def _look(scan: Scan, cells: Cells, known: int | None, totals_row: int | None) -
         return None
     header = next((row for row in shown if row.number == number), FirstRow(number, ()))
     tally = _Tally(header, cells, totals_row)
-    if tally.covered == header.width:  # without a gap among the headers the last cell of a row says it all
-        scan.skims = lambda row: cells.last_filled(row) >= 0
+    if tally.covered == header.width:  # without a gap among the headers a row's end says it all
+        scan.skims = tally.take
     for row in chain(first, rows):
         tally.add(row)
     return Overview(
         header.number, header.texts[: tally.width], tally.last_row, tally.width, tally.first, tally.last, tally.filled,
         tally.hidden, tally.first_hidden, tally.stray,
+        tuple(item for item in tally.formulas.items() if item[1] <= (tally.last or header.number)),
     )  # fmt: skip
 
 
@@ -129,13 +145,3 @@ def _until(rows: Iterator[RawRow], number: int) -> list[RawRow]:
 def _first_row(row: RawRow, cells: Cells) -> FirstRow:
     width = max(cells.filled(row), default=-1) + 1
     return FirstRow(row.number, tuple(cells.texts(row, width)[0]), cells.typed(row))
-
-
-def _ascending(scan: Scan) -> Iterator[RawRow]:
-    """The rows as they come. Raises `SheetError` where their numbers don't ascend: no reader knows which is meant."""
-    before = 0
-    for row in scan:
-        if not before < row.number <= MAX_ROWS:
-            raise scan.package.damaged(scan.part, f"has row {row.number} after row {before}")
-        before = row.number
-        yield row

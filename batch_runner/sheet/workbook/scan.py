@@ -13,7 +13,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from batch_runner.sheet.workbook.markup import OddMarkup, plain, plain_start
-from batch_runner.sheet.workbook.rawrow import RawRow
+from batch_runner.sheet.workbook.rawrow import MAX_ROWS, RawRow
 from batch_runner.sheet.workbook.rowparser import RowParser, parse_chunks, parse_rows
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ _HEAD = plain_start("worksheet")
 class Scan:
     """The rows of a sheet's part that have something in them, in order, and what stands beside them.
 
-    Can be iterated again. `quick=False` reads by the parser only.
+    Can be iterated again. `quick=False` reads by the parser only. Raises `SheetError` where the rows' numbers don't
+    ascend: no reader knows which is meant.
     """
 
     def __init__(self, package: Package, part: str, *, quick: bool = True) -> None:
@@ -50,22 +51,29 @@ class Scan:
         self.beside = RowParser()
         """Autofilter and merged cells: complete once the rows have been iterated to their end."""
         self.skims: Callable[[RawRow], bool] | None = None
-        """Set, even in mid-iteration, when only each row's last cell matters that isn't empty: rows then come with that
-        cell alone, wherever it stands at the row's end; the function says whether a cell isn't empty."""
+        """Set, even in mid-iteration, when only each row's last cell and last formula matter, wherever they stand at
+        its end: it is offered rows with these alone, and those that it takes (True) don't come."""
+        self._given = 0
 
     def __iter__(self) -> Iterator[RawRow]:
-        given = 0
+        self._given = 0
         if self.quick:
             try:
-                for row in self._divide():
-                    given += 1
-                    yield row
+                yield from self._divide()
             except OddMarkup:
                 self.quick = False
             else:
                 return
         self.beside = RowParser()
-        yield from islice(parse_rows(self.package, self.part, self.beside), given, None)
+        yield from islice(self._parse(), self._given, None)
+
+    def _parse(self) -> Iterator[RawRow]:
+        before = 0
+        for row in parse_rows(self.package, self.part, self.beside):
+            if not before < row.number <= MAX_ROWS:
+                raise self.package.damaged(self.part, f"has row {row.number} after row {before}")
+            before = row.number
+            yield row
 
     def _divide(self) -> Iterator[RawRow]:
         chunks = self.package.open_part(self.part)
@@ -81,25 +89,39 @@ class Scan:
             for piece in pieces:
                 if _has_only_blanks(piece) and (start := _ROW.match(piece)):
                     number = _number(start, number)
-                    continue
-                row = self._skim_row(piece, number) or _divide_row(piece, number)
-                number = row.number
-                if not row.is_blank:
-                    yield row
+                elif self.skims and (row := _skimmed(piece, number)) and self.skims(row):
+                    number = row.number
+                    self._given += 1
+                else:
+                    row = _divide_row(piece, number)
+                    number = row.number
+                    if not row.is_blank:
+                        self._given += 1
+                        yield row
             number = _pass_over(between, number)
         raise OddMarkup
 
-    def _skim_row(self, piece: bytes, before: int) -> RawRow | None:
-        """A row with its last cell alone; None where that doesn't say all that matters."""
-        if self.skims is None:
+
+def _skimmed(piece: bytes, before: int) -> RawRow | None:
+    """A row with its last formula and its last cell alone; None where only all of it can tell."""
+    cell = _CELL.fullmatch(piece, max(piece.rfind(b"<c "), 0))
+    start = _ROW.match(piece)
+    if cell is None or start is None or start[3]:
+        return None
+    cells = [cell]
+    formula = -1 if cell[3] else piece.rfind(b"<f", 0, cell.start())
+    if formula >= 0:
+        other = _CELL.match(piece, max(piece.rfind(b"<c ", 0, formula), 0))
+        if other is None or not other[3]:
             return None
-        cell = _CELL.fullmatch(piece, max(piece.rfind(b"<c "), 0))
-        start = _ROW.match(piece)
-        if cell is None or cell[1] is None or start is None or start[3]:
-            return None
-        value = cell[4] if cell[4] is not None else cell[5]
-        row = RawRow(_number(start, before), _is_hidden(start), [cell[1]], [cell[2]], [cell[3]], [value])
-        return row if self.skims(row) else None
+        cells.insert(0, other)
+    letters = [one[1] for one in cells]
+    if None in letters:
+        return None
+    values = [one[4] if one[4] is not None else one[5] for one in cells]
+    return RawRow(
+        _number(start, before), _is_hidden(start), letters, [one[2] for one in cells], [one[3] for one in cells], values
+    )
 
 
 def _take_head(chunks: Iterator[bytes]) -> tuple[bytes, bytes]:
@@ -171,11 +193,14 @@ def _pass_over(text: bytes, before: int) -> int:
 
 
 def _number(match: re.Match[bytes], before: int) -> int:
+    number = before + 1
     if match[1] is not None:
-        return int(match[1])
-    if b' r="' in match[2]:
+        number = int(match[1])
+    elif b' r="' in match[2]:
         raise OddMarkup
-    return before + 1
+    if not before < number <= MAX_ROWS:
+        raise OddMarkup
+    return number
 
 
 def _is_hidden(match: re.Match[bytes]) -> bool:

@@ -91,8 +91,6 @@ def _notes(workbook: Workbook, catalog: Catalog, reading: Reading) -> Iterator[s
     others = sum(sheet.is_visible for sheet in catalog.sheets) - 1
     if others > 0 and reading.sheet is None:
         yield f"the sheet {workbook.name!r} is read; {others} more can be named with --sheet"
-    if workbook.header_row > 1 and reading.header_row is None:
-        yield f"the headers are in row {workbook.header_row}"
     if workbook.hidden_rows:
         done = "left out" if reading.hidden == "skip" else "read like the others"
         yield f"hidden or filtered-out rows among the data: {workbook.hidden_rows}, {done}"
@@ -142,6 +140,8 @@ class Workbook(Sheet):
         self.first_hidden = seen.first_hidden
         self.stray = seen.stray
         """The first cell with text under an empty header, as (row number, place of its column)."""
+        self.formulas = seen.formulas
+        """As `Overview.formulas`."""
         self.reading = source.reading
         self.row_count = seen.filled_rows - (seen.hidden_rows if source.reading.hidden == "skip" else 0)
         self.merges = [range_in(self.package, self.part, ref) for ref in scan.beside.merges]
@@ -187,6 +187,12 @@ class Workbook(Sheet):
         from batch_runner.sheet.splice import append_columns
 
         return append_columns(self, target, new, cells)
+
+    def make_room(self, new: NewColumns) -> None:
+        """As `Sheet.make_room`."""
+        from batch_runner.sheet.splice import place_of
+
+        place_of(self, new)
 
     def again(self, path: Path) -> Sheet:
         """As `Sheet.again`."""
