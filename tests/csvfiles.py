@@ -1,4 +1,4 @@
-"""Text files for tests: written from bytes, opened as sheets, written back with new columns."""
+"""Text files for tests: written from rows or bytes, opened as sheets, written back with new columns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from batch_runner.sheet.row import NewColumns, Reading, RowKind
 from batch_runner.sheet.text.delimited import open_delimited
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from batch_runner.sheet.sheet import Sheet
@@ -23,6 +23,18 @@ def sheet_of(folder: Path, content: bytes | str, name: str = "list.csv", reading
     path = folder / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return open_delimited(path, reading or Reading(), folder)
+
+
+def csv_text(*rows: Sequence[str]) -> str:
+    """Rows as the text of a CSV file."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
+
+
+def csv_sheet(folder: Path, *rows: Sequence[str], name: str = "invoices.csv") -> Sheet:
+    """A file of these rows, the first of them the headers, opened; to be closed by the test."""
+    return sheet_of(folder, csv_text(*rows), name, Reading(header_row=1))
 
 
 def texts_of(sheet: Sheet) -> list[tuple[str, ...]]:

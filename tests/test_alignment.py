@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from sheets import csv_sheet, csv_text
+from csvfiles import csv_sheet, csv_text
 
 from batch_runner.errors import OutputFailed
 from batch_runner.journal import Placed

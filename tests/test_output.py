@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sheets import csv_sheet
+from csvfiles import csv_sheet
 
 from batch_runner.errors import OutputFailed
 from batch_runner.journal import Placed

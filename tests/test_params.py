@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from csvfiles import csv_sheet
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sheets import csv_sheet
 
 from batch_runner.errors import UsageError
 from batch_runner.job.job import Job

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from csvfiles import csv_sheet
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sheets import csv_sheet
 
 from batch_runner.job.job import Job
 from batch_runner.layout import layout_of

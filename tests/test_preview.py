@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import openpyxl
 import pytest
-from sheets import csv_text
+from csvfiles import csv_text
 
 from batch_runner.errors import UsageError
 from batch_runner.job.job import Job

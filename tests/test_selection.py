@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from csvfiles import csv_sheet
 from hypothesis import given
 from hypothesis import strategies as st
-from sheets import csv_sheet
 
 from batch_runner.selection import CHUNK, RowRanges, select
 

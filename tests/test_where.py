@@ -6,9 +6,9 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+from csvfiles import csv_sheet
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sheets import csv_sheet
 
 from batch_runner.errors import UsageError
 from batch_runner.selection import CHUNK, select
