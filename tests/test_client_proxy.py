@@ -114,7 +114,10 @@ async def test_a_tunnel(passed_on: int | None, tmp_path: Path, monkeypatch: pyte
     certificate = make_certificate(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     async with serving(behaves, tls_of(certificate)) as service:
-        cut = lambda: passed_on if service.requests else None  # noqa: E731
+
+        def cut() -> int | None:
+            return passed_on if service.requests else None
+
         async with serving(tunnel_to(service, cut)) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", proxy.url)
             said = await start("https://service.invalid")
