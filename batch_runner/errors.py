@@ -102,3 +102,8 @@ def exit_code_of(error: Exception) -> ExitCode:
     if isinstance(error, SheetError):
         return ExitCode.REFUSED
     return error.exit_code if isinstance(error, BatchRunnerError) else ExitCode.BUG
+
+
+def reason_of(error: OSError) -> str:
+    """What the system says of an error, without its path, to stand inside a sentence."""
+    return (error.strerror or str(error)).lower()

@@ -92,7 +92,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def exit_code_for(counts: Iterable[Count], stopped: ExitCode | None) -> ExitCode:
-    """The code for a batch that came to this (DESIGN, *Exit codes*): 130/143, then 5, 4, 3."""
+    """The code for a batch that came to this (README, *From cron*): 130/143, then 5, 4, 3."""
     if stopped is not None:
         return stopped
     statuses = {counted.status for counted in counts if counted.rows}

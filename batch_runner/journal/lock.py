@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from batch_runner.errors import JournalBusy, JournalError
+from batch_runner.errors import JournalBusy, JournalError, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ def holding(path: Path) -> Iterator[None]:
         raise JournalBusy(f"{path}: {_holder(path)}; wait for it to end, or use another --journal") from None
     except OSError as error:
         raise JournalError(
-            f"{path}: no lock can be had in {path.parent} ({_why(error)}); use another --journal"
+            f"{path}: no lock can be had in {path.parent} ({reason_of(error)}); use another --journal"
         ) from error
     try:
         yield
@@ -52,7 +52,3 @@ def _holder(path: Path) -> str:
     except (sqlite3.Error, TypeError):
         return "another batch holds this journal"
     return f"another batch holds this journal: process {pid}, started {started}"
-
-
-def _why(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

@@ -11,7 +11,7 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from batch_runner.errors import JournalError, JournalFull
+from batch_runner.errors import JournalError, JournalFull, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,13 +57,9 @@ def set_aside(path: Path) -> Iterator[Reserve]:
             file.write_bytes(os.urandom(ROOM))  # zeros would take no room where the file system compresses
         except OSError as error:
             raise JournalError(
-                f"{path}: no room can be set aside in {path.parent} ({_why(error)}); "
+                f"{path}: no room can be set aside in {path.parent} ({reason_of(error)}); "
                 "a batch needs 1 MB there at least: make room, or use another --journal"
             ) from error
         yield Reserve(file)
     finally:
         file.unlink(missing_ok=True)
-
-
-def _why(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
