@@ -188,11 +188,12 @@ async def test_a_bad_body_is_400_with_a_sentence_that_names_the_field(service: S
 
 
 async def test_other_methods_types_and_sizes_are_refused_as_http_has_it(service: Speaker) -> None:
-    """405 with Allow, 415 for what does not say that it is JSON, 404 for any other path."""
+    """405 with Allow, 400 for a body that does not say that it is JSON, 404 for any other path."""
     url = "/v2/tasks/echo/run"
     wrong_method = await service.http.get(url)
     assert (wrong_method.status_code, wrong_method.headers["allow"]) == (405, "POST")
-    assert (await service.http.post(url, content='{"input_params": {}}')).status_code == 415
+    assert (await service.http.post(url, content='{"input_params": {}}')).status_code == 400
+    assert (await service.http.post(url, content="no JSON")).status_code == 400
     assert (await service.http.post("/v1/anything", json={})).json()["error"]["code"] == 404
 
 

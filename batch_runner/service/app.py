@@ -100,7 +100,7 @@ async def _body(request: Request) -> bytes:
     """The body, if it says that it is JSON and isn't too long. A page in a browser can't send that unasked."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise HTTPException(415, "The body has to be JSON; say so by Content-Type: application/json.")
+        raise HTTPException(400, "The body has to be JSON; say so by Content-Type: application/json.")
     body = bytearray()
     async with contextlib.aclosing(request.stream()) as parts:
         async for part in parts:
