@@ -6,6 +6,8 @@ import hashlib
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Self
 
+from batch_runner.sheet.errors import SheetError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
@@ -98,3 +100,20 @@ def column_letter(index: int) -> str:
         number, rest = divmod(number - 1, 26)
         letters = chr(65 + rest) + letters
     return letters
+
+
+def refuse_ambiguity(sheet: Sheet, stray: tuple[int, int] | None) -> None:
+    """Raises `SheetError` naming both cells where a row's texts couldn't be told apart by header.
+
+    `stray` is the first cell with text under no header, as (row number, index).
+    """
+    first: dict[str, Column] = {}
+    for column in sheet.columns:
+        other = first.setdefault(column.name, column)
+        if other is not column:
+            cells = f"{sheet.address(sheet.header_row, other.index)} and {column.letter}{sheet.header_row}"
+            raise SheetError(f"{cells}: two headers are {column.name!r}; give one of them another name")
+    if stray is not None:
+        row, index = stray
+        cells = f"{sheet.address(sheet.header_row, index)} and {column_letter(index)}{row}"
+        raise SheetError(f"{cells}: there is text under an empty header; give the column a header, or clear the cell")

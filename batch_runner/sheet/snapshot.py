@@ -14,6 +14,7 @@ import msgspec
 from batch_runner.sheet.errors import SheetError
 
 if TYPE_CHECKING:
+    from io import BufferedRandom, BufferedReader
     from pathlib import Path
 
 CHUNK = 1 << 20
@@ -21,7 +22,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """A copy of a file, and the SHA-256 of its bytes in hex. The copy has no name: nobody else can open or edit it."""
+    """A file that nobody else writes to, and the SHA-256 of its bytes in hex."""
 
     file: BinaryIO
     fingerprint: str
@@ -29,7 +30,10 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 def take_snapshot(path: Path, scratch: Path) -> Snapshot:
-    """Copy a file into a nameless one in the folder `scratch`. Raises `SheetError` where it can't be read."""
+    """Copy a file into one in the folder `scratch` that has no name, so that nobody else can open or edit it.
+
+    Raises `SheetError` where it can't be read.
+    """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise SheetError(f"{path}: not a file; name a spreadsheet")
@@ -43,8 +47,17 @@ def take_snapshot(path: Path, scratch: Path) -> Snapshot:
         if error.errno in NO_ROOM:
             raise SheetError(f"{path}: no room for a private copy of it in {scratch}: make room there") from error
         raise SheetError(f"{path}: can't be read: {error.strerror}") from error
-    copy.seek(0)
-    fingerprint = hashlib.file_digest(copy, "sha256").hexdigest()
-    size = copy.tell()
-    copy.seek(0)
-    return Snapshot(copy, fingerprint, size)
+    return _snapshot(copy)
+
+
+def uncopied(path: Path) -> Snapshot:
+    """A file that nobody else has yet, such as a draft of the output: as it is, without a copy."""
+    return _snapshot(path.open("rb"))
+
+
+def _snapshot(file: BufferedReader | BufferedRandom) -> Snapshot:
+    file.seek(0)
+    fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
+    size = file.tell()
+    file.seek(0)
+    return Snapshot(file, fingerprint, size)

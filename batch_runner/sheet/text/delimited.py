@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from batch_runner.sheet.errors import SheetError
 from batch_runner.sheet.row import Column, Reading, Row, RowKind
-from batch_runner.sheet.sheet import Sheet, column_letter
-from batch_runner.sheet.snapshot import Snapshot, take_snapshot
+from batch_runner.sheet.sheet import Sheet, column_letter, refuse_ambiguity
+from batch_runner.sheet.snapshot import Snapshot, take_snapshot, uncopied
 from batch_runner.sheet.text.appending import Appending, write_text
 from batch_runner.sheet.text.dialect import DELIMITERS, dividing, find_dialect
 from batch_runner.sheet.text.encoding import find_encoding, open_text
@@ -42,9 +41,7 @@ def open_delimited(path: Path, reading: Reading, scratch: Path) -> Sheet:
 
 def view_delimited(path: Path, reading: Reading, scratch: Path) -> Sheet:
     """Open a .csv or .tsv file that nobody else has yet, such as a draft of the output: as it is, without a copy."""
-    file = path.open("rb")
-    fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
-    return _open(path, Snapshot(file, fingerprint, file.tell()), reading, scratch)
+    return _open(path, uncopied(path), reading, scratch)
 
 
 def _open(path: Path, snapshot: Snapshot, reading: Reading, scratch: Path) -> Sheet:
@@ -53,7 +50,7 @@ def _open(path: Path, snapshot: Snapshot, reading: Reading, scratch: Path) -> Sh
         header_row, headers = header_of(source, path.name, reading.header_row)
         seen = survey(source.records(), source.dialect, header_row, headers)
         sheet = Delimited(path, source, header_row, headers, seen, scratch)
-        _refuse_ambiguity(sheet, seen.stray)
+        refuse_ambiguity(sheet, seen.stray)
     except OpenQuote as quote:
         snapshot.file.close()
         raise SheetError(
@@ -142,20 +139,6 @@ def _text_file(snapshot: Snapshot, name: str, reading: Reading) -> TextFile:
     with open_text(snapshot, encoding) as text:
         dialect = find_dialect(text.read(SAMPLE), name, reading.delimiter)
     return TextFile(snapshot, encoding, dialect)
-
-
-def _refuse_ambiguity(sheet: Delimited, stray: tuple[int, int] | None) -> None:
-    """Raises `SheetError` naming both cells where a row's texts couldn't be told apart by header."""
-    first: dict[str, Column] = {}
-    for column in sheet.columns:
-        other = first.setdefault(column.name, column)
-        if other is not column:
-            cells = f"{sheet.address(sheet.header_row, other.index)} and {column.letter}{sheet.header_row}"
-            raise SheetError(f"{cells}: two headers are {column.name!r}; give one of them another name")
-    if stray is not None:
-        row, index = stray
-        cells = f"{sheet.address(sheet.header_row, index)} and {column_letter(index)}{row}"
-        raise SheetError(f"{cells}: there is text under an empty header; give the column a header, or clear the cell")
 
 
 def _notes(source: TextFile, name: str, reading: Reading, headers: Sequence[str]) -> Iterator[str]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from batch_runner.sheet.errors import SheetError
 from batch_runner.sheet.row import Column, Reading, Row, RowKind
-from batch_runner.sheet.sheet import Sheet, column_letter
-from batch_runner.sheet.snapshot import Snapshot, take_snapshot
+from batch_runner.sheet.sheet import Sheet, column_letter, refuse_ambiguity
+from batch_runner.sheet.snapshot import Snapshot, take_snapshot, uncopied
 from batch_runner.sheet.text.dialect import DELIMITERS
 from batch_runner.sheet.workbook.catalog import named_sheet, range_in, read_catalog, read_tables, table_at
 from batch_runner.sheet.workbook.cells import Cells
@@ -43,9 +42,7 @@ def open_workbook(path: Path, reading: Reading, scratch: Path) -> Workbook:
 
 def view_workbook(path: Path, reading: Reading, scratch: Path) -> Workbook:
     """Open a workbook that nobody else has yet, such as a draft of the output: as it is, without a copy."""
-    file = path.open("rb")
-    fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
-    return _open(path, Snapshot(file, fingerprint, file.tell()), reading, scratch)
+    return _open(path, uncopied(path), reading, scratch)
 
 
 def _open(path: Path, snapshot: Snapshot, reading: Reading, scratch: Path) -> Workbook:
@@ -59,7 +56,7 @@ def _open(path: Path, snapshot: Snapshot, reading: Reading, scratch: Path) -> Wo
             as_shown=reading.as_shown,
         )
         workbook = _choose(Source(path, snapshot, package, cells, reading, scratch), catalog)
-        refuse_ambiguity(workbook)
+        _refuse_unclear(workbook)
     except SheetError:
         snapshot.file.close()
         raise
@@ -213,22 +210,13 @@ class Workbook(Sheet):
         self._source.snapshot.file.close()
 
 
-def refuse_ambiguity(sheet: Workbook) -> None:
+def _refuse_unclear(sheet: Workbook) -> None:
     """Raises `SheetError` where a row's texts couldn't be told apart by header, or nobody knows which rows count."""
     if not sheet.columns:
         raise SheetError(
             f"{sheet.address(sheet.header_row, 0)}: no header stands in row {sheet.header_row}; name another"
         )
-    first: dict[str, Column] = {}
-    for column in sheet.columns:
-        other = first.setdefault(column.name, column)
-        if other is not column:
-            cells = f"{sheet.address(sheet.header_row, other.index)} and {column.letter}{sheet.header_row}"
-            raise SheetError(f"{cells}: two headers are {column.name!r}; give one of them another name")
-    if sheet.stray is not None:
-        row, index = sheet.stray
-        cells = f"{sheet.address(sheet.header_row, index)} and {column_letter(index)}{row}"
-        raise SheetError(f"{cells}: there is text under an empty header; give the column a header, or clear the cell")
+    refuse_ambiguity(sheet, sheet.stray)
     if sheet.hidden_rows and sheet.reading.hidden is None:
         where = f"{sheet.path.name}, {sheet.name}: {sheet.hidden_rows} of the rows with data are hidden or filtered out"
         raise SheetError(f"{where}, the first is row {sheet.first_hidden}; say --hidden include or --hidden skip")
