@@ -26,12 +26,14 @@ START = b"<sheetData>"
 END = b"</sheetData>"
 ROW_END = b"</row>"
 _CELL = re.compile(
-    rb'<c(?: r="([A-Z]{1,3})[0-9]{1,7}")?((?: (?!r=)[a-z]+="[^"<>&]*")*) ?'
-    rb"(?:/>|>(?:(<f)(?: [^<>]*)?(?:/>|>[^<]*</f>))?"
+    rb'<c(?: r="([A-Z]{1,3})[0-9]{1,7}")?+((?: [a-qs-z][a-z]*+="[^"<>&]*+")*+) ?+'
+    rb"(?:><v>([^<]*+)</v></c>|/>"
+    rb"|>(?:(<f)(?: [^<>]*)?(?:/>|>[^<]*</f>))?"
     rb'(?:<v(?: xml:space="preserve")?>([^<]*)</v>|<v ?/>)?</c>'
     rb'|><is><t(?: xml:space="preserve")?>([^<]*)</t></is></c>)'
 )
-_STEP = 6
+"""A cell: its column, its other attributes, its value; or a formula and its value; or a text of its own."""
+_STEP = 7
 _ROW = re.compile(rb'\s*<row(?: r="([0-9]{1,9})")?((?: [a-zA-Z:0-9]+="[^"<>&]*")*) ?(/?)>')
 _HIDDEN = re.compile(rb' hidden="(?:1|true|on)"')
 _HEAD = plain_start("worksheet")
@@ -109,18 +111,22 @@ def _skimmed(piece: bytes, before: int) -> RawRow | None:
     if cell is None or start is None or start[3]:
         return None
     cells = [cell]
-    formula = -1 if cell[3] else piece.rfind(b"<f", 0, cell.start())
+    formula = -1 if cell[4] else piece.rfind(b"<f", 0, cell.start())
     if formula >= 0:
         other = _CELL.match(piece, max(piece.rfind(b"<c ", 0, formula), 0))
-        if other is None or not other[3]:
+        if other is None or not other[4]:
             return None
         cells.insert(0, other)
     letters = [one[1] for one in cells]
     if None in letters:
         return None
-    values = [one[4] if one[4] is not None else one[5] for one in cells]
     return RawRow(
-        _number(start, before), _is_hidden(start), letters, [one[2] for one in cells], [one[3] for one in cells], values
+        _number(start, before),
+        _is_hidden(start),
+        letters,
+        [one[2] for one in cells],
+        [one[4] for one in cells],
+        [_value(one[3], one[5], one[6]) for one in cells],
     )
 
 
@@ -171,12 +177,19 @@ def _divide_row(piece: bytes, before: int) -> RawRow:
         match = _ROW.fullmatch(start, own)
     if match is None or match[3]:
         raise OddMarkup
-    values = fields[4::_STEP]
-    if any(inline := fields[5::_STEP]):
-        values = [first if first is not None else second for first, second in zip(values, inline, strict=True)]
+    values = fields[3::_STEP]
+    if None in values:
+        values = list(map(_value, values, fields[5::_STEP], fields[6::_STEP]))
     return RawRow(
-        _number(match, before), _is_hidden(match), fields[1::_STEP], fields[2::_STEP], fields[3::_STEP], values
+        _number(match, before), _is_hidden(match), fields[1::_STEP], fields[2::_STEP], fields[4::_STEP], values
     )
+
+
+def _value(plain: bytes | None, beside: bytes | None, inline: bytes | None) -> bytes | None:
+    """A cell's value, wherever it stands: alone, beside a formula, or as a text of its own."""
+    if plain is not None:
+        return plain
+    return beside if beside is not None else inline
 
 
 def _pass_over(text: bytes, before: int) -> int:
