@@ -10,6 +10,8 @@ from openpyxl.cell import WriteOnlyCell
 from batch_runner.sheet.errors import SheetError
 from batch_runner.sheet.sheet import column_letter
 from batch_runner.sheet.splice.inline import CELL_UNITS, fits, xstring
+from batch_runner.sheet.splice.ranges import MAX_COLUMNS
+from batch_runner.sheet.workbook.rawrow import MAX_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from batch_runner.sheet.row import Row
     from batch_runner.sheet.tables import Grid
 
-MOST_ROWS, MOST_COLUMNS = 1_048_576, 16_384
-"""Excel specifications and limits."""
 NARROWEST, WIDEST = 12, 40
 """Characters that a column shows."""
 _GUESSED = ("=", "#")
@@ -66,8 +66,8 @@ def _value(page: Worksheet, text: str) -> Cell | str | None:
 
 
 def _refuse_row(grid: Grid, row: Row, texts: Sequence[str]) -> None:
-    if row.number > MOST_ROWS or len(texts) > MOST_COLUMNS:
-        raise _too_much(grid.sheet.path.name, f"{MOST_ROWS:,} rows and {MOST_COLUMNS:,} columns")
+    if row.number > MAX_ROWS or len(texts) > MAX_COLUMNS:
+        raise _too_much(grid.sheet.path.name, f"{MAX_ROWS:,} rows and {MAX_COLUMNS:,} columns")
     for index, text in enumerate(texts):
         if not fits(text):
             raise _too_much(grid.sheet.address(row.number, index), f"{CELL_UNITS:,} characters in a cell")

@@ -9,7 +9,7 @@ import msgspec
 from batch_runner.sheet.sheet import column_letter
 
 MAX_COLUMNS = 16_384
-MAX_ROWS = 1_048_576
+"""Excel specifications and limits."""
 _RANGE = re.compile(r"\$?([A-Za-z]{1,3})\$?([0-9]+)(?::\$?([A-Za-z]{1,3})\$?([0-9]+))?")
 
 

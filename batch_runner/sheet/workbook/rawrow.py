@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 MAX_ROWS = 1_048_576
+"""Excel specifications and limits."""
 
 
 class RawRow(NamedTuple):
