@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CHILD = Path(__file__).with_name("journal_child.py")
-STAGES = ("intended", "started", "ended")
 
 
 @contextmanager
