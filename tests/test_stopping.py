@@ -44,7 +44,8 @@ def test_the_failure_limit(limit: str, enough: int) -> None:
         some.row_ended("success", "", started=True)
     assert not some.is_stopped()
     fail(some, 1)
-    assert some.stop == Stop(f"{enough} rows did not succeed: the failure limit is reached", ExitCode.STOPPED)
+    rows = "1 row" if enough == 1 else f"{enough} rows"
+    assert some.stop == Stop(f"{rows} did not succeed: the failure limit is reached", ExitCode.STOPPED)
 
 
 def test_every_way_not_to_succeed_counts() -> None:

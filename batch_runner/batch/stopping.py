@@ -57,6 +57,11 @@ class Stopping:
             self.now(Stop("the deadline was reached; the same command goes on with the rest", ExitCode.STOPPED))
         return self.stop is not None
 
+    def look_at_deadline(self) -> None:
+        """As `is_stopped`, where somebody waits for a start: a deadline that holds back nothing stops nothing."""
+        if self._waits:
+            self.is_stopped()
+
     @property
     def has_deadline(self) -> bool:
         """Whether time alone can bring a stop, so that somebody has to look at the clock."""
@@ -105,7 +110,8 @@ class Stopping:
             if not started:
                 self._count_same(error)
         elif self._limit.reached(self._failures, self._rows):
-            self.now(Stop(f"{self._failures} rows did not succeed: the failure limit is reached", ExitCode.STOPPED))
+            rows = "1 row" if self._failures == 1 else f"{self._failures} rows"
+            self.now(Stop(f"{rows} did not succeed: the failure limit is reached", ExitCode.STOPPED))
 
     def _count_same(self, error: str) -> None:
         text, count = self._same
