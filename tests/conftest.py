@@ -1,4 +1,37 @@
-"""What several test files ask for by name."""
+"""The fixtures that several test files ask for; and what stands in the files that are no tests.
+
+Sheets
+csvfiles.py             text files, opened and written back
+workbooks.py            workbooks to read: sheets of raw XML, strings, formats
+packages.py             workbooks to write back: whole packages with tables, names, pivots
+spliced_workbook.py     one of these with four columns appended, checked from all sides
+
+Services
+remembering_service.py  one on a real socket that knows what really happened
+faulty_service.py       one with every fault there is, in a process of its own
+scripted_server.py      one that does to each connection what a script says
+cutting_proxy.py        a proxy that cuts connections
+certificates.py         certificates for servers
+contract.py             a client that holds requests and answers to the API's schemas
+tasks_api_schema.json   these schemas
+own_tasks.py            tasks of a user's own, for the embedded service
+invoice_fields.psv      what `extract_fields` finds in each sample
+one_start.py            one start by an impatient client
+
+Virtual time
+nights.py               a whole night: batch, client, embedded service
+plans.py                a plan's limits put before that service
+limited_service.py      a service with limits, met by `Limits` alone
+poll_simulation.py      runs and a policy that says whom to poll
+
+The real program, journals and disks
+program.py              the program in a process of its own
+killing.py              the program killed at a chosen moment
+kept_promises.py        what must hold of a batch that was killed
+journals.py             a batch's description, rows, and what stands in a journal
+journal_child.py        a batch that writes a journal until it is killed
+disks.py                small disks
+"""
 
 from __future__ import annotations
 

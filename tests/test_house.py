@@ -96,13 +96,25 @@ def test_only_the_command_line_knows_the_service() -> None:
             assert "service" not in imported_rooms(path), path.name
 
 
+def listed_in(path: Path) -> set[str]:
+    """The words that the lines of a file's docstring begin with."""
+    text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+    return {line.split()[0] for line in text.splitlines() if line}
+
+
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(PACKAGE)))
 def test_a_folder_says_what_stands_in_it(folder: Path) -> None:
     """Its docstring has a line for each module and each folder in it, so that one knows where a change goes."""
-    text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8"))) or ""
-    listed = {line.split()[0] for line in text.splitlines() if line}
     modules = {path.name for path in folder.glob("*.py")} - {"__init__.py"}
-    assert modules | {f"{inner.name}/" for inner in FOLDERS if inner.parent == folder} <= listed
+    assert modules | {f"{inner.name}/" for inner in FOLDERS if inner.parent == folder} <= listed_in(
+        folder / "__init__.py"
+    )
+
+
+def test_conftest_says_what_is_no_test() -> None:
+    """Its docstring has a line for each file of the tests' folder that holds no tests."""
+    shared = {path.name for path in TESTS.iterdir() if path.is_file() and not path.name.startswith(("test_", "."))}
+    assert shared - {"conftest.py"} <= listed_in(TESTS / "conftest.py")
 
 
 @pytest.mark.parametrize("path", ALL_FILES, ids=lambda path: path.name)
