@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from openpyxl import Workbook
 from program import run_program, start_program
 
 if TYPE_CHECKING:
@@ -25,6 +26,11 @@ async def quick(params):
 def slow(params):
     time.sleep(float(params["Seconds"]))
     return params["Seconds"]
+
+def pay(params):
+    with open("paid.txt", "a") as paid:
+        print(params["Amount"], file=paid)
+    time.sleep(50)
 """
 
 
@@ -230,3 +236,26 @@ def test_a_local_run_of_a_killed_batch_is_unknown_at_once(folder: Path) -> None:
     assert time.monotonic() - began < 10
     assert done.returncode == 4, done.stdout
     assert "ended with the program that ran it" in records(folder / "slow.results.csv")[0]["error"]
+
+
+def test_a_row_that_went_bad_is_not_sent_in_place_of_its_lost_run(folder: Path) -> None:
+    """Not even with `--on-unknown resend`: what stands in its cell now was never meant to be sent."""
+    sheet, paid = folder / "slow.xlsx", folder / "paid.txt"
+    command = ["run", sheet.name, "--task", "tasks.py:pay", "--key", "Number", "--on-unknown", "resend"]
+    write_payment(sheet, 10)
+    process = start_program(*command, "--progress", "never", cwd=folder)
+    wait_for(paid)
+    time.sleep(1)
+    process.kill()
+    process.communicate()
+    write_payment(sheet, "#N/A")
+    assert run_program(*command, cwd=folder).returncode == 4
+    assert paid.read_text().splitlines() == ["10"]
+
+
+def write_payment(path: Path, amount: float | str) -> None:
+    book = Workbook()
+    assert book.active is not None
+    book.active.append(["Number", "Amount"])
+    book.active.append(["007", amount])
+    book.save(path)

@@ -92,7 +92,7 @@ class Worker:
         plan = work.plan
         if isinstance(plan, Follow):
             outcome = await self._follow_earlier(plan, slot)
-            if outcome.status != "unknown" or not self._terms.resend:
+            if outcome.status != "unknown" or not self._terms.resend or work.row.refusal is not None:
                 return outcome
             plan = Send(plan.number, plan.row, work.row.digest)
         return await self._send(plan, self._request(work.row), slot)
