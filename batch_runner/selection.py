@@ -126,11 +126,14 @@ class Selection(msgspec.Struct, frozen=True):
         return islice(rows, self.limit)
 
     def places(self, sheet: Sheet) -> Iterator[tuple[Row, bool]]:
-        """Stream the data rows up to the last that takes part, each with whether it does. Raises as `rows`."""
+        """Stream the data rows up to the last that takes part, hidden ones too, each with whether it does.
+
+        Raises as `rows`.
+        """
+        every = (row for row in sheet.rows() if row.kind in (RowKind.DATA, RowKind.HIDDEN))
         if self.ranges is None and self.condition is None:
-            yield from ((row, True) for row in self.rows(sheet))
+            yield from _up_to(every, self.limit)
             return
-        every = _data(sheet)
         for chosen in self.rows(sheet):
             for row in every:
                 yield row, row.number == chosen.number
@@ -155,6 +158,17 @@ def select(sheet: Sheet, ranges: RowRanges | None, where: str | None, limit: int
 
 def _data(sheet: Sheet) -> Iterator[Row]:
     return (row for row in sheet.rows() if row.kind is RowKind.DATA)
+
+
+def _up_to(rows: Iterator[Row], limit: int | None) -> Iterator[tuple[Row, bool]]:
+    """The rows with whether each is data, until there were so many of these."""
+    left = limit
+    for row in rows:
+        if left == 0:
+            return
+        is_data = row.kind is RowKind.DATA
+        left = None if left is None else left - is_data
+        yield row, is_data
 
 
 def _matching(rows: Iterator[Row], condition: Condition) -> Iterator[Row]:

@@ -100,6 +100,22 @@ def test_equal_rows_of_which_some_were_left_out(
     assert sorted(params["Amount"] for params in service.sent) == ["1.00", "2.00", "3.00"]
 
 
+def test_equal_rows_of_which_one_was_hidden(tmp_path: Path, service: Service) -> None:
+    """A filter that is set on the first night and not on the second gives no row another's run: each starts once."""
+    sheet = tmp_path / "list.xlsx"
+    write_sheet(sheet, [("same", "1.00"), ("same", "2.00")])
+    book = load_workbook(sheet)
+    assert book.active is not None
+    book.active.row_dimensions[2].hidden = True
+    book.save(sheet)
+    night(tmp_path, service, "--key", "Row", "--hidden", "skip", sheet=sheet.name)
+    book.active.row_dimensions[2].hidden = False
+    book.save(sheet)
+    night(tmp_path, service, "--key", "Row", "--hidden", "skip", sheet=sheet.name)
+    assert [params["Amount"] for params in service.sent] == ["2.00", "1.00"]
+    assert [record.run_id for record in read_output(tmp_path / "list.results.xlsx")] == ["run-2", "run-1"]
+
+
 @ENDINGS
 def test_a_row_that_changed_after_it_ended(ending: str, tmp_path: Path, service: Service) -> None:
     """With `--key` a row whose amount was edited is the same row: told as changed, sent only with `--retry changed`."""
