@@ -126,6 +126,13 @@ def test_a_deadline_stops_starting_but_not_the_runs(tmp_path: Path) -> None:
     assert done.summary.count("not_started") == 94
 
 
+def test_a_deadline_that_holds_back_nothing_is_no_stop(tmp_path: Path) -> None:
+    """When it passes while the last runs go on and all of them succeed, nothing was stopped: exit 0."""
+    done = night(tmp_path, numbered(3, Seconds="600"), deadline="5m")
+    assert done.statuses == ["success"] * 3
+    assert (done.summary.exit_code, done.summary.stopped) == (ExitCode.OK, None)
+
+
 def test_a_run_that_takes_too_long_keeps_its_status(tmp_path: Path) -> None:
     """`--run-timeout` ends the following, not the run: the row stays `running`, exit 3."""
     done = night(tmp_path, [{"Row": "1", "Seconds": "99999"}, {"Row": "2", "Seconds": "5"}], run_timeout="10m")

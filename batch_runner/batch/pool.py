@@ -178,8 +178,9 @@ class Batch:
             self._progress.moved(self._tally)
 
     async def _look_at_deadline(self) -> None:
-        while not self._stopping.is_stopped():
+        while self._stopping.stop is None:
             await anyio.sleep(DEADLINE_LOOK)
+            self._stopping.look_at_deadline()
 
 
 async def _first(works: AsyncIterator[Work], number: int) -> AsyncIterator[Work]:
