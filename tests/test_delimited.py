@@ -204,6 +204,7 @@ def test_what_is_no_sheet_gets_a_sentence(tmp_path: Path) -> None:
     assert "is empty" in refusal(tmp_path, b"\n\r\n,,\n")
     assert "is empty" in refusal(tmp_path, b"\xef\xbb\xbf")
     assert "not a text file" in refusal(tmp_path, bytes(range(256)) * 9)
+    assert "not a text file" in refusal(tmp_path, bytes(4096))
     assert "not a text file" in refusal(tmp_path, b"%PDF-1.7 text and more")
     assert "this is a workbook" in refusal(tmp_path, b"PK\x03\x04" + b"x" * 99)
     for name in (".", "missing.csv"):

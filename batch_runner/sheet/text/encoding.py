@@ -129,8 +129,9 @@ def _by_nulls(sample: bytes) -> Encoding | None:
 
 
 def _is_binary(sample: bytes) -> bool:
+    """Also a file of NULs only, which is what a power cut may leave of one that was being saved."""
     controls = len(sample) - len(sample.translate(None, CONTROLS))
-    return sample.startswith(BINARIES) or controls > len(sample) / 10
+    return sample.startswith(BINARIES) or controls > len(sample) / 10 or not sample.strip(b"\0")
 
 
 def open_text(snapshot: Snapshot, encoding: Encoding) -> TextIOWrapper:
