@@ -33,7 +33,26 @@ def check_alignment(sheet: Sheet, written: Sheet, layout: Layout, outcomes: Iter
         if row.number > sheet.header_row and not _same_run(back, run_column, run_id):
             raise _wrong(written, row)
     if placed is not None:
-        raise OutputFailed(f"{written.path.name}: row {placed.number} has an outcome but no place in the output")
+        raise _without_place(written.path.name, placed)
+
+
+def check_appended(
+    written: str, header_row: int, run_column: str, rows: Iterator[tuple[int, str]], outcomes: Iterator[Placed]
+) -> None:
+    """The same where each row's own cells were compared already: `rows` are (number, text in our first column).
+
+    `written` is what a message calls the file. Raises `OutputFailed`, and `Unlike` as `Sheet.appended`.
+    """
+    placed = next(outcomes, None)
+    for number, text in rows:
+        expected = run_column if number == header_row else ""
+        if placed is not None and placed.number == number:
+            expected = placed.run_id or ""
+            placed = next(outcomes, None)
+        if text != expected:
+            raise OutputFailed(_came_out_wrong(written, f"row {number}"))
+    if placed is not None:
+        raise _without_place(written, placed)
 
 
 def _same_cells(row: Row, back: Row, own: tuple[int, ...]) -> bool:
@@ -51,4 +70,12 @@ def _same_run(back: Row, column: int, run_id: str) -> bool:
 
 def _wrong(written: Sheet, row: Row | None) -> OutputFailed:
     what = f"row {row.number}" if row is not None else "the header row"
-    return OutputFailed(f"{written.path.name}: {what} came out wrong, so nothing was replaced; please report this")
+    return OutputFailed(_came_out_wrong(written.path.name, what))
+
+
+def _came_out_wrong(written: str, what: str) -> str:
+    return f"{written}: {what} came out wrong, so nothing was replaced; please report this"
+
+
+def _without_place(written: str, placed: Placed) -> OutputFailed:
+    return OutputFailed(f"{written}: row {placed.number} has an outcome but no place in the output")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.errors import OutputFailed
-from batch_runner.output.alignment import check_alignment
+from batch_runner.output.alignment import check_alignment, check_appended
 from batch_runner.output.longtext import LongTexts
-from batch_runner.sheet.errors import SheetError
+from batch_runner.sheet.errors import SheetError, Unlike
 from batch_runner.sheet.row import NewColumns
 from batch_runner.sheet.tables import write_table
 
@@ -66,7 +66,7 @@ class Output:
             notes.extend(self._write(file, outcomes(), keys))
 
         try:
-            path = self._target.put(write, lambda draft: self._check(draft, outcomes()), keep=keep)
+            path = self._target.put(write, lambda draft: self._check(draft, outcomes), keep=keep)
         except SheetError as error:
             other = self._target.path.with_suffix(".csv")
             raise OutputFailed(f"{error}; the journal has it all: the same command with --output {other}") from error
@@ -87,12 +87,18 @@ class Output:
                 notes = write_table(file, self._ending, self._sheet, new, cells)
             return (*notes, *long.put())
 
-    def _check(self, draft: Path, outcomes: Iterator[Placed]) -> None:
-        """Read the draft back: every input row once, in order, each with its own run (README, *What is promised*)."""
+    def _check(self, draft: Path, outcomes: Callable[[], Iterator[Placed]]) -> None:
+        """Read the draft back: every input row once, in order, each with its own run (DESIGN, *The output*)."""
         if self._ending not in CHECKED:
             return
-        with self._sheet.again(draft) as written:
-            check_alignment(self._sheet, written, self._layout, outcomes)
+        sheet, layout = self._sheet, self._layout
+        new = NewColumns(layout.headers, layout.replaced)
+        try:
+            rows = sheet.appended(draft, new)
+            check_appended(draft.name, sheet.header_row, layout.headers[0], rows, outcomes())
+        except Unlike:
+            with sheet.again(draft) as written:
+                check_alignment(sheet, written, layout, outcomes())
 
 
 def _cells(outcomes: Iterable[Placed], keys: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:

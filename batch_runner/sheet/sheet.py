@@ -6,7 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Self
 
-from batch_runner.sheet.errors import SheetError
+from batch_runner.sheet.errors import SheetError, Unlike
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -65,6 +65,14 @@ class Sheet(ABC):
 
         No private copy is made. Raises `SheetError`.
         """
+
+    def appended(self, path: Path, new: NewColumns) -> Iterator[tuple[int, str]]:  # noqa: ARG002  for those who can
+        """Each row's number and its text in the first new column, in what `append` wrote to `path`.
+
+        Every row's own bytes have been compared with this sheet's by then. Raises `Unlike` where that can't be done,
+        also in mid-iteration: read it by `again` then.
+        """
+        raise Unlike
 
     @abstractmethod
     def close(self) -> None:

@@ -19,5 +19,6 @@ zipcopy.py     the package, all other parts byte for byte
 """
 
 from batch_runner.sheet.splice.append import append_columns, place_of
+from batch_runner.sheet.splice.likeness import first_new_cells
 
-__all__ = ["append_columns", "place_of"]
+__all__ = ["append_columns", "first_new_cells", "place_of"]

@@ -109,18 +109,23 @@ class Cells:
             return not is_blank(value or b"")
         return bool(value) or row.formulas[order] is not None
 
+    def place(self, row: RawRow, order: int) -> int:
+        """Where a cell of a row, by its order among them, stands in the sheet; from 0."""
+        place = self._places.get(row.letters[order])
+        return column_places(row.letters, self._places)[order] if place is None else place
+
     def last_filled(self, row: RawRow) -> int:
         """Where the last cell of a row stands that isn't empty; -1 for an empty row."""
         for order in range(len(row.values) - 1, -1, -1):
             if self.is_filled(row, order):
-                return self._place(row, order)
+                return self.place(row, order)
         return -1
 
     def last_formula(self, row: RawRow) -> int:
         """Where the last cell of a row stands that holds a formula, whatever it shows; -1 where none does."""
         if not any(row.formulas):
             return -1
-        return self._place(row, max(order for order, formula in enumerate(row.formulas) if formula))
+        return self.place(row, max(order for order, formula in enumerate(row.formulas) if formula))
 
     def typed(self, row: RawRow) -> frozenset[int]:
         """The places of numbers, dates, booleans and errors."""
@@ -130,10 +135,6 @@ class Cells:
             for place, mark, value in zip(places, row.marks, row.values, strict=True)
             if value and self._type(mark) not in _TEXTS
         )
-
-    def _place(self, row: RawRow, order: int) -> int:
-        place = self._places.get(row.letters[order])
-        return column_places(row.letters, self._places)[order] if place is None else place
 
     def _is_blank_string(self, value: bytes) -> bool:
         try:

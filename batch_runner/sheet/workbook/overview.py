@@ -60,13 +60,16 @@ class _Tally:
         """Count a row of which only the last formula and the last cell are known, if these say it all."""
         if not self.cells.is_filled(row, -1):
             return False
-        self.add(row)
+        self._count(row, self.cells.place(row, -1) + 1)
         return True
 
     def add(self, row: RawRow) -> None:
         """Count a row."""
+        self._count(row, self.cells.last_filled(row) + 1)
+
+    def _count(self, row: RawRow, end: int) -> None:
+        """Count a row whose last cell with text stands left of the place `end`; 0 for a row without text."""
         number = row.number
-        end = self.cells.last_filled(row) + 1
         if end:
             self.last_row = number
         if number < self.header.number or (self.totals_row is not None and number >= self.totals_row):

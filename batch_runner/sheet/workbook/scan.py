@@ -110,24 +110,18 @@ def _skimmed(piece: bytes, before: int) -> RawRow | None:
     start = _ROW.match(piece)
     if cell is None or start is None or start[3]:
         return None
-    cells = [cell]
-    formula = -1 if cell[4] else piece.rfind(b"<f", 0, cell.start())
-    if formula >= 0:
-        other = _CELL.match(piece, max(piece.rfind(b"<c ", 0, formula), 0))
+    letters, mark, plain, formula, beside, inline = cell.groups()
+    row = RawRow(
+        _number(start, before), _is_hidden(start), [letters], [mark], [formula], [_value(plain, beside, inline)]
+    )
+    at = -1 if formula else piece.rfind(b"<f", 0, cell.start())
+    if at >= 0:
+        other = _CELL.match(piece, max(piece.rfind(b"<c ", 0, at), 0))
         if other is None or not other[4]:
             return None
-        cells.insert(0, other)
-    letters = [one[1] for one in cells]
-    if None in letters:
-        return None
-    return RawRow(
-        _number(start, before),
-        _is_hidden(start),
-        letters,
-        [one[2] for one in cells],
-        [one[4] for one in cells],
-        [_value(one[3], one[5], one[6]) for one in cells],
-    )
+        for cells, own in zip(row[2:], (other[1], other[2], other[4], other[5]), strict=True):
+            cells.insert(0, own)
+    return None if None in row.letters else row
 
 
 def _take_head(chunks: Iterator[bytes]) -> tuple[bytes, bytes]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.sheet.errors import SheetError
+from batch_runner.sheet.errors import SheetError, Unlike
 from batch_runner.sheet.row import Column, Reading, Row, RowKind
 from batch_runner.sheet.sheet import Sheet, column_letter, refuse_ambiguity
 from batch_runner.sheet.snapshot import Snapshot, take_snapshot, uncopied
@@ -203,6 +203,16 @@ class Workbook(Sheet):
         shown = self.reading.as_shown and name is not None
         reading = Reading(sheet=name, header_row=self.header_row, hidden="include", as_shown=shown)
         return view_workbook(path, reading, self._source.scratch)
+
+    def appended(self, path: Path, new: NewColumns) -> Iterator[tuple[int, str]]:
+        """As `Sheet.appended`."""
+        from batch_runner.sheet.splice import first_new_cells, place_of
+
+        if path.suffix.lower() != self.path.suffix.lower():
+            raise Unlike
+        column = column_letter(place_of(self, new).start)
+        with path.open("rb") as file:
+            yield from first_new_cells(self.package, Package(file, path.name), self.part, column)
 
     def close(self) -> None:
         """Let go of the private copy."""
