@@ -7,46 +7,23 @@ time counted is the client's alone. Read the ratios: the seconds are the machine
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import aiohttp
 import httpx
+from instant_service import instant_service
 
 from batch_runner.api import RunRequest
 from batch_runner.client.client import Client, Started
 from batch_runner.client.transport import AiohttpTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
 
 _PARAMS = {"File Name": "invoice-2026-02.pdf", "Operation": "extract_text"}
 _IN_FLIGHT = (1, 64, 1000)
-_SERVER = """
-import asyncio
-BODY = b'{"run_id":"5f1d7a84-3a6c-4d35-9a3e","status":"queued"}'
-ANSWER = b"HTTP/1.1 200 OK\\r\\nContent-Type: application/json\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(BODY) + BODY
-
-class Service(asyncio.Protocol):
-    def connection_made(self, transport):
-        self.transport, self.data = transport, b""
-    def data_received(self, data):
-        self.data += data
-        head, end, body = self.data.partition(b"\\r\\n\\r\\n")
-        if end and len(body) >= int(head.lower().partition(b"content-length:")[2].split(b"\\r\\n")[0]):
-            self.data = b""
-            self.transport.write(ANSWER)
-
-async def main():
-    server = await asyncio.get_running_loop().create_server(Service, "127.0.0.1", 0, backlog=2048)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-
-asyncio.run(main())
-"""
 
 
 async def _cpu(start: Callable[[], Awaitable[bool]], starts: int, in_flight: int) -> float:
@@ -94,20 +71,10 @@ async def _httpx(url: str, starts: int, in_flight: int) -> float:
         return await _cpu(start, min(starts, 2 * in_flight), in_flight)
 
 
-@contextmanager
-def _service() -> Iterator[str]:
-    with subprocess.Popen([sys.executable, "-c", _SERVER], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
-        finally:
-            process.terminate()
-
-
 def main() -> None:
     starts = int(sys.argv[1]) if len(sys.argv) > 1 else 3000
     print("milliseconds of CPU per start\n in flight    ours   aiohttp   httpx   ours/aiohttp   httpx/ours")
-    with _service() as url:
+    with instant_service() as url:
         for in_flight in _IN_FLIGHT:
             ours, bare, plain = (asyncio.run(measure(url, starts, in_flight)) for measure in (_ours, _aiohttp, _httpx))
             print(f"{in_flight:10} {ours:7.2f} {bare:9.2f} {plain:7.2f} {ours / bare:14.1f} {plain / ours:12.1f}")

@@ -14,6 +14,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from quick_connection import QuickConnection
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -27,6 +29,11 @@ class _Runs:
         self.most = 0
         self._ended = 0
 
+    def tell(self, head: bytes) -> bytes:
+        """The run that a request starts or asks for."""
+        is_start = head.startswith(b"POST")
+        return self.start() if is_start else self.told(int(head.split(b"/status")[0].rpartition(b"_")[2]))
+
     def start(self) -> bytes:
         now = time.time()
         self.starts.append(now)
@@ -38,34 +45,6 @@ class _Runs:
     def told(self, number: int) -> bytes:
         has_ended = time.time() >= self.starts[number] + self.seconds
         return b'{"run_id":"run_%d","status":"%s"}' % (number, b"success" if has_ended else b"running")
-
-
-class _Connection(asyncio.Protocol):
-    def __init__(self, runs: _Runs) -> None:
-        self._runs = runs
-        self._data = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._data += data
-        while (end := self._data.find(b"\r\n\r\n")) >= 0:
-            head = self._data[:end]
-            _, _, length = head.lower().partition(b"content-length:")
-            whole = end + 4 + int(length.split(b"\r\n")[0] or 0)
-            if len(self._data) < whole:
-                return
-            self._data = self._data[whole:]
-            self._answer(head)
-
-    def _answer(self, head: bytes) -> None:
-        runs = self._runs
-        is_start = head.startswith(b"POST")
-        body = runs.start() if is_start else runs.told(int(head.split(b"/status")[0].rpartition(b"_")[2]))
-        told = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
-        self._transport.write(told + body)
 
 
 class Seen:
@@ -94,7 +73,7 @@ def lasting_service(seconds: float) -> Iterator[Seen]:
 
 async def _serve(seconds: float) -> None:
     loop, runs = asyncio.get_running_loop(), _Runs(seconds)
-    server = await loop.create_server(lambda: _Connection(runs), "127.0.0.1", 0, backlog=4096)
+    server = await loop.create_server(lambda: QuickConnection(runs.tell), "127.0.0.1", 0, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
     print(json.dumps({"starts": len(runs.starts), "most": runs.most, "first": min(runs.starts, default=0)}), flush=True)
