@@ -15,6 +15,7 @@ filtername.py  the hidden name of an autofilter
 tags.py        XML as bytes: where elements stand, tags with an attribute changed
 ranges.py      ranges of cells (`A1:D20`)
 utf8.py        a part as UTF-8, whatever it was written in
+likeness.py    what was written, compared with what it was made of
 zipcopy.py     the package, all other parts byte for byte
 """
 
