@@ -142,6 +142,16 @@ def test_an_earlier_output_is_refreshed(tmp_path: Path) -> None:
     assert again.path.read_bytes() == once
 
 
+@pytest.mark.parametrize("run_id", ["run-2", "another"])
+def test_a_result_workbook_can_be_written_in_place(tmp_path: Path, run_id: str) -> None:
+    """A workbook that is its own output passes the check before the swap, whether its row changed or not."""
+    with csv_sheet(tmp_path, ["N"], ["1"]) as sheet:
+        path = write(sheet, ".xlsx", placed(2)).path
+    with open_sheet(path, Reading(), tmp_path) as sheet:
+        assert write(sheet, ".xlsx", placed(2, run_id=run_id)).path == path
+    assert read(path) == [{"N": "1", "run_id": run_id, "status": "success"}]
+
+
 def test_a_status_column_of_their_own_is_kept(tmp_path: Path) -> None:
     """A sheet's own `Status` stays what it is; ours are prefixed."""
     with csv_sheet(tmp_path, ["N", "Status"], ["1", "open"]) as sheet:

@@ -208,8 +208,8 @@ class Workbook(Sheet):
         """As `Sheet.appended`."""
         from batch_runner.sheet.splice import first_new_cells, place_of
 
-        if path.suffix.lower() != self.path.suffix.lower():
-            raise Unlike
+        if path.suffix.lower() != self.path.suffix.lower() or new.replaced:
+            raise Unlike  # cells that are written anew are in the way of a comparison byte by byte
         column = column_letter(place_of(self, new).start)
         with path.open("rb") as file:
             yield from first_new_cells(self.package, Package(file, path.name), self.part, column)
