@@ -251,6 +251,8 @@ def _hints(columns: Sequence[Column], texts: dict[str, str], filled: set[str]) -
 def no_column(sheet: Sheet, name: str) -> str:
     """The sentence for a column that the sheet doesn't have, with the nearest that it has."""
     names = [column.name for column in sheet.columns]
+    if name in names:
+        return f"{sheet.path.name}: the column {name!r} is an earlier output's, which is written anew and never sent"
     near = get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(repr, names))}"
     return f"{sheet.path.name} has no column {name!r}; {hint}"
