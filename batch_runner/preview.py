@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.errors import ExitCode
+from batch_runner.journal import JournalView
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,6 +92,7 @@ def preview(job: Job, source: Source) -> Preview:
             _keep(refused, filled.refusal)
         elif len(samples) < FIRST_ROWS:
             samples.append(Sample(row.number, filled.params))
+    warnings = source.warnings
     return Preview(
         input=job.input,
         sheet=source.sheet.name,
@@ -107,9 +109,21 @@ def preview(job: Job, source: Source) -> Preview:
         refused_rows=refused_rows,
         first=tuple(samples),
         refused=tuple(refused),
-        warnings=source.warnings,
-        notes=source.notes,
+        warnings=warnings,
+        notes=(*source.notes, *_all_new(job, source)) if rows else source.notes,
     )
+
+
+def _all_new(job: Job, source: Source) -> Iterator[str]:
+    """A warning where there is a journal that knows none of the rows; looks no further than the first it knows."""
+    if not job.journal_path.is_file():
+        return
+    with JournalView.open(job.journal_path) as journal:
+        if any(filled.key is not None and journal.knows(filled.key) for _, filled, _ in source.places()):
+            return
+        warning = journal.all_new()
+        if warning is not None:
+            yield warning
 
 
 def _keep(sentences: list[str], sentence: str) -> None:

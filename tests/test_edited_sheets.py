@@ -133,6 +133,24 @@ def test_a_row_that_changed_after_it_ended(ending: str, tmp_path: Path, service:
     assert read_output(output)[0].run_id == "run-4"
 
 
+def test_a_sheet_of_which_no_row_is_known(tmp_path: Path, service: Service) -> None:
+    """One more column makes every row a new one: `check` says so, and `run` before the first start and at the end."""
+    sheet = tmp_path / "list.csv"
+    sheet.write_text("Row,Amount\nr0,1.00\nr1,2.00\n")
+    command = ("list.csv", "--task", "pay", "--service", service.url)
+    warning = "no row of this sheet is known to the journal, which has 2 from earlier batches"
+    assert warning not in run_program("check", *command, cwd=tmp_path).stdout
+    assert warning not in night(tmp_path, service) + night(tmp_path, service)
+    assert warning not in run_program("check", *command, cwd=tmp_path).stdout
+    sheet.write_text("Row,Amount,Note\nr0,1.00,a\nr1,2.00,b\n")
+    assert warning in run_program("check", *command, cwd=tmp_path).stdout
+    done = run_program("run", *command, cwd=tmp_path)
+    assert warning in done.stderr
+    assert f"note: {warning}" in done.stdout
+    sheet.write_text("Row,Amount,Note\nr0,1.00,a\nr9,9.00,\n")
+    assert warning not in night(tmp_path, service)
+
+
 def test_retried_failures_are_kept_as_attempts(tmp_path: Path) -> None:
     """`--retry failure` sends the failed rows again, in another order, too; `status --row` shows both attempts."""
     with on_a_socket(Service(looks=2, ends=fails_first)) as service:

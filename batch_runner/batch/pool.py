@@ -16,6 +16,7 @@ from batch_runner.batch.stopping import Stop
 from batch_runner.batch.worker import NOT_STARTED, Work
 from batch_runner.errors import ExitCode
 from batch_runner.journal import Carry, Entry, Follow, Refuse, Send
+from batch_runner.log import LOG
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -97,9 +98,12 @@ class Batch:
             await self._hand_on(work, stream)
 
     async def _works(self) -> AsyncIterator[Work]:
-        rows = self._rows()
+        rows, is_first = self._rows(), True
         while chunk := tuple(islice(rows, CHUNK)):
             plans = await self._journal.register([entry for entry, _ in chunk])
+            if is_first and (warning := self._journal.all_new()) is not None:
+                LOG.warning(warning)
+            is_first = False
             for plan, (_, row) in zip(plans, chunk, strict=True):
                 if isinstance(plan, Send | Follow):
                     yield Work(plan, row)

@@ -171,6 +171,11 @@ class Journal:
         with self._reading() as connection:
             yield from reading.outcomes(connection, self._begun.id)
 
+    def all_new(self) -> str | None:
+        """A warning where earlier batches sent rows and none of them has a place in this batch so far."""
+        with self._reading() as connection:
+            return reading.all_new(connection, self._begun.id)
+
     def counts(self) -> tuple[Count, ...]:
         """How many of this batch's rows have which status, the most frequent first."""
         with self._reading() as connection:

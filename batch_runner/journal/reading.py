@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _PAGE = 500
 _SAMPLES = 5
+NEXT_BATCH = 1 << 62
+"""Later than any batch."""
 
 _OUTCOMES = (
     "SELECT number, status, coalesce(run_id, ''), coalesce(result, ''), coalesce(error, ''), coalesce(changed, 0)"
@@ -31,6 +33,12 @@ _FAILURES = (
 _NUMBERS = (
     "SELECT number FROM outcome WHERE batch = ? AND status = ? AND coalesce(error, '') = ? ORDER BY number LIMIT ?"
 )
+_MET = (
+    "SELECT NOT EXISTS (SELECT 1 FROM place WHERE batch = :batch) OR EXISTS (SELECT 1 FROM place"
+    " JOIN attempt ON attempt.row = place.row WHERE place.batch = :batch AND attempt.batch < :batch)"
+)
+_SENT_BEFORE = "SELECT count(DISTINCT row) FROM attempt WHERE batch < ?"
+_KNOWS = "SELECT EXISTS (SELECT 1 FROM row JOIN attempt ON attempt.row = row.id WHERE key = ?)"
 _BATCHES = "SELECT id, started, ended, exit_code, input, output, task, service, version, pid FROM batch ORDER BY id"
 _STORY = (
     "SELECT attempt.batch, place.number, attempt.status, posts, intended_at, started_at, ended_at,"
@@ -126,6 +134,23 @@ def _numbers(connection: sqlite3.Connection, batch: int, status: str, error: str
     return tuple(number for (number,) in connection.execute(_NUMBERS, (batch, status, error, _SAMPLES)))
 
 
+def all_new(connection: sqlite3.Connection, batch: int) -> str | None:
+    """A warning where earlier batches sent rows and this batch has met none of them so far."""
+    if batch == 1 or connection.execute(_MET, {"batch": batch}).fetchone()[0]:
+        return None
+    return _all_new(connection, batch)
+
+
+def _all_new(connection: sqlite3.Connection, batch: int) -> str | None:
+    sent = connection.execute(_SENT_BEFORE, (batch,)).fetchone()[0]
+    if not sent:
+        return None
+    return (
+        f"no row of this sheet is known to the journal, which has {sent} from earlier batches: each counts as new and "
+        "is sent; if they are the same rows, undo the change to the columns or params (--key knows a row all the same)"
+    )
+
+
 class JournalView:
     """A journal opened for looking only; nothing is created, locked or written, and a running batch isn't disturbed."""
 
@@ -161,6 +186,14 @@ class JournalView:
     def outcomes(self, batch: int) -> Iterator[Placed]:
         """As `Journal.outcomes`, for any batch."""
         return outcomes(self._connection, batch)
+
+    def knows(self, key: bytes) -> bool:
+        """Whether a row with this key was ever sent."""
+        return bool(self._connection.execute(_KNOWS, (key,)).fetchone()[0])
+
+    def all_new(self) -> str | None:
+        """The warning for a sheet of which the journal `knows` no row; None if it has none at all."""
+        return _all_new(self._connection, NEXT_BATCH)
 
     def story(self, batch: int, number: int) -> tuple[Try, ...]:
         """All attempts, of all nights, for the row that had this number in the batch; the oldest first."""
