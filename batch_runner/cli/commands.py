@@ -96,10 +96,10 @@ def serve_command(port: int, tasks: str | None, files: str, workers: int | None,
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status_command(journal: Path, row: int | None, as_json: bool) -> int:
     """Show what a batch has done so far, from its JOURNAL (STEM.journal.db beside the output)."""
+    from batch_runner.chronicle import chronicle, story
     from batch_runner.cli.running import print_out
-    from batch_runner.history import history, story
 
-    told = history(journal) if row is None else story(journal, row)
+    told = chronicle(journal) if row is None else story(journal, row)
     print_out(told.to_json() if as_json else told.to_text())
     return 0
 

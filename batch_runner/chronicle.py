@@ -38,7 +38,7 @@ class Night(msgspec.Struct, frozen=True):
         return f"exit {self.batch.exit_code}"
 
 
-class History(msgspec.Struct, frozen=True):
+class Chronicle(msgspec.Struct, frozen=True):
     """All nights of a journal, the oldest first; `failures` are the last one's."""
 
     journal: str
@@ -84,16 +84,16 @@ class Story(msgspec.Struct, frozen=True):
         )
 
 
-def history(path: Path) -> History:
+def chronicle(path: Path) -> Chronicle:
     """The nights of a journal. Raises `JournalError`, and `UsageError` if it has none or is a sheet."""
     with _opened(path) as view:
         batches = view.batches()
         nights = tuple(Night(batch, view.counts(batch.id)) for batch in batches)
-        return History(str(path), nights, view.failures(batches[-1].id, MOST_GROUPS))
+        return Chronicle(str(path), nights, view.failures(batches[-1].id, MOST_GROUPS))
 
 
 def story(path: Path, row: int) -> Story:
-    """The attempts for the row with this number in the last night's sheet. Raises as `history`, and for no such row."""
+    """The attempts for the row of this number in the last night's sheet. Raises as `chronicle`, and for no such row."""
     with _opened(path) as view:
         last = view.batches()[-1]
         attempts = view.story(last.id, row)
