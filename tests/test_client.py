@@ -199,6 +199,15 @@ async def test_why(body: bytes, words: str) -> None:
     assert (said.status_code, said.reach, seen.again) == (422, Reach.ROW, False)
 
 
+async def test_a_run_that_repeats_the_key() -> None:
+    """It stands neither in the run's result nor in its error, which go into the journal and the output."""
+    body = b'{"run_id": "r1", "status": "failure", "result": {"used": "sk-1234567890"}, "error": "bad sk-1234567890"}'
+    for said in (await start(200, body), await poll(200, body)):
+        assert isinstance(said, Started | Seen)
+        assert (said.run.run_id, said.run.error) == ("r1", "bad <the API key>")
+        assert bytes(said.run.result) == b'{"used": "<the API key>"}'
+
+
 async def test_limits_come_along() -> None:
     """What an answer says about limits is told, whatever else it says."""
     headers = {"Retry-After": "7", "RateLimit": '"5-in-1min";r=0;t=7', "RateLimit-Policy": '"5-in-1min"; q=5; w=60'}

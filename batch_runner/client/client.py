@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from batch_runner.api import Run, RunRequest
     from batch_runner.client.body import Body
 
+KEY_MARK = "<the API key>"
+SHORTEST_KEY = 8
+"""Characters of a key that is blotted out of results: one such as `1`, for a test, would take their sense with it."""
 MAX_REASON = 500
 """Characters of the service's own words in a `why`."""
 
@@ -138,13 +141,13 @@ class Client:
         fate = fate_of_status(answer.status, answer.signal)
         if fate is Fate.NO_RUN:
             return Refused(self._said(answer), answer.status, reach_of_status(answer.status), answer.signal)
-        run = run_in(answer.body.data) if fate is Fate.RUN else None
+        run = self._run_in(answer) if fate is Fate.RUN else None
         if run is None:
             return Lost(f"a run may exist: {self._said(answer)}")
         return Started(run if run.status else msgspec.structs.replace(run, status="queued"), answer.signal)
 
     def _seen(self, answer: _Answer, run_id: str) -> Seen | Trouble:
-        run = run_in(answer.body.data) if 200 <= answer.status < 300 else None
+        run = self._run_in(answer) if 200 <= answer.status < 300 else None
         if run is None or not run.status:
             again = not isinstance(answer.body.cut, TooLarge) and may_poll_again(answer.status)
             return Trouble(self._said(answer), answer.status, again, answer.signal)
@@ -152,6 +155,16 @@ class Client:
             why = self._words(f"the service told of another run, {run.run_id}, when asked for {run_id}")
             return Trouble(why, answer.status, again=True, signal=answer.signal)
         return Seen(run, answer.signal)
+
+    def _run_in(self, answer: _Answer) -> Run | None:
+        """The run that an answer tells, with no key in its result and error, though the service may send it back."""
+        run = run_in(answer.body.data)
+        if run is None or len(self._key) < SHORTEST_KEY or self._key.encode() not in answer.body.data:
+            return run
+        result, error = bytes(run.result).replace(self._key.encode(), KEY_MARK.encode()), run.error
+        return msgspec.structs.replace(
+            run, result=msgspec.Raw(result), error=error and error.replace(self._key, KEY_MARK)
+        )
 
     def _said(self, answer: _Answer) -> str:
         """What an answer that is no run's says, as one sentence."""
@@ -163,7 +176,7 @@ class Client:
     def _words(self, text: str) -> str:
         """One line, not endless, and never with the key in it, which a service may well send back."""
         line = " ".join(text.split()).rstrip(": ")
-        line = line.replace(self._key, "<the API key>") if self._key else line
+        line = line.replace(self._key, KEY_MARK) if self._key else line
         return line if len(line) <= MAX_REASON else f"{line[:MAX_REASON]}…"
 
     async def _ask(self, request: httpx.Request) -> _Answer:
