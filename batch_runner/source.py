@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from batch_runner.job.job import Job
+    from batch_runner.layout import Layout
     from batch_runner.params import RowParams
     from batch_runner.sheet.row import Row
 
@@ -40,6 +41,7 @@ class Source:
             refuse_unwritable(self.sheet, job.output_path.suffix.lower(), new)
             self.template = Template(job, self.sheet, self.layout.own)
             self._selection = select(self.sheet, job.row_ranges, job.where, job.limit)
+            self.lost_journal = _lost_journal(job, self.layout)
         except BaseException:
             self.sheet.close()
             raise
@@ -63,7 +65,7 @@ class Source:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person should hear about how the sheet was understood."""
-        return (*self.sheet.notes, self.layout.note) if self.layout.note else self.sheet.notes
+        return (*self.sheet.notes, *(note for note in (self.layout.note, self.lost_journal) if note))
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -84,6 +86,16 @@ class Source:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.sheet.close()
+
+
+def _lost_journal(job: Job, layout: Layout) -> str | None:
+    """An earlier output without its journal: moved to another folder, or the journal was cleared away."""
+    if not layout.replaced or job.journal_path.exists():
+        return None
+    return (
+        f"{job.input} is an earlier output, but there is no journal {job.journal_path}: every row counts as new and is "
+        "sent; if runs were started for them before, name their --journal"
+    )
 
 
 def reading_of(job: Job) -> Reading:

@@ -23,6 +23,7 @@ from batch_runner.hints import hints
 from batch_runner.journal import BatchInfo, Journal, Policy
 from batch_runner.limits.limits import Limits
 from batch_runner.limits.openfiles import held_under, open_files
+from batch_runner.log import LOG
 from batch_runner.output.output import Output
 from batch_runner.output.target import Target
 from batch_runner.polling.schedule import Schedule
@@ -60,6 +61,8 @@ def open_job(job: Job) -> Iterator[Opened]:
     service = choose_service(job)
     workers, warning = held_under(job.concurrency, open_files())
     with Source(job, target.path.absolute().parent) as source:
+        if source.lost_journal is not None:
+            LOG.warning(source.lost_journal)
         yield Opened(job, source, target, service, workers, (warning,) if warning else (), began)
 
 
