@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from batch_runner.sheet.splice.newrow import NewRows
 
 _END = b"</row>"
-_ROW = re.compile(rb'\s*<row(?: r="([0-9]+)")?((?: [A-Za-z0-9:]+="[^"<>&]*")*) ?(/?)>')
+_ROW = re.compile(rb'\s*+<row(?: r="([0-9]++)")?+((?: [A-Za-z0-9:]++="[^"<>&]*+")*+) ?+(/?)>')
 _NUMBER = re.compile(rb' r="([0-9]+)"')
-_CELL = re.compile(rb'<c r="([A-Z]{1,3})[0-9]+"((?: [a-z]+="[^"<>&]*")*) ?/?>')
+_CELL = re.compile(rb'<c r="([A-Z]{1,3})[0-9]++"((?: [a-z]++="[^"<>&]*+")*+) ?+/?>')
 _STYLE = re.compile(rb' s="([0-9]+)"')
 
 

@@ -60,16 +60,25 @@ class Cells:
         self._places: dict[bytes | None, int] = {}
         self._known = _ByMark(self._texts_of)
         self._types: dict[bytes | None, str] = {}
+        self._whole: list[int] = []
 
     def texts(self, row: RawRow, width: int) -> tuple[list[str], tuple[CellProblem, ...]]:
         """The texts of a row's first `width` cells, and their problems."""
         places = column_places(row.letters, self._places)
         found, problems = self._all_at_once(row) or self._one_by_one(row, places, width)
+        if len(found) == width and places == self._side_by_side(width):
+            return found, problems
         texts = [""] * width
         for place, text in zip(places, found, strict=True):
             if text and place < width:
                 texts[place] = text
         return texts, problems
+
+    def _side_by_side(self, width: int) -> list[int]:
+        """The places of the cells of a row that has them all."""
+        if len(self._whole) != width:
+            self._whole = list(range(width))
+        return self._whole
 
     def _all_at_once(self, row: RawRow) -> tuple[list[str], tuple[CellProblem, ...]] | None:
         """A text for each cell of a row; None where it has formulas, or anything wrong with it."""

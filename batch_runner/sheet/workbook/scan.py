@@ -34,7 +34,7 @@ _CELL = re.compile(
 )
 """A cell: its column, its other attributes, its value; or a formula and its value; or a text of its own."""
 _STEP = 7
-_ROW = re.compile(rb'\s*<row(?: r="([0-9]{1,9})")?((?: [a-zA-Z:0-9]+="[^"<>&]*")*) ?(/?)>')
+_ROW = re.compile(rb'\s*+<row(?: r="([0-9]{1,9})")?+((?: [a-zA-Z:0-9]++="[^"<>&]*+")*+) ?+(/?)>')
 _HIDDEN = re.compile(rb' hidden="(?:1|true|on)"')
 _HEAD = plain_start("worksheet")
 
