@@ -259,3 +259,23 @@ def write_payment(path: Path, amount: float | str) -> None:
     book.active.append(["Number", "Amount"])
     book.active.append(["007", amount])
     book.save(path)
+
+
+def test_rows_left_out_keep_what_an_earlier_output_said(folder: Path) -> None:
+    """Run in place for one row, a result file keeps the other rows' outcomes."""
+    run_program("run", "sheet.csv", "--task", "tasks.py:quick", cwd=folder)
+    before = records(folder / "sheet.results.csv")
+    again = ["run", "sheet.results.csv", "--task", "tasks.py:quick", "--rows", "3", "--retry", "all"]
+    assert run_program(*again, cwd=folder).returncode == 0
+    after = records(folder / "sheet.results.csv")
+    assert [before[0], before[2]] == [after[0], after[2]]
+    assert before[1]["run_id"] != after[1]["run_id"]
+
+
+def test_rows_that_share_their_key_are_spoken_of(folder: Path) -> None:
+    """Only their order tells such rows apart, which a person should know."""
+    (folder / "twins.csv").write_text("Number,Amount\n1,10\n1,20\n2,30\n")
+    done = run_program("run", "twins.csv", "--task", "tasks.py:quick", "--key", "Number", cwd=folder)
+    assert "2 rows share their key" in done.stdout
+    whole = run_program("run", "sheet.csv", "--task", "tasks.py:quick", "--key", "Number", cwd=folder)
+    assert "share their key" not in whole.stdout

@@ -143,7 +143,7 @@ async def _conclude(
     counts = sorted_counts(journal.counts())
     exit_code = exit_code_for(counts, stop.exit_code if stop else None)
     await journal.finish(exit_code)
-    warning = journal.all_new()
+    warnings = [warning for warning in (journal.all_new(), journal.shared_keys() if job.key else None) if warning]
     groups = journal.failures(MOST_GROUPS)
     failed = sum(count.rows for count in counts if count.status in ("failure", "timeout", "cancelled", "error"))
     return Summary(
@@ -158,7 +158,7 @@ async def _conclude(
         failures=groups,
         more_failures=failed - sum(group.rows for group in groups if group.status != "unknown"),
         stopped=stop.why if stop else None,
-        notes=(*source.notes, *opened.notes, *([warning] if warning else []), *source.warnings, *notes, *written.notes),
+        notes=(*source.notes, *opened.notes, *warnings, *source.warnings, *notes, *written.notes),
         seconds=time.monotonic() - opened.began,
     )
 

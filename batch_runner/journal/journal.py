@@ -176,6 +176,16 @@ class Journal:
         with self._reading() as connection:
             return reading.all_new(connection, self._begun.id)
 
+    def shared_keys(self) -> str | None:
+        """A warning where rows of this batch share their key with others."""
+        (rows,) = self._connection.execute("SELECT coalesce(sum(rows), 0) FROM repeated").fetchone()
+        if not rows:
+            return None
+        return (
+            f"{rows} rows share their key with another and are told apart by their order only: put one in between, and "
+            "outcomes move to the wrong one of them; choose a --key that is each row's own"
+        )
+
     def counts(self) -> tuple[Count, ...]:
         """How many of this batch's rows have which status, the most frequent first."""
         with self._reading() as connection:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from batch_runner.errors import OutputFailed
 from batch_runner.output.alignment import check_alignment, check_appended
+from batch_runner.output.earlier import with_earlier
 from batch_runner.output.longtext import LongTexts
 from batch_runner.sheet.errors import SheetError, Unlike
 from batch_runner.sheet.row import NewColumns
@@ -54,7 +56,8 @@ class Output:
 
     def write(self, outcomes: Callable[[], Iterator[Placed]], keep: bool) -> Written:
         """Write the file; with `keep` beside the one that stands there. Raises `OutputFailed`."""
-        keys = _keys(outcomes()) if self._expand else ()
+        all_outcomes = partial(self._with_earlier, outcomes)
+        keys = _keys(all_outcomes()) if self._expand else ()
         notes: list[str] = []
         if len(keys) > MOST_KEYS:
             keys = keys[:MOST_KEYS]
@@ -63,16 +66,19 @@ class Output:
             )
 
         def write(file: BinaryIO) -> None:
-            notes.extend(self._write(file, outcomes(), keys))
+            notes.extend(self._write(file, all_outcomes(), keys))
 
         try:
-            path = self._target.put(write, lambda draft: self._check(draft, outcomes), keep=keep)
+            path = self._target.put(write, lambda draft: self._check(draft, all_outcomes), keep=keep)
         except SheetError as error:
             other = self._target.path.with_suffix(".csv")
             raise OutputFailed(f"{error}; the journal has it all: the same command with --output {other}") from error
         if path != self._target.path:
             notes.append(f"{self._target.path.name} could not be replaced (open, read-only or edited): see {path.name}")
         return Written(path, tuple(notes))
+
+    def _with_earlier(self, outcomes: Callable[[], Iterator[Placed]]) -> Iterator[Placed]:
+        return with_earlier(self._sheet, self._layout, outcomes())
 
     def _write(self, file: BinaryIO, outcomes: Iterable[Placed], keys: tuple[str, ...]) -> tuple[str, ...]:
         """The sheet with our columns to `file`, and what is too long for it beside it. Returns notes for a person."""
