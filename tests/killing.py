@@ -44,7 +44,7 @@ BOUNDARIES = {
     "output": "batch_runner.output.output:Output.write",
     "csv write": "batch_runner.sheet.text.delimited:Delimited.append",
     "xlsx write": "batch_runner.sheet.workbook.workbook:Workbook.append",
-    "check": "batch_runner.output.output:check_alignment",
+    "check": "batch_runner.output.output:Output._check",
     "fsync": "os:fsync",
     "rename": "pathlib:Path.replace",
     "last commit": "batch_runner.journal:Journal.finish",
