@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import os
-import resource
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,23 +41,28 @@ def test_every_status_is_true_and_no_row_is_started_twice(tmp_path: Path, servic
     url = f"http://127.0.0.1:{service.stdout.readline().strip()}"
     (tmp_path / "sheet.csv").write_text("Row\n" + "".join(f"{row}\n" for row in range(ROWS)))
     limits = ["--concurrency", "500", "--poll-rate", "5000/s", "--max-failures", "100%", "--progress", "never"]
-    done = subprocess.run(
-        [*COMMAND, "run", "sheet.csv", "--task", "t", "--service", url, *limits, "--json"],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=1800,
-        check=False,
-    )
-    assert done.returncode == 4, done.stdout + done.stderr
+    command = [*COMMAND, "run", "sheet.csv", "--task", "t", "--service", url, *limits, "--json"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+        memory = peak_memory(process)
+        said, _ = process.communicate()
+    assert process.returncode == 4, said
     told, _ = service.communicate("")
     assert json.loads(told)["twice"] == {}
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < MOST_MEMORY
+    assert 0 < memory < MOST_MEMORY
     with (tmp_path / "sheet.results.csv").open(newline="") as file:
         for row, record in enumerate(csv.DictReader(file)):
             check_record(row, record)
     assert row == ROWS - 1
+
+
+def peak_memory(process: subprocess.Popen[str]) -> int:
+    """KiB at the peak, watched until the process ends: what the system accounts for it counts us, who forked it."""
+    status, peak = Path(f"/proc/{process.pid}/status"), 0
+    while process.poll() is None:
+        found = re.search(r"VmHWM:\s+(\d+)", status.read_text())
+        peak = int(found[1]) if found else peak
+        time.sleep(0.1)
+    return peak
 
 
 def check_record(row: int, record: dict[str, str]) -> None:
