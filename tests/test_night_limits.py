@@ -29,7 +29,7 @@ def refused(done: Night) -> int:
 def test_eight_slots_and_a_concurrency_of_64(tmp_path: Path) -> None:
     """At least 90 % of what eight slots can do, under 5 % refused, and the summary says what it settled on."""
     chance = random.Random(1)
-    times = [chance.lognormvariate(log(30), 0.5) for _ in range(240)]
+    times = [chance.lognormvariate(log(30), 0.5) for _ in range(480)]
     rows = [{"Row": str(row), "Seconds": f"{seconds:.3f}"} for row, seconds in enumerate(times, 1)]
     done = night(tmp_path, rows, within=lambda app: Slots(app, 8), concurrency=64)
     assert done.summary.count("success") == len(rows)
