@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.errors import UsageError
-from batch_runner.job.job import OUTPUT_ENDINGS, Job
+from batch_runner.job.job import Job
+from batch_runner.job.problems import OUTPUT_ENDINGS
 from batch_runner.journal import Batch, Count, Failures, JournalView, Try
 from batch_runner.summary import number_of, row_numbers
 

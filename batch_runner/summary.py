@@ -11,7 +11,7 @@ from batch_runner.errors import ExitCode
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from batch_runner.journal import Count, Failures
+    from batch_runner.journal import Count, Failures, Since
 
 STATUSES = (
     "success",
@@ -35,7 +35,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
     `counts` are of the rows that took part; `carried` of them were carried over from an earlier batch without a
     request, `changed` of those although their params are others now. `seconds` is the whole time. `stopped` says why
-    the batch stopped early.
+    the batch stopped early. `since` tells the difference from the last night, None on the first one. `parked` rows are
+    retried no more (`--retry-limit`), `duplicates` were refused (`--unique`).
     """
 
     exit_code: int
@@ -51,6 +52,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     stopped: str | None
     notes: tuple[str, ...]
     seconds: float
+    since: Since | None = None
+    parked: int = 0
+    duplicates: int = 0
 
     def count(self, status: str) -> int:
         """How many rows have this status."""

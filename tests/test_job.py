@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 
 from batch_runner.errors import UsageError
-from batch_runner.job.job import RETRY_WORDS, Job
+from batch_runner.job.job import Job
+from batch_runner.job.problems import RETRY_WORDS
 
 
 @pytest.mark.parametrize(

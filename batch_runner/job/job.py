@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import os
 import re
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from batch_runner.errors import UsageError
+from batch_runner.job.problems import RETRY_WORDS, nameless, problems
 from batch_runner.selection import RowRanges
 from batch_runner.units import Deadline, FailureLimit, Rate, parse_duration
 
+if TYPE_CHECKING:
+    from datetime import datetime
+
 ANCHOR_URL = "https://api.anchorbrowser.io"
-OUTPUT_ENDINGS = (".csv", ".tsv", ".xlsx", ".xlsm", ".jsonl", ".parquet")
 _RESULTS = re.compile(r"\.results(-\d+)?\Z", re.ASCII)
-RETRY_WORDS = ("failure", "timeout", "cancelled", "error", "unknown", "changed", "all")
 
 Duration = str | int | float
 Names = tuple[str, ...]
@@ -60,8 +60,18 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     expand: Annotated[
         bool, _says("Files", None, "Add one column result.NAME for each top-level key of the results.")
     ] = False
-    files: Annotated[
-        str | None, _says("Files", "DIR", "The folder that the local invoice task may read (the input's own).")
+    report: Annotated[
+        str | None, _says("Files", "PATH", "Write a report for people, too: one HTML page that needs no network.")
+    ] = None
+    total: Annotated[
+        Names, _says("Files", "A,B", "Columns of amounts, to be added up in the report by currency and outcome.")
+    ] = ()
+    when_missing: Annotated[
+        Literal["error", "ok"],
+        _says("Files", "error|ok", "Whether a night on which there is no INPUT is an error, or all right."),
+    ] = "error"
+    date: Annotated[
+        str | None, _says("Files", "DATE", "The day that {date} stands for in file names (today), such as 2026-11-24.")
     ] = None
     sheet: Annotated[str | None, _says("Reading", "NAME", "The sheet of the workbook (the first visible one).")] = None
     header_row: Annotated[int | None, _says("Reading", "N", "The row that holds the headers (found by itself).")] = None
@@ -88,6 +98,16 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         Names, _says("Rows", "A,B", "The columns that identify a row from one night to the next (all params).")
     ] = ()
     retry: Annotated[Names, _says("Rows", "STATUS,…", f"Run again rows that ended so: {', '.join(RETRY_WORDS)}.")] = ()
+    retry_limit: Annotated[
+        int | None, _says("Rows", "N", "Retry a row on so many nights at most, then park it and say so.")
+    ] = None
+    unique: Annotated[
+        Names, _says("Rows", "A,B", "Refuse a row whose values here (but for case, spaces, leading zeros) ran before.")
+    ] = ()
+    unique_conflict: Annotated[
+        Names, _says("Rows", "A,B", "Columns in which such a row may differ, and is refused all the same: say so.")
+    ] = ()
+    allow_duplicates: Annotated[bool, _says("Rows", None, "Send the rows that --unique refuses, this time.")] = False
     on_unknown: Annotated[
         Literal["report", "resend"],
         _says("Rows", "report|resend", "What to do with a start whose answer was lost; resend only if harmless."),
@@ -103,32 +123,59 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     canary: Annotated[int | None, _says("Limits", "N", "N rows first; the rest only if they all succeed.")] = None
     poll_rate: Annotated[str, _says("Limits", "N/s", "Polls at most, for the whole batch.")] = "20/s"
-    workers: Annotated[
-        int | None, _says("Limits", "N", "Worker processes of the local service (one for each CPU).")
+    files: Annotated[
+        str | None, _says("The local service", "DIR", "The folder that the invoice task may read (the input's own).")
     ] = None
+    workers: Annotated[int | None, _says("The local service", "N", "Worker processes (one for each CPU).")] = None
+    dask: Annotated[
+        str | None,
+        _says("The local service", "ADDRESS", "Run the tasks on this Dask cluster instead, tcp://HOST:8786; or local."),
+    ] = None
+    send_files: Annotated[
+        bool,
+        _says("The local service", None, "Send each row's file along to Dask: its workers don't share the folder."),
+    ] = False
     identity_id: Annotated[str | None, _says("The API", "ID", "The identity to run as; may be {Column}.")] = None
     session_id: Annotated[str | None, _says("The API", "ID", "The session to run in; may be {Column}.")] = None
     keep_sessions: Annotated[bool, _says("The API", None, "Leave the browser sessions open after the runs.")] = False
     task_version: Annotated[str | None, _says("The API", "V", "The version of the task (the latest).")] = None
     sync: Annotated[bool, _says("The API", None, "One long request for each run instead of polling.")] = False
+    heartbeat: Annotated[
+        str | None,
+        _says(
+            "Telling", "URL", "Ping this at start, success and failure, as healthchecks.io has it; may hold ${NAME}."
+        ),
+    ] = None
+    notify: Annotated[
+        Names, _says("Telling", "URL,…", "Tell people through apprise (mail, Slack, Teams, …); may hold ${NAME}.")
+    ] = ()
+    notify_when: Annotated[
+        Literal["failure", "always", "never"],
+        _says("Telling", "failure|always|never", "When to tell them: failure is any end but 0."),
+    ] = "failure"
     progress: Annotated[
         Literal["auto", "always", "never"], _says("Display", "auto|always|never", "Show progress on stderr.")
     ] = "auto"
     json: Annotated[bool, _says("Display", None, "Print the summary as one JSON object.")] = False
+    quiet: Annotated[bool, _says("Display", None, "Print nothing at all where every row succeeded.")] = False
     log_format: Annotated[Literal["text", "json"], _says("Display", "text|json", "The form of the log on stderr.")] = (
         "text"
     )
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], _says("Display", "LEVEL", "What the log holds, and above.")
     ] = "warning"
+    log_file: Annotated[str | None, _says("Display", "PATH", "Write the log to this file, too.")] = None
+    log_rotate: Annotated[
+        str | None, _says("Display", "SIZE", "Begin a new log file at this size (10MB); five old ones are kept.")
+    ] = None
 
     def __post_init__(self) -> None:
-        for name in ("input", "output", "journal", "files"):
+        for name in ("input", "output", "journal", "files", "report", "log_file"):
             value = getattr(self, name)
             if isinstance(value, os.PathLike):
                 msgspec.structs.force_setattr(self, name, os.fspath(value))
-        if problems := _nameless(self) or _problems(self):
-            raise UsageError("\n".join(problems))
+        if found := nameless(self) or problems(self):
+            raise UsageError("\n".join(found))
 
     @property
     def input_path(self) -> Path:
@@ -190,110 +237,3 @@ def stem_of(path: Path) -> str:
     The neighbour of one that couldn't be replaced (`.results-2`) is a result file, too: its rows are the same rows.
     """
     return _RESULTS.sub("", path.stem) or path.stem
-
-
-def _nameless(job: Job) -> list[str]:
-    """Paths without a file name, such as "" and "/": no other path can be made from these."""
-    wanted = {"input": "a spreadsheet", "output": "a file to write", "journal": "a file to write"}
-    paths = {field: getattr(job, field) for field in wanted}
-    return [
-        f"{field}: {path!r}: not a file; name {wanted[field]}"
-        for field, path in paths.items()
-        if path is not None and not Path(path).name
-    ]
-
-
-def _problems(job: Job) -> list[str]:
-    """Everything that is wrong with the job by itself, a sentence each."""
-    found = [_parse_problem(job, field) for field in ("rows", "rate", "poll_rate", "run_timeout", "max_failures")]
-    found += [_deadline_problem(job)]
-    found += [_bytes_problem(job, field) for field in ("task", "param", "identity_id", "session_id", "task_version")]
-    found += [_low(job, field) for field in ("header_row", "limit", "concurrency", "canary", "workers")]
-    found += [_service_problem(job.service), _output_problem(job), _delimiter_problem(job.delimiter)]
-    found += [
-        f"retry: {word!r} is not a status that can be run again; use {', '.join(RETRY_WORDS)}"
-        for word in job.retry
-        if word not in RETRY_WORDS
-    ]
-    found += [f"rename: {old!r} needs a name to be sent under" for old, new in job.rename.items() if not new]
-    found += [
-        _journal_problem(job, field, path) for field, path in (("input", job.input_path), ("output", job.output_path))
-    ]
-    if job.columns and job.exclude:
-        found.append("columns, exclude: say one of them, what to send or what to leave out")
-    return [problem for problem in found if problem]
-
-
-_PARSED = {
-    "rows": "row_ranges",
-    "rate": "start_rate",
-    "poll_rate": "poll_budget",
-    "run_timeout": "run_seconds",
-    "max_failures": "failure_limit",
-}
-
-
-def _parse_problem(job: Job, field: str) -> str | None:
-    try:
-        getattr(job, _PARSED[field])
-    except ValueError as error:
-        return f"{field}: {error}"
-    return None
-
-
-def _bytes_problem(job: Job, field: str) -> str | None:
-    """What a command line held that is no text in its encoding comes as lone surrogates (PEP 383)."""
-    try:
-        msgspec.json.encode(getattr(job, field))
-    except UnicodeEncodeError:
-        return f"{field}: it holds bytes that are no text, which can't be sent; write it in UTF-8"
-    return None
-
-
-def _deadline_problem(job: Job) -> str | None:
-    try:
-        job.deadline_from(datetime.now().astimezone())
-    except ValueError as error:
-        return f"deadline: {error}"
-    return None
-
-
-def _low(job: Job, field: str) -> str | None:
-    value: Any = getattr(job, field)
-    return None if value is None or value >= 1 else f"{field}: {value} is too low; it is 1 or more"
-
-
-def _service_problem(service: str) -> str | None:
-    if service in ("local", "anchor"):
-        return None
-    parts = urlsplit(service)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        return f"service: {service!r} is neither local nor anchor nor a URL such as https://example.com"
-    if parts.username or parts.password:
-        return "service: a URL with a password in it would end up in logs; the key goes into ANCHORBROWSER_API_KEY"
-    return None
-
-
-def _output_problem(job: Job) -> str | None:
-    if job.output is None:
-        return None
-    ending = job.output_path.suffix.lower()
-    if ending not in OUTPUT_ENDINGS:
-        return f"output: {job.output!r}: unknown ending; use one of {', '.join(OUTPUT_ENDINGS)}"
-    if ending == ".xlsm" and job.input_path.suffix.lower() != ".xlsm":
-        return f"output: {job.output!r}: only a .xlsm can become a .xlsm; use .xlsx"
-    return None
-
-
-def _journal_problem(job: Job, field: str, path: Path) -> str | None:
-    """The journal is what keeps a row from running twice: nothing may be written over it."""
-    if os.path.realpath(path) != os.path.realpath(job.journal_path):
-        return None
-    return f"journal, {field}: {job.journal_path} can't be both; name another file for the journal"
-
-
-def _delimiter_problem(delimiter: str | None) -> str | None:
-    words = ("tab", "comma", "semicolon", "pipe", "\\t")
-    if delimiter is None or len(delimiter) == 1 or delimiter in words:
-        return None
-    return f"delimiter: {delimiter!r} is not one character; use for example ';' or tab"

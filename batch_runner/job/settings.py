@@ -15,7 +15,7 @@ from batch_runner.job.options import PREFIX, Kind, Option, did_you_mean, options
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-PATHS = ("input", "output", "journal", "files")
+PATHS = ("input", "output", "journal", "files", "report", "log_file")
 SECRETS = ("api_key", "apikey", "anchor_api_key", "anchorbrowser_api_key")
 
 

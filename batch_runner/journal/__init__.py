@@ -15,7 +15,7 @@ schema.py   the tables
 from batch_runner.journal.batches import BatchInfo
 from batch_runner.journal.history import Carry, Entry, Follow, Leave, Plan, Policy, Refuse, Send
 from batch_runner.journal.journal import Journal, Outcome
-from batch_runner.journal.reading import Batch, Count, Failures, JournalView, Placed, Try
+from batch_runner.journal.reading import Batch, Count, Failures, JournalView, Placed, Since, Try
 
 __all__ = [
     "Batch",
@@ -34,5 +34,6 @@ __all__ = [
     "Policy",
     "Refuse",
     "Send",
+    "Since",
     "Try",
 ]

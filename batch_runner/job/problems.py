@@ -1,0 +1,126 @@
+"""What is wrong with a job by itself: a sentence for each problem, which begins with the names of its options."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+if TYPE_CHECKING:
+    from batch_runner.job.job import Job
+
+OUTPUT_ENDINGS = (".csv", ".tsv", ".xlsx", ".xlsm", ".jsonl", ".parquet")
+RETRY_WORDS = ("failure", "timeout", "cancelled", "error", "unknown", "changed", "all")
+
+
+def nameless(job: Job) -> list[str]:
+    """Paths without a file name, such as "" and "/": no other path can be made from these."""
+    wanted = {"input": "a spreadsheet", "output": "a file to write", "journal": "a file to write"}
+    paths = {field: getattr(job, field) for field in wanted}
+    return [
+        f"{field}: {path!r}: not a file; name {wanted[field]}"
+        for field, path in paths.items()
+        if path is not None and not Path(path).name
+    ]
+
+
+def problems(job: Job) -> list[str]:
+    """Everything that is wrong with the job by itself, a sentence each."""
+    found = [_parse_problem(job, field) for field in ("rows", "rate", "poll_rate", "run_timeout", "max_failures")]
+    found += [_deadline_problem(job)]
+    found += [_bytes_problem(job, field) for field in ("task", "param", "identity_id", "session_id", "task_version")]
+    found += [_low(job, field) for field in ("header_row", "limit", "concurrency", "canary", "workers", "retry_limit")]
+    found += [_service_problem(job.service), _output_problem(job), _delimiter_problem(job.delimiter)]
+    found += [
+        f"retry: {word!r} is not a status that can be run again; use {', '.join(RETRY_WORDS)}"
+        for word in job.retry
+        if word not in RETRY_WORDS
+    ]
+    found += [f"rename: {old!r} needs a name to be sent under" for old, new in job.rename.items() if not new]
+    found += [
+        _journal_problem(job, field, path) for field, path in (("input", job.input_path), ("output", job.output_path))
+    ]
+    if job.unique_conflict and not job.unique:
+        found.append("unique_conflict: it says in what a duplicate may differ; say with --unique what makes one")
+    if job.columns and job.exclude:
+        found.append("columns, exclude: say one of them, what to send or what to leave out")
+    return [problem for problem in found if problem]
+
+
+_PARSED = {
+    "rows": "row_ranges",
+    "rate": "start_rate",
+    "poll_rate": "poll_budget",
+    "run_timeout": "run_seconds",
+    "max_failures": "failure_limit",
+}
+
+
+def _parse_problem(job: Job, field: str) -> str | None:
+    try:
+        getattr(job, _PARSED[field])
+    except ValueError as error:
+        return f"{field}: {error}"
+    return None
+
+
+def _bytes_problem(job: Job, field: str) -> str | None:
+    """What a command line held that is no text in its encoding comes as lone surrogates (PEP 383)."""
+    try:
+        msgspec.json.encode(getattr(job, field))
+    except UnicodeEncodeError:
+        return f"{field}: it holds bytes that are no text, which can't be sent; write it in UTF-8"
+    return None
+
+
+def _deadline_problem(job: Job) -> str | None:
+    try:
+        job.deadline_from(datetime.now().astimezone())
+    except ValueError as error:
+        return f"deadline: {error}"
+    return None
+
+
+def _low(job: Job, field: str) -> str | None:
+    value: Any = getattr(job, field)
+    return None if value is None or value >= 1 else f"{field}: {value} is too low; it is 1 or more"
+
+
+def _service_problem(service: str) -> str | None:
+    if service in ("local", "anchor"):
+        return None
+    parts = urlsplit(service)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return f"service: {service!r} is neither local nor anchor nor a URL such as https://example.com"
+    if parts.username or parts.password:
+        return "service: a URL with a password in it would end up in logs; the key goes into ANCHORBROWSER_API_KEY"
+    return None
+
+
+def _output_problem(job: Job) -> str | None:
+    if job.output is None:
+        return None
+    ending = job.output_path.suffix.lower()
+    if ending not in OUTPUT_ENDINGS:
+        return f"output: {job.output!r}: unknown ending; use one of {', '.join(OUTPUT_ENDINGS)}"
+    if ending == ".xlsm" and job.input_path.suffix.lower() != ".xlsm":
+        return f"output: {job.output!r}: only a .xlsm can become a .xlsm; use .xlsx"
+    return None
+
+
+def _journal_problem(job: Job, field: str, path: Path) -> str | None:
+    """The journal is what keeps a row from running twice: nothing may be written over it."""
+    if os.path.realpath(path) != os.path.realpath(job.journal_path):
+        return None
+    return f"journal, {field}: {job.journal_path} can't be both; name another file for the journal"
+
+
+def _delimiter_problem(delimiter: str | None) -> str | None:
+    words = ("tab", "comma", "semicolon", "pipe", "\\t")
+    if delimiter is None or len(delimiter) == 1 or delimiter in words:
+        return None
+    return f"delimiter: {delimiter!r} is not one character; use for example ';' or tab"
