@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from batch_runner.claim import claim_of
 from batch_runner.errors import UsageError
 from batch_runner.selection import no_column
 
@@ -28,7 +29,7 @@ class RowParams(msgspec.Struct, frozen=True):
     `key` makes it the same row tomorrow; `digest` stands for all its params and for the identity that its cells
     choose. Both are SHA-256, cut to 16 bytes, so that no params stand in the journal. A row with a `refusal` (a
     sentence that names the cells) is not sent; its key is None where a cell that the key is made of has no text to
-    rely on.
+    rely on. `claim` and `conflict` are what makes it unique and what a duplicate may not differ in, None if unasked.
     """
 
     params: dict[str, str]
@@ -37,6 +38,8 @@ class RowParams(msgspec.Struct, frozen=True):
     identity_id: str | None = None
     session_id: str | None = None
     refusal: str | None = None
+    claim: bytes | None = None
+    conflict: bytes | None = None
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -71,8 +74,10 @@ class Template:
         self._identity = self._optional("identity_id", job.identity_id)
         self._session = self._optional("session_id", job.session_id)
         self._key = tuple(self._column("key", name) for name in sorted(set(job.key)))
+        self._unique = tuple(self._column("unique", name).index for name in job.unique)
+        self._conflict = tuple(self._column("unique_conflict", name).index for name in job.unique_conflict)
         self._used = self._used_indexes()
-        self._known_by = frozenset(column.index for column in self._key) or self._used
+        self._known_by = frozenset(column.index for column in self._key) or self._sent_indexes()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -95,6 +100,8 @@ class Template:
             identity_id=identity or None,
             session_id=self._session.fill(row) or None if self._session else None,
             refusal=self._refusal(row),
+            claim=_claim(row, self._unique),
+            conflict=_claim(row, self._conflict),
         )
 
     def warnings(self, row: Row) -> Iterator[str]:
@@ -140,10 +147,14 @@ class Template:
         parts.append(value[end:])
         return Text(tuple(part for part in parts if part != ""))
 
-    def _used_indexes(self) -> frozenset[int]:
+    def _sent_indexes(self) -> frozenset[int]:
         texts = [*self._texts.values(), *(text for text in (self._identity, self._session) if text)]
         taken = frozenset[int]().union(*(text.indexes() for text in texts))
-        return taken | frozenset(self._sent) | {column.index for column in self._key}
+        return taken | frozenset(self._sent)
+
+    def _used_indexes(self) -> frozenset[int]:
+        known_by = {column.index for column in self._key} | set(self._unique) | set(self._conflict)
+        return self._sent_indexes() | known_by
 
     def _key_of(self, row: Row, digest: bytes) -> bytes | None:
         if row.problems and any(problem.refuses and problem.index in self._known_by for problem in row.problems):
@@ -151,7 +162,7 @@ class Template:
         if not self._key:
             return digest
         texts = [(column.name, row.texts[column.index]) for column in self._key]
-        return _hash(texts) if any(text for _, text in texts) else None
+        return key_of(dict(texts)) if any(text for _, text in texts) else None
 
     def _refusal(self, row: Row) -> str | None:
         if row.problems:
@@ -162,6 +173,15 @@ class Template:
             cells = ", ".join(self._sheet.address(row.number, column.index) for column in self._key)
             return f"{cells}: the key is empty, so this row could not be known again; fill it in"
         return None
+
+
+def _claim(row: Row, indexes: tuple[int, ...]) -> bytes | None:
+    return claim_of([row.texts[index] for index in indexes]) if indexes else None
+
+
+def key_of(texts: dict[str, str]) -> bytes:
+    """The key of a row whose key columns hold these texts; or, where all params are the key, that sends these."""
+    return _hash(sorted(texts.items()))
 
 
 def _hash(pairs: list[tuple[str, str]], identity: str = "") -> bytes:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from batch_runner.errors import ExitCode
+from batch_runner.journal import Held, Since
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from batch_runner.journal import Count, Failures, Since
+    from batch_runner.journal import Count, Failures
 
 STATUSES = (
     "success",
@@ -53,8 +55,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]
     seconds: float
     since: Since | None = None
-    parked: int = 0
-    duplicates: int = 0
+    parked: Held = Held(0, ())
+    duplicates: Held = Held(0, ())
 
     def count(self, status: str) -> int:
         """How many rows have this status."""
@@ -70,13 +72,20 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         """A few lines for a person."""
         return "\n".join(self._lines())
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether there was nothing new, and nothing that a person has to look at."""
+        is_all_old = self.carried == self.rows and not (self.since and (self.since.new or self.since.left))
+        return self.exit_code == 0 and is_all_old and not self.changed and not self.notes
+
     def _lines(self) -> Iterator[str]:
+        if self.is_quiet:
+            nothing = f"nothing new: {self.carried} carried over ({self._words()})" if self.rows else "nothing to do"
+            yield f"{self.input}: {nothing}; output: {self.output}"
+            return
         yield f"{self.input}: {number_of(self.rows, 'row')} in {_time(self.seconds)}: {self._words()}"
-        if self.carried:
-            changed = (
-                f", {self.changed} of them changed since (--retry changed runs them again)" if self.changed else ""
-            )
-            yield f"  {self.carried} carried over from an earlier batch{changed}"
+        yield from self._since_lines()
+        yield from self._held_lines()
         for group in self.failures:
             yield f"  {group.rows} × {group.status}: {_line(group.error) or '(no message)'}  [{row_numbers(group)}]"
         if self.more_failures:
@@ -89,6 +98,32 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             yield f"  note: {note}"
         if self.output:
             yield f"  output: {self.output}"
+
+    def _since_lines(self) -> Iterator[str]:
+        """What is different from the night before, or from an earlier batch of this night."""
+        changed = f", {self.changed} of them changed since (--retry changed runs them again)" if self.changed else ""
+        if self.since is None:
+            if self.carried:
+                yield f"  {self.carried} carried over from an earlier batch{changed}"
+            return
+        told = self.since
+        night = datetime.fromisoformat(told.started).astimezone().strftime("%Y-%m-%d %H:%M")
+        yield (
+            f"  since {night}: {told.new} new, {told.changed} edited, {told.left} left the sheet; "
+            f"{self.carried} carried over{changed}"
+        )
+
+    def _held_lines(self) -> Iterator[str]:
+        if self.parked.rows:
+            yield (
+                f"  parked: {number_of(self.parked.rows, 'row')} retried on as many nights as --retry-limit allows: "
+                f"edit them, or raise it  [{_numbers(self.parked.numbers, self.parked.rows)}]"
+            )
+        if self.duplicates.rows:
+            yield (
+                f"  duplicates: {number_of(self.duplicates.rows, 'row')} not sent because of --unique; "
+                f"--allow-duplicates sends them  [{_numbers(self.duplicates.numbers, self.duplicates.rows)}]"
+            )
 
     def _words(self) -> str:
         words = ", ".join(f"{counted.rows} {counted.status}" for counted in self.counts)
@@ -124,9 +159,12 @@ def _line(message: str) -> str:
 
 def row_numbers(group: Failures) -> str:
     """`row 2`, or `rows 2, 3, …` where there are more."""
-    numbers = ", ".join(map(str, group.numbers))
-    more = ", …" if group.rows > len(group.numbers) else ""
-    return f"row{'s' if group.rows > 1 else ''} {numbers}{more}"
+    return _numbers(group.numbers, group.rows)
+
+
+def _numbers(numbers: tuple[int, ...], rows: int) -> str:
+    more = ", …" if rows > len(numbers) else ""
+    return f"row{'s' if rows > 1 else ''} {', '.join(map(str, numbers))}{more}"
 
 
 def _time(seconds: float) -> str:

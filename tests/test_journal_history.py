@@ -58,7 +58,7 @@ ENTRY = Entry(17, b"K", b"new")
 
 
 def plan_for(entry: Entry, attempts: list[Attempt], policy: Policy) -> Plan:
-    return decide(entry, 1, last_sent(attempts), policy, NIGHT)
+    return decide(entry, 1, attempts, policy, NIGHT)
 
 
 @given(entries, any_history, policies)

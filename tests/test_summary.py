@@ -78,7 +78,7 @@ def test_a_message_of_many_lines_is_one() -> None:
 
 def test_nothing_to_do() -> None:
     """A sheet of zero rows is fine."""
-    assert summary(rows=0, counts=()).to_text().startswith("in.csv: 0 rows in 1.2 s: nothing to do\n")
+    assert summary(rows=0, counts=()).to_text() == "in.csv: nothing to do; output: in.results.csv"
     assert summary(rows=1, counts=()).to_text().startswith("in.csv: 1 row in")
 
 

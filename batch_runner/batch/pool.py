@@ -15,7 +15,7 @@ from batch_runner.batch.canary import WINDOW, Canary, different_shapes
 from batch_runner.batch.stopping import Stop
 from batch_runner.batch.worker import NOT_STARTED, Work
 from batch_runner.errors import ExitCode
-from batch_runner.journal import Carry, Entry, Follow, Refuse, Send
+from batch_runner.journal import Carry, Entry, Follow, Refuse, Send, Settle
 from batch_runner.log import LOG
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ class Batch:
             await self._hand_on(work, stream)
 
     async def _works(self) -> AsyncIterator[Work]:
+        await self._learn_claims()
         rows, is_first = self._rows(), True
         while chunk := tuple(islice(rows, CHUNK)):
             plans = await self._journal.register([entry for entry, _ in chunk])
@@ -105,14 +106,29 @@ class Batch:
                 LOG.warning(warning)
             is_first = False
             for plan, (_, row) in zip(plans, chunk, strict=True):
-                if isinstance(plan, Send | Follow):
+                if isinstance(plan, Send | Follow | Settle):
                     yield Work(plan, row)
                 elif isinstance(plan, Carry | Refuse):
                     self._carry(plan)
 
+    async def _learn_claims(self) -> None:
+        """Where rows ran before anybody asked what makes them unique, the sheet is asked first."""
+        if not self._journal.needs_claims:
+            return
+        rows = self._rows()
+        while chunk := tuple(islice(rows, CHUNK)):
+            await self._journal.adopt([entry for entry, _ in chunk])
+        if missing := await self._journal.give_up_unclaimed():
+            LOG.warning(
+                "--unique can't compare with %d rows that ran before and aren't in the sheet as they were", missing
+            )
+
     def _rows(self) -> Iterator[tuple[Entry, RowParams]]:
         for row, filled, takes_part in self._source.places():
-            yield Entry(row.number, filled.key, filled.digest, filled.refusal, takes_part), filled
+            entry = Entry(
+                row.number, filled.key, filled.digest, filled.refusal, takes_part, filled.claim, filled.conflict
+            )
+            yield entry, filled
 
     def _carry(self, plan: Carry | Refuse) -> None:
         status = "error" if isinstance(plan, Refuse) else plan.status
@@ -121,7 +137,7 @@ class Batch:
         self._row_done(status)
 
     async def _hand_on(self, work: Work, stream: Stream) -> None:
-        is_start = isinstance(work.plan, Send)
+        is_start = not isinstance(work.plan, Follow)
         if self._stopping.is_interrupted or (is_start and self._stopping.is_stopped()):
             self._canary.row_ended(work.plan.number, "not_started")
         else:

@@ -1,7 +1,8 @@
 """One row from its plan to its outcome: intent → start → run id → polls → outcome, each recorded before the next.
 
 Rule 1  The intent is on disk before the first byte of the POST leaves, the run id before the first poll.
-Rule 2  A start is sent again only if it certainly made no run (`Reach.AGAIN`), or the task is declared safe to repeat.
+Rule 2  A start is sent again only if it certainly made no run (`Reach.AGAIN`), the service knows it by its key,
+        or the task is declared safe to repeat.
 Rule 3  A row's failure is data. What is raised (`JournalFailed`) stops the batch.
 """
 
@@ -19,7 +20,7 @@ from batch_runner.batch.stopping import Stop
 from batch_runner.client.client import Lost, Refused, Started
 from batch_runner.client.fate import Reach
 from batch_runner.errors import ExitCode
-from batch_runner.journal import Follow, Outcome, Send
+from batch_runner.journal import Follow, Outcome, Send, Settle
 from batch_runner.log import LOG, facts
 from batch_runner.polling.watch import Overdue, Unreachable, Vanished
 from batch_runner.retry import STARTS
@@ -42,23 +43,26 @@ MOST_RESENDS = 20
 CUT_OFF = "interrupted while the answer to the start was awaited: a run may exist"
 ENDED_WITH_US = "the run ended with the program that ran it; how far it had come is not known"
 NOT_STARTED = Outcome("not_started")
+STILL_UNKNOWN = Outcome("unknown")
 
 
 class Terms(msgspec.Struct, frozen=True):
     """What may be relied on with this service and task.
 
-    With `resend` a start whose answer was lost may be sent again. `runs_outlive_us`: the service goes on when we end,
-    so that a run of an earlier batch can be followed.
+    With `resend` a start whose answer was lost may be sent again, as another one. `runs_outlive_us`: the service goes
+    on when we end, so that a run of an earlier batch can be followed. `settle_seconds` is how long it knows a start by
+    its Idempotency-Key, so that the same one can be sent again to learn what came of it; 0: it doesn't.
     """
 
     resend: bool
     runs_outlive_us: bool
+    settle_seconds: float = 0.0
 
 
 class Work(msgspec.Struct, frozen=True):
     """A row on its way to a worker."""
 
-    plan: Send | Follow
+    plan: Send | Settle | Follow
     row: RowParams
 
 
@@ -94,7 +98,7 @@ class Worker:
             outcome = await self._follow_earlier(plan, slot)
             if outcome.status != "unknown" or not self._terms.resend or work.row.refusal is not None:
                 return outcome
-            plan = Send(plan.number, plan.row, work.row.digest)
+            plan = Send(plan.number, plan.row, work.row.digest, work.row.claim, work.row.conflict)
         return await self._send(plan, self._request(work.row), slot)
 
     async def _follow_earlier(self, plan: Follow, slot: Slot) -> Outcome:
@@ -104,29 +108,35 @@ class Worker:
         slot.follows()
         return await self._follow(plan.attempt, Run(plan.run_id, plan.status), age=None)
 
-    async def _send(self, plan: Send, request: RunRequest, slot: Slot) -> Outcome:
-        attempt: int | None = None
-        outcome = NOT_STARTED
-        failures, is_full = 0, False
+    async def _send(self, plan: Send | Settle, request: RunRequest, slot: Slot) -> Outcome:
+        attempt, is_lost = (plan.attempt, True) if isinstance(plan, Settle) else (None, False)
+        outcome = STILL_UNKNOWN if is_lost else NOT_STARTED
+        failures = 0
         while await self._may_start(slot):
-            attempt = await self._intend(plan, attempt)
+            attempt = await self._intend(plan, attempt, is_lost=is_lost)
             answer = await self._start(attempt, request)
             if isinstance(answer, Started):
                 slot.accepted(answer.signal)
                 return await self._started(attempt, answer.run)
-            if isinstance(answer, Refused) and answer.reach is not Reach.AGAIN:
-                return await self._refused(attempt, answer)
-            if isinstance(answer, Lost):
-                outcome = await self._end(attempt, Outcome("unknown", error=answer.why))
-                attempt, is_full = None, False
-            else:
+            is_full = isinstance(answer, Refused) and self._slow_down(slot, answer)
+            if isinstance(answer, Lost) or is_lost:
+                outcome = await self._doubt(attempt, answer)
+                is_lost = self._terms.settle_seconds > 0
+                attempt = attempt if is_lost else None
+            elif answer.reach is Reach.AGAIN:
                 await self._journal.withdrawn(attempt, answer.why)
-                is_full = slot.refused(answer.status_code, answer.why, answer.signal)
-                self._warn_once(answer)
+            else:
+                return await self._refused(attempt, answer)
             failures += 1
-            if not await self._goes_on(answer, failures, is_full=is_full):
+            if not await self._goes_on(answer, failures, is_full=is_full, is_lost=is_lost):
                 break
         return outcome
+
+    async def _doubt(self, attempt: int, answer: Refused | Lost) -> Outcome:
+        """A start whose answer was lost; that the same one is refused now doesn't say that it made no run then."""
+        if isinstance(answer, Refused) and answer.reach is Reach.TASK:
+            self._stop_for(answer)
+        return await self._end(attempt, Outcome("unknown", error=answer.why))
 
     async def _may_start(self, slot: Slot) -> bool:
         """Wait for this start's turn; False if a stop comes first."""
@@ -134,10 +144,21 @@ class Worker:
             await slot.turn()
         return not self._stopping.is_stopped()
 
-    async def _intend(self, plan: Send, attempt: int | None) -> int:
+    def _slow_down(self, slot: Slot, answer: Refused) -> bool:
+        """Hear what a refusal says of the pace; whether it holds until another run ends."""
+        if answer.reach is not Reach.AGAIN:
+            return False
+        self._warn_once(answer)
+        return slot.refused(answer.status_code, answer.why, answer.signal)
+
+    async def _intend(self, plan: Send | Settle, attempt: int | None, *, is_lost: bool) -> int:
         if attempt is None:
+            assert isinstance(plan, Send)
             return await self._journal.intend(plan)
-        await self._journal.intend_again(attempt)
+        if is_lost:
+            await self._journal.ask_again(attempt)
+        else:
+            await self._journal.intend_again(attempt)
         return attempt
 
     async def _start(self, attempt: int, request: RunRequest) -> Started | Refused | Lost:
@@ -152,12 +173,17 @@ class Worker:
         if answer.reach is Reach.ROW:
             return await self._end(attempt, Outcome("error", error=answer.why))
         await self._journal.withdrawn(attempt, answer.why)
-        self._stopping.now(Stop(f"{answer.why}; {_advice(answer.status_code)}", ExitCode.STOPPED))
+        self._stop_for(answer)
         return NOT_STARTED
 
-    async def _goes_on(self, answer: Refused | Lost, failures: int, *, is_full: bool) -> bool:
+    def _stop_for(self, answer: Refused) -> None:
+        self._stopping.now(Stop(f"{answer.why}; {_advice(answer.status_code)}", ExitCode.STOPPED))
+
+    async def _goes_on(self, answer: Refused | Lost, failures: int, *, is_full: bool, is_lost: bool) -> bool:
         """Wait before the row's next try; False where there is none, or a stop comes first."""
-        if isinstance(answer, Lost) and not (self._terms.resend and failures < MOST_RESENDS):
+        if isinstance(answer, Lost) and not ((is_lost or self._terms.resend) and failures < MOST_RESENDS):
+            return False
+        if is_lost and isinstance(answer, Refused) and answer.reach is not Reach.AGAIN:
             return False
         why = None if is_full else self._patience.no(answer, anyio.current_time())
         if why is not None:

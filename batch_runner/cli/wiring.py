@@ -6,7 +6,7 @@ import os
 import random
 import time
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import anyio
@@ -35,6 +35,7 @@ from batch_runner.summary import MOST_GROUPS, Summary, exit_code_for, sorted_cou
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from batch_runner.batch.worker import Terms
     from batch_runner.client.client import Client
     from batch_runner.job.job import Job
 
@@ -158,6 +159,9 @@ async def _conclude(
         failures=groups,
         more_failures=failed - sum(group.rows for group in groups if group.status != "unknown"),
         stopped=stop.why if stop else None,
+        since=journal.since(),
+        parked=journal.held("parked"),
+        duplicates=journal.held("duplicate"),
         notes=(*source.notes, *opened.notes, *warnings, *source.warnings, *notes, *written.notes),
         seconds=time.monotonic() - opened.began,
     )
@@ -173,8 +177,22 @@ def info(opened: Opened) -> BatchInfo:
         task=job.task,
         service=opened.service.name,
         key_columns=tuple(sorted(set(job.key))),
-        policy=Policy(frozenset(job.retry), "resend" if opened.service.terms.resend else "report"),
+        policy=_policy(job, opened.service.terms),
         version=__version__,
+        whole_sheet=job.row_ranges is None and job.where is None and job.limit is None,
+    )
+
+
+def _policy(job: Job, terms: Terms) -> Policy:
+    since = datetime.now(UTC) - timedelta(seconds=terms.settle_seconds)
+    return Policy(
+        frozenset(job.retry),
+        "resend" if terms.resend else "report",
+        retry_limit=job.retry_limit,
+        unique=job.unique,
+        conflict=job.unique_conflict,
+        allow_duplicates=job.allow_duplicates,
+        settle_since=since.isoformat() if terms.settle_seconds else None,
     )
 
 

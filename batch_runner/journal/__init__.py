@@ -2,8 +2,11 @@
 
 journal.py  a running batch's events, each on disk before the next step
 history.py  a row's attempts → send, follow, carry, refuse
+duplicates.py  rows that are alike: only one of them may run
 places.py   tonight's rows find their history
 batches.py  what a batch says of itself, and whether it may go on with this journal
+since.py    how the sheet differs from that of the night before
+resolving.py  what a person found out about an unknown row
 reading.py  outcomes, counts, nights, a row's story
 commits.py  group commit
 file.py     the file: made whole, and looked over before it is trusted
@@ -13,9 +16,11 @@ schema.py   the tables
 """
 
 from batch_runner.journal.batches import BatchInfo
-from batch_runner.journal.history import Carry, Entry, Follow, Leave, Plan, Policy, Refuse, Send
+from batch_runner.journal.history import Carry, Entry, Follow, Leave, Plan, Policy, Refuse, Send, Settle
 from batch_runner.journal.journal import Journal, Outcome
-from batch_runner.journal.reading import Batch, Count, Failures, JournalView, Placed, Since, Try
+from batch_runner.journal.reading import Batch, Count, Failures, JournalView, Placed, Try
+from batch_runner.journal.resolving import Verdict, resolve
+from batch_runner.journal.since import Held, Since
 
 __all__ = [
     "Batch",
@@ -25,6 +30,7 @@ __all__ = [
     "Entry",
     "Failures",
     "Follow",
+    "Held",
     "Journal",
     "JournalView",
     "Leave",
@@ -34,6 +40,9 @@ __all__ = [
     "Policy",
     "Refuse",
     "Send",
+    "Settle",
     "Since",
     "Try",
+    "Verdict",
+    "resolve",
 ]

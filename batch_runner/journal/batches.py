@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.errors import ExitCode, JournalError
+from batch_runner.journal.duplicates import forget_other_claims
 from batch_runner.journal.history import Policy
 
 if TYPE_CHECKING:
@@ -20,8 +21,9 @@ COMPLETE = (ExitCode.OK, ExitCode.SOME_FAILED, ExitCode.SOME_UNKNOWN)
 
 _INSERT = (
     "INSERT INTO batch (id, continues, started, input, input_sha256, output, task, service, key_columns,"
-    " retry, on_unknown, version, pid) VALUES (:id, :continues, :started, :input, :input_sha256, :output, :task,"
-    " :service, :key_columns, :retry, :on_unknown, :version, :pid)"
+    " retry, on_unknown, version, pid, series, whole_sheet, unique_columns, conflict_columns)"
+    " VALUES (:id, :continues, :started, :input, :input_sha256, :output, :task, :service, :key_columns, :retry,"
+    " :on_unknown, :version, :pid, :series, :whole_sheet, :unique_columns, :conflict_columns)"
 )
 
 
@@ -37,13 +39,21 @@ class BatchInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Empty: all params are the key."""
     policy: Policy = Policy()
     version: str
+    series: str = ""
+    """What the input is one night's of, where its name holds a date; empty: the input itself."""
+    whole_sheet: bool = True
+    """Whether every row of the sheet gets a place, so that one without has left it."""
 
 
 class Begun(msgspec.Struct, frozen=True):
-    """A batch that has its place in the journal: its number there, and that of the batch which its night began with."""
+    """A batch that has its place in the journal.
+
+    `id` is its number there, `night` that of the batch which its night began with, `uuid` the journal's own.
+    """
 
     id: int
     night: int
+    uuid: str
 
 
 def now() -> str:
@@ -55,6 +65,7 @@ def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) ->
     """Record the batch. Raises `JournalError` if the journal is that of another task, service or key."""
     connection.execute("BEGIN IMMEDIATE")
     try:
+        (uuid,) = connection.execute("SELECT uuid FROM about").fetchone()
         _check_same_job(path, connection, info)
         last = connection.execute(
             "SELECT id, continues, exit_code, retry, on_unknown FROM batch ORDER BY id DESC LIMIT 1"
@@ -64,12 +75,13 @@ def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) ->
             last is not None and last[2] not in COMPLETE and last[3:] == (_words(info.policy), info.policy.on_unknown)
         )
         night = last[1] if goes_on else batch
+        forget_other_claims(connection, info.policy)
         _insert(connection, batch, night, info)
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-    return Begun(batch, night)
+    return Begun(batch, night, uuid)
 
 
 def _insert(connection: sqlite3.Connection, batch: int, night: int, info: BatchInfo) -> None:
@@ -87,6 +99,10 @@ def _insert(connection: sqlite3.Connection, batch: int, night: int, info: BatchI
         "on_unknown": info.policy.on_unknown,
         "version": info.version,
         "pid": os.getpid(),
+        "series": info.series or info.input,
+        "whole_sheet": info.whole_sheet,
+        "unique_columns": _names(info.policy.unique),
+        "conflict_columns": _names(info.policy.conflict),
     }
     connection.execute(_INSERT, columns)
 

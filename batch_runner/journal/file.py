@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import uuid
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 from batch_runner.errors import JournalError
-from batch_runner.journal.schema import APPLICATION_ID, SCHEMA, VERSION
+from batch_runner.journal.schema import APPLICATION_ID, FROM_1_TO_2, SCHEMA, VERSION
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_CHECKED = ("batch", "row", "place", "attempt")
+_CHECKED = ("about", "batch", "row", "place", "attempt")
 """Tables that are checked before each batch, against their indexes too: a key that was altered on disk would make its
 row a new one, and send it again. It takes 2 s for a million rows. `result` is only ever read for the output."""
 
@@ -40,6 +41,7 @@ def open_file(path: Path) -> sqlite3.Connection:
     try:
         _check(path, connection)
         _set_up(path, connection)
+        _bring_up(path, connection)
     except BaseException:
         connection.close()
         raise
@@ -50,6 +52,7 @@ def open_memory() -> sqlite3.Connection:
     """A journal that is gone when it is closed."""
     connection = connect(":memory:")
     connection.executescript(SCHEMA)
+    _name(connection)
     _make_temporary(connection)
     return connection
 
@@ -68,7 +71,7 @@ def check_header(path: Path, connection: sqlite3.Connection) -> None:
         raise JournalError(f"{path}: the journal is damaged ({error}); {_NEXT_STEP}") from error
     if ours != APPLICATION_ID:
         raise JournalError(f"{path}: this file is no journal of batch-runner; name another --journal")
-    if version != VERSION:
+    if not 1 <= version <= VERSION:
         raise JournalError(
             f"{path}: this journal has version {version}, and this batch-runner knows version {VERSION}; "
             "use the batch-runner that wrote it, or a newer one"
@@ -85,6 +88,7 @@ def _create(path: Path) -> None:
     with closing(connect(new.as_uri())) as connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.executescript(f"BEGIN; {SCHEMA} COMMIT")
+        _name(connection)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("PRAGMA journal_mode = WAL")
@@ -104,10 +108,12 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
     if path.stat().st_size == 0:
         raise JournalError(f"{path}: the journal is empty, so what was sent is not known; {_NEXT_STEP}")
     check_header(path, connection)
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
     try:
         found = [
             problem
             for table in _CHECKED
+            if version > 1 or table != "about"
             for (problem,) in connection.execute(f"PRAGMA integrity_check({table})")
             if problem != "ok"
         ]
@@ -131,6 +137,30 @@ def _set_up(path: Path, connection: sqlite3.Connection) -> None:
         raise JournalError(f"{path}: the file system has no shared memory for a journal; name one on a local disk")
 
 
+def _bring_up(path: Path, connection: sqlite3.Connection) -> None:
+    """Bring an older journal up to this version: whole, or not at all."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] == VERSION:
+        return
+    try:
+        connection.executescript(f"BEGIN IMMEDIATE; {FROM_1_TO_2} PRAGMA user_version = {VERSION};")
+        _name(connection)
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise JournalError(
+            f"{path}: the journal is an older one and can't be brought up to this version: {error}; mend that first"
+        ) from error
+
+
+def _name(connection: sqlite3.Connection) -> None:
+    connection.execute("INSERT INTO about VALUES (?)", (uuid.uuid4().hex,))
+
+
 def _make_temporary(connection: sqlite3.Connection) -> None:
-    """How often a key was seen in this batch, for keys that were seen twice; on disk, so no sheet is too large."""
+    """What is known of this batch's rows while they find their places; on disk, so no sheet is too large.
+
+    `repeated`: how often a key was seen, for keys that were seen twice. `claimed`: what is about to be sent.
+    """
     connection.execute("CREATE TEMP TABLE repeated (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
+    connection.execute(
+        "CREATE TEMP TABLE claimed (claim BLOB PRIMARY KEY, number INTEGER NOT NULL, conflict BLOB) WITHOUT ROWID"
+    )

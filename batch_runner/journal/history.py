@@ -9,7 +9,11 @@ Rule 5  An ended row is carried over, unless `retry` names its status, or `chang
 Rule 6  A retry is made once per night. A night is a batch and those that go on with it: a batch that was stopped
         (killed, or exit 5, 130, 143) is continued by the next one with the same `retry` and `on_unknown`. What
         was already sent in the same night is not retried by its status; a later night or other words retry it again.
+        With a `retry_limit` of N that goes on for N nights; then the row is parked, until it is edited, or the limit
+        raised, or `all` said.
 Rule 7  A refusal stands in the way of a start only: a row whose cell went bad after it was sent keeps its outcome.
+Rule 8  A lost answer can be asked for where the service knows starts by their Idempotency-Key: the same start is sent
+        under the same key, which gives the run that it made, or makes the first (`settle_since`).
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from batch_runner.journal.schema import NOT_STARTED, UNKNOWN
+from batch_runner.journal.schema import DUPLICATE, NOT_STARTED, PARKED, UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,10 +32,21 @@ class Policy(msgspec.Struct, frozen=True):
     """What a person said about rows that were sent before.
 
     `retry` holds statuses, `changed` and `all`; `on_unknown` says what to do with a start whose answer was lost.
+    `unique` and `conflict` are the names of columns, and with `allow_duplicates` no row is refused for them. Starts
+    intended since `settle_since` (as recorded: UTC) are still known to the service by their key; None: none are.
     """
 
     retry: frozenset[str] = frozenset()
     on_unknown: Literal["report", "resend"] = "report"
+    retry_limit: int | None = None
+    unique: tuple[str, ...] = ()
+    conflict: tuple[str, ...] = ()
+    allow_duplicates: bool = False
+    settle_since: str | None = None
+
+    def blocks(self, status: str) -> bool:
+        """Whether what ended so stands in the way of another row that is alike: nobody said to run such again."""
+        return self.retry.isdisjoint(("all", status))
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -42,6 +57,9 @@ class Entry(msgspec.Struct, frozen=True):
 
     A row that doesn't take part tonight (`--rows`, `--limit`, `--where`) still counts among equal keys: where keys may
     be equal, register it too, or the others would take its place, and its history.
+
+    `claim` and `conflict` are hashes of what makes it unique, and of what a duplicate may not differ in either; a claim
+    is empty where the row has no such values, None where nobody asked for them.
     """
 
     number: int
@@ -49,6 +67,8 @@ class Entry(msgspec.Struct, frozen=True):
     params: bytes
     refusal: str | None = None
     takes_part: bool = True
+    claim: bytes | None = None
+    conflict: bytes | None = None
 
     @property
     def known_key(self) -> bytes | None:
@@ -57,7 +77,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One try to start a run, as recorded."""
+    """One try to start a run, as recorded. `night` is the batch that its night began with."""
 
     id: int
     batch: int
@@ -65,6 +85,10 @@ class Attempt(msgspec.Struct, frozen=True):
     status: str
     run_id: str | None
     has_ended: bool
+    night: int = 0
+    intended_at: str = ""
+    conflict: bytes | None = None
+    claim: bytes | None = None
 
     @property
     def was_withdrawn(self) -> bool:
@@ -83,11 +107,21 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class Send(msgspec.Struct, frozen=True):
-    """Start a run for the row. `params` is the hash of what is sent."""
+    """Start a run for the row. `params` is the hash of what is sent; `claim` and `conflict` as in its `Entry`."""
 
     number: int
     row: int
     params: bytes
+    claim: bytes | None = None
+    conflict: bytes | None = None
+
+
+class Settle(msgspec.Struct, frozen=True):
+    """The answer to its start was lost: send the same start again, under the same Idempotency-Key."""
+
+    number: int
+    row: int
+    attempt: int
 
 
 class Follow(msgspec.Struct, frozen=True):
@@ -101,19 +135,24 @@ class Follow(msgspec.Struct, frozen=True):
 
 
 class Carry(msgspec.Struct, frozen=True):
-    """It ended before: no request at all. `changed` says that its params are not the ones that were sent."""
+    """It ended before: no request at all. `changed` says that its params are not the ones that were sent.
+
+    `held` says why it isn't sent although its retry is due: it is `parked`, or a `duplicate`.
+    """
 
     number: int
     row: int
     status: str
     changed: bool
+    held: Literal["parked", "duplicate"] | None = None
 
 
 class Refuse(msgspec.Struct, frozen=True):
-    """Nothing can be sent for it: `error`, with this sentence."""
+    """Nothing can be sent for it: `error`, with this sentence. A `duplicate` is held back for what ran before."""
 
     number: int
     why: str
+    held: Literal["duplicate"] | None = None
 
 
 class Leave(msgspec.Struct, frozen=True):
@@ -122,7 +161,7 @@ class Leave(msgspec.Struct, frozen=True):
     number: int
 
 
-Plan = Send | Follow | Carry | Refuse | Leave
+Plan = Send | Settle | Follow | Carry | Refuse | Leave
 
 
 def last_sent(attempts: Sequence[Attempt]) -> Attempt | None:
@@ -130,15 +169,40 @@ def last_sent(attempts: Sequence[Attempt]) -> Attempt | None:
     return next((attempt for attempt in reversed(attempts) if not attempt.was_withdrawn), None)
 
 
-def decide(entry: Entry, row: int, last: Attempt | None, policy: Policy, night: int) -> Plan:
-    """What to do with a row whose deciding attempt is `last`. `night` is the batch that this night began with."""
+def nights_sent(attempts: Sequence[Attempt]) -> int:
+    """On how many nights the row was sent with the params that were sent last."""
+    last = last_sent(attempts)
+    return len({a.night for a in attempts if last and not a.was_withdrawn and a.params == last.params})
+
+
+def decide(entry: Entry, row: int, attempts: Sequence[Attempt], policy: Policy, night: int) -> Plan:
+    """What to do with a row of this history, from the oldest attempt to the newest.
+
+    `night` is the batch that this night began with.
+    """
+    last = last_sent(attempts)
     if last is None:
-        return Send(entry.number, row, entry.params) if entry.refusal is None else Refuse(entry.number, entry.refusal)
+        return _send(entry, row) if entry.refusal is None else Refuse(entry.number, entry.refusal)
     if last.run_id is not None and not last.has_ended:
         return Follow(entry.number, row, last.id, last.run_id, last.status)
-    if entry.refusal is None and _is_due_again(last, entry, policy, night):
-        return Send(entry.number, row, entry.params)
-    return Carry(entry.number, row, last.outcome, last.params != entry.params)
+    if entry.refusal is None and _can_be_settled(last, entry, policy):
+        return Settle(entry.number, row, last.id)
+    is_due = entry.refusal is None and _is_due_again(last, entry, policy, night)
+    held = _held(attempts, last, entry, policy) if is_due else None
+    if is_due and held is None:
+        return _send(entry, row)
+    return Carry(entry.number, row, last.outcome, last.params != entry.params, held)
+
+
+def _send(entry: Entry, row: int) -> Send:
+    return Send(entry.number, row, entry.params, entry.claim, entry.conflict)
+
+
+def _can_be_settled(last: Attempt, entry: Entry, policy: Policy) -> bool:
+    """Only the very same start may go out under its key: another one would be refused."""
+    is_lost = last.outcome == UNKNOWN and last.run_id is None
+    is_known = policy.settle_since is not None and last.intended_at >= policy.settle_since
+    return is_lost and is_known and last.params == entry.params
 
 
 def _is_due_again(last: Attempt, entry: Entry, policy: Policy, night: int) -> bool:
@@ -147,3 +211,20 @@ def _is_due_again(last: Attempt, entry: Entry, policy: Policy, night: int) -> bo
     if "changed" in policy.retry and last.params != entry.params:
         return True
     return last.batch < night and not policy.retry.isdisjoint(("all", last.outcome))
+
+
+def _held(
+    attempts: Sequence[Attempt], last: Attempt, entry: Entry, policy: Policy
+) -> Literal["parked", "duplicate"] | None:
+    """Why a row whose retry is due isn't sent. An edited row begins anew."""
+    is_limited = policy.retry_limit is not None and "all" not in policy.retry and last.params == entry.params
+    if is_limited and nights_sent(attempts) > (policy.retry_limit or 0):
+        return PARKED
+    return DUPLICATE if _would_differ(last, entry, policy) else None
+
+
+def _would_differ(last: Attempt, entry: Entry, policy: Policy) -> bool:
+    """Whether this very row ran, and would now run with another value in a column that makes a conflict."""
+    if policy.allow_duplicates or not entry.claim or last.claim != entry.claim:
+        return False
+    return last.conflict != entry.conflict and policy.blocks(last.outcome)

@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import asynccontextmanager, closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 import msgspec
@@ -14,7 +14,7 @@ from anyio import to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from batch_runner.errors import JournalError, JournalFailed
-from batch_runner.journal import reading
+from batch_runner.journal import duplicates, reading
 from batch_runner.journal.batches import Begun, begin, now
 from batch_runner.journal.commits import Commits, in_thread, inline
 from batch_runner.journal.file import connect, open_file, open_memory
@@ -22,6 +22,7 @@ from batch_runner.journal.lock import holding
 from batch_runner.journal.places import register
 from batch_runner.journal.reserve import set_aside
 from batch_runner.journal.schema import NOT_STARTED, STARTING
+from batch_runner.journal.since import Held, Since, held, since
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
     from batch_runner.journal.reading import Count, Failures, Placed
     from batch_runner.journal.reserve import Reserve
 
-_INTEND = "INSERT INTO attempt (id, row, batch, params, posts, intended_at, status) VALUES (?, ?, ?, ?, 1, ?, ?)"
+_INTEND = (
+    "INSERT INTO attempt (id, row, batch, params, posts, intended_at, status, claim, conflict)"
+    " VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?)"
+)
 _INTEND_AGAIN = "UPDATE attempt SET posts = posts + 1, status = ?, ended_at = NULL, error = NULL WHERE id = ?"
 _WITHDRAW = "UPDATE attempt SET status = ?, ended_at = ?, error = ? WHERE id = ?"
 _START = "UPDATE attempt SET run_id = ?, status = ?, started_at = ? WHERE id = ?"
@@ -115,6 +119,30 @@ class Journal:
         await self._commits.add(place)
         return plans
 
+    @property
+    def number(self) -> int:
+        """The batch's, in this journal."""
+        return self._begun.id
+
+    @property
+    def needs_claims(self) -> bool:
+        """Whether rows were sent of which it isn't known what makes them unique, and it matters to this batch."""
+        return bool(self._policy.unique) and duplicates.unclaimed(self._connection) > 0
+
+    async def adopt(self, entries: Sequence[Entry]) -> None:
+        """Learn what makes earlier runs unique from the rows of the sheet that they were started for."""
+        await self._commits.add(partial(duplicates.adopt, entries=entries))
+
+    async def give_up_unclaimed(self) -> int:
+        """Ask no more for what the sheet didn't tell; gives the number of such rows."""
+        rows = duplicates.unclaimed(self._connection)
+        await self._commits.add(duplicates.give_up_unclaimed)
+        return rows
+
+    def start_key(self, attempt: int) -> str:
+        """The Idempotency-Key of an attempt's start: no other start of any journal has it."""
+        return f"{self._begun.uuid}-{attempt}"
+
     async def intend(self, send: Send) -> int:
         """Record that the row is about to be sent; gives the attempt. Only then may its POST begin.
 
@@ -123,7 +151,8 @@ class Journal:
         self._check_room()
         self._attempts += 1
         attempt = self._attempts
-        await self._write(_INTEND, attempt, send.row, self._begun.id, send.params, now(), STARTING)
+        row = (attempt, send.row, self._begun.id, send.params, now(), STARTING, send.claim, send.conflict)
+        await self._write(_INTEND, *row)
         await self._withdraw_if_cancelled(attempt)
         return attempt
 
@@ -132,6 +161,11 @@ class Journal:
         self._check_room()
         await self._write(_INTEND_AGAIN, STARTING, attempt)
         await self._withdraw_if_cancelled(attempt)
+
+    async def ask_again(self, attempt: int) -> None:
+        """Record one more POST of an attempt whose answer was lost: it stays unknown until an answer comes."""
+        self._check_room()
+        await self._write("UPDATE attempt SET posts = posts + 1 WHERE id = ?", attempt)
 
     async def withdrawn(self, attempt: int, why: str) -> None:
         """Record that certainly no run was started: not connected, or refused for now."""
@@ -185,6 +219,16 @@ class Journal:
             f"{rows} rows share their key with another and are told apart by their order only: put one in between, and "
             "outcomes move to the wrong one of them; choose a --key that is each row's own"
         )
+
+    def since(self) -> Since | None:
+        """How this batch's sheet differs from that of the night before."""
+        with self._reading() as connection:
+            return since(connection, self._begun.id)
+
+    def held(self, why: Literal["parked", "duplicate"]) -> Held:
+        """The rows of this batch that were held back."""
+        with self._reading() as connection:
+            return held(connection, self._begun.id, why)
 
     def counts(self) -> tuple[Count, ...]:
         """How many of this batch's rows have which status, the most frequent first."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batch_runner.journal.batches import now
-from batch_runner.journal.history import Attempt, Entry, Leave, Plan, Refuse, decide, last_sent
+from batch_runner.journal.duplicates import held_back
+from batch_runner.journal.history import Attempt, Carry, Entry, Leave, Plan, Refuse, decide, last_sent
 from batch_runner.journal.schema import LOST, UNKNOWN
 
 if TYPE_CHECKING:
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
 _FIRST = "SELECT id, EXISTS (SELECT 1 FROM place WHERE row = row.id AND batch = ?) FROM row WHERE key = ? AND nth = 1"
 _REPEAT = "INSERT INTO repeated VALUES (?, 2) ON CONFLICT DO UPDATE SET rows = rows + 1 RETURNING rows"
-_ATTEMPTS = "SELECT id, batch, params, status, run_id, ended_at IS NOT NULL FROM attempt WHERE row = ? ORDER BY id"
+_ATTEMPTS = (
+    "SELECT attempt.id, batch, params, status, run_id, ended_at IS NOT NULL, continues, intended_at, conflict, claim"
+    " FROM attempt JOIN batch ON batch.id = attempt.batch WHERE row = ? ORDER BY attempt.id"
+)
 
 
 def register(connection: sqlite3.Connection, begun: Begun, policy: Policy, entries: Sequence[Entry]) -> list[Plan]:
@@ -33,20 +37,27 @@ def _register(connection: sqlite3.Connection, begun: Begun, policy: Policy, entr
     elif row is None:
         plan = Refuse(entry.number, entry.refusal or "a cell of its key can't be read")
     else:
-        last = None if is_new else _last_sent(connection, row)
-        plan = decide(entry, row, last, policy, begun.night)
+        attempts = [] if is_new else _attempts(connection, row)
+        plan = decide(entry, row, attempts, policy, begun.night)
+        plan = held_back(connection, policy, entry, plan, last_sent(attempts))
     _place(connection, begun.id, entry, row, plan)
     return plan
 
 
-def _last_sent(connection: sqlite3.Connection, row: int) -> Attempt | None:
-    """The attempt that decides; if its answer was lost, that is now recorded."""
-    last = last_sent([Attempt(*found) for found in connection.execute(_ATTEMPTS, (row,))])
+def attempts_of(connection: sqlite3.Connection, row: int) -> list[Attempt]:
+    """All attempts of a row, from the oldest to the newest."""
+    return [Attempt(*found) for found in connection.execute(_ATTEMPTS, (row,))]
+
+
+def _attempts(connection: sqlite3.Connection, row: int) -> list[Attempt]:
+    """All attempts of a row; if the answer to the one that decides was lost, that is now recorded."""
+    attempts = attempts_of(connection, row)
+    last = last_sent(attempts)
     if last is not None and last.was_lost:
         connection.execute(
             "UPDATE attempt SET status = ?, error = ?, ended_at = ? WHERE id = ?", (UNKNOWN, LOST, now(), last.id)
         )
-    return last
+    return attempts
 
 
 def _find_row(connection: sqlite3.Connection, batch: int, key: bytes) -> tuple[int, bool]:
@@ -70,7 +81,8 @@ def _add_row(connection: sqlite3.Connection, key: bytes, nth: int) -> int:
 
 def _place(connection: sqlite3.Connection, batch: int, entry: Entry, row: int | None, plan: Plan) -> None:
     refusal = plan.why if isinstance(plan, Refuse) else None
+    held = plan.held if isinstance(plan, Refuse | Carry) else None
     connection.execute(
-        "INSERT INTO place (batch, number, row, params, takes_part, refusal) VALUES (?, ?, ?, ?, ?, ?)",
-        (batch, entry.number, row, entry.params, entry.takes_part, refusal),
+        "INSERT INTO place (batch, number, row, params, takes_part, refusal, held) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (batch, entry.number, row, entry.params, entry.takes_part, refusal, held),
     )

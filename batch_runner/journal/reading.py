@@ -93,21 +93,6 @@ class Batch(msgspec.Struct, frozen=True):
     pid: int
 
 
-class Since(msgspec.Struct, frozen=True):
-    """How the rows of a batch's sheet differ from those of the batch before, over the same sheet.
-
-    `batch` and `started` (UTC) are that batch's. `new` rows came since, `carried` ended before and were carried over,
-    `changed` of these have other params now, `left` rows are in the sheet no more.
-    """
-
-    batch: int
-    started: str
-    new: int
-    carried: int
-    changed: int
-    left: int
-
-
 class Try(msgspec.Struct, frozen=True):
     """One attempt of a row's story; `number` is where the row stood then. Times are UTC."""
 

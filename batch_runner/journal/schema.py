@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 APPLICATION_ID = 0x62724A31
 """`brJ1`, in the file's header (SQLite file format, section 1.3.15): says whose file this is."""
 
-VERSION = 1
-"""The schema's own, in the header's `user_version`. A journal with a higher one is refused."""
+VERSION = 2
+"""The schema's own, in the header's `user_version`. A lower one is brought up to it, a higher one is refused."""
 
 SCHEMA = """\
 -- The journal of batch-runner: what was sent for each row of a sheet, and what came back, over all nights.
 -- Times are UTC (ISO 8601). Params and keys stand here as hashes only. Try: SELECT * FROM outcome;
+
+CREATE TABLE about (              -- one row: this journal
+    uuid TEXT NOT NULL            -- with an attempt's number it makes the Idempotency-Key of its start
+);
 
 CREATE TABLE batch (              -- one execution of batch-runner over a sheet
     id           INTEGER PRIMARY KEY,
@@ -27,7 +33,11 @@ CREATE TABLE batch (              -- one execution of batch-runner over a sheet
     retry        TEXT NOT NULL,   -- which outcomes were to be run again, separated by commas
     on_unknown   TEXT NOT NULL,   -- report, or resend
     version      TEXT NOT NULL,   -- of batch-runner
-    pid          INTEGER NOT NULL
+    pid          INTEGER NOT NULL,
+    series       TEXT NOT NULL DEFAULT '',   -- what its input is one night's of; empty: the input itself
+    whole_sheet  INTEGER NOT NULL DEFAULT 1, -- 0: only some rows of the sheet have a place in it
+    unique_columns   TEXT NOT NULL DEFAULT '[]', -- a JSON list: two rows that are alike in these are duplicates
+    conflict_columns TEXT NOT NULL DEFAULT '[]'  -- a JSON list: what a duplicate may not differ in either
 );
 
 CREATE TABLE row (                -- a row of the sheet, known by its key wherever it stands tonight
@@ -44,6 +54,7 @@ CREATE TABLE place (              -- where a row stood in the sheet of one batch
     params  BLOB NOT NULL,        -- hash of what would be sent for it
     takes_part INTEGER NOT NULL,  -- 0: left out of this batch; it only holds its place among equal keys
     refusal TEXT,                 -- why nothing can be sent for it
+    held    TEXT,                 -- parked: retried often enough; duplicate: what is alike ran, or is about to
     PRIMARY KEY (batch, number)
 ) WITHOUT ROWID;
 CREATE INDEX place_row ON place (row, batch);
@@ -59,13 +70,25 @@ CREATE TABLE attempt (            -- one try to start a run for a row
     run_id      TEXT,             -- with starting, empty: the answer is awaited, or was lost
     started_at  TEXT,             -- when the run id was known
     ended_at    TEXT,             -- empty: its end is not known yet
-    error       TEXT
+    error       TEXT,
+    claim       BLOB,             -- hash of its unique columns; empty: they are empty; NULL: not known
+    conflict    BLOB              -- hash of its conflict columns
 );
 CREATE INDEX attempt_row ON attempt (row);
+CREATE INDEX attempt_claim ON attempt (claim) WHERE claim IS NOT NULL;
 
 CREATE TABLE result (             -- what a run gave back: JSON, to the letter
     attempt INTEGER PRIMARY KEY REFERENCES attempt,
     json    TEXT NOT NULL
+);
+
+CREATE TABLE resolution (         -- what a person found out about an attempt that was unknown
+    attempt INTEGER NOT NULL REFERENCES attempt,
+    was     TEXT NOT NULL,        -- the status before
+    status  TEXT NOT NULL,        -- the one that the person gave it
+    note    TEXT NOT NULL,
+    who     TEXT NOT NULL,
+    at      TEXT NOT NULL
 );
 
 CREATE VIEW outcome AS            -- what each row of each batch came to: the last attempt that may have started a run
@@ -90,9 +113,26 @@ LEFT JOIN result ON result.attempt = attempt.id
 WHERE place.takes_part;
 """
 
+FROM_1_TO_2 = """\
+CREATE TABLE about (uuid TEXT NOT NULL);
+ALTER TABLE batch ADD COLUMN series TEXT NOT NULL DEFAULT '';
+ALTER TABLE batch ADD COLUMN whole_sheet INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE batch ADD COLUMN unique_columns TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE batch ADD COLUMN conflict_columns TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE place ADD COLUMN held TEXT;
+ALTER TABLE attempt ADD COLUMN claim BLOB;
+ALTER TABLE attempt ADD COLUMN conflict BLOB;
+CREATE INDEX attempt_claim ON attempt (claim) WHERE claim IS NOT NULL;
+CREATE TABLE resolution (attempt INTEGER NOT NULL REFERENCES attempt, was TEXT NOT NULL, status TEXT NOT NULL,
+    note TEXT NOT NULL, who TEXT NOT NULL, at TEXT NOT NULL);
+"""
+"""What brings a journal of version 1 up to 2."""
+
 LOST = "a start was sent and its answer was lost: a run may exist"
 """The error of an attempt without an answer, as in the view `outcome`."""
 
 STARTING = "starting"
 NOT_STARTED = "not_started"
 UNKNOWN = "unknown"
+PARKED: Final = "parked"
+DUPLICATE: Final = "duplicate"

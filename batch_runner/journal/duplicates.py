@@ -1,0 +1,107 @@
+"""Rows that are alike in the columns which make a row unique: only one of them may run (`--unique`).
+
+Rule 1  A row is refused if a start was sent for another row with the same claim, on any night, unless it is certain
+        that no run came of it, or `retry` names what it came to.
+Rule 2  It is refused if another row of this sheet with the same claim, further up, is about to be sent.
+Rule 3  A row that was sent before keeps its outcome, and is not retried where another one that is alike has run.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from batch_runner.journal.history import Attempt, Carry, Entry, Plan, Policy, Refuse, Send
+from batch_runner.journal.schema import DUPLICATE, UNKNOWN
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+_RIVALS = (
+    "SELECT place.number, batch.started, batch.input, attempt.run_id, attempt.status, attempt.ended_at, conflict"
+    " FROM attempt JOIN batch ON batch.id = attempt.batch"
+    " LEFT JOIN place ON place.row = attempt.row AND place.batch = attempt.batch"
+    " WHERE claim = ? AND attempt.row <> ? AND NOT (run_id IS NULL AND status IN ('not_started', 'error'))"
+    " ORDER BY attempt.id DESC"
+)
+_IN_SHEET = "SELECT number, conflict FROM claimed WHERE claim = ?"
+_CLAIM = "INSERT OR IGNORE INTO claimed VALUES (?, ?, ?)"
+_LAST_COLUMNS = (
+    "SELECT unique_columns, conflict_columns FROM batch WHERE unique_columns <> '[]' ORDER BY id DESC LIMIT 1"
+)
+_UNCLAIMED = (
+    "SELECT count(DISTINCT row) FROM attempt WHERE claim IS NULL AND NOT (run_id IS NULL AND status = 'not_started')"
+)
+_ADOPT = (
+    "UPDATE attempt SET claim = ?, conflict = ? WHERE claim IS NULL AND params = ?"
+    " AND row IN (SELECT id FROM row WHERE key = ?)"
+)
+
+
+def held_back(connection: sqlite3.Connection, policy: Policy, entry: Entry, plan: Plan, last: Attempt | None) -> Plan:
+    """The plan, or what stands in its place where the row is a duplicate; a row that is to be sent makes its claim."""
+    if not isinstance(plan, Send) or not entry.claim or policy.allow_duplicates:
+        return plan
+    why = _earlier(connection, policy, entry, plan.row) or _in_sheet(connection, policy, entry)
+    if why is None:
+        connection.execute(_CLAIM, (entry.claim, entry.number, entry.conflict))
+        return plan
+    if last is None:
+        return Refuse(entry.number, why, DUPLICATE)
+    return Carry(entry.number, plan.row, last.outcome, last.params != entry.params, DUPLICATE)
+
+
+def forget_other_claims(connection: sqlite3.Connection, policy: Policy) -> None:
+    """Claims that were made of other columns can't be compared with those of this batch."""
+    last = connection.execute(_LAST_COLUMNS).fetchone()
+    now = tuple(msgspec.json.encode(names).decode() for names in (policy.unique, policy.conflict))
+    if policy.unique and last is not None and last != now:
+        connection.execute("UPDATE attempt SET claim = NULL, conflict = NULL WHERE claim IS NOT NULL")
+
+
+def unclaimed(connection: sqlite3.Connection) -> int:
+    """How many rows were sent of which it isn't known what makes them unique."""
+    return int(connection.execute(_UNCLAIMED).fetchone()[0])
+
+
+def adopt(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
+    """Give the claims of these rows to the attempts that sent just them, before anybody asked for claims."""
+    connection.executemany(
+        _ADOPT, [(entry.claim, entry.conflict, entry.params, entry.known_key) for entry in entries if entry.known_key]
+    )
+
+
+def give_up_unclaimed(connection: sqlite3.Connection) -> None:
+    """Ask no more for claims that can't be known: their rows have left the sheet, or were edited."""
+    connection.execute("UPDATE attempt SET claim = x'' WHERE claim IS NULL")
+
+
+def _earlier(connection: sqlite3.Connection, policy: Policy, entry: Entry, row: int) -> str | None:
+    for number, started, sheet, run_id, status, ended, conflict in connection.execute(_RIVALS, (entry.claim, row)):
+        outcome = UNKNOWN if run_id is None and ended is None else status
+        if policy.blocks(outcome):
+            where = f"row {number}" if number is not None else "a row"
+            run = f"run {run_id}" if run_id else "its run not known"
+            night = datetime.fromisoformat(started).astimezone().strftime("%Y-%m-%d %H:%M")
+            what = f"ran before, as {where} of {sheet.rpartition('/')[2]} on the night of {night} ({run}: {outcome})"
+            return _sentence(policy, what, differs=conflict != entry.conflict)
+    return None
+
+
+def _in_sheet(connection: sqlite3.Connection, policy: Policy, entry: Entry) -> str | None:
+    found = connection.execute(_IN_SHEET, (entry.claim,)).fetchone()
+    if found is None:
+        return None
+    number, conflict = found
+    return _sentence(policy, f"stands in row {number} of this sheet, too", differs=conflict != entry.conflict)
+
+
+def _sentence(policy: Policy, what: str, *, differs: bool) -> str:
+    other = f", with another {' or '.join(policy.conflict)}" if differs and policy.conflict else ""
+    return (
+        f"duplicate: the same {', '.join(policy.unique)} {what}{other}; "
+        "take this row out, or send it all the same with --allow-duplicates"
+    )
