@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,10 +12,11 @@ from batch_runner.errors import UsageError
 from batch_runner.job.job import Job
 from batch_runner.job.problems import OUTPUT_ENDINGS
 from batch_runner.journal import Batch, Count, Failures, JournalView, Try
-from batch_runner.summary import number_of, row_numbers
+from batch_runner.params import key_of
+from batch_runner.summary import number_of, row_numbers, time_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 MOST_GROUPS = 20
@@ -32,11 +34,18 @@ class Night(msgspec.Struct, frozen=True):
         return {count.status: count.rows for count in self.counts}
 
     @property
+    def seconds(self) -> float | None:
+        """How long it took; None while it runs, and after it was killed."""
+        if self.batch.ended is None:
+            return None
+        return (datetime.fromisoformat(self.batch.ended) - datetime.fromisoformat(self.batch.started)).total_seconds()
+
+    @property
     def state(self) -> str:
         """How it ended, in words."""
         if self.batch.ended is None:
             return "running, or killed"
-        return f"exit {self.batch.exit_code}"
+        return f"{time_words(self.seconds or 0.0)}, exit {self.batch.exit_code}"
 
 
 class Chronicle(msgspec.Struct, frozen=True):
@@ -51,6 +60,7 @@ class Chronicle(msgspec.Struct, frozen=True):
         fields = msgspec.to_builtins(self)
         for night, told in zip(self.nights, fields["nights"], strict=True):
             told["counts"] = night.rows
+            told["seconds"] = night.seconds
         return msgspec.json.encode({"counts": self.nights[-1].rows, **fields}).decode()
 
     def to_text(self) -> str:
@@ -69,10 +79,11 @@ class Chronicle(msgspec.Struct, frozen=True):
 
 
 class Story(msgspec.Struct, frozen=True):
-    """All attempts, of all nights, for one row of the last night's sheet."""
+    """All attempts, of all nights, for one row: that of a number in the last night's sheet, or that of a key."""
 
-    row: int
+    row: int | None
     attempts: tuple[Try, ...]
+    key: dict[str, str] | None = None
 
     def to_json(self) -> str:
         """One JSON object, on one line."""
@@ -80,9 +91,10 @@ class Story(msgspec.Struct, frozen=True):
 
     def to_text(self) -> str:
         """A paragraph for each attempt."""
-        return "\n".join(
-            [f"row {self.row}: {number_of(len(self.attempts), 'attempt')}", *map(_paragraph, self.attempts)]
+        name = (
+            f"row {self.row}" if self.key is None else ", ".join(f"{name} {text!r}" for name, text in self.key.items())
         )
+        return "\n".join([f"{name}: {number_of(len(self.attempts), 'attempt')}", *map(_paragraph, self.attempts)])
 
 
 def chronicle(path: Path) -> Chronicle:
@@ -105,15 +117,48 @@ def story(path: Path, row: int) -> Story:
         return Story(row, attempts)
 
 
+def story_of_key(path: Path, values: Sequence[str]) -> Story:
+    """The attempts for the row that this key knows, in the last night's sheet or no more.
+
+    `values` are `COLUMN=TEXT`, one for each key column; where there is just one, its text alone will do. Raises as
+    `chronicle`, and for other columns, and a key that no row has.
+    """
+    with _opened(path) as view:
+        columns = view.key_columns()
+        key = _key_from(path, columns, values)
+        attempts = view.story_of_key(key_of(key))
+        if not attempts:
+            raise UsageError(
+                f"{path}: no row with the key {', '.join(values)} was ever sent; write it as the cell's text"
+            )
+        return Story(None, attempts, key)
+
+
+def _key_from(path: Path, columns: tuple[str, ...], values: Sequence[str]) -> dict[str, str]:
+    if len(columns) == len(values) == 1 and not values[0].startswith(f"{columns[0]}="):
+        return {columns[0]: values[0]}
+    key = {name: text for name, _, text in (value.partition("=") for value in values)}
+    if columns and set(key) != set(columns):
+        raise UsageError(
+            f"{path}: a row is known by {', '.join(columns)}; say --key-value COLUMN=TEXT for each of these"
+        )
+    return key
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[JournalView]:
     """A journal that at least one batch has begun with."""
-    if path.suffix.lower() in OUTPUT_ENDINGS and path.is_file():
-        raise UsageError(f"{path}: this is a spreadsheet; its journal is {Job(input=str(path)).journal_path}")
+    refuse_sheet(path)
     with JournalView.open(path) as view:
         if not view.batches():
             raise UsageError(f"{path}: no batch has begun with this journal yet")
         yield view
+
+
+def refuse_sheet(path: Path) -> None:
+    """Raise `UsageError` for who gives a sheet, or an output, where a journal is meant."""
+    if path.suffix.lower() in OUTPUT_ENDINGS and path.is_file():
+        raise UsageError(f"{path}: this is a spreadsheet; its journal is {Job(input=str(path)).journal_path}")
 
 
 def _paragraph(attempt: Try) -> str:
@@ -124,5 +169,9 @@ def _paragraph(attempt: Try) -> str:
     )
     if attempt.run_id:
         lines.append(f"    run {attempt.run_id}")
+    lines += [
+        f"    resolved {said.at} by {said.who}: {said.was} → {said.status} ({said.note})"
+        for said in attempt.resolutions
+    ]
     lines += [f"    {name}: {text}" for name, text in (("error", attempt.error), ("result", attempt.result)) if text]
     return "\n".join(lines)

@@ -27,7 +27,7 @@ _LEADING_ZEROS = re.compile(r"(?<![0-9])(?<![0-9][.,])0+(?=[0-9])")
 def plain(text: str) -> str:
     """The form in which a text is compared."""
     folded = normalize("NFKC", normalize("NFKC", text).casefold())
-    return _LEADING_ZEROS.sub("", "".join(folded.split()))
+    return _LEADING_ZEROS.sub("", normalize("NFKC", "".join(folded.split())))
 
 
 def claim_of(texts: Sequence[str]) -> bytes:

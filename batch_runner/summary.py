@@ -83,7 +83,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             nothing = f"nothing new: {self.carried} carried over ({self._words()})" if self.rows else "nothing to do"
             yield f"{self.input}: {nothing}; output: {self.output}"
             return
-        yield f"{self.input}: {number_of(self.rows, 'row')} in {_time(self.seconds)}: {self._words()}"
+        yield f"{self.input}: {number_of(self.rows, 'row')} in {time_words(self.seconds)}: {self._words()}"
         yield from self._since_lines()
         yield from self._held_lines()
         for group in self.failures:
@@ -167,7 +167,8 @@ def _numbers(numbers: tuple[int, ...], rows: int) -> str:
     return f"row{'s' if rows > 1 else ''} {', '.join(map(str, numbers))}{more}"
 
 
-def _time(seconds: float) -> str:
+def time_words(seconds: float) -> str:
+    """`0.8 s`, `4 min 5 s`, `1 h 2 min`."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

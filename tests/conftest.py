@@ -29,6 +29,7 @@ program.py              the program in a process of its own
 killing.py              the program killed at a chosen moment
 kept_promises.py        what must hold of a batch that was killed
 journals.py             a batch's description, rows, and what stands in a journal
+journal_v1.sql          the tables of a journal of version 1
 journal_child.py        a batch that writes a journal until it is killed
 disks.py                small disks
 """

@@ -120,7 +120,8 @@ class Batch:
             await self._journal.adopt([entry for entry, _ in chunk])
         if missing := await self._journal.give_up_unclaimed():
             LOG.warning(
-                "--unique can't compare with %d rows that ran before and aren't in the sheet as they were", missing
+                "rows that ran before, but are not in the sheet as they were then: %d; --unique can't know them",
+                missing,
             )
 
     def _rows(self) -> Iterator[tuple[Entry, RowParams]]:

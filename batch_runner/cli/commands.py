@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 EPILOG = "Every option is also a variable BATCH_RUNNER_… of the environment and a key of a .toml job file."
 
 
+def _text(_: click.Context, option: click.Parameter, value: Any) -> Any:
+    """Refuse what is no text in its encoding: it comes as lone surrogates (PEP 383)."""
+    for text in (value,) if isinstance(value, str) else value or ():
+        if text.encode(errors="replace").decode() != text:
+            raise click.BadParameter("it holds bytes that are no text; write it in UTF-8", param=option)
+    return value
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
 @click.version_option(__version__, prog_name="batch-runner")
 @click.pass_context
@@ -93,15 +101,72 @@ def serve_command(port: int, tasks: str | None, files: str, workers: int | None,
 @program.command("status")
 @click.argument("journal", type=click.Path(path_type=Path))
 @click.option("--row", type=click.IntRange(1), metavar="N", help="The whole story of one row of the last sheet.")
+@click.option(
+    "--key-value",
+    metavar="TEXT",
+    multiple=True,
+    help="The same for the row with this key; COLUMN=TEXT for each column.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def status_command(journal: Path, row: int | None, as_json: bool) -> int:
+def status_command(journal: Path, row: int | None, key_value: tuple[str, ...], as_json: bool) -> int:
     """Show what a batch has done so far, from its JOURNAL (STEM.journal.db beside the output)."""
-    from batch_runner.chronicle import chronicle, story
+    from batch_runner.chronicle import chronicle, story, story_of_key
     from batch_runner.cli.running import print_out
 
-    told = chronicle(journal) if row is None else story(journal, row)
+    if row is not None and key_value:
+        raise click.UsageError("--row and --key-value: say one of them, where the row stands or how it is known")
+    told = story_of_key(journal, key_value) if key_value else chronicle(journal) if row is None else story(journal, row)
     print_out(told.to_json() if as_json else told.to_text())
     return 0
+
+
+@program.command("resolve")
+@click.argument("journal", type=click.Path(path_type=Path))
+@click.option(
+    "--row", "rows", type=click.IntRange(1), metavar="N", multiple=True, required=True, help="The row; again for more."
+)
+@click.option(
+    "--as",
+    "status",
+    type=click.Choice(["success", "failure", "cancelled", "not_started"]),
+    required=True,
+    help="What became of it. not_started: no run exists, so the next batch starts one.",
+)
+@click.option(
+    "--note",
+    metavar="TEXT",
+    callback=_text,
+    required=True,
+    help="How you know; it is kept, with your name and the time.",
+)
+@click.option("--run-id", metavar="ID", callback=_text, help="The run, if you found one in the service.")
+@click.option("--who", metavar="NAME", callback=_text, help="Who says so (the name that you are logged in with).")
+def resolve_command(
+    journal: Path, rows: tuple[int, ...], status: str, note: str, run_id: str | None, who: str | None
+) -> int:
+    """Settle rows that are unknown: you have looked in the service, or in the books, and know what became of them.
+
+    JOURNAL is STEM.journal.db beside the output. The next batch carries the outcome over into the output.
+    """
+    from batch_runner.chronicle import refuse_sheet
+    from batch_runner.cli.running import print_out
+    from batch_runner.journal import Verdict, resolve
+
+    refuse_sheet(journal)
+    resolve(journal, rows, Verdict(status, note, who or _user(), run_id))
+    numbers = ", ".join(map(str, rows))
+    print_out(f"{journal}: row {numbers}: unknown → {status}; the next batch carries it into the output")
+    return 0
+
+
+def _user() -> str:
+    """Who is logged in; the number where the system has no name for it."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 def _job(source: str, values: dict[str, Any]) -> Job:

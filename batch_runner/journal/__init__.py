@@ -18,7 +18,7 @@ schema.py   the tables
 from batch_runner.journal.batches import BatchInfo
 from batch_runner.journal.history import Carry, Entry, Follow, Leave, Plan, Policy, Refuse, Send, Settle
 from batch_runner.journal.journal import Journal, Outcome
-from batch_runner.journal.reading import Batch, Count, Failures, JournalView, Placed, Try
+from batch_runner.journal.reading import Batch, Count, Failures, JournalView, Placed, Resolution, Try
 from batch_runner.journal.resolving import Verdict, resolve
 from batch_runner.journal.since import Held, Since
 
@@ -39,6 +39,7 @@ __all__ = [
     "Plan",
     "Policy",
     "Refuse",
+    "Resolution",
     "Send",
     "Settle",
     "Since",

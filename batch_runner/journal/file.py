@@ -78,6 +78,12 @@ def check_header(path: Path, connection: sqlite3.Connection) -> None:
         )
 
 
+def make_readable(connection: sqlite3.Connection) -> None:
+    """Let an older journal, opened for looking only, be read like one of this version."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
+        connection.execute("CREATE TEMP TABLE resolution (attempt, was, status, note, who, at)")
+
+
 def _create(path: Path) -> None:
     """Make it under another name first, so that a kill leaves either no journal or a whole one."""
     wal = path.with_name(f"{path.name}-wal")

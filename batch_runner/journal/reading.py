@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.errors import JournalError
-from batch_runner.journal.file import check_header, connect
+from batch_runner.journal.file import check_header, connect, make_readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,11 +41,14 @@ _SENT_BEFORE = "SELECT count(DISTINCT row) FROM attempt WHERE batch < ?"
 _KNOWS = "SELECT EXISTS (SELECT 1 FROM row JOIN attempt ON attempt.row = row.id WHERE key = ?)"
 _BATCHES = "SELECT id, started, ended, exit_code, input, output, task, service, version, pid FROM batch ORDER BY id"
 _STORY = (
-    "SELECT attempt.batch, place.number, attempt.status, posts, intended_at, started_at, ended_at,"
+    "SELECT attempt.id, attempt.batch, place.number, attempt.status, posts, intended_at, started_at, ended_at,"
     " coalesce(run_id, ''), coalesce(json, ''), coalesce(error, '')"
     " FROM attempt LEFT JOIN place ON place.row = attempt.row AND place.batch = attempt.batch"
     " LEFT JOIN result ON result.attempt = attempt.id WHERE attempt.row = ? ORDER BY attempt.id"
 )
+
+
+_RESOLUTIONS = "SELECT at, who, was, status, note FROM resolution WHERE attempt = ? ORDER BY rowid"
 
 
 class Placed(msgspec.Struct, frozen=True):
@@ -93,6 +96,16 @@ class Batch(msgspec.Struct, frozen=True):
     pid: int
 
 
+class Resolution(msgspec.Struct, frozen=True):
+    """What a person found out about an attempt that was unknown. `at` is UTC."""
+
+    at: str
+    who: str
+    was: str
+    status: str
+    note: str
+
+
 class Try(msgspec.Struct, frozen=True):
     """One attempt of a row's story; `number` is where the row stood then. Times are UTC."""
 
@@ -106,6 +119,7 @@ class Try(msgspec.Struct, frozen=True):
     run_id: str
     result: str
     error: str
+    resolutions: tuple[Resolution, ...] = ()
 
 
 def outcomes(connection: sqlite3.Connection, batch: int) -> Iterator[Placed]:
@@ -167,6 +181,7 @@ class JournalView:
         try:
             with closing(connect(f"{path.as_uri()}?{_mode(path)}")) as connection:
                 check_header(path, connection)
+                make_readable(connection)
                 yield cls(connection)
         except sqlite3.Error as error:
             raise JournalError(f"{path}: the journal can't be read: {error}; restore it from a backup") from error
@@ -200,13 +215,25 @@ class JournalView:
         found = self._connection.execute("SELECT row FROM place WHERE batch = ? AND number = ?", (batch, number))
         return self._tries(row for (row,) in found.fetchall())
 
+    def key_columns(self) -> tuple[str, ...]:
+        """The columns that the last batch knew its rows by; none where all params were the key."""
+        found = self._connection.execute("SELECT key_columns FROM batch ORDER BY id DESC LIMIT 1").fetchone()
+        return tuple(msgspec.json.decode(found[0], type=list[str])) if found else ()
+
     def story_of_key(self, key: bytes) -> tuple[Try, ...]:
         """As `story`, for all rows with this key."""
         found = self._connection.execute("SELECT id FROM row WHERE key = ? ORDER BY nth", (key,))
         return self._tries(row for (row,) in found.fetchall())
 
     def _tries(self, rows: Iterator[int]) -> tuple[Try, ...]:
-        return tuple(Try(*found) for row in rows for found in self._connection.execute(_STORY, (row,)))
+        return tuple(
+            msgspec.structs.replace(Try(*found), resolutions=self._resolutions(attempt))
+            for row in rows
+            for attempt, *found in self._connection.execute(_STORY, (row,)).fetchall()
+        )
+
+    def _resolutions(self, attempt: int) -> tuple[Resolution, ...]:
+        return tuple(Resolution(*found) for found in self._connection.execute(_RESOLUTIONS, (attempt,)))
 
 
 def _mode(path: Path) -> str:
