@@ -60,6 +60,8 @@ class _Connection(asyncio.Protocol):
             self._data = self._data[whole:]
             if head.startswith(b"POST"):
                 self._start(int(json.loads(body)["input_params"]["Row"]))
+            elif b"/status" not in head:
+                self._answer(404, b"{}")
             else:
                 self._poll(int(head.split(b"/status")[0].rpartition(b"_")[2]))
 

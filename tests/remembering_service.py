@@ -62,8 +62,10 @@ class Service:
                 self.read(number)
                 await connection.send(answer(body))
                 self.answered(number)
-            else:
+            elif request.startswith(b"GET /v2/"):
                 await connection.send(answer(self._poll(request)))
+            else:
+                await connection.send(answer(b"{}", 404))
 
     def _start(self, request: bytes, run_id: str) -> bytes:
         self.sent.append(json.loads(request.partition(b"\r\n\r\n")[2])["input_params"])

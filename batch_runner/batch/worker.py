@@ -16,9 +16,11 @@ import msgspec
 
 from batch_runner.api import Run, RunRequest
 from batch_runner.batch.patience import Patience
+from batch_runner.batch.start import Start, start_of
 from batch_runner.batch.stopping import Stop
 from batch_runner.client.client import Lost, Refused, Started
 from batch_runner.client.fate import Reach
+from batch_runner.client.features import NO_FEATURES
 from batch_runner.errors import ExitCode
 from batch_runner.journal import Follow, Outcome, Send, Settle
 from batch_runner.log import LOG, facts
@@ -50,13 +52,13 @@ class Terms(msgspec.Struct, frozen=True):
     """What may be relied on with this service and task.
 
     With `resend` a start whose answer was lost may be sent again, as another one. `runs_outlive_us`: the service goes
-    on when we end, so that a run of an earlier batch can be followed. `settle_seconds` is how long it knows a start by
-    its Idempotency-Key, so that the same one can be sent again to learn what came of it; 0: it doesn't.
+    on when we end, so that a run of an earlier batch can be followed. `is_asked`: it may do more than the API says, and
+    is asked for that before the first start.
     """
 
     resend: bool
     runs_outlive_us: bool
-    settle_seconds: float = 0.0
+    is_asked: bool = False
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -89,6 +91,9 @@ class Worker:
         self._chance = chance
         self._read_timeout = job.run_seconds + SYNC_MARGIN if job.sync else None
         self._patience = Patience()
+        self._features = NO_FEATURES
+        self._asking = anyio.Lock()
+        self._has_asked = not terms.is_asked
         self._warned = False
 
     async def do(self, work: Work, slot: Slot) -> Outcome:
@@ -96,10 +101,24 @@ class Worker:
         plan = work.plan
         if isinstance(plan, Follow):
             outcome = await self._follow_earlier(plan, slot)
-            if outcome.status != "unknown" or not self._terms.resend or work.row.refusal is not None:
-                return outcome
-            plan = Send(plan.number, plan.row, work.row.digest, work.row.claim, work.row.conflict)
-        return await self._send(plan, self._request(work.row), slot)
+        else:
+            await self._ask_for_features()
+            outcome = await self._send(plan, self._request(work.row), slot)
+        if isinstance(plan, Send) or outcome.status != "unknown" or not self._terms.resend or work.row.refusal:
+            return outcome
+        again = Send(plan.number, plan.row, work.row.digest, work.row.claim, work.row.conflict)
+        await self._ask_for_features()
+        return await self._send(again, self._request(work.row), slot)
+
+    async def _ask_for_features(self) -> None:
+        """Learn, once, what the service can do beyond the API; a service without a key's memory has none."""
+        async with self._asking:
+            if self._has_asked:
+                return
+            self._features = await self._client.features()
+            if self._features.memory is not None:
+                await self._journal.remember(self._features.memory)
+            self._has_asked = True
 
     async def _follow_earlier(self, plan: Follow, slot: Slot) -> Outcome:
         """Follow a run that an earlier batch started."""
@@ -109,28 +128,38 @@ class Worker:
         return await self._follow(plan.attempt, Run(plan.run_id, plan.status), age=None)
 
     async def _send(self, plan: Send | Settle, request: RunRequest, slot: Slot) -> Outcome:
-        attempt, is_lost = (plan.attempt, True) if isinstance(plan, Settle) else (None, False)
-        outcome = STILL_UNKNOWN if is_lost else NOT_STARTED
+        start = start_of(plan)
+        outcome = STILL_UNKNOWN if start.is_lost else NOT_STARTED
         failures = 0
-        while await self._may_start(slot):
-            attempt = await self._intend(plan, attempt, is_lost=is_lost)
-            answer = await self._start(attempt, request)
+        while await self._may_start(slot, start):
+            attempt = await self._intend(plan, start)
+            answer = await self._start(attempt, plan.number, request)
             if isinstance(answer, Started):
                 slot.accepted(answer.signal)
                 return await self._started(attempt, answer.run)
             is_full = isinstance(answer, Refused) and self._slow_down(slot, answer)
-            if isinstance(answer, Lost) or is_lost:
+            if isinstance(answer, Lost) or start.is_lost:
                 outcome = await self._doubt(attempt, answer)
-                is_lost = self._terms.settle_seconds > 0
-                attempt = attempt if is_lost else None
+                start.answer_lost()
             elif answer.reach is Reach.AGAIN:
                 await self._journal.withdrawn(attempt, answer.why)
             else:
                 return await self._refused(attempt, answer)
             failures += 1
-            if not await self._goes_on(answer, failures, is_full=is_full, is_lost=is_lost):
+            if not await self._goes_on(answer, failures, is_full=is_full, is_lost=start.is_lost):
                 break
         return outcome
+
+    async def _is_remembered(self, start: Start) -> bool:
+        """Whether the service surely knows the start by its key; one that is away is waited for."""
+        failures = 0
+        while (features := await self._client.features()).memory is None and failures < MOST_RESENDS:
+            failures += 1
+            with self._stopping.cutting_short():
+                await anyio.sleep(STARTS.drawn(failures, self._chance))
+            if self._stopping.is_stopped():
+                return False
+        return start.is_known_to(features)
 
     async def _doubt(self, attempt: int, answer: Refused | Lost) -> Outcome:
         """A start whose answer was lost; that the same one is refused now doesn't say that it made no run then."""
@@ -138,8 +167,10 @@ class Worker:
             self._stop_for(answer)
         return await self._end(attempt, Outcome("unknown", error=answer.why))
 
-    async def _may_start(self, slot: Slot) -> bool:
-        """Wait for this start's turn; False if a stop comes first."""
+    async def _may_start(self, slot: Slot, start: Start) -> bool:
+        """Wait for this start's turn; False if a stop comes first, or if it can't be asked for any more."""
+        if start.is_lost and not await self._is_remembered(start):
+            return False
         with self._stopping.cutting_short():
             await slot.turn()
         return not self._stopping.is_stopped()
@@ -151,20 +182,26 @@ class Worker:
         self._warn_once(answer)
         return slot.refused(answer.status_code, answer.why, answer.signal)
 
-    async def _intend(self, plan: Send | Settle, attempt: int | None, *, is_lost: bool) -> int:
-        if attempt is None:
+    async def _intend(self, plan: Send | Settle, start: Start) -> int:
+        if start.attempt is None:
             assert isinstance(plan, Send)
-            return await self._journal.intend(plan)
-        if is_lost:
-            await self._journal.ask_again(attempt)
+            return start.intended(await self._journal.intend(plan), self._features.memory)
+        if start.is_lost:
+            await self._journal.ask_again(start.attempt)
         else:
-            await self._journal.intend_again(attempt)
-        return attempt
+            await self._journal.intend_again(start.attempt)
+        return start.attempt
 
-    async def _start(self, attempt: int, request: RunRequest) -> Started | Refused | Lost:
+    async def _start(self, attempt: int, number: int, request: RunRequest) -> Started | Refused | Lost:
         """Send the start. Cut off before its answer, it is recorded as `unknown`: that much is true."""
         try:
-            return await self._client.start(self._job.task, request, read_timeout=self._read_timeout)
+            return await self._client.start(
+                self._job.task,
+                request,
+                read_timeout=self._read_timeout,
+                idempotency_key=self._journal.start_key(attempt) if self._features.memory else None,
+                row=number if self._features.row_number else None,
+            )
         except anyio.get_cancelled_exc_class():
             await self._end(attempt, Outcome("unknown", error=CUT_OFF))
             raise

@@ -48,10 +48,10 @@ def choose_service(job: Job) -> ChosenService:
     if job.service != "local":
         name = (os.environ.get(BASE_URL_VARIABLE) or ANCHOR_URL) if job.service == "anchor" else job.service
         _key_for(job)
-        terms = Terms(resend=job.on_unknown == "resend", runs_outlive_us=True)
+        terms = Terms(resend=job.on_unknown == "resend", runs_outlive_us=True, is_asked=job.service != "anchor")
         return ChosenService(name, None, terms, job.poll_budget, job.run_seconds)
     harmless = job.on_unknown == "resend" or job.task == HARMLESS_TASK
-    terms = Terms(resend=harmless, runs_outlive_us=False)
+    terms = Terms(resend=harmless, runs_outlive_us=False, is_asked=True)
     return ChosenService("local", _tasks_for(job), terms, LOCAL_POLLS, inf)
 
 

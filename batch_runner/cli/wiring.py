@@ -6,7 +6,7 @@ import os
 import random
 import time
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import anyio
@@ -184,7 +184,6 @@ def info(opened: Opened) -> BatchInfo:
 
 
 def _policy(job: Job, terms: Terms) -> Policy:
-    since = datetime.now(UTC) - timedelta(seconds=terms.settle_seconds)
     return Policy(
         frozenset(job.retry),
         "resend" if terms.resend else "report",
@@ -192,7 +191,6 @@ def _policy(job: Job, terms: Terms) -> Policy:
         unique=job.unique,
         conflict=job.unique_conflict,
         allow_duplicates=job.allow_duplicates,
-        settle_since=since.isoformat() if terms.settle_seconds else None,
     )
 
 

@@ -13,7 +13,8 @@ Rule 6  A retry is made once per night. A night is a batch and those that go on 
         raised, or `all` said.
 Rule 7  A refusal stands in the way of a start only: a row whose cell went bad after it was sent keeps its outcome.
 Rule 8  A lost answer can be asked for where the service knows starts by their Idempotency-Key: the same start is sent
-        under the same key, which gives the run that it made, or makes the first (`settle_since`).
+        under the same key, which gives the run that it made, or makes the first. It must be the service of the
+        `memory` that the start was sent to.
 """
 
 from __future__ import annotations
@@ -32,8 +33,7 @@ class Policy(msgspec.Struct, frozen=True):
     """What a person said about rows that were sent before.
 
     `retry` holds statuses, `changed` and `all`; `on_unknown` says what to do with a start whose answer was lost.
-    `unique` and `conflict` are the names of columns, and with `allow_duplicates` no row is refused for them. Starts
-    intended since `settle_since` (as recorded: UTC) are still known to the service by their key; None: none are.
+    `unique` and `conflict` are the names of columns, and with `allow_duplicates` no row is refused for them.
     """
 
     retry: frozenset[str] = frozenset()
@@ -42,7 +42,6 @@ class Policy(msgspec.Struct, frozen=True):
     unique: tuple[str, ...] = ()
     conflict: tuple[str, ...] = ()
     allow_duplicates: bool = False
-    settle_since: str | None = None
 
     def blocks(self, status: str) -> bool:
         """Whether what ended so stands in the way of another row that is alike: nobody said to run such again."""
@@ -77,7 +76,10 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One try to start a run, as recorded. `night` is the batch that its night began with."""
+    """One try to start a run, as recorded.
+
+    `night` is the batch that its night began with, `memory` that of the service which knew its start by its key.
+    """
 
     id: int
     batch: int
@@ -89,6 +91,7 @@ class Attempt(msgspec.Struct, frozen=True):
     intended_at: str = ""
     conflict: bytes | None = None
     claim: bytes | None = None
+    memory: str | None = None
 
     @property
     def was_withdrawn(self) -> bool:
@@ -122,6 +125,8 @@ class Settle(msgspec.Struct, frozen=True):
     number: int
     row: int
     attempt: int
+    intended_at: str
+    memory: str
 
 
 class Follow(msgspec.Struct, frozen=True):
@@ -185,8 +190,8 @@ def decide(entry: Entry, row: int, attempts: Sequence[Attempt], policy: Policy, 
         return _send(entry, row) if entry.refusal is None else Refuse(entry.number, entry.refusal)
     if last.run_id is not None and not last.has_ended:
         return Follow(entry.number, row, last.id, last.run_id, last.status)
-    if entry.refusal is None and _can_be_settled(last, entry, policy):
-        return Settle(entry.number, row, last.id)
+    if last.memory and _can_be_settled(last, entry):
+        return Settle(entry.number, row, last.id, last.intended_at, last.memory)
     is_due = entry.refusal is None and _is_due_again(last, entry, policy, night)
     held = _held(attempts, last, entry, policy) if is_due else None
     if is_due and held is None:
@@ -198,11 +203,10 @@ def _send(entry: Entry, row: int) -> Send:
     return Send(entry.number, row, entry.params, entry.claim, entry.conflict)
 
 
-def _can_be_settled(last: Attempt, entry: Entry, policy: Policy) -> bool:
+def _can_be_settled(last: Attempt, entry: Entry) -> bool:
     """Only the very same start may go out under its key: another one would be refused."""
     is_lost = last.outcome == UNKNOWN and last.run_id is None
-    is_known = policy.settle_since is not None and last.intended_at >= policy.settle_since
-    return is_lost and is_known and last.params == entry.params
+    return is_lost and entry.refusal is None and last.params == entry.params
 
 
 def _is_due_again(last: Attempt, entry: Entry, policy: Policy, night: int) -> bool:

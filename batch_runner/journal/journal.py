@@ -139,6 +139,10 @@ class Journal:
         await self._commits.add(duplicates.give_up_unclaimed)
         return rows
 
+    async def remember(self, memory: str) -> None:
+        """Record, before the first start with a key, whose service knows this batch's starts by their keys."""
+        await self._write("UPDATE batch SET memory = ? WHERE id = ?", memory, self._begun.id)
+
     def start_key(self, attempt: int) -> str:
         """The Idempotency-Key of an attempt's start: no other start of any journal has it."""
         return f"{self._begun.uuid}-{attempt}"
