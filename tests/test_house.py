@@ -25,7 +25,7 @@ LAYERS = (
     {"params", "layout"},
     {"job", "journal", "polling", "limits"},
     {"selection", "client"},
-    {"retry", "units", "progress", "log"},
+    {"retry", "units", "progress", "log", "inputs"},
     {"errors", "api"},
     {"sheet"},
 )
