@@ -126,9 +126,9 @@ def test_missing_columns_are_said_before_anything_is_sent(folder: Path, command:
     problems = said(run_program(command, "sheet.csv", "--task", "tasks.py:pay", cwd=folder))
     assert problems == [
         "sheet.csv: the task needs 'Invoice No', and nothing is sent under that name; did you mean 'Invoice Nr'? then "
-        "say --rename 'Invoice Nr=Invoice No'",
+        'say --rename "Invoice Nr=Invoice No"',
         "sheet.csv: the task needs 'amount', and nothing is sent under that name; did you mean 'Amuont'? then say "
-        "--rename Amuont=amount",
+        '--rename "Amuont=amount"',
     ]
     assert [path for path in sorted(folder.iterdir()) if path.name != "__pycache__"] == files
     renames = [word for option in ("Invoice Nr=Invoice No", "Amuont=amount") for word in ("--rename", option)]
@@ -194,7 +194,7 @@ def test_a_sheet_for_the_built_in_task_is_held_against_its_inputs(folder: Path) 
     assert problem.startswith("sheet.csv: the task needs 'File Name', and nothing is sent under that name; sent are ")
     (folder / "sheet.csv").write_text("FileName,Operation\na.pdf,extract_txt\n,extract_text\n")
     (problem,) = said(run_program("check", "sheet.csv", "--task", "invoice", cwd=folder))
-    assert problem.endswith("did you mean 'FileName'? then say --rename 'FileName=File Name'")
+    assert problem.endswith("did you mean 'FileName'? then say --rename \"FileName=File Name\"")
     seen = run_program("check", "sheet.csv", "--task", "invoice", "--rename", "FileName=File Name", cwd=folder)
     assert seen.returncode == 3
     assert "sheet.csv, B2: 'Operation' has to be extract_text or extract_fields, not 'extract_txt'" in seen.stdout
@@ -207,7 +207,7 @@ def test_a_misspelt_column_that_may_be_missing_is_a_note(folder: Path) -> None:
     for command in ("check", "run"):
         done = run_program(command, "sheet.csv", "--task", "tasks.py:pay", cwd=folder)
         assert done.returncode == 0
-        assert "did you mean 'Curency'? then say --rename Curency=currency" in done.stdout
+        assert "did you mean 'Curency'? then say --rename \"Curency=currency\"" in done.stdout
 
 
 @pytest.mark.parametrize("function", ["slow", "slow_async"])

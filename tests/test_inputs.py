@@ -159,13 +159,19 @@ def test_a_missing_column_is_named_with_what_would_mend_it() -> None:
     problems = inputs.fit(["invoice nr", "Supplier"], left_out=["Due"]).problems()
     assert problems == [
         "the task needs 'Invoice No', and nothing is sent under that name; did you mean 'invoice nr'? then say "
-        "--rename 'invoice nr=Invoice No'",
+        '--rename "invoice nr=Invoice No"',
         "the task needs 'Amount', and nothing is sent under that name; sent are 'invoice nr', 'Supplier'",
         "the task needs 'Due', and nothing is sent under that name: the column 'Due' is left out (--columns, "
         "--exclude, --rename)",
     ]
     mended = inputs.fit(["Invoice No", "Amount", "Due"])
     assert mended.problems() == []
+
+
+def test_a_rename_can_be_pasted_into_a_shell() -> None:
+    """A dollar sign in a header is not the shell's."""
+    (problem,) = Inputs((own("Amount"),)).fit(["Amount $"]).problems()
+    assert problem.endswith("then say --rename 'Amount $=Amount'")
 
 
 def test_a_name_that_is_taken_is_not_proposed() -> None:
@@ -180,7 +186,7 @@ def test_a_misspelt_name_of_what_may_be_missing_is_a_hint() -> None:
     assert fit.problems() == []
     assert list(fit.hints()) == [
         "nothing is sent as 'Currency', which the task can do without; did you mean 'Curency'? then say --rename "
-        "Curency=Currency"
+        '"Curency=Currency"'
     ]
     assert not list(Inputs((own("Currency", required=False),)).fit(["Country", "Id"]).hints())
 

@@ -169,7 +169,10 @@ def folded(name: str) -> str:
 
 
 def _mend(near: str, each: Input) -> str:
-    return f"did you mean {near!r}? then say --rename {shlex.quote(f'{near}={each.name}')}"
+    """Double quotes do for every shell, unless there is a sign in them that means something to it."""
+    rename = f"{near}={each.name}"
+    quoted = shlex.quote(rename) if set('"$`\\!%').intersection(rename) else f'"{rename}"'
+    return f"did you mean {near!r}? then say --rename {quoted}"
 
 
 def _listed(words: str, names: Sequence[str]) -> str:
