@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from batch_runner.job.job import Job
     from batch_runner.progress import Progress, Tally
     from batch_runner.service.endings import TaskCancelled, TaskFailed
+    from batch_runner.service.signature import param, task
     from batch_runner.service.tasks import Context
     from batch_runner.sheet.errors import SheetError
     from batch_runner.summary import Summary
@@ -32,8 +33,10 @@ __all__ = [
     "Tally",
     "TaskCancelled",
     "TaskFailed",
+    "param",
     "run_batch",
     "run_batch_blocking",
+    "task",
 ]
 
 _HOMES = {
@@ -47,8 +50,10 @@ _HOMES = {
     "Tally": "progress",
     "TaskCancelled": "service.endings",
     "TaskFailed": "service.endings",
+    "param": "service.signature",
     "run_batch": "cli.wiring",
     "run_batch_blocking": "cli.wiring",
+    "task": "service.signature",
 }
 
 

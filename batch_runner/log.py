@@ -40,26 +40,39 @@ class _Saying(logging.Handler):
         self._say = say
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._say(self.format(record))
+        try:
+            self._say(self.format(record))
+        except Exception:  # noqa: BLE001  as everywhere in logging: a task's line that can't be made fails no run
+            self.handleError(record)
 
 
 class _Text(logging.Formatter):
     """`2026-11-24T02:00:00Z info run started row=17 run_id=…`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        values = " ".join(f"{name}={value}" for name, value in _facts_of(record).items())
-        return f"{_moment(record)} {record.levelname.lower()} {record.getMessage()} {values}".rstrip()
+        values = " ".join(f"{name}={value}" for name, value in facts_of(record).items())
+        return f"{_moment(record)} {record.levelname.lower()} {event_of(record)} {values}".rstrip()
 
 
 class _Json(logging.Formatter):
     """One object: time, level, event, and the facts."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {"time": _moment(record), "level": record.levelname.lower(), "event": record.getMessage()}
-        return msgspec.json.encode(line | _facts_of(record)).decode()
+        line = {"time": _moment(record), "level": record.levelname.lower(), "event": event_of(record)}
+        return msgspec.json.encode(line | facts_of(record)).decode()
 
 
-def _facts_of(record: logging.LogRecord) -> dict[str, object]:
+def event_of(record: logging.LogRecord) -> str:
+    """What happened, on one line; with the exception, if one was logged."""
+    text = record.getMessage()
+    error = record.exc_info[1] if record.exc_info else None
+    if error is not None:
+        text = f"{text}: {type(error).__name__}: {error}"
+    return " ".join(line.strip() for line in text.splitlines())
+
+
+def facts_of(record: logging.LogRecord) -> dict[str, object]:
+    """The facts of an event that was logged."""
     found: dict[str, object] = getattr(record, _FACTS, {})
     return found
 

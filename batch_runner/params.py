@@ -15,6 +15,7 @@ from batch_runner.selection import no_column
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from batch_runner.inputs.inputs import Fit, Inputs
     from batch_runner.job.job import Job
     from batch_runner.sheet.row import Column, Row
     from batch_runner.sheet.sheet import Sheet
@@ -65,6 +66,8 @@ class Template:
     `columns` are the sheet's own (without those of an earlier output).
     """
 
+    fit: Fit | None = None
+
     def __init__(self, job: Job, sheet: Sheet, columns: tuple[Column, ...]) -> None:
         self._sheet = sheet
         self._columns = {column.name: column for column in columns}
@@ -84,6 +87,16 @@ class Template:
         """The names of all params that can be sent, in order."""
         return tuple(dict.fromkeys([*self._sent.values(), *self._texts]))
 
+    def require(self, inputs: Inputs) -> None:
+        """Refuse from now on the rows that the task can't take. Raises `UsageError` where it could take none."""
+        left_out = [column.name for column in self._columns.values() if column.name not in self.names]
+        self.fit = inputs.fit(self.names, left_out)
+        fixed = {name: "".join(map(str, text.parts)) for name, text in self._texts.items() if not text.indexes()}
+        wrongs = (wrong for wrong in self.fit.wrongs(fixed) if wrong[0] in fixed)
+        problems = [f"{self._sheet.path.name}: {problem}" for problem in self.fit.problems()]
+        if problems := [*problems, *(f"param {name}: {sentence}" for name, sentence in wrongs)]:
+            raise UsageError("\n".join(problems))
+
     def fill(self, row: Row) -> RowParams:
         """The params of one row. Each is a text; an empty one is left out unless the job sends empty ones."""
         params = {name: row.texts[index] for index, name in self._sent.items()}
@@ -99,7 +112,7 @@ class Template:
             digest=digest,
             identity_id=identity or None,
             session_id=self._session.fill(row) or None if self._session else None,
-            refusal=self._refusal(row),
+            refusal=self._refusal(row) or self._misfit(row, params),
             claim=_claim(row, self._unique),
             conflict=_claim(row, self._conflict),
         )
@@ -173,6 +186,18 @@ class Template:
             cells = ", ".join(self._sheet.address(row.number, column.index) for column in self._key)
             return f"{cells}: the key is empty, so this row could not be known again; fill it in"
         return None
+
+    def _misfit(self, row: Row, params: dict[str, str]) -> str | None:
+        """The cells whose texts the task can't take; all of them at once."""
+        if self.fit is None:
+            return None
+        return "; ".join(f"{self._cells(row, name)}: {what}" for name, what in self.fit.wrongs(params)) or None
+
+    def _cells(self, row: Row, name: str) -> str:
+        """The cells that a param of this row is made of."""
+        text = self._texts.get(name)
+        indexes = sorted(text.indexes()) if text else [index for index, sent in self._sent.items() if sent == name]
+        return ", ".join(self._sheet.address(row.number, index) for index in indexes)
 
 
 def _claim(row: Row, indexes: tuple[int, ...]) -> bytes | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.errors import ExitCode
+from batch_runner.inputs.kinds import TEXT
 from batch_runner.journal import JournalView
 
 if TYPE_CHECKING:
@@ -26,10 +27,34 @@ class Sample(msgspec.Struct, frozen=True):
     params: dict[str, str]
 
 
+class Taken(msgspec.Struct, frozen=True):
+    """What a task takes: as which param (None: nothing is sent for it), of which kind, and what may be left out.
+
+    `default` is what holds for an empty cell, where the task says so and it can be written.
+    """
+
+    name: str
+    param: str | None
+    kind: str
+    choices: tuple[str, ...]
+    required: bool
+    default: str | None
+
+    def __str__(self) -> str:
+        if self.param is None:
+            return f"{self.name} (not sent{f': {self.default}' if self.default else ''})"
+        what = () if self.kind == TEXT.noun else (self.kind,)
+        empty = f"{self.default} if empty" if self.default else "may be empty"
+        words = "; ".join((*what, *(() if self.required else (empty,))))
+        return f"{self.param} ({words})" if words else self.param
+
+
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
     """How the sheet was understood, and what would be sent.
 
-    `refused` and `warnings` are the first sentences of each; `refused_rows` counts all rows that could not be sent.
+    `takes` is what the task says that it takes, `unused` the params that it does nothing with; both are empty where it
+    says nothing. `refused` and `warnings` are the first sentences of each; `refused_rows` counts all rows that could
+    not be sent.
     """
 
     input: str
@@ -49,6 +74,8 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     refused: tuple[str, ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    takes: tuple[Taken, ...] = ()
+    unused: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> ExitCode:
@@ -71,6 +98,10 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
             yield "  and an earlier output's columns, which are refreshed and never sent"
         yield f"  params:  {', '.join(self.params)}"
         yield f"  task:    {self.task or '(none yet: say --task)'} on {self.service}"
+        if self.takes:
+            yield f"  takes:   {', '.join(map(str, self.takes))}"
+        if self.unused:
+            yield f"  unused:  {', '.join(self.unused)}"
         yield f"  key:     {', '.join(self.key) or 'all params'}"
         yield f"  output:  {self.output}"
         yield f"  journal: {self.journal}"
@@ -111,7 +142,15 @@ def preview(job: Job, source: Source) -> Preview:
         refused=tuple(refused),
         warnings=warnings,
         notes=(*source.notes, *_all_new(job, source)) if rows else source.notes,
+        takes=tuple(_taken(source)),
+        unused=source.template.fit.unused if source.template.fit else (),
     )
+
+
+def _taken(source: Source) -> Iterator[Taken]:
+    for each, name in source.template.fit.pairs if source.template.fit else ():
+        required = each.required and not each.may_be_empty
+        yield Taken(each.name, name, each.kind.noun, each.kind.choices, required, each.default)
 
 
 def _all_new(job: Job, source: Source) -> Iterator[str]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from batch_runner.inputs.inputs import Inputs
     from batch_runner.job.job import Job
     from batch_runner.layout import Layout
     from batch_runner.params import RowParams
@@ -28,10 +29,11 @@ MOST_WARNINGS = 10
 class Source:
     """Opened, it has found every problem of the sheet as a whole and of the options that name its columns.
 
-    Raises `SheetError` and `UsageError`. `scratch` is the folder for the private copy of the sheet.
+    Raises `SheetError` and `UsageError`. `scratch` is the folder for the private copy of the sheet, `inputs` what the
+    task takes, if that is known.
     """
 
-    def __init__(self, job: Job, scratch: Path) -> None:
+    def __init__(self, job: Job, scratch: Path, inputs: Inputs | None = None) -> None:
         self._warnings: list[str] = []
         self._warned = 0
         self.sheet = open_sheet(job.input_path, reading_of(job), scratch)
@@ -42,6 +44,8 @@ class Source:
             self.template = Template(job, self.sheet, self.layout.own)
             self._selection = select(self.sheet, job.row_ranges, job.where, job.limit)
             self.lost_journal = _lost_journal(job, self.layout)
+            if inputs is not None:
+                self.template.require(inputs)
         except BaseException:
             self.sheet.close()
             raise
@@ -65,7 +69,8 @@ class Source:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person should hear about how the sheet was understood."""
-        return (*self.sheet.notes, *(note for note in (self.layout.note, self.lost_journal) if note))
+        hints = self.template.fit.hints() if self.template.fit else ()
+        return (*self.sheet.notes, *(note for note in (self.layout.note, self.lost_journal) if note), *hints)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -34,6 +34,14 @@ def test_every_option_of_a_job_is_in_the_help() -> None:
     assert all(option.flag in text for option in options().values())
 
 
+def test_the_tasks_are_those_of_the_samples() -> None:
+    """The functions that README shows stand in samples/my_tasks.py, but for their docstrings."""
+    sample = re.sub(r'\n    """.+"""', "", (ROOT / "samples" / "my_tasks.py").read_text("utf-8"))
+    shown = [block for block in re.findall(r"```python\n(.+?)```", README, re.DOTALL) if "Decimal" in block]
+    assert len(shown) == 2
+    assert all(block in sample for block in shown)
+
+
 def test_the_gate_runs_the_test_command_of_readme() -> None:
     """`.ci/run` holds README's test command to the letter."""
     commands = re.findall(r"```sh\n(.+)\n```", README)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import csv
 import runpy
+import shutil
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import openpyxl
 import pytest
+from program import run_program
+
+from batch_runner import Context
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 
@@ -41,6 +47,22 @@ def test_the_csv_is_made_to_the_byte(tmp_path: Path) -> None:
     """Run again, the script gives the same bytes."""
     runpy.run_path(str(SAMPLES / "make_sheets.py"))["make"](tmp_path)
     assert (tmp_path / "invoices.csv").read_bytes() == (SAMPLES / "invoices.csv").read_bytes()
+
+
+def test_the_decorated_task_is_an_ordinary_function() -> None:
+    """As README calls it: the due day minus two."""
+    plan_payment = runpy.run_path(str(SAMPLES / "my_tasks.py"))["plan_payment"]
+    context = Context("run", "session", "samples")
+    told = plan_payment("Harbour Paper", Decimal(5), date(2026, 2, 16), "a.pdf", context=context)
+    assert told == {"pay": "5.00", "to": "Harbour Paper", "on": "2026-02-14", "by": "transfer", "for": "a.pdf"}
+
+
+def test_the_decorated_task_plans_every_row_of_the_csv(tmp_path: Path) -> None:
+    """Two amounts are above its limit, all others are planned."""
+    shutil.copy(SAMPLES / "invoices.csv", tmp_path)
+    done = run_program("run", "invoices.csv", "--task", f"{SAMPLES / 'my_tasks.py'}:plan_payment", cwd=tmp_path)
+    assert "14 rows in" in done.stdout
+    assert ": 12 success, 2 failure" in done.stdout
 
 
 def test_every_file_that_the_csv_names_is_there() -> None:

@@ -14,8 +14,7 @@ from pypdf import PdfWriter
 from reportlab.pdfgen.canvas import Canvas
 
 from batch_runner.service.endings import TaskFailed
-from batch_runner.service.invoice import invoice
-from batch_runner.service.tasks import Context
+from batch_runner.service.tasks import Call, Context, Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +27,14 @@ FIELDS, *EXPECTED = [line.split("|") for line in (HERE / "invoice_fields.psv").r
 
 def read(folder: Path, name: str, operation: str | None = None, **others: str) -> dict[str, Any]:
     params = {"File Name": name, **({"Operation": operation} if operation else {}), **others}
-    return invoice(params, Context("run_1", "session_1", str(folder)))
+    return run(params, folder)
+
+
+def run(params: dict[str, str], folder: Path) -> dict[str, Any]:
+    """As a worker process does."""
+    call = Call(Source("invoice"), params, Context("run_1", "session_1", str(folder)), 60.0)
+    result: dict[str, Any] = call.bind(call.source.load())()
+    return result
 
 
 def refusal(folder: Path, name: str, operation: str | None = None) -> str:
@@ -82,18 +88,17 @@ def test_what_is_wrong_with_a_file_is_said(name: str, said: str, operation: str)
     ("params", "said"),
     [
         ({"File Name": "a.pdf", "Operation": "extract_txt"}, "did you mean 'extract_text'?"),
-        ({"File Name": "a.pdf", "Operation": "pay"}, "known are extract_text and extract_fields."),
-        ({"File Name": "a.pdf", "Operation": ""}, "known are extract_text and extract_fields."),
-        ({"Filename": "a.pdf"}, "The param 'File Name' is missing; there is 'Filename': rename it."),
-        ({"file name": "a.pdf"}, "there is 'file name': rename it."),
-        ({"Supplier": "x"}, "The param 'File Name' is missing; it names the PDF to read."),
+        ({"File Name": "a.pdf", "Operation": "pay"}, "'Operation' has to be extract_text or extract_fields, not 'pay'"),
+        ({"Filename": "a.pdf"}, "the param 'File Name' is missing; did you mean 'Filename'?"),
+        ({"file name": "a.pdf"}, "did you mean 'file name'?"),
+        ({"Supplier": "x"}, "the param 'File Name' is missing; the task needs it"),
         ({"File Name": "../a.pdf"}, "leads out of the folder"),
     ],
 )
 def test_what_is_wrong_with_the_params_is_said(params: dict[str, str], said: str) -> None:
     """A wrong operation and a missing, misspelt or outward file name end the run with the next step."""
     with pytest.raises(TaskFailed, match=said.replace("?", "[?]")):
-        invoice(params, Context("run_1", "session_1", str(SAMPLES)))
+        run(params, SAMPLES)
 
 
 def test_ten_thousand_pages_are_too_many(tmp_path: Path) -> None:

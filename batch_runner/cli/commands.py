@@ -74,9 +74,8 @@ def check_command(source: str, **values: Any) -> int:
 
     job = _job(source, values)
     prepare_output(job)
-    if job.task:
-        choose_service(job)
-    with Source(job, Path(tempfile.gettempdir())) as opened:
+    inputs = choose_service(job).inputs if job.task else None
+    with Source(job, Path(tempfile.gettempdir()), inputs) as opened:
         seen = preview(job, opened)
     print_out(seen.to_json() if job.json else seen.to_text())
     return seen.exit_code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import redirect_stdout
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from batch_runner.cli.services import KEY_VARIABLES, api_key
 from batch_runner.cli.wiring import execute, open_job
 from batch_runner.errors import ExitCode, UsageError
 from batch_runner.log import write_log
-from batch_runner.progress import progress_for
+from batch_runner.progress import Progress, progress_for
 from batch_runner.units import parse_duration
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def run_for_person(job: Job) -> int:
     """Run the job, show its progress, print its summary; returns the exit code."""
     progress = progress_for(job.progress, sys.stderr)
     write_log(job.log_format, job.log_level, progress.say)
-    with open_job(job) as opened:
+    with open_job(job) as opened, redirect_stdout(sys.stderr):  # what async tasks print: ours is for the summary
         summary = anyio.run(partial(execute, opened, progress, interrupts=True))
     print_out(summary.to_json() if job.json else summary.to_text())
     return summary.exit_code
@@ -59,5 +60,7 @@ def serve_until_stopped(port: int, tasks: str | None, files: Path, workers: int 
         )
         click.echo(f"batch-runner: serving the Tasks API on {url}; {lock}; Ctrl-C stops it", err=True)
 
-    anyio.run(serve, service, port, say)
+    write_log("text", "info", Progress().say)
+    with redirect_stdout(sys.stderr):  # as the prints of tasks in worker processes
+        anyio.run(serve, service, port, say)
     return ExitCode.OK

@@ -18,21 +18,21 @@ from batch_runner.units import Rate
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from batch_runner.service.tasks import Tasks
+    from batch_runner.inputs.inputs import Inputs
+    from batch_runner.service.tasks import Task, Tasks
 
 KEY_VARIABLES = ("ANCHORBROWSER_API_KEY", "ANCHOR_API_KEY")
 BASE_URL_VARIABLE = "ANCHORBROWSER_BASE_URL"
 IN_PROCESS_URL = "http://batch-runner.local"
 LOCAL_POLLS = Rate(2_000, 1.0)
 """Polls of the embedded service cost nobody anything but a moment of this process."""
-HARMLESS_TASK = "invoice"
-"""The built-in task only reads: one that was cut off may simply be run again."""
 
 
 class ChosenService(msgspec.Struct, frozen=True):
     """The service of a job, looked at before anything is sent.
 
     `name` is what the journal knows it by: `local` or a URL. `tasks` are the embedded one's own; None for any other.
+    `inputs` are what the job's task takes, where that can be known.
     """
 
     name: str
@@ -41,6 +41,7 @@ class ChosenService(msgspec.Struct, frozen=True):
     polls: Rate
     follow_seconds: float
     """How long to follow one run; the embedded service ends its runs itself."""
+    inputs: Inputs | None = None
 
 
 def choose_service(job: Job) -> ChosenService:
@@ -50,9 +51,10 @@ def choose_service(job: Job) -> ChosenService:
         _key_for(job)
         terms = Terms(resend=job.on_unknown == "resend", runs_outlive_us=True, is_asked=job.service != "anchor")
         return ChosenService(name, None, terms, job.poll_budget, job.run_seconds)
-    harmless = job.on_unknown == "resend" or job.task == HARMLESS_TASK
+    tasks, task = _tasks_for(job)
+    harmless = job.on_unknown == "resend" or task.repeatable
     terms = Terms(resend=harmless, runs_outlive_us=False, is_asked=True)
-    return ChosenService("local", _tasks_for(job), terms, LOCAL_POLLS, inf)
+    return ChosenService("local", tasks, terms, LOCAL_POLLS, inf, task.inputs)
 
 
 @asynccontextmanager
@@ -87,11 +89,13 @@ def _key_for(job: Job) -> str:
     return key or ""
 
 
-def _tasks_for(job: Job) -> Tasks:
+def _tasks_for(job: Job) -> tuple[Tasks, Task]:
+    """All tasks of the embedded service, and the one that the job names."""
     from batch_runner.service.tasks import load_tasks
 
     tasks = load_tasks(job.task, files=job.files_path)
-    if tasks.find(job.task) is None:
+    task = tasks.find(job.task)
+    if task is None:
         names = sorted(name for name in tasks.by_id if name.startswith(f"{job.task}:"))
         raise UsageError(f"{job.task} is a file of tasks; name one of them: {', '.join(names) or 'it has none'}")
-    return tasks
+    return tasks, task

@@ -61,7 +61,7 @@ def open_job(job: Job) -> Iterator[Opened]:
     target = prepare_output(job)
     service = choose_service(job)
     workers, warning = held_under(job.concurrency, open_files())
-    with Source(job, target.path.absolute().parent) as source:
+    with Source(job, target.path.absolute().parent, service.inputs) as source:
         if source.lost_journal is not None:
             LOG.warning(source.lost_journal)
         yield Opened(job, source, target, service, workers, (warning,) if warning else (), began)

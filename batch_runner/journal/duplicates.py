@@ -70,7 +70,7 @@ def unclaimed(connection: sqlite3.Connection) -> int:
 def adopt(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     """Give the claims of these rows to the attempts that sent just them, before anybody asked for claims."""
     connection.executemany(
-        _ADOPT, [(entry.claim, entry.conflict, entry.params, entry.known_key) for entry in entries if entry.known_key]
+        _ADOPT, [(entry.claim, entry.conflict, entry.params, entry.key) for entry in entries if entry.key is not None]
     )
 
 

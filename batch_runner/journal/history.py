@@ -51,8 +51,9 @@ class Policy(msgspec.Struct, frozen=True):
 class Entry(msgspec.Struct, frozen=True):
     """A row of the sheet as the journal needs it.
 
-    `key` is None where it can't be known, because a cell of it is refused: such a row is nobody's, and must not
-    shift others with the same key. `params` is the hash of what would be sent.
+    `key` is None where it can't be known, because a cell of it has no text to rely on: such a row is nobody's, and must
+    not shift others with the same key. A row that is refused for another reason has its key. `params` is the hash of
+    what would be sent.
 
     A row that doesn't take part tonight (`--rows`, `--limit`, `--where`) still counts among equal keys: where keys may
     be equal, register it too, or the others would take its place, and its history.
@@ -68,11 +69,6 @@ class Entry(msgspec.Struct, frozen=True):
     takes_part: bool = True
     claim: bytes | None = None
     conflict: bytes | None = None
-
-    @property
-    def known_key(self) -> bytes | None:
-        """The key, unless it is made of all params and one of them is refused."""
-        return None if self.refusal is not None and self.key == self.params else self.key
 
 
 class Attempt(msgspec.Struct, frozen=True):

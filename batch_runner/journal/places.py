@@ -30,8 +30,7 @@ def register(connection: sqlite3.Connection, begun: Begun, policy: Policy, entri
 
 
 def _register(connection: sqlite3.Connection, begun: Begun, policy: Policy, entry: Entry) -> Plan:
-    key = entry.known_key
-    row, is_new = (None, True) if key is None else _find_row(connection, begun.id, key)
+    row, is_new = (None, True) if entry.key is None else _find_row(connection, begun.id, entry.key)
     if not entry.takes_part:
         plan: Plan = Leave(entry.number)
     elif row is None:

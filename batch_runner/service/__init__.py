@@ -7,6 +7,8 @@
     executors.py  where a task runs: in the event loop, or in worker processes
     worker.py     a worker process from its own side
     tasks.py      which tasks there are, and what a task's function is given
+    signature.py  `@task`, and what a function's signature says of its inputs
+    tasklog.py    the log of a task, from wherever it runs to the log of the program
     endings.py    how a run ends
     invoice/      the built-in task
     files.py      the one folder that tasks may read

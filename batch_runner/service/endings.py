@@ -21,7 +21,7 @@ class TaskCancelled(Exception):  # noqa: N818  as above
     """Raised by a task to end its run as `cancelled`; its text is the run's error."""
 
 
-class Ending(msgspec.Struct, frozen=True, omit_defaults=True):
+class Ending(msgspec.Struct, frozen=True, omit_defaults=True, tag=True):
     """The end of a run. `status` is a final one, `result` JSON text (empty unless it is `success`)."""
 
     status: str

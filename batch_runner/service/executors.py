@@ -19,6 +19,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from batch_runner.service import endings
 from batch_runner.service.endings import RESULT_LIMIT, Ending
+from batch_runner.service.tasklog import Line, level_wanted
 from batch_runner.service.worker import LENGTH_BYTES
 
 if TYPE_CHECKING:
@@ -42,9 +43,9 @@ _MESSAGE_LIMIT = RESULT_LIMIT + 1024 * 1024
 
 _BOOT = """
 import sys
-memory, *sys.path = sys.argv[1:]
+memory, level, *sys.path = sys.argv[1:]
 from batch_runner.service.worker import main
-main(int(memory) or None)
+main(int(memory) or None, int(level))
 """
 
 
@@ -146,7 +147,8 @@ class _Worker:
     @classmethod
     async def start(cls, memory: int | None) -> Self:
         """A process that has said that it is ready."""
-        command = [sys.executable, "-c", _BOOT, str(memory or 0), *(path or str(Path.cwd()) for path in sys.path)]
+        paths = (path or str(Path.cwd()) for path in sys.path)
+        command = [sys.executable, "-c", _BOOT, str(memory or 0), str(level_wanted()), *paths]
         try:
             worker = cls(await anyio.open_process(command, stderr=None, start_new_session=True))
         except OSError as error:
@@ -173,7 +175,7 @@ class _Worker:
         self.runs += 1
         with anyio.move_on_after(call.limit):
             await self._send(msgspec.json.encode(call))
-            ending = msgspec.json.decode(await self._receive(), type=Ending)
+            ending = await self._ending()
             self.is_ready = True
             return ending
         return endings.timed_out(call.limit)
@@ -191,6 +193,14 @@ class _Worker:
             await self._process.stdin.send(len(message).to_bytes(LENGTH_BYTES, "big") + message)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
             raise _WorkerDied(await self._last_words()) from error
+
+    async def _ending(self) -> Ending:
+        """What comes before it are the lines that the task logs."""
+        while True:
+            message = msgspec.json.decode(await self._receive(), type=Ending | Line)
+            if isinstance(message, Ending):
+                return message
+            message.log()
 
     async def _receive(self) -> bytes:
         try:

@@ -51,8 +51,10 @@ class Runs:
         """Start a run of the task, in the session that was named or in a new one. It begins `queued`."""
         going = _Going(run_id=f"run_{uuid.uuid4().hex}", session_id=request.session_id or f"session_{uuid.uuid4().hex}")
         context = Context(going.run_id, going.session_id, self._files, request.identity_id)
+        limit = self._limit if task.timeout is None else min(self._limit, task.timeout)
+        call = Call(task.source, request.input_params, context, limit, repeatable=task.repeatable)
         self._going[going.run_id] = going
-        self._group.start_soon(self._follow, going, task, Call(task.source, request.input_params, context, self._limit))
+        self._group.start_soon(self._follow, going, task, call)
         return going.run
 
     @property

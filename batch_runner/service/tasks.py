@@ -1,7 +1,8 @@
 """Which tasks there are, and what a task's function is given.
 
-A task is a function `def f(params: dict[str, str]) -> dict`, sync or async; if it takes an argument `context` too, that
-is the run's Context. It ends its run by returning (`success`), by raising (`failure`), or by raising TaskCancelled.
+A task is a function `def f(params: dict[str, str]) -> dict`, sync or async, or one with `@task` over it, whose
+arguments are the params (signature.py); if it takes an argument `context`, that is the run's Context. It ends its run
+by returning (`success`), by raising (`failure`), or by raising TaskCancelled.
 """
 
 from __future__ import annotations
@@ -12,27 +13,38 @@ import functools
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from batch_runner.errors import UsageError
+from batch_runner.service.signature import Function, is_declared, signature_of
+from batch_runner.service.tasklog import log_of
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Iterable, Mapping
+
+    from batch_runner.inputs.inputs import Inputs
 
 BUILT_IN = "invoice"
 
-Function = Callable[..., Any]
-
 
 class Context(msgspec.Struct, frozen=True):
-    """What a run may know besides its params. `files` is the folder that it may read."""
+    """What a run may know besides its params. `files` is the folder that it may read, `row` the number of its row."""
 
     run_id: str
     session_id: str
     files: str
     identity_id: str | None = None
+    row: int | None = None
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger whose lines stand in the log of the program, with the run's id and the row."""
+        return log_of(self.run_id, self.row)
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -60,19 +72,30 @@ class Call(msgspec.Struct, frozen=True):
     params: dict[str, str]
     context: Context
     limit: float
+    repeatable: bool = False
 
     def bind(self, function: Function) -> functools.partial[Any]:
-        """The function with its arguments, ready to be called."""
+        """The function with its arguments, ready to be called. Raises TaskFailed for params that it can't take."""
         context = {"context": self.context} if wants_context(function) else {}
-        return functools.partial(function, self.params, **context)
+        signature = signature_of(function)
+        if signature is None:
+            return functools.partial(function, self.params, **context)
+        return functools.partial(function, **signature.arguments(self.params), **context)
 
 
 class Task(msgspec.Struct, frozen=True):
-    """A task under one of its ids. An async one runs in the event loop, any other in a worker process."""
+    """A task under one of its ids. An async one runs in the event loop, any other in a worker process.
+
+    `inputs` are what it takes, None where it doesn't say. `timeout` is its own limit for a run, in seconds.
+    `repeatable` says that a run that was cut off may simply be run again.
+    """
 
     task_id: str
     source: Source
     is_async: bool = False
+    inputs: Inputs | None = None
+    timeout: float | None = None
+    repeatable: bool = False
 
 
 class Tasks(msgspec.Struct, frozen=True):
@@ -96,7 +119,7 @@ def load_tasks(*specs: str, files: Path) -> Tasks:
     if not files.is_dir():
         raise UsageError(f"The folder {files} that tasks may read (--files) does not exist; name one that does.")
     _refuse_undecodable(str(files))
-    found = {BUILT_IN: Task(BUILT_IN, Source(BUILT_IN))}
+    found = {BUILT_IN: _made(BUILT_IN, Source(BUILT_IN))}
     for spec in specs:
         for task in _tasks_of(spec):
             if found.setdefault(task.task_id, task) != task:
@@ -119,7 +142,17 @@ def _tasks_of(spec: str) -> Iterable[Task]:
 def _task(task_id: str, file: str, function: str) -> Task:
     source = Source(function, str(Path(file).resolve()))
     _refuse_undecodable(str(source))
-    return Task(task_id, source, inspect.iscoroutinefunction(source.load()))
+    return _made(task_id, source)
+
+
+def _made(task_id: str, source: Source) -> Task:
+    function = source.load()
+    is_async = inspect.iscoroutinefunction(function)
+    signature = signature_of(function)
+    if signature is None:
+        return Task(task_id, source, is_async)
+    options = signature.options
+    return Task(task_id, source, is_async, signature.inputs, options.timeout, options.repeatable)
 
 
 def _refuse_undecodable(path: str) -> None:
@@ -139,7 +172,7 @@ def _public_functions(file: str) -> list[str]:
 def _is_task(module: ModuleType, name: str, value: object) -> bool:
     """Whether it is a function of this very file (not one that it imports), public, and can take params."""
     is_own = inspect.isfunction(value) and value.__module__ == module.__name__
-    return is_own and not name.startswith("_") and _takes_params(value)
+    return is_own and not name.startswith("_") and (is_declared(value) or _takes_params(value))
 
 
 def _function_of(module: ModuleType, source: Source) -> Function:
@@ -148,9 +181,18 @@ def _function_of(module: ModuleType, source: Source) -> Function:
         near = difflib.get_close_matches(source.function, [n for n, v in vars(module).items() if callable(v)], n=1)
         hint = f"did you mean {near[0]!r}?" if near else "name one that is defined there."
         raise UsageError(f"{source.file} has no function {source.function!r}; {hint}")
-    if not _takes_params(function):
-        raise UsageError(f"{source} can't be a task: it has to take one argument, the params, and may take `context`.")
+    if why := _why_no_task(function):
+        raise UsageError(f"{source} can't be a task: {why}.")
     return function  # type: ignore[no-any-return]  # it was found by name; what it returns is checked when it runs
+
+
+def _why_no_task(function: Function) -> str | None:
+    try:
+        if signature_of(function) or _takes_params(function):
+            return None
+    except TypeError as error:
+        return str(error)
+    return "it has to take one argument, the params, and may take `context`; or put @task over it"
 
 
 def wants_context(function: Function) -> bool:

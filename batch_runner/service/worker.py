@@ -1,9 +1,10 @@
 """A worker process from its own side: it takes calls on standard input and gives endings on standard output.
 
 Each message is 8 bytes of length and so many bytes of JSON. An ending of no bytes, sent first, says that it is ready.
-What a task prints goes to standard error. The worker never outlives its parent: a thread of its own reads the input
-and ends the whole process group when that ends, and a watchdog that needs no interpreter ends a task that holds the
-interpreter's lock past its time.
+The lines that a task logs go before its ending. What it prints goes to standard error.
+
+The worker never outlives its parent: a thread of its own reads the input and ends the whole process group when that
+ends, and a watchdog that needs no interpreter ends a task that holds the interpreter's lock past its time.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import queue
 import signal
 import sys
 import threading
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -22,10 +22,12 @@ import msgspec
 
 from batch_runner.errors import UsageError
 from batch_runner.service import endings
+from batch_runner.service.tasklog import send_lines
 from batch_runner.service.tasks import Call
 
 if TYPE_CHECKING:
     from batch_runner.service.endings import Ending
+    from batch_runner.service.tasklog import Line
 
 LENGTH_BYTES = 8
 
@@ -33,25 +35,57 @@ _WATCHDOG_GRACE = 5.0
 """Seconds after a run's limit; by then the parent has killed this process, unless the parent is gone."""
 
 
-def main(memory: int | None) -> None:
-    """Serve calls until the parent goes. `memory` is the address space in bytes that this process may have."""
+def main(memory: int | None, level: int) -> None:
+    """Serve calls until the parent goes.
+
+    `memory` is the address space in bytes that this process may have, `level` that of the parent's log.
+    """
     calls, answers = _take_over_stdio()
+    send_lines(answers.say, level)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if memory is not None:
         _limit_memory(memory)
     inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(calls, inbox), daemon=True).start()
-    _send(answers, b"")
+    answers.send(b"")
     while True:
         call = msgspec.json.decode(inbox.get(), type=Call)
-        _send(answers, msgspec.json.encode(_ending_of(call)))
+        answers.send(msgspec.json.encode(_ending_of(call)))
 
 
-def _take_over_stdio() -> tuple[BinaryIO, BinaryIO]:
+class _Answers:
+    """The pipe to the parent. Threads of a task may log while it ends: each message goes whole."""
+
+    def __init__(self, pipe: BinaryIO) -> None:
+        self._pipe: BinaryIO | None = pipe
+        self._lock = threading.Lock()
+
+    def send(self, message: bytes) -> None:
+        """Send a message; nothing from a process that was forked off."""
+        with self._lock:
+            if self._pipe is not None:
+                self._pipe.write(len(message).to_bytes(LENGTH_BYTES, "big") + message)
+                self._pipe.flush()
+
+    def say(self, line: Line) -> None:
+        """Send a line of the log, which a process that was forked off says by itself."""
+        if self._pipe is None:
+            print(line.text, file=sys.stderr)  # noqa: T201  all that is left to it
+        else:
+            self.send(msgspec.json.encode(line))
+
+    def leave(self) -> None:
+        """In a process that was forked off: it would keep the pipe open if this one dies."""
+        assert self._pipe is not None
+        os.close(self._pipe.fileno())
+        self._pipe, self._lock = None, threading.Lock()
+
+
+def _take_over_stdio() -> tuple[BinaryIO, _Answers]:
     """Keep the two pipes for messages alone: a task finds an empty input, and its output goes to standard error."""
-    calls, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    if sys.platform != "win32":  # a process that a task forks would keep the pipe open if this one dies
-        os.register_at_fork(after_in_child=partial(os.close, answers.fileno()))
+    calls, answers = os.fdopen(os.dup(0), "rb"), _Answers(os.fdopen(os.dup(1), "wb"))
+    if sys.platform != "win32":
+        os.register_at_fork(after_in_child=answers.leave)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
@@ -78,11 +112,6 @@ def _end_group() -> None:
     if sys.platform != "win32" and os.getpgrp() == os.getpid():
         os.killpg(os.getpgrp(), signal.SIGKILL)
     os._exit(1)
-
-
-def _send(answers: BinaryIO, message: bytes) -> None:
-    answers.write(len(message).to_bytes(LENGTH_BYTES, "big") + message)
-    answers.flush()
 
 
 def _ending_of(call: Call) -> Ending:
