@@ -16,6 +16,8 @@ IDEMPOTENCY_HEADER = "Idempotency-Key"
 """Names one start, so that it can be sent again and is still one run (draft-ietf-httpapi-idempotency-key-header)."""
 ROW_HEADER = "batch-runner-row"
 """The number of the row that a start is for, as Excel shows it."""
+MEMORY_HEADER = "batch-runner-memory"
+"""With every answer of our own service: `memory` and `idempotency_seconds` of its `Health`, as `MEMORY;seconds=N`."""
 
 IDEMPOTENCY_FEATURE = "idempotency-key"
 ROW_FEATURE = "row-number"

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 class Start:
     """The start of one row, over all its tries.
 
-    `intended_at` is on this batch's clock (seconds). `memory` is that of the service which knows the start by its
-    Idempotency-Key, None where none does. `is_lost`: nobody knows what came of it, and the same start can be sent again
-    to learn that.
+    `intended_at` is on this batch's clock (seconds). `is_lost`: nobody knows what came of it, and the same start can be
+    sent again to learn that, from a service of this `memory`, which knows it by its Idempotency-Key.
     """
 
     def __init__(self) -> None:
@@ -27,21 +26,21 @@ class Start:
         self.memory: str | None = None
         self.is_lost = False
 
-    def intended(self, attempt: int, memory: str | None) -> int:
+    def intended(self, attempt: int) -> int:
         """It is about to be sent as this attempt, which is returned."""
-        self.attempt, self.memory, self.intended_at = attempt, memory, anyio.current_time()
+        self.attempt, self.intended_at = attempt, anyio.current_time()
         return attempt
 
-    def answer_lost(self) -> None:
-        """Nobody knows what came of it. Where it can't be asked for, another try is another attempt."""
+    def answer_lost(self, memory: str | None) -> None:
+        """Nobody knows what came of it. Where it can't be asked for (no memory), another try is another attempt."""
+        self.memory = self.memory or memory
         self.is_lost = self.memory is not None
         if not self.is_lost:
             self.attempt = None
 
     def is_known_to(self, features: Features) -> bool:
         """Whether a service with these features surely knows it, so that sending it again makes no second run."""
-        age = anyio.current_time() - self.intended_at
-        return features.memory == self.memory and age <= (features.idempotency_seconds or 0.0)
+        return features.is_one_run(self.memory, anyio.current_time() - self.intended_at)
 
 
 def start_of(plan: Send | Settle) -> Start:
@@ -49,7 +48,7 @@ def start_of(plan: Send | Settle) -> Start:
     start = Start()
     if isinstance(plan, Settle):
         age = datetime.now(UTC) - datetime.fromisoformat(plan.intended_at)
-        start.intended(plan.attempt, plan.memory)
+        start.intended(plan.attempt)
         start.intended_at -= age.total_seconds()
-        start.is_lost = True
+        start.answer_lost(plan.memory)
     return start

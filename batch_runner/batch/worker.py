@@ -9,6 +9,7 @@ Rule 3  A row's failure is data. What is raised (`JournalFailed`) stops the batc
 from __future__ import annotations
 
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING
 
 import anyio
@@ -20,7 +21,6 @@ from batch_runner.batch.start import Start, start_of
 from batch_runner.batch.stopping import Stop
 from batch_runner.client.client import Lost, Refused, Started
 from batch_runner.client.fate import Reach
-from batch_runner.client.features import NO_FEATURES
 from batch_runner.errors import ExitCode
 from batch_runner.journal import Follow, Outcome, Send, Settle
 from batch_runner.log import LOG, facts
@@ -44,6 +44,8 @@ MOST_RESENDS = 20
 """Times that a row is sent in one batch whose answers are lost, where that is harmless: about ten minutes' worth."""
 CUT_OFF = "interrupted while the answer to the start was awaited: a run may exist"
 ENDED_WITH_US = "the run ended with the program that ran it; how far it had come is not known"
+LEARNING = 1.0
+"""Seconds that a start whose answer was lost waits for any other's, which tells whether this one can be asked for."""
 NOT_STARTED = Outcome("not_started")
 STILL_UNKNOWN = Outcome("unknown")
 
@@ -52,13 +54,13 @@ class Terms(msgspec.Struct, frozen=True):
     """What may be relied on with this service and task.
 
     With `resend` a start whose answer was lost may be sent again, as another one. `runs_outlive_us`: the service goes
-    on when we end, so that a run of an earlier batch can be followed. `is_asked`: it may do more than the API says, and
-    is asked for that before the first start.
+    on when we end, so that a run of an earlier batch can be followed. `beyond_api`: its starts may carry what the API
+    doesn't know: an Idempotency-Key and the row's number.
     """
 
     resend: bool
     runs_outlive_us: bool
-    is_asked: bool = False
+    beyond_api: bool = False
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -91,9 +93,9 @@ class Worker:
         self._chance = chance
         self._read_timeout = job.run_seconds + SYNC_MARGIN if job.sync else None
         self._patience = Patience()
-        self._features = NO_FEATURES
-        self._asking = anyio.Lock()
-        self._has_asked = not terms.is_asked
+        self._memory: str | None = None
+        self._first_at = inf
+        self._was_answered = anyio.Event()
         self._warned = False
 
     async def do(self, work: Work, slot: Slot) -> Outcome:
@@ -102,23 +104,11 @@ class Worker:
         if isinstance(plan, Follow):
             outcome = await self._follow_earlier(plan, slot)
         else:
-            await self._ask_for_features()
             outcome = await self._send(plan, self._request(work.row), slot)
         if isinstance(plan, Send) or outcome.status != "unknown" or not self._terms.resend or work.row.refusal:
             return outcome
         again = Send(plan.number, plan.row, work.row.digest, work.row.claim, work.row.conflict)
-        await self._ask_for_features()
         return await self._send(again, self._request(work.row), slot)
-
-    async def _ask_for_features(self) -> None:
-        """Learn, once, what the service can do beyond the API; a service without a key's memory has none."""
-        async with self._asking:
-            if self._has_asked:
-                return
-            self._features = await self._client.features()
-            if self._features.memory is not None:
-                await self._journal.remember(self._features.memory)
-            self._has_asked = True
 
     async def _follow_earlier(self, plan: Follow, slot: Slot) -> Outcome:
         """Follow a run that an earlier batch started."""
@@ -134,13 +124,14 @@ class Worker:
         while await self._may_start(slot, start):
             attempt = await self._intend(plan, start)
             answer = await self._start(attempt, plan.number, request)
+            self._learn(answer)
             if isinstance(answer, Started):
                 slot.accepted(answer.signal)
                 return await self._started(attempt, answer.run)
             is_full = isinstance(answer, Refused) and self._slow_down(slot, answer)
             if isinstance(answer, Lost) or start.is_lost:
                 outcome = await self._doubt(attempt, answer)
-                start.answer_lost()
+                start.answer_lost(await self._memory_by_now())
             elif answer.reach is Reach.AGAIN:
                 await self._journal.withdrawn(attempt, answer.why)
             else:
@@ -149,6 +140,23 @@ class Worker:
             if not await self._goes_on(answer, failures, is_full=is_full, is_lost=start.is_lost):
                 break
         return outcome
+
+    def _learn(self, answer: Started | Refused | Lost) -> None:
+        """From an answer: is this a service of ours, and does its memory know all starts of this batch?"""
+        if isinstance(answer, Lost) or self._memory is not None:
+            return
+        signal = answer.signal
+        if self._terms.beyond_api and signal.memory and anyio.current_time() - self._first_at < signal.memory_seconds:
+            self._memory = signal.memory
+            self._journal.remember(signal.memory)
+        self._was_answered.set()
+
+    async def _memory_by_now(self) -> str | None:
+        """The memory of the service, for a start whose answer was lost: another row's answer may tell it just now."""
+        if self._terms.beyond_api:
+            with anyio.move_on_after(LEARNING):
+                await self._was_answered.wait()
+        return self._memory
 
     async def _is_remembered(self, start: Start) -> bool:
         """Whether the service surely knows the start by its key; one that is away is waited for."""
@@ -183,9 +191,10 @@ class Worker:
         return slot.refused(answer.status_code, answer.why, answer.signal)
 
     async def _intend(self, plan: Send | Settle, start: Start) -> int:
+        self._first_at = min(self._first_at, anyio.current_time())
         if start.attempt is None:
             assert isinstance(plan, Send)
-            return start.intended(await self._journal.intend(plan), self._features.memory)
+            return start.intended(await self._journal.intend(plan))
         if start.is_lost:
             await self._journal.ask_again(start.attempt)
         else:
@@ -199,8 +208,8 @@ class Worker:
                 self._job.task,
                 request,
                 read_timeout=self._read_timeout,
-                idempotency_key=self._journal.start_key(attempt) if self._features.memory else None,
-                row=number if self._features.row_number else None,
+                idempotency_key=self._journal.start_key(attempt) if self._terms.beyond_api else None,
+                row=number if self._terms.beyond_api else None,
             )
         except anyio.get_cancelled_exc_class():
             await self._end(attempt, Outcome("unknown", error=CUT_OFF))

@@ -49,11 +49,11 @@ def choose_service(job: Job) -> ChosenService:
     if job.service != "local":
         name = (os.environ.get(BASE_URL_VARIABLE) or ANCHOR_URL) if job.service == "anchor" else job.service
         _key_for(job)
-        terms = Terms(resend=job.on_unknown == "resend", runs_outlive_us=True, is_asked=job.service != "anchor")
+        terms = Terms(resend=job.on_unknown == "resend", runs_outlive_us=True, beyond_api=job.service != "anchor")
         return ChosenService(name, None, terms, job.poll_budget, job.run_seconds)
     tasks, task = _tasks_for(job)
     harmless = job.on_unknown == "resend" or task.repeatable
-    terms = Terms(resend=harmless, runs_outlive_us=False, is_asked=True)
+    terms = Terms(resend=harmless, runs_outlive_us=False, beyond_api=True)
     return ChosenService("local", tasks, terms, LOCAL_POLLS, inf, task.inputs)
 
 

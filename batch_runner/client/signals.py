@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from batch_runner.api import MEMORY_HEADER
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _RATE_FIELDS = tuple(
     f"{prefix}ratelimit{part}" for prefix in ("", "x-") for part in ("", "-policy", "-limit", "-remaining", "-reset")
 )
-_FIELDS = frozenset(name.encode() for name in ("date", "retry-after", *_RATE_FIELDS))
+_FIELDS = frozenset(name.encode() for name in ("date", "retry-after", MEMORY_HEADER, *_RATE_FIELDS))
+_MEMORY = re.compile(r"([0-9a-zA-Z_-]{1,64});seconds=([0-9]{1,12}(?:\.[0-9]{1,6})?)")
+_NO_LIMITS = {"date", MEMORY_HEADER}
 _EARLIEST_EPOCH = 1_000_000_000
 """A reset beyond this is a moment in Unix time (as GitHub sends it), not a number of seconds to wait."""
 
@@ -29,7 +33,8 @@ class Signal(msgspec.Struct, frozen=True):
     """The limits that one answer tells; None where it tells nothing.
 
     `retry_after` and `reset` are seconds from now, `window` the length of the quota's window in seconds,
-    `remaining` and `quota` numbers of starts.
+    `remaining` and `quota` numbers of starts. A `memory` says that it is a service of ours, which knows the starts of
+    the last `memory_seconds` by their keys.
     """
 
     retry_after: float | None = None
@@ -37,6 +42,8 @@ class Signal(msgspec.Struct, frozen=True):
     reset: float | None = None
     quota: int | None = None
     window: float | None = None
+    memory: str | None = None
+    memory_seconds: float = 0.0
 
 
 NO_SIGNAL = Signal()
@@ -50,11 +57,22 @@ def read_signal(headers: Iterable[tuple[bytes, bytes]], now: float) -> Signal:
         if name in _FIELDS:
             text, key = raw_value.decode("latin-1"), name.decode()
             fields[key] = f"{fields[key]}, {text}" if key in fields else text
-    if not fields.keys() - {"date"}:
-        return NO_SIGNAL
+    signal = _remembering(fields[MEMORY_HEADER]) if MEMORY_HEADER in fields else NO_SIGNAL
+    if not fields.keys() - _NO_LIMITS:
+        return signal
     now = _moment(fields.get("date", ""), now)
     limit = _limit(fields, now)
-    return msgspec.structs.replace(limit, retry_after=_retry_after(fields.get("retry-after", ""), now))
+    return msgspec.structs.replace(
+        limit,
+        retry_after=_retry_after(fields.get("retry-after", ""), now),
+        memory=signal.memory,
+        memory_seconds=signal.memory_seconds,
+    )
+
+
+def _remembering(text: str) -> Signal:
+    found = _MEMORY.fullmatch(text)
+    return Signal(memory=found[1], memory_seconds=float(found[2])) if found else NO_SIGNAL
 
 
 def _moment(text: str, otherwise: float) -> float:

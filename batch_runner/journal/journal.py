@@ -139,9 +139,10 @@ class Journal:
         await self._commits.add(duplicates.give_up_unclaimed)
         return rows
 
-    async def remember(self, memory: str) -> None:
-        """Record, before the first start with a key, whose service knows this batch's starts by their keys."""
-        await self._write("UPDATE batch SET memory = ? WHERE id = ?", memory, self._begun.id)
+    def remember(self, memory: str) -> None:
+        """Note whose service knows this batch's starts by their keys; it is written with the next event."""
+        sql = "UPDATE batch SET memory = ? WHERE id = ?"
+        self._commits.add_later(partial(_execute, sql, (memory, self._begun.id)))
 
     def start_key(self, attempt: int) -> str:
         """The Idempotency-Key of an attempt's start: no other start of any journal has it."""

@@ -86,7 +86,8 @@ class Call(msgspec.Struct, frozen=True):
 class Task(msgspec.Struct, frozen=True):
     """A task under one of its ids. An async one runs in the event loop, any other in a worker process.
 
-    `inputs` are what it takes, None where it doesn't say. `timeout` is its own limit for a run, in seconds.
+    `inputs` are what it takes, None where it doesn't say: the built-in one takes any row, and fails those that it can't
+    do anything with. `timeout` is its own limit for a run, in seconds.
     `repeatable` says that a run that was cut off may simply be run again.
     """
 
@@ -119,7 +120,7 @@ def load_tasks(*specs: str, files: Path) -> Tasks:
     if not files.is_dir():
         raise UsageError(f"The folder {files} that tasks may read (--files) does not exist; name one that does.")
     _refuse_undecodable(str(files))
-    found = {BUILT_IN: _made(BUILT_IN, Source(BUILT_IN))}
+    found = {BUILT_IN: msgspec.structs.replace(_made(BUILT_IN, Source(BUILT_IN)), inputs=None)}
     for spec in specs:
         for task in _tasks_of(spec):
             if found.setdefault(task.task_id, task) != task:
