@@ -53,6 +53,16 @@ def warning(event: str, **facts: Fact) -> None:
     _log(logging.WARNING, event, facts)
 
 
+def hears_info() -> bool:
+    """Whether anybody listens to what is logged with `info`."""
+    return LOG.isEnabledFor(logging.INFO)
+
+
+def hears_debug() -> bool:
+    """As `hears_info`, for `debug`."""
+    return LOG.isEnabledFor(logging.DEBUG)
+
+
 @contextmanager
 def of_batch(batch: str | int) -> Iterator[None]:
     """What is logged in here is of this batch: its number in the journal, or any word as long as it has none."""
@@ -113,7 +123,7 @@ class _File(RotatingFileHandler):
 
     def _open(self) -> io.TextIOWrapper:
         handle = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        return io.TextIOWrapper(io.FileIO(handle, "a"), encoding="utf-8", write_through=True)  # type: ignore[arg-type]
+        return io.TextIOWrapper(io.FileIO(handle, "a"), encoding="utf-8", write_through=True)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, ARG002  logging's own name
         """A log that can't be written is no reason to end, nor to speak of it more than once."""

@@ -60,6 +60,11 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         """How many rows have this status."""
         return sum(counted.rows for counted in self.counts if counted.status == status)
 
+    @property
+    def headline(self) -> str:
+        """How many rows came to what, in one line."""
+        return f"{self.input}: {number_of(self.rows, 'row')} in {_time(self.seconds)}: {self._words()}"
+
     def to_json(self) -> str:
         """One JSON object, on one line; the counts as an object."""
         fields = msgspec.to_builtins(self)
@@ -71,7 +76,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
-        yield f"{self.input}: {number_of(self.rows, 'row')} in {_time(self.seconds)}: {self._words()}"
+        yield self.headline
         if self.carried:
             changed = (
                 f", {self.changed} of them changed since (--retry changed runs them again)" if self.changed else ""

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from batch_runner import log
 from batch_runner.batch.canary import WINDOW, Canary, different_shapes
 from batch_runner.batch.stopping import Stop
 from batch_runner.batch.worker import NOT_STARTED, Work
 from batch_runner.errors import ExitCode
 from batch_runner.journal import Carry, Entry, Follow, Refuse, Send
-from batch_runner.log import LOG
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -102,7 +102,7 @@ class Batch:
         while chunk := tuple(islice(rows, CHUNK)):
             plans = await self._journal.register([entry for entry, _ in chunk])
             if is_first and (warning := self._journal.all_new()) is not None:
-                LOG.warning(warning)
+                log.warning(warning)
             is_first = False
             for plan, (_, row) in zip(plans, chunk, strict=True):
                 if isinstance(plan, Send | Follow):
@@ -115,7 +115,13 @@ class Batch:
             yield Entry(row.number, filled.key, filled.digest, filled.refusal, takes_part), filled
 
     def _carry(self, plan: Carry | Refuse) -> None:
-        status = "error" if isinstance(plan, Refuse) else plan.status
+        if isinstance(plan, Refuse):
+            status = "error"
+            log.info("row refused", row=plan.number)
+            log.debug("row refused", row=plan.number, why=plan.why)
+        else:
+            status = plan.status
+            log.debug("row carried over", row=plan.number, status=status)
         self._tally.carried += isinstance(plan, Carry)
         self._tally.changed += isinstance(plan, Carry) and plan.changed
         self._row_done(status)

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
+from batch_runner import log
 from batch_runner.api import Run, RunRequest
+from batch_runner.batch.attempt import Attempt
 from batch_runner.batch.patience import Patience
 from batch_runner.batch.stopping import Stop
 from batch_runner.client.client import Lost, Refused, Started
 from batch_runner.client.fate import Reach
 from batch_runner.errors import ExitCode
 from batch_runner.journal import Follow, Outcome, Send
-from batch_runner.log import LOG, facts
 from batch_runner.polling.watch import Overdue, Unreachable, Vanished
 from batch_runner.retry import STARTS
 
@@ -99,13 +100,15 @@ class Worker:
 
     async def _follow_earlier(self, plan: Follow, slot: Slot) -> Outcome:
         """Follow a run that an earlier batch started."""
+        attempt = Attempt(plan.attempt, plan.number)
         if not self._terms.runs_outlive_us:
-            return await self._end(plan.attempt, Outcome("unknown", plan.run_id, error=ENDED_WITH_US))
+            return await self._end(attempt, Outcome("unknown", plan.run_id, error=ENDED_WITH_US))
         slot.follows()
-        return await self._follow(plan.attempt, Run(plan.run_id, plan.status), age=None)
+        attempt.debug("run followed", run_id=plan.run_id)
+        return await self._follow(attempt, Run(plan.run_id, plan.status), age=None)
 
     async def _send(self, plan: Send, request: RunRequest, slot: Slot) -> Outcome:
-        attempt: int | None = None
+        attempt: Attempt | None = None
         outcome = NOT_STARTED
         failures, is_full = 0, False
         while await self._may_start(slot):
@@ -114,13 +117,14 @@ class Worker:
             if isinstance(answer, Started):
                 slot.accepted(answer.signal)
                 return await self._started(attempt, answer.run)
+            attempt.no_run(answer)
             if isinstance(answer, Refused) and answer.reach is not Reach.AGAIN:
                 return await self._refused(attempt, answer)
             if isinstance(answer, Lost):
                 outcome = await self._end(attempt, Outcome("unknown", error=answer.why))
                 attempt, is_full = None, False
             else:
-                await self._journal.withdrawn(attempt, answer.why)
+                await self._journal.withdrawn(attempt.id, answer.why)
                 is_full = slot.refused(answer.status_code, answer.why, answer.signal)
                 self._warn_once(answer)
             failures += 1
@@ -134,13 +138,17 @@ class Worker:
             await slot.turn()
         return not self._stopping.is_stopped()
 
-    async def _intend(self, plan: Send, attempt: int | None) -> int:
+    async def _intend(self, plan: Send, attempt: Attempt | None) -> Attempt:
         if attempt is None:
-            return await self._journal.intend(plan)
-        await self._journal.intend_again(attempt)
+            intended = await self._journal.intend(plan)
+        else:
+            intended = attempt.id
+            await self._journal.intend_again(intended)
+        attempt = Attempt(intended, plan.number, anyio.current_time())
+        attempt.debug("start intended")
         return attempt
 
-    async def _start(self, attempt: int, request: RunRequest) -> Started | Refused | Lost:
+    async def _start(self, attempt: Attempt, request: RunRequest) -> Started | Refused | Lost:
         """Send the start. Cut off before its answer, it is recorded as `unknown`: that much is true."""
         try:
             return await self._client.start(self._job.task, request, read_timeout=self._read_timeout)
@@ -148,10 +156,10 @@ class Worker:
             await self._end(attempt, Outcome("unknown", error=CUT_OFF))
             raise
 
-    async def _refused(self, attempt: int, answer: Refused) -> Outcome:
+    async def _refused(self, attempt: Attempt, answer: Refused) -> Outcome:
         if answer.reach is Reach.ROW:
             return await self._end(attempt, Outcome("error", error=answer.why))
-        await self._journal.withdrawn(attempt, answer.why)
+        await self._journal.withdrawn(attempt.id, answer.why)
         self._stopping.now(Stop(f"{answer.why}; {_advice(answer.status_code)}", ExitCode.STOPPED))
         return NOT_STARTED
 
@@ -171,22 +179,22 @@ class Worker:
         """A service that can't be reached is spoken of at once, not when it is given up."""
         if answer.status_code is None and not self._warned:
             self._warned = True
-            LOG.warning("%s; trying on", answer.why)
+            log.warning(f"{answer.why}; trying on")
 
-    async def _started(self, attempt: int, run: Run) -> Outcome:
+    async def _started(self, attempt: Attempt, run: Run) -> Outcome:
         self._patience.yes()
         if run.has_ended:
             return await self._end(attempt, outcome_of(run))
-        await self._journal.started(attempt, run.run_id, run.status)
-        LOG.info("run started", extra=facts(attempt=attempt, run_id=run.run_id))
+        await self._journal.started(attempt.id, run.run_id, run.status)
+        attempt.info("run started", run_id=run.run_id, status=run.status)
         return await self._follow(attempt, run)
 
-    async def _follow(self, attempt: int, run: Run, age: float | None = 0.0) -> Outcome:
+    async def _follow(self, attempt: Attempt, run: Run, age: float | None = 0.0) -> Outcome:
         """Follow a run to its end. One that can't be followed so far keeps its status, with the reason.
 
         `age` is how many seconds ago it started, None where that is not known.
         """
-        found = await self._watch.follow(run, partial(self._journal.seen, attempt), age)
+        found = await self._watch.follow(run, partial(self._journal.seen, attempt.id), age)
         match found:
             case Run() as ended:
                 return await self._end(attempt, outcome_of(ended))
@@ -196,12 +204,16 @@ class Worker:
                 why = f"still going after {self._job.run_timeout}; the same command goes on from there"
             case Unreachable(why=why, status=status):
                 pass
-        self._journal.seen(attempt, status, why)
+        self._journal.seen(attempt.id, status, why)
+        attempt.info("run left as it is", run_id=run.run_id, status=status)
+        attempt.debug("run left as it is", why=why)
         return Outcome(status, run.run_id, error=why)
 
-    async def _end(self, attempt: int, outcome: Outcome) -> Outcome:
-        await self._journal.ended(attempt, outcome)
-        LOG.info("row ended", extra=facts(attempt=attempt, run_id=outcome.run_id, status=outcome.status))
+    async def _end(self, attempt: Attempt, outcome: Outcome) -> Outcome:
+        await self._journal.ended(attempt.id, outcome)
+        attempt.info("row ended", run_id=outcome.run_id, status=outcome.status)
+        if outcome.error:
+            attempt.debug("row ended", why=outcome.error)
         return outcome
 
     def _request(self, row: RowParams) -> RunRequest:

@@ -46,9 +46,12 @@ def run_command(source: str, **values: Any) -> int:
 
     The same command again goes on where the last one stopped: no row is started twice.
     """
-    from batch_runner.cli.running import run_for_person
+    from batch_runner.cli.running import run_for_person, told_of
 
-    return run_for_person(_job(source, values))
+    with told_of(source, said(values)) as telling:
+        job = _job(source, values)
+        telling.check()
+        return telling.ends(run_for_person(job, telling))
 
 
 @program.command("check", cls=JobCommand, epilog=EPILOG)
@@ -61,10 +64,14 @@ def check_command(source: str, **values: Any) -> int:
     from batch_runner.cli.running import print_out
     from batch_runner.cli.services import choose_service
     from batch_runner.cli.wiring import prepare_output
+    from batch_runner.job.settings import wishes_of
     from batch_runner.preview import preview
     from batch_runner.source import Source
+    from batch_runner.telling.telling import Telling
 
     job = _job(source, values)
+    _warn_of_variables()
+    Telling(wishes_of(source, said(values), os.environ), os.environ).check()
     prepare_output(job)
     if job.task:
         choose_service(job)
@@ -105,8 +112,18 @@ def status_command(journal: Path, row: int | None, as_json: bool) -> int:
 
 
 def _job(source: str, values: dict[str, Any]) -> Job:
-    from batch_runner.job.settings import load_job, unknown_variables
+    from batch_runner.errors import UsageError
+    from batch_runner.job.settings import load_job
+
+    try:
+        return load_job(source, said(values), os.environ)
+    except UsageError:
+        _warn_of_variables()
+        raise
+
+
+def _warn_of_variables() -> None:
+    from batch_runner.job.settings import unknown_variables
 
     for sentence in unknown_variables(os.environ):
         click.echo(f"batch-runner: {sentence}", err=True)
-    return load_job(source, said(values), os.environ)
