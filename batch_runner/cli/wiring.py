@@ -76,6 +76,8 @@ def prepare_output(job: Job) -> Target:
 async def run_batch(job: Job, progress: Progress | None = None) -> Summary:
     """Run a job to its end and say what it came to; silent unless `progress` shows something.
 
+    Logs, heartbeat and notices are the program's: a library's user has their own (`logging.getLogger("batch_runner")`).
+
     The coroutine needs asyncio. Raises `BatchRunnerError` and `SheetError`; a row's failure is no error.
     """
     with open_job(job) as opened:

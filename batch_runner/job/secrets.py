@@ -64,11 +64,12 @@ def heartbeat_problem(url: str | None) -> str | None:
 
 
 def _host(url: str) -> str:
-    """Host and port, without a user and a password; empty where there is none."""
+    """Host and port, without a user and a password; empty where there is none, or where it may be part of a password."""
     try:
-        return urlsplit(url).netloc.rpartition("@")[2]
+        place = urlsplit(url).netloc
     except ValueError:
         return ""
+    return "" if "@" in url and "@" not in place else place.rpartition("@")[2]
 
 
 def _listed(value: object) -> tuple[object, ...]:

@@ -70,7 +70,9 @@ def wishes_of(source: str, flags: Mapping[str, object], environ: Mapping[str, st
         name: settings[name] for name in ("heartbeat", "notify", "notify_when") if name in settings
     }
     is_public = "notify" in wanted and wanted["notify"].is_public
-    return Wishes(source, is_public=is_public, **_values(wanted, []))
+    values = _values(wanted, [])
+    hidden = {name: value for name, value in values.items() if not any(_exposures({name: value}, settings))}
+    return Wishes(source, is_public=is_public, **hidden)
 
 
 def _values(settings: Mapping[str, Setting], problems: list[str]) -> dict[str, Any]:
