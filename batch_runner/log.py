@@ -64,7 +64,7 @@ def hears_debug() -> bool:
 
 
 @contextmanager
-def of_batch(batch: str | int) -> Iterator[None]:
+def of_batch(batch: str) -> Iterator[None]:
     """What is logged in here is of this batch: its number in the journal, or any word as long as it has none."""
     token = _BATCH.set(batch)
     try:

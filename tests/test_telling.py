@@ -30,7 +30,7 @@ def go(params):
         raise ValueError(f"no good: {params['Secret']}")
     return params
 """
-RUN = ("run", "sheet.csv", "--task", "tasks.py:go")
+RUN = ("run", "sheet.csv", "--task", "tasks.py:go", "--progress", "never")
 CELL = "Erika Mustermann"
 
 
@@ -108,6 +108,25 @@ def test_a_night_that_could_not_begin(folder: Path, server: PingServer, change: 
     assert all("Nothing was sent" in heard.body for heard in server.heard if heard.path != "/u/start")
 
 
+def test_a_command_that_can_not_be_read(folder: Path, server: PingServer) -> None:
+    """A slip in the crontab is told to those whom the environment names."""
+    done = run(folder, "--retyr", "failure", BATCH_RUNNER_HEARTBEAT=f"{server.url}/u")
+    assert done.returncode == 2
+    assert server.paths == ["/u/start", "/u/fail"]
+    assert "--help" not in run_program("run", "--help", cwd=folder, BATCH_RUNNER_HEARTBEAT=server.url).stderr
+    assert len(server.paths) == 2
+
+
+def test_a_heartbeat_through_a_proxy(folder: Path, server: PingServer) -> None:
+    """The proxy of the environment is taken, as for the service; a loopback address never goes through one."""
+    options = ("--rows", "2", "--heartbeat")
+    run(folder, *options, "http://hc.invalid/far", HTTP_PROXY=server.url, http_proxy=server.url)
+    assert server.paths == ["/far/start", "/far"]
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    run(folder, *options, f"{server.url}/near", HTTP_PROXY=nowhere, http_proxy=nowhere)
+    assert server.paths[2:] == ["/near/start", "/near"]
+
+
 def test_a_job_file_that_is_wrong(folder: Path, server: PingServer) -> None:
     """Its wishes are heard although another key of it is wrong; where it can't be read at all, those of flags are."""
     (folder / "job.toml").write_text(f'input = "sheet.csv"\nlimt = 5\nheartbeat = "{server.url}/file"')
@@ -159,7 +178,7 @@ def test_a_heartbeat_that_says_no(folder: Path, status: int) -> None:
     A no for good and a redirect aren't asked again; nothing is ever sent where a redirect leads.
     """
     with ping_server(lambda _: status) as server:
-        done = run(folder, "--rows", "2", "--progress", "never", "--heartbeat", f"{server.url}/secret-uuid")
+        done = run(folder, "--rows", "2", "--heartbeat", f"{server.url}/secret-uuid")
     assert done.returncode == 0
     starts = server.paths.count("/secret-uuid/start")
     assert server.paths.count("/secret-uuid") == (3 if status == 500 else 1)

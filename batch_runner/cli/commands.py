@@ -38,7 +38,25 @@ def program(context: click.Context) -> int:
     return ExitCode.REFUSED
 
 
-@program.command("run", cls=JobCommand, epilog=EPILOG)
+class RunCommand(JobCommand):
+    """A command whose end is told, even where its words can't be read, to those whom the environment names."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read the command line; raises `click.UsageError` for one that makes no sense, when that has been told."""
+        source = next((word for word in args if not word.startswith("-")), "run")
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError:
+            from batch_runner.cli.running import told_of
+
+            with told_of(source, {}) as telling:
+                telling.ends(ExitCode.REFUSED)
+            raise
+
+
+@program.command("run", cls=RunCommand, epilog=EPILOG)
 @click.argument("source", metavar="INPUT")
 @job_options
 def run_command(source: str, **values: Any) -> int:

@@ -97,7 +97,7 @@ async def execute(opened: Opened, progress: Progress, *, interrupts: bool) -> Su
             Journal.open(opened.job.journal_path, info(opened)) as journal,
         ):
             log.info("journal opened", path=str(opened.job.journal_path), number=journal.batch)
-            with log.of_batch(journal.batch):
+            with log.of_batch(str(journal.batch)):
                 return await conduct(opened, client, journal, progress, interrupts=interrupts)
 
 

@@ -64,7 +64,7 @@ def heartbeat_problem(url: str | None) -> str | None:
 
 
 def _host(url: str) -> str:
-    """Host and port, without a user and a password; empty where there is none, or where it may be part of a password."""
+    """Host and port, without user and password; empty where there is none, or where it may be part of a password."""
     try:
         place = urlsplit(url).netloc
     except ValueError:

@@ -26,7 +26,7 @@ _ENDS = {
     ExitCode.OK: "Every row succeeded, or there was nothing to do.",
     ExitCode.BUG: f"A bug of batch-runner ended it; please report it. What was sent is recorded: {_SAME}",
     ExitCode.REFUSED: "Nothing was sent: the command, the job or the sheet is wrong. "
-    "What is wrong, says: batch-runner check {source}",
+    "The same command with check instead of run says what is wrong.",
     ExitCode.SOME_FAILED: "Some rows did not succeed: look at status and error in the output and mend them. "
     "Then run them again: batch-runner run {source} --retry failure",
     ExitCode.SOME_UNKNOWN: "Of some rows it is unknown whether a run exists: a person must look in the service. "
