@@ -105,6 +105,17 @@ def test_the_events_of_a_second_night(folder: Path) -> None:
     ]
 
 
+def test_an_early_stop_is_logged(folder: Path) -> None:
+    """At info with its code, at debug with its reason, which may hold what an error holds."""
+    code, said = run(folder, "--max-failures", "1", "--log-level", "debug", "--log-format", "json")
+    assert code == 5
+    stops = [line for line in lines_of(said) if line["event"] == "no more starts"]
+    assert [(line["level"], line.get("exit_code"), line.get("why")) for line in stops] == [
+        ("info", 5, None),
+        ("debug", None, "1 row did not succeed: the failure limit is reached"),
+    ]
+
+
 secrets = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8, max_size=40)
 
 

@@ -24,9 +24,8 @@ Signal = Literal["start", "success", "fail"]
 
 TIMEOUT = 10.0
 """Seconds for each step of a ping: the connection, the request, the answer."""
-TRIES = 3
 PAUSES = (1.0, 2.0)
-"""Seconds between two tries."""
+"""Seconds between two tries, of which there is one more than pauses."""
 
 
 class Heartbeat:

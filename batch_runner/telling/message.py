@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MOST_GROUPS = 5
 """Groups of failures that are told of each batch."""
+RETRIED = ("failure", "timeout", "cancelled", "error")
+"""Statuses that `--retry` is offered for; a row that is `unknown` must be looked at first."""
 MOST_BATCHES = 20
 """Batches that are told of one by one."""
 
@@ -28,7 +30,7 @@ _ENDS = {
     ExitCode.REFUSED: "Nothing was sent: the command, the job or the sheet is wrong. "
     "The same command with check instead of run says what is wrong.",
     ExitCode.SOME_FAILED: "Some rows did not succeed: look at status and error in the output and mend them. "
-    "Then run them again: batch-runner run {source} --retry failure",
+    "Then run them again: batch-runner run {source} --retry {retry}",
     ExitCode.SOME_UNKNOWN: "Of some rows it is unknown whether a run exists: a person must look in the service. "
     "Only if there is none: batch-runner run {source} --retry unknown",
     ExitCode.STOPPED: f"It stopped early: its summary says why. Mended, {_SAME}",
@@ -53,13 +55,10 @@ class Ending(msgspec.Struct, frozen=True):
     @property
     def title(self) -> str:
         """One line: the input, and in a few words what it came to."""
-        counts: dict[str, int] = {}
-        for summary, _ in self.summaries:
-            for counted in summary.counts:
-                counts[counted.status] = counts.get(counted.status, 0) + counted.rows
-        words = ", ".join(f"{rows} {status}" for status, rows in counts.items())
+        words = ", ".join(f"{rows} {status}" for status, rows in self._counts().items())
         nothing = "nothing to do" if self.is_success else "failed"
-        return _sendable(f"batch-runner: {self.source}: {words or nothing} (exit {self.exit_code})")
+        text = f"batch-runner: {self.source}: {words or nothing} (exit {self.exit_code})"
+        return _sendable(" ".join(text.split()))
 
     @property
     def body(self) -> str:
@@ -67,7 +66,8 @@ class Ending(msgspec.Struct, frozen=True):
         return _sendable("\n".join(self._lines()))
 
     def _lines(self) -> Iterator[str]:
-        yield _ENDS[ExitCode(self.exit_code)].format(source=shlex.quote(self.source))
+        retry = ",".join(status for status in RETRIED if status in self._counts())
+        yield _ENDS[ExitCode(self.exit_code)].format(source=shlex.quote(self.source), retry=retry)
         for summary, report in self.summaries[:MOST_BATCHES]:
             yield ""
             yield from _told(summary, report)
@@ -75,6 +75,14 @@ class Ending(msgspec.Struct, frozen=True):
             yield f"and {len(self.summaries) - MOST_BATCHES} more batches"
         yield ""
         yield f"on {socket.gethostname()}"
+
+    def _counts(self) -> dict[str, int]:
+        """How many rows of all batches have which status."""
+        counts: dict[str, int] = {}
+        for summary, _ in self.summaries:
+            for counted in summary.counts:
+                counts[counted.status] = counts.get(counted.status, 0) + counted.rows
+        return counts
 
 
 def _sendable(text: str) -> str:
