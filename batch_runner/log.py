@@ -1,37 +1,128 @@
-"""The log on stderr: text for people, JSON lines for programs. Values of cells and results stand in none of them.
+"""The log on stderr and in a file: text for people, JSON lines for programs.
 
-An event is logged by its name with its facts in `extra`: `log.info("run started", extra=facts(row=17, run_id=…))`.
+An event is logged by its name with its facts: `info("run started", row=17, attempt=5, run_id=…)`; every line also says
+which `batch` it is of. What a cell or a result holds stands in none of them above debug; the API key in none at all.
+Where nobody listens to a level, an event of it costs the call.
 """
 
 from __future__ import annotations
 
+import io
 import logging
+import os
+import re
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    Form = Literal["text", "json"]
+    Level = Literal["debug", "info", "warning", "error"]
+    Fact = str | float | None
 
 LOG = logging.getLogger("batch_runner")
+OLD_FILES = 5
+"""Log files of earlier times that are kept when a new one is begun."""
+SECRET_MARK = "<the API key>"  # noqa: S105  it is what stands instead of one
+SHORTEST_SECRET = 8
+"""Characters of a key that is looked for in the facts: one such as `1`, for a test, would take their sense with it."""
 _FACTS = "facts"
+_PLAIN = re.compile(r"[^\s\"=]+")
+_BATCH: ContextVar[Fact] = ContextVar("batch", default=None)
 
 
-def facts(**values: str | float | None) -> dict[str, object]:
-    """The facts of an event: row, run_id, status, attempt, seconds; those that are None are left out."""
+def debug(event: str, **facts: Fact) -> None:
+    """Log what helps to find out how something came about; only here a fact may hold what a cell or a result holds."""
+    _log(logging.DEBUG, event, facts)
+
+
+def info(event: str, **facts: Fact) -> None:
+    """Log what happened: row, attempt, run_id, status, duration (seconds), …; a fact that is None is left out."""
+    _log(logging.INFO, event, facts)
+
+
+def warning(event: str, **facts: Fact) -> None:
+    """Log what a person should look at, as one sentence."""
+    _log(logging.WARNING, event, facts)
+
+
+def hears_info() -> bool:
+    """Whether anybody listens to what is logged with `info`."""
+    return LOG.isEnabledFor(logging.INFO)
+
+
+def hears_debug() -> bool:
+    """As `hears_info`, for `debug`."""
+    return LOG.isEnabledFor(logging.DEBUG)
+
+
+def facts(**values: Fact) -> dict[str, object]:
+    """The facts of an event as the `extra` of a logger's call; those that are None are left out."""
     return {_FACTS: {name: value for name, value in values.items() if value is not None}}
 
 
-def write_log(
-    form: Literal["text", "json"], level: Literal["debug", "info", "warning", "error"], say: Callable[[str], None]
-) -> None:
-    """Send what is logged from now on to `say`, a line each."""
-    handler = _Saying(say)
-    handler.setFormatter(_Json() if form == "json" else _Text())
-    LOG.handlers = [handler]
-    LOG.setLevel(level.upper())
+def facts_of(record: logging.LogRecord) -> dict[str, Fact]:
+    """The facts of an event that was logged."""
+    found: dict[str, Fact] = getattr(record, _FACTS, {})
+    return found
+
+
+def event_of(record: logging.LogRecord) -> str:
+    """What happened, on one line; with the exception, if one was logged."""
+    text = record.getMessage()
+    error = record.exc_info[1] if record.exc_info else None
+    if error is not None:
+        text = f"{text}: {type(error).__name__}: {error}"
+    return " ".join(line.strip() for line in text.splitlines())
+
+
+@contextmanager
+def of_batch(batch: str) -> Iterator[None]:
+    """What is logged in here is of this batch: its number in the journal, or any word as long as it has none."""
+    token = _BATCH.set(batch)
+    try:
+        yield
+    finally:
+        _BATCH.reset(token)
+
+
+def write_log(form: Form, level: Level, say: Callable[[str], None], secret: str | None = None) -> None:
+    """Send what is logged from now on to `say`, a line each, without the secret."""
+    for handler in LOG.handlers[:]:
+        LOG.removeHandler(handler)
+        handler.close()
     LOG.propagate = False
+    LOG.setLevel(logging.CRITICAL)
+    _add(_Saying(say), form, level, secret)
+
+
+def write_log_file(path: Path, form: Form, level: Level, most_bytes: int, secret: str | None = None) -> None:
+    """Append it to a file, too (0600); with `most_bytes` a new one is begun before it grows larger. Raises `OSError`.
+
+    A file that can't be written later on (a full disk) is spoken of once on the log, and tried again with each line.
+    """
+    _add(_File(path, most_bytes), form, level, secret)
+
+
+def _log(level: int, event: str, facts: dict[str, Fact]) -> None:
+    if LOG.isEnabledFor(level):
+        known = {name: value for name, value in facts.items() if value is not None}
+        LOG.log(level, "%s", event, extra={_FACTS: known})
+
+
+def _add(handler: logging.Handler, form: Form, level: Level, secret: str | None) -> None:
+    hidden = secret if secret and len(secret) >= SHORTEST_SECRET else None
+    handler.setFormatter(_Json(hidden) if form == "json" else _Text(hidden))
+    handler.setLevel(level.upper())
+    LOG.addHandler(handler)
+    LOG.setLevel(min(LOG.level, handler.level))
 
 
 class _Saying(logging.Handler):
@@ -46,35 +137,65 @@ class _Saying(logging.Handler):
             self.handleError(record)
 
 
-class _Text(logging.Formatter):
-    """`2026-11-24T02:00:00Z info run started row=17 run_id=…`."""
+class _File(RotatingFileHandler):
+    """Writes each line at once and whole, so that nothing is pending when a disk is full."""
+
+    def __init__(self, path: Path, most_bytes: int) -> None:
+        super().__init__(path, maxBytes=most_bytes, backupCount=OLD_FILES, encoding="utf-8")
+        self._complained = False
+
+    def _open(self) -> io.TextIOWrapper:
+        handle = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return io.TextIOWrapper(io.FileIO(handle, "a"), encoding="utf-8", write_through=True)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, ARG002  logging's own name
+        """A log that can't be written is no reason to end, nor to speak of it more than once."""
+        if not self._complained:
+            self._complained = True
+            warning(f"{Path(self.baseFilename).name}: the log file can't be written any more; the batch goes on")
+
+
+class _Form(logging.Formatter):
+    def __init__(self, secret: str | None) -> None:
+        super().__init__()
+        self._secret = secret
+
+    def facts_of(self, record: logging.LogRecord) -> dict[str, Fact]:
+        """The event itself, its batch, and its facts: texts that can be written anywhere, without the secret."""
+        facts: dict[str, Fact] = {"batch": _BATCH.get(), "event": event_of(record), **facts_of(record)}
+        return {name: self._clean(value) for name, value in facts.items() if value is not None}
+
+    def _clean(self, value: Fact) -> Fact:
+        if isinstance(value, float):
+            return round(value, 3)
+        if not isinstance(value, str):
+            return value
+        text = value.encode("utf-8", "backslashreplace").decode()
+        return text.replace(self._secret, SECRET_MARK) if self._secret else text
+
+
+class _Text(_Form):
+    """`2026-11-24T02:00:00.000Z info run started batch=7 row=17 attempt=5 run_id=…`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        values = " ".join(f"{name}={value}" for name, value in facts_of(record).items())
-        return f"{_moment(record)} {record.levelname.lower()} {event_of(record)} {values}".rstrip()
+        facts = self.facts_of(record)
+        event = facts.pop("event")
+        words = " ".join(f"{name}={_word(value)}" for name, value in facts.items())
+        return f"{_moment(record)} {record.levelname.lower()} {event} {words}".rstrip()
 
 
-class _Json(logging.Formatter):
-    """One object: time, level, event, and the facts."""
+class _Json(_Form):
+    """One object: time, level, batch, event, and the facts."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {"time": _moment(record), "level": record.levelname.lower(), "event": event_of(record)}
-        return msgspec.json.encode(line | facts_of(record)).decode()
+        line = {"time": _moment(record), "level": record.levelname.lower()}
+        return msgspec.json.encode(line | self.facts_of(record)).decode()
 
 
-def event_of(record: logging.LogRecord) -> str:
-    """What happened, on one line; with the exception, if one was logged."""
-    text = record.getMessage()
-    error = record.exc_info[1] if record.exc_info else None
-    if error is not None:
-        text = f"{text}: {type(error).__name__}: {error}"
-    return " ".join(line.strip() for line in text.splitlines())
-
-
-def facts_of(record: logging.LogRecord) -> dict[str, object]:
-    """The facts of an event that was logged."""
-    found: dict[str, object] = getattr(record, _FACTS, {})
-    return found
+def _word(value: Fact) -> str:
+    """A value as one word: in quotes, as in JSON, where it has spaces or quotes in it."""
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) else msgspec.json.encode(text).decode()
 
 
 def _moment(record: logging.LogRecord) -> str:

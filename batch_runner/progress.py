@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -17,6 +18,10 @@ LINE_EVERY = 30.0
 """Seconds between two plain lines."""
 FIRST_LINE = 1.0
 """Seconds until the first: a batch of under a second says nothing."""
+
+
+MOST_HELD = 1_000
+"""Lines that are kept back at most."""
 
 
 class Tally(msgspec.Struct):
@@ -79,8 +84,36 @@ class Progress:
         if sys.stderr is not None:
             Listener(sys.stderr).write(f"{text}\n")
 
+    def release(self) -> None:
+        """Show what was kept back, of which there is none here."""
+
     def end(self, tally: Tally) -> None:
         """The batch has ended."""
+
+
+class Held(Progress):
+    """Keeps back what is said, the last so many lines of it, until it is known that somebody wants to hear it."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=MOST_HELD)
+        self._said = 0
+        self._is_released = False
+
+    def say(self, text: str) -> None:
+        """Keep the line, or show it if they have been released."""
+        if self._is_released:
+            super().say(text)
+        else:
+            self._said += 1
+            self._lines.append(text)
+
+    def release(self) -> None:
+        """Show what was kept back, and from now on all that is said."""
+        self._is_released = True
+        if self._said > len(self._lines):
+            super().say(f"… {self._said - len(self._lines)} lines before these were not kept")
+        while self._lines:
+            super().say(self._lines.popleft())
 
 
 class Lines(Progress):

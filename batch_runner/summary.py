@@ -62,6 +62,11 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         """How many rows have this status."""
         return sum(counted.rows for counted in self.counts if counted.status == status)
 
+    @property
+    def headline(self) -> str:
+        """How many rows came to what, in one line."""
+        return f"{self.input}: {number_of(self.rows, 'row')} in {time_words(self.seconds)}: {self._words()}"
+
     def to_json(self) -> str:
         """One JSON object, on one line; the counts as an object."""
         fields = msgspec.to_builtins(self)
@@ -83,7 +88,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             nothing = f"nothing new: {self.carried} carried over ({self._words()})" if self.rows else "nothing to do"
             yield f"{self.input}: {nothing}; output: {self.output}"
             return
-        yield f"{self.input}: {number_of(self.rows, 'row')} in {time_words(self.seconds)}: {self._words()}"
+        yield self.headline
         yield from self._since_lines()
         yield from self._held_lines()
         for group in self.failures:

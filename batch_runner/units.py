@@ -1,4 +1,4 @@
-"""Rates, durations, deadlines and failure limits: how a person writes them, and what they mean."""
+"""Rates, durations, sizes, deadlines and failure limits: how a person writes them, and what they mean."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ _DURATION = re.compile(
 _NUMBER = re.compile(r"[\d.]+", re.ASCII)
 _CLOCK_TIME = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?", re.ASCII)
 _LONGEST = 3650 * 86400.0
+_SIZE = re.compile(r"(\d{1,9})\s*([kmg]?)i?b?", re.ASCII)
+_POWERS = {"": 0, "k": 10, "m": 20, "g": 30}
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -52,6 +54,16 @@ def parse_duration(text: str | float) -> float:
     if not 0 < seconds <= _LONGEST:
         raise ValueError(f"{text!r} is out of range; a duration is more than 0 and at most {_LONGEST / 86400:.0f}d")
     return seconds
+
+
+def parse_size(text: str) -> int:
+    """Bytes: `10MB`, `500k`, `1 GiB`; a K is 1024 of them in any spelling. Raises `ValueError` with a sentence."""
+    found = _SIZE.fullmatch(text.strip().lower())
+    if found is None:
+        raise ValueError(f"{text!r} is not a size; write for example 10MB or 500KB")
+    if int(found[1]) == 0:
+        raise ValueError(f"{text!r} has no room for anything; write for example 10MB")
+    return int(found[1]) << _POWERS[found[2]]
 
 
 class Deadline(msgspec.Struct, frozen=True):

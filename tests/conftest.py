@@ -17,6 +17,7 @@ tasks_api_schema.json   these schemas
 own_tasks.py            tasks of a user's own, for the embedded service
 invoice_fields.psv      what `extract_fields` finds in each sample
 one_start.py            one start by an impatient client
+ping_server.py          one that notes the pings and messages that it gets
 
 Virtual time
 nights.py               a whole night: batch, client, embedded service

@@ -11,7 +11,8 @@ from scripted_server import Connection, answer, behaves, serving
 
 from batch_runner.api import RunRequest
 from batch_runner.client.client import Client, Started
-from batch_runner.client.transport import AiohttpTransport, environment_proxy
+from batch_runner.client.proxies import environment_proxy
+from batch_runner.client.transport import AiohttpTransport
 
 pytestmark = pytest.mark.anyio
 

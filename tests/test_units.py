@@ -1,4 +1,4 @@
-"""How people write rates, durations, deadlines and failure limits."""
+"""How people write rates, durations, sizes, deadlines and failure limits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_runner.units import Deadline, FailureLimit, Rate, parse_duration
+from batch_runner.units import Deadline, FailureLimit, Rate, parse_duration, parse_size
 
 BERLIN = ZoneInfo("Europe/Berlin")
 LORD_HOWE = ZoneInfo("Australia/Lord_Howe")
@@ -24,6 +24,22 @@ LORD_HOWE = ZoneInfo("Australia/Lord_Howe")
 def test_rates(text: str, rate: Rate) -> None:
     """A rate is a count and a period, in any case and with spaces."""
     assert Rate.parse(text) == rate
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("10MB", 10 << 20), ("500k", 500 << 10), ("1 GiB", 1 << 30), ("4096", 4096), ("10b", 10), (" 2mb ", 2 << 20)],
+)
+def test_sizes(text: str, size: int) -> None:
+    """A size is bytes, or so many times 1024 of them, however that is spelt."""
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "MB", "ten", "0", "0MB", "-1MB", "1.5MB", "10TB", "10 M B", "٥MB"])
+def test_what_is_no_size(text: str) -> None:
+    """What is no size, or has room for nothing, is refused with the text and an example."""
+    with pytest.raises(ValueError, match="for example 10MB"):
+        parse_size(text)
 
 
 @pytest.mark.parametrize("text", ["", "5", "5/", "/s", "0/s", "-1/s", "1.5/s", "5/fortnight", "5/s/s", "٥/s"])

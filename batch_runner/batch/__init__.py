@@ -3,6 +3,7 @@
 pool.py      the batch: reads rows, places them in the journal, hands them to the workers
 start.py     a row's start over all its tries, and whether its lost answer can be asked for
 worker.py    one row from its plan to its outcome
+attempt.py   one try to start a run, and what the log says of it
 canary.py    the first few rows go alone
 patience.py  when starting stops because no start gets through
 stopping.py  when starting stops before the last row, and why

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from batch_runner import log
 from batch_runner.batch.canary import WINDOW, Canary, different_shapes
 from batch_runner.batch.stopping import Stop
 from batch_runner.batch.worker import NOT_STARTED, Work
 from batch_runner.errors import ExitCode
 from batch_runner.journal import Carry, Entry, Follow, Refuse, Send, Settle
-from batch_runner.log import LOG
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -103,7 +103,7 @@ class Batch:
         while chunk := tuple(islice(rows, CHUNK)):
             plans = await self._journal.register([entry for entry, _ in chunk])
             if is_first and (warning := self._journal.all_new()) is not None:
-                LOG.warning(warning)
+                log.warning(warning)
             is_first = False
             for plan, (_, row) in zip(plans, chunk, strict=True):
                 if isinstance(plan, Send | Follow | Settle):
@@ -119,9 +119,8 @@ class Batch:
         while chunk := tuple(islice(rows, CHUNK)):
             await self._journal.adopt([entry for entry, _ in chunk])
         if missing := await self._journal.give_up_unclaimed():
-            LOG.warning(
-                "rows that ran before, but are not in the sheet as they were then: %d; --unique can't know them",
-                missing,
+            log.warning(
+                f"rows that ran before, but are not in the sheet as they were then: {missing}; --unique can't know them"
             )
 
     def _rows(self) -> Iterator[tuple[Entry, RowParams]]:
@@ -132,7 +131,13 @@ class Batch:
             yield entry, filled
 
     def _carry(self, plan: Carry | Refuse) -> None:
-        status = "error" if isinstance(plan, Refuse) else plan.status
+        if isinstance(plan, Refuse):
+            status = "error"
+            log.info("row refused", row=plan.number)
+            log.debug("row refused", row=plan.number, why=plan.why)
+        else:
+            status = plan.status
+            log.debug("row carried over", row=plan.number, status=status)
         self._tally.carried += isinstance(plan, Carry)
         self._tally.changed += isinstance(plan, Carry) and plan.changed
         self._row_done(status)

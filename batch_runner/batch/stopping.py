@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
+from batch_runner import log
 from batch_runner.errors import ExitCode, JournalFull
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Stopping:
         interrupt = stop.exit_code in INTERRUPTS
         if self.stop is None or interrupt:
             self.stop = stop
+            log.info("no more starts", exit_code=stop.exit_code)
+            log.debug("no more starts", why=stop.why)
         if interrupt:
             self._interrupted.set()
         for wait in self._waits:

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
+from batch_runner import log
 from batch_runner.api import Run, RunRequest
+from batch_runner.batch.attempt import Attempt
 from batch_runner.batch.patience import Patience
 from batch_runner.batch.start import Start, start_of
 from batch_runner.batch.stopping import Stop
@@ -23,7 +25,6 @@ from batch_runner.client.client import Lost, Refused, Started
 from batch_runner.client.fate import Reach
 from batch_runner.errors import ExitCode
 from batch_runner.journal import Follow, Outcome, Send, Settle
-from batch_runner.log import LOG, facts
 from batch_runner.polling.watch import Overdue, Unreachable, Vanished
 from batch_runner.retry import STARTS
 
@@ -112,10 +113,12 @@ class Worker:
 
     async def _follow_earlier(self, plan: Follow, slot: Slot) -> Outcome:
         """Follow a run that an earlier batch started."""
+        attempt = Attempt(plan.attempt, plan.number)
         if not self._terms.runs_outlive_us:
-            return await self._end(plan.attempt, Outcome("unknown", plan.run_id, error=ENDED_WITH_US))
+            return await self._end(attempt, Outcome("unknown", plan.run_id, error=ENDED_WITH_US))
         slot.follows()
-        return await self._follow(plan.attempt, Run(plan.run_id, plan.status), age=None)
+        attempt.debug("run followed", run_id=plan.run_id)
+        return await self._follow(attempt, Run(plan.run_id, plan.status), age=None)
 
     async def _send(self, plan: Send | Settle, request: RunRequest, slot: Slot) -> Outcome:
         start = start_of(plan)
@@ -123,17 +126,18 @@ class Worker:
         failures = 0
         while await self._may_start(slot, start):
             attempt = await self._intend(plan, start)
-            answer = await self._start(attempt, plan.number, request)
+            answer = await self._start(attempt, request)
             self._learn(answer)
             if isinstance(answer, Started):
                 slot.accepted(answer.signal)
                 return await self._started(attempt, answer.run)
+            attempt.no_run(answer)
             is_full = isinstance(answer, Refused) and self._slow_down(slot, answer)
             if isinstance(answer, Lost) or start.is_lost:
                 outcome = await self._doubt(attempt, answer)
                 start.answer_lost(await self._memory_by_now())
             elif answer.reach is Reach.AGAIN:
-                await self._journal.withdrawn(attempt, answer.why)
+                await self._journal.withdrawn(attempt.id, answer.why)
             else:
                 return await self._refused(attempt, answer)
             failures += 1
@@ -169,7 +173,7 @@ class Worker:
                 return False
         return start.is_known_to(features)
 
-    async def _doubt(self, attempt: int, answer: Refused | Lost) -> Outcome:
+    async def _doubt(self, attempt: Attempt, answer: Refused | Lost) -> Outcome:
         """A start whose answer was lost; that the same one is refused now doesn't say that it made no run then."""
         if isinstance(answer, Refused) and answer.reach is Reach.TASK:
             self._stop_for(answer)
@@ -190,35 +194,36 @@ class Worker:
         self._warn_once(answer)
         return slot.refused(answer.status_code, answer.why, answer.signal)
 
-    async def _intend(self, plan: Send | Settle, start: Start) -> int:
+    async def _intend(self, plan: Send | Settle, start: Start) -> Attempt:
         self._first_at = min(self._first_at, anyio.current_time())
         if start.attempt is None:
             assert isinstance(plan, Send)
-            return start.intended(await self._journal.intend(plan))
-        if start.is_lost:
-            await self._journal.ask_again(start.attempt)
+            intended = start.intended(await self._journal.intend(plan))
         else:
-            await self._journal.intend_again(start.attempt)
-        return start.attempt
+            intended = start.attempt
+            await (self._journal.ask_again if start.is_lost else self._journal.intend_again)(intended)
+        attempt = Attempt(intended, plan.number, anyio.current_time())
+        attempt.debug("start intended")
+        return attempt
 
-    async def _start(self, attempt: int, number: int, request: RunRequest) -> Started | Refused | Lost:
+    async def _start(self, attempt: Attempt, request: RunRequest) -> Started | Refused | Lost:
         """Send the start. Cut off before its answer, it is recorded as `unknown`: that much is true."""
         try:
             return await self._client.start(
                 self._job.task,
                 request,
                 read_timeout=self._read_timeout,
-                idempotency_key=self._journal.start_key(attempt) if self._terms.beyond_api else None,
-                row=number if self._terms.beyond_api else None,
+                idempotency_key=self._journal.start_key(attempt.id) if self._terms.beyond_api else None,
+                row=attempt.row if self._terms.beyond_api else None,
             )
         except anyio.get_cancelled_exc_class():
             await self._end(attempt, Outcome("unknown", error=CUT_OFF))
             raise
 
-    async def _refused(self, attempt: int, answer: Refused) -> Outcome:
+    async def _refused(self, attempt: Attempt, answer: Refused) -> Outcome:
         if answer.reach is Reach.ROW:
             return await self._end(attempt, Outcome("error", error=answer.why))
-        await self._journal.withdrawn(attempt, answer.why)
+        await self._journal.withdrawn(attempt.id, answer.why)
         self._stop_for(answer)
         return NOT_STARTED
 
@@ -243,22 +248,22 @@ class Worker:
         """A service that can't be reached is spoken of at once, not when it is given up."""
         if answer.status_code is None and not self._warned:
             self._warned = True
-            LOG.warning("%s; trying on", answer.why)
+            log.warning(f"{answer.why}; trying on")
 
-    async def _started(self, attempt: int, run: Run) -> Outcome:
+    async def _started(self, attempt: Attempt, run: Run) -> Outcome:
         self._patience.yes()
         if run.has_ended:
             return await self._end(attempt, outcome_of(run))
-        await self._journal.started(attempt, run.run_id, run.status)
-        LOG.info("run started", extra=facts(attempt=attempt, run_id=run.run_id))
+        await self._journal.started(attempt.id, run.run_id, run.status)
+        attempt.info("run started", run_id=run.run_id, status=run.status)
         return await self._follow(attempt, run)
 
-    async def _follow(self, attempt: int, run: Run, age: float | None = 0.0) -> Outcome:
+    async def _follow(self, attempt: Attempt, run: Run, age: float | None = 0.0) -> Outcome:
         """Follow a run to its end. One that can't be followed so far keeps its status, with the reason.
 
         `age` is how many seconds ago it started, None where that is not known.
         """
-        found = await self._watch.follow(run, partial(self._journal.seen, attempt), age)
+        found = await self._watch.follow(run, partial(self._journal.seen, attempt.id), age)
         match found:
             case Run() as ended:
                 return await self._end(attempt, outcome_of(ended))
@@ -268,12 +273,16 @@ class Worker:
                 why = f"still going after {self._job.run_timeout}; the same command goes on from there"
             case Unreachable(why=why, status=status):
                 pass
-        self._journal.seen(attempt, status, why)
+        self._journal.seen(attempt.id, status, why)
+        attempt.info("run left as it is", run_id=run.run_id, status=status)
+        attempt.debug("run left as it is", why=why)
         return Outcome(status, run.run_id, error=why)
 
-    async def _end(self, attempt: int, outcome: Outcome) -> Outcome:
-        await self._journal.ended(attempt, outcome)
-        LOG.info("row ended", extra=facts(attempt=attempt, run_id=outcome.run_id, status=outcome.status))
+    async def _end(self, attempt: Attempt, outcome: Outcome) -> Outcome:
+        await self._journal.ended(attempt.id, outcome)
+        attempt.info("row ended", run_id=outcome.run_id, status=outcome.status)
+        if outcome.error:
+            attempt.debug("row ended", why=outcome.error)
         return outcome
 
     def _request(self, row: RowParams) -> RunRequest:

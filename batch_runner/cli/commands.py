@@ -46,7 +46,25 @@ def program(context: click.Context) -> int:
     return ExitCode.REFUSED
 
 
-@program.command("run", cls=JobCommand, epilog=EPILOG)
+class RunCommand(JobCommand):
+    """A command whose end is told, even where its words can't be read, to those whom the environment names."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read the command line; raises `click.UsageError` for one that makes no sense, when that has been told."""
+        source = next((word for word in args if not word.startswith("-")), "run")
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError:
+            from batch_runner.cli.running import told_of
+
+            with told_of(source, {}) as telling:
+                telling.ends(ExitCode.REFUSED)
+            raise
+
+
+@program.command("run", cls=RunCommand, epilog=EPILOG)
 @click.argument("source", metavar="INPUT")
 @job_options
 def run_command(source: str, **values: Any) -> int:
@@ -54,9 +72,12 @@ def run_command(source: str, **values: Any) -> int:
 
     The same command again goes on where the last one stopped: no row is started twice.
     """
-    from batch_runner.cli.running import run_for_person
+    from batch_runner.cli.running import run_for_person, told_of
 
-    return run_for_person(_job(source, values))
+    with told_of(source, said(values)) as telling:
+        job = _job(source, values)
+        telling.check()
+        return telling.ends(run_for_person(job, telling))
 
 
 @program.command("check", cls=JobCommand, epilog=EPILOG)
@@ -69,10 +90,14 @@ def check_command(source: str, **values: Any) -> int:
     from batch_runner.cli.running import print_out
     from batch_runner.cli.services import choose_service
     from batch_runner.cli.wiring import prepare_output
+    from batch_runner.job.settings import wishes_of
     from batch_runner.preview import preview
     from batch_runner.source import Source
+    from batch_runner.telling.telling import Telling
 
     job = _job(source, values)
+    _warn_of_variables()
+    Telling(wishes_of(source, said(values), os.environ), os.environ).check()
     prepare_output(job)
     inputs = choose_service(job).inputs if job.task else None
     with Source(job, Path(tempfile.gettempdir()), inputs) as opened:
@@ -169,8 +194,18 @@ def _user() -> str:
 
 
 def _job(source: str, values: dict[str, Any]) -> Job:
-    from batch_runner.job.settings import load_job, unknown_variables
+    from batch_runner.errors import UsageError
+    from batch_runner.job.settings import load_job
+
+    try:
+        return load_job(source, said(values), os.environ)
+    except UsageError:
+        _warn_of_variables()
+        raise
+
+
+def _warn_of_variables() -> None:
+    from batch_runner.job.settings import unknown_variables
 
     for sentence in unknown_variables(os.environ):
         click.echo(f"batch-runner: {sentence}", err=True)
-    return load_job(source, said(values), os.environ)

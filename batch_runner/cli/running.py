@@ -2,35 +2,79 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import anyio
 import click
 
+from batch_runner import log
 from batch_runner.cli.services import KEY_VARIABLES, api_key
 from batch_runner.cli.wiring import execute, open_job
-from batch_runner.errors import ExitCode, UsageError
-from batch_runner.log import write_log
-from batch_runner.progress import Progress, progress_for
+from batch_runner.errors import ExitCode, UsageError, reason_of
+from batch_runner.job.settings import unknown_variables, wishes_of
+from batch_runner.progress import Held, Progress, progress_for
+from batch_runner.telling.telling import Telling
 from batch_runner.units import parse_duration
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping
 
     from batch_runner.job.job import Job
 
 
-def run_for_person(job: Job) -> int:
+@contextmanager
+def told_of(source: str, flags: Mapping[str, object]) -> Iterator[Telling]:
+    """Whatever happens in here to a job, even to one that is wrong, is told to those who want to hear of it."""
+    log.write_log("text", "warning", Progress().say, api_key())
+    wishes = wishes_of(source, flags, os.environ)
+    with log.of_batch(uuid4().hex[:8]), Telling(wishes, os.environ) as telling:
+        yield telling
+
+
+def run_for_person(job: Job, telling: Telling) -> int:
     """Run the job, show its progress, print its summary; returns the exit code."""
-    progress = progress_for(job.progress, sys.stderr)
-    write_log(job.log_format, job.log_level, progress.say)
-    with open_job(job) as opened, redirect_stdout(sys.stderr):  # what async tasks print: ours is for the summary
-        summary = anyio.run(partial(execute, opened, progress, interrupts=True))
-    print_out(summary.to_json() if job.json else summary.to_text())
+    with _shown(job) as progress:
+        _open_logs(job, progress)
+        for sentence in unknown_variables(os.environ):
+            progress.say(f"batch-runner: {sentence}")
+        with open_job(job) as opened, redirect_stdout(sys.stderr):  # what async tasks print: ours is for the summary
+            summary = anyio.run(partial(execute, opened, progress, interrupts=True))
+        telling.hears(summary, job.report)
+        if summary.exit_code != ExitCode.OK:
+            progress.release()
+        if summary.exit_code != ExitCode.OK or job.json or not job.quiet:
+            print_out(summary.to_json() if job.json else summary.to_text())
     return summary.exit_code
+
+
+@contextmanager
+def _shown(job: Job) -> Iterator[Progress]:
+    """What a person sees on the way; with `--quiet` it is kept back until something isn't well."""
+    progress = Held() if job.quiet else progress_for(job.progress, sys.stderr)
+    try:
+        yield progress
+    except BaseException:
+        progress.release()
+        raise
+
+
+def _open_logs(job: Job, progress: Progress) -> None:
+    key = api_key()
+    log.write_log(job.log_format, job.log_level or "warning", progress.say, key)
+    if job.log_file is None:
+        return
+    try:
+        log.write_log_file(Path(job.log_file), job.log_format, job.log_level or "info", job.log_bytes, key)
+    except OSError as error:
+        raise UsageError(
+            f"{job.log_file}: the log can't be written there: {reason_of(error)}; use --log-file"
+        ) from None
 
 
 def print_out(text: str) -> None:
@@ -60,7 +104,7 @@ def serve_until_stopped(port: int, tasks: str | None, files: Path, workers: int 
         )
         click.echo(f"batch-runner: serving the Tasks API on {url}; {lock}; Ctrl-C stops it", err=True)
 
-    write_log("text", "info", Progress().say)
+    log.write_log("text", "info", Progress().say, key)
     with redirect_stdout(sys.stderr):  # as the prints of tasks in worker processes
         anyio.run(serve, service, port, say)
     return ExitCode.OK

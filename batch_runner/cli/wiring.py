@@ -13,7 +13,7 @@ import anyio
 import msgspec
 from anyio import to_thread
 
-from batch_runner import __version__
+from batch_runner import __version__, log
 from batch_runner.batch.pool import Batch
 from batch_runner.batch.stopping import Stop, Stopping
 from batch_runner.batch.worker import Worker
@@ -23,7 +23,6 @@ from batch_runner.hints import hints
 from batch_runner.journal import BatchInfo, Journal, Policy
 from batch_runner.limits.limits import Limits
 from batch_runner.limits.openfiles import held_under, open_files
-from batch_runner.log import LOG
 from batch_runner.output.output import Output
 from batch_runner.output.target import Target
 from batch_runner.polling.schedule import Schedule
@@ -63,7 +62,7 @@ def open_job(job: Job) -> Iterator[Opened]:
     workers, warning = held_under(job.concurrency, open_files())
     with Source(job, target.path.absolute().parent, service.inputs) as source:
         if source.lost_journal is not None:
-            LOG.warning(source.lost_journal)
+            log.warning(source.lost_journal)
         yield Opened(job, source, target, service, workers, (warning,) if warning else (), began)
 
 
@@ -77,6 +76,8 @@ def prepare_output(job: Job) -> Target:
 
 async def run_batch(job: Job, progress: Progress | None = None) -> Summary:
     """Run a job to its end and say what it came to; silent unless `progress` shows something.
+
+    Logs, heartbeat and notices are the program's: a library's user has their own (`logging.getLogger("batch_runner")`).
 
     The coroutine needs asyncio. Raises `BatchRunnerError` and `SheetError`; a row's failure is no error.
     """
@@ -96,7 +97,9 @@ async def execute(opened: Opened, progress: Progress, *, interrupts: bool) -> Su
             connected(opened.job, opened.service) as client,
             Journal.open(opened.job.journal_path, info(opened)) as journal,
         ):
-            return await conduct(opened, client, journal, progress, interrupts=interrupts)
+            log.info("journal opened", path=str(opened.job.journal_path), number=journal.batch)
+            with log.of_batch(str(journal.batch)):
+                return await conduct(opened, client, journal, progress, interrupts=interrupts)
 
 
 async def conduct(
@@ -121,6 +124,7 @@ async def conduct(
     batch = Batch(
         opened.source, worker, journal=journal, limits=limits, stopping=stopping, progress=progress, tally=tally
     )
+    log.info("batch began", input=job.input, rows=tally.total, task=job.task, service=opened.service.name)
     progress.begin(tally)
     async with anyio.create_task_group() as around:
         around.start_soon(watch.drive)
@@ -141,10 +145,14 @@ async def _conclude(
     await journal.flush()
     output = Output(source.sheet, source.layout, opened.target, expand=job.expand)
     written = await to_thread.run_sync(output.write, journal.outcomes, _was_edited(opened))
+    log.info("output written", path=str(written.path))
     counts = sorted_counts(journal.counts())
     exit_code = exit_code_for(counts, stop.exit_code if stop else None)
     await journal.finish(exit_code)
     warnings = [warning for warning in (journal.all_new(), journal.shared_keys() if job.key else None) if warning]
+    seconds = time.monotonic() - opened.began
+    words = ", ".join(f"{count.rows} {count.status}" for count in counts)
+    log.info("batch ended", exit_code=exit_code, counts=words, carried=tally.carried, duration=seconds)
     groups = journal.failures(MOST_GROUPS)
     failed = sum(count.rows for count in counts if count.status in ("failure", "timeout", "cancelled", "error"))
     return Summary(
@@ -163,7 +171,7 @@ async def _conclude(
         parked=journal.held("parked"),
         duplicates=journal.held("duplicate"),
         notes=(*source.notes, *opened.notes, *warnings, *source.warnings, *notes, *written.notes),
-        seconds=time.monotonic() - opened.began,
+        seconds=seconds,
     )
 
 

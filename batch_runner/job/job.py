@@ -15,8 +15,9 @@ from msgspec import Meta
 
 from batch_runner.errors import UsageError
 from batch_runner.job.problems import RETRY_WORDS, nameless, problems
+from batch_runner.job.secrets import shown
 from batch_runner.selection import RowRanges
-from batch_runner.units import Deadline, FailureLimit, Rate, parse_duration
+from batch_runner.units import Deadline, FailureLimit, Rate, parse_duration, parse_size
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -157,13 +158,16 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         Literal["auto", "always", "never"], _says("Display", "auto|always|never", "Show progress on stderr.")
     ] = "auto"
     json: Annotated[bool, _says("Display", None, "Print the summary as one JSON object.")] = False
-    quiet: Annotated[bool, _says("Display", None, "Print nothing at all where every row succeeded.")] = False
+    quiet: Annotated[
+        bool, _says("Display", None, "Print nothing at all where the exit code is 0; with --json, only that.")
+    ] = False
     log_format: Annotated[Literal["text", "json"], _says("Display", "text|json", "The form of the log on stderr.")] = (
         "text"
     )
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], _says("Display", "LEVEL", "What the log holds, and above.")
-    ] = "warning"
+        Literal["debug", "info", "warning", "error"] | None,
+        _says("Display", "LEVEL", "What the log holds: debug, info, warning or error (warning; in a log file, info)."),
+    ] = None
     log_file: Annotated[str | None, _says("Display", "PATH", "Write the log to this file, too.")] = None
     log_rotate: Annotated[
         str | None, _says("Display", "SIZE", "Begin a new log file at this size (10MB); five old ones are kept.")
@@ -176,6 +180,15 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
                 msgspec.structs.force_setattr(self, name, os.fspath(value))
         if found := nameless(self) or problems(self):
             raise UsageError("\n".join(found))
+
+    def __repr__(self) -> str:
+        """What was said, a secret's place without the secret."""
+        fields = msgspec.structs.fields(self)
+        said = {field.name: getattr(self, field.name) for field in fields if self._says_more(field)}
+        return f"Job({', '.join(f'{name}={shown(name, value)!r}' for name, value in said.items())})"
+
+    def _says_more(self, field: msgspec.structs.FieldInfo) -> bool:
+        return bool(getattr(self, field.name) != field.default and (getattr(self, field.name) or field.required))
 
     @property
     def input_path(self) -> Path:
@@ -225,6 +238,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     def failure_limit(self) -> FailureLimit | None:
         """When so many rows did not succeed that going on is pointless."""
         return None if self.max_failures is None else FailureLimit.parse(self.max_failures)
+
+    @property
+    def log_bytes(self) -> int:
+        """How large a log file may become before a new one is begun; 0 for no end."""
+        return 0 if self.log_rotate is None else parse_size(self.log_rotate)
 
     def deadline_from(self, now: datetime) -> Deadline | None:
         """When to stop starting, for a batch that begins `now` (aware)."""

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 
 from batch_runner.job.job import Job
+from batch_runner.job.secrets import SECRETIVE
 
 PREFIX = "BATCH_RUNNER_"
 
@@ -34,6 +35,8 @@ _COMPLAINTS = {
     Kind.PAIRS: "is not a table of texts",
     Kind.VALUE: "is not a text; put it in quotes",
 }
+
+_FORMS = {Kind.NAMES: "write URLs, a comma between two, one with a comma in double quotes", Kind.VALUE: "write a URL"}
 
 
 class Option(msgspec.Struct, frozen=True):
@@ -58,6 +61,15 @@ class Option(msgspec.Struct, frozen=True):
 
     def read(self, value: object) -> object:
         """The value as `Job` wants it, from text, or from what a TOML file can hold. Raises `ValueError`."""
+        try:
+            return self._read(value)
+        except ValueError:
+            if self.name not in SECRETIVE:
+                raise
+            words = f"can't be read, and isn't shown since it may hold a secret; {_FORMS[self.kind]}"
+            raise ValueError(words) from None
+
+    def _read(self, value: object) -> object:
         hint = _hints()[self.name]
         if self.kind is Kind.NAMES:
             value = _names(value)

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from batch_runner.job.secrets import heartbeat_problem
+
 if TYPE_CHECKING:
     from batch_runner.job.job import Job
 
@@ -30,7 +32,7 @@ def nameless(job: Job) -> list[str]:
 
 def problems(job: Job) -> list[str]:
     """Everything that is wrong with the job by itself, a sentence each."""
-    found = [_parse_problem(job, field) for field in ("rows", "rate", "poll_rate", "run_timeout", "max_failures")]
+    found = [_parse_problem(job, field) for field in _PARSED]
     found += [_deadline_problem(job)]
     found += [_bytes_problem(job, field) for field in ("task", "param", "identity_id", "session_id", "task_version")]
     found += [_low(job, field) for field in ("header_row", "limit", "concurrency", "canary", "workers", "retry_limit")]
@@ -44,6 +46,7 @@ def problems(job: Job) -> list[str]:
     found += [
         _journal_problem(job, field, path) for field, path in (("input", job.input_path), ("output", job.output_path))
     ]
+    found += [_log_problem(job), heartbeat_problem(job.heartbeat)]
     if job.unique_conflict and not job.unique:
         found.append("unique_conflict: it says in what a duplicate may differ; say with --unique what makes one")
     if job.columns and job.exclude:
@@ -57,6 +60,7 @@ _PARSED = {
     "poll_rate": "poll_budget",
     "run_timeout": "run_seconds",
     "max_failures": "failure_limit",
+    "log_rotate": "log_bytes",
 }
 
 
@@ -117,6 +121,17 @@ def _journal_problem(job: Job, field: str, path: Path) -> str | None:
     if os.path.realpath(path) != os.path.realpath(job.journal_path):
         return None
     return f"journal, {field}: {job.journal_path} can't be both; name another file for the journal"
+
+
+def _log_problem(job: Job) -> str | None:
+    """Lines of a log would be the end of any of the other files."""
+    if job.log_file is None:
+        return "log_rotate: there is no log file to be rotated; name one with --log-file" if job.log_rotate else None
+    others = {"input": job.input_path, "output": job.output_path, "journal": job.journal_path, "report": job.report}
+    for name, path in others.items():
+        if path is not None and os.path.realpath(path) == os.path.realpath(job.log_file):
+            return f"log_file, {name}: {job.log_file} can't be both; name another file for the log"
+    return None
 
 
 def _delimiter_problem(delimiter: str | None) -> str | None:

@@ -11,6 +11,7 @@ import msgspec
 from batch_runner.errors import UsageError
 from batch_runner.job.job import Job
 from batch_runner.job.options import PREFIX, Kind, Option, did_you_mean, options
+from batch_runner.job.secrets import SECRETIVE, exposed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,6 +25,21 @@ class Setting(msgspec.Struct, frozen=True):
 
     value: object
     label: str
+    is_public: bool = True
+    """Whether others can read it there: on the command line, or in a file."""
+
+
+class Wishes(msgspec.Struct, frozen=True):
+    """Whom to tell of a batch, and when; URLs as they were said. `is_public`: others can read where `notify` was."""
+
+    source: str
+    heartbeat: str = ""
+    notify: tuple[str, ...] = ()
+    notify_when: str = "failure"
+    is_public: bool = True
+
+    def __repr__(self) -> str:
+        return f"Wishes({self.source!r}, notify_when={self.notify_when!r})"
 
 
 def load_job(source: str, flags: Mapping[str, object], environ: Mapping[str, str]) -> Job:
@@ -33,12 +49,8 @@ def load_job(source: str, flags: Mapping[str, object], environ: Mapping[str, str
     """
     problems: list[str] = []
     settings = _settings(source, flags, environ, problems)
-    values: dict[str, Any] = {}
-    for name, setting in settings.items():
-        try:
-            values[name] = setting.value if name == "input" else options()[name].read(setting.value)
-        except ValueError as error:
-            problems.append(f"{setting.label}: {error}")
+    values = _values(settings, problems)
+    problems += _exposures(values, settings)
     try:
         job = Job(**{"input": source, **values})
     except UsageError as error:
@@ -46,6 +58,41 @@ def load_job(source: str, flags: Mapping[str, object], environ: Mapping[str, str
     if problems:
         raise UsageError("\n".join(problems))
     return job
+
+
+def wishes_of(source: str, flags: Mapping[str, object], environ: Mapping[str, str]) -> Wishes:
+    """What is said of telling people, as far as it can be known although all else may be wrong."""
+    try:
+        settings = _settings(source, flags, environ, [])
+    except UsageError:
+        settings = _settings("", flags, environ, [])
+    wanted: dict[str, Setting] = {
+        name: settings[name] for name in ("heartbeat", "notify", "notify_when") if name in settings
+    }
+    is_public = "notify" in wanted and wanted["notify"].is_public
+    values = _values(wanted, [])
+    hidden = {name: value for name, value in values.items() if not any(_exposures({name: value}, settings))}
+    return Wishes(source, is_public=is_public, **hidden)
+
+
+def _values(settings: Mapping[str, Setting], problems: list[str]) -> dict[str, Any]:
+    """The values of those that can be read, as `Job` wants them."""
+    values: dict[str, Any] = {}
+    for name, setting in settings.items():
+        try:
+            values[name] = setting.value if name == "input" else options()[name].read(setting.value)
+        except ValueError as error:
+            problems.append(f"{setting.label}: {error}")
+    return values
+
+
+def _exposures(values: Mapping[str, Any], settings: Mapping[str, Setting]) -> Iterator[str]:
+    """A sentence for each secret that stands where others can read it."""
+    for name in SECRETIVE:
+        said = values.get(name) or ()
+        for url in [said] if isinstance(said, str) else said:
+            if settings[name].is_public and (problem := exposed(url)) is not None:
+                yield f"{settings[name].label}: {problem}"
 
 
 def _settings(
@@ -57,7 +104,9 @@ def _settings(
         settings = _job_file(Path(source), problems)
     for option in options().values():
         if option.variable in environ:
-            settings[option.name] = Setting(_from_environment(option, environ[option.variable]), option.variable)
+            settings[option.name] = Setting(
+                _from_environment(option, environ[option.variable]), option.variable, is_public=False
+            )
         if option.name in flags:
             settings[option.name] = Setting(flags[option.name], option.flag)
     return settings

@@ -108,6 +108,11 @@ class Journal:
         finally:
             connection.close()
 
+    @property
+    def batch(self) -> int:
+        """This batch's number in the journal."""
+        return self._begun.id
+
     async def register(self, entries: Sequence[Entry]) -> list[Plan]:
         """Place a chunk of the sheet's rows in this batch, in the sheet's order, and say what to do with each."""
         self._check_room()
