@@ -5,6 +5,7 @@ history.py  a row's attempts → send, follow, carry, refuse
 places.py   tonight's rows find their history
 batches.py  what a batch says of itself, and whether it may go on with this journal
 reading.py  outcomes, counts, nights, a row's story
+timing.py   when runs began and ended
 commits.py  group commit
 file.py     the file: made whole, and looked over before it is trusted
 reserve.py  room on the disk for what is in flight
@@ -16,6 +17,7 @@ from batch_runner.journal.batches import BatchInfo
 from batch_runner.journal.history import Carry, Entry, Follow, Leave, Plan, Policy, Refuse, Send
 from batch_runner.journal.journal import Journal, Outcome
 from batch_runner.journal.reading import Batch, Count, Failures, JournalView, Placed, Since, Try
+from batch_runner.journal.timing import Span
 
 __all__ = [
     "Batch",
@@ -35,5 +37,6 @@ __all__ = [
     "Refuse",
     "Send",
     "Since",
+    "Span",
     "Try",
 ]
