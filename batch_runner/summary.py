@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from batch_runner.journal import Count, Failures, Since
+    from batch_runner.totals import ColumnTotals
 
 STATUSES = (
     "success",
@@ -36,7 +37,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     `counts` are of the rows that took part; `carried` of them were carried over from an earlier batch without a
     request, `changed` of those although their params are others now. `seconds` is the whole time. `stopped` says why
     the batch stopped early. `since` tells the difference from the last night, None on the first one. `parked` rows are
-    retried no more (`--retry-limit`), `duplicates` were refused (`--unique`).
+    retried no more (`--retry-limit`), `duplicates` were refused (`--unique`). `totals` has an entry for each column of
+    `--total`.
     """
 
     exit_code: int
@@ -55,6 +57,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     since: Since | None = None
     parked: int = 0
     duplicates: int = 0
+    totals: tuple[ColumnTotals, ...] = ()
 
     def count(self, status: str) -> int:
         """How many rows have this status."""
@@ -71,7 +74,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
-        yield f"{self.input}: {number_of(self.rows, 'row')} in {_time(self.seconds)}: {self._words()}"
+        yield f"{self.input}: {number_of(self.rows, 'row')} in {duration_of(self.seconds)}: {self._words()}"
         if self.carried:
             changed = (
                 f", {self.changed} of them changed since (--retry changed runs them again)" if self.changed else ""
@@ -81,6 +84,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             yield f"  {group.rows} × {group.status}: {_line(group.error) or '(no message)'}  [{row_numbers(group)}]"
         if self.more_failures:
             yield f"  and {number_of(self.more_failures, 'row')} more that did not succeed"
+        for column in self.totals:
+            yield from (f"  {line}" for line in column.lines())
         if self.stopped:
             yield f"  stopped early: {self.stopped}"
         if self.count("unknown"):
@@ -129,7 +134,8 @@ def row_numbers(group: Failures) -> str:
     return f"row{'s' if group.rows > 1 else ''} {numbers}{more}"
 
 
-def _time(seconds: float) -> str:
+def duration_of(seconds: float) -> str:
+    """`1.2 s`, `3 min 7 s`, `2 h 5 min`."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

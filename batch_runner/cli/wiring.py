@@ -31,6 +31,7 @@ from batch_runner.polling.watch import Watch
 from batch_runner.progress import Progress, Tally
 from batch_runner.source import Source
 from batch_runner.summary import MOST_GROUPS, Summary, exit_code_for, sorted_counts
+from batch_runner.totals import control_totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -160,6 +161,7 @@ async def _conclude(
         stopped=stop.why if stop else None,
         notes=(*source.notes, *opened.notes, *warnings, *source.warnings, *notes, *written.notes),
         seconds=time.monotonic() - opened.began,
+        totals=await to_thread.run_sync(control_totals, source, journal.outcomes()),
     )
 
 
