@@ -38,7 +38,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     request, `changed` of those although their params are others now. `seconds` is the whole time. `stopped` says why
     the batch stopped early. `since` tells the difference from the last night, None on the first one. `parked` rows are
     retried no more (`--retry-limit`), `duplicates` were refused (`--unique`). `totals` has an entry for each column of
-    `--total`.
+    `--total`. `report` is the path of the page that `--report` asked for.
     """
 
     exit_code: int
@@ -58,6 +58,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     parked: int = 0
     duplicates: int = 0
     totals: tuple[ColumnTotals, ...] = ()
+    report: str | None = None
 
     def count(self, status: str) -> int:
         """How many rows have this status."""
@@ -94,6 +95,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             yield f"  note: {note}"
         if self.output:
             yield f"  output: {self.output}"
+        if self.report:
+            yield f"  report: {self.report}"
 
     def _words(self) -> str:
         words = ", ".join(f"{counted.rows} {counted.status}" for counted in self.counts)

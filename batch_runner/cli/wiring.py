@@ -72,6 +72,8 @@ def prepare_output(job: Job) -> Target:
     if not job.input_path.is_file():
         why = "not a file; name a spreadsheet" if job.input_path.exists() else "no such file"
         raise UsageError(f"{job.input}: {why}")
+    if job.report_path is not None:
+        Target.prepare(job.report_path, job.input_path, "report")
     return Target.prepare(job.output_path, job.input_path)
 
 
@@ -147,7 +149,7 @@ async def _conclude(
     warnings = [warning for warning in (journal.all_new(), journal.shared_keys() if job.key else None) if warning]
     groups = journal.failures(MOST_GROUPS)
     failed = sum(count.rows for count in counts if count.status in ("failure", "timeout", "cancelled", "error"))
-    return Summary(
+    summary = Summary(
         exit_code=exit_code,
         input=job.input,
         output=str(written.path),
@@ -163,6 +165,17 @@ async def _conclude(
         seconds=time.monotonic() - opened.began,
         totals=await to_thread.run_sync(control_totals, source, journal.outcomes()),
     )
+    return await to_thread.run_sync(_reported, opened, journal, summary)
+
+
+def _reported(opened: Opened, journal: Journal, summary: Summary) -> Summary:
+    """Write the report, if one was asked for."""
+    path = opened.job.report_path
+    if path is None:
+        return summary
+    from batch_runner.report.report import with_report
+
+    return with_report(summary, path, journal, like=opened.job.input_path, sheet=opened.source.sheet.name)
 
 
 def info(opened: Opened) -> BatchInfo:
