@@ -13,7 +13,7 @@ from batch_runner.job.job import Job
 from batch_runner.job.problems import OUTPUT_ENDINGS
 from batch_runner.journal import Batch, Count, Failures, JournalView, Try
 from batch_runner.params import key_of
-from batch_runner.summary import number_of, row_numbers, time_words
+from batch_runner.summary import duration_of, number_of, row_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,7 +45,7 @@ class Night(msgspec.Struct, frozen=True):
         """How it ended, in words."""
         if self.batch.ended is None:
             return "running, or killed"
-        return f"{time_words(self.seconds or 0.0)}, exit {self.batch.exit_code}"
+        return f"{duration_of(self.seconds or 0.0)}, exit {self.batch.exit_code}"
 
 
 class Chronicle(msgspec.Struct, frozen=True):

@@ -117,6 +117,10 @@ class Template:
             conflict=_claim(row, self._conflict),
         )
 
+    def columns(self, option: str, names: Iterable[str]) -> tuple[Column, ...]:
+        """The columns that an option names, each once. Raises `UsageError`."""
+        return tuple(self._column(option, name) for name in dict.fromkeys(names))
+
     def warnings(self, row: Row) -> Iterator[str]:
         """A sentence for each cell that is sent although something about it is worth knowing."""
         for problem in row.problems:

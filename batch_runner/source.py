@@ -43,6 +43,7 @@ class Source:
             refuse_unwritable(self.sheet, job.output_path.suffix.lower(), new)
             self.template = Template(job, self.sheet, self.layout.own)
             self._selection = select(self.sheet, job.row_ranges, job.where, job.limit)
+            self.amounts = self.template.columns("total", job.total)
             self.lost_journal = _lost_journal(job, self.layout)
             if inputs is not None:
                 self.template.require(inputs)
@@ -58,6 +59,10 @@ class Source:
     def rows(self) -> Iterator[tuple[Row, RowParams]]:
         """Stream the rows that take part, each with what it sends, in the sheet's order; gathers `warnings`."""
         return ((row, filled) for row, filled, takes_part in self.places() if takes_part)
+
+    def chosen(self) -> Iterator[Row]:
+        """The rows that take part, as they stand in the sheet."""
+        return self._selection.rows(self.sheet)
 
     def places(self) -> Iterator[tuple[Row, RowParams, bool]]:
         """As `rows`, with the rows left out between them (False): they, too, count among rows with equal keys."""

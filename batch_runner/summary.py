@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from batch_runner.journal import Count, Failures
+    from batch_runner.totals import ColumnTotals
 
 STATUSES = (
     "success",
@@ -38,7 +39,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     `counts` are of the rows that took part; `carried` of them were carried over from an earlier batch without a
     request, `changed` of those although their params are others now. `seconds` is the whole time. `stopped` says why
     the batch stopped early. `since` tells the difference from the last night, None on the first one. `parked` rows are
-    retried no more (`--retry-limit`), `duplicates` were refused (`--unique`).
+    retried no more (`--retry-limit`), `duplicates` were refused (`--unique`). `totals` has an entry for each column of
+    `--total`. `report` is the path of the page that `--report` asked for.
     """
 
     exit_code: int
@@ -57,6 +59,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     since: Since | None = None
     parked: Held = Held(0, ())
     duplicates: Held = Held(0, ())
+    totals: tuple[ColumnTotals, ...] = ()
+    report: str | None = None
 
     def count(self, status: str) -> int:
         """How many rows have this status."""
@@ -65,7 +69,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def headline(self) -> str:
         """How many rows came to what, in one line."""
-        return f"{self.input}: {number_of(self.rows, 'row')} in {time_words(self.seconds)}: {self._words()}"
+        return f"{self.input}: {number_of(self.rows, 'row')} in {duration_of(self.seconds)}: {self._words()}"
 
     def to_json(self) -> str:
         """One JSON object, on one line; the counts as an object."""
@@ -86,7 +90,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     def _lines(self) -> Iterator[str]:
         if self.is_quiet:
             nothing = f"nothing new: {self.carried} carried over ({self._words()})" if self.rows else "nothing to do"
-            yield f"{self.input}: {nothing}; output: {self.output}"
+            report = f"; report: {self.report}" if self.report else ""
+            yield f"{self.input}: {nothing}; output: {self.output}{report}"
             return
         yield self.headline
         yield from self._since_lines()
@@ -95,14 +100,19 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             yield f"  {group.rows} × {group.status}: {_line(group.error) or '(no message)'}  [{row_numbers(group)}]"
         if self.more_failures:
             yield f"  and {number_of(self.more_failures, 'row')} more that did not succeed"
+        for column in self.totals:
+            yield from (f"  {line}" for line in column.lines())
         if self.stopped:
             yield f"  stopped early: {self.stopped}"
         if self.count("unknown"):
             yield "  unknown: a run may exist, or have done its work: look before you say --retry unknown"
+            yield f"    what you find is said so: batch-runner resolve {self.journal} --row N --as success --note …"
         for note in self.notes:
             yield f"  note: {note}"
         if self.output:
             yield f"  output: {self.output}"
+        if self.report:
+            yield f"  report: {self.report}"
 
     def _since_lines(self) -> Iterator[str]:
         """What is different from the night before, or from an earlier batch of this night."""
@@ -172,8 +182,8 @@ def _numbers(numbers: tuple[int, ...], rows: int) -> str:
     return f"row{'s' if rows > 1 else ''} {', '.join(map(str, numbers))}{more}"
 
 
-def time_words(seconds: float) -> str:
-    """`0.8 s`, `4 min 5 s`, `1 h 2 min`."""
+def duration_of(seconds: float) -> str:
+    """`1.2 s`, `3 min 7 s`, `2 h 5 min`."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -37,6 +37,7 @@ disks.py                small disks
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -60,6 +61,14 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at runs every few milliseconds: those of the tests' services end at once."""
     for name, value in (("FIRST_LOOK", 0.002), ("BETWEEN", 0.005), ("PRICE", 0.0)):
         monkeypatch.setattr(schedule, name, value)
+
+
+@pytest.fixture
+def in_zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Sets this process's time zone by `TZ`, and puts it back."""
+    yield monkeypatch
+    monkeypatch.undo()
+    time.tzset()
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from batch_runner.polling.watch import Watch
 from batch_runner.progress import Progress, Tally
 from batch_runner.source import Source
 from batch_runner.summary import MOST_GROUPS, Summary, exit_code_for, sorted_counts
+from batch_runner.totals import control_totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,6 +72,8 @@ def prepare_output(job: Job) -> Target:
     if not job.input_path.is_file():
         why = "not a file; name a spreadsheet" if job.input_path.exists() else "no such file"
         raise UsageError(f"{job.input}: {why}")
+    if job.report_path is not None:
+        Target.prepare(job.report_path, job.input_path, "report")
     return Target.prepare(job.output_path, job.input_path)
 
 
@@ -155,7 +158,7 @@ async def _conclude(
     log.info("batch ended", exit_code=exit_code, counts=words, carried=tally.carried, duration=seconds)
     groups = journal.failures(MOST_GROUPS)
     failed = sum(count.rows for count in counts if count.status in ("failure", "timeout", "cancelled", "error"))
-    return Summary(
+    summary = Summary(
         exit_code=exit_code,
         input=job.input,
         output=str(written.path),
@@ -172,7 +175,19 @@ async def _conclude(
         duplicates=journal.held("duplicate"),
         notes=(*source.notes, *opened.notes, *warnings, *source.warnings, *notes, *written.notes),
         seconds=seconds,
+        totals=await to_thread.run_sync(control_totals, source, journal.outcomes()),
     )
+    return await to_thread.run_sync(_reported, opened, journal, summary)
+
+
+def _reported(opened: Opened, journal: Journal, summary: Summary) -> Summary:
+    """Write the report, if one was asked for."""
+    path = opened.job.report_path
+    if path is None:
+        return summary
+    from batch_runner.report.report import with_report
+
+    return with_report(summary, path, journal, like=opened.job.input_path, sheet=opened.source.sheet.name)
 
 
 def info(opened: Opened) -> BatchInfo:

@@ -210,6 +210,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return self.output_path.with_name(f"{stem_of(self.output_path)}.journal.db")
 
     @property
+    def report_path(self) -> Path | None:
+        """Where the report goes, None for no report."""
+        return None if self.report is None else Path(self.report)
+
+    @property
     def files_path(self) -> Path:
         """The folder that the local service's tasks may read."""
         return Path(self.files) if self.files is not None else self.input_path.absolute().parent

@@ -21,7 +21,12 @@ RETRY_WORDS = ("failure", "timeout", "cancelled", "error", "unknown", "changed",
 
 def nameless(job: Job) -> list[str]:
     """Paths without a file name, such as "" and "/": no other path can be made from these."""
-    wanted = {"input": "a spreadsheet", "output": "a file to write", "journal": "a file to write"}
+    wanted = {
+        "input": "a spreadsheet",
+        "output": "a file to write",
+        "journal": "a file to write",
+        "report": "a file to write",
+    }
     paths = {field: getattr(job, field) for field in wanted}
     return [
         f"{field}: {path!r}: not a file; name {wanted[field]}"
@@ -37,6 +42,7 @@ def problems(job: Job) -> list[str]:
     found += [_bytes_problem(job, field) for field in ("task", "param", "identity_id", "session_id", "task_version")]
     found += [_low(job, field) for field in ("header_row", "limit", "concurrency", "canary", "workers", "retry_limit")]
     found += [_service_problem(job.service), _output_problem(job), _delimiter_problem(job.delimiter)]
+    found += [_report_problem(job)]
     found += [
         f"retry: {word!r} is not a status that can be run again; use {', '.join(RETRY_WORDS)}"
         for word in job.retry
@@ -114,6 +120,19 @@ def _output_problem(job: Job) -> str | None:
     if ending == ".xlsm" and job.input_path.suffix.lower() != ".xlsm":
         return f"output: {job.output!r}: only a .xlsm can become a .xlsm; use .xlsx"
     return None
+
+
+def _report_problem(job: Job) -> str | None:
+    """It is one page, and a file of its own."""
+    path = job.report_path
+    if path is None:
+        return None
+    if path.suffix.lower() != ".html":
+        return f"report: {job.report!r}: a report is one page; name a file that ends in .html"
+    taken = {"input": job.input, "output": str(job.output_path), "journal": str(job.journal_path)}
+    taken |= {"log_file": job.log_file} if job.log_file else {}
+    same = next((name for name, other in taken.items() if os.path.realpath(other) == os.path.realpath(path)), None)
+    return None if same is None else f"report, {same}: {path} can't be both; name another file for the report"
 
 
 def _journal_problem(job: Job, field: str, path: Path) -> str | None:

@@ -8,6 +8,7 @@ batches.py  what a batch says of itself, and whether it may go on with this jour
 since.py    how the sheet differs from that of the night before
 resolving.py  what a person found out about an unknown row
 reading.py  outcomes, counts, nights, a row's story
+timing.py   when runs began and ended
 commits.py  group commit
 file.py     the file: made whole, and looked over before it is trusted
 reserve.py  room on the disk for what is in flight
@@ -21,6 +22,7 @@ from batch_runner.journal.journal import Journal, Outcome
 from batch_runner.journal.reading import Batch, Count, Failures, JournalView, Placed, Resolution, Try
 from batch_runner.journal.resolving import Verdict, resolve
 from batch_runner.journal.since import Held, Since
+from batch_runner.journal.timing import Span
 
 __all__ = [
     "Batch",
@@ -43,6 +45,7 @@ __all__ = [
     "Send",
     "Settle",
     "Since",
+    "Span",
     "Try",
     "Verdict",
     "resolve",

@@ -14,7 +14,7 @@ from anyio import to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from batch_runner.errors import JournalError, JournalFailed
-from batch_runner.journal import duplicates, reading
+from batch_runner.journal import duplicates, reading, timing
 from batch_runner.journal.batches import Begun, begin, now
 from batch_runner.journal.commits import Commits, in_thread, inline
 from batch_runner.journal.file import connect, open_file, open_memory
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
     from batch_runner.journal.batches import BatchInfo
     from batch_runner.journal.history import Entry, Plan, Policy, Send
-    from batch_runner.journal.reading import Count, Failures, Placed
+    from batch_runner.journal.reading import Batch, Count, Failures, Placed
     from batch_runner.journal.reserve import Reserve
+    from batch_runner.journal.timing import Span
 
 _INTEND = (
     "INSERT INTO attempt (id, row, batch, params, posts, intended_at, status, claim, conflict)"
@@ -125,11 +126,6 @@ class Journal:
         return plans
 
     @property
-    def number(self) -> int:
-        """The batch's, in this journal."""
-        return self._begun.id
-
-    @property
     def needs_claims(self) -> bool:
         """Whether rows were sent of which it isn't known what makes them unique, and it matters to this batch."""
         return bool(self._policy.unique) and duplicates.unclaimed(self._connection) > 0
@@ -214,6 +210,16 @@ class Journal:
         """This batch's rows in order of number, with what is on disk of each; may run in another thread."""
         with self._reading() as connection:
             yield from reading.outcomes(connection, self._begun.id)
+
+    def recorded(self) -> Batch:
+        """What is recorded of this batch."""
+        with self._reading() as connection:
+            return timing.batch_of(connection, self._begun.id)
+
+    def spans(self) -> Iterator[Span]:
+        """As `outcomes`, with the times of the runs instead of their results."""
+        with self._reading() as connection:
+            yield from timing.spans(connection, self._begun.id)
 
     def all_new(self) -> str | None:
         """A warning where earlier batches sent rows and none of them has a place in this batch so far."""

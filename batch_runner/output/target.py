@@ -31,23 +31,27 @@ LONGER_NAMES = 20
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Where the output goes, and the permissions it gets (the input's, so that who could read one can read both)."""
+    """Where the output goes, and the permissions it gets (the input's, so that who could read one can read both).
+
+    `what` is the option that names it, and the word for it.
+    """
 
     path: Path
     mode: int
+    what: str = "output"
 
     @classmethod
-    def prepare(cls, path: Path, like: Path) -> Target:
+    def prepare(cls, path: Path, like: Path, what: str = "output") -> Target:
         """Make sure, before anything is sent, that a file can be written there. Raises `UsageError`."""
         try:
             if path.is_dir():
-                raise UsageError(f"{path}: the output is a folder; name a file")
+                raise UsageError(f"{path}: the {what} is a folder; name a file")
             if len(os.fsencode(path.name)) + LONGER_NAMES > os.pathconf(path.parent, "PC_NAME_MAX"):
-                raise UsageError(f"{path}: the output's name is too long; name a shorter one with --output")
+                raise UsageError(f"{path}: the {what}'s name is too long; name a shorter one with --{what}")
             with tempfile.TemporaryFile(dir=path.parent):
-                return cls(path, stat.S_IMODE(like.stat().st_mode) | stat.S_IWUSR)
+                return cls(path, stat.S_IMODE(like.stat().st_mode) | stat.S_IWUSR, what)
         except OSError as error:
-            raise UsageError(f"{path}: the output can't be written there: {error.strerror}; use --output") from None
+            raise UsageError(f"{path}: the {what} can't be written there: {error.strerror}; use --{what}") from None
 
     def put(self, write: Callable[[BinaryIO], None], check: Callable[[Path], None], *, keep: bool = False) -> Path:
         """Write, check, swap in; returns the path it ended up at.
@@ -66,7 +70,7 @@ class Target(msgspec.Struct, frozen=True):
                 return self._swap(draft, keep)
         except OSError as error:
             raise OutputFailed(
-                f"{self.path}: the output could not be written: {error.strerror or error}; "
+                f"{self.path}: the {self.what} could not be written: {error.strerror or error}; "
                 "the journal has it all: make room and run the same command"
             ) from error
 

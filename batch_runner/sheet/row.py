@@ -49,6 +49,18 @@ class Row(msgspec.Struct, frozen=True):
     problems: tuple[CellProblem, ...] = ()
 
 
+class ShownRow(msgspec.Struct, frozen=True):
+    """A row as an English Excel shows it, numbers and dates formatted (`1,234.50 €`).
+
+    `number` and `texts` are as in `Row`; `typed` are the places of cells that are numbers, dates, booleans or errors,
+    not texts.
+    """
+
+    number: int
+    texts: tuple[str, ...]
+    typed: frozenset[int] = frozenset()
+
+
 class Column(msgspec.Struct, frozen=True):
     """A column of the table: its header to the letter, its place in `Row.texts`, its letter in the sheet."""
 

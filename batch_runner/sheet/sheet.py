@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import BinaryIO
 
-    from batch_runner.sheet.row import Column, NewColumns, Row
+    from batch_runner.sheet.row import Column, NewColumns, Row, ShownRow
 
 
 class Sheet(ABC):
@@ -42,6 +42,10 @@ class Sheet(ABC):
     @abstractmethod
     def rows(self) -> Iterator[Row]:
         """Stream every row from 1 to the last one that isn't empty, of whatever kind, in order. May be called again."""
+
+    def shown(self) -> Iterator[ShownRow]:
+        """Stream the rows that have cells as the sheet shows them, in order; none where that is what `rows` says."""
+        return iter(())
 
     @abstractmethod
     def append(

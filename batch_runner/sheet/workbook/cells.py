@@ -74,6 +74,10 @@ class Cells:
                 texts[place] = text
         return texts, problems
 
+    def shown(self) -> Cells:
+        """The same cells as the sheet shows them."""
+        return Cells(self._strings, self._formats, self._rich, as_shown=True)
+
     def _side_by_side(self, width: int) -> list[int]:
         """The places of the cells of a row that has them all."""
         if len(self._whole) != width:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.sheet.errors import SheetError, Unlike
-from batch_runner.sheet.row import Column, Reading, Row, RowKind
+from batch_runner.sheet.row import Column, Reading, Row, RowKind, ShownRow
 from batch_runner.sheet.sheet import Sheet, column_letter, refuse_ambiguity
 from batch_runner.sheet.snapshot import Snapshot, take_snapshot, uncopied
 from batch_runner.sheet.text.dialect import DELIMITERS
@@ -157,6 +157,15 @@ class Workbook(Sheet):
             number = raw.number
             yield self._row(raw, merged)
             if number == self.last_row:
+                return
+
+    def shown(self) -> Iterator[ShownRow]:
+        """As `Sheet.shown`."""
+        cells = self._source.cells.shown()
+        for raw in Scan(self.package, self.part, quick=self._quick):
+            texts, _ = cells.texts(raw, self.width)
+            yield ShownRow(raw.number, tuple(texts), cells.typed(raw))
+            if raw.number == self.last_row:
                 return
 
     def _row(self, raw: RawRow, merged: MergedCells) -> Row:

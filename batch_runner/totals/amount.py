@@ -1,0 +1,91 @@
+"""A cell's text → an amount. What may be read in two ways isn't read at all."""
+
+from __future__ import annotations
+
+import re
+from decimal import Context, Decimal, Inexact, InvalidOperation
+
+import msgspec
+
+from batch_runner.totals.currency import currency_of
+
+EXACT = Context(prec=80, traps=[Inexact, InvalidOperation])
+"""Adds without ever rounding: 80 digits are more than any sheet's amounts come to."""
+MOST_DIGITS = 30
+
+_SPACES = " \u00a0\u2009\u202f"
+_AMOUNT = re.compile(rf"([^0-9]*)([0-9](?:[0-9.,'’{_SPACES}]*[0-9])?)([^0-9]*)")
+_PLAIN = re.compile(r"([0-9]+)(?:[.,]([0-9]+))?")
+_GROUPED = re.compile(rf"([1-9][0-9]{{0,2}}([.,'’{_SPACES}])[0-9]{{3}}(?:\2[0-9]{{3}})*)(?:(?!\2)[.,]([0-9]+))?")
+_EITHER = re.compile(r"[1-9][0-9]{0,2}[.,][0-9]{3}")
+"""`1.234` is 1234 to some and 1.234 to others."""
+_SIGN = {"": 1, "+": 1, "-": -1, "()": -1}
+_SIGN_MARKS = "+-−()"
+
+
+class Amount(msgspec.Struct, frozen=True):
+    """So much of a currency: a code of ISO 4217, a sign, or "" where none is named."""
+
+    value: Decimal
+    currency: str
+
+
+class NoAmount(msgspec.Struct, frozen=True):
+    """Why a cell's amount is not known for sure: a phrase without the cell's text, which is nobody else's."""
+
+    why: str
+
+
+def read_amount(text: str, *, typed: bool = False) -> Amount | NoAmount:
+    """The amount that a text stands for.
+
+    It may have a sign (`-5.00`, `5.00-`, `(5.00)`), a currency before or after it, and a comma or point before its
+    decimals; thousands may be grouped by commas, points, apostrophes or spaces. `typed`: the cell is a number, so a
+    comma can only group and a point only divide.
+    """
+    if not text.strip():
+        return NoAmount("empty")
+    found = _AMOUNT.fullmatch(text.strip())
+    if found is None:
+        return NoAmount("not an amount")
+    before, number, after = found.groups()
+    value = _value(number, typed)
+    sign = _SIGN.get("".join(mark for mark in before + after if mark in _SIGN_MARKS).replace("−", "-"))
+    words = [word for word in (_word(before), _word(after)) if word]
+    currency = currency_of(words[0]) if len(words) == 1 else None if words else ""
+    if isinstance(value, NoAmount):
+        return value
+    if sign is None or currency is None:
+        return NoAmount("not an amount in a currency that is known")
+    return Amount(value if sign > 0 else EXACT.minus(value), currency)
+
+
+def shown_currency(text: str) -> str:
+    """The currency that a number's format shows beside it; "" where it shows none that is known."""
+    return currency_of(re.sub(rf"[0-9.,'’{_SPACES}{re.escape(_SIGN_MARKS)}]+", "", text)) or ""
+
+
+def worded(value: Decimal) -> str:
+    """`1,234.50`: as many decimals as it has, two where it has one."""
+    places = -int(value.as_tuple().exponent)
+    return f"{value:,.2f}" if places == 1 else f"{value:,f}"
+
+
+def _value(text: str, typed: bool) -> Decimal | NoAmount:
+    if typed:
+        text = text.replace(",", "")
+    elif _EITHER.fullmatch(text):
+        return NoAmount("its one comma or point may mark thousands or decimals")
+    if plain := _PLAIN.fullmatch(text):
+        whole, cents = plain[1], plain[2]
+    elif grouped := _GROUPED.fullmatch(text):
+        whole, cents = re.sub("[^0-9]", "", grouped[1]), grouped[3]
+    else:
+        return NoAmount("not an amount")
+    if len(whole) + len(cents or "") > MOST_DIGITS:
+        return NoAmount(f"more than {MOST_DIGITS} digits")
+    return Decimal(f"{whole}.{cents}" if cents else whole)
+
+
+def _word(text: str) -> str:
+    return text.translate(dict.fromkeys(map(ord, _SIGN_MARKS))).strip()

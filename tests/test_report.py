@@ -1,0 +1,180 @@
+"""The real program's report: written beside the output, whole or not at all, and never at the batch's cost."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pytest
+from nights import night, numbered
+from openpyxl import Workbook
+from program import run_program
+from test_report_page import Reader
+
+from batch_runner.errors import ExitCode
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TASKS = """
+import os, shutil
+
+async def quick(params):
+    if params["Number"] == "008":
+        raise ValueError("<b>no such invoice</b>")
+
+async def clear_away(params):
+    shutil.rmtree("reports", ignore_errors=True)
+
+async def fill(params):
+    try:
+        with open(os.environ["FULL"], "wb") as file:
+            while True:
+                file.write(bytes(1 << 16))
+    except OSError:
+        pass
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a sheet of three rows, a file of tasks, and a folder for reports."""
+    (tmp_path / "tasks.py").write_text(TASKS)
+    (tmp_path / "sheet.csv").write_text("Number,Amount\n007,1.10\n008,2.20\n009,3.30\n")
+    (tmp_path / "reports").mkdir()
+    return tmp_path
+
+
+def words(path: Path) -> str:
+    """A page's text, on one line."""
+    return " ".join(" ".join(Reader(path.read_text("utf-8")).texts).split())
+
+
+def test_a_night_is_told(folder: Path) -> None:
+    """Verdict, counts, totals, failures with links to their rows, run times, the output: all on one page."""
+    command = ("run", "sheet.csv", "--task", "tasks.py:quick", "--report", "reports/r.html", "--total", "Amount")
+    done = run_program(*command, cwd=folder)
+    assert done.returncode == ExitCode.SOME_FAILED
+    assert done.stdout.endswith("  output: sheet.results.csv\n  report: reports/r.html\n")
+    text = words(folder / "reports" / "r.html")
+    assert "1 of 3 rows did not succeed" in text
+    assert "success 2 66.7 % failure 1 33.3 %" in text
+    assert "Succeeded 4.40 Failed 2.20 Not started 0.00 Input 6.60 ✓ adds up" in text
+    assert "1 × failure ValueError: <b>no such invoice</b> Row 3" in text
+    assert "Median of 3 runs" in text
+    page = Reader((folder / "reports" / "r.html").read_text("utf-8"))
+    assert "../sheet.results.csv#row=3" in page.hrefs
+    assert "../sheet.results.csv" in page.hrefs
+    assert [path.name for path in (folder / "reports").iterdir()] == ["r.html"]
+
+
+def test_a_second_night_replaces_the_page_and_says_what_was_carried_over(folder: Path) -> None:
+    """Nothing was started, so there are no run times."""
+    command = ("run", "sheet.csv", "--task", "tasks.py:quick", "--report", "r.html")
+    for _ in range(2):
+        run_program(*command, cwd=folder)
+    text = words(folder / "r.html")
+    assert "Carried over, no request 3" in text
+    assert "Median" not in text
+
+
+def test_a_workbooks_rows_are_cells_of_its_sheet(folder: Path) -> None:
+    """Address as text, and a link that Excel and LibreOffice read as a place."""
+    book = Workbook()
+    page = book.active
+    assert page is not None
+    page.title = "Nov 26"
+    for row in (["Number"], ["007"], ["008"]):
+        page.append(row)
+    book.save(folder / "in.xlsx")
+    done = run_program("run", "in.xlsx", "--task", "tasks.py:quick", "--report", "r.html", cwd=folder)
+    assert done.returncode == ExitCode.SOME_FAILED, done.stderr
+    assert "in.results.xlsx#'Nov%2026'!A3" in Reader((folder / "r.html").read_text("utf-8")).hrefs
+    assert "Row A3" in words(folder / "r.html")
+
+
+def test_who_may_read_the_sheet_may_read_the_report(folder: Path) -> None:
+    """It holds messages about the rows: its permissions are the input's."""
+    (folder / "sheet.csv").chmod(0o640)
+    run_program("run", "sheet.csv", "--task", "tasks.py:quick", "--report", "r.html", cwd=folder)
+    assert (folder / "r.html").stat().st_mode & 0o777 == 0o640
+
+
+def test_its_path_in_a_job_file_is_relative_to_the_file(folder: Path) -> None:
+    """Like the output's."""
+    job = 'input = "sheet.csv"\ntask = "tasks.py:quick"\nreport = "reports/r.html"\ntotal = ["Amount"]\n'
+    (folder / "nightly.toml").write_text(job)
+    done = run_program("run", folder / "nightly.toml", cwd=folder.parent)
+    assert done.returncode == ExitCode.SOME_FAILED, done.stderr
+    assert (folder / "reports" / "r.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("r.txt", "report: 'r.txt': a report is one page; name a file that ends in .html"),
+        ("none/r.html", "none/r.html: the report can't be written there: No such file or directory; use --report"),
+        ("reports.html", "reports.html: the report is a folder; name a file"),
+        ("same.html", "report, --journal: same.html can't be both; name another file for the report"),
+        ("", "report: '': not a file; name a file to write"),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_a_report_that_can_never_be_written_is_refused_first(
+    folder: Path, command: str, path: str, sentence: str
+) -> None:
+    """Exit 2, one sentence, nothing sent and no output."""
+    (folder / "reports.html").mkdir()
+    options = ("--task", "tasks.py:quick", "--journal", "same.html")
+    done = run_program(command, "sheet.csv", *options, "--report", path, cwd=folder)
+    assert done.returncode == ExitCode.REFUSED
+    assert sentence in done.stderr
+    assert not (folder / "sheet.results.csv").exists()
+    assert not (folder / "same.html").exists()
+
+
+def test_a_report_that_fails_costs_the_batch_nothing(folder: Path) -> None:
+    """Its folder is cleared away in mid-batch: a note, the output as ever, and the exit code that the rows ask for."""
+    command = ("run", "sheet.csv", "--task", "tasks.py:clear_away", "--report", "reports/r.html", "--json")
+    done = run_program(*command, cwd=folder)
+    assert done.returncode == ExitCode.OK, done.stderr
+    told = json.loads(done.stdout)
+    assert told["counts"] == {"success": 3}
+    assert told["report"] is None
+    assert told["notes"][-1].startswith(
+        "there is no report: reports/r.html: the report can't be written there: No such"
+    )
+    assert (folder / "sheet.results.csv").is_file()
+
+
+def test_a_full_disk_leaves_the_old_report(folder: Path, small_disk: Path) -> None:
+    """Whole or not at all: last night's page stands there, and a note says that there is none for tonight."""
+    (small_disk / "r.html").write_text("last night")
+    command = ("run", "sheet.csv", "--task", "tasks.py:fill", "--report", small_disk / "r.html", "--json")
+    done = run_program(*command, cwd=folder, FULL=str(small_disk / "full"))
+    assert done.returncode == ExitCode.OK, done.stderr
+    told = json.loads(done.stdout)
+    assert told["report"] is None
+    assert "there is no report" in told["notes"][-1]
+    assert "No space left on device" in told["notes"][-1]
+    assert (small_disk / "r.html").read_text() == "last night"
+    assert sorted(path.name for path in small_disk.iterdir()) == ["full", "r.html"]
+
+
+def test_a_night_that_was_stopped_adds_up(tmp_path: Path) -> None:
+    """Succeeded, failed and not started make the input, and the page says first that it stopped early."""
+    rows = [{**row, "Amount": f"{place}.10"} for place, row in enumerate(numbered(40))]
+    rows[5]["End"] = "failure"
+    rows = [{"End": "", **row} for row in rows]
+    done = night(tmp_path, rows, concurrency=3, deadline="45s", total=("Amount",), report=str(tmp_path / "r.html"))
+    assert done.summary.exit_code == ExitCode.STOPPED
+    (found,) = done.summary.totals[0].sums
+    assert found.difference == 0
+    assert found.succeeded > 0
+    assert found.failed == Decimal("5.10")
+    assert found.not_started > 0
+    assert found.input == found.succeeded + found.failed + found.not_started
+    text = words(tmp_path / "r.html")
+    assert text.startswith("! Stopped early: ")
+    assert "The deadline was reached; the same command goes on with the rest." in text
