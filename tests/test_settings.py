@@ -21,6 +21,10 @@ def job_file(folder: Path, text: str) -> Path:
     return path
 
 
+def job_of(source: str, flags: dict[str, object], environ: dict[str, str]) -> Job:
+    return load_job(source, flags, environ).job
+
+
 def problems(source: str, flags: dict[str, object], environ: dict[str, str]) -> list[str]:
     """The lines of what is said against it."""
     with pytest.raises(UsageError) as caught:
@@ -32,14 +36,14 @@ def test_flag_beats_environment_beats_job_file_beats_default(tmp_path: Path) -> 
     """The nearest to the person wins, each option for itself."""
     path = job_file(tmp_path, 'input = "a.csv"\nlimit = 1\ncanary = 1\nworkers = 1')
     environ = {"BATCH_RUNNER_LIMIT": "2", "BATCH_RUNNER_CANARY": "2"}
-    job = load_job(str(path), {"limit": "3"}, environ)
+    job = job_of(str(path), {"limit": "3"}, environ)
     assert (job.limit, job.canary, job.workers, job.concurrency) == (3, 2, 1, 5)
 
 
 def test_a_list_that_is_said_again_replaces_the_other(tmp_path: Path) -> None:
     """Lists and tables aren't mixed from several sources: who says columns, says all of them."""
     path = job_file(tmp_path, 'input = "a.csv"\ncolumns = ["A", "B"]\n[param]\nx = "1"\ny = "2"')
-    job = load_job(str(path), {"param": ("z=3",)}, {"BATCH_RUNNER_COLUMNS": "C"})
+    job = job_of(str(path), {"param": ("z=3",)}, {"BATCH_RUNNER_COLUMNS": "C"})
     assert (job.columns, job.param) == (("C",), {"z": "3"})
 
 
@@ -101,19 +105,19 @@ def test_paths_of_a_job_file_are_relative_to_it(tmp_path: Path) -> None:
     """A job can be run from any folder: its files stand where it stands. Absolute paths stay, and so do flags'."""
     text = 'input = "a.csv"\noutput = "../b.csv"\njournal = "/var/j.db"\nfiles = "pdf"\ntask = "tasks.py:pay"'
     path = job_file(tmp_path, text)
-    job = load_job(str(path), {}, {})
+    job = job_of(str(path), {}, {})
     assert job.input_path == tmp_path / "a.csv"
     assert job.output_path == tmp_path / ".." / "b.csv"
     assert str(job.journal_path) == "/var/j.db"
     assert job.files_path == tmp_path / "pdf"
     assert job.task == f"{tmp_path}/tasks.py:pay"
-    assert load_job(str(path), {"output": "c.csv"}, {}).output == "c.csv"
-    assert load_job(str(path), {"task": "invoice"}, {}).task == "invoice"
+    assert job_of(str(path), {"output": "c.csv"}, {}).output == "c.csv"
+    assert job_of(str(path), {"task": "invoice"}, {}).task == "invoice"
 
 
 def test_a_task_that_is_no_file_is_left_alone(tmp_path: Path) -> None:
     """Only `FILE.py:FUNCTION` is a path; a task's id is not."""
-    assert load_job(str(job_file(tmp_path, 'input = "a.csv"\ntask = "invoice"')), {}, {}).task == "invoice"
+    assert job_of(str(job_file(tmp_path, 'input = "a.csv"\ntask = "invoice"')), {}, {}).task == "invoice"
 
 
 def test_a_job_file_holds_lists_tables_and_texts(tmp_path: Path) -> None:
@@ -123,7 +127,7 @@ def test_a_job_file_holds_lists_tables_and_texts(tmp_path: Path) -> None:
         'input = "a.csv"\ncolumns = ["Net, in €", "B"]\nkey = "\\"Net, in €\\",B"\nsend_empty = true\n'
         'deadline = 06:00:00\nmax_failures = 5\n[rename]\n"Net, in €" = "net"\n[param]\nNote = "{B}"',
     )
-    job = load_job(str(path), {}, {})
+    job = job_of(str(path), {}, {})
     assert job.columns == ("Net, in €", "B")
     assert job.key == ("Net, in €", "B")
     assert (job.send_empty, job.deadline, job.max_failures) == (True, "06:00:00", 5)
@@ -132,7 +136,7 @@ def test_a_job_file_holds_lists_tables_and_texts(tmp_path: Path) -> None:
 
 def test_pairs_in_the_environment_stand_on_lines() -> None:
     """A variable holds several pairs, one a line, since a value may hold a comma."""
-    job = load_job("a.csv", {}, {"BATCH_RUNNER_PARAM": "A=1, 2\nB={C}\n"})
+    job = job_of("a.csv", {}, {"BATCH_RUNNER_PARAM": "A=1, 2\nB={C}\n"})
     assert job.param == {"A": "1, 2", "B": "{C}"}
 
 
@@ -164,7 +168,7 @@ def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
 
 def test_without_a_job_file_the_input_is_the_sheet() -> None:
     """Nothing said but the sheet is a job with every default."""
-    assert load_job("a.csv", {}, {"HOME": "/root"}) == Job(input="a.csv")
+    assert job_of("a.csv", {}, {"HOME": "/root"}) == Job(input="a.csv")
 
 
 def test_unknown_variables_are_named() -> None:

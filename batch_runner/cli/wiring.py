@@ -6,7 +6,6 @@ import os
 import random
 import time
 from contextlib import contextmanager
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 import anyio
@@ -17,6 +16,7 @@ from batch_runner import __version__
 from batch_runner.batch.pool import Batch
 from batch_runner.batch.stopping import Stop, Stopping
 from batch_runner.batch.worker import Worker
+from batch_runner.cli.bounds import Bounds
 from batch_runner.cli.services import ChosenService, choose_service, connected
 from batch_runner.errors import ExitCode, UsageError, sole_error
 from batch_runner.hints import hints
@@ -33,7 +33,7 @@ from batch_runner.source import Source
 from batch_runner.summary import MOST_GROUPS, Summary, exit_code_for, sorted_counts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from batch_runner.client.client import Client
     from batch_runner.job.job import Job
@@ -49,12 +49,20 @@ class Opened(msgspec.Struct, frozen=True):
     workers: int
     notes: tuple[str, ...]
     began: float
+    bounds: Bounds
+    series: str
+    """The input's absolute path, with the places of the day still in it: tomorrow's sheet has the same."""
 
 
 @contextmanager
-def open_job(job: Job) -> Iterator[Opened]:
-    """Look at all that can be looked at before the first start. Raises `UsageError` and `SheetError`."""
+def open_job(job: Job, series: str | None = None, bounds: Bounds | None = None) -> Iterator[Opened]:
+    """Look at all that can be looked at before the first start. Raises `UsageError` and `SheetError`.
+
+    The paths of the job are taken to the letter. `bounds` are those of the night that the batch is a part of.
+    """
     began = time.monotonic()
+    bounds = bounds or Bounds(job)
+    series = series or str(job.input_path.absolute())
     if not job.task:
         raise UsageError("which task? say --task ID; with the local service it is invoice, or FILE.py:FUNCTION")
     target = prepare_output(job)
@@ -63,7 +71,7 @@ def open_job(job: Job) -> Iterator[Opened]:
     with Source(job, target.path.absolute().parent) as source:
         if source.lost_journal is not None:
             LOG.warning(source.lost_journal)
-        yield Opened(job, source, target, service, workers, (warning,) if warning else (), began)
+        yield Opened(job, source, target, service, workers, (warning,) if warning else (), began, bounds, series)
 
 
 def prepare_output(job: Job) -> Target:
@@ -103,8 +111,8 @@ async def conduct(
 ) -> Summary:
     """Run an opened job with this client and journal, write the output and sum up. Runs on any backend of anyio."""
     job, tally = opened.job, Tally(opened.source.total)
-    stopping = Stopping(job.failure_limit, tally.total, _deadline_of(job))
-    limits = Limits(opened.workers, job.start_rate)
+    stopping = Stopping(job.failure_limit, tally.total, opened.bounds.past_deadline())
+    limits = Limits(opened.workers, pace=opened.bounds.pace)
     chance = random.Random()  # noqa: S311  jitter needs no secrecy
     schedule = Schedule(opened.service.polls)
     watch = Watch(client.poll, schedule, opened.service.follow_seconds, chance)
@@ -176,15 +184,6 @@ def info(opened: Opened) -> BatchInfo:
         policy=Policy(frozenset(job.retry), "resend" if opened.service.terms.resend else "report"),
         version=__version__,
     )
-
-
-def _deadline_of(job: Job) -> Callable[[], bool] | None:
-    """Asks both clocks whether the job's deadline has passed; None if it has none."""
-    deadline = job.deadline_from(datetime.now().astimezone())
-    if deadline is None:
-        return None
-    began = anyio.current_time()
-    return lambda: deadline.passed(datetime.now().astimezone(), anyio.current_time() - began)
 
 
 def _was_edited(opened: Opened) -> bool:

@@ -3,5 +3,9 @@
 job.py       the Job: its fields are the options, with their help texts
 problems.py  what is wrong with a job by itself
 options.py   the table of options, made from those fields
+inputs.py    the files that an input names tonight
+origins.py   where the value of each option came from
+places.py    `{date}` and `{stem}` in file names
+plan.py      what a job comes to tonight: one batch for each input
 settings.py  flag > environment > job file > default
 """

@@ -16,10 +16,10 @@ from msgspec import Meta
 from batch_runner.errors import UsageError
 from batch_runner.job.problems import RETRY_WORDS, nameless, problems
 from batch_runner.selection import RowRanges
-from batch_runner.units import Deadline, FailureLimit, Rate, parse_duration
+from batch_runner.units import Deadline, FailureLimit, Rate, parse_day, parse_duration
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    import datetime as dt
 
 ANCHOR_URL = "https://api.anchorbrowser.io"
 _RESULTS = re.compile(r"\.results(-\d+)?\Z", re.ASCII)
@@ -71,7 +71,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         _says("Files", "error|ok", "Whether a night on which there is no INPUT is an error, or all right."),
     ] = "error"
     date: Annotated[
-        str | None, _says("Files", "DATE", "The day that {date} stands for in file names (today), such as 2026-11-24.")
+        str | None, _says("Files", "DATE", "The day that {date} stands for in file names (today): 2026-11-24, or yesterday.")
     ] = None
     sheet: Annotated[str | None, _says("Reading", "NAME", "The sheet of the workbook (the first visible one).")] = None
     header_row: Annotated[int | None, _says("Reading", "N", "The row that holds the headers (found by itself).")] = None
@@ -226,9 +226,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         """When so many rows did not succeed that going on is pointless."""
         return None if self.max_failures is None else FailureLimit.parse(self.max_failures)
 
-    def deadline_from(self, now: datetime) -> Deadline | None:
+    def deadline_from(self, now: dt.datetime) -> Deadline | None:
         """When to stop starting, for a batch that begins `now` (aware)."""
         return None if self.deadline is None else Deadline.parse(self.deadline, now)
+
+    def day_from(self, today: dt.date) -> dt.date:
+        """The day that `{date}` stands for in file names."""
+        return today if self.date is None else parse_day(self.date, today)
 
 
 def stem_of(path: Path) -> str:

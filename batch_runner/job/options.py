@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from datetime import time
+from datetime import date, time
 from difflib import get_close_matches
 from enum import Enum
 from functools import cache
@@ -14,6 +14,7 @@ import msgspec
 from batch_runner.job.job import Job
 
 PREFIX = "BATCH_RUNNER_"
+SECRETS = ("heartbeat", "notify")
 
 
 class Kind(Enum):
@@ -56,6 +57,11 @@ class Option(msgspec.Struct, frozen=True):
         """As in the environment."""
         return PREFIX + self.name.upper()
 
+    @property
+    def is_secret(self) -> bool:
+        """Whether its value may be a secret, such as an address that whoever knows it may write to."""
+        return self.name in SECRETS
+
     def read(self, value: object) -> object:
         """The value as `Job` wants it, from text, or from what a TOML file can hold. Raises `ValueError`."""
         hint = _hints()[self.name]
@@ -63,12 +69,12 @@ class Option(msgspec.Struct, frozen=True):
             value = _names(value)
         if self.kind is Kind.PAIRS:
             value = _pairs(value)
-        if isinstance(value, time):
+        if isinstance(value, time) or (self.name == "date" and isinstance(value, date)):
             value = value.isoformat()
         try:
             return msgspec.convert(value, type=hint, strict=not isinstance(value, str))
         except msgspec.ValidationError:
-            raise ValueError(f"{value!r} {_complaint(self, hint)}") from None
+            raise ValueError(f"{'it' if self.is_secret else repr(value)} {_complaint(self, hint)}") from None
 
 
 @cache
