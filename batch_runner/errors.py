@@ -97,7 +97,9 @@ class Findings:
         if len(self._errors) == 1:
             raise self._errors[0]
         if self._errors:
-            raise UsageError("\n".join(dict.fromkeys(line for error in self._errors for line in str(error).splitlines())))
+            raise UsageError(
+                "\n".join(dict.fromkeys(line for error in self._errors for line in str(error).splitlines()))
+            )
 
 
 @contextmanager

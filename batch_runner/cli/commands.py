@@ -13,7 +13,7 @@ from batch_runner.cli.options import JobCommand, job_options, said
 from batch_runner.errors import ExitCode
 
 if TYPE_CHECKING:
-    from batch_runner.job.job import Job
+    from batch_runner.job.settings import Loaded
 
 EPILOG = "Every option is also a variable BATCH_RUNNER_… of the environment and a key of a .toml job file."
 
@@ -48,7 +48,7 @@ def run_command(source: str, **values: Any) -> int:
     """
     from batch_runner.cli.running import run_for_person
 
-    return run_for_person(_job(source, values))
+    return run_for_person(_loaded(source, values).job)
 
 
 @program.command("check", cls=JobCommand, epilog=EPILOG)
@@ -56,22 +56,9 @@ def run_command(source: str, **values: Any) -> int:
 @job_options
 def check_command(source: str, **values: Any) -> int:
     """Do everything short of sending: show how INPUT is understood, its problems, and what the first rows send."""
-    import tempfile
+    from batch_runner.cli.checking import check_for_person
 
-    from batch_runner.cli.running import print_out
-    from batch_runner.cli.services import choose_service
-    from batch_runner.cli.wiring import prepare_output
-    from batch_runner.preview import preview
-    from batch_runner.source import Source
-
-    job = _job(source, values)
-    prepare_output(job)
-    if job.task:
-        choose_service(job)
-    with Source(job, Path(tempfile.gettempdir())) as opened:
-        seen = preview(job, opened)
-    print_out(seen.to_json() if job.json else seen.to_text())
-    return seen.exit_code
+    return check_for_person(_loaded(source, values))
 
 
 @program.command("serve")
@@ -104,7 +91,7 @@ def status_command(journal: Path, row: int | None, as_json: bool) -> int:
     return 0
 
 
-def _job(source: str, values: dict[str, Any]) -> Job:
+def _loaded(source: str, values: dict[str, Any]) -> Loaded:
     from batch_runner.job.settings import load_job, unknown_variables
 
     for sentence in unknown_variables(os.environ):

@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
+from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING
 
 import anyio
 import click
 
+from batch_runner.cli.night import run_night
 from batch_runner.cli.services import KEY_VARIABLES, api_key
-from batch_runner.cli.wiring import execute, open_job
 from batch_runner.errors import ExitCode, UsageError
+from batch_runner.job.plan import plan_of
 from batch_runner.log import write_log
 from batch_runner.progress import progress_for
 from batch_runner.units import parse_duration
 
 if TYPE_CHECKING:
+    from datetime import date
     from pathlib import Path
 
     from batch_runner.job.job import Job
 
 
 def run_for_person(job: Job) -> int:
-    """Run the job, show its progress, print its summary; returns the exit code."""
+    """Run the job on all its inputs, show the progress, print what it came to; returns the exit code."""
+    plan = plan_of(job, today())
     progress = progress_for(job.progress, sys.stderr)
     write_log(job.log_format, job.log_level, progress.say)
-    with open_job(job) as opened:
-        summary = anyio.run(partial(execute, opened, progress, interrupts=True))
-    print_out(summary.to_json() if job.json else summary.to_text())
-    return summary.exit_code
+    told = run_night(plan, progress)
+    print_out(told.to_json() if job.json else told.to_text())
+    if told.bug is not None:
+        raise told.bug
+    return told.exit_code
+
+
+@cache
+def today() -> date:
+    """The day on this computer's clock, taken once: a night that goes past midnight keeps its files."""
+    return datetime.now().astimezone().date()
 
 
 def print_out(text: str) -> None:

@@ -63,15 +63,20 @@ def open_job(job: Job, series: str | None = None, bounds: Bounds | None = None) 
     began = time.monotonic()
     bounds = bounds or Bounds(job)
     series = series or str(job.input_path.absolute())
-    if not job.task:
-        raise UsageError("which task? say --task ID; with the local service it is invoice, or FILE.py:FUNCTION")
+    service = service_of(job)
     target = prepare_output(job)
-    service = choose_service(job)
     workers, warning = held_under(job.concurrency, open_files())
     with Source(job, target.path.absolute().parent) as source:
         if source.lost_journal is not None:
             LOG.warning(source.lost_journal)
         yield Opened(job, source, target, service, workers, (warning,) if warning else (), began, bounds, series)
+
+
+def service_of(job: Job) -> ChosenService:
+    """The service, if the job has a task that it would take. Raises `UsageError`."""
+    if not job.task:
+        raise UsageError("which task? say --task ID; with the local service it is invoice, or FILE.py:FUNCTION")
+    return choose_service(job)
 
 
 def prepare_output(job: Job) -> Target:

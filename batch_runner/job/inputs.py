@@ -126,7 +126,7 @@ def _all_below(place: Found) -> Iterator[Found]:
 
 def _names_in(folder: Path) -> list[str]:
     try:
-        return sorted(os.listdir(folder))
+        return sorted(path.name for path in folder.iterdir())
     except OSError as error:
         raise UsageError(f"input: {folder}: the folder can't be read: {reason_of(error)}") from None
 

@@ -71,7 +71,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         _says("Files", "error|ok", "Whether a night on which there is no INPUT is an error, or all right."),
     ] = "error"
     date: Annotated[
-        str | None, _says("Files", "DATE", "The day that {date} stands for in file names (today): 2026-11-24, or yesterday.")
+        str | None,
+        _says("Files", "DATE", "The day that {date} stands for in file names (today): 2026-11-24, or yesterday."),
     ] = None
     sheet: Annotated[str | None, _says("Reading", "NAME", "The sheet of the workbook (the first visible one).")] = None
     header_row: Annotated[int | None, _says("Reading", "N", "The row that holds the headers (found by itself).")] = None

@@ -90,58 +90,6 @@ def has_stem(text: str) -> bool:
     return any(place.form is None for place in _places(text))
 
 
-def fill(self, day: date | None, stem: str) -> str:
-        """The text for the place; without a day the day's place is left as it is."""
-        if self.form is None:
-            return stem
-        return self.written if day is None else day.strftime(self.form)
-
-
-def pieces(name: str) -> tuple[str | Place, ...]:
-    """The name of one file or folder as texts and places. Raises `ValueError` with a sentence."""
-    found: list[str | Place] = []
-    end = 0
-    for match in _PLACE.finditer(name):
-        found.append(name[end : match.start()])
-        if match.group() in ("{", "}"):
-            raise ValueError(f"{name!r} has a single brace; write {{date}} or {{stem}}, or {{{{ and }}}} for braces")
-        found.append(match.group()[0] if match.group(1) is None else _place(match.group(), match.group(1)))
-        end = match.end()
-    found.append(name[end:])
-    return tuple(piece for piece in found if piece != "")
-
-
-def parts(text: str) -> tuple[str, ...]:
-    """The names that a path consists of; a slash inside of `{date:%Y/%m}` makes two of them, too."""
-    return Path(_SLASHED.sub(lambda match: match.group().replace("/", "}/{date:"), text)).parts
-
-
-def problem(option: str, text: str) -> str | None:
-    """What is wrong with the places of a path, as a sentence. Folders that are there are taken to the letter."""
-    path = Path()
-    for name in parts(text):
-        path /= name
-        try:
-            stem = any(isinstance(piece, Place) and piece.form is None for piece in pieces(name))
-        except ValueError as error:
-            if not _is_there(option, path):
-                return str(error)
-            continue
-        if stem and option not in WITH_STEM and not _is_there(option, path):
-            return f"{text!r} can't hold {{stem}}, which is the input's own name; use {{date}}"
-    return None
-
-
-def has_day(text: str | None) -> bool:
-    """Whether a path has a place for the day."""
-    return text is not None and _DAY.search(text) is not None
-
-
-def has_stem(text: str) -> bool:
-    """Whether a path has a place for the input's name."""
-    return "{stem}" in text
-
-
 def fill(text: str, day: date | None, stem: str) -> str:
     """The path with its places filled; a place of the day stays where there is no day. Raises `ValueError`."""
     if "{" not in text and "}" not in text:
@@ -198,10 +146,12 @@ def _place(written: str, inside: str) -> Place:
         return Place(None, written)
     if name != "date":
         raise ValueError(
-            f"{written} is no place that could be filled; use {{date}}, {{date:%d.%m.%Y}} or {{stem}}, and {{{{ and }}}} "
-            f"for braces.{did_you_mean(name, ['date', 'stem'])}"
+            f"{written} is no place that could be filled; use {{date}}, {{date:%d.%m.%Y}} or {{stem}}, "
+            f"and {{{{ and }}}} for braces.{did_you_mean(name, ['date', 'stem'])}"
         )
-    wrong = [directive for directive in _DIRECTIVE.finditer(form) if directive[1] not in _DIRECTIVES or not directive[1]]
+    wrong = [
+        directive for directive in _DIRECTIVE.finditer(form) if directive[1] not in _DIRECTIVES or not directive[1]
+    ]
     if (colon and "%" not in form) or wrong:
         raise ValueError(
             f"{written}: {repr(wrong[0].group()) if wrong else repr(form)} says nothing of a day; "

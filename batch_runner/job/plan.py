@@ -14,7 +14,7 @@ from batch_runner.job.job import stem_of
 from batch_runner.job.places import fill, has_day, has_stem, undated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import date
 
     from batch_runner.job.job import Job
@@ -37,7 +37,7 @@ class Plan(msgspec.Struct, frozen=True):
     """All batches of a job tonight, sorted by input.
 
     `job` is the whole night's: its log file is to the letter, its input as it was written. `many`: the input is a
-    pattern, however many files it matches. `missing` says why there is no batch; the job has said that this is all right.
+    pattern, however many files it matches. `missing` says why there is no batch, which the job has said is all right.
     """
 
     job: Job
@@ -60,7 +60,7 @@ def plan_of(job: Job, today: date) -> Plan:
     return Plan(night, batches, inputs.many, inputs.missing)
 
 
-def pattern_problems(values: dict[str, object]) -> Iterator[str]:
+def pattern_problems(values: Mapping[str, object]) -> Iterator[str]:
     """Options that make no sense with an input that stands for several files: a sentence each."""
     text = values.get("input")
     if not isinstance(text, str) or not is_pattern(text):

@@ -107,7 +107,7 @@ def _parse(path: Path, problems: list[str]) -> dict[str, object] | None:
     except UnicodeDecodeError as error:
         problems.append(f"{path}: can't be read as a job file: byte {error.start} is no text in UTF-8; save it so")
     except tomllib.TOMLDecodeError as error:
-        problems.append(f"{path}: can't be read as a job file: {error}; texts stand in quotes: rate = \"25/min\"")
+        problems.append(f'{path}: can\'t be read as a job file: {error}; texts stand in quotes: rate = "25/min"')
     except OSError as error:
         problems.append(f"{path}: can't be read as a job file: {reason_of(error)}")
     return None
