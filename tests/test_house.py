@@ -20,7 +20,7 @@ LAYERS = (
     {"batch_runner"},
     {"cli"},
     {"service"},
-    {"output", "preview", "batch", "chronicle", "hints", "summary"},
+    {"output", "preview", "batch", "chronicle", "hints", "jobfile", "summary"},
     {"source"},
     {"params", "layout"},
     {"job", "journal", "polling", "limits"},

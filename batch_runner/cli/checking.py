@@ -13,6 +13,7 @@ from batch_runner.cli.running import print_out, today
 from batch_runner.cli.services import choose_service
 from batch_runner.cli.wiring import prepare_output
 from batch_runner.errors import ExitCode, Findings, UsageError
+from batch_runner.job.folders import make_folders
 from batch_runner.job.origins import told
 from batch_runner.job.plan import plan_of
 from batch_runner.preview import Preview, preview
@@ -29,9 +30,16 @@ if TYPE_CHECKING:
 def check_for_person(loaded: Loaded) -> int:
     """Print how each input is understood, and the job in force; returns the exit code."""
     plan = plan_of(loaded.job, today())
+    make_folders(loaded.job, plan)
     pages, problems = _pages(plan)
     code = ExitCode.REFUSED if problems else max((page.exit_code for page in pages), default=ExitCode.OK)
-    print_out(_json(plan, pages, code, loaded) if loaded.job.json else _text(plan, pages, loaded))
+    if not loaded.job.json:
+        print_out(_text(plan, pages, loaded))
+    elif pages and not plan.many:
+        print_out(_encoded(msgspec.to_builtins(pages[0]), loaded))
+    else:
+        several = {"exit_code": code, "batches": pages, "missing": plan.missing, "problems": problems}
+        print_out(_encoded(several, loaded))
     if problems:
         raise UsageError("\n".join(problems))
     return code
@@ -67,10 +75,7 @@ def _page(job: Job, look: Callable[[Source], None] = lambda _: None) -> Preview:
     return pages[0]
 
 
-def _json(plan: Plan, pages: list[Preview], code: ExitCode, loaded: Loaded) -> str:
-    fields: dict[str, object] = {"exit_code": code, "batches": pages, "missing": plan.missing}
-    if pages and not plan.many:
-        fields = msgspec.to_builtins(pages[0])
+def _encoded(fields: dict[str, object], loaded: Loaded) -> str:
     return msgspec.json.encode({**fields, "job": loaded.origins}).decode()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,28 @@ def check_command(source: str, **values: Any) -> int:
     from batch_runner.cli.checking import check_for_person
 
     return check_for_person(_loaded(source, values))
+
+
+@program.command("init")
+@click.argument("source", metavar="SHEET", type=click.Path(path_type=Path))
+@click.option("-o", "--job", metavar="PATH", default="nightly.toml", show_default=True, help="Where to; - prints it.")
+@click.option("--sheet", metavar="NAME", help="The sheet of the workbook (the first visible one).")
+def init_command(source: Path, job: str, sheet: str | None) -> int:
+    """Write a job file for SHEET: every option with a comment, the sheet's columns filled in.
+
+    A file that is there already is kept.
+    """
+    from batch_runner.cli.running import print_out
+    from batch_runner.jobfile import job_file, look, write
+
+    seen = look(source, sheet)
+    text = job_file(source, Path(job).parent, seen, said_sheet=sheet is not None)
+    if job == "-":
+        print_out(text.removesuffix("\n"))
+        return ExitCode.OK
+    write(Path(job), text)
+    print_out(f"{job}: written for {source}; put your task into it, then: batch-runner check {shlex.quote(job)}")
+    return ExitCode.OK
 
 
 @program.command("serve")

@@ -13,6 +13,7 @@ import click
 from batch_runner.cli.night import run_night
 from batch_runner.cli.services import KEY_VARIABLES, api_key
 from batch_runner.errors import ExitCode, UsageError
+from batch_runner.job.folders import make_folders
 from batch_runner.job.plan import plan_of
 from batch_runner.log import write_log
 from batch_runner.progress import progress_for
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 def run_for_person(job: Job) -> int:
     """Run the job on all its inputs, show the progress, print what it came to; returns the exit code."""
     plan = plan_of(job, today())
+    make_folders(job, plan)
     progress = progress_for(job.progress, sys.stderr)
     write_log(job.log_format, job.log_level, progress.say)
     told = run_night(plan, progress)

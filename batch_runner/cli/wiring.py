@@ -183,12 +183,20 @@ def info(opened: Opened) -> BatchInfo:
         input=str(job.input_path.absolute()),
         input_sha256=opened.source.sheet.fingerprint,
         output=str(job.output_path.absolute()),
-        task=job.task,
+        task=_recorded_task(job),
         service=opened.service.name,
         key_columns=tuple(sorted(set(job.key))),
         policy=Policy(frozenset(job.retry), "resend" if opened.service.terms.resend else "report"),
         version=__version__,
     )
+
+
+def _recorded_task(job: Job) -> str:
+    """The task as the journal knows it: a file of tasks by its way from the journal, from wherever it is called."""
+    file, colon, function = job.task.rpartition(".py:")
+    if not colon:
+        return job.task
+    return os.path.relpath(file, job.journal_path.parent) + colon + function
 
 
 def _was_edited(opened: Opened) -> bool:

@@ -112,7 +112,7 @@ def _step(place: Found, name: str, day: date, *, last: bool) -> Iterator[Found]:
         pattern = _compiled(name, day)
         for other in _names_in(place.path):
             match = pattern.fullmatch(other)
-            if match and (last or (place.path / other).is_dir()):
+            if match and (last or _is_open(place.path / other)):
                 yield place.below(other, _with_places(match, name))
 
 
@@ -120,8 +120,13 @@ def _all_below(place: Found) -> Iterator[Found]:
     yield place
     for name in _names_in(place.path) if place.path.is_dir() else ():
         folder = place.path / name
-        if folder.is_dir() and not folder.is_symlink() and not name.startswith("."):
+        if _is_open(folder) and not folder.is_symlink():
             yield from _all_below(place.below(name, name))
+
+
+def _is_open(folder: Path) -> bool:
+    """A folder that a pattern looks into: hidden ones are not."""
+    return folder.is_dir() and not folder.name.startswith(".")
 
 
 def _names_in(folder: Path) -> list[str]:

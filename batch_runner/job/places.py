@@ -38,11 +38,9 @@ class Place(msgspec.Struct, frozen=True):
     form: str | None
     written: str
 
-    def fill(self, day: date | None, stem: str) -> str:
-        """The text for the place; without a day the day's place is left as it is."""
-        if self.form is None:
-            return stem
-        return self.written if day is None else day.strftime(self.form)
+    def fill(self, day: date, stem: str) -> str:
+        """The text for the place."""
+        return stem if self.form is None else day.strftime(self.form)
 
 
 def pieces(name: str) -> tuple[str | Place, ...]:
@@ -90,8 +88,8 @@ def has_stem(text: str) -> bool:
     return any(place.form is None for place in _places(text))
 
 
-def fill(text: str, day: date | None, stem: str) -> str:
-    """The path with its places filled; a place of the day stays where there is no day. Raises `ValueError`."""
+def fill(text: str, day: date, stem: str) -> str:
+    """The path with its places filled. Raises `ValueError`."""
     if "{" not in text and "}" not in text:
         return text
     path = Path()
@@ -101,9 +99,15 @@ def fill(text: str, day: date | None, stem: str) -> str:
     return str(path)
 
 
-def filled(name: str, day: date | None, stem: str = "") -> str:
+def filled(name: str, day: date, stem: str = "") -> str:
     """The name of one file or folder with its places filled. Raises `ValueError`."""
     return "".join(piece if isinstance(piece, str) else piece.fill(day, stem) for piece in pieces(name))
+
+
+def with_stem(text: str, stem: str) -> str:
+    """The path with only the stem's places filled; all else, doubled braces too, stays as it was written."""
+    letters = stem.replace("{", "{{").replace("}", "}}")
+    return _PLACE.sub(lambda match: letters if match.group(1) == "stem" else match.group(), text)
 
 
 def undated(path: Path) -> Path:

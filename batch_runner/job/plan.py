@@ -11,7 +11,7 @@ import msgspec
 from batch_runner.errors import UsageError
 from batch_runner.job.inputs import ENDINGS, Found, find, is_pattern, takes
 from batch_runner.job.job import stem_of
-from batch_runner.job.places import fill, has_day, has_stem, undated
+from batch_runner.job.places import fill, has_day, has_stem, parts, undated, with_stem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -91,7 +91,7 @@ def _lasting_journal(job: Job, found: Found, stem: str) -> str | None:
     One for each day would know nothing of what was sent the day before.
     """
     if job.output is not None:
-        return str(undated(Path(fill(job.output, None, stem)))) if has_day(job.output) else None
+        return str(undated(Path(*parts(with_stem(job.output, stem))))) if has_day(job.output) else None
     return str(undated(found.series)) if has_day(str(found.series)) else None
 
 

@@ -56,7 +56,7 @@ def _path_problems(values: Mapping[str, object]) -> list[str]:
     """What is wrong with the places and patterns of paths: a sentence each, which begins with the option's name."""
     paths = [(name, value) for name in ("input", *WITH_STEM) if isinstance(value := values.get(name), str)]
     found = [f"{name}: {sentence}" for name, value in paths if (sentence := problem(name, value))]
-    return found or [*pattern_problems(values)]
+    return found if found and found[0].startswith("input: ") else [*found, *pattern_problems(values)]
 
 
 def _settings(
