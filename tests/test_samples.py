@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import json
 import runpy
+import shutil
 from pathlib import Path
 
 import openpyxl
 import pytest
+from program import run_program
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 
@@ -41,6 +44,18 @@ def test_the_csv_is_made_to_the_byte(tmp_path: Path) -> None:
     """Run again, the script gives the same bytes."""
     runpy.run_path(str(SAMPLES / "make_sheets.py"))["make"](tmp_path)
     assert (tmp_path / "invoices.csv").read_bytes() == (SAMPLES / "invoices.csv").read_bytes()
+
+
+def test_the_job_checks_and_runs(tmp_path: Path) -> None:
+    """`samples/nightly.toml` works as it stands, from any folder, and a second night has nothing to send."""
+    shutil.copytree(SAMPLES, tmp_path / "samples")
+    assert run_program("check", "samples/nightly.toml", cwd=tmp_path).returncode == 0
+    for carried in (0, 14):
+        done = run_program("run", "samples/nightly.toml", "--json", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["carried"] == carried
+    assert (tmp_path / "samples" / "invoices.nightly.results.xlsx").is_file()
+    assert (tmp_path / "samples" / "invoices.nightly.journal.db").is_file()
 
 
 def test_every_file_that_the_csv_names_is_there() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from batch_runner.errors import UsageError
 from batch_runner.job.job import Job
+from batch_runner.job.options import options
 from batch_runner.job.settings import load_job, unknown_variables
 
 if TYPE_CHECKING:
@@ -80,6 +81,69 @@ def test_all_problems_of_all_sources_at_once(tmp_path: Path) -> None:
         "--rows",
         "rate",
     ]
+
+
+def test_a_file_that_can_not_be_parsed_hides_no_other_problem(tmp_path: Path) -> None:
+    """The line and column of what is no TOML, and what is wrong with flags and variables, in one go."""
+    path = job_file(tmp_path, 'input = "a.csv"\nrate = 25/min')
+    lines = problems(str(path), {"limit": "0"}, {"BATCH_RUNNER_CANARY": "x"})
+    assert "at line 2, column 10" in lines[0]
+    assert [line.partition(":")[0] for line in lines[1:]] == ["BATCH_RUNNER_CANARY", "--limit"]
+
+
+def test_a_table_of_options_is_told_how_to_write_them(tmp_path: Path) -> None:
+    """Options stand at the top of the file, in no table of their own."""
+    (line,) = problems(str(job_file(tmp_path, 'input = "a.csv"\n[limits]\nrate = "1/s"\ncanary = 3')), {}, {})
+    assert line.endswith("limits: no such key. Write rate, canary without [limits] above, at the top of the file.")
+
+
+def test_places_and_patterns_are_looked_at_with_all_else(tmp_path: Path) -> None:
+    """A slip in a file's name is told with its key; one output for every sheet of a pattern is refused."""
+    text = 'input = "in/*.csv"\noutput = "out.csv"\njournal = "{dat}.db"\nreport = "r.html"\nlog_file = "{stem}.log"'
+    lines = problems(str(job_file(tmp_path, text)), {"limit": "0"}, {})
+    assert [line.removeprefix(f"{tmp_path}/night.toml: ").partition(":")[0] for line in lines] == [
+        "journal",
+        "output",
+        "report",
+        "log_file",
+        "--limit",
+    ]
+    assert "Did you mean date?" in lines[0]
+    assert "put {stem} into it" in lines[1]
+
+
+@pytest.mark.parametrize("day", ["tomorrow", "2026-13-01", "24.11.2026", "2026-11-4"])
+def test_a_day_that_is_none(day: str) -> None:
+    """`--date` is a day of the calendar, or a word for one."""
+    (line,) = problems("a.csv", {"date": day}, {})
+    assert line.startswith(f"--date: '{day}' is no")
+
+
+def test_a_day_in_toml_needs_no_quotes(tmp_path: Path) -> None:
+    """TOML has days of its own."""
+    assert job_of(str(job_file(tmp_path, 'input = "a.csv"\ndate = 2026-11-24')), {}, {}).date == "2026-11-24"
+
+
+@pytest.mark.parametrize(
+    ("toml", "flags"), [("heartbeat = 5", {}), ('notify = ["hush", 5]', {}), ("", {"notify": ('"hush',)})]
+)
+def test_an_address_that_may_be_secret_is_not_repeated(tmp_path: Path, toml: str, flags: dict[str, object]) -> None:
+    """Whoever knows a heartbeat's address can write to it: no message holds it."""
+    (line,) = problems(str(job_file(tmp_path, f'input = "a.csv"\n{toml}')), flags, {})
+    assert "hush" not in line
+
+
+def test_where_each_value_came_from(tmp_path: Path) -> None:
+    """Every option has its value and its source, None for the default; what may be secret is only said to be set."""
+    path = job_file(tmp_path, 'input = "a.csv"\nrate = "1/s"\nheartbeat = "https://hush"')
+    loaded = load_job(str(path), {"limit": "3"}, {"BATCH_RUNNER_CANARY": "2"})
+    told = {origin.option: (origin.value, origin.where) for origin in loaded.origins}
+    assert list(told) == ["input", *options()]
+    assert told["rate"] == ("1/s", f"{path}: rate")
+    assert told["limit"] == (3, "--limit")
+    assert told["canary"] == (2, "BATCH_RUNNER_CANARY")
+    assert told["concurrency"] == (5, None)
+    assert told["heartbeat"] == ("(set)", f"{path}: heartbeat")
 
 
 @pytest.mark.parametrize(

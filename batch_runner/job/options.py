@@ -64,6 +64,14 @@ class Option(msgspec.Struct, frozen=True):
 
     def read(self, value: object) -> object:
         """The value as `Job` wants it, from text, or from what a TOML file can hold. Raises `ValueError`."""
+        try:
+            return self._read(value)
+        except ValueError:
+            if self.is_secret:
+                raise ValueError(f"what was said is not of the form {self.metavar}, and isn't repeated here") from None
+            raise
+
+    def _read(self, value: object) -> object:
         hint = _hints()[self.name]
         if self.kind is Kind.NAMES:
             value = _names(value)
@@ -74,7 +82,7 @@ class Option(msgspec.Struct, frozen=True):
         try:
             return msgspec.convert(value, type=hint, strict=not isinstance(value, str))
         except msgspec.ValidationError:
-            raise ValueError(f"{'it' if self.is_secret else repr(value)} {_complaint(self, hint)}") from None
+            raise ValueError(f"{value!r} {_complaint(self, hint)}") from None
 
 
 @cache
