@@ -5,17 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import signal
+import subprocess
 import time
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from program import run_program, start_program
+from program import COMMAND, run_program, start_program
 
 from batch_runner.journal.lock import holding
 
 if TYPE_CHECKING:
-    import subprocess
     from pathlib import Path
 
 TASKS = """
@@ -89,6 +89,21 @@ def test_each_sheet_is_a_batch_of_its_own(folder: Path, tmp_path_factory: pytest
     again = told(folder)
     assert [batch["carried"] for batch in again["batches"]] == [2, 1]
     assert paid(folder) == ["1", "2", "3"]
+
+
+def test_as_cron_calls_it(folder: Path) -> None:
+    """An absolute path is enough: no terminal, no home, no language, a strict umask, the root as folder."""
+    (folder / "nightly.toml").write_text(JOB.replace("*.csv", "{date:%d}-*.csv"))
+    sheet(folder, "24-Übersicht.csv", "Number\n7\n")
+    command = [*COMMAND, "run", str(folder / "nightly.toml"), "--date", "2026-11-24"]
+    bare = {"LANG": "C", "LC_ALL": "C", "PATH": "/usr/bin:/bin", "NIGHT": str(folder)}
+    done = subprocess.run(
+        command, cwd="/", env=bare, stdin=subprocess.DEVNULL, capture_output=True, check=False, umask=0o077
+    )
+    assert done.returncode == 0, done.stderr
+    assert statuses(folder, "24-Übersicht.results.csv") == ["success"]
+    assert (folder / "inbox" / "Übersicht.journal.db").is_file()
+    assert done.stderr == b""
 
 
 def test_a_pattern_gives_one_object_however_many_it_matches(folder: Path) -> None:

@@ -33,6 +33,8 @@ def program(context: click.Context) -> int:
                  batch-runner run invoices.xlsx --task invoice
     With Anchor: export ANCHORBROWSER_API_KEY=…
                  batch-runner run invoices.xlsx --service anchor --task TASK_ID
+    Every night: batch-runner init invoices.xlsx
+                 batch-runner run nightly.toml
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)
@@ -45,6 +47,8 @@ def program(context: click.Context) -> int:
 def run_command(source: str, **values: Any) -> int:
     """Run the task for each row of INPUT: a .csv, .tsv, .xlsx or .xlsm file, or a .toml job that names one.
 
+    A pattern in quotes ('inbox/*.xlsx') stands for several, one batch each; {date} in a name for today.
+
     The same command again goes on where the last one stopped: no row is started twice.
     """
     from batch_runner.cli.running import run_for_person
@@ -56,7 +60,10 @@ def run_command(source: str, **values: Any) -> int:
 @click.argument("source", metavar="INPUT")
 @job_options
 def check_command(source: str, **values: Any) -> int:
-    """Do everything short of sending: show how INPUT is understood, its problems, and what the first rows send."""
+    """Do everything short of sending: show how INPUT is understood, its problems, and what the first rows send.
+
+    Then the job in force: each option that was said, its value and where it came from.
+    """
     from batch_runner.cli.checking import check_for_person
 
     return check_for_person(_loaded(source, values))
