@@ -88,11 +88,15 @@ class Lines(Progress):
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = Listener(stream)
-        self._begin()
+        self._began = time.monotonic()
+        self._next = self._began + FIRST_LINE
+        self._spoke = False
 
-    def begin(self, tally: Tally) -> None:
+    def begin(self, tally: Tally) -> None:  # noqa: ARG002  a line comes when something has moved
         """Count the time of this batch from here: there may have been another before it."""
-        self._begin()
+        self._began = time.monotonic()
+        self._next = self._began + FIRST_LINE
+        self._spoke = False
 
     def moved(self, tally: Tally) -> None:
         """Print a line if the last one is long enough ago."""
@@ -109,11 +113,6 @@ class Lines(Progress):
         """Print a last line if there were others."""
         if self._spoke:
             self._print(tally, time.monotonic())
-
-    def _begin(self) -> None:
-        self._began = time.monotonic()
-        self._next = self._began + FIRST_LINE
-        self._spoke = False
 
     def _print(self, tally: Tally, now: float) -> None:
         self._spoke = True

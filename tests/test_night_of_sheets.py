@@ -7,13 +7,18 @@ import json
 import signal
 import subprocess
 import time
+from datetime import date
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from program import COMMAND, run_program, start_program
 
+from batch_runner.cli.night import run_night
+from batch_runner.job.job import Job
+from batch_runner.job.plan import plan_of
 from batch_runner.journal.lock import holding
+from batch_runner.progress import Progress, Tally
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,6 +159,29 @@ def test_a_batch_that_stops_early_ends_the_night(folder: Path) -> None:
     assert not_run(fields) == {"b.csv": "the night ended before its turn; the same command goes on with it"}
     assert run(folder).returncode == 3
     assert paid(folder) == ["1", "2", "3"]
+
+
+class Broken(Progress):
+    """An observer with a bug, which comes out in the second batch."""
+
+    batches = 0
+
+    def begin(self, tally: Tally) -> None:  # noqa: ARG002  the signature of what it overrides
+        self.batches += 1
+        if self.batches == 2:
+            raise ZeroDivisionError
+
+
+def test_a_bug_hides_no_summary(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was done before it is told; it ends the night with 1, and is there to be raised."""
+    monkeypatch.setenv("NIGHT", str(folder))
+    sheet(folder, "c.csv", "Number\n4\n")
+    job = Job(input=str(folder / "inbox" / "*.csv"), task=f"{folder}/tasks.py:pay")
+    done = run_night(plan_of(job, date(2026, 11, 4)), Broken())
+    assert done.exit_code == 1
+    assert [batch.rows for batch in done.batches] == [2]
+    assert [PurePath(left.input).name for left in done.not_run] == ["b.csv", "c.csv"]
+    assert done.bug is not None
 
 
 def test_the_worst_code_is_the_nights(folder: Path) -> None:

@@ -38,7 +38,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One batch to run: which sheet, which task, and how. Raises `UsageError` where a value makes no sense.
 
     Every field but `input` is a command-line option of the same name (`--run-timeout`), an environment variable
-    (`BATCH_RUNNER_RUN_TIMEOUT`) and a key of a job file (`run_timeout`).
+    (`BATCH_RUNNER_RUN_TIMEOUT`) and a key of a job file (`run_timeout`). Patterns and places in its paths are for
+    `plan_of`, which makes a job for each sheet of them; whoever runs a Job has its paths taken to the letter.
     """
 
     input: str
