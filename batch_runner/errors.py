@@ -78,6 +78,30 @@ class OutputFailed(BatchRunnerError):  # noqa: N818  as above
     exit_code = ExitCode.STOPPED
 
 
+class Findings:
+    """Several looks before anything is sent, so that a person hears of all that is wrong at once."""
+
+    def __init__(self) -> None:
+        self._errors: list[BatchRunnerError | SheetError] = []
+
+    @contextmanager
+    def look(self) -> Iterator[None]:
+        """What is found wrong in here is kept until `tell`."""
+        try:
+            yield
+        except (UsageError, SheetError) as error:
+            self._errors.append(error)
+
+    def tell(self) -> None:
+        """Raise what was found: a single error as it is, several as one `UsageError` with a line each."""
+        if len(self._errors) == 1:
+            raise self._errors[0]
+        if self._errors:
+            raise UsageError(
+                "\n".join(dict.fromkeys(line for error in self._errors for line in str(error).splitlines()))
+            )
+
+
 @contextmanager
 def sole_error() -> Iterator[None]:
     """Let what a person can mend out of the groups that task groups wrap it in (PEP 654); bugs stay as they are."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from batch_runner.sheet.sheet import Sheet
 
 KEY_BYTES = 16
+NAMING = ("columns", "exclude", "rename", "key", "unique", "unique_conflict", "total")
+"""The options whose values name columns of the sheet."""
 _PLACE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
@@ -61,7 +63,7 @@ class Text(msgspec.Struct, frozen=True):
 
 
 class Template:
-    """How the rows of one sheet become params. Raises `UsageError` for a column that the sheet doesn't have.
+    """How the rows of one sheet become params. Raises `UsageError` for every column that the sheet doesn't have.
 
     `columns` are the sheet's own (without those of an earlier output).
     """
@@ -72,13 +74,15 @@ class Template:
         self._sheet = sheet
         self._columns = {column.name: column for column in columns}
         self._send_empty = job.send_empty
+        if problems := [*self._problems(job)]:
+            raise UsageError("\n".join(problems))
         self._sent = self._sent_columns(job)
-        self._texts = {name: self._text(f"param {name}", value) for name, value in job.param.items()}
-        self._identity = self._optional("identity_id", job.identity_id)
-        self._session = self._optional("session_id", job.session_id)
-        self._key = tuple(self._column("key", name) for name in sorted(set(job.key)))
-        self._unique = tuple(self._column("unique", name).index for name in job.unique)
-        self._conflict = tuple(self._column("unique_conflict", name).index for name in job.unique_conflict)
+        self._texts = {name: self._text(value) for name, value in job.param.items()}
+        self._identity = None if job.identity_id is None else self._text(job.identity_id)
+        self._session = None if job.session_id is None else self._text(job.session_id)
+        self._key = tuple(self._columns[name] for name in sorted(set(job.key)))
+        self._unique = tuple(self._columns[name].index for name in job.unique)
+        self._conflict = tuple(self._columns[name].index for name in job.unique_conflict)
         self._used = self._used_indexes()
         self._known_by = frozenset(column.index for column in self._key) or self._sent_indexes()
 
@@ -117,9 +121,9 @@ class Template:
             conflict=_claim(row, self._conflict),
         )
 
-    def columns(self, option: str, names: Iterable[str]) -> tuple[Column, ...]:
-        """The columns that an option names, each once. Raises `UsageError`."""
-        return tuple(self._column(option, name) for name in dict.fromkeys(names))
+    def columns(self, names: Iterable[str]) -> tuple[Column, ...]:
+        """The columns of these names, each once; they are among the sheet's own."""
+        return tuple(self._columns[name] for name in dict.fromkeys(names))
 
     def warnings(self, row: Row) -> Iterator[str]:
         """A sentence for each cell that is sent although something about it is worth knowing."""
@@ -127,39 +131,34 @@ class Template:
             if not problem.refuses and problem.index in self._used:
                 yield f"{self._sheet.address(row.number, problem.index)}: {problem.what}"
 
+    def _problems(self, job: Job) -> Iterator[str]:
+        """What the job says of columns that makes no sense of this sheet: a sentence each."""
+        named = [(option, name) for option in NAMING for name in dict.fromkeys(getattr(job, option))]
+        for label, text in _texts_of(job):
+            yield from (f"{label}: {sentence}" for sentence in _brace_problems(text))
+            named += [(label, name) for name in _names_in(text)]
+        yield from (f"{option}: {no_column(self._sheet, name)}" for option, name in named if name not in self._columns)
+        if all(name in self._columns for name in (*job.columns, *job.exclude)):
+            twice = _first_twice(self._chosen(job).values())
+            if twice is not None:
+                yield f"rename: two columns would both be sent as {twice!r}; leave one out with --exclude"
+
     def _sent_columns(self, job: Job) -> dict[int, str]:
         """Which column is sent under which name; keyed by its place in the row."""
-        if job.columns:
-            chosen: Iterable[Column] = [self._column("columns", name) for name in job.columns]
-        else:
-            left_out = {self._column("exclude", name).name for name in job.exclude}
-            chosen = [column for column in self._columns.values() if column.name not in left_out]
-        renamed = {self._column("rename", old).name: new for old, new in job.rename.items()}
-        sent = {column.index: renamed.get(column.name, column.name) for column in chosen}
-        twice = _first_twice(sent.values())
-        if twice is not None:
-            raise UsageError(f"rename: two columns would both be sent as {twice!r}; leave one out with --exclude")
-        return {index: name for index, name in sent.items() if name not in job.param}
+        return {index: name for index, name in self._chosen(job).items() if name not in job.param}
 
-    def _column(self, option: str, name: str) -> Column:
-        if name not in self._columns:
-            raise UsageError(f"{option}: {no_column(self._sheet, name)}")
-        return self._columns[name]
+    def _chosen(self, job: Job) -> dict[int, str]:
+        """The same before a param takes a column's place."""
+        names = job.columns or [name for name in self._columns if name not in job.exclude]
+        return {self._columns[name].index: job.rename.get(name, name) for name in names}
 
-    def _optional(self, option: str, value: str | None) -> Text | None:
-        return None if value is None else self._text(option, value)
-
-    def _text(self, option: str, value: str) -> Text:
+    def _text(self, value: str) -> Text:
         parts: list[str | int] = []
         end = 0
         for match in _PLACE.finditer(value):
             parts.append(value[end : match.start()])
             name = match.group(1)
-            if match.group() in ("{", "}"):
-                raise UsageError(
-                    f"{option}: {value!r} has a single brace; write {{Column}}, or {{{{ and }}}} for braces"
-                )
-            parts.append(match.group()[0] if name is None else self._column(option, name).index)
+            parts.append(match.group()[0] if name is None else self._columns[name].index)
             end = match.end()
         parts.append(value[end:])
         return Text(tuple(part for part in parts if part != ""))
@@ -211,6 +210,23 @@ def _claim(row: Row, indexes: tuple[int, ...]) -> bytes | None:
 def key_of(texts: dict[str, str]) -> bytes:
     """The key of a row whose key columns hold these texts; or, where all params are the key, that sends these."""
     return _hash(sorted(texts.items()))
+
+
+def _texts_of(job: Job) -> Iterator[tuple[str, str]]:
+    """The texts of a job that may have places for cells, each with its name."""
+    yield from ((f"param {name}", text) for name, text in job.param.items())
+    yield from ((name, text) for name in ("identity_id", "session_id") if (text := getattr(job, name)) is not None)
+
+
+def _names_in(text: str) -> Iterator[str]:
+    """The columns that a text has places for."""
+    names = (match.group(1) for match in _PLACE.finditer(text))
+    return (name for name in dict.fromkeys(names) if name is not None)
+
+
+def _brace_problems(text: str) -> Iterator[str]:
+    if any(match.group() in ("{", "}") for match in _PLACE.finditer(text)):
+        yield f"{text!r} has a single brace; write {{Column}}, or {{{{ and }}}} for braces"
 
 
 def _hash(pairs: list[tuple[str, str]], identity: str = "") -> bytes:

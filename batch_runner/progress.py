@@ -125,6 +125,12 @@ class Lines(Progress):
         self._next = self._began + FIRST_LINE
         self._spoke = False
 
+    def begin(self, tally: Tally) -> None:  # noqa: ARG002  a line comes when something has moved
+        """Count the time of this batch from here: there may have been another before it."""
+        self._began = time.monotonic()
+        self._next = self._began + FIRST_LINE
+        self._spoke = False
+
     def moved(self, tally: Tally) -> None:
         """Print a line if the last one is long enough ago."""
         now = time.monotonic()

@@ -208,9 +208,8 @@ def _columns(sheet: Sheet, expression: pl.Expr) -> tuple[Column, ...]:
     """The columns that an expression names."""
     columns = {column.name: column for column in sheet.columns}
     names = tuple(dict.fromkeys(expression.meta.root_names()))
-    for name in names:
-        if name not in columns:
-            raise UsageError(f"where: {no_column(sheet, name)}")
+    if unknown := [f"where: {no_column(sheet, name)}" for name in names if name not in columns]:
+        raise UsageError("\n".join(unknown))
     return tuple(columns[name] for name in names)
 
 

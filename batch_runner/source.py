@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from batch_runner.errors import Findings
 from batch_runner.layout import layout_of
 from batch_runner.params import Template
 from batch_runner.selection import select
@@ -41,9 +42,13 @@ class Source:
             self.layout = layout_of(self.sheet.columns)
             new = NewColumns(self.layout.headers, self.layout.replaced)
             refuse_unwritable(self.sheet, job.output_path.suffix.lower(), new)
-            self.template = Template(job, self.sheet, self.layout.own)
-            self._selection = select(self.sheet, job.row_ranges, job.where, job.limit)
-            self.amounts = self.template.columns("total", job.total)
+            findings = Findings()
+            with findings.look():
+                self.template = Template(job, self.sheet, self.layout.own)
+            with findings.look():
+                self._selection = select(self.sheet, job.row_ranges, job.where, job.limit)
+            findings.tell()
+            self.amounts = self.template.columns(job.total)
             self.lost_journal = _lost_journal(job, self.layout)
             if inputs is not None:
                 self.template.require(inputs)

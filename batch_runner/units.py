@@ -1,9 +1,9 @@
-"""Rates, durations, sizes, deadlines and failure limits: how a person writes them, and what they mean."""
+"""Rates, durations, sizes, deadlines, days and failure limits: how a person writes them, and what they mean."""
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Self
 from zoneinfo import ZoneInfo
 
@@ -18,6 +18,7 @@ _DURATION = re.compile(
 )
 _NUMBER = re.compile(r"[\d.]+", re.ASCII)
 _CLOCK_TIME = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?", re.ASCII)
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _LONGEST = 3650 * 86400.0
 _SIZE = re.compile(r"(\d{1,9})\s*([kmg]?)i?b?", re.ASCII)
 _POWERS = {"": 0, "k": 10, "m": 20, "g": 30}
@@ -130,6 +131,20 @@ def _moments(wall: datetime) -> tuple[datetime, datetime]:
     """
     first, second = (wall.replace(fold=fold).astimezone(UTC) for fold in (0, 1))
     return first, max(first, second)
+
+
+def parse_day(text: str, today: date) -> date:
+    """Read `2026-11-24`, `today` or `yesterday`, counted from `today`. Raises `ValueError` with a sentence."""
+    words = {"today": today, "yesterday": today - timedelta(days=1)}
+    word = text.strip().lower()
+    if word in words:
+        return words[word]
+    try:
+        if _DAY.fullmatch(word):
+            return date.fromisoformat(word)
+    except ValueError:
+        raise ValueError(f"{text!r} is no day of the calendar") from None
+    raise ValueError(f"{text!r} is not a day; write for example 2026-11-24, or yesterday")
 
 
 class FailureLimit(msgspec.Struct, frozen=True):

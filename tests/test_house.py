@@ -20,7 +20,7 @@ LAYERS = (
     {"batch_runner"},
     {"cli"},
     {"service"},
-    {"output", "preview", "batch", "chronicle", "hints", "summary", "telling", "report", "totals"},
+    {"output", "preview", "batch", "chronicle", "hints", "jobfile", "summary", "telling", "report", "totals"},
     {"source"},
     {"params", "layout"},
     {"job", "journal", "polling", "limits"},

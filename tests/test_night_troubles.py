@@ -15,7 +15,7 @@ import trio
 from nights import Fault, Night, night, numbered
 from plans import Polls, Slots
 
-from batch_runner.cli import wiring
+from batch_runner.cli import bounds
 from batch_runner.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def wall(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Wall]]:
     with monkeypatch.context() as patch:
         patch.setenv("TZ", "Europe/Berlin")
         time.tzset()
-        patch.setattr(wiring, "datetime", Wall)
+        patch.setattr(bounds, "datetime", Wall)
         patch.setattr(Wall, "jump_after", inf)
         patch.setattr(Wall, "jump", timedelta())
         yield Wall

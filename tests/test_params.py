@@ -138,6 +138,34 @@ def test_an_unknown_column_is_named_with_its_option(sheet: Sheet, options: dict[
     assert label in refusal(sheet, **options)
 
 
+def test_all_unknown_columns_are_named_at_once(sheet: Sheet) -> None:
+    """Every option that names columns is looked at, and all slips are told, each with what was meant."""
+    told = refusal(
+        sheet,
+        columns=("Amont", "Who"),
+        key=("Nr",),
+        unique=("Who", "Wo"),
+        unique_conflict=("Amout",),
+        total=("Amounts",),
+        rename={"Nte": "x"},
+        param={"x": "{Amnt} {", "y": "{Who}{Woh}"},
+        identity_id="{Whoo}",
+    )
+    assert [line.partition(": ")[0] for line in told.splitlines()] == [
+        "param x",
+        "columns",
+        "rename",
+        "key",
+        "unique",
+        "unique_conflict",
+        "total",
+        "param x",
+        "param y",
+        "identity_id",
+    ]
+    assert told.count("did you mean") == 8
+
+
 def test_an_earlier_output_is_never_sent(tmp_path: Path) -> None:
     """The columns that we wrote last night are no params, and no option can name them."""
     headers = ["A", "run_id", "status", "result", "error"]

@@ -74,6 +74,20 @@ def test_rows_of_another_night_are_not_this_nights_pace(clock: Clock) -> None:
     assert stream.getvalue() == "910/1000 done, 910 success, 0 failure, 0 running, 1.0 rows/s, 1:30 left\n"
 
 
+def test_the_next_sheet_is_timed_from_its_own_begin(clock: Clock) -> None:
+    """In a night of several sheets each one's pace is its own, and a small one is silent after a long one."""
+    stream = io.StringIO()
+    lines = Lines(stream)
+    clock.now += 1000
+    lines.begin(Tally(100))
+    clock.now += 0.9
+    lines.moved(Tally(100, done=9, success=9))
+    assert stream.getvalue() == ""
+    clock.now += 0.1
+    lines.moved(Tally(100, done=10, success=10))
+    assert stream.getvalue() == "10/100 done, 10 success, 0 failure, 0 running, 10.0 rows/s, 0:09 left\n"
+
+
 def test_nothing_done_yet_has_no_time_left(clock: Clock) -> None:
     """No guess is made from nothing."""
     stream = io.StringIO()

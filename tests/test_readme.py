@@ -22,7 +22,7 @@ def help_of(command: str) -> str:
     return told.output.strip()
 
 
-@pytest.mark.parametrize("command", ["run", "serve", "status", "resolve"])
+@pytest.mark.parametrize("command", ["run", "init", "serve", "status", "resolve"])
 def test_help_texts_stand_in_readme(command: str) -> None:
     """The help of each command stands in README to the letter."""
     assert f"```text\n$ batch-runner {command} --help\n{help_of(command)}\n```" in README

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import runpy
 import shutil
 from datetime import date
@@ -63,6 +64,18 @@ def test_the_decorated_task_plans_every_row_of_the_csv(tmp_path: Path) -> None:
     done = run_program("run", "invoices.csv", "--task", f"{SAMPLES / 'my_tasks.py'}:plan_payment", cwd=tmp_path)
     assert "14 rows in" in done.stdout
     assert ": 12 success, 2 failure" in done.stdout
+
+
+def test_the_job_checks_and_runs(tmp_path: Path) -> None:
+    """`samples/nightly.toml` works as it stands, from any folder, and a second night has nothing to send."""
+    shutil.copytree(SAMPLES, tmp_path / "samples")
+    assert run_program("check", "samples/nightly.toml", cwd=tmp_path).returncode == 0
+    for carried in (0, 14):
+        done = run_program("run", "samples/nightly.toml", "--json", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["carried"] == carried
+    assert (tmp_path / "samples" / "invoices.nightly.results.xlsx").is_file()
+    assert (tmp_path / "samples" / "invoices.nightly.journal.db").is_file()
 
 
 def test_every_file_that_the_csv_names_is_there() -> None:

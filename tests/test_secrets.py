@@ -87,7 +87,7 @@ def test_a_password_where_others_can_read_it(url: str, is_exposed: bool) -> None
     if is_exposed:
         with pytest.raises(UsageError, match="--notify: a password doesn't belong here"):
             load_job("a.csv", {"notify": (url,)}, {})
-    assert load_job("a.csv", {}, {"BATCH_RUNNER_NOTIFY": url}).notify == (url,)
+    assert load_job("a.csv", {}, {"BATCH_RUNNER_NOTIFY": url}).job.notify == (url,)
 
 
 def test_what_is_refused_is_not_used(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 commands.py  the commands, as click calls them
 options.py   the options of a job, as click shows and reads them
+bounds.py    what bounds all batches of a night together
+checking.py  `check` as a person meets it
+night.py     one job, its inputs, one batch each
 running.py   `run` and `serve` as a person meets them: progress, log, summary
 wiring.py    a job opened, conducted and summed up
 services.py  who runs the tasks, and how it is reached

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from batch_runner.cli.options import JobCommand, job_options, said
 from batch_runner.errors import ExitCode
 
 if TYPE_CHECKING:
-    from batch_runner.job.job import Job
+    from batch_runner.job.settings import Loaded
 
 EPILOG = "Every option is also a variable BATCH_RUNNER_… of the environment and a key of a .toml job file."
 
@@ -40,6 +41,8 @@ def program(context: click.Context) -> int:
                  batch-runner run invoices.xlsx --task invoice
     With Anchor: export ANCHORBROWSER_API_KEY=…
                  batch-runner run invoices.xlsx --service anchor --task TASK_ID
+    Every night: batch-runner init invoices.xlsx
+                 batch-runner run nightly.toml
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)
@@ -70,40 +73,56 @@ class RunCommand(JobCommand):
 def run_command(source: str, **values: Any) -> int:
     """Run the task for each row of INPUT: a .csv, .tsv, .xlsx or .xlsm file, or a .toml job that names one.
 
+    A pattern in quotes ('inbox/*.xlsx') stands for several, one batch each; {date} in a name for today.
+
     The same command again goes on where the last one stopped: no row is started twice.
     """
     from batch_runner.cli.running import run_for_person, told_of
 
     with told_of(source, said(values)) as telling:
-        job = _job(source, values)
+        loaded = _loaded(source, values)
         telling.check()
-        return telling.ends(run_for_person(job, telling))
+        return telling.ends(run_for_person(loaded.job, telling))
 
 
 @program.command("check", cls=JobCommand, epilog=EPILOG)
 @click.argument("source", metavar="INPUT")
 @job_options
 def check_command(source: str, **values: Any) -> int:
-    """Do everything short of sending: show how INPUT is understood, its problems, and what the first rows send."""
-    import tempfile
+    """Do everything short of sending: show how INPUT is understood, its problems, and what the first rows send.
 
-    from batch_runner.cli.running import print_out
-    from batch_runner.cli.services import choose_service
-    from batch_runner.cli.wiring import prepare_output
+    Then the job in force: each option that was said, its value and where it came from.
+    """
+    from batch_runner.cli.checking import check_for_person
     from batch_runner.job.settings import wishes_of
-    from batch_runner.preview import preview
-    from batch_runner.source import Source
     from batch_runner.telling.telling import Telling
 
-    job = _job(source, values)
+    loaded = _loaded(source, values)
     _warn_of_variables()
     Telling(wishes_of(source, said(values), os.environ), os.environ).check()
-    prepare_output(job)
-    inputs = choose_service(job).inputs if job.task else None
-    with Source(job, Path(tempfile.gettempdir()), inputs) as opened:
-        seen = preview(job, opened)
-    print_out(seen.to_json() if job.json else seen.to_text())
-    return seen.exit_code
+    return check_for_person(loaded)
+
+
+@program.command("init")
+@click.argument("source", metavar="SHEET", type=click.Path(path_type=Path))
+@click.option("-o", "--job", metavar="PATH", default="nightly.toml", show_default=True, help="Where to; - prints it.")
+@click.option("--sheet", metavar="NAME", help="The sheet of the workbook (the first visible one).")
+def init_command(source: Path, job: str, sheet: str | None) -> int:
+    """Write a job file for SHEET: every option with a comment, the sheet's columns filled in.
+
+    A file that is there already is kept.
+    """
+    from batch_runner.cli.running import print_out
+    from batch_runner.jobfile import job_file, look, write
+
+    seen = look(source, sheet)
+    text = job_file(source, Path(job).parent, seen, said_sheet=sheet is not None)
+    if job == "-":
+        print_out(text.removesuffix("\n"))
+        return ExitCode.OK
+    write(Path(job), text)
+    print_out(f"{job}: written for {source}; put your task into it, then: batch-runner check {shlex.quote(job)}")
+    return ExitCode.OK
 
 
 @program.command("serve")
@@ -193,7 +212,7 @@ def _user() -> str:
         return f"user {os.getuid()}"
 
 
-def _job(source: str, values: dict[str, Any]) -> Job:
+def _loaded(source: str, values: dict[str, Any]) -> Loaded:
     from batch_runner.errors import UsageError
     from batch_runner.job.settings import load_job
 

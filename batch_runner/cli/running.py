@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager, redirect_stdout
-from functools import partial
+from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -14,9 +15,11 @@ import anyio
 import click
 
 from batch_runner import log
+from batch_runner.cli.night import run_night
 from batch_runner.cli.services import KEY_VARIABLES, api_key
-from batch_runner.cli.wiring import execute, open_job
 from batch_runner.errors import ExitCode, UsageError, reason_of
+from batch_runner.job.folders import make_folders
+from batch_runner.job.plan import plan_of
 from batch_runner.job.settings import unknown_variables, wishes_of
 from batch_runner.progress import Held, Progress, progress_for
 from batch_runner.telling.telling import Telling
@@ -24,7 +27,9 @@ from batch_runner.units import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from datetime import date
 
+    from batch_runner.cli.night import Told
     from batch_runner.job.job import Job
 
 
@@ -38,19 +43,36 @@ def told_of(source: str, flags: Mapping[str, object]) -> Iterator[Telling]:
 
 
 def run_for_person(job: Job, telling: Telling) -> int:
-    """Run the job, show its progress, print its summary; returns the exit code."""
+    """Run the job on all its inputs, show the progress, print what it came to; returns the exit code."""
+    plan = plan_of(job, today())
+    make_folders(job, plan)
     with _shown(job) as progress:
-        _open_logs(job, progress)
+        _open_logs(plan.job, progress)
         for sentence in unknown_variables(os.environ):
             progress.say(f"batch-runner: {sentence}")
-        with open_job(job) as opened, redirect_stdout(sys.stderr):  # what async tasks print: ours is for the summary
-            summary = anyio.run(partial(execute, opened, progress, interrupts=True))
-        telling.hears(summary, job.report)
-        if summary.exit_code != ExitCode.OK:
-            progress.release()
-        if summary.exit_code != ExitCode.OK or job.json or not job.quiet:
-            print_out(summary.to_json() if job.json else summary.to_text())
-    return summary.exit_code
+        with redirect_stdout(sys.stderr):  # what async tasks print: ours is for the summary
+            told = run_night(plan, progress)
+        for summary in told.batches:
+            telling.hears(summary, summary.report)
+        _tell_person(job, told, progress)
+    if told.bug is not None:
+        raise told.bug
+    return told.exit_code
+
+
+def _tell_person(job: Job, told: Told, progress: Progress) -> None:
+    """Print what the night came to; with `--quiet` only where it isn't all well."""
+    is_well = told.exit_code == ExitCode.OK
+    if not is_well:
+        progress.release()
+    if not is_well or job.json or not job.quiet:
+        print_out(told.to_json() if job.json else told.to_text())
+
+
+@cache
+def today() -> date:
+    """The day on this computer's clock, taken once: a night that goes past midnight keeps its files."""
+    return datetime.now().astimezone().date()
 
 
 @contextmanager

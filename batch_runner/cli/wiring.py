@@ -6,7 +6,6 @@ import os
 import random
 import time
 from contextlib import contextmanager
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 import anyio
@@ -17,6 +16,7 @@ from batch_runner import __version__, log
 from batch_runner.batch.pool import Batch
 from batch_runner.batch.stopping import Stop, Stopping
 from batch_runner.batch.worker import Worker
+from batch_runner.cli.bounds import Bounds
 from batch_runner.cli.services import ChosenService, choose_service, connected
 from batch_runner.errors import ExitCode, UsageError, sole_error
 from batch_runner.hints import hints
@@ -33,7 +33,7 @@ from batch_runner.summary import MOST_GROUPS, Summary, exit_code_for, sorted_cou
 from batch_runner.totals import control_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from batch_runner.batch.worker import Terms
     from batch_runner.client.client import Client
@@ -50,21 +50,34 @@ class Opened(msgspec.Struct, frozen=True):
     workers: int
     notes: tuple[str, ...]
     began: float
+    bounds: Bounds
+    series: str
+    """The input's absolute path, with the places of the day still in it: tomorrow's sheet has the same."""
 
 
 @contextmanager
-def open_job(job: Job) -> Iterator[Opened]:
-    """Look at all that can be looked at before the first start. Raises `UsageError` and `SheetError`."""
+def open_job(job: Job, series: str | None = None, bounds: Bounds | None = None) -> Iterator[Opened]:
+    """Look at all that can be looked at before the first start. Raises `UsageError` and `SheetError`.
+
+    The paths of the job are taken to the letter. `bounds` are those of the night that the batch is a part of.
+    """
     began = time.monotonic()
-    if not job.task:
-        raise UsageError("which task? say --task ID; with the local service it is invoice, or FILE.py:FUNCTION")
+    bounds = bounds or Bounds(job)
+    series = series or str(job.input_path.absolute())
+    service = service_of(job)
     target = prepare_output(job)
-    service = choose_service(job)
     workers, warning = held_under(job.concurrency, open_files())
     with Source(job, target.path.absolute().parent, service.inputs) as source:
         if source.lost_journal is not None:
             log.warning(source.lost_journal)
-        yield Opened(job, source, target, service, workers, (warning,) if warning else (), began)
+        yield Opened(job, source, target, service, workers, (warning,) if warning else (), began, bounds, series)
+
+
+def service_of(job: Job) -> ChosenService:
+    """The service, if the job has a task that it would take. Raises `UsageError`."""
+    if not job.task:
+        raise UsageError("which task? say --task ID; with the local service it is invoice, or FILE.py:FUNCTION")
+    return choose_service(job)
 
 
 def prepare_output(job: Job) -> Target:
@@ -110,8 +123,8 @@ async def conduct(
 ) -> Summary:
     """Run an opened job with this client and journal, write the output and sum up. Runs on any backend of anyio."""
     job, tally = opened.job, Tally(opened.source.total)
-    stopping = Stopping(job.failure_limit, tally.total, _deadline_of(job))
-    limits = Limits(opened.workers, job.start_rate)
+    stopping = Stopping(job.failure_limit, tally.total, opened.bounds.past_deadline())
+    limits = Limits(opened.workers, pace=opened.bounds.pace)
     chance = random.Random()  # noqa: S311  jitter needs no secrecy
     schedule = Schedule(opened.service.polls)
     watch = Watch(client.poll, schedule, opened.service.follow_seconds, chance)
@@ -197,11 +210,12 @@ def info(opened: Opened) -> BatchInfo:
         input=str(job.input_path.absolute()),
         input_sha256=opened.source.sheet.fingerprint,
         output=str(job.output_path.absolute()),
-        task=job.task,
+        task=_recorded_task(job),
         service=opened.service.name,
         key_columns=tuple(sorted(set(job.key))),
         policy=_policy(job, opened.service.terms),
         version=__version__,
+        series=opened.series,
         whole_sheet=job.row_ranges is None and job.where is None and job.limit is None,
     )
 
@@ -217,13 +231,12 @@ def _policy(job: Job, terms: Terms) -> Policy:
     )
 
 
-def _deadline_of(job: Job) -> Callable[[], bool] | None:
-    """Asks both clocks whether the job's deadline has passed; None if it has none."""
-    deadline = job.deadline_from(datetime.now().astimezone())
-    if deadline is None:
-        return None
-    began = anyio.current_time()
-    return lambda: deadline.passed(datetime.now().astimezone(), anyio.current_time() - began)
+def _recorded_task(job: Job) -> str:
+    """The task as the journal knows it: a file of tasks by its way from the journal, from wherever it is called."""
+    file, colon, function = job.task.rpartition(".py:")
+    if not colon:
+        return job.task
+    return os.path.relpath(file, job.journal_path.parent) + colon + function
 
 
 def _was_edited(opened: Opened) -> bool:

@@ -17,10 +17,10 @@ from batch_runner.errors import UsageError
 from batch_runner.job.problems import RETRY_WORDS, nameless, problems
 from batch_runner.job.secrets import shown
 from batch_runner.selection import RowRanges
-from batch_runner.units import Deadline, FailureLimit, Rate, parse_duration, parse_size
+from batch_runner.units import Deadline, FailureLimit, Rate, parse_day, parse_duration, parse_size
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    import datetime as dt
 
 ANCHOR_URL = "https://api.anchorbrowser.io"
 _RESULTS = re.compile(r"\.results(-\d+)?\Z", re.ASCII)
@@ -39,7 +39,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One batch to run: which sheet, which task, and how. Raises `UsageError` where a value makes no sense.
 
     Every field but `input` is a command-line option of the same name (`--run-timeout`), an environment variable
-    (`BATCH_RUNNER_RUN_TIMEOUT`) and a key of a job file (`run_timeout`).
+    (`BATCH_RUNNER_RUN_TIMEOUT`) and a key of a job file (`run_timeout`). Patterns and places in its paths are for
+    `plan_of`, which makes a job for each sheet of them; whoever runs a Job has its paths taken to the letter.
     """
 
     input: str
@@ -72,7 +73,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         _says("Files", "error|ok", "Whether a night on which there is no INPUT is an error, or all right."),
     ] = "error"
     date: Annotated[
-        str | None, _says("Files", "DATE", "The day that {date} stands for in file names (today), such as 2026-11-24.")
+        str | None,
+        _says("Files", "DATE", "The day that {date} stands for in file names (today): 2026-11-24, or yesterday."),
     ] = None
     sheet: Annotated[str | None, _says("Reading", "NAME", "The sheet of the workbook (the first visible one).")] = None
     header_row: Annotated[int | None, _says("Reading", "N", "The row that holds the headers (found by itself).")] = None
@@ -249,9 +251,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         """How large a log file may become before a new one is begun; 0 for no end."""
         return 0 if self.log_rotate is None else parse_size(self.log_rotate)
 
-    def deadline_from(self, now: datetime) -> Deadline | None:
+    def deadline_from(self, now: dt.datetime) -> Deadline | None:
         """When to stop starting, for a batch that begins `now` (aware)."""
         return None if self.deadline is None else Deadline.parse(self.deadline, now)
+
+    def day_from(self, today: dt.date) -> dt.date:
+        """The day that `{date}` stands for in file names."""
+        return today if self.date is None else parse_day(self.date, today)
 
 
 def stem_of(path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from datetime import time
+from datetime import date, time
 from difflib import get_close_matches
 from enum import Enum
 from functools import cache
@@ -59,6 +59,11 @@ class Option(msgspec.Struct, frozen=True):
         """As in the environment."""
         return PREFIX + self.name.upper()
 
+    @property
+    def is_secret(self) -> bool:
+        """Whether its value may be a secret, such as an address that whoever knows it may write to."""
+        return self.name in SECRETIVE
+
     def read(self, value: object) -> object:
         """The value as `Job` wants it, from text, or from what a TOML file can hold. Raises `ValueError`."""
         try:
@@ -75,7 +80,7 @@ class Option(msgspec.Struct, frozen=True):
             value = _names(value)
         if self.kind is Kind.PAIRS:
             value = _pairs(value)
-        if isinstance(value, time):
+        if isinstance(value, time) or (self.name == "date" and isinstance(value, date)):
             value = value.isoformat()
         try:
             return msgspec.convert(value, type=hint, strict=not isinstance(value, str))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -13,7 +13,11 @@ import msgspec
 from batch_runner.job.secrets import heartbeat_problem
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from batch_runner.job.job import Job
+
+Now = TypeVar("Now")
 
 OUTPUT_ENDINGS = (".csv", ".tsv", ".xlsx", ".xlsm", ".jsonl", ".parquet")
 RETRY_WORDS = ("failure", "timeout", "cancelled", "error", "unknown", "changed", "all")
@@ -37,8 +41,9 @@ def nameless(job: Job) -> list[str]:
 
 def problems(job: Job) -> list[str]:
     """Everything that is wrong with the job by itself, a sentence each."""
+    now = datetime.now().astimezone()
     found = [_parse_problem(job, field) for field in _PARSED]
-    found += [_deadline_problem(job)]
+    found += [_moment_problem("deadline", job.deadline_from, now), _moment_problem("date", job.day_from, now.date())]
     found += [_bytes_problem(job, field) for field in ("task", "param", "identity_id", "session_id", "task_version")]
     found += [_low(job, field) for field in ("header_row", "limit", "concurrency", "canary", "workers", "retry_limit")]
     found += [_service_problem(job.service), _output_problem(job), _delimiter_problem(job.delimiter)]
@@ -87,11 +92,12 @@ def _bytes_problem(job: Job, field: str) -> str | None:
     return None
 
 
-def _deadline_problem(job: Job) -> str | None:
+def _moment_problem(field: str, read: Callable[[Now], object], now: Now) -> str | None:
+    """What is wrong with a value that is counted from now."""
     try:
-        job.deadline_from(datetime.now().astimezone())
+        read(now)
     except ValueError as error:
-        return f"deadline: {error}"
+        return f"{field}: {error}"
     return None
 
 

@@ -8,25 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from batch_runner.errors import UsageError
+from batch_runner.errors import UsageError, reason_of
 from batch_runner.job.job import Job
 from batch_runner.job.options import PREFIX, Kind, Option, did_you_mean, options
+from batch_runner.job.origins import Origin, Setting, origins_of
+from batch_runner.job.places import WITH_STEM, problem
+from batch_runner.job.plan import pattern_problems
 from batch_runner.job.secrets import SECRETIVE, exposed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 PATHS = ("input", "output", "journal", "files", "report", "log_file")
 SECRETS = ("api_key", "apikey", "anchor_api_key", "anchorbrowser_api_key")
 
 
-class Setting(msgspec.Struct, frozen=True):
-    """One value as somebody said it, and how to name the place where that was: `--limit`, `job.toml: limit`."""
+class Loaded(msgspec.Struct, frozen=True):
+    """The job in force, and for each of its options where its value came from."""
 
-    value: object
-    label: str
-    is_public: bool = True
-    """Whether others can read it there: on the command line, or in a file."""
+    job: Job
+    origins: tuple[Origin, ...]
 
 
 class Wishes(msgspec.Struct, frozen=True):
@@ -42,7 +43,7 @@ class Wishes(msgspec.Struct, frozen=True):
         return f"Wishes({self.source!r}, notify_when={self.notify_when!r})"
 
 
-def load_job(source: str, flags: Mapping[str, object], environ: Mapping[str, str]) -> Job:
+def load_job(source: str, flags: Mapping[str, object], environ: Mapping[str, str]) -> Loaded:
     """The job in force for an input, or for a `.toml` that names one.
 
     `flags` are only those that were said. Raises `UsageError` with every problem there is, a line each.
@@ -51,21 +52,19 @@ def load_job(source: str, flags: Mapping[str, object], environ: Mapping[str, str
     settings = _settings(source, flags, environ, problems)
     values = _values(settings, problems)
     problems += _exposures(values, settings)
+    problems += _labelled(_path_problems(values), settings)
     try:
         job = Job(**{"input": source, **values})
     except UsageError as error:
-        problems += _labelled(str(error), settings)
+        problems += _labelled(str(error).splitlines(), settings)
     if problems:
         raise UsageError("\n".join(problems))
-    return job
+    return Loaded(job, origins_of(job, settings))
 
 
 def wishes_of(source: str, flags: Mapping[str, object], environ: Mapping[str, str]) -> Wishes:
     """What is said of telling people, as far as it can be known although all else may be wrong."""
-    try:
-        settings = _settings(source, flags, environ, [])
-    except UsageError:
-        settings = _settings("", flags, environ, [])
+    settings = _settings(source, flags, environ, [])
     wanted: dict[str, Setting] = {
         name: settings[name] for name in ("heartbeat", "notify", "notify_when") if name in settings
     }
@@ -93,6 +92,13 @@ def _exposures(values: Mapping[str, Any], settings: Mapping[str, Setting]) -> It
         for url in [said] if isinstance(said, str) else said:
             if settings[name].is_public and (problem := exposed(url)) is not None:
                 yield f"{settings[name].label}: {problem}"
+
+
+def _path_problems(values: Mapping[str, object]) -> list[str]:
+    """What is wrong with the places and patterns of paths: a sentence each, which begins with the option's name."""
+    paths = [(name, value) for name in ("input", *WITH_STEM) if isinstance(value := values.get(name), str)]
+    found = [f"{name}: {sentence}" for name, value in paths if (sentence := problem(name, value))]
+    return found if found and found[0].startswith("input: ") else [*found, *pattern_problems(values)]
 
 
 def _settings(
@@ -125,8 +131,10 @@ def _from_environment(option: Option, text: str) -> object:
 
 
 def _job_file(path: Path, problems: list[str]) -> dict[str, Setting]:
-    """The settings of a job file; relative paths in it are relative to it. Raises `UsageError` for one that is none."""
-    table = _parse(path)
+    """The settings of a job file; relative paths in it are relative to it."""
+    table = _parse(path, problems)
+    if table is None:
+        return {}
     problems += _key_problems(path, table)
     return {
         name: Setting(_placed(name, value, path), f"{path}: {name}")
@@ -135,24 +143,41 @@ def _job_file(path: Path, problems: list[str]) -> dict[str, Setting]:
     }
 
 
-def _parse(path: Path) -> dict[str, object]:
+def _parse(path: Path, problems: list[str]) -> dict[str, object] | None:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError:
-        raise UsageError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path}: can't be read as a job file: {error}") from None
+        problems.append(f"{path}: no such file")
+    except UnicodeDecodeError as error:
+        problems.append(f"{path}: can't be read as a job file: byte {error.start} is no text in UTF-8; save it so")
+    except tomllib.TOMLDecodeError as error:
+        problems.append(f'{path}: can\'t be read as a job file: {error}; texts stand in quotes: rate = "25/min"')
+    except OSError as error:
+        problems.append(f"{path}: can't be read as a job file: {reason_of(error)}")
+    return None
 
 
 def _key_problems(path: Path, table: Mapping[str, object]) -> Iterator[str]:
     known = ["input", *options()]
-    for name in table:
+    for name, value in table.items():
         if name.lower().replace("-", "_") in SECRETS:
             yield f"{path}: {name}: a key doesn't belong into a file; put it into ANCHORBROWSER_API_KEY"
         elif name not in known:
-            yield f"{path}: {name}: no such key.{did_you_mean(name, known)}"
-    if not isinstance(table.get("input"), str):
+            yield f"{path}: {name}: no such key.{_meant(name, value, known)}"
+    if "input" not in table:
         yield f'{path}: input: the job names no spreadsheet; add for example input = "invoices.xlsx"'
+    elif not isinstance(table["input"], str):
+        yield (
+            f"{path}: input: {table['input']!r} is not a text, so the job names no spreadsheet; "
+            'write for example "invoices.xlsx", or "inbox/*.xlsx" for several'
+        )
+
+
+def _meant(name: str, value: object, known: list[str]) -> str:
+    """What an unknown key was probably meant to be; a table of options isn't how they are written."""
+    if isinstance(value, dict) and (inside := [key for key in value if key in known]):
+        return f" Write {', '.join(inside)} without [{name}] above, at the top of the file."
+    return did_you_mean(name, known)
 
 
 def _placed(name: str, value: object, file: Path) -> object:
@@ -163,9 +188,9 @@ def _placed(name: str, value: object, file: Path) -> object:
     return value
 
 
-def _labelled(text: str, settings: Mapping[str, Setting]) -> Iterator[str]:
+def _labelled(lines: Iterable[str], settings: Mapping[str, Setting]) -> Iterator[str]:
     """The problems of a job, each beginning with the names of what was said instead of the fields'."""
-    for line in text.splitlines():
+    for line in lines:
         fields, colon, rest = line.partition(": ")
         labels = [settings[field].label if field in settings else field for field in fields.split(", ")]
         yield ", ".join(labels) + colon + rest

@@ -28,13 +28,16 @@ PRESUMED = 2.0
 
 
 class Limits:
-    """What all workers of a batch share: at most `concurrency` slots, starts at `rate` or slower."""
+    """What all workers of a batch share: at most `concurrency` slots, starts at `rate` or slower.
 
-    def __init__(self, concurrency: int, rate: Rate | None = None) -> None:
+    With a `pace` the starts of the batches before it on the same clock count, too.
+    """
+
+    def __init__(self, concurrency: int, rate: Rate | None = None, pace: Pace | None = None) -> None:
         self._slots = anyio.Semaphore(concurrency)
         self._line = anyio.Lock()
         self._moved = anyio.Event()
-        self._pace = Pace(rate)
+        self._pace = pace or Pace(rate)
         self._capacity = Capacity(concurrency)
         self._most = concurrency
         self._in_flight = 0
