@@ -154,10 +154,12 @@ def _taken(source: Source) -> Iterator[Taken]:
 
 
 def _all_new(job: Job, source: Source) -> Iterator[str]:
-    """A warning where there is a journal that knows none of the rows; looks no further than the first it knows."""
+    """A warning where a journal that has seen this sheet knows none of its rows; looks only as far as the first."""
     if not job.journal_path.is_file():
         return
     with JournalView.open(job.journal_path) as journal:
+        if str(job.input_path.absolute()) not in {batch.input for batch in journal.batches()}:
+            return
         if any(filled.key is not None and journal.knows(filled.key) for _, filled, _ in source.places()):
             return
         warning = journal.all_new()

@@ -303,7 +303,7 @@ def test_check_shows_every_sheet_and_the_job_in_force(folder: Path) -> None:
 
 def test_check_as_json(folder: Path) -> None:
     """A sole sheet's page as it was, with the job; for a pattern an object of pages, and what is wrong elsewhere."""
-    sole = json.loads(run_program("check", "inbox/a.csv", "--json", "--notify", "x://y", cwd=folder).stdout)
+    sole = json.loads(run_program("check", "inbox/a.csv", "--json", "--notify", "json://localhost", cwd=folder).stdout)
     assert (sole["rows"], sole["columns"]) == (2, ["Number"])
     job = {origin["option"]: (origin["value"], origin["from"]) for origin in sole["job"]}
     assert job["input"] == ("inbox/a.csv", "INPUT")

@@ -76,3 +76,16 @@ def test_an_old_failure_is_still_told(folder: Path) -> None:
     night(folder, "1,10\n2,bad\n")
     again = night(folder, "1,10\n2,bad\n")
     assert (again["exit_code"], again["carried"], again["counts"]) == (3, 2, {"success": 1, "failure": 1})
+
+
+def test_a_sheet_for_each_day_is_no_news(folder: Path) -> None:
+    """Sheets that hold the day's rows only are new every night, and nobody is warned of that; a cumulative one is."""
+    warning = "no row of this sheet is known to the journal"
+    command = ("run", "in-{date}.csv", "--task", "task.py:echo")
+    told = []
+    for day, text in enumerate(["1,10\n", "2,20\n", "2,20\n3,30\n"], 1):
+        (folder / f"in-2026-03-0{day}.csv").write_text(f"No,Amount\n{text}")
+        told.append(run_program(*command, "--date", f"2026-03-0{day}", cwd=folder).stderr)
+    assert warning not in "".join(told)
+    (folder / "in-2026-03-04.csv").write_text("No,Amount,Note\n2,20,x\n3,30,x\n")
+    assert warning in run_program(*command, "--date", "2026-03-04", cwd=folder).stderr

@@ -69,6 +69,9 @@ def pattern_problems(values: Mapping[str, object]) -> Iterator[str]:
         path = values.get(option)
         if isinstance(path, str) and not has_stem(path):
             yield f"{option}: {path!r} would be that of every sheet of {text}; put {{stem}} into it"
+    journal = values.get("journal")
+    if values.get("unique") and (not isinstance(journal, str) or has_stem(journal)):
+        yield f"unique: each sheet of {text} has its own journal, which knows no duplicates in others; name one for all"
     log_file = values.get("log_file")
     if isinstance(log_file, str) and has_stem(log_file):
         yield f"log_file: {log_file!r} is one for the whole night, so it can't hold {{stem}}; use {{date}}"

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 _PAGE = 500
 _SAMPLES = 5
-NEXT_BATCH = 1 << 62
-"""Later than any batch."""
 
 _OUTCOMES = (
     "SELECT number, status, coalesce(run_id, ''), coalesce(result, ''), coalesce(error, ''), coalesce(changed, 0)"
@@ -37,7 +35,15 @@ _MET = (
     "SELECT NOT EXISTS (SELECT 1 FROM place WHERE batch = :batch) OR EXISTS (SELECT 1 FROM place"
     " JOIN attempt ON attempt.row = place.row WHERE place.batch = :batch AND attempt.batch < :batch)"
 )
-_SENT_BEFORE = "SELECT count(DISTINCT row) FROM attempt WHERE batch < ?"
+_SENT_BEFORE = (
+    "SELECT count(DISTINCT attempt.row) FROM attempt JOIN batch ON batch.id = attempt.batch"
+    " WHERE batch.id < :batch AND batch.series IN ('', :series)"
+)
+_SENT = "SELECT count(DISTINCT row) FROM attempt"
+_IS_REPEATING = (
+    "SELECT EXISTS (SELECT 1 FROM batch JOIN place ON place.batch = batch.id JOIN attempt ON attempt.row = place.row"
+    " WHERE batch.series = :series AND batch.id < :batch AND attempt.batch < batch.id)"
+)
 _KNOWS = "SELECT EXISTS (SELECT 1 FROM row JOIN attempt ON attempt.row = row.id WHERE key = ?)"
 _BATCHES = "SELECT id, started, ended, exit_code, input, output, task, service, version, pid FROM batch ORDER BY id"
 _STORY = (
@@ -149,14 +155,20 @@ def _numbers(connection: sqlite3.Connection, batch: int, status: str, error: str
 
 
 def all_new(connection: sqlite3.Connection, batch: int) -> str | None:
-    """A warning where earlier batches sent rows and this batch has met none of them so far."""
-    if batch == 1 or connection.execute(_MET, {"batch": batch}).fetchone()[0]:
+    """A warning where earlier batches over this sheet sent rows and this batch has met none of them so far.
+
+    A sheet for each day may well hold that day's rows only: it is no news unless such sheets did hold earlier rows.
+    """
+    series, sheet = connection.execute("SELECT series, input FROM batch WHERE id = ?", (batch,)).fetchone()
+    here = {"batch": batch, "series": series}
+    if batch == 1 or connection.execute(_MET, here).fetchone()[0]:
         return None
-    return _all_new(connection, batch)
+    if series != sheet and not connection.execute(_IS_REPEATING, here).fetchone()[0]:
+        return None
+    return _all_new(connection.execute(_SENT_BEFORE, here).fetchone()[0])
 
 
-def _all_new(connection: sqlite3.Connection, batch: int) -> str | None:
-    sent = connection.execute(_SENT_BEFORE, (batch,)).fetchone()[0]
+def _all_new(sent: int) -> str | None:
     if not sent:
         return None
     return (
@@ -208,7 +220,7 @@ class JournalView:
 
     def all_new(self) -> str | None:
         """The warning for a sheet of which the journal `knows` no row; None if it has none at all."""
-        return _all_new(self._connection, NEXT_BATCH)
+        return _all_new(self._connection.execute(_SENT).fetchone()[0])
 
     def story(self, batch: int, number: int) -> tuple[Try, ...]:
         """All attempts, of all nights, for the row that had this number in the batch; the oldest first."""
