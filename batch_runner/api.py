@@ -1,14 +1,26 @@
 """The wire types of the Tasks API v2, shared by client and service.
 
 Source: the OpenAPI page of `POST /v2/tasks/{taskId}/run`, and the public guide for `sync`, `version` and
-`identity_skip_validation`.
+`identity_skip_validation`. What our own service adds to it (`Health`, two headers) is said in `features` and left out
+towards any other.
 """
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 KEY_HEADER = "anchor-api-key"
+IDEMPOTENCY_HEADER = "Idempotency-Key"
+"""Names one start, so that it can be sent again and is still one run (draft-ietf-httpapi-idempotency-key-header)."""
+ROW_HEADER = "batch-runner-row"
+"""The number of the row that a start is for, as Excel shows it."""
+
+IDEMPOTENCY_FEATURE = "idempotency-key"
+ROW_FEATURE = "row-number"
+
+_QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\]){1,255})"')
 
 FINAL_STATUSES = frozenset({"success", "failure", "timeout", "cancelled"})
 """A run with one of these has ended. Any other word, known or not, says that it goes on."""
@@ -56,3 +68,37 @@ class ErrorResponse(msgspec.Struct, frozen=True):
     """The body of every answer that is not 200."""
 
     error: ErrorDetail
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of our own service's `GET /healthz`.
+
+    `status` is `ok` or `stopping`. `idempotency_seconds` is how far back every key is known, None where that can't be
+    promised. `memory` names what knows them: another one may stand behind the same address tomorrow, and knows nothing
+    of the keys that were sent today.
+    """
+
+    status: str
+    version: str = ""
+    features: tuple[str, ...] = ()
+    idempotency_seconds: float | None = None
+    memory: str | None = None
+    queued: int = 0
+    running: int = 0
+
+
+def quoted(key: str) -> str:
+    """An idempotency key as its header has it: a string of Structured Fields (RFC 9651, section 3.3.3).
+
+    Raises `ValueError` for one that is empty, longer than 255 characters, or not all printable ASCII.
+    """
+    text = key.replace("\\", r"\\").replace('"', r"\"")
+    if not _QUOTED.fullmatch(f'"{text}"'):
+        raise ValueError("an idempotency key is 1 to 255 characters of printable ASCII")
+    return f'"{text}"'
+
+
+def unquoted(field: str) -> str | None:
+    """The idempotency key in a header's value; None where that is no such string."""
+    found = _QUOTED.fullmatch(field.strip())
+    return re.sub(r"\\(.)", r"\1", found[1]) if found else None

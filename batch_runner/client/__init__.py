@@ -1,6 +1,7 @@
 """One start, one poll: httpx over aiohttp; says of each failure whether a run can exist.
 
 client.py     start and poll
+features.py   what our own service can do beyond the API
 fate.py       whether a run can exist after an error or a status: the table
 request.py    what is sent: addresses, headers, timeouts
 body.py       an answer's body: whole, decoded, never endless

@@ -9,11 +9,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Self
 
+import anyio
 import msgspec
 
 from batch_runner.client.answer import message_in, run_in
 from batch_runner.client.body import TooLarge, read_body
 from batch_runner.client.fate import Fate, Reach, fate_of_error, fate_of_status, may_poll_again, reach_of_status
+from batch_runner.client.features import NO_FEATURES, Features
 from batch_runner.client.request import DEFAULT_TIMEOUTS, Requests, Timeouts
 from batch_runner.client.signals import NO_SIGNAL, Signal, read_signal
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 KEY_MARK = "<the API key>"
 SHORTEST_KEY = 8
 """Characters of a key that is blotted out of results: one such as `1`, for a test, would take their sense with it."""
+FEATURES_TIMEOUT = 5.0
+"""Seconds that the question for a service's features may take in all; most services don't know it."""
 MAX_REASON = 500
 """Characters of the service's own words in a `why`."""
 
@@ -106,12 +110,34 @@ class Client:
     ) -> None:
         await self._transport.__aexit__(kind, error, trace)
 
+    async def features(self) -> Features:
+        """Ask the service once what it can do beyond the API. Whatever goes wrong says: nothing."""
+        with anyio.move_on_after(FEATURES_TIMEOUT):
+            try:
+                answer = await self._ask(self._requests.health(FEATURES_TIMEOUT))
+            except Exception:  # noqa: BLE001  it is a question on the side: the first start will tell what is wrong
+                return NO_FEATURES
+            # A service that is just stopping (503) will be there again, and be the same.
+            return Features.said_in(answer.body.data) if answer.status in (200, 503) else NO_FEATURES
+        return NO_FEATURES
+
     async def start(
-        self, task_id: str, request: RunRequest, *, read_timeout: float | None = None
+        self,
+        task_id: str,
+        request: RunRequest,
+        *,
+        read_timeout: float | None = None,
+        idempotency_key: str | None = None,
+        row: int | None = None,
     ) -> Started | Refused | Lost:
-        """Send one start, once. With `sync` give a `read_timeout` of the longest run and a margin, in seconds."""
+        """Send one start, once. With `sync` give a `read_timeout` of the longest run and a margin, in seconds.
+
+        Give an `idempotency_key` and the `row`'s number where the service says (`features`) that it knows them.
+        """
         try:
-            post = self._requests.start(task_id, msgspec.json.encode(request), read_timeout)
+            post = self._requests.start(
+                task_id, msgspec.json.encode(request), read_timeout, idempotency_key=idempotency_key, row=row
+            )
         except ValueError as error:
             return Refused(self._words(f"the start can't be sent: {error}"), None, Reach.ROW, NO_SIGNAL)
         try:

@@ -9,7 +9,7 @@ import httpx
 import msgspec
 
 from batch_runner import __version__
-from batch_runner.api import KEY_HEADER
+from batch_runner.api import IDEMPOTENCY_HEADER, KEY_HEADER, ROW_HEADER, quoted
 from batch_runner.errors import UsageError
 
 
@@ -38,10 +38,23 @@ class Requests:
         self._headers = _headers(self.base, api_key)
         self._url = lru_cache(maxsize=64)(httpx.URL)
 
-    def start(self, task_id: str, body: bytes, read_timeout: float | None) -> httpx.Request:
-        """The POST that starts a run; a ValueError where the id can't stand in a path."""
-        length = (b"Content-Length", str(len(body)).encode())
-        headers = [*self._headers, (b"Content-Type", b"application/json"), length]
+    def start(
+        self,
+        task_id: str,
+        body: bytes,
+        read_timeout: float | None,
+        *,
+        idempotency_key: str | None = None,
+        row: int | None = None,
+    ) -> httpx.Request:
+        """The POST that starts a run; a ValueError where the id can't stand in a path, or the key in a header."""
+        headers = [
+            *self._headers,
+            (b"Content-Type", b"application/json"),
+            (b"Content-Length", str(len(body)).encode()),
+            *([] if idempotency_key is None else [(IDEMPOTENCY_HEADER.encode(), quoted(idempotency_key).encode())]),
+            *([] if row is None else [(ROW_HEADER.encode(), str(row).encode())]),
+        ]
         read = read_timeout or self._timeouts.start_read
         return self._request("POST", f"/v2/tasks/{_segment(task_id)}/run", headers, body, read)
 
@@ -49,6 +62,10 @@ class Requests:
         """The GET that asks for a run; a ValueError where the id can't stand in a path."""
         path = f"/v2/tasks/runs/{_segment(run_id)}/status"
         return self._request("GET", path, self._headers, b"", self._timeouts.read)
+
+    def health(self, seconds: float) -> httpx.Request:
+        """The GET that asks what the service can do, given so long for each step of it."""
+        return self._request("GET", "/healthz", self._headers, b"", seconds)
 
     def _request(
         self, method: str, path: str, headers: list[tuple[bytes, bytes]], body: bytes, read: float
