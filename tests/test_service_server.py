@@ -17,7 +17,7 @@ import pytest
 from contract import OWN, until
 
 from batch_runner.errors import UsageError
-from batch_runner.service.server import _bound_socket, listening, serve
+from batch_runner.service.server import HOST, _bound_socket, listening, serve
 from batch_runner.service.service import Service
 from batch_runner.service.tasks import load_tasks
 
@@ -112,7 +112,7 @@ async def test_a_request_for_another_host_is_refused() -> None:
 
 def test_a_connections_small_packets_are_not_held_back() -> None:
     """asyncio sees to that only for a socket whose protocol is named; without it each answer took 40 ms."""
-    with _bound_socket(0) as sock:
+    with _bound_socket(HOST, 0) as sock:
         assert sock.proto == socket.IPPROTO_TCP
 
 

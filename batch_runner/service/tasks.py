@@ -27,12 +27,13 @@ Function = Callable[..., Any]
 
 
 class Context(msgspec.Struct, frozen=True):
-    """What a run may know besides its params. `files` is the folder that it may read."""
+    """What a run may know besides its params. `files` is the folder that it may read, `row` the number of its row."""
 
     run_id: str
     session_id: str
     files: str
     identity_id: str | None = None
+    row: int | None = None
 
 
 class Source(msgspec.Struct, frozen=True):
