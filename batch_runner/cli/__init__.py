@@ -2,7 +2,8 @@
 
 commands.py  the commands, as click calls them
 options.py   the options of a job, as click shows and reads them
-running.py   `run` and `serve` as a person meets them: progress, log, summary
+running.py   `run` as a person meets it: progress, log, summary
+serving.py   `serve` as a person meets it: where it listens, where its runs are kept
 wiring.py    a job opened, conducted and summed up
 services.py  who runs the tasks, and how it is reached
 """

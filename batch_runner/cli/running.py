@@ -1,4 +1,4 @@
-"""`run` and `serve` as a person meets them: progress and log on stderr, the summary on stdout."""
+"""`run` as a person meets it: progress and log on stderr, the summary on stdout."""
 
 from __future__ import annotations
 
@@ -9,16 +9,11 @@ from typing import TYPE_CHECKING
 import anyio
 import click
 
-from batch_runner.cli.services import KEY_VARIABLES, api_key
 from batch_runner.cli.wiring import execute, open_job
-from batch_runner.errors import ExitCode, UsageError
 from batch_runner.log import write_log
 from batch_runner.progress import progress_for
-from batch_runner.units import parse_duration
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from batch_runner.job.job import Job
 
 
@@ -38,26 +33,3 @@ def print_out(text: str) -> None:
         click.echo(text)
     except BrokenPipeError:
         sys.stdout = None  # so that the interpreter doesn't try to flush it at exit
-
-
-def serve_until_stopped(port: int, tasks: str | None, files: Path, workers: int | None, run_timeout: str) -> int:
-    """Serve until Ctrl-C (0) or SIGTERM (0): both are the orderly end of a service."""
-    from batch_runner.service.server import serve
-    from batch_runner.service.service import Service
-    from batch_runner.service.tasks import load_tasks
-
-    try:
-        seconds = parse_duration(run_timeout)
-    except ValueError as error:
-        raise UsageError(f"--run-timeout: {error}") from None
-    key = api_key()
-    service = Service(load_tasks(*([tasks] if tasks else []), files=files), workers, seconds, key)
-
-    def say(url: str) -> None:
-        lock = (
-            "the key from the environment is asked for" if key else f"no key is asked for ({KEY_VARIABLES[0]} is unset)"
-        )
-        click.echo(f"batch-runner: serving the Tasks API on {url}; {lock}; Ctrl-C stops it", err=True)
-
-    anyio.run(serve, service, port, say)
-    return ExitCode.OK
