@@ -148,7 +148,8 @@ class _Worker:
         """A process that has said that it is ready."""
         command = [sys.executable, "-c", _BOOT, str(memory or 0), *(path or str(Path.cwd()) for path in sys.path)]
         try:
-            worker = cls(await anyio.open_process(command, stderr=None, start_new_session=True))
+            with anyio.CancelScope(shield=True):  # cancelled halfway, asyncio forgets a process that is there
+                worker = cls(await anyio.open_process(command, stderr=None, start_new_session=True))
         except OSError as error:
             raise _WorkerDied(str(error)) from error
         try:
