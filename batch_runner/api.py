@@ -58,6 +58,10 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
         """Whether the status is final."""
         return self.status in FINAL_STATUSES
 
+    def with_result(self, result: msgspec.Raw | bytes) -> Run:
+        """The same with this JSON text as its result; with none where that is empty."""
+        return msgspec.structs.replace(self, result=msgspec.Raw(result)) if bytes(result) else self
+
 
 class ErrorDetail(msgspec.Struct, frozen=True):
     """The inside of `ErrorResponse`; the code repeats the HTTP status."""

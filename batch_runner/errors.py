@@ -5,6 +5,7 @@
     ├── UsageError             2   the command or the job is wrong: nothing was sent
     ├── JournalError           2   the journal can't be used, or is another batch's
     ├── JournalBusy            6   another batch holds the journal
+    ├── RunsBusy               6   another `serve` holds the file of its runs
     ├── JournalFailed          5   the journal could not be written in mid-batch: starting stopped
     │   └── JournalFull        5   its disk is full; what was started before is still recorded
     └── OutputFailed           5   the output could not be written; the journal has it all
@@ -58,6 +59,12 @@ class JournalError(BatchRunnerError):
 
 class JournalBusy(BatchRunnerError):  # noqa: N818  it is a state of the world, not a mistake
     """Another batch holds the journal."""
+
+    exit_code = ExitCode.JOURNAL_BUSY
+
+
+class RunsBusy(BatchRunnerError):  # noqa: N818  as above
+    """Another `serve` holds the file in which runs are kept."""
 
     exit_code = ExitCode.JOURNAL_BUSY
 

@@ -27,6 +27,7 @@ poll_simulation.py      runs and a policy that says whom to poll
 
 The real program, journals and disks
 program.py              the program in a process of its own
+served.py               `serve` in such a process, and what is asked of it
 killing.py              the program killed at a chosen moment
 kept_promises.py        what must hold of a batch that was killed
 journals.py             a batch's description, rows, and what stands in a journal

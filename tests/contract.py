@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -14,15 +15,18 @@ import jsonschema
 
 from batch_runner.service.server import listening
 from batch_runner.service.service import Service
+from batch_runner.service.store.file import kept_in
 from batch_runner.service.tasks import load_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from batch_runner.service.store.store import Store
 
 HERE = Path(__file__).parent
 SCHEMAS = json.loads((HERE / "tasks_api_schema.json").read_text("utf-8"))
 OWN = str(HERE / "own_tasks.py")
-WAYS = ("in process", "in process on trio", "over a socket")
+WAYS = ("in process", "in process on trio", "over a socket", "over a socket and kept in a file")
 FINAL = ("success", "failure", "timeout", "cancelled")
 
 
@@ -33,10 +37,13 @@ class Speaker:
         self.http = http
         self.service = service
 
-    async def start(self, task_id: str, params: dict[str, str] | None = None, **fields: Any) -> tuple[int, Any]:
+    async def start(
+        self, task_id: str, params: dict[str, str] | None = None, *, key: str | None = None, **fields: Any
+    ) -> tuple[int, Any]:
         body = {"input_params": params or {}, **fields}
+        headers = {} if key is None else {"Idempotency-Key": f'"{key}"'}
         jsonschema.validate(body, SCHEMAS["RunTaskV2Request"])
-        return _checked(await self.http.post(f"/v2/tasks/{quote(task_id, safe='')}/run", json=body))
+        return _checked(await self.http.post(f"/v2/tasks/{quote(task_id, safe='')}/run", json=body, headers=headers))
 
     async def status(self, run_id: str) -> tuple[int, Any]:
         return _checked(await self.http.get(f"/v2/tasks/runs/{run_id}/status"))
@@ -88,17 +95,27 @@ async def speaking(way: str, *, key: str | None = None, **options: Any) -> Async
     options = {"workers": 2, "run_timeout": 20.0, **options}
     tasks = load_tasks("invoice", OWN, files=HERE.parent / "samples")
     headers = {"anchor-api-key": key} if key else {}
-    async with (
-        Service(tasks, **options) as service,
-        _transport(way, service) as (transport, url),
-        httpx.AsyncClient(transport=transport, base_url=url, headers=headers, timeout=30) as http,
-    ):
-        yield Speaker(http, service)
+    with tempfile.TemporaryDirectory() as folder, _store(way, Path(folder)) as store:
+        async with (
+            Service(tasks, store=store, **options) as service,
+            _transport(way, service) as (transport, url),
+            httpx.AsyncClient(transport=transport, base_url=url, headers=headers, timeout=30) as http,
+        ):
+            yield Speaker(http, service)
+
+
+@contextlib.contextmanager
+def _store(way: str, folder: Path) -> Iterator[Store | None]:
+    if way.endswith("kept in a file"):
+        with kept_in(folder / "runs.db", keep=86400) as store:
+            yield store
+    else:
+        yield None
 
 
 @contextlib.asynccontextmanager
 async def _transport(way: str, service: Service) -> AsyncIterator[tuple[httpx.AsyncBaseTransport, str]]:
-    if way == "over a socket":
+    if way.startswith("over a socket"):
         async with listening(service) as url:
             yield httpx.AsyncHTTPTransport(), url
     else:

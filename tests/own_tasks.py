@@ -30,7 +30,13 @@ def pid(params: dict[str, str]) -> int:
 
 
 def tell_context(params: dict[str, str], context: Context) -> dict[str, Any]:
-    return {"session": context.session_id, "identity": context.identity_id, "files": context.files}
+    return {"session": context.session_id, "identity": context.identity_id, "files": context.files, "row": context.row}
+
+
+def count_me(params: dict[str, str]) -> None:
+    """Leaves a dot in a file each time that it runs."""
+    with Path(params["file"]).open("a") as file:
+        file.write(".")
 
 
 def fail(params: dict[str, str]) -> None:

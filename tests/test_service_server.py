@@ -17,7 +17,7 @@ import pytest
 from contract import OWN, until
 
 from batch_runner.errors import UsageError
-from batch_runner.service.server import listening, serve
+from batch_runner.service.server import HOST, _bound_socket, listening, serve
 from batch_runner.service.service import Service
 from batch_runner.service.tasks import load_tasks
 
@@ -108,6 +108,12 @@ async def test_a_request_for_another_host_is_refused() -> None:
         for host, code in (("evil.example", 400), ("127.0.0.1.evil.example:80", 400), ("localhost:1", 404)):
             answer = await http.get("/v2/tasks/runs/run_0/status", headers={"host": host})
             assert (answer.status_code, answer.json()["error"]["code"]) == (code, code)
+
+
+def test_a_connections_small_packets_are_not_held_back() -> None:
+    """asyncio sees to that only for a socket whose protocol is named; without it each answer took 40 ms."""
+    with _bound_socket(HOST, 0) as sock:
+        assert sock.proto == socket.IPPROTO_TCP
 
 
 async def test_it_can_listen_again_at_once_on_the_same_port() -> None:

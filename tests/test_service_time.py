@@ -11,7 +11,7 @@ import trio
 import trio.testing
 from contract import speaking
 
-from batch_runner.service import runs
+from batch_runner.service.store import memory
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -65,7 +65,7 @@ def test_never_more_at_once_than_the_bound_and_as_many() -> None:
 
 def test_an_ended_run_is_known_until_so_many_others_were_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """One whose end was never told is kept for longer, so that a slow client loses nothing."""
-    monkeypatch.setattr(runs, "TOLD_KEPT", 3)
+    monkeypatch.setattr(memory, "TOLD_KEPT", 3)
 
     async def main() -> None:
         async with speaking("in process on trio") as service:

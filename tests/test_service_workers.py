@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -104,6 +105,19 @@ async def test_a_cancelled_run_leaves_nothing_running(tmp_path: Path) -> None:
         program = await number_in(tmp_path / "pid")
         group.cancel_scope.cancel()
     await until(lambda: not is_alive(program))
+
+
+def test_a_run_cancelled_while_its_worker_starts_forgets_no_process() -> None:
+    """Whenever in the first moments that is: asyncio forgot a process whose start was cancelled halfway."""
+
+    async def run_for(seconds: float) -> None:
+        async with workers(1) as executor:
+            with anyio.move_on_after(seconds):
+                await executor.run(call("pid"))
+
+    for moment in range(40):
+        anyio.run(run_for, moment / 2000)
+        gc.collect()
 
 
 async def test_closing_ends_the_workers_that_wait(tmp_path: Path) -> None:

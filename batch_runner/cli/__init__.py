@@ -5,7 +5,8 @@ options.py   the options of a job, as click shows and reads them
 bounds.py    what bounds all batches of a night together
 checking.py  `check` as a person meets it
 night.py     one job, its inputs, one batch each
-running.py   `run` and `serve` as a person meets them: progress, log, summary
+running.py   `run` as a person meets it: progress, log, summary
+serving.py   `serve` as a person meets it: where it listens, where its runs are kept
 wiring.py    a job opened, conducted and summed up
 services.py  who runs the tasks, and how it is reached
 """

@@ -127,18 +127,55 @@ def init_command(source: Path, job: str, sheet: str | None) -> int:
 
 @program.command("serve")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--host",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    show_default=True,
+    help="Where to listen; for any but this machine's own a key must be set.",
+)
 @click.option("--tasks", metavar="FILE.py", help="Your own tasks: every public function of this file.")
 @click.option("--files", metavar="DIR", default=".", show_default=True, help="What the invoice task may read.")
 @click.option("--workers", type=click.IntRange(1), help="Worker processes (one for each CPU).")
 @click.option("--run-timeout", default="30m", show_default=True, help="When a run is ended as timeout.")
-def serve_command(port: int, tasks: str | None, files: str, workers: int | None, run_timeout: str) -> int:
+@click.option(
+    "--runs",
+    metavar="PATH",
+    default="batch-runner-runs.db",
+    show_default=True,
+    help="Where runs and their results are kept, so that a restart knows them.",
+)
+@click.option(
+    "--keep",
+    metavar="DAYS",
+    default="7",
+    show_default=True,
+    help="How long ended runs are kept: so many days, or a time such as 12h.",
+)
+@click.option(
+    "--queue",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    help="Runs that may wait for their turn; more starts are told to come later.",
+)
+@click.option(
+    "--grace",
+    metavar="TIME",
+    default="10s",
+    show_default=True,
+    help="How long runs may take to end when it is stopped.",
+)
+def serve_command(**values: Any) -> int:
     """Serve the Tasks API on 127.0.0.1, until Ctrl-C.
 
     Clients must send the key in ANCHORBROWSER_API_KEY or ANCHOR_API_KEY, if one of these is set.
-    """
-    from batch_runner.cli.running import serve_until_stopped
 
-    return serve_until_stopped(port, tasks, Path(files), workers, run_timeout)
+    A restart with the same --runs tells what became of earlier runs; one that was cut off ends as failure.
+    """
+    from batch_runner.cli.serving import Serving, serve_until_stopped
+
+    return serve_until_stopped(Serving(**values))
 
 
 @program.command("status")

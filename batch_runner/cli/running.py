@@ -1,4 +1,4 @@
-"""`run` and `serve` as a person meets them: progress and log on stderr, the summary on stdout."""
+"""`run` as a person meets it: progress and log on stderr, the summary on stdout."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-import anyio
 import click
 
 from batch_runner import log
 from batch_runner.cli.night import run_night
-from batch_runner.cli.services import KEY_VARIABLES, api_key
+from batch_runner.cli.services import api_key
 from batch_runner.errors import ExitCode, UsageError, reason_of
 from batch_runner.job.folders import make_folders
 from batch_runner.job.plan import plan_of
 from batch_runner.job.settings import unknown_variables, wishes_of
 from batch_runner.progress import Held, Progress, progress_for
 from batch_runner.telling.telling import Telling
-from batch_runner.units import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -105,28 +103,3 @@ def print_out(text: str) -> None:
         click.echo(text)
     except BrokenPipeError:
         sys.stdout = None  # so that the interpreter doesn't try to flush it at exit
-
-
-def serve_until_stopped(port: int, tasks: str | None, files: Path, workers: int | None, run_timeout: str) -> int:
-    """Serve until Ctrl-C (0) or SIGTERM (0): both are the orderly end of a service."""
-    from batch_runner.service.server import serve
-    from batch_runner.service.service import Service
-    from batch_runner.service.tasks import load_tasks
-
-    try:
-        seconds = parse_duration(run_timeout)
-    except ValueError as error:
-        raise UsageError(f"--run-timeout: {error}") from None
-    key = api_key()
-    service = Service(load_tasks(*([tasks] if tasks else []), files=files), workers, seconds, key)
-
-    def say(url: str) -> None:
-        lock = (
-            "the key from the environment is asked for" if key else f"no key is asked for ({KEY_VARIABLES[0]} is unset)"
-        )
-        click.echo(f"batch-runner: serving the Tasks API on {url}; {lock}; Ctrl-C stops it", err=True)
-
-    log.write_log("text", "info", Progress().say, key)
-    with redirect_stdout(sys.stderr):  # as the prints of tasks in worker processes
-        anyio.run(serve, service, port, say)
-    return ExitCode.OK

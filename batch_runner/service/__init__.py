@@ -1,9 +1,14 @@
 """The embedded service: the Tasks API v2 over tasks that run here.
 
     service.py    the service as a whole: what `run` holds in process and `serve` listens with
-    server.py     the same service on a port of 127.0.0.1
+    server.py     the same service on a port, and its orderly end
+    doors.py      whom it lets in: by the host that was asked for, and by the key
     app.py        routes: JSON in, JSON out
+    answers.py    how answers and refusals look
+    asked.py      what a start asks for: its body, its key, its row
     runs.py       what becomes of a run: queued, running, ended
+    turns.py      what a run waits for
+    store/        where runs are kept: in memory, or in a file that a restart knows
     executors.py  where a task runs: in the event loop, or in worker processes
     worker.py     a worker process from its own side
     tasks.py      which tasks there are, and what a task's function is given

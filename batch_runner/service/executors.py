@@ -150,7 +150,8 @@ class _Worker:
         paths = (path or str(Path.cwd()) for path in sys.path)
         command = [sys.executable, "-c", _BOOT, str(memory or 0), str(level_wanted()), *paths]
         try:
-            worker = cls(await anyio.open_process(command, stderr=None, start_new_session=True))
+            with anyio.CancelScope(shield=True):  # cancelled halfway, asyncio forgets a process that is there
+                worker = cls(await anyio.open_process(command, stderr=None, start_new_session=True))
         except OSError as error:
             raise _WorkerDied(str(error)) from error
         try:

@@ -2,158 +2,223 @@
 
 A run lives in the task group that Runs was given, not in the request that started it: a client that goes away stops
 nothing. It waits for its turn twice: in its session, where runs go one after another, and for a place in the executor.
+Each of its steps is recorded before it is taken (and told), so that a store that lasts knows after a kill which runs
+there were, and which of them had begun.
 """
 
 from __future__ import annotations
 
-import contextlib
 import uuid
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
 
-from batch_runner.api import Run, RunRequest
-from batch_runner.service.endings import Ending
+from batch_runner.api import Run
+from batch_runner.service.endings import Ending, failure
+from batch_runner.service.store.store import NotRecorded
 from batch_runner.service.tasks import Call, Context, Task
+from batch_runner.service.turns import Places, Sessions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Callable
 
     from anyio.abc import TaskGroup
 
+    from batch_runner.service.asked import Asked
     from batch_runner.service.executors import Executor
+    from batch_runner.service.store.store import Store
 
-TOLD_KEPT = 1_000
-"""How many ended runs are kept after their end was told, for a client that lost the answer."""
+_NEVER_BEGUN = Ending("cancelled", error="The service was stopped before the run had begun.")
+_CUT_OFF = Ending("cancelled", error="The service was stopped before the run had ended.")
 
-UNTOLD_KEPT = 100_000
-"""How many ended runs are kept that nobody has asked for yet."""
 
-_STOPPED = Ending("cancelled", error="The service was stopped before the run had ended.")
+class NotStarted(Exception):  # noqa: N818  it is what has happened
+    """No run was started; the text says why."""
+
+
+class Stopping(NotStarted):
+    """The service is about to end."""
+
+
+class QueueFull(NotStarted):
+    """So many runs wait that there is no room for one more."""
+
+
+class KeyReused(NotStarted):
+    """The key of this start is that of another, which asked for something else."""
 
 
 class Runs:
-    """All runs of a service: those that go on, and the newest of those that have ended."""
+    """All runs of a service: those that go on are here, those that have ended in the store.
 
-    def __init__(self, group: TaskGroup, in_loop: Executor, in_workers: Executor, *, limit: float, files: str) -> None:
+    `queue` is how many may wait for a place in their executor; None: any number.
+    """
+
+    def __init__(
+        self,
+        group: TaskGroup,
+        in_loop: Executor,
+        in_workers: Executor,
+        *,
+        store: Store,
+        limit: float,
+        files: str,
+        queue: int | None = None,
+    ) -> None:
         self._group = group
-        self._async_places = _Places(in_loop, anyio.Semaphore(in_loop.fits))
-        self._places = _Places(in_workers, anyio.Semaphore(in_workers.fits))
+        self._async_places = Places(in_loop, queue)
+        self._places = Places(in_workers, queue)
+        self._store = store
         self._limit = limit
         self._files = files
-        self._sessions = _Sessions()
+        self._sessions = Sessions()
         self._going: dict[str, _Going] = {}
-        self._ended = _EndedRuns()
+        self._going_by_key: dict[str, _Going] = {}
         self.is_stopping = False
 
-    def start(self, task: Task, request: RunRequest) -> Run:
-        """Start a run of the task, in the session that was named or in a new one. It begins `queued`."""
-        going = _Going(run_id=f"run_{uuid.uuid4().hex}", session_id=request.session_id or f"session_{uuid.uuid4().hex}")
-        context = Context(going.run_id, going.session_id, self._files, request.identity_id)
-        limit = self._limit if task.timeout is None else min(self._limit, task.timeout)
-        call = Call(task.source, request.input_params, context, limit, repeatable=task.repeatable)
-        self._going[going.run_id] = going
-        self._group.start_soon(self._follow, going, task, call)
-        return going.run
+    async def start(self, asked: Asked, task_of: Callable[[Asked], Task]) -> Run:
+        """Start a run, in the session that was named or in a new one. It begins `queued`.
+
+        A start with a key that is known gives the run that this key has started, as it is now, even if its task is gone
+        by now: `task_of` is asked for that of a new run only. Raises NotStarted, NotRecorded where that a run was
+        started could not be written, and what `task_of` raises.
+        """
+        going = self._known(asked) or self._new(asked, task_of(asked))
+        if isinstance(going, Run):
+            return going
+        run = going.run
+        await going.is_recorded.wait()
+        if going.refusal is not None:
+            raise going.refusal
+        return run
 
     @property
     def going(self) -> tuple[str, ...]:
         """The ids of the runs that have not ended, in the order of their starts."""
         return tuple(self._going)
 
+    @property
+    def running(self) -> int:
+        """How many of them have begun."""
+        return sum(going.run.status == "running" for going in self._going.values())
+
     async def wait(self, run_id: str) -> Run:
-        """A run of `going`, once it has ended."""
-        going = self._going[run_id]
-        await going.has_ended.wait()
-        return self._ended.tell(run_id) or going.run
+        """A run that was started here, once it has ended."""
+        going = self._going.get(run_id)
+        if going is not None:
+            await going.has_ended.wait()
+        run = self._store.tell(run_id)
+        assert run is not None
+        return run
+
+    async def all_ended(self) -> None:
+        """Wait until no run goes on."""
+        while self._going:
+            await next(iter(self._going.values())).has_ended.wait()
 
     def tell(self, run_id: str) -> Run | None:
         """The run as it is now; None if there never was one, or if it ended so long ago that it was forgotten."""
         going = self._going.get(run_id)
-        return going.run if going else self._ended.tell(run_id)
+        if going is None:
+            return self._store.tell(run_id)
+        return going.run if going.is_recorded.is_set() else None
+
+    def wind_down(self) -> None:
+        """Start no more runs, and end as `cancelled` those that have not begun."""
+        self.is_stopping = True
+        for going in self._going.values():
+            if going.run.status == "queued":
+                going.scope.cancel()
 
     def stop(self) -> None:
-        """End all runs as `cancelled`. There must be no start after that."""
+        """End all runs as `cancelled`. There are no starts after that."""
         self.is_stopping = True
         for going in self._going.values():
             going.scope.cancel()
 
-    async def _follow(self, going: _Going, task: Task, call: Call) -> None:
-        executor, turns = self._async_places if task.is_async else self._places
-        ending = _STOPPED
+    def _known(self, asked: Asked) -> _Going | Run | None:
+        """The run of this start's key, be it going on or ended. Raises KeyReused."""
+        if asked.key is None:
+            return None
+        if going := self._going_by_key.get(asked.key):
+            _check_same(asked, going.asked.fingerprint)
+            return going
+        if named := self._store.named(asked.key):
+            _check_same(asked, named.fingerprint)
+            return self._store.tell(named.run_id)
+        return None
+
+    def _new(self, asked: Asked, task: Task) -> _Going:
+        places = self._async_places if task.is_async else self._places
+        if self.is_stopping:
+            raise Stopping("The service is stopping and starts no more runs.")
+        if places.are_full:
+            raise QueueFull("The queue is full: too many runs wait for their turn.")
+        going = _Going(asked)
+        places.taken += 1
+        self._going[going.run.run_id] = going
+        if asked.key is not None:
+            self._going_by_key[asked.key] = going
+        self._group.start_soon(self._follow, going, task, places)
+        return going
+
+    async def _follow(self, going: _Going, task: Task, places: Places) -> None:
+        """The whole life of a run. Nothing of it hangs on the request that started it."""
+        try:
+            await self._store.queued(going.run, going.asked)
+        except NotRecorded as error:
+            going.refusal = error
+        else:
+            going.is_recorded.set()
+            await self._run(going, task, places)
+        finally:
+            places.taken -= 1
+            del self._going[going.run.run_id]
+            if going.asked.key is not None:
+                del self._going_by_key[going.asked.key]
+            going.is_recorded.set()
+            going.has_ended.set()
+
+    async def _run(self, going: _Going, task: Task, places: Places) -> None:
+        ending = _NEVER_BEGUN
         try:
             with going.scope:
-                async with self._sessions.turn(going.session_id), turns:
-                    going.run = Run(going.run_id, "running", session_id=going.session_id)
-                    ending = await executor.run(call)
+                async with self._sessions.turn(going.session_id), places.turns:
+                    await self._store.running(going.run.run_id)
+                    going.run = msgspec.structs.replace(going.run, status="running")
+                    ending = _CUT_OFF
+                    ending = await places.executor.run(self._call(going, task))
+        except NotRecorded as error:
+            ending = failure(f"That the run begins could not be recorded, so it did not begin: {error}")
         finally:
-            self._end(going, ending)
+            with anyio.CancelScope(shield=True):
+                await self._end(going, ending)
 
-    def _end(self, going: _Going, ending: Ending) -> None:
-        run = Run(going.run_id, ending.status, error=ending.error, session_id=going.session_id)
-        going.run = msgspec.structs.replace(run, result=ending.result) if bytes(ending.result) else run
-        del self._going[going.run_id]
-        self._ended.keep(going.run)
-        going.has_ended.set()
+    def _call(self, going: _Going, task: Task) -> Call:
+        asked = going.asked
+        context = Context(going.run.run_id, going.session_id, self._files, asked.request.identity_id, asked.row)
+        limit = self._limit if task.timeout is None else min(self._limit, task.timeout)
+        return Call(task.source, asked.request.input_params, context, limit, repeatable=task.repeatable)
 
-
-class _Places(NamedTuple):
-    """An executor, and the turns to be had in it."""
-
-    executor: Executor
-    turns: anyio.Semaphore
+    async def _end(self, going: _Going, ending: Ending) -> None:
+        run = Run(going.run.run_id, ending.status, error=ending.error, session_id=going.session_id)
+        await self._store.ended(run.with_result(ending.result))
 
 
 class _Going:
     """A run that has not ended."""
 
-    def __init__(self, run_id: str, session_id: str) -> None:
-        self.run_id = run_id
-        self.session_id = session_id
-        self.run = Run(run_id, "queued", session_id=session_id)
+    def __init__(self, asked: Asked) -> None:
+        self.asked = asked
+        self.session_id = asked.request.session_id or f"session_{uuid.uuid4().hex}"
+        self.run = Run(f"run_{uuid.uuid4().hex}", "queued", session_id=self.session_id)
         self.scope = anyio.CancelScope()
+        self.refusal: NotRecorded | None = None
+        self.is_recorded = anyio.Event()
         self.has_ended = anyio.Event()
 
 
-class _Sessions:
-    """The order of runs within a session. One that no run is in is forgotten: there is nothing else to it."""
-
-    def __init__(self) -> None:
-        self._locks: dict[str, anyio.Lock] = {}
-
-    @contextlib.asynccontextmanager
-    async def turn(self, session_id: str) -> AsyncIterator[None]:
-        """Wait until the runs that came before into the same session have ended."""
-        lock = self._locks.setdefault(session_id, anyio.Lock())
-        try:
-            async with lock:
-                yield
-        finally:
-            if not lock.locked() and not lock.statistics().tasks_waiting:
-                self._locks.pop(session_id, None)
-
-
-class _EndedRuns:
-    """Ended runs by id. One whose end was told goes earlier than one that still waits to be asked for."""
-
-    def __init__(self) -> None:
-        self._untold: dict[str, Run] = {}
-        self._told: dict[str, Run] = {}
-
-    def keep(self, run: Run) -> None:
-        """Keep a run that has just ended."""
-        self._untold[run.run_id] = run
-        _forget_oldest(self._untold, UNTOLD_KEPT)
-
-    def tell(self, run_id: str) -> Run | None:
-        """The run, if it is still known."""
-        if run := self._untold.pop(run_id, None):
-            self._told[run_id] = run
-            _forget_oldest(self._told, TOLD_KEPT)
-        return run or self._told.get(run_id)
-
-
-def _forget_oldest(runs: dict[str, Run], kept: int) -> None:
-    while len(runs) > kept:
-        del runs[next(iter(runs))]
+def _check_same(asked: Asked, fingerprint: bytes) -> None:
+    if asked.fingerprint != fingerprint:
+        raise KeyReused("This Idempotency-Key was used for a start with another task or body.")

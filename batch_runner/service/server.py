@@ -1,4 +1,4 @@
-"""The embedded service on a port of this machine: 127.0.0.1, nothing else."""
+"""The embedded service on a port: of this machine alone, or, with a key, for others too."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import anyio
 import uvicorn
 
 from batch_runner.errors import UsageError
-from batch_runner.service.app import error_answer
+from batch_runner.service.doors import LoopbackDoor, is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp
 
     from batch_runner.service.service import Service
 
@@ -27,43 +27,89 @@ _PATIENCE = 5
 """Seconds that open connections have to take their answers when the service stops."""
 
 
-async def serve(service: Service, port: int, on_listening: Callable[[str], object]) -> signal.Signals:
+async def serve(
+    service: Service,
+    port: int,
+    on_listening: Callable[[str], object],
+    *,
+    host: str = HOST,
+    grace: float = 0.0,
+    on_stopping: Callable[[int], object] = lambda _: None,
+) -> signal.Signals:
     """Serve until SIGINT (Ctrl-C) or SIGTERM, which it returns after an orderly end.
 
     Enters the service itself. `port` 0 takes a free one; `on_listening` is called with the URL once connections are
-    accepted. Needs asyncio, in the main thread. Raises UsageError if the port can't be had.
+    accepted. After the signal no run starts, and those whose task has begun have `grace` seconds to end, or until the
+    next signal; `on_stopping` is called with their number. Needs asyncio, in the main thread. Raises UsageError if
+    the port can't be had.
     """
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with service, listening(service, port) as url:
+        async with service, listening(service, port, host) as url:
             on_listening(url)
-            return await anext(aiter(signals))
+            first = await anext(signals)
+            on_stopping(service.runs.running)
+            async with anyio.create_task_group() as group:
+                group.start_soon(_cancel_at_next, signals, group.cancel_scope)
+                await service.wind_down(grace)
+                group.cancel_scope.cancel()
+            return first
 
 
 @contextlib.asynccontextmanager
-async def listening(service: Service, port: int = 0) -> AsyncIterator[str]:
-    """Listen for the service, which has been entered; gives the URL. Needs asyncio, in any thread."""
-    server = _Server(_config(_OnlyLocal(service.app)))
-    with _bound_socket(port) as sock:
+async def listening(service: Service, port: int = 0, host: str = HOST) -> AsyncIterator[str]:
+    """Listen for the service, which has been entered; gives the URL. Needs asyncio, in any thread.
+
+    Raises UsageError if the port can't be had, and for a host that others can reach if the service asks for no key.
+    """
+    check_host(host, asks_for_key=service.asks_for_key)
+    server = _Server(_config(LoopbackDoor(service.app) if is_loopback(host) else service.app))
+    with _bound_socket(host, port) as sock:
         async with anyio.create_task_group() as group:
             group.start_soon(server.serve, [sock])
             try:
-                yield f"http://{HOST}:{sock.getsockname()[1]}"
+                yield f"http://{f'[{host}]' if ':' in host else host}:{sock.getsockname()[1]}"
             finally:
                 service.stop()
                 server.should_exit = True
 
 
-def _bound_socket(port: int) -> socket.socket:
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+def check_host(host: str, *, asks_for_key: bool) -> None:
+    """Raise UsageError for a host that other machines can reach, unless they are asked for a key."""
+    if not (is_loopback(host) or asks_for_key):
+        raise UsageError(
+            f"--host {host} would let other machines in, and no key is asked for: "
+            "put one into ANCHORBROWSER_API_KEY in the environment, or leave --host out."
+        )
+
+
+async def _cancel_at_next(signals: AsyncIterator[signal.Signals], scope: anyio.CancelScope) -> None:
+    await anext(signals)
+    scope.cancel()
+
+
+def _bound_socket(host: str, port: int) -> socket.socket:
+    try:
+        family, address = _resolved(host)
+        # Only where the protocol is named does asyncio turn off Nagle's algorithm: else each answer takes 40 ms.
+        sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    except OSError as error:
+        raise UsageError(f"{host} can't be listened on: {error}. Choose another by --host.") from error
     try:
         if sys.platform != "win32":  # there it would let two programs share a port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((HOST, port))
+        sock.bind((address, port))
         sock.listen(1024)
     except (OSError, OverflowError) as error:
         sock.close()
-        raise UsageError(f"Port {port} on {HOST} can't be listened on: {error}. Choose another by --port.") from error
+        raise UsageError(f"Port {port} on {host} can't be listened on: {error}. Choose another by --port.") from error
     return sock
+
+
+def _resolved(host: str) -> tuple[socket.AddressFamily, str]:
+    """The address of a host; of several (localhost) that of IPv4, which every client tries."""
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    family, _, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+    return family, str(address[0])
 
 
 def _config(app: ASGIApp) -> uvicorn.Config:
@@ -84,21 +130,3 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-class _OnlyLocal:
-    """Refuses a request that was made for another host's name.
-
-    A page in a browser could otherwise reach this port under a name of its own that resolves to 127.0.0.1.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        host = dict(scope.get("headers", ())).get(b"host", b"").decode("latin-1").partition(":")[0]
-        if scope["type"] != "http" or host in (HOST, "localhost"):
-            await self._app(scope, receive, send)
-        else:
-            answer = error_answer(400, f"This service answers to http://{HOST} only.")
-            await answer(scope, receive, send)

@@ -1,0 +1,88 @@
+"""`serve` as a person meets it: where it listens, where its runs are kept, how it ends."""
+
+from __future__ import annotations
+
+import re
+import sys
+from contextlib import redirect_stdout
+from functools import partial
+from pathlib import Path
+
+import anyio
+import click
+import msgspec
+
+from batch_runner import log
+from batch_runner.cli.services import KEY_VARIABLES, api_key
+from batch_runner.errors import ExitCode, UsageError
+from batch_runner.progress import Progress
+from batch_runner.units import parse_duration
+
+
+class Serving(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of `serve`, as they were said."""
+
+    port: int
+    host: str
+    tasks: str | None
+    files: str
+    workers: int | None
+    run_timeout: str
+    runs: str
+    keep: str
+    queue: int
+    grace: str
+
+
+def serve_until_stopped(said: Serving) -> int:
+    """Serve until Ctrl-C (0) or SIGTERM (0): both are the orderly end of a service."""
+    log.write_log("text", "info", Progress().say, api_key())
+    with redirect_stdout(sys.stderr):  # as the prints of tasks in worker processes
+        anyio.run(_serve, said)
+    return ExitCode.OK
+
+
+async def _serve(said: Serving) -> None:
+    from batch_runner.service.server import check_host, serve
+    from batch_runner.service.service import Service
+    from batch_runner.service.store.file import kept_in
+    from batch_runner.service.tasks import load_tasks
+
+    run_timeout, grace = _seconds("--run-timeout", said.run_timeout), _seconds("--grace", said.grace, or_none=True)
+    keep = _seconds("--keep", f"{said.keep}d" if re.fullmatch(r"[\d.]+", said.keep.strip()) else said.keep)
+    key = api_key()
+    check_host(said.host, asks_for_key=key is not None)
+    tasks = load_tasks(*([said.tasks] if said.tasks else []), files=Path(said.files))
+    with kept_in(Path(said.runs), keep) as store:
+        await serve(
+            Service(tasks, said.workers, run_timeout, key, store=store, queue=said.queue),
+            said.port,
+            partial(_say_listening, said.runs, key is not None),
+            host=said.host,
+            grace=grace,
+            on_stopping=partial(_say_stopping, grace),
+        )
+
+
+def _seconds(option: str, text: str, *, or_none: bool = False) -> float:
+    if or_none and text.strip() in ("0", "0s"):
+        return 0.0
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None
+
+
+def _say_listening(runs: str, locked: bool, url: str) -> None:
+    lock = (
+        "the key from the environment is asked for" if locked else f"no key is asked for ({KEY_VARIABLES[0]} is unset)"
+    )
+    click.echo(
+        f"batch-runner: serving the Tasks API on {url}; {lock}; runs are kept in {runs}; Ctrl-C stops it", err=True
+    )
+
+
+def _say_stopping(grace: float, running: int) -> None:
+    if running:
+        runs = "1 run has" if running == 1 else f"{running} runs have"
+        click.echo(f"batch-runner: stopping: {runs} {grace:g} s to end (again: none)", err=True)
