@@ -15,7 +15,7 @@ import anyio
 import pytest
 from contract import OWN, until
 
-from batch_runner.service.executors import InWorkers
+from batch_runner.service.workers import InWorkers
 from batch_runner.service.tasks import Call, Context, Source
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ async def test_a_worker_that_cannot_start_is_a_failure(monkeypatch: pytest.Monke
 
 PARENT = """
 import sys, anyio
-from batch_runner.service.executors import InWorkers
+from batch_runner.service.workers import InWorkers
 from batch_runner.service.tasks import Call, Context, Source
 function, mark = sys.argv[1:]
 call = Call(Source(function, {own!r}), {{"mark": mark, "until": "/never"}}, Context("r", "s", "."), {limit})

@@ -60,6 +60,8 @@ class _Routes:
         task = self._task(request.path_params["task_id"], body.version)
         if self._runs.is_stopping:
             raise HTTPException(503, "The service is stopping and starts no more runs.", {"Retry-After": "5"})
+        if trouble := self._runs.trouble(task):
+            raise HTTPException(503, trouble, {"Retry-After": "5"})
         run = self._runs.start(task, body)
         return _json(200, await self._runs.wait(run.run_id) if body.sync else run)
 

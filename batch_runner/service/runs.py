@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
@@ -38,8 +38,8 @@ class Runs:
 
     def __init__(self, group: TaskGroup, in_loop: Executor, in_workers: Executor, *, limit: float, files: str) -> None:
         self._group = group
-        self._async_places = _Places(in_loop, anyio.Semaphore(in_loop.fits))
-        self._places = _Places(in_workers, anyio.Semaphore(in_workers.fits))
+        self._in_loop = in_loop
+        self._in_workers = in_workers
         self._limit = limit
         self._files = files
         self._sessions = _Sessions()
@@ -52,7 +52,8 @@ class Runs:
         going = _Going(run_id=f"run_{uuid.uuid4().hex}", session_id=request.session_id or f"session_{uuid.uuid4().hex}")
         context = Context(going.run_id, going.session_id, self._files, request.identity_id)
         self._going[going.run_id] = going
-        self._group.start_soon(self._follow, going, task, Call(task.source, request.input_params, context, self._limit))
+        call = Call(task.source, request.input_params, context, self._limit, task.repeatable)
+        self._group.start_soon(self._follow, going, task, call)
         return going.run
 
     @property
@@ -77,12 +78,19 @@ class Runs:
         for going in self._going.values():
             going.scope.cancel()
 
+    def trouble(self, task: Task) -> str | None:
+        """Why no run of the task can be started just now, a sentence; None while all is well."""
+        return self._executor(task).trouble
+
+    def _executor(self, task: Task) -> Executor:
+        return self._in_loop if task.is_async else self._in_workers
+
     async def _follow(self, going: _Going, task: Task, call: Call) -> None:
-        executor, turns = self._async_places if task.is_async else self._places
+        executor = self._executor(task)
         ending = _STOPPED
         try:
             with going.scope:
-                async with self._sessions.turn(going.session_id), turns:
+                async with self._sessions.turn(going.session_id), executor.places:
                     going.run = Run(going.run_id, "running", session_id=going.session_id)
                     ending = await executor.run(call)
         finally:
@@ -94,13 +102,6 @@ class Runs:
         del self._going[going.run_id]
         self._ended.keep(going.run)
         going.has_ended.set()
-
-
-class _Places(NamedTuple):
-    """An executor, and the turns to be had in it."""
-
-    executor: Executor
-    turns: anyio.Semaphore
 
 
 class _Going:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Self
 import anyio
 
 from batch_runner.service.app import make_app
-from batch_runner.service.executors import ASYNC_RUNS, InLoop, InWorkers
+from batch_runner.service.executors import ASYNC_RUNS, InLoop
 from batch_runner.service.runs import Runs
+from batch_runner.service.workers import InWorkers
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from batch_runner.service.executors import Executor
     from batch_runner.service.tasks import Tasks
 
 
@@ -21,7 +23,7 @@ class Service:
     """A service of the Tasks API that runs its tasks itself; an async context manager.
 
     `app` is its ASGI application, there while the service is entered. `workers` is how many sync functions run at
-    once, each in a process (started when first needed); `async_runs` how many async ones do, all in this event loop: a
+    once, each in a process (started when first needed), or `executor` is what runs them instead; `async_runs` how many async ones do, all in this event loop: a
     service that runs only those starts no thread and no process. `run_timeout` is the seconds that one run may take.
     Leaving it ends all runs as `cancelled` and kills the workers.
     """
@@ -37,14 +39,17 @@ class Service:
         api_key: str | None = None,
         *,
         async_runs: int = ASYNC_RUNS,
+        executor: Executor | None = None,
     ) -> None:
         self._tasks = tasks
-        self._in_workers = InWorkers(workers or os.cpu_count() or 1)
+        self._in_workers = executor or InWorkers(workers or os.cpu_count() or 1)
         self._in_loop = InLoop(async_runs)
         self._run_timeout = run_timeout
         self._api_key = api_key
 
     async def __aenter__(self) -> Self:
+        """Raises UsageError if the executor can't be made ready."""
+        await self._in_workers.open()
         self._group = await anyio.create_task_group().__aenter__()
         self.runs = Runs(
             self._group, self._in_loop, self._in_workers, limit=self._run_timeout, files=str(self._tasks.files)

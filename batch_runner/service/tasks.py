@@ -54,12 +54,16 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class Call(msgspec.Struct, frozen=True):
-    """One run, as whoever executes it needs it: what to run, with what, and within how many seconds."""
+    """One run, as whoever executes it needs it: what to run, with what, and within how many seconds.
+
+    `repeatable` says that it may be run again, from its beginning, if it was cut off.
+    """
 
     source: Source
     params: dict[str, str]
     context: Context
     limit: float
+    repeatable: bool = False
 
     def bind(self, function: Function) -> functools.partial[Any]:
         """The function with its arguments, ready to be called."""
@@ -73,6 +77,7 @@ class Task(msgspec.Struct, frozen=True):
     task_id: str
     source: Source
     is_async: bool = False
+    repeatable: bool = False
 
 
 class Tasks(msgspec.Struct, frozen=True):
@@ -96,7 +101,7 @@ def load_tasks(*specs: str, files: Path) -> Tasks:
     if not files.is_dir():
         raise UsageError(f"The folder {files} that tasks may read (--files) does not exist; name one that does.")
     _refuse_undecodable(str(files))
-    found = {BUILT_IN: Task(BUILT_IN, Source(BUILT_IN))}
+    found = {BUILT_IN: Task(BUILT_IN, Source(BUILT_IN), repeatable=True)}
     for spec in specs:
         for task in _tasks_of(spec):
             if found.setdefault(task.task_id, task) != task:
