@@ -15,8 +15,8 @@ import anyio
 import pytest
 from contract import OWN, until
 
-from batch_runner.service.workers import InWorkers
 from batch_runner.service.tasks import Call, Context, Source
+from batch_runner.service.workers import InWorkers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -4,8 +4,10 @@
     server.py     the same service on a port of 127.0.0.1
     app.py        routes: JSON in, JSON out
     runs.py       what becomes of a run: queued, running, ended
-    executors.py  where a task runs: in the event loop, or in worker processes
+    executors.py  where a task runs: the seam, and the event loop
+    workers.py    worker processes of this machine, from their parent's side
     worker.py     a worker process from its own side
+    cluster/      a Dask cluster
     tasks.py      which tasks there are, and what a task's function is given
     endings.py    how a run ends
     invoice/      the built-in task

@@ -23,9 +23,9 @@ class Service:
     """A service of the Tasks API that runs its tasks itself; an async context manager.
 
     `app` is its ASGI application, there while the service is entered. `workers` is how many sync functions run at
-    once, each in a process (started when first needed), or `executor` is what runs them instead; `async_runs` how many async ones do, all in this event loop: a
-    service that runs only those starts no thread and no process. `run_timeout` is the seconds that one run may take.
-    Leaving it ends all runs as `cancelled` and kills the workers.
+    once, each in a process (started when first needed); `executor` is what runs them instead. `async_runs` is how many
+    async ones do, all in this event loop: a service that runs only those starts no thread and no process.
+    `run_timeout` is the seconds that one run may take. Leaving it ends all runs as `cancelled` and kills the workers.
     """
 
     app: ASGIApp

@@ -1,0 +1,141 @@
+"""The Dask worker's side: calls are run in worker processes of ours, under the Dask worker."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import pickle
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+import msgspec
+from distributed import get_worker
+from distributed.diagnostics.plugin import WorkerPlugin
+
+from batch_runner import __version__
+from batch_runner.service import endings
+from batch_runner.service.cluster.claims import CLAIM, Claims
+from batch_runner.service.cluster.parcel import NOT_REPEATED, Done, Parcel, Unpacking
+from batch_runner.service.workers import InWorkers
+
+if TYPE_CHECKING:
+    from distributed import Worker
+
+    from batch_runner.service.cluster.parcel import Errand
+
+NAME = "batch_runner"
+
+ENOUGH_SECONDS = 0.5
+"""After so long a parcel is sent back as it is: what was not begun goes elsewhere."""
+
+ENOUGH_BYTES = 8 * 1024 * 1024
+"""The same for the bytes of its results."""
+
+IDLE_SECONDS = 60.0
+"""How long worker processes wait for the next parcel until they are ended."""
+
+BEGUN_BEFORE = endings.failure(
+    f"worker lost: the Dask worker that had this run went away; {NOT_REPEATED}, as its task isn't declared repeatable."
+)
+
+
+async def work(version: str, parcel: bytes) -> bytes:
+    """Run a Parcel on this worker; gives Dones as JSON, one for each errand that was begun. This is Dask's task.
+
+    It runs in the worker's event loop and takes one of its threads' turns; its processes do the work.
+    """
+    if version != __version__:
+        sentence = f"The Dask worker has batch_runner {__version__}, and {version} has sent this; install the same."
+        return msgspec.json.encode([Done(endings.failure(sentence), 0.0)])
+    worker = get_worker()
+    if NAME not in worker.plugins:
+        await worker.plugin_add(Seat(), NAME, catch_errors=False)
+    seat = cast("Seat", worker.plugins[NAME])
+    return await seat.work(msgspec.msgpack.decode(parcel, type=Parcel))
+
+
+class Seat(WorkerPlugin):
+    """Our place on one Dask worker: its worker processes, the parcels that are at work, and a folder."""
+
+    def setup(self, worker: Worker) -> None:
+        """Called by Dask when the plugin is added; it must not fail, and what may is done when it is needed."""
+        self._worker = worker
+        self._executor = InWorkers(worker.state.nthreads)
+        self._going: dict[str, anyio.CancelScope] = {}
+        self._rest: asyncio.TimerHandle | None = None
+        self._resting: asyncio.Task[None] | None = None
+        self._knows_claims = False
+
+    async def teardown(self, worker: Worker) -> None:  # noqa: ARG002  as Dask calls it
+        """Called by Dask when the worker closes: nothing is left running."""
+        for scope in self._going.values():
+            scope.cancel()
+        if self._rest is not None:
+            self._rest.cancel()
+        await self._executor.aclose()
+        if "_unpacking" in self.__dict__:
+            self._folder.cleanup()
+
+    def transition(self, key: Any, start: Any, finish: Any, **_: Any) -> None:
+        """Called by Dask for each change of a task: one that is released at work is wanted by nobody any more."""
+        if start == "executing" and finish == "released" and key in self._going:
+            self._going[key].cancel()
+
+    async def work(self, parcel: Parcel) -> bytes:
+        """See the function of this name. Of a cancelled parcel nothing goes on, and nobody reads what it gives."""
+        with anyio.CancelScope() as scope:
+            self._going[parcel.key] = scope
+            try:
+                return msgspec.json.encode(await self._done(parcel))
+            finally:
+                del self._going[parcel.key]
+                self._rest_later()
+        return b"[]"
+
+    async def _done(self, parcel: Parcel) -> list[Done]:
+        if not parcel.errands[0].call.repeatable and not await self._claim(parcel.key):
+            return [Done(BEGUN_BEFORE, 0.0)]
+        done: list[Done] = []
+        began, size = time.monotonic(), 0
+        for errand in parcel.errands:
+            begins = time.monotonic()
+            if done and (begins - began > ENOUGH_SECONDS or size > ENOUGH_BYTES):
+                break
+            ending = await self._ending(errand)
+            size += len(bytes(ending.result))
+            done.append(Done(ending, time.monotonic() - begins))
+        return done
+
+    async def _ending(self, errand: Errand) -> endings.Ending:
+        try:
+            if hindrance := self._unpacking.hindrance(errand):
+                return hindrance
+            with self._unpacking.laid_out(errand) as call:
+                return self._unpacking.as_at_home(await self._executor.run(call), errand, call)
+        except OSError as error:
+            return endings.failure(f"The Dask worker {self._worker.address} can't lay out the run's files: {error}")
+
+    @functools.cached_property
+    def _unpacking(self) -> Unpacking:
+        self._folder = tempfile.TemporaryDirectory(dir=self._worker.local_directory, prefix="batch_runner-")
+        return Unpacking(Path(self._folder.name), self._worker.address)
+
+    async def _claim(self, key: str) -> bool:
+        """Whether this is the first time that the run is about to begin, anywhere on this cluster."""
+        scheduler = self._worker.scheduler
+        if not self._knows_claims:
+            await scheduler.register_scheduler_plugin(plugin=pickle.dumps(Claims()), name=Claims.name, idempotent=True)
+            self._knows_claims = True
+        return bool(await getattr(scheduler, CLAIM)(key=key))
+
+    def _rest_later(self) -> None:
+        if self._rest is not None:
+            self._rest.cancel()
+        self._rest = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._rest_now)
+
+    def _rest_now(self) -> None:
+        if not self._going:
+            self._resting = asyncio.create_task(self._executor.aclose())
