@@ -79,15 +79,18 @@ def check_command(source: str, **values: Any) -> int:
 @click.option("--tasks", metavar="FILE.py", help="Your own tasks: every public function of this file.")
 @click.option("--files", metavar="DIR", default=".", show_default=True, help="What the invoice task may read.")
 @click.option("--workers", type=click.IntRange(1), help="Worker processes (one for each CPU).")
+@click.option("--dask", metavar="ADDRESS", help="Run the tasks on this Dask cluster, tcp://HOST:8786; or local.")
+@click.option("--send-files", is_flag=True, help="Send each run's file along to Dask.")
 @click.option("--run-timeout", default="30m", show_default=True, help="When a run is ended as timeout.")
-def serve_command(port: int, tasks: str | None, files: str, workers: int | None, run_timeout: str) -> int:
+def serve_command(port: int, tasks: str | None, files: str, run_timeout: str, **where: Any) -> int:
     """Serve the Tasks API on 127.0.0.1, until Ctrl-C.
 
     Clients must send the key in ANCHORBROWSER_API_KEY or ANCHOR_API_KEY, if one of these is set.
     """
     from batch_runner.cli.running import serve_until_stopped
+    from batch_runner.cli.services import executor_for
 
-    return serve_until_stopped(port, tasks, Path(files), workers, run_timeout)
+    return serve_until_stopped(port, tasks, Path(files), executor_for(**where), run_timeout)
 
 
 @program.command("status")

@@ -11,7 +11,7 @@ import click
 
 from batch_runner.cli.services import KEY_VARIABLES, api_key
 from batch_runner.cli.wiring import execute, open_job
-from batch_runner.errors import ExitCode, UsageError
+from batch_runner.errors import ExitCode, UsageError, sole_error
 from batch_runner.log import write_log
 from batch_runner.progress import progress_for
 from batch_runner.units import parse_duration
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batch_runner.job.job import Job
+    from batch_runner.service.executors import Executor
 
 
 def run_for_person(job: Job) -> int:
@@ -40,7 +41,7 @@ def print_out(text: str) -> None:
         sys.stdout = None  # so that the interpreter doesn't try to flush it at exit
 
 
-def serve_until_stopped(port: int, tasks: str | None, files: Path, workers: int | None, run_timeout: str) -> int:
+def serve_until_stopped(port: int, tasks: str | None, files: Path, executor: Executor, run_timeout: str) -> int:
     """Serve until Ctrl-C (0) or SIGTERM (0): both are the orderly end of a service."""
     from batch_runner.service.server import serve
     from batch_runner.service.service import Service
@@ -51,7 +52,7 @@ def serve_until_stopped(port: int, tasks: str | None, files: Path, workers: int 
     except ValueError as error:
         raise UsageError(f"--run-timeout: {error}") from None
     key = api_key()
-    service = Service(load_tasks(*([tasks] if tasks else []), files=files), workers, seconds, key)
+    service = Service(load_tasks(*([tasks] if tasks else []), files=files), None, seconds, key, executor=executor)
 
     def say(url: str) -> None:
         lock = (
@@ -59,5 +60,6 @@ def serve_until_stopped(port: int, tasks: str | None, files: Path, workers: int 
         )
         click.echo(f"batch-runner: serving the Tasks API on {url}; {lock}; Ctrl-C stops it", err=True)
 
-    anyio.run(serve, service, port, say)
+    with sole_error():
+        anyio.run(serve, service, port, say)
     return ExitCode.OK
