@@ -6,22 +6,19 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import asynccontextmanager
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 from contract import OWN, until
+from executing import call, is_alive, number_in, workers
 
 from batch_runner.service.tasks import Call, Context, Source
-from batch_runner.service.workers import InWorkers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from pathlib import Path
 
-    from batch_runner.service.endings import Ending
+    from batch_runner.service.workers import InWorkers
 
 pytestmark = [
     pytest.mark.anyio,
@@ -34,76 +31,8 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@asynccontextmanager
-async def workers(fits: int = 2, **options: Any) -> AsyncIterator[InWorkers]:
-    executor = InWorkers(fits, **options)
-    try:
-        yield executor
-    finally:
-        await executor.aclose()
-
-
-def call(function: str, limit: float = 20.0, **params: str) -> Call:
-    return Call(Source(function, OWN), params, Context("run_1", "session_1", "."), limit)
-
-
 async def pid_of(executor: InWorkers) -> int:
     return int(bytes((await executor.run(call("pid"))).result))
-
-
-def is_alive(pid: int) -> bool:
-    """Whether the process is there and is no zombie that only waits to be collected."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-async def number_in(path: Path) -> int:
-    await until(path.exists)
-    return int(path.read_text())
-
-
-@pytest.mark.parametrize(
-    ("function", "said"),
-    [
-        ("die", "it ended by itself with code 7"),
-        ("fork_and_die", "it ended by itself with code 7"),
-        ("crash", "it was killed by signal 11 (Segmentation fault)"),
-    ],
-)
-async def test_a_worker_that_dies_fails_its_own_run_only(function: str, said: str) -> None:
-    """The run says that the worker died and how; the next run gets a new worker."""
-    async with workers(1) as executor:
-        ending = await executor.run(call(function))
-        assert (ending.status, ending.error) == ("failure", f"worker died: {said}")
-        assert (await executor.run(call("echo", a="b"))).status == "success"
-
-
-async def test_a_timeout_kills_a_worker_stuck_in_c_and_no_other(tmp_path: Path) -> None:
-    """The interpreter's lock is held for ever, so nothing short of a kill ends it; a second run goes on meanwhile."""
-    endings: dict[str, Ending] = {}
-    async with workers() as executor:
-
-        async def run(name: str, the_call: Call) -> None:
-            endings[name] = await executor.run(the_call)
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(run, "stuck", call("busy_in_c", 0.3, mark=str(tmp_path / "pid")))
-            group.start_soon(run, "other", call("wait_for", mark=str(tmp_path / "2"), until=str(tmp_path / "go")))
-            await until(lambda: "stuck" in endings)
-            (tmp_path / "go").touch()
-    assert {name: ending.status for name, ending in endings.items()} == {"stuck": "timeout", "other": "success"}
-    assert not is_alive(await number_in(tmp_path / "pid"))
-
-
-async def test_a_cancelled_run_leaves_nothing_running(tmp_path: Path) -> None:
-    """Neither the worker nor the program that its task had started."""
-    async with workers() as executor, anyio.create_task_group() as group:
-        group.start_soon(executor.run, call("start_program", mark=str(tmp_path / "pid")))
-        program = await number_in(tmp_path / "pid")
-        group.cancel_scope.cancel()
-    await until(lambda: not is_alive(program))
 
 
 async def test_closing_ends_the_workers_that_wait(tmp_path: Path) -> None:
@@ -226,19 +155,3 @@ async def test_a_stuck_worker_without_a_parent_ends_when_its_time_is_up(tmp_path
         pid = await number_in(tmp_path / "pid")
         parent.kill()
     await until(lambda: not is_alive(pid))
-
-
-async def test_a_burst_of_runs_loses_none() -> None:
-    """Forty calls over two workers end as forty endings, each with its own params."""
-    async with workers(2) as executor:
-        places = anyio.Semaphore(2)
-        seen: list[bytes] = []
-
-        async def run(number: int) -> None:
-            async with places:
-                seen.append(bytes((await executor.run(call("echo", n=str(number)))).result))
-
-        async with anyio.create_task_group() as group:
-            for number in range(40):
-                group.start_soon(partial(run, number))
-    assert sorted(seen) == sorted(b'{"n":"%d"}' % number for number in range(40))

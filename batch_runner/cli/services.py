@@ -84,7 +84,7 @@ def executor_for(workers: int | None, dask: str | None, *, send_files: bool) -> 
     Raises `UsageError` where these make no sense together.
     """
     if problem := cluster_problem(dask, workers, send_files=send_files):
-        raise UsageError(problem)
+        raise UsageError(f"--{problem.replace('_', '-', 1)}")
     if dask is not None:
         from batch_runner.service.cluster.cluster import OnCluster
 

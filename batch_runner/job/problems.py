@@ -112,10 +112,10 @@ def _dask_problem(dask: str | None, service: str) -> str | None:
 
 def cluster_problem(dask: str | None, workers: int | None, *, send_files: bool) -> str | None:
     """What is wrong with the address of a Dask cluster, or with what is said about one."""
+    if dask is None and send_files:
+        return "send_files: it sends files to a Dask cluster; say which by --dask tcp://HOST:8786"
     if dask is None:
-        return (
-            "send_files: it sends files to a Dask cluster; say which by --dask tcp://HOST:8786" if send_files else None
-        )
+        return None
     if dask != "local" and not _DASK_ADDRESS.fullmatch(dask):
         return f"dask: {dask!r} is no address of a scheduler; write it as tcp://HOST:8786, or local"
     if workers is not None and dask != "local":
