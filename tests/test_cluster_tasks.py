@@ -69,7 +69,8 @@ async def test_files_are_sent_along_if_the_params_name_them(cluster: DaskCluster
     for name in ("a.txt", "sub/b ü.txt", "c.txt"):
         written(tmp_path / "files" / name, f"text of {name}")
     names = {"File Name": "a.txt", "Also": "sub/b ü.txt", "No": "nothing.txt", "Out": "../secret.txt", "Dir": "sub"}
-    the_call = call("files_here", files=str(tmp_path / "files"), **names, Absolute=str(tmp_path / "secret.txt"))
+    names["Absolute"] = str(tmp_path / "secret.txt")
+    the_call = msgspec.structs.replace(call("files_here", files=str(tmp_path / "files")), params=names)
     async with on_cluster(cluster.address, send_files=True) as executor:
         found = result_of(await executor.run(the_call))
         folder = result_of(await executor.run(msgspec.structs.replace(the_call, source=call("tell_context").source)))
