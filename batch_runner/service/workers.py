@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 WORKER_MEMORY = 4 * 1024**3
 """Bytes of address space for one worker process, where the system can limit it."""
 
-RUNS_PER_WORKER = 500
+RUNS_PER_WORKER = 2_000
 """Runs after which a worker process is replaced, so that what a task leaks doesn't add up all night."""
 
 _START_LIMIT = 60

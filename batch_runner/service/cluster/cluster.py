@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from batch_runner.service.endings import Ending
     from batch_runner.service.tasks import Call, Source
 
-PARCEL_SECONDS = 0.1
+PARCEL_SECONDS = 0.4
 """Repeatable calls are bundled until they take so long together: Dask's own work for one task is milliseconds."""
 
-MOST_IN_PARCEL = 32
+MOST_IN_PARCEL = 64
 
 AT_HAND = 2
 """Parcels for each thread of a worker: one at work, and one at hand so that it needn't wait for our next."""

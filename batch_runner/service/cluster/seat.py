@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 NAME = "batch_runner"
 
-ENOUGH_SECONDS = 0.5
+ENOUGH_SECONDS = 1.0
 """After so long a parcel is sent back as it is: what was not begun goes elsewhere."""
 
 ENOUGH_BYTES = 8 * 1024 * 1024
