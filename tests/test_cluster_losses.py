@@ -150,6 +150,20 @@ async def test_a_scheduler_that_stays_away(
     assert "did not come back within" in str(following.ending.error)
 
 
+async def test_a_cluster_that_gives_up_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dask stops repeating what one worker after another was lost with (here: the first); the run says so."""
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
+    following = Follow(tmp_path, repeatable=True)
+    with DaskCluster(tmp_path) as own_cluster:
+        (worker,) = own_cluster.add_workers()
+        async with on_cluster(own_cluster.address) as executor, anyio.create_task_group() as group:
+            group.start_soon(following.run, executor)
+            await following.has_begun()
+            kill(worker)
+    assert following.ending is not None
+    assert str(following.ending.error).startswith("worker lost: one Dask worker after another went away with it")
+
+
 async def test_workers_come_and_go(own_cluster: DaskCluster) -> None:
     """A call waits where there are none; places grow with their threads and shrink again; later ones run tasks too."""
     async with on_cluster(own_cluster.address) as executor, anyio.create_task_group() as group:

@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from dask_cluster import DaskCluster, kill, wait
 from program import run_program, start_program
@@ -32,6 +33,13 @@ def samples(tmp_path: Path) -> Path:
     return Path(shutil.copytree(SAMPLES, tmp_path / "samples", ignore=shutil.ignore_patterns("*.results*", "*.db")))
 
 
+def _is_marked(process: psutil.Process, mark: str) -> bool:
+    try:
+        return bool(process.environ().get("MARK_OF_THIS_TEST") == mark)
+    except psutil.Error:
+        return False
+
+
 def rows_of(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
@@ -48,9 +56,29 @@ def test_the_invoices_are_read_on_the_cluster(cluster: DaskCluster, samples: Pat
 
 def test_a_cluster_of_our_own(samples: Path) -> None:
     """`--dask local` starts one and leaves none of its processes behind."""
-    done = run_program("run", "invoices.csv", "--task", "invoice", "--dask", "local", "--workers", 1, cwd=samples)
+    options = ("--task", "invoice", "--dask", "local", "--workers", 1)
+    done = run_program("run", "invoices.csv", *options, cwd=samples, MARK_OF_THIS_TEST=str(samples))
     assert done.returncode == 0, done.stderr
+    wait(lambda: not any(_is_marked(process, str(samples)) for process in psutil.process_iter()))
     assert [row["status"] for row in rows_of(samples / "invoices.results.csv")] == ["success"] * 14
+
+
+def test_a_cluster_of_another_version_is_refused(
+    samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one sentence, before anything is sent."""
+    other = tmp_path / "other" / "batch_runner-9.9.9.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: batch-runner\nVersion: 9.9.9\n")
+    monkeypatch.setenv("PYTHONPATH", str(other.parent))
+    with DaskCluster(tmp_path) as cluster:
+        monkeypatch.delenv("PYTHONPATH")
+        done = run_program("run", "invoices.csv", "--task", "invoice", "--dask", cluster.address, cwd=samples)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"batch-runner: The Dask cluster at {cluster.address} has other versions than this program: "
+        "the scheduler has batch-runner 9.9.9, here it is 0.1.0."
+    ]
 
 
 def test_a_scheduler_that_restarts_in_the_middle_of_a_batch(tmp_path: Path) -> None:

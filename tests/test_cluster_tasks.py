@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import msgspec
@@ -15,16 +16,23 @@ from executing import all_ended, call, is_alive, on_cluster
 from batch_runner.errors import UsageError
 from batch_runner.service.cluster import cluster as executor_module
 from batch_runner.service.cluster import connection, parcel, seat
+from batch_runner.service.cluster.claims import Claims
 from batch_runner.service.cluster.connection import difference_of
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from dask_cluster import DaskCluster
 
+    from batch_runner.service.cluster.cluster import OnCluster
     from batch_runner.service.endings import Ending
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")]
+
+
+HOST = "127.0.0.1"
+FREE = "127.0.0.1:0"
 
 
 def result_of(ending: Ending) -> Any:
@@ -68,12 +76,21 @@ async def test_files_are_sent_along_if_the_params_name_them(cluster: DaskCluster
     written(tmp_path / "secret.txt", "not yours")
     for name in ("a.txt", "sub/b ü.txt", "c.txt"):
         written(tmp_path / "files" / name, f"text of {name}")
-    names = {"File Name": "a.txt", "Also": "sub/b ü.txt", "No": "nothing.txt", "Out": "../secret.txt", "Dir": "sub"}
+    written(tmp_path / "files" / "large.txt", "x" * 12_000_000)
+    names = {
+        "Large": "large.txt",
+        "File Name": "a.txt",
+        "Also": "sub/b ü.txt",
+        "No": "nothing.txt",
+        "Out": "../secret.txt",
+        "Dir": "sub",
+    }
     names["Absolute"] = str(tmp_path / "secret.txt")
     the_call = msgspec.structs.replace(call("files_here", files=str(tmp_path / "files")), params=names)
     async with on_cluster(cluster.address, send_files=True) as executor:
         found = result_of(await executor.run(the_call))
         folder = result_of(await executor.run(msgspec.structs.replace(the_call, source=call("tell_context").source)))
+    assert len(found.pop("large.txt")) == 12_000_000
     assert found == {"a.txt": "text of a.txt", "sub/b ü.txt": "text of sub/b ü.txt"}
     assert not str(folder["files"]).startswith(str(tmp_path))
 
@@ -128,16 +145,45 @@ async def test_a_cancelled_call_takes_no_other_with_it(cluster: DaskCluster, tmp
     assert sorted(int(result_of(ending)["n"]) for ending in ended) == list(range(30))
 
 
+@asynccontextmanager
+async def inside(folder: Path, threads: int = 1) -> AsyncIterator[tuple[Scheduler, OnCluster]]:
+    """A scheduler and a worker in this process, so that a test can look into them, and an executor on them."""
+    async with (
+        Scheduler(host=HOST, port=0, dashboard_address=FREE) as scheduler,
+        Worker(scheduler.address, nthreads=threads, local_directory=str(folder), host=HOST, dashboard_address=FREE),
+        on_cluster(scheduler.address) as executor,
+    ):
+        yield scheduler, executor
+
+
+async def test_a_worker_runs_no_more_at_once_than_it_has_threads(tmp_path: Path) -> None:
+    """However many calls wait there, two threads are two worker processes."""
+    async with inside(tmp_path, threads=2) as (_, executor):
+        endings = await all_ended(executor, [call("pid") for _ in range(12)])
+        assert len({result_of(ending) for ending in endings}) <= 2
+
+
+async def test_claims_are_forgotten_with_their_tasks(tmp_path: Path) -> None:
+    """What the scheduler remembers of runs that may not be repeated doesn't grow all night."""
+    async with inside(tmp_path) as (scheduler, executor):
+        assert (await executor.run(call("echo"))).status == "success"
+        claims = cast("Claims", scheduler.plugins[Claims.name])
+        await until(lambda: claims.number == 0)
+        assert [claims.claim("a"), claims.claim("a")] == [True, False]
+
+
+async def test_a_cluster_without_workers_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Runs wait for workers that may never come: a person should know."""
+    async with Scheduler(host=HOST, port=0, dashboard_address=FREE) as scheduler, on_cluster(scheduler.address):
+        assert "the Dask cluster has no workers" in caplog.text
+
+
 async def test_worker_processes_rest_when_nothing_has_come_for_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cluster that others use, too, has none of ours left a minute (here less) after the last run."""
     monkeypatch.setattr(seat, "IDLE_SECONDS", 0.05)
-    async with (
-        Scheduler(host="127.0.0.1", port=0, dashboard_address="127.0.0.1:0") as scheduler,
-        Worker(scheduler.address, nthreads=1, local_directory=str(tmp_path), dashboard_address="127.0.0.1:0"),
-        on_cluster(scheduler.address) as executor,
-    ):
+    async with inside(tmp_path) as (_, executor):
         process = result_of(await executor.run(call("pid")))
         await until(lambda: not is_alive(process))
         assert result_of(await executor.run(call("pid"))) != process

@@ -94,7 +94,7 @@ def _cpu_seconds() -> float:
     """Of this process and all that it has started."""
     me = psutil.Process()
     times = [process.cpu_times() for process in (me, *me.children(recursive=True))]
-    return sum(each.user + each.system for each in times)
+    return float(sum(each.user + each.system for each in times))
 
 
 async def _measure(round_of: Round, runs: int, into: Measured) -> None:
@@ -109,7 +109,7 @@ async def _compare(processes: int, rounds: int, address: str) -> None:
     async with AsyncExitStack() as stack:
         ways: dict[str, Round] = {
             "bare pool": await stack.enter_async_context(_bare_pool(processes)),
-            "workers": _rounds_on(await stack.enter_async_context(workers(processes, runs_per_worker=10**9))),
+            "workers": _rounds_on(await stack.enter_async_context(workers(processes))),
             "Dask": _rounds_on(await stack.enter_async_context(on_cluster(address))),
         }
         measured = {name: Measured([], []) for name in ways}

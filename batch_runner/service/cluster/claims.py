@@ -29,6 +29,11 @@ class Claims(SchedulerPlugin):
         """Take claims from now on. It awaits nothing, so two that are registered at once can't both be in force."""
         scheduler.handlers[CLAIM] = self.claim
 
+    @property
+    def number(self) -> int:
+        """How many keys are known."""
+        return len(self._claimed)
+
     def claim(self, key: str) -> bool:
         """Whether nobody has claimed the key before."""
         is_first = key not in self._claimed

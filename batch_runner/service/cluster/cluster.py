@@ -13,6 +13,7 @@ import msgspec
 from anyio import to_thread
 
 from batch_runner import __version__
+from batch_runner.log import LOG
 from batch_runner.service import endings
 from batch_runner.service.cluster.connection import BACK_WITHIN, Connection
 from batch_runner.service.cluster.parcel import FILES_LIMIT, NOT_REPEATED, Done, Errand, Parcel, named_files
@@ -63,6 +64,7 @@ class OnCluster:
         self._send_files = send_files
         self._codes: dict[str, bytes] = {}
         self._threads = 1
+        self._seen: int | None = None
         self._pace: dict[Source, float] = {}
         self._waiting: deque[_Way] = deque()
         self._parcels = 0
@@ -81,8 +83,10 @@ class OnCluster:
     async def aclose(self) -> None:
         """See Executor. What is still at work on the cluster is killed there."""
         self._group.cancel_scope.cancel()
-        await self._group.__aexit__(None, None, None)
-        await self._connection.aclose()
+        try:
+            await self._group.__aexit__(None, None, None)
+        finally:
+            await self._connection.aclose()
 
     async def run(self, call: Call) -> Ending:
         """See Executor. Cancelled, it ends the call on its worker a moment later."""
@@ -115,9 +119,11 @@ class OnCluster:
 
     def _withdraw(self, way: _Way) -> None:
         way.is_wanted = False
+        if way.ending is not None:
+            return
         if way in self._waiting:
             self._waiting.remove(way)
-        elif way.ending is None and way.scope is not None:
+        elif way.scope is not None:
             way.scope.cancel()
 
     def _send(self) -> None:
@@ -140,11 +146,13 @@ class OnCluster:
 
     async def _carry(self, ways: list[_Way]) -> None:
         """Send a parcel and end its calls; those that were not begun, or are to be repeated, wait again."""
+        ways = [way for way in ways if way.is_wanted]
         try:
             with anyio.CancelScope() as scope:
                 for way in ways:
                     way.scope = scope
-                await self._deliver(ways)
+                if ways:
+                    await self._deliver(ways)
         finally:
             self._parcels -= 1
         self._waiting.extendleft(way for way in reversed(ways) if way.is_wanted and way.ending is None)
@@ -155,13 +163,18 @@ class OnCluster:
         from distributed.client import FutureCancelledError
 
         try:
-            for way, done in zip(ways, await self._ask(ways), strict=False):
-                self._learn(way.errand.call.source, done.seconds)
+            all_done = await self._ask(ways)
+            if not all_done:
+                _lose(ways, "its Dask worker was closed")
+            for way, done in zip(ways, all_done, strict=False):
+                self._learn(way.errand.call, done.seconds)
                 way.end(done.ending)
         except FutureCancelledError:
             _lose(ways, "the Dask scheduler went away while it was under way")
         except KilledWorker as error:
-            _end(ways, f"worker lost: {len(ways)} call(s) ended their Dask workers: {error}")
+            _end(
+                ways, f"worker lost: one Dask worker after another went away with it; {error.last_worker.address} last."
+            )
         except TimeoutError:
             _end(ways, f"The Dask scheduler did not come back within {BACK_WITHIN:g} s.")
         except Exception as error:  # noqa: BLE001  what a foreign worker can't do is the ending of these runs
@@ -182,9 +195,11 @@ class OnCluster:
         finally:
             future.release()
 
-    def _learn(self, source: Source, seconds: float) -> None:
-        self._pace[source] = 0.7 * self._pace.get(source, seconds) + 0.3 * seconds
-        self._follow(self._threads)
+    def _learn(self, call: Call, seconds: float) -> None:
+        """How long a call of this task takes; it matters only where several may go together."""
+        if call.repeatable:
+            self._pace[call.source] = 0.7 * self._pace.get(call.source, seconds) + 0.3 * seconds
+            self._fit()
 
     def _in_parcel(self, source: Source) -> int:
         pace = self._pace.get(source, PARCEL_SECONDS)
@@ -192,7 +207,12 @@ class OnCluster:
 
     def _follow(self, threads: int) -> None:
         """So many threads are there now. With none, one call may wait in Dask, which may start workers for it."""
-        self._threads = max(1, threads)
+        if threads == 0 != self._seen:
+            LOG.warning("the Dask cluster has no workers; runs wait until there are some")
+        self._seen, self._threads = threads, max(1, threads)
+        self._fit()
+
+    def _fit(self) -> None:
         fits = AT_HAND * self._threads * max(map(self._in_parcel, self._pace), default=1)
         if fits != self.places.total_tokens:
             self.places.total_tokens = fits

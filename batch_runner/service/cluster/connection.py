@@ -45,22 +45,29 @@ class Connection:
         if find_spec("distributed") is None:
             raise UsageError("--dask needs Dask, which is not installed: pip install 'batch-runner[dask]'")
         _quiet_dask()
+        try:
+            return await self._found()
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def _found(self) -> int:
         if self._address == LOCAL:
             self._cluster = await _own_cluster(self._workers)
             self._address = self._cluster.scheduler_address
         try:
             self._client = await _connected(self._address)
+            versions: Any = self._client.get_versions(packages=["batch-runner"])  # a coroutine, as the client is async
+            difference = difference_of(await versions)
+            threads = await self._threads()
         except (OSError, ValueError) as error:
-            await self.aclose()
             raise UsageError(
                 f"There is no Dask scheduler at {self._address} ({_reason(error)}); start one with `dask scheduler`, "
                 "or mend the address of --dask."
             ) from error
-        versions: Any = self._client.get_versions(packages=["batch-runner"])  # a coroutine, as we are asynchronous
-        if difference := difference_of(await versions):
-            await self.aclose()
+        if difference is not None:
             raise UsageError(f"The Dask cluster at {self._address} has other versions than this program: {difference}.")
-        return await self._threads()
+        return threads
 
     async def watch(self, changed: Callable[[int], object]) -> None:
         """Keep the connection, and tell the number of the workers' threads now and then, for ever."""
