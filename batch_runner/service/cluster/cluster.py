@@ -15,7 +15,7 @@ from anyio import to_thread
 from batch_runner import __version__
 from batch_runner.log import LOG
 from batch_runner.service import endings
-from batch_runner.service.cluster.connection import BACK_WITHIN, Connection
+from batch_runner.service.cluster.connection import Connection, StaysAway
 from batch_runner.service.cluster.parcel import FILES_LIMIT, NOT_REPEATED, Done, Errand, Parcel, named_files
 
 if TYPE_CHECKING:
@@ -169,14 +169,13 @@ class OnCluster:
             for way, done in zip(ways, all_done, strict=False):
                 self._learn(way.errand.call, done.seconds)
                 way.end(done.ending)
-        except FutureCancelledError:
+        except (FutureCancelledError, OSError):
             _lose(ways, "the Dask scheduler went away while it was under way")
         except KilledWorker as error:
-            _end(
-                ways, f"worker lost: one Dask worker after another went away with it; {error.last_worker.address} last."
-            )
-        except TimeoutError:
-            _end(ways, f"The Dask scheduler did not come back within {BACK_WITHIN:g} s.")
+            last = error.last_worker.address
+            _end(ways, f"worker lost: one Dask worker after another went away with it, {last} as the last.")
+        except StaysAway as error:
+            _end(ways, str(error))
         except Exception as error:  # noqa: BLE001  what a foreign worker can't do is the ending of these runs
             _end(ways, f"The Dask worker can't run this: {endings.raised(error).error}")
 

@@ -31,6 +31,10 @@ _SAME = {"batch-runner": 3, "distributed": 3, "msgpack": 1, "python": 2}
 """What has to be the same on all machines: in so many of the numbers of its version."""
 
 
+class StaysAway(Exception):  # noqa: N818  it is what has happened
+    """The scheduler went away and isn't back; its text is a sentence."""
+
+
 class Connection:
     """A client of a Dask scheduler that is there again when the scheduler is. Needs asyncio."""
 
@@ -90,11 +94,12 @@ class Connection:
         return f"The Dask scheduler at {self._address} is away; it is looked for."
 
     async def client(self) -> Client:
-        """The client, connected. Raises TimeoutError if the scheduler isn't back in time."""
-        with anyio.fail_after(BACK_WITHIN):
+        """The client, connected. Raises StaysAway if the scheduler isn't back in time."""
+        with anyio.move_on_after(BACK_WITHIN):
             while self._client is None or self._client.status != "running":
                 await anyio.sleep(0.05)
-        return self._client
+            return self._client
+        raise StaysAway(f"The Dask scheduler did not come back within {BACK_WITHIN:g} s.")
 
     async def aclose(self) -> None:
         """Leave the scheduler, which forgets and ends all that we have there; end a cluster of our own."""
