@@ -66,6 +66,25 @@ async def test_a_worker_is_replaced_after_so_many_runs() -> None:
     assert first == second != third
 
 
+@pytest.mark.parametrize(("function", "status"), [("die", "failure"), ("sleep", "timeout")])
+async def test_calls_in_turn_end_with_the_one_that_kills_the_worker(function: str, status: str) -> None:
+    """Those before it have their endings, it has its own, and those after it, one of them sent ahead, never began."""
+    calls = [call("echo", n="1"), call(function, 0.3, seconds="60"), call("echo", n="3"), call("echo", n="4")]
+    async with workers(1) as executor:
+        ended = await executor.run_in_turn(calls, lambda _: False)
+        assert [ending.status for ending in ended] == ["success", status]
+        assert bytes((await executor.run(calls[2])).result) == b'{"n":"3"}'
+
+
+async def test_calls_in_turn_end_soon_after_it_is_enough() -> None:
+    """The one that was sent ahead is run, too, and the worker is ready for the next call."""
+    calls = [call("echo", n=str(number)) for number in range(9)]
+    async with workers(1) as executor:
+        ended = await executor.run_in_turn(calls, lambda ending: b"2" in bytes(ending.result))
+        assert [bytes(ending.result) for ending in ended] == [b'{"n":"%d"}' % number for number in range(4)]
+        assert bytes((await executor.run(calls[8])).result) == b'{"n":"8"}'
+
+
 async def test_a_worker_that_died_while_it_waited_is_replaced_unnoticed() -> None:
     """The next run has a new process and no error."""
     async with workers(1) as executor:

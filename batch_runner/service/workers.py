@@ -18,6 +18,8 @@ from batch_runner.service.endings import RESULT_LIMIT, Ending
 from batch_runner.service.worker import LENGTH_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from anyio.abc import Process
 
     from batch_runner.service.tasks import Call
@@ -63,17 +65,25 @@ class InWorkers:
 
     async def run(self, call: Call) -> Ending:
         """See Executor. A timeout or a cancellation kills the worker, and the programs that its task has started."""
+        return (await self.run_in_turn([call], lambda _: False))[0]
+
+    async def run_in_turn(self, calls: Sequence[Call], is_enough: Callable[[Ending], bool]) -> list[Ending]:
+        """Run calls, repeatable ones, in one worker in turn; the endings of the first of them, of one at least.
+
+        No more are begun after a run that killed its worker, or soon after one of which it was said that it is enough.
+        """
         try:
             worker = await self._worker()
         except _WorkerDied as death:
-            return endings.failure(f"The worker process could not be started: {death}")
+            return [endings.failure(f"The worker process could not be started: {death}")]
+        ended: list[Ending] = []
         try:
-            ending = await worker.run(call)
+            await worker.run_in_turn(calls, ended, is_enough)
         except _WorkerDied as death:
-            ending = endings.failure(f"worker died: {death}")
+            ended.append(endings.failure(f"worker died: {death}"))
         finally:
             await self._put_back(worker)
-        return ending
+        return ended
 
     async def aclose(self) -> None:
         """See Executor."""
@@ -133,16 +143,29 @@ class _Worker:
         """Whether the process still runs, as far as is known."""
         return self._process.returncode is None
 
-    async def run(self, call: Call) -> Ending:
-        """Run one call. Whoever cancels this has to kill the worker: it isn't ready any more."""
+    async def run_in_turn(
+        self, calls: Sequence[Call], ended: list[Ending], is_enough: Callable[[Ending], bool]
+    ) -> None:
+        """Run calls and append their endings. Whoever cancels this has to kill the worker: it isn't ready any more.
+
+        The call after the one at work is sent ahead, so that the process needn't wait for us between the two.
+        """
         self.is_ready = False
-        self.runs += 1
-        with anyio.move_on_after(call.limit):
-            await self._send(msgspec.json.encode(call))
-            ending = msgspec.json.decode(await self._receive(), type=Ending)
-            self.is_ready = True
-            return ending
-        return endings.timed_out(call.limit)
+        sent, last = 0, len(calls)
+        while len(ended) < last:
+            limit = calls[len(ended)].limit
+            with anyio.move_on_after(limit) as time:
+                while sent < min(len(ended) + 2, last):
+                    await self._send(msgspec.json.encode(calls[sent]))
+                    sent += 1
+                ended.append(msgspec.json.decode(await self._receive(), type=Ending))
+            if time.cancelled_caught:
+                ended.append(endings.timed_out(limit))
+                return
+            self.runs += 1
+            if is_enough(ended[-1]):
+                last = sent
+        self.is_ready = True
 
     async def kill(self) -> None:
         """End the process and whatever its task has started; it takes no time that could be cancelled."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import pickle
 import tempfile
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from distributed import Worker
 
     from batch_runner.service.cluster.parcel import Errand
+    from batch_runner.service.endings import Ending
 
 NAME = "batch_runner"
 
@@ -55,6 +57,19 @@ async def work(version: str, parcel: bytes) -> bytes:
         await worker.plugin_add(Seat(), NAME, catch_errors=False)
     seat = cast("Seat", worker.plugins[NAME])
     return await seat.work(msgspec.msgpack.decode(parcel, type=Parcel))
+
+
+class _Enough:
+    """Judges whether a parcel has taken so long, or has given so much, that the rest goes elsewhere."""
+
+    def __init__(self) -> None:
+        self._until = time.monotonic() + ENOUGH_SECONDS
+        self._bytes = 0
+
+    def is_reached(self, ending: Ending) -> bool:
+        """Whether it is enough with this ending."""
+        self._bytes += len(bytes(ending.result))
+        return time.monotonic() > self._until or self._bytes > ENOUGH_BYTES
 
 
 class Seat(WorkerPlugin):
@@ -98,25 +113,23 @@ class Seat(WorkerPlugin):
     async def _done(self, parcel: Parcel) -> list[Done]:
         if not parcel.errands[0].call.repeatable and not await self._claim(parcel.key):
             return [Done(BEGUN_BEFORE, 0.0)]
-        done: list[Done] = []
-        began, size = time.monotonic(), 0
-        for errand in parcel.errands:
-            begins = time.monotonic()
-            if done and (begins - began > ENOUGH_SECONDS or size > ENOUGH_BYTES):
-                break
-            ending = await self._ending(errand)
-            size += len(bytes(ending.result))
-            done.append(Done(ending, time.monotonic() - begins))
-        return done
+        began = time.monotonic()
+        ended = await self._endings(parcel.errands)
+        seconds = (time.monotonic() - began) / len(ended)
+        return [Done(ending, seconds) for ending in ended]
 
-    async def _ending(self, errand: Errand) -> endings.Ending:
+    async def _endings(self, errands: tuple[Errand, ...]) -> list[Ending]:
+        """The endings of errands, of fewer than all where that is enough. They share the folder of their files."""
         try:
-            if hindrance := self._unpacking.hindrance(errand):
-                return hindrance
-            with self._unpacking.laid_out(errand) as call:
-                return self._unpacking.as_at_home(await self._executor.run(call), errand, call)
+            if hindrance := self._unpacking.hindrance(errands[0]):
+                return [hindrance] * len(errands)
+            with contextlib.ExitStack() as laid_out:
+                calls = [laid_out.enter_context(self._unpacking.laid_out(errand)) for errand in errands]
+                ended = await self._executor.run_in_turn(calls, _Enough().is_reached)
         except OSError as error:
-            return endings.failure(f"The Dask worker {self._worker.address} can't lay out the run's files: {error}")
+            sentence = f"The Dask worker {self._worker.address} can't lay out the run's files: {error}"
+            return [endings.failure(sentence)] * len(errands)
+        return [self._unpacking.as_at_home(*each) for each in zip(ended, errands, calls, strict=False)]
 
     @functools.cached_property
     def _unpacking(self) -> Unpacking:
