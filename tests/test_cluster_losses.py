@@ -134,6 +134,21 @@ async def test_a_scheduler_that_goes_away_and_comes_back(
         assert str(following.ending.error).startswith("worker lost: the Dask scheduler went away while it was under")
 
 
+async def test_a_scheduler_that_comes_back_when_dask_has_given_up(
+    own_cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask's own client looks for so long (here less) and closes; we go on with a new one."""
+    monkeypatch.setattr(connection, "FOUND_WITHIN", 2.0)
+    async with on_cluster(own_cluster.address) as executor, anyio.create_task_group() as group:
+        first = await executor._connection.client()
+        await to_thread.run_sync(kill, own_cluster.scheduler)
+        await until(lambda: first.status == "closed")
+        group.start_soon(to_thread.run_sync, own_cluster.start_scheduler)
+        await until(lambda: executor.trouble is None)
+        await to_thread.run_sync(own_cluster.add_workers)
+        assert (await executor.run(call("echo"))).status == "success"
+
+
 async def test_a_scheduler_that_stays_away(
     own_cluster: DaskCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
