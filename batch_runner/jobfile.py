@@ -188,6 +188,7 @@ def _of_the_sheet(sheet: Path, seen: Seen) -> dict[str, object]:
 _EXAMPLES: dict[str, object] = {
     "task": "TASK_ID",
     "report": "{stem}.report.html",
+    "log_level": "info",
     "date": "yesterday",
     "sheet": "Sheet1",
     "encoding": "utf-8",

@@ -12,6 +12,8 @@ faulty_service.py       one with every fault there is, in a process of its own
 scripted_server.py      one that does to each connection what a script says
 cutting_proxy.py        a proxy that cuts connections
 certificates.py         certificates for servers
+dask_cluster.py         a scheduler and workers in processes of their own, to be killed
+executing.py            executors of each kind, and calls for them
 contract.py             a client that holds requests and answers to the API's schemas
 tasks_api_schema.json   these schemas
 own_tasks.py            tasks of a user's own, for the embedded service
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from dask_cluster import DaskCluster
+
 
 @pytest.fixture
 def anyio_backend() -> str:
@@ -62,6 +66,16 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at runs every few milliseconds: those of the tests' services end at once."""
     for name, value in (("FIRST_LOOK", 0.002), ("BETWEEN", 0.005), ("PRICE", 0.0)):
         monkeypatch.setattr(schedule, name, value)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
+    """A Dask cluster of two workers for all tests that harm none of its processes."""
+    from dask_cluster import DaskCluster
+
+    with DaskCluster(tmp_path_factory.mktemp("cluster")) as started:
+        started.add_workers(2)
+        yield started
 
 
 @pytest.fixture

@@ -118,6 +118,23 @@ def wait_for(params: dict[str, str]) -> str:
     return "done"
 
 
+def counted(params: dict[str, str]) -> str:
+    """Leaves one more byte in a file each time that it begins, and ends when there is another."""
+    with Path(params["count"]).open("ab") as file:
+        file.write(b".")
+    return wait_for(params)
+
+
+def long_text(params: dict[str, str]) -> str:
+    return "ü" * int(params["length"])
+
+
+def files_here(params: dict[str, str], context: Context) -> dict[str, str]:
+    """The files in the run's folder, and what stands in them."""
+    folder = Path(context.files)
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
 async def echo_in_loop(params: dict[str, str]) -> dict[str, str]:
     return params
 

@@ -70,13 +70,17 @@ def test_every_option_stands_in_it_with_its_help(invoices: Path) -> None:
     assert tomllib.loads(text) == {"input": "invoices.csv"}
 
 
+NEEDS = {"unique_conflict": "unique", "log_rotate": "log_file", "send_files": "dask"}
+"""Options that make sense only with another one."""
+
+
 @pytest.mark.parametrize("name", options())
 def test_every_line_makes_sense_when_its_hash_is_taken_away(invoices: Path, name: str) -> None:
     """Whichever option a person switches on, the job and its columns pass."""
     path = workbook(invoices.parent, "May") if name == "sheet" else invoices
     lines = without_hash(job_file(path, path.parent, look(path, None), said_sheet=False))
     job = invoices.with_name("nightly.toml")
-    more = lines["unique"] if name == "unique_conflict" else ""
+    more = lines[NEEDS[name]] if name in NEEDS else ""
     job.write_text(f'input = "{path.name}"\n{more}\n{lines[name]}\n', "utf-8")
     (planned,) = plan_of(load_job(str(job), {}, {}).job, date(2026, 11, 4)).batches
     with Source(planned.job, invoices.parent) as source:

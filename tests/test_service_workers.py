@@ -7,22 +7,19 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import asynccontextmanager
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 from contract import OWN, until
+from executing import call, is_alive, number_in, workers
 
-from batch_runner.service.executors import InWorkers
 from batch_runner.service.tasks import Call, Context, Source
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from pathlib import Path
 
-    from batch_runner.service.endings import Ending
+    from batch_runner.service.workers import InWorkers
 
 pytestmark = [
     pytest.mark.anyio,
@@ -35,76 +32,8 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@asynccontextmanager
-async def workers(fits: int = 2, **options: Any) -> AsyncIterator[InWorkers]:
-    executor = InWorkers(fits, **options)
-    try:
-        yield executor
-    finally:
-        await executor.aclose()
-
-
-def call(function: str, limit: float = 20.0, **params: str) -> Call:
-    return Call(Source(function, OWN), params, Context("run_1", "session_1", "."), limit)
-
-
 async def pid_of(executor: InWorkers) -> int:
     return int(bytes((await executor.run(call("pid"))).result))
-
-
-def is_alive(pid: int) -> bool:
-    """Whether the process is there and is no zombie that only waits to be collected."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-async def number_in(path: Path) -> int:
-    await until(path.exists)
-    return int(path.read_text())
-
-
-@pytest.mark.parametrize(
-    ("function", "said"),
-    [
-        ("die", "it ended by itself with code 7"),
-        ("fork_and_die", "it ended by itself with code 7"),
-        ("crash", "it was killed by signal 11 (Segmentation fault)"),
-    ],
-)
-async def test_a_worker_that_dies_fails_its_own_run_only(function: str, said: str) -> None:
-    """The run says that the worker died and how; the next run gets a new worker."""
-    async with workers(1) as executor:
-        ending = await executor.run(call(function))
-        assert (ending.status, ending.error) == ("failure", f"worker died: {said}")
-        assert (await executor.run(call("echo", a="b"))).status == "success"
-
-
-async def test_a_timeout_kills_a_worker_stuck_in_c_and_no_other(tmp_path: Path) -> None:
-    """The interpreter's lock is held for ever, so nothing short of a kill ends it; a second run goes on meanwhile."""
-    endings: dict[str, Ending] = {}
-    async with workers() as executor:
-
-        async def run(name: str, the_call: Call) -> None:
-            endings[name] = await executor.run(the_call)
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(run, "stuck", call("busy_in_c", 0.3, mark=str(tmp_path / "pid")))
-            group.start_soon(run, "other", call("wait_for", mark=str(tmp_path / "2"), until=str(tmp_path / "go")))
-            await until(lambda: "stuck" in endings)
-            (tmp_path / "go").touch()
-    assert {name: ending.status for name, ending in endings.items()} == {"stuck": "timeout", "other": "success"}
-    assert not is_alive(await number_in(tmp_path / "pid"))
-
-
-async def test_a_cancelled_run_leaves_nothing_running(tmp_path: Path) -> None:
-    """Neither the worker nor the program that its task had started."""
-    async with workers() as executor, anyio.create_task_group() as group:
-        group.start_soon(executor.run, call("start_program", mark=str(tmp_path / "pid")))
-        program = await number_in(tmp_path / "pid")
-        group.cancel_scope.cancel()
-    await until(lambda: not is_alive(program))
 
 
 def test_a_run_cancelled_while_its_worker_starts_forgets_no_process() -> None:
@@ -149,6 +78,25 @@ async def test_a_worker_is_replaced_after_so_many_runs() -> None:
     async with workers(1, runs_per_worker=2) as executor:
         first, second, third = [await pid_of(executor) for _ in range(3)]
     assert first == second != third
+
+
+@pytest.mark.parametrize(("function", "status"), [("die", "failure"), ("sleep", "timeout")])
+async def test_calls_in_turn_end_with_the_one_that_kills_the_worker(function: str, status: str) -> None:
+    """Those before it have their endings, it has its own, and those after it, one of them sent ahead, never began."""
+    calls = [call("echo", n="1"), call(function, 0.3, seconds="60"), call("echo", n="3"), call("echo", n="4")]
+    async with workers(1) as executor:
+        ended = await executor.run_in_turn(calls, lambda _: False)
+        assert [ending.status for ending in ended] == ["success", status]
+        assert bytes((await executor.run(calls[2])).result) == b'{"n":"3"}'
+
+
+async def test_calls_in_turn_end_soon_after_it_is_enough() -> None:
+    """The one that was sent ahead is run, too, and the worker is ready for the next call."""
+    calls = [call("echo", n=str(number)) for number in range(9)]
+    async with workers(1) as executor:
+        ended = await executor.run_in_turn(calls, lambda ending: b"2" in bytes(ending.result))
+        assert [bytes(ending.result) for ending in ended] == [b'{"n":"%d"}' % number for number in range(4)]
+        assert bytes((await executor.run(calls[8])).result) == b'{"n":"8"}'
 
 
 async def test_a_worker_that_died_while_it_waited_is_replaced_unnoticed() -> None:
@@ -211,7 +159,7 @@ async def test_a_worker_that_cannot_start_is_a_failure(monkeypatch: pytest.Monke
 
 PARENT = """
 import sys, anyio
-from batch_runner.service.executors import InWorkers
+from batch_runner.service.workers import InWorkers
 from batch_runner.service.tasks import Call, Context, Source
 function, mark = sys.argv[1:]
 call = Call(Source(function, {own!r}), {{"mark": mark, "until": "/never"}}, Context("r", "s", "."), {limit})
@@ -240,19 +188,3 @@ async def test_a_stuck_worker_without_a_parent_ends_when_its_time_is_up(tmp_path
         pid = await number_in(tmp_path / "pid")
         parent.kill()
     await until(lambda: not is_alive(pid))
-
-
-async def test_a_burst_of_runs_loses_none() -> None:
-    """Forty calls over two workers end as forty endings, each with its own params."""
-    async with workers(2) as executor:
-        places = anyio.Semaphore(2)
-        seen: list[bytes] = []
-
-        async def run(number: int) -> None:
-            async with places:
-                seen.append(bytes((await executor.run(call("echo", n=str(number)))).result))
-
-        async with anyio.create_task_group() as group:
-            for number in range(40):
-                group.start_soon(partial(run, number))
-    assert sorted(seen) == sorted(b'{"n":"%d"}' % number for number in range(40))

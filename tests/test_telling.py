@@ -161,9 +161,9 @@ def test_a_night_that_is_interrupted(folder: Path, server: PingServer, number: s
 def test_a_bug_is_told(folder: Path, server: PingServer) -> None:
     """What nobody foresaw (1) ends in a failure like any other."""
     code = (
-        "import sys; from batch_runner.cli import running, main\n"
+        "import sys; from batch_runner.cli import night, main\n"
         "def broken(*a, **k): raise RuntimeError('boom')\n"
-        "running.open_job = broken\nmain(sys.argv[1:])"
+        "night.open_job = broken\nmain(sys.argv[1:])"
     )
     command = [sys.executable, "-c", code, *RUN, "--heartbeat", f"{server.url}/u"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)

@@ -137,6 +137,8 @@ def init_command(source: Path, job: str, sheet: str | None) -> int:
 @click.option("--tasks", metavar="FILE.py", help="Your own tasks: every public function of this file.")
 @click.option("--files", metavar="DIR", default=".", show_default=True, help="What the invoice task may read.")
 @click.option("--workers", type=click.IntRange(1), help="Worker processes (one for each CPU).")
+@click.option("--dask", metavar="ADDRESS", help="Run the tasks on this Dask cluster, tcp://HOST:8786; or local.")
+@click.option("--send-files", is_flag=True, help="Send each run's file along to Dask.")
 @click.option("--run-timeout", default="30m", show_default=True, help="When a run is ended as timeout.")
 @click.option(
     "--runs",

@@ -13,12 +13,14 @@ from batch_runner.batch.worker import Terms
 from batch_runner.client.client import Client
 from batch_runner.errors import UsageError
 from batch_runner.job.job import ANCHOR_URL, Job
+from batch_runner.job.problems import cluster_problem
 from batch_runner.units import Rate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from batch_runner.inputs.inputs import Inputs
+    from batch_runner.service.executors import Executor
     from batch_runner.service.tasks import Task, Tasks
 
 KEY_VARIABLES = ("ANCHORBROWSER_API_KEY", "ANCHOR_API_KEY")
@@ -70,11 +72,28 @@ async def connected(job: Job, service: ChosenService) -> AsyncIterator[Client]:
 
     from batch_runner.service.service import Service
 
+    executor = executor_for(job.workers, job.dask, send_files=job.send_files)
     async with (
-        Service(service.tasks, job.workers, job.run_seconds) as embedded,
+        Service(service.tasks, executor, job.run_seconds) as embedded,
         Client(IN_PROCESS_URL, "", httpx.ASGITransport(embedded.app)) as client,
     ):
         yield client
+
+
+def executor_for(workers: int | None, dask: str | None, *, send_files: bool) -> Executor:
+    """Where the embedded service runs sync functions: a Dask cluster, or worker processes (one for each CPU).
+
+    Raises `UsageError` where these make no sense together.
+    """
+    if problem := cluster_problem(dask, workers, send_files=send_files):
+        raise UsageError(f"--{problem.replace('_', '-', 1)}")
+    if dask is not None:
+        from batch_runner.service.cluster.cluster import OnCluster
+
+        return OnCluster(dask, send_files=send_files, workers=workers)
+    from batch_runner.service.workers import InWorkers
+
+    return InWorkers(workers or os.cpu_count() or 1)
 
 
 def api_key() -> str | None:

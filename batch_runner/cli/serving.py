@@ -13,8 +13,8 @@ import click
 import msgspec
 
 from batch_runner import log
-from batch_runner.cli.services import KEY_VARIABLES, api_key
-from batch_runner.errors import ExitCode, UsageError
+from batch_runner.cli.services import KEY_VARIABLES, api_key, executor_for
+from batch_runner.errors import ExitCode, UsageError, sole_error
 from batch_runner.progress import Progress
 from batch_runner.units import parse_duration
 
@@ -27,6 +27,8 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     tasks: str | None
     files: str
     workers: int | None
+    dask: str | None
+    send_files: bool
     run_timeout: str
     runs: str
     keep: str
@@ -37,7 +39,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
 def serve_until_stopped(said: Serving) -> int:
     """Serve until Ctrl-C (0) or SIGTERM (0): both are the orderly end of a service."""
     log.write_log("text", "info", Progress().say, api_key())
-    with redirect_stdout(sys.stderr):  # as the prints of tasks in worker processes
+    with sole_error(), redirect_stdout(sys.stderr):  # as the prints of tasks in worker processes
         anyio.run(_serve, said)
     return ExitCode.OK
 
@@ -53,9 +55,10 @@ async def _serve(said: Serving) -> None:
     key = api_key()
     check_host(said.host, asks_for_key=key is not None)
     tasks = load_tasks(*([said.tasks] if said.tasks else []), files=Path(said.files))
+    executor = executor_for(said.workers, said.dask, send_files=said.send_files)
     with kept_in(Path(said.runs), keep) as store:
         await serve(
-            Service(tasks, said.workers, run_timeout, key, store=store, queue=said.queue),
+            Service(tasks, executor, run_timeout, key, store=store, queue=said.queue),
             said.port,
             partial(_say_listening, said.runs, key is not None),
             host=said.host,

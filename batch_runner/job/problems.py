@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 Now = TypeVar("Now")
 
 OUTPUT_ENDINGS = (".csv", ".tsv", ".xlsx", ".xlsm", ".jsonl", ".parquet")
+_DASK_ADDRESS = re.compile(r"(tcp|tls)://\S+:[0-9]{1,5}")
 RETRY_WORDS = ("failure", "timeout", "cancelled", "error", "unknown", "changed", "all")
 
 
@@ -48,6 +50,7 @@ def problems(job: Job) -> list[str]:
     found += [_low(job, field) for field in ("header_row", "limit", "concurrency", "canary", "workers", "retry_limit")]
     found += [_service_problem(job.service), _output_problem(job), _delimiter_problem(job.delimiter)]
     found += [_report_problem(job)]
+    found += [_dask_problem(job.dask, job.service), cluster_problem(job.dask, job.workers, send_files=job.send_files)]
     found += [
         f"retry: {word!r} is not a status that can be run again; use {', '.join(RETRY_WORDS)}"
         for word in job.retry
@@ -114,6 +117,25 @@ def _service_problem(service: str) -> str | None:
         return f"service: {service!r} is neither local nor anchor nor a URL such as https://example.com"
     if parts.username or parts.password:
         return "service: a URL with a password in it would end up in logs; the key goes into ANCHORBROWSER_API_KEY"
+    return None
+
+
+def _dask_problem(dask: str | None, service: str) -> str | None:
+    if dask is None or service == "local":
+        return None
+    return f"dask, service: {service} runs its tasks itself; only the local service can run them on Dask"
+
+
+def cluster_problem(dask: str | None, workers: int | None, *, send_files: bool) -> str | None:
+    """What is wrong with the address of a Dask cluster, or with what is said about one."""
+    if dask is None and send_files:
+        return "send_files: it sends files to a Dask cluster; say which by --dask tcp://HOST:8786"
+    if dask is None:
+        return None
+    if dask != "local" and not _DASK_ADDRESS.fullmatch(dask):
+        return f"dask: {dask!r} is no address of a scheduler; write it as tcp://HOST:8786, or local"
+    if workers is not None and dask != "local":
+        return "workers, dask: that cluster has its own workers; leave --workers out"
     return None
 
 

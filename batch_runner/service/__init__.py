@@ -9,8 +9,10 @@
     runs.py       what becomes of a run: queued, running, ended
     turns.py      what a run waits for
     store/        where runs are kept: in memory, or in a file that a restart knows
-    executors.py  where a task runs: in the event loop, or in worker processes
+    executors.py  where a task runs: the seam, and the event loop
+    workers.py    worker processes of this machine, from their parent's side
     worker.py     a worker process from its own side
+    cluster/      a Dask cluster
     tasks.py      which tasks there are, and what a task's function is given
     signature.py  `@task`, and what a function's signature says of its inputs
     tasklog.py    the log of a task, from wherever it runs to the log of the program

@@ -24,7 +24,7 @@ from batch_runner.api import IDEMPOTENCY_FEATURE, MEMORY_HEADER, ROW_FEATURE, He
 from batch_runner.service.answers import error_answer, json_answer
 from batch_runner.service.asked import asked_by
 from batch_runner.service.doors import HEALTH, KeyDoor
-from batch_runner.service.runs import KeyReused, NotStarted, QueueFull, Stopping
+from batch_runner.service.runs import KeyReused, NotStarted, QueueFull, Stopping, Trouble
 from batch_runner.service.store.store import NotRecorded
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ _REFUSALS: dict[type[Exception], tuple[int, dict[str, str]]] = {
     KeyReused: (422, {}),
     QueueFull: (429, _LATER),
     Stopping: (503, _LATER),
+    Trouble: (503, _LATER),
     NotRecorded: (503, _LATER),
 }
 

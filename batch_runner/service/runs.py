@@ -45,6 +45,10 @@ class QueueFull(NotStarted):
     """So many runs wait that there is no room for one more."""
 
 
+class Trouble(NotStarted):
+    """What runs the tasks can't run any just now."""
+
+
 class KeyReused(NotStarted):
     """The key of this start is that of another, which asked for something else."""
 
@@ -153,6 +157,8 @@ class Runs:
         places = self._async_places if task.is_async else self._places
         if self.is_stopping:
             raise Stopping("The service is stopping and starts no more runs.")
+        if trouble := places.executor.trouble:
+            raise Trouble(trouble)
         if places.are_full:
             raise QueueFull("The queue is full: too many runs wait for their turn.")
         going = _Going(asked)
@@ -184,7 +190,7 @@ class Runs:
         ending = _NEVER_BEGUN
         try:
             with going.scope:
-                async with self._sessions.turn(going.session_id), places.turns:
+                async with self._sessions.turn(going.session_id), places.executor.places:
                     await self._store.running(going.run.run_id)
                     going.run = msgspec.structs.replace(going.run, status="running")
                     ending = _CUT_OFF

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Self
 import anyio
 
 from batch_runner.service.app import make_app
-from batch_runner.service.executors import ASYNC_RUNS, InLoop, InWorkers
+from batch_runner.service.executors import ASYNC_RUNS, InLoop
 from batch_runner.service.runs import Runs
 from batch_runner.service.store.memory import InMemory
+from batch_runner.service.workers import InWorkers
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from batch_runner.service.executors import Executor
     from batch_runner.service.store.store import Store
     from batch_runner.service.tasks import Tasks
 
@@ -22,11 +24,11 @@ if TYPE_CHECKING:
 class Service:
     """A service of the Tasks API that runs its tasks itself; an async context manager.
 
-    `app` is its ASGI application, there while the service is entered. `workers` is how many sync functions run at
-    once, each in a process (started when first needed); `async_runs` how many async ones do, all in this event loop: a
-    service that runs only those starts no thread and no process. `run_timeout` is the seconds that one run may take.
-    `store` keeps its runs (memory does, if none is given), and `queue` is how many may wait for a place (any number).
-    Leaving it ends all runs as `cancelled` and kills the workers.
+    `app` is its ASGI application, there while the service is entered. `executor` runs sync functions, or so many worker
+    processes do (one for each CPU), each started when first needed. `async_runs` is how many async ones do, all in this
+    event loop: a service that runs only those starts no thread and no process. `run_timeout` is the seconds that one
+    run may take. `store` keeps its runs (memory does, if none is given), and `queue` is how many may wait for a place
+    (any number). Leaving it ends all runs as `cancelled` and kills the workers.
     """
 
     app: ASGIApp
@@ -35,7 +37,7 @@ class Service:
     def __init__(
         self,
         tasks: Tasks,
-        workers: int | None = None,
+        executor: Executor | int | None = None,
         run_timeout: float = 1800.0,
         api_key: str | None = None,
         *,
@@ -44,7 +46,9 @@ class Service:
         queue: int | None = None,
     ) -> None:
         self._tasks = tasks
-        self._in_workers = InWorkers(workers or os.cpu_count() or 1)
+        self._in_workers: Executor = (
+            InWorkers(executor or os.cpu_count() or 1) if isinstance(executor, int | None) else executor
+        )
         self._in_loop = InLoop(async_runs)
         self._run_timeout = run_timeout
         self._api_key = api_key
@@ -57,6 +61,8 @@ class Service:
         return bool(self._api_key)
 
     async def __aenter__(self) -> Self:
+        """Raises UsageError if the executor can't be made ready."""
+        await self._in_workers.open()
         self._upkeep = anyio.CancelScope()
         self._group = await anyio.create_task_group().__aenter__()
         self.runs = Runs(

@@ -66,7 +66,10 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class Call(msgspec.Struct, frozen=True):
-    """One run, as whoever executes it needs it: what to run, with what, and within how many seconds."""
+    """One run, as whoever executes it needs it: what to run, with what, and within how many seconds.
+
+    `repeatable` says that it may be run again, from its beginning, if it was cut off.
+    """
 
     source: Source
     params: dict[str, str]

@@ -14,18 +14,17 @@ if TYPE_CHECKING:
 
 
 class Places:
-    """An executor, the turns to be had in it, and how many runs have one or wait for one (`taken`)."""
+    """The places of an executor, and how many runs have one or wait for one (`taken`)."""
 
     def __init__(self, executor: Executor, queue: int | None) -> None:
         self.executor = executor
-        self.turns = anyio.Semaphore(executor.fits)
         self.taken = 0
         self._queue = queue
 
     @property
     def are_full(self) -> bool:
         """Whether as many runs wait as may, beside those that fit."""
-        return self._queue is not None and self.taken >= self.executor.fits + self._queue
+        return self._queue is not None and self.taken >= self.executor.places.total_tokens + self._queue
 
 
 class Sessions:

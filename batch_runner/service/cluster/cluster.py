@@ -1,0 +1,232 @@
+"""The executor: bundles calls into parcels, and says what becomes of those that got lost."""
+
+from __future__ import annotations
+
+import uuid
+from collections import deque
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import msgspec
+from anyio import to_thread
+
+from batch_runner import __version__
+from batch_runner.log import LOG
+from batch_runner.service import endings
+from batch_runner.service.cluster.connection import Connection, StaysAway
+from batch_runner.service.cluster.parcel import FILES_LIMIT, NOT_REPEATED, Done, Errand, Parcel, named_files
+
+if TYPE_CHECKING:
+    from batch_runner.service.endings import Ending
+    from batch_runner.service.tasks import Call, Source
+
+PARCEL_SECONDS = 0.4
+"""Repeatable calls are bundled until they take so long together: Dask's own work for one task is milliseconds."""
+
+MOST_IN_PARCEL = 64
+
+AT_HAND = 2
+"""Parcels for each thread of a worker: one at work, and one at hand so that it needn't wait for our next."""
+
+MOST_LOSSES = 3
+"""How often a repeatable call is sent again after the scheduler was lost."""
+
+
+class _Way:
+    """A call on its way: what is sent for it, and what has become of it."""
+
+    def __init__(self, errand: Errand) -> None:
+        self.errand = errand
+        self.ending: Ending | None = None
+        self.has_ended = anyio.Event()
+        self.is_wanted = True
+        self.losses = 0
+        self.scope: anyio.CancelScope | None = None
+        """That of the parcel which it is in."""
+
+    def end(self, ending: Ending) -> None:
+        self.ending = ending
+        self.has_ended.set()
+
+
+class OnCluster:
+    """Runs sync functions on a Dask cluster: `address` is its scheduler's, or `local` for one of our own.
+
+    With `send_files` the files that a call's params name go along with it; else the workers share the folder. The
+    cluster of our own has so many `workers`.
+    """
+
+    def __init__(self, address: str, *, send_files: bool = False, workers: int | None = None) -> None:
+        self.places = anyio.CapacityLimiter(1)
+        self._connection = Connection(address, workers)
+        self._send_files = send_files
+        self._codes: dict[str, bytes] = {}
+        self._threads = 1
+        self._seen: int | None = None
+        self._pace: dict[Source, float] = {}
+        self._waiting: deque[_Way] = deque()
+        self._parcels = 0
+
+    @property
+    def trouble(self) -> str | None:
+        """See Executor."""
+        return self._connection.trouble
+
+    async def open(self) -> None:
+        """See Executor."""
+        self._follow(await self._connection.open())
+        self._group = await anyio.create_task_group().__aenter__()
+        self._group.start_soon(self._connection.watch, self._follow)
+
+    async def aclose(self) -> None:
+        """See Executor. What is still at work on the cluster is killed there."""
+        self._group.cancel_scope.cancel()
+        try:
+            await self._group.__aexit__(None, None, None)
+        finally:
+            await self._connection.aclose()
+
+    async def run(self, call: Call) -> Ending:
+        """See Executor. Cancelled, it ends the call on its worker a moment later."""
+        try:
+            way = _Way(await self._packed(call))
+        except (endings.TaskFailed, OSError) as error:
+            return endings.raised(error)
+        self._waiting.append(way)
+        self._send()
+        try:
+            await way.has_ended.wait()
+        finally:
+            self._withdraw(way)
+        assert way.ending is not None
+        return way.ending
+
+    async def _packed(self, call: Call) -> Errand:
+        files = str(Path(call.context.files).absolute())
+        call = msgspec.structs.replace(call, context=msgspec.structs.replace(call.context, files=files))
+        named = await to_thread.run_sync(named_files, call) if self._send_files else None
+        return Errand(call, self._code(call.source.file), named)
+
+    def _code(self, file: str | None) -> bytes | None:
+        """The text of the task's file as it was when it was first needed: one text for the whole batch."""
+        if file is None:
+            return None
+        if file not in self._codes:
+            self._codes[file] = Path(file).read_bytes()
+        return self._codes[file]
+
+    def _withdraw(self, way: _Way) -> None:
+        way.is_wanted = False
+        if way.ending is not None:
+            return
+        if way in self._waiting:
+            self._waiting.remove(way)
+        elif way.scope is not None:
+            way.scope.cancel()
+
+    def _send(self) -> None:
+        while self._waiting and self._parcels < AT_HAND * self._threads:
+            self._parcels += 1
+            self._group.start_soon(self._carry, self._bundle())
+
+    def _bundle(self) -> list[_Way]:
+        """The calls of the next parcel: one, or several of the same task that is short and may be repeated."""
+        ways = [self._waiting.popleft()]
+        call, size = ways[0].errand.call, ways[0].errand.size
+        free = AT_HAND * self._threads - self._parcels + 1
+        most = min(self._in_parcel(call.source), ceil((len(self._waiting) + 1) / free)) if call.repeatable else 1
+        while len(ways) < most and self._waiting and self._waiting[0].errand.call.source == call.source:
+            size += self._waiting[0].errand.size
+            if size > FILES_LIMIT:
+                break
+            ways.append(self._waiting.popleft())
+        return ways
+
+    async def _carry(self, ways: list[_Way]) -> None:
+        """Send a parcel and end its calls; those that were not begun, or are to be repeated, wait again."""
+        ways = [way for way in ways if way.is_wanted]
+        try:
+            with anyio.CancelScope() as scope:
+                for way in ways:
+                    way.scope = scope
+                if ways:
+                    await self._deliver(ways)
+        finally:
+            self._parcels -= 1
+        self._waiting.extendleft(way for way in reversed(ways) if way.is_wanted and way.ending is None)
+        self._send()
+
+    async def _deliver(self, ways: list[_Way]) -> None:
+        from distributed import KilledWorker
+        from distributed.client import FutureCancelledError
+
+        try:
+            all_done = await self._ask(ways)
+            if not all_done:
+                _lose(ways, "its Dask worker was closed")
+            for way, done in zip(ways, all_done, strict=False):
+                for line in done.lines:
+                    line.log()
+                self._learn(way.errand.call, done.seconds)
+                way.end(done.ending)
+        except (FutureCancelledError, OSError):
+            _lose(ways, "the Dask scheduler went away while it was under way")
+        except KilledWorker as error:
+            last = error.last_worker.address
+            _end(ways, f"worker lost: one Dask worker after another went away with it, {last} as the last.")
+        except StaysAway as error:
+            _end(ways, str(error))
+        except Exception as error:  # noqa: BLE001  what a foreign worker can't do is the ending of these runs
+            _end(ways, f"The Dask worker can't run this: {endings.raised(error).error}")
+
+    async def _ask(self, ways: list[_Way]) -> list[Done]:
+        import dask
+
+        from batch_runner.service.cluster.seat import work
+
+        client = await self._connection.client()
+        key = f"{ways[0].errand.call.source.function}-{uuid.uuid4().hex}"
+        parcel = msgspec.msgpack.encode(Parcel(key, tuple(way.errand for way in ways)))
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": 4 * FILES_LIMIT}):
+            future = client.submit(work, __version__, parcel, key=key, pure=False)
+        try:
+            return msgspec.json.decode(await future, type=list[Done])
+        finally:
+            future.release()
+
+    def _learn(self, call: Call, seconds: float) -> None:
+        """How long a call of this task takes; it matters only where several may go together."""
+        if call.repeatable:
+            self._pace[call.source] = 0.7 * self._pace.get(call.source, seconds) + 0.3 * seconds
+            self._fit()
+
+    def _in_parcel(self, source: Source) -> int:
+        pace = self._pace.get(source, PARCEL_SECONDS)
+        return min(MOST_IN_PARCEL, max(1, int(PARCEL_SECONDS / max(pace, 1e-6))))
+
+    def _follow(self, threads: int) -> None:
+        """So many threads are there now. With none, one call may wait in Dask, which may start workers for it."""
+        if threads == 0 != self._seen:
+            LOG.warning("the Dask cluster has no workers; runs wait until there are some")
+        self._seen, self._threads = threads, max(1, threads)
+        self._fit()
+
+    def _fit(self) -> None:
+        fits = AT_HAND * self._threads * max(map(self._in_parcel, self._pace), default=1)
+        if fits != self.places.total_tokens:
+            self.places.total_tokens = fits
+
+
+def _end(ways: list[_Way], sentence: str) -> None:
+    for way in ways:
+        way.end(endings.failure(sentence))
+
+
+def _lose(ways: list[_Way], why: str) -> None:
+    """Calls that may have run, in part or to their end: end them, but for those that are to be repeated."""
+    for way in ways:
+        way.losses += 1
+        if way.losses > MOST_LOSSES or not way.errand.call.repeatable:
+            way.end(endings.failure(f"worker lost: {why}; {NOT_REPEATED}."))

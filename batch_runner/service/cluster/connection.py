@@ -1,0 +1,171 @@
+"""The way to the scheduler: found, checked, kept, and found again."""
+
+from __future__ import annotations
+
+import warnings
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from batch_runner.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from distributed import Client, LocalCluster
+
+LOCAL = "local"
+"""The address that stands for a cluster of our own, in this process and its children."""
+
+FOUND_WITHIN = 8.0
+"""Seconds within which a scheduler has to answer at first."""
+
+BACK_WITHIN = 60.0
+"""Seconds within which one that went away has to be back for the runs that wait for it."""
+
+_LOOK = 1.0
+"""Seconds between two looks at the workers and at the connection."""
+
+_SAME = {"batch-runner": 3, "distributed": 3, "msgpack": 1, "python": 2}
+"""What has to be the same on all machines: in so many of the numbers of its version."""
+
+
+class StaysAway(Exception):  # noqa: N818  it is what has happened
+    """The scheduler went away and isn't back; its text is a sentence."""
+
+
+class Connection:
+    """A client of a Dask scheduler that is there again when the scheduler is. Needs asyncio."""
+
+    def __init__(self, address: str, workers: int | None = None) -> None:
+        self._address = address
+        self._workers = workers
+        self._client: Client | None = None
+        self._cluster: LocalCluster | None = None
+
+    async def open(self) -> int:
+        """Connect; gives the number of the workers' threads. Raises UsageError if that is impossible."""
+        if find_spec("distributed") is None:
+            raise UsageError("--dask needs Dask, which is not installed: pip install 'batch-runner[dask]'")
+        _quiet_dask()
+        try:
+            return await self._found()
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def _found(self) -> int:
+        if self._address == LOCAL:
+            self._cluster = await _own_cluster(self._workers)
+            self._address = self._cluster.scheduler_address
+        try:
+            self._client = await _connected(self._address)
+            versions: Any = self._client.get_versions(packages=["batch-runner"])  # a coroutine, as the client is async
+            difference = difference_of(await versions)
+            threads = await self._threads()
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"There is no Dask scheduler at {self._address} ({_reason(error)}); start one with `dask scheduler`, "
+                "or mend the address of --dask."
+            ) from error
+        if difference is not None:
+            raise UsageError(f"The Dask cluster at {self._address} has other versions than this program: {difference}.")
+        return threads
+
+    async def watch(self, changed: Callable[[int], object]) -> None:
+        """Keep the connection, and tell the number of the workers' threads now and then, for ever."""
+        while True:
+            await anyio.sleep(_LOOK)
+            assert self._client is not None
+            try:
+                if self._client.status == "closed":  # Dask's own client has given up looking
+                    self._client = await _connected(self._address)
+                if self._client.status == "running":
+                    changed(await self._threads())
+            except OSError:
+                continue  # it is away, which `trouble` says
+
+    @property
+    def trouble(self) -> str | None:
+        """A sentence while the scheduler is away."""
+        if self._client is not None and self._client.status == "running":
+            return None
+        return f"The Dask scheduler at {self._address} is away; it is looked for."
+
+    async def client(self) -> Client:
+        """The client, connected. Raises StaysAway if the scheduler isn't back in time."""
+        with anyio.move_on_after(BACK_WITHIN):
+            while self._client is None or self._client.status != "running":
+                await anyio.sleep(0.05)
+            return self._client
+        raise StaysAway(f"The Dask scheduler did not come back within {BACK_WITHIN:g} s.")
+
+    async def aclose(self) -> None:
+        """Leave the scheduler, which forgets and ends all that we have there; end a cluster of our own."""
+        with anyio.CancelScope(shield=True):
+            if self._client is not None:
+                await self._client.close()
+            if self._cluster is not None:
+                closing: Any = self._cluster.close()
+                await closing
+
+    async def _threads(self) -> int:
+        assert self._client is not None
+        return sum((await self._client.nthreads()).values())
+
+
+def difference_of(versions: Mapping[str, Any]) -> str | None:
+    """What is not the same everywhere, machine by machine; from `Client.get_versions`."""
+    ours = versions["client"]["packages"]
+    others = {"the scheduler": versions["scheduler"], **{f"worker {k}": v for k, v in versions["workers"].items()}}
+    found = [
+        f"{machine} has {package} {there or 'not at all'}, here it is {ours[package]}"
+        for machine, told in others.items()
+        for package, numbers in _SAME.items()
+        if _first(there := told["packages"].get(package), numbers) != _first(ours[package], numbers)
+    ]
+    more = f", and {len(found) - 3} more" if len(found) > 3 else ""
+    return "; ".join(found[:3]) + more if found else None
+
+
+def _first(version: str | None, numbers: int) -> list[str]:
+    return (version or "").split(".")[:numbers]
+
+
+async def _connected(address: str) -> Client:
+    from distributed import Client
+
+    options = {"asynchronous": True, "set_as_default": False, "name": "batch_runner"}
+    client: Client = await Client(address, timeout=FOUND_WITHIN, **options)
+    return client
+
+
+async def _own_cluster(workers: int | None) -> LocalCluster:
+    from distributed import LocalCluster
+
+    cluster: LocalCluster = await LocalCluster(
+        n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, asynchronous=True
+    )
+    return cluster
+
+
+def _quiet_dask() -> None:
+    """What Dask has to say is said by us: in a run's error, or in the sentence that ends the program.
+
+    A program that has imported it before has made its own choice.
+    """
+    import sys
+
+    import dask
+
+    if "distributed" not in sys.modules:
+        names = ("distributed", "distributed.client", "distributed.worker", "distributed.nanny")
+        dask.config.set({"logging": dict.fromkeys(names, "critical")})
+    from distributed.versions import VersionMismatchWarning
+
+    warnings.filterwarnings("ignore", category=VersionMismatchWarning)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

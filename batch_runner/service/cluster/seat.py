@@ -1,0 +1,164 @@
+"""The Dask worker's side: calls are run in worker processes of ours, under the Dask worker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import pickle
+import tempfile
+import time
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+import msgspec
+from distributed import get_worker
+from distributed.diagnostics.plugin import WorkerPlugin
+
+from batch_runner import __version__
+from batch_runner.service import endings
+from batch_runner.service.cluster.claims import CLAIM, Claims
+from batch_runner.service.cluster.parcel import NOT_REPEATED, Done, Parcel, Unpacking
+from batch_runner.service.workers import InWorkers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from distributed import Worker
+
+    from batch_runner.service.cluster.parcel import Errand
+    from batch_runner.service.endings import Ending
+    from batch_runner.service.tasklog import Line
+
+NAME = "batch_runner"
+
+ENOUGH_SECONDS = 1.0
+"""After so long a parcel is sent back as it is: what was not begun goes elsewhere."""
+
+ENOUGH_BYTES = 8 * 1024 * 1024
+"""The same for the bytes of its results."""
+
+MOST_LINES = 1_000
+"""Lines of what a parcel's tasks logged that are carried home: the last ones."""
+
+IDLE_SECONDS = 60.0
+"""How long worker processes wait for the next parcel until they are ended."""
+
+BEGUN_BEFORE = endings.failure(
+    f"worker lost: the Dask worker that had this run went away; {NOT_REPEATED}, as its task isn't declared repeatable."
+)
+
+
+async def work(version: str, parcel: bytes) -> bytes:
+    """Run a Parcel on this worker; gives Dones as JSON, one for each errand that was begun. This is Dask's task.
+
+    It runs in the worker's event loop and takes one of its threads' turns; its processes do the work.
+    """
+    if version != __version__:
+        sentence = f"The Dask worker has batch_runner {__version__}, and {version} has sent this; install the same."
+        return msgspec.json.encode([Done(endings.failure(sentence), 0.0)])
+    worker = get_worker()
+    if NAME not in worker.plugins:
+        await worker.plugin_add(Seat(), NAME, catch_errors=False)
+    seat = cast("Seat", worker.plugins[NAME])
+    return await seat.work(msgspec.msgpack.decode(parcel, type=Parcel))
+
+
+class _Enough:
+    """Judges whether a parcel has taken so long, or has given so much, that the rest goes elsewhere."""
+
+    def __init__(self) -> None:
+        self._until = time.monotonic() + ENOUGH_SECONDS
+        self._bytes = 0
+
+    def is_reached(self, ending: Ending) -> bool:
+        """Whether it is enough with this ending."""
+        self._bytes += len(bytes(ending.result))
+        return time.monotonic() > self._until or self._bytes > ENOUGH_BYTES
+
+
+class Seat(WorkerPlugin):
+    """Our place on one Dask worker: its worker processes, the parcels that are at work, and a folder."""
+
+    def setup(self, worker: Worker) -> None:
+        """Called by Dask when the plugin is added; it must not fail, and what may is done when it is needed."""
+        self._worker = worker
+        self._executor = InWorkers(worker.state.nthreads, level=logging.INFO)
+        self._going: dict[str, anyio.CancelScope] = {}
+        self._rest: asyncio.TimerHandle | None = None
+        self._resting: asyncio.Task[None] | None = None
+        self._knows_claims = False
+
+    async def teardown(self, worker: Worker) -> None:  # noqa: ARG002  as Dask calls it
+        """Called by Dask when the worker closes: nothing is left running."""
+        for scope in self._going.values():
+            scope.cancel()
+        if self._rest is not None:
+            self._rest.cancel()
+        await self._executor.aclose()
+        if "_unpacking" in self.__dict__:
+            self._folder.cleanup()
+
+    def transition(self, key: Any, start: Any, finish: Any, **_: Any) -> None:
+        """Called by Dask for each change of a task: one that is released at work is wanted by nobody any more."""
+        if start == "executing" and finish == "released" and key in self._going:
+            self._going[key].cancel()
+
+    async def work(self, parcel: Parcel) -> bytes:
+        """See the function of this name. Of a cancelled parcel nothing goes on, and nobody reads what it gives."""
+        with anyio.CancelScope() as scope:
+            self._going[parcel.key] = scope
+            try:
+                return msgspec.json.encode(await self._done(parcel))
+            finally:
+                del self._going[parcel.key]
+                self._rest_later()
+        return b"[]"
+
+    async def _done(self, parcel: Parcel) -> list[Done]:
+        if not parcel.errands[0].call.repeatable and not await self._claim(parcel.key):
+            return [Done(BEGUN_BEFORE, 0.0)]
+        began = time.monotonic()
+        lines: deque[Line] = deque(maxlen=MOST_LINES)
+        ended = await self._endings(parcel.errands, lines.append)
+        seconds = (time.monotonic() - began) / len(ended)
+        first, *others = (Done(ending, seconds) for ending in ended)
+        return [msgspec.structs.replace(first, lines=tuple(lines)), *others]
+
+    async def _endings(self, errands: tuple[Errand, ...], hear: Callable[[Line], None]) -> list[Ending]:
+        """The endings of errands, of fewer than all where that is enough. They share the folder of their files."""
+        try:
+            if hindrance := self._unpacking.hindrance(errands[0]):
+                return [hindrance] * len(errands)
+            with contextlib.ExitStack() as laid_out:
+                calls = [laid_out.enter_context(self._unpacking.laid_out(errand)) for errand in errands]
+                ended = await self._executor.run_in_turn(calls, _Enough().is_reached, hear)
+        except OSError as error:
+            sentence = f"The Dask worker {self._worker.address} can't lay out the run's files: {error}"
+            return [endings.failure(sentence)] * len(errands)
+        return [self._unpacking.as_at_home(*each) for each in zip(ended, errands, calls, strict=False)]
+
+    @functools.cached_property
+    def _unpacking(self) -> Unpacking:
+        self._folder = tempfile.TemporaryDirectory(dir=self._worker.local_directory, prefix="batch_runner-")
+        return Unpacking(Path(self._folder.name), self._worker.address)
+
+    async def _claim(self, key: str) -> bool:
+        """Whether this is the first time that the run is about to begin, anywhere on this cluster."""
+        scheduler = self._worker.scheduler
+        if not self._knows_claims:
+            await scheduler.register_scheduler_plugin(plugin=pickle.dumps(Claims()), name=Claims.name, idempotent=True)
+            self._knows_claims = True
+        return bool(await getattr(scheduler, CLAIM)(key=key))
+
+    def _rest_later(self) -> None:
+        if self._rest is not None:
+            self._rest.cancel()
+        self._rest = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._rest_now)
+
+    def _rest_now(self) -> None:
+        if not self._going:
+            self._resting = asyncio.create_task(self._executor.aclose())
