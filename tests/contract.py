@@ -92,7 +92,7 @@ def _no_plain_result(answer: dict[str, Any]) -> dict[str, Any]:
 @contextlib.asynccontextmanager
 async def speaking(way: str, *, key: str | None = None, **options: Any) -> AsyncIterator[Speaker]:
     """A service with the tests' own tasks, reached in one of WAYS. `key` is what the client sends."""
-    options = {"workers": 2, "run_timeout": 20.0, **options}
+    options = {"executor": 2, "run_timeout": 20.0, **options}
     tasks = load_tasks("invoice", OWN, files=HERE.parent / "samples")
     headers = {"anchor-api-key": key} if key else {}
     with tempfile.TemporaryDirectory() as folder, _store(way, Path(folder)) as store:

@@ -169,7 +169,8 @@ def test_one_service_at_a_time_holds_its_runs(tmp_path: Path) -> None:
 def test_its_file_is_for_its_owner_alone(tmp_path: Path) -> None:
     """What holds results can be read by nobody else, while it runs and after; it is named where it begins."""
     with served(tmp_path, "--runs", "mine.db") as service:
-        service.start("echo_in_loop")
+        _, run = service.start("echo_in_loop")
+        wait_until(lambda: service.status(run["run_id"])["status"] == "success")
         assert "mine.db" in service.said
         files = sorted(tmp_path.glob("mine.db*"))
         assert {file.name for file in files} >= {"mine.db", "mine.db-wal", "mine.db-shm"}

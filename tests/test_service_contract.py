@@ -68,7 +68,7 @@ async def test_a_run_that_takes_too_long_ends_as_timeout(way: str, task: str) ->
 async def test_runs_beyond_the_bound_are_queued_and_then_run(way: str, tmp_path: Path) -> None:
     """With one worker one of two runs is `running` while the other is `queued`, and its turn comes."""
     go = tmp_path / "go"
-    async with speaking(way, workers=1) as service:
+    async with speaking(way, executor=1) as service:
         runs = []
         for mark in "12":
             code, run = await service.start("wait_for", {"mark": str(tmp_path / mark), "until": str(go)})
@@ -234,7 +234,7 @@ async def test_what_still_runs_when_the_service_stops_is_cancelled(way: str, tmp
         mark = str(tmp_path / f"{number}")
         answers.append(await speaker.start("wait_for", {"mark": mark, "until": str(tmp_path / "never")}, sync=True))
 
-    async with speaking(way, workers=1) as speaker, anyio.create_task_group() as group:
+    async with speaking(way, executor=1) as speaker, anyio.create_task_group() as group:
         group.start_soon(wait, speaker, 1)
         group.start_soon(wait, speaker, 2)
         await until(lambda: any(tmp_path.iterdir()) and len(speaker.service.runs.going) == 2)

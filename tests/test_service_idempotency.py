@@ -167,7 +167,7 @@ async def test_health_needs_no_key_and_a_stopping_service_says_so(way: str) -> N
 async def test_a_start_beyond_the_queue_is_429_and_no_run(way: str, task: str, tmp_path: Path) -> None:
     """As many as fit and as many as may wait are taken; a known key is answered all the same."""
     params = {"mark": str(tmp_path / "mark"), "until": str(tmp_path / "never"), "seconds": "600"}
-    async with speaking(way, workers=1, async_runs=1, queue=2) as service:
+    async with speaking(way, executor=1, async_runs=1, queue=2) as service:
         taken = [await service.start(task, params, key=f"k{number}") for number in range(3)]
         assert [code for code, _ in taken] == [200] * 3
         refused = await service.http.post(f"/v2/tasks/{task}/run", json={"input_params": params})
