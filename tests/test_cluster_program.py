@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -120,3 +121,28 @@ def test_what_makes_no_sense_is_refused(samples: Path, options: list[str], said:
     assert done.returncode == 2
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+LOGGING = """
+from decimal import Decimal
+from batch_runner import Context, task
+
+@task(repeatable=True, timeout="20s")
+def pay(amount: Decimal, *, context: Context) -> str:
+    context.log.info("pays")
+    return f"{amount * 2} in row {context.row}"
+"""
+
+
+def test_a_declared_task_is_on_the_cluster_what_it_is_here(cluster: DaskCluster, tmp_path: Path) -> None:
+    """Its arguments are made of the row, it knows the row's number, and what it logs comes home with run and row."""
+    (tmp_path / "tasks.py").write_text(LOGGING)
+    (tmp_path / "sheet.csv").write_text("Amount\n1.50\n2\nmany\n")
+    options = ("--task", "tasks.py:pay", "--dask", cluster.address, "--log-level", "info")
+    done = run_program("run", "sheet.csv", *options, cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    rows = rows_of(tmp_path / "sheet.results.csv")
+    assert [row["result"] for row in rows] == ['"3.00 in row 2"', '"4 in row 3"', ""]
+    assert rows[2]["error"].startswith("sheet.csv, A4: 'Amount' has to be a number")
+    said = [re.search(r" pays .*row=(\d) run_id=run_", line) for line in done.stderr.splitlines() if " pays " in line]
+    assert sorted(found[1] for found in said if found) == ["2", "3"]
