@@ -25,7 +25,7 @@ LAYERS = (
     {"params", "layout"},
     {"job", "journal", "polling", "limits"},
     {"selection", "client"},
-    {"retry", "units", "progress", "log", "claim", "inputs"},
+    {"retry", "units", "progress", "log", "claim", "inputs", "lock"},
     {"errors", "api"},
     {"sheet"},
 )

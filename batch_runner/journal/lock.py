@@ -1,14 +1,13 @@
-"""One batch at a time holds a journal. The lock is the kernel's (flock), so it dies with its process."""
+"""One batch at a time holds a journal."""
 
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
 from batch_runner.errors import JournalBusy, JournalError, reason_of
+from batch_runner.lock import Held, locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,27 +19,20 @@ def holding(path: Path) -> Iterator[None]:
     """Hold the journal at `path` for as long as the block runs.
 
     Raises `JournalBusy` at once if another process holds it, `JournalError` where no lock can be had: the folder is
-    missing or read-only, or its file system has no locks. The lock file is `NAME-lock` beside the journal. It is
-    removed at the end, while still locked: who waits for it finds that it has no name any more, and takes a new one.
+    missing or read-only, or its file system has no locks.
     """
     if not path.parent.is_dir():
         raise JournalError(f"{path}: there is no folder {path.parent}; make it, or name another --journal")
-    name = path.with_name(f"{path.name}-lock")
-    lock = FileLock(name, timeout=0, thread_local=False, fallback_to_soft=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise JournalBusy(f"{path}: {_holder(path)}; wait for it to end, or use another --journal") from None
-    except OSError as error:
-        raise JournalError(
-            f"{path}: no lock can be had in {path.parent} ({reason_of(error)}); use another --journal"
-        ) from error
-    try:
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(path))
+        except Held:
+            raise JournalBusy(f"{path}: {_holder(path)}; wait for it to end, or use another --journal") from None
+        except OSError as error:
+            raise JournalError(
+                f"{path}: no lock can be had in {path.parent} ({reason_of(error)}); use another --journal"
+            ) from error
         yield
-    finally:
-        with suppress(OSError):  # on a disk that has become read-only it stays, and does no harm
-            name.unlink()
-        lock.release()
 
 
 def _holder(path: Path) -> str:

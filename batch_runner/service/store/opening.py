@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import sqlite3
 import uuid
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
-
-from filelock import FileLock, Timeout
 
 from batch_runner import __version__
 from batch_runner.errors import RunsBusy, UsageError, reason_of
 from batch_runner.journal.commits import commit
+from batch_runner.lock import Held, locked
 from batch_runner.service.store.schema import APPLICATION_ID, SCHEMA, VERSION
 
 if TYPE_CHECKING:
@@ -49,25 +48,18 @@ def opened(path: Path, moment: str) -> Iterator[Opened]:
 
 @contextmanager
 def _holding(path: Path) -> Iterator[None]:
-    """The lock is the kernel's (flock) and dies with its process; its file is `NAME-lock`, beside the runs."""
     if not path.parent.is_dir():
         raise UsageError(f"{path}: there is no folder {path.parent}; make it, or name another --runs.")
-    name = path.with_name(f"{path.name}-lock")
-    lock = FileLock(name, timeout=0, thread_local=False, fallback_to_soft=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RunsBusy(f"{path}: {_holder(path)}; stop it, or name another --runs.") from None
-    except OSError as error:
-        raise UsageError(
-            f"{path}: no lock can be had in {path.parent} ({reason_of(error)}); name another --runs."
-        ) from error
-    try:
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(path))
+        except Held:
+            raise RunsBusy(f"{path}: {_holder(path)}; stop it, or name another --runs.") from None
+        except OSError as error:
+            raise UsageError(
+                f"{path}: no lock can be had in {path.parent} ({reason_of(error)}); name another --runs."
+            ) from error
         yield
-    finally:
-        with suppress(OSError):  # as for a journal: on a disk that has become read-only it stays, and does no harm
-            name.unlink()
-        lock.release()
 
 
 def _holder(path: Path) -> str:
