@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from journals import batch_info, run_row
 from program import run_program
 
-from batch_runner.journal import Carry, Entry, Journal, Outcome, Policy, Refuse, Send
+from batch_runner.journal import Carry, Entry, Follow, Journal, Outcome, Policy, Refuse, Send, Settle
 from batch_runner.journal.schema import DUPLICATE
 
 if TYPE_CHECKING:
@@ -105,6 +105,77 @@ def test_an_edited_amount_is_not_paid_again(path: Path) -> None:
     changed = unique("changed", conflict=True)
     assert anyio.run(night, path, [edited], changed) == [Carry(2, 1, "success", changed=True, held=DUPLICATE)]
     assert kinds(anyio.run(night, path, [edited], unique("changed", conflict=True, allow=True))) == [Send]
+
+
+def test_an_amount_that_went_and_came_back(path: Path) -> None:
+    """Not only the last run counts: x for 10, then y, then x for 12 would pay x a second time."""
+    changed = unique("changed", conflict=True)
+    anyio.run(night, path, [row(2, "A", "x", "10")], changed)
+    other = msgspec.structs.replace(row(2, "A", "y", "10"), params=b"A2")
+    assert kinds(anyio.run(night, path, [other], changed)) == [Send]
+    back = msgspec.structs.replace(row(2, "A", "x", "12"), params=b"A3")
+    assert anyio.run(night, path, [back], changed) == [Carry(2, 1, "success", changed=True, held=DUPLICATE)]
+
+
+def test_an_amount_that_was_refused_may_be_mended(path: Path) -> None:
+    """The service said no to 10 for good, so nothing ran: 12 is sent."""
+
+    async def refused() -> None:
+        async with Journal.open(path, unique(conflict=True)) as journal:
+            (plan,) = await journal.register([row(2, "A", "x", "10")])
+            assert isinstance(plan, Send)
+            await journal.ended(await journal.intend(plan), Outcome("error", error="422"))
+            await journal.finish(3)
+
+    anyio.run(refused)
+    mended = msgspec.structs.replace(row(2, "A", "x", "12"), params=b"A2")
+    assert kinds(anyio.run(night, path, [mended], unique("changed", conflict=True))) == [Send]
+
+
+@pytest.mark.parametrize("retry", [(), ("all",)])
+def test_a_run_that_goes_on_is_a_rival(path: Path, retry: tuple[str, ...]) -> None:
+    """It has come to nothing yet that `retry` could name, so another row that is alike waits, above it or below."""
+
+    async def interrupted() -> None:
+        async with Journal.open(path, unique()) as journal:
+            (plan,) = await journal.register([row(2, "A", "x")])
+            assert isinstance(plan, Send)
+            await journal.started(await journal.intend(plan), "run-A", "running")
+
+    anyio.run(interrupted)
+    plans = anyio.run(night, path, [row(2, "B", "x"), row(3, "A", "x"), row(4, "C", "x")], unique(*retry))
+    assert kinds(plans) == [Refuse, Follow, Refuse]
+
+
+async def lost(path: Path, sheet: list[Entry], info: BatchInfo) -> None:
+    """A batch that is killed while the answers to all its starts are awaited from a service that knows them by key."""
+    async with Journal.open(path, info) as journal:
+        journal.remember("M")
+        for plan in await journal.register(sheet):
+            assert isinstance(plan, Send)
+            await journal.intend(plan)
+
+
+def test_an_answer_that_is_asked_for_makes_its_claim(path: Path) -> None:
+    """Asked again, the start may make its run only now: of two that are alike the first is asked for, or sent."""
+    anyio.run(lost, path, [row(2, "A", "x")], unique())
+    asked, refused = anyio.run(night, path, [row(2, "A", "x"), row(3, "B", "x")], unique("unknown"))
+    assert isinstance(asked, Settle)
+    assert isinstance(asked.otherwise, Send)
+    assert isinstance(refused, Refuse)
+    plans = anyio.run(night, path, [row(2, "B", "x"), row(3, "A", "x")], unique("unknown"))
+    assert kinds(plans) == [Send, Carry]
+    assert kinds(anyio.run(night, path, [row(3, "A", "x")], unique("unknown"))) == [Carry]
+
+
+def test_two_that_were_allowed_are_both_asked_for(path: Path) -> None:
+    """A person let both be sent: each may learn what came of it, but neither is sent anew beside the other."""
+    sheet = [row(2, "A", "x"), row(3, "B", "x")]
+    anyio.run(lost, path, sheet, unique(allow=True))
+    info = msgspec.structs.replace(unique(), policy=msgspec.structs.replace(unique().policy, on_unknown="resend"))
+    plans = anyio.run(night, path, sheet[1:], info)
+    assert isinstance(plans[0], Settle)
+    assert plans[0].otherwise is None
 
 
 def test_allowed_for_one_batch(path: Path) -> None:

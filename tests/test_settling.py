@@ -184,6 +184,60 @@ def test_a_forgotten_key_is_not_sent_again(folder: Path) -> None:
     assert Counter(paid(folder)).most_common(1)[0][1] == 1
 
 
+def two_nights(
+    folder: Path, lost: set[str], *options: str, runs: str = "second.db", anchor: bool = False
+) -> tuple[Any, Counter[str]]:
+    """Killed while the answers of these rows are awaited; then the same sheet and a row more, on this memory.
+
+    Gives the second batch, and how often each row was sent. `anchor`: that batch is given the address as Anchor's.
+    """
+    port = free_port()
+    tasks = ("--tasks", str(folder / "task.py"))
+    rows = [f"r{row}" for row in range(ROWS)]
+
+    def others_ended() -> bool:
+        journal = folder / "in.journal.db"
+        if len(paid(folder)) < ROWS or not journal.exists():
+            return False
+        with JournalView.open(journal) as view:
+            return any(count.status == "success" and count.rows == ROWS - len(lost) for count in view.counts(1))
+
+    with lossy(f"http://127.0.0.1:{port}", lambda row, times: "held" if row in lost and times == 1 else "") as proxy:
+        with served(folder, *tasks, "--runs", "first.db", port=port):
+            process = start_program(*command(proxy.url, "--concurrency", str(len(lost) + 1)), cwd=folder)
+            wait_until(others_ended)
+            process.kill()
+            process.communicate(timeout=PATIENCE)
+        (folder / "in.csv").write_text("Row\n" + "\n".join([*rows, "new"]) + "\n")
+        said = {"ANCHORBROWSER_BASE_URL": proxy.url, "ANCHORBROWSER_API_KEY": "none-is-wanted"} if anchor else {}
+        with served(folder, *tasks, "--runs", runs, port=port):
+            done = run_program(*command("anchor" if anchor else proxy.url, *options), cwd=folder, **said)
+    return done, proxy.starts
+
+
+def test_a_person_may_have_it_sent_all_the_same(folder: Path) -> None:
+    """`--retry unknown` sends a row anew whose service has forgotten its key; once, and not again in the same night."""
+    done, starts = two_nights(folder, {"r7"}, "--retry", "unknown")
+    assert (done.returncode, counts(done)) == (0, {"success": ROWS + 1})
+    assert starts["r7"] == 2
+
+
+def test_rows_that_nobody_can_be_asked_for_are_no_news(folder: Path) -> None:
+    """However many they are, they neither stop the batch nor count as its failures: the rest of the sheet is sent."""
+    lost = {f"r{row}" for row in range(12)}
+    done, starts = two_nights(folder, lost, "--canary", "1")
+    assert (done.returncode, counts(done)) == (4, {"success": ROWS - 11, "unknown": 12}), done.stderr
+    assert starts["new"] == 1
+    assert {starts[row] for row in lost} == {1}
+
+
+def test_without_its_key_nothing_is_asked(folder: Path) -> None:
+    """The same address as `--service anchor`, which is sent no keys: the start would be another one there."""
+    done, starts = two_nights(folder, {"r7"}, runs="first.db", anchor=True)
+    assert (done.returncode, counts(done)) == (4, {"success": ROWS, "unknown": 1}), done.stderr
+    assert starts["r7"] == 1
+
+
 def test_a_service_that_says_nothing_is_not_asked(folder: Path) -> None:
     """Towards any other service a lost answer is `unknown` at once, as ever: one POST, and no request beside."""
     requests: list[bytes] = []

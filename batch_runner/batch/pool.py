@@ -14,7 +14,7 @@ import anyio
 from batch_runner import log
 from batch_runner.batch.canary import WINDOW, Canary, different_shapes
 from batch_runner.batch.stopping import Stop
-from batch_runner.batch.worker import NOT_STARTED, Work
+from batch_runner.batch.worker import NOT_STARTED, STILL_UNKNOWN, Work
 from batch_runner.errors import ExitCode
 from batch_runner.journal import Carry, Entry, Follow, Refuse, Send, Settle
 
@@ -152,16 +152,18 @@ class Batch:
     async def _send_canaries(self, works: AsyncIterator[Work], number: int, stream: Stream) -> None:
         """Let a few rows of different shapes go first; the rest follow only if they all succeed."""
         window = [work async for work in _first(works, WINDOW)]
-        places = different_shapes([work.row for work in window], number)
-        self._canary = Canary([window[place].plan.number for place in places])
-        for place in places:
-            await self._hand_on(window[place], stream)
+        tonights = [work for work in window if not isinstance(work.plan, Settle)]
+        canaries = [tonights[place] for place in different_shapes([work.row for work in tonights], number)]
+        numbers = frozenset(work.plan.number for work in canaries)
+        self._canary = Canary(tuple(numbers))
+        for work in canaries:
+            await self._hand_on(work, stream)
         failures = await self._canary.failures()
         if failures:
-            why = f"{failures} of the first {len(places)} rows (--canary) did not succeed, so the rest was not started"
+            why = f"{failures} of the first {len(canaries)} rows (--canary) did not succeed, so the rest was not started"
             self._stopping.now(Stop(why, ExitCode.STOPPED))
-        for place, work in enumerate(window):
-            if place not in places:
+        for work in window:
+            if work.plan.number not in numbers:
                 await self._hand_on(work, stream)
 
     async def _work(self, receive: MemoryObjectReceiveStream[Work]) -> None:
@@ -183,9 +185,11 @@ class Batch:
 
     def _ended(self, number: int, outcome: Outcome) -> None:
         self._canary.row_ended(number, outcome.status)
-        if outcome.status != "not_started":
+        if outcome.status == "not_started":
+            return
+        if outcome != STILL_UNKNOWN:
             self._stopping.row_ended(outcome.status, outcome.error, started=outcome.run_id is not None)
-            self._row_done(outcome.status)
+        self._row_done(outcome.status)
 
     def _row_done(self, status: str) -> None:
         self._tally.done += 1

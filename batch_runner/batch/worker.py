@@ -49,6 +49,7 @@ LEARNING = 1.0
 """Seconds that a start whose answer was lost waits for any other's, which tells whether this one can be asked for."""
 NOT_STARTED = Outcome("not_started")
 STILL_UNKNOWN = Outcome("unknown")
+"""Of a start whose answer an earlier batch lost, and which nobody can be asked for: no news of this batch."""
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -106,10 +107,9 @@ class Worker:
             outcome = await self._follow_earlier(plan, slot)
         else:
             outcome = await self._send(plan, self._request(work.row), slot)
-        if isinstance(plan, Send) or outcome.status != "unknown" or not self._terms.resend or work.row.refusal:
+        if isinstance(plan, Send) or plan.otherwise is None or outcome.status != "unknown":
             return outcome
-        again = Send(plan.number, plan.row, work.row.digest, work.row.claim, work.row.conflict)
-        return await self._send(again, self._request(work.row), slot)
+        return await self._send(plan.otherwise, self._request(work.row), slot)
 
     async def _follow_earlier(self, plan: Follow, slot: Slot) -> Outcome:
         """Follow a run that an earlier batch started."""
@@ -164,6 +164,8 @@ class Worker:
 
     async def _is_remembered(self, start: Start) -> bool:
         """Whether the service surely knows the start by its key; one that is away is waited for."""
+        if not self._terms.beyond_api:
+            return False
         failures = 0
         while (features := await self._client.features()).memory is None and failures < MOST_RESENDS:
             failures += 1
@@ -183,9 +185,13 @@ class Worker:
         """Wait for this start's turn; False if a stop comes first, or if it can't be asked for any more."""
         if start.is_lost and not await self._is_remembered(start):
             return False
+        asked_at = anyio.current_time()
         with self._stopping.cutting_short():
             await slot.turn()
-        return not self._stopping.is_stopped()
+        if self._stopping.is_stopped():
+            return False
+        is_stale = start.is_lost and anyio.current_time() - asked_at > LEARNING
+        return not is_stale or await self._is_remembered(start)
 
     def _slow_down(self, slot: Slot, answer: Refused) -> bool:
         """Hear what a refusal says of the pace; whether it holds until another run ends."""

@@ -1,9 +1,11 @@
 """Rows that are alike in the columns which make a row unique: only one of them may run (`--unique`).
 
 Rule 1  A row is refused if a start was sent for another row with the same claim, on any night, unless it is certain
-        that no run came of it, or `retry` names what it came to.
-Rule 2  It is refused if another row of this sheet with the same claim, further up, is about to be sent.
+        that no run came of it, or it has ended and `retry` names what it came to.
+Rule 2  It is refused if another row of this sheet with the same claim, further up, is about to be sent, or followed.
 Rule 3  A row that was sent before keeps its outcome, and is not retried where another one that is alike has run.
+Rule 4  A lost answer is not asked for where one that is alike was sent since, or is about to be: that might make the
+        run which the other one has instead.
 """
 
 from __future__ import annotations
@@ -13,7 +15,18 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.journal.history import Attempt, Carry, Entry, Plan, Policy, Refuse, Send
+from batch_runner.journal.history import (
+    Attempt,
+    Carry,
+    Entry,
+    Follow,
+    Leave,
+    Plan,
+    Policy,
+    Refuse,
+    Send,
+    Settle,
+)
 from batch_runner.journal.schema import DUPLICATE, UNKNOWN
 
 if TYPE_CHECKING:
@@ -24,8 +37,8 @@ _RIVALS = (
     "SELECT place.number, batch.started, batch.input, attempt.run_id, attempt.status, attempt.ended_at, conflict"
     " FROM attempt JOIN batch ON batch.id = attempt.batch"
     " LEFT JOIN place ON place.row = attempt.row AND place.batch = attempt.batch"
-    " WHERE claim = ? AND attempt.row <> ? AND NOT (run_id IS NULL AND status IN ('not_started', 'error'))"
-    " ORDER BY attempt.id DESC"
+    " WHERE claim = ? AND attempt.row <> ? AND attempt.id > ?"
+    " AND NOT (run_id IS NULL AND status IN ('not_started', 'error')) ORDER BY attempt.id DESC"
 )
 _IN_SHEET = "SELECT number, conflict FROM claimed WHERE claim = ?"
 _CLAIM = "INSERT OR IGNORE INTO claimed VALUES (?, ?, ?)"
@@ -42,13 +55,13 @@ _ADOPT = (
 
 
 def held_back(connection: sqlite3.Connection, policy: Policy, entry: Entry, plan: Plan, last: Attempt | None) -> Plan:
-    """The plan, or what stands in its place where the row is a duplicate; a row that is to be sent makes its claim."""
-    if not isinstance(plan, Send) or not entry.claim or policy.allow_duplicates:
+    """The plan, or what stands in its place where the row is a duplicate; a row that may run makes its claim."""
+    if isinstance(plan, Carry | Refuse | Leave) or not entry.claim or policy.allow_duplicates:
         return plan
     why = _earlier(connection, policy, entry, plan.row) or _in_sheet(connection, policy, entry)
-    if why is None:
+    if why is None or not _is_barred(connection, policy, entry, plan):
         connection.execute(_CLAIM, (entry.claim, entry.number, entry.conflict))
-        return plan
+        return plan if why is None or isinstance(plan, Send) else msgspec.structs.replace(plan, otherwise=None)
     if last is None:
         return Refuse(entry.number, why, DUPLICATE)
     return Carry(entry.number, plan.row, last.outcome, last.params != entry.params, DUPLICATE)
@@ -79,10 +92,21 @@ def give_up_unclaimed(connection: sqlite3.Connection) -> None:
     connection.execute("UPDATE attempt SET claim = x'' WHERE claim IS NULL")
 
 
-def _earlier(connection: sqlite3.Connection, policy: Policy, entry: Entry, row: int) -> str | None:
-    for number, started, sheet, run_id, status, ended, conflict in connection.execute(_RIVALS, (entry.claim, row)):
+def _is_barred(connection: sqlite3.Connection, policy: Policy, entry: Entry, plan: Send | Settle | Follow) -> bool:
+    """Whether a duplicate may do nothing of its plan: a run that goes on is followed, and a lost answer asked for."""
+    if isinstance(plan, Settle):
+        overtaken = _earlier(connection, policy, entry, plan.row, since=plan.attempt)
+        return (overtaken or _in_sheet(connection, policy, entry)) is not None
+    return isinstance(plan, Send)
+
+
+def _earlier(connection: sqlite3.Connection, policy: Policy, entry: Entry, row: int, since: int = 0) -> str | None:
+    """What stands in the way of a row among the attempts after that one."""
+    rivals = connection.execute(_RIVALS, (entry.claim, row, since))
+    for number, started, sheet, run_id, status, ended, conflict in rivals:
         outcome = UNKNOWN if run_id is None and ended is None else status
-        if policy.blocks(outcome):
+        is_going = run_id is not None and ended is None
+        if is_going or policy.blocks(outcome):
             where = f"row {number}" if number is not None else "a row"
             run = f"run {run_id}" if run_id else "its run not known"
             night = datetime.fromisoformat(started).astimezone().strftime("%Y-%m-%d %H:%M")

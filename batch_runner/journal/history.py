@@ -14,7 +14,7 @@ Rule 6  A retry is made once per night. A night is a batch and those that go on 
 Rule 7  A refusal stands in the way of a start only: a row whose cell went bad after it was sent keeps its outcome.
 Rule 8  A lost answer can be asked for where the service knows starts by their Idempotency-Key: the same start is sent
         under the same key, which gives the run that it made, or makes the first. It must be the service of the
-        `memory` that the start was sent to.
+        `memory` that the start was sent to. Where it can't be asked, Rule 5 holds as for any other service.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from batch_runner.journal.schema import DUPLICATE, NOT_STARTED, PARKED, UNKNOWN
+from batch_runner.journal.schema import DUPLICATE, ERROR, NOT_STARTED, PARKED, UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,9 +95,19 @@ class Attempt(msgspec.Struct, frozen=True):
         return self.status == NOT_STARTED and self.run_id is None
 
     @property
+    def made_no_run(self) -> bool:
+        """Whether that is certain although it stands: the service refused it for good."""
+        return self.run_id is None and self.status in (NOT_STARTED, ERROR)
+
+    @property
     def was_lost(self) -> bool:
         """Whether nothing is known of what came of it; only another batch's attempt can be asked."""
         return self.run_id is None and not self.has_ended
+
+    @property
+    def is_going(self) -> bool:
+        """Whether it made a run whose end is not known yet."""
+        return self.run_id is not None and not self.has_ended
 
     @property
     def outcome(self) -> str:
@@ -116,23 +126,28 @@ class Send(msgspec.Struct, frozen=True):
 
 
 class Settle(msgspec.Struct, frozen=True):
-    """The answer to its start was lost: send the same start again, under the same Idempotency-Key."""
+    """The answer to its start was lost: send the same start again, under the same Idempotency-Key.
+
+    `otherwise` is what to send if it stays unknown all the same; None if that must not be sent a second time.
+    """
 
     number: int
     row: int
     attempt: int
     intended_at: str
     memory: str
+    otherwise: Send | None = None
 
 
 class Follow(msgspec.Struct, frozen=True):
-    """Its run goes on: poll it, from this last known status."""
+    """Its run goes on: poll it, from this last known status. `otherwise` as with `Settle`."""
 
     number: int
     row: int
     attempt: int
     run_id: str
     status: str
+    otherwise: Send | None = None
 
 
 class Carry(msgspec.Struct, frozen=True):
@@ -184,15 +199,14 @@ def decide(entry: Entry, row: int, attempts: Sequence[Attempt], policy: Policy, 
     last = last_sent(attempts)
     if last is None:
         return _send(entry, row) if entry.refusal is None else Refuse(entry.number, entry.refusal)
-    if last.run_id is not None and not last.has_ended:
-        return Follow(entry.number, row, last.id, last.run_id, last.status)
-    if last.memory and _can_be_settled(last, entry):
-        return Settle(entry.number, row, last.id, last.intended_at, last.memory)
     is_due = entry.refusal is None and _is_due_again(last, entry, policy, night)
     held = _held(attempts, last, entry, policy) if is_due else None
-    if is_due and held is None:
-        return _send(entry, row)
-    return Carry(entry.number, row, last.outcome, last.params != entry.params, held)
+    again = _send(entry, row) if is_due and held is None else None
+    if last.is_going:
+        return Follow(entry.number, row, last.id, last.run_id or "", last.status, again)
+    if last.memory and _can_be_settled(last, entry):
+        return Settle(entry.number, row, last.id, last.intended_at, last.memory, again)
+    return again or Carry(entry.number, row, last.outcome, last.params != entry.params, held)
 
 
 def _send(entry: Entry, row: int) -> Send:
@@ -206,6 +220,9 @@ def _can_be_settled(last: Attempt, entry: Entry) -> bool:
 
 
 def _is_due_again(last: Attempt, entry: Entry, policy: Policy, night: int) -> bool:
+    """Whether it is to be run again; of a run that goes on, whether it is if nobody can say how it ended."""
+    if last.is_going:
+        return policy.on_unknown == "resend"
     if last.outcome == UNKNOWN and policy.on_unknown == "resend":
         return True
     if "changed" in policy.retry and last.params != entry.params:
@@ -220,11 +237,11 @@ def _held(
     is_limited = policy.retry_limit is not None and "all" not in policy.retry and last.params == entry.params
     if is_limited and nights_sent(attempts) > (policy.retry_limit or 0):
         return PARKED
-    return DUPLICATE if _would_differ(last, entry, policy) else None
+    return DUPLICATE if any(_would_differ(attempt, entry, policy) for attempt in attempts) else None
 
 
-def _would_differ(last: Attempt, entry: Entry, policy: Policy) -> bool:
+def _would_differ(attempt: Attempt, entry: Entry, policy: Policy) -> bool:
     """Whether this very row ran, and would now run with another value in a column that makes a conflict."""
-    if policy.allow_duplicates or not entry.claim or last.claim != entry.claim:
+    if policy.allow_duplicates or not entry.claim or attempt.claim != entry.claim or attempt.made_no_run:
         return False
-    return last.conflict != entry.conflict and policy.blocks(last.outcome)
+    return attempt.conflict not in (None, entry.conflict) and policy.blocks(attempt.outcome)

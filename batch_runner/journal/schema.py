@@ -135,6 +135,7 @@ LOST = "a start was sent and its answer was lost: a run may exist"
 
 STARTING = "starting"
 NOT_STARTED = "not_started"
+ERROR = "error"
 UNKNOWN = "unknown"
 PARKED: Final = "parked"
 DUPLICATE: Final = "duplicate"
