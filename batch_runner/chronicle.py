@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,13 +12,12 @@ import msgspec
 from batch_runner.errors import UsageError
 from batch_runner.job.job import Job
 from batch_runner.job.problems import OUTPUT_ENDINGS
-from batch_runner.journal import Batch, Count, Failures, JournalView, Try
+from batch_runner.journal import Batch, Count, Failures, JournalView, Placed, Try, sheet_of
 from batch_runner.params import key_of
 from batch_runner.summary import duration_of, number_of, row_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 MOST_GROUPS = 20
 
@@ -70,20 +70,28 @@ class Chronicle(msgspec.Struct, frozen=True):
     def _lines(self) -> Iterator[str]:
         last = self.nights[-1].batch
         batches = number_of(len(self.nights), "batch", "es")
-        yield f"{self.journal}: task {last.task} on {last.service}, {batches} of {last.input}"
+        sheets = dict.fromkeys(night.batch.input for night in self.nights)
+        of = last.input if len(sheets) == 1 else number_of(len(sheets), "sheet")
+        yield f"{self.journal}: task {last.task} on {last.service}, {batches} of {of}"
         for night in self.nights:
             counts = ", ".join(f"{count.rows} {count.status}" for count in night.counts) or "no rows yet"
-            yield f"  {night.batch.id}  {night.batch.started}  {night.state}: {counts}"
+            sheet = f"  {Path(night.batch.input).name}" if len(sheets) > 1 else ""
+            yield f"  {night.batch.id}  {night.batch.started}{sheet}  {night.state}: {counts}"
         for group in self.failures:
             yield f"  {group.rows} × {group.status}: {group.error or '(no message)'}  [{row_numbers(group)}]"
 
 
 class Story(msgspec.Struct, frozen=True):
-    """All attempts, of all nights, for one row: that of a number in the last night's sheet, or that of a key."""
+    """All attempts, of all nights, for one row: that of a number in a sheet, or that of a key.
+
+    `outcome` is what the last batch over the sheet says of the row.
+    """
 
     row: int | None
     attempts: tuple[Try, ...]
     key: dict[str, str] | None = None
+    sheet: str | None = None
+    outcome: Placed | None = None
 
     def to_json(self) -> str:
         """One JSON object, on one line."""
@@ -91,10 +99,13 @@ class Story(msgspec.Struct, frozen=True):
 
     def to_text(self) -> str:
         """A paragraph for each attempt."""
-        name = (
-            f"row {self.row}" if self.key is None else ", ".join(f"{name} {text!r}" for name, text in self.key.items())
-        )
-        return "\n".join([f"{name}: {number_of(len(self.attempts), 'attempt')}", *map(_paragraph, self.attempts)])
+        return "\n".join([*self._head(), *map(_paragraph, self.attempts)])
+
+    def _head(self) -> Iterator[str]:
+        name = f"row {self.row}" if self.key is None else ", ".join(f"{n} {text!r}" for n, text in self.key.items())
+        yield f"{name}: {number_of(len(self.attempts), 'attempt')}"
+        if self.outcome is not None and not self.attempts:
+            yield f"  {self.outcome.status}: {printable(self.outcome.error)}".rstrip(": ")
 
 
 def chronicle(path: Path) -> Chronicle:
@@ -105,16 +116,19 @@ def chronicle(path: Path) -> Chronicle:
         return Chronicle(str(path), nights, view.failures(batches[-1].id, MOST_GROUPS))
 
 
-def story(path: Path, row: int) -> Story:
-    """The attempts for the row of this number in the last night's sheet. Raises as `chronicle`, and for no such row."""
+def story(path: Path, row: int, said: str | None = None) -> Story:
+    """The attempts for the row of this number in a sheet, which is to be said where the journal has several.
+
+    Raises as `chronicle`, and for no such row.
+    """
     with _opened(path) as view:
-        last = view.batches()[-1]
-        attempts = view.story(last.id, row)
-        if not attempts and all(placed.number != row for placed in view.outcomes(last.id)):
+        sheet = sheet_of(path, view.sheets(), said)
+        attempts, outcome = view.story(sheet.batch, row), view.outcome(sheet.batch, row)
+        if not attempts and outcome is None:
             raise UsageError(
                 f"{path}: no row {row} took part in the last batch; rows have the numbers that Excel shows"
             )
-        return Story(row, attempts)
+        return Story(row, attempts, None, sheet.path, outcome)
 
 
 def story_of_key(path: Path, values: Sequence[str]) -> Story:
@@ -129,7 +143,8 @@ def story_of_key(path: Path, values: Sequence[str]) -> Story:
         attempts = view.story_of_key(key_of(key))
         if not attempts:
             raise UsageError(
-                f"{path}: no row with the key {', '.join(values)} was ever sent; write it as the cell's text"
+                f"{path}: no row with the key {', '.join(values)} was ever sent; write it as the cell's text (where a "
+                "column chooses the identity, and no key is named, only --row finds it)"
             )
         return Story(None, attempts, key)
 
@@ -137,12 +152,19 @@ def story_of_key(path: Path, values: Sequence[str]) -> Story:
 def _key_from(path: Path, columns: tuple[str, ...], values: Sequence[str]) -> dict[str, str]:
     if len(columns) == len(values) == 1 and not values[0].startswith(f"{columns[0]}="):
         return {columns[0]: values[0]}
-    key = {name: text for name, _, text in (value.partition("=") for value in values)}
+    key = dict(_key_part(value, columns) for value in values)
     if columns and set(key) != set(columns):
         raise UsageError(
             f"{path}: a row is known by {', '.join(columns)}; say --key-value COLUMN=TEXT for each of these"
         )
     return key
+
+
+def _key_part(value: str, columns: tuple[str, ...]) -> tuple[str, str]:
+    """The column and its text; a column's name may hold an `=` itself."""
+    name = max((column for column in columns if value.startswith(f"{column}=")), key=len, default=None)
+    name = value.partition("=")[0] if name is None else name
+    return name, value[len(name) + 1 :]
 
 
 @contextmanager
@@ -161,6 +183,12 @@ def refuse_sheet(path: Path) -> None:
         raise UsageError(f"{path}: this is a spreadsheet; its journal is {Job(input=str(path)).journal_path}")
 
 
+def printable(text: str) -> str:
+    """A text of somebody else's on one line, with nothing in it that a terminal would obey."""
+    line = " ".join(text.split())
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
+
+
 def _paragraph(attempt: Try) -> str:
     place = f" (row {attempt.number} then)" if attempt.number is not None else ""
     lines = [f"  batch {attempt.batch}{place}: {attempt.status}, sent {number_of(attempt.posts, 'time')}"]
@@ -168,10 +196,14 @@ def _paragraph(attempt: Try) -> str:
         f"    intended {attempt.intended_at}, started {attempt.started_at or '–'}, ended {attempt.ended_at or '–'}"
     )
     if attempt.run_id:
-        lines.append(f"    run {attempt.run_id}")
+        lines.append(f"    run {printable(attempt.run_id)}")
     lines += [
-        f"    resolved {said.at} by {said.who}: {said.was} → {said.status} ({said.note})"
+        f"    resolved {said.at} by {printable(said.who)}: {said.was} → {said.status} ({printable(said.note)})"
         for said in attempt.resolutions
     ]
-    lines += [f"    {name}: {text}" for name, text in (("error", attempt.error), ("result", attempt.result)) if text]
+    lines += [
+        f"    {name}: {printable(text)}"
+        for name, text in (("error", attempt.error), ("result", attempt.result))
+        if text
+    ]
     return "\n".join(lines)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.errors import ExitCode
-from batch_runner.journal import Held, Since
+from batch_runner.journal import Held, Since, Unsettled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,8 +39,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     `counts` are of the rows that took part; `carried` of them were carried over from an earlier batch without a
     request, `changed` of those although their params are others now. `seconds` is the whole time. `stopped` says why
     the batch stopped early. `since` tells the difference from the last night, None on the first one. `parked` rows are
-    retried no more (`--retry-limit`), `duplicates` were refused (`--unique`). `totals` has an entry for each column of
-    `--total`. `report` is the path of the page that `--report` asked for.
+    retried no more (`--retry-limit`), `duplicates` were refused (`--unique`), `taken` have the key of another
+    sheet's rows, `unsettled` are sheets of other days that were left before their end. `totals` has an entry for each
+    column of `--total`. `report` is the path of the page that `--report` asked for.
     """
 
     exit_code: int
@@ -59,8 +60,20 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     since: Since | None = None
     parked: Held = Held(0, ())
     duplicates: Held = Held(0, ())
+    taken: Held = Held(0, ())
+    unsettled: tuple[Unsettled, ...] = ()
     totals: tuple[ColumnTotals, ...] = ()
     report: str | None = None
+
+    @property
+    def resolving(self) -> str:
+        """The command that says what became of an unknown row of this sheet, but for the row and the verdict."""
+        return f"batch-runner resolve {self.journal} --input {self.input}"
+
+    @property
+    def is_well(self) -> bool:
+        """Whether there is nothing that a person has to look at."""
+        return self.exit_code == 0 and not self.taken.rows and not self.unsettled
 
     def count(self, status: str) -> int:
         """How many rows have this status."""
@@ -85,7 +98,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     def is_quiet(self) -> bool:
         """Whether there was nothing new, and nothing that a person has to look at."""
         is_all_old = self.carried == self.rows and not (self.since and (self.since.new or self.since.left))
-        return self.exit_code == 0 and is_all_old and not self.changed and not self.notes
+        return self.is_well and is_all_old and not self.changed and not self.notes
 
     def _lines(self) -> Iterator[str]:
         if self.is_quiet:
@@ -96,6 +109,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         yield self.headline
         yield from self._since_lines()
         yield from self._held_lines()
+        yield from self._elsewhere_lines()
         for group in self.failures:
             yield f"  {group.rows} × {group.status}: {_line(group.error) or '(no message)'}  [{row_numbers(group)}]"
         if self.more_failures:
@@ -106,7 +120,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             yield f"  stopped early: {self.stopped}"
         if self.count("unknown"):
             yield "  unknown: a run may exist, or have done its work: look before you say --retry unknown"
-            yield f"    what you find is said so: batch-runner resolve {self.journal} --row N --as success --note …"
+            yield f"    what you find is said so: {self.resolving} --row N --as success --note …"
         for note in self.notes:
             yield f"  note: {note}"
         if self.output:
@@ -139,6 +153,18 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
                 f"  duplicates: {number_of(self.duplicates.rows, 'row')} not sent because of --unique; "
                 f"--allow-duplicates sends them  [{_numbers(self.duplicates.numbers, self.duplicates.rows)}]"
             )
+
+    def _elsewhere_lines(self) -> Iterator[str]:
+        """What other sheets of the same journal have to do with this one."""
+        if self.taken.rows:
+            yield (
+                f"  not sent: {number_of(self.taken.rows, 'row')} with the key of rows of other sheets, which ran with "
+                "other values; if they are others, choose a --key that is each row's own; if they were edited, --retry "
+                f"changed sends them  [{_numbers(self.taken.numbers, self.taken.rows)}]"
+            )
+        for sheet in self.unsettled:
+            rows = f"{number_of(sheet.rows, 'row')} not started, unknown or still going" if sheet.rows else "cut off"
+            yield f"  left behind: {sheet.input}: {rows}; run it again (--date, or the file as INPUT)"
 
     def _words(self) -> str:
         words = ", ".join(f"{counted.rows} {counted.status}" for counted in self.counts)

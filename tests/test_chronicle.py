@@ -39,6 +39,26 @@ def test_one_of_a_thing_is_said_in_the_singular(folder: Path) -> None:
     assert "sent 1 time\n" in story
 
 
+def test_a_row_that_was_never_sent_says_why(tmp_path: Path) -> None:
+    """A refused duplicate has no attempts, but a reason."""
+    (tmp_path / "task.py").write_text(TASK)
+    (tmp_path / "list.csv").write_text("Number,Name\n2,two\n2,TWO\n")
+    run_program("run", "list.csv", "--task", "task.py:even", "--unique", "Number", cwd=tmp_path)
+    told = run_program("status", "list.journal.db", "--row", "3", cwd=tmp_path).stdout
+    assert told.startswith("row 3: 0 attempts\n  error: duplicate: the same Number stands in row 2")
+
+
+def test_a_key_column_whose_name_holds_an_equals_sign(tmp_path: Path) -> None:
+    """`A=B=7` is the text 7 in the column `A=B`."""
+    (tmp_path / "task.py").write_text(TASK.replace('params["Number"]', 'params["A=B"]'))
+    (tmp_path / "list.csv").write_text("A=B,C\n8,x\n")
+    run_program("run", "list.csv", "--task", "task.py:even", "--key", "A=B,C", cwd=tmp_path)
+    options = ("--key-value", "A=B=8", "--key-value", "C=x")
+    assert run_program("status", "list.journal.db", *options, cwd=tmp_path).stdout.startswith(
+        "A=B '8', C 'x': 1 attempt"
+    )
+
+
 def test_json_counts_are_as_those_of_run(folder: Path) -> None:
     """The last batch's counts stand at the top, as an object like that of `run --json`, and so do each batch's."""
     told = json.loads(run_program("status", "list.journal.db", "--json", cwd=folder).stdout)

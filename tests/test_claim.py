@@ -25,6 +25,10 @@ texts = st.text(max_size=20)
         ("Müller", normalize("NFD", "MÜLLER")),
         ("A\u00a0B", "A B"),
         ("000", "0"),
+        ("RE-1", "RE-1\u200b"),
+        ("RE-1", "RE\u20131"),
+        ("RE-1", "re\u00ad\u22121"),
+        ("42", "٤٢"),
     ],
 )
 def test_typed_differently_it_is_the_same(one: str, other: str) -> None:

@@ -133,14 +133,12 @@ def test_three_nights(folder: Path, server: PingServer) -> None:
 
 
 def test_who_may_read_the_input_may_read_the_output(folder: Path) -> None:
-    """Under a umask of 077 output and report still have the input's permissions; the journal is for nobody else."""
+    """Under a umask of 077 output, report and journal still have the input's permissions."""
     day, text = NIGHTS[0]
     write_sheet(folder, day, text)
     ended(cron(folder, "--date", day))
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (folder / "done").iterdir()}
-    assert modes.pop(f"invoices-{day}.csv") == 0o640
-    assert modes.pop(f"invoices-{day}.html") == 0o640
-    assert all(mode & 0o077 == 0 for mode in modes.values()), modes
+    assert modes == dict.fromkeys([f"invoices-{day}.csv", f"invoices-{day}.html", "invoices.journal.db"], 0o640)
 
 
 def test_nothing_is_printed_while_all_is_well(folder: Path, server: PingServer) -> None:
@@ -208,3 +206,30 @@ def test_the_zones_of_these_tests_do_change(hours: int) -> None:
         [sys.executable, "-c", code], env={"TZ": zone, "PATH": os.environ["PATH"]}, capture_output=True, check=True
     )
     assert int(done.stdout) == hours * 3600
+
+
+def test_a_day_that_was_left_is_not_forgotten(folder: Path) -> None:
+    """Stopped on the first night, its rows aren't in the second night's sheet: that night says so, even `--quiet`."""
+    write_sheet(folder, "2026-03-27", "ACME,1,0.00\nACME,2,10.00\nACME,3,10.00\n")
+    code, out, _ = ended(cron(folder, "--date", "2026-03-27", "--max-failures", "1", "--concurrency", "1"))
+    assert (code, "(with --date 2026-03-27" in out) == (5, True)
+    write_sheet(folder, "2026-03-28", "Beta,1,5.00\n")
+    code, out, _ = ended(cron(folder, "--date", "2026-03-28"))
+    assert code == 0
+    assert "invoices-2026-03-27.csv: 2 rows not started, unknown or still going" in out
+    assert ended(cron(folder, "--date", "2026-03-27", "--retry", "all"))[0] == 3
+    write_sheet(folder, "2026-03-29", "Beta,2,5.00\n")
+    assert ended(cron(folder, "--date", "2026-03-29")) == (0, "", "")
+
+
+def test_a_key_of_another_days_row_is_told(folder: Path) -> None:
+    """Numbered from 1 each day, tonight's rows look like yesterday's, and aren't sent: nobody may miss that."""
+    job = JOB.replace('key = ["Vendor", "Invoice"]', 'key = ["Invoice"]').replace('unique_conflict = ["Amount"]', "")
+    (folder / "nightly.toml").write_text(job.replace('unique = ["Vendor", "Invoice"]', ""))
+    write_sheet(folder, "2026-03-27", "ACME,1,10.00\n")
+    assert ended(cron(folder, "--date", "2026-03-27")) == (0, "", "")
+    write_sheet(folder, "2026-03-28", "Beta,1,99.00\n")
+    code, out, _ = ended(cron(folder, "--date", "2026-03-28"))
+    assert code == 0
+    assert "not sent: 1 row with the key of rows of other sheets" in out
+    assert paid(folder) == ["1"]

@@ -119,6 +119,13 @@ def test_the_journal_outlasts_the_day(options: dict[str, str], output: str, jour
     assert str(batch.job.journal_path).startswith(journal)
 
 
+def test_a_name_that_really_holds_braces_is_no_day() -> None:
+    """Its journal is named after all of it, as that of any sheet; and it is a series of its own."""
+    (batch,) = plan("i {date}.csv", input="i {date}.csv").batches
+    assert str(batch.job.journal_path) == "i {date}.journal.db"
+    assert batch.series == str(Path.cwd() / "i {date}.csv")
+
+
 def test_the_series_of_a_sheet() -> None:
     """Tomorrow's sheet is of the same series; a sheet that no date names is its own."""
     (dated,) = plan("inv-2026-11-04.csv", input="inv-{date}.csv").batches

@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import anyio
+import msgspec
 import pytest
 from journals import batch_info, entries, run_row
 from program import run_program
@@ -114,3 +115,52 @@ def test_a_sheet_is_no_journal(tmp_path: Path) -> None:
     done = run_program("resolve", "in.csv", "--row", 2, "--as", "success", "--note", "x", cwd=tmp_path)
     assert done.returncode == 2
     assert "its journal is in.journal.db" in done.stderr
+
+
+@pytest.fixture
+def several(tmp_path: Path) -> Path:
+    """A journal of two sheets, in each of which the answer to row 2 was lost; b.csv was the last."""
+    path = tmp_path / "all.journal.db"
+
+    async def night(sheet: str) -> None:
+        async with Journal.open(path, msgspec.structs.replace(batch_info(), input=str(tmp_path / sheet))) as journal:
+            (plan,) = await journal.register(entries([sheet]))
+            assert isinstance(plan, Send)
+            await journal.ended(await journal.intend(plan), Outcome("unknown"))
+            await journal.finish(4)
+
+    anyio.run(night, "a.csv")
+    anyio.run(night, "b.csv")
+    return path
+
+
+def test_a_row_of_which_sheet(several: Path) -> None:
+    """Row 2 stands in both sheets of the journal: unless one is named, neither is resolved; then only that one is."""
+    with pytest.raises(UsageError, match=r"a row of which sheet\? say --input; it has b.csv, a.csv"):
+        resolve(several, [2], SAID)
+    assert resolve(several, [2], SAID, "a.csv") == str(several.parent / "a.csv")
+    with closing(sqlite3.connect(several)) as connection:
+        assert connection.execute("SELECT status FROM attempt ORDER BY id").fetchall() == [("success",), ("unknown",)]
+    with pytest.raises(UsageError, match=r"'c\.csv' is no one sheet of it"):
+        resolve(several, [2], SAID, "c.csv")
+
+
+def test_the_story_of_a_row_of_one_of_several_sheets(several: Path) -> None:
+    """`status --row` asks which, too; the page lists each batch with its sheet."""
+    asked = run_program("status", several.name, "--row", 2, cwd=several.parent)
+    assert (asked.returncode, "say --input" in asked.stderr) == (2, True)
+    told = run_program("status", several.name, "--row", 2, "--input", "a.csv", "--json", cwd=several.parent)
+    assert json.loads(told.stdout)["sheet"].endswith("a.csv")
+    page = run_program("status", several.name, cwd=several.parent).stdout
+    assert "2 batches of 2 sheets" in page
+    assert "  a.csv  " in page
+
+
+def test_a_verdict_needs_a_reason_and_can_do_no_harm(path: Path) -> None:
+    """No note is no verdict; what a terminal would obey in it isn't shown; a row said twice is resolved once."""
+    words = ("resolve", path.name, "--row", 3, "--row", 3, "--as", "success")
+    assert run_program(*words, "--note", " ", cwd=path.parent).returncode == 2
+    assert run_program(*words, "--note", "a\x1b[31mb", cwd=path.parent).returncode == 0
+    story = run_program("status", path.name, "--row", 3, cwd=path.parent).stdout
+    assert "(a\ufffd[31mb)" in story
+    assert story.count("resolved") == 1

@@ -60,7 +60,7 @@ def test_all_that_can_be_said() -> None:
         "  and 1 row more that did not succeed",
         "  stopped early: the deadline was reached",
         "  unknown: a run may exist, or have done its work: look before you say --retry unknown",
-        "    what you find is said so: batch-runner resolve in.journal.db --row N --as success --note …",
+        "    what you find is said so: batch-runner resolve in.journal.db --input in.csv --row N --as success --note …",
         "  note: a note",
         "  output: in.results.csv",
     ]

@@ -182,7 +182,8 @@ def serve_command(**values: Any) -> int:
 
 @program.command("status")
 @click.argument("journal", type=click.Path(path_type=Path))
-@click.option("--row", type=click.IntRange(1), metavar="N", help="The whole story of one row of the last sheet.")
+@click.option("--row", type=click.IntRange(1), metavar="N", help="The whole story of one row of the sheet.")
+@click.option("--input", "sheet", metavar="SHEET", help="Which sheet, where the journal has several.")
 @click.option(
     "--key-value",
     metavar="TEXT",
@@ -190,14 +191,15 @@ def serve_command(**values: Any) -> int:
     help="The same for the row with this key; COLUMN=TEXT for each column.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def status_command(journal: Path, row: int | None, key_value: tuple[str, ...], as_json: bool) -> int:
+def status_command(journal: Path, row: int | None, sheet: str | None, key_value: tuple[str, ...], as_json: bool) -> int:
     """Show what a batch has done so far, from its JOURNAL (STEM.journal.db beside the output)."""
     from batch_runner.chronicle import chronicle, story, story_of_key
     from batch_runner.cli.running import print_out
 
     if row is not None and key_value:
         raise click.UsageError("--row and --key-value: say one of them, where the row stands or how it is known")
-    told = story_of_key(journal, key_value) if key_value else chronicle(journal) if row is None else story(journal, row)
+    whole = chronicle(journal) if row is None else story(journal, row, sheet)
+    told = story_of_key(journal, key_value) if key_value else whole
     print_out(told.to_json() if as_json else told.to_text())
     return 0
 
@@ -221,10 +223,11 @@ def status_command(journal: Path, row: int | None, key_value: tuple[str, ...], a
     required=True,
     help="How you know; it is kept, with your name and the time.",
 )
+@click.option("--input", "sheet", metavar="SHEET", help="Which sheet, where the journal has several.")
 @click.option("--run-id", metavar="ID", callback=_text, help="The run, if you found one in the service.")
 @click.option("--who", metavar="NAME", callback=_text, help="Who says so (the name that you are logged in with).")
 def resolve_command(
-    journal: Path, rows: tuple[int, ...], status: str, note: str, run_id: str | None, who: str | None
+    journal: Path, rows: tuple[int, ...], sheet: str | None, status: str, note: str, run_id: str | None, who: str | None
 ) -> int:
     """Settle rows that are unknown: you have looked in the service, or in the books, and know what became of them.
 
@@ -235,9 +238,11 @@ def resolve_command(
     from batch_runner.journal import Verdict, resolve
 
     refuse_sheet(journal)
-    resolve(journal, rows, Verdict(status, note, who or _user(), run_id))
-    numbers = ", ".join(map(str, rows))
-    print_out(f"{journal}: row {numbers}: unknown → {status}; the next batch carries it into the output")
+    if not note.strip():
+        raise click.UsageError("--note: say how you know; it is kept for whoever asks")
+    path = resolve(journal, rows, Verdict(status, note, who or _user(), run_id), sheet)
+    numbers = ", ".join(map(str, dict.fromkeys(rows)))
+    print_out(f"{path}: row {numbers}: unknown → {status}; the next batch carries it into the output")
     return 0
 
 

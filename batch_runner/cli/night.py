@@ -62,6 +62,11 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     many: bool
     bug: Exception | None = None
 
+    @property
+    def is_well(self) -> bool:
+        """Whether there is nothing that a person has to look at."""
+        return self.exit_code == ExitCode.OK and all(summary.is_well for summary in self.batches)
+
     def to_json(self) -> str:
         """One JSON object, on one line: the only batch's own, unless the input is a pattern or nothing was there."""
         if not self.many and self.batches:

@@ -16,7 +16,7 @@ import click
 from batch_runner import log
 from batch_runner.cli.night import run_night
 from batch_runner.cli.services import api_key
-from batch_runner.errors import ExitCode, UsageError, reason_of
+from batch_runner.errors import UsageError, reason_of
 from batch_runner.job.folders import make_folders
 from batch_runner.job.plan import plan_of
 from batch_runner.job.settings import unknown_variables, wishes_of
@@ -60,10 +60,9 @@ def run_for_person(job: Job, telling: Telling) -> int:
 
 def _tell_person(job: Job, told: Told, progress: Progress) -> None:
     """Print what the night came to; with `--quiet` only where it isn't all well."""
-    is_well = told.exit_code == ExitCode.OK
-    if not is_well:
+    if not told.is_well:
         progress.release()
-    if not is_well or job.json or not job.quiet:
+    if not told.is_well or job.json or not job.quiet:
         print_out(told.to_json() if job.json else told.to_text())
 
 

@@ -111,7 +111,7 @@ async def execute(opened: Opened, progress: Progress, *, interrupts: bool) -> Su
     with sole_error():
         async with (
             connected(opened.job, opened.service) as client,
-            Journal.open(opened.job.journal_path, info(opened)) as journal,
+            Journal.open(opened.job.journal_path, info(opened), opened.target.mode & 0o666) as journal,
         ):
             log.info("journal opened", path=str(opened.job.journal_path), number=journal.batch)
             with log.of_batch(str(journal.batch)):
@@ -182,15 +182,23 @@ async def _conclude(
         changed=tally.changed,
         failures=groups,
         more_failures=failed - sum(group.rows for group in groups if group.status != "unknown"),
-        stopped=stop.why if stop else None,
+        stopped=_why(opened, stop) if stop else None,
         since=journal.since(),
         parked=journal.held("parked"),
         duplicates=journal.held("duplicate"),
+        taken=journal.taken(),
+        unsettled=journal.unsettled(),
         notes=(*source.notes, *opened.notes, *warnings, *source.warnings, *notes, *written.notes),
         seconds=seconds,
         totals=await to_thread.run_sync(control_totals, source, journal.outcomes()),
     )
     return await to_thread.run_sync(_reported, opened, journal, summary)
+
+
+def _why(opened: Opened, stop: Stop) -> str:
+    """Why it stopped, and how it goes on where tomorrow the same command takes another sheet."""
+    is_of_a_day = opened.series != str(opened.job.input_path.absolute())
+    return f"{stop.why} (with --date {opened.job.date}: it is that day's sheet)" if is_of_a_day else stop.why
 
 
 def _reported(opened: Opened, journal: Journal, summary: Summary) -> Summary:

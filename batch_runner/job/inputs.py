@@ -18,7 +18,7 @@ import msgspec
 
 from batch_runner.errors import UsageError, reason_of
 from batch_runner.job.job import stem_of
-from batch_runner.job.places import filled, has_day, parts, pieces
+from batch_runner.job.places import filled, has_day, lettered, parts, pieces
 from batch_runner.sheet import TEXT_ENDINGS, WORKBOOK_ENDINGS
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def find(text: str, day: date) -> Inputs:
         return _single(Found(Path(text), Path(text)))
     folder, rest = _fixed(names)
     if not rest:
-        return _single(Found(folder, folder))
+        return _single(Found(folder, Path(lettered(text))))
     _insist_on(folder)
     many = any(has_magic(name) for name in rest)
     reached = [Found(folder, folder)]

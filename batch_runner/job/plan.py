@@ -83,8 +83,8 @@ def _planned(job: Job, found: Found, day: date) -> Planned:
     paths["journal"] = paths["journal"] or _lasting_journal(job, found, stem)
     written = job.input if found.path == Path(job.input) else str(found.path)
     return Planned(
-        msgspec.structs.replace(job, input=written, **paths),
-        os.path.abspath(found.series),  # noqa: PTH100  a link that goes elsewhere tomorrow is the same series
+        msgspec.structs.replace(job, input=written, date=day.isoformat(), **paths),
+        os.path.abspath(found.series if has_day(str(found.series)) else found.path),  # noqa: PTH100  links stay as said
     )
 
 

@@ -7,6 +7,7 @@ places.py   tonight's rows find their history
 batches.py  what a batch says of itself, and whether it may go on with this journal
 since.py    how the sheet differs from that of the night before
 resolving.py  what a person found out about an unknown row
+sheets.py   the sheets of a journal, of which a person means one
 reading.py  outcomes, counts, nights, a row's story
 timing.py   when runs began and ended
 commits.py  group commit
@@ -21,7 +22,8 @@ from batch_runner.journal.history import Carry, Entry, Follow, Leave, Plan, Poli
 from batch_runner.journal.journal import Journal, Outcome
 from batch_runner.journal.reading import Batch, Count, Failures, JournalView, Placed, Resolution, Try
 from batch_runner.journal.resolving import Verdict, resolve
-from batch_runner.journal.since import Held, Since
+from batch_runner.journal.sheets import Sheet, sheet_of
+from batch_runner.journal.since import Held, Since, Unsettled
 from batch_runner.journal.timing import Span
 
 __all__ = [
@@ -44,9 +46,12 @@ __all__ = [
     "Resolution",
     "Send",
     "Settle",
+    "Sheet",
     "Since",
     "Span",
     "Try",
+    "Unsettled",
     "Verdict",
     "resolve",
+    "sheet_of",
 ]

@@ -24,15 +24,15 @@ _DAMAGE = (sqlite3.Error, MemoryError, UnicodeDecodeError)
 _NEXT_STEP = "restore it from a backup, or name another --journal (rows would then be sent again)"
 
 
-def open_file(path: Path) -> sqlite3.Connection:
-    """A connection that may write, to the journal at `path`, which is made if there is none.
+def open_file(path: Path, mode: int = 0o600) -> sqlite3.Connection:
+    """A connection that may write, to the journal at `path`, which is made with these permissions if there is none.
 
     The caller holds its lock. Raises `JournalError` for a file that is damaged, empty, newer or something else, and
     where it can't be made.
     """
     try:
         if not path.exists():
-            _create(path)
+            _create(path, mode)
         connection = connect(f"{path.as_uri()}?mode=rw")
     except (sqlite3.Error, OSError) as error:
         raise JournalError(
@@ -84,13 +84,14 @@ def make_readable(connection: sqlite3.Connection) -> None:
         connection.execute("CREATE TEMP TABLE resolution (attempt, was, status, note, who, at)")
 
 
-def _create(path: Path) -> None:
+def _create(path: Path, mode: int) -> None:
     """Make it under another name first, so that a kill leaves either no journal or a whole one."""
     wal = path.with_name(f"{path.name}-wal")
     if wal.exists():
         raise JournalError(f"{path}: the journal is gone, but {wal.name} holds a part of it; {_NEXT_STEP}")
     new = path.with_name(f"{path.name}-new")
     new.unlink(missing_ok=True)
+    os.close(os.open(new, os.O_CREAT | os.O_WRONLY, 0o600))  # results are nobody else's to read, not for a moment
     with closing(connect(new.as_uri())) as connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.executescript(f"BEGIN; {SCHEMA} COMMIT")
@@ -98,6 +99,7 @@ def _create(path: Path) -> None:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("PRAGMA journal_mode = WAL")
+    new.chmod(mode)
     new.replace(path)
     _sync_folder(path.parent)
 

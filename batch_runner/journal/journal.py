@@ -22,7 +22,7 @@ from batch_runner.journal.lock import holding
 from batch_runner.journal.places import register
 from batch_runner.journal.reserve import set_aside
 from batch_runner.journal.schema import NOT_STARTED, STARTING
-from batch_runner.journal.since import Held, Since, held, since
+from batch_runner.journal.since import Held, Since, Unsettled, held, since, taken, unsettled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -84,15 +84,15 @@ class Journal:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, path: Path, info: BatchInfo) -> AsyncIterator[Journal]:
-        """The journal at `path`, made if there is none, locked for this batch until the block ends.
+    async def open(cls, path: Path, info: BatchInfo, mode: int = 0o600) -> AsyncIterator[Journal]:
+        """The journal at `path`, made with these permissions if there is none, locked until the block ends.
 
         Raises `JournalBusy` within a second if another batch holds it; `JournalError` if it is damaged, newer, that of
         another task, service or key columns, or can't be written.
         """
         path = Path(path).resolve()
         with holding(path), set_aside(path) as reserve:
-            connection = await to_thread.run_sync(open_file, path)
+            connection = await to_thread.run_sync(open_file, path, mode)
             try:
                 begun = _begin(path, connection, info)
                 yield cls(connection, begun, info.policy, path=path, reserve=reserve)
@@ -245,6 +245,16 @@ class Journal:
         """The rows of this batch that were held back."""
         with self._reading() as connection:
             return held(connection, self._begun.id, why)
+
+    def taken(self) -> Held:
+        """The rows of this batch whose key another sheet's row had, with other params; they were not sent."""
+        with self._reading() as connection:
+            return taken(connection, self._begun.id)
+
+    def unsettled(self) -> tuple[Unsettled, ...]:
+        """The sheets of this batch's series that earlier nights did not come to the end of."""
+        with self._reading() as connection:
+            return unsettled(connection, self._begun.id)
 
     def counts(self) -> tuple[Count, ...]:
         """How many of this batch's rows have which status, the most frequent first."""

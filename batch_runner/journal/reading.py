@@ -10,10 +10,13 @@ import msgspec
 
 from batch_runner.errors import JournalError
 from batch_runner.journal.file import check_header, connect, make_readable
+from batch_runner.journal.sheets import sheets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from batch_runner.journal.sheets import Sheet
 
 _PAGE = 500
 _SAMPLES = 5
@@ -22,6 +25,7 @@ _OUTCOMES = (
     "SELECT number, status, coalesce(run_id, ''), coalesce(result, ''), coalesce(error, ''), coalesce(changed, 0)"
     " FROM outcome WHERE batch = ? AND number > ? ORDER BY number LIMIT ?"
 )
+_OUTCOME = _OUTCOMES.partition(" AND number >")[0] + " AND number = ?"
 _COUNTS = "SELECT status, count(*) FROM outcome WHERE batch = ? GROUP BY status ORDER BY count(*) DESC, status"
 _FAILURES = (
     "SELECT status, coalesce(error, ''), count(*) FROM outcome"
@@ -132,9 +136,12 @@ def outcomes(connection: sqlite3.Connection, batch: int) -> Iterator[Placed]:
     """The batch's rows in order of number; page by page, so that a slow reader doesn't hold up the WAL."""
     number = -1
     while page := connection.execute(_OUTCOMES, (batch, number, _PAGE)).fetchall():
-        for placed, status, run_id, result, error, changed in page:
-            yield Placed(placed, status, run_id, result, error, bool(changed))
+        yield from (_placed(*found) for found in page)
         number = page[-1][0]
+
+
+def _placed(number: int, status: str, run_id: str, result: str, error: str, changed: int) -> Placed:
+    return Placed(number, status, run_id, result, error, bool(changed))
 
 
 def counts(connection: sqlite3.Connection, batch: int) -> tuple[Count, ...]:
@@ -221,6 +228,15 @@ class JournalView:
     def all_new(self) -> str | None:
         """The warning for a sheet of which the journal `knows` no row; None if it has none at all."""
         return _all_new(self._connection.execute(_SENT).fetchone()[0])
+
+    def sheets(self) -> tuple[Sheet, ...]:
+        """All sheets of the journal, the latest first."""
+        return sheets(self._connection)
+
+    def outcome(self, batch: int, number: int) -> Placed | None:
+        """What the row of this number came to; None if no such row took part."""
+        found = self._connection.execute(_OUTCOME, (batch, number)).fetchone()
+        return _placed(*found) if found else None
 
     def story(self, batch: int, number: int) -> tuple[Try, ...]:
         """All attempts, of all nights, for the row that had this number in the batch; the oldest first."""

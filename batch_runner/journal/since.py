@@ -28,6 +28,22 @@ _CARRIED = (
     "SELECT count(*) FROM outcome JOIN attempt ON attempt.id = outcome.attempt JOIN batch ON batch.id = outcome.batch"
     " WHERE outcome.batch = ? AND attempt.batch < batch.continues AND outcome.status NOT IN ('queued', 'running')"
 )
+_UNSETTLED = (
+    "SELECT before.input, count(outcome.number) FROM batch AS now"
+    " JOIN batch AS before ON before.series = now.series AND before.input <> now.input"
+    " LEFT JOIN outcome ON outcome.batch = before.id"
+    " AND outcome.status IN ('not_started', 'unknown', 'queued', 'running')"
+    " AND NOT EXISTS (SELECT 1 FROM place WHERE place.row = outcome.row AND place.batch > before.id)"
+    " WHERE now.id = ? AND before.id < now.id AND before.id = (SELECT max(id) FROM batch WHERE input = before.input)"
+    " AND (before.exit_code IS NULL OR before.exit_code <> 0)"
+    " GROUP BY before.id HAVING before.exit_code IS NULL OR count(outcome.number) ORDER BY before.id"
+)
+"""Of the other sheets of this series, those that were left before their end: tonight's sheet knows nothing of that."""
+_TAKEN = (
+    "SELECT outcome.number FROM outcome JOIN batch ON batch.id = outcome.batch"
+    " JOIN attempt ON attempt.id = outcome.attempt JOIN batch AS sent ON sent.id = attempt.batch"
+    " WHERE outcome.batch = ? AND outcome.changed AND sent.input <> batch.input ORDER BY outcome.number"
+)
 _HELD = "SELECT number FROM place WHERE batch = ? AND held = ? ORDER BY number"
 
 
@@ -46,8 +62,15 @@ class Since(msgspec.Struct, frozen=True):
     left: int
 
 
+class Unsettled(msgspec.Struct, frozen=True):
+    """A sheet of another day with so many rows that were not started, are still going or unknown, as far as known."""
+
+    input: str
+    rows: int
+
+
 class Held(msgspec.Struct, frozen=True):
-    """Rows that were held back; `numbers` are the first few of them."""
+    """Rows that were not sent for some reason; `numbers` are the first few of them."""
 
     rows: int
     numbers: tuple[int, ...]
@@ -71,7 +94,21 @@ def since(connection: sqlite3.Connection, batch: int) -> Since | None:
 
 def held(connection: sqlite3.Connection, batch: int, why: str) -> Held:
     """The rows that were held back in a batch as `parked` or `duplicate`."""
-    numbers = [number for (number,) in connection.execute(_HELD, (batch, why))]
+    return _held(connection, _HELD, batch, why)
+
+
+def taken(connection: sqlite3.Connection, batch: int) -> Held:
+    """The rows whose key is that of a row of another sheet, which ran with other params: this one was not sent."""
+    return _held(connection, _TAKEN, batch)
+
+
+def unsettled(connection: sqlite3.Connection, batch: int) -> tuple[Unsettled, ...]:
+    """The sheets of this series that earlier nights did not come to the end of."""
+    return tuple(Unsettled(*found) for found in connection.execute(_UNSETTLED, (batch,)))
+
+
+def _held(connection: sqlite3.Connection, sql: str, *values: object) -> Held:
+    numbers = [number for (number,) in connection.execute(sql, values)]
     return Held(len(numbers), tuple(numbers[:_SAMPLES]))
 
 

@@ -78,7 +78,7 @@ def _unknown(summary: Summary) -> Verdict:
         BAD,
         f"{number_of(rows, 'row')} unknown: a person must look",
         "A start was sent and its answer lost, so a run may exist, or have done its work. Look in the service, and say "
-        f"what you found: batch-runner resolve {summary.journal} --row N --as success|failure|not_started --note …",
+        f"what you found: {summary.resolving} --row N --as success|failure|not_started --note …",
     )
 
 
