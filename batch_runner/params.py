@@ -32,7 +32,8 @@ class RowParams(msgspec.Struct, frozen=True):
     `key` makes it the same row tomorrow; `digest` stands for all its params and for the identity that its cells
     choose. Both are SHA-256, cut to 16 bytes, so that no params stand in the journal. A row with a `refusal` (a
     sentence that names the cells) is not sent; its key is None where a cell that the key is made of has no text to
-    rely on. `claim` and `conflict` are what makes it unique and what a duplicate may not differ in, None if unasked.
+    rely on. `claim` and `conflict` are what makes it unique and what a duplicate may not differ in, None if unasked or
+    where such a cell has no text to rely on.
     """
 
     params: dict[str, str]
@@ -81,8 +82,8 @@ class Template:
         self._identity = None if job.identity_id is None else self._text(job.identity_id)
         self._session = None if job.session_id is None else self._text(job.session_id)
         self._key = tuple(self._columns[name] for name in sorted(set(job.key)))
-        self._unique = tuple(self._columns[name].index for name in job.unique)
-        self._conflict = tuple(self._columns[name].index for name in job.unique_conflict)
+        self._unique = tuple(self._columns[name].index for name in sorted(set(job.unique)))
+        self._conflict = tuple(self._columns[name].index for name in sorted(set(job.unique_conflict)))
         self._used = self._used_indexes()
         self._known_by = frozenset(column.index for column in self._key) or self._sent_indexes()
 
@@ -204,7 +205,9 @@ class Template:
 
 
 def _claim(row: Row, indexes: tuple[int, ...]) -> bytes | None:
-    return claim_of([row.texts[index] for index in indexes]) if indexes else None
+    """None, too, where a cell of it has no text to rely on."""
+    is_known = not any(problem.refuses and problem.index in indexes for problem in row.problems)
+    return claim_of([row.texts[index] for index in indexes]) if indexes and is_known else None
 
 
 def key_of(texts: dict[str, str]) -> bytes:

@@ -62,7 +62,7 @@ class Source:
         return self._selection.count(self.sheet)
 
     def rows(self) -> Iterator[tuple[Row, RowParams]]:
-        """Stream the rows that take part, each with what it sends, in the sheet's order; gathers `warnings`."""
+        """Stream the rows that take part, each with what it sends, in the sheet's order; gathers `warnings` anew."""
         return ((row, filled) for row, filled, takes_part in self.places() if takes_part)
 
     def chosen(self) -> Iterator[Row]:
@@ -71,6 +71,8 @@ class Source:
 
     def places(self) -> Iterator[tuple[Row, RowParams, bool]]:
         """As `rows`, with the rows left out between them (False): they, too, count among rows with equal keys."""
+        self._warnings.clear()
+        self._warned = 0
         for row, takes_part in self._selection.places(self.sheet):
             if row.problems and takes_part:
                 self._warn(row)

@@ -33,6 +33,7 @@ served.py               `serve` in such a process, and what is asked of it
 killing.py              the program killed at a chosen moment
 kept_promises.py        what must hold of a batch that was killed
 journals.py             a batch's description, rows, and what stands in a journal
+claims.py               nights whose rows make claims to be unique
 journal_v1.sql          the tables of a journal of version 1
 journal_child.py        a batch that writes a journal until it is killed
 disks.py                small disks

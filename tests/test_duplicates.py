@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 import pytest
+from claims import kinds, night, row, unique
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from journals import batch_info, run_row
 from program import run_program
 
-from batch_runner.journal import Carry, Entry, Follow, Journal, Outcome, Policy, Refuse, Send, Settle
+from batch_runner.journal import Carry, Entry, Follow, Journal, Outcome, Refuse, Send, Settle
 from batch_runner.journal.schema import DUPLICATE
 
 if TYPE_CHECKING:
-    from batch_runner.journal import BatchInfo, Plan
+    from batch_runner.journal import BatchInfo
 
 TASK = """
 async def pay(params):
@@ -27,41 +27,6 @@ async def pay(params):
         raise ValueError("no money")
     return "paid"
 """
-
-
-def unique(*retry: str, conflict: bool = False, allow: bool = False) -> BatchInfo:
-    """A batch in which two rows with one claim are duplicates."""
-    policy = Policy(
-        frozenset(retry),
-        unique=("Vendor", "No"),
-        conflict=("Amount",) if conflict else (),
-        allow_duplicates=allow,
-    )
-    return msgspec.structs.replace(batch_info(key=("Id",)), policy=policy)
-
-
-def row(number: int, key: str, claim: str, conflict: str | None = None) -> Entry:
-    return Entry(
-        number, key.encode(), key.encode(), claim=claim.encode(), conflict=conflict.encode() if conflict else None
-    )
-
-
-async def night(path: Path, sheet: list[Entry], info: BatchInfo, status: str = "success") -> list[Plan]:
-    """Run the sheet; a run is named for its row's key."""
-    async with Journal.open(path, info) as journal:
-        if journal.needs_claims:
-            await journal.adopt(sheet)
-            await journal.give_up_unclaimed()
-        plans = await journal.register(sheet)
-        for plan in plans:
-            if isinstance(plan, Send):
-                await run_row(journal, plan, f"run-{plan.params.decode()}", status)
-        await journal.finish(0)
-    return plans
-
-
-def kinds(plans: list[Plan]) -> list[type[Plan]]:
-    return [type(plan) for plan in plans]
 
 
 @pytest.fixture
@@ -227,24 +192,6 @@ def test_a_lost_answer_is_a_rival(path: Path) -> None:
     (plan,) = anyio.run(night, path, [row(2, "B", "x")], unique())
     assert isinstance(plan, Refuse)
     assert "its run not known: unknown" in plan.why
-
-
-def test_rows_that_ran_before_anybody_asked(path: Path) -> None:
-    """`--unique` on the second night knows the runs of the first by the rows that still stand in the sheet as then."""
-    plain = [Entry(2, b"A", b"A"), Entry(3, b"B", b"B")]
-    anyio.run(night, path, plain, batch_info(key=("Id",)))
-    assert kinds(anyio.run(night, path, [row(2, "C", "x"), row(3, "A", "x")], unique())) == [Refuse, Carry]
-
-
-def test_other_columns_make_other_claims(path: Path) -> None:
-    """With other `--unique` columns nothing is compared with claims that were made of the former ones."""
-    anyio.run(night, path, [row(2, "A", "x")], unique())
-    other = msgspec.structs.replace(unique(), policy=Policy(unique=("Vendor",)))
-    assert kinds(anyio.run(night, path, [row(2, "A", "y"), row(3, "B", "x"), row(4, "C", "y")], other)) == [
-        Carry,
-        Send,
-        Refuse,
-    ]
 
 
 def test_blank_values_claim_nothing(path: Path) -> None:

@@ -118,7 +118,7 @@ class Batch:
         rows = self._rows()
         while chunk := tuple(islice(rows, CHUNK)):
             await self._journal.adopt([entry for entry, _ in chunk])
-        if missing := await self._journal.give_up_unclaimed():
+        if missing := self._journal.unclaimed():
             log.warning(
                 f"rows that ran before, but are not in the sheet as they were then: {missing}; --unique can't know them"
             )

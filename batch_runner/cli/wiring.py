@@ -233,8 +233,8 @@ def _policy(job: Job, terms: Terms) -> Policy:
         frozenset(job.retry),
         "resend" if terms.resend else "report",
         retry_limit=job.retry_limit,
-        unique=job.unique,
-        conflict=job.unique_conflict,
+        unique=tuple(sorted(set(job.unique))),
+        conflict=tuple(sorted(set(job.unique_conflict))),
         allow_duplicates=job.allow_duplicates,
     )
 

@@ -48,9 +48,26 @@ _LAST_COLUMNS = (
 _UNCLAIMED = (
     "SELECT count(DISTINCT row) FROM attempt WHERE claim IS NULL AND NOT (run_id IS NULL AND status = 'not_started')"
 )
+_OTHERS_ASKED = (
+    "SELECT coalesce(max(other.id), 0) FROM batch AS now JOIN batch AS other ON other.id < now.id"
+    " WHERE now.id = ? AND other.unique_columns <> '[]'"
+    " AND (other.unique_columns, other.conflict_columns) <> (now.unique_columns, now.conflict_columns)"
+)
+_SHEET_ASKED = (
+    "SELECT coalesce(max(asked.id), 0) FROM batch AS now JOIN batch AS asked"
+    " ON asked.id < now.id AND asked.series = now.series AND asked.unique_columns = now.unique_columns"
+    " WHERE now.id = ? AND asked.id > ? AND EXISTS (SELECT 1 FROM place WHERE batch = asked.id)"
+)
+"""The last batch over this sheet that learned what it tells: it did so before its rows found their places."""
+_TO_LEARN = (
+    "SELECT EXISTS (SELECT 1 FROM attempt WHERE batch > ? AND (claim IS NULL OR (? AND conflict IS NULL))"
+    " AND NOT (run_id IS NULL AND status = 'not_started'))"
+)
+_MET = "INSERT INTO met VALUES (?, 1) ON CONFLICT DO UPDATE SET rows = rows + 1 RETURNING rows"
 _ADOPT = (
-    "UPDATE attempt SET claim = ?, conflict = ? WHERE claim IS NULL AND params = ?"
-    " AND row IN (SELECT id FROM row WHERE key = ?)"
+    "UPDATE attempt SET claim = :claim, conflict = coalesce(conflict, :conflict) WHERE params = :params"
+    " AND row = (SELECT id FROM row WHERE key = :key AND nth = :nth)"
+    " AND (claim IS NULL OR (claim = :claim AND conflict IS NULL))"
 )
 
 
@@ -68,11 +85,22 @@ def held_back(connection: sqlite3.Connection, policy: Policy, entry: Entry, plan
 
 
 def forget_other_claims(connection: sqlite3.Connection, policy: Policy) -> None:
-    """Claims that were made of other columns can't be compared with those of this batch."""
+    """What was made of other columns can't be compared with that of this batch."""
     last = connection.execute(_LAST_COLUMNS).fetchone()
-    now = tuple(msgspec.json.encode(names).decode() for names in (policy.unique, policy.conflict))
-    if policy.unique and last is not None and last != now:
+    unique, conflict = (msgspec.json.encode(names).decode() for names in (policy.unique, policy.conflict))
+    if not policy.unique or last is None:
+        return
+    if last[0] != unique:
         connection.execute("UPDATE attempt SET claim = NULL, conflict = NULL WHERE claim IS NOT NULL")
+    elif last[1] != conflict:
+        connection.execute("UPDATE attempt SET conflict = NULL WHERE conflict IS NOT NULL")
+
+
+def has_to_learn(connection: sqlite3.Connection, policy: Policy, batch: int) -> bool:
+    """Whether rows were sent of which it isn't known what makes them unique, and this sheet wasn't asked since."""
+    (others,) = connection.execute(_OTHERS_ASKED, (batch,)).fetchone()
+    (asked,) = connection.execute(_SHEET_ASKED, (batch, others)).fetchone()
+    return bool(connection.execute(_TO_LEARN, (asked, bool(policy.conflict))).fetchone()[0])
 
 
 def unclaimed(connection: sqlite3.Connection) -> int:
@@ -81,15 +109,15 @@ def unclaimed(connection: sqlite3.Connection) -> int:
 
 
 def adopt(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
-    """Give the claims of these rows to the attempts that sent just them, before anybody asked for claims."""
-    connection.executemany(
-        _ADOPT, [(entry.claim, entry.conflict, entry.params, entry.key) for entry in entries if entry.key is not None]
-    )
+    """Give the claims of these rows to the attempts that sent just them, before anybody asked for claims.
 
-
-def give_up_unclaimed(connection: sqlite3.Connection) -> None:
-    """Ask no more for claims that can't be known: their rows have left the sheet, or were edited."""
-    connection.execute("UPDATE attempt SET claim = x'' WHERE claim IS NULL")
+    Rows with equal keys are told apart by their order, as where they find their places: adopt a sheet once, in order.
+    """
+    for entry in entries:
+        if entry.key is not None:
+            (nth,) = connection.execute(_MET, (entry.key,)).fetchone()
+            known = {"claim": entry.claim, "conflict": entry.conflict, "params": entry.params}
+            connection.execute(_ADOPT, {**known, "key": entry.key, "nth": nth})
 
 
 def _is_barred(connection: sqlite3.Connection, policy: Policy, entry: Entry, plan: Send | Settle | Follow) -> bool:
@@ -111,7 +139,7 @@ def _earlier(connection: sqlite3.Connection, policy: Policy, entry: Entry, row: 
             run = f"run {run_id}" if run_id else "its run not known"
             night = datetime.fromisoformat(started).astimezone().strftime("%Y-%m-%d %H:%M")
             what = f"ran before, as {where} of {sheet.rpartition('/')[2]} on the night of {night} ({run}: {outcome})"
-            return _sentence(policy, what, differs=conflict != entry.conflict)
+            return _sentence(policy, what, differs=conflict not in (None, entry.conflict))
     return None
 
 

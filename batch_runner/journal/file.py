@@ -166,8 +166,10 @@ def _name(connection: sqlite3.Connection) -> None:
 def _make_temporary(connection: sqlite3.Connection) -> None:
     """What is known of this batch's rows while they find their places; on disk, so no sheet is too large.
 
-    `repeated`: how often a key was seen, for keys that were seen twice. `claimed`: what is about to be sent.
+    `repeated`: how often a key was seen, for keys that were seen twice. `claimed`: what is about to be sent. `met`: how
+    often a key was seen while the sheet was asked what makes its rows unique.
     """
+    connection.execute("CREATE TEMP TABLE met (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
     connection.execute("CREATE TEMP TABLE repeated (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
     connection.execute(
         "CREATE TEMP TABLE claimed (claim BLOB PRIMARY KEY, number INTEGER NOT NULL, conflict BLOB) WITHOUT ROWID"

@@ -59,7 +59,7 @@ class Entry(msgspec.Struct, frozen=True):
     be equal, register it too, or the others would take its place, and its history.
 
     `claim` and `conflict` are hashes of what makes it unique, and of what a duplicate may not differ in either; a claim
-    is empty where the row has no such values, None where nobody asked for them.
+    is empty where the row has no such values, None where nobody asked for them or a cell of them can't be read.
     """
 
     number: int

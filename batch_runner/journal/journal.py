@@ -127,18 +127,16 @@ class Journal:
 
     @property
     def needs_claims(self) -> bool:
-        """Whether rows were sent of which it isn't known what makes them unique, and it matters to this batch."""
-        return bool(self._policy.unique) and duplicates.unclaimed(self._connection) > 0
+        """Whether this sheet is to be asked what makes earlier runs unique, before its rows find their places."""
+        return bool(self._policy.unique) and duplicates.has_to_learn(self._connection, self._policy, self._begun.id)
 
     async def adopt(self, entries: Sequence[Entry]) -> None:
         """Learn what makes earlier runs unique from the rows of the sheet that they were started for."""
         await self._commits.add(partial(duplicates.adopt, entries=entries))
 
-    async def give_up_unclaimed(self) -> int:
-        """Ask no more for what the sheet didn't tell; gives the number of such rows."""
-        rows = duplicates.unclaimed(self._connection)
-        await self._commits.add(duplicates.give_up_unclaimed)
-        return rows
+    def unclaimed(self) -> int:
+        """How many rows were sent of which no sheet has told so far what makes them unique."""
+        return duplicates.unclaimed(self._connection)
 
     def remember(self, memory: str) -> None:
         """Note whose service knows this batch's starts by their keys; it is written with the next event."""
