@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
+from journals import batch_info
 from program import run_program
+
+from batch_runner.journal import Entry, Journal
+from batch_runner.journal.since import since
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +51,30 @@ def test_new_changed_left_and_carried(folder: Path) -> None:
         "left": 1,
         "carried": 3,
     }
+
+
+def test_a_long_sheet_is_compared_row_by_row(tmp_path: Path) -> None:
+    """Twice the rows take twice the time: no step of it looks through a batch for each row of another."""
+
+    async def steps(path: Path, rows: int) -> int:
+        sheet = [Entry(number, b"%d" % number, b"%d" % number) for number in range(rows)]
+        for _ in range(2):
+            async with Journal.open(path, batch_info()) as journal:
+                await journal.register(sheet)
+                await journal.finish(0)
+        count = 0
+
+        def step() -> None:
+            nonlocal count
+            count += 1
+
+        with closing(sqlite3.connect(path)) as connection:
+            connection.set_progress_handler(step, 100)
+            assert since(connection, 2) is not None
+        return count
+
+    short, long = (anyio.run(steps, tmp_path / f"{rows}.db", rows) for rows in (200, 2000))
+    assert long < 15 * short
 
 
 def test_a_partial_night_compares_nothing(folder: Path) -> None:
