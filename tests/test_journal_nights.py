@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -222,3 +223,21 @@ def test_a_run_is_followed_over_nights(tmp_path: Path) -> None:
             assert [(row.run_id, row.result) for row in journal.outcomes()] == [("run-1", "1")]
 
     anyio.run(nights)
+
+
+@pytest.mark.parametrize("word", ["failure", "all"])
+def test_a_night_goes_on_although_another_sheet_came_between(tmp_path: Path, word: str) -> None:
+    """Two sheets share a journal, and b's batch is killed: the next a doesn't end that night.
+
+    One of b's rows was retried before the kill, the other is now; both are on the night after.
+    """
+    a, b = (msgspec.structs.replace(batch_info(word), input=name) for name in ("/in/a.csv", "/in/b.csv"))
+
+    async def nights(path: Path) -> list[list[type[Plan]]]:
+        await one_night(path, entries("CD"), b, status="failure", code=3)
+        await one_night(path, entries("A"), a)
+        await one_night(path, entries("CD"), b, status="failure", stop_after=1)
+        await one_night(path, entries("A"), a)
+        return [kinds(await one_night(path, entries("CD"), b, status="failure", code=3)) for _ in range(2)]
+
+    assert anyio.run(nights, tmp_path / "a.journal.db") == [[Carry, Send], [Send, Send]]

@@ -160,10 +160,8 @@ class Batch:
             await self._hand_on(work, stream)
         failures = await self._canary.failures()
         if failures:
-            why = (
-                f"{failures} of the first {len(canaries)} rows (--canary) did not succeed, so the rest was not started"
-            )
-            self._stopping.now(Stop(why, ExitCode.STOPPED))
+            first = f"{failures} of the first {len(canaries)} rows (--canary)"
+            self._stopping.now(Stop(f"{first} did not succeed, so the rest was not started", ExitCode.STOPPED))
         for work in window:
             if work.plan.number not in numbers:
                 await self._hand_on(work, stream)

@@ -25,6 +25,11 @@ _INSERT = (
     " VALUES (:id, :continues, :started, :input, :input_sha256, :output, :task, :service, :key_columns, :retry,"
     " :on_unknown, :version, :pid, :series, :whole_sheet, :unique_columns, :conflict_columns)"
 )
+_LAST = "SELECT continues, exit_code, retry, on_unknown FROM batch ORDER BY id DESC LIMIT 1"
+_LAST_OF_SHEET = (
+    "SELECT continues, exit_code, retry, on_unknown FROM batch"
+    " WHERE series = :series OR (series = '' AND input = :input) ORDER BY id DESC LIMIT 1"
+)
 
 
 class BatchInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,14 +72,8 @@ def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) ->
     try:
         (uuid,) = connection.execute("SELECT uuid FROM about").fetchone()
         _check_same_job(path, connection, info)
-        last = connection.execute(
-            "SELECT id, continues, exit_code, retry, on_unknown FROM batch ORDER BY id DESC LIMIT 1"
-        ).fetchone()
-        batch = last[0] + 1 if last else 1
-        goes_on = (
-            last is not None and last[2] not in COMPLETE and last[3:] == (_words(info.policy), info.policy.on_unknown)
-        )
-        night = last[1] if goes_on else batch
+        (batch,) = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM batch").fetchone()
+        night = _night_gone_on_with(connection, info) or batch
         forget_other_claims(connection, info.policy)
         _insert(connection, batch, night, info)
         connection.execute("COMMIT")
@@ -82,6 +81,16 @@ def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) ->
         if connection.in_transaction:
             connection.execute("ROLLBACK")
     return Begun(batch, night, uuid)
+
+
+def _night_gone_on_with(connection: sqlite3.Connection, info: BatchInfo) -> int | None:
+    """The night that this batch goes on with: that of its own sheet first, which others may have come after."""
+    named = {"series": info.series or info.input, "input": info.input}
+    for sql in (_LAST_OF_SHEET, _LAST):
+        last = connection.execute(sql, named).fetchone()
+        if last and last[1] not in COMPLETE and last[2:] == (_words(info.policy), info.policy.on_unknown):
+            return int(last[0])
+    return None
 
 
 def _insert(connection: sqlite3.Connection, batch: int, night: int, info: BatchInfo) -> None:

@@ -7,8 +7,9 @@ Rule 4  An intent without an answer is `unknown`: a run may exist.
 Rule 5  An ended row is carried over, unless `retry` names its status, or `changed` and its params have changed since,
         or it is `unknown` and the task was declared safe to repeat (`on_unknown="resend"`).
 Rule 6  A retry is made once per night. A night is a batch and those that go on with it: a batch that was stopped
-        (killed, or exit 5, 130, 143) is continued by the next one with the same `retry` and `on_unknown`. What
-        was already sent in the same night is not retried by its status; a later night or other words retry it again.
+        (killed, or exit 5, 130, 143) is continued by the next one with the same `retry` and `on_unknown`, be it over
+        the same sheet or the next in the journal. What was already sent in the same night is not retried by its
+        status; a later night or other words retry it again.
         With a `retry_limit` of N that goes on for N nights; then the row is parked, until it is edited, or the limit
         raised, or `all` said.
 Rule 7  A refusal stands in the way of a start only: a row whose cell went bad after it was sent keeps its outcome.
