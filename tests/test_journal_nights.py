@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from journals import batch_info, entries, run_row
 
-from batch_runner.journal import Carry, Entry, Follow, Journal, Leave, Outcome, Refuse, Send
+from batch_runner.journal import Carry, Entry, Follow, Journal, Leave, Outcome, Refuse, Send, Settle
 
 if TYPE_CHECKING:
     from batch_runner.journal import BatchInfo, Plan
@@ -241,3 +241,24 @@ def test_a_night_goes_on_although_another_sheet_came_between(tmp_path: Path, wor
         return [kinds(await one_night(path, entries("CD"), b, status="failure", code=3)) for _ in range(2)]
 
     assert anyio.run(nights, tmp_path / "a.journal.db") == [[Carry, Send], [Send, Send]]
+
+
+def test_a_lost_answer_that_came_is_followed(tmp_path: Path) -> None:
+    """Asked for, it told a run that goes on: killed then, the next batch follows it like any other."""
+
+    async def nights(path: Path) -> list[Plan]:
+        async with Journal.open(path, batch_info()) as journal:
+            journal.remember("M")
+            (plan,) = await journal.register(entries("A"))
+            assert isinstance(plan, Send)
+            await journal.intend(plan)
+        async with Journal.open(path, batch_info()) as journal:
+            (asked,) = await journal.register(entries("A"))
+            assert isinstance(asked, Settle)
+            await journal.ask_again(asked.attempt)
+            await journal.started(asked.attempt, "run-A", "running")
+            assert [(row.status, row.error) for row in journal.outcomes()] == [("running", "")]
+        async with Journal.open(path, batch_info()) as journal:
+            return await journal.register(entries("A"))
+
+    assert anyio.run(nights, tmp_path / "a.journal.db") == [Follow(2, 1, 1, "run-A", "running")]

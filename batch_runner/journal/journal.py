@@ -39,7 +39,7 @@ _INTEND = (
 )
 _INTEND_AGAIN = "UPDATE attempt SET posts = posts + 1, status = ?, ended_at = NULL, error = NULL WHERE id = ?"
 _WITHDRAW = "UPDATE attempt SET status = ?, ended_at = ?, error = ? WHERE id = ?"
-_START = "UPDATE attempt SET run_id = ?, status = ?, started_at = ? WHERE id = ?"
+_START = "UPDATE attempt SET run_id = ?, status = ?, started_at = ?, ended_at = NULL, error = NULL WHERE id = ?"
 _SEE = "UPDATE attempt SET status = ?, error = ? WHERE id = ?"
 _END = (
     "UPDATE attempt SET status = ?, run_id = coalesce(?, run_id), error = ?, ended_at = ?,"
