@@ -76,7 +76,7 @@ class Chronicle(msgspec.Struct, frozen=True):
         for night in self.nights:
             counts = ", ".join(f"{count.rows} {count.status}" for count in night.counts) or "no rows yet"
             sheet = f"  {Path(night.batch.input).name}" if len(sheets) > 1 else ""
-            yield f"  {night.batch.id}  {night.batch.started}{sheet}  {night.state}: {counts}"
+            yield f"  {night.batch.id}  {local(night.batch.started)}{sheet}  {night.state}: {counts}"
         for group in self.failures:
             yield f"  {group.rows} × {group.status}: {group.error or '(no message)'}  [{row_numbers(group)}]"
 
@@ -183,6 +183,11 @@ def refuse_sheet(path: Path) -> None:
         raise UsageError(f"{path}: this is a spreadsheet; its journal is {Job(input=str(path)).journal_path}")
 
 
+def local(moment: str | None) -> str:
+    """A recorded moment on this computer's clock."""
+    return "–" if moment is None else datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
 def printable(text: str) -> str:
     """A text of somebody else's on one line, with nothing in it that a terminal would obey."""
     line = " ".join(text.split())
@@ -192,13 +197,12 @@ def printable(text: str) -> str:
 def _paragraph(attempt: Try) -> str:
     place = f" (row {attempt.number} then)" if attempt.number is not None else ""
     lines = [f"  batch {attempt.batch}{place}: {attempt.status}, sent {number_of(attempt.posts, 'time')}"]
-    lines.append(
-        f"    intended {attempt.intended_at}, started {attempt.started_at or '–'}, ended {attempt.ended_at or '–'}"
-    )
+    moments = {"intended": attempt.intended_at, "started": attempt.started_at, "ended": attempt.ended_at}
+    lines.append("    " + ", ".join(f"{name} {local(moment)}" for name, moment in moments.items()))
     if attempt.run_id:
         lines.append(f"    run {printable(attempt.run_id)}")
     lines += [
-        f"    resolved {said.at} by {printable(said.who)}: {said.was} → {said.status} ({printable(said.note)})"
+        f"    resolved {local(said.at)} by {printable(said.who)}: {said.was} → {said.status} ({printable(said.note)})"
         for said in attempt.resolutions
     ]
     lines += [

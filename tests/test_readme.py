@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from program import run_program
 
 from batch_runner.cli.commands import program
 from batch_runner.job.options import options
@@ -37,7 +39,7 @@ def test_every_option_of_a_job_is_in_the_help() -> None:
 def test_the_tasks_are_those_of_the_samples() -> None:
     """The functions that README shows stand in samples/my_tasks.py, but for their docstrings."""
     sample = re.sub(r'\n    """.+"""', "", (ROOT / "samples" / "my_tasks.py").read_text("utf-8"))
-    shown = [block for block in re.findall(r"```python\n(.+?)```", README, re.DOTALL) if "Decimal" in block]
+    shown = [block for block in re.findall(r"```python\n(.+?)```", README, re.DOTALL) if "LIMIT" in block]
     assert len(shown) == 2
     assert all(block in sample for block in shown)
 
@@ -56,3 +58,13 @@ def test_the_first_command_names_what_is_there() -> None:
     assert words[:2] == [".venv/bin/batch-runner", "run"]
     assert (ROOT / words[2]).is_file()
     assert words[3:] == ["--task", "invoice"]
+
+
+def test_the_first_task_works_as_it_stands(tmp_path: Path) -> None:
+    """Copied into a file, with the command that stands below it: every row of the sample succeeds."""
+    section = README.partition("## Tasks of your own")[2]
+    code, command = re.findall(r"```python\n(.+?)```\n\n    batch-runner ([^\n]+)\n", section, re.DOTALL)[0]
+    (tmp_path / "my_task.py").write_text(code)
+    shutil.copytree(ROOT / "samples", tmp_path / "samples")
+    done = run_program(*shlex.split(command), cwd=tmp_path)
+    assert (done.returncode, "14 success" in done.stdout) == (0, True), done.stderr

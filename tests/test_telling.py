@@ -338,4 +338,4 @@ def test_without_the_library(folder: Path) -> None:
     (folder / "apprise.py").write_text("raise ModuleNotFoundError('apprise')")
     done = run(folder, "--notify", "json://127.0.0.1/a,json://127.0.0.1/b", PYTHONPATH=str(folder))
     assert done.returncode == 2
-    assert done.stderr == "batch-runner: notify: that needs the apprise library: pip install 'batch-runner[notify]'\n"
+    assert done.stderr == "batch-runner: notify: that needs the apprise library: pip install apprise\n"

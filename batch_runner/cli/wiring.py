@@ -76,7 +76,9 @@ def open_job(job: Job, series: str | None = None, bounds: Bounds | None = None) 
 def service_of(job: Job) -> ChosenService:
     """The service, if the job has a task that it would take. Raises `UsageError`."""
     if not job.task:
-        raise UsageError("which task? say --task ID; with the local service it is invoice, or FILE.py:FUNCTION")
+        raise UsageError(
+            "which task? say --task ID (in a job file task = …); with the local service: invoice, or FILE.py:FUNCTION"
+        )
     return choose_service(job)
 
 

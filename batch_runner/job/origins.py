@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SET = "(set)"
 """Stands for a value that may be a secret."""
+GIVEN = "INPUT"
+"""Where an input comes from that no job file names."""
 WIDTH = 110
 
 
@@ -42,7 +44,7 @@ def origins_of(job: Job, settings: Mapping[str, Setting]) -> tuple[Origin, ...]:
 
 
 def told(origins: tuple[Origin, ...]) -> str:
-    """The job in force for a person: a line for each value that was said, and the defaults in one paragraph."""
+    """The job in force for a person: a line for each value that was said, and for a job file the defaults, too."""
     return "\n".join(_lines(origins))
 
 
@@ -57,10 +59,11 @@ def _lines(origins: tuple[Origin, ...]) -> Iterator[str]:
     names, values = (max(len(row[place]) for row in rows) for place in (0, 1))
     yield "the job in force:"
     yield from (f"  {name:<{names}}  {value:<{min(values, WIDTH // 2)}}  {where}" for name, value, where in rows)
-    unsaid = [origin for origin in origins if origin.where is None]
-    known = [f"{origin.option} {_shown(origin.value)}" for origin in unsaid if not _is_nothing(origin.value)]
-    rest = [origin.option for origin in unsaid if _is_nothing(origin.value)]
-    yield from wrap(f"  defaults: {', '.join(known)}; not set: {', '.join(rest)}", WIDTH, subsequent_indent="    ")
+    if rows[0][2] == GIVEN:
+        return
+    unsaid = [origin for origin in origins if origin.where is None and not _is_nothing(origin.value)]
+    known = ", ".join(f"{origin.option} {_shown(origin.value)}" for origin in unsaid)
+    yield from wrap(f"  defaults: {known}", WIDTH, subsequent_indent="    ")
 
 
 def _is_nothing(value: object) -> bool:

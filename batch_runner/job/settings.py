@@ -11,7 +11,7 @@ import msgspec
 from batch_runner.errors import UsageError, reason_of
 from batch_runner.job.job import Job
 from batch_runner.job.options import PREFIX, Kind, Option, did_you_mean, options
-from batch_runner.job.origins import Origin, Setting, origins_of
+from batch_runner.job.origins import GIVEN, Origin, Setting, origins_of
 from batch_runner.job.places import WITH_STEM, problem
 from batch_runner.job.plan import pattern_problems
 from batch_runner.job.secrets import SECRETIVE, exposed
@@ -105,7 +105,7 @@ def _settings(
     source: str, flags: Mapping[str, object], environ: Mapping[str, str], problems: list[str]
 ) -> dict[str, Setting]:
     """Every value that somebody said, the strongest source's, by option."""
-    settings = {"input": Setting(source, "INPUT")}
+    settings = {"input": Setting(source, GIVEN)}
     if source.lower().endswith(".toml"):
         settings = _job_file(Path(source), problems)
     for option in options().values():

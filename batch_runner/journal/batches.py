@@ -25,6 +25,8 @@ _INSERT = (
     " VALUES (:id, :continues, :started, :input, :input_sha256, :output, :task, :service, :key_columns, :retry,"
     " :on_unknown, :version, :pid, :series, :whole_sheet, :unique_columns, :conflict_columns)"
 )
+_HAS_STARTED = "SELECT EXISTS (SELECT 1 FROM attempt WHERE NOT (run_id IS NULL AND status = 'not_started'))"
+"""Whether any start of the journal counts: with none, a mistyped task or key has done no harm yet."""
 _LAST = "SELECT continues, exit_code, retry, on_unknown FROM batch ORDER BY id DESC LIMIT 1"
 _LAST_OF_SHEET = (
     "SELECT continues, exit_code, retry, on_unknown FROM batch"
@@ -121,13 +123,16 @@ def _words(policy: Policy) -> str:
 
 
 def _check_same_job(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) -> None:
+    if not connection.execute(_HAS_STARTED).fetchone()[0]:
+        return
     before = connection.execute("SELECT task, service, key_columns FROM batch ORDER BY id DESC LIMIT 1").fetchone()
     now_given = (info.task, info.service, _names(info.key_columns))
     for name, old, new in zip(("task", "service", "key"), before or now_given, now_given, strict=True):
         if old != new:
             raise JournalError(
                 f"{path}: this journal has the {name} {_shown(old)}, and this batch has {_shown(new)}; "
-                f"give the same {name}, or name another --journal"
+                f"give the same {name}, or name another --output: its journal knows nothing of what was sent, "
+                "so all rows would be started under it"
             )
 
 

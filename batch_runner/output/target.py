@@ -44,6 +44,8 @@ class Target(msgspec.Struct, frozen=True):
     def prepare(cls, path: Path, like: Path, what: str = "output") -> Target:
         """Make sure, before anything is sent, that a file can be written there. Raises `UsageError`."""
         try:
+            if not path.parent.exists():
+                raise UsageError(f"{path}: there is no folder {path.parent}; make it, or use --{what}")
             if path.is_dir():
                 raise UsageError(f"{path}: the {what} is a folder; name a file")
             if len(os.fsencode(path.name)) + LONGER_NAMES > os.pathconf(path.parent, "PC_NAME_MAX"):

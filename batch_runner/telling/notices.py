@@ -53,6 +53,6 @@ def _apprise() -> ModuleType:
     try:
         import apprise
     except ModuleNotFoundError:
-        raise ValueError("that needs the apprise library: pip install 'batch-runner[notify]'") from None
+        raise ValueError("that needs the apprise library: pip install apprise") from None
     logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
     return apprise

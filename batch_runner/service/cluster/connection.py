@@ -47,7 +47,7 @@ class Connection:
     async def open(self) -> int:
         """Connect; gives the number of the workers' threads. Raises UsageError if that is impossible."""
         if find_spec("distributed") is None:
-            raise UsageError("--dask needs Dask, which is not installed: pip install 'batch-runner[dask]'")
+            raise UsageError("--dask needs Dask, which is not installed: pip install distributed")
         _quiet_dask()
         try:
             return await self._found()
