@@ -315,3 +315,29 @@ def test_check_as_json(folder: Path) -> None:
     assert (done.returncode, several["exit_code"]) == (2, 2)
     assert [page["rows"] for page in several["batches"]] == [2, 1]
     assert len(several["problems"]) == 1
+
+
+def test_a_night_is_one_night_for_all_its_sheets(folder: Path) -> None:
+    """A row that failed in the first sheet isn't retried in the second of the same night, and isn't parked early."""
+    sheet(folder, "a.csv", "Number,Fail\n1,x\n")
+    sheet(folder, "b.csv", "Number,Fail\n1,x\n")
+    options = ("--journal", "all.journal.db", "--retry", "failure", "--retry-limit", "2")
+    ran = []
+    for _ in range(4):
+        fields = told(folder, *options)
+        ran.append(len(paid(folder)))
+    assert ran == [1, 2, 3, 3]
+    assert [batch["parked"]["rows"] for batch in fields["batches"]] == [1, 1]
+
+
+def test_a_night_that_was_stopped_begins_no_retry_again(folder: Path) -> None:
+    """The first sheet was complete when the second one was stopped: the same command retries nothing of the first."""
+    sheet(folder, "a.csv", "Number,Fail\n1,x\n2,\n3,\n")
+    sheet(folder, "b.csv", "Number,Fail\n4,x\n5,x\n6,\n")
+    options = ("--journal", "all.journal.db", "--retry", "all", "--concurrency", "1", "--max-failures", "60%")
+    assert told(folder, *options)["exit_code"] == 5
+    assert paid(folder) == ["1", "2", "3", "4", "5"]
+    assert told(folder, *options)["exit_code"] == 3
+    assert paid(folder) == ["1", "2", "3", "4", "5", "6"]
+    told(folder, *options)
+    assert paid(folder).count("1") == 2

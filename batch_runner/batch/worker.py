@@ -98,6 +98,7 @@ class Worker:
         self._memory: str | None = None
         self._first_at = inf
         self._was_answered = anyio.Event()
+        self._is_away = False
         self._warned = False
 
     async def do(self, work: Work, slot: Slot) -> Outcome:
@@ -167,12 +168,14 @@ class Worker:
         if not self._terms.beyond_api:
             return False
         failures = 0
-        while (features := await self._client.features()).memory is None and failures < MOST_RESENDS:
+        most = 0 if self._is_away else MOST_RESENDS
+        while (features := await self._client.features()).memory is None and failures < most:
             failures += 1
             with self._stopping.cutting_short():
                 await anyio.sleep(STARTS.drawn(failures, self._chance))
             if self._stopping.is_stopped():
                 return False
+        self._is_away = features.memory is None
         return start.is_known_to(features)
 
     async def _doubt(self, attempt: Attempt, answer: Refused | Lost) -> Outcome:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import anyio
 
@@ -17,9 +18,13 @@ if TYPE_CHECKING:
 
 
 class Bounds:
-    """One deadline, counted from when this is made, and one pace of starts, for batches that run one after another."""
+    """One deadline, counted from when this is made, and one pace of starts, for batches that run one after another.
 
-    def __init__(self, job: Job) -> None:
+    `command` is a word of its own where there are `many` of them: what they do is done in one night.
+    """
+
+    def __init__(self, job: Job, *, many: bool = False) -> None:
+        self.command = uuid4().hex if many else ""
         self._deadline = job.deadline_from(datetime.now().astimezone())
         self._began = time.monotonic()
         self.pace = Pace(job.start_rate)

@@ -115,7 +115,7 @@ def run_night(plan: Plan, progress: Progress) -> Told:
     Raises `UsageError` and `SheetError` for what is found wrong while nothing has been sent, and what a batch raises
     whose input is no pattern.
     """
-    bounds = Bounds(plan.job)
+    bounds = Bounds(plan.job, many=plan.many)
     if plan.many:
         look_over(plan)
         return _one_after_another(plan, bounds, progress)

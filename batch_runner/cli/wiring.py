@@ -226,6 +226,7 @@ def info(opened: Opened) -> BatchInfo:
         policy=_policy(job, opened.service.terms),
         version=__version__,
         series=opened.series,
+        command=opened.bounds.command,
         whole_sheet=job.row_ranges is None and job.where is None and job.limit is None,
     )
 

@@ -21,13 +21,16 @@ COMPLETE = (ExitCode.OK, ExitCode.SOME_FAILED, ExitCode.SOME_UNKNOWN)
 
 _INSERT = (
     "INSERT INTO batch (id, continues, started, input, input_sha256, output, task, service, key_columns,"
-    " retry, on_unknown, version, pid, series, whole_sheet, unique_columns, conflict_columns)"
+    " retry, on_unknown, version, pid, series, command, whole_sheet, unique_columns, conflict_columns)"
     " VALUES (:id, :continues, :started, :input, :input_sha256, :output, :task, :service, :key_columns, :retry,"
-    " :on_unknown, :version, :pid, :series, :whole_sheet, :unique_columns, :conflict_columns)"
+    " :on_unknown, :version, :pid, :series, :command, :whole_sheet, :unique_columns, :conflict_columns)"
 )
 _HAS_STARTED = "SELECT EXISTS (SELECT 1 FROM attempt WHERE NOT (run_id IS NULL AND status = 'not_started'))"
 """Whether any start of the journal counts: with none, a mistyped task or key has done no harm yet."""
 _LAST = "SELECT continues, exit_code, retry, on_unknown FROM batch ORDER BY id DESC LIMIT 1"
+_TOGETHER = (
+    "SELECT continues, exit_code, retry, on_unknown FROM batch WHERE command = :command AND :command <> '' ORDER BY id"
+)
 _LAST_OF_SHEET = (
     "SELECT continues, exit_code, retry, on_unknown FROM batch"
     " WHERE series = :series OR (series = '' AND input = :input) ORDER BY id DESC LIMIT 1"
@@ -48,6 +51,8 @@ class BatchInfo(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     series: str = ""
     """What the input is one night's of, where its name holds a date; empty: the input itself."""
+    command: str = ""
+    """The same for all sheets that one command runs with this journal: they are one night. Empty: it has no others."""
     whole_sheet: bool = True
     """Whether every row of the sheet gets a place, so that one without has left it."""
 
@@ -87,10 +92,11 @@ def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) ->
 
 def _night_gone_on_with(connection: sqlite3.Connection, info: BatchInfo) -> int | None:
     """The night that this batch goes on with: that of its own sheet first, which others may have come after."""
-    named = {"series": info.series or info.input, "input": info.input}
-    for sql in (_LAST_OF_SHEET, _LAST):
+    named = {"series": info.series or info.input, "input": info.input, "command": info.command}
+    for sql in (_LAST_OF_SHEET, _TOGETHER, _LAST):
         last = connection.execute(sql, named).fetchone()
-        if last and last[1] not in COMPLETE and last[2:] == (_words(info.policy), info.policy.on_unknown):
+        is_open = last and (sql == _TOGETHER or last[1] not in COMPLETE)
+        if is_open and last[2:] == (_words(info.policy), info.policy.on_unknown):
             return int(last[0])
     return None
 
@@ -111,6 +117,7 @@ def _insert(connection: sqlite3.Connection, batch: int, night: int, info: BatchI
         "version": info.version,
         "pid": os.getpid(),
         "series": info.series or info.input,
+        "command": info.command,
         "whole_sheet": info.whole_sheet,
         "unique_columns": _names(info.policy.unique),
         "conflict_columns": _names(info.policy.conflict),

@@ -36,6 +36,7 @@ CREATE TABLE batch (              -- one execution of batch-runner over a sheet
     pid          INTEGER NOT NULL,
     series       TEXT NOT NULL DEFAULT '',   -- what its input is one night's of; empty: the input itself
     memory       TEXT,            -- whose service knew the starts of this batch by their keys; empty: none did
+    command      TEXT NOT NULL DEFAULT '',   -- the same for all sheets of one command; empty: it had but this one
     whole_sheet  INTEGER NOT NULL DEFAULT 1, -- 0: only some rows of the sheet have a place in it
     unique_columns   TEXT NOT NULL DEFAULT '[]', -- a JSON list: two rows that are alike in these are duplicates
     conflict_columns TEXT NOT NULL DEFAULT '[]'  -- a JSON list: what a duplicate may not differ in either
@@ -118,6 +119,7 @@ FROM_1_TO_2 = """\
 CREATE TABLE about (uuid TEXT NOT NULL);
 ALTER TABLE batch ADD COLUMN series TEXT NOT NULL DEFAULT '';
 ALTER TABLE batch ADD COLUMN memory TEXT;
+ALTER TABLE batch ADD COLUMN command TEXT NOT NULL DEFAULT '';
 ALTER TABLE batch ADD COLUMN whole_sheet INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE batch ADD COLUMN unique_columns TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE batch ADD COLUMN conflict_columns TEXT NOT NULL DEFAULT '[]';
