@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,7 @@ def killed_after(path: Path, rows: int, lines: int) -> list[tuple[str, int]]:
     """What a batch said before it was killed at about its `lines`-th word."""
     with child(path, rows) as process:
         assert process.stdout is not None
-        said = [process.stdout.readline() for _ in range(lines)]
+        said = list(islice(iter(process.stdout.readline, b"finished 0\n"), lines))  # it may be through before that
         process.kill()
         said += process.stdout.readlines()
     whole = [line.split() for line in said if line.endswith(b"\n")]
