@@ -208,3 +208,17 @@ def test_a_result_file_edited_and_run_again(edit: Callable[[Path], None], tmp_pa
         "list.journal.db",
         "said.txt",
     }
+
+
+def test_another_output_begins_another_journal_and_says_so(tmp_path: Path) -> None:
+    """The sheet's own journal knows the rows; a new one beside another output doesn't, and all are sent again."""
+    (tmp_path / "task.py").write_text("async def quick(params):\n    return 1\n")
+    (tmp_path / "in.csv").write_text("A\n1\n")
+    (tmp_path / "out").mkdir()
+    for task, told in (("quick", True), ("other", False)):
+        (tmp_path / "task.py").write_text(f"async def {task}(params):\n    return 1\n")
+        command = ("run", "in.csv", "--task", f"task.py:{task}")
+        if told:
+            assert "this task ran" not in run_program(*command, cwd=tmp_path).stdout
+        done = run_program(*command, "--output", f"out/{task}.csv", cwd=tmp_path)
+        assert ("this task ran for this sheet before" in done.stdout) == told

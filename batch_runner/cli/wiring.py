@@ -18,9 +18,9 @@ from batch_runner.batch.stopping import Stop, Stopping
 from batch_runner.batch.worker import Worker
 from batch_runner.cli.bounds import Bounds
 from batch_runner.cli.services import ChosenService, choose_service, connected
-from batch_runner.errors import ExitCode, UsageError, sole_error
+from batch_runner.errors import ExitCode, JournalError, UsageError, sole_error
 from batch_runner.hints import hints
-from batch_runner.journal import BatchInfo, Journal, Policy
+from batch_runner.journal import BatchInfo, Journal, JournalView, Policy
 from batch_runner.limits.limits import Limits
 from batch_runner.limits.openfiles import held_under, open_files
 from batch_runner.output.output import Output
@@ -70,7 +70,26 @@ def open_job(job: Job, series: str | None = None, bounds: Bounds | None = None) 
     with Source(job, target.path.absolute().parent, service.inputs) as source:
         if source.lost_journal is not None:
             log.warning(source.lost_journal)
-        yield Opened(job, source, target, service, workers, (warning,) if warning else (), began, bounds, series)
+        notes = tuple(note for note in (warning, _other_journal(job)) if note)
+        yield Opened(job, source, target, service, workers, notes, began, bounds, series)
+
+
+def _other_journal(job: Job) -> str | None:
+    """A note where the sheet's own journal lies beside it, and this job, whose output is elsewhere, begins another."""
+    own = msgspec.structs.replace(job, output=None, journal=None).journal_path
+    if own == job.journal_path or job.journal_path.exists() or not own.is_file():
+        return None
+    try:
+        with JournalView.open(own) as view:
+            is_same_task = any(batch.task == job.task for batch in view.batches()[-1:])
+    except JournalError:
+        return None
+    if not is_same_task:
+        return None
+    return (
+        f"this task ran for this sheet before: {own} knows of it, the new {job.journal_path} does not, and every row "
+        "is sent again; if that isn't what you want, name the other with --journal"
+    )
 
 
 def service_of(job: Job) -> ChosenService:
