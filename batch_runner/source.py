@@ -9,7 +9,7 @@ from batch_runner.layout import layout_of
 from batch_runner.params import Template
 from batch_runner.selection import select
 from batch_runner.sheet import open_sheet
-from batch_runner.sheet.row import NewColumns, Reading
+from batch_runner.sheet.row import NewColumns, Reading, RowKind
 from batch_runner.sheet.tables import refuse_unwritable
 
 if TYPE_CHECKING:
@@ -77,6 +77,12 @@ class Source:
             if row.problems and takes_part:
                 self._warn(row)
             yield row, self.template.fill(row), takes_part
+
+    def every(self) -> Iterator[tuple[Row, RowParams, bool]]:
+        """As `places`, to the sheet's end, whichever rows take part; nothing is said of its cells."""
+        for row in self.sheet.rows():
+            if row.kind in (RowKind.DATA, RowKind.HIDDEN):
+                yield row, self.template.fill(row), row.kind is RowKind.DATA
 
     @property
     def notes(self) -> tuple[str, ...]:

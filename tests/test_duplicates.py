@@ -13,13 +13,14 @@ import pytest
 from claims import kinds, night, row, unique
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from journals import run_row
 from program import run_program
 
 from batch_runner.journal import Carry, Entry, Follow, Journal, Outcome, Refuse, Send, Settle
 from batch_runner.journal.schema import DUPLICATE
 
 if TYPE_CHECKING:
-    from batch_runner.journal import BatchInfo
+    from batch_runner.journal import BatchInfo, Plan
 
 TASK = """
 async def pay(params):
@@ -253,3 +254,26 @@ def test_a_unique_column_that_is_not_there(tmp_path: Path) -> None:
     done = run_program("run", "in.csv", "--task", "invoice", "--unique", "Vendro", cwd=tmp_path)
     assert done.returncode == 2
     assert "did you mean 'Vendor'?" in done.stderr
+
+
+def test_a_row_that_comes_back_to_an_invoice_that_ran(path: Path) -> None:
+    """Edited from x to y and back to x: x ran for this very row, and isn't run again by `--retry changed`."""
+    edits = [("A1", "x"), ("A2", "y"), ("A3", "x")]
+    rows = [msgspec.structs.replace(row(2, "A", claim), params=params.encode()) for params, claim in edits]
+    assert [kinds(anyio.run(night, path, [each], unique("changed"))) for each in rows] == [[Send], [Send], [Carry]]
+
+
+def test_a_stopped_night_goes_on_without_the_duplicate(path: Path) -> None:
+    """What ran tonight is no candidate for tonight's retry, and so it bars its double when the night goes on."""
+    sheet = [row(2, "A", "x"), row(3, "B", "y"), row(4, "C", "x")]
+
+    async def stopped() -> list[Plan]:
+        async with Journal.open(path, unique("all")) as journal:
+            plans = await journal.register(sheet)
+            assert isinstance(plans[0], Send)
+            await run_row(journal, plans[0], "run-A")
+            await journal.finish(143)
+        return plans
+
+    assert kinds(anyio.run(stopped)) == [Send, Send, Refuse]
+    assert kinds(anyio.run(night, path, sheet, unique("all"))) == [Carry, Send, Refuse]

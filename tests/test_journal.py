@@ -224,12 +224,25 @@ async def test_another_batchs_journal_is_refused(tmp_path: Path, info: object, d
     """Another task, service or key is refused; the sentence names the file and both values."""
     path = tmp_path / "a.journal.db"
     async with Journal.open(path, batch_info()) as journal:
+        await run_row(journal, (await journal.register(entries("A")))[0], "run-1")
         await journal.finish(0)
     with pytest.raises(JournalError, match=f"a.journal.db.*{difference.replace('[', '.').replace(']', '.')}"):
         async with Journal.open(path, info):  # type: ignore[arg-type]
             pass
     with JournalView.open(path) as view:
         assert len(view.batches()) == 1
+
+
+async def test_a_mistyped_task_that_started_nothing_can_be_mended(tmp_path: Path) -> None:
+    """The service knew no such task, so nothing was started: the journal takes the right one."""
+    path = tmp_path / "a.journal.db"
+    async with Journal.open(path, batch_info(task="invioce")) as journal:
+        (plan,) = await journal.register(entries("A"))
+        assert isinstance(plan, Send)
+        await journal.withdrawn(await journal.intend(plan), "404")
+        await journal.finish(5)
+    async with Journal.open(path, batch_info()) as journal:
+        assert [type(plan) for plan in await journal.register(entries("A"))] == [Send]
 
 
 def test_in_virtual_time() -> None:

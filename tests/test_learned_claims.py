@@ -111,3 +111,15 @@ def test_asked_later_and_in_another_order(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert "can't know them" not in done.stderr
     assert json.loads(done.stdout)["duplicates"] == {"rows": 1, "numbers": [2]}
+
+
+def test_the_whole_sheet_is_asked_whichever_rows_take_part(tmp_path: Path) -> None:
+    """`--unique` is tried on one row first: the others' runs are known all the same, on that night and the next."""
+    (tmp_path / "task.py").write_text(TASK)
+    sheet, command = tmp_path / "in.csv", ("run", "in.csv", "--task", "task.py:pay", "--key", "Id")
+    sheet.write_text("Id,No\n1,RE-1\n2,RE-2\n3,RE-3\n")
+    run_program(*command, cwd=tmp_path)
+    run_program(*command, "--unique", "No", "--rows", "2", cwd=tmp_path)
+    sheet.write_text("Id,No\n1,RE-1\n2,RE-2\n3,RE-3\n4,re-3\n")
+    done = run_program(*command, "--unique", "No", "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)["counts"] == {"success": 3, "error": 1}

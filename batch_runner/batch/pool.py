@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from batch_runner.limits.limits import Limits, Slot
     from batch_runner.params import RowParams
     from batch_runner.progress import Progress, Tally
+    from batch_runner.sheet.row import Row
     from batch_runner.source import Source
 
     Stream = MemoryObjectSendStream[Work]
@@ -99,7 +100,7 @@ class Batch:
 
     async def _works(self) -> AsyncIterator[Work]:
         await self._learn_claims()
-        rows, is_first = self._rows(), True
+        rows, is_first = _entries(self._source.places()), True
         while chunk := tuple(islice(rows, CHUNK)):
             plans = await self._journal.register([entry for entry, _ in chunk])
             if is_first and (warning := self._journal.all_new()) is not None:
@@ -115,20 +116,13 @@ class Batch:
         """Where rows ran before anybody asked what makes them unique, the sheet is asked first."""
         if not self._journal.needs_claims:
             return
-        rows = self._rows()
+        rows = _entries(self._source.every())
         while chunk := tuple(islice(rows, CHUNK)):
             await self._journal.adopt([entry for entry, _ in chunk])
         if missing := self._journal.unclaimed():
             log.warning(
                 f"rows that ran before, but are not in the sheet as they were then: {missing}; --unique can't know them"
             )
-
-    def _rows(self) -> Iterator[tuple[Entry, RowParams]]:
-        for row, filled, takes_part in self._source.places():
-            entry = Entry(
-                row.number, filled.key, filled.digest, filled.refusal, takes_part, filled.claim, filled.conflict
-            )
-            yield entry, filled
 
     def _carry(self, plan: Carry | Refuse) -> None:
         if isinstance(plan, Refuse):
@@ -220,3 +214,10 @@ async def _first(works: AsyncIterator[Work], number: int) -> AsyncIterator[Work]
         except StopAsyncIteration:
             return
         number -= 1
+
+
+def _entries(places: Iterator[tuple[Row, RowParams, bool]]) -> Iterator[tuple[Entry, RowParams]]:
+    """The rows as the journal needs them, and what each sends."""
+    for row, filled, takes_part in places:
+        entry = Entry(row.number, filled.key, filled.digest, filled.refusal, takes_part, filled.claim, filled.conflict)
+        yield entry, filled

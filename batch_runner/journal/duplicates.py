@@ -1,7 +1,8 @@
 """Rows that are alike in the columns which make a row unique: only one of them may run (`--unique`).
 
 Rule 1  A row is refused if a start was sent for another row with the same claim, on any night, unless it is certain
-        that no run came of it, or it has ended and `retry` names what it came to.
+        that no run came of it, or it ended before tonight and `retry` names what it came to. An earlier start of this
+        very row counts, too, where the row was another one in between.
 Rule 2  It is refused if another row of this sheet with the same claim, further up, is about to be sent, or followed.
 Rule 3  A row that was sent before keeps its outcome, and is not retried where another one that is alike has run.
 Rule 4  A lost answer is not asked for where one that is alike was sent since, or is about to be: that might make the
@@ -34,10 +35,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _RIVALS = (
-    "SELECT place.number, batch.started, batch.input, attempt.run_id, attempt.status, attempt.ended_at, conflict"
+    "SELECT place.number, batch.started, batch.input, attempt.run_id, attempt.status, attempt.ended_at, conflict,"
+    " attempt.batch >= :night"
     " FROM attempt JOIN batch ON batch.id = attempt.batch"
     " LEFT JOIN place ON place.row = attempt.row AND place.batch = attempt.batch"
-    " WHERE claim = ? AND attempt.row <> ? AND attempt.id > ?"
+    " WHERE claim = :claim AND (attempt.row <> :row OR attempt.id < :before) AND attempt.id > :since"
     " AND NOT (run_id IS NULL AND status IN ('not_started', 'error')) ORDER BY attempt.id DESC"
 )
 _IN_SHEET = "SELECT number, conflict FROM claimed WHERE claim = ?"
@@ -71,12 +73,17 @@ _ADOPT = (
 )
 
 
-def held_back(connection: sqlite3.Connection, policy: Policy, entry: Entry, plan: Plan, last: Attempt | None) -> Plan:
-    """The plan, or what stands in its place where the row is a duplicate; a row that may run makes its claim."""
+def held_back(
+    connection: sqlite3.Connection, policy: Policy, night: int, entry: Entry, plan: Plan, last: Attempt | None
+) -> Plan:
+    """The plan, or what stands in its place where the row is a duplicate; a row that may run makes its claim.
+
+    `last` is the row's own attempt that decides, `night` the batch that this night began with.
+    """
     if isinstance(plan, Carry | Refuse | Leave) or not entry.claim or policy.allow_duplicates:
         return plan
-    why = _earlier(connection, policy, entry, plan.row) or _in_sheet(connection, policy, entry)
-    if why is None or not _is_barred(connection, policy, entry, plan):
+    why = _standing(connection, policy, _Asked(entry, plan.row, night, _came_back_after(entry, last)))
+    if why is None or not _is_barred(connection, policy, night, entry, plan):
         connection.execute(_CLAIM, (entry.claim, entry.number, entry.conflict))
         return plan if why is None or isinstance(plan, Send) else msgspec.structs.replace(plan, otherwise=None)
     if last is None:
@@ -120,26 +127,47 @@ def adopt(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
             connection.execute(_ADOPT, {**known, "key": entry.key, "nth": nth})
 
 
-def _is_barred(connection: sqlite3.Connection, policy: Policy, entry: Entry, plan: Send | Settle | Follow) -> bool:
+class _Asked(msgspec.Struct, frozen=True):
+    """A row of which it is asked what stands in its way: attempts after `since`, its own only `before` that one."""
+
+    entry: Entry
+    row: int
+    night: int
+    before: int = 0
+    since: int = 0
+
+
+def _came_back_after(entry: Entry, last: Attempt | None) -> int:
+    """The attempt before which the row may have been what it is now, and was something else since; 0 for none."""
+    return last.id if last is not None and last.claim is not None and last.claim != entry.claim else 0
+
+
+def _is_barred(
+    connection: sqlite3.Connection, policy: Policy, night: int, entry: Entry, plan: Send | Settle | Follow
+) -> bool:
     """Whether a duplicate may do nothing of its plan: a run that goes on is followed, and a lost answer asked for."""
     if isinstance(plan, Settle):
-        overtaken = _earlier(connection, policy, entry, plan.row, since=plan.attempt)
-        return (overtaken or _in_sheet(connection, policy, entry)) is not None
+        return _standing(connection, policy, _Asked(entry, plan.row, night, since=plan.attempt)) is not None
     return isinstance(plan, Send)
 
 
-def _earlier(connection: sqlite3.Connection, policy: Policy, entry: Entry, row: int, since: int = 0) -> str | None:
-    """What stands in the way of a row among the attempts after that one."""
-    rivals = connection.execute(_RIVALS, (entry.claim, row, since))
-    for number, started, sheet, run_id, status, ended, conflict in rivals:
+def _standing(connection: sqlite3.Connection, policy: Policy, asked: _Asked) -> str | None:
+    """What stands in the way of a row: a run, or another row of the sheet."""
+    return _earlier(connection, policy, asked) or _in_sheet(connection, policy, asked.entry)
+
+
+def _earlier(connection: sqlite3.Connection, policy: Policy, asked: _Asked) -> str | None:
+    conditions = {"claim": asked.entry.claim, **msgspec.structs.asdict(asked)}
+    del conditions["entry"]
+    for number, started, sheet, run_id, status, ended, conflict, is_tonights in connection.execute(_RIVALS, conditions):
         outcome = UNKNOWN if run_id is None and ended is None else status
         is_going = run_id is not None and ended is None
-        if is_going or policy.blocks(outcome):
+        if is_going or is_tonights or policy.blocks(outcome):
             where = f"row {number}" if number is not None else "a row"
             run = f"run {run_id}" if run_id else "its run not known"
             night = datetime.fromisoformat(started).astimezone().strftime("%Y-%m-%d %H:%M")
             what = f"ran before, as {where} of {sheet.rpartition('/')[2]} on the night of {night} ({run}: {outcome})"
-            return _sentence(policy, what, differs=conflict not in (None, entry.conflict))
+            return _sentence(policy, what, differs=conflict not in (None, asked.entry.conflict))
     return None
 
 

@@ -38,7 +38,7 @@ def _register(connection: sqlite3.Connection, begun: Begun, policy: Policy, entr
     else:
         attempts = [] if is_new else _attempts(connection, row)
         plan = decide(entry, row, attempts, policy, begun.night)
-        plan = held_back(connection, policy, entry, plan, last_sent(attempts))
+        plan = held_back(connection, policy, begun.night, entry, plan, last_sent(attempts))
     _place(connection, begun.id, entry, row, plan)
     return plan
 
