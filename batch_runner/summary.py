@@ -116,7 +116,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
     def _since_lines(self) -> Iterator[str]:
         """What is different from the night before, or from an earlier batch of this night."""
-        changed = f", {self.changed} of them changed since (--retry changed runs them again)" if self.changed else ""
+        changed = f", {self._edited()} (--retry changed runs them again)" if self.changed else ""
         if self.since is None:
             if self.carried:
                 yield f"  {self.carried} carried over from an earlier batch{changed}"
@@ -139,6 +139,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
                 f"  duplicates: {number_of(self.duplicates.rows, 'row')} not sent because of --unique; "
                 f"--allow-duplicates sends them  [{_numbers(self.duplicates.numbers, self.duplicates.rows)}]"
             )
+
+    def _edited(self) -> str:
+        return f"{self.changed} of them edited since {'it' if self.changed == 1 else 'they'} ran"
 
     def _words(self) -> str:
         words = ", ".join(f"{counted.rows} {counted.status}" for counted in self.counts)

@@ -83,6 +83,25 @@ def test_the_equation_holds_to_the_cent(
         assert found.difference == 0
 
 
+def test_an_edited_amount_is_on_a_line_of_its_own(tmp_path: Path) -> None:
+    """Whatever its row came to: 900.00 stands in the sheet, and nobody knows from there what ran."""
+    path = sheet_of(tmp_path, [["Amount"], ["900.00"], ["5.00"], ["1.00"]])
+    outcomes = [
+        Placed(2, "success", "", "", "", changed=True),
+        Placed(3, "failure", "", "", "", changed=True),
+        Placed(4, "success", "", "", "", changed=False),
+    ]
+    with Source(Job(input=str(path), total=("Amount",)), path.parent) as source:
+        (column,) = control_totals(source, outcomes)
+    (found,) = column.sums
+    assert (found.succeeded, found.failed, found.edited) == (Decimal("1.00"), Decimal("0.00"), Decimal("905.00"))
+    assert found.difference == 0
+    assert next(column.lines()) == (
+        "total Amount: 906.00 (no currency) = 1.00 succeeded + 0.00 failed + 905.00 edited since they ran"
+        " + 0.00 not started"
+    )
+
+
 def test_amounts_of_any_size_are_never_rounded(tmp_path: Path) -> None:
     """Thirty digits and one cent: a float, and a decimal of the usual precision, would lose the cent."""
     path = sheet_of(tmp_path, [["Amount"], ["9" * 28 + ".99"], ["0.01"], ["0.01"]])
@@ -179,6 +198,7 @@ def test_the_program_says_the_totals(tmp_path: Path) -> None:
             "succeeded": "19.00",
             "failed": "9.52",
             "unsettled": "0.00",
+            "edited": "0.00",
             "not_started": "0.00",
             "difference": "0.00",
         }
