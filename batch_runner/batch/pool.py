@@ -160,7 +160,9 @@ class Batch:
             await self._hand_on(work, stream)
         failures = await self._canary.failures()
         if failures:
-            why = f"{failures} of the first {len(canaries)} rows (--canary) did not succeed, so the rest was not started"
+            why = (
+                f"{failures} of the first {len(canaries)} rows (--canary) did not succeed, so the rest was not started"
+            )
             self._stopping.now(Stop(why, ExitCode.STOPPED))
         for work in window:
             if work.plan.number not in numbers:
