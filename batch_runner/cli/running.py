@@ -89,12 +89,23 @@ def _open_logs(job: Job, progress: Progress) -> None:
     log.write_log(job.log_format, job.log_level or "warning", progress.say, key)
     if job.log_file is None:
         return
-    try:
+    with _log_can_be_written(job.log_file):
         log.write_log_file(Path(job.log_file), job.log_format, job.log_level or "info", job.log_bytes, key)
+
+
+def refuse_unwritable_log(job: Job) -> None:
+    """Raise `UsageError` where a log file can't be; none is made."""
+    if job.log_file is not None:
+        with _log_can_be_written(job.log_file):
+            log.look_at_log_file(Path(job.log_file))
+
+
+@contextmanager
+def _log_can_be_written(path: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise UsageError(
-            f"{job.log_file}: the log can't be written there: {reason_of(error)}; use --log-file"
-        ) from None
+        raise UsageError(f"{path}: the log can't be written there: {reason_of(error)}; use --log-file") from None
 
 
 def print_out(text: str) -> None:

@@ -205,17 +205,21 @@ def _reported(opened: Opened, journal: Journal, summary: Summary) -> Summary:
 
 def info(opened: Opened) -> BatchInfo:
     """What the journal records of the batch."""
-    job = opened.job
+    return info_of(opened.job, opened.source, opened.service, opened.series)
+
+
+def info_of(job: Job, source: Source, service: ChosenService, series: str) -> BatchInfo:
+    """As `info`, for a job that isn't opened to be run."""
     return BatchInfo(
         input=str(job.input_path.absolute()),
-        input_sha256=opened.source.sheet.fingerprint,
+        input_sha256=source.sheet.fingerprint,
         output=str(job.output_path.absolute()),
         task=_recorded_task(job),
-        service=opened.service.name,
+        service=service.name,
         key_columns=tuple(sorted(set(job.key))),
-        policy=_policy(job, opened.service.terms),
+        policy=_policy(job, service.terms),
         version=__version__,
-        series=opened.series,
+        series=series,
         whole_sheet=job.row_ranges is None and job.where is None and job.limit is None,
     )
 

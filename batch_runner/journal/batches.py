@@ -66,7 +66,7 @@ def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) ->
     connection.execute("BEGIN IMMEDIATE")
     try:
         (uuid,) = connection.execute("SELECT uuid FROM about").fetchone()
-        _check_same_job(path, connection, info)
+        check_same_job(path, connection, info)
         last = connection.execute(
             "SELECT id, continues, exit_code, retry, on_unknown FROM batch ORDER BY id DESC LIMIT 1"
         ).fetchone()
@@ -111,7 +111,8 @@ def _words(policy: Policy) -> str:
     return ",".join(sorted(policy.retry))
 
 
-def _check_same_job(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) -> None:
+def check_same_job(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) -> None:
+    """Raise `JournalError` if the journal is that of another task, service or key."""
     before = connection.execute("SELECT task, service, key_columns FROM batch ORDER BY id DESC LIMIT 1").fetchone()
     now_given = (info.task, info.service, _names(info.key_columns))
     for name, old, new in zip(("task", "service", "key"), before or now_given, now_given, strict=True):
