@@ -121,6 +121,17 @@ def look_at_log_file(path: Path) -> None:
             return
 
 
+def is_json() -> bool:
+    """Whether what is said on stderr is to be JSON lines."""
+    return any(isinstance(handler, _Saying) and isinstance(handler.formatter, _Json) for handler in LOG.handlers)
+
+
+def json_line(event: str, level: Level = "info", **values: Fact) -> str:
+    """A line as they stand in a log of JSON lines, for what is only shown."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    return _Json(None).format(LOG.makeRecord(LOG.name, number, "", 0, "%s", (event,), None, extra=facts(**values)))
+
+
 def _log(level: int, event: str, facts: dict[str, Fact]) -> None:
     if LOG.isEnabledFor(level):
         known = {name: value for name, value in facts.items() if value is not None}

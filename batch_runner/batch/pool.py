@@ -174,8 +174,7 @@ class Batch:
         self._row_done(outcome.status)
 
     def _row_done(self, status: str) -> None:
-        self._tally.done += 1
-        self._tally.success += status == "success"
+        self._tally.ended(status)
         self._progress.moved(self._tally)
 
     async def _cut_off(self, scope: anyio.CancelScope) -> None:
