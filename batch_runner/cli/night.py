@@ -209,4 +209,4 @@ def _end_of(planned: Planned, bounds: Bounds, progress: Progress) -> _End:
 
 def _run(planned: Planned, bounds: Bounds, progress: Progress) -> Summary:
     with open_job(planned.job, planned.series, bounds) as opened:
-        return anyio.run(partial(execute, opened, progress, interrupts=True))
+        return anyio.run(partial(execute, opened, progress, interrupts=True, printed=progress.printed))
