@@ -159,6 +159,25 @@ def test_a_workbooks_formats_name_the_currency(tmp_path: Path) -> None:
     assert [cell.row for cell in column.unread] == [6, 7]
 
 
+def test_a_format_that_shows_another_number_is_not_added(tmp_path: Path) -> None:
+    """1234567 in thousands is sent as `1,235`; a minus that is only red is no minus where cells are sent as shown."""
+    book = Workbook()
+    page = book.active
+    assert page is not None
+    page.append(["Amount"])
+    thousands, rounded, red = "#,##0,", "#,##0.0", "#,##0.00;[Red]#,##0.00"
+    for value, code in ((1234567, thousands), (1234.56, rounded), (-5, red), (0.1 + 0.2, "General"), (7.0, '0"00"')):
+        page.append([value])
+        page.cell(page.max_row, 1).number_format = code
+    book.save(tmp_path / "in.xlsx")
+    (column,) = totals(tmp_path / "in.xlsx", ["success"] * 5, "Amount")
+    assert column.sums[0].input == Decimal("1234.6") - 5 + Decimal("0.3") + 7
+    why = "its format shows another number than the cell holds"
+    assert [(cell.row, cell.why) for cell in column.unread] == [(2, why)]
+    (column,) = totals(tmp_path / "in.xlsx", ["success"] * 5, "Amount", as_shown=True)
+    assert [cell.row for cell in column.unread] == [2, 4, 6]
+
+
 def test_amounts_as_shown_have_their_sign_beside_them(tmp_path: Path) -> None:
     """With --as-shown the text is `1,234 €`; the cell is still a number, so nothing is guessed."""
     book = Workbook()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import msgspec
 
-from batch_runner.totals.amount import EXACT, Amount, NoAmount, read_amount, shown_currency, worded
+from batch_runner.totals.amount import EXACT, Amount, NoAmount, is_shown, read_amount, shown_currency, worded
 from batch_runner.totals.currency import agreed, currency_column, currency_of
 
 if TYPE_CHECKING:
@@ -154,6 +154,8 @@ class _Account:
         amount = read_amount(row.texts[place], typed=typed)
         if isinstance(amount, NoAmount):
             return amount
+        if look is not None and typed and not is_shown(look.typed[place], amount.value):
+            return NoAmount("its format shows another number than the cell holds")
         own = amount.currency or (shown_currency(look.texts[place]) if look is not None and typed else "")
         word = row.texts[self._named.index].strip() if self._named is not None else ""
         other = currency_of(word) if word else ""
