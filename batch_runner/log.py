@@ -11,6 +11,7 @@ import io
 import logging
 import os
 import re
+import tempfile
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -109,6 +110,26 @@ def write_log_file(path: Path, form: Form, level: Level, most_bytes: int, secret
     A file that can't be written later on (a full disk) is spoken of once on the log, and tried again with each line.
     """
     _add(_File(path, most_bytes), form, level, secret)
+
+
+def look_at_log_file(path: Path) -> None:
+    """Raise `OSError` where `write_log_file` would; nothing is written, and nothing made that stays."""
+    if path.exists():
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK))
+    else:
+        with tempfile.TemporaryFile(dir=path.parent):
+            return
+
+
+def is_json() -> bool:
+    """Whether what is said on stderr is to be JSON lines."""
+    return any(isinstance(handler, _Saying) and isinstance(handler.formatter, _Json) for handler in LOG.handlers)
+
+
+def json_line(event: str, level: Level = "info", **values: Fact) -> str:
+    """A line as they stand in a log of JSON lines, for what is only shown."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    return _Json(None).format(LOG.makeRecord(LOG.name, number, "", 0, "%s", (event,), None, extra=facts(**values)))
 
 
 def _log(level: int, event: str, facts: dict[str, Fact]) -> None:

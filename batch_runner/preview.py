@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from batch_runner.batch.placing import learn_claims, placed
 from batch_runner.errors import ExitCode
 from batch_runner.inputs.kinds import TEXT
-from batch_runner.journal import JournalView
+from batch_runner.journal import JournalView, Refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from batch_runner.job.job import Job
+    from batch_runner.journal import Journal
     from batch_runner.source import Source
 
 FIRST_ROWS = 3
@@ -82,6 +84,11 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         """0 where every row could be sent, else 3."""
         return ExitCode.SOME_FAILED if self.refused_rows else ExitCode.OK
 
+    def refusing(self, rows: int, sentences: Iterable[str]) -> Preview:
+        """The page with so many more rows that would be refused; `sentences` are the first ones."""
+        refused = (*self.refused, *sentences)[:MOST_SENTENCES]
+        return msgspec.structs.replace(self, refused_rows=self.refused_rows + rows, refused=refused)
+
     def to_json(self) -> str:
         """One JSON object, on one line."""
         return msgspec.json.encode(self).decode()
@@ -145,6 +152,18 @@ def preview(job: Job, source: Source) -> Preview:
         takes=tuple(_taken(source)),
         unused=source.template.fit.unused if source.template.fit else (),
     )
+
+
+async def duplicates(source: Source, journal: Journal) -> tuple[int, list[str]]:
+    """How many rows a batch with this journal would refuse as duplicates, and why the first ones."""
+    await learn_claims(source, journal)
+    rows, sentences = 0, list[str]()
+    async for chunk in placed(source, journal):
+        for plan, _ in chunk:
+            if isinstance(plan, Refuse) and plan.held == "duplicate":
+                rows += 1
+                _keep(sentences, f"row {plan.number}: {plan.why}")
+    return rows, sentences
 
 
 def _taken(source: Source) -> Iterator[Taken]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from batch_runner.log import json_line
+
 if TYPE_CHECKING:
     from typing import Never, TextIO
 
     from tqdm import tqdm
+
+    from batch_runner.log import Form
 
 LINE_EVERY = 30.0
 """Seconds between two plain lines."""
@@ -24,23 +29,41 @@ MOST_HELD = 1_000
 """Lines that are kept back at most."""
 
 
+_WRITING = threading.Lock()
+"""Lines come from several threads: of the log, of worker processes."""
+
+
 class Tally(msgspec.Struct):
     """How far a batch is: rows in all, rows done, and of these how many succeeded; runs in flight now.
 
+    `others` are done and came to another status, so many to each; `left running` are those that we stopped following.
     `carried` of those that are done were carried over from an earlier batch, `changed` of these have other params now.
     """
 
     total: int
     done: int = 0
     success: int = 0
+    failure: int = 0
     running: int = 0
     carried: int = 0
     changed: int = 0
+    others: dict[str, int] = {}
+
+    def ended(self, status: str) -> None:
+        """A row is done."""
+        self.done += 1
+        if status in ("success", "failure"):
+            self.success += status == "success"
+            self.failure += status == "failure"
+        else:
+            name = f"left {status}" if status in ("queued", "running") else status
+            self.others[name] = self.others.get(name, 0) + 1
 
     @property
-    def failure(self) -> int:
-        """Rows that are done and did not succeed."""
-        return self.done - self.success
+    def words(self) -> str:
+        """How many came to what, and how many are in flight."""
+        others = "".join(f", {rows} {name}" for name, rows in self.others.items())
+        return f"{self.success} success, {self.failure} failure{others}, {self.running} running"
 
 
 class Listener:
@@ -49,17 +72,18 @@ class Listener:
     A pipe's reader leaves (`2>&1 | head`), a terminal is closed while the batch goes on in the background.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream: TextIO | None = stream
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
 
     def write(self, text: str) -> int:
         """Write at once, as long as somebody listens."""
-        if self._stream is not None:
-            try:
-                self._stream.write(text)
-                self._stream.flush()
-            except (OSError, ValueError):
-                self._stream = None
+        with _WRITING:
+            if self._stream is not None:
+                try:
+                    self._stream.write(text)
+                    self._stream.flush()
+                except (OSError, ValueError):
+                    self._stream = None
         return len(text)
 
     def flush(self) -> None:
@@ -71,7 +95,11 @@ class Listener:
 
 
 class Progress:
-    """An observer that shows nothing; the others build on it."""
+    """An observer that shows nothing; the others build on it. `form` is that of the log: then all is said so."""
+
+    def __init__(self, form: Form = "text", stream: TextIO | None = None) -> None:
+        self.form = form
+        self._stream = Listener(stream or sys.stderr)
 
     def begin(self, tally: Tally) -> None:
         """The batch begins; `tally` is kept up to date by the batch."""
@@ -81,8 +109,15 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line for the person, of the log say, that must not break the bar. It is shown even where no progress is."""
-        if sys.stderr is not None:
-            Listener(sys.stderr).write(f"{text}\n")
+        self._stream.write(f"{text}\n")
+
+    def tell(self, sentence: str) -> None:
+        """Say a sentence, in the form of the log."""
+        self.say(sentence if self.form == "text" else json_line(sentence))
+
+    def printed(self, line: str) -> None:
+        """Say what a task printed, in the form of the log."""
+        self.say(line if self.form == "text" else json_line("task printed", text=line))
 
     def release(self) -> None:
         """Show what was kept back, of which there is none here."""
@@ -94,7 +129,8 @@ class Progress:
 class Held(Progress):
     """Keeps back what is said, the last so many lines of it, until it is known that somebody wants to hear it."""
 
-    def __init__(self) -> None:
+    def __init__(self, form: Form = "text") -> None:
+        super().__init__(form)
         self._lines: deque[str] = deque(maxlen=MOST_HELD)
         self._said = 0
         self._is_released = False
@@ -111,7 +147,7 @@ class Held(Progress):
         """Show what was kept back, and from now on all that is said."""
         self._is_released = True
         if self._said > len(self._lines):
-            super().say(f"… {self._said - len(self._lines)} lines before these were not kept")
+            self.tell(f"… {self._said - len(self._lines)} lines before these were not kept")
         while self._lines:
             super().say(self._lines.popleft())
 
@@ -119,8 +155,8 @@ class Held(Progress):
 class Lines(Progress):
     """A plain line now and then, for logs and pipes."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = Listener(stream)
+    def __init__(self, stream: TextIO, form: Form = "text") -> None:
+        super().__init__(form, stream)
         self._began = time.monotonic()
         self._next = self._began + FIRST_LINE
         self._spoke = False
@@ -138,10 +174,6 @@ class Lines(Progress):
             self._next = now + LINE_EVERY
             self._print(tally, now)
 
-    def say(self, text: str) -> None:
-        """Print the line."""
-        self._stream.write(f"{text}\n")
-
     def end(self, tally: Tally) -> None:
         """Print a last line if there were others."""
         if self._spoke:
@@ -150,18 +182,15 @@ class Lines(Progress):
     def _print(self, tally: Tally, now: float) -> None:
         self._spoke = True
         rate = (tally.done - tally.carried) / max(now - self._began, 0.001)
-        left = f", {_clock((tally.total - tally.done) / rate)} left" if rate and tally.done < tally.total else ""
-        self.say(
-            f"{tally.done}/{tally.total} done, {tally.success} success, {tally.failure} failure, "
-            f"{tally.running} running, {rate:.1f} rows/s{left}"
-        )
+        left = (tally.total - tally.done) / rate if rate and tally.done < tally.total else None
+        self.say(_line(tally, rate, left) if self.form == "text" else _event(tally, rate, left))
 
 
 class Bar(Progress):
     """A tqdm bar: done/total, rate, time left, and the counts."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = Listener(stream)
+        super().__init__(stream=stream)
         self._bar: tqdm[Never] | None = None
 
     def begin(self, tally: Tally) -> None:
@@ -174,8 +203,7 @@ class Bar(Progress):
     def moved(self, tally: Tally) -> None:
         """Draw it anew; tqdm itself holds the frame rate."""
         if self._bar is not None:
-            words = f"{tally.success} success, {tally.failure} failure, {tally.running} running"
-            self._bar.set_postfix_str(words, refresh=False)
+            self._bar.set_postfix_str(tally.words, refresh=False)
             self._bar.update(tally.done - self._bar.n)
 
     def say(self, text: str) -> None:
@@ -192,14 +220,36 @@ class Bar(Progress):
             self._bar.close()
 
 
-def progress_for(wish: Literal["auto", "always", "never"], stream: TextIO | None) -> Progress:
+def progress_for(wish: Literal["auto", "always", "never"], stream: TextIO | None, form: Form = "text") -> Progress:
     """The observer a person wants: `auto` is a bar on a terminal and lines elsewhere; `always` is a bar anywhere.
 
-    Where there is no stream (a program without stderr has None for it), nothing is shown.
+    Where there is no stream (a program without stderr has None for it), nothing is shown. A program that reads JSON
+    lines is shown no bar, but events.
     """
     if wish == "never" or stream is None:
-        return Progress()
-    return Bar(stream) if wish == "always" or stream.isatty() else Lines(stream)
+        return Progress(form)
+    has_bar = form == "text" and (wish == "always" or stream.isatty())
+    return Bar(stream) if has_bar else Lines(stream, form)
+
+
+def _line(tally: Tally, rate: float, left: float | None) -> str:
+    end = "" if left is None else f", {_clock(left)} left"
+    return f"{tally.done}/{tally.total} done, {tally.words}, {rate:.1f} rows/s{end}"
+
+
+def _event(tally: Tally, rate: float, left: float | None) -> str:
+    """The same for a program: `rate` in rows a second, `left` in seconds."""
+    return json_line(
+        "progress",
+        done=tally.done,
+        total=tally.total,
+        success=tally.success,
+        failure=tally.failure,
+        other=sum(tally.others.values()),
+        running=tally.running,
+        rate=rate,
+        left=left,
+    )
 
 
 def _clock(seconds: float) -> str:

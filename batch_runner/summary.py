@@ -130,7 +130,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
     def _since_lines(self) -> Iterator[str]:
         """What is different from the night before, or from an earlier batch of this night."""
-        changed = f", {self.changed} of them changed since (--retry changed runs them again)" if self.changed else ""
+        changed = f", {self._edited()} (--retry changed runs them again)" if self.changed else ""
         if self.since is None:
             if self.carried:
                 yield f"  {self.carried} carried over from an earlier batch{changed}"
@@ -165,6 +165,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         for sheet in self.unsettled:
             rows = f"{number_of(sheet.rows, 'row')} not started, unknown or still going" if sheet.rows else "cut off"
             yield f"  left behind: {sheet.input}: {rows}; run it again (--date, or the file as INPUT)"
+
+    def _edited(self) -> str:
+        return f"{self.changed} of them edited since {'it' if self.changed == 1 else 'they'} ran"
 
     def _words(self) -> str:
         words = ", ".join(f"{counted.rows} {counted.status}" for counted in self.counts)

@@ -25,7 +25,7 @@ LAYERS = (
     {"params", "layout"},
     {"job", "journal", "polling", "limits"},
     {"selection", "client"},
-    {"retry", "units", "progress", "log", "claim", "inputs", "lock"},
+    {"retry", "units", "progress", "log", "claim", "inputs", "lock", "prints"},
     {"errors", "api"},
     {"sheet"},
 )

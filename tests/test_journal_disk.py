@@ -166,5 +166,5 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 def test_a_folder_in_its_place(tmp_path: Path) -> None:
     """A folder is no journal."""
     (tmp_path / "a.journal.db").mkdir()
-    with pytest.raises(JournalError, match=r"a\.journal\.db: the journal can't be opened"):
+    with pytest.raises(JournalError, match=r"a\.journal\.db: the journal is a folder; name a file"):
         anyio.run(begin, tmp_path / "a.journal.db")

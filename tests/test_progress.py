@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import subprocess
@@ -55,8 +56,8 @@ def test_lines_come_now_and_then(clock: Clock) -> None:
     lines.begin(tally)
     for _ in range(100):
         clock.now += 1
-        tally.done += 4
-        tally.success += 3
+        for status in ("success", "success", "success", "failure"):
+            tally.ended(status)
         lines.moved(tally)
     lines.end(tally)
     shown = stream.getvalue().splitlines()
@@ -97,6 +98,35 @@ def test_nothing_done_yet_has_no_time_left(clock: Clock) -> None:
     assert stream.getvalue() == "0/10 done, 0 success, 0 failure, 5 running, 0.0 rows/s\n"
 
 
+def test_a_running_row_is_no_failure_in_the_progress_lines(clock: Clock) -> None:
+    """Nor is any other that isn't called so: each has its own word."""
+    stream = io.StringIO()
+    lines, tally = Lines(stream), Tally(9, running=1)
+    clock.now += 1
+    for status in ("success", "timeout", "running", "unknown", "timeout"):
+        tally.ended(status)
+    lines.moved(tally)
+    assert stream.getvalue().startswith(
+        "5/9 done, 1 success, 0 failure, 2 timeout, 1 left running, 1 unknown, 1 running, 5.0 rows/s"
+    )
+
+
+def test_progress_is_an_event_where_the_log_is_json(clock: Clock) -> None:
+    """With its numbers; there is no bar, whoever asked for one, and a sentence is an event, too."""
+    stream = Terminal()
+    lines = progress_for("always", stream, "json")
+    clock.now += 1
+    lines.moved(Tally(10, done=4, success=2, failure=1, running=3, others={"error": 1}))
+    lines.tell("stopping")
+    lines.printed('a "task"')
+    first, second, third = (json.loads(line) for line in stream.getvalue().splitlines())
+    numbers = {"done": 4, "total": 10, "success": 2, "failure": 1, "other": 1, "running": 3, "rate": 4.0, "left": 1.5}
+    assert first.pop("time").endswith("Z")
+    assert first == {"level": "info", "event": "progress", **numbers}
+    assert second["event"] == "stopping"
+    assert (third["event"], third["text"]) == ("task printed", 'a "task"')
+
+
 def test_hours_left(clock: Clock) -> None:
     """A long night is told in hours."""
     stream = io.StringIO()
@@ -114,7 +144,7 @@ def test_a_bar_shows_done_total_and_counts() -> None:
     assert "0/4" in stream.getvalue()
     tally.running = 2
     bar.moved(tally)
-    tally.done, tally.success, tally.running = 4, 3, 0
+    tally.done, tally.success, tally.failure, tally.running = 4, 3, 1, 0
     bar.moved(tally)
     bar.end(tally)
     last = stream.getvalue().rstrip().rsplit("\r", 1)[-1]

@@ -79,6 +79,28 @@ def test_a_second_night_replaces_the_page_and_says_what_was_carried_over(folder:
     assert "Median" not in text
 
 
+def test_totals_and_report_do_not_call_an_edited_amount_succeeded(folder: Path) -> None:
+    """100.00 was paid, the cell is edited to 900.00: text, JSON and page say it, and the third night says it again."""
+    sheet = folder / "sheet.csv"
+    command = ("run", "sheet.csv", "--task", "tasks.py:quick", "--key", "Number", "--total", "Amount")
+    for amount in ("100.00", "900.00", "900.00"):
+        sheet.write_text(f"Number,Amount\n007,{amount}\n")
+        done = run_program(*command, "--report", "r.html", cwd=folder)
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert "1 carried over, 1 of them edited since it ran (--retry changed runs them again)" in done.stdout
+    assert "= 0.00 succeeded + 0.00 failed + 900.00 edited since they ran + 0.00 not started" in done.stdout
+    text = words(folder / "r.html")
+    assert text.startswith("! The one row succeeded, but 1 row edited since")
+    assert "Nothing new" not in text
+    assert "Edited in the sheet 0" in text
+    assert "Edited since they ran 1" in text
+    assert "Succeeded 0.00 Failed 0.00 Edited since they ran 900.00 Not started 0.00 Input 900.00 ✓ adds up" in text
+    told = json.loads(run_program(*command, "--json", cwd=folder).stdout)
+    assert (told["changed"], told["totals"][0]["sums"][0]["edited"]) == (1, "900.00")
+    quiet = run_program(*command, "--quiet", cwd=folder)
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+
+
 def test_a_workbooks_rows_are_cells_of_its_sheet(folder: Path) -> None:
     """Address as text, and a link that Excel and LibreOffice read as a place."""
     book = Workbook()
@@ -114,7 +136,7 @@ def test_its_path_in_a_job_file_is_relative_to_the_file(folder: Path) -> None:
     ("path", "sentence"),
     [
         ("r.txt", "report: 'r.txt': a report is one page; name a file that ends in .html"),
-        ("none/r.html", "none/r.html: the report can't be written there: No such file or directory; use --report"),
+        ("none/r.html", "none/r.html: there is no folder none; make it, or use --report"),
         ("reports.html", "reports.html: the report is a folder; name a file"),
         ("same.html", "report, --journal: same.html can't be both; name another file for the report"),
         ("", "report: '': not a file; name a file to write"),
@@ -142,9 +164,7 @@ def test_a_report_that_fails_costs_the_batch_nothing(folder: Path) -> None:
     told = json.loads(done.stdout)
     assert told["counts"] == {"success": 3}
     assert told["report"] is None
-    assert told["notes"][-1].startswith(
-        "there is no report: reports/r.html: the report can't be written there: No such"
-    )
+    assert told["notes"][-1].startswith("there is no report: reports/r.html: there is no folder reports; make it")
     assert (folder / "sheet.results.csv").is_file()
 
 

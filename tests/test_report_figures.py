@@ -166,6 +166,7 @@ def test_no_name_makes_a_link_lead_out(name: str, sheet: str) -> None:
         ({"rows": 1, "counts": (Count("success", 1),)}, "good", "The one row succeeded"),
         ({"carried": 3}, "good", "Nothing new: all 3 rows had succeeded before"),
         ({"rows": 0, "counts": ()}, "good", "Nothing to do: no row takes part"),
+        ({"carried": 3, "changed": 1}, "caution", "All 3 rows succeeded, but 1 row edited since"),
         (
             {"exit_code": 3, "counts": (Count("success", 1), Count("failure", 2))},
             "bad",
@@ -179,10 +180,10 @@ def test_no_name_makes_a_link_lead_out(name: str, sheet: str) -> None:
         ),
         (
             {"exit_code": 5, "counts": (Count("success", 1), Count("not_started", 2)), "stopped": "the key is wrong"},
-            "stopped",
+            "caution",
             "Stopped early: 2 of 3 rows not started",
         ),
-        ({"exit_code": 130, "stopped": "interrupted; the same command goes on from here"}, "stopped", "Stopped early"),
+        ({"exit_code": 130, "stopped": "interrupted; the same command goes on from here"}, "caution", "Stopped early"),
     ],
 )
 def test_the_verdict_is_one_sentence(changes: dict[str, object], mood: str, sentence: str) -> None:

@@ -67,7 +67,9 @@ class Reader(HTMLParser):
 
 def night(word: str, *, status: str = "failure") -> str:
     """The page of a night in which everything that comes from outside is this word."""
-    amounts: dict[str, Any] = dict.fromkeys(("succeeded", "failed", "unsettled", "not_started"), Decimal("0.00"))
+    amounts: dict[str, Any] = dict.fromkeys(
+        ("succeeded", "failed", "unsettled", "edited", "not_started"), Decimal("0.00")
+    )
     found = Sum(currency=word, rows=1, input=Decimal("1.00"), difference=Decimal("1.00"), **amounts)
     groups = (Failures(status, word, 2, (2, 3)),)
     told = summary(
@@ -216,7 +218,7 @@ def test_every_text_stands_out_in_light_in_the_dark_and_on_paper() -> None:
         return (lighter + 0.05) / (darker + 0.05)
 
     for palette in palettes:
-        for ink in ("ink", "quiet", "link", "good", "bad", "unsure", "stopped"):
+        for ink in ("ink", "quiet", "link", "good", "bad", "unsure", "caution"):
             assert contrast(palette[ink], palette["card"]) >= 4.5, (ink, palette)
         assert contrast(palette["ink"], palette["paper"]) >= 4.5
         for drawn in ("start", "going", "idle"):

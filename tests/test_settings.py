@@ -41,6 +41,17 @@ def test_flag_beats_environment_beats_job_file_beats_default(tmp_path: Path) -> 
     assert (job.limit, job.canary, job.workers, job.concurrency) == (3, 2, 1, 5)
 
 
+def test_a_log_file_is_not_the_job_file(tmp_path: Path) -> None:
+    """Nor is a journal: it would be the end of the job, by whatever path."""
+    path = job_file(tmp_path, 'input = "a.csv"\nlog_file = "x/../night.toml"')
+    assert problems(str(path), {}, {}) == [
+        f"{path}: log_file: {tmp_path}/x/../night.toml is the job file itself; name another file"
+    ]
+    assert problems(str(path), {"log_file": "a.log", "journal": str(path)}, {}) == [
+        f"--journal: {path} is the job file itself; name another file"
+    ]
+
+
 def test_a_list_that_is_said_again_replaces_the_other(tmp_path: Path) -> None:
     """Lists and tables aren't mixed from several sources: who says columns, says all of them."""
     path = job_file(tmp_path, 'input = "a.csv"\ncolumns = ["A", "B"]\n[param]\nx = "1"\ny = "2"')

@@ -90,7 +90,7 @@ def test_in_words(folder: Path) -> None:
     night(folder, "1,10\n2,20\n")
     (folder / "in.csv").write_text("No,Amount\n1,11\n3,30\n")
     told = run_program("run", "in.csv", "--task", "task.py:echo", "--key", "No", cwd=folder).stdout
-    assert ": 1 new, 1 edited, 1 left the sheet; 1 carried over, 1 of them changed since" in told
+    assert ": 1 new, 1 edited, 1 left the sheet; 1 carried over, 1 of them edited since it ran" in told
 
 
 def test_nothing_new_is_one_line(folder: Path) -> None:

@@ -54,7 +54,7 @@ def test_all_that_can_be_said() -> None:
     ).to_text()
     assert text.splitlines() == [
         "in.csv: 40 rows in 1 h 2 min: 1 success, 30 failure, 1 error, 1 unknown",
-        "  5 carried over from an earlier batch, 2 of them changed since (--retry changed runs them again)",
+        "  5 carried over from an earlier batch, 2 of them edited since they ran (--retry changed runs them again)",
         "  30 × failure: no such invoice  [rows 2, 3, 4, 5, 6, …]",
         "  1 × error: (no message)  [row 9]",
         "  and 1 row more that did not succeed",

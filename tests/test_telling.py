@@ -72,7 +72,7 @@ def test_a_night_that_fails(folder: Path, server: PingServer) -> None:
     body = server.heard[1].body
     assert "2 success, 1 failure" in body
     assert "1 × failure (row 4)" in body
-    assert "batch-runner run sheet.csv --retry failure" in body
+    assert "the same command with --retry failure runs them again" in body
     assert CELL in done.stdout
     assert "Mustermann" not in body
     assert "no good" not in body

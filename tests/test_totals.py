@@ -83,6 +83,25 @@ def test_the_equation_holds_to_the_cent(
         assert found.difference == 0
 
 
+def test_an_edited_amount_is_on_a_line_of_its_own(tmp_path: Path) -> None:
+    """Whatever its row came to: 900.00 stands in the sheet, and nobody knows from there what ran."""
+    path = sheet_of(tmp_path, [["Amount"], ["900.00"], ["5.00"], ["1.00"]])
+    outcomes = [
+        Placed(2, "success", "", "", "", changed=True),
+        Placed(3, "failure", "", "", "", changed=True),
+        Placed(4, "success", "", "", "", changed=False),
+    ]
+    with Source(Job(input=str(path), total=("Amount",)), path.parent) as source:
+        (column,) = control_totals(source, outcomes)
+    (found,) = column.sums
+    assert (found.succeeded, found.failed, found.edited) == (Decimal("1.00"), Decimal("0.00"), Decimal("905.00"))
+    assert found.difference == 0
+    assert next(column.lines()) == (
+        "total Amount: 906.00 (no currency) = 1.00 succeeded + 0.00 failed + 905.00 edited since they ran"
+        " + 0.00 not started"
+    )
+
+
 def test_amounts_of_any_size_are_never_rounded(tmp_path: Path) -> None:
     """Thirty digits and one cent: a float, and a decimal of the usual precision, would lose the cent."""
     path = sheet_of(tmp_path, [["Amount"], ["9" * 28 + ".99"], ["0.01"], ["0.01"]])
@@ -140,6 +159,25 @@ def test_a_workbooks_formats_name_the_currency(tmp_path: Path) -> None:
     assert [cell.row for cell in column.unread] == [6, 7]
 
 
+def test_a_format_that_shows_another_number_is_not_added(tmp_path: Path) -> None:
+    """1234567 in thousands is sent as `1,235`; a minus that is only red is no minus where cells are sent as shown."""
+    book = Workbook()
+    page = book.active
+    assert page is not None
+    page.append(["Amount"])
+    thousands, rounded, red = "#,##0,", "#,##0.0", "#,##0.00;[Red]#,##0.00"
+    for value, code in ((1234567, thousands), (1234.56, rounded), (-5, red), (0.1 + 0.2, "General"), (7.0, '0"00"')):
+        page.append([value])
+        page.cell(page.max_row, 1).number_format = code
+    book.save(tmp_path / "in.xlsx")
+    (column,) = totals(tmp_path / "in.xlsx", ["success"] * 5, "Amount")
+    assert column.sums[0].input == Decimal("1234.6") - 5 + Decimal("0.3") + 7
+    why = "its format shows another number than the cell holds"
+    assert [(cell.row, cell.why) for cell in column.unread] == [(2, why)]
+    (column,) = totals(tmp_path / "in.xlsx", ["success"] * 5, "Amount", as_shown=True)
+    assert [cell.row for cell in column.unread] == [2, 4, 6]
+
+
 def test_amounts_as_shown_have_their_sign_beside_them(tmp_path: Path) -> None:
     """With --as-shown the text is `1,234 €`; the cell is still a number, so nothing is guessed."""
     book = Workbook()
@@ -179,6 +217,7 @@ def test_the_program_says_the_totals(tmp_path: Path) -> None:
             "succeeded": "19.00",
             "failed": "9.52",
             "unsettled": "0.00",
+            "edited": "0.00",
             "not_started": "0.00",
             "difference": "0.00",
         }

@@ -1,6 +1,7 @@
 """One batch over one sheet: one producer → a bounded stream → workers → the journal.
 
 pool.py      the batch: reads rows, places them in the journal, hands them to the workers
+placing.py   the sheet's rows find their place in the journal
 start.py     a row's start over all its tries, and whether its lost answer can be asked for
 worker.py    one row from its plan to its outcome
 attempt.py   one try to start a run, and what the log says of it

@@ -6,20 +6,20 @@ followed to their end; when a person interrupted, for `GRACE` seconds.
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import anyio
 
 from batch_runner import log
 from batch_runner.batch.canary import WINDOW, Canary, different_shapes
+from batch_runner.batch.placing import learn_claims, placed
 from batch_runner.batch.stopping import Stop
 from batch_runner.batch.worker import NOT_STARTED, STILL_UNKNOWN, Work
 from batch_runner.errors import ExitCode
-from batch_runner.journal import Carry, Entry, Follow, Refuse, Send, Settle
+from batch_runner.journal import Carry, Follow, Refuse, Send, Settle
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
@@ -27,15 +27,11 @@ if TYPE_CHECKING:
     from batch_runner.batch.worker import Worker
     from batch_runner.journal import Journal, Outcome
     from batch_runner.limits.limits import Limits, Slot
-    from batch_runner.params import RowParams
     from batch_runner.progress import Progress, Tally
-    from batch_runner.sheet.row import Row
     from batch_runner.source import Source
 
     Stream = MemoryObjectSendStream[Work]
 
-CHUNK = 128
-"""Rows that are read and placed in the journal at once: some milliseconds' work."""
 GRACE = 10.0
 """Seconds that runs in flight get to end after an interrupt."""
 TICK = 5.0
@@ -99,30 +95,20 @@ class Batch:
             await self._hand_on(work, stream)
 
     async def _works(self) -> AsyncIterator[Work]:
-        await self._learn_claims()
-        rows, is_first = _entries(self._source.places()), True
-        while chunk := tuple(islice(rows, CHUNK)):
-            plans = await self._journal.register([entry for entry, _ in chunk])
+        if missing := await learn_claims(self._source, self._journal):
+            log.warning(
+                f"rows that ran before, but are not in the sheet as they were then: {missing}; --unique can't know them"
+            )
+        is_first = True
+        async for chunk in placed(self._source, self._journal):
             if is_first and (warning := self._journal.all_new()) is not None:
                 log.warning(warning)
             is_first = False
-            for plan, (_, row) in zip(plans, chunk, strict=True):
+            for plan, row in chunk:
                 if isinstance(plan, Send | Follow | Settle):
                     yield Work(plan, row)
                 elif isinstance(plan, Carry | Refuse):
                     self._carry(plan)
-
-    async def _learn_claims(self) -> None:
-        """Where rows ran before anybody asked what makes them unique, the sheet is asked first."""
-        if not self._journal.needs_claims:
-            return
-        rows = _entries(self._source.every())
-        while chunk := tuple(islice(rows, CHUNK)):
-            await self._journal.adopt([entry for entry, _ in chunk])
-        if missing := self._journal.unclaimed():
-            log.warning(
-                f"rows that ran before, but are not in the sheet as they were then: {missing}; --unique can't know them"
-            )
 
     def _carry(self, plan: Carry | Refuse) -> None:
         if isinstance(plan, Refuse):
@@ -186,8 +172,7 @@ class Batch:
         self._row_done(outcome.status)
 
     def _row_done(self, status: str) -> None:
-        self._tally.done += 1
-        self._tally.success += status == "success"
+        self._tally.ended(status)
         self._progress.moved(self._tally)
 
     async def _cut_off(self, scope: anyio.CancelScope) -> None:
@@ -214,10 +199,3 @@ async def _first(works: AsyncIterator[Work], number: int) -> AsyncIterator[Work]
         except StopAsyncIteration:
             return
         number -= 1
-
-
-def _entries(places: Iterator[tuple[Row, RowParams, bool]]) -> Iterator[tuple[Entry, RowParams]]:
-    """The rows as the journal needs them, and what each sends."""
-    for row, filled, takes_part in places:
-        entry = Entry(row.number, filled.key, filled.digest, filled.refusal, takes_part, filled.claim, filled.conflict)
-        yield entry, filled

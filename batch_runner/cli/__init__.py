@@ -55,5 +55,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _say(text: str) -> None:
     import click
 
+    from batch_runner import log
+
     for line in text.splitlines():
-        click.echo(f"batch-runner: {line}", err=True)
+        click.echo(log.json_line(line, "error") if log.is_json() else f"batch-runner: {line}", err=True)

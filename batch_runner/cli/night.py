@@ -13,15 +13,17 @@ from batch_runner.batch.stopping import INTERRUPTS
 from batch_runner.cli.bounds import Bounds
 from batch_runner.cli.wiring import execute, open_job, service_of
 from batch_runner.errors import BatchRunnerError, ExitCode, Findings, JournalBusy, JournalError, UsageError
-from batch_runner.journal import JournalView
+from batch_runner.journal import JournalView, look_at_place
 from batch_runner.sheet.errors import SheetError
 from batch_runner.summary import Summary, number_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from batch_runner.job.job import Job
     from batch_runner.job.plan import Plan, Planned
+    from batch_runner.journal import BatchInfo
     from batch_runner.progress import Progress
     from batch_runner.source import Source
 
@@ -132,7 +134,7 @@ def look_over(plan: Plan) -> None:
     findings = Findings()
     for planned in plan.batches:
         with findings.look(), naming(planned.job), open_job(planned.job) as opened:
-            _look_at_journal(planned.job)
+            look_at_journal(planned.job.journal_path)
             refuse_lost_journal(opened.source)
     findings.tell()
 
@@ -154,13 +156,20 @@ def refuse_lost_journal(source: Source) -> None:
         raise UsageError(f"{source.lost_journal}, or give the file itself as INPUT instead of a pattern")
 
 
-def _look_at_journal(job: Job) -> None:
-    if job.journal_path.exists():
-        try:
-            with JournalView.open(job.journal_path):
-                return
-        except JournalError as error:
-            raise UsageError(str(error)) from None
+def look_at_journal(path: Path, info: BatchInfo | None = None) -> None:
+    """Look, without making anything, whether there can be a journal here, and one for a batch such as `info` says.
+
+    Raises `UsageError`.
+    """
+    path = path.resolve()
+    try:
+        look_at_place(path)
+        if path.exists():
+            with JournalView.open(path) as journal:
+                if info is not None:
+                    journal.check_job(path, info)
+    except JournalError as error:
+        raise UsageError(str(error)) from None
 
 
 def _one_after_another(plan: Plan, bounds: Bounds, progress: Progress) -> Told:
@@ -205,4 +214,4 @@ def _end_of(planned: Planned, bounds: Bounds, progress: Progress) -> _End:
 
 def _run(planned: Planned, bounds: Bounds, progress: Progress) -> Summary:
     with open_job(planned.job, planned.series, bounds) as opened:
-        return anyio.run(partial(execute, opened, progress, interrupts=True))
+        return anyio.run(partial(execute, opened, progress, interrupts=True, printed=progress.printed))

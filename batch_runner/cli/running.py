@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import click
 
-from batch_runner import log
+from batch_runner import log, prints
 from batch_runner.cli.night import run_night
 from batch_runner.cli.services import api_key
 from batch_runner.errors import UsageError, reason_of
@@ -47,8 +47,8 @@ def run_for_person(job: Job, telling: Telling) -> int:
     with _shown(job) as progress:
         _open_logs(plan.job, progress)
         for sentence in unknown_variables(os.environ):
-            progress.say(f"batch-runner: {sentence}")
-        with redirect_stdout(sys.stderr):  # what async tasks print: ours is for the summary
+            log.warning(sentence)
+        with prints.told(progress.printed):
             told = run_night(plan, progress)
         for summary in told.batches:
             telling.hears(summary, summary.report)
@@ -75,7 +75,7 @@ def today() -> date:
 @contextmanager
 def _shown(job: Job) -> Iterator[Progress]:
     """What a person sees on the way; with `--quiet` it is kept back until something isn't well."""
-    progress = Held() if job.quiet else progress_for(job.progress, sys.stderr)
+    progress = Held(job.log_format) if job.quiet else progress_for(job.progress, sys.stderr, job.log_format)
     try:
         yield progress
     except BaseException:
@@ -88,12 +88,23 @@ def _open_logs(job: Job, progress: Progress) -> None:
     log.write_log(job.log_format, job.log_level or "warning", progress.say, key)
     if job.log_file is None:
         return
-    try:
+    with _log_can_be_written(job.log_file):
         log.write_log_file(Path(job.log_file), job.log_format, job.log_level or "info", job.log_bytes, key)
+
+
+def refuse_unwritable_log(job: Job) -> None:
+    """Raise `UsageError` where a log file can't be; none is made."""
+    if job.log_file is not None:
+        with _log_can_be_written(job.log_file):
+            log.look_at_log_file(Path(job.log_file))
+
+
+@contextmanager
+def _log_can_be_written(path: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise UsageError(
-            f"{job.log_file}: the log can't be written there: {reason_of(error)}; use --log-file"
-        ) from None
+        raise UsageError(f"{path}: the log can't be written there: {reason_of(error)}; use --log-file") from None
 
 
 def print_out(text: str) -> None:

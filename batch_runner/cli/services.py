@@ -17,7 +17,7 @@ from batch_runner.job.problems import cluster_problem
 from batch_runner.units import Rate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from batch_runner.inputs.inputs import Inputs
     from batch_runner.service.executors import Executor
@@ -60,8 +60,13 @@ def choose_service(job: Job) -> ChosenService:
 
 
 @asynccontextmanager
-async def connected(job: Job, service: ChosenService) -> AsyncIterator[Client]:
-    """A client of the service, which is started first if it is the embedded one."""
+async def connected(
+    job: Job, service: ChosenService, printed: Callable[[str], None] | None = None
+) -> AsyncIterator[Client]:
+    """A client of the service, which is started first if it is the embedded one.
+
+    What tasks print in worker processes of this machine is told to `printed`; without it, it goes to standard error.
+    """
     if service.tasks is None:
         from batch_runner.client.transport import AiohttpTransport
 
@@ -72,7 +77,7 @@ async def connected(job: Job, service: ChosenService) -> AsyncIterator[Client]:
 
     from batch_runner.service.service import Service
 
-    executor = executor_for(job.workers, job.dask, send_files=job.send_files)
+    executor = executor_for(job.workers, job.dask, send_files=job.send_files, printed=printed)
     async with (
         Service(service.tasks, executor, job.run_seconds) as embedded,
         Client(IN_PROCESS_URL, "", httpx.ASGITransport(embedded.app)) as client,
@@ -80,7 +85,9 @@ async def connected(job: Job, service: ChosenService) -> AsyncIterator[Client]:
         yield client
 
 
-def executor_for(workers: int | None, dask: str | None, *, send_files: bool) -> Executor:
+def executor_for(
+    workers: int | None, dask: str | None, *, send_files: bool, printed: Callable[[str], None] | None = None
+) -> Executor:
     """Where the embedded service runs sync functions: a Dask cluster, or worker processes (one for each CPU).
 
     Raises `UsageError` where these make no sense together.
@@ -93,7 +100,7 @@ def executor_for(workers: int | None, dask: str | None, *, send_files: bool) -> 
         return OnCluster(dask, send_files=send_files, workers=workers)
     from batch_runner.service.workers import InWorkers
 
-    return InWorkers(workers or os.cpu_count() or 1)
+    return InWorkers(workers or os.cpu_count() or 1, tell=printed)
 
 
 def api_key() -> str | None:

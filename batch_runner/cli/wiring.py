@@ -33,7 +33,7 @@ from batch_runner.summary import MOST_GROUPS, Summary, exit_code_for, sorted_cou
 from batch_runner.totals import control_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from batch_runner.batch.worker import Terms
     from batch_runner.client.client import Client
@@ -127,11 +127,16 @@ def run_batch_blocking(job: Job, progress: Progress | None = None) -> Summary:
     return anyio.run(run_batch, job, progress)
 
 
-async def execute(opened: Opened, progress: Progress, *, interrupts: bool) -> Summary:
-    """Run an opened job on its own service and journal; with `interrupts`, Ctrl-C and SIGTERM end it in order."""
+async def execute(
+    opened: Opened, progress: Progress, *, interrupts: bool, printed: Callable[[str], None] | None = None
+) -> Summary:
+    """Run an opened job on its own service and journal; with `interrupts`, Ctrl-C and SIGTERM end it in order.
+
+    `printed` is told what tasks print in worker processes; without it, it goes to standard error.
+    """
     with sole_error():
         async with (
-            connected(opened.job, opened.service) as client,
+            connected(opened.job, opened.service, printed) as client,
             Journal.open(opened.job.journal_path, info(opened), opened.target.mode & 0o666) as journal,
         ):
             log.info("journal opened", path=str(opened.job.journal_path), number=journal.batch)
@@ -234,18 +239,22 @@ def _reported(opened: Opened, journal: Journal, summary: Summary) -> Summary:
 
 def info(opened: Opened) -> BatchInfo:
     """What the journal records of the batch."""
-    job = opened.job
+    found = info_of(opened.job, opened.source, opened.service, opened.series)
+    return msgspec.structs.replace(found, command=opened.bounds.command)
+
+
+def info_of(job: Job, source: Source, service: ChosenService, series: str) -> BatchInfo:
+    """As `info`, for a job that isn't opened to be run."""
     return BatchInfo(
         input=str(job.input_path.absolute()),
-        input_sha256=opened.source.sheet.fingerprint,
+        input_sha256=source.sheet.fingerprint,
         output=str(job.output_path.absolute()),
         task=_recorded_task(job),
-        service=opened.service.name,
+        service=service.name,
         key_columns=tuple(sorted(set(job.key))),
-        policy=_policy(job, opened.service.terms),
+        policy=_policy(job, service.terms),
         version=__version__,
-        series=opened.series,
-        command=opened.bounds.command,
+        series=series,
         whole_sheet=job.row_ranges is None and job.where is None and job.limit is None,
     )
 
@@ -284,5 +293,5 @@ async def _obey_signals(stopping: Stopping, progress: Progress) -> None:
             code = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED
             if stopping.is_interrupted:
                 os._exit(code)
-            progress.say("stopping: waiting for what can end soon, then writing the output (again: leave at once)")
+            progress.tell("stopping: waiting for what can end soon, then writing the output (again: leave at once)")
             stopping.now(Stop("interrupted; the same command goes on from here", code))

@@ -32,6 +32,7 @@ def nameless(job: Job) -> list[str]:
         "output": "a file to write",
         "journal": "a file to write",
         "report": "a file to write",
+        "log_file": "a file to write",
     }
     paths = {field: getattr(job, field) for field in wanted}
     return [
@@ -174,8 +175,9 @@ def _log_problem(job: Job) -> str | None:
     """Lines of a log would be the end of any of the other files."""
     if job.log_file is None:
         return "log_rotate: there is no log file to be rotated; name one with --log-file" if job.log_rotate else None
+    task_file = job.task.rpartition(":")[0] if ".py:" in job.task else None
     others = {"input": job.input_path, "output": job.output_path, "journal": job.journal_path, "report": job.report}
-    for name, path in others.items():
+    for name, path in {**others, "task": task_file}.items():
         if path is not None and os.path.realpath(path) == os.path.realpath(job.log_file):
             return f"log_file, {name}: {job.log_file} can't be both; name another file for the log"
     return None

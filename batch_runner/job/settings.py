@@ -52,7 +52,7 @@ def load_job(source: str, flags: Mapping[str, object], environ: Mapping[str, str
     settings = _settings(source, flags, environ, problems)
     values = _values(settings, problems)
     problems += _exposures(values, settings)
-    problems += _labelled(_path_problems(values), settings)
+    problems += _labelled([*_path_problems(values), *_own_file_problem(source, values)], settings)
     try:
         job = Job(**{"input": source, **values})
     except UsageError as error:
@@ -99,6 +99,18 @@ def _path_problems(values: Mapping[str, object]) -> list[str]:
     paths = [(name, value) for name in ("input", *WITH_STEM) if isinstance(value := values.get(name), str)]
     found = [f"{name}: {sentence}" for name, value in paths if (sentence := problem(name, value))]
     return found if found and found[0].startswith("input: ") else [*found, *pattern_problems(values)]
+
+
+def _own_file_problem(source: str, values: Mapping[str, object]) -> Iterator[str]:
+    """The job file is read every night: nothing may be written over it."""
+    for name in ("log_file", "journal"):
+        path = values.get(name)
+        if (
+            isinstance(path, str)
+            and source.lower().endswith(".toml")
+            and Path(path).resolve() == Path(source).resolve()
+        ):
+            yield f"{name}: {path} is the job file itself; name another file"
 
 
 def _settings(

@@ -1,6 +1,7 @@
 """The durable record of what was sent and what came back. What a row's history means is decided in `history` only.
 
 journal.py  a running batch's events, each on disk before the next step
+rehearsal.py  a batch that is only tried, on a copy
 history.py  a row's attempts → send, follow, carry, refuse
 duplicates.py  rows that are alike: only one of them may run
 places.py   tonight's rows find their history
@@ -20,7 +21,9 @@ schema.py   the tables
 from batch_runner.journal.batches import BatchInfo
 from batch_runner.journal.history import Carry, Entry, Follow, Leave, Plan, Policy, Refuse, Send, Settle
 from batch_runner.journal.journal import Journal, Outcome
+from batch_runner.journal.lock import look_at_place
 from batch_runner.journal.reading import Batch, Count, Failures, JournalView, Placed, Resolution, Try
+from batch_runner.journal.rehearsal import rehearsed
 from batch_runner.journal.resolving import Verdict, resolve
 from batch_runner.journal.sheets import Sheet, sheet_of
 from batch_runner.journal.since import Held, Since, Unsettled
@@ -52,6 +55,8 @@ __all__ = [
     "Try",
     "Unsettled",
     "Verdict",
+    "look_at_place",
+    "rehearsed",
     "resolve",
     "sheet_of",
 ]

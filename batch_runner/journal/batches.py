@@ -78,7 +78,7 @@ def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) ->
     connection.execute("BEGIN IMMEDIATE")
     try:
         (uuid,) = connection.execute("SELECT uuid FROM about").fetchone()
-        _check_same_job(path, connection, info)
+        check_same_job(path, connection, info)
         (batch,) = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM batch").fetchone()
         night = _night_gone_on_with(connection, info) or batch
         forget_other_claims(connection, info.policy)
@@ -129,7 +129,8 @@ def _words(policy: Policy) -> str:
     return ",".join(sorted(policy.retry))
 
 
-def _check_same_job(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) -> None:
+def check_same_job(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) -> None:
+    """Raise `JournalError` if the journal is that of another task, service or key, and something was started."""
     if not connection.execute(_HAS_STARTED).fetchone()[0]:
         return
     before = connection.execute("SELECT task, service, key_columns FROM batch ORDER BY id DESC LIMIT 1").fetchone()

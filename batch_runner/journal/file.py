@@ -57,6 +57,27 @@ def open_memory() -> sqlite3.Connection:
     return connection
 
 
+def copied(path: Path) -> sqlite3.Connection:
+    """What the journal at `path` holds, in a file of SQLite's own that is gone when it is closed."""
+    connection = connect("")
+    try:
+        with closing(connect(reading_uri(path))) as original:
+            check_header(path, original)
+            original.backup(connection)
+        _bring_up(path, connection)
+        _make_temporary(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def reading_uri(path: Path) -> str:
+    """For looking only. Without a WAL nothing is pending, and `immutable` keeps SQLite from creating one."""
+    mode = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+    return f"{path.resolve().as_uri()}?{mode}"
+
+
 def connect(uri: str) -> sqlite3.Connection:
     """A connection without Python's implicit transactions, for use by one thread at a time."""
     return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5)

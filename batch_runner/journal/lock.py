@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import tempfile
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
@@ -21,18 +22,38 @@ def holding(path: Path) -> Iterator[None]:
     Raises `JournalBusy` at once if another process holds it, `JournalError` where no lock can be had: the folder is
     missing or read-only, or its file system has no locks.
     """
-    if not path.parent.is_dir():
-        raise JournalError(f"{path}: there is no folder {path.parent}; make it, or name another --journal")
+    _check_place(path)
     with ExitStack() as held:
         try:
             held.enter_context(locked(path))
         except Held:
             raise JournalBusy(f"{path}: {_holder(path)}; wait for it to end, or use another --journal") from None
         except OSError as error:
-            raise JournalError(
-                f"{path}: no lock can be had in {path.parent} ({reason_of(error)}); use another --journal"
-            ) from error
+            raise _no_lock(path, error) from error
         yield
+
+
+def _check_place(path: Path) -> None:
+    """Raise `JournalError` where no journal can be: its folder is missing, or it is a folder itself."""
+    if not path.parent.is_dir():
+        raise JournalError(f"{path}: there is no folder {path.parent}; make it, or name another --journal")
+    if path.is_dir():
+        raise JournalError(f"{path}: the journal is a folder; name a file")
+
+
+def look_at_place(path: Path) -> None:
+    """Raise `JournalError` where no batch could hold a journal; nothing is made that stays."""
+    _check_place(path)
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            return
+    except OSError as error:
+        raise _no_lock(path, error) from error
+
+
+def _no_lock(path: Path, error: OSError) -> JournalError:
+    """What to say where nothing can be written beside a journal."""
+    return JournalError(f"{path}: no lock can be had in {path.parent} ({reason_of(error)}); use another --journal")
 
 
 def _holder(path: Path) -> str:

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.errors import JournalError
-from batch_runner.journal.file import check_header, connect, make_readable
+from batch_runner.journal.batches import check_same_job
+from batch_runner.journal.file import check_header, connect, make_readable, reading_uri
 from batch_runner.journal.sheets import sheets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from batch_runner.journal.batches import BatchInfo
     from batch_runner.journal.sheets import Sheet
 
 _PAGE = 500
@@ -198,12 +200,16 @@ class JournalView:
         if not path.is_file():
             raise JournalError(f"{path}: there is no journal here; give the path of a batch's journal")
         try:
-            with closing(connect(f"{path.as_uri()}?{_mode(path)}")) as connection:
+            with closing(connect(reading_uri(path))) as connection:
                 check_header(path, connection)
                 make_readable(connection)
                 yield cls(connection)
         except sqlite3.Error as error:
             raise JournalError(f"{path}: the journal can't be read: {error}; restore it from a backup") from error
+
+    def check_job(self, path: Path, info: BatchInfo) -> None:
+        """Raise `JournalError` if a batch such as this one can't go on with the journal, which is at `path`."""
+        check_same_job(path, self._connection, info)
 
     def batches(self) -> tuple[Batch, ...]:
         """All batches, the oldest first."""
@@ -262,8 +268,3 @@ class JournalView:
 
     def _resolutions(self, attempt: int) -> tuple[Resolution, ...]:
         return tuple(Resolution(*found) for found in self._connection.execute(_RESOLUTIONS, (attempt,)))
-
-
-def _mode(path: Path) -> str:
-    """Without a WAL nothing is pending, and `immutable` keeps SQLite from creating one."""
-    return "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"

@@ -12,12 +12,12 @@ from batch_runner.summary import number_of
 if TYPE_CHECKING:
     from batch_runner.summary import Summary
 
-GOOD, BAD, STOPPED = "good", "bad", "stopped"
-_MARKS = {GOOD: "✓", BAD: "✗", STOPPED: "!"}
+GOOD, BAD, CAUTION = "good", "bad", "caution"
+_MARKS = {GOOD: "✓", BAD: "✗", CAUTION: "!"}
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """`mood` is good, bad or stopped; `sentence` says why, `advice` the next step ("" for none)."""
+    """`mood` is good, bad or caution; `sentence` says why, `advice` the next step ("" for none)."""
 
     mood: str
     sentence: str
@@ -43,7 +43,7 @@ def verdict_on(summary: Summary) -> Verdict:
         return _unknown(summary)
     if summary.exit_code != ExitCode.OK:
         return _failed(summary)
-    return Verdict(GOOD, _good(summary))
+    return _edited(summary) if summary.changed else Verdict(GOOD, _good(summary))
 
 
 def _good(summary: Summary) -> str:
@@ -52,6 +52,16 @@ def _good(summary: Summary) -> str:
     if summary.carried == summary.rows:
         return f"Nothing new: {_all(summary.rows)} had succeeded before"
     return f"{_all(summary.rows).capitalize()} succeeded"
+
+
+def _edited(summary: Summary) -> Verdict:
+    """All is well with what ran; but that isn't what now stands in the sheet."""
+    rows = "1 row" if summary.changed == 1 else f"{summary.changed:,} rows"
+    return Verdict(
+        CAUTION,
+        f"{_all(summary.rows).capitalize()} succeeded, but {rows} edited since",
+        "What ran is what stood in the sheet before, an amount too; --retry changed runs what stands there now.",
+    )
 
 
 def _all(rows: int) -> str:
@@ -89,7 +99,7 @@ def _stopped(summary: Summary) -> Verdict:
     why = (summary.stopped or "interrupted").rstrip(".")
     going_on = "" if "the same command" in why else " The same command goes on from here."
     return Verdict(
-        STOPPED,
+        CAUTION,
         f"Stopped early: {left:,} of {summary.rows:,} rows not started" if left else "Stopped early",
         f"{why[:1].upper()}{why[1:]}.{going_on}{looking}",
     )

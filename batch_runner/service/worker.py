@@ -9,7 +9,9 @@ ends, and a watchdog that needs no interpreter ends a task that holds the interp
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
+import io
 import os
 import queue
 import signal
@@ -90,6 +92,9 @@ def _take_over_stdio() -> tuple[BinaryIO, _Answers]:
     os.dup2(nothing, 0)
     os.close(nothing)
     os.dup2(2, 1)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     return calls, answers
 
 
@@ -121,6 +126,14 @@ def _ending_of(call: Call) -> Ending:
             return _run(call)
         finally:
             faulthandler.cancel_dump_traceback_later()
+            _flush()
+
+
+def _flush() -> None:
+    """A line without an end: this process may be killed before it prints another."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # whatever a task has done to it, or put in its place
+            stream.flush()
 
 
 def _run(call: Call) -> Ending:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Self
 
 import anyio
 import msgspec
+from anyio import to_thread
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+from batch_runner.prints import Pipe
 from batch_runner.service import endings
 from batch_runner.service.endings import RESULT_LIMIT, Ending
 from batch_runner.service.tasklog import Line, level_wanted
@@ -60,9 +62,14 @@ class InWorkers:
         memory: int | None = WORKER_MEMORY,
         runs_per_worker: int = RUNS_PER_WORKER,
         level: int | None = None,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
-        """`level` is the lowest of what tasks log that matters to somebody: else that of this process's log."""
+        """`level` is the lowest of what tasks log that matters to somebody: else that of this process's log.
+
+        The lines that tasks print go to `tell`, from threads of their own; to this process's standard error without it.
+        """
         self._level = level
+        self._tell = tell
         self.places = anyio.CapacityLimiter(fits)
         self._memory = memory
         self._runs_per_worker = runs_per_worker
@@ -107,7 +114,7 @@ class InWorkers:
             if worker.is_alive:
                 return worker
             await worker.kill()
-        return await _Worker.start(self._memory, level_wanted() if self._level is None else self._level)
+        return await _Worker.start(self._memory, level_wanted() if self._level is None else self._level, self._tell)
 
     async def _put_back(self, worker: _Worker) -> None:
         if worker.is_ready and worker.runs < self._runs_per_worker:
@@ -123,23 +130,29 @@ class _WorkerDied(Exception):  # noqa: N818  it is what has happened
 class _Worker:
     """A worker process from its parent's side."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, prints: Pipe | None) -> None:
         assert process.stdout is not None
         self.runs = 0
         self.is_ready = False
         self._process = process
+        self._prints = prints
         self._answers = BufferedByteReceiveStream(process.stdout)
 
     @classmethod
-    async def start(cls, memory: int | None, level: int) -> Self:
+    async def start(cls, memory: int | None, level: int, tell: Callable[[str], None] | None) -> Self:
         """A process that has said that it is ready."""
+        prints = Pipe(tell) if tell else None
         paths = (path or str(Path.cwd()) for path in sys.path)
         command = [sys.executable, "-c", _BOOT, str(memory or 0), str(level), *paths]
         try:
             with anyio.CancelScope(shield=True):  # cancelled halfway, asyncio forgets a process that is there
-                worker = cls(await anyio.open_process(command, stderr=None, start_new_session=True))
+                stderr = prints.entrance if prints else None
+                worker = cls(await anyio.open_process(command, stderr=stderr, start_new_session=True), prints)
         except OSError as error:
             raise _WorkerDied(str(error)) from error
+        finally:
+            if prints:
+                prints.close()
         try:
             with anyio.fail_after(_START_LIMIT):
                 await worker._receive()
@@ -190,6 +203,8 @@ class _Worker:
             _kill_group(self._process)
             await self._process.wait()
             await self._process.aclose()
+            if self._prints:
+                await to_thread.run_sync(self._prints.wait)
 
     async def _send(self, message: bytes) -> None:
         assert self._process.stdin is not None

@@ -52,13 +52,13 @@ class Row(msgspec.Struct, frozen=True):
 class ShownRow(msgspec.Struct, frozen=True):
     """A row as an English Excel shows it, numbers and dates formatted (`1,234.50 €`).
 
-    `number` and `texts` are as in `Row`; `typed` are the places of cells that are numbers, dates, booleans or errors,
-    not texts.
+    `number` and `texts` are as in `Row`; `typed` has the places of cells that are numbers, dates, booleans or errors,
+    not texts, and what the file holds there (`1234.5`).
     """
 
     number: int
     texts: tuple[str, ...]
-    typed: frozenset[int] = frozenset()
+    typed: dict[int, str] = {}
 
 
 class Column(msgspec.Struct, frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,20 +24,19 @@ RETRIED = ("failure", "timeout", "cancelled", "error")
 MOST_BATCHES = 20
 """Batches that are told of one by one."""
 
-_SAME = "the same command goes on: batch-runner run {source}"
 _ENDS = {
     ExitCode.OK: "Every row succeeded, or there was nothing to do.",
-    ExitCode.BUG: f"A bug of batch-runner ended it; please report it. What was sent is recorded: {_SAME}",
+    ExitCode.BUG: "A bug of batch-runner ended it; please report it. What was sent is recorded: {goes_on}",
     ExitCode.REFUSED: "Nothing was sent: the command, the job or the sheet is wrong. "
     "The same command with check instead of run says what is wrong.",
     ExitCode.SOME_FAILED: "Some rows did not succeed: look at status and error in the output and mend them. "
-    "Then run them again: batch-runner run {source} --retry {retry}",
-    ExitCode.SOME_UNKNOWN: "Of some rows it is unknown whether a run exists: a person must look in the service. "
-    "Only if there is none: batch-runner run {source} --retry unknown",
-    ExitCode.STOPPED: f"It stopped early: its summary says why. Mended, {_SAME}",
-    ExitCode.JOURNAL_BUSY: f"Another batch holds the journal. When that has ended, {_SAME}",
-    ExitCode.INTERRUPTED: f"It was interrupted; {_SAME}",
-    ExitCode.TERMINATED: f"It was told to end; {_SAME}",
+    "Then {again}",
+    ExitCode.SOME_UNKNOWN: "Of some rows it is unknown whether a run exists: a person must look in the service, "
+    "or in the books, and say what was found, as below; the next batch carries it over.",
+    ExitCode.STOPPED: "It stopped early: its summary says why. Mended, {goes_on}",
+    ExitCode.JOURNAL_BUSY: "Another batch holds the journal. When that has ended, {goes_on}",
+    ExitCode.INTERRUPTED: "It was interrupted; {goes_on}",
+    ExitCode.TERMINATED: "It was told to end; {goes_on}",
 }
 
 
@@ -66,8 +66,7 @@ class Ending(msgspec.Struct, frozen=True):
         return _sendable("\n".join(self._lines()))
 
     def _lines(self) -> Iterator[str]:
-        retry = ",".join(status for status in RETRIED if status in self._counts())
-        yield _ENDS[ExitCode(self.exit_code)].format(source=shlex.quote(self.source), retry=retry)
+        yield _ENDS[ExitCode(self.exit_code)].format(goes_on=self._going_on(), again=self._again())
         for summary, report in self.summaries[:MOST_BATCHES]:
             yield ""
             yield from _told(summary, report)
@@ -75,6 +74,21 @@ class Ending(msgspec.Struct, frozen=True):
             yield f"and {len(self.summaries) - MOST_BATCHES} more batches"
         yield ""
         yield f"on {socket.gethostname()}"
+
+    def _going_on(self) -> str:
+        return f"the same command goes on{self._command('')}"
+
+    def _again(self) -> str:
+        """How rows that did not succeed are run again."""
+        retry = ",".join(status for status in RETRIED if status in self._counts())
+        words = f"--retry {retry}"
+        return f"the same command with {words} runs them again{self._command(words)}" if retry else self._going_on()
+
+    def _command(self, words: str) -> str:
+        """The command, to be pasted, where a job file holds all that was said: flags are known to a crontab only."""
+        if not self.source.lower().endswith(".toml"):
+            return ""
+        return f": batch-runner run {shlex.quote(self.source)} {words}".rstrip()
 
     def _counts(self) -> dict[str, int]:
         """How many rows of all batches have which status."""
@@ -92,12 +106,17 @@ def _sendable(text: str) -> str:
 
 def _told(summary: Summary, report: str | None) -> Iterator[str]:
     yield summary.headline
+    if summary.changed:
+        yield f"  edited since they ran, and not run again: {number_of(summary.changed, 'row')}"
     for group in summary.failures[:MOST_GROUPS]:
         yield f"  {group.rows} × {group.status} ({row_numbers(group)})"
     told = sum(group.rows for group in summary.failures[:MOST_GROUPS])
     more = sum(group.rows for group in summary.failures) + summary.more_failures - told
     if more:
         yield f"  and {number_of(more, 'row')} more that did not succeed"
+    if summary.count("unknown"):
+        journal = shlex.quote(str(Path(summary.journal).absolute()))
+        yield f"  unknown: batch-runner resolve {journal} --row N --as success|failure|not_started --note …"
     if summary.output:
         yield f"  output: {summary.output}"
     if report:

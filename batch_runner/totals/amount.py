@@ -19,6 +19,8 @@ _PLAIN = re.compile(r"([0-9]+)(?:[.,]([0-9]+))?")
 _GROUPED = re.compile(rf"([1-9][0-9]{{0,2}}([.,'’{_SPACES}])[0-9]{{3}}(?:\2[0-9]{{3}})*)(?:(?!\2)[.,]([0-9]+))?")
 _EITHER = re.compile(r"[1-9][0-9]{0,2}[.,][0-9]{3}")
 """`1.234` is 1234 to some and 1.234 to others."""
+_BEYOND = Decimal("1e-14")
+"""What Excel doesn't show of a number: it has 15 digits."""
 _SIGN = {"": 1, "+": 1, "-": -1, "()": -1}
 _SIGN_MARKS = "+-−()"
 
@@ -58,6 +60,18 @@ def read_amount(text: str, *, typed: bool = False) -> Amount | NoAmount:
     if sign is None or currency is None:
         return NoAmount("not an amount in a currency that is known")
     return Amount(value if sign > 0 else EXACT.minus(value), currency)
+
+
+def is_shown(stored: str, value: Decimal) -> bool:
+    """Whether a number that is shown is the stored one, rounded: a format may show thousands, or leave out the sign."""
+    try:
+        number = Decimal(stored)
+    except InvalidOperation:
+        return False
+    if not number.is_finite():
+        return False
+    half = Decimal(5).scaleb(int(value.as_tuple().exponent) - 1)
+    return abs(number - value) <= half + abs(number) * _BEYOND
 
 
 def shown_currency(text: str) -> str:

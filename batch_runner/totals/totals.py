@@ -1,4 +1,4 @@
-"""The sheet's amounts beside what came of their rows: input = succeeded + failed + unsettled + not started."""
+"""The sheet's amounts beside what came of their rows: input = succeeded + failed + unsettled + edited + not started."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import msgspec
 
-from batch_runner.totals.amount import EXACT, Amount, NoAmount, read_amount, shown_currency, worded
+from batch_runner.totals.amount import EXACT, Amount, NoAmount, is_shown, read_amount, shown_currency, worded
 from batch_runner.totals.currency import agreed, currency_column, currency_of
 
 if TYPE_CHECKING:
@@ -30,13 +30,16 @@ _PARTS = {
     "not_started": "not_started",
 }
 """Where the amount of a row with this status goes; of any other it is not settled: unknown, or still running."""
+_EDITED = "edited"
+_ALL_PARTS = ("succeeded", "failed", "unsettled", _EDITED, "not_started")
 
 
 class Sum(msgspec.Struct, frozen=True, kw_only=True):
     """The amounts of one column in one currency ("" where none is named), exact.
 
     `input` was added up from the sheet's `rows` that take part, the others from the outcomes; `difference` is what
-    the two sides differ by, and anything but zero is a bug.
+    the two sides differ by, and anything but zero is a bug. `edited` is of rows that were edited since they ran,
+    whatever they came to: what ran may have been another amount.
     """
 
     currency: str
@@ -45,6 +48,7 @@ class Sum(msgspec.Struct, frozen=True, kw_only=True):
     succeeded: Decimal
     failed: Decimal
     unsettled: Decimal
+    edited: Decimal
     not_started: Decimal
     difference: Decimal
 
@@ -69,10 +73,11 @@ class ColumnTotals(msgspec.Struct, frozen=True):
         """A line for each currency, for a person."""
         for found in self.sums:
             unsettled = f" + {worded(found.unsettled)} unknown or running" if found.unsettled else ""
+            edited = f" + {worded(found.edited)} edited since they ran" if found.edited else ""
             odds = f", WHICH DIFFERS BY {worded(found.difference)}: a bug of ours" if found.difference else ""
             yield (
                 f"total {self.column}: {worded(found.input)} {found.currency or '(no currency)'}"
-                f" = {worded(found.succeeded)} succeeded + {worded(found.failed)} failed{unsettled}"
+                f" = {worded(found.succeeded)} succeeded + {worded(found.failed)} failed{unsettled}{edited}"
                 f" + {worded(found.not_started)} not started{odds}"
             )
         if self.not_added:
@@ -119,7 +124,7 @@ class _Account:
         self._rows[amount.currency] += 1
         self._put(amount, "input")
         if outcome is not None:
-            self._put(amount, _PARTS.get(outcome.status, "unsettled"))
+            self._put(amount, _EDITED if outcome.changed else _PARTS.get(outcome.status, "unsettled"))
 
     def totals(self) -> ColumnTotals:
         """What it came to, currencies in the order of the alphabet."""
@@ -132,7 +137,7 @@ class _Account:
 
     def _sum(self, currency: str) -> Sum:
         total = self._sums[currency, "input"]
-        parts = {part: self._sums[currency, part] for part in ("succeeded", "failed", "unsettled", "not_started")}
+        parts = {part: self._sums[currency, part] for part in _ALL_PARTS}
         rest = total
         for part in parts.values():
             rest = EXACT.subtract(rest, part)
@@ -149,6 +154,8 @@ class _Account:
         amount = read_amount(row.texts[place], typed=typed)
         if isinstance(amount, NoAmount):
             return amount
+        if look is not None and typed and not is_shown(look.typed[place], amount.value):
+            return NoAmount("its format shows another number than the cell holds")
         own = amount.currency or (shown_currency(look.texts[place]) if look is not None and typed else "")
         word = row.texts[self._named.index].strip() if self._named is not None else ""
         other = currency_of(word) if word else ""

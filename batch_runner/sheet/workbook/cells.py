@@ -142,12 +142,16 @@ class Cells:
 
     def typed(self, row: RawRow) -> frozenset[int]:
         """The places of numbers, dates, booleans and errors."""
+        return frozenset(self.stored(row))
+
+    def stored(self, row: RawRow) -> dict[int, str]:
+        """The places of numbers, dates, booleans and errors, and what the file holds there."""
         places = column_places(row.letters, self._places)
-        return frozenset(
-            place
+        return {
+            place: value.decode("utf-8", "replace")
             for place, mark, value in zip(places, row.marks, row.values, strict=True)
             if value and self._type(mark) not in _TEXTS
-        )
+        }
 
     def _is_blank_string(self, value: bytes) -> bool:
         try:

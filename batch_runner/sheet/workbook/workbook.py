@@ -164,7 +164,7 @@ class Workbook(Sheet):
         cells = self._source.cells.shown()
         for raw in Scan(self.package, self.part, quick=self._quick):
             texts, _ = cells.texts(raw, self.width)
-            yield ShownRow(raw.number, tuple(texts), cells.typed(raw))
+            yield ShownRow(raw.number, tuple(texts), cells.stored(raw))
             if raw.number == self.last_row:
                 return
 
