@@ -143,6 +143,38 @@ async def fail_in_loop(params: dict[str, str]) -> None:
     raise LookupError("no such customer")
 
 
+class GivesUp(BaseException):
+    """What hardly anybody catches."""
+
+
+UNUSUAL = {each.__name__: each for each in (asyncio.CancelledError, KeyboardInterrupt, GivesUp)}
+
+
+def raise_unusual(params: dict[str, str]) -> None:
+    raise UNUSUAL[params["name"]]("so it is")
+
+
+async def raise_unusual_in_loop(params: dict[str, str]) -> None:
+    raise UNUSUAL[params["name"]]("so it is")
+
+
+async def cancel_itself_in_loop(params: dict[str, str]) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(60)
+
+
+async def stubborn_in_loop(params: dict[str, str]) -> None:
+    """Raises something of its own in the place of its cancellation, beside others that are cancelled, too."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(anyio.sleep, 600)
+        try:
+            await anyio.sleep(600)
+        except BaseException:
+            raise GivesUp from None
+
+
 async def sleep_in_loop(params: dict[str, str]) -> dict[str, str]:
     await anyio.sleep(float(params["seconds"]))
     return {"slept": params["seconds"]}

@@ -130,5 +130,5 @@ def _run(call: Call) -> Ending:
         return endings.failure(str(error))
     except MemoryError:
         return endings.failure("The task needed more memory than a worker process may have.")
-    except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a user's function raises is its run's ending
+    except BaseException as error:  # noqa: BLE001  whatever a user's function raises is its run's ending
         return endings.raised(error)
