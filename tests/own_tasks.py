@@ -93,6 +93,13 @@ def greedy(params: dict[str, str]) -> int:
     return len(bytearray(8 * 1024**3))
 
 
+LEAKED: list[bytearray] = []
+
+
+def leak(params: dict[str, str]) -> None:
+    LEAKED.append(bytearray(300 * 1024**2))
+
+
 def busy_in_c(params: dict[str, str]) -> None:
     """Holds the interpreter's lock for hours: no thread of this process gets a turn."""
     _write(params["mark"], os.getpid())

@@ -110,12 +110,32 @@ async def test_a_worker_that_died_while_it_waited_is_replaced_unnoticed() -> Non
 
 
 async def test_a_greedy_task_is_a_failure() -> None:
-    """Above its memory limit the task gets MemoryError; its worker lives on."""
+    """Above its memory limit the task gets MemoryError."""
+    async with workers(1, memory=2 * 1024**3) as executor:
+        ending = await executor.run(call("greedy"))
+    assert ending.error == "The task needed more memory than a worker process may have."
+
+
+async def test_a_worker_without_memory_is_replaced_before_the_next_run() -> None:
+    """A task that leaks used to fail the rows after it, too, for as long as its worker was used."""
     async with workers(1, memory=2 * 1024**3) as executor:
         pid = await pid_of(executor)
-        ending = await executor.run(call("greedy"))
+        while (ending := await executor.run(call("leak"))).status == "success":
+            assert await pid_of(executor) == pid
         assert ending.error == "The task needed more memory than a worker process may have."
-        assert await pid_of(executor) == pid
+        assert (await executor.run(call("leak"))).status == "success"
+        assert await pid_of(executor) != pid
+
+
+async def test_what_was_sent_ahead_of_a_run_without_memory_never_began(tmp_path: Path) -> None:
+    """It is begun once, elsewhere: the worker ends with the run that had no memory."""
+    params = {name: str(tmp_path / name) for name in ("count", "mark", "until")}
+    (tmp_path / "until").touch()
+    calls = [call("greedy"), call("counted", **params), call("echo")]
+    async with workers(1, memory=2 * 1024**3) as executor:
+        assert len(await executor.run_in_turn(calls, lambda _: False)) == 1
+        assert (await executor.run(calls[1])).status == "success"
+    assert (tmp_path / "count").read_text() == "."
 
 
 async def test_what_a_task_prints_is_no_message(capfd: pytest.CaptureFixture[str]) -> None:

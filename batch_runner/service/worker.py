@@ -50,7 +50,10 @@ def main(memory: int | None, level: int) -> None:
     answers.send(b"")
     while True:
         call = msgspec.json.decode(inbox.get(), type=Call)
-        answers.send(msgspec.json.encode(_ending_of(call)))
+        ending = _ending_of(call)
+        answers.send(msgspec.json.encode(ending))
+        if ending.is_last:
+            _end_group()
 
 
 class _Answers:
@@ -129,6 +132,6 @@ def _run(call: Call) -> Ending:
     except UsageError as error:
         return endings.failure(str(error))
     except MemoryError:
-        return endings.failure("The task needed more memory than a worker process may have.")
+        return endings.out_of_memory()
     except BaseException as error:  # noqa: BLE001  whatever a user's function raises is its run's ending
         return endings.raised(error)
