@@ -129,13 +129,14 @@ async def test_a_worker_without_memory_is_replaced_before_the_next_run() -> None
 
 async def test_what_was_sent_ahead_of_a_run_without_memory_never_began(tmp_path: Path) -> None:
     """It is begun once, elsewhere: the worker ends with the run that had no memory."""
-    params = {name: str(tmp_path / name) for name in ("count", "mark", "until")}
-    (tmp_path / "until").touch()
-    calls = [call("greedy"), call("counted", **params), call("echo")]
+    count, go = tmp_path / "count", tmp_path / "until"
+    go.touch()
+    counted = call("counted", count=str(count), mark=str(tmp_path / "mark"), until=str(go))
+    calls = [call("greedy"), counted, call("echo")]
     async with workers(1, memory=2 * 1024**3) as executor:
         assert len(await executor.run_in_turn(calls, lambda _: False)) == 1
         assert (await executor.run(calls[1])).status == "success"
-    assert (tmp_path / "count").read_text() == "."
+    assert count.read_text() == "."
 
 
 async def test_what_a_task_prints_is_no_message(capfd: pytest.CaptureFixture[str]) -> None:

@@ -46,7 +46,7 @@ class Executor(Protocol):
 class InLoop:
     """Runs async functions in the event loop that is there: no thread, no process."""
 
-    trouble = None
+    trouble: str | None = None
 
     def __init__(self, fits: int = ASYNC_RUNS) -> None:
         self.places = anyio.CapacityLimiter(fits)
