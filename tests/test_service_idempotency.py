@@ -118,7 +118,7 @@ async def test_spaces_the_order_of_keys_and_the_row_make_no_other_start(service:
 
 
 async def test_whether_it_is_waited_for_makes_no_other_start(service: Speaker) -> None:
-    """`sync` only says how to answer: who has started a run may wait for it with the same key, and who waited may ask."""
+    """`sync` only says how to answer: who has started a run may wait for it with the same key."""
     _, first = await service.start("sleep_in_loop", {"seconds": "0.1"}, key="k")
     code, ended = await service.start("sleep_in_loop", {"seconds": "0.1"}, key="k", sync=True)
     assert (code, ended["run_id"], ended["status"]) == (200, first["run_id"], "success")

@@ -80,7 +80,8 @@ class InWorkers:
     ) -> list[Ending]:
         """Run calls, repeatable ones, in one worker in turn; the endings of the first of them, of one at least.
 
-        No more are begun after a run that was its worker's last, or soon after one of which it was said that it is enough.
+        No more are begun after a run that was its worker's last, or soon after one of which it was said that it is
+        enough.
         What the tasks log is told to `hear`.
         """
         try:
