@@ -85,6 +85,16 @@ def fork_and_die(params: dict[str, str]) -> None:
     os._exit(7)
 
 
+def fork(params: dict[str, str]) -> int:
+    """Gives the code that its child ended with, which only returns, or raises."""
+    child = os.fork()
+    if child == 0:
+        if "raise" in params:
+            raise ValueError(params["raise"])
+        return 0
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 def crash(params: dict[str, str]) -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
 

@@ -155,6 +155,17 @@ async def test_leaving_is_a_failure_of_the_run_not_of_the_worker() -> None:
         assert await pid_of(executor) == pid
 
 
+@pytest.mark.parametrize(("params", "code", "said"), [({}, 0, ""), ({"raise": "no"}, 1, "ValueError: no\n")])
+async def test_a_fork_that_comes_back_from_its_task_ends(
+    capfd: pytest.CaptureFixture[str], params: dict[str, str], code: int, said: str
+) -> None:
+    """By returning or raising: it used to wait for calls, as the worker does, and its parent waited for it."""
+    async with workers(1) as executor:
+        forking = Call(Source("fork", OWN), params, Context("r", "s", "."), 20.0)
+        assert [bytes((await executor.run(forking)).result) for _ in range(2)] == [b"%d" % code] * 2
+    assert capfd.readouterr().err == said * 2
+
+
 async def test_workers_ignore_ctrl_c() -> None:
     """Ctrl-C is the parent's to answer: it decides what still runs to its end."""
     async with workers(1) as executor:

@@ -117,11 +117,25 @@ def _end_group() -> None:
     os._exit(1)
 
 
+def _leave_fork(ending: Ending) -> None:
+    """End a process that the task has forked off, and that came back from the task as if it were the worker."""
+    if ending.error is not None:
+        print(ending.error, file=sys.stderr)  # noqa: T201  the run's ending is the worker's to give
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0 if ending.status == "success" else 1)
+
+
 def _ending_of(call: Call) -> Ending:
+    """The ending of a call, in this process alone: in a fork of it, there is no watchdog that could be called off."""
+    worker = os.getpid()
     with Path(os.devnull).open("w") as nowhere:
         faulthandler.dump_traceback_later(call.limit + _WATCHDOG_GRACE, exit=True, file=nowhere)
         try:
-            return _run(call)
+            ending = _run(call)
+            if os.getpid() != worker:
+                _leave_fork(ending)
+            return ending
         finally:
             faulthandler.cancel_dump_traceback_later()
 
