@@ -79,12 +79,14 @@ class ErrorResponse(msgspec.Struct, frozen=True):
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """The body of our own service's `GET /healthz`.
 
-    `status` is `ok` or `stopping`. `idempotency_seconds` is how far back every key is known, None where that can't be
-    promised. `memory` names what knows them: another one may stand behind the same address tomorrow, and knows nothing
-    of the keys that were sent today.
+    `status` is `ok`, `stopping`, or `trouble`: then no run can be started, and `trouble` says why.
+    `idempotency_seconds` is how far back every key is known, None where that can't be promised. `memory` names what
+    knows them: another one may stand behind the same address tomorrow, and knows nothing of the keys that were sent
+    today.
     """
 
     status: str
+    trouble: str | None = None
     version: str = ""
     features: tuple[str, ...] = ()
     idempotency_seconds: float | None = None

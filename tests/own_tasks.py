@@ -85,12 +85,29 @@ def fork_and_die(params: dict[str, str]) -> None:
     os._exit(7)
 
 
+def fork(params: dict[str, str]) -> int:
+    """Gives the code that its child ended with, which only returns, or raises."""
+    child = os.fork()
+    if child == 0:
+        if "raise" in params:
+            raise ValueError(params["raise"])
+        return 0
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 def crash(params: dict[str, str]) -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
 def greedy(params: dict[str, str]) -> int:
     return len(bytearray(8 * 1024**3))
+
+
+LEAKED: list[bytearray] = []
+
+
+def leak(params: dict[str, str]) -> None:
+    LEAKED.append(bytearray(300 * 1024**2))
 
 
 def busy_in_c(params: dict[str, str]) -> None:
@@ -141,6 +158,38 @@ async def echo_in_loop(params: dict[str, str]) -> dict[str, str]:
 
 async def fail_in_loop(params: dict[str, str]) -> None:
     raise LookupError("no such customer")
+
+
+class GivesUp(BaseException):
+    """What hardly anybody catches."""
+
+
+UNUSUAL = {each.__name__: each for each in (asyncio.CancelledError, KeyboardInterrupt, GivesUp)}
+
+
+def raise_unusual(params: dict[str, str]) -> None:
+    raise UNUSUAL[params["name"]]("so it is")
+
+
+async def raise_unusual_in_loop(params: dict[str, str]) -> None:
+    raise UNUSUAL[params["name"]]("so it is")
+
+
+async def cancel_itself_in_loop(params: dict[str, str]) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(60)
+
+
+async def stubborn_in_loop(params: dict[str, str]) -> None:
+    """Raises something of its own in the place of its cancellation, beside others that are cancelled, too."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(anyio.sleep, 600)
+        try:
+            await anyio.sleep(600)
+        except BaseException:  # noqa: BLE001  that is what it is for
+            raise GivesUp from None
 
 
 async def sleep_in_loop(params: dict[str, str]) -> dict[str, str]:

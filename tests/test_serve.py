@@ -179,7 +179,7 @@ def test_its_file_is_for_its_owner_alone(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["mine.db"]
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "some.host.example", ""])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7"])
 def test_other_machines_are_let_in_only_with_a_key(tmp_path: Path, host: str) -> None:
     """Without one it does not begin, says why in one sentence, and leaves no file."""
     refused = run_program("serve", "--port", "0", "--host", host, cwd=tmp_path)
@@ -187,6 +187,18 @@ def test_other_machines_are_let_in_only_with_a_key(tmp_path: Path, host: str) ->
     assert "ANCHORBROWSER_API_KEY" in refused.stderr
     assert refused.stderr.count("\n") == 1
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("key", [{}, {"ANCHORBROWSER_API_KEY": "k-secret"}])
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", ""])
+def test_a_host_that_does_not_exist_is_not_said_to_let_others_in(
+    tmp_path: Path, host: str, key: dict[str, str]
+) -> None:
+    """With a key or without, it is named as what it is: a mistyped one."""
+    refused = run_program("serve", "--port", "0", "--host", host, cwd=tmp_path, **key)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(f"batch-runner: --host {host or repr(host)}: there is no such host")
+    assert refused.stderr.count("\n") == 1
 
 
 def test_with_a_key_it_listens_for_others_under_any_name(tmp_path: Path) -> None:

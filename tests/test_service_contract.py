@@ -56,6 +56,34 @@ async def test_a_task_may_fail_with_a_sentence_of_its_own(service: Speaker) -> N
     assert (cancelled["status"], cancelled["error"]) == ("cancelled", "the invoice was withdrawn")
 
 
+@pytest.mark.parametrize("task", ["raise_unusual", "raise_unusual_in_loop"])
+@pytest.mark.parametrize("name", ["CancelledError", "KeyboardInterrupt", "GivesUp"])
+async def test_what_is_no_exception_is_a_failure_of_its_run_alone(service: Speaker, task: str, name: str) -> None:
+    """A cancellation that nobody asked for, and whatever else is a BaseException: others go on."""
+    _, other = await service.start("sleep_in_loop", {"seconds": "0.5"})
+    run = await service.run(task, {"name": name})
+    assert (run["status"], run["error"]) == ("failure", f"{name}: so it is")
+    assert (await service.end_of(other["run_id"]))["status"] == "success"
+
+
+async def test_a_task_that_cancels_itself_is_a_failure_of_its_run_alone(service: Speaker, anyio_backend: str) -> None:
+    """By asyncio's own means, which leave it to be asked whether anybody wanted it."""
+    if anyio_backend == "trio":
+        pytest.skip("only asyncio has that")
+    _, other = await service.start("sleep_in_loop", {"seconds": "0.5"})
+    run = await service.run("cancel_itself_in_loop")
+    assert (run["status"], run["error"]) == ("failure", "CancelledError")
+    assert (await service.end_of(other["run_id"]))["status"] == "success"
+
+
+async def test_what_a_task_raises_when_it_is_cancelled_harms_nobody(way: str) -> None:
+    """Its time is up, and in the place of its cancellation comes something else, or both in a group."""
+    async with speaking(way, run_timeout=0.3) as service:
+        run = await service.run("stubborn_in_loop")
+        assert run["status"] in ("failure", "timeout")
+        assert (await service.run("echo_in_loop"))["status"] == "success"
+
+
 @pytest.mark.parametrize("task", ["sleep", "sleep_in_loop"])
 async def test_a_run_that_takes_too_long_ends_as_timeout(way: str, task: str) -> None:
     """Sync or async, a task is stopped at the limit, which the error names."""

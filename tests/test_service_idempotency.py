@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_runner import __version__
+from batch_runner.service.executors import InLoop
 from batch_runner.service.service import Service
 from batch_runner.service.store.file import kept_in
 from batch_runner.service.store.opening import CUT_OFF, NEVER_BEGUN
@@ -92,7 +93,6 @@ async def test_fifty_starts_at_once_with_one_key_are_one_run(service: Speaker, t
     ("task", "fields"),
     [
         ("echo_in_loop", {"params": {"a": "2"}}),
-        ("echo_in_loop", {"params": {"a": "1"}, "sync": True}),
         ("echo_in_loop", {"params": {"a": "1"}, "identity_id": "i"}),
         ("fail_in_loop", {"params": {"a": "1"}}),
     ],
@@ -115,6 +115,14 @@ async def test_spaces_the_order_of_keys_and_the_row_make_no_other_start(service:
     )
     assert one.json()["run_id"] == same.json()["run_id"]
     assert (await service.end_of(one.json()["run_id"]))["result"]["row"] == 17
+
+
+async def test_whether_it_is_waited_for_makes_no_other_start(service: Speaker) -> None:
+    """`sync` only says how to answer: who has started a run may wait for it with the same key."""
+    _, first = await service.start("sleep_in_loop", {"seconds": "0.1"}, key="k")
+    code, ended = await service.start("sleep_in_loop", {"seconds": "0.1"}, key="k", sync=True)
+    assert (code, ended["run_id"], ended["status"]) == (200, first["run_id"], "success")
+    assert await service.start("sleep_in_loop", {"seconds": "0.1"}, key="k", sync=False) == (200, ended)
 
 
 @pytest.mark.parametrize("key", ["bare", '""', '"', '"ä"', '"a" "b"', '"a", "b"', '"a";p=1', f'"{"x" * 256}"'])
@@ -161,6 +169,24 @@ async def test_health_needs_no_key_and_a_stopping_service_says_so(way: str) -> N
         service.service.stop()
         answer = await service.http.get("/healthz")
     assert (answer.status_code, answer.json()["status"]) == (503, "stopping")
+
+
+async def test_health_is_trouble_while_every_start_is_refused(way: str) -> None:
+    """It used to say that all is well while the cluster was away; the sentence is the one that a start gets."""
+    executor = Away()
+    async with speaking(way, executor=executor) as service:
+        answer, (code, refused) = await service.http.get("/healthz"), await service.start("echo")
+        assert (answer.status_code, answer.json()["status"], code) == (503, "trouble", 503)
+        assert answer.json()["trouble"] == refused["error"]["message"] == "The cluster is away."
+        executor.trouble = None
+        answer = await service.http.get("/healthz")
+        assert (answer.status_code, answer.json()["status"], answer.json()["trouble"]) == (200, "ok", None)
+
+
+class Away(InLoop):
+    """An executor that can be away, as a cluster is."""
+
+    trouble: str | None = "The cluster is away."
 
 
 @pytest.mark.parametrize("task", ["wait_for", "sleep_in_loop"])

@@ -194,8 +194,13 @@ async def test_a_full_disk_refuses_starts_loses_no_end_and_heals(small_disk: Pat
                 refused.append((answer.status_code, answer.headers.get("retry-after")))
                 await anyio.sleep(0.01)
         assert refused[-1] == (503, "5")
+        answer = await service.http.get("/healthz")
+        assert (answer.status_code, answer.json()["status"]) == (503, "trouble")
+        assert answer.json()["trouble"].startswith("The runs can't be recorded, so none is started: ")
         assert (await service.status(going["run_id"]))[1]["status"] == "success"
         mount("-o", "remount,size=50m", "none", str(small_disk))
+        answer = await service.http.get("/healthz")
+        assert (answer.status_code, answer.json()["trouble"]) == (200, None)
         assert (await service.run(ECHO))["status"] == "success"
     async with serving(path, clock) as service:
         assert (await service.status(going["run_id"]))[1]["result"] == {"slept": "1"}

@@ -38,13 +38,14 @@ def test_one_function_is_a_task_under_exactly_the_id_that_was_given(monkeypatch:
 
 
 def test_a_file_is_all_its_public_functions_under_both_names(tmp_path: Path) -> None:
-    """Not what it imports, not what begins with an underscore, not what can't take params, no classes."""
+    """Not what it imports, not what begins with an underscore or can't take params, no classes, no generators."""
     file = write(
         tmp_path,
         "from json import dumps\n"
         "class Thing: ...\n"
         "def _own(params): ...\n"
         "def total(lines, rate): ...\n"
+        "def lines(file): yield file\n"
         "def plain(params): ...\n"
         "def knowing(params, context): ...\n"
         "async def waiting(params, limit=3): ...\n",

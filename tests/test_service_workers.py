@@ -110,12 +110,33 @@ async def test_a_worker_that_died_while_it_waited_is_replaced_unnoticed() -> Non
 
 
 async def test_a_greedy_task_is_a_failure() -> None:
-    """Above its memory limit the task gets MemoryError; its worker lives on."""
+    """Above its memory limit the task gets MemoryError."""
+    async with workers(1, memory=2 * 1024**3) as executor:
+        ending = await executor.run(call("greedy"))
+    assert ending.error == "The task needed more memory than a worker process may have."
+
+
+async def test_a_worker_without_memory_is_replaced_before_the_next_run() -> None:
+    """A task that leaks used to fail the rows after it, too, for as long as its worker was used."""
     async with workers(1, memory=2 * 1024**3) as executor:
         pid = await pid_of(executor)
-        ending = await executor.run(call("greedy"))
+        while (ending := await executor.run(call("leak"))).status == "success":
+            assert await pid_of(executor) == pid
         assert ending.error == "The task needed more memory than a worker process may have."
-        assert await pid_of(executor) == pid
+        assert (await executor.run(call("leak"))).status == "success"
+        assert await pid_of(executor) != pid
+
+
+async def test_what_was_sent_ahead_of_a_run_without_memory_never_began(tmp_path: Path) -> None:
+    """It is begun once, elsewhere: the worker ends with the run that had no memory."""
+    count, go = tmp_path / "count", tmp_path / "until"
+    go.touch()
+    counted = call("counted", count=str(count), mark=str(tmp_path / "mark"), until=str(go))
+    calls = [call("greedy"), counted, call("echo")]
+    async with workers(1, memory=2 * 1024**3) as executor:
+        assert len(await executor.run_in_turn(calls, lambda _: False)) == 1
+        assert (await executor.run(calls[1])).status == "success"
+    assert count.read_text() == "."
 
 
 async def test_what_a_task_prints_is_no_message(capfd: pytest.CaptureFixture[str]) -> None:
@@ -132,6 +153,17 @@ async def test_leaving_is_a_failure_of_the_run_not_of_the_worker() -> None:
         pid = await pid_of(executor)
         assert (await executor.run(call("leave"))).error == "SystemExit: 3"
         assert await pid_of(executor) == pid
+
+
+@pytest.mark.parametrize(("params", "code", "said"), [({}, 0, ""), ({"raise": "no"}, 1, "ValueError: no\n")])
+async def test_a_fork_that_comes_back_from_its_task_ends(
+    capfd: pytest.CaptureFixture[str], params: dict[str, str], code: int, said: str
+) -> None:
+    """By returning or raising: it used to wait for calls, as the worker does, and its parent waited for it."""
+    async with workers(1) as executor:
+        forking = Call(Source("fork", OWN), params, Context("r", "s", "."), 20.0)
+        assert [bytes((await executor.run(forking)).result) for _ in range(2)] == [b"%d" % code] * 2
+    assert capfd.readouterr().err == said * 2
 
 
 async def test_workers_ignore_ctrl_c() -> None:

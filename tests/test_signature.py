@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 import logging
+import re
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -213,6 +214,57 @@ def floats(a: Literal[1, None]) -> None: ...
 def unknown(a: Fraction) -> None: ...
 
 
+def other_choice(a: Literal["x", "y"] = "z") -> None: ...  # type: ignore[assignment]
+def spelled(a: int = "seven") -> None: ...  # type: ignore[assignment]
+def quoted(a: int | None = "7") -> None: ...  # type: ignore[assignment]
+def halved(a: int = 2.5) -> None: ...  # type: ignore[assignment]
+def value_of_member(a: Currency = "EUR") -> None: ...  # type: ignore[assignment]
+def two_cases(amount: int, Amount: int) -> None: ...  # noqa: N803
+def two_signs(invoice_no: str, invoiceno: str = "") -> None: ...
+def two_names(a: Annotated[str, param("A b")], b: Annotated[str, param("A b")]) -> None: ...
+def name_and_argument(a: Annotated[str, param("Amount")], amount: str) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (other_choice, "the default of its argument 'a' has to be x or y, not 'z'"),
+        (spelled, "the default of its argument 'a' has to be a whole number, not 'seven'"),
+        (quoted, "the default of its argument 'a' has to be a whole number, not '7'"),
+        (halved, "the default of its argument 'a' has to be a whole number, not 2.5"),
+        (value_of_member, "the default of its argument 'a' has to be Currency, not 'EUR'"),
+        (two_cases, "its arguments 'amount' and 'Amount' would take the same column; rename one, or"),
+        (two_signs, "its arguments 'invoice_no' and 'invoiceno' would take the same column"),
+        (two_names, "its arguments 'a' and 'b' would take the same column"),
+        (name_and_argument, "its arguments 'a' and 'amount' would take the same column"),
+    ],
+)
+def test_a_signature_that_cannot_work_is_refused_when_it_is_loaded(function: Function, said: str) -> None:
+    """A default that is no value of its argument, and two arguments for one column: `check` used to find all well."""
+    with pytest.raises(TypeError, match=re.escape(said)):
+        signature_of(task(function))
+
+
+def test_defaults_that_do_are_taken() -> None:
+    """None or a mark of the user's own for nothing, a number for another; two columns told apart by their names."""
+
+    @task
+    def f(  # noqa: PLR0913, PLR0917
+        a: Annotated[str, param("Amount")],
+        b: Annotated[str, param("amount")],
+        price: Decimal = 0,  # type: ignore[assignment]
+        rate: float = 1,
+        urgent: bool = 0,  # type: ignore[assignment]
+        due: date = None,  # type: ignore[assignment]  # noqa: RUF013
+        by: Literal["x", "y"] = None,  # type: ignore[assignment]  # noqa: RUF013
+        level: Level = Level.LOW,
+        note: str = object(),  # type: ignore[assignment]
+    ) -> str:
+        return a + b
+
+    assert call(f, Amount="1", amount="2") == "12"
+
+
 @pytest.mark.parametrize(
     ("function", "said"),
     [
@@ -263,6 +315,9 @@ def test_tasks_know_what_was_declared(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("def f(a, b): ...", "put @task over it"),
+        ("def f(params): yield 1", "can't be a task: it is a generator; give the result by return, not by yield."),
+        ("async def f(params): yield 1", "can't be a task: it is a generator; give the result by return"),
+        ("@task\nasync def f(amount): yield 1", "can't be a task: it is a generator; give the result by return"),
         ("@task\ndef f(a: list): ...", "can't be a task: its argument 'a' is of a type that no cell can be"),
         ("@task(timeout='soon')\ndef f(a): ...", "can't be imported: ValueError: 'soon' is not a duration"),
     ],

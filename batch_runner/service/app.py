@@ -108,8 +108,11 @@ class _Routes:
     async def health(self, _: Request) -> Response:
         """GET /healthz"""
         promise, running = self._store.promise(), self._runs.running
+        trouble = await self._runs.trouble()
+        status = "stopping" if self._runs.is_stopping else "ok" if trouble is None else "trouble"
         health = Health(
-            status="stopping" if self._runs.is_stopping else "ok",
+            status=status,
+            trouble=trouble,
             version=__version__,
             features=(*([IDEMPOTENCY_FEATURE] if promise else []), ROW_FEATURE),
             idempotency_seconds=promise.seconds if promise else None,
@@ -117,7 +120,7 @@ class _Routes:
             queued=len(self._runs.going) - running,
             running=running,
         )
-        return json_answer(503 if self._runs.is_stopping else 200, health)
+        return json_answer(200 if status == "ok" else 503, health)
 
     async def _started(self, asked: Asked) -> Run:
         try:

@@ -23,7 +23,7 @@ class Asked(msgspec.Struct, frozen=True):
     """A start: which task with what, as which start (`key`), and for which row of a sheet.
 
     `fingerprint` is the same for two starts that ask for the same (SHA-256 of the task's id and the JSON): the row is
-    no part of it, because a sheet may be sorted between two nights.
+    no part of it, because a sheet may be sorted between two nights, nor is `sync`, which only says how to answer.
     """
 
     task_id: str
@@ -79,10 +79,11 @@ async def _body(request: Request) -> bytes:
 
 
 def _decoded(body: bytes) -> tuple[Any, bytes]:
-    """The JSON, and the same in one form, whatever its spaces and the order of its keys were."""
+    """The JSON, and what it asks for in one form, whatever its spaces and the order of its keys were."""
     try:
         fields = msgspec.json.decode(body)
-        return fields, msgspec.json.encode(fields, order="sorted")
+        what = {name: each for name, each in fields.items() if name != "sync"} if isinstance(fields, dict) else fields
+        return fields, msgspec.json.encode(what, order="sorted")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise HTTPException(400, f"The body is no JSON: {error}.") from error
 

@@ -22,11 +22,15 @@ class TaskCancelled(Exception):  # noqa: N818  as above
 
 
 class Ending(msgspec.Struct, frozen=True, omit_defaults=True, tag=True):
-    """The end of a run. `status` is a final one, `result` JSON text (empty unless it is `success`)."""
+    """The end of a run. `status` is a final one, `result` JSON text (empty unless it is `success`).
+
+    `is_last` says that the worker process ended with it: it had no memory left, so the next run would suffer for it.
+    """
 
     status: str
     result: msgspec.Raw = msgspec.Raw(b"")
     error: str | None = None
+    is_last: bool = False
 
 
 def success(result: object) -> Ending:
@@ -43,6 +47,11 @@ def success(result: object) -> Ending:
 def failure(sentence: str) -> Ending:
     """A run that failed, and why."""
     return Ending("failure", error=sentence)
+
+
+def out_of_memory() -> Ending:
+    """A run that needed more than its worker process may have, or than earlier runs have left of that."""
+    return Ending("failure", error="The task needed more memory than a worker process may have.", is_last=True)
 
 
 def timed_out(seconds: float) -> Ending:

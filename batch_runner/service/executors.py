@@ -6,6 +6,7 @@ moment that the task begins: neither waiting for a turn nor starting a worker is
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -45,7 +46,7 @@ class Executor(Protocol):
 class InLoop:
     """Runs async functions in the event loop that is there: no thread, no process."""
 
-    trouble = None
+    trouble: str | None = None
 
     def __init__(self, fits: int = ASYNC_RUNS) -> None:
         self.places = anyio.CapacityLimiter(fits)
@@ -58,10 +59,24 @@ class InLoop:
         with anyio.move_on_after(call.limit) as time:
             try:
                 return endings.success(await call.bind(call.source.load())())
-            except (Exception, SystemExit) as error:  # noqa: BLE001  what a user's function raises is its run's ending
+            except GeneratorExit:
+                raise  # the event loop is gone
+            except BaseException as error:  # noqa: BLE001  what a user's function raises is its run's ending
+                if cancellation := _cancellation_in(error):
+                    raise cancellation from None
                 return endings.raised(error)
         assert time.cancelled_caught
         return endings.timed_out(call.limit)
 
     async def aclose(self) -> None:
         """See Executor: every run has ended with its awaitable."""
+
+
+def _cancellation_in(error: BaseException) -> BaseException | None:
+    """What of it is the cancellation that this run was asked for; None where nobody asked, so the task raised it."""
+    if anyio.current_effective_deadline() != -math.inf:
+        return None
+    kind = anyio.get_cancelled_exc_class()
+    if isinstance(error, BaseExceptionGroup):  # of a task group of the user's: what else is in it came too late
+        return error.subgroup(kind)
+    return error if isinstance(error, kind) else None

@@ -107,6 +107,11 @@ class Runs:
         """How many of them have begun."""
         return sum(going.run.status == "running" for going in self._going.values())
 
+    async def trouble(self) -> str | None:
+        """Why starts are refused just now: all, or those of sync functions; None while all is well."""
+        executors = (self._places.executor.trouble, self._async_places.executor.trouble)
+        return next(filter(None, executors), None) or await self._store.trouble()
+
     async def wait(self, run_id: str) -> Run:
         """A run that was started here, once it has ended."""
         going = self._going.get(run_id)

@@ -74,8 +74,9 @@ async def listening(service: Service, port: int = 0, host: str = HOST) -> AsyncI
 
 
 def check_host(host: str, *, asks_for_key: bool) -> None:
-    """Raise UsageError for a host that other machines can reach, unless they are asked for a key."""
+    """Raise UsageError for a host that other machines can reach, unless they are asked for a key; or for none."""
     if not (is_loopback(host) or asks_for_key):
+        _resolved(host)
         raise UsageError(
             f"--host {host} would let other machines in, and no key is asked for: "
             "put one into ANCHORBROWSER_API_KEY in the environment, or leave --host out."
@@ -88,8 +89,8 @@ async def _cancel_at_next(signals: AsyncIterator[signal.Signals], scope: anyio.C
 
 
 def _bound_socket(host: str, port: int) -> socket.socket:
+    family, address = _resolved(host)
     try:
-        family, address = _resolved(host)
         # Only where the protocol is named does asyncio turn off Nagle's algorithm: else each answer takes 40 ms.
         sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as error:
@@ -106,8 +107,16 @@ def _bound_socket(host: str, port: int) -> socket.socket:
 
 
 def _resolved(host: str) -> tuple[socket.AddressFamily, str]:
-    """The address of a host; of several (localhost) that of IPv4, which every client tries."""
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    """The address of a host; of several (localhost) that of IPv4, which every client tries.
+
+    Raises UsageError for a name that is no host's.
+    """
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise UsageError(
+            f"--host {host or repr(host)}: there is no such host, as far as can be found out: {error}."
+        ) from error
     family, _, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
     return family, str(address[0])
 

@@ -12,8 +12,10 @@ from __future__ import annotations
 import enum
 import functools
 import inspect
+import itertools
 import types
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints, overload
 
 import msgspec
@@ -25,6 +27,9 @@ from batch_runner.units import parse_duration
 
 Function = Callable[..., Any]
 F = TypeVar("F", bound=Function)
+
+_NUMBERS: dict[type, tuple[type, ...]] = {float: (int, Decimal), Decimal: (int, float), bool: (int,)}
+"""The types of numbers that do as a default for another."""
 
 _OPTIONS = "__batch_runner_task__"
 _TYPES = "str, int, Decimal, float, bool, date, datetime, time, Literal, an Enum, or one of these | None"
@@ -116,7 +121,18 @@ def signature_of(function: Function) -> Signature | None:
     all_params = "params" in found and not found["params"].has_own_name
     if all_params:
         del found["params"]
+    _refuse_rivals(tuple(found.values()))
     return Signature(Inputs(tuple(found.values()), all_params or rest), options, context, all_params, rest)
+
+
+def _refuse_rivals(inputs: tuple[Input, ...]) -> None:
+    """One column is no two arguments': which of them would it be?"""
+    for one, other in itertools.combinations(inputs, 2):
+        if one.is_called(other.name) or other.is_called(one.name):
+            raise TypeError(
+                f"its arguments {one.argument!r} and {other.argument!r} would take the same column; rename one, or "
+                "name the column of each by param()"
+            )
 
 
 def _annotation(function: Function, parameter: inspect.Parameter) -> Any:
@@ -143,6 +159,9 @@ def _input(parameter: inspect.Parameter, annotation: Any) -> Input:
     kind = _kind(annotation)
     if kind is None:
         raise TypeError(f"its argument {parameter.name!r} is of a type that no cell can be; use {_TYPES}")
+    if not _can_be_default(parameter.default, annotation):
+        wanted = annotation.__qualname__ if isinstance(annotation, enum.EnumType) else kind.noun
+        raise TypeError(f"the default of its argument {parameter.name!r} has to be {wanted}, not {parameter.default!r}")
     return Input(
         argument=parameter.name,
         name=name or parameter.name,
@@ -185,6 +204,15 @@ def _choices(annotation: Any) -> dict[str, Any]:
             return {member.value: member for member in members.values()}
         return dict(members)
     return {}
+
+
+def _can_be_default(default: Any, annotation: Any) -> bool:
+    """Whether a default can stand in for a value: None and an object of the user's own, as a mark, always do."""
+    if default is None or type(default) not in KINDS:
+        return True
+    if choices := _choices(annotation):
+        return default in choices.values()
+    return isinstance(default, (annotation, *_NUMBERS.get(annotation, ())))
 
 
 def _text_of(default: Any, annotation: Any) -> str | None:

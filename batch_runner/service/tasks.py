@@ -176,7 +176,9 @@ def _public_functions(file: str) -> list[str]:
 def _is_task(module: ModuleType, name: str, value: object) -> bool:
     """Whether it is a function of this very file (not one that it imports), public, and can take params."""
     is_own = inspect.isfunction(value) and value.__module__ == module.__name__
-    return is_own and not name.startswith("_") and (is_declared(value) or _takes_params(value))
+    if not is_own or name.startswith("_"):
+        return False
+    return is_declared(value) or (not _yields(value) and _takes_params(value))
 
 
 def _function_of(module: ModuleType, source: Source) -> Function:
@@ -191,12 +193,18 @@ def _function_of(module: ModuleType, source: Source) -> Function:
 
 
 def _why_no_task(function: Function) -> str | None:
+    if _yields(function):
+        return "it is a generator; give the result by return, not by yield"
     try:
         if signature_of(function) or _takes_params(function):
             return None
     except TypeError as error:
         return str(error)
     return "it has to take one argument, the params, and may take `context`; or put @task over it"
+
+
+def _yields(function: object) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 def wants_context(function: Function) -> bool:

@@ -52,7 +52,10 @@ def main(memory: int | None, level: int) -> None:
     answers.send(b"")
     while True:
         call = msgspec.json.decode(inbox.get(), type=Call)
-        answers.send(msgspec.json.encode(_ending_of(call)))
+        ending = _ending_of(call)
+        answers.send(msgspec.json.encode(ending))
+        if ending.is_last:
+            _end_group()
 
 
 class _Answers:
@@ -119,11 +122,25 @@ def _end_group() -> None:
     os._exit(1)
 
 
+def _leave_fork(ending: Ending) -> None:
+    """End a process that the task has forked off, and that came back from the task as if it were the worker."""
+    if ending.error is not None:
+        print(ending.error, file=sys.stderr)  # noqa: T201  the run's ending is the worker's to give
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0 if ending.status == "success" else 1)
+
+
 def _ending_of(call: Call) -> Ending:
+    """The ending of a call, in this process alone: in a fork of it, there is no watchdog that could be called off."""
+    worker = os.getpid()
     with Path(os.devnull).open("w") as nowhere:
         faulthandler.dump_traceback_later(call.limit + _WATCHDOG_GRACE, exit=True, file=nowhere)
         try:
-            return _run(call)
+            ending = _run(call)
+            if os.getpid() != worker:
+                _leave_fork(ending)
+            return ending
         finally:
             faulthandler.cancel_dump_traceback_later()
             _flush()
@@ -142,6 +159,6 @@ def _run(call: Call) -> Ending:
     except UsageError as error:
         return endings.failure(str(error))
     except MemoryError:
-        return endings.failure("The task needed more memory than a worker process may have.")
-    except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a user's function raises is its run's ending
+        return endings.out_of_memory()
+    except BaseException as error:  # noqa: BLE001  whatever a user's function raises is its run's ending
         return endings.raised(error)

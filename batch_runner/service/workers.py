@@ -87,7 +87,8 @@ class InWorkers:
     ) -> list[Ending]:
         """Run calls, repeatable ones, in one worker in turn; the endings of the first of them, of one at least.
 
-        No more are begun after a run that killed its worker, or soon after one of which it was said that it is enough.
+        No more are begun after a run that was its worker's last, or soon after one of which it was said that it is
+        enough.
         What the tasks log is told to `hear`.
         """
         try:
@@ -193,6 +194,8 @@ class _Worker:
                 ended.append(endings.timed_out(limit))
                 return
             self.runs += 1
+            if ended[-1].is_last:
+                return
             if is_enough(ended[-1]):
                 last = sent
         self.is_ready = True

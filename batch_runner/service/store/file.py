@@ -7,7 +7,7 @@ of its own, so that nobody waits for the disk to be told how a run is.
 from __future__ import annotations
 
 import sqlite3
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -65,6 +65,7 @@ class InFile:
         self._now = now
         self._commits = Commits(self._write)
         self._unwritten: dict[str, Run] = {}
+        self._trouble: str | None = None
 
     async def queued(self, run: Run, asked: Asked) -> None:
         """See Store."""
@@ -95,6 +96,13 @@ class InFile:
         (since,) = self._reader.execute("SELECT since FROM memory").fetchone()
         known = self._now() - datetime.fromisoformat(since)
         return Promise(max(0.0, min(known, self._keep).total_seconds()), self._memory)
+
+    async def trouble(self) -> str | None:
+        """See Store."""
+        if self._trouble is not None:
+            with suppress(NotRecorded):
+                await self.forget()
+        return self._trouble
 
     async def upkeep(self) -> None:
         """See Store."""
@@ -129,7 +137,9 @@ class InFile:
             if self._commits is commits:  # it writes nothing any more; the next one tries again
                 self._commits = Commits(self._write)
                 LOG.error("the runs can't be recorded, so none is started: %s", error.__cause__)
+            self._trouble = f"The runs can't be recorded, so none is started: {error.__cause__}."
             raise NotRecorded(str(error.__cause__)) from error
+        self._trouble = None
 
     async def _write(self, events: list[Event]) -> None:
         """What could not be written before goes first: these runs are older."""

@@ -59,6 +59,10 @@ class InMemory:
         """See Store."""
         return None
 
+    async def trouble(self) -> str | None:
+        """See Store: memory takes everything."""
+        return None
+
     async def upkeep(self) -> None:
         """See Store."""
 

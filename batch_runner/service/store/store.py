@@ -50,5 +50,8 @@ class Store(Protocol):
     def promise(self) -> Promise | None:
         """For how long keys are known; None where nothing can be promised."""
 
+    async def trouble(self) -> str | None:
+        """Why nothing can be recorded just now, a sentence; what failed last is tried again to see. None if it can."""
+
     async def upkeep(self) -> None:
         """Forget old runs from time to time, until cancelled; returns at once where there is nothing to do."""
