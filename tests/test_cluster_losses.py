@@ -16,7 +16,7 @@ from dask_cluster import DaskCluster, kill
 from executing import all_ended, call, is_alive, number_in, on_cluster
 
 from batch_runner.service.cluster import cluster as executor_module
-from batch_runner.service.cluster import connection
+from batch_runner.service.cluster import connection, outage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,20 +149,67 @@ async def test_a_scheduler_that_comes_back_when_dask_has_given_up(
         assert (await executor.run(call("echo"))).status == "success"
 
 
+@pytest.mark.parametrize("is_sent", [True, False])
 async def test_a_scheduler_that_stays_away(
-    own_cluster: DaskCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_cluster: DaskCluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    is_sent: bool,
 ) -> None:
-    """After a minute (here less) the runs that wait for it end with a sentence."""
-    monkeypatch.setattr(connection, "BACK_WITHIN", 0.5)
+    """After a quarter of an hour (here less) the runs that wait for it end with a sentence: whether they may have run.
+
+    Until then they wait, those that were never sent, too, and a person is told.
+    """
     own_cluster.add_workers()
     following = Follow(tmp_path, repeatable=True)
     async with on_cluster(own_cluster.address) as executor, anyio.create_task_group() as group:
-        group.start_soon(following.run, executor)
-        await following.has_begun()
+        if is_sent:
+            group.start_soon(following.run, executor)
+            await following.has_begun()
         await to_thread.run_sync(kill, own_cluster.scheduler)
+        await until(lambda: "the Dask scheduler went away" in caplog.text)
+        if not is_sent:
+            group.start_soon(following.run, executor)
+        await until(lambda: len(executor._under_way) == 1)
+        assert following.ending is None
+        monkeypatch.setattr(outage, "GIVEN_UP_AFTER", 0.5)
     assert following.ending is not None
     assert following.ending.status == "failure"
-    assert "did not come back within" in str(following.ending.error)
+    began = "worker lost: " if is_sent else "It was not begun: "
+    assert str(following.ending.error).startswith(f"{began}the Dask scheduler was away for ")
+
+
+async def test_a_cluster_that_has_lost_its_workers_holds_no_run_for_ever(
+    own_cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a minute (here less) it is trouble, so that nothing is started; in the end (here soon) the runs end, too.
+
+    Of those that may not be repeated, one at most was handed to Dask: all others say that they were not begun.
+    """
+    monkeypatch.setattr(outage, "NO_WORKERS_FOR", 0.0)
+    ended: list[Ending] = []
+
+    async def run(executor: Executor) -> None:
+        ended.append(await executor.run(call("echo")))
+
+    async with on_cluster(own_cluster.address) as executor, anyio.create_task_group() as group:
+        for _ in range(5):
+            group.start_soon(run, executor)
+        await until(lambda: executor.trouble is not None)
+        assert str(executor.trouble).startswith("The Dask cluster has had no workers with batch_runner ")
+        assert not ended
+        monkeypatch.setattr(outage, "GIVEN_UP_AFTER", 0.5)
+        await until(lambda: len(ended) == 5)
+        await to_thread.run_sync(own_cluster.add_workers)
+        await until(lambda: executor.trouble is None)
+        assert (await executor.run(call("echo"))).status == "success"
+    errors = sorted(str(ending.error) for ending in ended)
+    assert [error.startswith("It was not begun: the Dask cluster had no workers") for error in errors] == [True] * 4 + [
+        False
+    ]
+    assert errors[-1].startswith("worker lost: the Dask cluster had no workers for ")
 
 
 async def test_a_cluster_that_gives_up_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

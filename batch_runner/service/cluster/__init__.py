@@ -1,6 +1,8 @@
 """Runs on a Dask cluster: the executor for sync functions where one machine is not enough.
 
     cluster.py     the executor: bundles calls into parcels, and says what becomes of those that got lost
+    way.py         a call on its way: what is known of it, and how it ends
+    outage.py      since when nothing can be run, and why
     connection.py  the way to the scheduler: found, checked, kept, and found again
     parcel.py      what goes to a Dask worker, and what comes back
     seat.py        the Dask worker's side: runs calls in worker processes of its own

@@ -21,18 +21,11 @@ LOCAL = "local"
 FOUND_WITHIN = 8.0
 """Seconds within which a scheduler has to answer at first."""
 
-BACK_WITHIN = 60.0
-"""Seconds within which one that went away has to be back for the runs that wait for it."""
-
 _LOOK = 1.0
 """Seconds between two looks at the workers and at the connection."""
 
 _SAME = {"batch-runner": 3, "distributed": 3, "msgpack": 1, "python": 2}
 """What has to be the same on all machines: in so many of the numbers of its version."""
-
-
-class StaysAway(Exception):  # noqa: N818  it is what has happened
-    """The scheduler went away and isn't back; its text is a sentence."""
 
 
 class Connection:
@@ -73,33 +66,39 @@ class Connection:
             raise UsageError(f"The Dask cluster at {self._address} has other versions than this program: {difference}.")
         return threads
 
-    async def watch(self, changed: Callable[[int], object]) -> None:
-        """Keep the connection, and tell the number of the workers' threads now and then, for ever."""
+    async def watch(self, changed: Callable[[int | None], object]) -> None:
+        """Keep the connection, and tell the number of the workers' threads now and then, for ever: None while the
+        scheduler is away."""
         while True:
             await anyio.sleep(_LOOK)
-            assert self._client is not None
-            try:
-                if self._client.status == "closed":  # Dask's own client has given up looking
-                    self._client = await _connected(self._address)
-                if self._client.status == "running":
-                    changed(await self._threads())
-            except OSError:
-                continue  # it is away, which `trouble` says
+            changed(await self._look())
+
+    async def _look(self) -> int | None:
+        assert self._client is not None
+        try:
+            if self._client.status == "closed":  # Dask's own client has given up looking
+                self._client = await _connected(self._address)
+            return await self._threads() if self._is_there else None
+        except OSError:
+            return None
+
+    @property
+    def _is_there(self) -> bool:
+        return self._client is not None and self._client.status == "running"
 
     @property
     def trouble(self) -> str | None:
         """A sentence while the scheduler is away."""
-        if self._client is not None and self._client.status == "running":
+        if self._is_there:
             return None
         return f"The Dask scheduler at {self._address} is away; it is looked for."
 
     async def client(self) -> Client:
-        """The client, connected. Raises StaysAway if the scheduler isn't back in time."""
-        with anyio.move_on_after(BACK_WITHIN):
-            while self._client is None or self._client.status != "running":
-                await anyio.sleep(0.05)
-            return self._client
-        raise StaysAway(f"The Dask scheduler did not come back within {BACK_WITHIN:g} s.")
+        """The client, once it is connected: whoever waits for it is to be cancelled when that lasts too long."""
+        while not self._is_there:
+            await anyio.sleep(0.05)
+        assert self._client is not None
+        return self._client
 
     async def aclose(self) -> None:
         """Leave the scheduler, which forgets and ends all that we have there; end a cluster of our own."""
