@@ -15,6 +15,7 @@ from contract import OWN, until
 from dask_cluster import DaskCluster, kill
 from executing import all_ended, call, is_alive, number_in, on_cluster
 
+from batch_runner.log import facts_of
 from batch_runner.service.cluster import cluster as executor_module
 from batch_runner.service.cluster import connection, outage
 
@@ -59,10 +60,21 @@ class Follow:
         return self._count.stat().st_size if self._count.exists() else 0
 
 
+def runs_twice(caplog: pytest.LogCaptureFixture) -> list[tuple[str, object]]:
+    """Of which runs a person was told that they may have run twice, and why."""
+    start = "may have run twice: "
+    told = [record for record in caplog.records if record.getMessage().startswith(start)]
+    return [(record.getMessage().removeprefix(start), facts_of(record).get("run_id")) for record in told]
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("repeatable", [True, False])
-async def test_a_lost_worker(own_cluster: DaskCluster, tmp_path: Path, number: int, *, repeatable: bool) -> None:
+async def test_a_lost_worker(
+    own_cluster: DaskCluster, tmp_path: Path, number: int, caplog: pytest.LogCaptureFixture, *, repeatable: bool
+) -> None:
     """What is declared repeatable runs again elsewhere; what isn't begins once and says that its worker was lost.
+
+    Of what runs again it is said which run of which row may have run twice.
 
     So it is after a kill, and after the orderly end that a cluster's scaling brings.
     """
@@ -81,8 +93,10 @@ async def test_a_lost_worker(own_cluster: DaskCluster, tmp_path: Path, number: i
     assert following.ending is not None
     if repeatable:
         assert (following.ending.status, following.times_begun) == ("success", 2)
+        assert runs_twice(caplog) == [("its Dask worker was lost", "run_1")]
     else:
         assert (following.ending.status, following.times_begun) == ("failure", 1)
+        assert runs_twice(caplog) == []
         assert str(following.ending.error).startswith(
             "worker lost: the Dask worker that had this run went away; it may"
         )
@@ -109,7 +123,7 @@ async def test_a_call_that_had_not_begun_is_not_lost_with_its_worker(own_cluster
 
 @pytest.mark.parametrize("repeatable", [True, False])
 async def test_a_scheduler_that_goes_away_and_comes_back(
-    own_cluster: DaskCluster, tmp_path: Path, *, repeatable: bool
+    own_cluster: DaskCluster, tmp_path: Path, caplog: pytest.LogCaptureFixture, *, repeatable: bool
 ) -> None:
     """What was under way runs again if it may, else it says so; what comes later runs; nothing waits for ever."""
     own_cluster.add_workers()
@@ -130,7 +144,9 @@ async def test_a_scheduler_that_goes_away_and_comes_back(
     assert following.ending is not None
     assert following.times_begun == 1 + repeatable
     assert following.ending.status == ("success" if repeatable else "failure")
-    if not repeatable:
+    if repeatable:
+        assert runs_twice(caplog) == [("the Dask scheduler went away while it was under way", "run_1")]
+    else:
         assert str(following.ending.error).startswith("worker lost: the Dask scheduler went away while it was under")
 
 
@@ -224,6 +240,35 @@ async def test_a_cluster_that_gives_up_is_a_failure(tmp_path: Path, monkeypatch:
             kill(worker)
     assert following.ending is not None
     assert str(following.ending.error).startswith("worker lost: one Dask worker after another went away with it")
+
+
+POISON = """
+import os, signal
+def f(params):
+    if params:
+        os.kill(os.getppid(), signal.SIGKILL)
+    return "lived"
+"""
+
+
+async def test_a_call_that_takes_its_workers_down_takes_no_others_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bundle that was lost with one worker after another (here the first) is sent again call by call."""
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
+    file = tmp_path / "poison.py"
+    file.write_text(POISON)
+    calls = [call("f", file=str(file), repeatable=True) for _ in range(32)]
+    poison = call("f", file=str(file), repeatable=True, poison="yes")
+    with DaskCluster(tmp_path) as own_cluster:
+        own_cluster.add_workers(3)
+        async with on_cluster(own_cluster.address) as executor:
+            executor.places.total_tokens = 100
+            await all_ended(executor, calls)
+            executor.places.total_tokens = 100
+            *others, poisoned = await all_ended(executor, [*calls, poison])
+    assert {ending.status for ending in others} == {"success"}
+    assert str(poisoned.error).startswith("worker lost: one Dask worker after another went away with it")
 
 
 async def test_workers_come_and_go(own_cluster: DaskCluster) -> None:

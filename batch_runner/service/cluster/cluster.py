@@ -123,8 +123,8 @@ class OnCluster:
         ways = [self._waiting.popleft()]
         call, size = ways[0].errand.call, ways[0].errand.size
         free = max(1, self._most_parcels - self._parcels + 1)
-        most = min(self._in_parcel(call.source), ceil((len(self._waiting) + 1) / free)) if call.repeatable else 1
-        while len(ways) < most and self._waiting and self._waiting[0].errand.call.source == call.source:
+        most = min(self._in_parcel(call.source), ceil((len(self._waiting) + 1) / free)) if ways[0].may_share else 1
+        while len(ways) < most and self._waiting and self._waiting[0].may_share_with(ways[0]):
             size += self._waiting[0].errand.size
             if size > FILES_LIMIT:
                 break
@@ -154,21 +154,28 @@ class OnCluster:
         from distributed.client import FutureCancelledError
 
         try:
-            all_done = await self._ask(ways)
-            if not all_done:
-                _lose(ways, WORKER_LOST)
-            for way, done in zip(ways, all_done, strict=False):
-                for line in done.lines:
-                    line.log()
-                self._learn(way.errand.call, done.seconds)
-                way.end(done.ending)
+            self._take(ways, await self._ask(ways))
         except (FutureCancelledError, OSError):
             _lose(ways, "the Dask scheduler went away while it was under way")
         except KilledWorker as error:
-            last = error.last_worker.address
-            _end(ways, f"worker lost: one Dask worker after another went away with it, {last} as the last.")
+            _killed(ways, error.last_worker.address)
         except Exception as error:  # noqa: BLE001  what a foreign worker can't do is the ending of these runs
             _end(ways, f"The Dask worker can't run this: {endings.raised(error).error}")
+
+    def _take(self, ways: list[Way], all_done: list[Done]) -> None:
+        """What came back for a parcel: the endings of the first of its calls, of none if its worker was closed."""
+        if not all_done:
+            _lose(ways, WORKER_LOST)
+            return
+        if all_done[0].begun_before:
+            _recall(ways, WORKER_LOST)
+        for way, done in zip(ways, all_done, strict=False):
+            for line in done.lines:
+                line.log()
+            self._learn(way.errand.call, done.seconds)
+            way.end(done.ending)
+        for way in ways[len(all_done) :]:
+            way.is_sent = False
 
     async def _ask(self, ways: list[Way]) -> list[Done]:
         import dask
@@ -228,3 +235,13 @@ def _lose(ways: list[Way], why: str) -> None:
 def _recall(ways: list[Way], why: str) -> None:
     for way in ways:
         way.recall(why)
+
+
+def _killed(ways: list[Way], last: str) -> None:
+    """One worker after another went away with a parcel: which of its calls it was is found out with each alone."""
+    for way in ways:
+        if len(ways) > 1:
+            way.goes_alone = True
+            way.recall(WORKER_LOST)
+        else:
+            way.fail(f"worker lost: one Dask worker after another went away with it, {last} as the last.")

@@ -119,13 +119,14 @@ class Seat(WorkerPlugin):
         return b"[]"
 
     async def _done(self, parcel: Parcel) -> list[Done]:
-        if not parcel.errands[0].call.repeatable and not await self._claim(parcel.key):
+        begun_before = await self._claim(parcel.key)
+        if begun_before and not parcel.errands[0].call.repeatable:
             return [Done(BEGUN_BEFORE, 0.0)]
         began = time.monotonic()
         lines: deque[Line] = deque(maxlen=MOST_LINES)
         ended = await self._endings(parcel.errands, lines.append)
         seconds = (time.monotonic() - began) / len(ended)
-        first, *others = (Done(ending, seconds) for ending in ended)
+        first, *others = (Done(ending, seconds, begun_before=begun_before) for ending in ended)
         return [msgspec.structs.replace(first, lines=tuple(lines)), *others]
 
     async def _endings(self, errands: tuple[Errand, ...], hear: Callable[[Line], None]) -> list[Ending]:
@@ -146,13 +147,13 @@ class Seat(WorkerPlugin):
         self._folder = tempfile.TemporaryDirectory(dir=self._worker.local_directory, prefix="batch_runner-")
         return Unpacking(Path(self._folder.name), self._worker.address)
 
-    async def _claim(self, key: str) -> bool:
-        """Whether this is the first time that the run is about to begin, anywhere on this cluster."""
+    async def _claim(self, key: str) -> int:
+        """How often the parcel that is about to begin was begun before, anywhere on this cluster."""
         scheduler = self._worker.scheduler
         if not self._knows_claims:
             await scheduler.register_scheduler_plugin(plugin=pickle.dumps(Claims()), name=Claims.name, idempotent=True)
             self._knows_claims = True
-        return bool(await getattr(scheduler, CLAIM)(key=key))
+        return int(await getattr(scheduler, CLAIM)(key=key))
 
     def _rest_later(self) -> None:
         if self._rest is not None:

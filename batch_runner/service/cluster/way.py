@@ -42,6 +42,15 @@ class Way:
         """Whether somebody still waits for its end."""
         return self.is_wanted and self.ending is None
 
+    @property
+    def may_share(self) -> bool:
+        """Whether other calls may be in a parcel with it."""
+        return self.errand.call.repeatable and not self.goes_alone
+
+    def may_share_with(self, other: Way) -> bool:
+        """Whether it may be in a parcel with that one: calls of the same task."""
+        return self.may_share and self.errand.call.source == other.errand.call.source
+
     def end(self, ending: Ending) -> None:
         """It has ended so; what may have run before is said."""
         if self._lost_by is not None and self.errand.call.repeatable:
