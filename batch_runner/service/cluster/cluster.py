@@ -12,7 +12,7 @@ import anyio
 import msgspec
 from anyio import to_thread
 
-from batch_runner import __version__
+from batch_runner import __version__, log
 from batch_runner.service import endings
 from batch_runner.service.cluster.connection import Connection
 from batch_runner.service.cluster.outage import Outage
@@ -169,6 +169,9 @@ class OnCluster:
             return
         if all_done[0].begun_before:
             _recall(ways, WORKER_LOST)
+        if all_done[0].declined_by is not None:
+            self._decline(ways, all_done[0], all_done[0].declined_by)
+            return
         for way, done in zip(ways, all_done, strict=False):
             for line in done.lines:
                 line.log()
@@ -177,18 +180,28 @@ class OnCluster:
         for way in ways[len(all_done) :]:
             way.is_sent = False
 
+    def _decline(self, ways: list[Way], done: Done, worker: str) -> None:
+        """A worker didn't begin these: they go to others, but for those that were begun before by one that was lost."""
+        if self._connection.avoid(worker):
+            log.warning(f"{done.ending.error}; install the same there. Nothing more is sent to it")
+        if done.begun_before:
+            _lose(ways, WORKER_LOST)
+        for way in ways:
+            way.is_sent = done.begun_before > 0
+
     async def _ask(self, ways: list[Way]) -> list[Done]:
         import dask
 
         from batch_runner.service.cluster.seat import work
 
-        client = await self._connection.client()
+        client, workers = await self._connection.ready()
         for way in ways:
             way.is_sent = True
         key = f"{ways[0].errand.call.source.function}-{uuid.uuid4().hex}"
         parcel = msgspec.msgpack.encode(Parcel(key, tuple(way.errand for way in ways)))
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": 4 * FILES_LIMIT}):
-            future = client.submit(work, __version__, parcel, key=key, pure=False)
+            where = {"workers": workers, "allow_other_workers": workers is not None}
+            future = client.submit(work, __version__, key, parcel, key=key, pure=False, **where)
         try:
             return msgspec.json.decode(await future, type=list[Done])
         finally:

@@ -36,6 +36,8 @@ class Connection:
         self._workers = workers
         self._client: Client | None = None
         self._cluster: LocalCluster | None = None
+        self._there: Mapping[str, int] = {}
+        self._avoided: set[str] = set()
 
     async def open(self) -> int:
         """Connect; gives the number of the workers' threads. Raises UsageError if that is impossible."""
@@ -93,12 +95,26 @@ class Connection:
             return None
         return f"The Dask scheduler at {self._address} is away; it is looked for."
 
-    async def client(self) -> Client:
-        """The client, once it is connected: whoever waits for it is to be cancelled when that lasts too long."""
-        while not self._is_there:
+    def avoid(self, worker: str) -> bool:
+        """From now on, send nothing to the worker of this address; whether that is new."""
+        is_new = worker not in self._avoided
+        self._avoided.add(worker)
+        return is_new
+
+    async def ready(self) -> tuple[Client, list[str] | None]:
+        """The client, once it is connected, and the workers to send to: None for any.
+
+        Whoever waits for it is to be cancelled when that lasts too long.
+        """
+        while not self._is_there or (self._avoided and not self._right):
             await anyio.sleep(0.05)
         assert self._client is not None
-        return self._client
+        return self._client, self._right if self._avoided else None
+
+    @property
+    def _right(self) -> list[str]:
+        """Of the workers that were there a moment ago those that can run our calls."""
+        return [worker for worker in self._there if worker not in self._avoided]
 
     async def aclose(self) -> None:
         """Leave the scheduler, which forgets and ends all that we have there; end a cluster of our own."""
@@ -111,7 +127,9 @@ class Connection:
 
     async def _threads(self) -> int:
         assert self._client is not None
-        return sum((await self._client.nthreads()).values())
+        self._there = await self._client.nthreads()
+        self._avoided.intersection_update(self._there)
+        return sum(self._there[worker] for worker in self._right)
 
 
 def difference_of(versions: Mapping[str, Any]) -> str | None:

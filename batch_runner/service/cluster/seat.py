@@ -52,18 +52,18 @@ BEGUN_BEFORE = endings.failure(
 )
 
 
-async def work(version: str, parcel: bytes) -> bytes:
+async def work(version: str, key: str, parcel: bytes) -> bytes:
     """Run a Parcel on this worker; gives Dones as JSON, one for each errand that was begun. This is Dask's task.
 
-    It runs in the worker's event loop and takes one of its threads' turns; its processes do the work.
+    It runs in the worker's event loop and takes one of its threads' turns; its processes do the work. A parcel of
+    another version is declined: only its `key` can be read here.
     """
-    if version != __version__:
-        sentence = f"The Dask worker has batch_runner {__version__}, and {version} has sent this; install the same."
-        return msgspec.json.encode([Done(endings.failure(sentence), 0.0)])
     worker = get_worker()
     if NAME not in worker.plugins:
         await worker.plugin_add(Seat(), NAME, catch_errors=False)
     seat = cast("Seat", worker.plugins[NAME])
+    if version != __version__:
+        return msgspec.json.encode([await seat.declined(version, key)])
     return await seat.work(msgspec.msgpack.decode(parcel, type=Parcel))
 
 
@@ -117,6 +117,12 @@ class Seat(WorkerPlugin):
                 del self._going[parcel.key]
                 self._rest_later()
         return b"[]"
+
+    async def declined(self, version: str, key: str) -> Done:
+        """What is said of a parcel that was sent by another version."""
+        why = f"The Dask worker {self._worker.address} has batch_runner {__version__}, and {version} has sent this"
+        begun_before = await self._claim(key)
+        return Done(endings.failure(why), 0.0, begun_before=begun_before, declined_by=self._worker.address)
 
     async def _done(self, parcel: Parcel) -> list[Done]:
         begun_before = await self._claim(parcel.key)
