@@ -6,6 +6,7 @@
     connection.py  the way to the scheduler: found, checked, kept, and found again
     parcel.py      what goes to a Dask worker, and what comes back
     seat.py        the Dask worker's side: runs calls in worker processes of its own
+    undisturbed.py what workers of our own cluster load first
     claims.py      the scheduler's side: how often a parcel was begun
 
 Dask decides which of its workers runs what. A call runs there as it does here, in a worker process of ours under the

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 LOCAL = "local"
 """The address that stands for a cluster of our own, in this process and its children."""
 
+UNDISTURBED = "batch_runner.service.cluster.undisturbed"
+"""What the workers of that cluster load first."""
+
 FOUND_WITHIN = 8.0
 """Seconds within which a scheduler has to answer at first."""
 
@@ -161,8 +164,15 @@ async def _connected(address: str) -> Client:
 async def _own_cluster(workers: int | None) -> LocalCluster:
     from distributed import LocalCluster
 
+    # Dask serves HTTP in any case: on port 8787, or with a warning on another, unless it is told to take any.
     cluster: LocalCluster = await LocalCluster(
-        n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, asynchronous=True
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address="127.0.0.1:0",
+        scheduler_kwargs={"dashboard": False},
+        preload=[UNDISTURBED],
+        asynchronous=True,
     )
     return cluster
 
