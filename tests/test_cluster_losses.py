@@ -218,6 +218,7 @@ async def test_a_cluster_that_has_lost_its_workers_holds_no_run_for_ever(
         assert not ended
         monkeypatch.setattr(outage, "GIVEN_UP_AFTER", 0.5)
         await until(lambda: len(ended) == 5)
+        assert str((await executor.run(call("echo"))).error).startswith("It was not begun: ")
         await to_thread.run_sync(own_cluster.add_workers)
         await until(lambda: executor.trouble is None)
         assert (await executor.run(call("echo"))).status == "success"

@@ -76,14 +76,16 @@ class OnCluster:
             way = Way(await self._packed(call))
         except (endings.TaskFailed, OSError) as error:
             return endings.raised(error)
+        if why := self._outage.verdict:
+            way.give_up(why)
+            return way.told
         self._waiting.append(way)
         self._send()
         try:
             await way.has_ended.wait()
         finally:
             self._withdraw(way)
-        assert way.ending is not None
-        return way.ending
+        return way.told
 
     async def _packed(self, call: Call) -> Errand:
         files = str(Path(call.context.files).absolute())

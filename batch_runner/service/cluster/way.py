@@ -43,6 +43,12 @@ class Way:
         return self.is_wanted and self.ending is None
 
     @property
+    def told(self) -> Ending:
+        """Its ending, once it has ended."""
+        assert self.ending is not None
+        return self.ending
+
+    @property
     def may_share(self) -> bool:
         """Whether other calls may be in a parcel with it."""
         return self.errand.call.repeatable and not self.goes_alone
