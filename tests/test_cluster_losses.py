@@ -15,8 +15,9 @@ from contract import OWN, until
 from dask_cluster import DaskCluster, kill
 from executing import all_ended, call, is_alive, number_in, on_cluster
 
+from batch_runner.log import facts_of
 from batch_runner.service.cluster import cluster as executor_module
-from batch_runner.service.cluster import connection
+from batch_runner.service.cluster import connection, outage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,10 +60,21 @@ class Follow:
         return self._count.stat().st_size if self._count.exists() else 0
 
 
+def runs_twice(caplog: pytest.LogCaptureFixture) -> list[tuple[str, object]]:
+    """Of which runs a person was told that they may have run twice, and why."""
+    start = "may have run twice: "
+    told = [record for record in caplog.records if record.getMessage().startswith(start)]
+    return [(record.getMessage().removeprefix(start), facts_of(record).get("run_id")) for record in told]
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("repeatable", [True, False])
-async def test_a_lost_worker(own_cluster: DaskCluster, tmp_path: Path, number: int, *, repeatable: bool) -> None:
+async def test_a_lost_worker(
+    own_cluster: DaskCluster, tmp_path: Path, number: int, caplog: pytest.LogCaptureFixture, *, repeatable: bool
+) -> None:
     """What is declared repeatable runs again elsewhere; what isn't begins once and says that its worker was lost.
+
+    Of what runs again it is said which run of which row may have run twice.
 
     So it is after a kill, and after the orderly end that a cluster's scaling brings.
     """
@@ -81,8 +93,10 @@ async def test_a_lost_worker(own_cluster: DaskCluster, tmp_path: Path, number: i
     assert following.ending is not None
     if repeatable:
         assert (following.ending.status, following.times_begun) == ("success", 2)
+        assert runs_twice(caplog) == [("its Dask worker was lost", "run_1")]
     else:
         assert (following.ending.status, following.times_begun) == ("failure", 1)
+        assert runs_twice(caplog) == []
         assert str(following.ending.error).startswith(
             "worker lost: the Dask worker that had this run went away; it may"
         )
@@ -109,7 +123,7 @@ async def test_a_call_that_had_not_begun_is_not_lost_with_its_worker(own_cluster
 
 @pytest.mark.parametrize("repeatable", [True, False])
 async def test_a_scheduler_that_goes_away_and_comes_back(
-    own_cluster: DaskCluster, tmp_path: Path, *, repeatable: bool
+    own_cluster: DaskCluster, tmp_path: Path, caplog: pytest.LogCaptureFixture, *, repeatable: bool
 ) -> None:
     """What was under way runs again if it may, else it says so; what comes later runs; nothing waits for ever."""
     own_cluster.add_workers()
@@ -130,7 +144,9 @@ async def test_a_scheduler_that_goes_away_and_comes_back(
     assert following.ending is not None
     assert following.times_begun == 1 + repeatable
     assert following.ending.status == ("success" if repeatable else "failure")
-    if not repeatable:
+    if repeatable:
+        assert runs_twice(caplog) == [("the Dask scheduler went away while it was under way", "run_1")]
+    else:
         assert str(following.ending.error).startswith("worker lost: the Dask scheduler went away while it was under")
 
 
@@ -140,7 +156,7 @@ async def test_a_scheduler_that_comes_back_when_dask_has_given_up(
     """Dask's own client looks for so long (here less) and closes; we go on with a new one."""
     monkeypatch.setattr(connection, "FOUND_WITHIN", 2.0)
     async with on_cluster(own_cluster.address) as executor, anyio.create_task_group() as group:
-        first = await executor._connection.client()
+        first, _ = await executor._connection.ready()
         await to_thread.run_sync(kill, own_cluster.scheduler)
         await until(lambda: first.status == "closed")
         group.start_soon(to_thread.run_sync, own_cluster.start_scheduler)
@@ -149,20 +165,68 @@ async def test_a_scheduler_that_comes_back_when_dask_has_given_up(
         assert (await executor.run(call("echo"))).status == "success"
 
 
+@pytest.mark.parametrize("is_sent", [True, False])
 async def test_a_scheduler_that_stays_away(
-    own_cluster: DaskCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_cluster: DaskCluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    is_sent: bool,
 ) -> None:
-    """After a minute (here less) the runs that wait for it end with a sentence."""
-    monkeypatch.setattr(connection, "BACK_WITHIN", 0.5)
+    """After a quarter of an hour (here less) the runs that wait for it end with a sentence: whether they may have run.
+
+    Until then they wait, those that were never sent, too, and a person is told.
+    """
     own_cluster.add_workers()
     following = Follow(tmp_path, repeatable=True)
     async with on_cluster(own_cluster.address) as executor, anyio.create_task_group() as group:
-        group.start_soon(following.run, executor)
-        await following.has_begun()
+        if is_sent:
+            group.start_soon(following.run, executor)
+            await following.has_begun()
         await to_thread.run_sync(kill, own_cluster.scheduler)
+        await until(lambda: "the Dask scheduler went away" in caplog.text)
+        if not is_sent:
+            group.start_soon(following.run, executor)
+        await until(lambda: len(executor._under_way) == 1)
+        assert following.ending is None
+        monkeypatch.setattr(outage, "GIVEN_UP_AFTER", 0.5)
     assert following.ending is not None
     assert following.ending.status == "failure"
-    assert "did not come back within" in str(following.ending.error)
+    began = "worker lost: " if is_sent else "It was not begun: "
+    assert str(following.ending.error).startswith(f"{began}the Dask scheduler was away for ")
+
+
+async def test_a_cluster_that_has_lost_its_workers_holds_no_run_for_ever(
+    own_cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a minute (here less) it is trouble, so that nothing is started; in the end (here soon) the runs end, too.
+
+    Of those that may not be repeated, one at most was handed to Dask: all others say that they were not begun.
+    """
+    monkeypatch.setattr(outage, "NO_WORKERS_FOR", 0.0)
+    ended: list[Ending] = []
+
+    async def run(executor: Executor) -> None:
+        ended.append(await executor.run(call("echo")))
+
+    async with on_cluster(own_cluster.address) as executor, anyio.create_task_group() as group:
+        for _ in range(5):
+            group.start_soon(run, executor)
+        await until(lambda: executor.trouble is not None)
+        assert str(executor.trouble).startswith("The Dask cluster has had no workers with batch_runner ")
+        assert not ended
+        monkeypatch.setattr(outage, "GIVEN_UP_AFTER", 0.5)
+        await until(lambda: len(ended) == 5)
+        assert str((await executor.run(call("echo"))).error).startswith("It was not begun: ")
+        await to_thread.run_sync(own_cluster.add_workers)
+        await until(lambda: executor.trouble is None)
+        assert (await executor.run(call("echo"))).status == "success"
+    errors = sorted(str(ending.error) for ending in ended)
+    assert [error.startswith("It was not begun: the Dask cluster had no workers") for error in errors] == [True] * 4 + [
+        False
+    ]
+    assert errors[-1].startswith("worker lost: the Dask cluster had no workers for ")
 
 
 async def test_a_cluster_that_gives_up_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,6 +241,35 @@ async def test_a_cluster_that_gives_up_is_a_failure(tmp_path: Path, monkeypatch:
             kill(worker)
     assert following.ending is not None
     assert str(following.ending.error).startswith("worker lost: one Dask worker after another went away with it")
+
+
+POISON = """
+import os, signal
+def f(params):
+    if params:
+        os.kill(os.getppid(), signal.SIGKILL)
+    return "lived"
+"""
+
+
+async def test_a_call_that_takes_its_workers_down_takes_no_others_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bundle that was lost with one worker after another (here the first) is sent again call by call."""
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
+    file = tmp_path / "poison.py"
+    file.write_text(POISON)
+    calls = [call("f", file=str(file), repeatable=True) for _ in range(32)]
+    poison = call("f", file=str(file), repeatable=True, poison="yes")
+    with DaskCluster(tmp_path) as own_cluster:
+        own_cluster.add_workers(3)
+        async with on_cluster(own_cluster.address) as executor:
+            executor.places.total_tokens = 100
+            await all_ended(executor, calls)
+            executor.places.total_tokens = 100
+            *others, poisoned = await all_ended(executor, [*calls, poison])
+    assert {ending.status for ending in others} == {"success"}
+    assert str(poisoned.error).startswith("worker lost: one Dask worker after another went away with it")
 
 
 async def test_workers_come_and_go(own_cluster: DaskCluster) -> None:

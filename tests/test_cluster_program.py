@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import shutil
+import signal
+import socket
+import subprocess
 import sys
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 from dask_cluster import DaskCluster, kill, wait
-from program import run_program, start_program
+from program import COMMAND, environment, run_program, start_program
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 
@@ -24,6 +30,18 @@ def slow(params):
     with Path(params["Begun"]).open("ab") as file:
         file.write(b".")
     time.sleep(0.2)
+    return params
+"""
+
+
+WAITING = """
+import time
+from pathlib import Path
+here = Path(HERE)
+def waiting(params):
+    (here / "begun").touch()
+    while not (here / "go").exists():
+        time.sleep(0.01)
     return params
 """
 
@@ -62,6 +80,42 @@ def test_a_cluster_of_our_own(samples: Path) -> None:
     assert done.returncode == 0, done.stderr
     wait(lambda: not any(_is_marked(process, str(samples)) for process in psutil.process_iter()))
     assert [row["status"] for row in rows_of(samples / "invoices.results.csv")] == ["success"] * 14
+
+
+def test_a_cluster_of_our_own_says_nothing_of_ports(samples: Path) -> None:
+    """Where that of Dask's dashboard is taken: there is none."""
+    with socket.socket() as taken:
+        with suppress(OSError):
+            taken.bind(("127.0.0.1", 8787))
+            taken.listen()
+        options = ("--task", "invoice", "--dask", "local", "--workers", 1, "--progress", "never")
+        done = run_program("run", "invoices.csv", *options, cwd=samples)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_ctrl_c_leaves_the_runs_on_a_cluster_of_our_own_their_time(tmp_path: Path) -> None:
+    """A terminal's SIGINT goes to all processes of the foreground; the run that is in flight ends as elsewhere."""
+    (tmp_path / "tasks.py").write_text(WAITING.replace("HERE", repr(str(tmp_path))))
+    (tmp_path / "sheet.csv").write_text("Id\n1\n2\n")
+    options = ("--task", "tasks.py:waiting", "--dask", "local", "--workers", 1, "--concurrency", 1)
+    command, err = [*COMMAND, "run", "sheet.csv", *map(str, options)], tmp_path / "stderr.txt"
+    said = partial(err.read_text, "utf-8")
+    with (
+        err.open("wb") as stderr,
+        subprocess.Popen(
+            command, cwd=tmp_path, env=environment(), stdin=subprocess.DEVNULL, stderr=stderr, start_new_session=True
+        ) as program,
+    ):
+        wait((tmp_path / "begun").exists)
+        before = said()
+        os.killpg(program.pid, signal.SIGINT)
+        wait(lambda: said() != before)
+        (tmp_path / "go").touch()
+        program.wait(60)
+    assert program.returncode == 130, said()
+    assert "Traceback" not in said()
+    (row,) = [row for row in rows_of(tmp_path / "sheet.results.csv") if row["status"] == "success"]
+    assert row["Id"] == "1"
 
 
 def test_a_cluster_of_another_version_is_refused(

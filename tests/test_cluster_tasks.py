@@ -15,7 +15,7 @@ from executing import all_ended, call, is_alive, on_cluster
 
 from batch_runner.errors import UsageError
 from batch_runner.service.cluster import cluster as executor_module
-from batch_runner.service.cluster import connection, parcel, seat
+from batch_runner.service.cluster import connection, outage, parcel, seat
 from batch_runner.service.cluster.claims import Claims
 from batch_runner.service.cluster.connection import difference_of
 
@@ -164,12 +164,12 @@ async def test_a_worker_runs_no_more_at_once_than_it_has_threads(tmp_path: Path)
 
 
 async def test_claims_are_forgotten_with_their_tasks(tmp_path: Path) -> None:
-    """What the scheduler remembers of runs that may not be repeated doesn't grow all night."""
+    """What the scheduler remembers of the runs that were begun doesn't grow all night."""
     async with inside(tmp_path) as (scheduler, executor):
         assert (await executor.run(call("echo"))).status == "success"
         claims = cast("Claims", scheduler.plugins[Claims.name])
         await until(lambda: claims.number == 0)
-        assert [claims.claim("a"), claims.claim("a")] == [True, False]
+        assert [claims.claim("a"), claims.claim("a")] == [0, 1]
 
 
 async def test_a_cluster_without_workers_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -222,9 +222,33 @@ def test_other_versions_are_one_sentence(others: dict[str, str | None], said: st
     assert difference_of(versions(**others)) == said
 
 
-async def test_a_worker_of_another_version_says_so(cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that joined later was in no check at the beginning."""
+async def test_a_worker_of_another_version_swallows_no_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that joined later was in no check at the beginning: calls wait for another, and a person is told once."""
     monkeypatch.setattr(executor_module, "__version__", "0.0.9")
-    async with on_cluster(cluster.address) as executor:
-        ending = await executor.run(call("echo"))
-    assert ending.error == "The Dask worker has batch_runner 0.1.0, and 0.0.9 has sent this; install the same."
+    monkeypatch.setattr(outage, "NO_WORKERS_FOR", 0.0)
+    ended: list[Ending] = []
+
+    async def run(executor: OnCluster) -> None:
+        ended.append(await executor.run(call("echo")))
+
+    async with inside(tmp_path) as (scheduler, executor), anyio.create_task_group() as group:
+        (stranger,) = scheduler.workers
+        for _ in range(3):
+            group.start_soon(run, executor)
+        await until(lambda: executor.trouble is not None)
+        assert not ended
+        monkeypatch.setattr(seat, "__version__", "0.0.9")
+        options: Any = {"host": HOST, "dashboard_address": FREE, "nthreads": 2}
+        async with Worker(scheduler.address, local_directory=str(tmp_path / "right"), **options):
+            await until(lambda: len(ended) == 3)
+            await until(lambda: executor.trouble is None)
+    assert {ending.status for ending in ended} == {"success"}
+    declined = [
+        record.getMessage() for record in caplog.records if "nothing more is sent" in record.getMessage().lower()
+    ]
+    assert declined == [
+        f"The Dask worker {stranger} has batch_runner 0.1.0, and 0.0.9 has sent this; install the same there. "
+        "Nothing more is sent to it"
+    ]

@@ -12,11 +12,12 @@ import anyio
 import msgspec
 from anyio import to_thread
 
-from batch_runner import __version__
-from batch_runner.log import LOG
+from batch_runner import __version__, log
 from batch_runner.service import endings
-from batch_runner.service.cluster.connection import Connection, StaysAway
-from batch_runner.service.cluster.parcel import FILES_LIMIT, NOT_REPEATED, Done, Errand, Parcel, named_files
+from batch_runner.service.cluster.connection import Connection
+from batch_runner.service.cluster.outage import Outage
+from batch_runner.service.cluster.parcel import FILES_LIMIT, Done, Errand, Parcel, named_files
+from batch_runner.service.cluster.way import WORKER_LOST, Way
 
 if TYPE_CHECKING:
     from batch_runner.service.endings import Ending
@@ -29,26 +30,6 @@ MOST_IN_PARCEL = 64
 
 AT_HAND = 2
 """Parcels for each thread of a worker: one at work, and one at hand so that it needn't wait for our next."""
-
-MOST_LOSSES = 3
-"""How often a repeatable call is sent again after the scheduler was lost."""
-
-
-class _Way:
-    """A call on its way: what is sent for it, and what has become of it."""
-
-    def __init__(self, errand: Errand) -> None:
-        self.errand = errand
-        self.ending: Ending | None = None
-        self.has_ended = anyio.Event()
-        self.is_wanted = True
-        self.losses = 0
-        self.scope: anyio.CancelScope | None = None
-        """That of the parcel which it is in."""
-
-    def end(self, ending: Ending) -> None:
-        self.ending = ending
-        self.has_ended.set()
 
 
 class OnCluster:
@@ -63,16 +44,17 @@ class OnCluster:
         self._connection = Connection(address, workers)
         self._send_files = send_files
         self._codes: dict[str, bytes] = {}
-        self._threads = 1
-        self._seen: int | None = None
+        self._threads: int | None = 1
+        self._outage = Outage()
         self._pace: dict[Source, float] = {}
-        self._waiting: deque[_Way] = deque()
+        self._waiting: deque[Way] = deque()
+        self._under_way: set[Way] = set()
         self._parcels = 0
 
     @property
     def trouble(self) -> str | None:
         """See Executor."""
-        return self._connection.trouble
+        return self._connection.trouble or self._outage.trouble
 
     async def open(self) -> None:
         """See Executor."""
@@ -91,17 +73,19 @@ class OnCluster:
     async def run(self, call: Call) -> Ending:
         """See Executor. Cancelled, it ends the call on its worker a moment later."""
         try:
-            way = _Way(await self._packed(call))
+            way = Way(await self._packed(call))
         except (endings.TaskFailed, OSError) as error:
             return endings.raised(error)
+        if why := self._outage.verdict:
+            way.give_up(why)
+            return way.told
         self._waiting.append(way)
         self._send()
         try:
             await way.has_ended.wait()
         finally:
             self._withdraw(way)
-        assert way.ending is not None
-        return way.ending
+        return way.told
 
     async def _packed(self, call: Call) -> Errand:
         files = str(Path(call.context.files).absolute())
@@ -117,7 +101,7 @@ class OnCluster:
             self._codes[file] = Path(file).read_bytes()
         return self._codes[file]
 
-    def _withdraw(self, way: _Way) -> None:
+    def _withdraw(self, way: Way) -> None:
         way.is_wanted = False
         if way.ending is not None:
             return
@@ -127,26 +111,32 @@ class OnCluster:
             way.scope.cancel()
 
     def _send(self) -> None:
-        while self._waiting and self._parcels < AT_HAND * self._threads:
+        while self._waiting and self._parcels < self._most_parcels:
             self._parcels += 1
             self._group.start_soon(self._carry, self._bundle())
 
-    def _bundle(self) -> list[_Way]:
+    @property
+    def _most_parcels(self) -> int:
+        """Where there are no workers, one may wait in Dask, which may start some for it."""
+        return AT_HAND * self._threads if self._threads else 1
+
+    def _bundle(self) -> list[Way]:
         """The calls of the next parcel: one, or several of the same task that is short and may be repeated."""
         ways = [self._waiting.popleft()]
         call, size = ways[0].errand.call, ways[0].errand.size
-        free = AT_HAND * self._threads - self._parcels + 1
-        most = min(self._in_parcel(call.source), ceil((len(self._waiting) + 1) / free)) if call.repeatable else 1
-        while len(ways) < most and self._waiting and self._waiting[0].errand.call.source == call.source:
+        free = max(1, self._most_parcels - self._parcels + 1)
+        most = min(self._in_parcel(call.source), ceil((len(self._waiting) + 1) / free)) if ways[0].may_share else 1
+        while len(ways) < most and self._waiting and self._waiting[0].may_share_with(ways[0]):
             size += self._waiting[0].errand.size
             if size > FILES_LIMIT:
                 break
             ways.append(self._waiting.popleft())
         return ways
 
-    async def _carry(self, ways: list[_Way]) -> None:
+    async def _carry(self, ways: list[Way]) -> None:
         """Send a parcel and end its calls; those that were not begun, or are to be repeated, wait again."""
-        ways = [way for way in ways if way.is_wanted]
+        ways = [way for way in ways if way.is_open]
+        self._under_way.update(ways)
         try:
             with anyio.CancelScope() as scope:
                 for way in ways:
@@ -155,42 +145,65 @@ class OnCluster:
                     await self._deliver(ways)
         finally:
             self._parcels -= 1
-        self._waiting.extendleft(way for way in reversed(ways) if way.is_wanted and way.ending is None)
+            self._under_way.difference_update(ways)
+        if scope.cancelled_caught:
+            _recall(ways, "it was in a bundle with a run that was cancelled")
+        self._waiting.extendleft(way for way in reversed(ways) if way.is_open)
         self._send()
 
-    async def _deliver(self, ways: list[_Way]) -> None:
+    async def _deliver(self, ways: list[Way]) -> None:
         from distributed import KilledWorker
         from distributed.client import FutureCancelledError
 
         try:
-            all_done = await self._ask(ways)
-            if not all_done:
-                _lose(ways, "its Dask worker was closed")
-            for way, done in zip(ways, all_done, strict=False):
-                for line in done.lines:
-                    line.log()
-                self._learn(way.errand.call, done.seconds)
-                way.end(done.ending)
+            self._take(ways, await self._ask(ways))
         except (FutureCancelledError, OSError):
             _lose(ways, "the Dask scheduler went away while it was under way")
         except KilledWorker as error:
-            last = error.last_worker.address
-            _end(ways, f"worker lost: one Dask worker after another went away with it, {last} as the last.")
-        except StaysAway as error:
-            _end(ways, str(error))
+            _killed(ways, error.last_worker.address)
         except Exception as error:  # noqa: BLE001  what a foreign worker can't do is the ending of these runs
             _end(ways, f"The Dask worker can't run this: {endings.raised(error).error}")
 
-    async def _ask(self, ways: list[_Way]) -> list[Done]:
+    def _take(self, ways: list[Way], all_done: list[Done]) -> None:
+        """What came back for a parcel: the endings of the first of its calls, of none if its worker was closed."""
+        if not all_done:
+            _lose(ways, WORKER_LOST)
+            return
+        if all_done[0].begun_before:
+            _recall(ways, WORKER_LOST)
+        if all_done[0].declined_by is not None:
+            self._decline(ways, all_done[0], all_done[0].declined_by)
+            return
+        for way, done in zip(ways, all_done, strict=False):
+            for line in done.lines:
+                line.log()
+            self._learn(way.errand.call, done.seconds)
+            way.end(done.ending)
+        for way in ways[len(all_done) :]:
+            way.is_sent = False
+
+    def _decline(self, ways: list[Way], done: Done, worker: str) -> None:
+        """A worker didn't begin these: they go to others, but for those that were begun before by one that was lost."""
+        if self._connection.avoid(worker):
+            log.warning(f"{done.ending.error}; install the same there. Nothing more is sent to it")
+        if done.begun_before:
+            _lose(ways, WORKER_LOST)
+        for way in ways:
+            way.is_sent = done.begun_before > 0
+
+    async def _ask(self, ways: list[Way]) -> list[Done]:
         import dask
 
         from batch_runner.service.cluster.seat import work
 
-        client = await self._connection.client()
+        client, workers = await self._connection.ready()
+        for way in ways:
+            way.is_sent = True
         key = f"{ways[0].errand.call.source.function}-{uuid.uuid4().hex}"
         parcel = msgspec.msgpack.encode(Parcel(key, tuple(way.errand for way in ways)))
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": 4 * FILES_LIMIT}):
-            future = client.submit(work, __version__, parcel, key=key, pure=False)
+            where = {"workers": workers, "allow_other_workers": workers is not None}
+            future = client.submit(work, __version__, key, parcel, key=key, pure=False, **where)
         try:
             return msgspec.json.decode(await future, type=list[Done])
         finally:
@@ -206,27 +219,44 @@ class OnCluster:
         pace = self._pace.get(source, PARCEL_SECONDS)
         return min(MOST_IN_PARCEL, max(1, int(PARCEL_SECONDS / max(pace, 1e-6))))
 
-    def _follow(self, threads: int) -> None:
-        """So many threads are there now. With none, one call may wait in Dask, which may start workers for it."""
-        if threads == 0 != self._seen:
-            LOG.warning("the Dask cluster has no workers; runs wait until there are some")
-        self._seen, self._threads = threads, max(1, threads)
-        self._fit()
+    def _follow(self, threads: int | None) -> None:
+        """So many threads are there now; None while the scheduler is away."""
+        self._threads = threads
+        self._outage.look(threads, anyio.current_time())
+        if why := self._outage.verdict:
+            waiting, self._waiting = self._waiting, deque()
+            for way in (*waiting, *self._under_way):
+                way.give_up(why)
+        if threads is not None:
+            self._fit()
+            self._send()
 
     def _fit(self) -> None:
-        fits = AT_HAND * self._threads * max(map(self._in_parcel, self._pace), default=1)
+        fits = AT_HAND * max(1, self._threads or 0) * max(map(self._in_parcel, self._pace), default=1)
         if fits != self.places.total_tokens:
             self.places.total_tokens = fits
 
 
-def _end(ways: list[_Way], sentence: str) -> None:
+def _end(ways: list[Way], sentence: str) -> None:
     for way in ways:
-        way.end(endings.failure(sentence))
+        way.fail(sentence)
 
 
-def _lose(ways: list[_Way], why: str) -> None:
-    """Calls that may have run, in part or to their end: end them, but for those that are to be repeated."""
+def _lose(ways: list[Way], why: str) -> None:
     for way in ways:
-        way.losses += 1
-        if way.losses > MOST_LOSSES or not way.errand.call.repeatable:
-            way.end(endings.failure(f"worker lost: {why}; {NOT_REPEATED}."))
+        way.lose(why)
+
+
+def _recall(ways: list[Way], why: str) -> None:
+    for way in ways:
+        way.recall(why)
+
+
+def _killed(ways: list[Way], last: str) -> None:
+    """One worker after another went away with a parcel: which of its calls it was is found out with each alone."""
+    for way in ways:
+        if len(ways) > 1:
+            way.goes_alone = True
+            way.recall(WORKER_LOST)
+        else:
+            way.fail(f"worker lost: one Dask worker after another went away with it, {last} as the last.")

@@ -18,21 +18,17 @@ if TYPE_CHECKING:
 LOCAL = "local"
 """The address that stands for a cluster of our own, in this process and its children."""
 
+UNDISTURBED = "batch_runner.service.cluster.undisturbed"
+"""What the workers of that cluster load first."""
+
 FOUND_WITHIN = 8.0
 """Seconds within which a scheduler has to answer at first."""
-
-BACK_WITHIN = 60.0
-"""Seconds within which one that went away has to be back for the runs that wait for it."""
 
 _LOOK = 1.0
 """Seconds between two looks at the workers and at the connection."""
 
 _SAME = {"batch-runner": 3, "distributed": 3, "msgpack": 1, "python": 2}
 """What has to be the same on all machines: in so many of the numbers of its version."""
-
-
-class StaysAway(Exception):  # noqa: N818  it is what has happened
-    """The scheduler went away and isn't back; its text is a sentence."""
 
 
 class Connection:
@@ -43,6 +39,8 @@ class Connection:
         self._workers = workers
         self._client: Client | None = None
         self._cluster: LocalCluster | None = None
+        self._there: Mapping[str, int] = {}
+        self._avoided: set[str] = set()
 
     async def open(self) -> int:
         """Connect; gives the number of the workers' threads. Raises UsageError if that is impossible."""
@@ -73,33 +71,53 @@ class Connection:
             raise UsageError(f"The Dask cluster at {self._address} has other versions than this program: {difference}.")
         return threads
 
-    async def watch(self, changed: Callable[[int], object]) -> None:
-        """Keep the connection, and tell the number of the workers' threads now and then, for ever."""
+    async def watch(self, changed: Callable[[int | None], object]) -> None:
+        """Keep the connection, and tell the number of the workers' threads now and then, for ever: None while the
+        scheduler is away."""
         while True:
             await anyio.sleep(_LOOK)
-            assert self._client is not None
-            try:
-                if self._client.status == "closed":  # Dask's own client has given up looking
-                    self._client = await _connected(self._address)
-                if self._client.status == "running":
-                    changed(await self._threads())
-            except OSError:
-                continue  # it is away, which `trouble` says
+            changed(await self._look())
+
+    async def _look(self) -> int | None:
+        assert self._client is not None
+        try:
+            if self._client.status == "closed":  # Dask's own client has given up looking
+                self._client = await _connected(self._address)
+            return await self._threads() if self._is_there else None
+        except OSError:
+            return None
+
+    @property
+    def _is_there(self) -> bool:
+        return self._client is not None and self._client.status == "running"
 
     @property
     def trouble(self) -> str | None:
         """A sentence while the scheduler is away."""
-        if self._client is not None and self._client.status == "running":
+        if self._is_there:
             return None
         return f"The Dask scheduler at {self._address} is away; it is looked for."
 
-    async def client(self) -> Client:
-        """The client, connected. Raises StaysAway if the scheduler isn't back in time."""
-        with anyio.move_on_after(BACK_WITHIN):
-            while self._client is None or self._client.status != "running":
-                await anyio.sleep(0.05)
-            return self._client
-        raise StaysAway(f"The Dask scheduler did not come back within {BACK_WITHIN:g} s.")
+    def avoid(self, worker: str) -> bool:
+        """From now on, send nothing to the worker of this address; whether that is new."""
+        is_new = worker not in self._avoided
+        self._avoided.add(worker)
+        return is_new
+
+    async def ready(self) -> tuple[Client, list[str] | None]:
+        """The client, once it is connected, and the workers to send to: None for any.
+
+        Whoever waits for it is to be cancelled when that lasts too long.
+        """
+        while not self._is_there or (self._avoided and not self._right):
+            await anyio.sleep(0.05)
+        assert self._client is not None
+        return self._client, self._right if self._avoided else None
+
+    @property
+    def _right(self) -> list[str]:
+        """Of the workers that were there a moment ago those that can run our calls."""
+        return [worker for worker in self._there if worker not in self._avoided]
 
     async def aclose(self) -> None:
         """Leave the scheduler, which forgets and ends all that we have there; end a cluster of our own."""
@@ -112,7 +130,9 @@ class Connection:
 
     async def _threads(self) -> int:
         assert self._client is not None
-        return sum((await self._client.nthreads()).values())
+        self._there = await self._client.nthreads()
+        self._avoided.intersection_update(self._there)
+        return sum(self._there[worker] for worker in self._right)
 
 
 def difference_of(versions: Mapping[str, Any]) -> str | None:
@@ -144,8 +164,15 @@ async def _connected(address: str) -> Client:
 async def _own_cluster(workers: int | None) -> LocalCluster:
     from distributed import LocalCluster
 
+    # Dask serves HTTP in any case: on port 8787, or with a warning on another, unless it is told to take any.
     cluster: LocalCluster = await LocalCluster(
-        n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, asynchronous=True
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address="127.0.0.1:0",
+        scheduler_kwargs={"dashboard": False},
+        preload=[UNDISTURBED],
+        asynchronous=True,
     )
     return cluster
 

@@ -51,11 +51,17 @@ class Parcel(msgspec.Struct, frozen=True):
 
 
 class Done(msgspec.Struct, frozen=True):
-    """The ending of an errand, how many seconds it took, and what was logged meanwhile."""
+    """The ending of an errand, how many seconds it took, and what was logged meanwhile.
+
+    `begun_before` is how often its parcel was begun before, on workers that were lost. `declined_by` is the address of
+    a worker that did not begin it, and would begin none of ours; its ending then says why.
+    """
 
     ending: Ending
     seconds: float
     lines: tuple[Line, ...] = ()
+    begun_before: int = 0
+    declined_by: str | None = None
 
 
 def named_files(call: Call) -> dict[str, bytes]:

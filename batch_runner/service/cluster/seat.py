@@ -52,18 +52,18 @@ BEGUN_BEFORE = endings.failure(
 )
 
 
-async def work(version: str, parcel: bytes) -> bytes:
+async def work(version: str, key: str, parcel: bytes) -> bytes:
     """Run a Parcel on this worker; gives Dones as JSON, one for each errand that was begun. This is Dask's task.
 
-    It runs in the worker's event loop and takes one of its threads' turns; its processes do the work.
+    It runs in the worker's event loop and takes one of its threads' turns; its processes do the work. A parcel of
+    another version is declined: only its `key` can be read here.
     """
-    if version != __version__:
-        sentence = f"The Dask worker has batch_runner {__version__}, and {version} has sent this; install the same."
-        return msgspec.json.encode([Done(endings.failure(sentence), 0.0)])
     worker = get_worker()
     if NAME not in worker.plugins:
         await worker.plugin_add(Seat(), NAME, catch_errors=False)
     seat = cast("Seat", worker.plugins[NAME])
+    if version != __version__:
+        return msgspec.json.encode([await seat.declined(version, key)])
     return await seat.work(msgspec.msgpack.decode(parcel, type=Parcel))
 
 
@@ -118,14 +118,21 @@ class Seat(WorkerPlugin):
                 self._rest_later()
         return b"[]"
 
+    async def declined(self, version: str, key: str) -> Done:
+        """What is said of a parcel that was sent by another version."""
+        why = f"The Dask worker {self._worker.address} has batch_runner {__version__}, and {version} has sent this"
+        begun_before = await self._claim(key)
+        return Done(endings.failure(why), 0.0, begun_before=begun_before, declined_by=self._worker.address)
+
     async def _done(self, parcel: Parcel) -> list[Done]:
-        if not parcel.errands[0].call.repeatable and not await self._claim(parcel.key):
+        begun_before = await self._claim(parcel.key)
+        if begun_before and not parcel.errands[0].call.repeatable:
             return [Done(BEGUN_BEFORE, 0.0)]
         began = time.monotonic()
         lines: deque[Line] = deque(maxlen=MOST_LINES)
         ended = await self._endings(parcel.errands, lines.append)
         seconds = (time.monotonic() - began) / len(ended)
-        first, *others = (Done(ending, seconds) for ending in ended)
+        first, *others = (Done(ending, seconds, begun_before=begun_before) for ending in ended)
         return [msgspec.structs.replace(first, lines=tuple(lines)), *others]
 
     async def _endings(self, errands: tuple[Errand, ...], hear: Callable[[Line], None]) -> list[Ending]:
@@ -146,13 +153,13 @@ class Seat(WorkerPlugin):
         self._folder = tempfile.TemporaryDirectory(dir=self._worker.local_directory, prefix="batch_runner-")
         return Unpacking(Path(self._folder.name), self._worker.address)
 
-    async def _claim(self, key: str) -> bool:
-        """Whether this is the first time that the run is about to begin, anywhere on this cluster."""
+    async def _claim(self, key: str) -> int:
+        """How often the parcel that is about to begin was begun before, anywhere on this cluster."""
         scheduler = self._worker.scheduler
         if not self._knows_claims:
             await scheduler.register_scheduler_plugin(plugin=pickle.dumps(Claims()), name=Claims.name, idempotent=True)
             self._knows_claims = True
-        return bool(await getattr(scheduler, CLAIM)(key=key))
+        return int(await getattr(scheduler, CLAIM)(key=key))
 
     def _rest_later(self) -> None:
         if self._rest is not None:
