@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import time
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-KILLS = 200
+KILLS = int(os.environ.get("KILLS", "100"))
+"""Kills at random times; the journal by itself has as many (`test_journal_kill.py`)."""
 KILLS_A_SHEET = 20
 
 
@@ -47,7 +49,7 @@ def command(service: Service, *more: str, sheet: str = "list.csv", concurrency: 
 
 
 @pytest.mark.long
-def test_two_hundred_kills_at_random_times(tmp_path: Path) -> None:
+def test_kills_at_random_times(tmp_path: Path) -> None:
     """Sheet after sheet, each batch killed again and again at any time, then left to end."""
     chance = random.Random(11)
     kills = sheets = 0
