@@ -15,6 +15,7 @@ from batch_runner.job.problems import OUTPUT_ENDINGS
 from batch_runner.journal import Batch, Count, Failures, JournalView, Placed, Try, sheet_of
 from batch_runner.params import key_of
 from batch_runner.summary import duration_of, number_of, row_numbers
+from batch_runner.units import local_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -185,7 +186,7 @@ def refuse_sheet(path: Path) -> None:
 
 def local(moment: str | None) -> str:
     """A recorded moment on this computer's clock."""
-    return "–" if moment is None else datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return "–" if moment is None else local_time(moment, "seconds")
 
 
 def printable(text: str) -> str:

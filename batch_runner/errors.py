@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class ExitCode(IntEnum):
-    """What the process says when it ends (README, *From cron*)."""
+    """What the process says when it ends (README, *Every night*)."""
 
     OK = 0
     BUG = 1

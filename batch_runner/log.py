@@ -33,7 +33,7 @@ OLD_FILES = 5
 """Log files of earlier times that are kept when a new one is begun."""
 SECRET_MARK = "<the API key>"  # noqa: S105  it is what stands instead of one
 SHORTEST_SECRET = 8
-"""Characters of a key that is looked for in the facts: one such as `1`, for a test, would take their sense with it."""
+"""Characters of a key that is looked for in facts and results: a test's `1` would take their sense with it."""
 _FACTS = "facts"
 _PLAIN = re.compile(r"[^\s\"=]+")
 _BATCH: ContextVar[Fact] = ContextVar("batch", default=None)

@@ -205,9 +205,10 @@ class Template:
 
 
 def _claim(row: Row, indexes: tuple[int, ...]) -> bytes | None:
-    """None, too, where a cell of it has no text to rely on."""
-    is_known = not any(problem.refuses and problem.index in indexes for problem in row.problems)
-    return claim_of([row.texts[index] for index in indexes]) if indexes and is_known else None
+    """None where nobody asked, and where a cell of it has no text to rely on."""
+    if not indexes or any(problem.refuses and problem.index in indexes for problem in row.problems):
+        return None
+    return claim_of([row.texts[index] for index in indexes])
 
 
 def key_of(texts: dict[str, str]) -> bytes:

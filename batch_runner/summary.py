@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from batch_runner.errors import ExitCode
 from batch_runner.journal import Held, Since, Unsettled
+from batch_runner.units import local_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -136,9 +136,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
                 yield f"  {self.carried} carried over from an earlier batch{changed}"
             return
         told = self.since
-        night = datetime.fromisoformat(told.started).astimezone().strftime("%Y-%m-%d %H:%M")
         yield (
-            f"  since {night}: {told.new} new, {told.changed} edited, {told.left} left the sheet; "
+            f"  since {local_time(told.started)}: {told.new} new, {told.changed} edited, {told.left} left the sheet; "
             f"{self.carried} carried over{changed}"
         )
 
@@ -146,12 +145,12 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         if self.parked.rows:
             yield (
                 f"  parked: {number_of(self.parked.rows, 'row')} retried on as many nights as --retry-limit allows: "
-                f"edit them, or raise it  [{_numbers(self.parked.numbers, self.parked.rows)}]"
+                f"edit them, or raise it  [{row_numbers(self.parked)}]"
             )
         if self.duplicates.rows:
             yield (
                 f"  duplicates: {number_of(self.duplicates.rows, 'row')} not sent because of --unique; "
-                f"--allow-duplicates sends them  [{_numbers(self.duplicates.numbers, self.duplicates.rows)}]"
+                f"--allow-duplicates sends them  [{row_numbers(self.duplicates)}]"
             )
 
     def _elsewhere_lines(self) -> Iterator[str]:
@@ -160,7 +159,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             yield (
                 f"  not sent: {number_of(self.taken.rows, 'row')} with the key of rows of other sheets, which ran with "
                 "other values; if they are others, choose a --key that is each row's own; if they were edited, --retry "
-                f"changed sends them  [{_numbers(self.taken.numbers, self.taken.rows)}]"
+                f"changed sends them  [{row_numbers(self.taken)}]"
             )
         for sheet in self.unsettled:
             rows = f"{number_of(sheet.rows, 'row')} not started, unknown or still going" if sheet.rows else "cut off"
@@ -175,7 +174,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def exit_code_for(counts: Iterable[Count], stopped: ExitCode | None) -> ExitCode:
-    """The code for a batch that came to this (README, *From cron*): 130/143, then 5, 4, 3."""
+    """The code for a batch that came to this (README, *Every night*): 130/143, then 5, 4, 3."""
     if stopped is not None:
         return stopped
     statuses = {counted.status for counted in counts if counted.rows}
@@ -201,14 +200,10 @@ def _line(message: str) -> str:
     return words if len(words) <= LONGEST_MESSAGE else f"{words[:LONGEST_MESSAGE]}…"
 
 
-def row_numbers(group: Failures) -> str:
+def row_numbers(group: Failures | Held) -> str:
     """`row 2`, or `rows 2, 3, …` where there are more."""
-    return _numbers(group.numbers, group.rows)
-
-
-def _numbers(numbers: tuple[int, ...], rows: int) -> str:
-    more = ", …" if rows > len(numbers) else ""
-    return f"row{'s' if rows > 1 else ''} {', '.join(map(str, numbers))}{more}"
+    more = ", …" if group.rows > len(group.numbers) else ""
+    return f"row{'s' if group.rows > 1 else ''} {', '.join(map(str, group.numbers))}{more}"
 
 
 def duration_of(seconds: float) -> str:

@@ -24,6 +24,11 @@ _SIZE = re.compile(r"(\d{1,9})\s*([kmg]?)i?b?", re.ASCII)
 _POWERS = {"": 0, "k": 10, "m": 20, "g": 30}
 
 
+def local_time(moment: str, to: str = "minutes") -> str:
+    """A recorded moment (ISO 8601, UTC) on this computer's clock, `to` the minutes or the seconds."""
+    return datetime.fromisoformat(moment).astimezone().replace(tzinfo=None).isoformat(" ", to)
+
+
 class Rate(msgspec.Struct, frozen=True):
     """So many in so many seconds: `Rate(5, 60.0)` is five a minute."""
 

@@ -18,6 +18,7 @@ from batch_runner.client.fate import Fate, Reach, fate_of_error, fate_of_status,
 from batch_runner.client.features import NO_FEATURES, Features
 from batch_runner.client.request import DEFAULT_TIMEOUTS, Requests, Timeouts
 from batch_runner.client.signals import NO_SIGNAL, Signal, read_signal
+from batch_runner.log import SECRET_MARK, SHORTEST_SECRET
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from batch_runner.api import Run, RunRequest
     from batch_runner.client.body import Body
 
-KEY_MARK = "<the API key>"
-SHORTEST_KEY = 8
-"""Characters of a key that is blotted out of results: one such as `1`, for a test, would take their sense with it."""
 FEATURES_TIMEOUT = 5.0
 """Seconds that the question for a service's features may take in all; most services don't know it."""
 MAX_REASON = 500
@@ -185,11 +183,11 @@ class Client:
     def _run_in(self, answer: _Answer) -> Run | None:
         """The run that an answer tells, with no key in its result and error, though the service may send it back."""
         run = run_in(answer.body.data)
-        if run is None or len(self._key) < SHORTEST_KEY or self._key.encode() not in answer.body.data:
+        if run is None or len(self._key) < SHORTEST_SECRET or self._key.encode() not in answer.body.data:
             return run
-        result, error = bytes(run.result).replace(self._key.encode(), KEY_MARK.encode()), run.error
+        result, error = bytes(run.result).replace(self._key.encode(), SECRET_MARK.encode()), run.error
         return msgspec.structs.replace(
-            run, result=msgspec.Raw(result), error=error and error.replace(self._key, KEY_MARK)
+            run, result=msgspec.Raw(result), error=error and error.replace(self._key, SECRET_MARK)
         )
 
     def _said(self, answer: _Answer) -> str:
@@ -202,7 +200,7 @@ class Client:
     def _words(self, text: str) -> str:
         """One line, not endless, and never with the key in it, which a service may well send back."""
         line = " ".join(text.split()).rstrip(": ")
-        line = line.replace(self._key, KEY_MARK) if self._key else line
+        line = line.replace(self._key, SECRET_MARK) if self._key else line
         return line if len(line) <= MAX_REASON else f"{line[:MAX_REASON]}…"
 
     async def _ask(self, request: httpx.Request) -> _Answer:

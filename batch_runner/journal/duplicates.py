@@ -11,7 +11,6 @@ Rule 4  A lost answer is not asked for where one that is alike was sent since, o
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -29,6 +28,7 @@ from batch_runner.journal.history import (
     Settle,
 )
 from batch_runner.journal.schema import DUPLICATE, UNKNOWN
+from batch_runner.units import local_time
 
 if TYPE_CHECKING:
     import sqlite3
@@ -157,16 +157,16 @@ def _standing(connection: sqlite3.Connection, policy: Policy, asked: _Asked) -> 
 
 
 def _earlier(connection: sqlite3.Connection, policy: Policy, asked: _Asked) -> str | None:
-    conditions = {"claim": asked.entry.claim, **msgspec.structs.asdict(asked)}
-    del conditions["entry"]
+    bounds = {"night": asked.night, "before": asked.before, "since": asked.since}
+    conditions = {"claim": asked.entry.claim, "row": asked.row, **bounds}
     for number, started, sheet, run_id, status, ended, conflict, is_tonights in connection.execute(_RIVALS, conditions):
         outcome = UNKNOWN if run_id is None and ended is None else status
         is_going = run_id is not None and ended is None
         if is_going or is_tonights or policy.blocks(outcome):
             where = f"row {number}" if number is not None else "a row"
             run = f"run {run_id}" if run_id else "its run not known"
-            night = datetime.fromisoformat(started).astimezone().strftime("%Y-%m-%d %H:%M")
-            what = f"ran before, as {where} of {sheet.rpartition('/')[2]} on the night of {night} ({run}: {outcome})"
+            night, name = local_time(started), sheet.rpartition("/")[2]
+            what = f"ran before, as {where} of {name} on the night of {night} ({run}: {outcome})"
             return _sentence(policy, what, differs=conflict not in (None, asked.entry.conflict))
     return None
 

@@ -76,8 +76,7 @@ class _Memory:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def say(message: Message) -> None:
-            promise = self._store.promise()
-            if message["type"] == "http.response.start" and promise:
+            if message["type"] == "http.response.start" and (promise := self._store.promise()):
                 said = f"{promise.memory};seconds={promise.seconds:.3f}"
                 message["headers"] = [*message.get("headers", ()), (MEMORY_HEADER.encode(), said.encode())]
             await send(message)
