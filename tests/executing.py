@@ -72,10 +72,13 @@ async def all_ended(executor: Executor, calls: list[Call]) -> list[Ending]:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process is there and is no zombie that only waits to be collected."""
+    """Whether the process is there and is no zombie that only waits to be collected.
+
+    Collected before the file is opened it is not found, collected between open and read it is "no such process".
+    """
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 

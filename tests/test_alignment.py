@@ -11,6 +11,7 @@ from batch_runner.errors import OutputFailed
 from batch_runner.journal import Placed
 from batch_runner.layout import layout_of
 from batch_runner.output.alignment import check_alignment
+from batch_runner.sheet.written import open_written
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +33,7 @@ def check(folder: Path, written: list[list[str]], outcomes: list[Placed] | None 
     """Hold a file of these rows against the sheet and its outcomes."""
     draft = folder / ".draft.csv"
     draft.write_text(csv_text(*written), "utf-8", newline="")
-    with csv_sheet(folder, HEADERS, *ROWS) as sheet, sheet.again(draft) as back:
+    with csv_sheet(folder, HEADERS, *ROWS) as sheet, open_written(draft, sheet) as back:
         check_alignment(sheet, back, layout_of(sheet.columns), iter(OUTCOMES if outcomes is None else outcomes))
 
 

@@ -10,6 +10,7 @@ from csvfiles import OURS, appended, headers_of, records_of, sheet_of, texts_of
 
 from batch_runner.sheet.row import NewColumns, Reading
 from batch_runner.sheet.text.delimited import open_delimited
+from batch_runner.sheet.written import open_written
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -156,7 +157,7 @@ def test_an_output_reads_back(tmp_path: Path) -> None:
         for result in ("é", "日本"):
             written, _notes = appended(sheet, {3: (result,)}, ("result",))
             (tmp_path / "out.csv").write_bytes(written)
-            with sheet.again(tmp_path / "out.csv") as back:
+            with open_written(tmp_path / "out.csv", sheet) as back:
                 assert headers_of(back) == ["Größe", "b,c", "result"]
                 assert texts_of(back) == [("ä", "2,5", result)]
 

@@ -20,6 +20,7 @@ from batch_runner.sheet.text.delimited import open_delimited
 from batch_runner.sheet.text.dialect import find_dialect
 from batch_runner.sheet.text.encoding import Encoding, find_encoding, open_text
 from batch_runner.sheet.text.records import Records, line_end
+from batch_runner.sheet.written import open_written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +81,7 @@ def check(sheet: Sheet, folder: Path) -> None:
 
     path = folder / f"out{sheet.path.suffix}"
     path.write_bytes(output)
-    with sheet.again(path) as back:
+    with open_written(path, sheet) as back:
         start = back.columns[-4].index
         for row, again in zip(rows, back.rows(), strict=True):
             assert (row.number, row.kind) == (again.number, again.kind)

@@ -18,6 +18,7 @@ from batch_runner.sheet.sheet import column_letter
 from batch_runner.sheet.text.dialect import Dialect
 from batch_runner.sheet.text.quoting import field, harmless
 from batch_runner.sheet.text.records import OpenQuote, Records, whole_fields
+from batch_runner.sheet.written import open_written
 
 CELLS = st.text(st.sampled_from('ab1é€ ,;\t|"\r\n=-\u2028\x0b'), max_size=6)
 CODECS = st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "gb18030"])
@@ -70,7 +71,7 @@ def test_any_table_reads_and_writes_back(
         cells = {number: data.draw(NEW) for number in numbers}
         output, _notes = appended(sheet, cells)
         (Path(folder) / "out.csv").write_bytes(output)
-        with sheet.again(Path(folder) / "out.csv") as back:
+        with open_written(Path(folder) / "out.csv", sheet) as back:
             assert kinds_of(back) == kinds_of(sheet)
             start = back.columns[-4].index
             for row, again in zip(rows, back.rows(), strict=True):

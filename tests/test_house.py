@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from graphlib import TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +15,9 @@ PACKAGE = Path(batch_runner.__file__).parent
 TESTS = Path(__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 FOLDERS = sorted({path.parent for path in FILES} - {PACKAGE})
+NAMES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES
+}
 ALL_FILES = [*FILES, *sorted(TESTS.rglob("*.py"))]
 
 LAYERS = (
@@ -25,7 +29,7 @@ LAYERS = (
     {"params", "layout"},
     {"job", "journal", "polling", "limits"},
     {"selection", "client"},
-    {"retry", "units", "progress", "log", "claim", "inputs", "lock", "prints"},
+    {"retry", "units", "progress", "log", "claim", "inputs", "lock", "durable", "prints"},
     {"errors", "api"},
     {"sheet"},
 )
@@ -81,6 +85,24 @@ def test_no_circles_on_a_floor() -> None:
 
     for name in edges:
         visit(name, ())
+
+
+def imported_modules(path: Path) -> set[str]:
+    """The modules of ours that a file imports when it runs, late imports included, those for types only left out."""
+    tree = ast.parse(path.read_text("utf-8"))
+    for_types = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    typed = {inner for node in for_types for inner in ast.walk(node)}
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node not in typed:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= inner & NAMES.keys() or {node.module}
+    return found - {"batch_runner"}
+
+
+def test_no_two_modules_go_in_circles() -> None:
+    """No module imports one that imports it, however late: what both need stands in a third."""
+    TopologicalSorter({name: imported_modules(path) & NAMES.keys() for name, path in NAMES.items()}).prepare()
 
 
 def test_sheet_knows_nothing_of_the_rest() -> None:

@@ -27,6 +27,7 @@ from spliced_workbook import (
 from batch_runner.sheet.errors import SheetError
 from batch_runner.sheet.row import Reading
 from batch_runner.sheet.workbook.workbook import Workbook, open_workbook
+from batch_runner.sheet.written import open_written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +69,7 @@ def test_every_workbook_comes_back_whole(tmp_path: Path) -> None:
         assert changed_parts(path, out) <= {sheet.part, sheet.package.main, *tables}, path
         assert not zipfile.ZipFile(out).testzip(), path
         assert all(name in GROWING for name in elements(out, sheet.part) - elements(path, sheet.part)), path
-        written = sheet.again(out)
+        written = open_written(out, sheet)
         assert isinstance(written, Workbook)
         with written:
             assert misplaced(sheet, written) == [], path

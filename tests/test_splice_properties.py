@@ -20,6 +20,7 @@ from batch_runner.sheet.sheet import column_letter
 from batch_runner.sheet.splice.inline import escaped
 from batch_runner.sheet.splice.place import Place
 from batch_runner.sheet.splice.sheetpart import with_columns
+from batch_runner.sheet.written import open_written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,7 +111,7 @@ def test_any_text_is_read_back(own: list[list[str]], new: list[tuple[str, str]])
             before = [row.texts for row in sheet.rows()]
             with out.open("wb") as target:
                 sheet.append(target, NewColumns(("run_id", "status")), cells)
-            with sheet.again(out) as written_sheet:
+            with open_written(out, sheet) as written_sheet:
                 after = [row.texts for row in written_sheet.rows()]
         with warnings.catch_warnings(action="ignore"):
             values = list(load_workbook(out)["Sheet1"].iter_rows(max_col=6, values_only=True))

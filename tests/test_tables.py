@@ -22,6 +22,7 @@ from batch_runner.sheet.row import NewColumns, Reading
 from batch_runner.sheet.tables import refuse_unwritable, write_table
 from batch_runner.sheet.text.delimited import open_delimited
 from batch_runner.sheet.text.quoting import harmless
+from batch_runner.sheet.written import open_written
 
 if TYPE_CHECKING:
     from batch_runner.sheet.sheet import Sheet
@@ -56,7 +57,7 @@ def test_what_was_written_reads_back(tmp_path: Path, ending: str) -> None:
     """What was written in another format reads back row by row, with `again`."""
     with sheet_of(tmp_path, CONTENT.replace(",", "|"), "list.csv" if ending == ".tsv" else "list.tsv") as sheet:
         (tmp_path / f"out{ending}").write_bytes(written(sheet, ending))
-        with sheet.again(tmp_path / f"out{ending}") as back:
+        with open_written(tmp_path / f"out{ending}", sheet) as back:
             for row, again in zip(sheet.rows(), back.rows(), strict=True):
                 assert (row.number, row.kind, row.texts) == (again.number, again.kind, again.texts[: len(row.texts)])
 
@@ -183,7 +184,7 @@ def test_any_text_comes_back_in_any_format(table: list[tuple[str, str, str]], en
         with open_delimited(folder / "list.csv", Reading(encoding="utf-8"), folder) as sheet:
             with (folder / f"out{ending}").open("w+b") as target:
                 write_table(target, ending, sheet, NewColumns(("result",)), cells)
-            with sheet.again(folder / f"out{ending}") as back:
+            with open_written(folder / f"out{ending}", sheet) as back:
                 texts = [row.texts for row in back.rows()]
     held = str if ending == ".tsv" else without_noncharacters
     guarded = harmless if ending == ".tsv" else str

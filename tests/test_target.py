@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import pytest
 
 from batch_runner.errors import OutputFailed, UsageError
-from batch_runner.output.target import Target, is_held, sync_folder
+from batch_runner.output.target import Target, is_held, sync_if_possible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,7 +108,7 @@ def test_two_batches_do_not_write_into_one_draft(target: Target) -> None:
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system that can't sync folders: Linux's proc")
 def test_a_folder_that_can_not_be_synced_is_no_failure() -> None:
     """Where a file system can't sync folders, as some network ones, the file is in its place all the same."""
-    sync_folder(Path("/proc/self"))
+    sync_if_possible(Path("/proc/self"))
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])

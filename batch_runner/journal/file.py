@@ -8,6 +8,7 @@ import uuid
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from batch_runner.durable import sync_folder
 from batch_runner.errors import JournalError
 from batch_runner.journal.schema import APPLICATION_ID, FROM_1_TO_2, SCHEMA, VERSION
 
@@ -122,15 +123,7 @@ def _create(path: Path, mode: int) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
     new.chmod(mode)
     new.replace(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(path.parent)
 
 
 def _check(path: Path, connection: sqlite3.Connection) -> None:

@@ -15,6 +15,7 @@ from batch_runner.output.longtext import LongTexts
 from batch_runner.sheet.errors import SheetError, Unlike
 from batch_runner.sheet.row import NewColumns
 from batch_runner.sheet.tables import write_table
+from batch_runner.sheet.written import open_written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -103,7 +104,7 @@ class Output:
             rows = sheet.appended(draft, new)
             check_appended(draft.name, sheet.header_row, layout.headers[0], rows, outcomes())
         except Unlike:
-            with sheet.again(draft) as written:
+            with open_written(draft, sheet) as written:
                 check_alignment(sheet, written, layout, outcomes())
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
+from batch_runner.durable import sync_folder
 from batch_runner.errors import OutputFailed, UsageError
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Target(msgspec.Struct, frozen=True):
                 draft.replace(path)
             except PermissionError:
                 continue
-            sync_folder(path.parent)
+            sync_if_possible(path.parent)
             return path
         raise PermissionError(None, f"neither it nor any of {MOST_NEIGHBOURS} neighbours can be replaced")
 
@@ -142,16 +143,13 @@ def _is_locked(handle: int, draft: Path) -> bool:
         return True
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a rename in it durable (POSIX leaves that to the folder's own fsync), where its file system can do that.
+def sync_if_possible(folder: Path) -> None:
+    """Make a rename in the folder durable where its file system can do that; the rename stands all the same.
 
-    Some network ones can't, and say EINVAL or EBADF; the rename stands all the same.
+    Unlike a journal, an output that a power cut takes back can be written once more.
     """
-    handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        sync_folder(folder)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.EBADF):
             raise
-    finally:
-        os.close(handle)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from openpyxl.cell import Cell
     from openpyxl.worksheet.worksheet import Worksheet
 
+    from batch_runner.sheet.grid import Grid
     from batch_runner.sheet.row import Row
-    from batch_runner.sheet.tables import Grid
 
 NARROWEST, WIDEST = 12, 40
 """Characters that a column shows."""

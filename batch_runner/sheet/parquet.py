@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-    from batch_runner.sheet.tables import Grid
+    from batch_runner.sheet.grid import Grid
 
 AT_ONCE = 10_000
 ROW_GROUP = 50_000

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import BinaryIO
 
-    from batch_runner.sheet.row import Column, NewColumns, Row, ShownRow
+    from batch_runner.sheet.row import Column, NewColumns, Reading, Row, ShownRow
 
 
 class Sheet(ABC):
@@ -38,6 +38,8 @@ class Sheet(ABC):
     """What a person should hear about how the sheet was read: a sentence each."""
     fingerprint: str
     """SHA-256 of the file's bytes, in hex."""
+    scratch: Path
+    """The folder for private copies."""
 
     @abstractmethod
     def rows(self) -> Iterator[Row]:
@@ -64,17 +66,14 @@ class Sheet(ABC):
         """
 
     @abstractmethod
-    def again(self, path: Path) -> Sheet:
-        """Open what `append` or `write_table` wrote from this sheet, read the same way, hidden rows included.
-
-        No private copy is made. Raises `SheetError`.
-        """
+    def reading_again(self) -> Reading:
+        """How to read what `append` wrote, so that it says the same: what was found is named, hidden rows included."""
 
     def appended(self, path: Path, new: NewColumns) -> Iterator[tuple[int, str]]:  # noqa: ARG002  for those who can
         """Each row's number and its text in the first new column, in what `append` wrote to `path`.
 
         Every row's own bytes have been compared with this sheet's by then. Raises `Unlike` where that can't be done,
-        also in mid-iteration: read it by `again` then.
+        also in mid-iteration: read it by `open_written` then.
         """
         raise Unlike
 

@@ -10,7 +10,7 @@ from batch_runner.sheet.row import Column, Reading, Row, RowKind
 from batch_runner.sheet.sheet import Sheet, column_letter, refuse_ambiguity
 from batch_runner.sheet.snapshot import Snapshot, take_snapshot, uncopied
 from batch_runner.sheet.text.appending import Appending, write_text
-from batch_runner.sheet.text.dialect import DELIMITERS, dividing, find_dialect
+from batch_runner.sheet.text.dialect import dividing, find_dialect
 from batch_runner.sheet.text.encoding import find_encoding, open_text
 from batch_runner.sheet.text.records import OpenQuote
 from batch_runner.sheet.text.survey import Survey, is_blank, survey
@@ -82,7 +82,7 @@ class Delimited(Sheet):
         self.fingerprint = source.snapshot.fingerprint
         self._source = source
         self._seen = seen
-        self._scratch = scratch
+        self.scratch = scratch
 
     def rows(self) -> Iterator[Row]:
         """As `Sheet.rows`."""
@@ -108,7 +108,7 @@ class Delimited(Sheet):
         appending = Appending(self._source, self.header_row, start, new.headers)
         encoding = self._source.encoding
         preface = [self._source.dialect.preface]
-        used = write_text(target, chain(preface, appending.records(cells)), encoding, self._scratch)
+        used = write_text(target, chain(preface, appending.records(cells)), encoding, self.scratch)
         if used == encoding:
             return ()
         return (
@@ -116,18 +116,11 @@ class Delimited(Sheet):
             f"the output is in UTF-8 with a byte order mark",
         )
 
-    def again(self, path: Path) -> Sheet:
-        """As `Sheet.again`. What was written in another format than this one's has a dialect of its own."""
-        ending = path.suffix.lower()
-        if ending not in DELIMITERS:
-            from batch_runner.sheet.workbook.workbook import view_workbook
-
-            return view_workbook(path, Reading(header_row=self.header_row, hidden="include"), self._scratch)
-        own = ending == self.path.suffix.lower()
-        delimiter = self._source.dialect.delimiter if own else DELIMITERS[ending]
-        encoding = self._source.encoding.codec
-        reading = Reading(header_row=self.header_row, encoding=encoding, delimiter=delimiter)
-        return view_delimited(path, reading, self._scratch)
+    def reading_again(self) -> Reading:
+        """As `Sheet.reading_again`."""
+        return Reading(
+            header_row=self.header_row, encoding=self._source.encoding.codec, delimiter=self._source.dialect.delimiter
+        )
 
     def close(self) -> None:
         """Let go of the private copy."""

@@ -10,7 +10,6 @@ from batch_runner.sheet.errors import SheetError, Unlike
 from batch_runner.sheet.row import Column, Reading, Row, RowKind, ShownRow
 from batch_runner.sheet.sheet import Sheet, column_letter, refuse_ambiguity
 from batch_runner.sheet.snapshot import Snapshot, take_snapshot, uncopied
-from batch_runner.sheet.text.dialect import DELIMITERS
 from batch_runner.sheet.workbook.catalog import named_sheet, range_in, read_catalog, read_tables, table_at
 from batch_runner.sheet.workbook.cells import Cells
 from batch_runner.sheet.workbook.merged import MergedCells
@@ -122,6 +121,7 @@ class Workbook(Sheet):
         self.width = seen.width
         self.notes = ()
         self.fingerprint = source.snapshot.fingerprint
+        self.scratch = source.scratch
         self.package = source.package
         self.part = sheet.part
         """The name of the sheet's part in the package."""
@@ -200,18 +200,10 @@ class Workbook(Sheet):
 
         place_of(self, new)
 
-    def again(self, path: Path) -> Sheet:
-        """As `Sheet.again`."""
-        ending = path.suffix.lower()
-        if ending in DELIMITERS:
-            from batch_runner.sheet.text.delimited import view_delimited
-
-            text = Reading(header_row=self.header_row, encoding="utf-8", delimiter=DELIMITERS[ending])
-            return view_delimited(path, text, self._source.scratch)
-        name = self.name if ending == self.path.suffix.lower() else None
-        shown = self.reading.as_shown and name is not None
-        reading = Reading(sheet=name, header_row=self.header_row, hidden="include", as_shown=shown)
-        return view_workbook(path, reading, self._source.scratch)
+    def reading_again(self) -> Reading:
+        """As `Sheet.reading_again`."""
+        as_shown = self.reading.as_shown
+        return Reading(sheet=self.name, header_row=self.header_row, hidden="include", as_shown=as_shown)
 
     def appended(self, path: Path, new: NewColumns) -> Iterator[tuple[int, str]]:
         """As `Sheet.appended`."""
