@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -140,6 +142,24 @@ def test_each_night_retries_once(tmp_path: Path) -> None:
         assert await night(retry) == [Send, Send, Send]
 
     anyio.run(nights)
+
+
+@pytest.mark.parametrize(("word", "again"), [("failure", Send), ("all", Carry), ("unknown", Carry)])
+def test_a_night_that_was_stopped_is_over_some_day(tmp_path: Path, word: str, again: type[Plan]) -> None:
+    """What comes to its deadline every night retries all the same; but a fresh start goes on, however late."""
+    path = tmp_path / "a.journal.db"
+    status = "failure" if word == "all" else word
+
+    async def night(info: BatchInfo) -> list[type[Plan]]:
+        return kinds(await one_night(path, entries("A"), info, status=status, code=5))
+
+    assert anyio.run(night, batch_info()) == [Send]
+    assert anyio.run(night, batch_info(word)) == [Send]
+    assert anyio.run(night, batch_info(word)) == [Carry]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE batch SET started = strftime('%Y-%m-%dT%H:%M:%fZ', started, '-12.1 hours')")
+    assert anyio.run(night, batch_info(word)) == [again]
+    assert anyio.run(night, batch_info(word)) == [Carry]
 
 
 @pytest.mark.parametrize("code", [5, 130, 143])

@@ -330,11 +330,15 @@ def test_a_night_is_one_night_for_all_its_sheets(folder: Path) -> None:
     assert [batch["parked"]["rows"] for batch in fields["batches"]] == [1, 1]
 
 
-def test_a_night_that_was_stopped_begins_no_retry_again(folder: Path) -> None:
-    """The first sheet was complete when the second one was stopped: the same command retries nothing of the first."""
+@pytest.mark.parametrize("journal", ["all.journal.db", "journals/{stem}.db"])
+def test_a_night_that_was_stopped_begins_no_retry_again(folder: Path, journal: str) -> None:
+    """The first sheet was complete when the second one was stopped: the same command retries nothing of the first.
+
+    With a journal for each sheet, too: its rows would be paid twice by a fresh start that was stopped and goes on.
+    """
     sheet(folder, "a.csv", "Number,Fail\n1,x\n2,\n3,\n")
     sheet(folder, "b.csv", "Number,Fail\n4,x\n5,x\n6,\n")
-    options = ("--journal", "all.journal.db", "--retry", "all", "--concurrency", "1", "--max-failures", "60%")
+    options = ("--journal", journal, "--retry", "all", "--concurrency", "1", "--max-failures", "60%")
     assert told(folder, *options)["exit_code"] == 5
     assert paid(folder) == ["1", "2", "3", "4", "5"]
     assert told(folder, *options)["exit_code"] == 3

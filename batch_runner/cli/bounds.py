@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import anyio
 
@@ -20,11 +19,12 @@ if TYPE_CHECKING:
 class Bounds:
     """One deadline, counted from when this is made, and one pace of starts, for batches that run one after another.
 
-    `command` is a word of its own where there are `many` of them: what they do is done in one night.
+    `command` is the same for all of them where there are several: what they do is done in one night. It is that of the
+    night which they go on with, if there is one.
     """
 
-    def __init__(self, job: Job, *, many: bool = False) -> None:
-        self.command = uuid4().hex if many else ""
+    def __init__(self, job: Job, command: str = "") -> None:
+        self.command = command
         self._deadline = job.deadline_from(datetime.now().astimezone())
         self._began = time.monotonic()
         self.pace = Pace(job.start_rate)

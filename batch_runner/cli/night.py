@@ -5,13 +5,14 @@ from __future__ import annotations
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import anyio
 import msgspec
 
 from batch_runner.batch.stopping import INTERRUPTS
 from batch_runner.cli.bounds import Bounds
-from batch_runner.cli.wiring import execute, open_job, service_of
+from batch_runner.cli.wiring import execute, open_job, policy_of, service_of
 from batch_runner.errors import BatchRunnerError, ExitCode, Findings, JournalBusy, JournalError, UsageError
 from batch_runner.journal import JournalView, look_at_place
 from batch_runner.sheet.errors import SheetError
@@ -117,10 +118,10 @@ def run_night(plan: Plan, progress: Progress) -> Told:
     Raises `UsageError` and `SheetError` for what is found wrong while nothing has been sent, and what a batch raises
     whose input is no pattern.
     """
-    bounds = Bounds(plan.job, many=plan.many)
     if plan.many:
         look_over(plan)
-        return _one_after_another(plan, bounds, progress)
+        return _one_after_another(plan, Bounds(plan.job, _command(plan)), progress)
+    bounds = Bounds(plan.job)
     summaries = tuple(_run(planned, bounds, progress) for planned in plan.batches)
     code = ExitCode(summaries[0].exit_code) if summaries else ExitCode.OK
     return Told(exit_code=code, batches=summaries, not_run=(), missing=plan.missing, many=False)
@@ -137,6 +138,19 @@ def look_over(plan: Plan) -> None:
             look_at_journal(planned.job.journal_path)
             refuse_lost_journal(opened.source)
     findings.tell()
+
+
+def _command(plan: Plan) -> str:
+    """The word that the batches of this night have in common; that of a night which was stopped, if it goes on here.
+
+    Sheets with journals of their own know by it that they had their turn in that night.
+    """
+    stopped = []
+    for path in {planned.job.journal_path for planned in plan.batches if planned.job.journal_path.exists()}:
+        with JournalView.open(path) as journal:
+            stopped.append(journal.stopped_night(policy_of(plan.job, service_of(plan.job).terms)))
+    last = max(filter(None, stopped), default=None)
+    return last.command if last else uuid4().hex
 
 
 @contextmanager

@@ -252,14 +252,15 @@ def info_of(job: Job, source: Source, service: ChosenService, series: str) -> Ba
         task=_recorded_task(job),
         service=service.name,
         key_columns=tuple(sorted(set(job.key))),
-        policy=_policy(job, service.terms),
+        policy=policy_of(job, service.terms),
         version=__version__,
         series=series,
         whole_sheet=job.row_ranges is None and job.where is None and job.limit is None,
     )
 
 
-def _policy(job: Job, terms: Terms) -> Policy:
+def policy_of(job: Job, terms: Terms) -> Policy:
+    """What the job says about rows that were sent before."""
     return Policy(
         frozenset(job.retry),
         "resend" if terms.resend else "report",

@@ -27,14 +27,16 @@ _INSERT = (
 )
 _HAS_STARTED = "SELECT EXISTS (SELECT 1 FROM attempt WHERE NOT (run_id IS NULL AND status = 'not_started'))"
 """Whether any start of the journal counts: with none, a mistyped task or key has done no harm yet."""
-_LAST = "SELECT continues, exit_code, retry, on_unknown FROM batch ORDER BY id DESC LIMIT 1"
-_TOGETHER = (
-    "SELECT continues, exit_code, retry, on_unknown FROM batch WHERE command = :command AND :command <> '' ORDER BY id"
+_NIGHT = (
+    "SELECT last.continues, first.started, last.exit_code, last.retry, last.on_unknown"
+    " FROM batch AS last JOIN batch AS first ON first.id = last.continues"
 )
+_LAST = _NIGHT + " ORDER BY last.id DESC LIMIT 1"
+_TOGETHER = _NIGHT + " WHERE last.command = :command AND :command <> '' ORDER BY last.id"
 _LAST_OF_SHEET = (
-    "SELECT continues, exit_code, retry, on_unknown FROM batch"
-    " WHERE series = :series OR (series = '' AND input = :input) ORDER BY id DESC LIMIT 1"
+    _NIGHT + " WHERE last.series = :series OR (last.series = '' AND last.input = :input) ORDER BY last.id DESC LIMIT 1"
 )
+_LAST_COMMAND = "SELECT command FROM batch ORDER BY id DESC LIMIT 1"
 
 
 class BatchInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +59,13 @@ class BatchInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Whether every row of the sheet gets a place, so that one without has left it."""
 
 
+class StoppedNight(msgspec.Struct, frozen=True, order=True):
+    """A night of several sheets that was stopped in one of them: when it began, and its command's word."""
+
+    began: str
+    command: str
+
+
 class Begun(msgspec.Struct, frozen=True):
     """A batch that has its place in the journal.
 
@@ -70,7 +79,11 @@ class Begun(msgspec.Struct, frozen=True):
 
 def now() -> str:
     """This moment as recorded: UTC, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return _recorded(datetime.now(UTC))
+
+
+def _recorded(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) -> Begun:
@@ -95,10 +108,37 @@ def _night_gone_on_with(connection: sqlite3.Connection, info: BatchInfo) -> int 
     named = {"series": info.series or info.input, "input": info.input, "command": info.command}
     for sql in (_LAST_OF_SHEET, _TOGETHER, _LAST):
         last = connection.execute(sql, named).fetchone()
-        is_open = last and (sql == _TOGETHER or last[1] not in COMPLETE)
-        if is_open and last[2:] == (_words(info.policy), info.policy.on_unknown):
+        if last and _goes_on(last, info.policy, together=sql == _TOGETHER):
             return int(last[0])
     return None
+
+
+def _goes_on(last: tuple[int, str, int | None, str, str], policy: Policy, *, together: bool = False) -> bool:
+    """Whether a batch with this policy is the same night as the `last` one (a row of `_NIGHT`).
+
+    It is if that was stopped and its night isn't over (`Policy.night`), or is one of the same command's.
+    """
+    _, began, exit_code, *words = last
+    if words != [_words(policy), policy.on_unknown]:
+        return False
+    if together:
+        return True
+    is_over = policy.night is not None and began < _recorded(datetime.now(UTC) - policy.night)
+    return exit_code not in COMPLETE and not is_over
+
+
+def stopped_night(connection: sqlite3.Connection, policy: Policy) -> StoppedNight | None:
+    """The night of several sheets that was stopped in this journal's last one and goes on; None if there is none.
+
+    Version 1 knew no such nights.
+    """
+    if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
+        return None
+    last = connection.execute(_LAST).fetchone()
+    if last is None or not _goes_on(last, policy):
+        return None
+    (command,) = connection.execute(_LAST_COMMAND).fetchone()
+    return StoppedNight(last[1], command) if command else None
 
 
 def _insert(connection: sqlite3.Connection, batch: int, night: int, info: BatchInfo) -> None:

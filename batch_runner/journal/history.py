@@ -9,7 +9,9 @@ Rule 5  An ended row is carried over, unless `retry` names its status, or `chang
 Rule 6  A retry is made once per night. A night is a batch and those that go on with it: a batch that was stopped
         (killed, or exit 5, 130, 143) is continued by the next one with the same `retry` and `on_unknown`, be it over
         the same sheet or the next in the journal. What was already sent in the same night is not retried by its
-        status; a later night or other words retry it again.
+        status; a later night or other words retry it again. A stopped night is over after `NIGHT`, so that a job which
+        comes to its deadline every night has its retries all the same; where `retry` names what may have succeeded, it
+        lasts until a batch comes to its end, however late: the fresh start of `all` must not start afresh half-way.
         With a `retry_limit` of N that goes on for N nights; then the row is parked, until it is edited, or the limit
         raised, or `all` said.
 Rule 7  A refusal stands in the way of a start only: a row whose cell went bad after it was sent keeps its outcome.
@@ -20,6 +22,7 @@ Rule 8  A lost answer can be asked for where the service knows starts by their I
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -28,6 +31,9 @@ from batch_runner.journal.schema import DUPLICATE, ERROR, NOT_STARTED, PARKED, U
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+NIGHT = timedelta(hours=12)
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -43,6 +49,11 @@ class Policy(msgspec.Struct, frozen=True):
     unique: tuple[str, ...] = ()
     conflict: tuple[str, ...] = ()
     allow_duplicates: bool = False
+
+    @property
+    def night(self) -> timedelta | None:
+        """How long after its beginning a stopped night is gone on with; None: however long."""
+        return None if self.retry & {"all", "success", "unknown"} else NIGHT
 
     def blocks(self, status: str) -> bool:
         """Whether what ended so stands in the way of another row that is alike: nobody said to run such again."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.errors import JournalError
-from batch_runner.journal.batches import check_same_job
+from batch_runner.journal.batches import check_same_job, stopped_night
 from batch_runner.journal.file import check_header, connect, make_readable, reading_uri
 from batch_runner.journal.sheets import sheets
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from batch_runner.journal.batches import BatchInfo
+    from batch_runner.journal.batches import BatchInfo, StoppedNight
+    from batch_runner.journal.history import Policy
     from batch_runner.journal.sheets import Sheet
 
 _PAGE = 500
@@ -210,6 +211,10 @@ class JournalView:
     def check_job(self, path: Path, info: BatchInfo) -> None:
         """Raise `JournalError` if a batch such as this one can't go on with the journal, which is at `path`."""
         check_same_job(path, self._connection, info)
+
+    def stopped_night(self, policy: Policy) -> StoppedNight | None:
+        """The night of several sheets that a batch with this policy would go on with; None if there is none."""
+        return stopped_night(self._connection, policy)
 
     def batches(self) -> tuple[Batch, ...]:
         """All batches, the oldest first."""
