@@ -330,7 +330,7 @@ def test_a_night_is_one_night_for_all_its_sheets(folder: Path) -> None:
     assert [batch["parked"]["rows"] for batch in fields["batches"]] == [1, 1]
 
 
-@pytest.mark.parametrize("journal", ["all.journal.db", "journals/{stem}.db"])
+@pytest.mark.parametrize("journal", ["all.journal.db", "{stem}.db"])
 def test_a_night_that_was_stopped_begins_no_retry_again(folder: Path, journal: str) -> None:
     """The first sheet was complete when the second one was stopped: the same command retries nothing of the first.
 
