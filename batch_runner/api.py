@@ -44,7 +44,8 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     """A run as the service tells it (`TaskRunStatusV2Response`).
 
     `result` is the JSON text as it came, whatever its type: it is never decoded and encoded again, so `1.10` stays
-    `1.10`. Empty where there is none. `status` may be a word that this program doesn't know.
+    `1.10`. Empty where there is none. `status` may be a word that this program doesn't know. `never_began` is told by
+    our own service only: the run has ended and nothing of it was done, so that another may be started in its place.
     """
 
     run_id: str
@@ -52,6 +53,7 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     result: msgspec.Raw = msgspec.Raw(b"")
     error: str | None = None
     session_id: str | None = None
+    never_began: bool = False
 
     @property
     def has_ended(self) -> bool:

@@ -25,6 +25,8 @@ class Start:
         self.intended_at = 0.0
         self.memory: str | None = None
         self.is_lost = False
+        self.unbegun = 0
+        """How many runs it made that ended without having begun."""
 
     def intended(self, attempt: int) -> int:
         """It is about to be sent as this attempt, which is returned."""
@@ -37,6 +39,11 @@ class Start:
         self.is_lost = self.memory is not None
         if not self.is_lost:
             self.attempt = None
+
+    def never_began(self) -> None:
+        """The run that it made has ended, and nothing of it was done: another try is another attempt."""
+        self.attempt, self.memory, self.is_lost = None, None, False
+        self.unbegun += 1
 
     def is_known_to(self, features: Features) -> bool:
         """Whether a service with these features surely knows it, so that sending it again makes no second run."""

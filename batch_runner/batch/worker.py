@@ -3,7 +3,8 @@
 Rule 1  The intent is on disk before the first byte of the POST leaves, the run id before the first poll.
 Rule 2  A start is sent again only if it certainly made no run (`Reach.AGAIN`), the service knows it by its key,
         or the task is declared safe to repeat.
-Rule 3  A row's failure is data. What is raised (`JournalFailed`) stops the batch.
+Rule 3  A run that ended without having begun, as our own service can say, leaves its row to be sent again.
+Rule 4  A row's failure is data. What is raised (`JournalFailed`) stops the batch.
 """
 
 from __future__ import annotations
@@ -131,7 +132,12 @@ class Worker:
             self._learn(answer)
             if isinstance(answer, Started):
                 slot.accepted(answer.signal)
-                return await self._started(attempt, answer.run)
+                outcome = await self._started(attempt, answer.run)
+                if outcome is not NOT_STARTED:
+                    return outcome
+                start.never_began()
+                await self._pause(start.unbegun)
+                continue
             attempt.no_run(answer)
             is_full = isinstance(answer, Refused) and self._slow_down(slot, answer)
             if isinstance(answer, Lost) or start.is_lost:
@@ -171,8 +177,7 @@ class Worker:
         most = 0 if self._is_away else MOST_RESENDS
         while (features := await self._client.features()).memory is None and failures < most:
             failures += 1
-            with self._stopping.cutting_short():
-                await anyio.sleep(STARTS.drawn(failures, self._chance))
+            await self._pause(failures)
             if self._stopping.is_stopped():
                 return False
         self._is_away = features.memory is None
@@ -211,7 +216,8 @@ class Worker:
         else:
             intended = start.attempt
             await (self._journal.ask_again if start.is_lost else self._journal.intend_again)(intended)
-        attempt = Attempt(intended, plan.number, anyio.current_time())
+        may_be_followed = isinstance(plan, Send) and start.unbegun < MOST_RESENDS
+        attempt = Attempt(intended, plan.number, anyio.current_time(), may_be_followed)
         attempt.debug("start intended")
         return attempt
 
@@ -249,9 +255,13 @@ class Worker:
         if why is not None:
             self._stopping.now(Stop(f"{why}; the same command goes on when the service does", ExitCode.STOPPED))
             return False
+        await self._pause(failures)
+        return not self._stopping.is_stopped()
+
+    async def _pause(self, failures: int) -> None:
+        """Wait before the next try after so many in vain, or until a stop."""
         with self._stopping.cutting_short():
             await anyio.sleep(STARTS.drawn(failures, self._chance))
-        return not self._stopping.is_stopped()
 
     def _warn_once(self, answer: Refused) -> None:
         """A service that can't be reached is spoken of at once, not when it is given up."""
@@ -262,7 +272,7 @@ class Worker:
     async def _started(self, attempt: Attempt, run: Run) -> Outcome:
         self._patience.yes()
         if run.has_ended:
-            return await self._end(attempt, outcome_of(run))
+            return await self._run_ended(attempt, run)
         await self._journal.started(attempt.id, run.run_id, run.status)
         attempt.info("run started", run_id=run.run_id, status=run.status)
         return await self._follow(attempt, run)
@@ -275,7 +285,7 @@ class Worker:
         found = await self._watch.follow(run, partial(self._journal.seen, attempt.id), age)
         match found:
             case Run() as ended:
-                return await self._end(attempt, outcome_of(ended))
+                return await self._run_ended(attempt, ended)
             case Vanished(why=why):
                 return await self._end(attempt, Outcome("unknown", run.run_id, error=f"the run is gone: {why}"))
             case Overdue(status=status):
@@ -286,6 +296,14 @@ class Worker:
         attempt.info("run left as it is", run_id=run.run_id, status=status)
         attempt.debug("run left as it is", why=why)
         return Outcome(status, run.run_id, error=why)
+
+    async def _run_ended(self, attempt: Attempt, run: Run) -> Outcome:
+        """What the run came to; `NOT_STARTED` if nothing of it was done, so that the row may be sent once more."""
+        if not (run.never_began and self._terms.beyond_api and attempt.may_be_followed):
+            return await self._end(attempt, outcome_of(run))
+        await self._journal.withdrawn(attempt.id, f"{run.run_id} never began: {run.error}")
+        attempt.info("run never began", run_id=run.run_id)
+        return NOT_STARTED
 
     async def _end(self, attempt: Attempt, outcome: Outcome) -> Outcome:
         await self._journal.ended(attempt.id, outcome)

@@ -59,11 +59,25 @@ def choose_service(job: Job) -> ChosenService:
     return ChosenService("local", tasks, terms, LOCAL_POLLS, inf, task.inputs)
 
 
+class Reached(msgspec.Struct, frozen=True):
+    """A service that is there, and its client.
+
+    `wind_down` is for an interrupt: the embedded service begins nothing more. Any other has other clients, too.
+    """
+
+    client: Client
+    wind_down: Callable[[], None]
+
+
+def _nothing() -> None:
+    """What an interrupt changes at a service that is not ours alone."""
+
+
 @asynccontextmanager
 async def connected(
     job: Job, service: ChosenService, printed: Callable[[str], None] | None = None
-) -> AsyncIterator[Client]:
-    """A client of the service, which is started first if it is the embedded one.
+) -> AsyncIterator[Reached]:
+    """The service, which is started first if it is the embedded one.
 
     What tasks print in worker processes of this machine is told to `printed`; without it, it goes to standard error.
     """
@@ -71,7 +85,7 @@ async def connected(
         from batch_runner.client.transport import AiohttpTransport
 
         async with Client(service.name, _key_for(job), AiohttpTransport()) as client:
-            yield client
+            yield Reached(client, _nothing)
         return
     import httpx
 
@@ -82,7 +96,7 @@ async def connected(
         Service(service.tasks, executor, job.run_seconds) as embedded,
         Client(IN_PROCESS_URL, "", httpx.ASGITransport(embedded.app)) as client,
     ):
-        yield client
+        yield Reached(client, embedded.runs.wind_down)
 
 
 def executor_for(

@@ -33,7 +33,7 @@ from batch_runner.summary import MOST_GROUPS, Summary, exit_code_for, sorted_cou
 from batch_runner.totals import control_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from batch_runner.batch.worker import Terms
     from batch_runner.client.client import Client
@@ -136,18 +136,28 @@ async def execute(
     """
     with sole_error():
         async with (
-            connected(opened.job, opened.service, printed) as client,
+            connected(opened.job, opened.service, printed) as reached,
             Journal.open(opened.job.journal_path, info(opened), opened.target.mode & 0o666) as journal,
         ):
             log.info("journal opened", path=str(opened.job.journal_path), number=journal.batch)
             with log.of_batch(str(journal.batch)):
-                return await conduct(opened, client, journal, progress, interrupts=interrupts)
+                return await conduct(
+                    opened, reached.client, journal, progress, wind_down=reached.wind_down if interrupts else None
+                )
 
 
 async def conduct(
-    opened: Opened, client: Client, journal: Journal, progress: Progress, *, interrupts: bool = False
+    opened: Opened,
+    client: Client,
+    journal: Journal,
+    progress: Progress,
+    *,
+    wind_down: Callable[[], None] | None = None,
 ) -> Summary:
-    """Run an opened job with this client and journal, write the output and sum up. Runs on any backend of anyio."""
+    """Run an opened job with this client and journal, write the output and sum up. Runs on any backend of anyio.
+
+    With `wind_down`, Ctrl-C and SIGTERM end it in order; it is called at the first.
+    """
     job, tally = opened.job, Tally(opened.source.total)
     stopping = Stopping(job.failure_limit, tally.total, opened.bounds.past_deadline())
     limits = Limits(opened.workers, pace=opened.bounds.pace)
@@ -170,8 +180,8 @@ async def conduct(
     progress.begin(tally)
     async with anyio.create_task_group() as around:
         around.start_soon(watch.drive)
-        if interrupts:
-            around.start_soon(_obey_signals, stopping, progress)
+        if wind_down is not None:
+            around.start_soon(_obey_signals, stopping, progress, [wind_down, watch.hurry])
         await batch.run(opened.workers, job.canary)
         progress.end(tally)
         summary = await _conclude(opened, journal, stopping.stop, tally, hints(limits, schedule))
@@ -285,8 +295,8 @@ def _was_edited(opened: Opened) -> bool:
     return opened.target.path.absolute() == path.absolute() and opened.source.sheet.is_outdated()
 
 
-async def _obey_signals(stopping: Stopping, progress: Progress) -> None:
-    """First Ctrl-C or SIGTERM: start nothing more. Second: leave at once; the journal has it all."""
+async def _obey_signals(stopping: Stopping, progress: Progress, first: Sequence[Callable[[], None]]) -> None:
+    """First Ctrl-C or SIGTERM: start nothing more, and do these. Second: leave at once; the journal has it all."""
     import signal
 
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -296,3 +306,5 @@ async def _obey_signals(stopping: Stopping, progress: Progress) -> None:
                 os._exit(code)
             progress.tell("stopping: waiting for what can end soon, then writing the output (again: leave at once)")
             stopping.now(Stop("interrupted; the same command goes on from here", code))
+            for step in first:
+                step()

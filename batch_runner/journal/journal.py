@@ -38,7 +38,7 @@ _INTEND = (
     " VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?)"
 )
 _INTEND_AGAIN = "UPDATE attempt SET posts = posts + 1, status = ?, ended_at = NULL, error = NULL WHERE id = ?"
-_WITHDRAW = "UPDATE attempt SET status = ?, ended_at = ?, error = ? WHERE id = ?"
+_WITHDRAW = "UPDATE attempt SET status = ?, ended_at = ?, error = ?, run_id = NULL, started_at = NULL WHERE id = ?"
 _START = "UPDATE attempt SET run_id = ?, status = ?, started_at = ?, ended_at = NULL, error = NULL WHERE id = ?"
 _SEE = "UPDATE attempt SET status = ?, error = ? WHERE id = ?"
 _END = (
@@ -172,7 +172,7 @@ class Journal:
         await self._write("UPDATE attempt SET posts = posts + 1 WHERE id = ?", attempt)
 
     async def withdrawn(self, attempt: int, why: str) -> None:
-        """Record that certainly no run was started: not connected, or refused for now."""
+        """Record that certainly no run was started, or none that began: not connected, refused for now, not reached."""
         await self._write(_WITHDRAW, NOT_STARTED, now(), why, attempt)
 
     async def started(self, attempt: int, run_id: str, status: str) -> None:

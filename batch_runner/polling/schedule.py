@@ -64,6 +64,7 @@ class Schedule:
         self._runs: dict[int, _Watched] = {}
         self._waiting: list[OrderedDict[int, _Watched]] = [OrderedDict() for _ in EDGES]
         self._missed: list[tuple[float, int]] = []
+        self._price = PRICE
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -115,6 +116,12 @@ class Schedule:
             watched.ready = now + max(wait, BETWEEN)
             heappush(self._missed, (watched.ready, run))
 
+    def hurry(self, now: float) -> None:
+        """From now on every look is worth it: there is little time left to notice an end."""
+        self._price = 0.0
+        for watched in self._runs.values():
+            watched.ready = min(watched.ready, now)
+
     def hold(self, until: float) -> None:
         """Let no poll go out before that time: the service said so."""
         self._budget.hold(until)
@@ -162,7 +169,7 @@ class Schedule:
                 continue
             age = now - watched.started
             worth = self._durations.worth(watched.seen - watched.started, age)
-            if worth >= PRICE * max(self._durations.median, age / LONG):
+            if worth >= self._price * max(self._durations.median, age / LONG):
                 yield worth, run
             else:
                 watched.ready = now + max(FIRST_LOOK, PATIENCE * (now - watched.seen))

@@ -98,6 +98,11 @@ class Watch:
             self._schedule.remove(number)
         return following.found or Overdue(following.status)
 
+    def hurry(self) -> None:
+        """Look at all runs now, and as often as the budget allows from now on."""
+        self._schedule.hurry(anyio.current_time())
+        self._moved.set()
+
     async def drive(self) -> None:
         """Send the polls, until cancelled."""
         async with anyio.create_task_group() as polls:

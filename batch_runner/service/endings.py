@@ -25,12 +25,14 @@ class Ending(msgspec.Struct, frozen=True, omit_defaults=True, tag=True):
     """The end of a run. `status` is a final one, `result` JSON text (empty unless it is `success`).
 
     `is_last` says that the worker process ended with it: it had no memory left, so the next run would suffer for it.
+    `never_began`: nothing of the task was done.
     """
 
     status: str
     result: msgspec.Raw = msgspec.Raw(b"")
     error: str | None = None
     is_last: bool = False
+    never_began: bool = False
 
 
 def success(result: object) -> Ending:
@@ -47,6 +49,11 @@ def success(result: object) -> Ending:
 def failure(sentence: str) -> Ending:
     """A run that failed, and why."""
     return Ending("failure", error=sentence)
+
+
+def not_begun(sentence: str, status: str = "failure") -> Ending:
+    """A run of which nothing was done, and why."""
+    return Ending(status, error=sentence, never_began=True)
 
 
 def out_of_memory() -> Ending:

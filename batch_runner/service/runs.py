@@ -15,7 +15,7 @@ import anyio
 import msgspec
 
 from batch_runner.api import Run
-from batch_runner.service.endings import Ending, failure
+from batch_runner.service.endings import Ending, not_begun
 from batch_runner.service.store.store import NotRecorded
 from batch_runner.service.tasks import Call, Context, Task
 from batch_runner.service.turns import Places, Sessions
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from batch_runner.service.executors import Executor
     from batch_runner.service.store.store import Store
 
-_NEVER_BEGUN = Ending("cancelled", error="The service was stopped before the run had begun.")
+_NEVER_BEGUN = not_begun("The service was stopped before the run had begun.", "cancelled")
 _CUT_OFF = Ending("cancelled", error="The service was stopped before the run had ended.")
 
 
@@ -201,7 +201,7 @@ class Runs:
                     ending = _CUT_OFF
                     ending = await places.executor.run(self._call(going, task))
         except NotRecorded as error:
-            ending = failure(f"That the run begins could not be recorded, so it did not begin: {error}")
+            ending = not_begun(f"That the run begins could not be recorded, so it did not begin: {error}")
         finally:
             with anyio.CancelScope(shield=True):
                 await self._end(going, ending)
@@ -213,7 +213,9 @@ class Runs:
         return Call(task.source, asked.request.input_params, context, limit, repeatable=task.repeatable)
 
     async def _end(self, going: _Going, ending: Ending) -> None:
-        run = Run(going.run.run_id, ending.status, error=ending.error, session_id=going.session_id)
+        run = msgspec.structs.replace(
+            going.run, status=ending.status, error=ending.error, never_began=ending.never_began
+        )
         await self._store.ended(run.with_result(ending.result))
 
 

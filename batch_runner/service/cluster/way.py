@@ -86,9 +86,9 @@ class Way:
         """Wait no longer for a cluster that is not there."""
         if not self.is_open:
             return
-        if self.is_sent:
+        if self.is_sent or self._lost_by is not None:
             self.fail(f"worker lost: {why} while it was under way; {NOT_REPEATED}.")
         else:
-            self.fail(f"It was not begun: {why}.")
+            self.end(endings.not_begun(f"It was not begun: {why}."))
         if self.scope is not None:
             self.scope.cancel()

@@ -173,7 +173,8 @@ def _begin(run_id: str, moment: str, connection: sqlite3.Connection) -> None:
 
 def _end(run: Run, moment: str, connection: sqlite3.Connection) -> None:
     connection.execute(
-        "UPDATE run SET status = ?, ended = ?, error = ? WHERE run_id = ?", (run.status, moment, run.error, run.run_id)
+        "UPDATE run SET status = ?, ended = ?, error = ?, began = iif(?, NULL, began) WHERE run_id = ?",
+        (run.status, moment, run.error, run.never_began, run.run_id),
     )
     if result := bytes(run.result):
         connection.execute(
@@ -192,11 +193,12 @@ def _forget(before: str, forgotten: list[int], connection: sqlite3.Connection) -
 
 def _read(connection: sqlite3.Connection, run_id: str) -> Run | None:
     found = connection.execute(
-        "SELECT status, coalesce(json, ''), error, session_id FROM run LEFT JOIN result ON run = number"
-        " WHERE run_id = ?",
+        "SELECT status, coalesce(json, ''), error, session_id, ended IS NOT NULL AND began IS NULL"
+        " FROM run LEFT JOIN result ON run = number WHERE run_id = ?",
         (run_id,),
     ).fetchone()
     if found is None:
         return None
-    status, result, error, session_id = found
-    return Run(run_id, status, error=error, session_id=session_id).with_result(result.encode())
+    status, result, error, session_id, never_began = found
+    run = Run(run_id, status, error=error, session_id=session_id, never_began=bool(never_began))
+    return run.with_result(result.encode())
