@@ -46,6 +46,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from disks import mounted
+from hypothesis import settings
 
 from batch_runner.polling import schedule
 
@@ -54,6 +55,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dask_cluster import DaskCluster
+
+settings.register_profile("gate", derandomize=True)
+settings.load_profile(
+    "gate"
+)  # so that it fails for what was changed only; `--hypothesis-profile=default` looks further
 
 
 @pytest.fixture

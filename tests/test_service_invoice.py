@@ -137,11 +137,14 @@ def test_a_bomb_is_a_failure(tmp_path: Path) -> None:
     assert refusal(tmp_path, "bomb.pdf").startswith("bomb.pdf ")
 
 
+_FONT = b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>"
+
+
 def _pdf_with_content(packed: bytes) -> bytes:
     objects = [
         b"<</Type/Catalog/Pages 2 0 R>>",
         b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
-        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Contents 4 0 R/Resources<<>>>>",
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Contents 4 0 R/Resources<</Font<</F %s>>>>>>" % _FONT,
         b"<</Length %d/Filter/FlateDecode>>stream\n%s\nendstream" % (len(packed), packed),
     ]
     body, places = b"%PDF-1.4\n", []
@@ -169,6 +172,12 @@ def test_damage_of_any_kind_is_a_sentence_or_still_readable(tmp_path: Path, data
         except TaskFailed:
             continue
         assert found
+
+
+def test_a_reference_among_what_is_drawn_is_damage(tmp_path: Path) -> None:
+    """`1 0 R` has no meaning in a page's content, where pypdf only asserts that it isn't there."""
+    (tmp_path / "a.pdf").write_bytes(_pdf_with_content(zlib.compress(b"BT 1 0 R Tj ET")))
+    assert refusal(tmp_path, "a.pdf") == "a.pdf is damaged and can't be read as a PDF (AssertionError)."
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import struct
+import zlib
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pypdf import PdfReader
@@ -19,8 +21,21 @@ PAGE_LIMIT = 1_000
 SIZE_LIMIT = 256 * 1024 * 1024
 """Bytes of one PDF."""
 
-_DAMAGE = (PyPdfError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, OSError)
-"""What pypdf raises for damaged files, besides its own errors."""
+_DAMAGE = (
+    PyPdfError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    struct.error,
+    TypeError,
+    ValueError,
+    zlib.error,
+)
+"""What pypdf, and what it calls, raise for damaged files, besides its own errors."""
 
 _SIGNATURE = b"%PDF-"
 _SIGNATURE_WITHIN = 1024  # readers accept so much before it (ISO 32000-1, Annex H)
