@@ -84,7 +84,7 @@ async def test_going_on(tmp_path: Path) -> None:
     async with Journal.open(path, batch_info()) as journal:
         assert await journal.register(entries("ABCD")) == [
             Carry(2, 1, "success", changed=False),
-            Follow(3, 2, 2, "run-b", "queued"),
+            Follow(3, 2, 2, "run-b", "queued", anew=Send(3, 2, b"B")),
             Carry(4, 3, "unknown", changed=False),
             Send(5, 4, b"D"),
         ]

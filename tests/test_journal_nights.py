@@ -238,7 +238,7 @@ def test_a_run_is_followed_over_nights(tmp_path: Path) -> None:
             await journal.started(await journal.intend(send), "run-1", "running")
         async with Journal.open(path, batch_info("all")) as journal:
             (follow,) = await journal.register(entries("A"))
-            assert follow == Follow(2, 1, 1, "run-1", "running")
+            assert follow == Follow(2, 1, 1, "run-1", "running", anew=Send(2, 1, b"A"))
             await journal.ended(follow.attempt, Outcome("success", result="1"))
             assert [(row.run_id, row.result) for row in journal.outcomes()] == [("run-1", "1")]
 
@@ -281,4 +281,5 @@ def test_a_lost_answer_that_came_is_followed(tmp_path: Path) -> None:
         async with Journal.open(path, batch_info()) as journal:
             return await journal.register(entries("A"))
 
-    assert anyio.run(nights, tmp_path / "a.journal.db") == [Follow(2, 1, 1, "run-A", "running")]
+    followed = Follow(2, 1, 1, "run-A", "running", anew=Send(2, 1, b"A"))
+    assert anyio.run(nights, tmp_path / "a.journal.db") == [followed]

@@ -14,6 +14,7 @@ from served import served, wait_until
 from test_settling import free_port
 
 from batch_runner.batch.worker import MOST_RESENDS
+from batch_runner.journal import JournalView
 from batch_runner.service.cluster.parcel import Errand
 from batch_runner.service.cluster.way import Way
 from batch_runner.service.tasks import Call, Context, Source
@@ -105,6 +106,35 @@ def test_a_restart_says_what_had_not_begun(folder: Path) -> None:
         begun, unbegun = map(service.status, runs)
     assert (begun["status"], begun.get("never_began")) == ("failure", None)
     assert (unbegun["status"], unbegun.get("never_began")) == ("failure", True)
+
+
+@pytest.mark.parametrize(("now", "counts"), [("1", {"success": 1}), ("edited", {"failure": 1})])
+def test_both_were_killed(folder: Path, now: str, counts: dict[str, int]) -> None:
+    """Batch and service die together: the next night sends a row whose run had not begun, if it is still the same."""
+    port = free_port()
+    options = ("--key", "Row", "--service", f"http://127.0.0.1:{port}", "--poll-rate", "1000/s", "--json")
+    tasks = ("--tasks", str(folder / "task.py"), "--workers", "1")
+    (folder / "in.csv").write_text("Row,Note\n1,1\n")
+    with served(folder, *tasks, port=port) as service:
+        service.start("pay", {"Row": "0"})
+        wait_until(lambda: paid(folder))
+        process = start_program("run", "in.csv", "--task", "pay", *options, cwd=folder)
+        wait_until(lambda: service.http.get("/healthz").json()["queued"])
+        wait_until(lambda: is_followed(folder))
+        process.kill()
+        process.communicate(timeout=PATIENCE)
+    (folder / "go").touch()
+    (folder / "in.csv").write_text(f"Row,Note\n1,{now}\n")
+    with served(folder, *tasks, port=port):
+        done = run_program("run", "in.csv", "--task", "pay", *options, cwd=folder)
+    assert json.loads(done.stdout)["counts"] == counts, done.stderr
+    assert paid(folder) == ["0", "1"][: 1 + (now == "1")]
+
+
+def is_followed(folder: Path) -> bool:
+    """Whether the journal has the id of the row's run."""
+    with JournalView.open(folder / "in.journal.db") as view:
+        return any(placed.run_id for placed in view.outcomes(1))
 
 
 def never_begins(row: str, times: int) -> Callable[[ASGIApp], ASGIApp]:

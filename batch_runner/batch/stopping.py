@@ -29,6 +29,11 @@ class Stop(msgspec.Struct, frozen=True):
     exit_code: ExitCode
 
 
+def refused_for_all(why: str, status_code: int | None) -> Stop:
+    """The stop for a start that was refused with this sentence and status, for a reason that every row has."""
+    return Stop(f"{why}; {_advice(status_code)}", ExitCode.STOPPED)
+
+
 class Stopping:
     """The one place that says "no more starts". The first reason stands, but an interrupt beats any other."""
 
@@ -122,3 +127,14 @@ class Stopping:
         if self._same[1] == SAME_ERRORS:
             why = f"{SAME_ERRORS} starts in a row ended alike ({error}); mend the cause, then run the same command"
             self.now(Stop(why, ExitCode.STOPPED))
+
+
+def _advice(status_code: int | None) -> str:
+    """What a person must do about a refusal that reaches the whole task."""
+    advice = {
+        401: "check the key in ANCHORBROWSER_API_KEY",
+        402: "the account has no credits left: add some",
+        403: "the key may not run this task: check the key and the account",
+        404: "check --task and --service: there is no such task",
+    }
+    return advice.get(status_code or 0, "check --service and --task") + "; then run the same command"

@@ -21,7 +21,7 @@ from batch_runner.api import Run, RunRequest
 from batch_runner.batch.attempt import Attempt
 from batch_runner.batch.patience import Patience
 from batch_runner.batch.start import Start, start_of
-from batch_runner.batch.stopping import Stop
+from batch_runner.batch.stopping import Stop, refused_for_all
 from batch_runner.client.client import Lost, Refused, Started
 from batch_runner.client.fate import Reach
 from batch_runner.errors import ExitCode
@@ -109,13 +109,12 @@ class Worker:
             outcome = await self._follow_earlier(plan, slot)
         else:
             outcome = await self._send(plan, self._request(work.row), slot)
-        if isinstance(plan, Send) or plan.otherwise is None or outcome.status != "unknown":
-            return outcome
-        return await self._send(plan.otherwise, self._request(work.row), slot)
+        again = _again(plan, outcome)
+        return outcome if again is None else await self._send(again, self._request(work.row), slot)
 
     async def _follow_earlier(self, plan: Follow, slot: Slot) -> Outcome:
         """Follow a run that an earlier batch started."""
-        attempt = Attempt(plan.attempt, plan.number)
+        attempt = Attempt(plan.attempt, plan.number, may_be_followed=plan.anew is not None)
         if not self._terms.runs_outlive_us:
             return await self._end(attempt, Outcome("unknown", plan.run_id, error=ENDED_WITH_US))
         slot.follows()
@@ -133,7 +132,7 @@ class Worker:
             if isinstance(answer, Started):
                 slot.accepted(answer.signal)
                 outcome = await self._started(attempt, answer.run)
-                if outcome is not NOT_STARTED:
+                if outcome is not NOT_STARTED or isinstance(plan, Settle):
                     return outcome
                 start.never_began()
                 await self._pause(start.unbegun)
@@ -216,7 +215,8 @@ class Worker:
         else:
             intended = start.attempt
             await (self._journal.ask_again if start.is_lost else self._journal.intend_again)(intended)
-        may_be_followed = isinstance(plan, Send) and start.unbegun < MOST_RESENDS
+        has_another = isinstance(plan, Send) or plan.anew is not None
+        may_be_followed = has_another and start.unbegun < MOST_RESENDS
         attempt = Attempt(intended, plan.number, anyio.current_time(), may_be_followed)
         attempt.debug("start intended")
         return attempt
@@ -243,7 +243,7 @@ class Worker:
         return NOT_STARTED
 
     def _stop_for(self, answer: Refused) -> None:
-        self._stopping.now(Stop(f"{answer.why}; {_advice(answer.status_code)}", ExitCode.STOPPED))
+        self._stopping.now(refused_for_all(answer.why, answer.status_code))
 
     async def _goes_on(self, answer: Refused | Lost, failures: int, *, is_full: bool, is_lost: bool) -> bool:
         """Wait before the row's next try; False where there is none, or a stop comes first."""
@@ -323,17 +323,13 @@ class Worker:
         )
 
 
+def _again(plan: Send | Settle | Follow, outcome: Outcome) -> Send | None:
+    """What is to be sent after what came of an earlier batch's start, if anything."""
+    if isinstance(plan, Send):
+        return None
+    return plan.otherwise if outcome.status == "unknown" else plan.anew if outcome is NOT_STARTED else None
+
+
 def outcome_of(run: Run) -> Outcome:
     """What a run came to, as the journal records it."""
     return Outcome(run.status, run.run_id, bytes(run.result).decode(), run.error or "")
-
-
-def _advice(status_code: int | None) -> str:
-    """What a person must do about a refusal that reaches the whole task."""
-    advice = {
-        401: "check the key in ANCHORBROWSER_API_KEY",
-        402: "the account has no credits left: add some",
-        403: "the key may not run this task: check the key and the account",
-        404: "check --task and --service: there is no such task",
-    }
-    return advice.get(status_code or 0, "check --service and --task") + "; then run the same command"

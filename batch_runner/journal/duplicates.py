@@ -85,7 +85,9 @@ def held_back(
     why = _standing(connection, policy, _Asked(entry, plan.row, night, _came_back_after(entry, last)))
     if why is None or not _is_barred(connection, policy, night, entry, plan):
         connection.execute(_CLAIM, (entry.claim, entry.number, entry.conflict))
-        return plan if why is None or isinstance(plan, Send) else msgspec.structs.replace(plan, otherwise=None)
+        if why is None or isinstance(plan, Send):
+            return plan
+        return msgspec.structs.replace(plan, otherwise=None, anew=None)
     if last is None:
         return Refuse(entry.number, why, DUPLICATE)
     return Carry(entry.number, plan.row, last.outcome, last.params != entry.params, DUPLICATE)

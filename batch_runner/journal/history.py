@@ -18,6 +18,7 @@ Rule 7  A refusal stands in the way of a start only: a row whose cell went bad a
 Rule 8  A lost answer can be asked for where the service knows starts by their Idempotency-Key: the same start is sent
         under the same key, which gives the run that it made, or makes the first. It must be the service of the
         `memory` that the start was sent to. Where it can't be asked, Rule 5 holds as for any other service.
+Rule 9  A run that ended without having begun, as our own service can say, was no run: the row is sent again, at once.
 """
 
 from __future__ import annotations
@@ -140,7 +141,8 @@ class Send(msgspec.Struct, frozen=True):
 class Settle(msgspec.Struct, frozen=True):
     """The answer to its start was lost: send the same start again, under the same Idempotency-Key.
 
-    `otherwise` is what to send if it stays unknown all the same; None if that must not be sent a second time.
+    `otherwise` is what to send if it stays unknown all the same; None if that must not be sent a second time. `anew` is
+    what to send if it made a run that never began; None where the row isn't what it was.
     """
 
     number: int
@@ -149,10 +151,11 @@ class Settle(msgspec.Struct, frozen=True):
     intended_at: str
     memory: str
     otherwise: Send | None = None
+    anew: Send | None = None
 
 
 class Follow(msgspec.Struct, frozen=True):
-    """Its run goes on: poll it, from this last known status. `otherwise` as with `Settle`."""
+    """Its run goes on: poll it, from this last known status. `otherwise` and `anew` as with `Settle`."""
 
     number: int
     row: int
@@ -160,6 +163,7 @@ class Follow(msgspec.Struct, frozen=True):
     run_id: str
     status: str
     otherwise: Send | None = None
+    anew: Send | None = None
 
 
 class Carry(msgspec.Struct, frozen=True):
@@ -214,15 +218,22 @@ def decide(entry: Entry, row: int, attempts: Sequence[Attempt], policy: Policy, 
     is_due = entry.refusal is None and _is_due_again(last, entry, policy, night)
     held = _held(attempts, last, entry, policy) if is_due else None
     again = _send(entry, row) if is_due and held is None else None
+    anew = _send(entry, row) if _is_as_it_was(last, entry) else None
     if last.is_going:
-        return Follow(entry.number, row, last.id, last.run_id or "", last.status, again)
+        return Follow(entry.number, row, last.id, last.run_id or "", last.status, again, anew)
     if last.memory and _can_be_settled(last, entry):
-        return Settle(entry.number, row, last.id, last.intended_at, last.memory, again)
+        return Settle(entry.number, row, last.id, last.intended_at, last.memory, again, anew)
     return again or Carry(entry.number, row, last.outcome, last.params != entry.params, held)
 
 
 def _send(entry: Entry, row: int) -> Send:
     return Send(entry.number, row, entry.params, entry.claim, entry.conflict)
+
+
+def _is_as_it_was(last: Attempt, entry: Entry) -> bool:
+    """Whether a start would send what was sent last, under the same claim: then nothing new is to be asked about it."""
+    is_same = last.params == entry.params and (not entry.claim or last.claim == entry.claim)
+    return entry.refusal is None and is_same
 
 
 def _can_be_settled(last: Attempt, entry: Entry) -> bool:
