@@ -195,6 +195,7 @@ async def test_a_scheduler_that_stays_away(
     assert following.ending.status == "failure"
     began = "worker lost: " if is_sent else "It was not begun: "
     assert str(following.ending.error).startswith(f"{began}the Dask scheduler was away for ")
+    assert following.ending.never_began is not is_sent
 
 
 async def test_a_cluster_that_has_lost_its_workers_holds_no_run_for_ever(
@@ -227,6 +228,7 @@ async def test_a_cluster_that_has_lost_its_workers_holds_no_run_for_ever(
         False
     ]
     assert errors[-1].startswith("worker lost: the Dask cluster had no workers for ")
+    assert sum(ending.never_began for ending in ended) == 4
 
 
 async def test_a_cluster_that_gives_up_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
