@@ -6,7 +6,7 @@ import re
 from bisect import bisect_right
 from difflib import get_close_matches
 from itertools import islice
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import msgspec
 
@@ -25,6 +25,7 @@ CHUNK = 512
 _RANGE = re.compile(r"(\d{1,9})(?:(\s*-\s*)(\d{1,9})?)?", re.ASCII)
 _NUMBER = re.compile(r"-?(?!(?:\.?[0-9]){16})(0|[1-9][0-9]*)(\.[0-9]+)?\Z")
 
+_R = TypeVar("_R", bound="Row")
 _PLACE = "\0place"
 """The column that tells the rows apart: no column of a sheet is called so."""
 
@@ -117,7 +118,11 @@ class Selection(msgspec.Struct, frozen=True):
 
     def rows(self, sheet: Sheet) -> Iterator[Row]:
         """Stream the data rows that take part, in the sheet's order. Raises `UsageError` as the condition does."""
-        rows = _data(sheet)
+        return self.of(sheet.rows())
+
+    def of(self, every: Iterable[_R]) -> Iterator[_R]:
+        """The same of all rows of a sheet, read in whatever way."""
+        rows = _data(every)
         if self.ranges is not None:
             ranges = self.ranges
             rows = (row for row in rows if row.number in ranges)
@@ -156,8 +161,8 @@ def select(sheet: Sheet, ranges: RowRanges | None, where: str | None, limit: int
     return Selection(ranges, None if where is None else _condition(sheet, where), limit)
 
 
-def _data(sheet: Sheet) -> Iterator[Row]:
-    return (row for row in sheet.rows() if row.kind is RowKind.DATA)
+def _data(rows: Iterable[_R]) -> Iterator[_R]:
+    return (row for row in rows if row.kind is RowKind.DATA)
 
 
 def _up_to(rows: Iterator[Row], limit: int | None) -> Iterator[tuple[Row, bool]]:
@@ -171,7 +176,7 @@ def _up_to(rows: Iterator[Row], limit: int | None) -> Iterator[tuple[Row, bool]]
         yield row, is_data
 
 
-def _matching(rows: Iterator[Row], condition: Condition) -> Iterator[Row]:
+def _matching(rows: Iterator[_R], condition: Condition) -> Iterator[_R]:
     while chunk := tuple(islice(rows, CHUNK)):
         yield from (row for row, holds in zip(chunk, condition.holds(chunk), strict=True) if holds)
 
@@ -228,7 +233,7 @@ def _first_texts(sheet: Sheet, columns: Sequence[Column]) -> tuple[dict[str, str
     """For each column that isn't all numbers the address of the first cell that is none; and who has any text."""
     texts: dict[str, str] = {}
     filled: set[str] = set()
-    for row in _data(sheet):
+    for row in _data(sheet.rows()):
         for column in columns:
             text = row.texts[column.index]
             if text and column.name not in texts:

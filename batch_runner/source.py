@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from batch_runner.job.job import Job
     from batch_runner.layout import Layout
     from batch_runner.params import RowParams
-    from batch_runner.sheet.row import Row
+    from batch_runner.sheet.row import Row, TypedRow
 
 MOST_WARNINGS = 10
 
@@ -65,9 +65,9 @@ class Source:
         """Stream the rows that take part, each with what it sends, in the sheet's order; gathers `warnings` anew."""
         return ((row, filled) for row, filled, takes_part in self.places() if takes_part)
 
-    def chosen(self) -> Iterator[Row]:
-        """The rows that take part, as they stand in the sheet."""
-        return self._selection.rows(self.sheet)
+    def chosen(self) -> Iterator[TypedRow]:
+        """The rows that take part, as they stand in the sheet, with those cells of `amounts` that are no texts."""
+        return self._selection.of(self.sheet.typed_rows([column.index for column in self.amounts]))
 
     def places(self) -> Iterator[tuple[Row, RowParams, bool]]:
         """As `rows`, with the rows left out between them (False): they, too, count among rows with equal keys."""

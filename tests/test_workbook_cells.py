@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from workbooks import Tab, read_cells, read_rows, text_row, write_workbook
+from workbooks import Tab, opened, read_cells, read_rows, text_cell, text_row, write_workbook
+
+from batch_runner.sheet.row import TypedCell
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +77,25 @@ def test_sixteen_digits_are_sent_with_a_warning(tmp_path: Path) -> None:
     row = read_cells(tmp_path / "a.xlsx", '<c r="B2"><v>4111111111111110</v></c>')
     assert row.texts[1] == "4111111111111110"
     assert [(problem.address, problem.refuses) for problem in row.problems] == [("B2", False)]
+
+
+def test_a_number_is_also_known_as_it_is_stored_and_shown(tmp_path: Path) -> None:
+    """Only the cells that are asked for and are no texts, formulas included; the rows are the same as ever."""
+    cells = '<c r="A2" s="1"><v>1234.5</v></c><c r="B2" s="1"><v>7</v></c>' + text_cell("C2", "8")
+    cells += '<c r="D2" s="1"><f>A2*2</f><v>2469</v></c><c r="E2" t="e"><v>#N/A</v></c>'
+    rows = text_row(1, *"ABCDE") + f'<row r="2">{cells}</row>' + text_row(4, "9")
+    write_workbook(tmp_path / "a.xlsx", {"S": Tab(rows=rows)}, formats=('#,##0.00 "€"',))
+    with opened(tmp_path / "a.xlsx") as sheet:
+        found, plain = list(sheet.typed_rows([0, 2, 3, 4])), list(sheet.rows())
+    assert [row.typed for row in found] == [
+        {},
+        {0: TypedCell("1234.5", "1,234.50 €"), 3: TypedCell("2469", "2,469.00 €"), 4: TypedCell("#N/A", "#N/A")},
+        {},
+        {},
+    ]
+    assert [(row.number, row.kind, row.texts, row.problems) for row in found] == [
+        (row.number, row.kind, row.texts, row.problems) for row in plain
+    ]
 
 
 def test_shared_strings_are_run_together_without_phonetic_hints(tmp_path: Path) -> None:

@@ -49,16 +49,17 @@ class Row(msgspec.Struct, frozen=True):
     problems: tuple[CellProblem, ...] = ()
 
 
-class ShownRow(msgspec.Struct, frozen=True):
-    """A row as an English Excel shows it, numbers and dates formatted (`1,234.50 €`).
+class TypedCell(msgspec.Struct, frozen=True):
+    """A cell that is no text: what the file holds (`1234.5`), and what an English Excel shows (`1,234.50 €`)."""
 
-    `number` and `texts` are as in `Row`; `typed` has the places of cells that are numbers, dates, booleans or errors,
-    not texts, and what the file holds there (`1234.5`).
-    """
+    stored: str
+    shown: str
 
-    number: int
-    texts: tuple[str, ...]
-    typed: dict[int, str] = {}
+
+class TypedRow(Row, frozen=True):
+    """A row with its numbers, dates, booleans and errors, by their places in `texts`, where these were asked for."""
+
+    typed: dict[int, TypedCell] = {}
 
 
 class Column(msgspec.Struct, frozen=True):

@@ -7,14 +7,15 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Self
 
 from batch_runner.sheet.errors import SheetError, Unlike
+from batch_runner.sheet.row import TypedRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
     from types import TracebackType
     from typing import BinaryIO
 
-    from batch_runner.sheet.row import Column, NewColumns, Reading, Row, ShownRow
+    from batch_runner.sheet.row import Column, NewColumns, Reading, Row
 
 
 class Sheet(ABC):
@@ -45,9 +46,9 @@ class Sheet(ABC):
     def rows(self) -> Iterator[Row]:
         """Stream every row from 1 to the last one that isn't empty, of whatever kind, in order. May be called again."""
 
-    def shown(self) -> Iterator[ShownRow]:
-        """Stream the rows that have cells as the sheet shows them, in order; none where that is what `rows` says."""
-        return iter(())
+    def typed_rows(self, places: Collection[int]) -> Iterator[TypedRow]:  # noqa: ARG002  a text file has only texts
+        """The same rows, with their cells at these places that are no texts."""
+        return (TypedRow(row.number, row.kind, row.texts, row.problems) for row in self.rows())
 
     @abstractmethod
     def append(

@@ -23,6 +23,8 @@ _BEYOND = Decimal("1e-14")
 """What Excel doesn't show of a number: it has 15 digits."""
 _SIGN = {"": 1, "+": 1, "-": -1, "()": -1}
 _SIGN_MARKS = "+-−()"
+_NO_SIGNS = dict.fromkeys(map(ord, _SIGN_MARKS))
+_FIGURES = re.compile(rf"[0-9.,'’{_SPACES}{re.escape(_SIGN_MARKS)}]+")
 
 
 class Amount(msgspec.Struct, frozen=True):
@@ -76,7 +78,7 @@ def is_shown(stored: str, value: Decimal) -> bool:
 
 def shown_currency(text: str) -> str:
     """The currency that a number's format shows beside it; "" where it shows none that is known."""
-    return currency_of(re.sub(rf"[0-9.,'’{_SPACES}{re.escape(_SIGN_MARKS)}]+", "", text)) or ""
+    return currency_of(_FIGURES.sub("", text)) or ""
 
 
 def worded(value: Decimal) -> str:
@@ -102,4 +104,4 @@ def _value(text: str, typed: bool) -> Decimal | NoAmount:
 
 
 def _word(text: str) -> str:
-    return text.translate(dict.fromkeys(map(ord, _SIGN_MARKS))).strip()
+    return text.translate(_NO_SIGNS).strip()

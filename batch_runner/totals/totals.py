@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from decimal import Decimal
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from batch_runner.journal import Placed
-    from batch_runner.sheet.row import Column, Row, ShownRow
+    from batch_runner.sheet.row import Column, TypedRow
     from batch_runner.source import Source
 
 MOST_UNREAD = 20
@@ -92,11 +92,11 @@ def control_totals(source: Source, outcomes: Iterable[Placed]) -> tuple[ColumnTo
         return ()
     named = currency_column(source.layout.own)
     accounts = [_Account(column, named, source) for column in source.amounts]
-    shown, placed = _Beside(source.sheet.shown()), _Beside(iter(outcomes))
+    placed = _Beside(iter(outcomes))
     for row in source.chosen():
-        look, outcome = shown.at(row.number), placed.at(row.number)
+        outcome = placed.at(row.number)
         for account in accounts:
-            account.add(row, look, outcome)
+            account.add(row, outcome)
     return tuple(account.totals() for account in accounts)
 
 
@@ -112,9 +112,9 @@ class _Account:
         self._not_added = 0
         self._unread: list[Unread] = []
 
-    def add(self, row: Row, look: ShownRow | None, outcome: Placed | None) -> None:
+    def add(self, row: TypedRow, outcome: Placed | None) -> None:
         """Add one row's amount to the input, and to what its outcome says."""
-        amount = self._amount(row, look)
+        amount = self._amount(row)
         if isinstance(amount, NoAmount):
             self._not_added += 1
             if len(self._unread) < MOST_UNREAD:
@@ -144,19 +144,19 @@ class _Account:
         alike = {part: EXACT.quantize(value, total) for part, value in parts.items()}
         return Sum(currency=currency, rows=self._rows[currency], input=total, difference=rest, **alike)
 
-    def _amount(self, row: Row, look: ShownRow | None) -> Amount | NoAmount:
+    def _amount(self, row: TypedRow) -> Amount | NoAmount:
         """The cell's amount; its currency stands beside it, in its format, or in the column that names it."""
         place = self._column.index
         problem = next((problem for problem in row.problems if problem.index == place and problem.refuses), None)
         if problem is not None:
             return NoAmount(problem.what)
-        typed = look is not None and place in look.typed
-        amount = read_amount(row.texts[place], typed=typed)
+        cell = row.typed.get(place)
+        amount = read_amount(row.texts[place], typed=cell is not None)
         if isinstance(amount, NoAmount):
             return amount
-        if look is not None and typed and not is_shown(look.typed[place], amount.value):
+        if cell is not None and not is_shown(cell.stored, amount.value):
             return NoAmount("its format shows another number than the cell holds")
-        own = amount.currency or (shown_currency(look.texts[place]) if look is not None and typed else "")
+        own = amount.currency or (shown_currency(cell.shown) if cell is not None else "")
         word = row.texts[self._named.index].strip() if self._named is not None else ""
         other = currency_of(word) if word else ""
         if other is None:
@@ -165,23 +165,15 @@ class _Account:
         return NoAmount("its row names another currency") if both is None else Amount(amount.value, both)
 
 
-class _Numbered(Protocol):
-    @property
-    def number(self) -> int: ...
+class _Beside:
+    """Outcomes that come in ascending order of row number, looked up in that order."""
 
-
-_T = TypeVar("_T", bound=_Numbered)
-
-
-class _Beside(Generic[_T]):
-    """What comes in ascending order of row number, looked up in that order."""
-
-    def __init__(self, coming: Iterator[_T]) -> None:
+    def __init__(self, coming: Iterator[Placed]) -> None:
         self._coming = coming
         self._next = next(coming, None)
 
-    def at(self, number: int) -> _T | None:
-        """What has this number, if anything has."""
+    def at(self, number: int) -> Placed | None:
+        """The outcome of the row with this number, if there is one."""
         while self._next is not None and self._next.number < number:
             self._next = next(self._coming, None)
         return self._next if self._next is not None and self._next.number == number else None

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.sheet.format.formatcode import Part, Token
+from batch_runner.sheet.format.formatcode import Part
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from batch_runner.sheet.format.formatcode import Section
+    from batch_runner.sheet.format.formatcode import Layout, Section, Token
 
 _UNITS = tuple(Decimal(1).scaleb(-places) for places in range(16))
 
@@ -55,45 +55,6 @@ def general_shown(number: float) -> str:
     return sign + (text.rstrip("0").rstrip(".") if "." in text else text)
 
 
-class Layout(msgspec.Struct, frozen=True):
-    """A section's placeholders: `0`, `#` and `?` of its integer digits and of its decimals, and how it scales."""
-
-    integer: str
-    decimals: str
-    grouped: bool
-    thousands: int
-    """By how many thousands it divides: one for each comma behind the last digit."""
-    percents: int
-
-    @property
-    def shift(self) -> int:
-        """By which power of ten a number is multiplied before it is shown."""
-        return 2 * self.percents - 3 * self.thousands
-
-
-def layout(section: Section) -> Layout:
-    """The placeholders of a section that shows a number (not those of an exponent)."""
-    tokens = _mantissa(section.tokens)
-    point = next((place for place, token in enumerate(tokens) if token.part is Part.POINT), len(tokens))
-    before = [token for token in tokens[:point] if token.part in {Part.DIGIT, Part.COMMA}]
-    integer = "".join(token.text for token in before)
-    decimals = [token for token in tokens[point:] if token.part in {Part.DIGIT, Part.COMMA}]
-    after = "".join(token.text for token in decimals)
-    trailing = len(integer) - len(integer.rstrip(",")) + len(after) - len(after.rstrip(","))
-    return Layout(
-        integer=integer.replace(",", ""),
-        decimals=after.replace(",", ""),
-        grouped="," in integer.strip(","),
-        thousands=trailing if integer.strip(",") or after.strip(",") else 0,
-        percents=sum(token.part is Part.PERCENT for token in section.tokens),
-    )
-
-
-def _mantissa(tokens: Sequence[Token]) -> Sequence[Token]:
-    end = next((place for place, token in enumerate(tokens) if token.part is Part.EXPONENT), len(tokens))
-    return tokens[:end]
-
-
 def decimal_places(number: Decimal, decimals: str) -> list[str]:
     """What each placeholder after the point shows, for a number already rounded to as many."""
     digits = f"{number:f}".partition(".")[2].ljust(len(decimals), "0")
@@ -107,8 +68,11 @@ def decimal_places(number: Decimal, decimals: str) -> list[str]:
 
 def lay_out(number: Decimal, section: Section) -> str:
     """A number that isn't negative, shown by a section with digits, literals and all."""
-    form = layout(section)
-    value = rounded(number.scaleb(form.shift), len(form.decimals))
+    form = section.layout
+    value = rounded(number.scaleb(form.shift) if form.shift else number, len(form.decimals))
+    if section.frame is not None:  # Python's own formatting says the same, several times as fast
+        before, behind = section.frame
+        return f"{before}{value:{',' if form.grouped else ''}.{len(form.decimals)}f}{behind}"
     whole = f"{value:f}".partition(".")[0].lstrip("0")
     places = iter([*_integer_places(whole, form), *decimal_places(value, form.decimals)])
     pieces: list[str] = []
@@ -153,7 +117,7 @@ def scientific(number: Decimal, section: Section) -> str:
     """A number that isn't negative with an exponent, as the section shows it."""
     place = next(place for place, token in enumerate(section.tokens) if token.part is Part.EXPONENT)
     mantissa = msgspec.structs.replace(section, tokens=section.tokens[:place])
-    form = layout(mantissa)
+    form = mantissa.layout
     step = max(len(form.integer), 1)
     exponent = _exponent(number, step)
     value = rounded(number.scaleb(-exponent), len(form.decimals))

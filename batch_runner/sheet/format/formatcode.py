@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from enum import Enum
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -98,8 +99,24 @@ class Condition(msgspec.Struct, frozen=True):
         return _OPERATORS[self.operator](number, self.limit)
 
 
-class Section(msgspec.Struct, frozen=True):
-    """One of the up to four sections of a code."""
+class Layout(msgspec.Struct, frozen=True):
+    """A section's placeholders: `0`, `#` and `?` of its integer digits and of its decimals, and how it scales."""
+
+    integer: str
+    decimals: str
+    grouped: bool
+    thousands: int
+    """By how many thousands it divides: one for each comma behind the last digit."""
+    percents: int
+
+    @property
+    def shift(self) -> int:
+        """By which power of ten a number is multiplied before it is shown."""
+        return 2 * self.percents - 3 * self.thousands
+
+
+class Section(msgspec.Struct, frozen=True, dict=True):
+    """One of the up to four sections of a code. What all of its numbers need is found out once (`dict` holds it)."""
 
     tokens: tuple[Token, ...]
     condition: Condition | None = None
@@ -108,7 +125,7 @@ class Section(msgspec.Struct, frozen=True):
         """Whether it has such a token."""
         return any(token.part is part for token in self.tokens)
 
-    @property
+    @cached_property
     def kind(self) -> Kind:
         """How it shows a number."""
         parts = {token.part for token in self.tokens}
@@ -117,12 +134,46 @@ class Section(msgspec.Struct, frozen=True):
                 return Kind.FRACTION if kind is Kind.NUMBER and Part.SLASH in parts else kind
         return Kind.LITERAL
 
+    @cached_property
+    def layout(self) -> Layout:
+        """The placeholders of a section that shows a number (not those of an exponent)."""
+        tokens = self._mantissa()
+        point = next((place for place, token in enumerate(tokens) if token.part is Part.POINT), len(tokens))
+        before = [token for token in tokens[:point] if token.part in {Part.DIGIT, Part.COMMA}]
+        integer = "".join(token.text for token in before)
+        decimals = [token for token in tokens[point:] if token.part in {Part.DIGIT, Part.COMMA}]
+        after = "".join(token.text for token in decimals)
+        trailing = len(integer) - len(integer.rstrip(",")) + len(after) - len(after.rstrip(","))
+        return Layout(
+            integer=integer.replace(",", ""),
+            decimals=after.replace(",", ""),
+            grouped="," in integer.strip(","),
+            thousands=trailing if integer.strip(",") or after.strip(",") else 0,
+            percents=sum(token.part is Part.PERCENT for token in self.tokens),
+        )
+
+    @cached_property
+    def frame(self) -> tuple[str, str] | None:
+        """What stands before and behind a number that is written as most are, `#,##0.00`; None where it isn't."""
+        places = [place for place, token in enumerate(self.tokens) if token.part in _OF_A_NUMBER]
+        start, end = (places[0], places[-1] + 1) if places else (0, 0)
+        texts = [token.text for token in self.tokens]
+        if len(places) != end - start or not _ORDINARY.fullmatch("".join(texts[start:end])):
+            return None
+        return "".join(texts[:start]), "".join(texts[end:])
+
     @property
     def literal(self) -> str:
         """All that it shows besides the number."""
         return "".join(token.text for token in self.tokens if token.part in {Part.LITERAL, Part.SLASH})
 
+    def _mantissa(self) -> tuple[Token, ...]:
+        end = next((place for place, token in enumerate(self.tokens) if token.part is Part.EXPONENT), len(self.tokens))
+        return self.tokens[:end]
 
+
+_OF_A_NUMBER = frozenset({Part.DIGIT, Part.COMMA, Part.POINT})
+_ORDINARY = re.compile(r"(?:#,##|#*)0(?:\.0+)?")
 _KINDS = (
     (Part.ELAPSED, Kind.ELAPSED), (Part.DATE, Kind.DATE), (Part.HALF, Kind.DATE), (Part.GENERAL, Kind.GENERAL),
     (Part.TEXT, Kind.GENERAL), (Part.EXPONENT, Kind.SCIENTIFIC), (Part.DIGIT, Kind.NUMBER),

@@ -106,13 +106,13 @@ def _is_dash(section: Section) -> bool:
     """Whether it shows a zero as a mere dash, as accounting formats do: `_-* "-"??_-`."""
     if section.kind is Kind.LITERAL:
         return bool(section.literal.strip()) and not section.literal.strip(" -–—")
-    form = digits.layout(section)
+    form = section.layout
     return section.kind is Kind.NUMBER and "-" in section.literal and "0" not in form.integer + form.decimals
 
 
 def _is_mask(section: Section) -> bool:
     """Whether its digits are no amount: zeros in front (`00000`), or literals among them (`000-00-0000`)."""
-    form = digits.layout(section)
+    form = section.layout
     if form.thousands or form.percents:
         return form.thousands > 0
     if form.integer.count("0") > 1 and not form.grouped:
@@ -124,7 +124,7 @@ def _is_mask(section: Section) -> bool:
 
 def _plain_number(section: Section) -> Wording:
     """As many decimals as shown, a point, no separator, no symbol but `%`."""
-    form = digits.layout(section)
+    form = section.layout
     places = len(form.decimals)
     optional = places - len(form.decimals.rstrip("#?"))
     percents = "%" * form.percents

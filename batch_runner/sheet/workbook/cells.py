@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from batch_runner.sheet.format.dates import NoDate
 from batch_runner.sheet.format.digits import general
-from batch_runner.sheet.row import CellProblem
+from batch_runner.sheet.row import CellProblem, TypedCell
 from batch_runner.sheet.sheet import column_letter
 from batch_runner.sheet.workbook.rawrow import column_places, read_mark
 from batch_runner.sheet.workbook.strings import is_blank, plain_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from batch_runner.sheet.format.numfmt import NumberFormat
     from batch_runner.sheet.workbook.rawrow import Mark, RawRow
@@ -142,16 +142,27 @@ class Cells:
 
     def typed(self, row: RawRow) -> frozenset[int]:
         """The places of numbers, dates, booleans and errors."""
-        return frozenset(self.stored(row))
-
-    def stored(self, row: RawRow) -> dict[int, str]:
-        """The places of numbers, dates, booleans and errors, and what the file holds there."""
         places = column_places(row.letters, self._places)
-        return {
-            place: value.decode("utf-8", "replace")
+        return frozenset(
+            place
             for place, mark, value in zip(places, row.marks, row.values, strict=True)
             if value and self._type(mark) not in _TEXTS
+        )
+
+    def typed_cells(self, row: RawRow, places: Collection[int]) -> dict[int, TypedCell]:
+        """The same with the cells themselves, of those at these places alone."""
+        own = column_places(row.letters, self._places)
+        return {
+            place: TypedCell(value.decode("utf-8", "replace"), self._text(mark, value))
+            for place, mark, value in zip(own, row.marks, row.values, strict=True)
+            if place in places and value and self._type(mark) not in _TEXTS
         }
+
+    def _text(self, mark: bytes | None, value: bytes) -> str:
+        try:
+            return self._known[mark][value]
+        except Flaw as flaw:
+            return flaw.text
 
     def _is_blank_string(self, value: bytes) -> bool:
         try:

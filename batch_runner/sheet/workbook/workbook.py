@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.sheet.errors import SheetError, Unlike
-from batch_runner.sheet.row import Column, Reading, Row, RowKind, ShownRow
+from batch_runner.sheet.row import Column, Reading, Row, RowKind, TypedRow
 from batch_runner.sheet.sheet import Sheet, column_letter, refuse_ambiguity
 from batch_runner.sheet.snapshot import Snapshot, take_snapshot, uncopied
 from batch_runner.sheet.workbook.catalog import named_sheet, range_in, read_catalog, read_tables, table_at
@@ -21,7 +21,7 @@ from batch_runner.sheet.workbook.strings import read_strings
 from batch_runner.sheet.workbook.styles import read_formats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
     from typing import BinaryIO
 
@@ -148,24 +148,26 @@ class Workbook(Sheet):
 
     def rows(self) -> Iterator[Row]:
         """As `Sheet.rows`."""
+        return (row for row, _ in self._rows())
+
+    def typed_rows(self, places: Collection[int]) -> Iterator[TypedRow]:
+        """As `Sheet.typed_rows`. Formatting a cell costs more than reading it: only what is asked for is formatted."""
+        cells = self._source.cells.shown()
+        for row, raw in self._rows():
+            typed = cells.typed_cells(raw, places) if raw is not None else {}
+            yield TypedRow(row.number, row.kind, row.texts, row.problems, typed)
+
+    def _rows(self) -> Iterator[tuple[Row, RawRow | None]]:
+        """Every row, and what it was read from: None for one that the file leaves out."""
         blank = ("",) * self.width
         number = 0
         merged = MergedCells(self.merges)
         for raw in Scan(self.package, self.part, quick=self._quick):
             for gap in range(number + 1, raw.number):
-                yield Row(gap, RowKind.EMPTY, blank)
+                yield Row(gap, RowKind.EMPTY, blank), None
             number = raw.number
-            yield self._row(raw, merged)
+            yield self._row(raw, merged), raw
             if number == self.last_row:
-                return
-
-    def shown(self) -> Iterator[ShownRow]:
-        """As `Sheet.shown`."""
-        cells = self._source.cells.shown()
-        for raw in Scan(self.package, self.part, quick=self._quick):
-            texts, _ = cells.texts(raw, self.width)
-            yield ShownRow(raw.number, tuple(texts), cells.stored(raw))
-            if raw.number == self.last_row:
                 return
 
     def _row(self, raw: RawRow, merged: MergedCells) -> Row:
