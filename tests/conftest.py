@@ -19,6 +19,7 @@ tasks_api_schema.json   these schemas
 own_tasks.py            tasks of a user's own, for the embedded service
 invoice_fields.psv      what `extract_fields` finds in each sample
 one_start.py            one start by an impatient client
+ports.py                ports on which nobody listens
 ping_server.py          one that notes the pings and messages that it gets
 
 Virtual time
@@ -46,8 +47,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from disks import mounted
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
+from batch_runner.log import LOG
 from batch_runner.polling import schedule
 
 if TYPE_CHECKING:
@@ -56,16 +58,29 @@ if TYPE_CHECKING:
 
     from dask_cluster import DaskCluster
 
-settings.register_profile("gate", derandomize=True)
-settings.load_profile(
-    "gate"
-)  # so that it fails for what was changed only; `--hypothesis-profile=default` looks further
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("gate", settings.get_profile("explore"), derandomize=True)
+settings.load_profile("gate")
+"""The gate fails for what was changed only: not for a new example, nor for one that takes long on a busy machine."""
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     """The event loop of the real program; files that test on another, or on two, have a fixture of their own."""
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def own_log() -> Iterator[None]:
+    """No test's log hears of another's events, nor is it silent because another's was: whatever order they run in."""
+    handlers, level, propagate = LOG.handlers[:], LOG.level, LOG.propagate
+    yield
+    for handler in LOG.handlers[:]:
+        if handler not in handlers:
+            LOG.removeHandler(handler)
+            handler.close()
+    LOG.setLevel(level)
+    LOG.propagate = propagate
 
 
 @pytest.fixture

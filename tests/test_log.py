@@ -16,7 +16,6 @@ from program import run_program
 from batch_runner import log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 RUN = ("run", "sheet.csv", "--task", "tasks.py:go", "--progress", "never")
@@ -35,13 +34,6 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "tasks.py").write_text(TASKS)
     (tmp_path / "sheet.csv").write_text(SHEET)
     return tmp_path
-
-
-@pytest.fixture(autouse=True)
-def silent_afterwards() -> Iterator[None]:
-    """No test's log hears of another's events."""
-    yield
-    log.write_log("text", "error", lambda _: None)
 
 
 def run(folder: Path, *options: object, **variables: str) -> tuple[int, str]:
