@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 import anyio
+from ports import kept_port
 from scripted_server import Server
 
 if TYPE_CHECKING:
@@ -46,18 +47,19 @@ class CuttingProxy:
 
     async def open_and_close(self, up: float, down: float) -> None:
         """Take connections for a while, refuse them for a while, and so on, until cancelled."""
-        try:
-            while True:
-                door = await asyncio.start_server(self._server.serve, "127.0.0.1", self.port)
-                self.port = door.sockets[0].getsockname()[1]
-                try:
-                    await anyio.sleep(up)
-                finally:
-                    door.close()
-                await anyio.sleep(down)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await self._server.stop()
+        with kept_port() as port:
+            try:
+                while True:
+                    door = await asyncio.start_server(self._server.serve, "127.0.0.1", port)
+                    self.port = port
+                    try:
+                        await anyio.sleep(up)
+                    finally:
+                        door.close()
+                    await anyio.sleep(down)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self._server.stop()
 
     async def _script(self, connection: Connection) -> None:
         while request := await connection.request():
@@ -88,9 +90,9 @@ class CuttingProxy:
 
     async def _passed_on(self, request: bytes) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._service.port)
-        writer.write(request)
-        writer.write_eof()
-        answer = await reader.read()
-        writer.close()
-        await writer.wait_closed()
-        return answer
+        try:
+            writer.write(request)
+            writer.write_eof()
+            return await reader.read()
+        finally:
+            writer.close()

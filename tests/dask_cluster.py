@@ -6,14 +6,17 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Self
+
+from ports import kept_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 SCHEDULER = "distributed.cli.dask_scheduler"
 WORKER = "distributed.cli.dask_worker"
 
@@ -26,17 +29,19 @@ class DaskCluster:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._port = _free_port()
         self._started: list[subprocess.Popen[bytes]] = []
-        self.address = f"tcp://127.0.0.1:{self._port}"
+        self._held = ExitStack()
 
     def __enter__(self) -> Self:
+        self._port = self._held.enter_context(kept_port())
+        self.address = f"tcp://127.0.0.1:{self._port}"
         self.start_scheduler()
         return self
 
     def __exit__(self, *_: object) -> None:
         for process in self._started:
             kill(process)
+        self._held.close()
 
     def start_scheduler(self) -> None:
         """Start it on the same port each time, and wait until it listens."""
@@ -80,10 +85,3 @@ def wait(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < until
         time.sleep(0.02)
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port

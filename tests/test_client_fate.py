@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from certificates import make_certificate, tls_of
-from one_start import LARGE, SMALL, assert_never_sent, client_of, forget_proxies, free_port, start
+from one_start import LARGE, SMALL, assert_never_sent, client_of, forget_proxies, start
+from ports import kept_port
 from scripted_server import QUEUED, Connection, answer, behaves, serving
 
 from batch_runner.client.client import Lost, Refused, Started
@@ -26,7 +27,8 @@ pytestmark = pytest.mark.anyio
 
 async def test_refused() -> None:
     """Where nobody listens, no run was started."""
-    assert_never_sent(await start(f"http://127.0.0.1:{free_port()}"))
+    with kept_port() as port:
+        assert_never_sent(await start(f"http://127.0.0.1:{port}"))
 
 
 async def test_no_such_host(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from certificates import make_certificate, tls_of
-from one_start import assert_never_sent, forget_proxies, free_port, start
+from one_start import assert_never_sent, forget_proxies, start
+from ports import kept_port
 from scripted_server import Connection, Server, answer, behaves, serving
 
 from batch_runner.client.client import Lost, Started
@@ -63,8 +64,9 @@ def tunnel_to(service: Server, cut: Callable[[], int | None]) -> Script:
 
 async def test_a_proxy_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """The proxy of the environment is used, and where it can't be reached no run was started."""
-    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{free_port()}")
-    said = await start("https://service.invalid")
+    with kept_port() as port:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+        said = await start("https://service.invalid")
     assert_never_sent(said)
     assert "ProxyError" in str(said)
 
@@ -80,13 +82,14 @@ async def test_a_proxy_that_makes_no_tunnel(status: int, monkeypatch: pytest.Mon
 
 async def test_an_address_of_the_machine_is_reached_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loopback never goes through a proxy, and `NO_PROXY` holds."""
-    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
-    async with serving(behaves) as server:
-        assert isinstance(await start(server.url), Started)
-        assert isinstance(await start(f"http://localhost:{server.port}"), Started)
-        assert_never_sent(await start("http://service.invalid"))
-        monkeypatch.setenv("NO_PROXY", ".invalid")
-        assert "ProxyError" not in str(await start("http://service.invalid"))
+    with kept_port() as port:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{port}")
+        async with serving(behaves) as server:
+            assert isinstance(await start(server.url), Started)
+            assert isinstance(await start(f"http://localhost:{server.port}"), Started)
+            assert_never_sent(await start("http://service.invalid"))
+            monkeypatch.setenv("NO_PROXY", ".invalid")
+            assert "ProxyError" not in str(await start("http://service.invalid"))
 
 
 async def test_a_proxy_for_plain_http_gets_its_password(monkeypatch: pytest.MonkeyPatch) -> None:

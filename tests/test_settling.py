@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import socket
 import time
 from collections import Counter
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 from anyio.from_thread import start_blocking_portal
+from ports import kept_port
 from program import PATIENCE, run_program, start_program
 from scripted_server import Connection, serving
 from served import served, wait_until
@@ -104,13 +104,6 @@ def counts(done: Any) -> dict[str, int]:
     return found
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
 def test_lost_answers_are_asked_for(folder: Path) -> None:
     """A third of the answers is lost, once or twice, delivered or not: every row succeeds, and each is one run."""
 
@@ -145,13 +138,12 @@ def test_a_killed_batch_asks_the_next_night(folder: Path) -> None:
 
 def test_another_memory_knows_nothing(folder: Path) -> None:
     """A service with other runs behind the same address: the row stays unknown, and isn't started there."""
-    port = free_port()
 
     def loses(row: str, times: int) -> str:
         return "held" if row == "r7" and times == 1 else ""
 
     tasks = ("--tasks", str(folder / "task.py"))
-    with lossy(f"http://127.0.0.1:{port}", loses) as proxy:
+    with kept_port() as port, lossy(f"http://127.0.0.1:{port}", loses) as proxy:
         with served(folder, *tasks, "--runs", "first.db", port=port):
             process = start_program(*command(proxy.url, "--concurrency", "2"), cwd=folder)
             wait_until(lambda: all_but_one_ended(folder))
@@ -191,7 +183,6 @@ def two_nights(
 
     Gives the second batch, and how often each row was sent. `anchor`: that batch is given the address as Anchor's.
     """
-    port = free_port()
     tasks = ("--tasks", str(folder / "task.py"))
     rows = [f"r{row}" for row in range(ROWS)]
 
@@ -202,7 +193,10 @@ def two_nights(
         with JournalView.open(journal) as view:
             return any(count.status == "success" and count.rows == ROWS - len(lost) for count in view.counts(1))
 
-    with lossy(f"http://127.0.0.1:{port}", lambda row, times: "held" if row in lost and times == 1 else "") as proxy:
+    def loses(row: str, times: int) -> str:
+        return "held" if row in lost and times == 1 else ""
+
+    with kept_port() as port, lossy(f"http://127.0.0.1:{port}", loses) as proxy:
         with served(folder, *tasks, "--runs", "first.db", port=port):
             process = start_program(*command(proxy.url, "--concurrency", str(len(lost) + 1)), cwd=folder)
             wait_until(others_ended)

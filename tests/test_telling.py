@@ -12,9 +12,10 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from one_start import free_port
 from ping_server import PingServer, ping_server
-from program import run_program, start_program
+from ports import kept_port
+from program import PATIENCE, run_program, start_program
+from served import wait_until
 
 from batch_runner.cli import run as run_here
 from batch_runner.journal.lock import holding
@@ -122,8 +123,9 @@ def test_a_heartbeat_through_a_proxy(folder: Path, server: PingServer) -> None:
     options = ("--rows", "2", "--heartbeat")
     run(folder, *options, "http://hc.invalid/far", HTTP_PROXY=server.url, http_proxy=server.url)
     assert server.paths == ["/far/start", "/far"]
-    nowhere = f"http://127.0.0.1:{free_port()}"
-    run(folder, *options, f"{server.url}/near", HTTP_PROXY=nowhere, http_proxy=nowhere)
+    with kept_port() as port:
+        nowhere = f"http://127.0.0.1:{port}"
+        run(folder, *options, f"{server.url}/near", HTTP_PROXY=nowhere, http_proxy=nowhere)
     assert server.paths[2:] == ["/near/start", "/near"]
 
 
@@ -147,13 +149,11 @@ def test_a_journal_that_is_busy(folder: Path, server: PingServer) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_night_that_is_interrupted(folder: Path, server: PingServer, number: signal.Signals, code: int) -> None:
     """It is no success: not all was done, and somebody should know."""
-    (folder / "tasks.py").write_text("import time\ndef go(params):\n    time.sleep(30)")
+    (folder / "tasks.py").write_text("import time\ndef go(params):\n    open('begun', 'w').close()\n    time.sleep(30)")
     process = start_program(*RUN, "--heartbeat", f"{server.url}/u", cwd=folder)
-    while not (folder / "sheet.journal.db").exists():
-        time.sleep(0.05)
-    time.sleep(1)
+    wait_until((folder / "begun").exists)
     process.send_signal(number)
-    process.communicate(timeout=40)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == code
     assert server.paths == ["/u/start", "/u/fail"]
 
@@ -191,7 +191,8 @@ def test_a_heartbeat_that_says_no(folder: Path, status: int) -> None:
 
 def test_a_heartbeat_that_is_not_there(folder: Path) -> None:
     """Nobody listens there: the batch succeeds, and the log says so."""
-    done = run(folder, "--rows", "2", "--heartbeat", f"http://127.0.0.1:{free_port()}/secret-uuid")
+    with kept_port() as port:
+        done = run(folder, "--rows", "2", "--heartbeat", f"http://127.0.0.1:{port}/secret-uuid")
     assert done.returncode == 0
     assert "1 success" in done.stdout
     assert "the heartbeat could not be sent: ConnectError" in done.stderr
@@ -234,6 +235,9 @@ def test_a_heartbeat_that_never_answers_is_left(
         assert not never.is_set()
         assert server.paths == ["/u/start"]
         never.set()
+        wait_until(
+            lambda: server.paths == ["/u/start", "/u"]
+        )  # else its thread would complain in the midst of other tests
     assert "not all were told of the end" in capsys.readouterr().err
 
 
@@ -273,10 +277,10 @@ def test_what_people_are_told(folder: Path, server: PingServer) -> None:
 
 def test_people_who_can_not_be_told(folder: Path) -> None:
     """A service that refuses, and one that isn't there: two lines of the log, without a secret, and the code stays."""
-    with ping_server(lambda _: 500) as server:
+    with ping_server(lambda _: 500) as server, kept_port() as port:
         urls = {
             "A": f"json://user:hunter2@{server.url[7:]}/secret-path",
-            "B": f"json://user:hunter2@127.0.0.1:{free_port()}/secret-path",
+            "B": f"json://user:hunter2@127.0.0.1:{port}/secret-path",
         }
         done = run(folder, "--notify", "${A},${B}", **urls)
     assert done.returncode == 3
