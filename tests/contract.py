@@ -28,6 +28,8 @@ SCHEMAS = json.loads((HERE / "tasks_api_schema.json").read_text("utf-8"))
 OWN = str(HERE / "own_tasks.py")
 WAYS = ("in process", "in process on trio", "over a socket", "over a socket and kept in a file")
 FINAL = ("success", "failure", "timeout", "cancelled")
+PATIENCE = 90.0
+"""Seconds until what is about to be so and isn't is a failure."""
 
 
 class Speaker:
@@ -50,7 +52,7 @@ class Speaker:
 
     async def end_of(self, run_id: str) -> Any:
         """Poll until the run has ended."""
-        with anyio.fail_after(20):
+        with anyio.fail_after(PATIENCE):
             while True:
                 code, run = await self.status(run_id)
                 assert code == 200
@@ -67,7 +69,7 @@ class Speaker:
 
 async def until(holds: Callable[[], bool]) -> None:
     """Wait for something that is about to be so."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(PATIENCE):
         while not holds():
             await anyio.sleep(0.005)
 
@@ -99,7 +101,7 @@ async def speaking(way: str, *, key: str | None = None, **options: Any) -> Async
         async with (
             Service(tasks, store=store, **options) as service,
             _transport(way, service) as (transport, url),
-            httpx.AsyncClient(transport=transport, base_url=url, headers=headers, timeout=30) as http,
+            httpx.AsyncClient(transport=transport, base_url=url, headers=headers, timeout=PATIENCE) as http,
         ):
             yield Speaker(http, service)
 

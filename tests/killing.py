@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess
     from pathlib import Path
 
-PATIENCE = 60.0
+PATIENCE = 300.0
 """Seconds until a child that has not ended is a failure."""
 
 PRELOADED = [

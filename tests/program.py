@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COMMAND = (sys.executable, "-m", "batch_runner")
-PATIENCE = 60
+PATIENCE = 180
+"""Seconds until a program that has not ended is a failure; a busy machine is several times slower than an idle one."""
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -7,23 +7,26 @@ import json
 import os
 import re
 import signal
-import time
 from typing import TYPE_CHECKING
 
 import pytest
+from kept_promises import known_runs
 from openpyxl import Workbook
-from program import run_program, start_program
+from program import PATIENCE, run_program, start_program
+from served import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 TASKS = """
 import time
+from pathlib import Path
 
 async def quick(params):
     return {"seen": params}
 
 def slow(params):
+    Path("begun").touch()
     time.sleep(float(params["Seconds"]))
     return params["Seconds"]
 
@@ -135,10 +138,9 @@ def test_the_first_interrupt_writes_the_output(folder: Path) -> None:
     (folder / "slow.csv").write_text("Seconds\n" + "".join(f"0.{number:02}\n" for number in range(30, 60)))
     command = ["run", "slow.csv", "--task", "tasks.py:slow", "--concurrency", "2", "--workers", "2"]
     process = start_program(*command, cwd=folder)
-    wait_for(folder / "slow.journal.db")
-    time.sleep(1.5)
+    wait_until((folder / "begun").exists)
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=30)
+    stdout, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
     statuses = [row["status"] for row in records(folder / "slow.results.csv")]
@@ -149,18 +151,17 @@ def test_the_first_interrupt_writes_the_output(folder: Path) -> None:
 
 
 def test_the_second_interrupt_leaves_at_once(folder: Path) -> None:
-    """A second Ctrl-C does not wait for the runs in flight."""
+    """A second Ctrl-C does not wait for the runs in flight, nor does it write the output."""
     (folder / "slow.csv").write_text("Seconds\n50\n51\n")
     process = start_program("run", "slow.csv", "--task", "tasks.py:slow", cwd=folder)
-    wait_for(folder / "slow.journal.db")
-    time.sleep(1.0)
+    wait_until((folder / "begun").exists)
     process.send_signal(signal.SIGTERM)
-    time.sleep(0.3)
+    assert process.stderr is not None
+    assert any("(again: leave at once)" in line for line in process.stderr)
     process.send_signal(signal.SIGTERM)
-    began = time.monotonic()
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == 143
-    assert time.monotonic() - began < 5
+    assert not (folder / "slow.results.csv").exists()
 
 
 def test_run_and_serve_give_the_same(folder: Path) -> None:
@@ -180,7 +181,7 @@ def test_run_and_serve_give_the_same(folder: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert [(row["status"], row["result"]) for row in records(folder / "there.csv")] == here
     server.send_signal(signal.SIGINT)
-    _, rest = server.communicate(timeout=20)
+    _, rest = server.communicate(timeout=PATIENCE)
     assert server.returncode == 0
     assert "Traceback" not in rest
 
@@ -201,17 +202,8 @@ def test_a_reader_that_leaves_is_no_failure(folder: Path) -> None:
     process.stdout.close()
     assert process.stderr is not None
     assert process.stderr.read() == ""
-    process.wait(timeout=20)
+    process.wait(timeout=PATIENCE)
     process.stderr.close()
-
-
-def wait_for(path: Path) -> None:
-    """Wait until the program has made the file."""
-    for _ in range(200):
-        if path.exists():
-            return
-        time.sleep(0.05)
-    pytest.fail(f"{path} never came")
 
 
 def test_a_run_that_takes_too_long_ends_as_timeout(folder: Path) -> None:
@@ -223,18 +215,16 @@ def test_a_run_that_takes_too_long_ends_as_timeout(folder: Path) -> None:
 
 
 def test_a_local_run_of_a_killed_batch_is_unknown_at_once(folder: Path) -> None:
-    """A run of the embedded service ends with the program, so the same command doesn't wait for it."""
+    """A run of the embedded service ends with the program, so the same command neither waits for it nor sends it."""
     (folder / "slow.csv").write_text("Seconds\n50\n")
     command = ["run", "slow.csv", "--task", "tasks.py:slow", "--progress", "never"]
     process = start_program(*command, cwd=folder)
-    wait_for(folder / "slow.journal.db")
-    time.sleep(1.5)
+    wait_until(lambda: known_runs(folder / "slow.journal.db"))
     process.kill()
     process.communicate()
-    began = time.monotonic()
-    done = run_program(*command, cwd=folder)
-    assert time.monotonic() - began < 10
+    done = run_program(*command, "--json", cwd=folder)
     assert done.returncode == 4, done.stdout
+    assert json.loads(done.stdout)["seconds"] < 30
     assert "ended with the program that ran it" in records(folder / "slow.results.csv")[0]["error"]
 
 
@@ -244,8 +234,7 @@ def test_a_row_that_went_bad_is_not_sent_in_place_of_its_lost_run(folder: Path) 
     command = ["run", sheet.name, "--task", "tasks.py:pay", "--key", "Number", "--on-unknown", "resend"]
     write_payment(sheet, 10)
     process = start_program(*command, "--progress", "never", cwd=folder)
-    wait_for(paid)
-    time.sleep(1)
+    wait_until(lambda: paid.exists() and paid.read_text() and known_runs(folder / "slow.journal.db"))
     process.kill()
     process.communicate()
     write_payment(sheet, "#N/A")

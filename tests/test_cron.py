@@ -14,18 +14,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 from ping_server import PingServer, ping_server
+from program import PATIENCE
+from served import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BINARY = str(Path(sys.executable).parent / "batch-runner")
-PATIENCE = 60
 TASK = """
 import time
 from pathlib import Path
 
 def pay(params):
     time.sleep(float(params.get("Seconds") or 0))
+    while params.get("Until") and not Path(params["Until"]).exists():
+        time.sleep(0.01)
     with Path(__file__).with_name("paid.txt").open("a") as paid:
         paid.write(params["Invoice"] + "\\n")
     if params["Amount"] == "0.00":
@@ -154,16 +157,14 @@ def test_nothing_is_printed_while_all_is_well(folder: Path, server: PingServer) 
 def test_two_crons_at_once(folder: Path) -> None:
     """The second finds the journal held: 6, a sentence that names the process, and nothing is paid twice."""
     day = "2026-03-27"
-    write_sheet(folder, day, "ACME,1,10.00\nACME,2,20.00\n")
-    sheet = folder / "inbox" / f"invoices-{day}.csv"
-    sheet.write_text("Vendor,Invoice,Amount,Seconds\nACME,1,10.00,3\nACME,2,20.00,0\n")
+    sheet, go = write_sheet(folder, day, ""), folder / "go"
+    sheet.write_text(f"Vendor,Invoice,Amount,Until\nACME,1,10.00,{go}\nACME,2,20.00,\n")
     first = cron(folder, "--date", day)
-    until = time.monotonic() + PATIENCE
-    while not list((folder / "done").glob("*.journal.db-reserve")) and time.monotonic() < until:
-        time.sleep(0.02)
+    wait_until(lambda: list((folder / "done").glob("*.journal.db-reserve")))
     code, _, err = ended(cron(folder, "--date", day))
     assert code == 6
     assert "another batch holds this journal" in err
+    go.touch()
     assert ended(first)[0] == 0
     assert sorted(paid(folder)) == ["1", "2"]
 
@@ -199,9 +200,9 @@ def test_the_clock_is_changed_while_a_batch_runs(folder: Path, hours: int) -> No
 
 @pytest.mark.parametrize("hours", [1, -1], ids=["put forward", "put back"])
 def test_the_zones_of_these_tests_do_change(hours: int) -> None:
-    """The made-up zone shows another offset some seconds later, so the tests above mean something."""
+    """The made-up zone shows another offset a minute later than a minute ago, so the tests above mean something."""
     zone, _ = clock_change(hours)
-    code = "import time; a = time.localtime().tm_gmtoff; b = time.localtime(time.time() + 8).tm_gmtoff; print(b - a)"
+    code = "import time; a, b = [time.localtime(time.time() + s).tm_gmtoff for s in (-60, 60)]; print(b - a)"
     done = subprocess.run(
         [sys.executable, "-c", code], env={"TZ": zone, "PATH": os.environ["PATH"]}, capture_output=True, check=True
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import re
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from kept_promises import known_runs
 from openpyxl import Workbook
 from program import run_program, start_program
+from served import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -225,11 +226,7 @@ def test_a_repeatable_task_that_was_cut_off_is_run_again(folder: Path) -> None:
     (folder / "sheet.csv").write_text("Amount\n1\n")
     command = ["run", "sheet.csv", "--task", "tasks.py:twice", "--progress", "never"]
     process = start_program(*command, cwd=folder)
-    for _ in range(400):
-        if (folder / "begun.txt").exists():
-            break
-        time.sleep(0.05)
-    time.sleep(0.5)
+    wait_until(lambda: (folder / "begun.txt").exists() and known_runs(folder / "sheet.journal.db"))
     process.kill()
     process.communicate()
     done = run_program(*command, cwd=folder)

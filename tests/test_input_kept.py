@@ -94,7 +94,7 @@ def test_two_batches_want_one_journal(tmp_path: Path, service: Service) -> None:
     assert exit_code(first) == 0
     [(code, seconds, pid)] = second
     assert code == 6
-    assert seconds < 5
+    assert seconds < 30
     said = (tmp_path / "said.txt").read_text()
     assert re.search(rf"list.journal.db: another batch holds this journal: process {pid}, started 20\d\d-", said), said
     assert_kept(tmp_path / "list.results.csv", ROWS, service, set())

@@ -6,7 +6,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -104,15 +103,13 @@ async def carried(path: Path) -> bool:
 
 
 def test_a_second_batch_is_turned_away(tmp_path: Path) -> None:
-    """While a batch holds the journal another gives up within a second, naming the holder's process and start."""
+    """While a batch holds the journal another gives up instead of waiting, naming the holder's process and start."""
     path = tmp_path / "a.journal.db"
     with child(path, 1) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"opened 0\n"
-        begun = time.monotonic()
         with pytest.raises(JournalBusy, match=rf"another batch holds this journal: process {process.pid}, started 2"):
             anyio.run(carried, path)
-        assert time.monotonic() - begun < 1
         with JournalView.open(path) as view:
             assert len(view.batches()) == 1
 
@@ -134,7 +131,7 @@ def test_by_another_name_it_is_the_same_journal(tmp_path: Path) -> None:
 def test_the_lock_dies_with_its_process(tmp_path: Path) -> None:
     """After a kill -9 the next batch begins at once, although the lock's file is still there; then one file is left."""
     path = tmp_path / "a.journal.db"
-    killed_after(path, 1, 4)
+    assert ("ended", 1) in killed_after(path, 10_000, 100)  # so many that it can't be through, and tidy up, before that
     assert f"{path.name}-lock" in files_beside(path)
     assert anyio.run(carried, path)
     assert files_beside(path) == [path.name]

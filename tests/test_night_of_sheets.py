@@ -6,13 +6,13 @@ import csv
 import json
 import signal
 import subprocess
-import time
 from datetime import date
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from program import COMMAND, run_program, start_program
+from program import COMMAND, PATIENCE, run_program, start_program
+from served import wait_until
 
 from batch_runner.cli.night import run_night
 from batch_runner.job.job import Job
@@ -197,11 +197,9 @@ def test_an_interrupt_ends_the_night(folder: Path, number: int, code: int) -> No
     """The summary is printed still; no further sheet is begun, and the same command goes on."""
     sheet(folder, "a.csv", "Number,Seconds\n1,50\n")
     process = start_program("run", "nightly.toml", "--json", cwd=folder, NIGHT=str(folder))
-    until = time.monotonic() + 30
-    while not paid(folder) and time.monotonic() < until:
-        time.sleep(0.05)
+    wait_until(lambda: paid(folder))
     process.send_signal(number)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=PATIENCE)
     fields = json.loads(out)
     assert fields["exit_code"] == process.returncode == code
     assert list(not_run(fields)) == ["b.csv"]

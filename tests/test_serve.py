@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import sqlite3
@@ -16,8 +15,9 @@ from typing import TYPE_CHECKING
 import anyio
 import httpx
 import pytest
+from executing import is_alive
 from one_start import client_of
-from program import run_program
+from program import PATIENCE, run_program
 from served import Served, served, wait_until
 
 from batch_runner.service.asked import BODY_LIMIT
@@ -49,7 +49,7 @@ def test_after_a_kill_finished_runs_are_answered_for_and_interrupted_ones_have_f
             assert service.start("wait_for", waits, key=key) == (200, told)
         assert service.start("echo_in_loop", {"a": "2"}, key="done")[0] == 422
         worker = int((tmp_path / "mark").read_text())
-        wait_until(lambda: not _is_running(worker))
+        wait_until(lambda: not is_alive(worker))
 
 
 def test_what_was_answered_for_is_known_after_a_kill_under_load(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_fifty_starts_with_one_key_run_the_task_once(tmp_path: Path) -> None:
     together = threading.Barrier(50)
 
     def start(url: str) -> str:
-        with httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
+        with httpx.Client(base_url=url, timeout=PATIENCE, trust_env=False) as http:
             together.wait()
             body = {"input_params": {"file": str(tmp_path / "count")}}
             answer = http.post("/v2/tasks/count_me/run", json=body, headers={"Idempotency-Key": '"one"'})
@@ -112,7 +112,7 @@ def test_stopping_lets_runs_end_within_the_grace(tmp_path: Path) -> None:
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
         assert service.status(begun["run_id"])["status"] == "running"
         (tmp_path / "go").touch()
-        _, rest = service.process.communicate(timeout=60)
+        _, rest = service.process.communicate(timeout=PATIENCE)
         assert (service.process.returncode, rest) == (
             0,
             "batch-runner: stopping: 1 run has 60 s to end (again: none)\n",
@@ -281,14 +281,6 @@ def test_an_option_that_makes_no_sense_is_one_sentence(tmp_path: Path, option: s
     assert option in refused.stderr
     assert "Traceback" not in refused.stderr
     assert not any(tmp_path.iterdir())
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def _has_ipv6() -> bool:

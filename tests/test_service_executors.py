@@ -76,7 +76,7 @@ async def test_a_timeout_ends_a_function_stuck_in_c_and_no_other(
     """The interpreter's lock is held for ever, so nothing short of a kill ends it; a second run goes on meanwhile."""
     endings: dict[str, Ending] = {}
     async with opened as executor:
-        stuck = call("busy_in_c", 0.3, mark=str(tmp_path / "pid"))
+        stuck = call("busy_in_c", 2.0, mark=str(tmp_path / "pid"))
         other = call("wait_for", mark=str(tmp_path / "2"), until=str(tmp_path / "go"))
 
         async def run(name: str) -> None:
@@ -88,7 +88,7 @@ async def test_a_timeout_ends_a_function_stuck_in_c_and_no_other(
             await until(lambda: "stuck" in endings)
             (tmp_path / "go").touch()
     assert {name: ending.status for name, ending in endings.items()} == {"stuck": "timeout", "other": "success"}
-    assert endings["stuck"].error == "The run was stopped after 0.3 s, the time limit for one run."
+    assert endings["stuck"].error == "The run was stopped after 2 s, the time limit for one run."
     assert not is_alive(await number_in(tmp_path / "pid"))
 
 

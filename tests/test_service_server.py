@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 import httpx
 import pytest
-from contract import OWN, until
+from contract import OWN, PATIENCE, until
 
 from batch_runner.errors import UsageError
 from batch_runner.service.server import HOST, _bound_socket, listening, serve
@@ -61,7 +61,7 @@ async def test_a_signal_ends_it_cleanly(server: subprocess.Popen[str], sent: sig
 
     async def wait(mark: Path) -> None:
         body = {"input_params": {"mark": str(mark), "until": str(tmp_path / "never")}, "sync": True}
-        async with httpx.AsyncClient(base_url=url, timeout=20) as http:
+        async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as http:
             answers.append(await http.post("/v2/tasks/wait_for/run", json=body))
 
     async with anyio.create_task_group() as group:
