@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from nights import night, numbered, whole
+from ports import kept_port
 from program import PATIENCE, run_program, start_program
 from served import served, wait_until
-from test_settling import free_port
 
 from batch_runner.batch.worker import MOST_RESENDS
 from batch_runner.journal import JournalView
@@ -78,20 +78,20 @@ def test_what_an_interrupt_finds_waiting_is_not_started(folder: Path, number: si
 
 def test_a_service_that_is_restarted_in_mid_batch(folder: Path) -> None:
     """Told to end while one run goes on and others wait: when it is back the batch goes on; each row is run once."""
-    port = free_port()
     tasks = ("--tasks", str(folder / "task.py"), "--workers", "1", "--grace", "60")
-    with served(folder, *tasks, port=port) as service:
-        url, options = service.url, ("--poll-rate", "1000/s", "--json")
-        process = start_program("run", "in.csv", "--task", "pay", "--service", url, *options, cwd=folder)
-        wait_until(lambda: paid(folder))
-        wait_until(lambda: service.http.get("/healthz").json()["queued"] == 4)
-        service.process.send_signal(signal.SIGTERM)
-        assert service.process.stderr is not None
-        assert any("stopping" in line for line in service.process.stderr)
-        (folder / "go").touch()
-        service.process.communicate(timeout=PATIENCE)
-    with served(folder, *tasks, port=port):
-        out, err = process.communicate(timeout=PATIENCE)
+    with kept_port() as port:
+        with served(folder, *tasks, port=port) as service:
+            url, options = service.url, ("--poll-rate", "1000/s", "--json")
+            process = start_program("run", "in.csv", "--task", "pay", "--service", url, *options, cwd=folder)
+            wait_until(lambda: paid(folder))
+            wait_until(lambda: service.http.get("/healthz").json()["queued"] == 4)
+            service.process.send_signal(signal.SIGTERM)
+            assert service.process.stderr is not None
+            assert any("stopping" in line for line in service.process.stderr)
+            (folder / "go").touch()
+            service.process.communicate(timeout=PATIENCE)
+        with served(folder, *tasks, port=port):
+            out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, json.loads(out)["counts"]) == (0, {"success": 6}), err
     assert paid(folder) == ROWS
 
@@ -111,22 +111,22 @@ def test_a_restart_says_what_had_not_begun(folder: Path) -> None:
 @pytest.mark.parametrize(("now", "counts"), [("1", {"success": 1}), ("edited", {"failure": 1})])
 def test_both_were_killed(folder: Path, now: str, counts: dict[str, int]) -> None:
     """Batch and service die together: the next night sends a row whose run had not begun, if it is still the same."""
-    port = free_port()
-    options = ("--key", "Row", "--service", f"http://127.0.0.1:{port}", "--poll-rate", "1000/s", "--json")
-    tasks = ("--tasks", str(folder / "task.py"), "--workers", "1")
-    (folder / "in.csv").write_text("Row,Note\n1,1\n")
-    with served(folder, *tasks, port=port) as service:
-        service.start("pay", {"Row": "0"})
-        wait_until(lambda: paid(folder))
-        process = start_program("run", "in.csv", "--task", "pay", *options, cwd=folder)
-        wait_until(lambda: service.http.get("/healthz").json()["queued"])
-        wait_until(lambda: is_followed(folder))
-        process.kill()
-        process.communicate(timeout=PATIENCE)
-    (folder / "go").touch()
-    (folder / "in.csv").write_text(f"Row,Note\n1,{now}\n")
-    with served(folder, *tasks, port=port):
-        done = run_program("run", "in.csv", "--task", "pay", *options, cwd=folder)
+    with kept_port() as port:
+        options = ("--key", "Row", "--service", f"http://127.0.0.1:{port}", "--poll-rate", "1000/s", "--json")
+        tasks = ("--tasks", str(folder / "task.py"), "--workers", "1")
+        (folder / "in.csv").write_text("Row,Note\n1,1\n")
+        with served(folder, *tasks, port=port) as service:
+            service.start("pay", {"Row": "0"})
+            wait_until(lambda: paid(folder))
+            process = start_program("run", "in.csv", "--task", "pay", *options, cwd=folder)
+            wait_until(lambda: service.http.get("/healthz").json()["queued"])
+            wait_until(lambda: is_followed(folder))
+            process.kill()
+            process.communicate(timeout=PATIENCE)
+        (folder / "go").touch()
+        (folder / "in.csv").write_text(f"Row,Note\n1,{now}\n")
+        with served(folder, *tasks, port=port):
+            done = run_program("run", "in.csv", "--task", "pay", *options, cwd=folder)
     assert json.loads(done.stdout)["counts"] == counts, done.stderr
     assert paid(folder) == ["0", "1"][: 1 + (now == "1")]
 
