@@ -153,6 +153,14 @@ def test_data_under_an_empty_header_is_refused(tmp_path: Path, content: str) -> 
     assert refusal(tmp_path, content).startswith("list.csv, B1 and B3: there is text under an empty header; ")
 
 
+@pytest.mark.parametrize(
+    "content", ["Id,Amount,\na,1.5,z\nb,2,y\nc,3,x\n", "Id,Amount\na,1.5,z\n", "Id,Name\na,b,c\nd,e,f\n"]
+)
+def test_data_right_of_the_last_header_is_refused(tmp_path: Path, content: str) -> None:
+    """In every row of data, too: the first of them is not taken for the header."""
+    assert refusal(tmp_path, content).startswith("list.csv, C1 and C2: there is text under an empty header; ")
+
+
 @pytest.mark.parametrize("row", ["1,2,3", "1,2,,3,", '1,"2,2",3', '1,2,"3\n"'])
 def test_text_beyond_the_last_header_is_refused(tmp_path: Path, row: str) -> None:
     """A record with text beyond the header names the cells too, quoted or not."""

@@ -36,6 +36,27 @@ def test_the_header_is_found_below_titles(texts: tuple[str, ...], number: int | 
     assert find_header(rows(*texts)) == number
 
 
+@pytest.mark.parametrize(
+    ("texts", "number"),
+    [
+        (("Id|Amount|Vendor", "a|1.5|ACME|urgent", "b|2|Z|late", "c|3|Y|ok"), 1),
+        (("Id|Amount|Vendor", "a|1.5|ACME|urgent"), 1),
+        (("Id|Amount| ", "a|1|z", "b|2|y"), 1),
+        (("Id|Name", "a|zz|extra", "b|y|extra"), 1),
+        (("Invoices 2026", "Id|Amount|Vendor", "a|1.5|ACME|urgent", "b|2|Z|late"), 2),
+        (("Acme Ltd|Berlin", "File|Net|Tax", "a|1|2", "b|3|4"), 2),
+        (("Acme Ltd|Berlin", "", "File|Name|City", "a|b|c", "d|e|f"), 3),
+        (("Acme Ltd|Berlin", "File|Name|City|Street|Zip", "a|b|c|d|e", "f|g|h|i|j"), 2),
+        (("Customer||Amounts", "Id|Name|Net|Tax", "a|b|c|d", "e|f|g|h"), 2),
+    ],
+)
+def test_a_header_row_that_lacks_its_last_headers(texts: tuple[str, ...], number: int) -> None:
+    """It is the header all the same: the first row of data, taken for it, would be passed over and name the others'
+    values. An address block is none."""
+    found = [FirstRow(row.number, tuple(map(str.strip, row.texts)), row.typed) for row in rows(*texts)]
+    assert find_header(found) == number
+
+
 def test_what_is_known_better_counts_more() -> None:
     """A table's or autofilter's header row is taken as it is."""
     assert find_header(rows("A|B", "1|2", "3|4"), 2) == 2

@@ -128,4 +128,7 @@ def refuse_ambiguity(sheet: Sheet, stray: tuple[int, int] | None) -> None:
     if stray is not None:
         row, index = stray
         cells = f"{sheet.address(sheet.header_row, index)} and {column_letter(index)}{row}"
-        raise SheetError(f"{cells}: there is text under an empty header; give the column a header, or clear the cell")
+        raise SheetError(
+            f"{cells}: there is text under an empty header; give the column a header, clear the cell, "
+            "or name another row with --header-row"
+        )
