@@ -7,6 +7,7 @@ request.py    what is sent: addresses, headers, timeouts
 body.py       an answer's body: whole, decoded, never endless
 answer.py     the run that a body tells, or the message
 signals.py    what an answer says of the service's limits
+veil.py       the key, kept out of what is sent back
 proxies.py    the proxy that the environment names
 transport.py  httpx's transport over aiohttp's connections
 """

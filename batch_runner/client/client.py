@@ -18,7 +18,7 @@ from batch_runner.client.fate import Fate, Reach, fate_of_error, fate_of_status,
 from batch_runner.client.features import NO_FEATURES, Features
 from batch_runner.client.request import DEFAULT_TIMEOUTS, Requests, Timeouts
 from batch_runner.client.signals import NO_SIGNAL, Signal, read_signal
-from batch_runner.log import SECRET_MARK, SHORTEST_SECRET
+from batch_runner.client.veil import Veil
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -93,7 +93,7 @@ class Client:
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
     ) -> None:
         self._requests = Requests(base_url, api_key, timeouts)
-        self._key = api_key
+        self._veil = Veil(api_key)
         self._transport = transport
 
     def __repr__(self) -> str:
@@ -183,12 +183,10 @@ class Client:
     def _run_in(self, answer: _Answer) -> Run | None:
         """The run that an answer tells, with no key in its result and error, though the service may send it back."""
         run = run_in(answer.body.data)
-        if run is None or len(self._key) < SHORTEST_SECRET or self._key.encode() not in answer.body.data:
+        if run is None or not (run.error or bytes(run.result)):
             return run
-        result, error = bytes(run.result).replace(self._key.encode(), SECRET_MARK.encode()), run.error
-        return msgspec.structs.replace(
-            run, result=msgspec.Raw(result), error=error and error.replace(self._key, SECRET_MARK)
-        )
+        result, error = self._veil.over_json(bytes(run.result)), self._veil.over_text(run.error)
+        return msgspec.structs.replace(run, result=msgspec.Raw(result), error=error)
 
     def _said(self, answer: _Answer) -> str:
         """What an answer that is no run's says, as one sentence."""
@@ -199,8 +197,7 @@ class Client:
 
     def _words(self, text: str) -> str:
         """One line, not endless, and never with the key in it, which a service may well send back."""
-        line = " ".join(text.split()).rstrip(": ")
-        line = line.replace(self._key, SECRET_MARK) if self._key else line
+        line = self._veil.over_words(" ".join(text.split()).rstrip(": "))
         return line if len(line) <= MAX_REASON else f"{line[:MAX_REASON]}…"
 
     async def _ask(self, request: httpx.Request) -> _Answer:
