@@ -53,6 +53,9 @@ def test_a_cell_is_sent_as_its_person_sees_it(tmp_path: Path, cell: str, text: s
         ('<c r="C2" t="e"><f>1/0</f><v>#DIV/0!</v></c>', "#DIV/0!", "the error #DIV/0!"),
         ('<c r="C2"><f>1+1</f></c>', "", "a formula without a calculated value"),
         ('<c r="C2"><f>1+1</f><v></v></c>', "", "a formula without a calculated value"),
+        ('<c r="C2" t="b"><f>1=1</f><v/></c>', "", "a formula without a calculated value"),
+        ('<c r="C2" t="str"><f>"x"</f></c>', "", "a formula without a calculated value"),
+        ('<c r="C2" t="str"><f>"x"</f><!-- so that the parser reads it --></c>', "", "a formula without a calculated"),
         ('<c r="C2" s="1"><v>-5</v></c>', "-5", "shows ####"),
         ('<c r="C2" t="s"><v>9</v></c>', "", "missing from the workbook's shared strings"),
         ('<c r="C2"><v>twelve</v></c>', "twelve", "no number"),
@@ -68,8 +71,9 @@ def test_a_cell_without_a_text_that_could_be_sent_refuses(tmp_path: Path, cell: 
 
 def test_a_formula_with_an_empty_text_is_an_empty_cell(tmp_path: Path) -> None:
     """`=""` has been calculated: nothing stands there, and nothing is wrong."""
-    row = read_cells(tmp_path / "a.xlsx", '<c r="A2" t="str"><f>""</f><v></v></c><c r="B2"><v>1</v></c>')
-    assert (row.texts[:2], row.problems) == (("", "1"), ())
+    for value in ("<v></v>", "<v/>", "<v />", "<v/><!-- so that the parser reads it -->"):
+        row = read_cells(tmp_path / "a.xlsx", f'<c r="A2" t="str"><f>""</f>{value}</c><c r="B2"><v>1</v></c>')
+        assert (row.texts[:2], row.problems) == (("", "1"), ())
 
 
 def test_sixteen_digits_are_sent_with_a_warning(tmp_path: Path) -> None:

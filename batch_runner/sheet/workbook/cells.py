@@ -100,12 +100,19 @@ class Cells:
         for place, mark, formula, value in zip(places, row.marks, row.formulas, row.values, strict=True):
             try:
                 texts = self._known[mark]
-                found.append(texts[value] if value or not formula else texts.read(b""))
+                if formula and not value:
+                    self._refuse_uncalculated(mark, value)
+                found.append(texts[value])
             except Flaw as flaw:
                 found.append(flaw.text)
                 if place < width:
                     problems.append(self._problem(row.number, place, flaw))
         return found, tuple(problems)
+
+    def _refuse_uncalculated(self, mark: bytes | None, value: bytes | None) -> None:
+        """Raises `Flaw` for a formula without a value; that of a text may be empty, but then it stands there."""
+        if value is None or self._type(mark) not in _TEXTS:
+            raise Flaw("", "a formula without a calculated value; open and save the workbook in Excel")
 
     def filled(self, row: RawRow) -> list[int]:
         """The places of a row's cells that aren't empty, from the left."""
@@ -118,7 +125,7 @@ class Cells:
         kind = self._type(row.marks[order])
         if kind == "s" and value:
             return not self._is_blank_string(value)
-        if kind in _TEXTS:
+        if kind in _TEXTS and (value is not None or row.formulas[order] is None):
             return not is_blank(value or b"")
         return bool(value) or row.formulas[order] is not None
 
@@ -201,8 +208,6 @@ class Cells:
             raise Flaw("", "its text is missing from the workbook's shared strings") from None
 
     def _number(self, value: bytes, shape: NumberFormat) -> str:
-        if not value:
-            raise Flaw("", "a formula without a calculated value; open and save the workbook in Excel")
         try:
             number = float(value)
         except ValueError:

@@ -29,7 +29,7 @@ _CELL = re.compile(
     rb'<c(?: r="([A-Z]{1,3})[0-9]{1,7}")?+((?: [a-qs-z][a-z]*+="[^"<>&]*+")*+) ?+'
     rb"(?:><v>([^<]*+)</v></c>|/>"
     rb"|>(?:(<f)(?: [^<>]*)?(?:/>|>[^<]*</f>))?"
-    rb'(?:<v(?: xml:space="preserve")?>([^<]*)</v>|<v ?/>)?</c>'
+    rb'(?:<v(?: xml:space="preserve")?>([^<]*)</v>)?</c>'
     rb'|><is><t(?: xml:space="preserve")?>([^<]*)</t></is></c>)'
 )
 """A cell: its column, its other attributes, its value; or a formula and its value; or a text of its own."""
@@ -146,7 +146,7 @@ def _blocks(rest: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
         cut = end if end >= 0 else max(rest.rfind(ROW_END) + len(ROW_END), rest.rfind(b"/><row ") + 2)
         if end < 0 and cut < len(ROW_END):
             continue
-        yield plain(rest[:cut])
+        yield plain(rest[:cut]).replace(b"<v />", b"<v></v>").replace(b"<v/>", b"<v></v>")  # empty, not missing
         rest = rest[cut:]
         if end >= 0:
             yield rest
