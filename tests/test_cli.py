@@ -7,16 +7,14 @@ import json
 import os
 import re
 import signal
-from typing import TYPE_CHECKING
+import subprocess
+from pathlib import Path
 
 import pytest
 from kept_promises import known_runs
 from openpyxl import Workbook
-from program import PATIENCE, run_program, start_program
+from program import COMMAND, PATIENCE, environment, run_program, start_program
 from served import wait_until
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TASKS = """
 import time
@@ -204,6 +202,22 @@ def test_a_reader_that_leaves_is_no_failure(folder: Path) -> None:
     assert process.stderr.read() == ""
     process.wait(timeout=PATIENCE)
     process.stderr.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is full")
+@pytest.mark.parametrize("command", [("run", "sheet.csv", "--task", "tasks.py:quick"), ("check", "sheet.csv")])
+def test_a_full_disk_under_stdout_is_no_failure(folder: Path, command: tuple[str, ...]) -> None:
+    """cron's `>> log`: the rows ran, the code says so, and stderr has one sentence."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, *command, "--progress", "never"],
+            cwd=folder,
+            env=environment(),
+            stdout=full,
+            stderr=-1,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (0, b"batch-runner: this can't be printed: no space left on device\n")
 
 
 def test_a_run_that_takes_too_long_ends_as_timeout(folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -108,8 +108,14 @@ def _log_can_be_written(path: str) -> Iterator[None]:
 
 
 def print_out(text: str) -> None:
-    """Print on stdout. A reader that has left (`| head`) changes nothing: the exit code still tells how it went."""
+    """Print on stdout. That it can't be done changes nothing: the exit code still tells how it went.
+
+    A reader that has left (`| head`) wants no more; of a full disk stderr tells, if that isn't on it, too.
+    """
     try:
         click.echo(text)
-    except BrokenPipeError:
+    except OSError as error:
         sys.stdout = None  # so that the interpreter doesn't try to flush it at exit
+        if not isinstance(error, BrokenPipeError):
+            with suppress(OSError):
+                click.echo(f"batch-runner: this can't be printed: {reason_of(error)}", err=True)
