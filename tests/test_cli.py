@@ -209,14 +209,8 @@ def test_a_reader_that_leaves_is_no_failure(folder: Path) -> None:
 def test_a_full_disk_under_stdout_is_no_failure(folder: Path, command: tuple[str, ...]) -> None:
     """cron's `>> log`: the rows ran, the code says so, and stderr has one sentence."""
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            [*COMMAND, *command, "--progress", "never"],
-            cwd=folder,
-            env=environment(),
-            stdout=full,
-            stderr=-1,
-            check=False,
-        )
+        line = [*COMMAND, *command, "--progress", "never"]
+        done = subprocess.run(line, cwd=folder, env=environment(), stdout=full, stderr=subprocess.PIPE, check=False)
     assert (done.returncode, done.stderr) == (0, b"batch-runner: this can't be printed: no space left on device\n")
 
 

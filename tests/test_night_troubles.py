@@ -46,6 +46,19 @@ def test_polls_that_fail_for_ten_minutes_are_waited_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("code", "advice"), [(401, "check the key"), (402, "no credits left"), (403, "may not run this task")]
+)
+def test_a_key_that_is_refused_in_mid_batch(tmp_path: Path, code: int, advice: str) -> None:
+    """A poll says it as well as a start: nothing more is started (5), and what goes on keeps its status."""
+    sick = partial(Polls, faults=lambda at: Fault(code) if at > 30 else None)
+    done = night(tmp_path, numbered(6, Seconds="60"), within=sick, concurrency=2)
+    assert done.statuses == ["running"] * 2 + ["not_started"] * 4
+    assert done.summary.exit_code == ExitCode.STOPPED
+    assert advice in str(done.summary.stopped)
+    assert len(done.front.posts) == 2
+
+
+@pytest.mark.parametrize(
     ("fault", "why"),
     [
         (OOPS, "502: Bad gateway"),

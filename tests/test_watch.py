@@ -155,7 +155,7 @@ async def test_a_run_that_stays_unreachable_is_given_up() -> None:
     """After the budget of polls that tell nothing, with the reason and the last status."""
     service = Service(lambda _run, now: seen("running") if now < 10 else trouble(500))
     found, _ = await follow(service)
-    assert found == Unreachable("the service said 500", "running")
+    assert found == Unreachable("the service said 500", "running", 500)
     assert POLLS.budget <= anyio.current_time() - service.began < POLLS.budget + 75
 
 
@@ -163,7 +163,7 @@ async def test_what_will_not_change_is_not_asked_again() -> None:
     """A key that was taken away: one poll, and no more."""
     service = Service(lambda *_: trouble(401, again=False))
     found, _ = await follow(service)
-    assert found == Unreachable("the service said 401", "queued")
+    assert found == Unreachable("the service said 401", "queued", 401)
     assert len(service.polls) == 1
 
 

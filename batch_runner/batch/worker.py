@@ -23,7 +23,7 @@ from batch_runner.batch.patience import Patience
 from batch_runner.batch.start import Start, start_of
 from batch_runner.batch.stopping import Stop, refused_for_all
 from batch_runner.client.client import Lost, Refused, Started
-from batch_runner.client.fate import Reach
+from batch_runner.client.fate import REFUSING_US, Reach
 from batch_runner.errors import ExitCode
 from batch_runner.journal import Follow, Outcome, Send, Settle
 from batch_runner.polling.watch import Overdue, Unreachable, Vanished
@@ -290,8 +290,9 @@ class Worker:
                 return await self._end(attempt, Outcome("unknown", run.run_id, error=f"the run is gone: {why}"))
             case Overdue(status=status):
                 why = f"still going after {self._job.run_timeout}; the same command goes on from there"
-            case Unreachable(why=why, status=status):
-                pass
+            case Unreachable(why=why, status=status, status_code=code):
+                if code in REFUSING_US:
+                    self._stopping.now(refused_for_all(why, code))
         self._journal.seen(attempt.id, status, why)
         attempt.info("run left as it is", run_id=run.run_id, status=status)
         attempt.debug("run left as it is", why=why)

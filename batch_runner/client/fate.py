@@ -70,6 +70,9 @@ _REFUSING_ALL = frozenset({401, 402, 403, 404, 405, 407, 410})
 _REFUSING_ROW = frozenset({400, 406, 409, *range(411, 419), *range(421, 427), 428, 431, 451})
 _REFUSING = _REFUSING_ALL | _REFUSING_ROW
 
+REFUSING_US = frozenset({401, 402, 403})
+"""The key or the account is refused: that reaches all rows, whether a start or a poll was answered so."""
+
 
 class Reach(Enum):
     """How far a refusal reaches."""

@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 class Unreachable(msgspec.Struct, frozen=True):
     """The run could not be asked for so long that it is given up, or can't be at all; it may well go on.
 
-    `status` is the last that was seen.
+    `status` is the last that was seen, `status_code` that of the last answer to a poll, if there was one.
     """
 
     why: str
     status: str
+    status_code: int | None = None
 
 
 class Vanished(msgspec.Struct, frozen=True):
@@ -154,7 +155,7 @@ class Watch:
         elif trouble.status_code == 404:
             self._end(following, Vanished(trouble.why))
         else:
-            self._end(following, Unreachable(trouble.why, following.status))
+            self._end(following, Unreachable(trouble.why, following.status, trouble.status_code))
         if floor:
             self._schedule.hold(now + min(floor, POLLS.ceiling))
 
