@@ -24,10 +24,11 @@ MOST_GROUPS = 20
 
 
 class Night(msgspec.Struct, frozen=True):
-    """One batch with what its rows came to."""
+    """One batch with what its rows came to. `running`: its process is alive, as far as that can be seen."""
 
     batch: Batch
     counts: tuple[Count, ...]
+    running: bool
 
     @property
     def rows(self) -> dict[str, int]:
@@ -43,7 +44,9 @@ class Night(msgspec.Struct, frozen=True):
 
     @property
     def state(self) -> str:
-        """How it ended, in words."""
+        """How it ended, in words; the process of another machine can't be seen."""
+        if self.running:
+            return "running"
         if self.batch.ended is None:
             return "running, or killed"
         return f"{duration_of(self.seconds or 0.0)}, exit {self.batch.exit_code}"
@@ -113,7 +116,7 @@ def chronicle(path: Path) -> Chronicle:
     """The nights of a journal. Raises `JournalError`, and `UsageError` if it has none or is a sheet."""
     with _opened(path) as view:
         batches = view.batches()
-        nights = tuple(Night(batch, view.counts(batch.id)) for batch in batches)
+        nights = tuple(Night(batch, view.counts(batch.id), batch.id == view.living) for batch in batches)
         return Chronicle(str(path), nights, view.failures(batches[-1].id, MOST_GROUPS))
 
 

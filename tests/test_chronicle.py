@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from program import run_program
+from filelock import FileLock
+from program import PATIENCE, run_program, start_program
+from remembering_service import Service, on_a_socket
+
+from batch_runner.chronicle import chronicle
 
 if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
     from pathlib import Path
 
 TASK = """
@@ -80,3 +88,69 @@ def test_a_spreadsheet_is_not_a_damaged_journal(folder: Path, name: str) -> None
     done = run_program("status", name, cwd=folder)
     assert done.returncode == 2
     assert "this is a spreadsheet; its journal is list.journal.db" in done.stderr
+
+
+@pytest.fixture
+def awaiting(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A batch that lives: both its rows were sent, and it waits for the answers."""
+    (tmp_path / "list.csv").write_text("Row\n2\n3\n")
+    go, service = threading.Event(), Service()
+
+    def wait(_: int) -> None:
+        go.wait(PATIENCE)
+
+    service.read = wait
+    with on_a_socket(service):
+        batch = start_program("run", "list.csv", "--task", "t", "--service", service.url, cwd=tmp_path)
+        try:
+            while _told(tmp_path).get("starting") != 2:
+                assert batch.poll() is None
+            yield batch
+        finally:
+            go.set()
+            batch.kill()
+            batch.communicate()
+
+
+def _told(folder: Path) -> dict[str, int]:
+    """The counts that `status` tells; none while there is no journal yet."""
+    done = run_program("status", "list.journal.db", "--json", cwd=folder)
+    return dict(json.loads(done.stdout)["counts"]) if done.returncode == 0 else {}
+
+
+def test_a_start_in_flight_is_not_told_as_lost(awaiting: subprocess.Popen[str], tmp_path: Path) -> None:
+    """While its batch lives a start without an answer is `starting`: in the counts, the story and JSON, no failure."""
+    page = run_program("status", "list.journal.db", cwd=tmp_path).stdout
+    assert page.endswith("  running: 2 starting\n")
+    told = json.loads(run_program("status", "list.journal.db", "--json", cwd=tmp_path).stdout)
+    assert (told["counts"], told["failures"], told["nights"][0]["running"]) == ({"starting": 2}, [], True)
+    story = json.loads(run_program("status", "list.journal.db", "--row", 2, "--json", cwd=tmp_path).stdout)
+    for said in (story["outcome"], story["attempts"][0]):
+        assert (said["status"], said["error"]) == ("starting", "")
+
+
+def test_after_a_kill_a_start_without_an_answer_is_unknown(awaiting: subprocess.Popen[str], tmp_path: Path) -> None:
+    """Although the lock's file lies there still; the story says so, too."""
+    awaiting.kill()
+    awaiting.wait()
+    assert (tmp_path / "list.journal.db-lock").exists()
+    page = run_program("status", "list.journal.db", cwd=tmp_path).stdout
+    assert "  running, or killed: 2 unknown\n  2 × unknown: a start was sent" in page
+    story = run_program("status", "list.journal.db", "--row", 2, cwd=tmp_path).stdout
+    assert "batch 1 (row 2 then): unknown, sent 1 time" in story
+    assert "error: a start was sent and its answer was lost" in story
+
+
+def test_who_asks_for_the_status_never_takes_the_lock(
+    awaiting: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for a moment, whether its batch lives or not: one that begins just then would be turned away."""
+    taken: list[object] = []
+    monkeypatch.setattr(FileLock, "acquire", taken.append)
+    monkeypatch.setattr(fcntl, "flock", taken.append)
+    path = tmp_path / "list.journal.db"
+    assert chronicle(path).nights[0].running
+    awaiting.kill()
+    awaiting.wait()
+    assert not chronicle(path).nights[0].running
+    assert not taken

@@ -9,6 +9,7 @@ batches.py  what a batch says of itself, and whether it may go on with this jour
 since.py    how the sheet differs from that of the night before
 resolving.py  what a person found out about an unknown row
 sheets.py   the sheets of a journal, of which a person means one
+living.py   a batch that runs: its starts are awaited, not lost
 reading.py  outcomes, counts, nights, a row's story
 timing.py   when runs began and ended
 commits.py  group commit

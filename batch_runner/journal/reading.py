@@ -11,6 +11,8 @@ import msgspec
 from batch_runner.errors import JournalError
 from batch_runner.journal.batches import check_same_job, stopped_night
 from batch_runner.journal.file import check_header, connect, make_readable, reading_uri
+from batch_runner.journal.living import living_batch, tell_as_starting
+from batch_runner.journal.schema import LOST
 from batch_runner.journal.sheets import sheets
 
 if TYPE_CHECKING:
@@ -54,13 +56,13 @@ _IS_REPEATING = (
 _KNOWS = "SELECT EXISTS (SELECT 1 FROM row JOIN attempt ON attempt.row = row.id WHERE key = ?)"
 _BATCHES = "SELECT id, started, ended, exit_code, input, output, task, service, version, pid FROM batch ORDER BY id"
 _STORY = (
-    "SELECT attempt.id, attempt.batch, place.number, attempt.status, posts, intended_at, started_at, ended_at,"
-    " coalesce(run_id, ''), coalesce(json, ''), coalesce(error, '')"
-    " FROM attempt LEFT JOIN place ON place.row = attempt.row AND place.batch = attempt.batch"
-    " LEFT JOIN result ON result.attempt = attempt.id WHERE attempt.row = ? ORDER BY attempt.id"
+    "SELECT attempt.id, attempt.batch, place.number, iif(is_lost, 'unknown', attempt.status), posts, intended_at,"
+    " started_at, ended_at, coalesce(run_id, ''), coalesce(json, ''), iif(is_lost, :lost, coalesce(error, ''))"
+    " FROM (SELECT *, run_id IS NULL AND ended_at IS NULL AND batch IS NOT :living AS is_lost"
+    " FROM attempt WHERE row = :row) AS attempt"
+    " LEFT JOIN place ON place.row = attempt.row AND place.batch = attempt.batch"
+    " LEFT JOIN result ON result.attempt = attempt.id ORDER BY attempt.id"
 )
-
-
 _RESOLUTIONS = "SELECT at, who, was, status, note FROM resolution WHERE attempt = ? ORDER BY rowid"
 
 
@@ -188,10 +190,15 @@ def _all_new(sent: int) -> str | None:
 
 
 class JournalView:
-    """A journal opened for looking only; nothing is created, locked or written, and a running batch isn't disturbed."""
+    """A journal opened for looking only; nothing is created, locked or written, and a running batch isn't disturbed.
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    `living` is the batch that seemed to run when it was opened: what that one has sent and awaits the answer to is
+    `starting` here; None where there is none, and what has no answer is `unknown`.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, living: int | None) -> None:
         self._connection = connection
+        self.living = living
 
     @classmethod
     @contextmanager
@@ -204,7 +211,9 @@ class JournalView:
             with closing(connect(reading_uri(path))) as connection:
                 check_header(path, connection)
                 make_readable(connection)
-                yield cls(connection)
+                living = living_batch(path, connection)
+                tell_as_starting(connection, living)
+                yield cls(connection, living)
         except sqlite3.Error as error:
             raise JournalError(f"{path}: the journal can't be read: {error}; restore it from a backup") from error
 
@@ -268,8 +277,11 @@ class JournalView:
         return tuple(
             msgspec.structs.replace(Try(*found), resolutions=self._resolutions(attempt))
             for row in rows
-            for attempt, *found in self._connection.execute(_STORY, (row,)).fetchall()
+            for attempt, *found in self._connection.execute(_STORY, self._of(row)).fetchall()
         )
+
+    def _of(self, row: int) -> dict[str, object]:
+        return {"row": row, "living": self.living, "lost": LOST}
 
     def _resolutions(self, attempt: int) -> tuple[Resolution, ...]:
         return tuple(Resolution(*found) for found in self._connection.execute(_RESOLUTIONS, (attempt,)))
