@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batch_runner.errors import Findings
+from batch_runner.errors import Findings, UsageError
 from batch_runner.layout import layout_of
 from batch_runner.params import Template
 from batch_runner.selection import select
-from batch_runner.sheet import open_sheet
+from batch_runner.sheet import TEXT_ENDINGS, WORKBOOK_ENDINGS, open_sheet
+from batch_runner.sheet.errors import SheetError
 from batch_runner.sheet.row import NewColumns, Reading, RowKind
 from batch_runner.sheet.tables import refuse_unwritable
+from batch_runner.sheet.written import open_written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from batch_runner.layout import Layout
     from batch_runner.params import RowParams
     from batch_runner.sheet.row import Row, TypedRow
+    from batch_runner.sheet.sheet import Sheet
 
 MOST_WARNINGS = 10
 
@@ -49,7 +52,7 @@ class Source:
                 self._selection = select(self.sheet, job.row_ranges, job.where, job.limit)
             findings.tell()
             self.amounts = self.template.columns(job.total)
-            self.lost_journal = _lost_journal(job, self.layout)
+            self.lost_journal = _lost_journal(job, self.layout) or _lost_beside_output(job, self.sheet)
             if inputs is not None:
                 self.template.require(inputs)
         except BaseException:
@@ -119,6 +122,31 @@ def _lost_journal(job: Job, layout: Layout) -> str | None:
         f"{job.input} is an earlier output, but there is no journal {job.journal_path}: every row counts as new and is "
         "sent; if runs were started for them before, name their --journal"
     )
+
+
+def _lost_beside_output(job: Job, sheet: Sheet) -> str | None:
+    """Where tonight's output goes stands one with runs in it, and the journal that knew of them is gone."""
+    if job.journal_path.exists() or not _has_runs(job.output_path, sheet):
+        return None
+    return (
+        f"{job.output_path} has the runs of an earlier batch, but there is no journal {job.journal_path}: every row "
+        "counts as new and is sent; if these rows ran before, restore it, or name the one that knows with --journal"
+    )
+
+
+def _has_runs(path: Path, sheet: Sheet) -> bool:
+    """Whether this surely is what an earlier batch wrote from such a sheet, with at least one run id in it."""
+    if path.suffix.lower() not in (*TEXT_ENDINGS, *WORKBOOK_ENDINGS) or not path.is_file():
+        return False
+    try:
+        with open_written(path, sheet) as written:
+            layout = layout_of(written.columns)
+            if not layout.replaced:
+                return False
+            run_id = written.columns[len(layout.own)].index
+            return any(row.texts[run_id] for row in written.rows() if row.kind in (RowKind.DATA, RowKind.HIDDEN))
+    except (SheetError, UsageError, OSError):  # what can't be read is written anew, as ever
+        return False
 
 
 def reading_of(job: Job) -> Reading:

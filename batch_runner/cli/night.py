@@ -165,7 +165,7 @@ def naming(job: Job) -> Iterator[None]:
 
 
 def refuse_lost_journal(source: Source) -> None:
-    """An earlier output that nobody has named, without its journal: its rows would all be sent again."""
+    """A sheet that nobody has named, whose runs are known to an output only: its rows would all be sent again."""
     if source.lost_journal is not None:
         raise UsageError(f"{source.lost_journal}, or give the file itself as INPUT instead of a pattern")
 
