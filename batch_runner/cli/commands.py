@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from batch_runner import __version__
-from batch_runner.cli.options import JobCommand, job_options, said
+from batch_runner.cli.options import JobCommand, ServeOption, job_options, said, variables_said
 from batch_runner.errors import ExitCode
 
 if TYPE_CHECKING:
     from batch_runner.job.settings import Loaded
 
 EPILOG = "Every option is also a variable BATCH_RUNNER_… of the environment and a key of a .toml job file."
+SERVE_EPILOG = "Every option is also a variable BATCH_RUNNER_… of the environment (BATCH_RUNNER_PORT=8081)."
+_serve_option = partial(click.option, cls=ServeOption)
 
 
 def _text(_: click.Context, option: click.Parameter, value: Any) -> Any:
@@ -125,59 +128,62 @@ def init_command(source: Path, job: str, sheet: str | None) -> int:
     return ExitCode.OK
 
 
-@program.command("serve")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
-@click.option(
+@program.command("serve", epilog=SERVE_EPILOG)
+@_serve_option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
+@_serve_option(
     "--host",
     metavar="ADDRESS",
     default="127.0.0.1",
     show_default=True,
     help="Where to listen; for any but this machine's own a key must be set.",
 )
-@click.option("--tasks", metavar="FILE.py", help="Your own tasks: every public function of this file.")
-@click.option("--files", metavar="DIR", default=".", show_default=True, help="What the invoice task may read.")
-@click.option("--workers", type=click.IntRange(1), help="Worker processes (one for each CPU).")
-@click.option("--dask", metavar="ADDRESS", help="Run the tasks on this Dask cluster, tcp://HOST:8786; or local.")
-@click.option("--send-files", is_flag=True, help="Send each run's file along to Dask.")
-@click.option("--run-timeout", default="30m", show_default=True, help="When a run is ended as timeout.")
-@click.option(
+@_serve_option("--tasks", metavar="FILE.py", help="Your own tasks: every public function of this file.")
+@_serve_option("--files", metavar="DIR", default=".", show_default=True, help="What the invoice task may read.")
+@_serve_option("--workers", type=click.IntRange(1), help="Worker processes (one for each CPU).")
+@_serve_option("--dask", metavar="ADDRESS", help="Run the tasks on this Dask cluster, tcp://HOST:8786; or local.")
+@_serve_option("--send-files", is_flag=True, help="Send each run's file along to Dask.")
+@_serve_option("--run-timeout", default="30m", show_default=True, help="When a run is ended as timeout.")
+@_serve_option(
     "--runs",
     metavar="PATH",
     default="batch-runner-runs.db",
     show_default=True,
     help="Where runs and their results are kept, so that a restart knows them.",
 )
-@click.option(
+@_serve_option(
     "--keep",
     metavar="DAYS",
     default="7",
     show_default=True,
     help="How long ended runs are kept: so many days, or a time such as 12h.",
 )
-@click.option(
+@_serve_option(
     "--queue",
     type=click.IntRange(1),
     default=1000,
     show_default=True,
     help="Runs that may wait for their turn; more starts are told to come later.",
 )
-@click.option(
+@_serve_option(
     "--grace",
     metavar="TIME",
     default="10s",
     show_default=True,
     help="How long runs may take to end when it is stopped.",
 )
-def serve_command(**values: Any) -> int:
+@click.pass_context
+def serve_command(context: click.Context, /, **values: Any) -> int:
     """Serve the Tasks API on 127.0.0.1, until Ctrl-C.
 
     Clients must send the key in ANCHORBROWSER_API_KEY or ANCHOR_API_KEY, if one of these is set.
 
     A restart with the same --runs tells what became of earlier runs; one that was cut off ends as failure.
     """
-    from batch_runner.cli.serving import Serving, serve_until_stopped
+    from batch_runner.cli.serving import Serving, naming_variables, serve_until_stopped
 
-    return serve_until_stopped(Serving(**values))
+    _warn_of_variables()
+    with naming_variables(variables_said(context)):
+        return serve_until_stopped(Serving(**values))
 
 
 @program.command("status")

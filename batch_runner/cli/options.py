@@ -6,8 +6,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from batch_runner.job.options import Kind, Option, options
+from batch_runner.job.options import Kind, Option, options, variable_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,28 @@ class JobCommand(click.Command):
                 formatter.write_dl(rows)
         with formatter.section("Help"):
             formatter.write_dl([record for record in shown.values() if record])
+
+
+class ServeOption(click.Option):
+    """An option of `serve`, which is also a variable of the environment: a mistake names the one that was said."""
+
+    def __init__(self, *words: Any, **more: Any) -> None:
+        super().__init__(*words, **more)
+        self.envvar = variable_of(str(self.name))
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """What a sentence about a bad value begins with."""
+        said = variables_said(ctx) if ctx else {}
+        return said.get(self.opts[0], super().get_error_hint(ctx))
+
+
+def variables_said(context: click.Context) -> dict[str, str]:
+    """The variables that options of this command were taken from, by flag."""
+    return {
+        option.opts[0]: variable_of(option.name)
+        for option in context.command.params
+        if option.name and context.get_parameter_source(option.name) is ParameterSource.ENVIRONMENT
+    }
 
 
 def job_options(command: Callable[..., Any]) -> Callable[..., Any]:

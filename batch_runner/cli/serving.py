@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import click
@@ -17,6 +18,11 @@ from batch_runner.cli.services import KEY_VARIABLES, api_key, executor_for
 from batch_runner.errors import ExitCode, UsageError, sole_error
 from batch_runner.progress import Progress
 from batch_runner.units import parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from batch_runner.service.tasks import Tasks
 
 
 class Serving(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +42,18 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     grace: str
 
 
+@contextmanager
+def naming_variables(said: Mapping[str, str]) -> Iterator[None]:
+    """Let a `UsageError` that is raised in here name the variables, by flag, where these were said and no flags."""
+    try:
+        yield
+    except UsageError as error:
+        text = str(error)
+        for flag, variable in said.items():
+            text = re.sub(rf"{flag}(?![\w-])", variable, text)
+        raise UsageError(text) from error
+
+
 def serve_until_stopped(said: Serving) -> int:
     """Serve until Ctrl-C (0) or SIGTERM (0): both are the orderly end of a service."""
     log.write_log("text", "info", Progress().say, api_key())
@@ -48,13 +66,12 @@ async def _serve(said: Serving) -> None:
     from batch_runner.service.server import check_host, serve
     from batch_runner.service.service import Service
     from batch_runner.service.store.file import kept_in
-    from batch_runner.service.tasks import load_tasks
 
     run_timeout, grace = _seconds("--run-timeout", said.run_timeout), _seconds("--grace", said.grace, or_none=True)
     keep = _seconds("--keep", f"{said.keep}d" if re.fullmatch(r"[\d.]+", said.keep.strip()) else said.keep)
     key = api_key()
     check_host(said.host, asks_for_key=key is not None)
-    tasks = load_tasks(*([said.tasks] if said.tasks else []), files=Path(said.files))
+    tasks = _tasks(said)
     executor = executor_for(said.workers, said.dask, send_files=said.send_files)
     with kept_in(Path(said.runs), keep) as store:
         await serve(
@@ -65,6 +82,18 @@ async def _serve(said: Serving) -> None:
             grace=grace,
             on_stopping=partial(_say_stopping, grace),
         )
+
+
+def _tasks(said: Serving) -> Tasks:
+    from batch_runner.service.tasks import load_tasks
+
+    built_in = load_tasks(files=Path(said.files))
+    if not said.tasks:
+        return built_in
+    try:
+        return load_tasks(said.tasks, files=built_in.files)
+    except UsageError as error:
+        raise UsageError(f"--tasks: {error}") from error
 
 
 def _seconds(option: str, text: str, *, or_none: bool = False) -> float:

@@ -15,6 +15,8 @@ from batch_runner.job.job import Job
 from batch_runner.job.secrets import SECRETIVE
 
 PREFIX = "BATCH_RUNNER_"
+OF_SERVE = ("port", "host", "tasks", "runs", "keep", "queue", "grace")
+"""The options that only `serve` has: their variables are none of a job's, and no mistakes either."""
 
 
 class Kind(Enum):
@@ -57,7 +59,7 @@ class Option(msgspec.Struct, frozen=True):
     @property
     def variable(self) -> str:
         """As in the environment."""
-        return PREFIX + self.name.upper()
+        return variable_of(self.name)
 
     @property
     def is_secret(self) -> bool:
@@ -86,6 +88,11 @@ class Option(msgspec.Struct, frozen=True):
             return msgspec.convert(value, type=hint, strict=not isinstance(value, str))
         except msgspec.ValidationError:
             raise ValueError(f"{value!r} {_complaint(self, hint)}") from None
+
+
+def variable_of(name: str) -> str:
+    """The environment's name for an option."""
+    return PREFIX + name.upper()
 
 
 @cache

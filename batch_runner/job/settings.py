@@ -10,7 +10,7 @@ import msgspec
 
 from batch_runner.errors import UsageError, reason_of
 from batch_runner.job.job import Job
-from batch_runner.job.options import PREFIX, Kind, Option, did_you_mean, options
+from batch_runner.job.options import OF_SERVE, PREFIX, Kind, Option, did_you_mean, options, variable_of
 from batch_runner.job.origins import GIVEN, Origin, Setting, origins_of
 from batch_runner.job.places import WITH_STEM, problem
 from batch_runner.job.plan import pattern_problems
@@ -132,7 +132,7 @@ def _settings(
 
 def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
     """A sentence for each variable that looks like an option of ours and is none."""
-    known = [option.variable for option in options().values()]
+    known = [variable_of(name) for name in (*options(), *OF_SERVE)]
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in known:
             yield f"{name}: no such option; it is ignored.{did_you_mean(name, known)}"
