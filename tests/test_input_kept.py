@@ -144,3 +144,50 @@ def test_a_moved_folder_goes_on(tmp_path: Path, service: Service) -> None:
     assert run(moved, command(service, "list.csv")) == 0
     assert len(service.sent) == len(ROWS)
     assert read_output(moved / "list.results.csv") == read_output(tmp_path / "list.results.csv")
+
+
+@ENDINGS
+def test_an_output_that_is_a_link(ending: str, tmp_path: Path, service: Service) -> None:
+    """The file that it leads to is written, every night; link and journal stay, and the link is named."""
+    write_sheet(tmp_path / f"list.{ending}", ROWS)
+    (tmp_path / "share").mkdir()
+    output = tmp_path / f"list.results.{ending}"
+    output.symlink_to(f"share/all.{ending}")
+    for _ in range(2):
+        assert run(tmp_path, command(service, f"list.{ending}")) == 0
+        assert output.is_symlink()
+        assert_kept(tmp_path / "share" / f"all.{ending}", ROWS, service, set())
+    assert f"output: list.results.{ending}" in (tmp_path / "said.txt").read_text()
+    assert [path.name for path in (tmp_path / "share").iterdir()] == [f"all.{ending}"]
+    assert (tmp_path / "list.journal.db").is_file()
+
+
+@ENDINGS
+def test_an_input_that_is_a_link(ending: str, tmp_path: Path, service: Service) -> None:
+    """Its output and journal stand beside the link, as they ever did; where it leads to nothing is written."""
+    (tmp_path / "share").mkdir()
+    write_sheet(tmp_path / "share" / f"all.{ending}", ROWS)
+    (tmp_path / f"list.{ending}").symlink_to(f"share/all.{ending}")
+    assert run(tmp_path, command(service, f"list.{ending}")) == 0
+    assert_kept(tmp_path / f"list.results.{ending}", ROWS, service, set())
+    assert not (tmp_path / f"list.results.{ending}").is_symlink()
+    assert (tmp_path / "list.journal.db").is_file()
+    assert [path.name for path in (tmp_path / "share").iterdir()] == [f"all.{ending}"]
+
+
+def test_an_edit_of_a_file_that_would_be_replaced_by_a_link(tmp_path: Path, service: Service) -> None:
+    """An output that leads to the input is the input: what was saved into it meanwhile is not overwritten."""
+    sheet = tmp_path / "list.csv"
+    write_sheet(sheet, ROWS)
+    (tmp_path / "out.csv").symlink_to("list.csv")
+    saved: list[bytes] = []
+
+    def save(number: int) -> None:
+        if number == 2:
+            edit(sheet)
+            saved.append(sheet.read_bytes())
+
+    service.read = save
+    assert run(tmp_path, command(service, sheet.name, "--output", "out.csv")) == 0
+    assert_kept(tmp_path / "list-2.csv", ROWS, service, set())
+    assert saved == [sheet.read_bytes()]

@@ -21,7 +21,7 @@ MARK = " … [cut: the whole text is in in.long.jsonl]"
 
 @pytest.fixture
 def target(tmp_path: Path) -> Target:
-    return Target(tmp_path / "in.results.xlsx", 0o640)
+    return Target(tmp_path / "in.results.xlsx", tmp_path / "in.results.xlsx", 0o640)
 
 
 def units(text: str) -> int:
@@ -55,6 +55,17 @@ def test_what_is_too_long_is_cut_and_kept_whole(target: Target, text: str) -> No
     assert text.startswith(cut.removesuffix(MARK))
     assert kept(target) == [{"row": 7, "column": "result", "text": text}]
     assert notes == ("1 text was too long for a cell and cut; in.long.jsonl has the whole",)
+
+
+def test_beside_the_file_that_a_link_leads_to(tmp_path: Path) -> None:
+    """It stands where the output really is, in a folder that was found writable, and is named with that."""
+    (tmp_path / "real").mkdir()
+    output = Target(tmp_path / "link.xlsx", tmp_path / "real" / "in.results.xlsx", 0o640)
+    with LongTexts(output) as long:
+        long.fitted(7, HEADERS, ("r", "x" * (CELL_UNITS + 1)))
+        (note,) = long.put()
+    assert note.endswith(f"cut; {tmp_path}/real/in.long.jsonl has the whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["real"]
 
 
 def test_several_rows_are_several_lines(target: Target) -> None:

@@ -261,3 +261,65 @@ def test_a_file_that_may_not_grow_leaves_the_old_file(target: Target) -> None:
     assert "OutputFailed" in done.stderr
     assert "File too large" in done.stderr
     assert contents(target) == {"in.results.csv": "old"}
+
+
+@pytest.fixture
+def link(target: Target, tmp_path: Path) -> Path:
+    """A link in a folder of its own, to where the older output stands."""
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links" / "tonight.csv"
+    link.symlink_to(target.path)
+    return link
+
+
+def test_a_link_is_followed(target: Target, link: Path, tmp_path: Path) -> None:
+    """What it leads to is written, whole, from a draft in that folder; the link stays, and is what is named."""
+    drafts: list[Path] = []
+    assert Target.prepare(link, tmp_path / "in.csv").put(new, drafts.append) == link
+    assert contents(target) == {"in.results.csv": "new"}
+    assert drafts == [target.path.with_name(".in.results.part.csv")]
+    assert link.is_symlink()
+    assert [path.name for path in link.parent.iterdir()] == ["tonight.csv"]
+
+
+def test_a_link_is_followed_once(link: Path, target: Target, tmp_path: Path) -> None:
+    """Where it led when the batch began, by however many links; who turns it round in the night turns nothing."""
+    second = tmp_path / "second.csv"
+    second.symlink_to("links/tonight.csv")
+    prepared = Target.prepare(second, tmp_path / "in.csv")
+    second.unlink()
+    second.symlink_to("in.csv")
+    prepared.put(new, nothing)
+    assert (target.path.read_text(), (tmp_path / "in.csv").read_text()) == ("new", "A\n1\n")
+
+
+def test_a_link_to_what_is_not_there_makes_it(tmp_path: Path) -> None:
+    """Its file is written in its place; without a folder for it that is a sentence, as it is without the link."""
+    source = tmp_path / "in.csv"
+    source.write_text("A\n")
+    (tmp_path / "out.csv").symlink_to("new.csv")
+    Target.prepare(tmp_path / "out.csv", source).put(new, nothing)
+    assert (tmp_path / "new.csv").read_text() == "new"
+    (tmp_path / "off.csv").symlink_to("no/new.csv")
+    with pytest.raises(UsageError, match=r"off\.csv: there is no folder .*no; make it"):
+        Target.prepare(tmp_path / "off.csv", source)
+
+
+def test_a_link_that_leads_to_no_file_is_refused(tmp_path: Path) -> None:
+    """One to a folder as a folder is; one that leads in a circle, too."""
+    source = tmp_path / "in.csv"
+    source.write_text("A\n")
+    (tmp_path / "folder.csv").symlink_to(tmp_path)
+    (tmp_path / "circle.csv").symlink_to("circle.csv")
+    for name, sentence in (("folder", "the output is a folder"), ("circle", "Too many levels of symbolic links")):
+        with pytest.raises(UsageError, match=rf"{name}\.csv: .*{sentence}"):
+            Target.prepare(tmp_path / f"{name}.csv", source)
+
+
+@pytest.mark.parametrize("beside", ["link", "file"])
+def test_a_linked_file_that_is_open_gets_a_neighbour(target: Target, link: Path, tmp_path: Path, beside: str) -> None:
+    """Whether it was opened by the link or by its own name: the neighbour stands beside the file."""
+    path = link if beside == "link" else target.path
+    path.with_name(f"~${path.name}").touch()
+    assert Target.prepare(link, tmp_path / "in.csv").put(new, nothing) == target.path.with_name("in.results-2.csv")
+    assert target.path.read_text() == "old"

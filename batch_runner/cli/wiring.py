@@ -67,7 +67,7 @@ def open_job(job: Job, series: str | None = None, bounds: Bounds | None = None) 
     service = service_of(job)
     target = prepare_output(job)
     workers, warning = held_under(job.concurrency, open_files())
-    with Source(job, target.path.absolute().parent, service.inputs) as source:
+    with Source(job, target.real.absolute().parent, service.inputs) as source:
         if source.lost_journal is not None:
             log.warning(source.lost_journal)
         notes = tuple(note for note in (warning, _other_journal(job)) if note)
@@ -291,8 +291,8 @@ def _recorded_task(job: Job) -> str:
 
 def _was_edited(opened: Opened) -> bool:
     """Whether the output would replace the input, which somebody has edited since it was read."""
-    path = opened.job.input_path
-    return opened.target.path.absolute() == path.absolute() and opened.source.sheet.is_outdated()
+    is_input = os.path.realpath(opened.target.real) == os.path.realpath(opened.job.input_path)
+    return is_input and opened.source.sheet.is_outdated()
 
 
 async def _obey_signals(stopping: Stopping, progress: Progress, first: Sequence[Callable[[], None]]) -> None:

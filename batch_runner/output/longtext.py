@@ -32,7 +32,9 @@ class LongTexts:
     """The long texts of one output, gathered while it is written, put beside it by `put`, and let go on leaving."""
 
     def __init__(self, output: Target) -> None:
-        self._target = Target(output.path.with_name(f"{stem_of(output.path)}.long.jsonl"), output.mode)
+        beside = output.real.with_name(f"{stem_of(output.real)}.long.jsonl")
+        self._target = Target(beside, beside, output.mode)
+        self._is_elsewhere = output.real != output.path
         self._spool: BinaryIO | None = None
         self._count = 0
 
@@ -50,7 +52,7 @@ class LongTexts:
         spool.seek(0)
         path = self._target.put(lambda file: shutil.copyfileobj(spool, file), _unchecked)
         texts = "1 text was" if self._count == 1 else f"{self._count} texts were"
-        return (f"{texts} too long for a cell and cut; {path.name} has the whole",)
+        return (f"{texts} too long for a cell and cut; {path if self._is_elsewhere else path.name} has the whole",)
 
     def __enter__(self) -> Self:
         return self

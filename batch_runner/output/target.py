@@ -11,6 +11,7 @@ import os
 import stat
 import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
@@ -20,7 +21,6 @@ from batch_runner.errors import OutputFailed, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 LOCK_NAMES = ("~${name}", ".~lock.{name}#")
 """What Excel and LibreOffice leave beside a file that they have open."""
@@ -34,10 +34,12 @@ LONGER_NAMES = 20
 class Target(msgspec.Struct, frozen=True):
     """Where the output goes, and the permissions it gets (the input's, so that who could read one can read both).
 
-    `what` is the option that names it, and the word for it.
+    `path` is as it was said; `real` the file that is written, which a link leads to. `what` is the option that names
+    it, and the word for it.
     """
 
     path: Path
+    real: Path
     mode: int
     what: str = "output"
 
@@ -45,19 +47,20 @@ class Target(msgspec.Struct, frozen=True):
     def prepare(cls, path: Path, like: Path, what: str = "output") -> Target:
         """Make sure, before anything is sent, that a file can be written there. Raises `UsageError`."""
         try:
-            if not path.parent.exists():
-                raise UsageError(f"{path}: there is no folder {path.parent}; make it, or use --{what}")
-            if path.is_dir():
+            real = _followed(path)
+            if not real.parent.exists():
+                raise UsageError(f"{path}: there is no folder {real.parent}; make it, or use --{what}")
+            if real.is_dir():
                 raise UsageError(f"{path}: the {what} is a folder; name a file")
-            if len(os.fsencode(path.name)) + LONGER_NAMES > os.pathconf(path.parent, "PC_NAME_MAX"):
+            if len(os.fsencode(real.name)) + LONGER_NAMES > os.pathconf(real.parent, "PC_NAME_MAX"):
                 raise UsageError(f"{path}: the {what}'s name is too long; name a shorter one with --{what}")
-            with tempfile.TemporaryFile(dir=path.parent):
-                return cls(path, stat.S_IMODE(like.stat().st_mode) | stat.S_IWUSR, what)
+            with tempfile.TemporaryFile(dir=real.parent):
+                return cls(path, real, stat.S_IMODE(like.stat().st_mode) | stat.S_IWUSR, what)
         except OSError as error:
             raise UsageError(f"{path}: the {what} can't be written there: {error.strerror}; use --{what}") from None
 
     def put(self, write: Callable[[BinaryIO], None], check: Callable[[Path], None], *, keep: bool = False) -> Path:
-        """Write, check, swap in; returns the path it ended up at.
+        """Write, check, swap in; returns the path it ended up at, `path` where that leads to it.
 
         With `keep` the file that stands there is kept, whatever it is. Raises `OutputFailed` where nothing could be
         written (a full disk); then what stood there before stands there still.
@@ -79,12 +82,12 @@ class Target(msgspec.Struct, frozen=True):
 
     @contextmanager
     def _draft(self) -> Iterator[Path]:
-        """A hidden file in the same folder, gone afterwards unless it was renamed.
+        """A hidden file in the real one's folder, with the ending that was said, gone afterwards unless it was renamed.
 
         Its name is always the same, so that what a kill leaves is overwritten by the next batch, not added to. While
         it is written it is locked: two batches with one output (and two journals) would write into each other's draft.
         """
-        draft = self.path.with_name(f".{self.path.stem}.part{self.path.suffix}")
+        draft = self.real.with_name(f".{self.real.stem}.part{self.path.suffix}")
         handle = os.open(draft, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
         try:
             if not _is_locked(handle, draft):
@@ -106,17 +109,27 @@ class Target(msgspec.Struct, frozen=True):
             except PermissionError:
                 continue
             sync_if_possible(path.parent)
-            return path
+            return self.path if path == self.real else path
         raise PermissionError(None, f"neither it nor any of {MOST_NEIGHBOURS} neighbours can be replaced")
 
     def _candidates(self, keep: bool) -> Iterator[Path]:
-        """The path itself, then its neighbours `STEM-2`, `STEM-3`, …, less those that must be left alone."""
-        if not keep and not is_held(self.path):
-            yield self.path
+        """The real file, then its neighbours `STEM-2`, `STEM-3`, …, less those that must be left alone."""
+        if not keep and not is_held(self.real) and not is_held(self.path):
+            yield self.real
         for number in range(2, MOST_NEIGHBOURS + 2):
-            neighbour = self.path.with_name(f"{self.path.stem}-{number}{self.path.suffix}")
+            neighbour = self.real.with_name(f"{self.real.stem}-{number}{self.real.suffix}")
             if not is_held(neighbour):
                 yield neighbour
+
+
+def _followed(path: Path) -> Path:
+    """The file that is written by this name: what a link leads to, there or not. Raises `OSError` for a circle."""
+    if not path.is_symlink():
+        return path
+    real = Path(os.path.realpath(path))
+    if real.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return real
 
 
 def is_held(path: Path) -> bool:
