@@ -52,7 +52,8 @@ class Source:
                 self._selection = select(self.sheet, job.row_ranges, job.where, job.limit)
             findings.tell()
             self.amounts = self.template.columns(job.total)
-            self.lost_journal = _lost_journal(job, self.layout) or _lost_beside_output(job, self.sheet)
+            self.lost_journal = _lost_journal(job, self.layout)
+            self.lost_runs = None if self.lost_journal else _lost_runs(job, self.sheet)
             if inputs is not None:
                 self.template.require(inputs)
         except BaseException:
@@ -91,7 +92,11 @@ class Source:
     def notes(self) -> tuple[str, ...]:
         """What a person should hear about how the sheet was understood."""
         hints = self.template.fit.hints() if self.template.fit else ()
-        return (*self.sheet.notes, *(note for note in (self.layout.note, self.lost_journal) if note), *hints)
+        return (
+            *self.sheet.notes,
+            *(note for note in (self.layout.note, self.lost_journal, self.lost_runs) if note),
+            *hints,
+        )
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -124,7 +129,7 @@ def _lost_journal(job: Job, layout: Layout) -> str | None:
     )
 
 
-def _lost_beside_output(job: Job, sheet: Sheet) -> str | None:
+def _lost_runs(job: Job, sheet: Sheet) -> str | None:
     """Where tonight's output goes stands one with runs in it, and the journal that knew of them is gone."""
     if job.journal_path.exists() or not _has_runs(job.output_path, sheet):
         return None

@@ -135,3 +135,11 @@ def test_a_night_of_several_sheets_is_refused(folder: Path) -> None:
         assert "or give the file itself as INPUT instead of a pattern" in done.stderr
     assert (folder / "paid.txt").read_text() == paid
     assert run(folder, "b.csv").returncode == 0
+
+
+def test_a_journal_for_each_day_is_none_that_is_lost(folder: Path) -> None:
+    """Whoever puts the day into its name wants a new one every night."""
+    write_sheet(folder / "a.csv")
+    for day in ("2026-11-24", "2026-11-25"):
+        done = run(folder, "*.csv", "--journal", "{stem}-{date}.db", "--date", day)
+        assert done.returncode == 0, done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +70,7 @@ def _pages(plan: Plan) -> tuple[list[Preview], list[str]]:
     for planned in plan.batches:
         try:
             with naming(planned.job):
-                pages.append(_page(planned, refuse_lost_journal))
+                pages.append(_page(planned, partial(refuse_lost_journal, night=plan.job)))
         except UsageError as error:
             problems += str(error).splitlines()
     return pages, problems

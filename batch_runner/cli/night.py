@@ -14,6 +14,7 @@ from batch_runner.batch.stopping import INTERRUPTS
 from batch_runner.cli.bounds import Bounds
 from batch_runner.cli.wiring import execute, open_job, policy_of, service_of
 from batch_runner.errors import BatchRunnerError, ExitCode, Findings, JournalBusy, JournalError, UsageError
+from batch_runner.job.places import has_day
 from batch_runner.journal import JournalView, look_at_place
 from batch_runner.sheet.errors import SheetError
 from batch_runner.summary import Summary, number_of
@@ -136,7 +137,7 @@ def look_over(plan: Plan) -> None:
     for planned in plan.batches:
         with findings.look(), naming(planned.job), open_job(planned.job) as opened:
             look_at_journal(planned.job.journal_path)
-            refuse_lost_journal(opened.source)
+            refuse_lost_journal(opened.source, plan.job)
     findings.tell()
 
 
@@ -164,10 +165,14 @@ def naming(job: Job) -> Iterator[None]:
         raise UsageError("\n".join(named)) from None
 
 
-def refuse_lost_journal(source: Source) -> None:
-    """A sheet that nobody has named, whose runs are known to an output only: its rows would all be sent again."""
-    if source.lost_journal is not None:
-        raise UsageError(f"{source.lost_journal}, or give the file itself as INPUT instead of a pattern")
+def refuse_lost_journal(source: Source, night: Job) -> None:
+    """A sheet that nobody has named, whose journal is gone: its rows would all be sent again. Raises `UsageError`.
+
+    A journal with the day in its name is a new one every night, as was asked for.
+    """
+    lost = source.lost_journal or (None if has_day(night.journal) else source.lost_runs)
+    if lost is not None:
+        raise UsageError(f"{lost}, or give the file itself as INPUT instead of a pattern")
 
 
 def look_at_journal(path: Path, info: BatchInfo | None = None) -> None:

@@ -68,8 +68,8 @@ def open_job(job: Job, series: str | None = None, bounds: Bounds | None = None) 
     target = prepare_output(job)
     workers, warning = held_under(job.concurrency, open_files())
     with Source(job, target.real.absolute().parent, service.inputs) as source:
-        if source.lost_journal is not None:
-            log.warning(source.lost_journal)
+        for lost in filter(None, (source.lost_journal, source.lost_runs)):
+            log.warning(lost)
         notes = tuple(note for note in (warning, _other_journal(job)) if note)
         yield Opened(job, source, target, service, workers, notes, began, bounds, series)
 
