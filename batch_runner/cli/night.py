@@ -15,7 +15,7 @@ from batch_runner.cli.bounds import Bounds
 from batch_runner.cli.wiring import execute, open_job, policy_of, service_of
 from batch_runner.errors import BatchRunnerError, ExitCode, Findings, JournalBusy, JournalError, UsageError
 from batch_runner.job.places import has_day
-from batch_runner.journal import JournalView, look_at_place
+from batch_runner.journal import JournalView, Turn, command_gone_on_with, look_at_place
 from batch_runner.sheet.errors import SheetError
 from batch_runner.summary import Summary, number_of
 
@@ -146,12 +146,13 @@ def _command(plan: Plan) -> str:
 
     Sheets with journals of their own know by it that they had their turn in that night.
     """
-    stopped = []
+    if not plan.batches:
+        return ""
+    policy, turns = policy_of(plan.job, service_of(plan.job).terms), list[Turn]()
     for path in {planned.job.journal_path for planned in plan.batches if planned.job.journal_path.exists()}:
         with JournalView.open(path) as journal:
-            stopped.append(journal.stopped_night(policy_of(plan.job, service_of(plan.job).terms)))
-    last = max(filter(None, stopped), default=None)
-    return last.command if last else uuid4().hex
+            turns += journal.turns(policy)
+    return command_gone_on_with(turns, [planned.series for planned in plan.batches], policy) or uuid4().hex
 
 
 @contextmanager

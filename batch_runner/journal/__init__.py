@@ -19,7 +19,7 @@ lock.py     one batch at a time
 schema.py   the tables
 """
 
-from batch_runner.journal.batches import BatchInfo
+from batch_runner.journal.batches import BatchInfo, Turn, command_gone_on_with
 from batch_runner.journal.history import Carry, Entry, Follow, Leave, Plan, Policy, Refuse, Send, Settle
 from batch_runner.journal.journal import Journal, Outcome
 from batch_runner.journal.lock import look_at_place
@@ -54,8 +54,10 @@ __all__ = [
     "Since",
     "Span",
     "Try",
+    "Turn",
     "Unsettled",
     "Verdict",
+    "command_gone_on_with",
     "look_at_place",
     "rehearsed",
     "resolve",

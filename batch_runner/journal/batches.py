@@ -10,10 +10,12 @@ import msgspec
 
 from batch_runner.errors import ExitCode, JournalError
 from batch_runner.journal.duplicates import forget_other_claims
-from batch_runner.journal.history import Policy
+from batch_runner.journal.history import NIGHT, Policy
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Iterable
+    from datetime import timedelta
     from pathlib import Path
 
 COMPLETE = (ExitCode.OK, ExitCode.SOME_FAILED, ExitCode.SOME_UNKNOWN)
@@ -36,7 +38,10 @@ _TOGETHER = _NIGHT + " WHERE last.command = :command AND :command <> '' ORDER BY
 _LAST_OF_SHEET = (
     _NIGHT + " WHERE last.series = :series OR (last.series = '' AND last.input = :input) ORDER BY last.id DESC LIMIT 1"
 )
-_LAST_COMMAND = "SELECT command FROM batch ORDER BY id DESC LIMIT 1"
+_TURNS = (
+    "SELECT command, series, started, exit_code FROM batch WHERE command = (SELECT command FROM batch"
+    " WHERE command <> '' AND retry = ? AND on_unknown = ? ORDER BY id DESC LIMIT 1) ORDER BY id"
+)
 
 
 class BatchInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,11 +64,13 @@ class BatchInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Whether every row of the sheet gets a place, so that one without has left it."""
 
 
-class StoppedNight(msgspec.Struct, frozen=True, order=True):
-    """A night of several sheets that was stopped in one of them: when it began, and its command's word."""
+class Turn(msgspec.Struct, frozen=True):
+    """One sheet's batch among those of a command, whose word is the same in all journals."""
 
-    began: str
     command: str
+    series: str
+    began: str
+    exit_code: int | None
 
 
 class Begun(msgspec.Struct, frozen=True):
@@ -123,22 +130,41 @@ def _goes_on(last: tuple[int, str, int | None, str, str], policy: Policy, *, tog
         return False
     if together:
         return True
-    is_over = policy.night is not None and began < _recorded(datetime.now(UTC) - policy.night)
-    return exit_code not in COMPLETE and not is_over
+    return exit_code not in COMPLETE and not _is_over(began, policy.night)
 
 
-def stopped_night(connection: sqlite3.Connection, policy: Policy) -> StoppedNight | None:
-    """The night of several sheets that was stopped in this journal's last one and goes on; None if there is none.
+def turns(connection: sqlite3.Connection, policy: Policy) -> tuple[Turn, ...]:
+    """What the last command over several sheets, with this policy, has of them in this journal, the oldest first.
 
-    Version 1 knew no such nights.
+    Version 1 knew no such commands.
     """
     if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
-        return None
-    last = connection.execute(_LAST).fetchone()
-    if last is None or not _goes_on(last, policy):
-        return None
-    (command,) = connection.execute(_LAST_COMMAND).fetchone()
-    return StoppedNight(last[1], command) if command else None
+        return ()
+    return tuple(Turn(*found) for found in connection.execute(_TURNS, (_words(policy), policy.on_unknown)))
+
+
+def command_gone_on_with(turns: Iterable[Turn], series: Iterable[str], policy: Policy) -> str | None:
+    """The word of the command whose night goes on where these sheets are run again; None where a new night begins.
+
+    `turns` are those of all journals of these sheets. The last command's night goes on if one of the sheets was stopped
+    in it, or did not come to its turn: a stop may fall between two sheets. The latter for as long as `NIGHT` only: it
+    may also be a new sheet.
+    """
+    ordered = sorted(turns, key=lambda turn: turn.began)
+    night = [turn for turn in ordered if turn.command == ordered[-1].command]
+    ends = {turn.series: turn.exit_code for turn in night}
+    was_stopped = any(name in ends and ends[name] not in COMPLETE for name in series)
+    was_left_out = any(name not in ends for name in series)
+    if night and (
+        (was_stopped and not _is_over(night[0].began, policy.night))
+        or (was_left_out and not _is_over(night[0].began, NIGHT))
+    ):
+        return night[0].command
+    return None
+
+
+def _is_over(began: str, lasts: timedelta | None) -> bool:
+    return lasts is not None and began < _recorded(datetime.now(UTC) - lasts)
 
 
 def _insert(connection: sqlite3.Connection, batch: int, night: int, info: BatchInfo) -> None:

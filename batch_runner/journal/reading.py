@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.errors import JournalError
-from batch_runner.journal.batches import check_same_job, stopped_night
+from batch_runner.journal.batches import check_same_job, turns
 from batch_runner.journal.file import check_header, connect, make_readable, reading_uri
 from batch_runner.journal.living import living_batch, tell_as_starting
 from batch_runner.journal.schema import LOST
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from batch_runner.journal.batches import BatchInfo, StoppedNight
+    from batch_runner.journal.batches import BatchInfo, Turn
     from batch_runner.journal.history import Policy
     from batch_runner.journal.sheets import Sheet
 
@@ -221,9 +221,9 @@ class JournalView:
         """Raise `JournalError` if a batch such as this one can't go on with the journal, which is at `path`."""
         check_same_job(path, self._connection, info)
 
-    def stopped_night(self, policy: Policy) -> StoppedNight | None:
-        """The night of several sheets that a batch with this policy would go on with; None if there is none."""
-        return stopped_night(self._connection, policy)
+    def turns(self, policy: Policy) -> tuple[Turn, ...]:
+        """See `batches.turns`."""
+        return turns(self._connection, policy)
 
     def batches(self) -> tuple[Batch, ...]:
         """All batches, the oldest first."""
