@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.batch.placing import learn_claims, placed
+from batch_runner.batch.placing import look_ahead, placed
 from batch_runner.errors import ExitCode
 from batch_runner.inputs.kinds import TEXT
 from batch_runner.journal import JournalView, Refuse
@@ -156,7 +156,7 @@ def preview(job: Job, source: Source) -> Preview:
 
 async def duplicates(source: Source, journal: Journal) -> tuple[int, list[str]]:
     """How many rows a batch with this journal would refuse as duplicates, and why the first ones."""
-    await learn_claims(source, journal)
+    await look_ahead(source, journal)
     rows, sentences = 0, list[str]()
     async for chunk in placed(source, journal):
         for plan, _ in chunk:

@@ -21,20 +21,42 @@ CHUNK = 128
 
 async def placed(source: Source, journal: Journal) -> AsyncIterator[list[tuple[Plan, RowParams]]]:
     """What to do with each row, in the sheet's order; a chunk is placed when it is asked for."""
-    rows = _entries(source.places())
-    while chunk := tuple(islice(rows, CHUNK)):
+    for chunk in _chunks(source.places()):
         plans = await journal.register([entry for entry, _ in chunk])
         yield [(plan, row) for plan, (_, row) in zip(plans, chunk, strict=True)]
 
 
-async def learn_claims(source: Source, journal: Journal) -> int:
+async def look_ahead(source: Source, journal: Journal) -> int:
+    """Ask the whole sheet what has to be known before its first row is `placed`.
+
+    Gives for how many rows that ran before it could not tell what makes them unique.
+    """
+    await _tell_twins_apart(source, journal)
+    return await _learn_claims(source, journal)
+
+
+async def _tell_twins_apart(source: Source, journal: Journal) -> None:
+    """Of rows with equal keys one can be known only when all are: a later one may be what was sent before."""
+    if not journal.may_have_twins:
+        return
+    for chunk in _chunks(source.every()):
+        await journal.see([entry for entry, _ in chunk])
+    await journal.tell_apart()
+
+
+async def _learn_claims(source: Source, journal: Journal) -> int:
     """Where rows ran before anybody asked what makes them unique, ask the sheet; gives for how many it didn't know."""
     if not journal.needs_claims:
         return 0
-    rows = _entries(source.every())
-    while chunk := tuple(islice(rows, CHUNK)):
+    for chunk in _chunks(source.every()):
         await journal.adopt([entry for entry, _ in chunk])
     return journal.unclaimed()
+
+
+def _chunks(places: Iterator[tuple[Row, RowParams, bool]]) -> Iterator[tuple[tuple[Entry, RowParams], ...]]:
+    rows = _entries(places)
+    while chunk := tuple(islice(rows, CHUNK)):
+        yield chunk
 
 
 def _entries(places: Iterator[tuple[Row, RowParams, bool]]) -> Iterator[tuple[Entry, RowParams]]:

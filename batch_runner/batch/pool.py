@@ -12,7 +12,7 @@ import anyio
 
 from batch_runner import log
 from batch_runner.batch.canary import WINDOW, Canary, different_shapes
-from batch_runner.batch.placing import learn_claims, placed
+from batch_runner.batch.placing import look_ahead, placed
 from batch_runner.batch.stopping import Stop
 from batch_runner.batch.worker import NOT_STARTED, STILL_UNKNOWN, Work
 from batch_runner.errors import ExitCode
@@ -95,7 +95,7 @@ class Batch:
             await self._hand_on(work, stream)
 
     async def _works(self) -> AsyncIterator[Work]:
-        if missing := await learn_claims(self._source, self._journal):
+        if missing := await look_ahead(self._source, self._journal):
             log.warning(
                 f"rows that ran before, but are not in the sheet as they were then: {missing}; --unique can't know them"
             )

@@ -5,6 +5,7 @@ rehearsal.py  a batch that is only tried, on a copy
 history.py  a row's attempts → send, follow, carry, refuse
 duplicates.py  rows that are alike: only one of them may run
 places.py   tonight's rows find their history
+twins.py    rows with the same key find each its own
 batches.py  what a batch says of itself, and whether it may go on with this journal
 since.py    how the sheet differs from that of the night before
 resolving.py  what a person found out about an unknown row

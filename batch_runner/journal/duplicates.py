@@ -28,6 +28,7 @@ from batch_runner.journal.history import (
     Settle,
 )
 from batch_runner.journal.schema import DUPLICATE, UNKNOWN
+from batch_runner.journal.twins import told_apart
 from batch_runner.units import local_time
 
 if TYPE_CHECKING:
@@ -66,9 +67,10 @@ _TO_LEARN = (
     " AND NOT (run_id IS NULL AND status = 'not_started'))"
 )
 _MET = "INSERT INTO met VALUES (?, 1) ON CONFLICT DO UPDATE SET rows = rows + 1 RETURNING rows"
+_NTH = "SELECT id FROM row WHERE key = ? AND nth = ?"
 _ADOPT = (
     "UPDATE attempt SET claim = :claim, conflict = coalesce(conflict, :conflict) WHERE params = :params"
-    " AND row = (SELECT id FROM row WHERE key = :key AND nth = :nth)"
+    " AND row = :row"
     " AND (claim IS NULL OR (claim = :claim AND conflict IS NULL))"
 )
 
@@ -120,13 +122,21 @@ def unclaimed(connection: sqlite3.Connection) -> int:
 def adopt(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     """Give the claims of these rows to the attempts that sent just them, before anybody asked for claims.
 
-    Rows with equal keys are told apart by their order, as where they find their places: adopt a sheet once, in order.
+    Rows with equal keys are told apart as where they find their places: adopt a sheet once, in order.
     """
+    twins = told_apart(connection, entries)
     for entry in entries:
         if entry.key is not None:
-            (nth,) = connection.execute(_MET, (entry.key,)).fetchone()
+            row = twins[entry.number] if entry.number in twins else _next_row(connection, entry.key)
             known = {"claim": entry.claim, "conflict": entry.conflict, "params": entry.params}
-            connection.execute(_ADOPT, {**known, "key": entry.key, "nth": nth})
+            connection.execute(_ADOPT, {**known, "row": row})
+
+
+def _next_row(connection: sqlite3.Connection, key: bytes) -> int | None:
+    """The journal's row with this key that comes next, if it has one."""
+    (nth,) = connection.execute(_MET, (key,)).fetchone()
+    found = connection.execute(_NTH, (key, nth)).fetchone()
+    return found[0] if found else None
 
 
 class _Asked(msgspec.Struct, frozen=True):

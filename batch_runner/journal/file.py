@@ -182,7 +182,17 @@ def _make_temporary(connection: sqlite3.Connection) -> None:
 
     `repeated`: how often a key was seen, for keys that were seen twice. `claimed`: what is about to be sent. `met`: how
     often a key was seen while the sheet was asked what makes its rows unique.
+
+    `ahead`: the sheet's rows, seen before they find their places. `apart`: those with the same key, and the journal's
+    (`number` is empty). `twin`: which row of the journal such a row of the sheet is; empty: a new one.
     """
+    connection.execute(
+        "CREATE TEMP TABLE ahead (number INTEGER PRIMARY KEY, key BLOB, params BLOB, is_refused INTEGER)"
+    )
+    connection.execute(
+        "CREATE TEMP TABLE apart (key BLOB, params BLOB, number, row, place INTEGER, is_refused INTEGER)"
+    )
+    connection.execute("CREATE TEMP TABLE twin (number INTEGER PRIMARY KEY, row INTEGER)")
     connection.execute("CREATE TEMP TABLE met (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
     connection.execute("CREATE TEMP TABLE repeated (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
     connection.execute(

@@ -14,7 +14,7 @@ from anyio import to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from batch_runner.errors import JournalError, JournalFailed
-from batch_runner.journal import duplicates, reading, timing
+from batch_runner.journal import duplicates, reading, timing, twins
 from batch_runner.journal.batches import Begun, begin, now
 from batch_runner.journal.commits import Commits, in_thread, inline
 from batch_runner.journal.file import connect, open_file, open_memory
@@ -126,6 +126,19 @@ class Journal:
         return plans
 
     @property
+    def may_have_twins(self) -> bool:
+        """Whether this sheet is to be gone over for rows with equal keys, before the first one finds its place."""
+        return twins.has_to_look(self._connection, self._begun.id)
+
+    async def see(self, entries: Sequence[Entry]) -> None:
+        """Note a chunk of the sheet's rows, whichever take part, for `tell_apart`."""
+        await self._commits.add(partial(twins.see, entries=entries))
+
+    async def tell_apart(self) -> None:
+        """Find out which rows of the journal those with equal keys are; only then `adopt` and `register`."""
+        await self._commits.add(twins.tell_apart)
+
+    @property
     def needs_claims(self) -> bool:
         """Whether this sheet is to be asked what makes earlier runs unique, before its rows find their places."""
         return bool(self._policy.unique) and duplicates.has_to_learn(self._connection, self._policy, self._begun.id)
@@ -230,8 +243,8 @@ class Journal:
         if not rows:
             return None
         return (
-            f"{rows} rows share their key with another and are told apart by their order only: put one in between, and "
-            "outcomes move to the wrong one of them; choose a --key that is each row's own"
+            f"{rows} rows share their key with another: one that stays as it was keeps its outcome wherever it stands, "
+            "but those that are edited are told apart by their order only; choose a --key that is each row's own"
         )
 
     def since(self) -> Since | None:

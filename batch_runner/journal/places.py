@@ -8,6 +8,7 @@ from batch_runner.journal.batches import now
 from batch_runner.journal.duplicates import held_back
 from batch_runner.journal.history import Attempt, Carry, Entry, Leave, Plan, Refuse, decide, last_sent
 from batch_runner.journal.schema import LOST, UNKNOWN
+from batch_runner.journal.twins import told_apart
 
 if TYPE_CHECKING:
     import sqlite3
@@ -26,11 +27,14 @@ _ATTEMPTS = (
 
 def register(connection: sqlite3.Connection, begun: Begun, policy: Policy, entries: Sequence[Entry]) -> list[Plan]:
     """Place the entries in the batch and say what to do with each; within a transaction of the caller's."""
-    return [_register(connection, begun, policy, entry) for entry in entries]
+    twins = told_apart(connection, entries)
+    return [_register(connection, begun, policy, entry, twins) for entry in entries]
 
 
-def _register(connection: sqlite3.Connection, begun: Begun, policy: Policy, entry: Entry) -> Plan:
-    row, is_new = (None, True) if entry.key is None else _find_row(connection, begun.id, entry.key)
+def _register(
+    connection: sqlite3.Connection, begun: Begun, policy: Policy, entry: Entry, twins: dict[int, int | None]
+) -> Plan:
+    row, is_new = _find_row(connection, begun.id, entry, twins)
     if not entry.takes_part:
         plan: Plan = Leave(entry.number)
     elif row is None:
@@ -59,7 +63,19 @@ def _attempts(connection: sqlite3.Connection, row: int) -> list[Attempt]:
     return attempts
 
 
-def _find_row(connection: sqlite3.Connection, batch: int, key: bytes) -> tuple[int, bool]:
+def _find_row(
+    connection: sqlite3.Connection, batch: int, entry: Entry, twins: dict[int, int | None]
+) -> tuple[int | None, bool]:
+    """The row with the entry's key that it is, or is to be, and whether it is new; none where its key isn't known."""
+    if entry.key is None:
+        return None, True
+    if entry.number not in twins:
+        return _next_row(connection, batch, entry.key)
+    row = twins[entry.number]
+    return (row, False) if row is not None else (_add_twin(connection, entry.key), True)
+
+
+def _next_row(connection: sqlite3.Connection, batch: int, key: bytes) -> tuple[int, bool]:
     """The row with this key that has no place in the batch yet, and whether it is new."""
     found = connection.execute(_FIRST, (batch, key)).fetchone()
     if found is None:
@@ -70,6 +86,11 @@ def _find_row(connection: sqlite3.Connection, batch: int, key: bytes) -> tuple[i
     nth = connection.execute(_REPEAT, (key,)).fetchone()[0]
     found = connection.execute("SELECT id FROM row WHERE key = ? AND nth = ?", (key, nth)).fetchone()
     return (found[0], False) if found else (_add_row(connection, key, nth), True)
+
+
+def _add_twin(connection: sqlite3.Connection, key: bytes) -> int:
+    (others,) = connection.execute("SELECT coalesce(max(nth), 0) FROM row WHERE key = ?", (key,)).fetchone()
+    return _add_row(connection, key, others + 1)
 
 
 def _add_row(connection: sqlite3.Connection, key: bytes, nth: int) -> int:

@@ -45,7 +45,7 @@ CREATE TABLE batch (              -- one execution of batch-runner over a sheet
 CREATE TABLE row (                -- a row of the sheet, known by its key wherever it stands tonight
     id  INTEGER PRIMARY KEY,
     key BLOB NOT NULL,            -- hash of its key columns (or of all its params)
-    nth INTEGER NOT NULL,         -- tells rows with the same key apart, by their order in the sheet
+    nth INTEGER NOT NULL,         -- tells rows with the same key apart, in the order in which they came
     UNIQUE (key, nth)
 );
 
