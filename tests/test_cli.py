@@ -270,7 +270,7 @@ def test_rows_left_out_keep_what_an_earlier_output_said(folder: Path) -> None:
 
 
 def test_rows_that_share_their_key_are_spoken_of(folder: Path) -> None:
-    """Only their order tells such rows apart, which a person should know."""
+    """Once edited, only their order tells such rows apart, which a person should know."""
     (folder / "twins.csv").write_text("Number,Amount\n1,10\n1,20\n2,30\n")
     done = run_program("run", "twins.csv", "--task", "tasks.py:quick", "--key", "Number", cwd=folder)
     assert "2 rows share their key" in done.stdout

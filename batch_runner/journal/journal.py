@@ -238,7 +238,7 @@ class Journal:
             return reading.all_new(connection, self._begun.id)
 
     def shared_keys(self) -> str | None:
-        """A warning where rows of this batch share their key with others."""
+        """A warning where rows of this batch's sheet share their key with others."""
         (rows,) = self._connection.execute("SELECT coalesce(sum(rows), 0) FROM repeated").fetchone()
         if not rows:
             return None

@@ -1,4 +1,7 @@
-"""The rows of tonight's sheet find their place in the journal, and with it their history."""
+"""The rows of tonight's sheet find their place in the journal, and with it their history.
+
+Rows with the same key are who `twins` found out that they are; where it wasn't asked, their order tells them apart.
+"""
 
 from __future__ import annotations
 
