@@ -343,16 +343,3 @@ def test_a_night_that_was_stopped_begins_no_retry_again(folder: Path, journal: s
     assert paid(folder) == ["1", "2", "3", "4", "5", "6"]
     told(folder, *options)
     assert paid(folder).count("1") == 2
-
-
-def test_a_night_that_was_stopped_between_two_sheets_begins_none_again(folder: Path) -> None:
-    """The second sheet couldn't be read at its turn: the same command begins a fresh start of that one only."""
-    sheet(folder, "a.csv", "Number,Spoil\n1,inbox/b.csv\n")
-    sheet(folder, "b.csv", "Number\n2\n")
-    assert told(folder, "--retry", "all")["exit_code"] == 5
-    assert paid(folder) == ["1"]
-    sheet(folder, "b.csv", "Number\n2\n")
-    assert told(folder, "--retry", "all")["exit_code"] == 0
-    assert paid(folder) == ["1", "2"]
-    told(folder, "--retry", "all")
-    assert paid(folder) == ["1", "1", "2"]

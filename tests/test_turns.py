@@ -3,10 +3,37 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
+from program import run_program
 
 from batch_runner.journal import Policy, Turn, command_gone_on_with
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TASK = """
+def pay(params):
+    with open("paid.txt", "a") as paid:
+        paid.write(params["Number"])
+    if "Spoil" in params:
+        with open(params["Spoil"], "w") as sheet:
+            sheet.write("Number,Number\\n1,1\\n")
+"""
+
+
+def test_a_night_that_was_stopped_between_two_sheets_begins_none_again(tmp_path: Path) -> None:
+    """The second sheet couldn't be read at its turn: the same command begins a fresh start of that one only."""
+    (tmp_path / "task.py").write_text(TASK)
+    (tmp_path / "a.csv").write_text("Number,Spoil\n1,b.csv\n")
+    night = ("run", "?.csv", "--task", "task.py:pay", "--retry", "all")
+    ran = []
+    for code in (5, 0, 5):
+        (tmp_path / "b.csv").write_text("Number\n2\n")
+        assert run_program(*night, cwd=tmp_path).returncode == code
+        ran.append((tmp_path / "paid.txt").read_text())
+    assert ran == ["1", "12", "121"]
 
 
 @pytest.mark.parametrize(
