@@ -121,6 +121,31 @@ async def test_a_call_that_had_not_begun_is_not_lost_with_its_worker(own_cluster
     assert str(begun.ending and begun.ending.error).startswith("worker lost: ")
 
 
+async def test_an_interrupt_begins_nothing_more(own_cluster: DaskCluster, tmp_path: Path) -> None:
+    """What waits here has never begun and says so at once; what Dask has goes on to its end."""
+    own_cluster.add_workers()
+    begun = Follow(tmp_path, repeatable=False)
+    endings: list[Ending] = []
+
+    async def run_another(executor: Executor) -> None:
+        endings.append(await executor.run(call("echo")))
+
+    async with on_cluster(own_cluster.address) as executor, anyio.create_task_group() as group:
+        group.start_soon(begun.run, executor)
+        await begun.has_begun()
+        for _ in range(executor._most_parcels + 3):
+            group.start_soon(run_another, executor)
+        await until(lambda: len(executor._waiting) >= 3)
+        waiting = len(executor._waiting)
+        executor.wind_down()
+        await until(lambda: len(endings) == waiting)
+        begun.go.touch()
+    assert [ending.never_began for ending in endings[:waiting]] == [True] * waiting
+    assert {ending.status for ending in endings[waiting:]} == {"success"}
+    assert begun.ending is not None
+    assert begun.ending.status == "success"
+
+
 @pytest.mark.parametrize("repeatable", [True, False])
 async def test_a_scheduler_that_goes_away_and_comes_back(
     own_cluster: DaskCluster, tmp_path: Path, caplog: pytest.LogCaptureFixture, *, repeatable: bool

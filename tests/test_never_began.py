@@ -13,6 +13,7 @@ from ports import kept_port
 from program import PATIENCE, run_program, start_program
 from served import served, wait_until
 
+from batch_runner.api import MEMORY_HEADER
 from batch_runner.batch.worker import MOST_RESENDS
 from batch_runner.journal import JournalView
 from batch_runner.service.cluster.parcel import Errand
@@ -137,7 +138,9 @@ def is_followed(folder: Path) -> bool:
         return any(placed.run_id for placed in view.outcomes(1))
 
 
-def never_begins(row: str, times: int) -> Callable[[ASGIApp], ASGIApp]:
+def never_begins(
+    row: str, times: int, *, status: str = "cancelled", is_ours: bool = True
+) -> Callable[[ASGIApp], ASGIApp]:
     """A service of which the runs for this row end without having begun, the first so many."""
     started: list[str] = []
 
@@ -147,11 +150,11 @@ def never_begins(row: str, times: int) -> Callable[[ASGIApp], ASGIApp]:
                 body = await whole(receive)
                 if json.loads(body)["input_params"]["Row"] == row and len(started) < times:
                     started.append(f"unbegun_{len(started)}")
-                    await say_run(send, run_id=started[-1], status="queued")
+                    await say_run(send, is_ours=is_ours, run_id=started[-1], status="queued")
                 else:
                     await app(scope, _again(body), send)
             elif (run_id := scope["path"].split("/")[-2]) in started:
-                await say_run(send, run_id=run_id, status="cancelled", error="stopped", never_began=True)
+                await say_run(send, is_ours=is_ours, run_id=run_id, status=status, error="stopped", never_began=True)
             else:
                 await app(scope, receive, send)
 
@@ -160,8 +163,9 @@ def never_begins(row: str, times: int) -> Callable[[ASGIApp], ASGIApp]:
     return within
 
 
-async def say_run(send: Send, **fields: Any) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": []})
+async def say_run(send: Send, *, is_ours: bool, **fields: Any) -> None:
+    headers = [(MEMORY_HEADER.encode(), b"M;seconds=60")] if is_ours else []
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": json.dumps(fields).encode()})
 
 
@@ -193,6 +197,14 @@ def test_only_our_own_service_is_believed(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("ANCHORBROWSER_API_KEY", "none-is-wanted")
     found = night(tmp_path, numbered(3), within=never_begins("2", 1), service="anchor")
     assert found.statuses == ["success", "cancelled", "success"]
+    assert found.front.starts()["2"] == 1
+
+
+@pytest.mark.parametrize(("status", "is_ours"), [("cancelled", False), ("success", True)])
+def test_who_is_not_ours_or_contradicts_himself_is_not_believed(tmp_path: Path, status: str, is_ours: bool) -> None:
+    """A service that names no memory, and a run that is said to have succeeded: sent once."""
+    found = night(tmp_path, numbered(3), within=never_begins("2", 9, status=status, is_ours=is_ours))
+    assert found.statuses == ["success", status, "success"]
     assert found.front.starts()["2"] == 1
 
 

@@ -34,6 +34,14 @@ def test_no_spelling_passes(key: str, ways: list[int], around: str) -> None:
     assert veiled in (around + SECRET_MARK, (around + key).replace(key, SECRET_MARK))
 
 
+@given(KEYS, st.lists(st.integers(0, 3), min_size=1, max_size=40), st.sampled_from(["", "\\", "C:\\", "{"]))
+def test_no_text_passes_it(key: str, ways: list[int], before: str) -> None:
+    """As it is, or spelled as in JSON: an error may be what is left of an object."""
+    for text in (f"{before}{key}!", f"{{{spelled(key, ways)}}}"):
+        assert Veil(key).over_text(text).count(SECRET_MARK) == 1
+        assert Veil(key).over_words(text).count(SECRET_MARK) == 1
+
+
 @pytest.mark.parametrize("key", ["", "1", "sk-1234"])
 def test_a_short_key_takes_no_sense_away(key: str) -> None:
     """What could be any part of a result is left in it; in our own sentences even that is hidden."""

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 class Attempt(msgspec.Struct, frozen=True):
     """`id` is the journal's, `row` the sheet's number of the row, `began` when its start went out (the loop's clock).
 
-    `began` is None where that was an earlier batch. `may_be_followed`: another attempt can take its place if its run
+    `began` is None where that was an earlier batch. `may_be_replaced`: another attempt can take its place if its run
     never begins.
     """
 
     id: int
     row: int
     began: float | None = None
-    may_be_followed: bool = False
+    may_be_replaced: bool = False
 
     def info(self, event: str, **facts: Fact) -> None:
         """Log an event of it, with the seconds since its start."""

@@ -40,7 +40,7 @@ class Start:
         if not self.is_lost:
             self.attempt = None
 
-    def never_began(self) -> None:
+    def begin_anew(self) -> None:
         """The run that it made has ended, and nothing of it was done: another try is another attempt."""
         self.attempt, self.memory, self.is_lost = None, None, False
         self.unbegun += 1

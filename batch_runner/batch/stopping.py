@@ -30,7 +30,7 @@ class Stop(msgspec.Struct, frozen=True):
 
 
 def refused_for_all(why: str, status_code: int | None) -> Stop:
-    """The stop for a start that was refused with this sentence and status, for a reason that every row has."""
+    """The stop for a start or a poll that was refused so, for a reason that every row has."""
     return Stop(f"{why}; {_advice(status_code)}", ExitCode.STOPPED)
 
 

@@ -23,7 +23,7 @@ from batch_runner.batch.patience import Patience
 from batch_runner.batch.start import Start, start_of
 from batch_runner.batch.stopping import Stop, refused_for_all
 from batch_runner.client.client import Lost, Refused, Started
-from batch_runner.client.fate import REFUSING_US, Reach
+from batch_runner.client.fate import FORBIDDEN, REFUSING_US, Reach
 from batch_runner.errors import ExitCode
 from batch_runner.journal import Follow, Outcome, Send, Settle
 from batch_runner.polling.watch import Overdue, Unreachable, Vanished
@@ -114,7 +114,7 @@ class Worker:
 
     async def _follow_earlier(self, plan: Follow, slot: Slot) -> Outcome:
         """Follow a run that an earlier batch started."""
-        attempt = Attempt(plan.attempt, plan.number, may_be_followed=plan.anew is not None)
+        attempt = Attempt(plan.attempt, plan.number, may_be_replaced=plan.anew is not None)
         if not self._terms.runs_outlive_us:
             return await self._end(attempt, Outcome("unknown", plan.run_id, error=ENDED_WITH_US))
         slot.follows()
@@ -134,7 +134,7 @@ class Worker:
                 outcome = await self._started(attempt, answer.run)
                 if outcome is not NOT_STARTED or isinstance(plan, Settle):
                     return outcome
-                start.never_began()
+                start.begin_anew()
                 await self._pause(start.unbegun)
                 continue
             attempt.no_run(answer)
@@ -216,8 +216,8 @@ class Worker:
             intended = start.attempt
             await (self._journal.ask_again if start.is_lost else self._journal.intend_again)(intended)
         has_another = isinstance(plan, Send) or plan.anew is not None
-        may_be_followed = has_another and start.unbegun < MOST_RESENDS
-        attempt = Attempt(intended, plan.number, anyio.current_time(), may_be_followed)
+        may_be_replaced = has_another and start.unbegun < MOST_RESENDS
+        attempt = Attempt(intended, plan.number, anyio.current_time(), may_be_replaced)
         attempt.debug("start intended")
         return attempt
 
@@ -291,7 +291,7 @@ class Worker:
             case Overdue(status=status):
                 why = f"still going after {self._job.run_timeout}; the same command goes on from there"
             case Unreachable(why=why, status=status, status_code=code):
-                if code in REFUSING_US:
+                if code in REFUSING_US or (code == FORBIDDEN and attempt.began is not None):
                     self._stopping.now(refused_for_all(why, code))
         self._journal.seen(attempt.id, status, why)
         attempt.info("run left as it is", run_id=run.run_id, status=status)
@@ -300,7 +300,7 @@ class Worker:
 
     async def _run_ended(self, attempt: Attempt, run: Run) -> Outcome:
         """What the run came to; `NOT_STARTED` if nothing of it was done, so that the row may be sent once more."""
-        if not (run.never_began and self._terms.beyond_api and attempt.may_be_followed):
+        if not (run.never_began and self._terms.beyond_api and attempt.may_be_replaced):
             return await self._end(attempt, outcome_of(run))
         await self._journal.withdrawn(attempt.id, f"{run.run_id} never began: {run.error}")
         attempt.info("run never began", run_id=run.run_id)

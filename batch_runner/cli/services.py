@@ -94,7 +94,7 @@ async def connected(
     executor = executor_for(job.workers, job.dask, send_files=job.send_files, printed=printed)
     async with (
         Service(service.tasks, executor, job.run_seconds) as embedded,
-        Client(IN_PROCESS_URL, "", httpx.ASGITransport(embedded.app)) as client,
+        Client(IN_PROCESS_URL, "", httpx.ASGITransport(embedded.app), is_embedded=True) as client,
     ):
         yield Reached(client, embedded.runs.wind_down)
 

@@ -82,7 +82,7 @@ class Client:
     """Starts and polls runs of one service; used as an async context manager, which closes the transport.
 
     No failure of the network or the service is raised: it is what `start` and `poll` return. An empty `api_key` sends
-    none. A `UsageError` says that the base URL or the key can't be used.
+    none. `is_embedded`: it is our own, in this process. A `UsageError` says that the base URL or the key can't be used.
     """
 
     def __init__(
@@ -91,7 +91,10 @@ class Client:
         api_key: str,
         transport: httpx.AsyncBaseTransport,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        *,
+        is_embedded: bool = False,
     ) -> None:
+        self._is_embedded = is_embedded
         self._requests = Requests(base_url, api_key, timeouts)
         self._veil = Veil(api_key)
         self._transport = transport
@@ -183,10 +186,20 @@ class Client:
     def _run_in(self, answer: _Answer) -> Run | None:
         """The run that an answer tells, with no key in its result and error, though the service may send it back."""
         run = run_in(answer.body.data)
-        if run is None or not (run.error or bytes(run.result)):
-            return run
-        result, error = self._veil.over_json(bytes(run.result)), self._veil.over_text(run.error)
-        return msgspec.structs.replace(run, result=msgspec.Raw(result), error=error)
+        if run is None:
+            return None
+        return msgspec.structs.replace(
+            run,
+            status=self._veil.over_text(run.status),
+            result=msgspec.Raw(self._veil.over_json(bytes(run.result))),
+            error=run.error and self._veil.over_text(run.error),
+            never_began=run.never_began and self._is_sure_of(run, answer.signal),
+        )
+
+    def _is_sure_of(self, run: Run, signal: Signal) -> bool:
+        """Whether a service of ours says of a run that it never began, and says nothing else that tells otherwise."""
+        is_ours = self._is_embedded or signal.memory is not None
+        return is_ours and run.status in ("failure", "cancelled") and not bytes(run.result)
 
     def _said(self, answer: _Answer) -> str:
         """What an answer that is no run's says, as one sentence."""

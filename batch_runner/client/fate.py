@@ -70,8 +70,10 @@ _REFUSING_ALL = frozenset({401, 402, 403, 404, 405, 407, 410})
 _REFUSING_ROW = frozenset({400, 406, 409, *range(411, 419), *range(421, 427), 428, 431, 451})
 _REFUSING = _REFUSING_ALL | _REFUSING_ROW
 
-REFUSING_US = frozenset({401, 402, 403})
+REFUSING_US = frozenset({401, 402})
 """The key or the account is refused: that reaches all rows, whether a start or a poll was answered so."""
+FORBIDDEN = 403
+"""The same of a run that was started with this very key; an earlier one may be another account's, and alone in that."""
 
 
 class Reach(Enum):

@@ -16,7 +16,7 @@ _ESCAPE = r"\\(?:u[0-9a-fA-F]{4}|.)"
 class Veil:
     """Over one key, which is printable ASCII; one that is empty hides nothing.
 
-    In a run's result and error a key of a few characters is left: it could be any part of them.
+    In what a run says a key of a few characters is left: it could be any part of it.
     """
 
     def __init__(self, key: str) -> None:
@@ -26,16 +26,23 @@ class Veil:
         self._spelled = re.compile(f"({spelled})|{_ESCAPE}".encode()) if is_sure else None
 
     def over_words(self, text: str) -> str:
-        """A sentence of ours without the key."""
-        return text.replace(self._key, SECRET_MARK) if self._key else text
+        """A sentence of ours without the key, which may be in it as the service has spelled it."""
+        return self.over_text(text.replace(self._key, SECRET_MARK) if self._key else text)
 
-    def over_text(self, text: str | None) -> str | None:
-        """A text of a run without the key."""
-        return text.replace(self._key, SECRET_MARK) if text and self._spelled else text
+    def over_text(self, text: str) -> str:
+        """A text of a run without the key. It may be JSON itself."""
+        if self._spelled is None:
+            return text
+        plain = text.replace(self._key, SECRET_MARK)
+        return self.over_json(plain.encode(errors="surrogatepass")).decode(errors="surrogatepass")
 
     def over_json(self, data: bytes) -> bytes:
-        """JSON without the key in its strings, whichever way they are escaped."""
-        return self._spelled.sub(_veiled, data) if self._spelled else data
+        """JSON without the key, whichever way it is escaped."""
+        if self._spelled is None:
+            return data
+        if b"\\" not in data:
+            return data.replace(self._key.encode(), SECRET_MARK.encode())
+        return self._spelled.sub(_veiled, data)
 
 
 def _veiled(found: re.Match[bytes]) -> bytes:

@@ -104,7 +104,7 @@ class Attempt(msgspec.Struct, frozen=True):
 
     @property
     def was_withdrawn(self) -> bool:
-        """Whether certainly no run was started."""
+        """Whether certainly no run was started, or none that began."""
         return self.status == NOT_STARTED and self.run_id is None
 
     @property

@@ -39,6 +39,9 @@ class Executor(Protocol):
     async def run(self, call: Call) -> Ending:
         """The ending of one call. It never raises for what the task does; cancelled, it leaves nothing running."""
 
+    def wind_down(self) -> None:
+        """Begin nothing more, as far as that is in its hands: such calls end as never begun. Those at work go on."""
+
     async def aclose(self) -> None:
         """End what is left, at once."""
 
@@ -67,6 +70,9 @@ class InLoop:
                 return endings.raised(error)
         assert time.cancelled_caught
         return endings.timed_out(call.limit)
+
+    def wind_down(self) -> None:
+        """See Executor: a call that has its place has begun."""
 
     async def aclose(self) -> None:
         """See Executor: every run has ended with its awaitable."""

@@ -134,8 +134,10 @@ class Runs:
         return going.run if going.is_recorded.is_set() else None
 
     def wind_down(self) -> None:
-        """Start no more runs, and end as `cancelled` those that have not begun."""
+        """Start no more runs, and end those that have not begun."""
         self.is_stopping = True
+        for places in (self._places, self._async_places):
+            places.executor.wind_down()
         for going in self._going.values():
             if going.run.status == "queued":
                 going.scope.cancel()

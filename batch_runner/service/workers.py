@@ -104,6 +104,9 @@ class InWorkers:
             await self._put_back(worker)
         return ended
 
+    def wind_down(self) -> None:
+        """See Executor: a call that has its place is about to begin."""
+
     async def aclose(self) -> None:
         """See Executor."""
         while self._idle:

@@ -56,8 +56,8 @@ def is_number(text: str) -> bool:
 def _or_above(filled: Sequence[FirstRow], best: FirstRow) -> FirstRow:
     """The row right above, if it is all text, no title of one cell, and more like a header than the best one is.
 
-    That is so above a row with numbers; above one of text, where it names more than half of the columns, and the rows
-    under that one hold nothing but texts either: nothing tells then that they aren't all data.
+    That is so above a row with numbers; above one of text, where it lacks but the last header, and the rows under that
+    one hold nothing but texts either: nothing tells then that they aren't all data.
     """
     place = filled.index(best)
     above = filled[place - 1] if place else best
@@ -66,7 +66,8 @@ def _or_above(filled: Sequence[FirstRow], best: FirstRow) -> FirstRow:
         return best
     if not _is_all_text(best):
         return above
-    return above if 2 * named > best.width and not _heads(best, filled[place + 1 :]) else best
+    is_whole = named == above.width == best.width - 1
+    return above if is_whole and not _heads(best, filled[place + 1 :]) else best
 
 
 def _heads(row: FirstRow, below: Sequence[FirstRow]) -> bool:

@@ -20,6 +20,8 @@ from batch_runner.service.cluster.parcel import FILES_LIMIT, Done, Errand, Parce
 from batch_runner.service.cluster.way import WORKER_LOST, Way
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from batch_runner.service.endings import Ending
     from batch_runner.service.tasks import Call, Source
 
@@ -50,6 +52,7 @@ class OnCluster:
         self._waiting: deque[Way] = deque()
         self._under_way: set[Way] = set()
         self._parcels = 0
+        self._is_winding_down = False
 
     @property
     def trouble(self) -> str | None:
@@ -61,6 +64,11 @@ class OnCluster:
         self._follow(await self._connection.open())
         self._group = await anyio.create_task_group().__aenter__()
         self._group.start_soon(self._connection.watch, self._follow)
+
+    def wind_down(self) -> None:
+        """See Executor. What Dask has may begin still."""
+        self._is_winding_down = True
+        self._send()
 
     async def aclose(self) -> None:
         """See Executor. What is still at work on the cluster is killed there."""
@@ -111,6 +119,8 @@ class OnCluster:
             way.scope.cancel()
 
     def _send(self) -> None:
+        if self._is_winding_down:
+            self._give_up(self._waiting, "the service was stopped")
         while self._waiting and self._parcels < self._most_parcels:
             self._parcels += 1
             self._group.start_soon(self._carry, self._bundle())
@@ -224,12 +234,16 @@ class OnCluster:
         self._threads = threads
         self._outage.look(threads, anyio.current_time())
         if why := self._outage.verdict:
-            waiting, self._waiting = self._waiting, deque()
-            for way in (*waiting, *self._under_way):
-                way.give_up(why)
+            self._give_up([*self._waiting, *self._under_way], why)
         if threads is not None:
             self._fit()
             self._send()
+
+    def _give_up(self, ways: Iterable[Way], why: str) -> None:
+        """Wait no longer; nothing is left waiting then."""
+        for way in ways:
+            way.give_up(why)
+        self._waiting.clear()
 
     def _fit(self) -> None:
         fits = AT_HAND * max(1, self._threads or 0) * max(map(self._in_parcel, self._pace), default=1)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CUT_OFF = "The service was restarted while the task ran; how far it had come is not known."
 NEVER_BEGUN = "The service was restarted before the task had begun: nothing of it was done."
 
-_NEXT_STEP = "restore it from a backup, or name another --runs (this service would then know none of its runs)"
+_NEXT_STEP = "name another --runs: this service will then know none of its runs"
 _UNUSABLE = (OSError, sqlite3.Error, MemoryError, UnicodeDecodeError)
 
 
