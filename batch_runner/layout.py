@@ -32,6 +32,10 @@ class Layout(msgspec.Struct, frozen=True):
     headers: tuple[str, str, str, str]
     note: str | None = None
 
+    def places(self, columns: Sequence[Column]) -> list[int]:
+        """Where our four stand, from left to right, in the earlier output with these columns; none in another sheet."""
+        return [column.index for column in columns[len(self.own) :][: len(self.headers)]]
+
     def expanded(self, keys: Iterable[str]) -> tuple[str, ...]:
         """The headers with one more for each top-level key of the results; unique whatever their case."""
         taken = {column.name.casefold() for column in self.own} | {name.casefold() for name in self.headers}

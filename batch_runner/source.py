@@ -145,11 +145,9 @@ def _has_runs(path: Path, sheet: Sheet) -> bool:
         return False
     try:
         with open_written(path, sheet) as written:
-            layout = layout_of(written.columns)
-            if not layout.replaced:
-                return False
-            run_id = written.columns[len(layout.own)].index
-            return any(row.texts[run_id] for row in written.rows() if row.kind in (RowKind.DATA, RowKind.HIDDEN))
+            ours = layout_of(written.columns).places(written.columns)
+            rows = (row for row in written.rows() if row.kind in (RowKind.DATA, RowKind.HIDDEN))
+            return bool(ours) and any(row.texts[ours[0]] for row in rows)
     except (SheetError, UsageError, OSError):  # what can't be read is written anew, as ever
         return False
 

@@ -60,11 +60,8 @@ def test_a_change_while_it_runs(ending: str, change: object, tmp_path: Path, ser
     assert_kept(tmp_path / f"list.results.{ending}", ROWS, service, set())
 
 
-@ENDINGS
-def test_an_edit_of_a_file_that_would_be_replaced(ending: str, tmp_path: Path, service: Service) -> None:
-    """What a person saved into a result file while it was run again is not overwritten: the output goes beside it."""
-    sheet = tmp_path / f"list.results.{ending}"
-    write_sheet(sheet, ROWS)
+def saved_in_mid_batch(service: Service, sheet: Path) -> list[bytes]:
+    """Let a person edit the sheet while the batch runs; what was saved then is in the list."""
     saved: list[bytes] = []
 
     def save(number: int) -> None:
@@ -73,6 +70,15 @@ def test_an_edit_of_a_file_that_would_be_replaced(ending: str, tmp_path: Path, s
             saved.append(sheet.read_bytes())
 
     service.read = save
+    return saved
+
+
+@ENDINGS
+def test_an_edit_of_a_file_that_would_be_replaced(ending: str, tmp_path: Path, service: Service) -> None:
+    """What a person saved into a result file while it was run again is not overwritten: the output goes beside it."""
+    sheet = tmp_path / f"list.results.{ending}"
+    write_sheet(sheet, ROWS)
+    saved = saved_in_mid_batch(service, sheet)
     assert run(tmp_path, command(service, sheet.name)) == 0
     assert_kept(tmp_path / f"list.results-2.{ending}", ROWS, service, set())
     assert saved == [sheet.read_bytes()]
@@ -180,14 +186,7 @@ def test_an_edit_of_a_file_that_would_be_replaced_by_a_link(tmp_path: Path, serv
     sheet = tmp_path / "list.csv"
     write_sheet(sheet, ROWS)
     (tmp_path / "out.csv").symlink_to("list.csv")
-    saved: list[bytes] = []
-
-    def save(number: int) -> None:
-        if number == 2:
-            edit(sheet)
-            saved.append(sheet.read_bytes())
-
-    service.read = save
+    saved = saved_in_mid_batch(service, sheet)
     assert run(tmp_path, command(service, sheet.name, "--output", "out.csv")) == 0
     assert_kept(tmp_path / "list-2.csv", ROWS, service, set())
     assert saved == [sheet.read_bytes()]

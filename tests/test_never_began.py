@@ -8,7 +8,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from nights import night, numbered, whole
+from nights import Fault, again, night, numbered, say, whole
 from ports import kept_port
 from program import PATIENCE, run_program, start_program
 from served import served, wait_until
@@ -152,7 +152,7 @@ def never_begins(
                     started.append(f"unbegun_{len(started)}")
                     await say_run(send, is_ours=is_ours, run_id=started[-1], status="queued")
                 else:
-                    await app(scope, _again(body), send)
+                    await app(scope, again(body), send)
             elif (run_id := scope["path"].split("/")[-2]) in started:
                 await say_run(send, is_ours=is_ours, run_id=run_id, status=status, error="stopped", never_began=True)
             else:
@@ -164,16 +164,8 @@ def never_begins(
 
 
 async def say_run(send: Send, *, is_ours: bool, **fields: Any) -> None:
-    headers = [(MEMORY_HEADER.encode(), b"M;seconds=60")] if is_ours else []
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": json.dumps(fields).encode()})
-
-
-def _again(body: bytes) -> Receive:
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive
+    headers = ((MEMORY_HEADER, "M;seconds=60"),) if is_ours else ()
+    await say(Fault(200, headers, json.dumps(fields).encode()), send)
 
 
 def test_a_row_whose_run_never_began_is_sent_again(tmp_path: Path) -> None:

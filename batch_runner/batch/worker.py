@@ -328,7 +328,9 @@ def _again(plan: Send | Settle | Follow, outcome: Outcome) -> Send | None:
     """What is to be sent after what came of an earlier batch's start, if anything."""
     if isinstance(plan, Send):
         return None
-    return plan.otherwise if outcome.status == "unknown" else plan.anew if outcome is NOT_STARTED else None
+    if outcome.status == "unknown":
+        return plan.otherwise
+    return plan.anew if outcome is NOT_STARTED else None
 
 
 def outcome_of(run: Run) -> Outcome:

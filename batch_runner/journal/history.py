@@ -232,14 +232,16 @@ def _send(entry: Entry, row: int) -> Send:
 
 def _is_as_it_was(last: Attempt, entry: Entry) -> bool:
     """Whether a start would send what was sent last, under the same claim: then nothing new is to be asked about it."""
-    is_same = last.params == entry.params and (not entry.claim or last.claim == entry.claim)
-    return entry.refusal is None and is_same
+    return _is_the_same_start(last, entry) and (not entry.claim or last.claim == entry.claim)
 
 
 def _can_be_settled(last: Attempt, entry: Entry) -> bool:
     """Only the very same start may go out under its key: another one would be refused."""
-    is_lost = last.outcome == UNKNOWN and last.run_id is None
-    return is_lost and entry.refusal is None and last.params == entry.params
+    return last.outcome == UNKNOWN and last.run_id is None and _is_the_same_start(last, entry)
+
+
+def _is_the_same_start(last: Attempt, entry: Entry) -> bool:
+    return entry.refusal is None and last.params == entry.params
 
 
 def _is_due_again(last: Attempt, entry: Entry, policy: Policy, night: int) -> bool:

@@ -19,10 +19,10 @@ _ROWS = (RowKind.DATA, RowKind.HIDDEN)
 
 def with_earlier(sheet: Sheet, layout: Layout, outcomes: Iterator[Placed]) -> Iterator[Placed]:
     """The outcomes, and between them those that stand in the sheet itself for rows without one, in order of number."""
-    if not layout.replaced:
+    ours = layout.places(sheet.columns)
+    if not ours:
         yield from outcomes
         return
-    ours = [column.index for column in sheet.columns[len(layout.own) :][: len(layout.headers)]]
     placed = next(outcomes, None)
     for row in sheet.rows():
         if placed is not None and placed.number == row.number:
