@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the program and leave it with its exit code."""
-    sys.exit(run(arguments))
+    sys.exit(run_arguments(arguments))
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
+def run_arguments(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code. The one place where errors become sentences."""
     import click
 

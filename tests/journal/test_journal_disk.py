@@ -117,7 +117,8 @@ def test_a_killed_batchs_journal_on_a_read_only_folder(small_disk: Path) -> None
     """What a killed batch left can be looked at even where nothing can be written any more."""
     path = small_disk / "a.journal.db"
     script = (
-        "import anyio, os, sys; from pathlib import Path; from journals import *; from batch_runner.journal import *\n"
+        "import anyio, os, sys; from pathlib import Path; from journals import *\n"
+        "from batch_runner.journal.journal import Journal\n"
         "async def main():\n"
         "    async with Journal.open(Path(sys.argv[1]), batch_info()) as journal:\n"
         "        await run_row(journal, (await journal.register(entries('A')))[0], 'run-1')\n"

@@ -17,7 +17,7 @@ from ports import kept_port
 from program import PATIENCE, run_program, start_program
 from served import wait_until
 
-from batch_runner.cli import run as run_here
+from batch_runner.cli import run_arguments as run_here
 from batch_runner.journal.batches import holding
 from batch_runner.report import notify as tellings
 
@@ -161,7 +161,7 @@ def test_a_night_that_is_interrupted(folder: Path, server: PingServer, number: s
 def test_a_bug_is_told(folder: Path, server: PingServer) -> None:
     """What nobody foresaw (1) ends in a failure like any other."""
     code = (
-        "import sys; from batch_runner.cli import night, main\n"
+        "import sys; from batch_runner.cli import main; from batch_runner.runner import night\n"
         "def broken(*a, **k): raise RuntimeError('boom')\n"
         "night.open_job = broken\nmain(sys.argv[1:])"
     )

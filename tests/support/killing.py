@@ -93,7 +93,7 @@ def _program(folder: str, arguments: list[str], moment: Moment | None) -> None:
     _hurry()
     if moment is not None:
         _die_at(moment)
-    from batch_runner.cli import run as run_program
+    from batch_runner.cli import run_arguments as run_program
 
     sys.exit(run_program(arguments))
 
