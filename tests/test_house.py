@@ -27,7 +27,7 @@ LAYERS = (
     {"service", "output"},
     {"rows", "job"},
     {"journal", "sheet"},
-    {"errors", "fs", "log", "progress", "units", "_version"},
+    {"errors", "fs", "log", "outcomes", "progress", "units", "_version"},
 )
 """The rooms of the house from the roof down. Those of one floor may know each other if they don't go in circles."""
 

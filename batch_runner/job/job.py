@@ -16,7 +16,8 @@ from msgspec import Meta
 
 from batch_runner.errors import UsageError
 from batch_runner.job import validation
-from batch_runner.job.validation import RETRY_WORDS, shown
+from batch_runner.job.validation import shown
+from batch_runner.outcomes import RETRY_WORDS
 from batch_runner.units import Deadline, FailureLimit, Rate, RowRanges, parse_day, parse_duration, parse_size
 
 if TYPE_CHECKING:

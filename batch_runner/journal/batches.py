@@ -31,7 +31,7 @@ _INSERT = (
     " VALUES (:id, :continues, :started, :input, :input_sha256, :output, :task, :service, :key_columns, :retry,"
     " :on_unknown, :version, :pid, :series, :command, :whole_sheet, :unique_columns, :conflict_columns)"
 )
-_HAS_STARTED = "SELECT EXISTS (SELECT 1 FROM attempt WHERE NOT (run_id IS NULL AND status = 'not_started'))"
+_HAS_STARTED = "SELECT EXISTS (SELECT 1 FROM sent)"
 """Whether any start of the journal counts: with none, a mistyped task or key has done no harm yet."""
 _NIGHT = (
     "SELECT last.continues, first.started, last.exit_code, last.retry, last.on_unknown"

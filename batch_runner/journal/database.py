@@ -6,7 +6,7 @@ import os
 import sqlite3
 import uuid
 from contextlib import closing
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from batch_runner.errors import JournalError
 from batch_runner.fs import sync_folder
@@ -146,12 +146,9 @@ CREATE TABLE resolution (attempt INTEGER NOT NULL REFERENCES attempt, was TEXT N
 LOST = "a start was sent and its answer was lost: a run may exist"
 """The error of an attempt without an answer, as in the view `outcome`."""
 
-STARTING = "starting"
-NOT_STARTED = "not_started"
-ERROR = "error"
-UNKNOWN = "unknown"
-PARKED: Final = "parked"
-DUPLICATE: Final = "duplicate"
+_SENT = "CREATE TEMP VIEW sent AS SELECT * FROM attempt WHERE NOT (run_id IS NULL AND status = 'not_started')"
+"""The attempts that count: one that was withdrawn certainly made no run. It is each connection's own, so that journals
+of every version have it."""
 
 _CHECKED = ("about", "batch", "row", "place", "attempt")
 """Tables that are checked before each batch, against their indexes too: a key that was altered on disk would make its
@@ -239,7 +236,8 @@ def check_header(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def make_readable(connection: sqlite3.Connection) -> None:
-    """Let an older journal, opened for looking only, be read like one of this version."""
+    """Let a journal, opened for looking only, be read like one of this version, though it may be older."""
+    connection.execute(_SENT)
     if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
         connection.execute("CREATE TEMP TABLE resolution (attempt, was, status, note, who, at)")
 
@@ -324,6 +322,7 @@ def _make_temporary(connection: sqlite3.Connection) -> None:
     `ahead`: the sheet's rows, seen before they find their places. `apart`: those with the same key, and the journal's
     (`number` is empty). `twin`: which row of the journal such a row of the sheet is; empty: a new one.
     """
+    connection.execute(_SENT)
     connection.execute(
         "CREATE TEMP TABLE ahead (number INTEGER PRIMARY KEY, key BLOB, params BLOB, is_refused INTEGER)"
     )

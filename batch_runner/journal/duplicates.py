@@ -22,8 +22,20 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.journal.database import DUPLICATE, UNKNOWN
-from batch_runner.journal.history import Attempt, Carry, Entry, Follow, Leave, Plan, Policy, Refuse, Send, Settle
+from batch_runner.journal.history import (
+    DUPLICATE,
+    Attempt,
+    Carry,
+    Entry,
+    Follow,
+    Leave,
+    Plan,
+    Policy,
+    Refuse,
+    Send,
+    Settle,
+)
+from batch_runner.outcomes import UNKNOWN
 from batch_runner.units import local_time
 
 if TYPE_CHECKING:
@@ -31,11 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-_HAS_TO_LOOK = (
-    "SELECT key_columns <> '[]'"
-    " AND EXISTS (SELECT 1 FROM attempt WHERE NOT (run_id IS NULL AND status = 'not_started'))"
-    " FROM batch WHERE id = ?"
-)
+_HAS_TO_LOOK = "SELECT key_columns <> '[]' AND EXISTS (SELECT 1 FROM sent) FROM batch WHERE id = ?"
 _SEE = "INSERT INTO ahead VALUES (?, ?, ?, ?)"
 _OF_THE_SHEET = (
     "INSERT INTO apart SELECT key, params, number, NULL, number, is_refused FROM ahead WHERE key IN"
@@ -43,8 +51,7 @@ _OF_THE_SHEET = (
 )
 _COUNT_REPEATED = "INSERT INTO repeated SELECT key, count(*) FROM apart GROUP BY key HAVING count(*) > 1"
 _OF_THE_JOURNAL = (
-    "INSERT INTO apart SELECT key, (SELECT params FROM attempt WHERE attempt.row = row.id"
-    " AND NOT (run_id IS NULL AND status = 'not_started') ORDER BY id DESC LIMIT 1),"
+    "INSERT INTO apart SELECT key, (SELECT params FROM sent WHERE sent.row = row.id ORDER BY id DESC LIMIT 1),"
     " NULL, id, nth, 0 FROM row WHERE key IN (SELECT key FROM apart)"
 )
 """With what was sent last for each, by an attempt that was not withdrawn (`last_sent`); empty: nothing was."""
@@ -103,19 +110,17 @@ def told_apart(connection: sqlite3.Connection, entries: Sequence[Entry]) -> dict
 _RIVALS = (
     "SELECT place.number, batch.started, batch.input, attempt.run_id, attempt.status, attempt.ended_at, conflict,"
     " attempt.batch >= :night"
-    " FROM attempt JOIN batch ON batch.id = attempt.batch"
+    " FROM sent AS attempt JOIN batch ON batch.id = attempt.batch"
     " LEFT JOIN place ON place.row = attempt.row AND place.batch = attempt.batch"
     " WHERE claim = :claim AND (attempt.row <> :row OR attempt.id < :before) AND attempt.id > :since"
-    " AND NOT (run_id IS NULL AND status IN ('not_started', 'error')) ORDER BY attempt.id DESC"
+    " AND NOT (run_id IS NULL AND status = 'error') ORDER BY attempt.id DESC"
 )
 _IN_SHEET = "SELECT number, conflict FROM claimed WHERE claim = ?"
 _CLAIM = "INSERT OR IGNORE INTO claimed VALUES (?, ?, ?)"
 _LAST_COLUMNS = (
     "SELECT unique_columns, conflict_columns FROM batch WHERE unique_columns <> '[]' ORDER BY id DESC LIMIT 1"
 )
-_UNCLAIMED = (
-    "SELECT count(DISTINCT row) FROM attempt WHERE claim IS NULL AND NOT (run_id IS NULL AND status = 'not_started')"
-)
+_UNCLAIMED = "SELECT count(DISTINCT row) FROM sent WHERE claim IS NULL"
 _OTHERS_ASKED = (
     "SELECT coalesce(max(other.id), 0) FROM batch AS now JOIN batch AS other ON other.id < now.id"
     " WHERE now.id = ? AND other.unique_columns <> '[]'"
@@ -127,10 +132,7 @@ _SHEET_ASKED = (
     " WHERE now.id = ? AND asked.id > ? AND EXISTS (SELECT 1 FROM place WHERE batch = asked.id)"
 )
 """The last batch over this sheet that learned what it tells: it did so before its rows found their places."""
-_TO_LEARN = (
-    "SELECT EXISTS (SELECT 1 FROM attempt WHERE batch > ? AND (claim IS NULL OR (? AND conflict IS NULL))"
-    " AND NOT (run_id IS NULL AND status = 'not_started'))"
-)
+_TO_LEARN = "SELECT EXISTS (SELECT 1 FROM sent WHERE batch > ? AND (claim IS NULL OR (? AND conflict IS NULL)))"
 _MET = "INSERT INTO met VALUES (?, 1) ON CONFLICT DO UPDATE SET rows = rows + 1 RETURNING rows"
 _NTH = "SELECT id FROM row WHERE key = ? AND nth = ?"
 _ADOPT = (

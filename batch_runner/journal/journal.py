@@ -18,9 +18,10 @@ from batch_runner.journal import duplicates, view
 from batch_runner.journal import duplicates as twins
 from batch_runner.journal.batches import Begun, begin, holding, now
 from batch_runner.journal.changes import Held, Since, Unsettled, held, since, taken, unsettled
-from batch_runner.journal.database import NOT_STARTED, STARTING, connect, open_file, open_memory
+from batch_runner.journal.database import connect, open_file, open_memory
 from batch_runner.journal.group_commit import Commits, in_thread, inline, set_aside
 from batch_runner.journal.register import register
+from batch_runner.outcomes import NOT_STARTED, STARTING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence

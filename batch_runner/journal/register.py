@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batch_runner.journal.batches import now
-from batch_runner.journal.database import LOST, UNKNOWN
+from batch_runner.journal.database import LOST
 from batch_runner.journal.duplicates import held_back, told_apart
 from batch_runner.journal.history import Attempt, Carry, Entry, Leave, Plan, Refuse, decide, last_sent
+from batch_runner.outcomes import UNKNOWN
 
 if TYPE_CHECKING:
     import sqlite3

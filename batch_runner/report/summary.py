@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.errors import ExitCode
+from batch_runner.errors import ExitCode, worst
 from batch_runner.journal.changes import Held, Since, Unsettled
+from batch_runner.outcomes import STATUSES, SUCCESS, UNKNOWN
 from batch_runner.units import local_time
 
 if TYPE_CHECKING:
@@ -17,17 +18,6 @@ if TYPE_CHECKING:
     from batch_runner.report.totals import ColumnTotals
 
 
-STATUSES = (
-    "success",
-    "failure",
-    "timeout",
-    "cancelled",
-    "error",
-    "unknown",
-    "running",
-    "queued",
-    "not_started",
-)
 MOST_GROUPS = 20
 """Groups of failures that are shown."""
 LONGEST_MESSAGE = 300
@@ -178,10 +168,8 @@ def exit_code_for(counts: Iterable[Count], stopped: ExitCode | None) -> ExitCode
     """The code for a batch that came to this (README, *Every night*): 130/143, then 5, 4, 3."""
     if stopped is not None:
         return stopped
-    statuses = {counted.status for counted in counts if counted.rows}
-    if "unknown" in statuses:
-        return ExitCode.SOME_UNKNOWN
-    return ExitCode.SOME_FAILED if statuses - {"success"} else ExitCode.OK
+    codes = {SUCCESS: ExitCode.OK, UNKNOWN: ExitCode.SOME_UNKNOWN}
+    return worst(codes.get(counted.status, ExitCode.SOME_FAILED) for counted in counts if counted.rows)
 
 
 def sorted_counts(counts: Iterable[Count]) -> tuple[Count, ...]:

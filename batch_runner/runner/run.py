@@ -27,6 +27,7 @@ from batch_runner.journal.batches import BatchInfo
 from batch_runner.journal.history import Policy
 from batch_runner.journal.journal import Journal
 from batch_runner.journal.view import JournalView
+from batch_runner.outcomes import FAILED, UNKNOWN
 from batch_runner.output.output import Output
 from batch_runner.progress import Progress, Tally
 from batch_runner.report.summary import MOST_GROUPS, Summary, exit_code_for, sorted_counts
@@ -257,7 +258,7 @@ async def _conclude(
     words = ", ".join(f"{count.rows} {count.status}" for count in counts)
     log.info("batch ended", exit_code=exit_code, counts=words, carried=tally.carried, duration=seconds)
     groups = journal.failures(MOST_GROUPS)
-    failed = sum(count.rows for count in counts if count.status in ("failure", "timeout", "cancelled", "error"))
+    failed = sum(count.rows for count in counts if count.status in FAILED)
     summary = Summary(
         exit_code=exit_code,
         input=job.input,
@@ -268,7 +269,7 @@ async def _conclude(
         carried=tally.carried,
         changed=tally.changed,
         failures=groups,
-        more_failures=failed - sum(group.rows for group in groups if group.status != "unknown"),
+        more_failures=failed - sum(group.rows for group in groups if group.status != UNKNOWN),
         stopped=_why(opened, stop) if stop else None,
         since=journal.since(),
         parked=journal.held("parked"),

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from journals import run_row
 from program import run_program
 
-from batch_runner.journal.database import DUPLICATE
-from batch_runner.journal.history import Carry, Entry, Follow, Refuse, Send, Settle
+from batch_runner.journal.history import DUPLICATE, Carry, Entry, Follow, Refuse, Send, Settle
 from batch_runner.journal.journal import Journal, Outcome
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ from claims import kinds, night, row, unique
 from journals import batch_info
 from program import run_program
 
-from batch_runner.journal.database import DUPLICATE
-from batch_runner.journal.history import Carry, Entry, Policy, Refuse, Send
+from batch_runner.journal.history import DUPLICATE, Carry, Entry, Policy, Refuse, Send
 from batch_runner.journal.journal import Journal
 
 if TYPE_CHECKING:
