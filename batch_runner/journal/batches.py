@@ -14,7 +14,7 @@ import msgspec
 from batch_runner.errors import ExitCode, JournalBusy, JournalError, reason_of
 from batch_runner.fs import Held, locked
 from batch_runner.journal.duplicates import forget_other_claims
-from batch_runner.journal.history import NIGHT, Policy
+from batch_runner.plan.plan import NIGHT, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

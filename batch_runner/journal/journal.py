@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from batch_runner.journal.batches import BatchInfo
     from batch_runner.journal.group_commit import Reserve
-    from batch_runner.journal.history import Entry, Plan, Policy, Send
     from batch_runner.journal.view import Batch, Count, Failures, Placed, Span
+    from batch_runner.plan.plan import Entry, Policy, Send, Step
 
 
 _INTEND = (
@@ -113,16 +113,16 @@ class Journal:
         """This batch's number in the journal."""
         return self._begun.id
 
-    async def register(self, entries: Sequence[Entry]) -> list[Plan]:
+    async def register(self, entries: Sequence[Entry]) -> list[Step]:
         """Place a chunk of the sheet's rows in this batch, in the sheet's order, and say what to do with each."""
         self._check_room()
-        plans: list[Plan] = []
+        steps: list[Step] = []
 
         def place(connection: sqlite3.Connection) -> None:
-            plans[:] = register(connection, self._begun, self._policy, entries)
+            steps[:] = register(connection, self._begun, self._policy, entries)
 
         await self._commits.add(place)
-        return plans
+        return steps
 
     @property
     def may_have_twins(self) -> bool:

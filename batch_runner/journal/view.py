@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from batch_runner.journal.batches import BatchInfo, Turn
-    from batch_runner.journal.history import Policy
+    from batch_runner.plan.plan import Policy
 
 
 _SHEETS = "SELECT input, max(id) FROM batch GROUP BY input ORDER BY max(id) DESC"
