@@ -25,8 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+NEW_JOURNAL = "another --journal, which starts every row again"
+"""How every sentence names a journal that knows nothing of what ran."""
+
+
 class ExitCode(IntEnum):
-    """What the process says when it ends (README, *Every night*)."""
+    """What the process says when it ends (README, *Exit codes*)."""
 
     OK = 0
     BUG = 1

@@ -157,9 +157,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         """What other sheets of the same journal have to do with this one."""
         if self.taken.rows:
             yield (
-                f"  not sent: {number_of(self.taken.rows, 'row')} with the key of rows of other sheets, which ran with "
-                "other values; if they are others, choose a --key that is each row's own; if they were edited, --retry "
-                f"changed sends them  [{row_numbers(self.taken)}]"
+                f"  not sent: {number_of(self.taken.rows, 'row')} whose key ran before, from another file of this "
+                "journal and with other values; --retry changed starts them, a second time where a row was only edited  "
+                f"[{row_numbers(self.taken)}]"
             )
         for sheet in self.unsettled:
             rows = f"{number_of(sheet.rows, 'row')} not started, unknown or still going" if sheet.rows else "cut off"
@@ -174,7 +174,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def exit_code_for(counts: Iterable[Count], stopped: ExitCode | None) -> ExitCode:
-    """The code for a batch that came to this (README, *Every night*): 130/143, then 5, 4, 3."""
+    """The code for a batch that came to this (README, *Exit codes*): 130/143, then 5, 4, 3."""
     if stopped is not None:
         return stopped
     statuses = {counted.status for counted in counts if counted.rows}

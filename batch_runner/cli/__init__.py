@@ -8,6 +8,7 @@ night.py     one job, its inputs, one batch each
 running.py   `run` as a person meets it: progress, log, summary
 serving.py   `serve` as a person meets it: where it listens, where its runs are kept
 wiring.py    a job opened, conducted and summed up
+topics.py    `help TOPIC`, from the Markdown in help/
 services.py  who runs the tasks, and how it is reached
 """
 

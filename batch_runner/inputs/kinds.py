@@ -1,4 +1,4 @@
-"""Kinds of values, and how the text of a cell is read as one (README, *From cell to text*). Nothing is guessed.
+"""Kinds of values, and how the text of a cell is read as one (`batch-runner help tasks`). Nothing is guessed.
 
 Spaces around a text count only where the kind is text. A number with a separator of thousands is none: `1,234` is one
 number in New York and another in Berlin.

@@ -57,7 +57,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         _says("Files", "PATH", "Where the result goes; the ending chooses csv, tsv, xlsx, jsonl or parquet."),
     ] = None
     journal: Annotated[
-        str | None, _says("Files", "PATH", "The record of what was sent; the same journal goes on from there.")
+        str | None, _says("Files", "PATH", "The record of what was sent; a new one starts every row again.")
     ] = None
     expand: Annotated[
         bool, _says("Files", None, "Add one column result.NAME for each top-level key of the results.")
@@ -82,7 +82,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     delimiter: Annotated[str | None, _says("Reading", "C", "The delimiter of a CSV file (found by itself).")] = None
     hidden: Annotated[
         Literal["include", "skip"] | None,
-        _says("Reading", "include|skip", "What to do with hidden or filtered-out rows; a must where there are some."),
+        _says("Reading", "include|skip", "Whether hidden or filtered-out rows run; required where there are any."),
     ] = None
     as_shown: Annotated[
         bool, _says("Reading", None, "Send numbers and dates just as the sheet shows them (1,234.50 €).")
@@ -108,12 +108,18 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         Names, _says("Rows", "A,B", "Refuse a row whose values here (but for case, spaces, leading zeros) ran before.")
     ] = ()
     unique_conflict: Annotated[
-        Names, _says("Rows", "A,B", "Columns in which such a row may differ, and is refused all the same: say so.")
+        Names, _says("Rows", "A,B", "Columns, such as the amount, that --unique compares: it says if they differ.")
     ] = ()
-    allow_duplicates: Annotated[bool, _says("Rows", None, "Send the rows that --unique refuses, this time.")] = False
+    allow_duplicates: Annotated[
+        bool, _says("Rows", None, "Send the rows that --unique refuses, in this batch: they may run twice.")
+    ] = False
     on_unknown: Annotated[
         Literal["report", "resend"],
-        _says("Rows", "report|resend", "What to do with a start whose answer was lost; resend only if harmless."),
+        _says(
+            "Rows",
+            "report|resend",
+            "If a start's answer was lost: report it; or resend it, which may run the row twice.",
+        ),
     ] = "report"
     concurrency: Annotated[int, _says("Limits", "N", "Runs in flight at most.")] = 5
     rate: Annotated[str | None, _says("Limits", "N/s|N/min", "Starts at most.")] = None

@@ -205,8 +205,8 @@ def check_same_job(path: Path | None, connection: sqlite3.Connection, info: Batc
         if old != new:
             raise JournalError(
                 f"{path}: this journal has the {name} {_shown(old)}, and this batch has {_shown(new)}; "
-                f"give the same {name}, or name another --output: its journal knows nothing of what was sent, "
-                "so all rows would be started under it"
+                f"give the same {name}; another --output has a journal that knows nothing of what ran, "
+                "and starts every row again"
             )
 
 

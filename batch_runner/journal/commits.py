@@ -74,7 +74,7 @@ class Commits:
         if self._failure is not None:
             raise JournalFailed(
                 f"the journal could not be written ({self._failure}), so nothing more is sent; "
-                "mend that (is its disk full?) and run the same command: it goes on from what is recorded"
+                "fix that (is its disk full?) and run the same command: it goes on from what is recorded"
             ) from self._failure
 
 

@@ -7,7 +7,7 @@ import tempfile
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
-from batch_runner.errors import JournalBusy, JournalError, reason_of
+from batch_runner.errors import NEW_JOURNAL, JournalBusy, JournalError, reason_of
 from batch_runner.lock import Held, locked
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def holding(path: Path) -> Iterator[None]:
         try:
             held.enter_context(locked(path))
         except Held:
-            raise JournalBusy(f"{path}: {_holder(path)}; wait for it to end, or use another --journal") from None
+            raise JournalBusy(f"{path}: {_holder(path)}; wait until it ends") from None
         except OSError as error:
             raise _no_lock(path, error) from error
         yield
@@ -36,7 +36,9 @@ def holding(path: Path) -> Iterator[None]:
 def _check_place(path: Path) -> None:
     """Raise `JournalError` where no journal can be: its folder is missing, or it is a folder itself."""
     if not path.parent.is_dir():
-        raise JournalError(f"{path}: there is no folder {path.parent}; make it, or name another --journal")
+        raise JournalError(
+            f"{path}: there is no folder {path.parent}; make it for a first batch, or bring back the one that was there"
+        )
     if path.is_dir():
         raise JournalError(f"{path}: the journal is a folder; name a file")
 
@@ -53,7 +55,7 @@ def look_at_place(path: Path) -> None:
 
 def _no_lock(path: Path, error: OSError) -> JournalError:
     """What to say where nothing can be written beside a journal."""
-    return JournalError(f"{path}: no lock can be had in {path.parent} ({reason_of(error)}); use another --journal")
+    return JournalError(f"{path}: no lock can be had in {path.parent} ({reason_of(error)}); use {NEW_JOURNAL}")
 
 
 def _holder(path: Path) -> str:

@@ -10,7 +10,7 @@ import msgspec
 
 from batch_runner.errors import JournalError
 from batch_runner.journal.batches import check_same_job, turns
-from batch_runner.journal.file import check_header, connect, make_readable, reading_uri
+from batch_runner.journal.file import NEXT_STEP, check_header, connect, make_readable, reading_uri
 from batch_runner.journal.living import living_batch, tell_as_starting
 from batch_runner.journal.schema import LOST
 from batch_runner.journal.sheets import sheets
@@ -185,7 +185,7 @@ def _all_new(sent: int) -> str | None:
         return None
     return (
         f"no row of this sheet is known to the journal, which has {sent} from earlier batches: each counts as new and "
-        "is sent; if they are the same rows, undo the change to the columns or params (--key knows a row all the same)"
+        "is sent; if they are the same rows, they run again: undo the change to the columns or params first"
     )
 
 
@@ -215,7 +215,7 @@ class JournalView:
                 tell_as_starting(connection, living)
                 yield cls(connection, living)
         except sqlite3.Error as error:
-            raise JournalError(f"{path}: the journal can't be read: {error}; restore it from a backup") from error
+            raise JournalError(f"{path}: the journal can't be read: {error}; {NEXT_STEP}") from error
 
     def check_job(self, path: Path, info: BatchInfo) -> None:
         """Raise `JournalError` if a batch such as this one can't go on with the journal, which is at `path`."""

@@ -11,7 +11,7 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from batch_runner.errors import JournalError, JournalFull, reason_of
+from batch_runner.errors import NEW_JOURNAL, JournalError, JournalFull, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ def set_aside(path: Path) -> Iterator[Reserve]:
         except OSError as error:
             raise JournalError(
                 f"{path}: no room can be set aside in {path.parent} ({reason_of(error)}); "
-                "a batch needs 1 MB there at least: make room, or use another --journal"
+                f"a batch needs 1 MB there at least: make room, or use {NEW_JOURNAL}"
             ) from error
         yield Reserve(file)
     finally:
