@@ -150,7 +150,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         if self.duplicates.rows:
             yield (
                 f"  duplicates: {number_of(self.duplicates.rows, 'row')} not sent because of --unique; "
-                f"--allow-duplicates sends them  [{row_numbers(self.duplicates)}]"
+                f"--allow-duplicates sends them, so that the same may run twice  [{row_numbers(self.duplicates)}]"
             )
 
     def _elsewhere_lines(self) -> Iterator[str]:
@@ -158,7 +158,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         if self.taken.rows:
             yield (
                 f"  not sent: {number_of(self.taken.rows, 'row')} whose key ran before, from another file of this "
-                "journal and with other values; --retry changed starts them, a second time where a row was only edited  "
+                "journal and with other values; --retry changed starts them, again where a row was only edited  "
                 f"[{row_numbers(self.taken)}]"
             )
         for sheet in self.unsettled:
