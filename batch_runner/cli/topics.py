@@ -72,9 +72,9 @@ def help_command(context: click.Context, topic: str | None) -> int:
 
 def _show(text: str, *, paged: bool = False) -> None:
     """Print it; a long one at a terminal through the reader's pager."""
-    if paged and sys.stdout.isatty():
-        click.echo_via_pager(text)
+    if sys.stdout.isatty():
+        (click.echo_via_pager if paged else click.echo)(text)
         return
-    from batch_runner.cli.running import print_out
+    from batch_runner.cli.running import print_out  # a pipe's reader may leave; a terminal needn't wait for this import
 
     print_out(text)
