@@ -157,8 +157,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         """What other sheets of the same journal have to do with this one."""
         if self.taken.rows:
             yield (
-                f"  not sent: {number_of(self.taken.rows, 'row')} whose key ran before, from another file of this "
-                "journal and with other values; --retry changed starts them, again where a row was only edited  "
+                f"  not sent: {number_of(self.taken.rows, 'row')} of those that count as edited: the key ran before, "
+                "from another file of this journal; --retry changed starts them, again where a row was only edited  "
                 f"[{row_numbers(self.taken)}]"
             )
         for sheet in self.unsettled:

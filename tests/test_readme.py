@@ -267,10 +267,13 @@ def test_readme_leads_to_what_is_there() -> None:
 
 
 def test_readme_lists_the_rooms() -> None:
-    """The listing in README has every room at the top of the package, and nothing else."""
+    """The listing in README has every room at the top of the package and no other; changes go where something is."""
     listing = re.findall(r"^batch_runner/\n((?:  .+\n)+)", README, re.MULTILINE)[0]
     names = {line.split()[0].rstrip("/") for line in listing.splitlines()}
     assert names == {path.name for path in PACKAGE.iterdir() if path.suffix in ("", ".py") and path.name[0] != "_"}
+    table = README.partition("Where a change goes:")[2]
+    for place in re.findall(r"`((?:\w+/)+(?:\w+\.py)?)`", table):
+        assert (PACKAGE / place).exists() or (ROOT / place).exists(), place
 
 
 def test_what_the_code_quotes_of_readme_is_there() -> None:

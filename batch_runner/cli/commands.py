@@ -83,7 +83,7 @@ def run_command(source: str, **values: Any) -> int:
 
     A pattern in quotes ('inbox/*.xlsx') stands for several, one batch each; {date} in a name for today.
 
-    The same command again goes on where the last one stopped: no row is started twice.
+    The same command again continues where the last one stopped. batch-runner help nights says how.
     """
     from batch_runner.cli.running import run_for_person, told_of
 

@@ -70,7 +70,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     ] = ()
     when_missing: Annotated[
         Literal["error", "ok"],
-        _says("Files", "error|ok", "Whether a night on which there is no INPUT is an error, or all right."),
+        _says("Files", "error|ok", "If there is no INPUT tonight: end with an error (2), or with 0."),
     ] = "error"
     date: Annotated[
         str | None,
@@ -100,15 +100,23 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     key: Annotated[
         Names, _says("Rows", "A,B", "The columns that identify a row from one night to the next (all params).")
     ] = ()
-    retry: Annotated[Names, _says("Rows", "STATUS,…", f"Run again rows that ended so: {', '.join(RETRY_WORDS)}.")] = ()
+    retry: Annotated[
+        Names,
+        _says(
+            "Rows",
+            "STATUS,…",
+            f"Start rows again by status: {', '.join(RETRY_WORDS)} (changed: edited since; all: every row).",
+        ),
+    ] = ()
     retry_limit: Annotated[
-        int | None, _says("Rows", "N", "Retry a row on so many nights at most, then park it and say so.")
+        int | None, _says("Rows", "N", "Retry a row on N nights at most; then it is parked and named.")
     ] = None
     unique: Annotated[
-        Names, _says("Rows", "A,B", "Refuse a row whose values here (but for case, spaces, leading zeros) ran before.")
+        Names,
+        _says("Rows", "A,B", "Refuse a row whose values here ran before; case, spaces and leading zeros don't count."),
     ] = ()
     unique_conflict: Annotated[
-        Names, _says("Rows", "A,B", "Columns, such as the amount, that --unique compares: it says if they differ.")
+        Names, _says("Rows", "A,B", "With --unique: the message says if these columns, such as the amount, differ.")
     ] = ()
     allow_duplicates: Annotated[
         bool, _says("Rows", None, "Send the rows that --unique refuses, in this batch: they may run twice.")
@@ -142,7 +150,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     send_files: Annotated[
         bool,
-        _says("The local service", None, "Send each row's file along to Dask: its workers don't share the folder."),
+        _says("The local service", None, "Send each row's files to Dask, for workers that don't share the folder."),
     ] = False
     identity_id: Annotated[str | None, _says("The API", "ID", "The identity to run as; may be {Column}.")] = None
     session_id: Annotated[str | None, _says("The API", "ID", "The session to run in; may be {Column}.")] = None
@@ -152,22 +160,24 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat: Annotated[
         str | None,
         _says(
-            "Telling", "URL", "Ping this at start, success and failure, as healthchecks.io has it; may hold ${NAME}."
+            "Notifications",
+            "URL",
+            "A URL to ping at start, success and failure, as healthchecks.io does; may hold ${NAME}.",
         ),
     ] = None
     notify: Annotated[
-        Names, _says("Telling", "URL,…", "Tell people through apprise (mail, Slack, Teams, …); may hold ${NAME}.")
+        Names, _says("Notifications", "URL,…", "Tell people through apprise (mail, Slack, Teams, …); may hold ${NAME}.")
     ] = ()
     notify_when: Annotated[
         Literal["failure", "always", "never"],
-        _says("Telling", "failure|always|never", "When to tell them: failure is any end but 0."),
+        _says("Notifications", "failure|always|never", "When to send it; failure is any exit code but 0."),
     ] = "failure"
     progress: Annotated[
         Literal["auto", "always", "never"], _says("Display", "auto|always|never", "Show progress on stderr.")
     ] = "auto"
     json: Annotated[bool, _says("Display", None, "Print the summary as one JSON object.")] = False
     quiet: Annotated[
-        bool, _says("Display", None, "Print nothing at all where the exit code is 0; with --json, only that.")
+        bool, _says("Display", None, "Print nothing if the exit code is 0; with --json, print only the JSON.")
     ] = False
     log_format: Annotated[Literal["text", "json"], _says("Display", "text|json", "The form of the log on stderr.")] = (
         "text"
