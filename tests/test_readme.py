@@ -24,8 +24,8 @@ from batch_runner import Context
 from batch_runner.cli.commands import program
 from batch_runner.cli.options import said
 from batch_runner.cli.topics import FOLDER, topics
+from batch_runner.job.config import load_job
 from batch_runner.job.options import OF_SERVE, options, variable_of
-from batch_runner.job.settings import load_job
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(batch_runner.__file__).parent

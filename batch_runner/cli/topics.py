@@ -75,6 +75,6 @@ def _show(text: str, *, paged: bool = False) -> None:
     if sys.stdout.isatty():
         (click.echo_via_pager if paged else click.echo)(text)
         return
-    from batch_runner.cli.running import print_out  # a pipe's reader may leave; a terminal needn't wait for this import
+    from batch_runner.cli.run import print_out  # a pipe's reader may leave; a terminal needn't wait for this import
 
     print_out(text)
