@@ -13,7 +13,7 @@ import msgspec
 from anyio import to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from batch_runner.errors import JournalError, JournalFailed
+from batch_runner.errors import NEW_JOURNAL, JournalError, JournalFailed
 from batch_runner.journal import duplicates, view
 from batch_runner.journal import duplicates as twins
 from batch_runner.journal.batches import Begun, begin, holding, now
@@ -287,7 +287,7 @@ class Journal:
                 yield connection
         except sqlite3.Error as error:
             raise JournalFailed(
-                f"{self._path}: the journal can't be read ({error}); mend that and run the same command"
+                f"{self._path}: the journal can't be read ({error}); fix that and run the same command"
             ) from error
 
     def _check_room(self) -> None:
@@ -319,6 +319,4 @@ def _begin(path: Path, connection: sqlite3.Connection, info: BatchInfo) -> Begun
     try:
         return begin(path, connection, info)
     except sqlite3.Error as error:
-        raise JournalError(
-            f"{path}: the journal can't be written: {error}; mend that, or name another --journal"
-        ) from error
+        raise JournalError(f"{path}: the journal can't be written: {error}; fix that, or use {NEW_JOURNAL}") from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from batch_runner.errors import JournalError
 from batch_runner.journal.batches import begin
-from batch_runner.journal.database import copied, open_memory
+from batch_runner.journal.database import NEXT_STEP, copied, open_memory
 from batch_runner.journal.journal import Journal
 
 if TYPE_CHECKING:
@@ -28,4 +28,4 @@ async def rehearsed(path: Path | None, info: BatchInfo) -> AsyncIterator[Journal
         with closing(copied(path) if path and path.exists() else open_memory()) as connection:
             yield Journal(connection, begin(path, connection, info), info.policy)
     except sqlite3.Error as error:
-        raise JournalError(f"{path}: the journal can't be read: {error}; restore it from a backup") from error
+        raise JournalError(f"{path}: the journal can't be read: {error}; {NEXT_STEP}") from error

@@ -95,5 +95,5 @@ def _sentence(policy: Policy, what: str, *, differs: bool) -> str:
     other = f", with another {' or '.join(policy.conflict)}" if differs and policy.conflict else ""
     return (
         f"duplicate: the same {', '.join(policy.unique)} {what}{other}; "
-        "take this row out, or send it all the same with --allow-duplicates"
+        "take this row out; --allow-duplicates sends it, so that the same may run twice"
     )

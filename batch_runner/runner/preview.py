@@ -127,7 +127,9 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         yield f"  plan:    {self._plan()}"
         yield from (f"  total:   {total}" for total in self.totals)
         yield from (f"  note:    {note}" for note in self.notes)
-        yield from _block("what the first rows send", [f"row {s.row}: {_shown(s.params)}" for s in self.first])
+        yield from _block(
+            "the first rows, as they would be sent", [f"row {s.row}: {_shown(s.params)}" for s in self.first]
+        )
         yield from _block(f"refused: {self.refused_rows} of {self.rows} rows", self.refused)
         yield from _block("worth a look", self.warnings)
 
