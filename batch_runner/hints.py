@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from batch_runner.batch.poll_schedule import Schedule
     from batch_runner.limits.limits import Limits
-    from batch_runner.polling.schedule import Schedule
 
 MANY_REFUSED = 10
 SHARE_REFUSED = 0.05

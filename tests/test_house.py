@@ -27,7 +27,7 @@ LAYERS = (
     {"output", "preview", "batch", "chronicle", "hints", "jobfile", "summary", "telling", "report", "totals"},
     {"source"},
     {"params", "layout"},
-    {"job", "journal", "polling", "limits"},
+    {"job", "journal", "limits"},
     {"selection", "client"},
     {"retry", "units", "progress", "log", "claim", "inputs", "lock", "durable", "prints"},
     {"errors", "api"},

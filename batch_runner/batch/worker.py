@@ -20,25 +20,25 @@ from batch_runner import log
 from batch_runner.api import Run, RunRequest
 from batch_runner.batch.attempt import Attempt
 from batch_runner.batch.patience import Patience
+from batch_runner.batch.poller import Overdue, Unreachable, Vanished
 from batch_runner.batch.start import Start, start_of
 from batch_runner.batch.stopping import Stop, refused_for_all
 from batch_runner.client.client import Lost, Refused, Started
 from batch_runner.client.fate import FORBIDDEN, REFUSING_US, Reach
 from batch_runner.errors import ExitCode
 from batch_runner.journal import Follow, Outcome, Send, Settle
-from batch_runner.polling.watch import Overdue, Unreachable, Vanished
 from batch_runner.retry import STARTS
 
 if TYPE_CHECKING:
     import random
 
+    from batch_runner.batch.poller import Poller
     from batch_runner.batch.stopping import Stopping
     from batch_runner.client.client import Client
     from batch_runner.job.job import Job
     from batch_runner.journal import Journal
     from batch_runner.limits.limits import Slot
     from batch_runner.params import RowParams
-    from batch_runner.polling.watch import Watch
 
 SYNC_MARGIN = 60.0
 """Seconds that the answer to a sync start may take longer than its run."""
@@ -82,7 +82,7 @@ class Worker:
         *,
         client: Client,
         journal: Journal,
-        watch: Watch,
+        poller: Poller,
         stopping: Stopping,
         terms: Terms,
         chance: random.Random,
@@ -90,7 +90,7 @@ class Worker:
         self._job = job
         self._client = client
         self._journal = journal
-        self._watch = watch
+        self._poller = poller
         self._stopping = stopping
         self._terms = terms
         self._chance = chance
@@ -282,7 +282,7 @@ class Worker:
 
         `age` is how many seconds ago it started, None where that is not known.
         """
-        found = await self._watch.follow(run, partial(self._journal.seen, attempt.id), age)
+        found = await self._poller.follow(run, partial(self._journal.seen, attempt.id), age)
         match found:
             case Run() as ended:
                 return await self._run_ended(attempt, ended)

@@ -12,7 +12,7 @@ def environment_proxy(scheme: str, host: str, port: int | None) -> str | None:
     """The proxy that the environment names for an origin; never one for a loopback address."""
     proxies = getproxies()
     proxy = proxies.get(scheme) or proxies.get("all")
-    if not proxy or _is_loopback(host) or proxy_bypass(f"{host}:{port}" if port else host):
+    if not proxy or is_loopback(host) or proxy_bypass(f"{host}:{port}" if port else host):
         return None
     proxy = proxy if "://" in proxy else f"http://{proxy}"
     if not proxy.startswith(("http://", "https://")):
@@ -21,7 +21,8 @@ def environment_proxy(scheme: str, host: str, port: int | None) -> str | None:
     return proxy
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine by its name or address, without asking anybody."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

@@ -14,9 +14,7 @@ from __future__ import annotations
 import sys
 import time
 
-from poll_simulation import BUDGET, Intervals, Result, fixed_with, growing, log_normal, simulate
-
-from batch_runner.polling.schedule import Schedule
+from poll_simulation import Intervals, Noted, Result, fixed_with, growing, log_normal, simulate
 
 MEDIANS = (5.0, 60.0, 600.0)
 IN_FLIGHT = (25, 500, 5000)
@@ -26,7 +24,7 @@ FEWEST = 1000
 def row(median: float, in_flight: int, rounds: int) -> str:
     durations = log_normal(median, max(FEWEST, rounds * in_flight))
     began = time.process_time()
-    ours = simulate(Schedule(BUDGET), durations, in_flight)
+    ours = simulate(Noted(), durations, in_flight)
     cost = (time.process_time() - began) / (ours.polls * len(durations))
     fixed = fixed_with(ours.polls, durations, in_flight)
     grown = simulate(Intervals(growing), durations, in_flight)
