@@ -9,13 +9,14 @@ that doesn't is rarely asked.
 from __future__ import annotations
 
 import re
-from math import inf
+from math import ceil, inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from batch_runner.client.signals import Signal
 
-DOWN = 0.75
+DOWN = 0.9
+"""A gentle step: where an end isn't noticed yet, a service with all slots taken refuses below its capacity, too."""
 FIRST_PROBE = 32
 """Accepted starts until one more is tried."""
 LAST_PROBE = 256
@@ -59,7 +60,7 @@ class Capacity:
         It is no news if the start was out before an earlier refusal came: a burst is refused together.
         """
         sinks = is_news and self._others is not None and in_flight < self._others
-        level = max(1, int(DOWN * in_flight) if sinks else in_flight)
+        level = max(1, ceil(DOWN * in_flight) if sinks else in_flight)
         if is_news:
             fails_again = level == self._refused_at
             self._probe = min(LAST_PROBE, max(FIRST_PROBE, 2 * self._probe)) if fails_again else FIRST_PROBE

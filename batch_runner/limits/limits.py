@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from batch_runner.units import Rate
 
+AHEAD = 0.25
+"""How many more unanswered starts an accepted one allows: of a service with 8 slots 3 starts too many are asked."""
 PRESUMED = 2.0
 """Seconds after which a start that is not answered is taken for accepted: refusals come fast, a sync start late."""
 
@@ -42,7 +44,7 @@ class Limits:
         self._most = concurrency
         self._in_flight = 0
         self._unanswered: OrderedDict[Slot, float] = OrderedDict()
-        self._ahead = 1
+        self._ahead = 1.0
         self._lowered_at = -inf
         self.turns = 0
         """Starts that went out."""
@@ -90,7 +92,7 @@ class Limits:
             self._more_ahead()
 
     def _more_ahead(self) -> None:
-        self._ahead = min(self._ahead + 1, self._most)
+        self._ahead = min(self._ahead + AHEAD, self._most)
 
     def _enter(self, slot: Slot, now: float) -> None:
         slot.entered_at = now
