@@ -31,6 +31,7 @@ class _Runs:
         self.refused = 0
         self.polls = 0
         self.delays = 0.0
+        self.last_end = 0.0
         self._ended = 0
         self._seen: set[int] = set()
 
@@ -59,6 +60,7 @@ class _Runs:
         if late >= 0 and number not in self._seen:
             self._seen.add(number)
             self.delays += late
+            self.last_end = now
         return b'{"run_id":"run_%d","status":"%s"}' % (number, b"success" if late >= 0 else b"running")
 
 
@@ -72,6 +74,8 @@ class Seen:
         self.polls = 0
         self.most_in_flight = 0
         self.first_start = 0.0
+        self.last_end = 0.0
+        """When the last end was noticed."""
         self.delay = 0.0
 
 
@@ -99,6 +103,7 @@ async def _serve(seconds: float, slots: int) -> None:
         "polls": runs.polls,
         "most_in_flight": runs.most,
         "first_start": min(runs.starts, default=0.0),
+        "last_end": runs.last_end,
         "delay": runs.delays / max(1, len(runs.starts)),
     }
     print(json.dumps(seen), flush=True)
