@@ -18,8 +18,10 @@ import msgspec
 if TYPE_CHECKING:
     from batch_runner.units import Rate
 
-SHARE = 0.03
+SHARE = 0.025
 """A run is looked at again after this share of its age, or of the usual run's."""
+YOUNG, RARELY = 0.5, 3.0
+"""A run younger than this share of the usual age hardly ends: it is looked at after so many times as long."""
 FLOOR = 0.1
 SHORTEST, LONGEST = 0.05, 1.0
 """Two looks at one run are at least this share of the usual run's age apart, within these bounds in seconds.
@@ -251,7 +253,8 @@ class Schedule:
         heappush(self._queue, (at, run))
 
     def _interval(self, age: float) -> float:
-        return max(self._floor, self._share * max(age, self._usual))
+        share = RARELY * self._share if age < YOUNG * self._usual else self._share
+        return max(self._floor, share * max(age, self._usual))
 
     def _learn(self, usual: float) -> None:
         self._usual = usual
