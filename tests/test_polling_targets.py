@@ -63,15 +63,15 @@ HOSTILE: dict[str, Kind] = {
 @pytest.mark.parametrize("kind", HOSTILE)
 @pytest.mark.parametrize("in_flight", [25, 300])
 def test_any_distribution_is_followed_about_as_well_as_by_fixed_intervals(kind: str, in_flight: int) -> None:
-    """Two kinds of runs, heavy tails, drifts: never later than the fixed interval with as many polls, but for 1 %.
+    """Two kinds of runs, heavy tails, drifts: never later than the fixed interval with as many polls, but for 1.5 %.
 
-    That is 1 % of the runs' time, which is what the batch takes longer.
+    That is 1.5 % of the runs' time, which is what the batch takes longer.
     """
     chance, rows = random.Random(7), max(600, 5 * in_flight)
     durations = [HOSTILE[kind](chance, place / rows) for place in range(rows)]
     ours = simulate(Noted(), durations, in_flight)
     fixed = fixed_with(ours.polls, durations, in_flight)
-    assert ours.delay <= 1.03 * fixed.delay + 0.01 * sum(durations) / rows
+    assert ours.delay <= 1.03 * fixed.delay + 0.015 * sum(durations) / rows
 
 
 def test_constant_durations_cost_few_polls() -> None:

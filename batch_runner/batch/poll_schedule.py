@@ -189,8 +189,9 @@ class Schedule:
         self._answered(watched, asked_at, now)
         watched.seen = asked_at
         age = asked_at - watched.started
-        if not self._ages and age > self._usual:
-            self._learn(age)
+        if not self._ages:
+            # None has ended yet: for all that is known, the oldest has half of its time before it.
+            self._learn(max(self._usual, 2 * age))
         self._want(run, watched, asked_at + self._interval(age))
 
     def ended(self, run: int, asked_at: float, now: float) -> None:
