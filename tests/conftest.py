@@ -1,4 +1,4 @@
-"""The fixtures that several test files ask for; and what stands in the files that are no tests.
+"""The fixtures that several test files ask for; and what stands in `support/`, whose files are no tests.
 
 Sheets
 csvfiles.py             text files, opened and written back

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
-from batch_runner.api import Run
-from batch_runner.client.client import Seen, Trouble
-from batch_runner.retry import FRESH_RUN, POLLS, Backoff
+from batch_runner.batch.backoff import FRESH_RUN, POLLS, Backoff
+from batch_runner.service.http.client import Seen, Trouble
+from batch_runner.service.wire import Run
 
 if TYPE_CHECKING:
     import random

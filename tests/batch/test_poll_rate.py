@@ -14,15 +14,15 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_runner.api import Run
 from batch_runner.batch.poll_schedule import AUTO, AUTO_NEAR, CATCH_UP, IN_PROCESS, PollLimits, PollRate, Schedule
 from batch_runner.batch.poller import Poller
-from batch_runner.cli.services import choose_service
-from batch_runner.client.client import Seen, Trouble
-from batch_runner.client.signals import NO_SIGNAL, Signal
 from batch_runner.errors import UsageError
+from batch_runner.job.config import load_job
 from batch_runner.job.job import Job
-from batch_runner.job.settings import load_job
+from batch_runner.runner.connect import choose_service
+from batch_runner.service.http.client import Seen, Trouble
+from batch_runner.service.http.rate_limit import NO_SIGNAL, Signal
+from batch_runner.service.wire import Run
 from batch_runner.units import Rate
 
 if TYPE_CHECKING:
