@@ -22,8 +22,8 @@ from batch_runner.batch.backoff import STARTS, Patience
 from batch_runner.batch.poller import Overdue, Unreachable, Vanished
 from batch_runner.batch.stop import Stop, refused_for_all
 from batch_runner.errors import ExitCode
-from batch_runner.journal.history import Follow, Send, Settle
 from batch_runner.journal.journal import Outcome
+from batch_runner.plan.plan import Follow, Send, Settle
 from batch_runner.service.http.classify import FORBIDDEN, REFUSING_US, Reach
 from batch_runner.service.http.client import Lost, Refused, Started
 from batch_runner.service.wire import Run, RunRequest

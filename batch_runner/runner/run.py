@@ -24,11 +24,11 @@ from batch_runner.batch.worker import Worker
 from batch_runner.errors import ExitCode, JournalError, UsageError, sole_error
 from batch_runner.fs import Target
 from batch_runner.journal.batches import BatchInfo
-from batch_runner.journal.history import Policy
 from batch_runner.journal.journal import Journal
 from batch_runner.journal.view import JournalView
 from batch_runner.outcomes import FAILED, UNKNOWN
 from batch_runner.output.output import Output
+from batch_runner.plan.plan import Policy
 from batch_runner.progress import Progress, Tally
 from batch_runner.report.summary import MOST_GROUPS, Summary, exit_code_for, sorted_counts
 from batch_runner.report.totals import control_totals
@@ -305,27 +305,27 @@ def info(opened: Opened) -> BatchInfo:
     return msgspec.structs.replace(found, command=opened.bounds.command)
 
 
-def info_of(job: Job, source: Source, service: ChosenService, series: str) -> BatchInfo:
+def info_of(job: Job, source: Source, service: ChosenService | None, series: str) -> BatchInfo:
     """As `info`, for a job that isn't opened to be run."""
     return BatchInfo(
         input=str(job.input_path.absolute()),
         input_sha256=source.sheet.fingerprint,
         output=str(job.output_path.absolute()),
         task=_recorded_task(job),
-        service=service.name,
+        service=service.name if service else job.service,
         key_columns=tuple(sorted(set(job.key))),
-        policy=policy_of(job, service.terms),
+        policy=policy_of(job, service.terms if service else None),
         version=__version__,
         series=series,
         whole_sheet=job.row_ranges is None and job.where is None and job.limit is None,
     )
 
 
-def policy_of(job: Job, terms: Terms) -> Policy:
+def policy_of(job: Job, terms: Terms | None) -> Policy:
     """What the job says about rows that were sent before."""
     return Policy(
         frozenset(job.retry),
-        "resend" if terms.resend else "report",
+        "resend" if terms and terms.resend else "report",
         retry_limit=job.retry_limit,
         unique=tuple(sorted(set(job.unique))),
         conflict=tuple(sorted(set(job.unique_conflict))),
