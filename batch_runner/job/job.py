@@ -142,7 +142,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         str | int | None, _says("Limits", "N|N%", "Stop starting when so many rows did not succeed.")
     ] = None
     canary: Annotated[int | None, _says("Limits", "N", "N rows first; the rest only if they all succeed.")] = None
-    poll_rate: Annotated[str, _says("Limits", "N/s", "Polls at most, for the whole batch.")] = "20/s"
+    poll_rate: Annotated[
+        str, _says("Limits", "N/s|auto", "Polls at most, for the whole batch; auto follows the service.")
+    ] = "auto"
     files: Annotated[
         str | None, _says("The local service", "DIR", "The folder that the invoice task may read (the input's own).")
     ] = None
@@ -298,9 +300,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.rate is None else Rate.parse(self.rate)
 
     @property
-    def poll_budget(self) -> Rate:
-        """How many polls may go out in a time, for the whole batch."""
-        return Rate.parse(self.poll_rate)
+    def poll_budget(self) -> Rate | None:
+        """How many polls may go out in a time, for the whole batch; None: found out from the service's answers."""
+        if self.poll_rate.strip().lower() == "auto":
+            return None
+        try:
+            return Rate.parse(self.poll_rate)
+        except ValueError as error:
+            raise ValueError(f"{error}; auto leaves it to the program") from None
 
     @property
     def run_seconds(self) -> float:

@@ -17,7 +17,7 @@ from batch_runner import log
 from batch_runner._version import __version__
 from batch_runner.batch.limits import Limits, Pace, held_under, open_files
 from batch_runner.batch.poll_schedule import Schedule
-from batch_runner.batch.poller import Watch
+from batch_runner.batch.poller import Poller
 from batch_runner.batch.pool import Batch
 from batch_runner.batch.stop import Stop, Stopping
 from batch_runner.batch.worker import Worker
@@ -215,12 +215,12 @@ async def conduct(
     limits = Limits(opened.workers, pace=opened.bounds.pace)
     chance = random.Random()  # noqa: S311  jitter needs no secrecy
     schedule = Schedule(opened.service.polls)
-    watch = Watch(client.poll, schedule, opened.service.follow_seconds, chance)
+    poller = Poller(client.poll, schedule, opened.service.follow_seconds, chance)
     worker = Worker(
         job,
         client=client,
         journal=journal,
-        watch=watch,
+        poller=poller,
         stopping=stopping,
         terms=opened.service.terms,
         chance=chance,
@@ -231,9 +231,9 @@ async def conduct(
     log.info("batch began", input=job.input, rows=tally.total, task=job.task, service=opened.service.name)
     progress.begin(tally)
     async with anyio.create_task_group() as around:
-        around.start_soon(watch.drive)
+        around.start_soon(poller.drive)
         if wind_down is not None:
-            around.start_soon(_obey_signals, stopping, progress, [wind_down, watch.hurry])
+            around.start_soon(_obey_signals, stopping, progress, [wind_down, poller.hurry])
         await batch.run(opened.workers, job.canary)
         progress.end(tally)
         summary = await _conclude(opened, journal, stopping.stop, tally, hints(limits, schedule))
