@@ -80,12 +80,14 @@ class Turn(msgspec.Struct, frozen=True):
 class Begun(msgspec.Struct, frozen=True):
     """A batch that has its place in the journal.
 
-    `id` is its number there, `night` that of the batch which its night began with, `uuid` the journal's own.
+    `id` is its number there, `night` that of the batch which its night began with, `uuid` the journal's own. `first` is
+    the first one that this program began: those from there on go on beside it.
     """
 
     id: int
     night: int
     uuid: str
+    first: int = 0
 
 
 def now() -> str:

@@ -316,7 +316,8 @@ def _name(connection: sqlite3.Connection) -> None:
 def _make_temporary(connection: sqlite3.Connection) -> None:
     """What is known of this batch's rows while they find their places; on disk, so no sheet is too large.
 
-    `repeated`: how often a key was seen, for keys that were seen twice. `claimed`: what is about to be sent. `met`: how
+    `repeated`: how often a key was seen, for keys that were seen twice. `claimed`: what is about to be sent, by
+    which sheet (empty: by the one whose rows find their places now). `met`: how
     often a key was seen while the sheet was asked what makes its rows unique.
 
     `ahead`: the sheet's rows, seen before they find their places. `apart`: those with the same key, and the journal's
@@ -333,5 +334,13 @@ def _make_temporary(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE TEMP TABLE met (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
     connection.execute("CREATE TEMP TABLE repeated (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
     connection.execute(
-        "CREATE TEMP TABLE claimed (claim BLOB PRIMARY KEY, number INTEGER NOT NULL, conflict BLOB) WITHOUT ROWID"
+        "CREATE TEMP TABLE claimed"
+        " (claim BLOB PRIMARY KEY, number INTEGER NOT NULL, conflict BLOB, sheet TEXT NOT NULL) WITHOUT ROWID"
     )
+
+
+def clear_places(connection: sqlite3.Connection, sheet: str) -> None:
+    """Forget what was only needed while the rows of this sheet found their places; what it claimed stays."""
+    for table in ("ahead", "apart", "twin", "met", "repeated"):
+        connection.execute(f"DELETE FROM {table}")  # noqa: S608  the names stand above
+    connection.execute("UPDATE claimed SET sheet = ? WHERE sheet = ''", (sheet,))

@@ -97,8 +97,8 @@ _RIVALS = (
     " WHERE claim = :claim AND (attempt.row <> :row OR attempt.id < :before) AND attempt.id > :since"
     " AND NOT (run_id IS NULL AND status = 'error') ORDER BY attempt.id DESC"
 )
-_IN_SHEET = "SELECT number, conflict FROM claimed WHERE claim = ?"
-_CLAIM = "INSERT OR IGNORE INTO claimed VALUES (?, ?, ?)"
+_IN_SHEET = "SELECT number, conflict, sheet FROM claimed WHERE claim = ?"
+_CLAIM = "INSERT OR IGNORE INTO claimed VALUES (?, ?, ?, '')"
 _LAST_COLUMNS = (
     "SELECT unique_columns, conflict_columns FROM batch WHERE unique_columns <> '[]' ORDER BY id DESC LIMIT 1"
 )
@@ -148,10 +148,10 @@ class Rivals:
                 conflict=conflict,
             )
 
-    def above(self, entry: Entry) -> tuple[int, bytes | None] | None:
-        """The row of this sheet, further up, that is about to be sent with the same claim, and its conflict."""
-        found: tuple[int, bytes | None] | None = self._connection.execute(_IN_SHEET, (entry.claim,)).fetchone()
-        return found
+    def above(self, entry: Entry) -> tuple[int, bytes | None, str] | None:
+        """The row that is about to be sent with the same claim, its conflict, and its sheet, empty for this one."""
+        found = self._connection.execute(_IN_SHEET, (entry.claim,)).fetchone()
+        return (found[0], found[1], found[2].rpartition("/")[2]) if found else None
 
     def claim(self, entry: Entry) -> None:
         """Let the rows below know that this one is about to be sent."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from batch_runner.journal.batches import now
 from batch_runner.journal.database import LOST
 from batch_runner.journal.duplicates import Rivals, told_apart
-from batch_runner.outcomes import UNKNOWN
+from batch_runner.outcomes import QUEUED, UNKNOWN
 from batch_runner.plan.duplicates import hold_back
 from batch_runner.plan.plan import Attempt, Carry, Entry, Leave, Refuse, Step, decide, last_sent
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 
 _FIRST = "SELECT id, EXISTS (SELECT 1 FROM place WHERE row = row.id AND batch = ?) FROM row WHERE key = ? AND nth = 1"
+_BESIDE = (
+    "SELECT params FROM place WHERE row = ? AND batch >= ? AND batch < ? AND takes_part AND refusal IS NULL"
+    " ORDER BY batch LIMIT 1"
+)
 _REPEAT = "INSERT INTO repeated VALUES (?, 2) ON CONFLICT DO UPDATE SET rows = rows + 1 RETURNING rows"
 _ATTEMPTS = (
     "SELECT attempt.id, batch, params, status, run_id, ended_at IS NOT NULL, continues, intended_at, conflict, claim,"
@@ -44,12 +48,22 @@ def _register(
         step: Step = Leave(entry.number)
     elif row is None:
         step = Refuse(entry.number, entry.refusal or "a cell of its key can't be read")
+    elif not is_new and (beside := _beside(connection, begun, row)) is not None:
+        step = Carry(entry.number, row, QUEUED, beside != entry.digest, tonight=True)
     else:
         attempts = [] if is_new else _attempts(connection, row)
         step = decide(entry, row, attempts, policy, begun.night)
         step = hold_back(step, entry, last_sent(attempts), policy, Rivals(connection, begun.night))
     _place(connection, begun.id, entry, row, step)
     return step
+
+
+def _beside(connection: sqlite3.Connection, begun: Begun, row: int) -> bytes | None:
+    """What another sheet of this very night sends for the row; None where none has it."""
+    if begun.first == begun.id:
+        return None
+    found = connection.execute(_BESIDE, (row, begun.first, begun.id)).fetchone()
+    return bytes(found[0]) if found else None
 
 
 def attempts_of(connection: sqlite3.Connection, row: int) -> list[Attempt]:

@@ -7,15 +7,15 @@ from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING
 
 from batch_runner.errors import JournalError
-from batch_runner.journal.batches import begin
 from batch_runner.journal.database import NEXT_STEP, copied, open_memory
-from batch_runner.journal.journal import Journal
+from batch_runner.journal.journal import JournalFile
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from batch_runner.journal.batches import BatchInfo
+    from batch_runner.journal.journal import Journal
 
 
 @asynccontextmanager
@@ -26,6 +26,6 @@ async def rehearsed(path: Path | None, info: BatchInfo) -> AsyncIterator[Journal
     """
     try:
         with closing(copied(path) if path and path.exists() else open_memory()) as connection:
-            yield Journal(connection, begin(path, connection, info), info.policy)
+            yield await JournalFile(connection).begin(info)
     except sqlite3.Error as error:
         raise JournalError(f"{path}: the journal can't be read: {error}; {NEXT_STEP}") from error

@@ -58,6 +58,12 @@ def _is(sheet: Sheet, said: str) -> bool:
 
 
 _LAST = "SELECT id, ended, pid FROM batch ORDER BY id DESC LIMIT 1"
+_FIRST_LIVING = (
+    "SELECT min(batch.id), batch.pid FROM batch JOIN (SELECT * FROM batch ORDER BY id DESC LIMIT 1) AS last"
+    " WHERE batch.ended IS NULL AND batch.pid = last.pid AND batch.command = last.command"
+    " AND (batch.id = last.id OR last.command <> '')"
+)
+"""Of the batches that one command began, the first that has not ended; version 1 knew no commands."""
 _LIVING_OUTCOMES = """\
 CREATE TEMP TABLE living (batch INTEGER NOT NULL);
 CREATE TEMP VIEW outcome AS
@@ -65,15 +71,18 @@ SELECT told.batch, told.number, iif(awaited.id IS NULL, told.status, 'starting')
        iif(awaited.id IS NULL, told.error, NULL) AS error, told.changed, told.attempt, told.row
 FROM main.outcome AS told
 LEFT JOIN main.attempt AS awaited ON awaited.id = told.attempt
-      AND awaited.batch = (SELECT batch FROM living) AND awaited.run_id IS NULL AND awaited.ended_at IS NULL;
+      AND awaited.batch >= (SELECT batch FROM living) AND awaited.run_id IS NULL AND awaited.ended_at IS NULL;
 """
 """Stands before the journal's own view for this connection only: what is alive, no table can know."""
 
 
 def living_batch(path: Path, connection: sqlite3.Connection) -> int | None:
-    """The batch that seems to run just now with the journal at `path`; None where there is none."""
-    batch, ended, pid = connection.execute(_LAST).fetchone() or (None, None, 0)
-    return batch if batch is not None and ended is None and seems_held(path, pid) else None
+    """The first batch that seems to run just now with the journal at `path`; None where there is none."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
+        batch, ended, pid = connection.execute(_LAST).fetchone() or (None, None, 0)
+        return batch if batch is not None and ended is None and seems_held(path, pid) else None
+    batch, pid = connection.execute(_FIRST_LIVING).fetchone()
+    return batch if batch is not None and seems_held(path, pid) else None
 
 
 def tell_as_starting(connection: sqlite3.Connection, living: int | None) -> None:

@@ -42,8 +42,8 @@ class Known(Protocol):
     def of(self, entry: Entry, row: int, before: int, since: int) -> Iterable[Rival]:
         """Attempts after `since` for rows with the same claim, the row's own only `before` that one."""
 
-    def above(self, entry: Entry) -> tuple[int, bytes | None] | None:
-        """The row of this sheet, further up, that is about to be sent with the same claim, and its conflict."""
+    def above(self, entry: Entry) -> tuple[int, bytes | None, str] | None:
+        """The row that is about to be sent with the same claim, its conflict, and its sheet, empty for this one."""
 
     def claim(self, entry: Entry) -> None:
         """Let the rows below know that this one is about to be sent."""
@@ -87,8 +87,10 @@ def _standing(known: Known, policy: Policy, entry: Entry, row: int, before: int 
     found = known.above(entry)
     if found is None:
         return None
-    number, conflict = found
-    return _sentence(policy, f"stands in row {number} of this sheet, too", differs=conflict != entry.conflict)
+    number, conflict, sheet = found
+    return _sentence(
+        policy, f"stands in row {number} of {sheet or 'this sheet'}, too", differs=conflict != entry.conflict
+    )
 
 
 def _sentence(policy: Policy, what: str, *, differs: bool) -> str:

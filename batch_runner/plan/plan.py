@@ -175,7 +175,8 @@ class Follow(msgspec.Struct, frozen=True):
 class Carry(msgspec.Struct, frozen=True):
     """It ended before: no request at all. `changed` says that its params are not the ones that were sent.
 
-    `held` says why it isn't sent although its retry is due: it is `parked`, or a `duplicate`.
+    `held` says why it isn't sent although its retry is due: it is `parked`, or a `duplicate`. `tonight`: another sheet
+    of this very night has the row, too, and its outcome is that one's.
     """
 
     number: int
@@ -183,6 +184,7 @@ class Carry(msgspec.Struct, frozen=True):
     status: str
     changed: bool
     held: Literal["parked", "duplicate"] | None = None
+    tonight: bool = False
 
 
 class Refuse(msgspec.Struct, frozen=True):

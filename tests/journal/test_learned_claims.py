@@ -82,7 +82,7 @@ def test_a_conflict_that_is_named_later(path: Path) -> None:
     assert isinstance(gone, Refuse)
     assert "with another" not in gone.why
     assert isinstance(kept, Carry)
-    edited = msgspec.structs.replace(row(3, "B", "y", "12"), params=b"B2")
+    edited = msgspec.structs.replace(row(3, "B", "y", "12"), digest=b"B2")
     (plan,) = anyio.run(night, path, [edited], unique("changed", conflict=True))
     assert plan == Carry(3, 2, "success", changed=True, held=DUPLICATE)
 
