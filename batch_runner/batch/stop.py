@@ -45,6 +45,7 @@ class Stopping:
         self._failures = 0
         self._same: tuple[str, int] = ("", 0)
         self._waits: set[anyio.CancelScope] = set()
+        self._hurried: set[anyio.CancelScope] = set()
         self._interrupted = anyio.Event()
         self.stop: Stop | None = None
 
@@ -57,7 +58,7 @@ class Stopping:
             log.debug("no more starts", why=stop.why)
         if interrupt:
             self._interrupted.set()
-        for wait in self._waits:
+        for wait in self._waits | (self._hurried if interrupt else set()):
             wait.cancel()
 
     def is_stopped(self) -> bool:
@@ -86,16 +87,17 @@ class Stopping:
         await self._interrupted.wait()
 
     @contextmanager
-    def cutting_short(self) -> Iterator[None]:
-        """What waits in here before a start is cut short by a stop."""
+    def cutting_short(self, *, interrupts_only: bool = False) -> Iterator[None]:
+        """What waits in here before a start is cut short by a stop, or by an interrupt only."""
+        waits = self._hurried if interrupts_only else self._waits
         with anyio.CancelScope() as wait:
-            self._waits.add(wait)
-            if self.is_stopped():
+            waits.add(wait)
+            if self.is_interrupted if interrupts_only else self.is_stopped():
                 wait.cancel()
             try:
                 yield
             finally:
-                self._waits.discard(wait)
+                waits.discard(wait)
 
     @contextmanager
     def when_full(self) -> Iterator[None]:

@@ -150,13 +150,6 @@ class Terms(msgspec.Struct, frozen=True):
     beyond_api: bool = False
 
 
-class Work(msgspec.Struct, frozen=True):
-    """A row on its way to a worker."""
-
-    plan: Send | Settle | Follow
-    row: RowParams
-
-
 class Worker:
     """What all workers of a batch share."""
 
@@ -186,15 +179,14 @@ class Worker:
         self._is_away = False
         self._warned = False
 
-    async def do(self, work: Work, slot: Slot) -> Outcome:
+    async def do(self, plan: Send | Settle | Follow, row: RowParams, slot: Slot) -> Outcome:
         """Bring the row to its outcome and return it: `not_started` if a stop came first, the status it had if so."""
-        plan = work.plan
         if isinstance(plan, Follow):
             outcome = await self._follow_earlier(plan, slot)
         else:
-            outcome = await self._send(plan, self._request(work.row), slot)
+            outcome = await self._send(plan, self._request(row), slot)
         again = _again(plan, outcome)
-        return outcome if again is None else await self._send(again, self._request(work.row), slot)
+        return outcome if again is None else await self._send(again, self._request(row), slot)
 
     async def _follow_earlier(self, plan: Follow, slot: Slot) -> Outcome:
         """Follow a run that an earlier batch started."""
