@@ -14,13 +14,12 @@ import pytest
 from csvfiles import OURS, appended, records_of
 
 from batch_runner.errors import SheetError
+from batch_runner.sheet.csv.encoding import Encoding, find_encoding, open_text
+from batch_runner.sheet.csv.reader import open_csv
+from batch_runner.sheet.csv.records import Records, find_dialect, line_end
 from batch_runner.sheet.export import open_written
 from batch_runner.sheet.model import Reading, RowKind
 from batch_runner.sheet.snapshot import take_snapshot
-from batch_runner.sheet.text.delimited import open_delimited
-from batch_runner.sheet.text.dialect import find_dialect
-from batch_runner.sheet.text.encoding import Encoding, find_encoding, open_text
-from batch_runner.sheet.text.records import Records, line_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +53,7 @@ def test_real_files_are_read_and_written_back(tmp_path: Path) -> None:
 def what_became_of(path: Path, folder: Path) -> str:
     """ "read", or the kind of its refusal: the sentence without the file's own names and numbers."""
     try:
-        sheet = open_delimited(path, Reading(), folder)
+        sheet = open_csv(path, Reading(), folder)
     except SheetError as refusal:
         name, _, sentence = str(refusal).partition(": ")
         return re.sub(r"\d+|'.*'", "…", sentence.split(";", maxsplit=1)[0]) if path.name in name else str(refusal)

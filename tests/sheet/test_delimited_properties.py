@@ -13,11 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_runner.errors import SheetError
+from batch_runner.sheet.csv.records import Dialect, OpenQuote, Records, whole_fields
+from batch_runner.sheet.csv.writer import field, harmless
 from batch_runner.sheet.export import open_written
 from batch_runner.sheet.model import Reading, RowKind, column_letter
-from batch_runner.sheet.text.dialect import Dialect
-from batch_runner.sheet.text.quoting import field, harmless
-from batch_runner.sheet.text.records import OpenQuote, Records, whole_fields
 
 CELLS = st.text(st.sampled_from('ab1é€ ,;\t|"\r\n=-\u2028\x0b'), max_size=6)
 CODECS = st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "gb18030"])

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from batch_runner.sheet.header import FirstRow, find_header, is_number
+from batch_runner.sheet.header import FirstRow, find_header
 
 
 def rows(*texts: str) -> list[FirstRow]:
     """Rows from 1 on, their cells divided by `|`; what looks like a number is typed as one."""
     cells = [tuple(text.split("|")) for text in texts]
-    typed = [frozenset(place for place, cell in enumerate(row) if is_number(cell)) for row in cells]
-    return [FirstRow(number, row, kinds) for number, (row, kinds) in enumerate(zip(cells, typed, strict=True), 1)]
+    return [FirstRow.of_texts(number, row) for number, row in enumerate(cells, 1)]
 
 
 @pytest.mark.parametrize(
