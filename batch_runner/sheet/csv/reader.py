@@ -20,6 +20,7 @@ from batch_runner.sheet.csv.records import (
     is_blank,
     line_end,
     line_ends,
+    whole_fields,
 )
 from batch_runner.sheet.csv.writer import Appending, write_text
 from batch_runner.sheet.header import LOOK, FirstRow, find_header, header_doubt, repeats_header
@@ -296,6 +297,9 @@ class _Tally:
         """Up to this place no header is empty."""
         self.first = next((header.strip() for header in headers if header), "") if header_row else ""
         self.row_count, self.last_row, self.reach = 0, header_row, 0
+        fields, mark = whole_fields(dialect.delimiter).pattern.removesuffix("+"), re.escape(dialect.delimiter)
+        self.spaced = re.compile(rf'{fields} +"[^"{mark}]*{mark}')
+        self.escaped = re.compile(rf'{fields}"(?:[^"]|"")*+(?<=\\)"(?=[^{mark}\r\n])')
         self.repeated: list[int] = []
         self.wrapped = self.inner_cr = 0
         self.misquoted: tuple[int, str] | None = None
@@ -306,8 +310,16 @@ class _Tally:
             self.wrapped = number
         if "\r" in text[:-2] and not self.inner_cr:
             self.inner_cr = number
-        if '"' in text and self.misquoted is None and (what := _misquoted(text, self.dialect)):
+        if self.misquoted is None and (what := self._misquoted(text)):
             self.misquoted = (number, what)
+
+    def _misquoted(self, text: str) -> str | None:
+        """Why a record's quotes don't quote as its writer meant, if so."""
+        if '\\"' in text and self.escaped.match(text):
+            return 'a quote inside a text is written as \\", which ends the text here; write "" for it'
+        if ' "' in text and self.spaced.match(text):
+            return "a quote that follows a blank quotes nothing, so a delimiter behind it divides; take the blank away"
+        return None
 
     def repeats(self, text: str) -> bool:
         """Whether a record is the header row once more."""
@@ -351,20 +363,6 @@ def survey(records: Iterable[tuple[str, int]], dialect: Dialect, header_row: int
         tally.row_count, tally.last_row, tally.reach, stray, tuple(tally.repeated), tally.wrapped, tally.inner_cr,
         tally.misquoted, number if number == tally.last_row > header_row and not line_end(text) else 0,
     )  # fmt: skip
-
-
-_SPACED_QUOTE = re.compile(r'\s+"[^"]*')
-"""A field that begins with a blank and a quote, and ends before the quote closes."""
-
-
-def _misquoted(text: str, dialect: Dialect) -> str | None:
-    """Why a record's quotes don't quote as its writer meant, if so."""
-    mark = re.escape(dialect.delimiter)
-    if re.search(rf'(?:^|{mark})"(?:[^"]|"")*+(?<=\\)"(?=[^{mark}\r\n])', text):
-        return 'a quote inside a text is written as \\", which ends the text here; write "" for it'
-    if any(_SPACED_QUOTE.fullmatch(field) for field in dialect.one(text)):
-        return "a quote that follows a blank quotes nothing, so a delimiter behind it divides; take the blank away"
-    return None
 
 
 def _refuse_misquoted(name: str, seen: Survey) -> None:

@@ -28,6 +28,8 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\v", "\f", "\x85", "\u2
 """What makes a spreadsheet take a field for a formula (OWASP, *CSV Injection*): also behind a line break, which some
 programs pass over, and in full width, as Excel has it in East Asian locales.
 """
+_TO_QUOTE = frozenset('"\r\n\0\x1a')
+"""Also what would be no text at the end of a file."""
 _NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?")
 
 
@@ -121,7 +123,7 @@ def field(text: str, delimiter: str) -> str:
     if not text or text.isalnum():
         return text
     text = harmless(storable(text))
-    if delimiter in text or '"' in text or "\n" in text or "\r" in text:
+    if delimiter in text or not _TO_QUOTE.isdisjoint(text):
         return '"' + text.replace('"', '""') + '"'
     return text
 
