@@ -118,9 +118,10 @@ def open_written(path: Path, sheet: Sheet) -> Sheet:
     if ending == sheet.path.suffix.lower():
         reading = sheet.reading_again()
     elif ending in DELIMITERS:
-        reading = Reading(header_row=sheet.header_row, encoding="utf-8", delimiter=DELIMITERS[ending])
+        reading = Reading(encoding="utf-8", delimiter=DELIMITERS[ending], as_shown=True)
     else:
-        reading = Reading(header_row=sheet.header_row, hidden="include")
+        reading = Reading(hidden="include")
+    reading = msgspec.structs.replace(reading, header_row=sheet.header_row or None, no_header=not sheet.header_row)
     if ending in DELIMITERS:
         return view_csv(path, reading, sheet.scratch)
 
