@@ -259,6 +259,7 @@ async def _conclude(
     log.info("batch ended", exit_code=exit_code, counts=words, carried=tally.carried, duration=seconds)
     groups = journal.failures(MOST_GROUPS)
     failed = sum(count.rows for count in counts if count.status in FAILED)
+    since = journal.since()
     summary = Summary(
         exit_code=exit_code,
         input=job.input,
@@ -271,12 +272,13 @@ async def _conclude(
         failures=groups,
         more_failures=failed - sum(group.rows for group in groups if group.status != UNKNOWN),
         stopped=_why(opened, stop) if stop else None,
-        since=journal.since(),
+        since=since,
         parked=journal.held("parked"),
         duplicates=journal.held("duplicate"),
         taken=journal.taken(),
         unsettled=journal.unsettled(),
         notes=(*source.notes, *opened.notes, *warnings, *source.warnings, *notes, *written.notes),
+        cautions=source.sheet.cautions if since is None else (),
         seconds=seconds,
         totals=await to_thread.run_sync(control_totals, source, journal.outcomes()),
     )
