@@ -293,9 +293,9 @@ class Candidate(msgspec.Struct, frozen=True):
         cells = [text for row in self.below for text in row.texts if text]
         heads = [text for text in self.header.texts if text]
         foreign = (self._foreign(heads) + self._foreign(cells or heads)) / 2
-        score = (0.5 + 0.5 * self.agreement) * self.quoting * (1 - foreign)
+        score = (0.2 + 0.8 * self.agreement) * self.quoting * (1 - foreign)
         if self.above:
-            score *= 0.5
+            score *= 0.45
         if self.header.width < 2:
             score *= 0.3  # it must divide the header row as well as the rows
         return score
@@ -305,10 +305,10 @@ class Candidate(msgspec.Struct, frozen=True):
         """Whether it is a table for certain: its first line is divided, or is a title above what must be a table."""
         if not self.above or self.sizes[0] > 1 or self.header.number > self.above[-1].number + 1:
             return True
-        if self.header.width > 2 and self.agreement >= STEADY:
-            return True
         if not self.below or self.agreement < 0.5:  # not even most lines are divided
             return False
+        if self.header.width > 2 and self.agreement >= STEADY:
+            return True
         if not self.header.is_all_text or looks_like_below(self.header, self.below):
             return False
         is_of_prose = self.delimiter == "," or self.is_spaced
@@ -319,7 +319,9 @@ class Candidate(msgspec.Struct, frozen=True):
         """Whether the delimiter belongs to the texts of one column, under a header that doesn't hold it."""
         if self.delimiter == "," and all(_DECIMAL.fullmatch(",".join(row.texts)) for row in self.rows if row.width > 1):
             return True
-        return self.is_spaced and (self.agreement < STEADY or looks_like_below(self.header, self.below))
+        lines = (*self.above[1:], *self.rows)
+        is_steady = sum(row.width == self.header.width for row in lines) >= STEADY * len(lines)
+        return self.is_spaced and (not is_steady or looks_like_below(self.header, self.below))
 
     def _foreign(self, texts: Sequence[str]) -> float:
         """How much texts look as if another delimiter should divide them, from 0 to 1 for each."""
@@ -335,7 +337,7 @@ class Candidate(msgspec.Struct, frozen=True):
             if other == "\t":
                 found = max(found, 1.0 if "\t" in text.strip() else 0.5)
             elif other == ",":
-                few, many = (0.2, 0.7) if tight else (0.1, 0.6)
+                few, many = (0.2, 0.9) if tight else (0.1, 0.6)
                 found = max(found, 0.0 if kind_of(text) else many if count >= 3 else few)
             else:
                 found = max(found, 0.7 if tight else 0.3)
