@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -130,13 +131,8 @@ def repeats_header(headers: Sequence[str], texts: Iterable[str]) -> bool:
 
     A second byte order mark (where files were joined) and blanks around a text don't count.
     """
-    found = False
-    for header, text in zip(headers, texts, strict=False):
-        if text.strip():
-            if text.strip(_AROUND) != header.strip(_AROUND):
-                return False
-            found = True
-    return found
+    filled = [(header, text) for header, text in zip_longest(headers, texts, fillvalue="") if text.strip()]
+    return bool(filled) and all(text.strip(_AROUND) == header.strip(_AROUND) for header, text in filled)
 
 
 def _filled(rows: Sequence[FirstRow]) -> list[FirstRow]:

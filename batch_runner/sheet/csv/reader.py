@@ -298,7 +298,7 @@ class _Tally:
         self.first = next((header.strip() for header in headers if header), "") if header_row else ""
         self.row_count, self.last_row, self.reach = 0, header_row, 0
         fields, mark = whole_fields(dialect.delimiter).pattern.removesuffix("+"), re.escape(dialect.delimiter)
-        self.spaced = re.compile(rf'{fields} +"[^"{mark}]*{mark}')
+        self.spaced = re.compile(rf'{fields} +"[^"{mark}\r\n]*(?:{mark}|[\r\n]|\Z)')
         self.escaped = re.compile(rf'{fields}"(?:[^"]|"")*+(?<=\\)"(?=[^{mark}\r\n])')
         self.repeated: list[int] = []
         self.wrapped = self.inner_cr = 0

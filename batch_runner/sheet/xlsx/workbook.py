@@ -116,7 +116,7 @@ class _Tally:
         order = next(order for order in range(len(row.values) - 1, -1, -1) if self.cells.is_filled(row, order))
         if not self._ends_as_header(row, order):
             return False
-        return repeats_header(self.header.texts[:end], self.cells.texts(row, end)[0])
+        return repeats_header(self.header.texts, self.cells.texts(row, end)[0])
 
     def _count(self, row: RawRow, end: int) -> None:
         """Count a row whose last cell with text stands left of the place `end`; 0 for a row without text."""
