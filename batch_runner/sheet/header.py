@@ -109,7 +109,7 @@ def header_doubt(rows: Sequence[FirstRow], number: int) -> str | None:
     filled = _filled(rows)
     place = next(place for place, row in enumerate(filled) if row.number == number)
     best, above, below = filled[place], filled[:place], filled[place + 1 :]
-    fuller = [row for row in above if len(row.filled) > len(best.filled) or len(row.filled) == len(best.filled) > 1]
+    fuller = [row for row in above if len(row.filled) >= len(best.filled)]
     other = next((row for row in fuller if row.is_all_text), next(iter(fuller), None)) or _second_header(best, below)
     if other is not None:
         first, second = sorted((best.number, other.number))
@@ -140,12 +140,15 @@ def _filled(rows: Sequence[FirstRow]) -> list[FirstRow]:
 
 
 def _is_like_below(best: FirstRow, place: int, below: Sequence[FirstRow]) -> bool:
-    """Whether a number or date of the header row stands over such ones, or over nothing that would tell."""
-    kind = best.kind(place)
-    if kind not in ("number", "date"):
+    """Whether a number or date of the header row stands over such ones, or over nothing that would tell.
+
+    In a workbook they may be texts, if those below are texts as well; a text over true numbers is a header (`2026`).
+    """
+    looks = (kind_of(best.text(place)), place in best.typed)
+    if looks[0] is None:
         return False
-    cells = [row.kind(place) for row in below if row.text(place)]
-    return 2 * cells.count(kind) > len(cells) if cells else not below
+    cells = [(kind_of(row.text(place)), place in row.typed) for row in below if row.text(place)]
+    return 2 * cells.count(looks) > len(cells) if cells else not below
 
 
 def _second_header(best: FirstRow, below: Sequence[FirstRow]) -> FirstRow | None:

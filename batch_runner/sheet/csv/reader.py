@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,6 +12,7 @@ import msgspec
 from batch_runner.errors import SheetError
 from batch_runner.sheet.csv.encoding import end_of_text, find_encoding, open_text, refuse_other_text, texts
 from batch_runner.sheet.csv.records import (
+    DELIMITERS,
     OpenQuote,
     TextFile,
     dialect_of_one_column,
@@ -39,7 +41,6 @@ from batch_runner.sheet.snapshot import Snapshot, take_whole_lines, uncopied
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
     from typing import BinaryIO
 
     from batch_runner.sheet.csv.records import Dialect
@@ -379,8 +380,7 @@ def _cautions(source: TextFile, name: str, reading: Reading) -> Iterator[str]:
 
 def _notes(source: TextFile, name: str, reading: Reading, headers: Sequence[str], seen: Survey) -> Iterator[str]:
     """What was found rather than said, where it isn't what one would expect; and what was said and fits badly."""
-    usual = {",", "\t" if name.lower().endswith(".tsv") else ","}
-    if reading.delimiter is None and source.dialect.delimiter not in usual:
+    if reading.delimiter is None and source.dialect.delimiter != DELIMITERS.get(Path(name).suffix.lower(), ","):
         what = "fields are" if len(headers) > 1 else "each line is one field; the new columns are"
         yield f"{name}: {what} separated by {source.dialect.label}"
     if reading.delimiter is not None and len(headers) == 1 and (other := dividing(headers[0])):

@@ -207,7 +207,7 @@ def find_dialect(sample: str, name: str, asked: str | None, *, is_whole: bool = 
     """The dialect of a file whose text begins with `sample`, or is it; None where each line is one field.
 
     A person's word (`asked`: a character or a word for one) comes first, then a first line `sep=`, then the header of
-    an earlier output, then the ending of the file's name, then what the sample looks like. Raises `SheetError` for a
+    an earlier output, then the ending .tsv (of a file with any TAB), then what the sample looks like. Raises `SheetError` for a
     delimiter that can be none, and where two could be meant.
     """
     first = sample[: sample.find("\n") + 1] or sample
@@ -222,7 +222,8 @@ def find_dialect(sample: str, name: str, asked: str | None, *, is_whole: bool = 
         return Dialect(ours[1], preface)
     if asked is not None:
         return None
-    return Dialect("\t") if name.lower().endswith(".tsv") else _likeliest(sample, name, is_whole=is_whole)
+    is_tsv = name.lower().endswith(".tsv") and ("\t" in sample or not any(sign in sample for sign in CANDIDATES))
+    return Dialect("\t") if is_tsv else _likeliest(sample, name, is_whole=is_whole)
 
 
 def _asked(asked: str, name: str) -> str:
