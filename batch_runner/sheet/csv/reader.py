@@ -283,7 +283,7 @@ class Survey(msgspec.Struct, frozen=True):
     """The last row where it has no line end, else 0."""
 
 
-class _Tally:
+class _RecordTally:
     """Counts the records below a header row, one after the other.
 
     A record is parsed only where its text leaves open whether it is blank, or has text under no header.
@@ -340,10 +340,11 @@ class _Tally:
 
 def survey(records: Iterable[tuple[str, int]], dialect: Dialect, header_row: int, headers: Sequence[str]) -> Survey:
     """Count the data rows under a header row; `records` are (text, number of fields) from the first on."""
-    tally = _Tally(dialect, header_row, headers)
+    tally = _RecordTally(dialect, header_row, headers)
     stray, number, text = None, 0, ""
     for number, (text, size) in enumerate(records, 1):
-        if '"' in text or "\r" in text[:-2]:
+        is_odd = '"' in text and ('="' in text or ' "' in text or '\\"' in text)
+        if is_odd or ("\r" in text and text.find("\r") < len(text) - 2):
             tally.look_for_oddities(number, text)
         if number <= header_row:
             tally.reach = size
@@ -352,7 +353,7 @@ def survey(records: Iterable[tuple[str, int]], dialect: Dialect, header_row: int
             continue
         tally.reach = max(tally.reach, size)
         tally.last_row = number
-        if tally.repeats(text):
+        if tally.first in text and tally.repeats(text):
             tally.repeated.append(number)
             continue
         place = tally.stray(text, size)

@@ -207,8 +207,8 @@ def find_dialect(sample: str, name: str, asked: str | None, *, is_whole: bool = 
     """The dialect of a file whose text begins with `sample`, or is it; None where each line is one field.
 
     A person's word (`asked`: a character or a word for one) comes first, then a first line `sep=`, then the header of
-    an earlier output, then the ending .tsv (of a file with any TAB), then what the sample looks like. Raises `SheetError` for a
-    delimiter that can be none, and where two could be meant.
+    an earlier output, then the ending .tsv (of a file with any TAB), then what the sample looks like. Raises
+    `SheetError` for a delimiter that can be none, and where two could be meant.
     """
     first = sample[: sample.find("\n") + 1] or sample
     named = _NAMED.match(sample) if _NAMED.fullmatch(first) else None
