@@ -59,6 +59,8 @@ class Row(msgspec.Struct, frozen=True):
     kind: RowKind
     texts: tuple[str, ...]
     problems: tuple[CellProblem, ...] = ()
+    literal: dict[int, str] | None = None
+    """The cells, by their places in `texts`, that stand otherwise in the file (`="00123"`), as they stand there."""
 
 
 class TypedCell(msgspec.Struct, frozen=True):
@@ -140,7 +142,7 @@ class Sheet(ABC):
 
     def typed_rows(self, places: Collection[int]) -> Iterator[TypedRow]:  # noqa: ARG002  a text file has only texts
         """The same rows, with their cells at these places that are no texts."""
-        return (TypedRow(row.number, row.kind, row.texts, row.problems) for row in self.rows())
+        return (TypedRow(row.number, row.kind, row.texts, row.problems, row.literal) for row in self.rows())
 
     @abstractmethod
     def reading_again(self) -> Reading:

@@ -50,6 +50,9 @@ def test_a_field_that_excel_must_take_for_text_is_its_text(tmp_path: Path, field
     content = f"Zip,Name\n{field},x\n"
     with sheet_of(tmp_path, content) as sheet:
         assert texts_of(sheet) == [(text, "x")]
+        assert [row.literal for row in sheet.rows()][1] == (
+            {0: next(csv.reader([field]))[0]} if text not in ("", '="a') else None
+        )
         assert bool(sheet.notes) is (text not in ("", '="a'))
         written, _notes = appended(sheet, {2: ("r1", "success", "{}", "")})
         assert written.decode().splitlines()[1] == f"{field},x,r1,success,{{}},"
@@ -88,6 +91,14 @@ def test_backslashes_and_blanks_in_order_are_no_trouble(tmp_path: Path, content:
     """JSON with a path, a path that ends in a backslash, quotes within a text."""
     with sheet_of(tmp_path, content, reading=Reading(header_row=1)) as sheet:
         assert sheet.row_count == 1
+
+
+def test_a_line_break_without_quotes_makes_no_two_rows(tmp_path: Path) -> None:
+    """Where lines end in CR LF, a LF alone is in doubt: two halves that make a whole row are refused by number."""
+    with pytest.raises(SheetError, match=r"list\.csv, row 4: it looks like the rest of the row before it"):
+        sheet_of(tmp_path, "Id,Text,Amount\r\n1,a,1.00\r\n2,line one\nline two,5.00\r\n3,b,6.00\r\n")
+    with sheet_of(tmp_path, "Id,Text,Amount\r\n1,a,1.00\n2,b,5.00\n3,c,6.00\r\n") as sheet:
+        assert sheet.row_count == 3
 
 
 def test_a_last_row_without_a_line_end_is_named(tmp_path: Path) -> None:

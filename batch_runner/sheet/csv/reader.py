@@ -132,11 +132,15 @@ class CsvSheet(Sheet):
                 kind = RowKind.REPEATED
             if not (fields and fields[0].strip()) and is_blank(fields):
                 kind = RowKind.EMPTY
+            literal = None
             if unwraps:
-                fields = [unwrapped(field) for field in fields]  # noqa: PLW2901  as a person sees them
+                texts = [unwrapped(field) for field in fields]
+                pairs = enumerate(zip(fields, texts, strict=True))
+                literal = {place: field for place, (field, text) in pairs if field != text} or None
+                fields = texts  # noqa: PLW2901  as a person sees them
             if len(fields) != width:
                 fields = (fields + padding)[:width]  # noqa: PLW2901  the same record, as wide as the table
-            yield Row(number, kind, tuple(fields))
+            yield Row(number, kind, tuple(fields), (), literal)
 
     def _records(self) -> Iterator[list[str]]:
         """The fields of each record. A CR inside one, which the stdlib's reader can't have, takes a longer way."""
@@ -247,14 +251,16 @@ def _found(source: TextFile, name: str) -> tuple[int, list[str]]:
         raise SheetError(f"{name}: the file is empty; name a file with a header row")
     if doubt := header_doubt(rows, place):
         raise SheetError(f"{name}: {doubt}")
-    if len(rows) == 1 and rows[0].width == 1:
+    if len(rows) == 1 and all(text[:1] == " " for text in rows[0].texts[1:]):  # one text, or prose with its commas
+        text = source.dialect.delimiter.join(rows[0].texts)
         raise SheetError(
-            f"{name}: all that it holds is {rows[0].texts[0][:60]!r}; if that is the header of an empty list, say "
+            f"{name}: all that it holds is {text[:60]!r}; if those are the headers of an empty list, say "
             f"--header-row {place}"
         )
     return place, filled[place]
 
 
+_BROKEN = "it looks like the rest of the row before it, in which a line break stands without quotes; put it in quotes"
 _BEFORE_TEXT = ' \t"=\ufeff\xa0'
 """What may stand before the text of a record's first field."""
 
@@ -302,6 +308,9 @@ class _RecordTally:
         self.spaced = re.compile(rf'{fields} +"[^"{mark}\r\n]*(?:{mark}|[\r\n]|\Z)')
         self.escaped = re.compile(rf'{fields}"(?:[^"]|"")*+(?<=\\)"(?=[^{mark}\r\n])')
         self.repeated: list[int] = []
+        self.width = 0
+        self.before = ("", 0)
+        self.ends_crlf = False
         self.wrapped = self.inner_cr = 0
         self.misquoted: tuple[int, str] | None = None
 
@@ -321,6 +330,12 @@ class _RecordTally:
         if ' "' in text and self.spaced.match(text):
             return "a quote that follows a blank quotes nothing, so a delimiter behind it divides; take the blank away"
         return None
+
+    def is_broken(self, text: str, size: int) -> bool:
+        """Whether a record is the rest of the one before it, which a LF has cut although lines end in CR LF."""
+        before, fields = self.before
+        is_cut = self.ends_crlf and before.endswith("\n") and not before.endswith("\r\n")
+        return is_cut and text.endswith("\r\n") and fields + size - 1 == self.width
 
     def repeats(self, text: str) -> bool:
         """Whether a record is the header row once more."""
@@ -347,12 +362,17 @@ def survey(records: Iterable[tuple[str, int]], dialect: Dialect, header_row: int
         if is_odd or ("\r" in text and text.find("\r") < len(text) - 2):
             tally.look_for_oddities(number, text)
         if number <= header_row:
-            tally.reach = size
+            tally.reach = tally.width = size
+            tally.before = (text, size)
+            tally.ends_crlf = text.endswith("\r\n")
             continue
         if (size > tally.covered or not text[0].isalnum()) and not has_text(text, dialect):
             continue
         tally.reach = max(tally.reach, size)
         tally.last_row = number
+        if size < tally.width and tally.is_broken(text, size):
+            tally.misquoted = tally.misquoted or (number, _BROKEN)
+        tally.before = (text, size)
         if tally.first in text and tally.repeats(text):
             tally.repeated.append(number)
             continue

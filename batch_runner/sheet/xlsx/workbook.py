@@ -366,7 +366,7 @@ class Workbook(Sheet):
         cells = self._source.cells.shown()
         for row, raw in self._rows():
             typed = cells.typed_cells(raw, places) if raw is not None else {}
-            yield TypedRow(row.number, row.kind, row.texts, row.problems, typed)
+            yield TypedRow(row.number, row.kind, row.texts, row.problems, typed=typed)
 
     def _rows(self) -> Iterator[tuple[Row, RawRow | None]]:
         """Every row, and what it was read from: None for one that the file leaves out."""
