@@ -57,6 +57,7 @@ def test_the_delimiter_divides_header_and_rows(tmp_path: Path, content: str, hea
         "File Name\ninvoice, 1.pdf\ninvoice, 2.pdf\ninvoice, 3.pdf\n",
         "Amount\n1,50\n2,30\n17,00\n",
         "Note\nred, green\nblue\nwhite, black, grey\n",
+        "Address\n1 Main St, Springfield, IL\n2 Oak St, Shelbyville, IL\n3 Elm St, Capital City, IL\n",
         "Name\nBauer\nMoreau; Cie\nWeber\nSmith\n",
         "File Name\na.pdf\nb.pdf\n",
         '"File Name"\n"a, b.pdf"\n',
@@ -84,6 +85,8 @@ def test_one_column_keeps_apart_from_ours(tmp_path: Path) -> None:
     ("content", "words"),
     [
         ("City\nParis,France\nRome,Italy\n", ("comma", "none")),
+        ("Tags\nred,green,blue\nbig,small,tiny\n", ("comma", "none")),
+        ("Tags\nred, green, blue\nbig, small, tiny\n", ("comma", "none")),
         ("a,b;c\nx,y;z\n", ("comma", "semicolon")),
         ("a|b;c\nx|y;z\n", ("pipe", "semicolon")),
     ],
@@ -96,7 +99,7 @@ def test_two_that_come_close_are_refused(tmp_path: Path, content: str, words: tu
     for word in words:
         assert f"--delimiter {word}" in str(refused.value)
         with sheet_of(tmp_path, content, reading=Reading(delimiter=word)) as sheet:
-            assert len(headers_of(sheet)) == (1 if word == "none" else 2)
+            assert (len(headers_of(sheet)) > 1) is (word != "none")
 
 
 def test_none_can_be_said_and_an_output_be_read_all_the_same(tmp_path: Path) -> None:

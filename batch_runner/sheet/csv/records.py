@@ -308,12 +308,12 @@ class Candidate(msgspec.Struct, frozen=True):
             return True
         if not self.below or self.agreement < 0.5:  # not even most lines are divided
             return False
-        if self.header.width > 2 and self.agreement >= STEADY:
-            return True
-        if not self.header.is_all_text or looks_like_below(self.header, self.below):
-            return False
         is_of_prose = self.delimiter == "," or self.is_spaced
-        return not is_of_prose or any(row.typed.intersection(self.header.filled) for row in self.below)
+        if is_of_prose and not any(row.typed for row in self.below):
+            return False
+        if self.header.width > 2 and self.agreement >= STEADY and not self.is_spaced:
+            return True
+        return self.header.is_all_text and not looks_like_below(self.header, self.below)
 
     @property
     def is_surely_prose(self) -> bool:
