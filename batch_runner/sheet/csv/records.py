@@ -38,6 +38,8 @@ RECORDS = 500
 """How many records of the sample are judged at most."""
 CLOSE = 0.7
 """From this share of the best one's score on the runner-up may be meant as well."""
+MOST_FOREIGN = 0.4
+"""From so many cells with another delimiter in them on the best one is no better than the runner-up."""
 STEADY = 0.8
 """From this agreement on the records of a sample are a table."""
 _NAMED = re.compile(r'"?sep=(.)"?\r?\n?\ufeff*', re.IGNORECASE)
@@ -289,12 +291,16 @@ class Candidate(msgspec.Struct, frozen=True):
         return min(most / max(len(self.rows) - lone / 2, 1), 1.0)
 
     @property
+    def foreign(self) -> float:
+        """How much its cells look as if another delimiter should divide them, from 0 to 1."""
+        heads = [text for text in self.header.texts if text]
+        cells = [text for row in self.below for text in row.texts if text] or heads
+        return sum(sum(map(self._is_foreign, texts)) / len(texts) for texts in (heads, cells)) / 2
+
+    @property
     def score(self) -> float:
         """How good a table it makes, from 0 to 1."""
-        cells = [text for row in self.below for text in row.texts if text]
-        heads = [text for text in self.header.texts if text]
-        foreign = (self._foreign(heads) + self._foreign(cells or heads)) / 2
-        score = (0.2 + 0.8 * self.agreement) * self.quoting * (1 - foreign)
+        score = (0.2 + 0.8 * self.agreement) * self.quoting * (1 - self.foreign)
         if self.above:
             score *= 0.45
         if self.header.width < 2:
@@ -324,10 +330,6 @@ class Candidate(msgspec.Struct, frozen=True):
         is_steady = sum(row.width == self.header.width for row in lines) >= STEADY * len(lines)
         return self.is_spaced and (not is_steady or looks_like_below(self.header, self.below))
 
-    def _foreign(self, texts: Sequence[str]) -> float:
-        """How much texts look as if another delimiter should divide them, from 0 to 1 for each."""
-        return sum(self._is_foreign(text) for text in texts) / len(texts)
-
     def _is_foreign(self, text: str) -> float:
         found = 0.0
         for other in CANDIDATES:
@@ -356,7 +358,8 @@ def _likeliest(sample: str, name: str, *, is_whole: bool) -> Dialect | None:
     score, best = ranked[0]
     if best.header.width < 2:
         return None
-    runner_up = next((one for other, one in ranked[1:] if other > CLOSE * score), None)
+    is_odd = best.foreign > MOST_FOREIGN
+    runner_up = next((one for other, one in ranked[1:] if is_odd or other > CLOSE * score), None)
     if runner_up is not None:
         raise _unclear(name, best.delimiter, runner_up.delimiter)
     if best.may_be_title_and_table:
