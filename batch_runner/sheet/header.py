@@ -23,8 +23,31 @@ _DATE = re.compile(
     r"\d{1,4}([-/.])(?:\d{1,2}|[A-Za-z]{3})\1\d{1,4}(?:[T\s]+\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?\s?(?:[AaPp][Mm]|Z|[+-]\d\d:?\d\d)?)?"
     r"|\d{1,2}:\d\d(?::\d\d)?"
 )
-_NOTHING = frozenset({"n/a", "na", "nan", "none", "null", "nil", "tbd", "tba", "k.a.", "s.o.", "n.v.t.", "n.d."})
-"""What people write in place of a number that they don't have."""
+_NO_HEADERS = frozenset(
+    {
+        "true",
+        "false",
+        "yes",
+        "no",
+        "ja",
+        "nein",
+        "oui",
+        "non",
+        "n/a",
+        "na",
+        "nan",
+        "none",
+        "null",
+        "nil",
+        "tbd",
+        "tba",
+        "k.a.",
+        "s.o.",
+        "n.v.t.",
+        "n.d.",
+    }
+)
+"""What is no header although it is a word: what people write in place of a number that they don't have, and answers."""
 _AROUND = " \t\r\n\ufeff\xa0"
 LOOK_BELOW = 5
 """How far below the header row a second one is looked for."""
@@ -160,8 +183,12 @@ def _second_header(best: FirstRow, below: Sequence[FirstRow]) -> FirstRow | None
         under = below[place + 1 :]
         if not row.is_all_text:
             return None
+        if repeats_header(best.texts, row.texts):
+            continue
         words = [at for at in row.filled if any(map(str.isalpha, row.text(at)))]
-        over = [at for at in words if _is_column_of_numbers(at, under) and row.text(at).strip().lower() not in _NOTHING]
+        over = [
+            at for at in words if _is_column_of_numbers(at, under) and row.text(at).strip().lower() not in _NO_HEADERS
+        ]
         fills = 2 * len(row.filled) >= len(best.filled) and not any(
             row.text(at).strip()[0].isdigit() for at in row.filled
         )

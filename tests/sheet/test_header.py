@@ -107,6 +107,8 @@ def test_a_header_row_in_doubt(texts: tuple[str, ...], said: str) -> None:
         ("A", "x", "y"),
         ("Customer||Amounts", "Id|Name|Net|Tax", "a|b|c|d", "e|f|g|h"),
         ("No|Note 1|Note 2", "1|a|b", "2|c|d"),
+        ("No|Paid", "a|true", "b|false", "c|1", "d|0"),
+        ("File|Net", "File|Net", "a|1", "b|2"),
     ],
 )
 def test_a_plain_header_row_is_in_no_doubt(texts: tuple[str, ...]) -> None:
