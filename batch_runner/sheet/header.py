@@ -23,30 +23,10 @@ _DATE = re.compile(
     r"\d{1,4}([-/.])(?:\d{1,2}|[A-Za-z]{3})\1\d{1,4}(?:[T\s]+\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?\s?(?:[AaPp][Mm]|Z|[+-]\d\d:?\d\d)?)?"
     r"|\d{1,2}:\d\d(?::\d\d)?"
 )
-_NO_HEADERS = frozenset(
-    {
-        "true",
-        "false",
-        "yes",
-        "no",
-        "ja",
-        "nein",
-        "oui",
-        "non",
-        "n/a",
-        "na",
-        "nan",
-        "none",
-        "null",
-        "nil",
-        "tbd",
-        "tba",
-        "k.a.",
-        "s.o.",
-        "n.v.t.",
-        "n.d.",
-    }
-)
+_NO_HEADERS = frozenset({
+    "true", "false", "yes", "ja", "nein", "oui", "n/a", "na", "nan", "none", "null",
+    "nil", "tbd", "tba", "k.a.", "s.o.", "n.v.t.", "n.d.",
+})  # fmt: skip
 """What is no header although it is a word: what people write in place of a number that they don't have, and answers."""
 _AROUND = " \t\r\n\ufeff\xa0"
 LOOK_BELOW = 5
