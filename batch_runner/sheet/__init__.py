@@ -7,7 +7,7 @@ snapshot.py   the input as it was when the batch began: a private copy that vani
 format/       Number formats: what a person sees of a number or a date.
 open/
 splice/
-text/         CSV and TSV files: reading them, and writing them back with new columns.
+csv/          CSV and TSV files: reading them, and writing them back with new columns.
 workbook/
 xlsx/         Reading workbooks: the package, and one streaming pass over the sheet.
 xlsx_append/  New columns spliced into the bytes of a workbook: nothing else in the package changes.

@@ -40,9 +40,9 @@ def open_sheet(path: Path, reading: Reading, scratch: Path) -> Sheet:
     """
     ending = path.suffix.lower()
     if ending in TEXT_ENDINGS:
-        from batch_runner.sheet.text.delimited import open_delimited
+        from batch_runner.sheet.csv.reader import open_csv
 
-        return open_delimited(path, reading, scratch)
+        return open_csv(path, reading, scratch)
     if ending in WORKBOOK_ENDINGS:
         from batch_runner.sheet.xlsx.workbook import open_workbook
 

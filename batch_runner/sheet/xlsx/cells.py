@@ -129,6 +129,13 @@ class Cells:
             return not is_blank(value or b"")
         return bool(value) or row.formulas[order] is not None
 
+    def says(self, row: RawRow, order: int, text: str) -> bool:
+        """Whether a cell of a row, by its order among them, is a text and this one, blanks around it aside."""
+        value = row.values[order]
+        if not value or self._type(row.marks[order]) not in _TEXTS:
+            return False
+        return self._text(row.marks[order], value).strip() == text.strip()
+
     def place(self, row: RawRow, order: int) -> int:
         """Where a cell of a row, by its order among them, stands in the sheet; from 0."""
         place = self._places.get(row.letters[order])
