@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_runner.sheet.format.dates import NoDate
-from batch_runner.sheet.format.formatcode import BUILT_IN
-from batch_runner.sheet.format.numfmt import NumberFormat
+from batch_runner.sheet.numfmt.dates import NoDate
+from batch_runner.sheet.numfmt.formatter import NumberFormat
+from batch_runner.sheet.numfmt.parser import BUILT_IN
 
 ACCOUNTING = '_-* #,##0.00\\ "€"_-;\\-* #,##0.00\\ "€"_-;_-* "-"??\\ "€"_-;_-@_-'
 

@@ -6,7 +6,7 @@ header.py       which row is the header
 snapshot.py     the private copy that is read
 text/           .csv and .tsv
 workbook/       .xlsx and .xlsm, read
-format/         a number and its format → text
+numfmt/         a number and its format → text
 splice/         .xlsx and .xlsm, written back with new columns
 written.py      what was written from a sheet, opened again
 tables.py       a sheet written in another format than its own

@@ -80,6 +80,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     hidden: str | None = None
     """`include`, `skip`, or None: refuse a sheet that has hidden rows among its data."""
     as_shown: bool = False
+    trust_formulas: bool = False
+    """Take the values of formulas although the file says that they are out of date."""
 
 
 class NewColumns(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.sheet.errors import SheetError
+from batch_runner.sheet.workbook.cells import PLACEHOLDER, Calculation
 from batch_runner.sheet.workbook.rawrow import column_index
 from batch_runner.sheet.workbook.rowparser import is_true
 
@@ -51,10 +52,11 @@ class TablePart(msgspec.Struct, frozen=True):
 
 
 class Catalog(msgspec.Struct, frozen=True):
-    """The worksheets of a workbook in the order of their tabs, and whether its dates count from 1904."""
+    """The worksheets of a workbook in the order of their tabs, whether its dates count from 1904, and its formulas."""
 
     sheets: tuple[SheetPart, ...]
     is_1904: bool
+    calculation: Calculation
 
 
 def bounds(ref: str) -> tuple[int, int, int, int]:
@@ -79,12 +81,15 @@ def read_catalog(package: Package) -> Catalog:
     parts = {relation.id: relation.part for relation in package.relations(package.main) if relation.kind == "worksheet"}
     sheets: list[SheetPart] = []
     is_1904 = False
+    calculation: dict[str, str] = {}
     place = 0
 
     def start(name: str, attributes: dict[str, str]) -> None:
-        nonlocal is_1904, place
+        nonlocal is_1904, calculation, place
         if name == "workbookPr":
             is_1904 = is_true(attributes.get("date1904"))
+        if name == "calcPr":
+            calculation = attributes
         if name != "sheet":
             return
         part = parts.get(attributes.get("r:id", ""))
@@ -94,7 +99,30 @@ def read_catalog(package: Package) -> Catalog:
         place += 1
 
     package.parse(package.main, start)
-    return Catalog(tuple(sheets), is_1904)
+    return Catalog(tuple(sheets), is_1904, _calculation(package, calculation))
+
+
+def _calculation(package: Package, attributes: dict[str, str]) -> Calculation:
+    """Which values of formulas are none.
+
+    XlsxWriter writes `0` for every formula. It says so by `fullCalcOnLoad`, but not where a person is to press F9
+    (`calcMode="manual"`): then its files lack the chain of formulas that Excel keeps whenever it has calculated any.
+    """
+    is_stale = is_true(attributes.get("fullCalcOnLoad")) or not is_true(attributes.get("calcCompleted", "1"))
+    is_unchained = attributes.get("calcMode") == "manual" and not package.related(package.main, "calcChain")
+    return Calculation(is_stale, frozenset({PLACEHOLDER, b"0"} if is_unchained else {PLACEHOLDER}))
+
+
+def computed_ranges(package: Package, part: str) -> tuple[tuple[int, int, int, int], ...]:
+    """The ranges of a sheet whose cells hold results of one formula: arrays, spilled ones and data tables."""
+    found: list[tuple[int, int, int, int]] = []
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        if name == "f" and attributes.get("t") in {"array", "dataTable"} and "ref" in attributes:
+            found.append(range_in(package, part, attributes["ref"]))
+
+    package.parse(part, start)
+    return tuple(found)
 
 
 def named_sheet(catalog: Catalog, name: str, file: str) -> SheetPart:

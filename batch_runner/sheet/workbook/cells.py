@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import datetime
+from datetime import datetime, time
 from operator import getitem
 from typing import TYPE_CHECKING
 
-from batch_runner.sheet.format.dates import NoDate
-from batch_runner.sheet.format.digits import general
+import msgspec
+
+from batch_runner.sheet.numfmt.dates import DAY, NoDate, serial
+from batch_runner.sheet.numfmt.digits import general
+from batch_runner.sheet.numfmt.formatter import Unsure
 from batch_runner.sheet.row import CellProblem, TypedCell
 from batch_runner.sheet.sheet import column_letter
 from batch_runner.sheet.workbook.rawrow import column_places, read_mark
@@ -18,7 +21,7 @@ from batch_runner.sheet.workbook.strings import is_blank, plain_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from batch_runner.sheet.format.numfmt import NumberFormat
+    from batch_runner.sheet.numfmt.formatter import NumberFormat
     from batch_runner.sheet.workbook.rawrow import Mark, RawRow
     from batch_runner.sheet.workbook.strings import SharedStrings
 
@@ -28,8 +31,28 @@ LONGEST_KEPT = 256
 _TEXTS = frozenset({"s", "str", "inlineStr"})
 SAFE_WHOLE = 1e15
 """From here on a whole number has more digits than the 15 that Excel keeps."""
+PLACEHOLDER = b"0.0"
+"""What Apache POI writes as the value of a formula that nobody has calculated. Excel and LibreOffice write `0`."""
+_HELPS = "open the workbook in Excel and save it, or say --trust-formulas"
+_STALE = f"a formula whose value is out of date, as the file itself says; {_HELPS}"
+_NEVER = f"a formula that was never calculated: its zero only holds the place; {_HELPS}"
 _SHORT = re.compile(rb"(?:0|-?[1-9][0-9]{0,14})|-?(?:0|[1-9][0-9]{0,6})\.[0-9]{0,7}[1-9]")
 """Numbers of at most 15 digits that stand as format General shows them."""
+
+
+class Calculation(msgspec.Struct, frozen=True):
+    """Which values of a workbook's formulas are none: all of them, or those that only hold the place of one.
+
+    What says so is `calcPr` (ECMA-376 part 1, 18.2.2): `fullCalcOnLoad`, which programs write that can't calculate,
+    and `calcCompleted="0"`, which Excel writes where it was told not to. Excel keeps `forceFullCalc` with values that
+    are right, and so Excel for Mac does with a sheet's `sheetCalcPr`: these say nothing. LibreOffice writes neither.
+    """
+
+    is_stale: bool = False
+    placeholders: frozenset[bytes] = frozenset()
+
+
+TRUSTED = Calculation()
 
 
 class Flaw(Exception):  # noqa: N818  a property of the cell
@@ -43,7 +66,10 @@ class Flaw(Exception):  # noqa: N818  a property of the cell
 
 
 class Cells:
-    """Turns raw rows into texts. `formats` are the workbook's cell formats; `rich` says what a `vm` stands for."""
+    """Turns raw rows into texts. `formats` are the workbook's cell formats; `rich` says what a `vm` stands for.
+
+    `calculation` says which values of formulas are none.
+    """
 
     def __init__(
         self,
@@ -51,12 +77,16 @@ class Cells:
         formats: Sequence[NumberFormat],
         rich: Callable[[int], str | None],
         *,
+        calculation: Calculation = TRUSTED,
         as_shown: bool = False,
     ) -> None:
         self._strings = strings
         self._formats = formats
         self._rich = rich
+        self._calculation = calculation
         self._as_shown = as_shown
+        self.computed: tuple[tuple[int, int, int, int], ...] = ()
+        """Ranges (left, top, right, bottom) from 1 whose cells hold results of a formula that stands in another."""
         self._places: dict[bytes | None, int] = {}
         self._known = _ByMark(self._texts_of)
         self._types: dict[bytes | None, str] = {}
@@ -76,7 +106,7 @@ class Cells:
 
     def shown(self) -> Cells:
         """The same cells as the sheet shows them."""
-        return Cells(self._strings, self._formats, self._rich, as_shown=True)
+        return Cells(self._strings, self._formats, self._rich, calculation=self._calculation, as_shown=True)
 
     def _side_by_side(self, width: int) -> list[int]:
         """The places of the cells of a row that has them all."""
@@ -86,7 +116,7 @@ class Cells:
 
     def _all_at_once(self, row: RawRow) -> tuple[list[str], tuple[CellProblem, ...]] | None:
         """A text for each cell of a row; None where it has formulas, or anything wrong with it."""
-        if any(row.formulas):
+        if any(row.formulas) or self.computed:
             return None
         try:
             return list(map(getitem, map(self._known.__getitem__, row.marks), row.values)), ()
@@ -100,7 +130,7 @@ class Cells:
         for place, mark, formula, value in zip(places, row.marks, row.formulas, row.values, strict=True):
             try:
                 texts = self._known[mark]
-                if formula and not value:
+                if formula or self._is_computed(row.number, place + 1):
                     self._refuse_uncalculated(mark, value)
                 found.append(texts[value])
             except Flaw as flaw:
@@ -111,8 +141,16 @@ class Cells:
 
     def _refuse_uncalculated(self, mark: bytes | None, value: bytes | None) -> None:
         """Raises `Flaw` for a formula without a value; that of a text may be empty, but then it stands there."""
-        if value is None or self._type(mark) not in _TEXTS:
+        is_text = self._type(mark) in _TEXTS
+        if not value and (value is None or not is_text):
             raise Flaw("", "a formula without a calculated value; open and save the workbook in Excel")
+        if self._calculation.is_stale:
+            raise Flaw("", _STALE)
+        if value in self._calculation.placeholders and not is_text:
+            raise Flaw("", _NEVER)
+
+    def _is_computed(self, number: int, column: int) -> bool:
+        return any(left <= column <= right and top <= number <= end for left, top, right, end in self.computed)
 
     def filled(self, row: RawRow) -> list[int]:
         """The places of a row's cells that aren't empty, from the left."""
@@ -197,7 +235,7 @@ class Cells:
         if mark.type == "e":
             return _Texts(lambda value: _error(value, self._rich(mark.metadata)))
         if mark.type == "d":
-            return _Texts(lambda value: _iso_date(value, shape))
+            return _Texts(lambda value: self._iso_date(value, shape))
         read = self._shared if mark.type == "s" else plain_text
         return _Texts((lambda value: shape.shown_text(read(value))) if self._as_shown else read)
 
@@ -214,13 +252,39 @@ class Cells:
             number = math.nan
         if not math.isfinite(number):
             raise Flaw(plain_text(value), "no number, though the cell says that it is one")
-        try:
-            text = shape.shown(number) if self._as_shown else shape.plain(number)
-        except NoDate:
-            raise Flaw(general(number), f"shows ####: {general(number)} is no date or time") from None
+        text = self._formatted(number, shape)
         if abs(number) >= SAFE_WHOLE and number.is_integer() and len(text) > 15:
             raise Flaw(text, "a number of 16 or more digits: Excel keeps only 15 of them", refuses=False)
         return text
+
+    def _formatted(self, number: float, shape: NumberFormat) -> str:
+        try:
+            return shape.shown(number) if self._as_shown else shape.plain(number)
+        except NoDate:
+            raise Flaw(general(number), f"shows ####: {general(number)} is no date or time") from None
+        except Unsure as unsure:
+            text = general(number) if unsure.text is None else unsure.text
+            raise Flaw(text, unsure.why, refuses=unsure.text is None) from None
+
+    def _iso_date(self, value: bytes, shape: NumberFormat) -> str:
+        """A date that stands as ISO 8601 (ECMA-376 part 1, 18.18.11: type `d`), with what of it the format shows.
+
+        An offset from UTC is left aside: what counts is the clock that was written.
+        """
+        text = plain_text(value).strip()
+        try:
+            if "-" not in text and ":" in text:
+                found = datetime.combine(datetime.min, time.fromisoformat(text)).replace(tzinfo=None)
+                number = (found - datetime.min).total_seconds() / DAY
+                return found.time().isoformat() if shape.is_general else self._formatted(number, shape)
+            moment = datetime.fromisoformat(text).replace(tzinfo=None)
+            if shape.is_general:
+                return moment.isoformat().removesuffix("T00:00:00")
+            return self._formatted(serial(moment, is_1904=shape.is_1904), shape)
+        except ValueError:
+            raise Flaw(text, "no date, though the cell says that it is one") from None
+        except NoDate:
+            raise Flaw(text, f"shows ####: {text} is before the first day that the workbook counts") from None
 
 
 class _Texts(dict[bytes | None, str]):
@@ -263,15 +327,3 @@ def _error(value: bytes, rich: str | None) -> str:
     if rich and not rich.startswith("#"):
         raise Flaw("", rich)
     raise Flaw(rich or text, f"the error {rich or text}")
-
-
-def _iso_date(value: bytes, shape: NumberFormat) -> str:
-    """A date that stands as ISO 8601 (ECMA-376 part 1, 18.18.11: type `d`), with what of it the format shows."""
-    text = plain_text(value)
-    try:
-        found = datetime.fromisoformat(text.removesuffix("Z"))
-    except ValueError:
-        return text
-    if shape.is_general:
-        return text.removesuffix("Z").removesuffix("T00:00:00")
-    return shape.plain((found - datetime(1899, 12, 30)).total_seconds() / 86_400)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batch_runner.sheet.format.formatcode import BUILT_IN
-from batch_runner.sheet.format.numfmt import NumberFormat
+from batch_runner.sheet.numfmt.formatter import NumberFormat
+from batch_runner.sheet.numfmt.parser import BUILT_IN
 
 if TYPE_CHECKING:
     from batch_runner.sheet.workbook.package import Package
@@ -40,9 +40,14 @@ def read_formats(package: Package, *, is_1904: bool) -> tuple[NumberFormat, ...]
     styles = _Styles()
     for part in package.related(package.main, "styles")[:1]:
         package.parse(part, styles.start, styles.end)
-    codes = {**BUILT_IN, **styles.codes}
+    told = {place: code for place, code in styles.codes.items() if code or place not in BUILT_IN}
+    codes = {**BUILT_IN, **told}  # an empty code says nothing of an id that has one of its own (ClosedXML writes it)
     made: dict[str, NumberFormat] = {}
-    for place in styles.ids or [0]:
-        code = codes.get(place, "General")
-        made.setdefault(code, NumberFormat(code, is_1904=is_1904))
-    return tuple(made[codes.get(place, "General")] for place in styles.ids or [0])
+    return tuple(_made(codes.get(place, "General"), made, is_1904=is_1904) for place in styles.ids or [0])
+
+
+def _made(code: str, made: dict[str, NumberFormat], *, is_1904: bool) -> NumberFormat:
+    """The format of a code; many styles share one."""
+    if code not in made:
+        made[code] = NumberFormat(code, is_1904=is_1904)
+    return made[code]

@@ -10,8 +10,15 @@ from batch_runner.sheet.errors import SheetError, Unlike
 from batch_runner.sheet.row import Column, Reading, Row, RowKind, TypedRow
 from batch_runner.sheet.sheet import Sheet, column_letter, refuse_ambiguity
 from batch_runner.sheet.snapshot import Snapshot, take_snapshot, uncopied
-from batch_runner.sheet.workbook.catalog import named_sheet, range_in, read_catalog, read_tables, table_at
-from batch_runner.sheet.workbook.cells import Cells
+from batch_runner.sheet.workbook.catalog import (
+    computed_ranges,
+    named_sheet,
+    range_in,
+    read_catalog,
+    read_tables,
+    table_at,
+)
+from batch_runner.sheet.workbook.cells import TRUSTED, Cells
 from batch_runner.sheet.workbook.merged import MergedCells
 from batch_runner.sheet.workbook.overview import look_over
 from batch_runner.sheet.workbook.package import Package
@@ -52,6 +59,7 @@ def _open(path: Path, snapshot: Snapshot, reading: Reading, scratch: Path) -> Wo
             read_strings(package),
             read_formats(package, is_1904=catalog.is_1904),
             read_rich_values(package),
+            calculation=TRUSTED if reading.trust_formulas else catalog.calculation,
             as_shown=reading.as_shown,
         )
         workbook = _choose(Source(path, snapshot, package, cells, reading, scratch), catalog)
@@ -76,6 +84,8 @@ def _choose(source: Source, catalog: Catalog) -> Workbook:
         scan = Scan(source.package, sheet.part)
         seen = look_over(scan, source.cells, source.reading.header_row, hint)
         if seen is not None:
+            if catalog.calculation.is_stale and not source.reading.trust_formulas:
+                source.cells.computed = computed_ranges(source.package, sheet.part)
             workbook = Workbook(source, sheet, tables, seen, scan)
             workbook.notes = tuple(_notes(workbook, catalog, source.reading))
             return workbook
@@ -90,6 +100,8 @@ def _notes(workbook: Workbook, catalog: Catalog, reading: Reading) -> Iterator[s
     if workbook.hidden_rows:
         done = "left out" if reading.hidden == "skip" else "read like the others"
         yield f"hidden or filtered-out rows among the data: {workbook.hidden_rows}, {done}"
+    if workbook.package.is_signed:
+        yield "the workbook is digitally signed; what is written from it is another file, and the signature won't hold"
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -204,8 +216,13 @@ class Workbook(Sheet):
 
     def reading_again(self) -> Reading:
         """As `Sheet.reading_again`."""
-        as_shown = self.reading.as_shown
-        return Reading(sheet=self.name, header_row=self.header_row, hidden="include", as_shown=as_shown)
+        return Reading(
+            sheet=self.name,
+            header_row=self.header_row,
+            hidden="include",
+            as_shown=self.reading.as_shown,
+            trust_formulas=self.reading.trust_formulas,
+        )
 
     def appended(self, path: Path, new: NewColumns) -> Iterator[tuple[int, str]]:
         """As `Sheet.appended`."""
