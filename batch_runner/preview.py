@@ -148,7 +148,7 @@ def preview(job: Job, source: Source) -> Preview:
         first=tuple(samples),
         refused=tuple(refused),
         warnings=warnings,
-        notes=(*source.notes, *_all_new(job, source)) if rows else source.notes,
+        notes=(*source.notes, *source.sheet.taken(), *(_all_new(job, source) if rows else ())),
         takes=tuple(_taken(source)),
         unused=source.template.fit.unused if source.template.fit else (),
     )

@@ -50,6 +50,13 @@ class Sheet(ABC):
         """The same rows, with their cells at these places that are no texts."""
         return (TypedRow(row.number, row.kind, row.texts, row.problems) for row in self.rows())
 
+    def taken(self) -> tuple[str, ...]:
+        """What the number formats of the rows read so far were taken for, where a person may think otherwise.
+
+        A sentence for each column and format: which of its literals are units, which are part of an identifier.
+        """
+        return ()
+
     @abstractmethod
     def append(
         self, target: BinaryIO, new: NewColumns, cells: Iterable[tuple[int, tuple[str, ...]]]

@@ -165,8 +165,8 @@ def fraction(number: Decimal, section: Section, *, is_bare: bool) -> str:
     parts = [str(whole), *parts] if whole or not parts else parts
     if is_bare:
         return " ".join(parts)
-    between = written([token for token in tokens[apart : before[-1]] if apart is not None]).strip() or " "
-    return f"{written(tokens[: before[0]])}{between.join(parts)}{written(tokens[end:])}"
+    between = "" if apart is None else written(tokens[apart : before[-1]])
+    return f"{written(tokens[: before[0]])}{(between if between.strip() else ' ').join(parts)}{written(tokens[end:])}"
 
 
 def _parts_of(number: Fraction, denominator: str, *, has_whole: bool) -> tuple[int, int, int]:

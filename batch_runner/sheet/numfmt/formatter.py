@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from decimal import Decimal
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
@@ -25,7 +25,7 @@ from batch_runner.sheet.numfmt.digits import (
     rounded,
     scientific,
 )
-from batch_runner.sheet.numfmt.meaning import MINUS, Among, Meaning
+from batch_runner.sheet.numfmt.meaning import MINUS, Among, Meaning, is_currency
 from batch_runner.sheet.numfmt.parser import Kind, Part, split_code
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 Wording = Callable[[float], str]
 """How a section words a number. Raises `dates.NoDate` for what can't be a date, and `Unsure`."""
-_NUMBER = re.compile(r"[-+]?[0-9]+(?:[.,][0-9]+)?")
+_NUMBER = re.compile(r"([-+]?[0-9]+(?:[.,][0-9]+)?)(%?)")
 _OWN = frozenset({Part.DIGIT, Part.POINT, Part.COMMA, Part.EXPONENT})
 
 
@@ -68,7 +68,11 @@ class NumberFormat:
         self._plain: dict[int, Wording] = {}
         first = self._sections[0]
         self.is_general = len(self._sections) == 1 and first.kind is Kind.GENERAL and len(first.tokens) == 1
-        self.taken = _taken(self._others[0])
+
+    @cached_property
+    def taken(self) -> Taken | None:
+        """What its literals were taken for; None where nobody could think otherwise."""
+        return next((taken for taken in map(_taken, self._others) if taken), None)
 
     def plain(self, number: float) -> str:
         """The text that is sent for a number (README, *From cell to text*). Raises `dates.NoDate` and `Unsure`."""
@@ -177,7 +181,7 @@ def _taken(meaning: Meaning) -> Taken | None:
         return Taken("mask", meaning.words)
     if any(meaning.kept):
         return Taken("identifier", " and ".join(repr(text) for text in meaning.kept if text))
-    units = [text for text in (meaning.prefix, meaning.suffix) if any(map(str.isalpha, text))]
+    units = [text for text in (meaning.prefix, meaning.suffix) if any(map(str.isalpha, text)) and not is_currency(text)]
     return Taken("unit", " and ".join(map(repr, units))) if units else None
 
 
@@ -251,11 +255,17 @@ def _read_back(wording: Wording) -> Wording:
 
     def checked(number: float) -> str:
         text = wording(number).strip()
-        if _NUMBER.fullmatch(text) and Decimal(text.replace(",", ".")) != rounded(decimal_of(number), 0):
+        match = _NUMBER.fullmatch(text)
+        if match and not _is_rounded(match, decimal_of(number)):
             raise Unsure(None, f"shows {text}, but holds {general(number)}; give the cell another format")
         return text
 
     return checked
+
+
+def _is_rounded(match: re.Match[str], value: Decimal) -> bool:
+    read = Decimal(match[1].replace(",", "."))
+    return read == rounded(value.scaleb(2 * len(match[2])), -int(read.as_tuple().exponent))
 
 
 def _mask(section: Section) -> Wording:

@@ -247,11 +247,12 @@ def _settled(tokens: list[Token]) -> Iterable[Token]:
     """
     letters = {token.text[0].lower() for token in tokens if token.part is Part.DATE}
     own = [place for place, token in enumerate(tokens) if token.part is Part.DIGIT]
+    is_number = bool(own) and not letters & set("ymdhs")
     for place, token in enumerate(tokens):
         part = token.part
-        if own and part is Part.DATE and not letters & set("ymdhs"):
+        if part is Part.DATE and is_number:
             part = Part.UNKNOWN if own[0] < place < own[-1] else Part.LITERAL
-        elif (part is Part.SLASH and not letters and not _is_bar(tokens, place)) or (
+        elif (part is Part.SLASH and (is_number or not letters) and not _is_bar(tokens, place)) or (
             part is Part.COMMA and own and not _follows_digit(tokens, place)
         ):
             part = Part.LITERAL

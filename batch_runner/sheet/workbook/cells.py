@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import suppress
 from datetime import datetime, time
 from operator import getitem
 from typing import TYPE_CHECKING
@@ -21,8 +22,8 @@ from batch_runner.sheet.workbook.strings import is_blank, plain_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from batch_runner.sheet.numfmt.formatter import NumberFormat
-    from batch_runner.sheet.workbook.rawrow import Mark, RawRow
+    from batch_runner.sheet.numfmt.formatter import NumberFormat, Taken
+    from batch_runner.sheet.workbook.rawrow import RawRow
     from batch_runner.sheet.workbook.strings import SharedStrings
 
 CACHE = 1 << 13
@@ -53,6 +54,23 @@ class Calculation(msgspec.Struct, frozen=True):
 
 
 TRUSTED = Calculation()
+
+
+class FormatTaken(msgspec.Struct, frozen=True):
+    """What the literals of a column's number format were taken for, and the first number as shown and as sent."""
+
+    index: int
+    code: str
+    taken: Taken
+    shown: str
+    sent: str
+
+    def __str__(self) -> str:
+        if self.taken.what == "mask":
+            return f"format {self.code}: a mask, sent as shown: {self.sent}"
+        if self.taken.what == "identifier":
+            return f"format {self.code}: {self.taken.literals} is part of an identifier, sent as {self.sent}"
+        return f"format {self.code}: {self.taken.literals} is a unit and left out: {self.shown} is sent as {self.sent}"
 
 
 class Flaw(Exception):  # noqa: N818  a property of the cell
@@ -89,6 +107,9 @@ class Cells:
         """Ranges (left, top, right, bottom) from 1 whose cells hold results of a formula that stands in another."""
         self._places: dict[bytes | None, int] = {}
         self._known = _ByMark(self._texts_of)
+        self._noted: dict[bytes | None, NumberFormat] = {}
+        self.taken: dict[tuple[int, NumberFormat], FormatTaken] = {}
+        """What a column's formats were taken for, as far as another reader could think otherwise (see `note`)."""
         self._types: dict[bytes | None, str] = {}
         self._whole: list[int] = []
 
@@ -107,6 +128,18 @@ class Cells:
     def shown(self) -> Cells:
         """The same cells as the sheet shows them."""
         return Cells(self._strings, self._formats, self._rich, calculation=self._calculation, as_shown=True)
+
+    def note(self, row: RawRow) -> None:
+        """Note for which of a row's cells it was decided what is a unit and what is part of an identifier."""
+        if self._noted.keys().isdisjoint(row.marks):
+            return
+        for place, mark, value in zip(column_places(row.letters, self._places), row.marks, row.values, strict=True):
+            shape = self._noted.get(mark)
+            if shape and shape.taken and value and (place, shape) not in self.taken:
+                with suppress(ValueError, NoDate, Unsure):
+                    number = float(value)
+                    taken = FormatTaken(place, shape.code, shape.taken, shape.shown(number), shape.plain(number))
+                    self.taken[place, shape] = taken
 
     def _side_by_side(self, width: int) -> list[int]:
         """The places of the cells of a row that has them all."""
@@ -224,10 +257,13 @@ class Cells:
     def _problem(self, number: int, place: int, flaw: Flaw) -> CellProblem:
         return CellProblem(place, f"{column_letter(place)}{number}", flaw.what, flaw.refuses)
 
-    def _texts_of(self, mark: Mark) -> _Texts:
+    def _texts_of(self, raw: bytes | None) -> _Texts:
         """How cells with these attributes become text."""
+        mark = read_mark(raw or b"")
         shape = self._formats[mark.style] if mark.style < len(self._formats) else self._formats[0]
         if mark.type == "n":
+            if shape.taken and not self._as_shown:
+                self._noted[raw] = shape
             kept = _General if shape.is_general and not self._as_shown else _Texts
             return kept(lambda value: self._number(value, shape))
         if mark.type == "b":
@@ -314,11 +350,11 @@ class _General(_Texts):
 class _ByMark(dict[bytes | None, _Texts]):
     """The texts of cells by their attributes as they stand."""
 
-    def __init__(self, new: Callable[[Mark], _Texts]) -> None:
+    def __init__(self, new: Callable[[bytes | None], _Texts]) -> None:
         self._new = new
 
     def __missing__(self, mark: bytes | None) -> _Texts:
-        texts = self[mark] = self._new(read_mark(mark or b""))
+        texts = self[mark] = self._new(mark)
         return texts
 
 

@@ -169,6 +169,12 @@ class Workbook(Sheet):
             typed = cells.typed_cells(raw, places) if raw is not None else {}
             yield TypedRow(row.number, row.kind, row.texts, row.problems, typed)
 
+    def taken(self) -> tuple[str, ...]:
+        """As `Sheet.taken`."""
+        names = {column.index: column.name for column in self.columns}
+        found = sorted(self._source.cells.taken.values(), key=lambda one: one.index)
+        return tuple(f"{names[one.index]}, {one}" for one in found if one.index in names)
+
     def _rows(self) -> Iterator[tuple[Row, RawRow | None]]:
         """Every row, and what it was read from: None for one that the file leaves out."""
         blank = ("",) * self.width
@@ -187,6 +193,8 @@ class Workbook(Sheet):
         kind = self._kind(raw)
         if not any(map(str.strip, texts)) and not any(problem.refuses for problem in problems):
             kind = RowKind.EMPTY
+        if kind is RowKind.DATA:
+            self._source.cells.note(raw)
         if merged.reaches(raw.number):
             texts, problems = merged.cleared(raw.number, texts, problems)
         return Row(raw.number, kind, tuple(texts), problems)
