@@ -1,4 +1,4 @@
-"""The fixtures that several test files ask for; and what stands in the files that are no tests.
+"""The fixtures that several test files ask for; and what stands in `support/`, whose files are no tests.
 
 Sheets
 csvfiles.py             text files, opened and written back
@@ -49,8 +49,8 @@ import pytest
 from disks import mounted
 from hypothesis import HealthCheck, settings
 
+from batch_runner.batch import poll_schedule as schedule
 from batch_runner.log import LOG
-from batch_runner.polling import schedule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -24,17 +24,19 @@ Rule 9  A run that ended without having begun, as our own service can say, was n
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
-from batch_runner.journal.schema import DUPLICATE, ERROR, NOT_STARTED, PARKED, UNKNOWN
+from batch_runner.outcomes import ERROR, NOT_STARTED, UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 NIGHT = timedelta(hours=12)
+PARKED: Final = "parked"
+DUPLICATE: Final = "duplicate"
 
 
 class Policy(msgspec.Struct, frozen=True):

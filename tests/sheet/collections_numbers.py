@@ -20,15 +20,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batch_runner.sheet.errors import SheetError
-from batch_runner.sheet.workbook.catalog import read_catalog
-from batch_runner.sheet.workbook.cells import Cells
-from batch_runner.sheet.workbook.package import Package
-from batch_runner.sheet.workbook.rawrow import column_places
-from batch_runner.sheet.workbook.richvalues import read_rich_values
-from batch_runner.sheet.workbook.scan import Scan
-from batch_runner.sheet.workbook.strings import read_strings
-from batch_runner.sheet.workbook.styles import read_formats
+from batch_runner.errors import SheetError
+from batch_runner.sheet.xlsx.cells import Cells
+from batch_runner.sheet.xlsx.metadata import read_catalog, read_formats, read_rich_values
+from batch_runner.sheet.xlsx.package import Package
+from batch_runner.sheet.xlsx.row_reader import Scan, column_places
+from batch_runner.sheet.xlsx.shared_strings import read_strings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

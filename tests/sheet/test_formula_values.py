@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 from workbooks import Tab, read_rows, text_row, write_workbook
 
-from batch_runner.sheet.row import Reading
+from batch_runner.sheet.model import Reading
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from batch_runner.sheet.row import Row
+    from batch_runner.sheet.model import Row
 
 LIBREOFFICE = 'iterateCount="100" refMode="A1" iterate="false" iterateDelta="0.001"'
 
