@@ -150,7 +150,7 @@ def preview(job: Job, source: Source) -> Preview:
         first=tuple(samples),
         refused=tuple(refused),
         warnings=warnings,
-        notes=(*source.notes, *source.sheet.taken(), *(_all_new(job, source) if rows else ())),
+        notes=(*source.notes, *source.sheet.describe_formats(), *(_all_new(job, source) if rows else ())),
         takes=tuple(_taken(source)),
         unused=source.template.fit.unused if source.template.fit else (),
     )

@@ -137,7 +137,7 @@ class Sheet(ABC):
         """The same rows, with their cells at these places that are no texts."""
         return (TypedRow(row.number, row.kind, row.texts, row.problems) for row in self.rows())
 
-    def taken(self) -> tuple[str, ...]:
+    def describe_formats(self) -> tuple[str, ...]:
         """What the number formats of the rows read so far were taken for, where a person may think otherwise.
 
         A sentence for each column and format: which of its literals are units, which are part of an identifier.

@@ -238,9 +238,9 @@ def test_what_formats_are_taken_for_is_told_by_column(tmp_path: Path) -> None:
     rows = text_row(1, *"ABCDE") + f'<row r="2">{cells}</row>'
     write_workbook(tmp_path / "a.xlsx", {"S": Tab(rows=rows)}, formats=formats)
     with opened(tmp_path / "a.xlsx") as sheet:
-        assert sheet.taken() == ()
+        assert sheet.describe_formats() == ()
         list(sheet.rows())
-        assert sheet.taken() == (
+        assert sheet.describe_formats() == (
             "A, format \"INV-\"0: 'INV-' is part of an identifier, sent as INV-5",
             "B, format 0.0\" kg\": ' kg' is a unit and left out: 5.0 kg is sent as 5.0",
             "C, format 000-00: a mask, sent as shown: 000-05",

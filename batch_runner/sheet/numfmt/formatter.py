@@ -46,7 +46,7 @@ class Unsure(Exception):  # noqa: N818  a property of the number and its format
         self.why = why
 
 
-class Taken(msgspec.Struct, frozen=True):
+class LiteralUse(msgspec.Struct, frozen=True):
     """What a format's literals were taken for: `what` is unit, identifier or mask; `literals` are what is meant."""
 
     what: str
@@ -70,9 +70,9 @@ class NumberFormat:
         self.is_general = len(self._sections) == 1 and first.kind is Kind.GENERAL and len(first.tokens) == 1
 
     @cached_property
-    def taken(self) -> Taken | None:
+    def literal_use(self) -> LiteralUse | None:
         """What its literals were taken for; None where nobody could think otherwise."""
-        return next((taken for taken in map(_taken, self._others) if taken), None)
+        return next((use for use in map(_literal_use, self._others) if use), None)
 
     def plain(self, number: float) -> str:
         """The text that is sent for a number (README, *From cell to text*). Raises `dates.NoDate` and `Unsure`."""
@@ -92,7 +92,8 @@ class NumberFormat:
         place, is_absolute = self._choose(number)
         meaning = self._others[place]
         if meaning.unshowable:
-            raise Unsure(None, f"what its number format shows can't be told: {meaning.unshowable}")
+            advice = "give the cell another format, or leave out --as-shown"
+            raise Unsure(None, f"what its number format shows can't be told: {meaning.unshowable}; {advice}")
         text = _shown_wording(meaning.section, is_1904=self.is_1904, is_absolute=is_absolute)(number).strip()
         if number < 0 and is_absolute and meaning.section.kind is not Kind.LITERAL and text:
             place, is_absolute = self._choose(-number)
@@ -173,16 +174,16 @@ def _by_condition(sections: tuple[Section, ...], number: float) -> tuple[int, bo
     return len(sections) - 1, only_negative_left
 
 
-def _taken(meaning: Meaning) -> Taken | None:
+def _literal_use(meaning: Meaning) -> LiteralUse | None:
     """What a section's literals were taken for, where another reader could think otherwise."""
     if meaning.doubt or meaning.section.kind not in {Kind.NUMBER, Kind.GENERAL}:
         return None
     if meaning.is_mask:
-        return Taken("mask", meaning.words)
+        return LiteralUse("mask", meaning.words)
     if any(meaning.kept):
-        return Taken("identifier", " and ".join(repr(text) for text in meaning.kept if text))
+        return LiteralUse("identifier", " and ".join(repr(text) for text in meaning.kept if text))
     units = [text for text in (meaning.prefix, meaning.suffix) if any(map(str.isalpha, text)) and not is_currency(text)]
-    return Taken("unit", " and ".join(map(repr, units))) if units else None
+    return LiteralUse("unit", " and ".join(map(repr, units))) if units else None
 
 
 def _shows_nothing(meaning: Meaning) -> bool:

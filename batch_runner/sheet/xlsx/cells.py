@@ -21,7 +21,7 @@ from batch_runner.sheet.xlsx.shared_strings import is_blank, plain_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from batch_runner.sheet.numfmt.formatter import NumberFormat, Taken
+    from batch_runner.sheet.numfmt.formatter import LiteralUse, NumberFormat
     from batch_runner.sheet.xlsx.row_reader import RawRow
     from batch_runner.sheet.xlsx.shared_strings import SharedStrings
 
@@ -34,9 +34,8 @@ SAFE_WHOLE = 1e15
 """From here on a whole number has more digits than the 15 that Excel keeps."""
 PLACEHOLDER = b"0.0"
 """What Apache POI writes as the value of a formula that nobody has calculated. Excel and LibreOffice write `0`."""
-_HELPS = "open the workbook in Excel and save it, or say --trust-formulas"
-_STALE = f"a formula whose value is out of date, as the file itself says; {_HELPS}"
-_NEVER = f"a formula that was never calculated: its zero only holds the place; {_HELPS}"
+_STALE = "a formula whose value is out of date, as the file itself says"
+_NEVER = "a formula that was never calculated: its zero only holds the place"
 _SHORT = re.compile(rb"(?:0|-?[1-9][0-9]{0,14})|-?(?:0|[1-9][0-9]{0,6})\.[0-9]{0,7}[1-9]")
 """Numbers of at most 15 digits that stand as format General shows them."""
 
@@ -51,26 +50,33 @@ class Calculation(msgspec.Struct, frozen=True):
 
     is_stale: bool = False
     placeholders: frozenset[bytes] = frozenset()
+    is_manual: bool = False
+
+    @property
+    def advice(self) -> str:
+        """What helps a person whose row is refused."""
+        key = ", press F9" if self.is_manual else ""
+        return f"open the workbook in Excel{key} and save it, or say --trust-formulas"
 
 
 TRUSTED = Calculation()
 
 
-class FormatTaken(msgspec.Struct, frozen=True):
+class FormatNote(msgspec.Struct, frozen=True):
     """What the literals of a column's number format were taken for, and the first number as shown and as sent."""
 
     index: int
     code: str
-    taken: Taken
+    use: LiteralUse
     shown: str
     sent: str
 
     def __str__(self) -> str:
-        if self.taken.what == "mask":
+        if self.use.what == "mask":
             return f"format {self.code}: a mask, sent as shown: {self.sent}"
-        if self.taken.what == "identifier":
-            return f"format {self.code}: {self.taken.literals} is part of an identifier, sent as {self.sent}"
-        return f"format {self.code}: {self.taken.literals} is a unit and left out: {self.shown} is sent as {self.sent}"
+        if self.use.what == "identifier":
+            return f"format {self.code}: {self.use.literals} is part of an identifier, sent as {self.sent}"
+        return f"format {self.code}: {self.use.literals} is a unit and left out: {self.shown} is sent as {self.sent}"
 
 
 class Flaw(Exception):  # noqa: N818  a property of the cell
@@ -108,7 +114,7 @@ class Cells:
         self._places: dict[bytes | None, int] = {}
         self._known = _ByMark(self._texts_of)
         self._noted: dict[bytes | None, NumberFormat] = {}
-        self.taken: dict[tuple[int, NumberFormat], FormatTaken] = {}
+        self.format_notes: dict[tuple[int, NumberFormat], FormatNote] = {}
         """What a column's formats were taken for, as far as another reader could think otherwise (see `note`)."""
         self._types: dict[bytes | None, str] = {}
         self._whole: list[int] = []
@@ -135,11 +141,11 @@ class Cells:
             return
         for place, mark, value in zip(column_places(row.letters, self._places), row.marks, row.values, strict=True):
             shape = self._noted.get(mark)
-            if shape and shape.taken and value and (place, shape) not in self.taken:
+            if shape and shape.literal_use and value and (place, shape) not in self.format_notes:
                 with suppress(ValueError, NoDate, Unsure):
                     number = float(value)
-                    taken = FormatTaken(place, shape.code, shape.taken, shape.shown(number), shape.plain(number))
-                    self.taken[place, shape] = taken
+                    note = FormatNote(place, shape.code, shape.literal_use, shape.shown(number), shape.plain(number))
+                    self.format_notes[place, shape] = note
 
     def _side_by_side(self, width: int) -> list[int]:
         """The places of the cells of a row that has them all."""
@@ -178,9 +184,9 @@ class Cells:
         if not value and (value is None or not is_text):
             raise Flaw("", "a formula without a calculated value; open and save the workbook in Excel")
         if self._calculation.is_stale:
-            raise Flaw("", _STALE)
+            raise Flaw("", f"{_STALE}; {self._calculation.advice}")
         if value in self._calculation.placeholders and not is_text:
-            raise Flaw("", _NEVER)
+            raise Flaw("", f"{_NEVER}; {self._calculation.advice}")
 
     def _is_computed(self, number: int, column: int) -> bool:
         return any(left <= column <= right and top <= number <= end for left, top, right, end in self.computed)
@@ -262,7 +268,7 @@ class Cells:
         mark = read_mark(raw or b"")
         shape = self._formats[mark.style] if mark.style < len(self._formats) else self._formats[0]
         if mark.type == "n":
-            if shape.taken and not self._as_shown:
+            if shape.literal_use and not self._as_shown:
                 self._noted[raw] = shape
             kept = _General if shape.is_general and not self._as_shown else _Texts
             return kept(lambda value: self._number(value, shape))

@@ -112,8 +112,9 @@ def _calculation(package: Package, attributes: dict[str, str]) -> Calculation:
     (`calcMode="manual"`): then its files lack the chain of formulas that Excel keeps whenever it has calculated any.
     """
     is_stale = is_true(attributes.get("fullCalcOnLoad")) or not is_true(attributes.get("calcCompleted", "1"))
-    is_unchained = attributes.get("calcMode") == "manual" and not package.related(package.main, "calcChain")
-    return Calculation(is_stale, frozenset({PLACEHOLDER, b"0"} if is_unchained else {PLACEHOLDER}))
+    is_manual = attributes.get("calcMode") == "manual"
+    is_unchained = is_manual and not package.related(package.main, "calcChain")
+    return Calculation(is_stale, frozenset({PLACEHOLDER, b"0"} if is_unchained else {PLACEHOLDER}), is_manual)
 
 
 def computed_ranges(package: Package, part: str) -> tuple[tuple[int, int, int, int], ...]:

@@ -323,10 +323,10 @@ class Workbook(Sheet):
             typed = cells.typed_cells(raw, places) if raw is not None else {}
             yield TypedRow(row.number, row.kind, row.texts, row.problems, typed)
 
-    def taken(self) -> tuple[str, ...]:
-        """As `Sheet.taken`."""
+    def describe_formats(self) -> tuple[str, ...]:
+        """As `Sheet.describe_formats`."""
         names = {column.index: column.name for column in self.columns}
-        found = sorted(self._source.cells.taken.values(), key=lambda one: one.index)
+        found = sorted(self._source.cells.format_notes.values(), key=lambda one: one.index)
         return tuple(f"{names[one.index]}, {one}" for one in found if one.index in names)
 
     def _rows(self) -> Iterator[tuple[Row, RawRow | None]]:
