@@ -75,6 +75,8 @@ class Part(Enum):
     HALF = "half"
     """AM or PM."""
     ELAPSED = "elapsed"
+    WORD = "word"
+    """A letter that nobody put in quotes, until it is settled what it is."""
     UNKNOWN = "unknown"
     """What no reader can be sure of."""
 
@@ -233,6 +235,8 @@ def _section(code: str) -> Section:
             tokens += _bracketed(text)
         elif name == "hijri":
             script = match[name]
+        elif name == "plain" and match[name].isascii() and match[name].isalpha() and match[name] not in "TZ":
+            tokens.append(Token(Part.WORD, match[name]))
         elif name in {"quoted", "escaped", "plain"}:
             tokens.append(Token(Part.LITERAL, match[name]))
         elif name and name != "fill":
@@ -243,16 +247,19 @@ def _section(code: str) -> Section:
 def _settled(tokens: list[Token]) -> Iterable[Token]:
     """The tokens with those made literals that mean nothing more where they stand.
 
-    Beside digits, letters that only an era or a year could be are a unit that nobody put in quotes; among the digits
-    they are a riddle. A slash without digits on both sides is no fraction, a comma that no digit precedes no separator.
+    Beside digits, letters that nobody put in quotes are a unit, also those that only an era or a year could be. Among
+    the digits, and in what may be a date (`Standard`, `Number` and other names of formats), they are a riddle; but for
+    the `T` and `Z` of ISO 8601. A slash without digits on both sides is no fraction, a comma that no digit precedes no
+    separator.
     """
-    letters = {token.text[0].lower() for token in tokens if token.part is Part.DATE}
+    letters = {token.text[0].lower() for token in tokens if token.part in {Part.DATE, Part.ELAPSED, Part.HALF}}
     own = [place for place, token in enumerate(tokens) if token.part is Part.DIGIT]
     is_number = bool(own) and not letters & set("ymdhs")
     for place, token in enumerate(tokens):
         part = token.part
-        if part is Part.DATE and is_number:
-            part = Part.UNKNOWN if own[0] < place < own[-1] else Part.LITERAL
+        if part is Part.WORD or (part is Part.DATE and is_number):
+            is_riddle = own[0] < place < own[-1] if is_number else bool(letters)
+            part = Part.UNKNOWN if is_riddle else Part.LITERAL
         elif (part is Part.SLASH and (is_number or not letters) and not _is_bar(tokens, place)) or (
             part is Part.COMMA and own and not _follows_digit(tokens, place)
         ):
