@@ -31,8 +31,12 @@ class Unlike(Exception):  # noqa: N818  it is a state of two files: another way 
     """Two files can't be compared byte by byte."""
 
 
+NEW_JOURNAL = "another --journal, which starts every row again"
+"""How every sentence names a journal that knows nothing of what ran."""
+
+
 class ExitCode(IntEnum):
-    """What the process says when it ends (README, *Every night*)."""
+    """What the process says when it ends (README, *Exit codes*)."""
 
     OK = 0
     BUG = 1

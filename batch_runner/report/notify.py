@@ -50,7 +50,7 @@ _ENDS = {
     ExitCode.BUG: "A bug of batch-runner ended it; please report it. What was sent is recorded: {goes_on}",
     ExitCode.REFUSED: "Nothing was sent: the command, the job or the sheet is wrong. "
     "The same command with check instead of run says what is wrong.",
-    ExitCode.SOME_FAILED: "Some rows did not succeed: look at status and error in the output and mend them. "
+    ExitCode.SOME_FAILED: "Some rows did not succeed: look at status and error in the output and fix them. "
     "Then {again}",
     ExitCode.SOME_UNKNOWN: "Of some rows it is unknown whether a run exists: a person must look in the service, "
     "or in the books, and say what was found, as below; the next batch carries it over.",

@@ -141,16 +141,16 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         if self.duplicates.rows:
             yield (
                 f"  duplicates: {number_of(self.duplicates.rows, 'row')} not sent because of --unique; "
-                f"--allow-duplicates sends them  [{row_numbers(self.duplicates)}]"
+                f"--allow-duplicates sends them, so that the same may run twice  [{row_numbers(self.duplicates)}]"
             )
 
     def _elsewhere_lines(self) -> Iterator[str]:
         """What other sheets of the same journal have to do with this one."""
         if self.taken.rows:
             yield (
-                f"  not sent: {number_of(self.taken.rows, 'row')} with the key of rows of other sheets, which ran with "
-                "other values; if they are others, choose a --key that is each row's own; if they were edited, --retry "
-                f"changed sends them  [{row_numbers(self.taken)}]"
+                f"  not sent: {number_of(self.taken.rows, 'row')} of those that count as edited: the key ran before, "
+                "from another file of this journal; --retry changed starts them, again where a row was only edited  "
+                f"[{row_numbers(self.taken)}]"
             )
         for sheet in self.unsettled:
             rows = f"{number_of(sheet.rows, 'row')} not started, unknown or still going" if sheet.rows else "cut off"
@@ -165,7 +165,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def exit_code_for(counts: Iterable[Count], stopped: ExitCode | None) -> ExitCode:
-    """The code for a batch that came to this (README, *Every night*): 130/143, then 5, 4, 3."""
+    """The code for a batch that came to this (README, *Exit codes*): 130/143, then 5, 4, 3."""
     if stopped is not None:
         return stopped
     codes = {SUCCESS: ExitCode.OK, UNKNOWN: ExitCode.SOME_UNKNOWN}
