@@ -75,7 +75,7 @@ class NumberFormat:
         return next((use for use in map(_literal_use, self._others) if use), None)
 
     def plain(self, number: float) -> str:
-        """The text that is sent for a number (README, *From cell to text*). Raises `dates.NoDate` and `Unsure`."""
+        """The text that is sent for a number (`batch-runner help cells`). Raises `dates.NoDate` and `Unsure`."""
         place = self._choose(number)[0]
         if number == 0 and self._others[place].is_dash:
             place = 0
