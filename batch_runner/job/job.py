@@ -95,6 +95,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     as_shown: Annotated[
         bool, _says("Reading", None, "Send numbers and dates just as the sheet shows them (1,234.50 €).")
     ] = False
+    trust_formulas: Annotated[
+        bool, _says("Reading", None, "Send what formulas hold although the file says that it is out of date.")
+    ] = False
     columns: Annotated[Names, _says("Params", "A,B", "Send only these columns.")] = ()
     exclude: Annotated[Names, _says("Params", "A,B", "Send all columns but these.")] = ()
     rename: Annotated[Pairs, _says("Params", "COLUMN=PARAM", "Send a column under another name.")] = {}

@@ -185,4 +185,5 @@ def reading_of(job: Job) -> Reading:
         delimiter=job.delimiter,
         hidden=job.hidden,
         as_shown=job.as_shown,
+        trust_formulas=job.trust_formulas,
     )

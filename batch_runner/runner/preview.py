@@ -161,7 +161,11 @@ async def preview(job: Job, source: Source, journal: Journal) -> Preview:
         first=tuple(planned.first),
         refused=tuple(planned.refused),
         warnings=source.warnings,
-        notes=(*source.notes, *filter(None, [journal.all_new()])) if planned.counted else source.notes,
+        notes=(
+            *source.notes,
+            *source.sheet.describe_formats(),
+            *filter(None, [journal.all_new() if planned.counted else None]),
+        ),
         takes=tuple(_taken(source)),
         unused=source.template.fit.unused if source.template.fit else (),
     )

@@ -96,6 +96,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     hidden: str | None = None
     """`include`, `skip`, or None: refuse a sheet that has hidden rows among its data."""
     as_shown: bool = False
+    trust_formulas: bool = False
+    """Take the values of formulas although the file says that they are out of date."""
 
 
 class NewColumns(msgspec.Struct, frozen=True):
@@ -143,6 +145,13 @@ class Sheet(ABC):
     def typed_rows(self, places: Collection[int]) -> Iterator[TypedRow]:  # noqa: ARG002  a text file has only texts
         """The same rows, with their cells at these places that are no texts."""
         return (TypedRow(row.number, row.kind, row.texts, row.problems, row.literal) for row in self.rows())
+
+    def describe_formats(self) -> tuple[str, ...]:
+        """What the number formats of the rows read so far were taken for, where a person may think otherwise.
+
+        A sentence for each column and format: which of its literals are units, which are part of an identifier.
+        """
+        return ()
 
     @abstractmethod
     def reading_again(self) -> Reading:

@@ -21,8 +21,9 @@ from batch_runner.sheet.model import (
     row_list,
 )
 from batch_runner.sheet.snapshot import Snapshot, take_snapshot, uncopied
-from batch_runner.sheet.xlsx.cells import Cells
+from batch_runner.sheet.xlsx.cells import TRUSTED, Cells
 from batch_runner.sheet.xlsx.metadata import (
+    computed_ranges,
     named_sheet,
     range_in,
     read_catalog,
@@ -256,6 +257,7 @@ def _open(path: Path, snapshot: Snapshot, reading: Reading, scratch: Path) -> Wo
             read_strings(package),
             read_formats(package, is_1904=catalog.is_1904),
             read_rich_values(package),
+            calculation=TRUSTED if reading.trust_formulas else catalog.calculation,
             as_shown=reading.as_shown,
         )
         workbook = _choose(Source(path, snapshot, package, cells, reading, scratch), catalog)
@@ -281,6 +283,8 @@ def _choose(source: Source, catalog: Catalog) -> Workbook:
         asked_row = 0 if source.reading.no_header else source.reading.header_row
         seen = look_over(scan, source.cells, asked_row, hint)
         if seen is not None:
+            if catalog.calculation.is_stale and not source.reading.trust_formulas:
+                source.cells.computed = computed_ranges(source.package, sheet.part)
             workbook = Workbook(source, sheet, tables, seen, scan)
             workbook.notes = tuple(_notes(workbook, catalog, source.reading))
             return workbook
@@ -297,6 +301,8 @@ def _notes(workbook: Workbook, catalog: Catalog, reading: Reading) -> Iterator[s
     if workbook.hidden_rows:
         done = "left out" if reading.hidden == "skip" else "read like the others"
         yield f"hidden or filtered-out rows among the data: {workbook.hidden_rows}, {done}"
+    if workbook.package.is_signed:
+        yield "the workbook is digitally signed; what is written from it is another file, and the signature won't hold"
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -368,6 +374,12 @@ class Workbook(Sheet):
             typed = cells.typed_cells(raw, places) if raw is not None else {}
             yield TypedRow(row.number, row.kind, row.texts, row.problems, typed=typed)
 
+    def describe_formats(self) -> tuple[str, ...]:
+        """As `Sheet.describe_formats`."""
+        names = {column.index: column.name for column in self.columns}
+        found = sorted(self._source.cells.format_notes.values(), key=lambda one: one.index)
+        return tuple(f"{names[one.index]}, {one}" for one in found if one.index in names)
+
     def _rows(self) -> Iterator[tuple[Row, RawRow | None]]:
         """Every row, and what it was read from: None for one that the file leaves out."""
         blank = ("",) * self.width
@@ -386,6 +398,8 @@ class Workbook(Sheet):
         kind = self._kind(raw)
         if not any(map(str.strip, texts)) and not any(problem.refuses for problem in problems):
             kind = RowKind.EMPTY
+        if kind is RowKind.DATA:
+            self._source.cells.note(raw)
         if merged.reaches(raw.number):
             texts, problems = merged.cleared(raw.number, texts, problems)
         return Row(raw.number, kind, tuple(texts), problems)
@@ -403,13 +417,13 @@ class Workbook(Sheet):
 
     def reading_again(self) -> Reading:
         """As `Sheet.reading_again`."""
-        as_shown = self.reading.as_shown
         return Reading(
             sheet=self.name,
             header_row=self.header_row or None,
             no_header=not self.header_row,
             hidden="include",
-            as_shown=as_shown,
+            as_shown=self.reading.as_shown,
+            trust_formulas=self.reading.trust_formulas,
         )
 
     def close(self) -> None:

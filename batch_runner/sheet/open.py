@@ -1,21 +1,4 @@
-"""Opens a spreadsheet, whatever its format.
-
-sheet.py        what every sheet can do, whatever its format
-row.py          the values that a sheet is read as: rows, columns, problems of cells
-header.py       which row is the header
-snapshot.py     the private copy that is read
-text/           .csv and .tsv
-workbook/       .xlsx and .xlsm, read
-format/         a number and its format → text
-splice/         .xlsx and .xlsm, written back with new columns
-written.py      what was written from a sheet, opened again
-tables.py       a sheet written in another format than its own
-newworkbook.py  that as .xlsx
-parquet.py      that as .parquet
-grid.py         a sheet and its new columns as one grid of texts
-newcells.py     the new cells, handed out row by row
-errors.py       `SheetError`
-"""
+"""Opens a spreadsheet, whatever its format."""
 
 from __future__ import annotations
 
