@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_runner.service.invoice.amounts import amounts_in, currency_in
-from batch_runner.service.invoice.dates import date_in
+from batch_runner.service.invoice.values import amounts_in, currency_in, date_in
 
 
 @pytest.mark.parametrize(

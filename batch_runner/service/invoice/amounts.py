@@ -1,62 +1,197 @@
-"""Amounts of money as invoices write them, in either decimal convention."""
+"""Net, tax and total: what the labels say, and what adds up decides."""
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from decimal import Decimal
+from itertools import combinations
+from typing import TYPE_CHECKING, NamedTuple
 
-_SIGNS = {
-    "€": "EUR", "£": "GBP", "R$": "BRL", "A$": "AUD", "C$": "CAD", "US$": "USD", "NZ$": "NZD", "HK$": "HKD", "$": "USD",
-    "¥": "JPY", "\uffe5": "JPY", "円": "JPY", "元": "CNY", "₹": "INR", "₽": "RUB", "₴": "UAH", "₩": "KRW", "₺": "TRY",
-    "₪": "ILS", "฿": "THB", "₫": "VND",
-}  # fmt: skip
-"""A sign that several currencies share stands for the one that writes it without a prefix most often."""
+from batch_runner.service.invoice.labels import Role, role_of
+from batch_runner.service.invoice.layout import CELL, Line
+from batch_runner.service.invoice.values import Amount, amounts_in, without_currency
 
-_WORDS = {"zł": "PLN", "Kč": "CZK", "Ft": "HUF", "Fr": "CHF"}
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
-_CODES = (
-    "AED|ARS|AUD|BGN|BHD|BRL|CAD|CHF|CLP|CNY|COP|CZK|DKK|EGP|EUR|GBP|GEL|HKD|HUF|IDR|ILS|"
-    "INR|ISK|JOD|JPY|KES|KRW|KWD|KZT|MAD|MXN|MYR|NGN|NOK|NZD|OMR|PEN|PHP|PKR|PLN|QAR|RON|RSD|"
-    "RUB|SAR|SEK|SGD|THB|TND|TRY|TWD|UAH|USD|UYU|VND|ZAR"
-)
+    from batch_runner.service.invoice.result import Confidence
 
-_SPACES = " \u00a0\u202f\u2009"
-_NUMBER = rf"\d{{1,3}}(?:[.,'’]\d{{2,3}}|[{_SPACES}]\d{{3}}(?!\d))+(?:[.,]\d{{1,2}})?|\d+(?:[.,]\d{{1,2}})?"
-_AMOUNT = re.compile(rf"(?<![\w.,/-])(?P<minus>[-−(]\s?)?(?P<number>{_NUMBER})(?![\d%]|[.,/-]\d|\s?%)")
-_SIGN = "|".join(re.escape(sign) for sign in sorted(_SIGNS, key=len, reverse=True))
-_CURRENCY = re.compile(rf"(?<![A-Za-z])(?:{_CODES}|{'|'.join(_WORDS)})(?![A-Za-z])|{_SIGN}")
-_DECIMALS = re.compile(r"[.,](\d{1,2})$")
+_MOST = 400
+"""Amounts that are looked at; of a longer list the last ones, where the sums stand."""
 
+_BESIDE, _INHERITED, _HEADED = 3, 1, 2
+"""How much it says that a label stands before an amount, before another one in the same row, or above its column."""
 
-class Amount(NamedTuple):
-    """A number as text with a point and no separators (`-1234.50`, with the decimals it was written with)."""
-
-    text: str
-    has_mark: bool
-    """Whether it looks like money: it has decimals, separators, or a currency beside it."""
+_ENOUGH = 5
+_HIGHEST_TAX = Decimal("0.4")  # of the net amount; India's highest rate is 0.28, Hungary's 0.27
+_HEADER_WITHIN = 260.0  # points: so far above its column a heading may stand
 
 
-def amounts_in(text: str) -> list[Amount]:
-    """All amounts in a text, in order. Percentages and the numbers within longer words aren't."""
-    text = _CURRENCY.sub(lambda match: f" {match[0]} ", text)
-    return [_amount(match, text) for match in _AMOUNT.finditer(text)]
+class Candidate(NamedTuple):
+    """An amount on the page, and what its labels say that it is."""
+
+    amount: Amount
+    line: int
+    left: float
+    right: float
+    beside: Role | None
+    inherited: Role | None
+    above: Role | None
+
+    @property
+    def value(self) -> Decimal:
+        """The number that it is."""
+        return self.amount.value
+
+    def weight(self, *roles: Role) -> int:
+        """How much speaks for it being what one of the roles says; negative if its own label says something else."""
+        if self.beside in roles:
+            return _BESIDE + (self.above in roles)
+        if self.beside == "gross or tax":
+            return _INHERITED if {"tax", "total"} & set(roles) else -_BESIDE
+        if self.beside is not None:
+            return -_BESIDE
+        if self.above in roles:
+            return _HEADED + (self.inherited in roles)
+        if self.inherited in roles:
+            return _INHERITED
+        return -1 if self.above is not None else 0
 
 
-def currency_in(text: str) -> str | None:
-    """The ISO 4217 code of the first currency that a text names, by code or by symbol."""
-    match = _CURRENCY.search(text)
-    return (_SIGNS | _WORDS).get(match[0], match[0]) if match else None
+class Sums(NamedTuple):
+    """The amounts of an invoice as they are written, and how sure they are."""
+
+    net: str | None = None
+    tax: str | None = None
+    total: str | None = None
+    payable: str | None = None
+    confidence: Confidence = "label"
+    line: int | None = None
+    """Where the total stands."""
 
 
-def _amount(match: re.Match[str], text: str) -> Amount:
-    written = match["number"]
-    beside = text[max(0, match.start() - 6) : match.start()] + text[match.end() : match.end() + 6]
-    has_mark = not written.isdigit() or _CURRENCY.search(beside) is not None
-    return Amount(("-" if match["minus"] else "") + _plain(written), has_mark)
+def sums_of(lines: Sequence[Line]) -> Sums:
+    """What adds up and is labelled so; else what only the labels say, if they say it with one voice."""
+    candidates = list(_candidates(lines))[-_MOST:]
+    rates = _rates(lines)
+    sums = _adding_up(candidates, rates) or _labelled(candidates) or Sums()
+    return sums._replace(payable=_payable(candidates, sums.total)) if sums.total else sums
 
 
-def _plain(written: str) -> str:
-    """One or two digits behind the last point or comma are decimals; any other mark separates groups of digits."""
-    decimals = _DECIMALS.search(written)
-    whole = re.sub(r"\D", "", written[: decimals.start()] if decimals else written)
-    return f"{whole}.{decimals[1]}" if decimals else whole
+def _candidates(lines: Sequence[Line]) -> Iterator[Candidate]:
+    for number, line in enumerate(lines):
+        end, inherited = 0, None
+        for amount in amounts_in(line.text):
+            if not amount.has_mark:
+                continue
+            left, right = line.span(amount.start, amount.end)
+            before = _label(line.text[end : amount.start])
+            beside = role_of(before) if before else None
+            above = None if beside else _heading(lines, number, left, right)
+            yield Candidate(amount, number, left, right, beside, None if before else inherited, above)
+            end, inherited = amount.end, beside or inherited
+
+
+_NO_LABEL = re.compile(r"[\d.,]+\s*%|[^\w%]*$|^[^\w%]+|\b\d[\d.,/-]*\b")
+
+
+def _label(text: str) -> str:
+    """What stands before an amount, without currency, rates and numbers."""
+    return _NO_LABEL.sub(" ", without_currency(text[-90:].replace(CELL, " "))).strip(" :.-–|()=+*")
+
+
+def _heading(lines: Sequence[Line], number: int, left: float, right: float) -> Role | None:
+    """What the words above say, if they head a column: in the nearest line above that has words there and no amounts."""
+    line = lines[number]
+    for above in reversed(lines[max(0, number - 25) : number]):
+        if above.page != line.page or line.top - above.bottom > _HEADER_WITHIN:
+            return None
+        for cell in above.cells:
+            if cell.left < right + 4 and cell.right > left - 4:
+                is_narrow = cell.right - cell.left < 1.5 * (right - left) + 30
+                text = cell.text if is_narrow else above.over(left - 30, right + 6)
+                if re.search(r"\d", text):
+                    break
+                if role := role_of(text):
+                    return role
+    return None
+
+
+_RATE = re.compile(r"(\d{1,2}(?:[.,]\d{1,3})?)\s?%")
+
+
+def _rates(lines: Sequence[Line]) -> set[Decimal]:
+    """All percentages on the pages; one of them is the tax's."""
+    return {Decimal(rate.replace(",", ".")) for line in lines for rate in _RATE.findall(line.text)}
+
+
+def _adding_up(candidates: list[Candidate], rates: set[Decimal]) -> Sums | None:
+    """The best labelled three of which two add up to the third; of equally good ones the largest."""
+    taxes = [found for found in candidates if found.weight("tax") > 0]
+    nets = [found for found in candidates if found.weight("net", "total") > -2 or found.beside == "total"]
+    totals: dict[Decimal, Candidate] = {}
+    for found in candidates:
+        best = totals.get(found.value)
+        if best is None or found.weight("total", "payable") >= best.weight("total", "payable"):
+            totals[found.value] = found
+    best: tuple[int, Decimal, Sums] | None = None
+    for tax_value, tax_weight, tax_text in _taxes(taxes):
+        for net in nets:
+            total = totals.get(net.value + tax_value)
+            if total is None or not _is_tax_of(tax_value, net.value) or (total is net and len(candidates) > 1):
+                continue
+            weight = net.weight("net") + tax_weight + total.weight("total", "payable") + _agrees(net.value, tax_value, rates)
+            if weight >= _ENOUGH and (best is None or (weight, abs(total.value)) > best[:2]):
+                sums = Sums(net.amount.text, tax_text, total.amount.text, None, "checked", total.line)
+                best = weight, abs(total.value), sums
+    return best[2] if best else None
+
+
+def _taxes(taxes: list[Candidate]) -> Iterator[tuple[Decimal, int, str]]:
+    """Each tax, and the sums of several: their value, how well they are labelled, and how they are written."""
+    for tax in taxes:
+        yield tax.value, tax.weight("tax"), tax.amount.text
+    apart = {(tax.value, tax.line): tax for tax in taxes[-8:]}.values()
+    for count in (2, 3):
+        for together in combinations(apart, count):
+            if len({tax.line for tax in together}) == count:
+                value = sum((tax.value for tax in together), Decimal())
+                yield value, min(tax.weight("tax") for tax in together) - 1, str(value)
+
+
+def _agrees(net: Decimal, tax: Decimal, rates: set[Decimal]) -> int:
+    """Whether the tax is what one of the rates makes of the net amount."""
+    return int(any(abs(net * rate / 100 - tax) <= Decimal("0.02") for rate in rates) and tax != 0)
+
+
+def _is_tax_of(tax: Decimal, net: Decimal) -> bool:
+    return abs(tax) <= abs(net) * _HIGHEST_TAX and tax * net >= 0
+
+
+def _labelled(candidates: list[Candidate]) -> Sums | None:
+    """Where nothing adds up: the one total that is labelled so, if no other amount speaks against it."""
+    if any(found.weight("tax") >= _BESIDE and found.value for found in candidates):
+        return None
+    totals = [found for found in candidates if found.weight("total") >= _BESIDE]
+    totals = totals or [found for found in candidates if found.weight("payable") >= _BESIDE]
+    if len({found.value for found in totals}) != 1:
+        return None
+    total = totals[-1]
+    is_largest = all(abs(found.value) <= abs(total.value) for found in candidates)
+    has_net = any(found.value == total.value and found.weight("net") >= _BESIDE for found in candidates)
+    if not (is_largest or has_net or len(totals) > 1):
+        return None
+    return Sums(total.amount.text if has_net else None, None, total.amount.text, None, "label", total.line)
+
+
+def _payable(candidates: list[Candidate], total: str) -> str | None:
+    """What is left to pay, where the page says which amounts make the difference to the total."""
+    made_up = [found.value for found in candidates if found.beside in ("prepaid", "other")]
+    differences = {abs(value) for value in made_up} | {abs(a + b) for a, b in combinations(made_up[-8:], 2)}
+    differences |= {abs(a - b) for a, b in combinations(map(abs, made_up[-8:]), 2)}
+    left = {
+        found.amount.text
+        for found in candidates
+        if found.beside == "payable" and found.value != Decimal(total) and abs(found.value - Decimal(total)) in differences
+    }
+    return left.pop() if len(left) == 1 else None

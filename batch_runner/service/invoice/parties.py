@@ -1,0 +1,276 @@
+"""Who sells and who buys, and the seller's VAT id and bank account."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from batch_runner.service.invoice.labels import labels_in
+from batch_runner.service.invoice.layout import CELL, Cell, Line
+from batch_runner.service.invoice.values import Found, amounts_in, date_in, ibans_in, vat_ids_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+Side = Literal["seller", "buyer"]
+
+_LEGAL_FORM = re.compile(
+    r"(?<![^\W\d_])(?:GmbH(?: ?& ?Co\.? ?(?:KG|OHG|KGaA))?|mbH|AG|KG|OHG|GbR|UG(?: \(haftungsbeschränkt\))?|e\.? ?K\.?|e\.? ?V\.?|a\.? ?G|eG|SE|KGaA|"
+    r"Ltd|Limited|LLC|LLP|PLC|plc|Inc|Corp|Corporation|Incorporated|Pty|Pvt|S\.?A\.?R\.?L|SARL|Sarl|SAS|S\.A\.S|SASU|EURL|SNC|SCI|"
+    r"S\.?L\.?U?|S\.?A|S\.?r\.?l\.?s?|S\.?p\.?A|S\.?n\.?c|S\.?a\.?s|B\.? ?V|N\.? ?V|V\.?O\.?F|Sp\.? ?z ?o\.? ?o|Sp\. ?j|Sp\. ?k|S\.A|"
+    r"Lda|Ltda|s\.? ?r\.? ?o|a\.? ?s|AB|HB|A/S|ApS|I/S|AS|ASA|Oy|Oyj|Kft|Zrt|d\.o\.o|Co|Company|Group|Holding|株式会社|有限公司|有限会社)(?![^\W\d_])\.?"
+    r"|株式会社|有限公司|有限会社|合同会社",
+)
+_HEADING = re.compile(
+    r"(?:tax |vat |pro ?forma |commercial |sales |retail |credit )?(?:invoices?|bills?|receipt|note|memo|statement)|"
+    r"\w*rechnung\w*|gutschrift\w*|beleg\w*|facture\w*|factura\w*|fattura\w*|factuur\w*|faktura\w*|fatura|avoir|devis|quote|"
+    r"(?:御)?請\s?求\s?書|发票|增值税发票|original|duplicate|kopie|copy|page\b.*|seite\b.*|pagina\b.*|strona\b.*|name|firma|"
+    r"(?:e-?mail|tel|telefon|telephone|phone|fax|web|www|http|iban|bic|swift|ust|vat|tva|steuer|hrb|siret|rcs|gln|konto|bank)(?![^\W\d_]).*|(?:steuer|ust-?id|telefon|konto)\w*.*",
+    re.IGNORECASE,
+)
+_ADDRESS = re.compile(
+    r"\d{4,6}\s+\w|\b[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}\b|(?:str\.|straße|strasse|street|road|avenue|rue|chemin|via|calle|ulica|ul\.|weg|platz|allee|laan|straat|gatan|gade|vej|veien)\b",
+    re.IGNORECASE,
+)
+_STREET = re.compile(r"\d+\w? +[^\W\d]{3}")
+_SALUTATION = re.compile(r"(?:herrn?|frau|firma|an|mr|mrs|ms|monsieur|madame|m|mme|attn|att|z\.?hd|company|to)\b[.:]?\s*", re.IGNORECASE)
+_SEPARATOR = re.compile(r"\s*[·•●|∙⋅♦■▪*]\s*|\s+[-–—]\s+|\s*,\s+")
+_HOLDER = re.compile(
+    r"(?:kontoinhaber(?:in)?|account (?:holder|name)|titulaire(?: du compte)?|beneficiary|bénéficiaire|beneficiario|titular|intestatario|"
+    r"rekeninghouder|t\.n\.v\.|posiadacz|kontohaver|kontoinnehavare|konto na nazwę)\s*[:：\t]?\s*(?P<name>[^\t:]{3,60})",
+    re.IGNORECASE,
+)
+_OF_THE_BUYER = re.compile(
+    r"customer|kunde|client|cliente|ihre|your|votre|buyer|käufer|acheteur|klant|\buw\b|nabywc|odběratel|kund\b|recipient|debit|lastschrift|"
+    r"prélèvement|incasso|mandat|von (?:dem|ihrem)|einzug|abbuch|eingezogen",
+    re.IGNORECASE,
+)
+_ENOUGH = 3
+
+
+class _Anchor(NamedTuple):
+    """A label that heads the block of one side."""
+
+    side: Side
+    line: int
+    left: float
+    text: str
+    """What stands beside it in its cell or the next one."""
+
+
+class Parties:
+    """Reads both sides of an invoice from its lines."""
+
+    def __init__(self, lines: Sequence[Line]) -> None:
+        self._lines = lines
+        self._anchors = list(self._labelled())
+
+    def _labelled(self) -> Iterator[_Anchor]:
+        for number, line in enumerate(self._lines):
+            for label in labels_in(line.text):
+                before = line.text[: label.start]
+                if label.field not in ("seller", "buyer") or not (not before.strip() or before.endswith(CELL)):
+                    continue
+                rest = line.text[label.end :]
+                is_heading = not rest or rest.startswith(CELL) or rest.lstrip(" ").startswith((":", "：", "/", "("))
+                if is_heading:
+                    side: Side = "seller" if label.field == "seller" else "buyer"
+                    beside = rest.strip(" :：") if not rest.startswith(CELL) else ""
+                    yield _Anchor(side, number, line.span(label.start, label.end)[0], beside.split(CELL)[0].strip())
+
+    def side_of(self, number: int, left: float) -> Side | None:
+        """Whose block a place is in: that of the nearest label above it in the same column."""
+        line = self._lines[number]
+        for anchor in reversed(self._anchors):
+            above = self._lines[anchor.line]
+            if anchor.line <= number and above.page == line.page and line.top - above.top < 170:
+                if abs(anchor.left - left) < 40 or (anchor.left <= left < anchor.left + 200 and anchor.line == number):
+                    return anchor.side
+        return None
+
+    def named(self, side: Side) -> str | None:
+        """The name in the block that a label heads: beside the label, under it, or behind `Name:` in the block."""
+        for anchor in self._anchors:
+            if anchor.side != side:
+                continue
+            below = [*self._below(anchor)]
+            for text in below:
+                if match := re.match(r"(?:name|firma|nom|nombre|naam|nazwa)\s*[:：\t]\s*(?P<name>[^\t]+)", text, re.IGNORECASE):
+                    return _clean(match["name"])
+            texts = [text.split(CELL)[0] for text in (anchor.text, *below[:5]) if not _ROW.match(_SALUTATION.sub("", text))]
+            names = [name for text in texts[:4] if not text.endswith(":") and (name := _clean(text)) and _is_name(name)]
+            if names:
+                return _joined(names)
+        return None
+
+    def _below(self, anchor: _Anchor) -> Iterator[str]:
+        """The texts in the column under a label, down to the next gap."""
+        last = self._lines[anchor.line]
+        for line in self._lines[anchor.line + 1 : anchor.line + 9]:
+            if line.page != last.page or line.top - last.bottom > 1.6 * last.height:
+                return
+            cells = [cell for cell in line.cells if cell.left >= anchor.left - 6]
+            if cells and cells[0].left - anchor.left < 30:
+                yield CELL.join(cell.text for cell in cells)
+                last = line
+
+    def window(self) -> tuple[str, str | None] | None:
+        """The sender in small print above the window of an envelope, and the name that is first in the window."""
+        for number, line in enumerate(self._lines[:40]):
+            if line.page or line.top > 330:
+                break
+            for cell in _joined_cells(line):
+                parts = [part for part in _SEPARATOR.split(cell.text) if part.strip()]
+                if len(parts) < 3 or not any(_ADDRESS.search(part) for part in parts[1:]):
+                    continue
+                name = parts[0].strip()
+                if _is_name(name) and not re.search(r"\d", name):
+                    return name, self._addressee(number, cell.left)
+        return None
+
+    def _addressee(self, number: int, left: float) -> str | None:
+        sender = self._lines[number]
+        for line in self._lines[number + 1 : number + 5]:
+            if line.page != sender.page or line.top - sender.bottom > 60:
+                return None
+            for cell in line.cells:
+                if abs(cell.left - left) < 40 and (name := _clean(cell.text)) and _is_name(name):
+                    return name
+        return None
+
+    def ids(self, find: Callable[[str], list[Found]]) -> set[str]:
+        """The ids that aren't the buyer's."""
+        found = set()
+        for number, line in enumerate(self._lines):
+            for one in find(line.text.replace(CELL, " ")):
+                before = line.text[max(0, one.start - 60) : one.start].rpartition(CELL if ":" in line.text[max(0, one.start - 14) : one.start] else "\0")[2]
+                left, _ = line.span(one.start, one.end)
+                if not _OF_THE_BUYER.search(before) and self.side_of(number, left) != "buyer":
+                    found.add(one.id)
+        return found
+
+    def seller(self, buyer: str | None) -> str | None:
+        """The name for which most speaks: a label, the window, an account, a letterhead, ids or a legal form."""
+        if name := self.named("seller"):
+            return name
+        points: dict[str, int] = defaultdict(int)
+        written: dict[str, str] = {}
+        for name, count in self._grounds():
+            key = _key(name)
+            if key and key != _key(buyer or ""):
+                points[key] += count
+                written.setdefault(key, name)
+        best = sorted(points.items(), key=lambda item: -item[1])
+        if not best or best[0][1] < _ENOUGH or (len(best) > 1 and best[1][1] == best[0][1]):
+            return None
+        return written[best[0][0]]
+
+    def _grounds(self) -> Iterator[tuple[str, int]]:
+        """Names that may be the seller's, and how much each ground weighs."""
+        if window := self.window():
+            yield window[0], 4
+        for line in self._lines:
+            if (match := _HOLDER.search(line.text)) and (name := _clean(match["name"])) and _is_name(name):
+                yield name, 3
+        for block in self._blocks():
+            number, first = block[0]
+            if self.side_of(number, first.left) == "buyer":
+                continue
+            holds_id = any(_HOLDS_ID.search(cell.text) or ibans_in(cell.text) for _, cell in block)
+            has_address = any(_ADDRESS.search(cell.text) for _, cell in block[1:5])
+            is_top = self._lines[number].page == 0 and self._lines[number].top < _TOP
+            for place, (number, cell) in enumerate(block):
+                name = _clean(_SEPARATOR.split(cell.text)[0] if len(cell.text) > 45 else cell.text) or ""
+                if not _is_name(name) or _ADDRESS.search(name):
+                    continue
+                has_form = _LEGAL_FORM.search(name) is not None
+                goes_on_from = place == 1 and _is_name(block[0][1].text) and not _LEGAL_FORM.search(block[0][1].text)
+                if (has_form and not goes_on_from) or place == 0:
+                    in_front = 2 * (place == 0 and is_top and (has_address or has_form)) + (is_top and self._is_large(number))
+                    yield name, 2 * has_form + 2 * holds_id + in_front
+
+    def _is_large(self, number: int) -> bool:
+        heights = sorted(line.height for line in self._lines)
+        return self._lines[number].height > 1.25 * heights[len(heights) // 2]
+
+    def _blocks(self) -> Iterator[list[tuple[int, Cell]]]:
+        """Cells under one another that begin at the same place."""
+        open_blocks: list[list[tuple[int, Cell]]] = []
+        for number, line in enumerate(self._lines):
+            for cell in line.cells:
+                for block in open_blocks:
+                    above, last = self._lines[block[-1][0]], block[-1][1]
+                    if above is not line and above.page == line.page and abs(last.left - cell.left) < 6 and line.top - above.bottom < 1.1 * line.height:
+                        block.append((number, cell))
+                        break
+                else:
+                    open_blocks.append([(number, cell)])
+            yield from (block for block in open_blocks if number - block[-1][0] > 6)
+            open_blocks = [block for block in open_blocks if number - block[-1][0] <= 6]
+        yield from open_blocks
+
+
+_TOP = 125.0  # points: where a letterhead stands; the window of an envelope is below
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name.casefold())
+
+
+_HOLDS_ID = re.compile(r"\b(?:USt-?Id|UID|VAT (?:reg|no|id|number)|TVA|SIRET|RCS|HRB|NIP|KvK|BTW|P\.? ?IVA|CIF|NIF|Org\.? ?nr|CVR|IČO|DIČ|ABN|EIN|GST|登録番号)", re.IGNORECASE)
+
+
+def _joined_cells(line: Line) -> Iterator[Cell]:
+    """Its cells, and the whole line where its cells are separated by marks."""
+    yield from line.cells
+    if len(line.cells) > 2:
+        left, right = line.span(0, len(line.text))
+        yield Cell(line.text.replace(CELL, " "), left, right, 0)
+
+
+_ROW = re.compile(r"[^:\t]{2,25}[ \t]?:[ \t]*\S")  # `Number: 549910`, not a name
+
+
+def _joined(names: list[str]) -> str:
+    """A name that goes on in a second line, which ends in its legal form."""
+    if len(names) < 2 or _LEGAL_FORM.search(names[0]) or _ADDRESS.search(names[0]) or re.search(r"\d", names[1]):
+        return names[0]
+    return f"{names[0]} {names[1]}" if _LEGAL_FORM.search(names[1]) else names[0]
+
+
+def _clean(text: str) -> str | None:
+    """A name without what leads to it or follows it."""
+    name = _SALUTATION.sub("", text.strip(" :：|·•●-–*#\t"), count=1) if _SALUTATION.match(text) else text
+    return name.strip(" :：|·•●-–*#\t,") or None
+
+
+def _is_name(text: str) -> bool:
+    """Whether it has words, is no heading, no sentence, no label, and no amount or date."""
+    if not 3 <= len(text) <= 70 or len(text.split()) > 8 or not re.search(r"[^\W\d_]{2}", text):
+        return False
+    if _HEADING.fullmatch(text) or text.endswith((":", ".pdf")) or text.startswith(("(", "[")) or _STREET.match(text) or "@" in text or date_in(text):
+        return False
+    if sum(char.isdigit() for char in text) > 4 or any(amount.has_mark for amount in amounts_in(text)):
+        return False
+    label = next(labels_in(text), None)
+    return label is None or label.start > 0 or bool(_LEGAL_FORM.search(text))
+
+
+def seller_of(lines: Sequence[Line], buyer: str | None) -> str | None:
+    """The seller's name, if enough speaks for one."""
+    return Parties(lines).seller(buyer)
+
+
+def buyer_of(lines: Sequence[Line]) -> str | None:
+    """The buyer's name: in the block that is labelled so, else in the window under the sender."""
+    parties = Parties(lines)
+    window = parties.window()
+    return parties.named("buyer") or (window[1] if window else None)
+
+
+def ids_of(lines: Sequence[Line]) -> tuple[str | None, str | None]:
+    """The seller's VAT id and IBAN, where there is just one that can be the seller's."""
+    parties = Parties(lines)
+    vat_ids, ibans = parties.ids(vat_ids_in), parties.ids(ibans_in)
+    return next(iter(vat_ids)) if len(vat_ids) == 1 else None, next(iter(ibans)) if len(ibans) == 1 else None
