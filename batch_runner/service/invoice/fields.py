@@ -198,13 +198,16 @@ _PLACE_AND_DAY = re.compile(r"^[A-ZÀ-Ž][\w.-]+(?: [\w/.-]+){0,3}, (?:(?:den|le
 
 def _invoice_date(places: list[Place], title: str, month_first: bool) -> str | None:
     """By a label of its own; behind the invoice's number; by the mere word `date`: the first ground that gives one."""
-    own = [place for place in places if place.field == "invoice_date" and not place.is_weak]
+    labelled = [place for place in places if place.field == "invoice_date" and not place.is_weak]
+    own = [place for place in labelled if place.begins_cell]
+    within = [place for place in labelled if not place.begins_cell]
     mere = [place for place in places if place.field == "invoice_date" and place.is_weak and place.begins_cell]
     numbers = [place for place in places if place.field == "number" and place.begins_cell]
     for days in (
         _dates(own, month_first=month_first),
         [day for text in (title, *(place.beside for place in numbers)) if (day := _day_behind(text, month_first))],
         _dates(mere, month_first=month_first),
+        _dates(within, month_first=month_first),
     ):
         if days:
             most = Counter(days).most_common()
@@ -277,7 +280,7 @@ _CREDIT = re.compile(
 )
 _EITHER = re.compile(r"rechnungs|korrektur|storno|faktura k|factura", re.IGNORECASE)
 _INVOICE = re.compile(
-    r"\w*rechnung\b(?!skorrektur|s-korrektur)|\binvoice|\bfacture\b(?! d'avoir)|\bfactura\b(?! rect)|\bfattura|\bfactuur|\bfaktura\b(?! koryg)|\bfatura|請求書|发票|發票",
+    r"rechnung(?!s-?korrektur)|\binvoice|\bfacture\b(?! d'avoir)|\bfactura\b(?! rect)|\bfattura|\bfactuur|\bfaktura\b(?! koryg)|\bfatura|請求書|发票|發票",
     re.IGNORECASE,
 )
 

@@ -179,7 +179,7 @@ class Parties:
                 continue
             holds_id = any(_HOLDS_ID.search(cell.text) or ibans_in(cell.text) for _, cell in block)
             has_address = any(_ADDRESS.search(cell.text) for _, cell in block[1:5])
-            is_top = self._lines[number].page == 0 and self._lines[number].top < _TOP
+            is_top = self._lines[number].page == 0 and (self._lines[number].top < _TOP or number == 0)
             for place, (number, cell) in enumerate(block):
                 name = _clean(_SEPARATOR.split(cell.text)[0] if len(cell.text) > 45 else cell.text) or ""
                 if not _is_name(name) or _ADDRESS.search(name):

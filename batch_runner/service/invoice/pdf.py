@@ -31,6 +31,7 @@ CHARACTER_LIMIT = 2_000_000
 
 _STAMP = 120  # characters: a stamp, a fax header or a page number, but no invoice
 _MOST_OF_A_PAGE = 0.5
+_AN_IMAGE = 0.05  # where there is no text at all, a logo is still none
 
 _ONE_AT_A_TIME = Lock()  # PDFium isn't made for threads, and a cluster may run tasks in several
 
@@ -106,7 +107,7 @@ class Document:
             text = "".join(chars).replace("\r", "")
             text = "\n".join([text.strip("\n"), *(word.text for word in notes)]).strip("\n")
             characters = sum(len(word.text) for word in words)
-            is_scan = characters < _STAMP and _image_share(page) > _MOST_OF_A_PAGE
+            is_scan = characters < _STAMP and _image_share(page) > (_MOST_OF_A_PAGE if characters else _AN_IMAGE)
             return Page(words, text), _Drawn(characters, sum(map(_is_unknown, text)), is_scan)
 
 
@@ -136,7 +137,7 @@ _REFUSALS = {
 def _refuse_unreadable(drawn: _Drawn, pages: int) -> None:
     if drawn.scans == pages:
         raise TaskFailed(
-            "The PDF is a scan: its pages are images with no text, or with little more than a stamp. "
+            "The PDF is a scan: its pages are images, with no text or little more than a stamp. "
             "Send it through an OCR program first."
         )
     if not drawn.characters:
