@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from reportlab.pdfbase import pdfmetrics
-from reportlab.pdfbase._glyphlist import _glyphname2unicode
-from reportlab.pdfbase.cidfonts import UnicodeCIDFont
-from reportlab.pdfgen.canvas import Canvas
+from drawn_invoices import draw, read
 
-from batch_runner.service.invoice.fields import fields_of
-from batch_runner.service.invoice.pdf import opened
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Written(NamedTuple):
@@ -330,53 +326,10 @@ INVOICES = {
 }  # fmt: skip
 
 
-def _register_fonts() -> None:
-    """Helvetica in the code pages of western and of central Europe, and a Japanese font."""
-    names = {ord_: name for name, ord_ in _glyphname2unicode.items() if not name.startswith("afii")}
-    for page in ("cp1250", "cp1252"):
-        encoding = pdfmetrics.Encoding(page, "WinAnsiEncoding")
-        for code in range(0x80, 0x100):
-            char = bytes([code]).decode(page, "replace")
-            if char != "\ufffd" and ord(char) in names:
-                encoding[code] = names[ord(char)]
-        pdfmetrics.registerEncoding(encoding)
-        pdfmetrics.registerFont(pdfmetrics.Font(page, "Helvetica", page))
-    pdfmetrics.registerFont(UnicodeCIDFont("HeiseiKakuGo-W5"))
-
-
-def _font(text: str) -> str:
-    """The first font that has all letters of a text."""
-    for page in ("cp1252", "cp1250"):
-        try:
-            text.encode(page)
-        except UnicodeEncodeError:
-            continue
-        return page
-    return "HeiseiKakuGo-W5"
-
-
-def draw(path: Path, texts: str) -> None:
-    """Each line `X,Y text | X text | …`; a line's texts stand on one height."""
-    _register_fonts()
-    canvas = Canvas(str(path), pagesize=(595, 842))
-    for line in filter(None, map(str.strip, texts.splitlines())):
-        place, _, rest = line.partition(" ")
-        x, y = map(float, place.split(","))
-        for number, cell in enumerate(rest.split(" | ")):
-            text = cell
-            if number:
-                left, _, text = cell.partition(" ")
-                x = float(left)
-            canvas.setFont(_font(text), 9)
-            canvas.drawString(x, 842 - y, text)
-    canvas.save()
-
-
 @pytest.mark.parametrize("language", INVOICES)
 def test_invoices_of_every_language_are_read(tmp_path: Path, language: str) -> None:
     """Labels, dates, amounts, parties and ids are found as they are written there."""
     draw(tmp_path / "a.pdf", INVOICES[language].texts)
-    with opened(tmp_path / "a.pdf") as document:
-        found = fields_of(document.pages())
+    found = read(tmp_path / "a.pdf")
     says = INVOICES[language].says
     assert {field: getattr(found, field) for field in says} == says

@@ -23,6 +23,7 @@ _BESIDE, _INHERITED, _HEADED = 3, 1, 2
 """How much it says that a label stands before an amount, before another one in the same row, or above its column."""
 
 _ENOUGH = 5
+_ABOUT_AS_WELL = 2
 _HIGHEST_TAX = Decimal("0.4")  # of the net amount; India's highest rate is 0.28, Hungary's 0.27
 _HEADER_WITHIN = 260.0  # points: so far above its column a heading may stand
 
@@ -125,26 +126,68 @@ def _rates(lines: Sequence[Line]) -> set[Decimal]:
     return {Decimal(rate.replace(",", ".")) for line in lines for rate in _RATE.findall(line.text)}
 
 
+class _Triple(NamedTuple):
+    """A net amount, a tax and a total that belong together, and how well they are labelled."""
+
+    weight: int
+    net: str
+    tax: str
+    total: Candidate
+
+    def sums(self) -> Sums:
+        return Sums(self.net, self.tax, self.total.amount.text, None, "checked", self.total.line)
+
+
 def _adding_up(candidates: list[Candidate], rates: set[Decimal]) -> Sums | None:
-    """The best labelled three of which two add up to the third; of equally good ones the largest."""
-    taxes = [found for found in candidates if found.weight("tax") > 0]
-    nets = [found for found in candidates if found.weight("net", "total") > -2 or found.beside == "total"]
+    """The best labelled three of which two add up to the third.
+
+    Of those that are labelled about as well the one with the largest total holds: the others are of one rate of several.
+    Nothing holds where a larger amount is labelled as the total, for the three are then only a part.
+    """
+    triples = list(_triples(candidates, rates)) or list(_made_up(candidates, rates))
+    if not triples:
+        return None
+    enough = max(triple.weight for triple in triples) - _ABOUT_AS_WELL
+    best = max((triple for triple in triples if triple.weight >= enough), key=lambda triple: (abs(triple.total.value), triple.weight))
+    larger = [found for found in candidates if found.beside == "total" and abs(found.value) > abs(best.total.value)]
+    return None if larger else best.sums()
+
+
+def _triples(candidates: list[Candidate], rates: set[Decimal]) -> Iterator[_Triple]:
+    """All that add up as they stand, and are labelled well enough."""
     totals: dict[Decimal, Candidate] = {}
     for found in candidates:
-        best = totals.get(found.value)
-        if best is None or found.weight("total", "payable") >= best.weight("total", "payable"):
+        known = totals.get(found.value)
+        if known is None or found.weight("total", "payable") >= known.weight("total", "payable"):
             totals[found.value] = found
-    best: tuple[int, Decimal, Sums] | None = None
-    for tax_value, tax_weight, tax_text in _taxes(taxes):
-        for net in nets:
-            total = totals.get(net.value + tax_value)
-            if total is None or not _is_tax_of(tax_value, net.value) or (total is net and len(candidates) > 1):
+    taxes = list(_taxes([found for found in candidates if found.weight("tax") > 0]))
+    for net in candidates:
+        if net.weight("net", "total") <= -_BESIDE:
+            continue
+        for tax, tax_weight, tax_text in taxes:
+            total = totals.get(net.value + tax)
+            if total is None or not _is_tax_of(tax, net.value) or (total is net and len(candidates) > 1):
                 continue
-            weight = net.weight("net") + tax_weight + total.weight("total", "payable") + _agrees(net.value, tax_value, rates)
-            if weight >= _ENOUGH and (best is None or (weight, abs(total.value)) > best[:2]):
-                sums = Sums(net.amount.text, tax_text, total.amount.text, None, "checked", total.line)
-                best = weight, abs(total.value), sums
-    return best[2] if best else None
+            weight = net.weight("net") + tax_weight + total.weight("total", "payable") + _agrees(net.value, tax, rates)
+            if weight >= _ENOUGH:
+                yield _Triple(weight, net.amount.text, tax_text, total)
+
+
+def _made_up(candidates: list[Candidate], rates: set[Decimal]) -> Iterator[_Triple]:
+    """Where the net amount isn't printed: a subtotal with discounts or charges, or a tax that the total includes."""
+    others = [found.value for found in candidates if found.beside == "other"][-6:]
+    changes = {abs(value) for value in others} | {abs(a + b) for a, b in combinations(others, 2)}
+    subtotals = [found.value for found in candidates if found.beside == "net"]
+    for tax in candidates:
+        if tax.weight("tax") < _INHERITED or not tax.value:
+            continue
+        for total in candidates:
+            net = total.value - tax.value
+            if total.weight("total", "payable") < _BESIDE or not _is_tax_of(tax.value, net):
+                continue
+            is_changed = any(abs(net - subtotal) in changes for subtotal in subtotals)
+            if is_changed or _agrees(net, tax.value, rates):
+                yield _Triple(_BESIDE, str(net), tax.amount.text, total)
 
 
 def _taxes(taxes: list[Candidate]) -> Iterator[tuple[Decimal, int, str]]:
