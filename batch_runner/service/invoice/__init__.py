@@ -61,7 +61,7 @@ def invoice(
         return _as_result(fields)
     if fields.source == "page":
         raise TaskFailed("The PDF holds no invoice as XML, and lines are read from XML only; use extract_fields.")
-    return {**_as_result(fields), "lines": msgspec.to_builtins(lines)}
+    return _as_result(fields) | {"lines": [msgspec.structs.asdict(line) for line in lines]}
 
 
 def _is_xml(path: Path) -> bool:
@@ -96,7 +96,10 @@ def _read_xml_file(path: Path, operation: str) -> dict[str, Any]:
         raise TaskFailed(f"The XML is no invoice that can be read: {error}.") from error
     if operation == "extract_text":
         raise TaskFailed("The file is an invoice as XML, which has no pages; use extract_fields.")
-    return _as_result(fields) | ({"lines": msgspec.to_builtins(lines)} if operation == "extract_lines" else {})
+    result = _as_result(fields)
+    if operation == "extract_lines":
+        result["lines"] = [msgspec.structs.asdict(line) for line in lines]
+    return result
 
 
 def _read_pdf(document: Document) -> tuple[Fields, tuple[Line, ...]]:
@@ -127,5 +130,4 @@ def _as_result(fields: Fields) -> dict[str, Any]:
             "No field of an invoice was found: neither number nor date, seller or amount stands there with its label. "
             "Is it an invoice? extract_text shows what was read."
         )
-    result: dict[str, Any] = msgspec.to_builtins(fields)
-    return result
+    return msgspec.structs.asdict(fields) | {"warnings": list(fields.warnings)}

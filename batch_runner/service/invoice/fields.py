@@ -9,9 +9,8 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from batch_runner.service.invoice.amounts import sums_of
-from batch_runner.service.invoice.labels import labels_in
 from batch_runner.service.invoice.layout import CELL, Line, lines_of
-from batch_runner.service.invoice.parties import buyer_of, ids_of, seller_of
+from batch_runner.service.invoice.parties import Parties
 from batch_runner.service.invoice.result import Confidence, Fields
 from batch_runner.service.invoice.values import amounts_in, currencies_in, dates_in
 
@@ -44,24 +43,23 @@ def fields_of(pages: Sequence[Page]) -> Fields:
     currency = _currency(lines, sums.line)
     month_first = _month_first(lines, currency)
     invoice_date = _invoice_date(places, title, month_first)
+    parties = Parties(lines)
     found: dict[str, tuple[str | None, Confidence]] = {
         "number": (_number(places, title), "label"),
         "invoice_date": (invoice_date, "label"),
         "due_date": (_due_date(places, month_first, invoice_date), "label"),
+        "seller": (parties.seller, "label"),
         "currency": (currency, "label"),
         "net": (sums.net, sums.confidence),
         "tax": (sums.tax, sums.confidence),
         "total": (sums.total, sums.confidence),
         "payable": (sums.payable, "checked"),
+        "iban": (parties.iban(), "checked"),
+        "seller_vat_id": (parties.seller_vat_id(), "checked"),
+        "buyer": (parties.buyer, "label"),
         "order_number": (_order_number(places), "label"),
         "kind": (_kind(lines, sums.total), "label"),
     }
-    buyer = buyer_of(lines)
-    vat_id, iban = ids_of(lines)
-    found["seller"] = seller_of(lines, buyer), "label"
-    found["buyer"] = buyer, "label"
-    found["seller_vat_id"] = vat_id, "checked"
-    found["iban"] = iban, "checked"
     given: dict[str, Any] = {field: value for field, (value, _) in found.items() if value}
     return Fields(**given, source="page", confidence={field: found[field][1] for field in given})
 
@@ -69,8 +67,7 @@ def fields_of(pages: Sequence[Page]) -> Fields:
 def _places(lines: Sequence[Line]) -> Iterator[Place]:
     """All labels in order; what is beside one ends where the next begins."""
     for number, line in enumerate(lines):
-        labels = list(labels_in(line.text))
-        for label, following in zip_longest(labels, labels[1:]):
+        for label, following in zip_longest(line.labels, line.labels[1:]):
             if not label.field:
                 continue
             end = following.start if following else len(line.text)

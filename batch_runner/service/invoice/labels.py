@@ -188,7 +188,8 @@ class Label(NamedTuple):
 def labels_in(text: str) -> Iterator[Label]:
     """All labels in a text, in order."""
     for match in _LABEL.finditer(plain(text)):
-        field = _FIELD_OF[re.sub(r"\.?[ ]+", " ", match[0].casefold())] if match[0].casefold() not in _FIELD_OF else _FIELD_OF[match[0].casefold()]
+        label = match[0].casefold()
+        field = _FIELD_OF[label if label in _FIELD_OF else re.sub(r"\.?[ ]+", " ", label)]
         yield Label(_LEVEL_OF_FIELD.get(field, field), match.start(), match.end(), field in _LEVEL_OF_FIELD)
 
 

@@ -6,6 +6,8 @@ from bisect import bisect_right
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+from batch_runner.service.invoice.labels import Label, labels_in
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -56,6 +58,11 @@ class Line:
     def cells(self) -> list[Cell]:
         """Its cells, in order."""
         return list(self._cells())
+
+    @cached_property
+    def labels(self) -> list[Label]:
+        """The labels in its text, in order."""
+        return list(labels_in(self.text))
 
     def _cells(self) -> Iterator[Cell]:
         start = 0

@@ -64,11 +64,27 @@ class Parties:
 
     def __init__(self, lines: Sequence[Line]) -> None:
         self._lines = lines
+        heights = sorted(line.height for line in lines)
+        self._usual_height = heights[len(heights) // 2] if heights else 0.0
         self._anchors = list(self._labelled())
+        self._window = self._sender_and_addressee()
+        named, addressee = self._named("buyer"), self._window[1] if self._window else None
+        self.buyer = named or addressee
+        """The buyer's name: in the block that is labelled so, else in the window under the sender."""
+        self.seller = self._named("seller") or self._most_likely_seller()
+        """The seller's name, if enough speaks for one."""
+
+    def seller_vat_id(self) -> str | None:
+        """The VAT id of the seller, where there is just one that can be."""
+        return self._only_id(vat_ids_in)
+
+    def iban(self) -> str | None:
+        """The bank account to pay to, where there is just one that can be."""
+        return self._only_id(ibans_in)
 
     def _labelled(self) -> Iterator[_Anchor]:
         for number, line in enumerate(self._lines):
-            for label in labels_in(line.text):
+            for label in line.labels:
                 before = line.text[: label.start]
                 if label.field not in ("seller", "buyer") or not (not before.strip() or before.endswith(CELL)):
                     continue
@@ -79,7 +95,7 @@ class Parties:
                     beside = rest.strip(" :：") if not rest.startswith(CELL) else ""
                     yield _Anchor(side, number, line.span(label.start, label.end)[0], beside.split(CELL)[0].strip())
 
-    def side_of(self, number: int, left: float) -> Side | None:
+    def _side_of(self, number: int, left: float) -> Side | None:
         """Whose block a place is in: that of the nearest label above it in the same column."""
         line = self._lines[number]
         for anchor in reversed(self._anchors):
@@ -89,7 +105,7 @@ class Parties:
                     return anchor.side
         return None
 
-    def named(self, side: Side) -> str | None:
+    def _named(self, side: Side) -> str | None:
         """The name in the block that a label heads: beside the label, under it, or behind `Name:` in the block."""
         for anchor in self._anchors:
             if anchor.side != side:
@@ -115,7 +131,7 @@ class Parties:
                 yield CELL.join(cell.text for cell in cells)
                 last = line
 
-    def window(self) -> tuple[str, str | None] | None:
+    def _sender_and_addressee(self) -> tuple[str, str | None] | None:
         """The sender in small print above the window of an envelope, and the name that is first in the window."""
         for number, line in enumerate(self._lines[:40]):
             if line.page or line.top > 330:
@@ -139,26 +155,24 @@ class Parties:
                     return name
         return None
 
-    def ids(self, find: Callable[[str], list[Found]]) -> set[str]:
-        """The ids that aren't the buyer's."""
+    def _only_id(self, find: Callable[[str], list[Found]]) -> str | None:
+        """The one id that isn't the buyer's; of several none is sure."""
         found = set()
         for number, line in enumerate(self._lines):
             for one in find(line.text.replace(CELL, " ")):
                 before = line.text[max(0, one.start - 60) : one.start].rpartition(CELL if ":" in line.text[max(0, one.start - 14) : one.start] else "\0")[2]
                 left, _ = line.span(one.start, one.end)
-                if not _OF_THE_BUYER.search(before) and self.side_of(number, left) != "buyer":
+                if not _OF_THE_BUYER.search(before) and self._side_of(number, left) != "buyer":
                     found.add(one.id)
-        return found
+        return found.pop() if len(found) == 1 else None
 
-    def seller(self, buyer: str | None) -> str | None:
-        """The name for which most speaks: a label, the window, an account, a letterhead, ids or a legal form."""
-        if name := self.named("seller"):
-            return name
+    def _most_likely_seller(self) -> str | None:
+        """The name for which most speaks: the window, an account, a letterhead, ids or a legal form."""
         points: dict[str, int] = defaultdict(int)
         written: dict[str, str] = {}
         for name, count in self._grounds():
             key = _key(name)
-            if key and key != _key(buyer or ""):
+            if key and key != _key(self.buyer or ""):
                 points[key] += count
                 written.setdefault(key, name)
         best = sorted(points.items(), key=lambda item: -item[1])
@@ -168,14 +182,14 @@ class Parties:
 
     def _grounds(self) -> Iterator[tuple[str, int]]:
         """Names that may be the seller's, and how much each ground weighs."""
-        if window := self.window():
-            yield window[0], 4
+        if self._window:
+            yield self._window[0], 4
         for line in self._lines:
             if (match := _HOLDER.search(line.text)) and (name := _clean(match["name"])) and _is_name(name):
                 yield name, 3
         for block in self._blocks():
             number, first = block[0]
-            if self.side_of(number, first.left) == "buyer":
+            if self._side_of(number, first.left) == "buyer":
                 continue
             holds_id = any(_HOLDS_ID.search(cell.text) or ibans_in(cell.text) for _, cell in block)
             has_address = any(_ADDRESS.search(cell.text) for _, cell in block[1:5])
@@ -187,12 +201,8 @@ class Parties:
                 has_form = _LEGAL_FORM.search(name) is not None
                 goes_on_from = place == 1 and _is_name(block[0][1].text) and not _LEGAL_FORM.search(block[0][1].text)
                 if (has_form and not goes_on_from) or place == 0:
-                    in_front = 2 * (place == 0 and is_top and (has_address or has_form)) + (is_top and self._is_large(number))
+                    in_front = 2 * (place == 0 and is_top and (has_address or has_form)) + (is_top and self._lines[number].height > 1.25 * self._usual_height)
                     yield name, 2 * has_form + 2 * holds_id + in_front
-
-    def _is_large(self, number: int) -> bool:
-        heights = sorted(line.height for line in self._lines)
-        return self._lines[number].height > 1.25 * heights[len(heights) // 2]
 
     def _blocks(self) -> Iterator[list[tuple[int, Cell]]]:
         """Cells under one another that begin at the same place."""
@@ -255,22 +265,3 @@ def _is_name(text: str) -> bool:
         return False
     label = next(labels_in(text), None)
     return label is None or label.start > 0 or bool(_LEGAL_FORM.search(text))
-
-
-def seller_of(lines: Sequence[Line], buyer: str | None) -> str | None:
-    """The seller's name, if enough speaks for one."""
-    return Parties(lines).seller(buyer)
-
-
-def buyer_of(lines: Sequence[Line]) -> str | None:
-    """The buyer's name: in the block that is labelled so, else in the window under the sender."""
-    parties = Parties(lines)
-    window = parties.window()
-    return parties.named("buyer") or (window[1] if window else None)
-
-
-def ids_of(lines: Sequence[Line]) -> tuple[str | None, str | None]:
-    """The seller's VAT id and IBAN, where there is just one that can be the seller's."""
-    parties = Parties(lines)
-    vat_ids, ibans = parties.ids(vat_ids_in), parties.ids(ibans_in)
-    return next(iter(vat_ids)) if len(vat_ids) == 1 else None, next(iter(ibans)) if len(ibans) == 1 else None
