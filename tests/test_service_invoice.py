@@ -95,7 +95,10 @@ def test_what_is_wrong_with_a_file_is_said(name: str, said: str, operation: str)
     ("params", "said"),
     [
         ({"File Name": "a.pdf", "Operation": "extract_txt"}, "did you mean 'extract_text'?"),
-        ({"File Name": "a.pdf", "Operation": "pay"}, "'Operation' has to be extract_text, extract_fields or extract_lines, not 'pay'"),
+        (
+            {"File Name": "a.pdf", "Operation": "pay"},
+            "'Operation' has to be extract_text, extract_fields or extract_lines, not 'pay'",
+        ),
         ({"Filename": "a.pdf"}, "the param 'File Name' is missing; did you mean 'Filename'?"),
         ({"file name": "a.pdf"}, "did you mean 'file name'?"),
         ({"Supplier": "x"}, "the param 'File Name' is missing; the task needs it"),

@@ -145,7 +145,9 @@ def mapped(tmp_path: Path, unicode_of: Callable[[int], int]) -> Path:
 
 
 @pytest.mark.parametrize(
-    "unicode_of", [lambda code: 0xE000 + code, lambda code: 1 + code % 8, lambda code: 33 + code % 14], ids=["private", "control", "marks"]
+    "unicode_of",
+    [lambda code: 0xE000 + code, lambda code: 1 + code % 8, lambda code: 33 + code % 14],
+    ids=["private", "control", "marks"],
 )
 def test_fonts_that_hide_their_letters_are_said_to(tmp_path: Path, unicode_of: Callable[[int], int]) -> None:
     """Where a font maps its letters to private or control characters, or to mere marks, what comes out is no text."""

@@ -193,7 +193,9 @@ def test_embedded_xml_decides(tmp_path: Path) -> None:
     """What the XML says holds; where the page doesn't show it anywhere, a warning says so."""
     embed(tmp_path / "a.pdf", _CII)
     assert run(tmp_path, "a.pdf")["warnings"] == []
-    embed(tmp_path / "a.pdf", _CII.replace("212.93", "312.93").replace("199.00", "299.00").replace("2026-118", "2026-119"))
+    embed(
+        tmp_path / "a.pdf", _CII.replace("212.93", "312.93").replace("199.00", "299.00").replace("2026-118", "2026-119")
+    )
     found = run(tmp_path, "a.pdf")
     assert (found["number"], found["net"], found["total"], found["source"]) == ("2026-119", "299.00", "312.93", "xml")
     assert found["warnings"] == [

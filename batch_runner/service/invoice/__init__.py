@@ -42,7 +42,9 @@ _SIGNATURE_WITHIN = 1024  # readers accept so much before it (ISO 32000-1, Annex
 @task(repeatable=True)
 def invoice(
     file_name: Annotated[str, param("File Name")],
-    operation: Annotated[Literal["extract_text", "extract_fields", "extract_lines"], param("Operation")] = "extract_text",
+    operation: Annotated[
+        Literal["extract_text", "extract_fields", "extract_lines"], param("Operation")
+    ] = "extract_text",
     *,
     context: Context,
 ) -> dict[str, Any]:

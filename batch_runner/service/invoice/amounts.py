@@ -148,7 +148,10 @@ def _adding_up(candidates: list[Candidate], rates: set[Decimal]) -> Sums | None:
     if not triples:
         return None
     enough = max(triple.weight for triple in triples) - _ABOUT_AS_WELL
-    best = max((triple for triple in triples if triple.weight >= enough), key=lambda triple: (abs(triple.total.value), triple.weight))
+    best = max(
+        (triple for triple in triples if triple.weight >= enough),
+        key=lambda triple: (abs(triple.total.value), triple.weight),
+    )
     larger = [found for found in candidates if found.beside == "total" and abs(found.value) > abs(best.total.value)]
     return None if larger else best.sums()
 
@@ -235,6 +238,8 @@ def _payable(candidates: list[Candidate], total: str) -> str | None:
     left = {
         found.amount.text
         for found in candidates
-        if found.beside == "payable" and found.value != Decimal(total) and abs(found.value - Decimal(total)) in differences
+        if found.beside == "payable"
+        and found.value != Decimal(total)
+        and abs(found.value - Decimal(total)) in differences
     }
     return left.pop() if len(left) == 1 else None

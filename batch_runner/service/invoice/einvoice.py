@@ -158,7 +158,9 @@ def _cii(root: Element) -> tuple[Fields, tuple[Line, ...]]:
         number=_text(document, "ID"),
         invoice_date=_date(document, "IssueDateTime"),
         due_date=_date(settlement, "SpecifiedTradePaymentTerms/DueDateDateTime"),
-        seller=_text(agreement, "SellerTradeParty/Name|SellerTradeParty/SpecifiedLegalOrganization/TradingBusinessName"),
+        seller=_text(
+            agreement, "SellerTradeParty/Name|SellerTradeParty/SpecifiedLegalOrganization/TradingBusinessName"
+        ),
         currency=currency,
         net=net,
         tax=tax,
@@ -166,11 +168,17 @@ def _cii(root: Element) -> tuple[Fields, tuple[Line, ...]]:
         payable=_differing(_in_currency(sums, "DuePayableAmount", currency), total),
         iban=_checked(
             _texts(settlement, "SpecifiedTradeSettlementPaymentMeans/PayeePartyCreditorFinancialAccount/IBANID"),
-            is_iban, "iban", warnings,
+            is_iban,
+            "iban",
+            warnings,
         ),  # fmt: skip
         seller_vat_id=_checked(
-            _texts(agreement, "SellerTradeParty/SpecifiedTaxRegistration/ID", lambda found: found.get("schemeID") == "VA"),
-            is_vat_id, "seller_vat_id", warnings,
+            _texts(
+                agreement, "SellerTradeParty/SpecifiedTaxRegistration/ID", lambda found: found.get("schemeID") == "VA"
+            ),
+            is_vat_id,
+            "seller_vat_id",
+            warnings,
         ),  # fmt: skip
         buyer=_text(agreement, "BuyerTradeParty/Name"),
         order_number=_text(agreement, "BuyerOrderReferencedDocument/IssuerAssignedID|BuyerOrderReferencedDocument/ID"),

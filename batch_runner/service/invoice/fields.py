@@ -9,6 +9,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from batch_runner.service.invoice.amounts import sums_of
+from batch_runner.service.invoice.labels import pattern_of
 from batch_runner.service.invoice.layout import CELL, Line, lines_of
 from batch_runner.service.invoice.parties import Parties
 from batch_runner.service.invoice.result import Confidence, Fields
@@ -68,7 +69,7 @@ def _places(lines: Sequence[Line]) -> Iterator[Place]:
     """All labels in order; what is beside one ends where the next begins."""
     for number, line in enumerate(lines):
         for label, following in zip_longest(line.labels, line.labels[1:]):
-            if not label.field:
+            if label.field == "none":
                 continue
             end = following.start if following else len(line.text)
             before = line.text[: label.start]
@@ -106,8 +107,8 @@ _TITLE = re.compile(
     r"(?P<rest>(?:\S*\d).*)",
     re.IGNORECASE,
 )
-_INVOICE_WORD = re.compile(r"rechnung|invoice|facture|factura|fattura|factuur|faktura|fatura|gutschrift|credit note|avoir|nota", re.IGNORECASE)
-_OF_ANOTHER = re.compile(r"\b(?:zur?|auf|for|to|sur|bez\w*|ref\w*|origin\w*|ihre|your|votre|from|of|por|per)\b", re.IGNORECASE)
+_NUMBERED = re.compile(pattern_of("titles", "numbered"), re.IGNORECASE)
+_OF_ANOTHER = re.compile(pattern_of("titles", "of_another"), re.IGNORECASE)
 
 
 _LEADS_ON = re.compile(r"\b(?:vom|du|dated|del|van)\s*$")
@@ -118,7 +119,7 @@ def _title(lines: Sequence[Line]) -> str:
     """What follows `Nr.` in a title such as `Rechnung des Versicherers Nr. 7 vom 12.3.2026`; the date may be a line below."""
     for line, under in zip_longest(lines[:80], lines[1:81]):
         match = _TITLE.match(line.text.replace(CELL, " "))
-        if match and _INVOICE_WORD.search(match["title"]) and not _OF_ANOTHER.search(match["title"]):
+        if match and _NUMBERED.search(match["title"]) and not _OF_ANOTHER.search(match["title"]):
             rest = match["rest"]
             goes_on = under is not None and (_LEADS_ON.search(rest) or _LED.match(under.text))
             return f" {rest} {under.text.split(CELL)[0]}" if goes_on else f" {rest}"
@@ -161,7 +162,9 @@ def _order_number(places: list[Place]) -> str | None:
     numbers = []
     for place in places:
         if place.field == "order_number" and place.begins_cell:
-            match = _ORDER.match(place.beside) or (_ORDER.match(place.under) if not place.beside.strip(" \t:.#") else None)
+            match = _ORDER.match(place.beside) or (
+                _ORDER.match(place.under) if not place.beside.strip(" \t:.#") else None
+            )
             if match and not dates_in(match[1]) and CELL not in match[1].strip():
                 numbers.append(match[1].rstrip(".-/,"))
     return numbers[0] if len(set(numbers)) == 1 else None
@@ -189,7 +192,10 @@ def _dates(places: list[Place], *, month_first: bool) -> list[str]:
     return [day for place in empty if (day := _date_beside(place.under, month_first=month_first))]
 
 
-_DATED = re.compile(r"(?:\bissued(?: on| at)?|\bvom|\bvon|\bdu|\bdated|\bdel|\bfrom|\bvan|\bz dnia|\bze dne|\bden|\bof|\bav|\baf)\s+(?=[\d\w])|,\s*(?=\d)|\t\s*(?=\d)", re.IGNORECASE)
+_DATED = re.compile(
+    r"(?:\bissued(?: on| at)?|\bvom|\bvon|\bdu|\bdated|\bdel|\bfrom|\bvan|\bz dnia|\bze dne|\bden|\bof|\bav|\baf)\s+(?=[\d\w])|,\s*(?=\d)|\t\s*(?=\d)",
+    re.IGNORECASE,
+)
 _PLACE_AND_DAY = re.compile(r"^[A-ZÀ-Ž][\w.-]+(?: [\w/.-]+){0,3}, (?:(?:den|le|the|il|dnia|am|dne|,)\s+)?(?=\d)")
 
 
@@ -221,7 +227,7 @@ def _day_behind(text: str, month_first: bool) -> str | None:
     return None
 
 
-_DISCOUNT = re.compile(r"skonto|discount|escompte|sconto|korting|descuento|rabat", re.IGNORECASE)
+_DISCOUNT = re.compile(pattern_of("titles", "discount"), re.IGNORECASE)
 
 
 def _due_date(places: list[Place], month_first: bool, invoice_date: str | None) -> str | None:
@@ -250,7 +256,11 @@ def _currency(lines: Sequence[Line], total_line: int | None) -> str | None:
         if codes := set(_settled(currencies_in(near), lines)):
             return codes.pop() if len(codes) == 1 else None
     for line in lines:
-        if match := re.search(r"(?:currency|währung|devise|moneda|valuta|waluta|měna|moeda)\s*[:\t ]\s*(.{1,20})", line.text, re.IGNORECASE):
+        if match := re.search(
+            r"(?:currency|währung|devise|moneda|valuta|waluta|měna|moeda)\s*[:\t ]\s*(.{1,20})",
+            line.text,
+            re.IGNORECASE,
+        ):
             if codes := currencies_in(match[1]):
                 return codes[0]
     every = Counter(_settled([code for line in lines for code in currencies_in(line.text)], lines))
@@ -269,17 +279,9 @@ def _settled(codes: list[str], lines: Sequence[Line]) -> list[str]:
     return [other[0] if code == "USD" and len(other) == 1 else code for code in codes]
 
 
-_CREDIT = re.compile(
-    r"credit (?:note|memo|invoice)|avoir|facture d'avoir|nota di credito|nota de cr[eé]dito|factura rectificativa|abono|"
-    r"credit ?nota|creditfactuur|kredit ?(?:nota|faktura|note)|dobropis|opravný daňový doklad|faktura korygująca|"
-    r"rechnungskorrektur|korrekturrechnung|storno ?rechnung|gutschrift",
-    re.IGNORECASE,
-)
-_EITHER = re.compile(r"rechnungs|korrektur|storno|faktura k|factura", re.IGNORECASE)
-_INVOICE = re.compile(
-    r"rechnung(?!s-?korrektur)|\binvoice|\bfacture\b(?! d'avoir)|\bfactura\b(?! rect)|\bfattura|\bfactuur|\bfaktura\b(?! koryg)|\bfatura|請求書|发票|發票",
-    re.IGNORECASE,
-)
+_CREDIT = re.compile(pattern_of("titles", "credit_note"), re.IGNORECASE)
+_EITHER = re.compile(pattern_of("titles", "correction"), re.IGNORECASE)
+_INVOICE = re.compile(pattern_of("titles", "invoice"), re.IGNORECASE)
 
 
 def _kind(lines: Sequence[Line], total: str | None) -> Literal["invoice", "credit note"] | None:

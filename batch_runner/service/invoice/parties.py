@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from batch_runner.service.invoice.labels import labels_in
+from batch_runner.service.invoice.labels import labels_in, pattern_of
 from batch_runner.service.invoice.layout import CELL, Cell, Line
 from batch_runner.service.invoice.values import Found, amounts_in, date_in, ibans_in, vat_ids_in
 
@@ -15,37 +15,18 @@ if TYPE_CHECKING:
 
 Side = Literal["seller", "buyer"]
 
-_LEGAL_FORM = re.compile(
-    r"(?<![^\W\d_])(?:GmbH(?: ?& ?Co\.? ?(?:KG|OHG|KGaA))?|mbH|AG|KG|OHG|GbR|UG(?: \(haftungsbeschränkt\))?|e\.? ?K\.?|e\.? ?V\.?|a\.? ?G|eG|SE|KGaA|"
-    r"Ltd|Limited|LLC|LLP|PLC|plc|Inc|Corp|Corporation|Incorporated|Pty|Pvt|S\.?A\.?R\.?L|SARL|Sarl|SAS|S\.A\.S|SASU|EURL|SNC|SCI|"
-    r"S\.?L\.?U?|S\.?A|S\.?r\.?l\.?s?|S\.?p\.?A|S\.?n\.?c|S\.?a\.?s|B\.? ?V|N\.? ?V|V\.?O\.?F|Sp\.? ?z ?o\.? ?o|Sp\. ?j|Sp\. ?k|S\.A|"
-    r"Lda|Ltda|s\.? ?r\.? ?o|a\.? ?s|AB|HB|A/S|ApS|I/S|AS|ASA|Oy|Oyj|Kft|Zrt|d\.o\.o|Co|Company|Group|Holding|株式会社|有限公司|有限会社)(?![^\W\d_])\.?"
-    r"|株式会社|有限公司|有限会社|合同会社",
-)
-_HEADING = re.compile(
-    r"(?:tax |vat |pro ?forma |commercial |sales |retail |credit )?(?:invoices?|bills?|receipt|note|memo|statement)|"
-    r"\w*rechnung\w*|gutschrift\w*|beleg\w*|facture\w*|factura\w*|fattura\w*|factuur\w*|faktura\w*|fatura|avoir|devis|quote|"
-    r"(?:御)?請\s?求\s?書|发票|增值税发票|original|duplicate|kopie|copy|page\b.*|seite\b.*|pagina\b.*|strona\b.*|name|firma|"
-    r"(?:e-?mail|tel|telefon|telephone|phone|fax|web|www|http|iban|bic|swift|ust|vat|tva|steuer|hrb|siret|rcs|gln|konto|bank)(?![^\W\d_]).*|(?:steuer|ust-?id|telefon|konto)\w*.*",
-    re.IGNORECASE,
-)
-_ADDRESS = re.compile(
-    r"\d{4,6}\s+\w|\b[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}\b|(?:str\.|straße|strasse|street|road|avenue|rue|chemin|via|calle|ulica|ul\.|weg|platz|allee|laan|straat|gatan|gade|vej|veien)\b",
-    re.IGNORECASE,
-)
-_STREET = re.compile(r"\d+\w? +[^\W\d]{3}")
-_SALUTATION = re.compile(r"(?:herrn?|frau|firma|an|mr|mrs|ms|monsieur|madame|m|mme|attn|att|z\.?hd|company|to)\b[.:]?\s*", re.IGNORECASE)
-_SEPARATOR = re.compile(r"\s*[·•●|∙⋅♦■▪*]\s*|\s+[-–—]\s+|\s*,\s+")
+_LEGAL_FORM = re.compile(rf"(?<![^\W\d_]){pattern_of('parties', 'legal_forms')}(?![^\W\d_])\.?")
+_HEADING = re.compile(pattern_of("parties", "headings"), re.IGNORECASE)
+_ADDRESS = re.compile(pattern_of("parties", "addresses"), re.IGNORECASE)
+_SALUTATION = re.compile(rf"{pattern_of('parties', 'salutations')}\b[.:]?\s*", re.IGNORECASE)
 _HOLDER = re.compile(
-    r"(?:kontoinhaber(?:in)?|account (?:holder|name)|titulaire(?: du compte)?|beneficiary|bénéficiaire|beneficiario|titular|intestatario|"
-    r"rekeninghouder|t\.n\.v\.|posiadacz|kontohaver|kontoinnehavare|konto na nazwę)\s*[:：\t]?\s*(?P<name>[^\t:]{3,60})",
+    rf"{pattern_of('parties', 'account_holders')}\s*[:：\t]?\s*(?P<name>[^\t:]{{3,60}})",
     re.IGNORECASE,
 )
-_OF_THE_BUYER = re.compile(
-    r"customer|kunde|client|cliente|ihre|your|votre|buyer|käufer|acheteur|klant|\buw\b|nabywc|odběratel|kund\b|recipient|debit|lastschrift|"
-    r"prélèvement|incasso|mandat|von (?:dem|ihrem)|einzug|abbuch|eingezogen",
-    re.IGNORECASE,
-)
+_OF_THE_BUYER = re.compile(pattern_of("parties", "of_the_buyer"), re.IGNORECASE)
+_REGISTER = re.compile(rf"\b{pattern_of('parties', 'registers')}", re.IGNORECASE)
+_STREET_BY_NUMBER = re.compile(r"\d+\w? +[^\W\d]{3}")
+_SEPARATOR = re.compile(r"\s*[·•●|∙⋅♦■▪*]\s*|\s+[-–—]\s+|\s*,\s+")
 _ENOUGH = 3
 
 
@@ -112,9 +93,13 @@ class Parties:
                 continue
             below = [*self._below(anchor)]
             for text in below:
-                if match := re.match(r"(?:name|firma|nom|nombre|naam|nazwa)\s*[:：\t]\s*(?P<name>[^\t]+)", text, re.IGNORECASE):
+                if match := re.match(
+                    r"(?:name|firma|nom|nombre|naam|nazwa)\s*[:：\t]\s*(?P<name>[^\t]+)", text, re.IGNORECASE
+                ):
                     return _clean(match["name"])
-            texts = [text.split(CELL)[0] for text in (anchor.text, *below[:5]) if not _ROW.match(_SALUTATION.sub("", text))]
+            texts = [
+                text.split(CELL)[0] for text in (anchor.text, *below[:5]) if not _ROW.match(_SALUTATION.sub("", text))
+            ]
             names = [name for text in texts[:4] if not text.endswith(":") and (name := _clean(text)) and _is_name(name)]
             if names:
                 return _joined(names)
@@ -138,7 +123,7 @@ class Parties:
                 break
             for cell in _joined_cells(line):
                 parts = [part for part in _SEPARATOR.split(cell.text) if part.strip()]
-                if len(parts) < 3 or not any(_ADDRESS.search(part) for part in parts[1:]):
+                if len(parts) < 3 or not any(_ADDRESS.match(part) for part in parts[1:]):
                     continue
                 name = parts[0].strip()
                 if _is_name(name) and not re.search(r"\d", name):
@@ -160,7 +145,9 @@ class Parties:
         found = set()
         for number, line in enumerate(self._lines):
             for one in find(line.text.replace(CELL, " ")):
-                before = line.text[max(0, one.start - 60) : one.start].rpartition(CELL if ":" in line.text[max(0, one.start - 14) : one.start] else "\0")[2]
+                before = line.text[max(0, one.start - 60) : one.start].rpartition(
+                    CELL if ":" in line.text[max(0, one.start - 14) : one.start] else "\0"
+                )[2]
                 left, _ = line.span(one.start, one.end)
                 if not _OF_THE_BUYER.search(before) and self._side_of(number, left) != "buyer":
                     found.add(one.id)
@@ -191,17 +178,19 @@ class Parties:
             number, first = block[0]
             if self._side_of(number, first.left) == "buyer":
                 continue
-            holds_id = any(_HOLDS_ID.search(cell.text) or ibans_in(cell.text) for _, cell in block)
-            has_address = any(_ADDRESS.search(cell.text) for _, cell in block[1:5])
+            holds_id = any(_REGISTER.search(cell.text) or ibans_in(cell.text) for _, cell in block)
+            has_address = any(_ADDRESS.match(cell.text) for _, cell in block[1:5])
             is_top = self._lines[number].page == 0 and (self._lines[number].top < _TOP or number == 0)
             for place, (number, cell) in enumerate(block):
                 name = _clean(_SEPARATOR.split(cell.text)[0] if len(cell.text) > 45 else cell.text) or ""
-                if not _is_name(name) or _ADDRESS.search(name):
+                if not _is_name(name) or _ADDRESS.match(name):
                     continue
                 has_form = _LEGAL_FORM.search(name) is not None
                 goes_on_from = place == 1 and _is_name(block[0][1].text) and not _LEGAL_FORM.search(block[0][1].text)
                 if (has_form and not goes_on_from) or place == 0:
-                    in_front = 2 * (place == 0 and is_top and (has_address or has_form)) + (is_top and self._lines[number].height > 1.25 * self._usual_height)
+                    in_front = 2 * (place == 0 and is_top and (has_address or has_form)) + (
+                        is_top and self._lines[number].height > 1.25 * self._usual_height
+                    )
                     yield name, 2 * has_form + 2 * holds_id + in_front
 
     def _blocks(self) -> Iterator[list[tuple[int, Cell]]]:
@@ -211,7 +200,12 @@ class Parties:
             for cell in line.cells:
                 for block in open_blocks:
                     above, last = self._lines[block[-1][0]], block[-1][1]
-                    if above is not line and above.page == line.page and abs(last.left - cell.left) < 6 and line.top - above.bottom < 1.1 * line.height:
+                    if (
+                        above is not line
+                        and above.page == line.page
+                        and abs(last.left - cell.left) < 6
+                        and line.top - above.bottom < 1.1 * line.height
+                    ):
                         block.append((number, cell))
                         break
                 else:
@@ -228,9 +222,6 @@ def _key(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.casefold())
 
 
-_HOLDS_ID = re.compile(r"\b(?:USt-?Id|UID|VAT (?:reg|no|id|number)|TVA|SIRET|RCS|HRB|NIP|KvK|BTW|P\.? ?IVA|CIF|NIF|Org\.? ?nr|CVR|IČO|DIČ|ABN|EIN|GST|登録番号)", re.IGNORECASE)
-
-
 def _joined_cells(line: Line) -> Iterator[Cell]:
     """Its cells, and the whole line where its cells are separated by marks."""
     yield from line.cells
@@ -244,7 +235,7 @@ _ROW = re.compile(r"[^:\t]{2,25}[ \t]?:[ \t]*\S")  # `Number: 549910`, not a nam
 
 def _joined(names: list[str]) -> str:
     """A name that goes on in a second line, which ends in its legal form."""
-    if len(names) < 2 or _LEGAL_FORM.search(names[0]) or _ADDRESS.search(names[0]) or re.search(r"\d", names[1]):
+    if len(names) < 2 or _LEGAL_FORM.search(names[0]) or _ADDRESS.match(names[0]) or re.search(r"\d", names[1]):
         return names[0]
     return f"{names[0]} {names[1]}" if _LEGAL_FORM.search(names[1]) else names[0]
 
@@ -259,7 +250,14 @@ def _is_name(text: str) -> bool:
     """Whether it has words, is no heading, no sentence, no label, and no amount or date."""
     if not 3 <= len(text) <= 70 or len(text.split()) > 8 or not re.search(r"[^\W\d_]{2}", text):
         return False
-    if _HEADING.fullmatch(text) or text.endswith((":", ".pdf")) or text.startswith(("(", "[")) or _STREET.match(text) or "@" in text or date_in(text):
+    if (
+        _HEADING.fullmatch(text)
+        or text.endswith((":", ".pdf"))
+        or text.startswith(("(", "["))
+        or _STREET_BY_NUMBER.match(text)
+        or "@" in text
+        or date_in(text)
+    ):
         return False
     if sum(char.isdigit() for char in text) > 4 or any(amount.has_mark for amount in amounts_in(text)):
         return False

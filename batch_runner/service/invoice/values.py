@@ -161,9 +161,15 @@ def _day(match: re.Match[str], month_first: bool) -> Day | None:
     name = parts.get("name")
     month = _month(name) if name else int(parts["month"])
     day, year = int(parts["day"]), int(parts["year"])
-    is_either = parts.get("mark") in ("/", "-") and len(match["year"]) != 0 and month <= 12 and day <= 12 and day != month
+    is_either = (
+        parts.get("mark") in ("/", "-") and len(match["year"]) != 0 and month <= 12 and day <= 12 and day != month
+    )
     is_either = is_either and not match[0].startswith(parts["year"])
-    if parts.get("mark") in ("/", "-") and (month_first and day <= 12 or month > 12) and not match[0].startswith(match["year"]):
+    if (
+        parts.get("mark") in ("/", "-")
+        and (month_first and day <= 12 or month > 12)
+        and not match[0].startswith(match["year"])
+    ):
         day, month = month, day
     iso = _iso(year + 2000 if year < 100 else year, month, day)
     return Day(iso, match.start(), match.end(), is_either) if iso else None
@@ -209,7 +215,9 @@ def is_iban(text: str) -> bool:
     return bool(iban.is_valid(text))
 
 
-_VAT_ID = re.compile(r"(?<![A-Z0-9])(?:[A-Z]{2}U?(?:[ .-]?[A-Z0-9]){8,12}|CHE[- ]?\d{3}[. ]?\d{3}[. ]?\d{3})(?![A-Z0-9])")
+_VAT_ID = re.compile(
+    r"(?<![A-Z0-9])(?:[A-Z]{2}U?(?:[ .-]?[A-Z0-9]){8,12}|CHE[- ]?\d{3}[. ]?\d{3}[. ]?\d{3})(?![A-Z0-9])"
+)
 
 
 def vat_ids_in(text: str) -> list[Found]:
