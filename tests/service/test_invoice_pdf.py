@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from drawn_invoices import draw, read
+from drawn_invoices import read
 from pypdf import PdfWriter
 from pypdf.annotations import FreeText
-from pypdf.generic import NameObject
+from pypdf.generic import DictionaryObject, StreamObject
 from reportlab.lib.utils import ImageReader
 from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
@@ -114,7 +114,7 @@ def test_a_scan_under_a_stamp_is_still_a_scan(tmp_path: Path) -> None:
     scanned(canvas)
     canvas.drawString(60, 800, "Received 2026-02-03, booked, No. 4711")
     canvas.save()
-    with pytest.raises(TaskFailed, match="is a scan: .* OCR"):
+    with pytest.raises(TaskFailed, match=r"is a scan: .* OCR"):
         read(tmp_path / "a.pdf")
 
 
@@ -137,9 +137,12 @@ def mapped(tmp_path: Path, unicode_of: Callable[[int], int]) -> Path:
     writer = PdfWriter(clone_from=tmp_path / "font.pdf")
     head = "/CIDInit /ProcSet findresource begin\nbegincmap\n1 begincodespacerange\n<00> <ff>\nendcodespacerange\n"
     lines = [f"1 beginbfchar\n<{code:02x}> <{unicode_of(code):04x}>\nendbfchar" for code in range(256)]
-    for font in writer.pages[0]["/Resources"]["/Font"].values():
-        if "/ToUnicode" in font:
-            font["/ToUnicode"].set_data("\n".join([head, *lines, "endcmap end"]).encode())
+    for written in list(writer._objects):
+        font = written.get_object() if written else None
+        if isinstance(font, DictionaryObject) and "/ToUnicode" in font:
+            stream = font["/ToUnicode"].get_object()
+            assert isinstance(stream, StreamObject)
+            stream.set_data("\n".join([head, *lines, "endcmap end"]).encode())
     writer.write(tmp_path / "a.pdf")
     return tmp_path / "a.pdf"
 

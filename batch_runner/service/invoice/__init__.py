@@ -29,7 +29,7 @@ from batch_runner.service.signature import param, task
 
 if TYPE_CHECKING:
     from batch_runner.service.invoice.pdf import Document
-    from batch_runner.service.invoice.result import Fields, Line
+    from batch_runner.service.invoice.result import Fields, InvoiceLine
     from batch_runner.service.tasks import Context
 
 SIZE_LIMIT = 256 * 1024 * 1024
@@ -104,7 +104,7 @@ def _read_xml_file(path: Path, operation: str) -> dict[str, Any]:
     return result
 
 
-def _read_pdf(document: Document) -> tuple[Fields, tuple[Line, ...]]:
+def _read_pdf(document: Document) -> tuple[Fields, tuple[InvoiceLine, ...]]:
     """The embedded XML, told apart from the pages where they contradict it; without XML, the pages."""
     from batch_runner.service.invoice.einvoice import NoInvoice, read_xml
     from batch_runner.service.invoice.fields import contradictions, fields_of

@@ -8,8 +8,8 @@ from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
 from batch_runner.service.invoice.labels import Role, role_of
-from batch_runner.service.invoice.layout import CELL, Line
-from batch_runner.service.invoice.values import Amount, amounts_in, without_currency
+from batch_runner.service.invoice.layout import CELL, TextLine
+from batch_runner.service.invoice.values import Money, amounts_in, without_currency
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,10 +28,10 @@ _HIGHEST_TAX = Decimal("0.4")  # of the net amount; India's highest rate is 0.28
 _HEADER_WITHIN = 260.0  # points: so far above its column a heading may stand
 
 
-class Candidate(NamedTuple):
+class AmountCandidate(NamedTuple):
     """An amount on the page, and what its labels say that it is."""
 
-    amount: Amount
+    amount: Money
     line: int
     left: float
     right: float
@@ -71,7 +71,7 @@ class Sums(NamedTuple):
     """Where the total stands."""
 
 
-def sums_of(lines: Sequence[Line]) -> Sums:
+def sums_of(lines: Sequence[TextLine]) -> Sums:
     """What adds up and is labelled so; else what only the labels say, if they say it with one voice."""
     candidates = list(_candidates(lines))[-_MOST:]
     rates = _rates(lines)
@@ -79,17 +79,18 @@ def sums_of(lines: Sequence[Line]) -> Sums:
     return sums._replace(payable=_payable(candidates, sums.total)) if sums.total else sums
 
 
-def _candidates(lines: Sequence[Line]) -> Iterator[Candidate]:
+def _candidates(lines: Sequence[TextLine]) -> Iterator[AmountCandidate]:
     for number, line in enumerate(lines):
         end, inherited = 0, None
         for amount in amounts_in(line.text):
-            if not amount.has_mark:
-                continue
-            left, right = line.span(amount.start, amount.end)
             before = _label(line.text[end : amount.start])
             beside = role_of(before) if before else None
+            is_last = amount.end == len(line.text)
+            if not amount.has_mark and not (is_last and beside in ("net", "tax", "total", "payable")):
+                continue
+            left, right = line.span(amount.start, amount.end)
             above = None if beside else _heading(lines, number, left, right)
-            yield Candidate(amount, number, left, right, beside, None if before else inherited, above)
+            yield AmountCandidate(amount, number, left, right, beside, None if before else inherited, above)
             end, inherited = amount.end, beside or inherited
 
 
@@ -101,8 +102,8 @@ def _label(text: str) -> str:
     return _NO_LABEL.sub(" ", without_currency(text[-90:].replace(CELL, " "))).strip(" :.-–|()=+*")
 
 
-def _heading(lines: Sequence[Line], number: int, left: float, right: float) -> Role | None:
-    """What the words above say, if they head a column: in the nearest line above that has words there and no amounts."""
+def _heading(lines: Sequence[TextLine], number: int, left: float, right: float) -> Role | None:
+    """What the words above say, if they head a column: in the nearest line that has words there and no amounts."""
     line = lines[number]
     for above in reversed(lines[max(0, number - 25) : number]):
         if above.page != line.page or line.top - above.bottom > _HEADER_WITHIN:
@@ -121,7 +122,7 @@ def _heading(lines: Sequence[Line], number: int, left: float, right: float) -> R
 _RATE = re.compile(r"(\d{1,2}(?:[.,]\d{1,3})?)\s?%")
 
 
-def _rates(lines: Sequence[Line]) -> set[Decimal]:
+def _rates(lines: Sequence[TextLine]) -> set[Decimal]:
     """All percentages on the pages; one of them is the tax's."""
     return {Decimal(rate.replace(",", ".")) for line in lines for rate in _RATE.findall(line.text)}
 
@@ -132,16 +133,16 @@ class _Triple(NamedTuple):
     weight: int
     net: str
     tax: str
-    total: Candidate
+    total: AmountCandidate
 
     def sums(self) -> Sums:
         return Sums(self.net, self.tax, self.total.amount.text, None, "checked", self.total.line)
 
 
-def _adding_up(candidates: list[Candidate], rates: set[Decimal]) -> Sums | None:
+def _adding_up(candidates: list[AmountCandidate], rates: set[Decimal]) -> Sums | None:
     """The best labelled three of which two add up to the third.
 
-    Of those that are labelled about as well the one with the largest total holds: the others are of one rate of several.
+    Of those that are labelled about as well that with the largest total holds: the others are of one rate of several.
     Nothing holds where a larger amount is labelled as the total, for the three are then only a part.
     """
     triples = list(_triples(candidates, rates)) or list(_made_up(candidates, rates))
@@ -156,9 +157,9 @@ def _adding_up(candidates: list[Candidate], rates: set[Decimal]) -> Sums | None:
     return None if larger else best.sums()
 
 
-def _triples(candidates: list[Candidate], rates: set[Decimal]) -> Iterator[_Triple]:
+def _triples(candidates: list[AmountCandidate], rates: set[Decimal]) -> Iterator[_Triple]:
     """All that add up as they stand, and are labelled well enough."""
-    totals: dict[Decimal, Candidate] = {}
+    totals: dict[Decimal, AmountCandidate] = {}
     for found in candidates:
         known = totals.get(found.value)
         if known is None or found.weight("total", "payable") >= known.weight("total", "payable"):
@@ -176,7 +177,7 @@ def _triples(candidates: list[Candidate], rates: set[Decimal]) -> Iterator[_Trip
                 yield _Triple(weight, net.amount.text, tax_text, total)
 
 
-def _made_up(candidates: list[Candidate], rates: set[Decimal]) -> Iterator[_Triple]:
+def _made_up(candidates: list[AmountCandidate], rates: set[Decimal]) -> Iterator[_Triple]:
     """Where the net amount isn't printed: a subtotal with discounts or charges, or a tax that the total includes."""
     others = [found.value for found in candidates if found.beside == "other"][-6:]
     changes = {abs(value) for value in others} | {abs(a + b) for a, b in combinations(others, 2)}
@@ -193,7 +194,7 @@ def _made_up(candidates: list[Candidate], rates: set[Decimal]) -> Iterator[_Trip
                 yield _Triple(_BESIDE, str(net), tax.amount.text, total)
 
 
-def _taxes(taxes: list[Candidate]) -> Iterator[tuple[Decimal, int, str]]:
+def _taxes(taxes: list[AmountCandidate]) -> Iterator[tuple[Decimal, int, str]]:
     """Each tax, and the sums of several: their value, how well they are labelled, and how they are written."""
     for tax in taxes:
         yield tax.value, tax.weight("tax"), tax.amount.text
@@ -214,7 +215,7 @@ def _is_tax_of(tax: Decimal, net: Decimal) -> bool:
     return abs(tax) <= abs(net) * _HIGHEST_TAX and tax * net >= 0
 
 
-def _labelled(candidates: list[Candidate]) -> Sums | None:
+def _labelled(candidates: list[AmountCandidate]) -> Sums | None:
     """Where nothing adds up: the one total that is labelled so, if no other amount speaks against it."""
     if any(found.weight("tax") >= _BESIDE and found.value for found in candidates):
         return None
@@ -223,6 +224,8 @@ def _labelled(candidates: list[Candidate]) -> Sums | None:
     if len({found.value for found in totals}) != 1:
         return None
     total = totals[-1]
+    if not total.amount.has_mark:
+        return None
     is_largest = all(abs(found.value) <= abs(total.value) for found in candidates)
     has_net = any(found.value == total.value and found.weight("net") >= _BESIDE for found in candidates)
     if not (is_largest or has_net or len(totals) > 1):
@@ -230,7 +233,7 @@ def _labelled(candidates: list[Candidate]) -> Sums | None:
     return Sums(total.amount.text if has_net else None, None, total.amount.text, None, "label", total.line)
 
 
-def _payable(candidates: list[Candidate], total: str) -> str | None:
+def _payable(candidates: list[AmountCandidate], total: str) -> str | None:
     """What is left to pay, where the page says which amounts make the difference to the total."""
     made_up = [found.value for found in candidates if found.beside in ("prepaid", "other")]
     differences = {abs(value) for value in made_up} | {abs(a + b) for a, b in combinations(made_up[-8:], 2)}

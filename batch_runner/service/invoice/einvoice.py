@@ -8,13 +8,14 @@ along a path, so that the versions of a namespace don't matter.
 from __future__ import annotations
 
 import re
+from itertools import product
 from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 import msgspec
 
-from batch_runner.service.invoice.result import VALUES, Confidence, Fields, Line
+from batch_runner.service.invoice.result import VALUES, Confidence, Fields, InvoiceLine
 from batch_runner.service.invoice.values import is_iban, is_vat_id, plain_date, sum_of
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ XML_LIMIT = 16 * 1024 * 1024
 """Bytes of one invoice as XML; attachments within it count, too."""
 
 _DEPTH_LIMIT = 100
-_CREDIT_NOTES = frozenset("81 83 261 262 296 308 381 396 420 458 532".split())
+_CREDIT_NOTES = frozenset(("81", "83", "261", "262", "296", "308", "381", "396", "420", "458", "532"))
 """Codes of UNTDID 1001 that EN 16931 counts as credit notes."""
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)")
@@ -39,7 +40,7 @@ def is_xml(beginning: bytes) -> bool:
     return beginning.replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n").startswith(b"<")
 
 
-def read_xml(xml: bytes) -> tuple[Fields, tuple[Line, ...]]:
+def read_xml(xml: bytes) -> tuple[Fields, tuple[InvoiceLine, ...]]:
     """The fields and lines of an invoice as XML. Raises NoInvoice."""
     root = _tree(xml)
     if root.tag in ("CrossIndustryInvoice", "CrossIndustryDocument"):
@@ -139,7 +140,7 @@ def _differing(payable: str | None, total: str | None) -> str | None:
     return payable if payable and total and sum_of(payable) != sum_of(total) else None
 
 
-def _cii(root: Element) -> tuple[Fields, tuple[Line, ...]]:
+def _cii(root: Element) -> tuple[Fields, tuple[InvoiceLine, ...]]:
     document = _part(root, "ExchangedDocument|HeaderExchangedDocument")
     trade = _part(root, "SupplyChainTradeTransaction|SpecifiedSupplyChainTradeTransaction")
     agreement = _part(trade, "ApplicableHeaderTradeAgreement|ApplicableSupplyChainTradeAgreement")
@@ -154,32 +155,20 @@ def _cii(root: Element) -> tuple[Fields, tuple[Line, ...]]:
     tax = _in_currency(sums, "TaxTotalAmount", currency)
     total = _in_currency(sums, "GrandTotalAmount", currency)
     _summed(net, tax, total, warnings)
+    seller, account = "SellerTradeParty", "SpecifiedTradeSettlementPaymentMeans/PayeePartyCreditorFinancialAccount"
+    vat_ids = _texts(agreement, f"{seller}/SpecifiedTaxRegistration/ID", lambda found: found.get("schemeID") == "VA")
     fields = Fields(
         number=_text(document, "ID"),
         invoice_date=_date(document, "IssueDateTime"),
         due_date=_date(settlement, "SpecifiedTradePaymentTerms/DueDateDateTime"),
-        seller=_text(
-            agreement, "SellerTradeParty/Name|SellerTradeParty/SpecifiedLegalOrganization/TradingBusinessName"
-        ),
+        seller=_text(agreement, f"{seller}/Name|{seller}/SpecifiedLegalOrganization/TradingBusinessName"),
         currency=currency,
         net=net,
         tax=tax,
         total=total,
         payable=_differing(_in_currency(sums, "DuePayableAmount", currency), total),
-        iban=_checked(
-            _texts(settlement, "SpecifiedTradeSettlementPaymentMeans/PayeePartyCreditorFinancialAccount/IBANID"),
-            is_iban,
-            "iban",
-            warnings,
-        ),  # fmt: skip
-        seller_vat_id=_checked(
-            _texts(
-                agreement, "SellerTradeParty/SpecifiedTaxRegistration/ID", lambda found: found.get("schemeID") == "VA"
-            ),
-            is_vat_id,
-            "seller_vat_id",
-            warnings,
-        ),  # fmt: skip
+        iban=_checked(_texts(settlement, f"{account}/IBANID"), is_iban, "iban", warnings),
+        seller_vat_id=_checked(vat_ids, is_vat_id, "seller_vat_id", warnings),
         buyer=_text(agreement, "BuyerTradeParty/Name"),
         order_number=_text(agreement, "BuyerOrderReferencedDocument/IssuerAssignedID|BuyerOrderReferencedDocument/ID"),
         kind="credit note" if _text(document, "TypeCode") in _CREDIT_NOTES else "invoice",
@@ -195,37 +184,29 @@ def _part(element: Element, names: str) -> Element:
     for name in names.split("|"):
         if (found := element.find(name)) is not None:
             return found
-    raise NoInvoice(f"it lacks the element {names.split('|')[0]}")
+    raise NoInvoice(f"it lacks the element {names.partition('|')[0]}")
 
 
-def _cii_line(item: Element) -> Line | None:
+def _cii_line(item: Element) -> InvoiceLine | None:
     agreement = "SpecifiedLineTradeAgreement|SpecifiedSupplyChainTradeAgreement"
     delivery = "SpecifiedLineTradeDelivery|SpecifiedSupplyChainTradeDelivery"
     settlement = "SpecifiedLineTradeSettlement|SpecifiedSupplyChainTradeSettlement"
-    line = Line(
+    sums = "SpecifiedTradeSettlementLineMonetarySummation|SpecifiedTradeSettlementMonetarySummation"
+    line = InvoiceLine(
         position=_text(item, "AssociatedDocumentLineDocument/LineID"),
         description=_text(item, "SpecifiedTradeProduct/Name"),
         quantity=_number(item, _under(delivery, "BilledQuantity")),
         unit=_attribute(item, _under(delivery, "BilledQuantity"), "unitCode"),
         unit_price=_number(item, _under(agreement, "NetPriceProductTradePrice/ChargeAmount")),
-        tax_rate=_number(
-            item,
-            _under(settlement, "ApplicableTradeTax/RateApplicablePercent")
-            + "|"
-            + _under(settlement, "ApplicableTradeTax/ApplicablePercent"),
-        ),
-        net=_number(
-            item,
-            _under(settlement, "SpecifiedTradeSettlementLineMonetarySummation/LineTotalAmount")
-            + "|"
-            + _under(settlement, "SpecifiedTradeSettlementMonetarySummation/LineTotalAmount"),
-        ),
+        tax_rate=_number(item, _under(settlement, "ApplicableTradeTax", "RateApplicablePercent|ApplicablePercent")),
+        net=_number(item, _under(settlement, sums, "LineTotalAmount")),
     )
-    return line if line != Line() else None
+    return line if line != InvoiceLine() else None
 
 
-def _under(parents: str, path: str) -> str:
-    return "|".join(f"{parent}/{path}" for parent in parents.split("|"))
+def _under(*steps: str) -> str:
+    """All paths along steps of which each may have several names."""
+    return "|".join(map("/".join, product(*(step.split("|") for step in steps))))
 
 
 def _attribute(element: Element, path: str, name: str) -> str | None:
@@ -233,7 +214,7 @@ def _attribute(element: Element, path: str, name: str) -> str | None:
     return next((child.get(name) for child in found if child is not None), None)
 
 
-def _ubl(root: Element) -> tuple[Fields, tuple[Line, ...]]:
+def _ubl(root: Element) -> tuple[Fields, tuple[InvoiceLine, ...]]:
     is_credit = root.tag == "CreditNote"
     warnings: list[str] = []
     currency = _text(root, "DocumentCurrencyCode")
@@ -273,8 +254,8 @@ def _ubl_vat_ids(root: Element, seller: str) -> Iterator[str]:
             yield from _texts(scheme, "CompanyID")
 
 
-def _ubl_line(item: Element) -> Line:
-    return Line(
+def _ubl_line(item: Element) -> InvoiceLine:
+    return InvoiceLine(
         position=_text(item, "ID"),
         description=_text(item, "Item/Name"),
         quantity=_number(item, "InvoicedQuantity|CreditedQuantity"),

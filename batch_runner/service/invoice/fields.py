@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from batch_runner.service.invoice.amounts import sums_of
 from batch_runner.service.invoice.labels import pattern_of
-from batch_runner.service.invoice.layout import CELL, Line, lines_of
+from batch_runner.service.invoice.layout import CELL, TextLine, lines_of
 from batch_runner.service.invoice.parties import Parties
 from batch_runner.service.invoice.result import Confidence, Fields
-from batch_runner.service.invoice.values import amounts_in, currencies_in, dates_in
+from batch_runner.service.invoice.values import Day, amounts_in, currencies_in, currency_in, dates_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from batch_runner.service.invoice.pdf import Page
+    from batch_runner.service.invoice.pdf import PageText
 
 
-class Place(NamedTuple):
+class LabelPlace(NamedTuple):
     """A label's surroundings."""
 
     field: str
@@ -35,20 +35,20 @@ class Place(NamedTuple):
     page: int
 
 
-def fields_of(pages: Sequence[Page]) -> Fields:
+def fields_of(pages: Sequence[PageText]) -> Fields:
     """Read the fields from the pages of a PDF."""
     lines = lines_of(pages)
     places = list(_places(lines))
     title = _title(lines)
     sums = sums_of(lines)
     currency = _currency(lines, sums.line)
-    month_first = _month_first(lines, currency)
-    invoice_date = _invoice_date(places, title, month_first)
+    dates = _Dates(lines, currency)
+    invoice_date = _invoice_date(dates, places, title)
     parties = Parties(lines)
     found: dict[str, tuple[str | None, Confidence]] = {
         "number": (_number(places, title), "label"),
         "invoice_date": (invoice_date, "label"),
-        "due_date": (_due_date(places, month_first, invoice_date), "label"),
+        "due_date": (_due_date(dates, places, invoice_date), "label"),
         "seller": (parties.seller, "label"),
         "currency": (currency, "label"),
         "net": (sums.net, sums.confidence),
@@ -65,7 +65,7 @@ def fields_of(pages: Sequence[Page]) -> Fields:
     return Fields(**given, source="page", confidence={field: found[field][1] for field in given})
 
 
-def _places(lines: Sequence[Line]) -> Iterator[Place]:
+def _places(lines: Sequence[TextLine]) -> Iterator[LabelPlace]:
     """All labels in order; what is beside one ends where the next begins."""
     for number, line in enumerate(lines):
         for label, following in zip_longest(line.labels, line.labels[1:]):
@@ -76,14 +76,14 @@ def _places(lines: Sequence[Line]) -> Iterator[Place]:
             begins = not before.strip(" \t#*•·-–:") or before.rstrip(" #*•·-–").endswith(CELL)
             beside = line.text[label.end : end]
             under = "" if _VALUE.search(beside.split(CELL)[0]) else _under(lines, number, label.start, label.end)
-            yield Place(label.field, label.is_weak, begins, beside, under, number, line.page)
+            yield LabelPlace(label.field, label.is_weak, begins, beside, under, number, line.page)
 
 
 _VALUE = re.compile(r"\d")
 _FURTHER_DOWN = 2.6  # lines: so far below its label a value may stand
 
 
-def _under(lines: Sequence[Line], number: int, start: int, end: int) -> str:
+def _under(lines: Sequence[TextLine], number: int, start: int, end: int) -> str:
     """The text of the nearest cell below a label that begins where the label does, or stands in its middle."""
     label = lines[number]
     left, right = label.span(start, end)
@@ -109,14 +109,15 @@ _TITLE = re.compile(
 )
 _NUMBERED = re.compile(pattern_of("titles", "numbered"), re.IGNORECASE)
 _OF_ANOTHER = re.compile(pattern_of("titles", "of_another"), re.IGNORECASE)
-
-
 _LEADS_ON = re.compile(r"\b(?:vom|du|dated|del|van)\s*$")
 _LED = re.compile(r"\W*(?:vom|du|dated|del|van)\s+\d")
 
 
-def _title(lines: Sequence[Line]) -> str:
-    """What follows `Nr.` in a title such as `Rechnung des Versicherers Nr. 7 vom 12.3.2026`; the date may be a line below."""
+def _title(lines: Sequence[TextLine]) -> str:
+    """What follows `Nr.` in a title such as `Rechnung des Versicherers Nr. 7 vom 12.3.2026`.
+
+    The date may stand a line below.
+    """
     for line, under in zip_longest(lines[:80], lines[1:81]):
         match = _TITLE.match(line.text.replace(CELL, " "))
         if match and _NUMBERED.search(match["title"]) and not _OF_ANOTHER.search(match["title"]):
@@ -126,7 +127,7 @@ def _title(lines: Sequence[Line]) -> str:
     return ""
 
 
-def _number(places: list[Place], title: str) -> str | None:
+def _number(places: list[LabelPlace], title: str) -> str | None:
     """The best labelled one: a label that names a number, beside it before under it; else a title that one follows."""
     strong = [place for place in places if place.field == "number" and not place.is_weak and place.begins_cell]
     weak = [place for place in places if place.field == "number" and place.is_weak and place.begins_cell]
@@ -149,68 +150,93 @@ def _number_in(text: str) -> str | None:
     number = match[1].rstrip(".-/,")
     is_date = any(day.start < match.end(1) and day.end >= match.start(1) + len(number) for day in dates_in(text))
     rest = text[match.end(1) :]
-    if is_date and len(number) != 8 or rest.startswith((" %", "%", ",")):
-        return None
-    return number
+    return None if (is_date and len(number) != 8) or rest.startswith((" %", "%", ",")) else number
 
 
-_ORDER = re.compile(rf"{_SIGN}((?=[\w/.-]*\d)\w[\w/.-]*(?: ?[/-] ?{_PIECE})*)", re.IGNORECASE)
-
-
-def _order_number(places: list[Place]) -> str | None:
+def _order_number(places: list[LabelPlace]) -> str | None:
     """The one order that is named; of several none is the invoice's."""
-    numbers = []
+    numbers = set()
     for place in places:
         if place.field == "order_number" and place.begins_cell:
-            match = _ORDER.match(place.beside) or (
-                _ORDER.match(place.under) if not place.beside.strip(" \t:.#") else None
-            )
-            if match and not dates_in(match[1]) and CELL not in match[1].strip():
-                numbers.append(match[1].rstrip(".-/,"))
-    return numbers[0] if len(set(numbers)) == 1 else None
+            text = place.beside if place.beside.strip(" \t:.#") else place.under
+            match = _NUMBER.match(text)
+            if match and not dates_in(match[1]) and CELL not in match[1]:
+                numbers.add(match[1].rstrip(".-/,"))
+    return numbers.pop() if len(numbers) == 1 else None
+
+
+class _Dates:
+    """Reads the dates of one invoice, in the order of day and month that it has."""
+
+    def __init__(self, lines: Sequence[TextLine], currency: str | None) -> None:
+        self._lines = lines
+        self._month_first = _month_first(lines, currency)
+
+    def in_text(self, text: str) -> list[Day]:
+        """All dates in a text; where either could be the month, and nothing says which, it isn't sure."""
+        days = dates_in(text, month_first=bool(self._month_first))
+        return [day for day in days if not day.is_either] if self._month_first is None else days
+
+    def beside(self, text: str) -> str | None:
+        """A date that a text begins with, after a word or two that lead to it."""
+        lead = _LEAD.match(text)
+        start = lead.end() if lead else 0
+        return next((day.iso for day in self.in_text(text) if day.start <= start), None)
+
+    def at(self, places: list[LabelPlace]) -> list[str]:
+        """The dates beside the labels, else those under them."""
+        beside = [day for place in places if (day := self.beside(place.beside))]
+        empty = [place for place in places if not _VALUE.search(place.beside)]
+        return beside or [day for place in empty if (day := self.beside(place.under))]
+
+    def behind(self, texts: Iterable[str]) -> list[str]:
+        """The dates in texts such as `Nr. 7 vom 12. März 2026`."""
+        return [
+            day.iso
+            for text in texts
+            for day in self.in_text(text)
+            if any(lead.end() == day.start for lead in _DATED.finditer(text))
+        ]
+
+    def with_places(self) -> list[str]:
+        """The dates in cells such as `München, den 12. März 2026`, above or below a letter."""
+        cells = [cell.text for line in self._lines if line.page == 0 for cell in line.cells if len(cell.text) < 50]
+        return [
+            day.iso
+            for text in cells
+            if (lead := _PLACE.match(text))
+            for day in self.in_text(text)
+            if day.start == lead.end() and day.end >= len(text) - 1
+        ]
 
 
 _LEAD = re.compile(
-    r"[\s:：.\-–|(]*(?:(?:le|den|am|du|vom|von|on|of|the|dated|from|del|il|el|op|d\.|dnia|bis|zum|zu|au|until|till|is|ist|:|dne|per|před)\b[\s:.]*){0,3}(?:\w{2,10}\.?,\s+)?",
+    r"[\s:：.\-–|(]*(?:(?:le|den|am|du|vom|von|at|on|of|the|dated|from|del|il|el|op|d|dnia|bis|zum|zu|au|until|till|is|ist|"
+    r"dne|per|před)\b[\s:.]*){0,3}(?:\w{2,10}\.?,\s+)?",
     re.IGNORECASE,
 )
-
-
-def _date_beside(text: str, *, month_first: bool) -> str | None:
-    """A date that a text begins with, after a word or two that lead to it."""
-    lead = _LEAD.match(text)
-    start = lead.end() if lead else 0
-    return next((day.iso for day in dates_in(text, month_first=month_first) if day.start <= start), None)
-
-
-def _dates(places: list[Place], *, month_first: bool) -> list[str]:
-    """The dates beside the labels, else those under them."""
-    beside = [day for place in places if (day := _date_beside(place.beside, month_first=month_first))]
-    if beside:
-        return beside
-    empty = [place for place in places if not _VALUE.search(place.beside)]
-    return [day for place in empty if (day := _date_beside(place.under, month_first=month_first))]
-
-
 _DATED = re.compile(
-    r"(?:\bissued(?: on| at)?|\bvom|\bvon|\bdu|\bdated|\bdel|\bfrom|\bvan|\bz dnia|\bze dne|\bden|\bof|\bav|\baf)\s+(?=[\d\w])|,\s*(?=\d)|\t\s*(?=\d)",
+    r"(?:\bissued(?: on| at)?|\bvom|\bvon|\bdu|\bdated|\bdel|\bfrom|\bvan|\bz dnia|\bze dne|\bden|\bof|\bav|\baf)\s+"
+    r"|[,\t]\s*",
     re.IGNORECASE,
 )
-_PLACE_AND_DAY = re.compile(r"^[A-ZÀ-Ž][\w.-]+(?: [\w/.-]+){0,3}, (?:(?:den|le|the|il|dnia|am|dne|,)\s+)?(?=\d)")
+_PLACE = re.compile(r"[A-ZÀ-Ž][\w.-]+(?: [\w/.-]+){0,3}, (?:(?:den|le|the|il|dnia|am|dne|el|a)\s+)?")
 
 
-def _invoice_date(places: list[Place], title: str, month_first: bool) -> str | None:
-    """By a label of its own; behind the invoice's number; by the mere word `date`: the first ground that gives one."""
+def _invoice_date(dates: _Dates, places: list[LabelPlace], title: str) -> str | None:
+    """By the first ground that gives a date; where it gives several, the most frequent.
+
+    A label of its own; behind the invoice's number; the mere word `date`; within a sentence; with the place.
+    """
     labelled = [place for place in places if place.field == "invoice_date" and not place.is_weak]
-    own = [place for place in labelled if place.begins_cell]
-    within = [place for place in labelled if not place.begins_cell]
     mere = [place for place in places if place.field == "invoice_date" and place.is_weak and place.begins_cell]
-    numbers = [place for place in places if place.field == "number" and place.begins_cell]
+    numbers = [place.beside for place in places if place.field == "number" and place.begins_cell]
     for days in (
-        _dates(own, month_first=month_first),
-        [day for text in (title, *(place.beside for place in numbers)) if (day := _day_behind(text, month_first))],
-        _dates(mere, month_first=month_first),
-        _dates(within, month_first=month_first),
+        dates.at([place for place in labelled if place.begins_cell]),
+        dates.behind([title, *numbers]),
+        dates.at(mere),
+        dates.at([place for place in labelled if not place.begins_cell]),
+        dates.with_places(),
     ):
         if days:
             most = Counter(days).most_common()
@@ -218,65 +244,70 @@ def _invoice_date(places: list[Place], title: str, month_first: bool) -> str | N
     return None
 
 
-def _day_behind(text: str, month_first: bool) -> str | None:
-    """The date in `Nr. 7 vom 12. März 2026`."""
-    for lead in _DATED.finditer(text):
-        for day in dates_in(text, month_first=month_first):
-            if day.start == lead.end():
-                return day.iso
-    return None
-
-
 _DISCOUNT = re.compile(pattern_of("titles", "discount"), re.IGNORECASE)
 
 
-def _due_date(places: list[Place], month_first: bool, invoice_date: str | None) -> str | None:
+def _due_date(dates: _Dates, places: list[LabelPlace], invoice_date: str | None) -> str | None:
+    """The one date by which all is to be paid, not the earlier one for a discount."""
     found = [place for place in places if place.field == "due_date"]
-    days = _dates([place for place in found if not _DISCOUNT.search(place.beside)] or found, month_first=month_first)
-    days = [day for day in days if not invoice_date or day >= invoice_date]
-    return days[0] if len(set(days)) == 1 else None
+    days = dates.at([place for place in found if not _DISCOUNT.search(place.beside)] or found)
+    sensible = {day for day in days if not invoice_date or day >= invoice_date}
+    return sensible.pop() if len(sensible) == 1 else None
 
 
-def _month_first(lines: Sequence[Line], currency: str | None) -> bool:
-    """Whether 03/04/2026 is the 4th of March: as another date on the pages has it, else as the currency's country does."""
+_TWO_NUMBERS = re.compile(r"(?<![\d/])(\d{1,2})/(\d{1,2})/(?:\d{4}|\d{2})(?![\d/])")
+_ENGLISH = re.compile(r"\b(?:invoice|bill to|due|amount|total)\b", re.IGNORECASE)
+
+
+def _month_first(lines: Sequence[TextLine], currency: str | None) -> bool | None:
+    """Whether 03/04/2026 is the 4th of March: as another date on the pages has it, else as the currency's country does.
+
+    None where nothing says so: Canada writes both, and dollars are billed in other languages, too.
+    """
     votes = Counter[bool]()
     for line in lines:
-        for first, second in re.findall(r"(?<![\d/])(\d{1,2})/(\d{1,2})/(?:\d{4}|\d{2})(?![\d/])", line.text):
+        for first, second in _TWO_NUMBERS.findall(line.text):
             if (int(first) > 12) != (int(second) > 12):
                 votes[int(second) > 12] += 1
     if votes:
         return votes[True] > votes[False]
-    return currency == "USD"
+    if currency == "USD":
+        return True if any(_ENGLISH.search(line.text) for line in lines) else None
+    return None if currency == "CAD" else False
 
 
-def _currency(lines: Sequence[Line], total_line: int | None) -> str | None:
-    """That of the total; else the one that all of the invoice names; else the one that a label names."""
-    if total_line is not None:
-        near = lines[total_line].text
-        if codes := set(_settled(currencies_in(near), lines)):
-            return codes.pop() if len(codes) == 1 else None
+_CURRENCY_LABEL = re.compile(rf"{pattern_of('titles', 'currency')}\s*[:\t ]\s*(.{{1,20}})", re.IGNORECASE)
+
+
+def _currency(lines: Sequence[TextLine], total_line: int | None) -> str | None:
+    """That of the total; else the one that a label names; else the only one on the invoice."""
+    if total_line is not None and (codes := set(_settled(currencies_in(lines[total_line].text), lines))):
+        return codes.pop() if len(codes) == 1 else None
     for line in lines:
-        if match := re.search(
-            r"(?:currency|währung|devise|moneda|valuta|waluta|měna|moeda)\s*[:\t ]\s*(.{1,20})",
-            line.text,
-            re.IGNORECASE,
-        ):
-            if codes := currencies_in(match[1]):
-                return codes[0]
-    every = Counter(_settled([code for line in lines for code in currencies_in(line.text)], lines))
-    return next(iter(every)) if len(every) == 1 else None
+        labelled = _CURRENCY_LABEL.search(line.text)
+        if labelled and (code := currency_in(labelled[1])):
+            return code
+    every = set(_settled([code for line in lines for code in currencies_in(line.text)], lines))
+    return every.pop() if len(every) == 1 else None
 
 
-_OTHER_DOLLARS = {"CAD": r"\bCAD\b|\bCanada\b|\bHST\b|\bQST\b|\bGST/HST\b", "AUD": r"\bAUD\b|\bAustralia\b|\bABN\b", "NZD": r"\bNZD\b|New Zealand", "SGD": r"\bSGD\b|Singapore", "HKD": r"\bHKD\b|Hong Kong"}  # fmt: skip
+_OTHER_DOLLARS = {
+    "CAD": re.compile(r"\bCAD\b|\bCanada\b|\bHST\b|\bQST\b"),
+    "AUD": re.compile(r"\bAUD\b|\bAustralia\b|\bABN\b"),
+    "NZD": re.compile(r"\bNZD\b|New Zealand"),
+    "SGD": re.compile(r"\bSGD\b|Singapore"),
+    "HKD": re.compile(r"\bHKD\b"),
+}
+_US_DOLLARS = re.compile(r"\bUSD\b|US\s?\$|US Dollar")
 
 
-def _settled(codes: list[str], lines: Sequence[Line]) -> list[str]:
+def _settled(codes: list[str], lines: Sequence[TextLine]) -> list[str]:
     """A mere `$` is that of the country that the pages speak of."""
-    if "USD" not in codes or any(re.search(r"\bUSD\b|US\s?\$|US Dollar", line.text) for line in lines):
+    text = "\n".join(line.text for line in lines) if "USD" in codes else ""
+    other = [code for code, pattern in _OTHER_DOLLARS.items() if pattern.search(text)]
+    if len(other) != 1 or _US_DOLLARS.search(text):
         return codes
-    text = "\n".join(line.text for line in lines)
-    other = [code for code, sign in _OTHER_DOLLARS.items() if re.search(sign, text)]
-    return [other[0] if code == "USD" and len(other) == 1 else code for code in codes]
+    return [other[0] if code == "USD" else code for code in codes]
 
 
 _CREDIT = re.compile(pattern_of("titles", "credit_note"), re.IGNORECASE)
@@ -284,7 +315,7 @@ _EITHER = re.compile(pattern_of("titles", "correction"), re.IGNORECASE)
 _INVOICE = re.compile(pattern_of("titles", "invoice"), re.IGNORECASE)
 
 
-def _kind(lines: Sequence[Line], total: str | None) -> Literal["invoice", "credit note"] | None:
+def _kind(lines: Sequence[TextLine], total: str | None) -> Literal["invoice", "credit note"] | None:
     """What the title says. `Gutschrift` is a credit note only where the total is negative; a correction is either."""
     titles = [cell.text for line in lines[:60] if line.page == 0 for cell in line.cells if len(cell.text) < 60]
     credit = next((match[0] for text in titles if (match := _CREDIT.match(text.lstrip(" *#")))), None)
@@ -295,7 +326,7 @@ def _kind(lines: Sequence[Line], total: str | None) -> Literal["invoice", "credi
     return "invoice" if any(_INVOICE.search(line.text) for line in lines) and not is_negative else None
 
 
-def contradictions(xml: Fields, pages: Sequence[Page]) -> tuple[str, ...]:
+def contradictions(xml: Fields, pages: Sequence[PageText]) -> tuple[str, ...]:
     """One sentence for each field of the XML that the pages give another value, and nowhere that of the XML."""
     page = fields_of(pages)
     found = []
@@ -318,7 +349,7 @@ def _letters(text: str) -> str:
     return re.sub(r"[\W_]+", "", text.casefold())
 
 
-def _is_shown(field: str, value: str, pages: Sequence[Page]) -> bool:
+def _is_shown(field: str, value: str, pages: Sequence[PageText]) -> bool:
     """Whether the pages show a value anywhere, however they write it."""
     text = "\n".join(page.text for page in pages)
     if field in ("net", "tax", "total", "payable"):

@@ -11,7 +11,7 @@ from batch_runner.service.invoice.labels import Label, labels_in
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from batch_runner.service.invoice.pdf import Page, Word
+    from batch_runner.service.invoice.pdf import PageText, Word
 
 CELL = "\t"
 """What stands between two cells in a line's text."""
@@ -32,7 +32,7 @@ class Cell(NamedTuple):
     """Where it begins in the line's text."""
 
 
-class Line:
+class TextLine:
     """The words that stand on one height, from the left to the right."""
 
     def __init__(self, page: int, words: Sequence[Word]) -> None:
@@ -82,20 +82,20 @@ class Line:
         return " ".join(word.text for word in self._words if word.left < right and word.right > left)
 
 
-def lines_of(pages: Sequence[Page]) -> list[Line]:
+def lines_of(pages: Sequence[PageText]) -> list[TextLine]:
     """All lines, page after page and downwards."""
     return [line for number, page in enumerate(pages) for line in _lines(number, page.words)]
 
 
-def _lines(page: int, words: Sequence[Word]) -> Iterator[Line]:
+def _lines(page: int, words: Sequence[Word]) -> Iterator[TextLine]:
     begun: list[Word] = []
     for word in sorted(words, key=lambda word: word.top + word.bottom):
         if begun and not _is_beside(begun[-1], word):
-            yield Line(page, begun)
+            yield TextLine(page, begun)
             begun = []
         begun.append(word)
     if begun:
-        yield Line(page, begun)
+        yield TextLine(page, begun)
 
 
 def _is_beside(last: Word, word: Word) -> bool:

@@ -7,8 +7,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from batch_runner.service.invoice.labels import labels_in, pattern_of
-from batch_runner.service.invoice.layout import CELL, Cell, Line
-from batch_runner.service.invoice.values import Found, amounts_in, date_in, ibans_in, vat_ids_in
+from batch_runner.service.invoice.layout import CELL, Cell, TextLine
+from batch_runner.service.invoice.values import FoundId, amounts_in, date_in, ibans_in, vat_ids_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +28,7 @@ _REGISTER = re.compile(rf"\b{pattern_of('parties', 'registers')}", re.IGNORECASE
 _STREET_BY_NUMBER = re.compile(r"\d+\w? +[^\W\d]{3}")
 _SEPARATOR = re.compile(r"\s*[·•●|∙⋅♦■▪*]\s*|\s+[-–—]\s+|\s*,\s+")
 _ENOUGH = 3
+_BLOCK_HEIGHT, _BLOCK_WIDTH, _INDENT = 170.0, 200.0, 40.0  # points: what still belongs to the block under a label
 
 
 class _Anchor(NamedTuple):
@@ -43,7 +44,7 @@ class _Anchor(NamedTuple):
 class Parties:
     """Reads both sides of an invoice from its lines."""
 
-    def __init__(self, lines: Sequence[Line]) -> None:
+    def __init__(self, lines: Sequence[TextLine]) -> None:
         self._lines = lines
         heights = sorted(line.height for line in lines)
         self._usual_height = heights[len(heights) // 2] if heights else 0.0
@@ -81,9 +82,10 @@ class Parties:
         line = self._lines[number]
         for anchor in reversed(self._anchors):
             above = self._lines[anchor.line]
-            if anchor.line <= number and above.page == line.page and line.top - above.top < 170:
-                if abs(anchor.left - left) < 40 or (anchor.left <= left < anchor.left + 200 and anchor.line == number):
-                    return anchor.side
+            is_above = anchor.line <= number and above.page == line.page and line.top - above.top < _BLOCK_HEIGHT
+            is_beside = anchor.line == number and anchor.left <= left < anchor.left + _BLOCK_WIDTH
+            if is_above and (abs(anchor.left - left) < _INDENT or is_beside):
+                return anchor.side
         return None
 
     def _named(self, side: Side) -> str | None:
@@ -140,7 +142,7 @@ class Parties:
                     return name
         return None
 
-    def _only_id(self, find: Callable[[str], list[Found]]) -> str | None:
+    def _only_id(self, find: Callable[[str], list[FoundId]]) -> str | None:
         """The one id that isn't the buyer's; of several none is sure."""
         found = set()
         for number, line in enumerate(self._lines):
@@ -222,7 +224,7 @@ def _key(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.casefold())
 
 
-def _joined_cells(line: Line) -> Iterator[Cell]:
+def _joined_cells(line: TextLine) -> Iterator[Cell]:
     """Its cells, and the whole line where its cells are separated by marks."""
     yield from line.cells
     if len(line.cells) > 2:

@@ -1,7 +1,7 @@
 """The words of a PDF with their places, its text and its attachments, by PDFium.
 
-What is wrong with a file is a TaskFailed. Its sentence doesn't name the file, so that one cause in a hundred rows is one
-line of the summary; the row itself says which file it is.
+What is wrong with a file is a TaskFailed. Its sentence doesn't name the file, so that one cause in a hundred rows is
+one line of the summary; the row itself says which file it is.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Word(NamedTuple):
     bottom: float
 
 
-class Page(NamedTuple):
+class PageText(NamedTuple):
     """What a page shows: its words where they stand, and its text in the order in which it was drawn."""
 
     words: list[Word]
@@ -82,7 +82,7 @@ class Document:
                 if 0 < size.value <= XML_LIMIT:
                     yield bytes(attachment.get_data())
 
-    def pages(self) -> list[Page]:
+    def pages(self) -> list[PageText]:
         """All pages. Raises TaskFailed where there is nothing to read, or nothing that would be read rightly."""
         pages, drawn = [], _Drawn()
         for number in range(len(self._pdf)):
@@ -94,7 +94,7 @@ class Document:
         _refuse_unreadable(drawn, len(pages))
         return pages
 
-    def _page(self, number: int) -> tuple[Page, _Drawn]:
+    def _page(self, number: int) -> tuple[PageText, _Drawn]:
         try:
             page = self._pdf[number]
         except pdfium.PdfiumError as error:
@@ -108,7 +108,7 @@ class Document:
             text = "\n".join([text.strip("\n"), *(word.text for word in notes)]).strip("\n")
             characters = sum(len(word.text) for word in words)
             is_scan = characters < _STAMP and _image_share(page) > (_MOST_OF_A_PAGE if characters else _AN_IMAGE)
-            return Page(words, text), _Drawn(characters, len(_LETTERS.findall(text)), is_scan)
+            return PageText(words, text), _Drawn(characters, len(_LETTERS.findall(text)), is_scan)
 
 
 @contextmanager
@@ -254,9 +254,9 @@ def _annotated(annotation: object, formenv: pdfium.PdfFormEnv | None) -> str:
     subtype = pdfium_c.FPDFAnnot_GetSubtype(annotation)
     if subtype == pdfium_c.FPDF_ANNOT_FREETEXT:
         return _utf16(pdfium_c.FPDFAnnot_GetStringValue, annotation, b"Contents")
-    if subtype == pdfium_c.FPDF_ANNOT_WIDGET and formenv:
-        if pdfium_c.FPDFAnnot_GetFormFieldType(formenv, annotation) in _FILLED:
-            return _utf16(pdfium_c.FPDFAnnot_GetFormFieldValue, formenv, annotation)
+    is_field = subtype == pdfium_c.FPDF_ANNOT_WIDGET and formenv is not None
+    if is_field and pdfium_c.FPDFAnnot_GetFormFieldType(formenv, annotation) in _FILLED:
+        return _utf16(pdfium_c.FPDFAnnot_GetFormFieldValue, formenv, annotation)
     return ""
 
 

@@ -44,7 +44,7 @@ VALUES = tuple(name for name in Fields.__struct_fields__ if name not in ("source
 """The fields that an invoice itself has."""
 
 
-class Line(msgspec.Struct, frozen=True):
+class InvoiceLine(msgspec.Struct, frozen=True):
     """One line of an invoice; numbers as in Fields."""
 
     position: str | None = None

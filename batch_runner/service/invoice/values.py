@@ -1,4 +1,4 @@
-"""Values as invoices write them: amounts of money in either decimal convention, currencies, dates, account and VAT ids."""
+"""Values as invoices write them: amounts in either decimal convention, currencies, dates, account and VAT ids."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _AMOUNT = re.compile(
 _DECIMALS = re.compile(r"[.,](\d{1,2})$")
 
 
-class Amount(NamedTuple):
+class Money(NamedTuple):
     """A number as text with a point and no separators (`-1234.50`, with the decimals it was written with)."""
 
     text: str
@@ -55,7 +55,7 @@ class Amount(NamedTuple):
         return Decimal(self.text)
 
 
-def amounts_in(text: str) -> list[Amount]:
+def amounts_in(text: str) -> list[Money]:
     """All amounts in a text, in order. Percentages, dates and the numbers within longer words aren't."""
     blanked = _CURRENCY.sub(lambda match: " " * len(match[0]), text)
     return [_amount(match, text) for match in _AMOUNT.finditer(blanked)]
@@ -81,14 +81,14 @@ def sum_of(*amounts: str) -> Decimal:
     return sum(map(Decimal, amounts), Decimal())
 
 
-def _amount(match: re.Match[str], text: str) -> Amount:
+def _amount(match: re.Match[str], text: str) -> Money:
     written = re.sub(r"(?<=[.,])\s+", "", match["number"])
     before, after = text[max(0, match.start() - 6) : match.start()], text[match.end() : match.end() + 6]
     beside = before.rpartition("\t")[2] + " " + after.partition("\t")[0]
     has_mark = not written.isdigit() or _CURRENCY.search(beside) is not None
     signed = re.search(rf"(?:^|[\s(])[-−]\s?(?:{_SIGN})$", text[: match.start()].rstrip(_SPACES))
     is_minus = match["minus"] or match["after"] or signed
-    return Amount(("-" if is_minus else "") + _plain(written), has_mark, match.start(), match.end())
+    return Money(("-" if is_minus else "") + _plain(written), has_mark, match.start(), match.end())
 
 
 def _plain(written: str) -> str:
@@ -158,18 +158,11 @@ def plain_date(text: str) -> str | None:
 
 def _day(match: re.Match[str], month_first: bool) -> Day | None:
     parts = match.groupdict()
-    name = parts.get("name")
+    name, day, year = parts.get("name"), int(parts["day"]), int(parts["year"])
     month = _month(name) if name else int(parts["month"])
-    day, year = int(parts["day"]), int(parts["year"])
-    is_either = (
-        parts.get("mark") in ("/", "-") and len(match["year"]) != 0 and month <= 12 and day <= 12 and day != month
-    )
-    is_either = is_either and not match[0].startswith(parts["year"])
-    if (
-        parts.get("mark") in ("/", "-")
-        and (month_first and day <= 12 or month > 12)
-        and not match[0].startswith(match["year"])
-    ):
+    has_two_orders = parts.get("mark") in ("/", "-") and not match[0].startswith(parts["year"])
+    is_either = has_two_orders and day <= 12 and month <= 12 and day != month
+    if has_two_orders and (month > 12 or (month_first and day <= 12)):
         day, month = month, day
     iso = _iso(year + 2000 if year < 100 else year, month, day)
     return Day(iso, match.start(), match.end(), is_either) if iso else None
@@ -191,7 +184,7 @@ def _month(name: str) -> int:
 _IBAN = re.compile(r"(?<![A-Z0-9])[A-Z]{2}\d{2}(?:[ \u00a0]?[A-Z0-9]){11,30}")
 
 
-class Found(NamedTuple):
+class FoundId(NamedTuple):
     """An id in a text, without its blanks."""
 
     id: str
@@ -199,14 +192,14 @@ class Found(NamedTuple):
     end: int
 
 
-def ibans_in(text: str) -> list[Found]:
+def ibans_in(text: str) -> list[FoundId]:
     """All IBANs in a text whose check digits are right; what follows one directly isn't taken for a part of it."""
     found = []
     for match in _IBAN.finditer(text):
         parts = match[0].split()
         ends = ["".join(parts[:count]) for count in range(len(parts), 0, -1)]
         if right := next((end for end in ends if is_iban(end)), None):
-            found.append(Found(right, match.start(), match.end()))
+            found.append(FoundId(right, match.start(), match.end()))
     return found
 
 
@@ -220,17 +213,17 @@ _VAT_ID = re.compile(
 )
 
 
-def vat_ids_in(text: str) -> list[Found]:
+def vat_ids_in(text: str) -> list[FoundId]:
     """All VAT ids in a text that their country's check bears out."""
     return [
-        Found(compact, match.start(), match.end())
+        FoundId(compact, match.start(), match.end())
         for match in _VAT_ID.finditer(text)
         if is_vat_id(compact := re.sub(r"[ .-]", "", match[0]))
     ]
 
 
 def is_vat_id(text: str) -> bool:
-    """Whether a text without blanks is a VAT id, by the check of its country: of the EU, the United Kingdom or Norway."""
+    """Whether a text without blanks is a VAT id, by the check of its country: the EU, United Kingdom or Norway."""
     if text.startswith(("GB", "XI")):
         return bool(gb_vat.is_valid(text[2:]))
     if text.startswith("NO"):
