@@ -9,18 +9,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from batch_runner._version import __version__
+
 if TYPE_CHECKING:
-    from batch_runner.cli.wiring import run_batch, run_batch_blocking
-    from batch_runner.errors import BatchRunnerError, ExitCode
+    from batch_runner.errors import BatchRunnerError, ExitCode, SheetError
     from batch_runner.job.job import Job
     from batch_runner.progress import Progress, Tally
-    from batch_runner.service.endings import TaskCancelled, TaskFailed
-    from batch_runner.service.signature import param, task
-    from batch_runner.service.tasks import Context
-    from batch_runner.sheet.errors import SheetError
-    from batch_runner.summary import Summary
+    from batch_runner.report.summary import Summary
+    from batch_runner.runner.run import run_batch, run_batch_blocking
+    from batch_runner.service.local.context import Context
+    from batch_runner.service.local.result import TaskCancelled, TaskFailed
+    from batch_runner.service.local.signature import param, task
 
-__version__ = "0.1.0"
 
 __all__ = [
     "BatchRunnerError",
@@ -33,6 +33,7 @@ __all__ = [
     "Tally",
     "TaskCancelled",
     "TaskFailed",
+    "__version__",
     "param",
     "run_batch",
     "run_batch_blocking",
@@ -41,19 +42,19 @@ __all__ = [
 
 _HOMES = {
     "BatchRunnerError": "errors",
-    "Context": "service.tasks",
+    "Context": "service.local.context",
     "ExitCode": "errors",
     "Job": "job.job",
     "Progress": "progress",
-    "SheetError": "sheet.errors",
-    "Summary": "summary",
+    "SheetError": "errors",
+    "Summary": "report.summary",
     "Tally": "progress",
-    "TaskCancelled": "service.endings",
-    "TaskFailed": "service.endings",
-    "param": "service.signature",
-    "run_batch": "cli.wiring",
-    "run_batch_blocking": "cli.wiring",
-    "task": "service.signature",
+    "TaskCancelled": "service.local.result",
+    "TaskFailed": "service.local.result",
+    "param": "service.local.signature",
+    "run_batch": "runner.run",
+    "run_batch_blocking": "runner.run",
+    "task": "service.local.signature",
 }
 
 

@@ -19,10 +19,16 @@ from contextlib import contextmanager
 from enum import IntEnum
 from typing import TYPE_CHECKING, ClassVar
 
-from batch_runner.sheet.errors import SheetError
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+class SheetError(Exception):
+    """The sheet cannot be used: one sentence that names file, sheet and cell, and the next step."""
+
+
+class Unlike(Exception):  # noqa: N818  it is a state of two files: another way of comparing them takes over
+    """Two files can't be compared byte by byte."""
 
 
 class ExitCode(IntEnum):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Level = Literal["debug", "info", "warning", "error"]
     Fact = str | float | None
 
+
 LOG = logging.getLogger("batch_runner")
 OLD_FILES = 5
 """Log files of earlier times that are kept when a new one is begun."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from batch_runner.log import Form
 
+
 LINE_EVERY = 30.0
 """Seconds between two plain lines."""
 FIRST_LINE = 1.0

@@ -1,8 +1,9 @@
-"""Rates, durations, sizes, deadlines, days and failure limits: how a person writes them, and what they mean."""
+"""Rates, durations, sizes, deadlines, days, rows and failure limits: how a person writes them, and what they mean."""
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Self
 from zoneinfo import ZoneInfo
@@ -21,6 +22,7 @@ _CLOCK_TIME = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?", re.ASCII)
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _LONGEST = 3650 * 86400.0
 _SIZE = re.compile(r"(\d{1,9})\s*([kmg]?)i?b?", re.ASCII)
+_RANGE = re.compile(r"(\d{1,9})(?:(\s*-\s*)(\d{1,9})?)?", re.ASCII)
 _POWERS = {"": 0, "k": 10, "m": 20, "g": 30}
 
 
@@ -174,3 +176,36 @@ class FailureLimit(msgspec.Struct, frozen=True):
     def reached(self, failures: int, rows: int) -> bool:
         """Whether so many failures among so many rows are too many."""
         return failures > 0 and failures >= (rows * self.number / 100 if self.percent else self.number)
+
+
+class RowRanges(msgspec.Struct, frozen=True):
+    """Row numbers as Excel shows them: `2-100,205`, `500-` for all from there. Sorted and without overlap."""
+
+    firsts: tuple[int, ...]
+    lasts: tuple[float, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read the text form. Raises `ValueError` with a sentence."""
+        merged: list[tuple[int, float]] = []
+        for first, last in sorted(_range(part.strip()) for part in text.split(",")):
+            if merged and first <= merged[-1][1] + 1:
+                merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+            else:
+                merged.append((first, last))
+        return cls(tuple(first for first, _ in merged), tuple(last for _, last in merged))
+
+    def __contains__(self, number: int) -> bool:
+        place = bisect_right(self.firsts, number) - 1
+        return place >= 0 and number <= self.lasts[place]
+
+
+def _range(part: str) -> tuple[int, float]:
+    found = _RANGE.fullmatch(part)
+    if found is None:
+        raise ValueError(f"{part!r} is not a row or a range of rows; write for example 2-100,205")
+    first = int(found[1])
+    last = first if not found[2] else int(found[3]) if found[3] else float("inf")
+    if first < 1 or last < first:
+        raise ValueError(f"{part!r} is not a range of rows: rows count from 1, and the first comes first")
+    return first, last

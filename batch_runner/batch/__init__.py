@@ -1,11 +1,12 @@
-"""One batch over one sheet: one producer → a bounded stream → workers → the journal.
+"""One batch: a pool of workers brings rows to their outcomes.
 
-pool.py      the batch: reads rows, places them in the journal, hands them to the workers
-placing.py   the sheet's rows find their place in the journal
-start.py     a row's start over all its tries, and whether its lost answer can be asked for
-worker.py    one row from its plan to its outcome
-attempt.py   one try to start a run, and what the log says of it
-canary.py    the first few rows go alone
-patience.py  when starting stops because no start gets through
-stopping.py  when starting stops before the last row, and why
+backoff.py  how long to wait before another try, and when to give up. Pure: times are passed in
+limits.py   concurrency and rate, shared by all workers and moved by what the service says
+pool.py     the pool: one producer, a bounded stream, and workers that bring each row to its outcome
+stop.py     when a batch stops starting runs before its last row, and why
+worker.py   one row from its plan to its outcome: intent, start, run id, polls, outcome; each recorded before the next
+poll_schedule.py which run to look at next, and when; pure: all times are passed in
+poll_budget.py the polls that a batch may spend, evenly spaced; pure
+durations.py how long this batch's runs take, learnt while they go on; pure
+poller.py follows all runs of a batch to their ends
 """

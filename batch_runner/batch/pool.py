@@ -1,4 +1,4 @@
-"""The pool: one producer → a bounded stream → workers, each taking one row at a time to its outcome.
+"""The pool: one producer, a bounded stream, and workers that bring each row to its outcome.
 
 After a stop nothing is started; the rest of the sheet still finds its place in the journal, and runs in flight are
 followed to their end; when a person interrupted, for `GRACE` seconds.
@@ -6,31 +6,124 @@ followed to their end; when a person interrupted, for `GRACE` seconds.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import anyio
 
 from batch_runner import log
-from batch_runner.batch.canary import WINDOW, Canary, different_shapes
-from batch_runner.batch.placing import look_ahead, placed
-from batch_runner.batch.stopping import Stop
+from batch_runner.batch.stop import Stop
 from batch_runner.batch.worker import NOT_STARTED, STILL_UNKNOWN, Work
 from batch_runner.errors import ExitCode
-from batch_runner.journal import Carry, Follow, Refuse, Send, Settle
+from batch_runner.journal.history import Carry, Entry, Follow, Refuse, Send, Settle
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-    from batch_runner.batch.stopping import Stopping
+    from batch_runner.batch.limits import Limits, Slot
+    from batch_runner.batch.stop import Stopping
     from batch_runner.batch.worker import Worker
-    from batch_runner.journal import Journal, Outcome
-    from batch_runner.limits.limits import Limits, Slot
+    from batch_runner.journal.history import Plan
+    from batch_runner.journal.journal import Journal, Outcome
     from batch_runner.progress import Progress, Tally
-    from batch_runner.source import Source
+    from batch_runner.rows.params import RowParams
+    from batch_runner.rows.source import Source
+    from batch_runner.sheet.model import Row
 
     Stream = MemoryObjectSendStream[Work]
+
+
+WINDOW = 1_000
+"""So many rows are looked at to find some of different shapes."""
+
+
+class Canary:
+    """Waits for some rows to end, and knows whether they all succeeded."""
+
+    def __init__(self, numbers: Sequence[int]) -> None:
+        self._waiting = set(numbers)
+        self._failed = 0
+        self._over = anyio.Event()
+        if not self._waiting:
+            self._over.set()
+
+    def row_ended(self, number: int, status: str) -> None:
+        """Hear of any row's end; what isn't ours is passed over."""
+        if number in self._waiting:
+            self._waiting.discard(number)
+            self._failed += status != "success"
+            if not self._waiting:
+                self._over.set()
+
+    async def failures(self) -> int:
+        """Wait for the last of them, then say how many did not succeed."""
+        await self._over.wait()
+        return self._failed
+
+
+def different_shapes(rows: Sequence[RowParams], number: int) -> tuple[int, ...]:
+    """The places of up to `number` rows: first one of each shape (which params are filled), then the first others."""
+    first_of_shape: dict[frozenset[str], int] = {}
+    for place, row in enumerate(rows):
+        first_of_shape.setdefault(frozenset(row.params), place)
+    chosen = list(first_of_shape.values())[:number]
+    others = (place for place in range(len(rows)) if place not in chosen)
+    while len(chosen) < min(number, len(rows)):
+        chosen.append(next(others))
+    return tuple(sorted(chosen))
+
+
+CHUNK = 128
+"""Rows that are read and placed in the journal at once: some milliseconds' work."""
+
+
+async def placed(source: Source, journal: Journal) -> AsyncIterator[list[tuple[Plan, RowParams]]]:
+    """What to do with each row, in the sheet's order; a chunk is placed when it is asked for."""
+    for chunk in _chunks(source.places()):
+        plans = await journal.register([entry for entry, _ in chunk])
+        yield [(plan, row) for plan, (_, row) in zip(plans, chunk, strict=True)]
+
+
+async def look_ahead(source: Source, journal: Journal) -> int:
+    """Ask the whole sheet what has to be known before its first row is `placed`.
+
+    Gives for how many rows that ran before it could not tell what makes them unique.
+    """
+    await _tell_twins_apart(source, journal)
+    return await _learn_claims(source, journal)
+
+
+async def _tell_twins_apart(source: Source, journal: Journal) -> None:
+    """Of rows with equal keys one can be known only when all are: a later one may be what was sent before."""
+    if not journal.may_have_twins:
+        return
+    for chunk in _chunks(source.every()):
+        await journal.see([entry for entry, _ in chunk])
+    await journal.tell_apart()
+
+
+async def _learn_claims(source: Source, journal: Journal) -> int:
+    """Where rows ran before anybody asked what makes them unique, ask the sheet; gives for how many it didn't know."""
+    if not journal.needs_claims:
+        return 0
+    for chunk in _chunks(source.every()):
+        await journal.adopt([entry for entry, _ in chunk])
+    return journal.unclaimed()
+
+
+def _chunks(places: Iterator[tuple[Row, RowParams, bool]]) -> Iterator[tuple[tuple[Entry, RowParams], ...]]:
+    rows = _entries(places)
+    while chunk := tuple(islice(rows, CHUNK)):
+        yield chunk
+
+
+def _entries(places: Iterator[tuple[Row, RowParams, bool]]) -> Iterator[tuple[Entry, RowParams]]:
+    for row, filled, takes_part in places:
+        entry = Entry(row.number, filled.key, filled.digest, filled.refusal, takes_part, filled.claim, filled.conflict)
+        yield entry, filled
+
 
 GRACE = 10.0
 """Seconds that runs in flight get to end after an interrupt."""

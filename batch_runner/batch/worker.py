@@ -1,4 +1,4 @@
-"""One row from its plan to its outcome: intent → start → run id → polls → outcome, each recorded before the next.
+"""One row from its plan to its outcome: intent, start, run id, polls, outcome; each recorded before the next.
 
 Rule 1  The intent is on disk before the first byte of the POST leaves, the run id before the first poll.
 Rule 2  A start is sent again only if it certainly made no run (`Reach.AGAIN`), the service knows it by its key,
@@ -9,6 +9,7 @@ Rule 4  A row's failure is data. What is raised (`JournalFailed`) stops the batc
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
@@ -17,28 +18,111 @@ import anyio
 import msgspec
 
 from batch_runner import log
-from batch_runner.api import Run, RunRequest
-from batch_runner.batch.attempt import Attempt
-from batch_runner.batch.patience import Patience
-from batch_runner.batch.start import Start, start_of
-from batch_runner.batch.stopping import Stop, refused_for_all
-from batch_runner.client.client import Lost, Refused, Started
-from batch_runner.client.fate import FORBIDDEN, REFUSING_US, Reach
+from batch_runner.batch.backoff import STARTS, Patience
+from batch_runner.batch.poller import Overdue, Unreachable, Vanished
+from batch_runner.batch.stop import Stop, refused_for_all
 from batch_runner.errors import ExitCode
-from batch_runner.journal import Follow, Outcome, Send, Settle
-from batch_runner.polling.watch import Overdue, Unreachable, Vanished
-from batch_runner.retry import STARTS
+from batch_runner.journal.history import Follow, Send, Settle
+from batch_runner.journal.journal import Outcome
+from batch_runner.service.http.classify import FORBIDDEN, REFUSING_US, Reach
+from batch_runner.service.http.client import Lost, Refused, Started
+from batch_runner.service.wire import Run, RunRequest
 
 if TYPE_CHECKING:
     import random
 
-    from batch_runner.batch.stopping import Stopping
-    from batch_runner.client.client import Client
+    from batch_runner.batch.limits import Slot
+    from batch_runner.batch.poller import Watch
+    from batch_runner.batch.stop import Stopping
     from batch_runner.job.job import Job
-    from batch_runner.journal import Journal
-    from batch_runner.limits.limits import Slot
-    from batch_runner.params import RowParams
-    from batch_runner.polling.watch import Watch
+    from batch_runner.journal.journal import Journal
+    from batch_runner.log import Fact
+    from batch_runner.rows.params import RowParams
+    from batch_runner.service.http.client import Client
+    from batch_runner.service.wire import Features
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """`id` is the journal's, `row` the sheet's number of the row, `began` when its start went out (the loop's clock).
+
+    `began` is None where that was an earlier batch. `may_be_replaced`: another attempt can take its place if its run
+    never begins.
+    """
+
+    id: int
+    row: int
+    began: float | None = None
+    may_be_replaced: bool = False
+
+    def info(self, event: str, **facts: Fact) -> None:
+        """Log an event of it, with the seconds since its start."""
+        if log.hears_info():
+            log.info(event, row=self.row, attempt=self.id, **facts, duration=self._seconds())
+
+    def debug(self, event: str, **facts: Fact) -> None:
+        """As `info`, for what only debug may hold."""
+        if log.hears_debug():
+            log.debug(event, row=self.row, attempt=self.id, **facts, duration=self._seconds())
+
+    def no_run(self, answer: Refused | Lost) -> None:
+        """Log a start that told no run: the service's own words may hold what a cell holds."""
+        if isinstance(answer, Refused):
+            self.info("start refused", code=answer.status_code, reach=answer.reach.name.lower())
+        else:
+            self.info("answer lost")
+        self.debug("the answer", why=answer.why)
+
+    def _seconds(self) -> float | None:
+        return None if self.began is None else anyio.current_time() - self.began
+
+
+class Start:
+    """The start of one row, over all its tries.
+
+    `intended_at` is on this batch's clock (seconds). `is_lost`: nobody knows what came of it, and the same start can be
+    sent again to learn that, from a service of this `memory`, which knows it by its Idempotency-Key.
+    """
+
+    def __init__(self) -> None:
+        self.attempt: int | None = None
+        self.intended_at = 0.0
+        self.memory: str | None = None
+        self.is_lost = False
+        self.unbegun = 0
+        """How many runs it made that ended without having begun."""
+
+    def intended(self, attempt: int) -> int:
+        """It is about to be sent as this attempt, which is returned."""
+        self.attempt, self.intended_at = attempt, anyio.current_time()
+        return attempt
+
+    def answer_lost(self, memory: str | None) -> None:
+        """Nobody knows what came of it. Where it can't be asked for (no memory), another try is another attempt."""
+        self.memory = self.memory or memory
+        self.is_lost = self.memory is not None
+        if not self.is_lost:
+            self.attempt = None
+
+    def begin_anew(self) -> None:
+        """The run that it made has ended, and nothing of it was done: another try is another attempt."""
+        self.attempt, self.memory, self.is_lost = None, None, False
+        self.unbegun += 1
+
+    def is_known_to(self, features: Features) -> bool:
+        """Whether a service with these features surely knows it, so that sending it again makes no second run."""
+        return features.is_one_run(self.memory, anyio.current_time() - self.intended_at)
+
+
+def start_of(plan: Send | Settle) -> Start:
+    """A row's first try in this batch; with `Settle` that of an earlier batch, whose answer was lost."""
+    start = Start()
+    if isinstance(plan, Settle):
+        age = datetime.now(UTC) - datetime.fromisoformat(plan.intended_at)
+        start.intended(plan.attempt)
+        start.intended_at -= age.total_seconds()
+        start.answer_lost(plan.memory)
+    return start
+
 
 SYNC_MARGIN = 60.0
 """Seconds that the answer to a sync start may take longer than its run."""

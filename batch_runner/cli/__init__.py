@@ -1,14 +1,12 @@
-"""The command line: commands, options, exit codes; the only place that wires things together.
+"""The command line: commands, options, exit codes.
 
 commands.py  the commands, as click calls them
 options.py   the options of a job, as click shows and reads them
-bounds.py    what bounds all batches of a night together
-checking.py  `check` as a person meets it
-night.py     one job, its inputs, one batch each
-running.py   `run` as a person meets it: progress, log, summary
-serving.py   `serve` as a person meets it: where it listens, where its runs are kept
-wiring.py    a job opened, conducted and summed up
-services.py  who runs the tasks, and how it is reached
+check.py     `check`: everything short of sending, for each input
+init.py      `init`: a job file for a sheet
+run.py       `run`: progress and log on stderr, the summary on stdout
+serve.py     `serve`: where it listens, where its runs are kept
+status.py    `status`: what a journal tells a person
 """
 
 from __future__ import annotations
@@ -17,8 +15,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, NoReturn
 
-from batch_runner.errors import BatchRunnerError, ExitCode, exit_code_of
-from batch_runner.sheet.errors import SheetError
+from batch_runner.errors import BatchRunnerError, ExitCode, SheetError, exit_code_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,10 +23,10 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the program and leave it with its exit code."""
-    sys.exit(run(arguments))
+    sys.exit(run_arguments(arguments))
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
+def run_arguments(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code. The one place where errors become sentences."""
     import click
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batch_runner import __version__
+from batch_runner._version import __version__
 from batch_runner.cli.options import JobCommand, ServeOption, job_options, said, variables_said
 from batch_runner.errors import ExitCode
 
 if TYPE_CHECKING:
-    from batch_runner.job.settings import Loaded
+    from batch_runner.job.config import Loaded
+
 
 EPILOG = "Every option is also a variable BATCH_RUNNER_… of the environment and a key of a .toml job file."
 SERVE_EPILOG = "Every option is also a variable BATCH_RUNNER_… of the environment (BATCH_RUNNER_PORT=8081)."
@@ -63,7 +64,7 @@ class RunCommand(JobCommand):
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError:
-            from batch_runner.cli.running import told_of
+            from batch_runner.cli.run import told_of
 
             with told_of(source, {}) as telling:
                 telling.ends(ExitCode.REFUSED)
@@ -80,7 +81,7 @@ def run_command(source: str, **values: Any) -> int:
 
     The same command again goes on where the last one stopped: no row is started twice.
     """
-    from batch_runner.cli.running import run_for_person, told_of
+    from batch_runner.cli.run import run_for_person, told_of
 
     with told_of(source, said(values)) as telling:
         loaded = _loaded(source, values)
@@ -96,9 +97,9 @@ def check_command(source: str, **values: Any) -> int:
 
     Then the job in force: each option that was said, its value and where it came from.
     """
-    from batch_runner.cli.checking import check_for_person
-    from batch_runner.job.settings import wishes_of
-    from batch_runner.telling.telling import Telling
+    from batch_runner.cli.check import check_for_person
+    from batch_runner.job.config import wishes_of
+    from batch_runner.report.notify import Telling
 
     loaded = _loaded(source, values)
     _warn_of_variables()
@@ -115,8 +116,8 @@ def init_command(source: Path, job: str, sheet: str | None) -> int:
 
     A file that is there already is kept.
     """
-    from batch_runner.cli.running import print_out
-    from batch_runner.jobfile import job_file, look, write
+    from batch_runner.cli.init import job_file, look, write
+    from batch_runner.cli.run import print_out
 
     seen = look(source, sheet)
     text = job_file(source, Path(job).parent, seen, said_sheet=sheet is not None)
@@ -179,7 +180,7 @@ def serve_command(context: click.Context, /, **values: Any) -> int:
 
     A restart with the same --runs tells what became of earlier runs; one that was cut off ends as failure.
     """
-    from batch_runner.cli.serving import Serving, naming_variables, serve_until_stopped
+    from batch_runner.cli.serve import Serving, naming_variables, serve_until_stopped
 
     _warn_of_variables()
     with naming_variables(variables_said(context)):
@@ -199,8 +200,8 @@ def serve_command(context: click.Context, /, **values: Any) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status_command(journal: Path, row: int | None, sheet: str | None, key_value: tuple[str, ...], as_json: bool) -> int:
     """Show what a batch has done so far, from its JOURNAL (STEM.journal.db beside the output)."""
-    from batch_runner.chronicle import chronicle, story, story_of_key
-    from batch_runner.cli.running import print_out
+    from batch_runner.cli.run import print_out
+    from batch_runner.cli.status import chronicle, story, story_of_key
 
     if row is not None and key_value:
         raise click.UsageError("--row and --key-value: say one of them, where the row stands or how it is known")
@@ -239,9 +240,9 @@ def resolve_command(
 
     JOURNAL is STEM.journal.db beside the output. The next batch carries the outcome over into the output.
     """
-    from batch_runner.chronicle import refuse_sheet
-    from batch_runner.cli.running import print_out
-    from batch_runner.journal import Verdict, resolve
+    from batch_runner.cli.run import print_out
+    from batch_runner.cli.status import refuse_sheet
+    from batch_runner.journal.resolve import Verdict, resolve
 
     refuse_sheet(journal)
     if not note.strip():
@@ -264,7 +265,7 @@ def _user() -> str:
 
 def _loaded(source: str, values: dict[str, Any]) -> Loaded:
     from batch_runner.errors import UsageError
-    from batch_runner.job.settings import load_job
+    from batch_runner.job.config import load_job
 
     try:
         return load_job(source, said(values), os.environ)
@@ -274,7 +275,7 @@ def _loaded(source: str, values: dict[str, Any]) -> Loaded:
 
 
 def _warn_of_variables() -> None:
-    from batch_runner.job.settings import unknown_variables
+    from batch_runner.job.config import unknown_variables
 
     for sentence in unknown_variables(os.environ):
         click.echo(f"batch-runner: {sentence}", err=True)

@@ -1,13 +1,9 @@
-"""What to do: flags, environment and a job file made one validated, frozen Job.
+"""What to do: flags, environment and a job file make one validated, frozen Job.
 
-job.py       the Job: its fields are the options, with their help texts
-secrets.py   what of a job may hold a secret, and how it is shown
-problems.py  what is wrong with a job by itself
-options.py   the table of options, made from those fields
-folders.py   folders of the day, made where they are needed
-inputs.py    the files that an input names tonight
-origins.py   where the value of each option came from
-places.py    `{date}` and `{stem}` in file names
-plan.py      what a job comes to tonight: one batch for each input
-settings.py  flag > environment > job file > default
+config.py          flags, environment and a job file made one Job: flag > environment > job file > default
+inputs.py          the files that an input names tonight, and the batch that each of them becomes
+job.py             one validated, frozen Job says what to do, whoever said it
+options.py         the options of a job: one table for flags, environment and job files; and where each value came from
+path_templates.py  placeholders in file names: `{date}`, `{date:%d.%m.%Y}` and `{stem}`; `{{` and `}}` are braces
+validation.py      what is wrong with a job by itself, and what of it may hold a secret
 """

@@ -1,4 +1,4 @@
-"""What to do: one validated, frozen Job, whoever said it (a flag, an environment variable, a job file, a program).
+"""One validated, frozen Job says what to do, whoever said it.
 
 A Job holds what the person wrote, in the forms that a TOML file can hold; its properties give the parsed values.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,13 +15,14 @@ import msgspec
 from msgspec import Meta
 
 from batch_runner.errors import UsageError
-from batch_runner.job.problems import RETRY_WORDS, nameless, problems
-from batch_runner.job.secrets import shown
-from batch_runner.selection import RowRanges
-from batch_runner.units import Deadline, FailureLimit, Rate, parse_day, parse_duration, parse_size
+from batch_runner.job import validation
+from batch_runner.job.validation import RETRY_WORDS, shown
+from batch_runner.units import Deadline, FailureLimit, Rate, RowRanges, parse_day, parse_duration, parse_size
 
 if TYPE_CHECKING:
     import datetime as dt
+    from collections.abc import Callable, Iterator
+
 
 ANCHOR_URL = "https://api.anchorbrowser.io"
 _RESULTS = re.compile(r"\.results(-\d+)?\Z", re.ASCII)
@@ -180,8 +182,55 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if isinstance(value, os.PathLike):
                 msgspec.structs.force_setattr(self, name, os.fspath(value))
-        if found := nameless(self) or problems(self):
+        paths = {field: getattr(self, field) for field in ("input", "output", "journal", "report", "log_file")}
+        if found := validation.nameless(paths) or [problem for problem in self._problems() if problem]:
             raise UsageError("\n".join(found))
+
+    def _problems(self) -> Iterator[str | None]:
+        """Everything that is wrong with the job by itself, a sentence each, which begins with the names of options."""
+        now = datetime.now().astimezone()
+        parsed: dict[str, Callable[[], object]] = {
+            "rows": lambda: self.row_ranges,
+            "rate": lambda: self.start_rate,
+            "poll_rate": lambda: self.poll_budget,
+            "run_timeout": lambda: self.run_seconds,
+            "max_failures": lambda: self.failure_limit,
+            "log_rotate": lambda: self.log_bytes,
+            "deadline": lambda: self.deadline_from(now),
+            "date": lambda: self.day_from(now.date()),
+        }
+        yield from (validation.parse_problem(field, read) for field, read in parsed.items())
+        texts = ("task", "param", "identity_id", "session_id", "task_version")
+        yield from (validation.bytes_problem(field, getattr(self, field)) for field in texts)
+        counts = ("header_row", "limit", "concurrency", "canary", "workers", "retry_limit")
+        yield from (validation.low(field, getattr(self, field)) for field in counts)
+        yield validation.service_problem(self.service)
+        yield validation.output_problem(self.output, self.input_path)
+        yield validation.delimiter_problem(self.delimiter)
+        yield validation.report_problem(self.report_path)
+        yield validation.dask_problem(self.dask, self.service)
+        yield validation.cluster_problem(self.dask, self.workers, send_files=self.send_files)
+        yield from validation.retry_problems(self.retry)
+        yield from (f"rename: {old!r} needs a name to be sent under" for old, new in self.rename.items() if not new)
+        yield from self._clashes()
+        yield validation.heartbeat_problem(self.heartbeat)
+        if self.unique_conflict and not self.unique:
+            yield "unique_conflict: it says in what a duplicate may differ; say with --unique what makes one"
+        if self.columns and self.exclude:
+            yield "columns, exclude: say one of them, what to send or what to leave out"
+
+    def _clashes(self) -> Iterator[str | None]:
+        """Files that would be written over each other; the journal is what keeps a row from running twice."""
+        files = {"input": self.input_path, "output": self.output_path}
+        for field, path in files.items():
+            yield validation.clash("journal", self.journal_path, {field: path}, "journal")
+        files["journal"] = self.journal_path
+        log = None if self.log_file is None else Path(self.log_file)
+        yield validation.clash("report", self.report_path, {**files, "log_file": log}, "report")
+        tasks = Path(self.task.rpartition(":")[0]) if ".py:" in self.task else None
+        yield validation.clash("log_file", log, {**files, "report": self.report_path, "task": tasks}, "log")
+        if self.log_rotate and log is None:
+            yield "log_rotate: there is no log file to be rotated; name one with --log-file"
 
     def __repr__(self) -> str:
         """What was said, a secret's place without the secret."""

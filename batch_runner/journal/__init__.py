@@ -1,66 +1,14 @@
-"""The durable record of what was sent and what came back. What a row's history means is decided in `history` only.
+"""The durable record of what was sent and what came back.
 
-journal.py  a running batch's events, each on disk before the next step
-rehearsal.py  a batch that is only tried, on a copy
-history.py  a row's attempts → send, follow, carry, refuse
-duplicates.py  rows that are alike: only one of them may run
-places.py   tonight's rows find their history
-twins.py    rows with the same key find each its own
-batches.py  what a batch says of itself, and whether it may go on with this journal
-since.py    how the sheet differs from that of the night before
-resolving.py  what a person found out about an unknown row
-sheets.py   the sheets of a journal, of which a person means one
-living.py   a batch that runs: its starts are awaited, not lost
-reading.py  outcomes, counts, nights, a row's story
-timing.py   when runs began and ended
-commits.py  group commit
-file.py     the file: made whole, and looked over before it is trusted
-reserve.py  room on the disk for what is in flight
-lock.py     one batch at a time
-schema.py   the tables
+batches.py       the batches of a journal: what each says of itself, whether it may go on, and the lock that it holds
+changes.py       how the sheet of a batch differs from that of the night before; and which rows were held back
+database.py      the journal's file and its tables: made whole or not at all, and checked before it is trusted
+duplicates.py    rows with the same key or the same dedup key: which history is whose, and which of them may run
+group_commit.py  group commit: whoever waits is told when the commit that holds their event is on disk
+history.py       what a row's history means: its attempts → what this batch does with it. Pure, and decided here only
+journal.py       the journal of a running batch: every event is on disk before the next step is taken
+register.py      the rows of tonight's sheet find their place in the journal, and with it their history
+rehearsal.py     a batch rehearsed on a copy of the journal that nobody keeps: what would become of each row
+resolve.py       a person looked what became of an `unknown` row, and says so: kept with who and when
+view.py          looks into a journal without touching it: outcomes, batches, times, sheets, one row's story
 """
-
-from batch_runner.journal.batches import BatchInfo, Turn, command_gone_on_with
-from batch_runner.journal.history import Carry, Entry, Follow, Leave, Plan, Policy, Refuse, Send, Settle
-from batch_runner.journal.journal import Journal, Outcome
-from batch_runner.journal.lock import look_at_place
-from batch_runner.journal.reading import Batch, Count, Failures, JournalView, Placed, Resolution, Try
-from batch_runner.journal.rehearsal import rehearsed
-from batch_runner.journal.resolving import Verdict, resolve
-from batch_runner.journal.sheets import Sheet, sheet_of
-from batch_runner.journal.since import Held, Since, Unsettled
-from batch_runner.journal.timing import Span
-
-__all__ = [
-    "Batch",
-    "BatchInfo",
-    "Carry",
-    "Count",
-    "Entry",
-    "Failures",
-    "Follow",
-    "Held",
-    "Journal",
-    "JournalView",
-    "Leave",
-    "Outcome",
-    "Placed",
-    "Plan",
-    "Policy",
-    "Refuse",
-    "Resolution",
-    "Send",
-    "Settle",
-    "Sheet",
-    "Since",
-    "Span",
-    "Try",
-    "Turn",
-    "Unsettled",
-    "Verdict",
-    "command_gone_on_with",
-    "look_at_place",
-    "rehearsed",
-    "resolve",
-    "sheet_of",
-]

@@ -1,22 +1,26 @@
-"""The batches of a journal: what a batch says of itself, and whether it may go on with this journal."""
+"""The batches of a journal: what each says of itself, whether it may go on, and the lock that it holds."""
 
 from __future__ import annotations
 
 import os
+import sqlite3
+import tempfile
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.errors import ExitCode, JournalError
+from batch_runner.errors import ExitCode, JournalBusy, JournalError, reason_of
+from batch_runner.fs import Held, locked
 from batch_runner.journal.duplicates import forget_other_claims
 from batch_runner.journal.history import NIGHT, Policy
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from datetime import timedelta
     from pathlib import Path
+
 
 COMPLETE = (ExitCode.OK, ExitCode.SOME_FAILED, ExitCode.SOME_UNKNOWN)
 """How a batch ends that got through its whole sheet; after any other end the same command goes on."""
@@ -216,3 +220,55 @@ def _names(columns: tuple[str, ...]) -> str:
 
 def _shown(value: str) -> str:
     return "all params" if value == "[]" else value
+
+
+@contextmanager
+def holding(path: Path) -> Iterator[None]:
+    """Hold the journal at `path` for as long as the block runs.
+
+    Raises `JournalBusy` at once if another process holds it, `JournalError` where no lock can be had: the folder is
+    missing or read-only, or its file system has no locks.
+    """
+    _check_place(path)
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(path))
+        except Held:
+            raise JournalBusy(f"{path}: {_holder(path)}; wait for it to end, or use another --journal") from None
+        except OSError as error:
+            raise _no_lock(path, error) from error
+        yield
+
+
+def _check_place(path: Path) -> None:
+    """Raise `JournalError` where no journal can be: its folder is missing, or it is a folder itself."""
+    if not path.parent.is_dir():
+        raise JournalError(f"{path}: there is no folder {path.parent}; make it, or name another --journal")
+    if path.is_dir():
+        raise JournalError(f"{path}: the journal is a folder; name a file")
+
+
+def look_at_place(path: Path) -> None:
+    """Raise `JournalError` where no batch could hold a journal; nothing is made that stays."""
+    _check_place(path)
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            return
+    except OSError as error:
+        raise _no_lock(path, error) from error
+
+
+def _no_lock(path: Path, error: OSError) -> JournalError:
+    """What to say where nothing can be written beside a journal."""
+    return JournalError(f"{path}: no lock can be had in {path.parent} ({reason_of(error)}); use another --journal")
+
+
+def _holder(path: Path) -> str:
+    """Who holds the journal, as far as it says itself; its first moments are not recorded yet."""
+    query = "SELECT pid, started FROM batch WHERE ended IS NULL ORDER BY id DESC LIMIT 1"
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0.2)) as connection:
+            pid, started = connection.execute(query).fetchone()
+    except (sqlite3.Error, TypeError):
+        return "another batch holds this journal"
+    return f"another batch holds this journal: process {pid}, started {started}"

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from batch_runner.journal.schema import DUPLICATE, ERROR, NOT_STARTED, PARKED, UNKNOWN
+from batch_runner.journal.database import DUPLICATE, ERROR, NOT_STARTED, PARKED, UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

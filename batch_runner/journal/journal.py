@@ -14,24 +14,22 @@ from anyio import to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from batch_runner.errors import JournalError, JournalFailed
-from batch_runner.journal import duplicates, reading, timing, twins
-from batch_runner.journal.batches import Begun, begin, now
-from batch_runner.journal.commits import Commits, in_thread, inline
-from batch_runner.journal.file import connect, open_file, open_memory
-from batch_runner.journal.lock import holding
-from batch_runner.journal.places import register
-from batch_runner.journal.reserve import set_aside
-from batch_runner.journal.schema import NOT_STARTED, STARTING
-from batch_runner.journal.since import Held, Since, Unsettled, held, since, taken, unsettled
+from batch_runner.journal import duplicates, view
+from batch_runner.journal import duplicates as twins
+from batch_runner.journal.batches import Begun, begin, holding, now
+from batch_runner.journal.changes import Held, Since, Unsettled, held, since, taken, unsettled
+from batch_runner.journal.database import NOT_STARTED, STARTING, connect, open_file, open_memory
+from batch_runner.journal.group_commit import Commits, in_thread, inline, set_aside
+from batch_runner.journal.register import register
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
     from batch_runner.journal.batches import BatchInfo
+    from batch_runner.journal.group_commit import Reserve
     from batch_runner.journal.history import Entry, Plan, Policy, Send
-    from batch_runner.journal.reading import Batch, Count, Failures, Placed
-    from batch_runner.journal.reserve import Reserve
-    from batch_runner.journal.timing import Span
+    from batch_runner.journal.view import Batch, Count, Failures, Placed, Span
+
 
 _INTEND = (
     "INSERT INTO attempt (id, row, batch, params, posts, intended_at, status, claim, conflict)"
@@ -220,22 +218,22 @@ class Journal:
     def outcomes(self) -> Iterator[Placed]:
         """This batch's rows in order of number, with what is on disk of each; may run in another thread."""
         with self._reading() as connection:
-            yield from reading.outcomes(connection, self._begun.id)
+            yield from view.outcomes(connection, self._begun.id)
 
     def recorded(self) -> Batch:
         """What is recorded of this batch."""
         with self._reading() as connection:
-            return timing.batch_of(connection, self._begun.id)
+            return view.batch_of(connection, self._begun.id)
 
     def spans(self) -> Iterator[Span]:
         """As `outcomes`, with the times of the runs instead of their results."""
         with self._reading() as connection:
-            yield from timing.spans(connection, self._begun.id)
+            yield from view.spans(connection, self._begun.id)
 
     def all_new(self) -> str | None:
         """A warning where earlier batches sent rows and none of them has a place in this batch so far."""
         with self._reading() as connection:
-            return reading.all_new(connection, self._begun.id)
+            return view.all_new(connection, self._begun.id)
 
     def shared_keys(self) -> str | None:
         """A warning where rows of this batch's sheet share their key with others."""
@@ -270,12 +268,12 @@ class Journal:
     def counts(self) -> tuple[Count, ...]:
         """How many of this batch's rows have which status, the most frequent first."""
         with self._reading() as connection:
-            return reading.counts(connection, self._begun.id)
+            return view.counts(connection, self._begun.id)
 
     def failures(self, limit: int = 20) -> tuple[Failures, ...]:
         """The rows of this batch that did not succeed, grouped by what is wrong, the most frequent first."""
         with self._reading() as connection:
-            return reading.failures(connection, self._begun.id, limit)
+            return view.failures(connection, self._begun.id, limit)
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

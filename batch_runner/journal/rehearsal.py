@@ -1,4 +1,4 @@
-"""A batch rehearsed: what would become of a sheet's rows, found out on a copy of the journal that nobody keeps."""
+"""A batch rehearsed on a copy of the journal that nobody keeps: what would become of each row."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from batch_runner.errors import JournalError
 from batch_runner.journal.batches import begin
-from batch_runner.journal.file import copied, open_memory
+from batch_runner.journal.database import copied, open_memory
 from batch_runner.journal.journal import Journal
 
 if TYPE_CHECKING:

@@ -1,31 +1,120 @@
-"""Sheet + outcomes → the file, checked and swapped in."""
+"""Sheet and outcomes become the output file: written, checked, swapped in."""
 
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
-from batch_runner.errors import OutputFailed
-from batch_runner.output.alignment import check_alignment, check_appended
-from batch_runner.output.earlier import with_earlier
-from batch_runner.output.longtext import LongTexts
-from batch_runner.sheet.errors import SheetError, Unlike
-from batch_runner.sheet.row import NewColumns
-from batch_runner.sheet.tables import write_table
-from batch_runner.sheet.written import open_written
+from batch_runner.errors import OutputFailed, SheetError, Unlike
+from batch_runner.fs import Target
+from batch_runner.job.job import stem_of
+from batch_runner.journal.view import Placed
+from batch_runner.output.verify import check_alignment, check_appended
+from batch_runner.sheet.export import append_columns, appended, open_written, write_table
+from batch_runner.sheet.model import NewColumns, RowKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
-    from typing import BinaryIO
+    from types import TracebackType
+    from typing import Self
 
-    from batch_runner.journal import Placed
-    from batch_runner.layout import Layout
-    from batch_runner.output.target import Target
-    from batch_runner.sheet.sheet import Sheet
+    from batch_runner.rows.columns import Layout
+    from batch_runner.sheet.model import Row, Sheet
+
+
+CELL_UNITS = 32_767
+"""What one cell of a workbook holds, in UTF-16 units (Excel specifications and limits)."""
+
+
+class LongText(msgspec.Struct, frozen=True):
+    """One line of the file: the row's number, the header of the column, the whole text."""
+
+    row: int
+    column: str
+    text: str
+
+
+class LongTexts:
+    """The long texts of one output, gathered while it is written, put beside it by `put`, and let go on leaving."""
+
+    def __init__(self, output: Target) -> None:
+        beside = output.real.with_name(f"{stem_of(output.real)}.long.jsonl")
+        self._target = Target(beside, beside, output.mode)
+        self._is_elsewhere = output.real != output.path
+        self._spool: BinaryIO | None = None
+        self._count = 0
+
+    def fitted(self, number: int, headers: tuple[str, ...], texts: tuple[str, ...]) -> tuple[str, ...]:
+        """The texts of one row as cells can hold them; what is too long is kept whole."""
+        if all(len(text) <= CELL_UNITS // 2 for text in texts):
+            return texts
+        return tuple(self._fit(number, header, text) for header, text in zip(headers, texts, strict=True))
+
+    def put(self) -> tuple[str, ...]:
+        """Put the file beside the output, if there was anything too long; says so in a sentence."""
+        spool = self._spool
+        if spool is None:
+            return ()
+        spool.seek(0)
+        path = self._target.put(lambda file: shutil.copyfileobj(spool, file), _unchecked)
+        texts = "1 text was" if self._count == 1 else f"{self._count} texts were"
+        return (f"{texts} too long for a cell and cut; {path if self._is_elsewhere else path.name} has the whole",)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._spool is not None:
+            self._spool.close()
+
+    def _fit(self, number: int, header: str, text: str) -> str:
+        encoded = text.encode("utf-16-le", "surrogatepass")
+        if len(encoded) <= 2 * CELL_UNITS:
+            return text
+        if self._spool is None:
+            self._spool = tempfile.TemporaryFile(dir=self._target.path.parent)  # noqa: SIM115  closed on leaving
+        self._count += 1
+        whole = text.encode("utf-8", "replace").decode()
+        self._spool.write(msgspec.json.encode(LongText(number, header, whole)) + b"\n")
+        mark = f" … [cut: the whole text is in {self._target.path.name}]"
+        room = CELL_UNITS - len(mark.encode("utf-16-le")) // 2
+        return encoded[: 2 * room].decode("utf-16-le", "ignore") + mark
+
+
+def _unchecked(draft: Path) -> None:
+    """The spool is the one copy there is: nothing to compare it with."""
+
+
+_ROWS = (RowKind.DATA, RowKind.HIDDEN)
+
+
+def with_earlier(sheet: Sheet, layout: Layout, outcomes: Iterator[Placed]) -> Iterator[Placed]:
+    """The outcomes, and between them those that stand in the sheet itself for rows without one, in order of number."""
+    ours = layout.places(sheet.columns)
+    if not ours:
+        yield from outcomes
+        return
+    placed = next(outcomes, None)
+    for row in sheet.rows():
+        if placed is not None and placed.number == row.number:
+            yield placed
+            placed = next(outcomes, None)
+        elif row.kind in _ROWS and any(row.texts[index] for index in ours):
+            yield _placed(row, ours)
+
+
+def _placed(row: Row, ours: list[int]) -> Placed:
+    run_id, status, result, error = (row.texts[index] for index in ours)
+    return Placed(row.number, status, run_id, result, error, changed=False)
+
 
 WORKBOOKS = (".xlsx", ".xlsm")
 MOST_KEYS = 1_000
@@ -89,7 +178,7 @@ class Output:
             if self._ending in WORKBOOKS:
                 cells = ((number, long.fitted(number, new.headers, texts)) for number, texts in cells)
             if self._sheet.path.suffix.lower() == self._ending:
-                notes = self._sheet.append(file, new, cells)
+                notes = append_columns(self._sheet, file, new, cells)
             else:
                 notes = write_table(file, self._ending, self._sheet, new, cells)
             return (*notes, *long.put())
@@ -101,7 +190,7 @@ class Output:
         sheet, layout = self._sheet, self._layout
         new = NewColumns(layout.headers, layout.replaced)
         try:
-            rows = sheet.appended(draft, new)
+            rows = appended(sheet, draft, new)
             check_appended(draft.name, sheet.header_row, layout.headers[0], rows, outcomes())
         except Unlike:
             with open_written(draft, sheet) as written:

@@ -10,6 +10,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+
 LOOK = 100
 """How many rows that aren't empty are looked at; more need not be given."""
 

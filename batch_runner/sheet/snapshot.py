@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
-from batch_runner.sheet.errors import SheetError
+from batch_runner.errors import SheetError
 
 if TYPE_CHECKING:
     from io import BufferedRandom, BufferedReader
     from pathlib import Path
+
 
 CHUNK = 1 << 20
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)

@@ -15,9 +15,9 @@ import aiohttp
 import httpx
 from instant_service import instant_service
 
-from batch_runner.api import RunRequest
-from batch_runner.client.client import Client, Started
-from batch_runner.client.transport import AiohttpTransport
+from batch_runner.service.http.client import Client, Started
+from batch_runner.service.http.transport import AiohttpTransport
+from batch_runner.service.wire import RunRequest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

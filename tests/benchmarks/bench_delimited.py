@@ -16,8 +16,8 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batch_runner.sheet.row import NewColumns, Reading
-from batch_runner.sheet.tables import write_table
+from batch_runner.sheet.export import append_columns, write_table
+from batch_runner.sheet.model import NewColumns, Reading
 from batch_runner.sheet.text.delimited import open_delimited
 
 if TYPE_CHECKING:
@@ -66,13 +66,13 @@ def ours_rows(path: Path) -> None:
 
 def ours_append(path: Path) -> None:
     with open_delimited(path, Reading(), path.parent) as sheet, path.with_suffix(".out").open("wb") as target:
-        sheet.append(target, NewColumns(OURS), results(sheet.row_count))
+        append_columns(sheet, target, NewColumns(OURS), results(sheet.row_count))
 
 
 def ours_refresh(path: Path) -> None:
     """The four last columns, as if they were an earlier output's."""
     with open_delimited(path, Reading(), path.parent) as sheet, path.with_suffix(".out").open("wb") as target:
-        sheet.append(target, NewColumns(OURS, 4), results(sheet.row_count))
+        append_columns(sheet, target, NewColumns(OURS, 4), results(sheet.row_count))
 
 
 def ours_parquet(path: Path) -> None:

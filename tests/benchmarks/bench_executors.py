@@ -24,23 +24,24 @@ import msgspec
 import psutil
 
 HERE = Path(__file__).parent
-sys.path.append(str(HERE.parent))
+sys.path.append(str(HERE.parent / "support"))
 
 from dask_cluster import DaskCluster  # noqa: E402  the tests' shared modules stand one folder up
 from executing import on_cluster, workers  # noqa: E402
 
-from batch_runner.api import RunRequest  # noqa: E402
-from batch_runner.client.client import Client, Started  # noqa: E402
-from batch_runner.client.transport import AiohttpTransport  # noqa: E402
-from batch_runner.service.invoice import invoice  # noqa: E402
-from batch_runner.service.server import listening  # noqa: E402
-from batch_runner.service.service import Service  # noqa: E402
-from batch_runner.service.tasks import Call, Context, Source, load_tasks  # noqa: E402
+from batch_runner.service.http.client import Client, Started  # noqa: E402
+from batch_runner.service.http.transport import AiohttpTransport  # noqa: E402
+from batch_runner.service.local.context import Context  # noqa: E402
+from batch_runner.service.local.invoice import invoice  # noqa: E402
+from batch_runner.service.local.service import Service  # noqa: E402
+from batch_runner.service.local.tasks import Call, Source, load_tasks  # noqa: E402
+from batch_runner.service.serve.server import listening  # noqa: E402
+from batch_runner.service.wire import RunRequest  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from batch_runner.service.executors import Executor
+    from batch_runner.service.local.process_pool import Executor
 
     Round = Callable[[list[str]], Awaitable[None]]
 

@@ -20,11 +20,11 @@ from bench_workbook import floor, make
 from instant_service import instant_service
 from measured import write_fresh_sheet
 
+from batch_runner.fs import Target
 from batch_runner.job.job import Job
-from batch_runner.journal import Placed
+from batch_runner.journal.view import Placed
 from batch_runner.output.output import Output
-from batch_runner.output.target import Target
-from batch_runner.source import Source
+from batch_runner.rows.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

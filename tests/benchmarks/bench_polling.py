@@ -16,7 +16,7 @@ import time
 
 from poll_simulation import BUDGET, Intervals, Result, fixed_with, growing, log_normal, simulate
 
-from batch_runner.polling.schedule import Schedule
+from batch_runner.batch.poll_schedule import Schedule
 
 MEDIANS = (5.0, 60.0, 600.0)
 IN_FLIGHT = (25, 500, 5000)

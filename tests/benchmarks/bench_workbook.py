@@ -23,6 +23,8 @@ from xml.sax.saxutils import escape
 
 import msgspec
 
+from batch_runner.sheet.export import append_columns
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -111,15 +113,15 @@ def new_cells(rows: int) -> Iterator[tuple[int, tuple[str, ...]]]:
 
 def ours(path: Path, out: Path, rows: int) -> float:
     """Open, read every row, append."""
-    from batch_runner.sheet import open_sheet
-    from batch_runner.sheet.row import NewColumns, Reading
+    from batch_runner.sheet.model import NewColumns, Reading
+    from batch_runner.sheet.open import open_sheet
 
     begin = time.process_time()
     with open_sheet(path, Reading(), path.parent) as sheet, out.open("wb") as target:
         for _row in sheet.rows():
             pass
         reading = time.process_time() - begin
-        sheet.append(target, NewColumns(NEW), new_cells(rows))
+        append_columns(sheet, target, NewColumns(NEW), new_cells(rows))
     return reading
 
 

@@ -14,8 +14,8 @@ from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
 
-from batch_runner.service.endings import TaskFailed
-from batch_runner.service.invoice.pdf import opened
+from batch_runner.service.local.invoice.pdf import opened
+from batch_runner.service.local.result import TaskFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pypdf import PdfReader, PdfWriter
 
-from batch_runner.service.endings import TaskFailed
-from batch_runner.service.tasks import Call, Context, Source
+from batch_runner.service.local.context import Context
+from batch_runner.service.local.result import TaskFailed
+from batch_runner.service.local.tasks import Call, Source
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 

@@ -5,3 +5,5 @@ formatcode.py  a format's code taken apart
 digits.py      numbers as digits
 dates.py       numbers as dates and times
 """
+
+from __future__ import annotations

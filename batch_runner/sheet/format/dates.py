@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from batch_runner.sheet.format.formatcode import Section, Token
 
+
 DAY = 86_400
 LAST_1900 = 2_958_465
 """9999-12-31 in the 1900 system."""

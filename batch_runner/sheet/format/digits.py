@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from batch_runner.sheet.format.formatcode import Layout, Section, Token
 
+
 _UNITS = tuple(Decimal(1).scaleb(-places) for places in range(16))
 
 

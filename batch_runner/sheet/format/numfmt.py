@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from batch_runner.sheet.format.formatcode import Section
 
+
 Wording = Callable[[float], str]
 """How a section words a number. Raises `dates.NoDate` for what can't be a date."""
 

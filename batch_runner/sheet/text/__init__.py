@@ -10,3 +10,5 @@ survey.py      one look at every record: how many rows, what refuses the sheet
 appending.py   the same records with new fields
 quoting.py     a new text as a field: quoted, and harmless to a spreadsheet
 """
+
+from __future__ import annotations

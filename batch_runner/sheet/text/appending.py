@@ -8,7 +8,7 @@ from io import TextIOWrapper
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from batch_runner.sheet.newcells import NewCells
+from batch_runner.sheet.model import NewCells
 from batch_runner.sheet.text.encoding import CHUNK, Encoding
 from batch_runner.sheet.text.quoting import field
 from batch_runner.sheet.text.records import line_end, whole_fields
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from batch_runner.sheet.text.textfile import TextFile
+
 
 AT_ONCE = 4096
 """Records that are encoded and written together."""

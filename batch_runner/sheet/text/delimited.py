@@ -5,9 +5,8 @@ from __future__ import annotations
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from batch_runner.sheet.errors import SheetError
-from batch_runner.sheet.row import Column, Reading, Row, RowKind
-from batch_runner.sheet.sheet import Sheet, column_letter, refuse_ambiguity
+from batch_runner.errors import SheetError
+from batch_runner.sheet.model import Column, Reading, Row, RowKind, Sheet, column_letter, refuse_ambiguity
 from batch_runner.sheet.snapshot import Snapshot, take_snapshot, uncopied
 from batch_runner.sheet.text.appending import Appending, write_text
 from batch_runner.sheet.text.dialect import dividing, find_dialect
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-    from batch_runner.sheet.row import NewColumns
+    from batch_runner.sheet.model import NewColumns
+
 
 SAMPLE = 1 << 16
 """Characters from which the delimiter is found."""

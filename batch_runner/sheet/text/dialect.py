@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.sheet.errors import SheetError
+from batch_runner.errors import SheetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 """What each ending stands for; a .csv is written so, and read as what is found in it."""

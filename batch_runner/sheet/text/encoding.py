@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
-from batch_runner.sheet.errors import SheetError
+from batch_runner.errors import SheetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer as Buffer
 
     from batch_runner.sheet.snapshot import Snapshot
+
 
 CHUNK = 1 << 20
 SAMPLE = 1 << 16

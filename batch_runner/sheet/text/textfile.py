@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.sheet.snapshot import Snapshot  # noqa: TC001  msgspec reads the annotation
-from batch_runner.sheet.text.dialect import Dialect  # noqa: TC001  as above
+from batch_runner.sheet.text.dialect import Dialect  # noqa: TC001  msgspec reads the annotation
 from batch_runner.sheet.text.encoding import Encoding, open_text
 from batch_runner.sheet.text.records import Records
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from batch_runner.sheet.errors import SheetError
+from batch_runner.errors import SheetError
 from batch_runner.sheet.header import LOOK, FirstRow, find_header, is_number
 from batch_runner.sheet.text.survey import is_blank
 

@@ -1,0 +1,119 @@
+"""`check` as a person meets it: everything short of sending, for each input."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import msgspec
+
+from batch_runner.cli.run import print_out, refuse_unwritable_log, today
+from batch_runner.errors import ExitCode, Findings, UsageError
+from batch_runner.job.inputs import make_folders, plan_of
+from batch_runner.job.options import told
+from batch_runner.journal.rehearsal import rehearsed
+from batch_runner.plan.preview import Preview, duplicates, preview
+from batch_runner.rows.source import Source
+from batch_runner.runner.connect import choose_service
+from batch_runner.runner.night import look_at_journal, naming, refuse_lost_journal
+from batch_runner.runner.run import info_of, prepare_output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from batch_runner.job.config import Loaded
+    from batch_runner.job.inputs import Plan, Planned
+    from batch_runner.journal.batches import BatchInfo
+    from batch_runner.runner.connect import ChosenService
+
+
+def check_for_person(loaded: Loaded) -> int:
+    """Print how each input is understood, and the job in force; returns the exit code."""
+    plan = plan_of(loaded.job, today())
+    make_folders(loaded.job, plan)
+    pages, problems = _looked_over(plan)
+    code = ExitCode.REFUSED if problems else max((page.exit_code for page in pages), default=ExitCode.OK)
+    if not loaded.job.json:
+        print_out(_text(plan, pages, loaded))
+    elif pages and not plan.many:
+        print_out(_encoded(msgspec.to_builtins(pages[0]), loaded))
+    else:
+        several = {"exit_code": code, "batches": pages, "missing": plan.missing, "problems": problems}
+        print_out(_encoded(several, loaded))
+    if problems:
+        raise UsageError("\n".join(problems))
+    return code
+
+
+def _looked_over(plan: Plan) -> tuple[list[Preview], list[str]]:
+    """As `_pages`, with a look at what is one for the whole night."""
+    findings = Findings()
+    found: tuple[list[Preview], list[str]] = ([], [])
+    with findings.look():
+        refuse_unwritable_log(plan.job)
+    with findings.look():
+        found = _pages(plan)
+    findings.tell()
+    return found
+
+
+def _pages(plan: Plan) -> tuple[list[Preview], list[str]]:
+    """A page for each sheet that can be used, and what is wrong with the others. Raises for a sole sheet."""
+    if not plan.many:
+        return [_page(planned) for planned in plan.batches], []
+    pages: list[Preview] = []
+    problems: list[str] = []
+    for planned in plan.batches:
+        try:
+            with naming(planned.job):
+                pages.append(_page(planned, partial(refuse_lost_journal, night=plan.job)))
+        except UsageError as error:
+            problems += str(error).splitlines()
+    return pages, problems
+
+
+def _page(planned: Planned, look: Callable[[Source], None] = lambda _: None) -> Preview:
+    """One sheet's page. Raises all that is wrong with it, and with what the job says of it."""
+    job, findings = planned.job, Findings()
+    pages: list[Preview] = []
+    service: ChosenService | None = None
+    with findings.look():
+        prepare_output(job)
+    with findings.look():
+        look_at_journal(job.journal_path)
+    if job.task:
+        with findings.look():
+            service = choose_service(job)
+    with findings.look(), Source(job, Path(tempfile.gettempdir()), service.inputs if service else None) as source:
+        look(source)
+        page = preview(job, source)
+        pages.append(page if service is None else _rehearsed(page, planned, source, service))
+    findings.tell()
+    return pages[0]
+
+
+def _rehearsed(page: Preview, planned: Planned, source: Source, service: ChosenService) -> Preview:
+    """The page with what the journal says of the batch, and of the rows that are alike."""
+    job = planned.job
+    batch = info_of(job, source, service, planned.series)
+    look_at_journal(job.journal_path, batch)
+    if not job.unique or job.allow_duplicates:
+        return page
+    return page.refusing(*anyio.run(_duplicates, source, job.journal_path, batch))
+
+
+async def _duplicates(source: Source, path: Path, batch: BatchInfo) -> tuple[int, list[str]]:
+    async with rehearsed(path, batch) as journal:
+        return await duplicates(source, journal)
+
+
+def _encoded(fields: dict[str, object], loaded: Loaded) -> str:
+    return msgspec.json.encode({**fields, "job": loaded.origins}).decode()
+
+
+def _text(plan: Plan, pages: list[Preview], loaded: Loaded) -> str:
+    first = [f"nothing to do: {plan.missing}"] if plan.missing is not None else []
+    return "\n\n".join([*first, *(page.to_text() for page in pages), told(loaded.origins)])

@@ -1,0 +1,121 @@
+"""`run` as a person meets it: progress and log on stderr, the summary on stdout."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import click
+
+from batch_runner import log
+from batch_runner.errors import UsageError, reason_of
+from batch_runner.job.config import unknown_variables, wishes_of
+from batch_runner.job.inputs import make_folders, plan_of
+from batch_runner.progress import Held, Progress, progress_for
+from batch_runner.report.notify import Telling
+from batch_runner.runner.connect import api_key
+from batch_runner.runner.night import run_night
+from batch_runner.service.local import capture
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import date
+
+    from batch_runner.job.job import Job
+    from batch_runner.runner.night import Told
+
+
+@contextmanager
+def told_of(source: str, flags: Mapping[str, object]) -> Iterator[Telling]:
+    """Whatever happens in here to a job, even to one that is wrong, is told to those who want to hear of it."""
+    log.write_log("text", "warning", Progress().say, api_key())
+    wishes = wishes_of(source, flags, os.environ)
+    with log.of_batch(uuid4().hex[:8]), Telling(wishes, os.environ) as telling:
+        yield telling
+
+
+def run_for_person(job: Job, telling: Telling) -> int:
+    """Run the job on all its inputs, show the progress, print what it came to; returns the exit code."""
+    plan = plan_of(job, today())
+    make_folders(job, plan)
+    with _shown(job) as progress:
+        _open_logs(plan.job, progress)
+        for sentence in unknown_variables(os.environ):
+            log.warning(sentence)
+        with capture.told(progress.printed):
+            told = run_night(plan, progress)
+        for summary in told.batches:
+            telling.hears(summary, summary.report)
+        _tell_person(job, told, progress)
+    if told.bug is not None:
+        raise told.bug
+    return told.exit_code
+
+
+def _tell_person(job: Job, told: Told, progress: Progress) -> None:
+    """Print what the night came to; with `--quiet` only where it isn't all well."""
+    if not told.is_well:
+        progress.release()
+    if not told.is_well or job.json or not job.quiet:
+        print_out(told.to_json() if job.json else told.to_text())
+
+
+@cache
+def today() -> date:
+    """The day on this computer's clock, taken once: a night that goes past midnight keeps its files."""
+    return datetime.now().astimezone().date()
+
+
+@contextmanager
+def _shown(job: Job) -> Iterator[Progress]:
+    """What a person sees on the way; with `--quiet` it is kept back until something isn't well."""
+    progress = Held(job.log_format) if job.quiet else progress_for(job.progress, sys.stderr, job.log_format)
+    try:
+        yield progress
+    except BaseException:
+        progress.release()
+        raise
+
+
+def _open_logs(job: Job, progress: Progress) -> None:
+    key = api_key()
+    log.write_log(job.log_format, job.log_level or "warning", progress.say, key)
+    if job.log_file is None:
+        return
+    with _log_can_be_written(job.log_file):
+        log.write_log_file(Path(job.log_file), job.log_format, job.log_level or "info", job.log_bytes, key)
+
+
+def refuse_unwritable_log(job: Job) -> None:
+    """Raise `UsageError` where a log file can't be; none is made."""
+    if job.log_file is not None:
+        with _log_can_be_written(job.log_file):
+            log.look_at_log_file(Path(job.log_file))
+
+
+@contextmanager
+def _log_can_be_written(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{path}: the log can't be written there: {reason_of(error)}; use --log-file") from None
+
+
+def print_out(text: str) -> None:
+    """Print on stdout. That it can't be done changes nothing: the exit code still tells how it went.
+
+    A reader that has left (`| head`) wants no more; of a full disk stderr tells, if that isn't on it, too.
+    """
+    try:
+        click.echo(text)
+    except OSError as error:
+        sys.stdout = None  # so that the interpreter doesn't try to flush it at exit
+        if not isinstance(error, BrokenPipeError):
+            with suppress(OSError):
+                click.echo(f"batch-runner: this can't be printed: {reason_of(error)}", err=True)

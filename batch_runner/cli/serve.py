@@ -1,0 +1,120 @@
+"""`serve` as a person meets it: where it listens, where its runs are kept, how it ends."""
+
+from __future__ import annotations
+
+import re
+import sys
+from contextlib import contextmanager, redirect_stdout
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import click
+import msgspec
+
+from batch_runner import log
+from batch_runner.errors import ExitCode, UsageError, sole_error
+from batch_runner.progress import Progress
+from batch_runner.runner.connect import KEY_VARIABLES, api_key, executor_for
+from batch_runner.units import parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from batch_runner.service.local.tasks import Tasks
+
+
+class Serving(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of `serve`, as they were said."""
+
+    port: int
+    host: str
+    tasks: str | None
+    files: str
+    workers: int | None
+    dask: str | None
+    send_files: bool
+    run_timeout: str
+    runs: str
+    keep: str
+    queue: int
+    grace: str
+
+
+@contextmanager
+def naming_variables(said: Mapping[str, str]) -> Iterator[None]:
+    """Let a `UsageError` that is raised in here name the variables, by flag, where these were said and no flags."""
+    try:
+        yield
+    except UsageError as error:
+        text = str(error)
+        for flag, variable in said.items():
+            text = re.sub(rf"{flag}(?![\w-])", variable, text)
+        raise UsageError(text) from error
+
+
+def serve_until_stopped(said: Serving) -> int:
+    """Serve until Ctrl-C (0) or SIGTERM (0): both are the orderly end of a service."""
+    log.write_log("text", "info", Progress().say, api_key())
+    with sole_error(), redirect_stdout(sys.stderr):  # as the prints of tasks in worker processes
+        anyio.run(_serve, said)
+    return ExitCode.OK
+
+
+async def _serve(said: Serving) -> None:
+    from batch_runner.service.local.service import Service
+    from batch_runner.service.local.store_file import kept_in
+    from batch_runner.service.serve.server import check_host, serve
+
+    run_timeout, grace = _seconds("--run-timeout", said.run_timeout), _seconds("--grace", said.grace, or_none=True)
+    keep = _seconds("--keep", f"{said.keep}d" if re.fullmatch(r"[\d.]+", said.keep.strip()) else said.keep)
+    key = api_key()
+    check_host(said.host, asks_for_key=key is not None)
+    tasks = _tasks(said)
+    executor = executor_for(said.workers, said.dask, send_files=said.send_files)
+    with kept_in(Path(said.runs), keep) as store:
+        await serve(
+            Service(tasks, executor, run_timeout, key, store=store, queue=said.queue),
+            said.port,
+            partial(_say_listening, said.runs, key is not None),
+            host=said.host,
+            grace=grace,
+            on_stopping=partial(_say_stopping, grace),
+        )
+
+
+def _tasks(said: Serving) -> Tasks:
+    from batch_runner.service.local.tasks import load_tasks
+
+    built_in = load_tasks(files=Path(said.files))
+    if not said.tasks:
+        return built_in
+    try:
+        return load_tasks(said.tasks, files=built_in.files)
+    except UsageError as error:
+        raise UsageError(f"--tasks: {error}") from error
+
+
+def _seconds(option: str, text: str, *, or_none: bool = False) -> float:
+    if or_none and text.strip() in ("0", "0s"):
+        return 0.0
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None
+
+
+def _say_listening(runs: str, locked: bool, url: str) -> None:
+    lock = (
+        "the key from the environment is asked for" if locked else f"no key is asked for ({KEY_VARIABLES[0]} is unset)"
+    )
+    click.echo(
+        f"batch-runner: serving the Tasks API on {url}; {lock}; runs are kept in {runs}; Ctrl-C stops it", err=True
+    )
+
+
+def _say_stopping(grace: float, running: int) -> None:
+    if running:
+        runs = "1 run has" if running == 1 else f"{running} runs have"
+        click.echo(f"batch-runner: stopping: {runs} {grace:g} s to end (again: none)", err=True)

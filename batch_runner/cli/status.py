@@ -1,0 +1,218 @@
+"""`status`: what a journal tells a person: its nights, and one row's whole story."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from batch_runner.errors import UsageError
+from batch_runner.job.job import Job
+from batch_runner.job.validation import OUTPUT_ENDINGS
+from batch_runner.journal.view import Batch, Count, Failures, JournalView, Placed, Try, sheet_of
+from batch_runner.report.summary import duration_of, number_of, row_numbers
+from batch_runner.rows.params import key_of
+from batch_runner.units import local_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+MOST_GROUPS = 20
+
+
+class Night(msgspec.Struct, frozen=True):
+    """One batch with what its rows came to. `running`: its process is alive, as far as that can be seen."""
+
+    batch: Batch
+    counts: tuple[Count, ...]
+    running: bool
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """How many rows have which status."""
+        return {count.status: count.rows for count in self.counts}
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took; None while it runs, and after it was killed."""
+        if self.batch.ended is None:
+            return None
+        return (datetime.fromisoformat(self.batch.ended) - datetime.fromisoformat(self.batch.started)).total_seconds()
+
+    @property
+    def state(self) -> str:
+        """How it ended, in words; the process of another machine can't be seen."""
+        if self.running:
+            return "running"
+        if self.batch.ended is None:
+            return "running, or killed"
+        return f"{duration_of(self.seconds or 0.0)}, exit {self.batch.exit_code}"
+
+
+class Chronicle(msgspec.Struct, frozen=True):
+    """All nights of a journal, the oldest first; `failures` are the last one's."""
+
+    journal: str
+    nights: tuple[Night, ...]
+    failures: tuple[Failures, ...]
+
+    def to_json(self) -> str:
+        """One JSON object, on one line; the counts as objects, those of the last night at the top, too."""
+        fields = msgspec.to_builtins(self)
+        for night, told in zip(self.nights, fields["nights"], strict=True):
+            told["counts"] = night.rows
+            told["seconds"] = night.seconds
+        return msgspec.json.encode({"counts": self.nights[-1].rows, **fields}).decode()
+
+    def to_text(self) -> str:
+        """A line for each night, and what went wrong in the last one."""
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        last = self.nights[-1].batch
+        batches = number_of(len(self.nights), "batch", "es")
+        sheets = dict.fromkeys(night.batch.input for night in self.nights)
+        of = last.input if len(sheets) == 1 else number_of(len(sheets), "sheet")
+        yield f"{self.journal}: task {last.task} on {last.service}, {batches} of {of}"
+        for night in self.nights:
+            counts = ", ".join(f"{count.rows} {count.status}" for count in night.counts) or "no rows yet"
+            sheet = f"  {Path(night.batch.input).name}" if len(sheets) > 1 else ""
+            yield f"  {night.batch.id}  {local(night.batch.started)}{sheet}  {night.state}: {counts}"
+        for group in self.failures:
+            yield f"  {group.rows} × {group.status}: {group.error or '(no message)'}  [{row_numbers(group)}]"
+
+
+class Story(msgspec.Struct, frozen=True):
+    """All attempts, of all nights, for one row: that of a number in a sheet, or that of a key.
+
+    `outcome` is what the last batch over the sheet says of the row.
+    """
+
+    row: int | None
+    attempts: tuple[Try, ...]
+    key: dict[str, str] | None = None
+    sheet: str | None = None
+    outcome: Placed | None = None
+
+    def to_json(self) -> str:
+        """One JSON object, on one line."""
+        return msgspec.json.encode(self).decode()
+
+    def to_text(self) -> str:
+        """A paragraph for each attempt."""
+        return "\n".join([*self._head(), *map(_paragraph, self.attempts)])
+
+    def _head(self) -> Iterator[str]:
+        name = f"row {self.row}" if self.key is None else ", ".join(f"{n} {text!r}" for n, text in self.key.items())
+        yield f"{name}: {number_of(len(self.attempts), 'attempt')}"
+        if self.outcome is not None and not self.attempts:
+            yield f"  {self.outcome.status}: {printable(self.outcome.error)}".rstrip(": ")
+
+
+def chronicle(path: Path) -> Chronicle:
+    """The nights of a journal. Raises `JournalError`, and `UsageError` if it has none or is a sheet."""
+    with _opened(path) as view:
+        batches = view.batches()
+        nights = tuple(Night(batch, view.counts(batch.id), batch.id == view.living) for batch in batches)
+        return Chronicle(str(path), nights, view.failures(batches[-1].id, MOST_GROUPS))
+
+
+def story(path: Path, row: int, said: str | None = None) -> Story:
+    """The attempts for the row of this number in a sheet, which is to be said where the journal has several.
+
+    Raises as `chronicle`, and for no such row.
+    """
+    with _opened(path) as view:
+        sheet = sheet_of(path, view.sheets(), said)
+        attempts, outcome = view.story(sheet.batch, row), view.outcome(sheet.batch, row)
+        if not attempts and outcome is None:
+            raise UsageError(
+                f"{path}: no row {row} took part in the last batch; rows have the numbers that Excel shows"
+            )
+        return Story(row, attempts, None, sheet.path, outcome)
+
+
+def story_of_key(path: Path, values: Sequence[str]) -> Story:
+    """The attempts for the row that this key knows, in the last night's sheet or no more.
+
+    `values` are `COLUMN=TEXT`, one for each key column; where there is just one, its text alone will do. Raises as
+    `chronicle`, and for other columns, and a key that no row has.
+    """
+    with _opened(path) as view:
+        columns = view.key_columns()
+        key = _key_from(path, columns, values)
+        attempts = view.story_of_key(key_of(key))
+        if not attempts:
+            raise UsageError(
+                f"{path}: no row with the key {', '.join(values)} was ever sent; write it as the cell's text (where a "
+                "column chooses the identity, and no key is named, only --row finds it)"
+            )
+        return Story(None, attempts, key)
+
+
+def _key_from(path: Path, columns: tuple[str, ...], values: Sequence[str]) -> dict[str, str]:
+    if len(columns) == len(values) == 1 and not values[0].startswith(f"{columns[0]}="):
+        return {columns[0]: values[0]}
+    key = dict(_key_part(value, columns) for value in values)
+    if columns and set(key) != set(columns):
+        raise UsageError(
+            f"{path}: a row is known by {', '.join(columns)}; say --key-value COLUMN=TEXT for each of these"
+        )
+    return key
+
+
+def _key_part(value: str, columns: tuple[str, ...]) -> tuple[str, str]:
+    """The column and its text; a column's name may hold an `=` itself."""
+    name = max((column for column in columns if value.startswith(f"{column}=")), key=len, default=None)
+    name = value.partition("=")[0] if name is None else name
+    return name, value[len(name) + 1 :]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[JournalView]:
+    """A journal that at least one batch has begun with."""
+    refuse_sheet(path)
+    with JournalView.open(path) as view:
+        if not view.batches():
+            raise UsageError(f"{path}: no batch has begun with this journal yet")
+        yield view
+
+
+def refuse_sheet(path: Path) -> None:
+    """Raise `UsageError` for who gives a sheet, or an output, where a journal is meant."""
+    if path.suffix.lower() in OUTPUT_ENDINGS and path.is_file():
+        raise UsageError(f"{path}: this is a spreadsheet; its journal is {Job(input=str(path)).journal_path}")
+
+
+def local(moment: str | None) -> str:
+    """A recorded moment on this computer's clock."""
+    return "–" if moment is None else local_time(moment, "seconds")
+
+
+def printable(text: str) -> str:
+    """A text of somebody else's on one line, with nothing in it that a terminal would obey."""
+    line = " ".join(text.split())
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
+
+
+def _paragraph(attempt: Try) -> str:
+    place = f" (row {attempt.number} then)" if attempt.number is not None else ""
+    lines = [f"  batch {attempt.batch}{place}: {attempt.status}, sent {number_of(attempt.posts, 'time')}"]
+    moments = {"intended": attempt.intended_at, "started": attempt.started_at, "ended": attempt.ended_at}
+    lines.append("    " + ", ".join(f"{name} {local(moment)}" for name, moment in moments.items()))
+    if attempt.run_id:
+        lines.append(f"    run {printable(attempt.run_id)}")
+    lines += [
+        f"    resolved {local(said.at)} by {printable(said.who)}: {said.was} → {said.status} ({printable(said.note)})"
+        for said in attempt.resolutions
+    ]
+    lines += [
+        f"    {name}: {printable(text)}"
+        for name, text in (("error", attempt.error), ("result", attempt.result))
+        if text
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,230 @@
+"""Files that outlast a crash: locks, fsync of folders, and a file replaced whole or not at all.
+
+Write a hidden file beside it, fsync it, rename it into place, fsync the folder.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import tempfile
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import msgspec
+from filelock import FileLock, Timeout
+
+from batch_runner.errors import OutputFailed, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Held(Exception):  # noqa: N818  it is a state of the world, not a mistake
+    """Another process holds the lock."""
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of `path` for as long as the block runs.
+
+    Raises `Held` at once if another process has it, `OSError` where none can be had: the folder is read-only, or its
+    file system has no locks. The lock's file is `NAME-lock` beside the path. It is removed at the end, while still
+    locked: who waits for it finds that it has no name any more, and takes a new one.
+    """
+    name = _lock_of(path)
+    lock = FileLock(name, timeout=0, thread_local=False, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise Held from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # on a disk that has become read-only it stays, and does no harm
+            name.unlink()
+        lock.release()
+
+
+def seems_held(path: Path, pid: int) -> bool:
+    """Whether the process that locked `path` seems to hold it still: it lives, and the lock's file is there.
+
+    The lock itself is left alone: who took it only to see would turn away a process that begins just then. This
+    process looks and holds none: a container gives its processes the numbers of those of the night before.
+    """
+    return pid != os.getpid() and _lock_of(path).exists() and _lives(pid)
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-lock")
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:  # somebody else's
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def sync_folder(folder: Path) -> None:
+    """Make what was created or renamed in it durable: POSIX leaves that to the folder's own fsync.
+
+    Raises `OSError`, with EINVAL or EBADF where its file system can't do that, as some network ones.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+LOCK_NAMES = ("~${name}", ".~lock.{name}#")
+"""What Excel and LibreOffice leave beside a file that they have open."""
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What a file system says that knows no locks (some network ones)."""
+MOST_NEIGHBOURS = 99
+LONGER_NAMES = 20
+"""So many bytes more than the output's has any name of a file that is written beside it."""
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Where the output goes, and the permissions it gets (the input's, so that who could read one can read both).
+
+    `path` is as it was said; `real` the file that is written, which a link leads to. `what` is the option that names
+    it, and the word for it.
+    """
+
+    path: Path
+    real: Path
+    mode: int
+    what: str = "output"
+
+    @classmethod
+    def prepare(cls, path: Path, like: Path, what: str = "output") -> Target:
+        """Make sure, before anything is sent, that a file can be written there. Raises `UsageError`."""
+        try:
+            real = _followed(path)
+            if not real.parent.exists():
+                raise UsageError(f"{path}: there is no folder {real.parent}; make it, or use --{what}")
+            if real.is_dir():
+                raise UsageError(f"{path}: the {what} is a folder; name a file")
+            if len(os.fsencode(real.name)) + LONGER_NAMES > os.pathconf(real.parent, "PC_NAME_MAX"):
+                raise UsageError(f"{path}: the {what}'s name is too long; name a shorter one with --{what}")
+            with tempfile.TemporaryFile(dir=real.parent):
+                return cls(path, real, stat.S_IMODE(like.stat().st_mode) | stat.S_IWUSR, what)
+        except OSError as error:
+            raise UsageError(f"{path}: the {what} can't be written there: {error.strerror}; use --{what}") from None
+
+    def put(self, write: Callable[[BinaryIO], None], check: Callable[[Path], None], *, keep: bool = False) -> Path:
+        """Write, check, swap in; returns the path it ended up at, `path` where that leads to it.
+
+        With `keep` the file that stands there is kept, whatever it is. Raises `OutputFailed` where nothing could be
+        written (a full disk); then what stood there before stands there still.
+        """
+        try:
+            with self._draft() as draft:
+                with draft.open("r+b") as file:
+                    write(file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                check(draft)
+                draft.chmod(self.mode)
+                return self._swap(draft, keep)
+        except OSError as error:
+            raise OutputFailed(
+                f"{self.path}: the {self.what} could not be written: {error.strerror or error}; "
+                "the journal has it all: make room and run the same command"
+            ) from error
+
+    @contextmanager
+    def _draft(self) -> Iterator[Path]:
+        """A hidden file in the real one's folder, with the ending that was said, gone afterwards unless it was renamed.
+
+        Its name is always the same, so that what a kill leaves is overwritten by the next batch, not added to. While
+        it is written it is locked: two batches with one output (and two journals) would write into each other's draft.
+        """
+        draft = self.real.with_name(f".{self.real.stem}.part{self.path.suffix}")
+        handle = os.open(draft, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
+        try:
+            if not _is_locked(handle, draft):
+                raise OutputFailed(
+                    f"{self.path}: another batch is writing it just now; the journal has it all: run the same command"
+                )
+            os.ftruncate(handle, 0)
+            try:
+                yield draft
+            finally:
+                draft.unlink(missing_ok=True)
+        finally:
+            os.close(handle)
+
+    def _swap(self, draft: Path, keep: bool) -> Path:
+        for path in self._candidates(keep):
+            try:
+                draft.replace(path)
+            except PermissionError:
+                continue
+            sync_if_possible(path.parent)
+            return self.path if path == self.real else path
+        raise PermissionError(None, f"neither it nor any of {MOST_NEIGHBOURS} neighbours can be replaced")
+
+    def _candidates(self, keep: bool) -> Iterator[Path]:
+        """The real file, then its neighbours `STEM-2`, `STEM-3`, …, less those that must be left alone."""
+        if not keep and not is_held(self.real) and not is_held(self.path):
+            yield self.real
+        for number in range(2, MOST_NEIGHBOURS + 2):
+            neighbour = self.real.with_name(f"{self.real.stem}-{number}{self.real.suffix}")
+            if not is_held(neighbour):
+                yield neighbour
+
+
+def _followed(path: Path) -> Path:
+    """The file that is written by this name: what a link leads to, there or not. Raises `OSError` for a circle."""
+    if not path.is_symlink():
+        return path
+    real = Path(os.path.realpath(path))
+    if real.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return real
+
+
+def is_held(path: Path) -> bool:
+    """Whether a person keeps this file from being replaced: it is read-only, a folder, or open in a spreadsheet."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISREG(mode) or not mode & stat.S_IWUSR:
+        return True
+    return any(path.with_name(lock.format(name=path.name)).exists() for lock in LOCK_NAMES)
+
+
+def _is_locked(handle: int, draft: Path) -> bool:
+    """Lock an open draft; False where another batch has it, or has renamed it since it was opened."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(handle), draft.lstat())
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return True
+
+
+def sync_if_possible(folder: Path) -> None:
+    """Make a rename in the folder durable where its file system can do that; the rename stands all the same.
+
+    Unlike a journal, an output that a power cut takes back can be written once more.
+    """
+    try:
+        sync_folder(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF):
+            raise

@@ -1,0 +1,196 @@
+"""What is wrong with a job by itself, and what of it may hold a secret.
+
+Such a secret comes from the environment only: `${NAME}` in a URL stands for a variable, and the whole URL may stand in
+`BATCH_RUNNER_HEARTBEAT` or `BATCH_RUNNER_NOTIFY`. Neither is shown anywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+
+SECRETIVE = ("heartbeat", "notify")
+_VARIABLE = re.compile(r"\$\{([^}]*)\}")
+_PASSWORD = re.compile(r"://[^/?#]*:(?!\$\{)[^/?#]+@")
+
+
+def shown(name: str, value: object) -> object:
+    """An option's value as it may be shown."""
+    if name not in SECRETIVE or not value:
+        return value
+    return masked(value) if isinstance(value, str) else [masked(str(url)) for url in _listed(value)]
+
+
+def masked(url: str) -> str:
+    """`https://hc-ping.com/…`, `slack://…`: only of a web address the host is certainly no secret."""
+    scheme, colon, _ = url.partition("://")
+    if not colon or not scheme.isalnum():
+        return "…"
+    host = _host(url) if scheme.lower() in ("http", "https") else ""
+    return f"{scheme}://{host}/…" if host else f"{scheme}://…"
+
+
+def filled(url: str, environ: Mapping[str, str]) -> str:
+    """The URL with each `${NAME}` replaced as it stands in the environment. Raises `ValueError` with a sentence."""
+    for name in _VARIABLE.findall(url):
+        if not environ.get(name):
+            raise ValueError(f"the variable {name} is not in the environment; set it to what ${{{name}}} stands for")
+    return _VARIABLE.sub(lambda found: environ[found[1]], url)
+
+
+def is_filled(url: str) -> bool:
+    """Whether a part of it comes from the environment."""
+    return _VARIABLE.search(url) is not None
+
+
+def exposed(url: str) -> str | None:
+    """A problem where a URL that was said on the command line, or stands in a job file, has a password in it."""
+    if not _PASSWORD.search(url):
+        return None
+    return "a password doesn't belong here, where others can read it; put it into the environment and write ${NAME}"
+
+
+def heartbeat_problem(url: str | None) -> str | None:
+    """A problem of one that can't be pinged, as far as that is known without the environment."""
+    if not url or is_filled(url.partition("/")[0]):
+        return None
+    if url.lower().startswith(("http://", "https://")) and (_host(url) or is_filled(url)):
+        return None
+    return "heartbeat: not a web address; write for example https://hc-ping.com/${PING_ID}"
+
+
+def _host(url: str) -> str:
+    """Host and port, without user and password; empty where there is none, or where it may be part of a password."""
+    try:
+        place = urlsplit(url).netloc
+    except ValueError:
+        return ""
+    return "" if "@" in url and "@" not in place else place.rpartition("@")[2]
+
+
+def _listed(value: object) -> tuple[object, ...]:
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+OUTPUT_ENDINGS = (".csv", ".tsv", ".xlsx", ".xlsm", ".jsonl", ".parquet")
+_DASK_ADDRESS = re.compile(r"(tcp|tls)://\S+:[0-9]{1,5}")
+RETRY_WORDS = ("failure", "timeout", "cancelled", "error", "unknown", "changed", "all")
+
+
+def nameless(paths: Mapping[str, str | None]) -> list[str]:
+    """Paths, by the names of their options, without a file name, such as "" and "/"."""
+    return [
+        f"{field}: {path!r}: not a file; name {'a spreadsheet' if field == 'input' else 'a file to write'}"
+        for field, path in paths.items()
+        if path is not None and not Path(path).name
+    ]
+
+
+def parse_problem(field: str, read: Callable[[], object]) -> str | None:
+    """What is wrong with a value that `read` reads."""
+    try:
+        read()
+    except ValueError as error:
+        return f"{field}: {error}"
+    return None
+
+
+def bytes_problem(field: str, value: object) -> str | None:
+    """What a command line held that is no text in its encoding comes as lone surrogates (PEP 383)."""
+    try:
+        msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return f"{field}: it holds bytes that are no text, which can't be sent; write it in UTF-8"
+    return None
+
+
+def low(field: str, value: int | None) -> str | None:
+    """What is wrong with a number that counts something."""
+    return None if value is None or value >= 1 else f"{field}: {value} is too low; it is 1 or more"
+
+
+def retry_problems(retry: Iterable[str]) -> list[str]:
+    """Words that are no statuses which can be run again."""
+    return [
+        f"retry: {word!r} is not a status that can be run again; use {', '.join(RETRY_WORDS)}"
+        for word in retry
+        if word not in RETRY_WORDS
+    ]
+
+
+def service_problem(service: str) -> str | None:
+    """What is wrong with the name of a service."""
+    if service in ("local", "anchor"):
+        return None
+    parts = urlsplit(service)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return f"service: {service!r} is neither local nor anchor nor a URL such as https://example.com"
+    if parts.username or parts.password:
+        return "service: a URL with a password in it would end up in logs; the key goes into ANCHORBROWSER_API_KEY"
+    return None
+
+
+def dask_problem(dask: str | None, service: str) -> str | None:
+    """Only the embedded service has its tasks run on Dask."""
+    if dask is None or service == "local":
+        return None
+    return f"dask, service: {service} runs its tasks itself; only the local service can run them on Dask"
+
+
+def cluster_problem(dask: str | None, workers: int | None, *, send_files: bool) -> str | None:
+    """What is wrong with the address of a Dask cluster, or with what is said about one."""
+    if dask is None and send_files:
+        return "send_files: it sends files to a Dask cluster; say which by --dask tcp://HOST:8786"
+    if dask is None:
+        return None
+    if dask != "local" and not _DASK_ADDRESS.fullmatch(dask):
+        return f"dask: {dask!r} is no address of a scheduler; write it as tcp://HOST:8786, or local"
+    if workers is not None and dask != "local":
+        return "workers, dask: that cluster has its own workers; leave --workers out"
+    return None
+
+
+def output_problem(output: str | None, source: Path) -> str | None:
+    """What is wrong with an output's ending, for a sheet read from `source`."""
+    if output is None:
+        return None
+    ending = Path(output).suffix.lower()
+    if ending not in OUTPUT_ENDINGS:
+        return f"output: {output!r}: unknown ending; use one of {', '.join(OUTPUT_ENDINGS)}"
+    if ending == ".xlsm" and source.suffix.lower() != ".xlsm":
+        return f"output: {output!r}: only a .xlsm can become a .xlsm; use .xlsx"
+    return None
+
+
+def report_problem(report: Path | None) -> str | None:
+    """A report is one page."""
+    if report is None or report.suffix.lower() == ".html":
+        return None
+    return f"report: {str(report)!r}: a report is one page; name a file that ends in .html"
+
+
+def clash(field: str, path: Path | None, others: Mapping[str, Path | None], what: str) -> str | None:
+    """A file that would be written over one of the others, which are named by their options; `what` it is."""
+    if path is None:
+        return None
+    for name, other in others.items():
+        if other is not None and os.path.realpath(other) == os.path.realpath(path):
+            return f"{field}, {name}: {path} can't be both; name another file for the {what}"
+    return None
+
+
+def delimiter_problem(delimiter: str | None) -> str | None:
+    """A delimiter is one character, or the word for one."""
+    words = ("tab", "comma", "semicolon", "pipe", "\\t")
+    if delimiter is None or len(delimiter) == 1 or delimiter in words:
+        return None
+    return f"delimiter: {delimiter!r} is not one character; use for example ';' or tab"

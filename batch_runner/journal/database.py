@@ -1,0 +1,338 @@
+"""The journal's file and its tables: made whole or not at all, and checked before it is trusted."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import uuid
+from contextlib import closing
+from typing import TYPE_CHECKING, Final
+
+from batch_runner.errors import JournalError
+from batch_runner.fs import sync_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+APPLICATION_ID = 0x62724A31
+"""`brJ1`, in the file's header (SQLite file format, section 1.3.15): says whose file this is."""
+
+VERSION = 2
+"""The schema's own, in the header's `user_version`. A lower one is brought up to it, a higher one is refused."""
+
+SCHEMA = """\
+-- The journal of batch-runner: what was sent for each row of a sheet, and what came back, over all nights.
+-- Times are UTC (ISO 8601). Params and keys stand here as hashes only. Try: SELECT * FROM outcome;
+
+CREATE TABLE about (              -- one row: this journal
+    uuid TEXT NOT NULL            -- with an attempt's number it makes the Idempotency-Key of its start
+);
+
+CREATE TABLE batch (              -- one execution of batch-runner over a sheet
+    id           INTEGER PRIMARY KEY,
+    continues    INTEGER NOT NULL,-- the batch that was interrupted first and goes on here; itself if none was
+    started      TEXT NOT NULL,
+    ended        TEXT,            -- empty: it is running, or was killed
+    exit_code    INTEGER,         -- 0, 3 and 4: it got through the whole sheet
+    input        TEXT NOT NULL,
+    input_sha256 TEXT NOT NULL,
+    output       TEXT NOT NULL,
+    task         TEXT NOT NULL,
+    service      TEXT NOT NULL,
+    key_columns  TEXT NOT NULL,   -- a JSON list; empty: all params are the key
+    retry        TEXT NOT NULL,   -- which outcomes were to be run again, separated by commas
+    on_unknown   TEXT NOT NULL,   -- report, or resend
+    version      TEXT NOT NULL,   -- of batch-runner
+    pid          INTEGER NOT NULL,
+    series       TEXT NOT NULL DEFAULT '',   -- what its input is one night's of; empty: the input itself
+    memory       TEXT,            -- whose service knew the starts of this batch by their keys; empty: none did
+    command      TEXT NOT NULL DEFAULT '',   -- the same for all sheets of one command; empty: it had but this one
+    whole_sheet  INTEGER NOT NULL DEFAULT 1, -- 0: only some rows of the sheet have a place in it
+    unique_columns   TEXT NOT NULL DEFAULT '[]', -- a JSON list: two rows that are alike in these are duplicates
+    conflict_columns TEXT NOT NULL DEFAULT '[]'  -- a JSON list: what a duplicate may not differ in either
+);
+
+CREATE TABLE row (                -- a row of the sheet, known by its key wherever it stands tonight
+    id  INTEGER PRIMARY KEY,
+    key BLOB NOT NULL,            -- hash of its key columns (or of all its params)
+    nth INTEGER NOT NULL,         -- tells rows with the same key apart, in the order in which they came
+    UNIQUE (key, nth)
+);
+
+CREATE TABLE place (              -- where a row stood in the sheet of one batch
+    batch   INTEGER NOT NULL REFERENCES batch,
+    number  INTEGER NOT NULL,     -- as Excel shows it
+    row     INTEGER REFERENCES row, -- empty: a cell of its key could not be read
+    params  BLOB NOT NULL,        -- hash of what would be sent for it
+    takes_part INTEGER NOT NULL,  -- 0: left out of this batch; it only holds its place among equal keys
+    refusal TEXT,                 -- why nothing can be sent for it
+    held    TEXT,                 -- parked: retried often enough; duplicate: what is alike ran, or is about to
+    PRIMARY KEY (batch, number)
+) WITHOUT ROWID;
+CREATE INDEX place_row ON place (row, batch);
+
+CREATE TABLE attempt (            -- one try to start a run for a row
+    id          INTEGER PRIMARY KEY,
+    row         INTEGER NOT NULL REFERENCES row,
+    batch       INTEGER NOT NULL REFERENCES batch, -- the one that sent it; a later one may have seen its end
+    params      BLOB NOT NULL,    -- hash of what was sent
+    posts       INTEGER NOT NULL, -- how often it was sent; again only after a certain "no run was started"
+    intended_at TEXT NOT NULL,    -- on disk before the first byte was sent
+    status      TEXT NOT NULL,    -- starting, the service's word, error, unknown; not_started: certainly no run
+    run_id      TEXT,             -- with starting, empty: the answer is awaited, or was lost
+    started_at  TEXT,             -- when the run id was known
+    ended_at    TEXT,             -- empty: its end is not known yet
+    error       TEXT,
+    claim       BLOB,             -- hash of its unique columns; empty: they are empty; NULL: not known
+    conflict    BLOB              -- hash of its conflict columns
+);
+CREATE INDEX attempt_row ON attempt (row);
+CREATE INDEX attempt_claim ON attempt (claim) WHERE claim IS NOT NULL;
+
+CREATE TABLE result (             -- what a run gave back: JSON, to the letter
+    attempt INTEGER PRIMARY KEY REFERENCES attempt,
+    json    TEXT NOT NULL
+);
+
+CREATE TABLE resolution (         -- what a person found out about an attempt that was unknown
+    attempt INTEGER NOT NULL REFERENCES attempt,
+    was     TEXT NOT NULL,        -- the status before
+    status  TEXT NOT NULL,        -- the one that the person gave it
+    note    TEXT NOT NULL,
+    who     TEXT NOT NULL,
+    at      TEXT NOT NULL
+);
+
+CREATE VIEW outcome AS            -- what each row of each batch came to: the last attempt that may have started a run
+SELECT place.batch, place.number,
+       CASE WHEN attempt.id IS NULL THEN iif(place.refusal IS NULL, 'not_started', 'error')
+            WHEN attempt.run_id IS NULL AND attempt.ended_at IS NULL THEN 'unknown'
+            ELSE attempt.status END AS status,
+       attempt.run_id,
+       result.json AS result,
+       CASE WHEN attempt.id IS NULL THEN place.refusal
+            WHEN attempt.run_id IS NULL AND attempt.ended_at IS NULL
+            THEN 'a start was sent and its answer was lost: a run may exist'
+            ELSE attempt.error END AS error,
+       attempt.params <> place.params AS changed, -- 1: the row was edited after it was sent
+       attempt.id AS attempt,
+       place.row
+FROM place
+LEFT JOIN attempt ON attempt.id = (
+    SELECT max(id) FROM attempt AS sent
+    WHERE sent.row = place.row AND sent.batch <= place.batch AND NOT (status = 'not_started' AND run_id IS NULL))
+LEFT JOIN result ON result.attempt = attempt.id
+WHERE place.takes_part;
+"""
+
+FROM_1_TO_2 = """\
+CREATE TABLE about (uuid TEXT NOT NULL);
+ALTER TABLE batch ADD COLUMN series TEXT NOT NULL DEFAULT '';
+ALTER TABLE batch ADD COLUMN memory TEXT;
+ALTER TABLE batch ADD COLUMN command TEXT NOT NULL DEFAULT '';
+ALTER TABLE batch ADD COLUMN whole_sheet INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE batch ADD COLUMN unique_columns TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE batch ADD COLUMN conflict_columns TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE place ADD COLUMN held TEXT;
+ALTER TABLE attempt ADD COLUMN claim BLOB;
+ALTER TABLE attempt ADD COLUMN conflict BLOB;
+CREATE INDEX attempt_claim ON attempt (claim) WHERE claim IS NOT NULL;
+CREATE TABLE resolution (attempt INTEGER NOT NULL REFERENCES attempt, was TEXT NOT NULL, status TEXT NOT NULL,
+    note TEXT NOT NULL, who TEXT NOT NULL, at TEXT NOT NULL);
+"""
+"""What brings a journal of version 1 up to 2."""
+
+LOST = "a start was sent and its answer was lost: a run may exist"
+"""The error of an attempt without an answer, as in the view `outcome`."""
+
+STARTING = "starting"
+NOT_STARTED = "not_started"
+ERROR = "error"
+UNKNOWN = "unknown"
+PARKED: Final = "parked"
+DUPLICATE: Final = "duplicate"
+
+_CHECKED = ("about", "batch", "row", "place", "attempt")
+"""Tables that are checked before each batch, against their indexes too: a key that was altered on disk would make its
+row a new one, and send it again. It takes 2 s for a million rows. `result` is only ever read for the output."""
+
+_DAMAGE = (sqlite3.Error, MemoryError, UnicodeDecodeError)
+"""What sqlite3 raises for a file whose bytes make no sense."""
+
+_NEXT_STEP = "restore it from a backup, or name another --journal (rows would then be sent again)"
+
+
+def open_file(path: Path, mode: int = 0o600) -> sqlite3.Connection:
+    """A connection that may write, to the journal at `path`, which is made with these permissions if there is none.
+
+    The caller holds its lock. Raises `JournalError` for a file that is damaged, empty, newer or something else, and
+    where it can't be made.
+    """
+    try:
+        if not path.exists():
+            _create(path, mode)
+        connection = connect(f"{path.as_uri()}?mode=rw")
+    except (sqlite3.Error, OSError) as error:
+        raise JournalError(
+            f"{path}: the journal can't be opened: {error}; mend that, or name another --journal"
+        ) from error
+    try:
+        _check(path, connection)
+        _set_up(path, connection)
+        _bring_up(path, connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_memory() -> sqlite3.Connection:
+    """A journal that is gone when it is closed."""
+    connection = connect(":memory:")
+    connection.executescript(SCHEMA)
+    _name(connection)
+    _make_temporary(connection)
+    return connection
+
+
+def copied(path: Path) -> sqlite3.Connection:
+    """What the journal at `path` holds, in a file of SQLite's own that is gone when it is closed."""
+    connection = connect("")
+    try:
+        with closing(connect(reading_uri(path))) as original:
+            check_header(path, original)
+            original.backup(connection)
+        _bring_up(path, connection)
+        _make_temporary(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def reading_uri(path: Path) -> str:
+    """For looking only. Without a WAL nothing is pending, and `immutable` keeps SQLite from creating one."""
+    mode = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+    return f"{path.resolve().as_uri()}?{mode}"
+
+
+def connect(uri: str) -> sqlite3.Connection:
+    """A connection without Python's implicit transactions, for use by one thread at a time."""
+    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5)
+
+
+def check_header(path: Path, connection: sqlite3.Connection) -> None:
+    """Raise `JournalError` unless the file is a journal that this version can read."""
+    try:
+        ours = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+    except _DAMAGE as error:
+        raise JournalError(f"{path}: the journal is damaged ({error}); {_NEXT_STEP}") from error
+    if ours != APPLICATION_ID:
+        raise JournalError(f"{path}: this file is no journal of batch-runner; name another --journal")
+    if not 1 <= version <= VERSION:
+        raise JournalError(
+            f"{path}: this journal has version {version}, and this batch-runner knows version {VERSION}; "
+            "use the batch-runner that wrote it, or a newer one"
+        )
+
+
+def make_readable(connection: sqlite3.Connection) -> None:
+    """Let an older journal, opened for looking only, be read like one of this version."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
+        connection.execute("CREATE TEMP TABLE resolution (attempt, was, status, note, who, at)")
+
+
+def _create(path: Path, mode: int) -> None:
+    """Make it under another name first, so that a kill leaves either no journal or a whole one."""
+    wal = path.with_name(f"{path.name}-wal")
+    if wal.exists():
+        raise JournalError(f"{path}: the journal is gone, but {wal.name} holds a part of it; {_NEXT_STEP}")
+    new = path.with_name(f"{path.name}-new")
+    new.unlink(missing_ok=True)
+    os.close(os.open(new, os.O_CREAT | os.O_WRONLY, 0o600))  # results are nobody else's to read, not for a moment
+    with closing(connect(new.as_uri())) as connection:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.executescript(f"BEGIN; {SCHEMA} COMMIT")
+        _name(connection)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("PRAGMA journal_mode = WAL")
+    new.chmod(mode)
+    new.replace(path)
+    sync_folder(path.parent)
+
+
+def _check(path: Path, connection: sqlite3.Connection) -> None:
+    if path.stat().st_size == 0:
+        raise JournalError(f"{path}: the journal is empty, so what was sent is not known; {_NEXT_STEP}")
+    check_header(path, connection)
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    try:
+        found = [
+            problem
+            for table in _CHECKED
+            if version > 1 or table != "about"
+            for (problem,) in connection.execute(f"PRAGMA integrity_check({table})")
+            if problem != "ok"
+        ]
+    except _DAMAGE as error:
+        found = [str(error)]
+    if found:
+        raise JournalError(f"{path}: the journal is damaged ({found[0]}); {_NEXT_STEP}")
+
+
+def _set_up(path: Path, connection: sqlite3.Connection) -> None:
+    try:
+        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")
+        connection.execute("PRAGMA journal_size_limit = 67108864")
+        connection.execute("PRAGMA cache_size = -32768")
+        _make_temporary(connection)
+    except sqlite3.Error as error:
+        raise JournalError(f"{path}: the journal can't be used: {error}; name another --journal") from error
+    if mode != "wal":
+        raise JournalError(f"{path}: the file system has no shared memory for a journal; name one on a local disk")
+
+
+def _bring_up(path: Path, connection: sqlite3.Connection) -> None:
+    """Bring an older journal up to this version: whole, or not at all."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] == VERSION:
+        return
+    try:
+        connection.executescript(f"BEGIN IMMEDIATE; {FROM_1_TO_2} PRAGMA user_version = {VERSION};")
+        _name(connection)
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise JournalError(
+            f"{path}: the journal is an older one and can't be brought up to this version: {error}; mend that first"
+        ) from error
+
+
+def _name(connection: sqlite3.Connection) -> None:
+    connection.execute("INSERT INTO about VALUES (?)", (uuid.uuid4().hex,))
+
+
+def _make_temporary(connection: sqlite3.Connection) -> None:
+    """What is known of this batch's rows while they find their places; on disk, so no sheet is too large.
+
+    `repeated`: how often a key was seen, for keys that were seen twice. `claimed`: what is about to be sent. `met`: how
+    often a key was seen while the sheet was asked what makes its rows unique.
+
+    `ahead`: the sheet's rows, seen before they find their places. `apart`: those with the same key, and the journal's
+    (`number` is empty). `twin`: which row of the journal such a row of the sheet is; empty: a new one.
+    """
+    connection.execute(
+        "CREATE TEMP TABLE ahead (number INTEGER PRIMARY KEY, key BLOB, params BLOB, is_refused INTEGER)"
+    )
+    connection.execute(
+        "CREATE TEMP TABLE apart (key BLOB, params BLOB, number, row, place INTEGER, is_refused INTEGER)"
+    )
+    connection.execute("CREATE TEMP TABLE twin (number INTEGER PRIMARY KEY, row INTEGER)")
+    connection.execute("CREATE TEMP TABLE met (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
+    connection.execute("CREATE TEMP TABLE repeated (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
+    connection.execute(
+        "CREATE TEMP TABLE claimed (claim BLOB PRIMARY KEY, number INTEGER NOT NULL, conflict BLOB) WITHOUT ROWID"
+    )

@@ -1,0 +1,183 @@
+"""Group commit: whoever waits is told when the commit that holds their event is on disk.
+
+It is set aside as a file before the first start, and freed when the disk is found full. From then on nothing is
+started, and what was started is recorded in the room that the file leaves.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+import anyio
+from anyio import CancelScope, to_thread
+
+from batch_runner.errors import JournalError, JournalFailed, JournalFull, reason_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
+
+    Event = Callable[[sqlite3.Connection], object]
+    Write = Callable[[list[Event]], Awaitable[None]]
+    "Writes a group of events: all of them are on disk when it returns, or none."
+
+
+class Commits:
+    """Events gather while a commit is under way; the first of a group commits it when that is through.
+
+    There is no task and no thread that would have to be started, stopped or outlive a cancellation: a waiter leads
+    its group, and is shielded while it does. Nothing is written after a failure: what can't be recorded isn't sent.
+    """
+
+    def __init__(self, write: Write) -> None:
+        self._write: Final = write
+        self._gathering = _Group()
+        self._is_busy = False
+        self._failure: BaseException | None = None
+
+    async def add(self, event: Event) -> None:
+        """Return when the event is on disk. Raises `JournalFailed` if it can't be."""
+        self._raise_failure()
+        group = self._gathering
+        group.events.append(event)
+        with CancelScope(shield=True):
+            if group.has_leader:
+                await group.done.wait()
+            else:
+                group.has_leader = True
+                await self._lead(group)
+        if not group.is_written:
+            self._raise_failure()
+
+    def add_later(self, event: Event) -> None:
+        """Write the event with the next commit, whoever asks for it."""
+        self._raise_failure()
+        self._gathering.events.append(event)
+
+    async def _lead(self, group: _Group) -> None:
+        if self._is_busy:
+            await group.turn.wait()
+        self._is_busy = True
+        self._gathering = _Group()
+        try:
+            self._raise_failure()
+            await self._write(group.events)
+            group.is_written = True
+        except BaseException as error:
+            self._failure = self._failure or error
+            if not isinstance(error, sqlite3.Error):
+                raise
+        finally:
+            self._is_busy = False
+            self._gathering.turn.set()
+            group.done.set()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise JournalFailed(
+                f"the journal could not be written ({self._failure}), so nothing more is sent; "
+                "mend that (is its disk full?) and run the same command: it goes on from what is recorded"
+            ) from self._failure
+
+
+class _Group:
+    """Events that are committed together, by the one who came first."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.turn = anyio.Event()
+        self.done = anyio.Event()
+        self.has_leader = False
+        self.is_written = False
+
+
+def commit(connection: sqlite3.Connection, events: list[Event]) -> None:
+    """Write all of them in one transaction, in order."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for event in events:
+            event(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def commit_or_use(reserve: Reserve, connection: sqlite3.Connection, events: list[Event]) -> None:
+    """As `commit`; where the disk is full, in the room that was set aside."""
+    try:
+        commit(connection, events)
+    except sqlite3.Error as error:
+        if not reserve.free(error):
+            raise
+        commit(connection, events)
+
+
+def in_thread(connection: sqlite3.Connection, reserve: Reserve) -> Write:
+    """Commits in a worker thread, so that nobody else waits for the disk."""
+
+    async def write(events: list[Event]) -> None:
+        await to_thread.run_sync(commit_or_use, reserve, connection, events)
+
+    return write
+
+
+def inline(connection: sqlite3.Connection) -> Write:
+    """Commits here and now: for a journal in memory, whose clock may be a virtual one."""
+
+    async def write(events: list[Event]) -> None:
+        commit(connection, events)
+
+    return write
+
+
+ROOM = 1 << 20
+"""Bytes. Some hundred rows in flight end in that, if their results are not long."""
+
+NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+"""What sqlite says on a full disk, of the journal and of the shared memory beside it (sqlite.org/rescode.html)."""
+
+
+class Reserve:
+    """Room that was set aside beside a journal."""
+
+    def __init__(self, file: Path) -> None:
+        self._file: Final = file
+        self._is_freed = False
+
+    def free(self, error: sqlite3.Error) -> bool:
+        """Whether the error says that the disk is full, and the room was still there; now it is free."""
+        if self._is_freed or getattr(error, "sqlite_errorcode", None) not in NO_ROOM:
+            return False
+        self._file.unlink()
+        self._is_freed = True
+        return True
+
+    def check(self) -> None:
+        """Raise `JournalFull` once the room is in use: then it is kept for what was started before."""
+        if self._is_freed:
+            raise JournalFull(
+                f"the disk is full ({self._file.parent}), so nothing more was started, and what had been is recorded; "
+                "make room and run the same command: it goes on from there"
+            )
+
+
+@contextmanager
+def set_aside(path: Path) -> Iterator[Reserve]:
+    """Hold the room beside the journal at `path` while the block runs. Raises `JournalError` where there is none."""
+    file = path.with_name(f"{path.name}-reserve")
+    try:
+        try:
+            file.write_bytes(os.urandom(ROOM))  # zeros would take no room where the file system compresses
+        except OSError as error:
+            raise JournalError(
+                f"{path}: no room can be set aside in {path.parent} ({reason_of(error)}); "
+                "a batch needs 1 MB there at least: make room, or use another --journal"
+            ) from error
+        yield Reserve(file)
+    finally:
+        file.unlink(missing_ok=True)

@@ -1,0 +1,111 @@
+"""The rows of tonight's sheet find their place in the journal, and with it their history.
+
+Rows with the same key are who `twins` found out that they are; where it wasn't asked, their order tells them apart.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from batch_runner.journal.batches import now
+from batch_runner.journal.database import LOST, UNKNOWN
+from batch_runner.journal.duplicates import held_back, told_apart
+from batch_runner.journal.history import Attempt, Carry, Entry, Leave, Plan, Refuse, decide, last_sent
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+    from batch_runner.journal.batches import Begun
+    from batch_runner.journal.history import Policy
+
+
+_FIRST = "SELECT id, EXISTS (SELECT 1 FROM place WHERE row = row.id AND batch = ?) FROM row WHERE key = ? AND nth = 1"
+_REPEAT = "INSERT INTO repeated VALUES (?, 2) ON CONFLICT DO UPDATE SET rows = rows + 1 RETURNING rows"
+_ATTEMPTS = (
+    "SELECT attempt.id, batch, params, status, run_id, ended_at IS NOT NULL, continues, intended_at, conflict, claim,"
+    " memory FROM attempt JOIN batch ON batch.id = attempt.batch WHERE row = ? ORDER BY attempt.id"
+)
+
+
+def register(connection: sqlite3.Connection, begun: Begun, policy: Policy, entries: Sequence[Entry]) -> list[Plan]:
+    """Place the entries in the batch and say what to do with each; within a transaction of the caller's."""
+    twins = told_apart(connection, entries)
+    return [_register(connection, begun, policy, entry, twins) for entry in entries]
+
+
+def _register(
+    connection: sqlite3.Connection, begun: Begun, policy: Policy, entry: Entry, twins: dict[int, int | None]
+) -> Plan:
+    row, is_new = _find_row(connection, begun.id, entry, twins)
+    if not entry.takes_part:
+        plan: Plan = Leave(entry.number)
+    elif row is None:
+        plan = Refuse(entry.number, entry.refusal or "a cell of its key can't be read")
+    else:
+        attempts = [] if is_new else _attempts(connection, row)
+        plan = decide(entry, row, attempts, policy, begun.night)
+        plan = held_back(connection, policy, begun.night, entry, plan, last_sent(attempts))
+    _place(connection, begun.id, entry, row, plan)
+    return plan
+
+
+def attempts_of(connection: sqlite3.Connection, row: int) -> list[Attempt]:
+    """All attempts of a row, from the oldest to the newest."""
+    return [Attempt(*found) for found in connection.execute(_ATTEMPTS, (row,))]
+
+
+def _attempts(connection: sqlite3.Connection, row: int) -> list[Attempt]:
+    """All attempts of a row; if the answer to the one that decides was lost, that is now recorded."""
+    attempts = attempts_of(connection, row)
+    last = last_sent(attempts)
+    if last is not None and last.was_lost:
+        connection.execute(
+            "UPDATE attempt SET status = ?, error = ?, ended_at = ? WHERE id = ?", (UNKNOWN, LOST, now(), last.id)
+        )
+    return attempts
+
+
+def _find_row(
+    connection: sqlite3.Connection, batch: int, entry: Entry, twins: dict[int, int | None]
+) -> tuple[int | None, bool]:
+    """The row with the entry's key that it is, or is to be, and whether it is new; none where its key isn't known."""
+    if entry.key is None:
+        return None, True
+    if entry.number not in twins:
+        return _next_row(connection, batch, entry.key)
+    row = twins[entry.number]
+    return (row, False) if row is not None else (_add_twin(connection, entry.key), True)
+
+
+def _next_row(connection: sqlite3.Connection, batch: int, key: bytes) -> tuple[int, bool]:
+    """The row with this key that has no place in the batch yet, and whether it is new."""
+    found = connection.execute(_FIRST, (batch, key)).fetchone()
+    if found is None:
+        return _add_row(connection, key, 1), True
+    row, is_placed = found
+    if not is_placed:
+        return row, False
+    nth = connection.execute(_REPEAT, (key,)).fetchone()[0]
+    found = connection.execute("SELECT id FROM row WHERE key = ? AND nth = ?", (key, nth)).fetchone()
+    return (found[0], False) if found else (_add_row(connection, key, nth), True)
+
+
+def _add_twin(connection: sqlite3.Connection, key: bytes) -> int:
+    (others,) = connection.execute("SELECT coalesce(max(nth), 0) FROM row WHERE key = ?", (key,)).fetchone()
+    return _add_row(connection, key, others + 1)
+
+
+def _add_row(connection: sqlite3.Connection, key: bytes, nth: int) -> int:
+    row = connection.execute("INSERT INTO row (key, nth) VALUES (?, ?)", (key, nth)).lastrowid
+    assert row is not None
+    return row
+
+
+def _place(connection: sqlite3.Connection, batch: int, entry: Entry, row: int | None, plan: Plan) -> None:
+    refusal = plan.why if isinstance(plan, Refuse) else None
+    held = plan.held if isinstance(plan, Refuse | Carry) else None
+    connection.execute(
+        "INSERT INTO place (batch, number, row, params, takes_part, refusal, held) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (batch, entry.number, row, entry.params, entry.takes_part, refusal, held),
+    )

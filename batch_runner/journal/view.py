@@ -1,0 +1,384 @@
+"""Looks into a journal without touching it: outcomes, batches, times, sheets, one row's story."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from batch_runner.errors import JournalError, UsageError
+from batch_runner.fs import seems_held
+from batch_runner.journal.batches import check_same_job, turns
+from batch_runner.journal.database import LOST, check_header, connect, make_readable, reading_uri
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from batch_runner.journal.batches import BatchInfo, Turn
+    from batch_runner.journal.history import Policy
+
+
+_SHEETS = "SELECT input, max(id) FROM batch GROUP BY input ORDER BY max(id) DESC"
+_MOST_NAMED = 5
+
+
+class Sheet(msgspec.Struct, frozen=True):
+    """One sheet: its path, and the last batch over it."""
+
+    path: str
+    batch: int
+
+
+def sheets(connection: sqlite3.Connection) -> tuple[Sheet, ...]:
+    """All sheets of the journal, the latest first."""
+    return tuple(Sheet(*found) for found in connection.execute(_SHEETS))
+
+
+def sheet_of(journal: Path, known: tuple[Sheet, ...], said: str | None) -> Sheet:
+    """The sheet whose rows a person means: the one that they name by its path or its file's name, or the only one.
+
+    Raises `UsageError` where that isn't one: a row 17 stands in each of several sheets.
+    """
+    found = [sheet for sheet in known if said is None or _is(sheet, said)]
+    if len(found) == 1:
+        return found[0]
+    names = [Path(sheet.path).name for sheet in known]
+    listed = names if len(set(names)) == len(names) else [sheet.path for sheet in known]
+    more = f" and {len(listed) - _MOST_NAMED} more" if len(listed) > _MOST_NAMED else ""
+    which = f"it has {', '.join(listed[:_MOST_NAMED])}{more}"
+    what = "a row of which sheet? say --input" if said is None else f"{said!r} is no one sheet of it"
+    raise UsageError(f"{journal}: {what}; {which}")
+
+
+def _is(sheet: Sheet, said: str) -> bool:
+    return sheet.path == str(Path(said).absolute()) or Path(sheet.path).name == said
+
+
+_LAST = "SELECT id, ended, pid FROM batch ORDER BY id DESC LIMIT 1"
+_LIVING_OUTCOMES = """\
+CREATE TEMP TABLE living (batch INTEGER NOT NULL);
+CREATE TEMP VIEW outcome AS
+SELECT told.batch, told.number, iif(awaited.id IS NULL, told.status, 'starting') AS status, told.run_id, told.result,
+       iif(awaited.id IS NULL, told.error, NULL) AS error, told.changed, told.attempt, told.row
+FROM main.outcome AS told
+LEFT JOIN main.attempt AS awaited ON awaited.id = told.attempt
+      AND awaited.batch = (SELECT batch FROM living) AND awaited.run_id IS NULL AND awaited.ended_at IS NULL;
+"""
+"""Stands before the journal's own view for this connection only: what is alive, no table can know."""
+
+
+def living_batch(path: Path, connection: sqlite3.Connection) -> int | None:
+    """The batch that seems to run just now with the journal at `path`; None where there is none."""
+    batch, ended, pid = connection.execute(_LAST).fetchone() or (None, None, 0)
+    return batch if batch is not None and ended is None and seems_held(path, pid) else None
+
+
+def tell_as_starting(connection: sqlite3.Connection, living: int | None) -> None:
+    """Let `outcome` call `starting` what the living batch has sent and awaits the answer to."""
+    if living is not None:
+        connection.executescript(_LIVING_OUTCOMES)
+        connection.execute("INSERT INTO living VALUES (?)", (living,))
+
+
+_PAGE = 500
+_SAMPLES = 5
+
+_OUTCOMES = (
+    "SELECT number, status, coalesce(run_id, ''), coalesce(result, ''), coalesce(error, ''), coalesce(changed, 0)"
+    " FROM outcome WHERE batch = ? AND number > ? ORDER BY number LIMIT ?"
+)
+_OUTCOME = _OUTCOMES.partition(" AND number >")[0] + " AND number = ?"
+_COUNTS = "SELECT status, count(*) FROM outcome WHERE batch = ? GROUP BY status ORDER BY count(*) DESC, status"
+_FAILURES = (
+    "SELECT status, coalesce(error, ''), count(*) FROM outcome"
+    " WHERE batch = ? AND status IN ('failure', 'timeout', 'cancelled', 'error', 'unknown')"
+    " GROUP BY status, error ORDER BY count(*) DESC, min(number) LIMIT ?"
+)
+_NUMBERS = (
+    "SELECT number FROM outcome WHERE batch = ? AND status = ? AND coalesce(error, '') = ? ORDER BY number LIMIT ?"
+)
+_MET = (
+    "SELECT NOT EXISTS (SELECT 1 FROM place WHERE batch = :batch) OR EXISTS (SELECT 1 FROM place"
+    " JOIN attempt ON attempt.row = place.row WHERE place.batch = :batch AND attempt.batch < :batch)"
+)
+_SENT_BEFORE = (
+    "SELECT count(DISTINCT attempt.row) FROM attempt JOIN batch ON batch.id = attempt.batch"
+    " WHERE batch.id < :batch AND batch.series IN ('', :series)"
+)
+_SENT = "SELECT count(DISTINCT row) FROM attempt"
+_IS_REPEATING = (
+    "SELECT EXISTS (SELECT 1 FROM batch JOIN place ON place.batch = batch.id JOIN attempt ON attempt.row = place.row"
+    " WHERE batch.series = :series AND batch.id < :batch AND attempt.batch < batch.id)"
+)
+_KNOWS = "SELECT EXISTS (SELECT 1 FROM row JOIN attempt ON attempt.row = row.id WHERE key = ?)"
+_BATCHES = "SELECT id, started, ended, exit_code, input, output, task, service, version, pid FROM batch ORDER BY id"
+_STORY = (
+    "SELECT attempt.id, attempt.batch, place.number, iif(is_lost, 'unknown', attempt.status), posts, intended_at,"
+    " started_at, ended_at, coalesce(run_id, ''), coalesce(json, ''), iif(is_lost, :lost, coalesce(error, ''))"
+    " FROM (SELECT *, run_id IS NULL AND ended_at IS NULL AND batch IS NOT :living AS is_lost"
+    " FROM attempt WHERE row = :row) AS attempt"
+    " LEFT JOIN place ON place.row = attempt.row AND place.batch = attempt.batch"
+    " LEFT JOIN result ON result.attempt = attempt.id ORDER BY attempt.id"
+)
+_RESOLUTIONS = "SELECT at, who, was, status, note FROM resolution WHERE attempt = ? ORDER BY rowid"
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """What a row of the batch came to. `result` is JSON text; all texts are "" where there is nothing.
+
+    `changed`: the row was edited after it was sent.
+    """
+
+    number: int
+    status: str
+    run_id: str
+    result: str
+    error: str
+    changed: bool
+
+
+class Count(msgspec.Struct, frozen=True):
+    """So many rows have this status."""
+
+    status: str
+    rows: int
+
+
+class Failures(msgspec.Struct, frozen=True):
+    """Rows that failed alike; `numbers` are the first few of them."""
+
+    status: str
+    error: str
+    rows: int
+    numbers: tuple[int, ...]
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """One night as recorded. Times are UTC; `ended` is None while it runs and after it was killed."""
+
+    id: int
+    started: str
+    ended: str | None
+    exit_code: int | None
+    input: str
+    output: str
+    task: str
+    service: str
+    version: str
+    pid: int
+
+
+class Resolution(msgspec.Struct, frozen=True):
+    """What a person found out about an attempt that was unknown. `at` is UTC."""
+
+    at: str
+    who: str
+    was: str
+    status: str
+    note: str
+
+
+class Try(msgspec.Struct, frozen=True):
+    """One attempt of a row's story; `number` is where the row stood then. Times are UTC."""
+
+    batch: int
+    number: int | None
+    status: str
+    posts: int
+    intended_at: str
+    started_at: str | None
+    ended_at: str | None
+    run_id: str
+    result: str
+    error: str
+    resolutions: tuple[Resolution, ...] = ()
+
+
+def outcomes(connection: sqlite3.Connection, batch: int) -> Iterator[Placed]:
+    """The batch's rows in order of number; page by page, so that a slow reader doesn't hold up the WAL."""
+    number = -1
+    while page := connection.execute(_OUTCOMES, (batch, number, _PAGE)).fetchall():
+        yield from (_placed(*found) for found in page)
+        number = page[-1][0]
+
+
+def _placed(number: int, status: str, run_id: str, result: str, error: str, changed: int) -> Placed:
+    return Placed(number, status, run_id, result, error, bool(changed))
+
+
+def counts(connection: sqlite3.Connection, batch: int) -> tuple[Count, ...]:
+    """How many rows have which status, the most frequent first."""
+    return tuple(Count(*found) for found in connection.execute(_COUNTS, (batch,)))
+
+
+def failures(connection: sqlite3.Connection, batch: int, limit: int) -> tuple[Failures, ...]:
+    """The rows that did not succeed, grouped by status and error, at most `limit` groups, the most frequent first."""
+    return tuple(
+        Failures(status, error, rows, _numbers(connection, batch, status, error))
+        for status, error, rows in connection.execute(_FAILURES, (batch, limit)).fetchall()
+    )
+
+
+def _numbers(connection: sqlite3.Connection, batch: int, status: str, error: str) -> tuple[int, ...]:
+    return tuple(number for (number,) in connection.execute(_NUMBERS, (batch, status, error, _SAMPLES)))
+
+
+def all_new(connection: sqlite3.Connection, batch: int) -> str | None:
+    """A warning where earlier batches over this sheet sent rows and this batch has met none of them so far.
+
+    A sheet for each day may well hold that day's rows only: it is no news unless such sheets did hold earlier rows.
+    """
+    series, sheet = connection.execute("SELECT series, input FROM batch WHERE id = ?", (batch,)).fetchone()
+    here = {"batch": batch, "series": series}
+    if batch == 1 or connection.execute(_MET, here).fetchone()[0]:
+        return None
+    if series != sheet and not connection.execute(_IS_REPEATING, here).fetchone()[0]:
+        return None
+    return _all_new(connection.execute(_SENT_BEFORE, here).fetchone()[0])
+
+
+def _all_new(sent: int) -> str | None:
+    if not sent:
+        return None
+    return (
+        f"no row of this sheet is known to the journal, which has {sent} from earlier batches: each counts as new and "
+        "is sent; if they are the same rows, undo the change to the columns or params (--key knows a row all the same)"
+    )
+
+
+class JournalView:
+    """A journal opened for looking only; nothing is created, locked or written, and a running batch isn't disturbed.
+
+    `living` is the batch that seemed to run when it was opened: what that one has sent and awaits the answer to is
+    `starting` here; None where there is none, and what has no answer is `unknown`.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, living: int | None) -> None:
+        self._connection = connection
+        self.living = living
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path) -> Iterator[JournalView]:
+        """The journal at `path`. Raises `JournalError` if there is none, or none that can be read."""
+        path = path.resolve()
+        if not path.is_file():
+            raise JournalError(f"{path}: there is no journal here; give the path of a batch's journal")
+        try:
+            with closing(connect(reading_uri(path))) as connection:
+                check_header(path, connection)
+                make_readable(connection)
+                living = living_batch(path, connection)
+                tell_as_starting(connection, living)
+                yield cls(connection, living)
+        except sqlite3.Error as error:
+            raise JournalError(f"{path}: the journal can't be read: {error}; restore it from a backup") from error
+
+    def check_job(self, path: Path, info: BatchInfo) -> None:
+        """Raise `JournalError` if a batch such as this one can't go on with the journal, which is at `path`."""
+        check_same_job(path, self._connection, info)
+
+    def turns(self, policy: Policy) -> tuple[Turn, ...]:
+        """See `batches.turns`."""
+        return turns(self._connection, policy)
+
+    def batches(self) -> tuple[Batch, ...]:
+        """All batches, the oldest first."""
+        return tuple(Batch(*found) for found in self._connection.execute(_BATCHES))
+
+    def counts(self, batch: int) -> tuple[Count, ...]:
+        """As `Journal.counts`, for any batch."""
+        return counts(self._connection, batch)
+
+    def failures(self, batch: int, limit: int = 20) -> tuple[Failures, ...]:
+        """As `Journal.failures`, for any batch."""
+        return failures(self._connection, batch, limit)
+
+    def outcomes(self, batch: int) -> Iterator[Placed]:
+        """As `Journal.outcomes`, for any batch."""
+        return outcomes(self._connection, batch)
+
+    def knows(self, key: bytes) -> bool:
+        """Whether a row with this key was ever sent."""
+        return bool(self._connection.execute(_KNOWS, (key,)).fetchone()[0])
+
+    def all_new(self) -> str | None:
+        """The warning for a sheet of which the journal `knows` no row; None if it has none at all."""
+        return _all_new(self._connection.execute(_SENT).fetchone()[0])
+
+    def sheets(self) -> tuple[Sheet, ...]:
+        """All sheets of the journal, the latest first."""
+        return sheets(self._connection)
+
+    def outcome(self, batch: int, number: int) -> Placed | None:
+        """What the row of this number came to; None if no such row took part."""
+        found = self._connection.execute(_OUTCOME, (batch, number)).fetchone()
+        return _placed(*found) if found else None
+
+    def story(self, batch: int, number: int) -> tuple[Try, ...]:
+        """All attempts, of all nights, for the row that had this number in the batch; the oldest first."""
+        found = self._connection.execute("SELECT row FROM place WHERE batch = ? AND number = ?", (batch, number))
+        return self._tries(row for (row,) in found.fetchall())
+
+    def key_columns(self) -> tuple[str, ...]:
+        """The columns that the last batch knew its rows by; none where all params were the key."""
+        found = self._connection.execute("SELECT key_columns FROM batch ORDER BY id DESC LIMIT 1").fetchone()
+        return tuple(msgspec.json.decode(found[0], type=list[str])) if found else ()
+
+    def story_of_key(self, key: bytes) -> tuple[Try, ...]:
+        """As `story`, for all rows with this key."""
+        found = self._connection.execute("SELECT id FROM row WHERE key = ? ORDER BY nth", (key,))
+        return self._tries(row for (row,) in found.fetchall())
+
+    def _tries(self, rows: Iterator[int]) -> tuple[Try, ...]:
+        return tuple(
+            msgspec.structs.replace(Try(*found), resolutions=self._resolutions(attempt))
+            for row in rows
+            for attempt, *found in self._connection.execute(_STORY, self._of(row)).fetchall()
+        )
+
+    def _of(self, row: int) -> dict[str, object]:
+        return {"row": row, "living": self.living, "lost": LOST}
+
+    def _resolutions(self, attempt: int) -> tuple[Resolution, ...]:
+        return tuple(Resolution(*found) for found in self._connection.execute(_RESOLUTIONS, (attempt,)))
+
+
+_BATCH = "SELECT id, started, ended, exit_code, input, output, task, service, version, pid FROM batch WHERE id = ?"
+_SPANS = (
+    "SELECT number, outcome.status, coalesce(outcome.error, ''), attempt.batch = outcome.batch,"
+    " started_at, ended_at FROM outcome LEFT JOIN attempt ON attempt.id = outcome.attempt"
+    " WHERE outcome.batch = ? AND number > ? ORDER BY number LIMIT ?"
+)
+_SPANS_PAGE = 2000
+
+
+class Span(msgspec.Struct, frozen=True):
+    """What a row of a batch came to, and when its run was known to have begun and to have ended.
+
+    Times are UTC as recorded, None where that is not known. `here`: this batch sent it, not an earlier one.
+    """
+
+    number: int
+    status: str
+    error: str
+    here: bool
+    started: str | None
+    ended: str | None
+
+
+def batch_of(connection: sqlite3.Connection, batch: int) -> Batch:
+    """What is recorded of the batch."""
+    return Batch(*connection.execute(_BATCH, (batch,)).fetchone())
+
+
+def spans(connection: sqlite3.Connection, batch: int) -> Iterator[Span]:
+    """The batch's rows in order of number, page by page."""
+    number = -1
+    while page := connection.execute(_SPANS, (batch, number, _SPANS_PAGE)).fetchall():
+        for placed, status, error, here, started, ended in page:
+            yield Span(placed, status, error, bool(here), started, ended)
+        number = page[-1][0]

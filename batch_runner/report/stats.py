@@ -1,0 +1,262 @@
+"""The figures of a report: times, failures, run times, and its headline."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from datetime import datetime
+from math import floor
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from batch_runner.errors import ExitCode
+from batch_runner.report.summary import number_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from batch_runner.journal.view import Batch, Failures, Span
+    from batch_runner.report.summary import Summary
+
+
+MOST_SLOWEST = 10
+_DIGITS = 4
+
+
+class Slow(msgspec.Struct, frozen=True, order=True):
+    """A row whose run took long."""
+
+    milliseconds: int
+    number: int
+
+
+class RunTimes:
+    """Run times, counted as they come."""
+
+    def __init__(self) -> None:
+        self._counted: Counter[int] = Counter()
+        self._slowest: list[Slow] = []
+
+    def add(self, number: int, milliseconds: int) -> None:
+        """Count the run of a row."""
+        self._counted[_rounded(milliseconds)] += 1
+        slow = Slow(milliseconds, -number)
+        if len(self._slowest) < MOST_SLOWEST:
+            heapq.heappush(self._slowest, slow)
+        else:
+            heapq.heappushpop(self._slowest, slow)
+
+    @property
+    def runs(self) -> int:
+        """How many were counted."""
+        return self._counted.total()
+
+    @property
+    def slowest(self) -> tuple[Slow, ...]:
+        """The slowest rows, the slowest first; of equal ones the upper row."""
+        return tuple(Slow(slow.milliseconds, -slow.number) for slow in sorted(self._slowest, reverse=True))
+
+    def percentile(self, percent: int) -> float:
+        """The time, in seconds, that so many of a hundred runs did not exceed (nearest rank), to four digits."""
+        rank = -(-self.runs * percent // 100)
+        for milliseconds in sorted(self._counted):
+            rank -= self._counted[milliseconds]
+            if rank <= 0:
+                return milliseconds / 1000
+        raise ValueError("no runs were counted")
+
+
+def _rounded(milliseconds: int) -> int:
+    """To as many digits as are shown: which of them come first stays as it is, and they are few."""
+    excess = len(str(milliseconds)) - _DIGITS
+    return milliseconds if excess <= 0 else round(milliseconds, -excess)
+
+
+MOST_BINS = 60
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_WIDTHS = (
+    *(0.1, 0.2, 0.5),
+    *(1, 2, 5, 10, 15, 30),
+    *(minutes * _MINUTE for minutes in (1, 2, 5, 10, 15, 30)),
+    *(hours * _HOUR for hours in (1, 2, 3, 6, 12)),
+    *(days * _DAY for days in (1, 2, 7, 14, 28, 91, 364, 3640)),
+)
+
+
+class Bin(msgspec.Struct):
+    """What happened in one span of time: runs that started, that ended well, that ended otherwise."""
+
+    starts: int = 0
+    succeeded: int = 0
+    failed: int = 0
+
+    @property
+    def ends(self) -> int:
+        """All runs that ended."""
+        return self.succeeded + self.failed
+
+
+class Timeline:
+    """The bins of a batch from `begin` to `end` (seconds since 1970), few enough to be seen, on round local times."""
+
+    def __init__(self, begin: float, end: float) -> None:
+        end = max(begin, end)
+        self.width = next((width for width in _WIDTHS if (end - begin) / width <= MOST_BINS), _WIDTHS[-1])
+        offset = local(begin).utcoffset()
+        seconds = offset.total_seconds() if offset is not None else 0.0
+        self.begin = floor((begin + seconds) / self.width) * self.width - seconds
+        self.bins = [Bin() for _ in range(floor((end - self.begin) / self.width) + 1)]
+
+    def at(self, moment: float) -> Bin | None:
+        """The bin of a moment; None for one that is not in the batch's time."""
+        place = floor((moment - self.begin) / self.width)
+        return self.bins[place] if 0 <= place < len(self.bins) else None
+
+    def edge(self, place: int) -> datetime:
+        """When a bin begins, in local time."""
+        return local(self.begin + place * self.width)
+
+
+def local(moment: float) -> datetime:
+    """A moment in this computer's time zone."""
+    return datetime.fromtimestamp(moment).astimezone()
+
+
+MOST_ROWS = 24
+"""Rows that are named of each group of failures."""
+
+
+class Course(msgspec.Struct, frozen=True):
+    """What happened when, how long runs took, and the first rows of each of the groups of failures."""
+
+    timeline: Timeline
+    times: RunTimes
+    rows: tuple[tuple[int, ...], ...]
+
+
+def course_of(batch: Batch, spans: Iterable[Span], groups: tuple[Failures, ...], now: float) -> Course:
+    """Follow the rows of a batch, which has lasted until `now` (seconds since 1970)."""
+    timeline, times = Timeline(moment_of(batch.started), now), RunTimes()
+    rows: dict[tuple[str, str], list[int]] = {(group.status, group.error): [] for group in groups}
+    for span in spans:
+        failed = rows.get((span.status, span.error))
+        if failed is not None and len(failed) < MOST_ROWS:
+            failed.append(span.number)
+        _note(span, timeline, times)
+    return Course(timeline, times, tuple(tuple(rows[group.status, group.error]) for group in groups))
+
+
+def _note(span: Span, timeline: Timeline, times: RunTimes) -> None:
+    """Put a run's start and end in their places; the run of an earlier batch may have ended in this one."""
+    if span.started is None:
+        return
+    started = moment_of(span.started)
+    if span.here and (start := timeline.at(started)) is not None:
+        start.starts += 1
+    if span.ended is None:
+        return
+    ended = moment_of(span.ended)
+    if (end := timeline.at(ended)) is not None:
+        end.succeeded += span.status == "success"
+        end.failed += span.status != "success"
+    if span.here:
+        times.add(span.number, max(round((ended - started) * 1000), 0))
+
+
+def moment_of(text: str) -> float:
+    """Seconds since 1970 of a time as recorded."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+GOOD, BAD, CAUTION = "good", "bad", "caution"
+_MARKS = {GOOD: "✓", BAD: "✗", CAUTION: "!"}
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """`mood` is good, bad or caution; `sentence` says why, `advice` the next step ("" for none)."""
+
+    mood: str
+    sentence: str
+    advice: str = ""
+
+    @property
+    def mark(self) -> str:
+        """A sign for the mood."""
+        return _MARKS[self.mood]
+
+
+def verdict_on(summary: Summary) -> Verdict:
+    """What to say of a batch first."""
+    if any(found.difference for column in summary.totals for found in column.sums):
+        return Verdict(
+            BAD,
+            "The control totals do not add up",
+            "This is a bug of ours: compare the output with the sheet before you rely on it, and report it, please.",
+        )
+    if summary.stopped is not None or summary.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
+        return _stopped(summary)
+    if summary.exit_code == ExitCode.SOME_UNKNOWN:
+        return _unknown(summary)
+    if summary.exit_code != ExitCode.OK:
+        return _failed(summary)
+    return _edited(summary) if summary.changed else Verdict(GOOD, _good(summary))
+
+
+def _good(summary: Summary) -> str:
+    if not summary.rows:
+        return "Nothing to do: no row takes part"
+    if summary.carried == summary.rows:
+        return f"Nothing new: {_all(summary.rows)} had succeeded before"
+    return f"{_all(summary.rows).capitalize()} succeeded"
+
+
+def _edited(summary: Summary) -> Verdict:
+    """All is well with what ran; but that isn't what now stands in the sheet."""
+    rows = "1 row" if summary.changed == 1 else f"{summary.changed:,} rows"
+    return Verdict(
+        CAUTION,
+        f"{_all(summary.rows).capitalize()} succeeded, but {rows} edited since",
+        "What ran is what stood in the sheet before, an amount too; --retry changed runs what stands there now.",
+    )
+
+
+def _all(rows: int) -> str:
+    return "the one row" if rows == 1 else f"all {rows:,} rows"
+
+
+def _failed(summary: Summary) -> Verdict:
+    odd = summary.rows - summary.count("success")
+    if odd == summary.rows:
+        sentence = "The one row did not succeed" if odd == 1 else f"None of the {odd:,} rows succeeded"
+    else:
+        sentence = f"{odd:,} of {summary.rows:,} rows did not succeed"
+    return Verdict(
+        BAD,
+        sentence,
+        "Look at the failures below and mend what is wrong. The same command sends mended cells; with --retry failure "
+        "it runs failed rows again.",
+    )
+
+
+def _unknown(summary: Summary) -> Verdict:
+    rows = summary.count("unknown")
+    return Verdict(
+        BAD,
+        f"{number_of(rows, 'row')} unknown: a person must look",
+        "A start was sent and its answer lost, so a run may exist, or have done its work. Look in the service, and say "
+        f"what you found: {summary.resolving} --row N --as success|failure|not_started --note …",
+    )
+
+
+def _stopped(summary: Summary) -> Verdict:
+    left = summary.count("not_started")
+    unsure = summary.count("unknown")
+    looking = f" {number_of(unsure, 'row')} unknown: look whether a run exists before anything else." if unsure else ""
+    why = (summary.stopped or "interrupted").rstrip(".")
+    going_on = "" if "the same command" in why else " The same command goes on from here."
+    return Verdict(
+        CAUTION,
+        f"Stopped early: {left:,} of {summary.rows:,} rows not started" if left else "Stopped early",
+        f"{why[:1].upper()}{why[1:]}.{going_on}{looking}",
+    )

@@ -1,0 +1,216 @@
+"""What a batch came to: text for a person, JSON for a program, a value for a library's user."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from batch_runner.errors import ExitCode
+from batch_runner.journal.changes import Held, Since, Unsettled
+from batch_runner.units import local_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from batch_runner.journal.view import Count, Failures
+    from batch_runner.report.totals import ColumnTotals
+
+
+STATUSES = (
+    "success",
+    "failure",
+    "timeout",
+    "cancelled",
+    "error",
+    "unknown",
+    "running",
+    "queued",
+    "not_started",
+)
+MOST_GROUPS = 20
+"""Groups of failures that are shown."""
+LONGEST_MESSAGE = 300
+"""Characters of a message that are shown to a person."""
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """What a batch came to.
+
+    `counts` are of the rows that took part; `carried` of them were carried over from an earlier batch without a
+    request, `changed` of those although their params are others now. `seconds` is the whole time. `stopped` says why
+    the batch stopped early. `since` tells the difference from the last night, None on the first one. `parked` rows are
+    retried no more (`--retry-limit`), `duplicates` were refused (`--unique`), `taken` have the key of another
+    sheet's rows, `unsettled` are sheets of other days that were left before their end. `totals` has an entry for each
+    column of `--total`. `report` is the path of the page that `--report` asked for.
+    """
+
+    exit_code: int
+    input: str
+    output: str | None
+    journal: str
+    rows: int
+    counts: tuple[Count, ...]
+    carried: int
+    changed: int
+    failures: tuple[Failures, ...]
+    more_failures: int
+    stopped: str | None
+    notes: tuple[str, ...]
+    seconds: float
+    since: Since | None = None
+    parked: Held = Held(0, ())
+    duplicates: Held = Held(0, ())
+    taken: Held = Held(0, ())
+    unsettled: tuple[Unsettled, ...] = ()
+    totals: tuple[ColumnTotals, ...] = ()
+    report: str | None = None
+
+    @property
+    def resolving(self) -> str:
+        """The command that says what became of an unknown row of this sheet, but for the row and the verdict."""
+        return f"batch-runner resolve {self.journal} --input {self.input}"
+
+    @property
+    def is_well(self) -> bool:
+        """Whether there is nothing that a person has to look at."""
+        return self.exit_code == 0 and not self.taken.rows and not self.unsettled
+
+    def count(self, status: str) -> int:
+        """How many rows have this status."""
+        return sum(counted.rows for counted in self.counts if counted.status == status)
+
+    @property
+    def headline(self) -> str:
+        """How many rows came to what, in one line."""
+        return f"{self.input}: {number_of(self.rows, 'row')} in {duration_of(self.seconds)}: {self._words()}"
+
+    def to_json(self) -> str:
+        """One JSON object, on one line; the counts as an object."""
+        fields = msgspec.to_builtins(self)
+        fields["counts"] = {counted.status: counted.rows for counted in self.counts}
+        return msgspec.json.encode(fields).decode()
+
+    def to_text(self) -> str:
+        """A few lines for a person."""
+        return "\n".join(self._lines())
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether there was nothing new, and nothing that a person has to look at."""
+        is_all_old = self.carried == self.rows and not (self.since and (self.since.new or self.since.left))
+        return self.is_well and is_all_old and not self.changed and not self.notes
+
+    def _lines(self) -> Iterator[str]:
+        if self.is_quiet:
+            nothing = f"nothing new: {self.carried} carried over ({self._words()})" if self.rows else "nothing to do"
+            report = f"; report: {self.report}" if self.report else ""
+            yield f"{self.input}: {nothing}; output: {self.output}{report}"
+            return
+        yield self.headline
+        yield from self._since_lines()
+        yield from self._held_lines()
+        yield from self._elsewhere_lines()
+        for group in self.failures:
+            yield f"  {group.rows} × {group.status}: {_line(group.error) or '(no message)'}  [{row_numbers(group)}]"
+        if self.more_failures:
+            yield f"  and {number_of(self.more_failures, 'row')} more that did not succeed"
+        for column in self.totals:
+            yield from (f"  {line}" for line in column.lines())
+        if self.stopped:
+            yield f"  stopped early: {self.stopped}"
+        if self.count("unknown"):
+            yield "  unknown: a run may exist, or have done its work: look before you say --retry unknown"
+            yield f"    what you find is said so: {self.resolving} --row N --as success --note …"
+        for note in self.notes:
+            yield f"  note: {note}"
+        if self.output:
+            yield f"  output: {self.output}"
+        if self.report:
+            yield f"  report: {self.report}"
+
+    def _since_lines(self) -> Iterator[str]:
+        """What is different from the night before, or from an earlier batch of this night."""
+        changed = f", {self._edited()} (--retry changed runs them again)" if self.changed else ""
+        if self.since is None:
+            if self.carried:
+                yield f"  {self.carried} carried over from an earlier batch{changed}"
+            return
+        told = self.since
+        yield (
+            f"  since {local_time(told.started)}: {told.new} new, {told.changed} edited, {told.left} left the sheet; "
+            f"{self.carried} carried over{changed}"
+        )
+
+    def _held_lines(self) -> Iterator[str]:
+        if self.parked.rows:
+            yield (
+                f"  parked: {number_of(self.parked.rows, 'row')} retried on as many nights as --retry-limit allows: "
+                f"edit them, or raise it  [{row_numbers(self.parked)}]"
+            )
+        if self.duplicates.rows:
+            yield (
+                f"  duplicates: {number_of(self.duplicates.rows, 'row')} not sent because of --unique; "
+                f"--allow-duplicates sends them  [{row_numbers(self.duplicates)}]"
+            )
+
+    def _elsewhere_lines(self) -> Iterator[str]:
+        """What other sheets of the same journal have to do with this one."""
+        if self.taken.rows:
+            yield (
+                f"  not sent: {number_of(self.taken.rows, 'row')} with the key of rows of other sheets, which ran with "
+                "other values; if they are others, choose a --key that is each row's own; if they were edited, --retry "
+                f"changed sends them  [{row_numbers(self.taken)}]"
+            )
+        for sheet in self.unsettled:
+            rows = f"{number_of(sheet.rows, 'row')} not started, unknown or still going" if sheet.rows else "cut off"
+            yield f"  left behind: {sheet.input}: {rows}; run it again (--date, or the file as INPUT)"
+
+    def _edited(self) -> str:
+        return f"{self.changed} of them edited since {'it' if self.changed == 1 else 'they'} ran"
+
+    def _words(self) -> str:
+        words = ", ".join(f"{counted.rows} {counted.status}" for counted in self.counts)
+        return words or "nothing to do"
+
+
+def exit_code_for(counts: Iterable[Count], stopped: ExitCode | None) -> ExitCode:
+    """The code for a batch that came to this (README, *Every night*): 130/143, then 5, 4, 3."""
+    if stopped is not None:
+        return stopped
+    statuses = {counted.status for counted in counts if counted.rows}
+    if "unknown" in statuses:
+        return ExitCode.SOME_UNKNOWN
+    return ExitCode.SOME_FAILED if statuses - {"success"} else ExitCode.OK
+
+
+def sorted_counts(counts: Iterable[Count]) -> tuple[Count, ...]:
+    """The counts in the order in which people want to read them; words we don't know come last."""
+    order = {status: place for place, status in enumerate(STATUSES)}
+    return tuple(sorted(counts, key=lambda counted: (order.get(counted.status, len(order)), counted.status)))
+
+
+def number_of(number: int, noun: str, ending: str = "s") -> str:
+    """`1 row`, `2 rows`; `ending` makes the noun more than one."""
+    return f"{number} {noun if number == 1 else noun + ending}"
+
+
+def _line(message: str) -> str:
+    """A message as one line that a person reads; `--json` and the output have it whole."""
+    words = " ".join(message.split())
+    return words if len(words) <= LONGEST_MESSAGE else f"{words[:LONGEST_MESSAGE]}…"
+
+
+def row_numbers(group: Failures | Held) -> str:
+    """`row 2`, or `rows 2, 3, …` where there are more."""
+    more = ", …" if group.rows > len(group.numbers) else ""
+    return f"row{'s' if group.rows > 1 else ''} {', '.join(map(str, group.numbers))}{more}"
+
+
+def duration_of(seconds: float) -> str:
+    """`1.2 s`, `3 min 7 s`, `2 h 5 min`."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

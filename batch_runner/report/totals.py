@@ -1,0 +1,190 @@
+"""Control totals: input = succeeded + failed + unsettled + edited + not started."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from batch_runner.rows.amounts import (
+    EXACT,
+    Amount,
+    NoAmount,
+    agreed,
+    currency_column,
+    currency_of,
+    is_shown,
+    read_amount,
+    shown_currency,
+    worded,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from batch_runner.journal.view import Placed
+    from batch_runner.rows.source import Source
+    from batch_runner.sheet.model import Column, TypedRow
+
+
+MOST_UNREAD = 20
+"""Cells that could not be added which are named."""
+
+_PARTS = {
+    "success": "succeeded",
+    "failure": "failed",
+    "timeout": "failed",
+    "cancelled": "failed",
+    "error": "failed",
+    "not_started": "not_started",
+}
+"""Where the amount of a row with this status goes; of any other it is not settled: unknown, or still running."""
+_EDITED = "edited"
+_ALL_PARTS = ("succeeded", "failed", "unsettled", _EDITED, "not_started")
+
+
+class Sum(msgspec.Struct, frozen=True, kw_only=True):
+    """The amounts of one column in one currency ("" where none is named), exact.
+
+    `input` was added up from the sheet's `rows` that take part, the others from the outcomes; `difference` is what
+    the two sides differ by, and anything but zero is a bug. `edited` is of rows that were edited since they ran,
+    whatever they came to: what ran may have been another amount.
+    """
+
+    currency: str
+    rows: int
+    input: Decimal
+    succeeded: Decimal
+    failed: Decimal
+    unsettled: Decimal
+    edited: Decimal
+    not_started: Decimal
+    difference: Decimal
+
+
+class Unread(msgspec.Struct, frozen=True):
+    """A cell that was not added, and why."""
+
+    row: int
+    address: str
+    why: str
+
+
+class ColumnTotals(msgspec.Struct, frozen=True):
+    """The control totals of one column; `not_added` cells hold no amount that is sure, `unread` are the first ones."""
+
+    column: str
+    sums: tuple[Sum, ...]
+    not_added: int
+    unread: tuple[Unread, ...]
+
+    def lines(self) -> Iterator[str]:
+        """A line for each currency, for a person."""
+        for found in self.sums:
+            unsettled = f" + {worded(found.unsettled)} unknown or running" if found.unsettled else ""
+            edited = f" + {worded(found.edited)} edited since they ran" if found.edited else ""
+            odds = f", WHICH DIFFERS BY {worded(found.difference)}: a bug of ours" if found.difference else ""
+            yield (
+                f"total {self.column}: {worded(found.input)} {found.currency or '(no currency)'}"
+                f" = {worded(found.succeeded)} succeeded + {worded(found.failed)} failed{unsettled}{edited}"
+                f" + {worded(found.not_started)} not started{odds}"
+            )
+        if self.not_added:
+            named = ", ".join(f"row {cell.row}: {cell.why}" for cell in self.unread[:3])
+            more = "; …" if self.not_added > 3 else ""
+            yield f"total {self.column}: {self.not_added} not added ({named}{more})"
+
+
+def control_totals(source: Source, outcomes: Iterable[Placed]) -> tuple[ColumnTotals, ...]:
+    """Add up the job's `total` columns in one pass; `outcomes` are the batch's, in order of row number."""
+    if not source.amounts:
+        return ()
+    named = currency_column(source.layout.own)
+    accounts = [_Account(column, named, source) for column in source.amounts]
+    placed = _Beside(iter(outcomes))
+    for row in source.chosen():
+        outcome = placed.at(row.number)
+        for account in accounts:
+            account.add(row, outcome)
+    return tuple(account.totals() for account in accounts)
+
+
+class _Account:
+    """One column's sums, growing."""
+
+    def __init__(self, column: Column, named: Column | None, source: Source) -> None:
+        self._column = column
+        self._named = named
+        self._sheet = source.sheet
+        self._rows: defaultdict[str, int] = defaultdict(int)
+        self._sums: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
+        self._not_added = 0
+        self._unread: list[Unread] = []
+
+    def add(self, row: TypedRow, outcome: Placed | None) -> None:
+        """Add one row's amount to the input, and to what its outcome says."""
+        amount = self._amount(row)
+        if isinstance(amount, NoAmount):
+            self._not_added += 1
+            if len(self._unread) < MOST_UNREAD:
+                address = self._sheet.address(row.number, self._column.index)
+                self._unread.append(Unread(row.number, address, amount.why))
+            return
+        self._rows[amount.currency] += 1
+        self._put(amount, "input")
+        if outcome is not None:
+            self._put(amount, _EDITED if outcome.changed else _PARTS.get(outcome.status, "unsettled"))
+
+    def totals(self) -> ColumnTotals:
+        """What it came to, currencies in the order of the alphabet."""
+        sums = tuple(self._sum(currency) for currency in sorted(self._rows))
+        return ColumnTotals(self._column.name, sums, self._not_added, tuple(self._unread))
+
+    def _put(self, amount: Amount, part: str) -> None:
+        place = (amount.currency, part)
+        self._sums[place] = EXACT.add(self._sums[place], amount.value)
+
+    def _sum(self, currency: str) -> Sum:
+        total = self._sums[currency, "input"]
+        parts = {part: self._sums[currency, part] for part in _ALL_PARTS}
+        rest = total
+        for part in parts.values():
+            rest = EXACT.subtract(rest, part)
+        alike = {part: EXACT.quantize(value, total) for part, value in parts.items()}
+        return Sum(currency=currency, rows=self._rows[currency], input=total, difference=rest, **alike)
+
+    def _amount(self, row: TypedRow) -> Amount | NoAmount:
+        """The cell's amount; its currency stands beside it, in its format, or in the column that names it."""
+        place = self._column.index
+        problem = next((problem for problem in row.problems if problem.index == place and problem.refuses), None)
+        if problem is not None:
+            return NoAmount(problem.what)
+        cell = row.typed.get(place)
+        amount = read_amount(row.texts[place], typed=cell is not None)
+        if isinstance(amount, NoAmount):
+            return amount
+        if cell is not None and not is_shown(cell.stored, amount.value):
+            return NoAmount("its format shows another number than the cell holds")
+        own = amount.currency or (shown_currency(cell.shown) if cell is not None else "")
+        word = row.texts[self._named.index].strip() if self._named is not None else ""
+        other = currency_of(word) if word else ""
+        if other is None:
+            return NoAmount("its row names a currency that is not known")
+        both = agreed(own, other)
+        return NoAmount("its row names another currency") if both is None else Amount(amount.value, both)
+
+
+class _Beside:
+    """Outcomes that come in ascending order of row number, looked up in that order."""
+
+    def __init__(self, coming: Iterator[Placed]) -> None:
+        self._coming = coming
+        self._next = next(coming, None)
+
+    def at(self, number: int) -> Placed | None:
+        """The outcome of the row with this number, if there is one."""
+        while self._next is not None and self._next.number < number:
+            self._next = next(self._coming, None)
+        return self._next if self._next is not None and self._next.number == number else None

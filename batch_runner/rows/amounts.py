@@ -1,0 +1,182 @@
+"""A cell's text as an amount with its currency. What may be read in two ways isn't read at all."""
+
+from __future__ import annotations
+
+import re
+from decimal import Context, Decimal, Inexact, InvalidOperation
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from batch_runner.sheet.model import Column
+
+
+_LIST_ONE = """
+AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF
+CHF CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD
+HKD HNL HTG HUF IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD KZT LAK LBP LKR LRD
+LSL LYD MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD OMR PAB PEN PGK
+PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS
+TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VES VND VUV WST XAF XCD XCG XOF XPF YER ZAR ZMW ZWG
+"""
+CODES = frozenset(_LIST_ONE.split())
+"""ISO 4217, list one, without funds and metals."""
+
+SIGNS = {
+    "€": "EUR",
+    "euro": "EUR",
+    "us$": "USD",
+    "r$": "BRL",
+    "zł": "PLN",
+    "kč": "CZK",
+    "₹": "INR",
+    "₺": "TRY",
+    "₩": "KRW",
+    "₪": "ILS",
+    "₴": "UAH",
+    "₽": "RUB",
+    "₫": "VND",
+    "₱": "PHP",
+    "฿": "THB",
+}
+"""Signs that one currency alone has."""
+
+_DOLLARS = "ARS AUD BBD BMD BND BSD BZD CAD CLP COP FJD HKD JMD MXN NZD SGD SRD TTD TWD USD UYU XCD"
+SHARED_SIGNS = {
+    "$": frozenset(_DOLLARS.split()),
+    "£": frozenset({"EGP", "FKP", "GBP", "GIP", "LBP", "SDG", "SHP", "SYP"}),
+    "¥": frozenset({"CNY", "JPY"}),
+}
+"""Signs of several: alone they are a currency of their own, beside the code of one of these they mean that one."""
+
+COLUMN_NAMES = frozenset(
+    {
+        *("currency", "currency code", "curr", "curr.", "ccy", "währung", "waehrung", "whg", "whg.", "devise"),
+        *("monnaie", "moneda", "moeda", "divisa", "valuta", "waluta", "měna", "pénznem"),
+    }
+)
+"""What a column is called that names the currency of each row, in small letters."""
+
+
+def currency_of(word: str) -> str | None:
+    """The currency that a word or sign names: a code of ISO 4217 or a shared sign; None where it names none."""
+    code = word.upper()
+    if code in CODES or word in SHARED_SIGNS:
+        return code
+    return SIGNS.get(word.lower())
+
+
+def agreed(one: str, other: str) -> str | None:
+    """The currency that two places name, either of which may be ""; None where they contradict each other."""
+    if not one or not other or one == other:
+        return one or other
+    if other in SHARED_SIGNS.get(one, ()):
+        return other
+    return one if one in SHARED_SIGNS.get(other, ()) else None
+
+
+def currency_column(columns: Iterable[Column]) -> Column | None:
+    """The one column that names currencies; None where there is none, or more than one."""
+    found = [column for column in columns if column.name.strip().lower() in COLUMN_NAMES]
+    return found[0] if len(found) == 1 else None
+
+
+EXACT = Context(prec=80, traps=[Inexact, InvalidOperation])
+"""Adds without ever rounding: 80 digits are more than any sheet's amounts come to."""
+MOST_DIGITS = 30
+
+_SPACES = " \u00a0\u2009\u202f"
+_AMOUNT = re.compile(rf"([^0-9]*)([0-9](?:[0-9.,'’{_SPACES}]*[0-9])?)([^0-9]*)")
+_PLAIN = re.compile(r"([0-9]+)(?:[.,]([0-9]+))?")
+_GROUPED = re.compile(rf"([1-9][0-9]{{0,2}}([.,'’{_SPACES}])[0-9]{{3}}(?:\2[0-9]{{3}})*)(?:(?!\2)[.,]([0-9]+))?")
+_EITHER = re.compile(r"[1-9][0-9]{0,2}[.,][0-9]{3}")
+"""`1.234` is 1234 to some and 1.234 to others."""
+_BEYOND = Decimal("1e-14")
+"""What Excel doesn't show of a number: it has 15 digits."""
+_SIGN = {"": 1, "+": 1, "-": -1, "()": -1}
+_SIGN_MARKS = "+-−()"
+_NO_SIGNS = dict.fromkeys(map(ord, _SIGN_MARKS))
+_FIGURES = re.compile(rf"[0-9.,'’{_SPACES}{re.escape(_SIGN_MARKS)}]+")
+
+
+class Amount(msgspec.Struct, frozen=True):
+    """So much of a currency: a code of ISO 4217, a sign, or "" where none is named."""
+
+    value: Decimal
+    currency: str
+
+
+class NoAmount(msgspec.Struct, frozen=True):
+    """Why a cell's amount is not known for sure: a phrase without the cell's text, which is nobody else's."""
+
+    why: str
+
+
+def read_amount(text: str, *, typed: bool = False) -> Amount | NoAmount:
+    """The amount that a text stands for.
+
+    It may have a sign (`-5.00`, `5.00-`, `(5.00)`), a currency before or after it, and a comma or point before its
+    decimals; thousands may be grouped by commas, points, apostrophes or spaces. `typed`: the cell is a number, so a
+    comma can only group and a point only divide.
+    """
+    if not text.strip():
+        return NoAmount("empty")
+    found = _AMOUNT.fullmatch(text.strip())
+    if found is None:
+        return NoAmount("not an amount")
+    before, number, after = found.groups()
+    value = _value(number, typed)
+    sign = _SIGN.get("".join(mark for mark in before + after if mark in _SIGN_MARKS).replace("−", "-"))
+    words = [word for word in (_word(before), _word(after)) if word]
+    currency = currency_of(words[0]) if len(words) == 1 else None if words else ""
+    if isinstance(value, NoAmount):
+        return value
+    if sign is None or currency is None:
+        return NoAmount("not an amount in a currency that is known")
+    return Amount(value if sign > 0 else EXACT.minus(value), currency)
+
+
+def is_shown(stored: str, value: Decimal) -> bool:
+    """Whether a number that is shown is the stored one, rounded: a format may show thousands, or leave out the sign."""
+    try:
+        number = Decimal(stored)
+    except InvalidOperation:
+        return False
+    if not number.is_finite():
+        return False
+    half = Decimal(5).scaleb(int(value.as_tuple().exponent) - 1)
+    return abs(number - value) <= half + abs(number) * _BEYOND
+
+
+def shown_currency(text: str) -> str:
+    """The currency that a number's format shows beside it; "" where it shows none that is known."""
+    return currency_of(_FIGURES.sub("", text)) or ""
+
+
+def worded(value: Decimal) -> str:
+    """`1,234.50`: as many decimals as it has, two where it has one."""
+    places = -int(value.as_tuple().exponent)
+    return f"{value:,.2f}" if places == 1 else f"{value:,f}"
+
+
+def _value(text: str, typed: bool) -> Decimal | NoAmount:
+    if typed:
+        text = text.replace(",", "")
+    elif _EITHER.fullmatch(text):
+        return NoAmount("its one comma or point may mark thousands or decimals")
+    if plain := _PLAIN.fullmatch(text):
+        whole, cents = plain[1], plain[2]
+    elif grouped := _GROUPED.fullmatch(text):
+        whole, cents = re.sub("[^0-9]", "", grouped[1]), grouped[3]
+    else:
+        return NoAmount("not an amount")
+    if len(whole) + len(cents or "") > MOST_DIGITS:
+        return NoAmount(f"more than {MOST_DIGITS} digits")
+    return Decimal(f"{whole}.{cents}" if cents else whole)
+
+
+def _word(text: str) -> str:
+    return text.translate(_NO_SIGNS).strip()

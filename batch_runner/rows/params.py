@@ -1,0 +1,282 @@
+"""A row and the job's template become params, the row's key and its dedup key.
+
+Two texts are alike if they differ only in case, in spaces and what can't be seen at all, in the Unicode form of the
+same characters (full-width digits, ligatures, accents as characters of their own; NFKC, Unicode Standard Annex #15), in
+the kind of dash or of decimal digits, or in zeros that a number begins with: `RE-0042` and `re – 42`. Zeros behind a
+decimal mark count: `1.05` is not `1.5`.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from typing import TYPE_CHECKING
+from unicodedata import category, digit, normalize
+
+import msgspec
+
+from batch_runner.errors import UsageError
+from batch_runner.rows.selection import no_column
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from batch_runner.job.job import Job
+    from batch_runner.rows.task_inputs import Fit, Inputs
+    from batch_runner.sheet.model import Column, Row, Sheet
+
+
+CLAIM_BYTES = 16
+NO_CLAIM = b""
+"""The claim of a row that has no values to be unique by."""
+
+_LEADING_ZEROS = re.compile(r"(?<![0-9])(?<![0-9][.,])0+(?=[0-9])")
+
+
+def plain(text: str) -> str:
+    """The form in which a text is compared."""
+    if text.isascii():
+        return _LEADING_ZEROS.sub("", "".join(text.lower().split()))
+    folded = "".join(map(_like, normalize("NFKC", normalize("NFKC", text).casefold())))
+    return _LEADING_ZEROS.sub("", normalize("NFKC", "".join(folded.split())))
+
+
+def _like(letter: str) -> str:
+    """The letter that stands for all that look like it: the hyphen for dashes, 0 to 9 for digits, none for no sign."""
+    kind = category(letter)
+    if kind == "Nd":
+        return str(digit(letter))
+    return "" if kind == "Cf" else "-" if kind == "Pd" or letter == "\N{MINUS SIGN}" else letter
+
+
+def claim_of(texts: Sequence[str]) -> bytes:
+    """The same for rows that are alike in these texts, which come in the same order for all rows."""
+    plains = [plain(text) for text in texts]
+    return sha256(msgspec.json.encode(plains)).digest()[:CLAIM_BYTES] if any(plains) else NO_CLAIM
+
+
+KEY_BYTES = 16
+NAMING = ("columns", "exclude", "rename", "key", "unique", "unique_conflict", "total")
+"""The options whose values name columns of the sheet."""
+_PLACE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+
+
+class RowParams(msgspec.Struct, frozen=True):
+    """What is sent for one row, and how the row is known.
+
+    `key` makes it the same row tomorrow; `digest` stands for all its params and for the identity that its cells
+    choose. Both are SHA-256, cut to 16 bytes, so that no params stand in the journal. A row with a `refusal` (a
+    sentence that names the cells) is not sent; its key is None where a cell that the key is made of has no text to
+    rely on. `claim` and `conflict` are what makes it unique and what a duplicate may not differ in, None if unasked or
+    where such a cell has no text to rely on.
+    """
+
+    params: dict[str, str]
+    key: bytes | None
+    digest: bytes
+    identity_id: str | None = None
+    session_id: str | None = None
+    refusal: str | None = None
+    claim: bytes | None = None
+    conflict: bytes | None = None
+
+
+class Text(msgspec.Struct, frozen=True):
+    """A text with places for cells: `Invoice {Number}`. `{{` and `}}` are the braces themselves.
+
+    `parts` are in turn literal text and the index of a column.
+    """
+
+    parts: tuple[str | int, ...]
+
+    def fill(self, row: Row) -> str:
+        """The text for one row."""
+        return "".join(part if isinstance(part, str) else row.texts[part] for part in self.parts)
+
+    def indexes(self) -> frozenset[int]:
+        """The columns it takes cells from."""
+        return frozenset(part for part in self.parts if isinstance(part, int))
+
+
+class Template:
+    """How the rows of one sheet become params. Raises `UsageError` for every column that the sheet doesn't have.
+
+    `columns` are the sheet's own (without those of an earlier output).
+    """
+
+    fit: Fit | None = None
+
+    def __init__(self, job: Job, sheet: Sheet, columns: tuple[Column, ...]) -> None:
+        self._sheet = sheet
+        self._columns = {column.name: column for column in columns}
+        self._send_empty = job.send_empty
+        if problems := [*self._problems(job)]:
+            raise UsageError("\n".join(problems))
+        self._sent = self._sent_columns(job)
+        self._texts = {name: self._text(value) for name, value in job.param.items()}
+        self._identity = None if job.identity_id is None else self._text(job.identity_id)
+        self._session = None if job.session_id is None else self._text(job.session_id)
+        self._key = tuple(self._columns[name] for name in sorted(set(job.key)))
+        self._unique = tuple(self._columns[name].index for name in sorted(set(job.unique)))
+        self._conflict = tuple(self._columns[name].index for name in sorted(set(job.unique_conflict)))
+        self._used = self._used_indexes()
+        self._known_by = frozenset(column.index for column in self._key) or self._sent_indexes()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all params that can be sent, in order."""
+        return tuple(dict.fromkeys([*self._sent.values(), *self._texts]))
+
+    def require(self, inputs: Inputs) -> None:
+        """Refuse from now on the rows that the task can't take. Raises `UsageError` where it could take none."""
+        left_out = [column.name for column in self._columns.values() if column.name not in self.names]
+        self.fit = inputs.fit(self.names, left_out)
+        fixed = {name: "".join(map(str, text.parts)) for name, text in self._texts.items() if not text.indexes()}
+        wrongs = (wrong for wrong in self.fit.wrongs(fixed) if wrong[0] in fixed)
+        problems = [f"{self._sheet.path.name}: {problem}" for problem in self.fit.problems()]
+        if problems := [*problems, *(f"param {name}: {sentence}" for name, sentence in wrongs)]:
+            raise UsageError("\n".join(problems))
+
+    def fill(self, row: Row) -> RowParams:
+        """The params of one row. Each is a text; an empty one is left out unless the job sends empty ones."""
+        params = {name: row.texts[index] for index, name in self._sent.items()}
+        for name, text in self._texts.items():
+            params[name] = text.fill(row)
+        if not self._send_empty:
+            params = {name: text for name, text in params.items() if text}
+        identity = self._identity.fill(row) if self._identity else ""
+        digest = _hash(sorted(params.items()), identity if self._identity and self._identity.indexes() else "")
+        return RowParams(
+            params=params,
+            key=self._key_of(row, digest),
+            digest=digest,
+            identity_id=identity or None,
+            session_id=self._session.fill(row) or None if self._session else None,
+            refusal=self._refusal(row) or self._misfit(row, params),
+            claim=_claim(row, self._unique),
+            conflict=_claim(row, self._conflict),
+        )
+
+    def columns(self, names: Iterable[str]) -> tuple[Column, ...]:
+        """The columns of these names, each once; they are among the sheet's own."""
+        return tuple(self._columns[name] for name in dict.fromkeys(names))
+
+    def warnings(self, row: Row) -> Iterator[str]:
+        """A sentence for each cell that is sent although something about it is worth knowing."""
+        for problem in row.problems:
+            if not problem.refuses and problem.index in self._used:
+                yield f"{self._sheet.address(row.number, problem.index)}: {problem.what}"
+
+    def _problems(self, job: Job) -> Iterator[str]:
+        """What the job says of columns that makes no sense of this sheet: a sentence each."""
+        named = [(option, name) for option in NAMING for name in dict.fromkeys(getattr(job, option))]
+        for label, text in _texts_of(job):
+            yield from (f"{label}: {sentence}" for sentence in _brace_problems(text))
+            named += [(label, name) for name in _names_in(text)]
+        yield from (f"{option}: {no_column(self._sheet, name)}" for option, name in named if name not in self._columns)
+        if all(name in self._columns for name in (*job.columns, *job.exclude)):
+            twice = _first_twice(self._chosen(job).values())
+            if twice is not None:
+                yield f"rename: two columns would both be sent as {twice!r}; leave one out with --exclude"
+
+    def _sent_columns(self, job: Job) -> dict[int, str]:
+        """Which column is sent under which name; keyed by its place in the row."""
+        return {index: name for index, name in self._chosen(job).items() if name not in job.param}
+
+    def _chosen(self, job: Job) -> dict[int, str]:
+        """The same before a param takes a column's place."""
+        names = job.columns or [name for name in self._columns if name not in job.exclude]
+        return {self._columns[name].index: job.rename.get(name, name) for name in names}
+
+    def _text(self, value: str) -> Text:
+        parts: list[str | int] = []
+        end = 0
+        for match in _PLACE.finditer(value):
+            parts.append(value[end : match.start()])
+            name = match.group(1)
+            parts.append(match.group()[0] if name is None else self._columns[name].index)
+            end = match.end()
+        parts.append(value[end:])
+        return Text(tuple(part for part in parts if part != ""))
+
+    def _sent_indexes(self) -> frozenset[int]:
+        texts = [*self._texts.values(), *(text for text in (self._identity, self._session) if text)]
+        taken = frozenset[int]().union(*(text.indexes() for text in texts))
+        return taken | frozenset(self._sent)
+
+    def _used_indexes(self) -> frozenset[int]:
+        known_by = {column.index for column in self._key} | set(self._unique) | set(self._conflict)
+        return self._sent_indexes() | known_by
+
+    def _key_of(self, row: Row, digest: bytes) -> bytes | None:
+        if row.problems and any(problem.refuses and problem.index in self._known_by for problem in row.problems):
+            return None
+        if not self._key:
+            return digest
+        texts = [(column.name, row.texts[column.index]) for column in self._key]
+        return key_of(dict(texts)) if any(text for _, text in texts) else None
+
+    def _refusal(self, row: Row) -> str | None:
+        if row.problems:
+            bad = [problem for problem in row.problems if problem.refuses and problem.index in self._used]
+            if bad:
+                return "; ".join(f"{self._sheet.address(row.number, p.index)}: {p.what}" for p in bad)
+        if self._key and not any(row.texts[column.index] for column in self._key):
+            cells = ", ".join(self._sheet.address(row.number, column.index) for column in self._key)
+            return f"{cells}: the key is empty, so this row could not be known again; fill it in"
+        return None
+
+    def _misfit(self, row: Row, params: dict[str, str]) -> str | None:
+        """The cells whose texts the task can't take; all of them at once."""
+        if self.fit is None:
+            return None
+        return "; ".join(f"{self._cells(row, name)}: {what}" for name, what in self.fit.wrongs(params)) or None
+
+    def _cells(self, row: Row, name: str) -> str:
+        """The cells that a param of this row is made of."""
+        text = self._texts.get(name)
+        indexes = sorted(text.indexes()) if text else [index for index, sent in self._sent.items() if sent == name]
+        return ", ".join(self._sheet.address(row.number, index) for index in indexes)
+
+
+def _claim(row: Row, indexes: tuple[int, ...]) -> bytes | None:
+    """None where nobody asked, and where a cell of it has no text to rely on."""
+    if not indexes or any(problem.refuses and problem.index in indexes for problem in row.problems):
+        return None
+    return claim_of([row.texts[index] for index in indexes])
+
+
+def key_of(texts: dict[str, str]) -> bytes:
+    """The key of a row whose key columns hold these texts; or, where all params are the key, that sends these."""
+    return _hash(sorted(texts.items()))
+
+
+def _texts_of(job: Job) -> Iterator[tuple[str, str]]:
+    """The texts of a job that may have places for cells, each with its name."""
+    yield from ((f"param {name}", text) for name, text in job.param.items())
+    yield from ((name, text) for name in ("identity_id", "session_id") if (text := getattr(job, name)) is not None)
+
+
+def _names_in(text: str) -> Iterator[str]:
+    """The columns that a text has places for."""
+    names = (match.group(1) for match in _PLACE.finditer(text))
+    return (name for name in dict.fromkeys(names) if name is not None)
+
+
+def _brace_problems(text: str) -> Iterator[str]:
+    if any(match.group() in ("{", "}") for match in _PLACE.finditer(text)):
+        yield f"{text!r} has a single brace; write {{Column}}, or {{{{ and }}}} for braces"
+
+
+def _hash(pairs: list[tuple[str, str]], identity: str = "") -> bytes:
+    """Different for whatever differs; an identity is told from a param of that name by its place."""
+    return sha256(msgspec.json.encode((pairs, identity) if identity else pairs)).digest()[:KEY_BYTES]
+
+
+def _first_twice(names: Iterable[str]) -> str | None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None

@@ -1,0 +1,162 @@
+"""The job's sheet, opened: which of its rows take part, and what each of them sends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from batch_runner.errors import Findings, SheetError, UsageError
+from batch_runner.rows.columns import layout_of
+from batch_runner.rows.params import Template
+from batch_runner.rows.selection import select
+from batch_runner.sheet.export import open_written, refuse_unwritable
+from batch_runner.sheet.model import NewColumns, Reading, RowKind
+from batch_runner.sheet.open import TEXT_ENDINGS, WORKBOOK_ENDINGS, open_sheet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from batch_runner.job.job import Job
+    from batch_runner.rows.columns import Layout
+    from batch_runner.rows.params import RowParams
+    from batch_runner.rows.task_inputs import Inputs
+    from batch_runner.sheet.model import Row, Sheet, TypedRow
+
+
+MOST_WARNINGS = 10
+
+
+class Source:
+    """Opened, it has found every problem of the sheet as a whole and of the options that name its columns.
+
+    Raises `SheetError` and `UsageError`. `scratch` is the folder for the private copy of the sheet, `inputs` what the
+    task takes, if that is known.
+    """
+
+    def __init__(self, job: Job, scratch: Path, inputs: Inputs | None = None) -> None:
+        self._warnings: list[str] = []
+        self._warned = 0
+        self.sheet = open_sheet(job.input_path, reading_of(job), scratch)
+        try:
+            self.layout = layout_of(self.sheet.columns)
+            new = NewColumns(self.layout.headers, self.layout.replaced)
+            refuse_unwritable(self.sheet, job.output_path.suffix.lower(), new)
+            findings = Findings()
+            with findings.look():
+                self.template = Template(job, self.sheet, self.layout.own)
+            with findings.look():
+                self._selection = select(self.sheet, job.row_ranges, job.where, job.limit)
+            findings.tell()
+            self.amounts = self.template.columns(job.total)
+            self.lost_journal = _lost_journal(job, self.layout)
+            self.lost_runs = None if self.lost_journal else _lost_runs(job, self.sheet)
+            if inputs is not None:
+                self.template.require(inputs)
+        except BaseException:
+            self.sheet.close()
+            raise
+
+    @property
+    def total(self) -> int:
+        """How many rows take part."""
+        return self._selection.count(self.sheet)
+
+    def rows(self) -> Iterator[tuple[Row, RowParams]]:
+        """Stream the rows that take part, each with what it sends, in the sheet's order; gathers `warnings` anew."""
+        return ((row, filled) for row, filled, takes_part in self.places() if takes_part)
+
+    def chosen(self) -> Iterator[TypedRow]:
+        """The rows that take part, as they stand in the sheet, with those cells of `amounts` that are no texts."""
+        return self._selection.of(self.sheet.typed_rows([column.index for column in self.amounts]))
+
+    def places(self) -> Iterator[tuple[Row, RowParams, bool]]:
+        """As `rows`, with the rows left out between them (False): they, too, count among rows with equal keys."""
+        self._warnings.clear()
+        self._warned = 0
+        for row, takes_part in self._selection.places(self.sheet):
+            if row.problems and takes_part:
+                self._warn(row)
+            yield row, self.template.fill(row), takes_part
+
+    def every(self) -> Iterator[tuple[Row, RowParams, bool]]:
+        """As `places`, to the sheet's end, whichever rows take part; nothing is said of its cells."""
+        for row in self.sheet.rows():
+            if row.kind in (RowKind.DATA, RowKind.HIDDEN):
+                yield row, self.template.fill(row), row.kind is RowKind.DATA
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should hear about how the sheet was understood."""
+        hints = self.template.fit.hints() if self.template.fit else ()
+        return (
+            *self.sheet.notes,
+            *(note for note in (self.layout.note, self.lost_journal, self.lost_runs) if note),
+            *hints,
+        )
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A sentence for each of the first cells that were sent although something about them is worth knowing."""
+        more = self._warned - len(self._warnings)
+        return (*self._warnings, f"and {more} more such cells") if more else tuple(self._warnings)
+
+    def _warn(self, row: Row) -> None:
+        for sentence in self.template.warnings(row):
+            self._warned += 1
+            if len(self._warnings) < MOST_WARNINGS:
+                self._warnings.append(sentence)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.sheet.close()
+
+
+def _lost_journal(job: Job, layout: Layout) -> str | None:
+    """An earlier output without its journal: moved to another folder, or the journal was cleared away."""
+    if not layout.replaced or job.journal_path.exists():
+        return None
+    return (
+        f"{job.input} is an earlier output, but there is no journal {job.journal_path}: every row counts as new and is "
+        "sent; if runs were started for them before, name their --journal"
+    )
+
+
+def _lost_runs(job: Job, sheet: Sheet) -> str | None:
+    """Where tonight's output goes stands one with runs in it, and the journal that knew of them is gone."""
+    if job.journal_path.exists() or not _has_runs(job.output_path, sheet):
+        return None
+    return (
+        f"{job.output_path} has the runs of an earlier batch, but there is no journal {job.journal_path}: every row "
+        "counts as new and is sent; if these rows ran before, restore it, or name the one that knows with --journal"
+    )
+
+
+def _has_runs(path: Path, sheet: Sheet) -> bool:
+    """Whether this surely is what an earlier batch wrote from such a sheet, with at least one run id in it."""
+    if path.suffix.lower() not in (*TEXT_ENDINGS, *WORKBOOK_ENDINGS) or not path.is_file():
+        return False
+    try:
+        with open_written(path, sheet) as written:
+            ours = layout_of(written.columns).places(written.columns)
+            rows = (row for row in written.rows() if row.kind in (RowKind.DATA, RowKind.HIDDEN))
+            return bool(ours) and any(row.texts[ours[0]] for row in rows)
+    except (SheetError, UsageError, OSError):  # what can't be read is written anew, as ever
+        return False
+
+
+def reading_of(job: Job) -> Reading:
+    """How the job wants its sheet read."""
+    return Reading(
+        sheet=job.sheet,
+        header_row=job.header_row,
+        encoding=job.encoding,
+        delimiter=job.delimiter,
+        hidden=job.hidden,
+        as_shown=job.as_shown,
+    )

@@ -1,0 +1,6 @@
+"""Opens a job, connects its service, runs the batch, writes the end.
+
+connect.py  which service runs the tasks, and how it is reached
+night.py    a night: one job, its inputs, one batch for each
+run.py      a job is opened, run, and summed up
+"""

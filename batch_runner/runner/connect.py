@@ -1,0 +1,142 @@
+"""Which service runs the tasks, and how it is reached."""
+
+from __future__ import annotations
+
+import os
+from contextlib import asynccontextmanager
+from math import inf
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from batch_runner.batch.worker import Terms
+from batch_runner.errors import UsageError
+from batch_runner.job.job import ANCHOR_URL, Job
+from batch_runner.job.validation import cluster_problem
+from batch_runner.service.http.client import Client
+from batch_runner.units import Rate
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from batch_runner.rows.task_inputs import Inputs
+    from batch_runner.service.local.process_pool import Executor
+    from batch_runner.service.local.tasks import Task, Tasks
+
+
+KEY_VARIABLES = ("ANCHORBROWSER_API_KEY", "ANCHOR_API_KEY")
+BASE_URL_VARIABLE = "ANCHORBROWSER_BASE_URL"
+IN_PROCESS_URL = "http://batch-runner.local"
+LOCAL_POLLS = Rate(2_000, 1.0)
+"""Polls of the embedded service cost nobody anything but a moment of this process."""
+
+
+class ChosenService(msgspec.Struct, frozen=True):
+    """The service of a job, looked at before anything is sent.
+
+    `name` is what the journal knows it by: `local` or a URL. `tasks` are the embedded one's own; None for any other.
+    `inputs` are what the job's task takes, where that can be known.
+    """
+
+    name: str
+    tasks: Tasks | None
+    terms: Terms
+    polls: Rate
+    follow_seconds: float
+    """How long to follow one run; the embedded service ends its runs itself."""
+    inputs: Inputs | None = None
+
+
+def choose_service(job: Job) -> ChosenService:
+    """Find the job's service. Raises `UsageError` for a task or a key that it surely would not take."""
+    if job.service != "local":
+        name = (os.environ.get(BASE_URL_VARIABLE) or ANCHOR_URL) if job.service == "anchor" else job.service
+        _key_for(job)
+        terms = Terms(resend=job.on_unknown == "resend", runs_outlive_us=True, beyond_api=job.service != "anchor")
+        return ChosenService(name, None, terms, job.poll_budget, job.run_seconds)
+    tasks, task = _tasks_for(job)
+    harmless = job.on_unknown == "resend" or task.repeatable
+    terms = Terms(resend=harmless, runs_outlive_us=False, beyond_api=True)
+    return ChosenService("local", tasks, terms, LOCAL_POLLS, inf, task.inputs)
+
+
+class Reached(msgspec.Struct, frozen=True):
+    """A service that is there, and its client.
+
+    `wind_down` is for an interrupt: the embedded service begins nothing more. Any other has other clients, too.
+    """
+
+    client: Client
+    wind_down: Callable[[], None]
+
+
+def _nothing() -> None:
+    """What an interrupt changes at a service that is not ours alone."""
+
+
+@asynccontextmanager
+async def connected(
+    job: Job, service: ChosenService, printed: Callable[[str], None] | None = None
+) -> AsyncIterator[Reached]:
+    """The service, which is started first if it is the embedded one.
+
+    What tasks print in worker processes of this machine is told to `printed`; without it, it goes to standard error.
+    """
+    if service.tasks is None:
+        from batch_runner.service.http.transport import AiohttpTransport
+
+        async with Client(service.name, _key_for(job), AiohttpTransport()) as client:
+            yield Reached(client, _nothing)
+        return
+    import httpx
+
+    from batch_runner.service.local.service import Service
+
+    executor = executor_for(job.workers, job.dask, send_files=job.send_files, printed=printed)
+    async with (
+        Service(service.tasks, executor, job.run_seconds) as embedded,
+        Client(IN_PROCESS_URL, "", httpx.ASGITransport(embedded.app), is_embedded=True) as client,
+    ):
+        yield Reached(client, embedded.runs.wind_down)
+
+
+def executor_for(
+    workers: int | None, dask: str | None, *, send_files: bool, printed: Callable[[str], None] | None = None
+) -> Executor:
+    """Where the embedded service runs sync functions: a Dask cluster, or worker processes (one for each CPU).
+
+    Raises `UsageError` where these make no sense together.
+    """
+    if problem := cluster_problem(dask, workers, send_files=send_files):
+        raise UsageError(f"--{problem.replace('_', '-', 1)}")
+    if dask is not None:
+        from batch_runner.service.local.dask.cluster import OnCluster
+
+        return OnCluster(dask, send_files=send_files, workers=workers)
+    from batch_runner.service.local.process_pool import InWorkers
+
+    return InWorkers(workers or os.cpu_count() or 1, tell=printed)
+
+
+def api_key() -> str | None:
+    """The key from the environment, the only place it may come from."""
+    return next((key for name in KEY_VARIABLES if (key := os.environ.get(name, "").strip())), None)
+
+
+def _key_for(job: Job) -> str:
+    key = api_key()
+    if key is None and job.service == "anchor":
+        raise UsageError(f"Anchor's cloud wants a key: put yours into {KEY_VARIABLES[0]} in the environment")
+    return key or ""
+
+
+def _tasks_for(job: Job) -> tuple[Tasks, Task]:
+    """All tasks of the embedded service, and the one that the job names."""
+    from batch_runner.service.local.tasks import load_tasks
+
+    tasks = load_tasks(job.task, files=job.files_path)
+    task = tasks.find(job.task)
+    if task is None:
+        names = sorted(name for name in tasks.by_id if name.startswith(f"{job.task}:"))
+        raise UsageError(f"{job.task} is a file of tasks; name one of them: {', '.join(names) or 'it has none'}")
+    return tasks, task

@@ -1,0 +1,361 @@
+"""A job is opened, run, and summed up."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import anyio
+import msgspec
+from anyio import to_thread
+
+from batch_runner import log
+from batch_runner._version import __version__
+from batch_runner.batch.limits import Limits, Pace, held_under, open_files
+from batch_runner.batch.poll_schedule import Schedule
+from batch_runner.batch.poller import Watch
+from batch_runner.batch.pool import Batch
+from batch_runner.batch.stop import Stop, Stopping
+from batch_runner.batch.worker import Worker
+from batch_runner.errors import ExitCode, JournalError, UsageError, sole_error
+from batch_runner.fs import Target
+from batch_runner.journal.batches import BatchInfo
+from batch_runner.journal.history import Policy
+from batch_runner.journal.journal import Journal
+from batch_runner.journal.view import JournalView
+from batch_runner.output.output import Output
+from batch_runner.progress import Progress, Tally
+from batch_runner.report.summary import MOST_GROUPS, Summary, exit_code_for, sorted_counts
+from batch_runner.report.totals import control_totals
+from batch_runner.rows.source import Source
+from batch_runner.runner.connect import ChosenService, choose_service, connected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from batch_runner.batch.worker import Terms
+    from batch_runner.job.job import Job
+    from batch_runner.service.http.client import Client
+
+
+class Bounds:
+    """One deadline, counted from when this is made, and one pace of starts, for batches that run one after another.
+
+    `command` is the same for all of them where there are several: what they do is done in one night. It is that of the
+    night which they go on with, if there is one.
+    """
+
+    def __init__(self, job: Job, command: str = "") -> None:
+        self.command = command
+        self._deadline = job.deadline_from(datetime.now().astimezone())
+        self._began = time.monotonic()
+        self.pace = Pace(job.start_rate)
+
+    def past_deadline(self) -> Callable[[], bool] | None:
+        """Asks both clocks whether the deadline has passed; None if there is none. Made where a batch begins."""
+        deadline = self._deadline
+        if deadline is None:
+            return None
+        began = anyio.current_time() - (time.monotonic() - self._began)
+        return lambda: deadline.passed(datetime.now().astimezone(), anyio.current_time() - began)
+
+
+MANY_REFUSED = 10
+SHARE_REFUSED = 0.05
+"""So many starts refused for coming too soon, and such a share of all, are worth a word."""
+SHARE_UNNOTICED = 0.2
+"""A batch that waited for polls for this share of its runs' time could have been that much faster."""
+
+
+def hints(limits: Limits, schedule: Schedule) -> tuple[str, ...]:
+    """A sentence for each option that could be set better."""
+    return tuple(_hints(limits, schedule))
+
+
+def _hints(limits: Limits, schedule: Schedule) -> Iterator[str]:
+    if limits.settled is not None:
+        yield f"the service took no more than {limits.settled} runs at once; --concurrency {limits.settled} says so"
+    if limits.too_soon >= max(MANY_REFUSED, SHARE_REFUSED * limits.turns):
+        yield (
+            f"the service refused {limits.too_soon} of {limits.turns} starts because they came too fast (429); "
+            "a --rate of what it allows avoids that"
+        )
+    if schedule.shortfall >= SHARE_UNNOTICED:
+        yield (
+            f"all polls were used, so ended runs were noticed late ({schedule.shortfall:.0%} of the runs' time); "
+            "where the service allows more, a higher --poll-rate makes this batch faster"
+        )
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """A job that was found to be possible: nothing has been sent, and nothing is wrong with it that can be known."""
+
+    job: Job
+    source: Source
+    target: Target
+    service: ChosenService
+    workers: int
+    notes: tuple[str, ...]
+    began: float
+    bounds: Bounds
+    series: str
+    """The input's absolute path, with the places of the day still in it: tomorrow's sheet has the same."""
+
+
+@contextmanager
+def open_job(job: Job, series: str | None = None, bounds: Bounds | None = None) -> Iterator[Opened]:
+    """Look at all that can be looked at before the first start. Raises `UsageError` and `SheetError`.
+
+    The paths of the job are taken to the letter. `bounds` are those of the night that the batch is a part of.
+    """
+    began = time.monotonic()
+    bounds = bounds or Bounds(job)
+    series = series or str(job.input_path.absolute())
+    service = service_of(job)
+    target = prepare_output(job)
+    workers, warning = held_under(job.concurrency, open_files())
+    with Source(job, target.real.absolute().parent, service.inputs) as source:
+        for lost in filter(None, (source.lost_journal, source.lost_runs)):
+            log.warning(lost)
+        notes = tuple(note for note in (warning, _other_journal(job)) if note)
+        yield Opened(job, source, target, service, workers, notes, began, bounds, series)
+
+
+def _other_journal(job: Job) -> str | None:
+    """A note where the sheet's own journal lies beside it, and this job, whose output is elsewhere, begins another."""
+    own = msgspec.structs.replace(job, output=None, journal=None).journal_path
+    if own == job.journal_path or job.journal_path.exists() or not own.is_file():
+        return None
+    try:
+        with JournalView.open(own) as view:
+            is_same_task = any(batch.task == job.task for batch in view.batches()[-1:])
+    except JournalError:
+        return None
+    if not is_same_task:
+        return None
+    return (
+        f"this task ran for this sheet before: {own} knows of it, the new {job.journal_path} does not, and every row "
+        "is sent again; if that isn't what you want, name the other with --journal"
+    )
+
+
+def service_of(job: Job) -> ChosenService:
+    """The service, if the job has a task that it would take. Raises `UsageError`."""
+    if not job.task:
+        raise UsageError(
+            "which task? say --task ID (in a job file task = …); with the local service: invoice, or FILE.py:FUNCTION"
+        )
+    return choose_service(job)
+
+
+def prepare_output(job: Job) -> Target:
+    """Where the output will go, if the input is there and a file can be written. Raises `UsageError`."""
+    if not job.input_path.is_file():
+        why = "not a file; name a spreadsheet" if job.input_path.exists() else "no such file"
+        raise UsageError(f"{job.input}: {why}")
+    if job.report_path is not None:
+        Target.prepare(job.report_path, job.input_path, "report")
+    return Target.prepare(job.output_path, job.input_path)
+
+
+async def run_batch(job: Job, progress: Progress | None = None) -> Summary:
+    """Run a job to its end and say what it came to; silent unless `progress` shows something.
+
+    Logs, heartbeat and notices are the program's: a library's user has their own (`logging.getLogger("batch_runner")`).
+
+    The coroutine needs asyncio. Raises `BatchRunnerError` and `SheetError`; a row's failure is no error.
+    """
+    with open_job(job) as opened:
+        return await execute(opened, progress or Progress(), interrupts=False)
+
+
+def run_batch_blocking(job: Job, progress: Progress | None = None) -> Summary:
+    """`run_batch` for programs without an event loop."""
+    return anyio.run(run_batch, job, progress)
+
+
+async def execute(
+    opened: Opened, progress: Progress, *, interrupts: bool, printed: Callable[[str], None] | None = None
+) -> Summary:
+    """Run an opened job on its own service and journal; with `interrupts`, Ctrl-C and SIGTERM end it in order.
+
+    `printed` is told what tasks print in worker processes; without it, it goes to standard error.
+    """
+    with sole_error():
+        async with (
+            connected(opened.job, opened.service, printed) as reached,
+            Journal.open(opened.job.journal_path, info(opened), opened.target.mode & 0o666) as journal,
+        ):
+            log.info("journal opened", path=str(opened.job.journal_path), number=journal.batch)
+            with log.of_batch(str(journal.batch)):
+                return await conduct(
+                    opened, reached.client, journal, progress, wind_down=reached.wind_down if interrupts else None
+                )
+
+
+async def conduct(
+    opened: Opened,
+    client: Client,
+    journal: Journal,
+    progress: Progress,
+    *,
+    wind_down: Callable[[], None] | None = None,
+) -> Summary:
+    """Run an opened job with this client and journal, write the output and sum up. Runs on any backend of anyio.
+
+    With `wind_down`, Ctrl-C and SIGTERM end it in order; it is called at the first.
+    """
+    job, tally = opened.job, Tally(opened.source.total)
+    stopping = Stopping(job.failure_limit, tally.total, opened.bounds.past_deadline())
+    limits = Limits(opened.workers, pace=opened.bounds.pace)
+    chance = random.Random()  # noqa: S311  jitter needs no secrecy
+    schedule = Schedule(opened.service.polls)
+    watch = Watch(client.poll, schedule, opened.service.follow_seconds, chance)
+    worker = Worker(
+        job,
+        client=client,
+        journal=journal,
+        watch=watch,
+        stopping=stopping,
+        terms=opened.service.terms,
+        chance=chance,
+    )
+    batch = Batch(
+        opened.source, worker, journal=journal, limits=limits, stopping=stopping, progress=progress, tally=tally
+    )
+    log.info("batch began", input=job.input, rows=tally.total, task=job.task, service=opened.service.name)
+    progress.begin(tally)
+    async with anyio.create_task_group() as around:
+        around.start_soon(watch.drive)
+        if wind_down is not None:
+            around.start_soon(_obey_signals, stopping, progress, [wind_down, watch.hurry])
+        await batch.run(opened.workers, job.canary)
+        progress.end(tally)
+        summary = await _conclude(opened, journal, stopping.stop, tally, hints(limits, schedule))
+        around.cancel_scope.cancel()
+    return summary
+
+
+async def _conclude(
+    opened: Opened, journal: Journal, stop: Stop | None, tally: Tally, notes: tuple[str, ...]
+) -> Summary:
+    """Write the output from what the journal holds, and say what the batch came to."""
+    job, source = opened.job, opened.source
+    await journal.flush()
+    output = Output(source.sheet, source.layout, opened.target, expand=job.expand)
+    written = await to_thread.run_sync(output.write, journal.outcomes, _was_edited(opened))
+    log.info("output written", path=str(written.path))
+    counts = sorted_counts(journal.counts())
+    exit_code = exit_code_for(counts, stop.exit_code if stop else None)
+    await journal.finish(exit_code)
+    warnings = [warning for warning in (journal.all_new(), journal.shared_keys() if job.key else None) if warning]
+    seconds = time.monotonic() - opened.began
+    words = ", ".join(f"{count.rows} {count.status}" for count in counts)
+    log.info("batch ended", exit_code=exit_code, counts=words, carried=tally.carried, duration=seconds)
+    groups = journal.failures(MOST_GROUPS)
+    failed = sum(count.rows for count in counts if count.status in ("failure", "timeout", "cancelled", "error"))
+    summary = Summary(
+        exit_code=exit_code,
+        input=job.input,
+        output=str(written.path),
+        journal=str(job.journal_path),
+        rows=tally.total,
+        counts=counts,
+        carried=tally.carried,
+        changed=tally.changed,
+        failures=groups,
+        more_failures=failed - sum(group.rows for group in groups if group.status != "unknown"),
+        stopped=_why(opened, stop) if stop else None,
+        since=journal.since(),
+        parked=journal.held("parked"),
+        duplicates=journal.held("duplicate"),
+        taken=journal.taken(),
+        unsettled=journal.unsettled(),
+        notes=(*source.notes, *opened.notes, *warnings, *source.warnings, *notes, *written.notes),
+        seconds=seconds,
+        totals=await to_thread.run_sync(control_totals, source, journal.outcomes()),
+    )
+    return await to_thread.run_sync(_reported, opened, journal, summary)
+
+
+def _why(opened: Opened, stop: Stop) -> str:
+    """Why it stopped, and how it goes on where tomorrow the same command takes another sheet."""
+    is_of_a_day = opened.series != str(opened.job.input_path.absolute())
+    return f"{stop.why} (with --date {opened.job.date}: it is that day's sheet)" if is_of_a_day else stop.why
+
+
+def _reported(opened: Opened, journal: Journal, summary: Summary) -> Summary:
+    """Write the report, if one was asked for."""
+    path = opened.job.report_path
+    if path is None:
+        return summary
+    from batch_runner.report.html import with_report
+
+    return with_report(summary, path, journal, like=opened.job.input_path, sheet=opened.source.sheet.name)
+
+
+def info(opened: Opened) -> BatchInfo:
+    """What the journal records of the batch."""
+    found = info_of(opened.job, opened.source, opened.service, opened.series)
+    return msgspec.structs.replace(found, command=opened.bounds.command)
+
+
+def info_of(job: Job, source: Source, service: ChosenService, series: str) -> BatchInfo:
+    """As `info`, for a job that isn't opened to be run."""
+    return BatchInfo(
+        input=str(job.input_path.absolute()),
+        input_sha256=source.sheet.fingerprint,
+        output=str(job.output_path.absolute()),
+        task=_recorded_task(job),
+        service=service.name,
+        key_columns=tuple(sorted(set(job.key))),
+        policy=policy_of(job, service.terms),
+        version=__version__,
+        series=series,
+        whole_sheet=job.row_ranges is None and job.where is None and job.limit is None,
+    )
+
+
+def policy_of(job: Job, terms: Terms) -> Policy:
+    """What the job says about rows that were sent before."""
+    return Policy(
+        frozenset(job.retry),
+        "resend" if terms.resend else "report",
+        retry_limit=job.retry_limit,
+        unique=tuple(sorted(set(job.unique))),
+        conflict=tuple(sorted(set(job.unique_conflict))),
+        allow_duplicates=job.allow_duplicates,
+    )
+
+
+def _recorded_task(job: Job) -> str:
+    """The task as the journal knows it: a file of tasks by its way from the journal, from wherever it is called."""
+    file, colon, function = job.task.rpartition(".py:")
+    if not colon:
+        return job.task
+    return os.path.relpath(file, job.journal_path.parent) + colon + function
+
+
+def _was_edited(opened: Opened) -> bool:
+    """Whether the output would replace the input, which somebody has edited since it was read."""
+    is_input = os.path.realpath(opened.target.real) == os.path.realpath(opened.job.input_path)
+    return is_input and opened.source.sheet.is_outdated()
+
+
+async def _obey_signals(stopping: Stopping, progress: Progress, first: Sequence[Callable[[], None]]) -> None:
+    """First Ctrl-C or SIGTERM: start nothing more, and do these. Second: leave at once; the journal has it all."""
+    import signal
+
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            code = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED
+            if stopping.is_interrupted:
+                os._exit(code)
+            progress.tell("stopping: waiting for what can end soon, then writing the output (again: leave at once)")
+            stopping.now(Stop("interrupted; the same command goes on from here", code))
+            for step in first:
+                step()

@@ -1,0 +1,329 @@
+"""Starts and polls runs of one service over HTTP; says of each failure whether a run can exist.
+
+The client speaks the Tasks API over any httpx transport: `AiohttpTransport` for a service on the network,
+`httpx.ASGITransport` for the embedded one.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+from typing import TYPE_CHECKING, Self
+from urllib.parse import quote
+
+import anyio
+import httpx
+import msgspec
+
+from batch_runner._version import __version__
+from batch_runner.errors import UsageError
+from batch_runner.service.http.classify import (
+    Fate,
+    Reach,
+    fate_of_error,
+    fate_of_status,
+    may_poll_again,
+    reach_of_status,
+)
+from batch_runner.service.http.rate_limit import NO_SIGNAL, Signal, read_signal
+from batch_runner.service.http.response import TooLarge, Veil, message_in, read_body, run_in
+from batch_runner.service.wire import IDEMPOTENCY_HEADER, KEY_HEADER, NO_FEATURES, ROW_HEADER, Features, quoted
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from batch_runner.service.http.response import Body
+    from batch_runner.service.wire import Run, RunRequest
+
+
+class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds. `read` is the wait for a poll's answer, `start_read` that for a start's.
+
+    A start waits long: an answer given up on is a row that nobody knows the end of.
+    """
+
+    connect: float = 10.0
+    write: float = 60.0
+    read: float = 30.0
+    start_read: float = 120.0
+    pool: float = 10.0
+
+
+DEFAULT_TIMEOUTS = Timeouts()
+
+
+class Requests:
+    """Makes the requests to one service. A `UsageError` says that its address or the key can't be used."""
+
+    def __init__(self, base_url: str, api_key: str, timeouts: Timeouts) -> None:
+        self.base = _base(base_url)
+        self._timeouts = timeouts
+        self._headers = _headers(self.base, api_key)
+        self._url = lru_cache(maxsize=64)(httpx.URL)
+
+    def start(
+        self,
+        task_id: str,
+        body: bytes,
+        read_timeout: float | None,
+        *,
+        idempotency_key: str | None = None,
+        row: int | None = None,
+    ) -> httpx.Request:
+        """The POST that starts a run; a ValueError where the id can't stand in a path, or the key in a header."""
+        headers = [
+            *self._headers,
+            (b"Content-Type", b"application/json"),
+            (b"Content-Length", str(len(body)).encode()),
+            *([] if idempotency_key is None else [(IDEMPOTENCY_HEADER.encode(), quoted(idempotency_key).encode())]),
+            *([] if row is None else [(ROW_HEADER.encode(), str(row).encode())]),
+        ]
+        read = read_timeout or self._timeouts.start_read
+        return self._request("POST", f"/v2/tasks/{_segment(task_id)}/run", headers, body, read)
+
+    def poll(self, run_id: str) -> httpx.Request:
+        """The GET that asks for a run; a ValueError where the id can't stand in a path."""
+        path = f"/v2/tasks/runs/{_segment(run_id)}/status"
+        return self._request("GET", path, self._headers, b"", self._timeouts.read)
+
+    def health(self, seconds: float) -> httpx.Request:
+        """The GET that asks what the service can do, given so long for each step of it."""
+        return self._request("GET", "/healthz", self._headers, b"", seconds)
+
+    def _request(
+        self, method: str, path: str, headers: list[tuple[bytes, bytes]], body: bytes, read: float
+    ) -> httpx.Request:
+        limits = self._timeouts
+        timeout = {"connect": limits.connect, "read": read, "write": limits.write, "pool": limits.pool}
+        url = self._url(self.base + path)
+        stream = httpx.ByteStream(body)
+        return httpx.Request(method, url, headers=headers, stream=stream, extensions={"timeout": timeout})
+
+
+def _segment(identifier: str) -> str:
+    """An id as one segment of a path. `.` and `..` can't be one: they would be a way up (RFC 3986, section 5.2.4)."""
+    if identifier in {"", ".", ".."} or len(identifier) > 1000:
+        raise ValueError(f"{identifier[:50]!r} can't be an id")
+    return quote(identifier, safe="", errors="surrogatepass")
+
+
+def _base(base_url: str) -> str:
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL as error:
+        raise UsageError(f"The service's address can't be read: {error}.") from None
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise UsageError("The service's address must begin with http:// or https:// and name a host.")
+    if url.userinfo or url.query or url.fragment:
+        raise UsageError("The service's address may hold no user, password, query or fragment.")
+    return str(url).rstrip("/")
+
+
+def _headers(base: str, api_key: str) -> list[tuple[bytes, bytes]]:
+    headers = [
+        (b"Host", httpx.URL(base).netloc),
+        (b"Accept", b"application/json"),
+        (b"Accept-Encoding", b"identity"),
+        (b"User-Agent", f"batch-runner/{__version__}".encode()),
+    ]
+    if not api_key:
+        return headers
+    if not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
+        raise UsageError("The API key holds a space, a line break or another character that a key can't have.")
+    return [*headers, (KEY_HEADER.encode(), api_key.encode())]
+
+
+FEATURES_TIMEOUT = 5.0
+"""Seconds that the question for a service's features may take in all; most services don't know it."""
+MAX_REASON = 500
+"""Characters of the service's own words in a `why`."""
+
+
+class Started(msgspec.Struct, frozen=True):
+    """The service has started a run (or, with `sync`, ended one)."""
+
+    run: Run
+    signal: Signal
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """It is certain that no run was started. `status_code` is None where no answer came."""
+
+    why: str
+    status_code: int | None
+    reach: Reach
+    signal: Signal
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """A run may exist, and its id is not known."""
+
+    why: str
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """A run as it is now."""
+
+    run: Run
+    signal: Signal
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """A poll that told nothing; `again` says whether another may tell more. How often is the caller's budget."""
+
+    why: str
+    status_code: int | None
+    again: bool
+    signal: Signal
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    status: int
+    signal: Signal
+    body: Body
+
+
+class Client:
+    """Starts and polls runs of one service; used as an async context manager, which closes the transport.
+
+    No failure of the network or the service is raised: it is what `start` and `poll` return. An empty `api_key` sends
+    none. `is_embedded`: it is our own, in this process. A `UsageError` says that the base URL or the key can't be used.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        transport: httpx.AsyncBaseTransport,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        *,
+        is_embedded: bool = False,
+    ) -> None:
+        self._is_embedded = is_embedded
+        self._requests = Requests(base_url, api_key, timeouts)
+        self._veil = Veil(api_key)
+        self._transport = transport
+
+    def __repr__(self) -> str:
+        return f"Client({self._requests.base!r})"
+
+    async def __aenter__(self) -> Self:
+        await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._transport.__aexit__(kind, error, trace)
+
+    async def features(self) -> Features:
+        """Ask the service once what it can do beyond the API. Whatever goes wrong says: nothing."""
+        with anyio.move_on_after(FEATURES_TIMEOUT):
+            try:
+                answer = await self._ask(self._requests.health(FEATURES_TIMEOUT))
+            except Exception:  # noqa: BLE001  it is a question on the side: the first start will tell what is wrong
+                return NO_FEATURES
+            # A service that is just stopping (503) will be there again, and be the same.
+            return Features.said_in(answer.body.data) if answer.status in (200, 503) else NO_FEATURES
+        return NO_FEATURES
+
+    async def start(
+        self,
+        task_id: str,
+        request: RunRequest,
+        *,
+        read_timeout: float | None = None,
+        idempotency_key: str | None = None,
+        row: int | None = None,
+    ) -> Started | Refused | Lost:
+        """Send one start, once. With `sync` give a `read_timeout` of the longest run and a margin, in seconds.
+
+        Give an `idempotency_key` and the `row`'s number where the service says (`features`) that it knows them.
+        """
+        try:
+            post = self._requests.start(
+                task_id, msgspec.json.encode(request), read_timeout, idempotency_key=idempotency_key, row=row
+            )
+        except ValueError as error:
+            return Refused(self._words(f"the start can't be sent: {error}"), None, Reach.ROW, NO_SIGNAL)
+        try:
+            answer = await self._ask(post)
+        except Exception as error:  # noqa: BLE001  what the table doesn't know may have started a run
+            return self._unanswered(error)
+        return self._started(answer)
+
+    async def poll(self, run_id: str) -> Seen | Trouble:
+        """Ask once how a run is."""
+        try:
+            get = self._requests.poll(run_id)
+        except ValueError as error:
+            return Trouble(self._words(f"the run can't be asked for: {error}"), None, again=False, signal=NO_SIGNAL)
+        try:
+            answer = await self._ask(get)
+        except Exception as error:  # noqa: BLE001  a poll may be repeated whatever its end
+            return Trouble(self._words(f"no answer to a poll: {_named(error)}"), None, again=True, signal=NO_SIGNAL)
+        return self._seen(answer, run_id)
+
+    def _unanswered(self, error: Exception) -> Refused | Lost:
+        if fate_of_error(error) is Fate.NO_RUN:
+            return Refused(self._words(f"no connection was made: {_named(error)}"), None, Reach.AGAIN, NO_SIGNAL)
+        return Lost(self._words(f"the start was sent and its answer lost, a run may exist: {_named(error)}"))
+
+    def _started(self, answer: _Answer) -> Started | Refused | Lost:
+        fate = fate_of_status(answer.status, answer.signal)
+        if fate is Fate.NO_RUN:
+            return Refused(self._said(answer), answer.status, reach_of_status(answer.status), answer.signal)
+        run = self._run_in(answer) if fate is Fate.RUN else None
+        if run is None:
+            return Lost(f"a run may exist: {self._said(answer)}")
+        return Started(run if run.status else msgspec.structs.replace(run, status="queued"), answer.signal)
+
+    def _seen(self, answer: _Answer, run_id: str) -> Seen | Trouble:
+        run = self._run_in(answer) if 200 <= answer.status < 300 else None
+        if run is None or not run.status:
+            again = not isinstance(answer.body.cut, TooLarge) and may_poll_again(answer.status)
+            return Trouble(self._said(answer), answer.status, again, answer.signal)
+        if run.run_id != run_id:
+            why = self._words(f"the service told of another run, {run.run_id}, when asked for {run_id}")
+            return Trouble(why, answer.status, again=True, signal=answer.signal)
+        return Seen(run, answer.signal)
+
+    def _run_in(self, answer: _Answer) -> Run | None:
+        """The run that an answer tells, with no key in its result and error, though the service may send it back."""
+        run = run_in(answer.body.data)
+        if run is None:
+            return None
+        return msgspec.structs.replace(
+            run,
+            status=self._veil.over_text(run.status),
+            result=msgspec.Raw(self._veil.over_json(bytes(run.result))),
+            error=run.error and self._veil.over_text(run.error),
+            never_began=run.never_began and self._is_sure_of(run, answer.signal),
+        )
+
+    def _is_sure_of(self, run: Run, signal: Signal) -> bool:
+        """Whether a service of ours says of a run that it never began, and says nothing else that tells otherwise."""
+        is_ours = self._is_embedded or signal.memory is not None
+        return is_ours and run.status in ("failure", "cancelled") and not bytes(run.result)
+
+    def _said(self, answer: _Answer) -> str:
+        """What an answer that is no run's says, as one sentence."""
+        if answer.body.cut:
+            return self._words(f"the service said {answer.status}, and no more: {_named(answer.body.cut)}")
+        told = "" if answer.status >= 300 else " and told no run"
+        return self._words(f"the service said {answer.status}{told}: {message_in(answer.body.data[:65536])}")
+
+    def _words(self, text: str) -> str:
+        """One line, not endless, and never with the key in it, which a service may well send back."""
+        line = self._veil.over_words(" ".join(text.split()).rstrip(": "))
+        return line if len(line) <= MAX_REASON else f"{line[:MAX_REASON]}…"
+
+    async def _ask(self, request: httpx.Request) -> _Answer:
+        """Send a request and read its answer. What is raised here is raised before the answer's status is known."""
+        response = await self._transport.handle_async_request(request)
+        signal = read_signal(response.headers.raw, time.time())
+        return _Answer(response.status_code, signal, await read_body(response))
+
+
+def _named(error: Exception) -> str:
+    return f"{error} ({type(error).__name__})" if str(error) else type(error).__name__

@@ -1,0 +1,408 @@
+"""Runs sync functions on a Dask cluster, and says what becomes of calls that were lost."""
+
+from __future__ import annotations
+
+import uuid
+from collections import deque
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import msgspec
+from anyio import to_thread
+
+from batch_runner import log
+from batch_runner._version import __version__
+from batch_runner.service.local import result
+from batch_runner.service.local.dask.bundle import FILES_LIMIT, NOT_REPEATED, Done, Errand, Parcel, named_files
+from batch_runner.service.local.dask.connection import Connection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from batch_runner.service.local.result import Ending
+    from batch_runner.service.local.tasks import Call, Source
+
+
+MOST_LOSSES = 3
+"""How often a repeatable call is sent again after it was lost."""
+
+WORKER_LOST = "its Dask worker was lost"
+
+
+class Way:
+    """One call from the moment that it is to be sent."""
+
+    def __init__(self, errand: Errand) -> None:
+        self.errand = errand
+        self.ending: Ending | None = None
+        self.has_ended = anyio.Event()
+        self.is_wanted = True
+        self.is_sent = False
+        """Whether Dask has had it, so that it may have begun."""
+        self.goes_alone = False
+        """Whether it was in a parcel that took its workers down: no other call is to go with it again."""
+        self.scope: anyio.CancelScope | None = None
+        """That of the parcel which it is in."""
+        self._losses = 0
+        self._lost_by: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether somebody still waits for its end."""
+        return self.is_wanted and self.ending is None
+
+    @property
+    def told(self) -> Ending:
+        """Its ending, once it has ended."""
+        assert self.ending is not None
+        return self.ending
+
+    @property
+    def may_share(self) -> bool:
+        """Whether other calls may be in a parcel with it."""
+        return self.errand.call.repeatable and not self.goes_alone
+
+    def may_share_with(self, other: Way) -> bool:
+        """Whether it may be in a parcel with that one: calls of the same task."""
+        return self.may_share and self.errand.call.source == other.errand.call.source
+
+    def end(self, ending: Ending) -> None:
+        """It has ended so; what may have run before is said."""
+        if self._lost_by is not None and self.errand.call.repeatable:
+            context = self.errand.call.context
+            log.warning(f"may have run twice: {self._lost_by}", row=context.row, run_id=context.run_id)
+        self.ending = ending
+        self.has_ended.set()
+
+    def fail(self, sentence: str) -> None:
+        """It ends as `failure`."""
+        self.end(result.failure(sentence))
+
+    def recall(self, why: str) -> None:
+        """It is to be begun again, though it may have run if Dask has had it."""
+        if self.is_sent:
+            self._lost_by = why
+
+    def lose(self, why: str) -> None:
+        """It may have run, in part or to its end: it ends with that, but for one that is to be repeated."""
+        self._losses += 1
+        if self._losses > MOST_LOSSES or not self.errand.call.repeatable:
+            self.fail(f"worker lost: {why}; {NOT_REPEATED}.")
+        else:
+            self.recall(why)
+
+    def give_up(self, why: str) -> None:
+        """Wait no longer for a cluster that is not there."""
+        if not self.is_open:
+            return
+        if self.is_sent or self._lost_by is not None:
+            self.fail(f"worker lost: {why} while it was under way; {NOT_REPEATED}.")
+        else:
+            self.end(result.not_begun(f"It was not begun: {why}."))
+        if self.scope is not None:
+            self.scope.cancel()
+
+
+NO_WORKERS_FOR = 60.0
+"""Seconds without workers until it is trouble: a cluster that grows with its work needs a while for its first."""
+
+GIVEN_UP_AFTER = 960.0
+"""Seconds of an outage after which the runs that wait are ended. A batch gives up starting a minute before, so its
+rows are not sent after those that are ended here."""
+
+
+class Outage:
+    """Knows whether a cluster can run calls now, from what is seen of it now and then, and tells a person when it
+    changes."""
+
+    def __init__(self) -> None:
+        self._threads: int | None = 1
+        self._since = 0.0
+        self.lasts = 0.0
+        """Seconds for which nothing could be run; 0 while all is well."""
+
+    def look(self, threads: int | None, now: float) -> None:
+        """So many threads of workers are there; None where the scheduler is away."""
+        was = self._threads
+        self._threads = threads
+        if threads:
+            self.lasts = 0.0
+            if not was:
+                log.info("the Dask cluster has workers again")
+        else:
+            self._since = now if was else self._since
+            self.lasts = now - self._since
+        if threads is None and was is not None:
+            log.warning("the Dask scheduler went away; it is looked for, and nothing is started meanwhile")
+        if threads is not None and was is None:
+            log.warning("the Dask scheduler is back")
+        if threads == 0 and was != 0:
+            log.warning("the Dask cluster has no workers; runs wait until there are some")
+
+    @property
+    def trouble(self) -> str | None:
+        """What a start is told where there have been no workers for a while."""
+        if self._threads == 0 and self.lasts >= NO_WORKERS_FOR:
+            return f"The Dask cluster has had no workers with batch_runner {__version__} for {self.lasts:.0f} s."
+        return None
+
+    @property
+    def verdict(self) -> str | None:
+        """Why the runs that wait are to wait no longer; None while they are to."""
+        if self.lasts < GIVEN_UP_AFTER or self._threads:
+            return None
+        what = "the Dask scheduler was away" if self._threads is None else "the Dask cluster had no workers"
+        return f"{what} for {self.lasts:.0f} s"
+
+
+PARCEL_SECONDS = 0.4
+"""Repeatable calls are bundled until they take so long together: Dask's own work for one task is milliseconds."""
+
+MOST_IN_PARCEL = 64
+
+AT_HAND = 2
+"""Parcels for each thread of a worker: one at work, and one at hand so that it needn't wait for our next."""
+
+
+class OnCluster:
+    """Runs sync functions on a Dask cluster: `address` is its scheduler's, or `local` for one of our own.
+
+    With `send_files` the files that a call's params name go along with it; else the workers share the folder. The
+    cluster of our own has so many `workers`.
+    """
+
+    def __init__(self, address: str, *, send_files: bool = False, workers: int | None = None) -> None:
+        self.places = anyio.CapacityLimiter(1)
+        self._connection = Connection(address, workers)
+        self._send_files = send_files
+        self._codes: dict[str, bytes] = {}
+        self._threads: int | None = 1
+        self._outage = Outage()
+        self._pace: dict[Source, float] = {}
+        self._waiting: deque[Way] = deque()
+        self._under_way: set[Way] = set()
+        self._parcels = 0
+        self._is_winding_down = False
+
+    @property
+    def trouble(self) -> str | None:
+        """See Executor."""
+        return self._connection.trouble or self._outage.trouble
+
+    async def open(self) -> None:
+        """See Executor."""
+        self._follow(await self._connection.open())
+        self._group = await anyio.create_task_group().__aenter__()
+        self._group.start_soon(self._connection.watch, self._follow)
+
+    def wind_down(self) -> None:
+        """See Executor. What Dask has may begin still."""
+        self._is_winding_down = True
+        self._send()
+
+    async def aclose(self) -> None:
+        """See Executor. What is still at work on the cluster is killed there."""
+        self._group.cancel_scope.cancel()
+        try:
+            await self._group.__aexit__(None, None, None)
+        finally:
+            await self._connection.aclose()
+
+    async def run(self, call: Call) -> Ending:
+        """See Executor. Cancelled, it ends the call on its worker a moment later."""
+        try:
+            way = Way(await self._packed(call))
+        except (result.TaskFailed, OSError) as error:
+            return result.raised(error)
+        if why := self._outage.verdict:
+            way.give_up(why)
+            return way.told
+        self._waiting.append(way)
+        self._send()
+        try:
+            await way.has_ended.wait()
+        finally:
+            self._withdraw(way)
+        return way.told
+
+    async def _packed(self, call: Call) -> Errand:
+        files = str(Path(call.context.files).absolute())
+        call = msgspec.structs.replace(call, context=msgspec.structs.replace(call.context, files=files))
+        named = await to_thread.run_sync(named_files, call) if self._send_files else None
+        return Errand(call, self._code(call.source.file), named)
+
+    def _code(self, file: str | None) -> bytes | None:
+        """The text of the task's file as it was when it was first needed: one text for the whole batch."""
+        if file is None:
+            return None
+        if file not in self._codes:
+            self._codes[file] = Path(file).read_bytes()
+        return self._codes[file]
+
+    def _withdraw(self, way: Way) -> None:
+        way.is_wanted = False
+        if way.ending is not None:
+            return
+        if way in self._waiting:
+            self._waiting.remove(way)
+        elif way.scope is not None:
+            way.scope.cancel()
+
+    def _send(self) -> None:
+        if self._is_winding_down:
+            self._give_up(self._waiting, "the service was stopped")
+        while self._waiting and self._parcels < self._most_parcels:
+            self._parcels += 1
+            self._group.start_soon(self._carry, self._bundle())
+
+    @property
+    def _most_parcels(self) -> int:
+        """Where there are no workers, one may wait in Dask, which may start some for it."""
+        return AT_HAND * self._threads if self._threads else 1
+
+    def _bundle(self) -> list[Way]:
+        """The calls of the next parcel: one, or several of the same task that is short and may be repeated."""
+        ways = [self._waiting.popleft()]
+        call, size = ways[0].errand.call, ways[0].errand.size
+        free = max(1, self._most_parcels - self._parcels + 1)
+        most = min(self._in_parcel(call.source), ceil((len(self._waiting) + 1) / free)) if ways[0].may_share else 1
+        while len(ways) < most and self._waiting and self._waiting[0].may_share_with(ways[0]):
+            size += self._waiting[0].errand.size
+            if size > FILES_LIMIT:
+                break
+            ways.append(self._waiting.popleft())
+        return ways
+
+    async def _carry(self, ways: list[Way]) -> None:
+        """Send a parcel and end its calls; those that were not begun, or are to be repeated, wait again."""
+        ways = [way for way in ways if way.is_open]
+        self._under_way.update(ways)
+        try:
+            with anyio.CancelScope() as scope:
+                for way in ways:
+                    way.scope = scope
+                if ways:
+                    await self._deliver(ways)
+        finally:
+            self._parcels -= 1
+            self._under_way.difference_update(ways)
+        if scope.cancelled_caught:
+            _recall(ways, "it was in a bundle with a run that was cancelled")
+        self._waiting.extendleft(way for way in reversed(ways) if way.is_open)
+        self._send()
+
+    async def _deliver(self, ways: list[Way]) -> None:
+        from distributed import KilledWorker
+        from distributed.client import FutureCancelledError
+
+        try:
+            self._take(ways, await self._ask(ways))
+        except (FutureCancelledError, OSError):
+            _lose(ways, "the Dask scheduler went away while it was under way")
+        except KilledWorker as error:
+            _killed(ways, error.last_worker.address)
+        except Exception as error:  # noqa: BLE001  what a foreign worker can't do is the ending of these runs
+            _end(ways, f"The Dask worker can't run this: {result.raised(error).error}")
+
+    def _take(self, ways: list[Way], all_done: list[Done]) -> None:
+        """What came back for a parcel: the endings of the first of its calls, of none if its worker was closed."""
+        if not all_done:
+            _lose(ways, WORKER_LOST)
+            return
+        if all_done[0].begun_before:
+            _recall(ways, WORKER_LOST)
+        if all_done[0].declined_by is not None:
+            self._decline(ways, all_done[0], all_done[0].declined_by)
+            return
+        for way, done in zip(ways, all_done, strict=False):
+            for line in done.lines:
+                line.log()
+            self._learn(way.errand.call, done.seconds)
+            way.end(done.ending)
+        for way in ways[len(all_done) :]:
+            way.is_sent = False
+
+    def _decline(self, ways: list[Way], done: Done, worker: str) -> None:
+        """A worker didn't begin these: they go to others, but for those that were begun before by one that was lost."""
+        if self._connection.avoid(worker):
+            log.warning(f"{done.ending.error}; install the same there. Nothing more is sent to it")
+        if done.begun_before:
+            _lose(ways, WORKER_LOST)
+        for way in ways:
+            way.is_sent = done.begun_before > 0
+
+    async def _ask(self, ways: list[Way]) -> list[Done]:
+        import dask
+
+        from batch_runner.service.local.dask.worker_plugin import work
+
+        client, workers = await self._connection.ready()
+        for way in ways:
+            way.is_sent = True
+        key = f"{ways[0].errand.call.source.function}-{uuid.uuid4().hex}"
+        parcel = msgspec.msgpack.encode(Parcel(key, tuple(way.errand for way in ways)))
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": 4 * FILES_LIMIT}):
+            where = {"workers": workers, "allow_other_workers": workers is not None}
+            future = client.submit(work, __version__, key, parcel, key=key, pure=False, **where)
+        try:
+            return msgspec.json.decode(await future, type=list[Done])
+        finally:
+            future.release()
+
+    def _learn(self, call: Call, seconds: float) -> None:
+        """How long a call of this task takes; it matters only where several may go together."""
+        if call.repeatable:
+            self._pace[call.source] = 0.7 * self._pace.get(call.source, seconds) + 0.3 * seconds
+            self._fit()
+
+    def _in_parcel(self, source: Source) -> int:
+        pace = self._pace.get(source, PARCEL_SECONDS)
+        return min(MOST_IN_PARCEL, max(1, int(PARCEL_SECONDS / max(pace, 1e-6))))
+
+    def _follow(self, threads: int | None) -> None:
+        """So many threads are there now; None while the scheduler is away."""
+        self._threads = threads
+        self._outage.look(threads, anyio.current_time())
+        if why := self._outage.verdict:
+            self._give_up([*self._waiting, *self._under_way], why)
+        if threads is not None:
+            self._fit()
+            self._send()
+
+    def _give_up(self, ways: Iterable[Way], why: str) -> None:
+        """Wait no longer; nothing is left waiting then."""
+        for way in ways:
+            way.give_up(why)
+        self._waiting.clear()
+
+    def _fit(self) -> None:
+        fits = AT_HAND * max(1, self._threads or 0) * max(map(self._in_parcel, self._pace), default=1)
+        if fits != self.places.total_tokens:
+            self.places.total_tokens = fits
+
+
+def _end(ways: list[Way], sentence: str) -> None:
+    for way in ways:
+        way.fail(sentence)
+
+
+def _lose(ways: list[Way], why: str) -> None:
+    for way in ways:
+        way.lose(why)
+
+
+def _recall(ways: list[Way], why: str) -> None:
+    for way in ways:
+        way.recall(why)
+
+
+def _killed(ways: list[Way], last: str) -> None:
+    """One worker after another went away with a parcel: which of its calls it was is found out with each alone."""
+    for way in ways:
+        if len(ways) > 1:
+            way.goes_alone = True
+            way.recall(WORKER_LOST)
+        else:
+            way.fail(f"worker lost: one Dask worker after another went away with it, {last} as the last.")

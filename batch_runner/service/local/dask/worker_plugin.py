@@ -1,0 +1,208 @@
+"""The Dask worker's side, and the scheduler's count of how often a call was begun.
+
+Dask runs a task again when its worker is lost, whether it had begun or not, and also when only its result is lost.
+So a worker asks here before it begins: what may not be repeated isn't begun a second time, and what may be is said to
+have been begun before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import pickle
+import tempfile
+import time
+from collections import Counter, deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+import msgspec
+from distributed import get_worker
+from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
+
+from batch_runner._version import __version__
+from batch_runner.service.local import result
+from batch_runner.service.local.dask.bundle import NOT_REPEATED, Done, Parcel, Unpacking
+from batch_runner.service.local.process_pool import InWorkers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from distributed import Scheduler, Worker
+
+    from batch_runner.service.local.context import Line
+    from batch_runner.service.local.dask.bundle import Errand
+    from batch_runner.service.local.result import Ending
+
+
+CLAIM = "batch_runner_claim"
+"""The name under which the scheduler takes claims: a call with `key`, answered by how many there were before."""
+
+
+class Claims(SchedulerPlugin):
+    """Counts the claims of keys, until the scheduler forgets their tasks. One for all programs on the cluster."""
+
+    name = "batch_runner-claims"
+
+    def __init__(self) -> None:
+        self._claimed: Counter[str] = Counter()
+
+    async def start(self, scheduler: Scheduler) -> None:
+        """Take claims from now on. It awaits nothing, so two that are registered at once can't both be in force."""
+        scheduler.handlers[CLAIM] = self.claim
+
+    @property
+    def number(self) -> int:
+        """How many keys are known."""
+        return len(self._claimed)
+
+    def claim(self, key: str) -> int:
+        """How often the key was claimed before."""
+        self._claimed[key] += 1
+        return self._claimed[key] - 1
+
+    def transition(self, key: Any, start: Any, finish: Any, *_: Any, **__: Any) -> None:  # noqa: ARG002  as Dask calls it
+        """Forget a key with its task: keys are never used again."""
+        if finish == "forgotten":
+            self._claimed.pop(key, None)
+
+
+NAME = "batch_runner"
+
+ENOUGH_SECONDS = 1.0
+"""After so long a parcel is sent back as it is: what was not begun goes elsewhere."""
+
+ENOUGH_BYTES = 8 * 1024 * 1024
+"""The same for the bytes of its results."""
+
+MOST_LINES = 1_000
+"""Lines of what a parcel's tasks logged that are carried home: the last ones."""
+
+IDLE_SECONDS = 60.0
+"""How long worker processes wait for the next parcel until they are ended."""
+
+BEGUN_BEFORE = result.failure(
+    f"worker lost: the Dask worker that had this run went away; {NOT_REPEATED}, as its task isn't declared repeatable."
+)
+
+
+async def work(version: str, key: str, parcel: bytes) -> bytes:
+    """Run a Parcel on this worker; gives Dones as JSON, one for each errand that was begun. This is Dask's task.
+
+    It runs in the worker's event loop and takes one of its threads' turns; its processes do the work. A parcel of
+    another version is declined: only its `key` can be read here.
+    """
+    worker = get_worker()
+    if NAME not in worker.plugins:
+        await worker.plugin_add(Seat(), NAME, catch_errors=False)
+    seat = cast("Seat", worker.plugins[NAME])
+    if version != __version__:
+        return msgspec.json.encode([await seat.declined(version, key)])
+    return await seat.work(msgspec.msgpack.decode(parcel, type=Parcel))
+
+
+class _Enough:
+    """Judges whether a parcel has taken so long, or has given so much, that the rest goes elsewhere."""
+
+    def __init__(self) -> None:
+        self._until = time.monotonic() + ENOUGH_SECONDS
+        self._bytes = 0
+
+    def is_reached(self, ending: Ending) -> bool:
+        """Whether it is enough with this ending."""
+        self._bytes += len(bytes(ending.result))
+        return time.monotonic() > self._until or self._bytes > ENOUGH_BYTES
+
+
+class Seat(WorkerPlugin):
+    """Our place on one Dask worker: its worker processes, the parcels that are at work, and a folder."""
+
+    def setup(self, worker: Worker) -> None:
+        """Called by Dask when the plugin is added; it must not fail, and what may is done when it is needed."""
+        self._worker = worker
+        self._executor = InWorkers(worker.state.nthreads, level=logging.INFO)
+        self._going: dict[str, anyio.CancelScope] = {}
+        self._rest: asyncio.TimerHandle | None = None
+        self._resting: asyncio.Task[None] | None = None
+        self._knows_claims = False
+
+    async def teardown(self, worker: Worker) -> None:  # noqa: ARG002  as Dask calls it
+        """Called by Dask when the worker closes: nothing is left running."""
+        for scope in self._going.values():
+            scope.cancel()
+        if self._rest is not None:
+            self._rest.cancel()
+        await self._executor.aclose()
+        if "_unpacking" in self.__dict__:
+            self._folder.cleanup()
+
+    def transition(self, key: Any, start: Any, finish: Any, **_: Any) -> None:
+        """Called by Dask for each change of a task: one that is released at work is wanted by nobody any more."""
+        if start == "executing" and finish == "released" and key in self._going:
+            self._going[key].cancel()
+
+    async def work(self, parcel: Parcel) -> bytes:
+        """See the function of this name. Of a cancelled parcel nothing goes on, and nobody reads what it gives."""
+        with anyio.CancelScope() as scope:
+            self._going[parcel.key] = scope
+            try:
+                return msgspec.json.encode(await self._done(parcel))
+            finally:
+                del self._going[parcel.key]
+                self._rest_later()
+        return b"[]"
+
+    async def declined(self, version: str, key: str) -> Done:
+        """What is said of a parcel that was sent by another version."""
+        why = f"The Dask worker {self._worker.address} has batch_runner {__version__}, and {version} has sent this"
+        begun_before = await self._claim(key)
+        return Done(result.failure(why), 0.0, begun_before=begun_before, declined_by=self._worker.address)
+
+    async def _done(self, parcel: Parcel) -> list[Done]:
+        begun_before = await self._claim(parcel.key)
+        if begun_before and not parcel.errands[0].call.repeatable:
+            return [Done(BEGUN_BEFORE, 0.0)]
+        began = time.monotonic()
+        lines: deque[Line] = deque(maxlen=MOST_LINES)
+        ended = await self._endings(parcel.errands, lines.append)
+        seconds = (time.monotonic() - began) / len(ended)
+        first, *others = (Done(ending, seconds, begun_before=begun_before) for ending in ended)
+        return [msgspec.structs.replace(first, lines=tuple(lines)), *others]
+
+    async def _endings(self, errands: tuple[Errand, ...], hear: Callable[[Line], None]) -> list[Ending]:
+        """The endings of errands, of fewer than all where that is enough. They share the folder of their files."""
+        try:
+            if hindrance := self._unpacking.hindrance(errands[0]):
+                return [hindrance] * len(errands)
+            with contextlib.ExitStack() as laid_out:
+                calls = [laid_out.enter_context(self._unpacking.laid_out(errand)) for errand in errands]
+                ended = await self._executor.run_in_turn(calls, _Enough().is_reached, hear)
+        except OSError as error:
+            sentence = f"The Dask worker {self._worker.address} can't lay out the run's files: {error}"
+            return [result.failure(sentence)] * len(errands)
+        return [self._unpacking.as_at_home(*each) for each in zip(ended, errands, calls, strict=False)]
+
+    @functools.cached_property
+    def _unpacking(self) -> Unpacking:
+        self._folder = tempfile.TemporaryDirectory(dir=self._worker.local_directory, prefix="batch_runner-")
+        return Unpacking(Path(self._folder.name), self._worker.address)
+
+    async def _claim(self, key: str) -> int:
+        """How often the parcel that is about to begin was begun before, anywhere on this cluster."""
+        scheduler = self._worker.scheduler
+        if not self._knows_claims:
+            await scheduler.register_scheduler_plugin(plugin=pickle.dumps(Claims()), name=Claims.name, idempotent=True)
+            self._knows_claims = True
+        return int(await getattr(scheduler, CLAIM)(key=key))
+
+    def _rest_later(self) -> None:
+        if self._rest is not None:
+            self._rest.cancel()
+        self._rest = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._rest_now)
+
+    def _rest_now(self) -> None:
+        if not self._going:
+            self._resting = asyncio.create_task(self._executor.aclose())

@@ -1,0 +1,358 @@
+"""Runs kept in a file: known after a restart, forgotten when old enough.
+
+Nothing of an ended run is held in memory. Whatever is recorded waits for its group's commit; reading has a connection
+of its own, so that nobody waits for the disk to be told how a run is.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import uuid
+from contextlib import ExitStack, closing, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import anyio
+from anyio import to_thread
+
+from batch_runner._version import __version__
+from batch_runner.errors import JournalFailed, RunsBusy, UsageError, reason_of
+from batch_runner.fs import Held, locked
+from batch_runner.journal.group_commit import Commits, commit
+from batch_runner.log import LOG
+from batch_runner.service.local.store import Named, NotRecorded, Promise
+from batch_runner.service.wire import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from batch_runner.journal.group_commit import Event
+    from batch_runner.service.local.request import Asked
+
+
+APPLICATION_ID = 0x62725231
+"""`brR1`, in the file's header (SQLite file format, section 1.3.15): says whose file this is."""
+
+VERSION = 1
+"""The schema's own, in the header's `user_version`."""
+
+SCHEMA = """\
+-- The runs of batch-runner serve: each run that was started, and what it came to.
+-- Times are UTC (ISO 8601). Params are not kept: what was asked for stands here as a hash only.
+
+CREATE TABLE memory (             -- one row: what this file knows
+    id      TEXT NOT NULL,        -- its name; a new file has another, so that a client sees that keys were forgotten
+    since   TEXT NOT NULL,        -- every run that was started since then is in here
+    version TEXT NOT NULL,        -- of the batch-runner that holds it, or held it last
+    pid     INTEGER NOT NULL,     -- its process
+    opened  TEXT NOT NULL         -- since when
+);
+
+CREATE TABLE run (
+    number  INTEGER PRIMARY KEY,
+    run_id  TEXT NOT NULL UNIQUE,
+    key     TEXT UNIQUE,          -- the Idempotency-Key of its start, if it had one
+    asked   BLOB NOT NULL,        -- hash of the task's id and the start's body
+    task    TEXT NOT NULL,
+    session_id TEXT,
+    status  TEXT NOT NULL,        -- queued, running: until its end is known
+    started TEXT NOT NULL,        -- on disk before the start was answered
+    began   TEXT,                 -- on disk before its task began; empty: it has not
+    ended   TEXT,
+    error   TEXT
+);
+CREATE INDEX run_ended ON run (ended);
+
+CREATE TABLE result (             -- what a run gave back: JSON, to the letter
+    run  INTEGER PRIMARY KEY REFERENCES run,
+    json TEXT NOT NULL
+);
+"""
+
+CUT_OFF = "The service was restarted while the task ran; how far it had come is not known."
+NEVER_BEGUN = "The service was restarted before the task had begun: nothing of it was done."
+
+_NEXT_STEP = "name another --runs: this service will then know none of its runs"
+_UNUSABLE = (OSError, sqlite3.Error, MemoryError, UnicodeDecodeError)
+
+
+class Opened(NamedTuple):
+    """The file's two connections, and its name for itself. Each connection is for one thread at a time."""
+
+    writer: sqlite3.Connection
+    reader: sqlite3.Connection
+    memory: str
+
+
+@contextmanager
+def opened(path: Path, moment: str) -> Iterator[Opened]:
+    """Hold the runs at `path`, which are made if there are none, and end what was interrupted as of `moment`.
+
+    Raises `RunsBusy` if another service holds them, `UsageError` where they can't be used.
+    """
+    path = path.absolute()
+    with _holding(path), closing(_writer(path, moment)) as writer, closing(_connect(path, "ro")) as reader:
+        (memory,) = reader.execute("SELECT id FROM memory").fetchone()
+        yield Opened(writer, reader, memory)
+
+
+@contextmanager
+def _holding(path: Path) -> Iterator[None]:
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}; make it, or name another --runs.")
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(path))
+        except Held:
+            raise RunsBusy(f"{path}: {_holder(path)}; stop it, or name another --runs.") from None
+        except OSError as error:
+            raise UsageError(
+                f"{path}: no lock can be had in {path.parent} ({reason_of(error)}); name another --runs."
+            ) from error
+        yield
+
+
+def _holder(path: Path) -> str:
+    try:
+        with closing(_connect(path, "ro")) as connection:
+            pid, since = connection.execute("SELECT pid, opened FROM memory").fetchone()
+    except (sqlite3.Error, TypeError):
+        return "another service holds these runs"
+    return f"another service holds these runs: process {pid}, since {since}"
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    uri = f"{path.as_uri()}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5)
+
+
+def _writer(path: Path, moment: str) -> sqlite3.Connection:
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # what stands in it is nobody else's to read
+        connection = _connect(path, "rw")
+        try:
+            _make_or_check(path, connection)
+            _set_up(path, connection)
+            commit(connection, [partial(_take_over, moment)])
+        except BaseException:
+            connection.close()
+            raise
+    except _UNUSABLE as error:
+        raise UsageError(f"{path}: the runs can't be used: {error}; {_NEXT_STEP}.") from error
+    return connection
+
+
+def _make_or_check(path: Path, connection: sqlite3.Connection) -> None:
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    ours, version = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
+    if (tables, ours) == (0, 0):
+        connection.executescript(
+            f"BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT"
+        )
+    elif ours != APPLICATION_ID:
+        raise UsageError(f"{path}: this file holds no runs of batch-runner serve; name another --runs.")
+    elif version != VERSION:
+        raise UsageError(
+            f"{path}: these runs have version {version}, and this batch-runner knows version {VERSION}; "
+            "use the batch-runner that wrote them, or a newer one."
+        )
+    elif (found := connection.execute("PRAGMA integrity_check(run)").fetchone()[0]) != "ok":
+        raise UsageError(f"{path}: the runs are damaged ({found}); {_NEXT_STEP}.")
+
+
+def _set_up(path: Path, connection: sqlite3.Connection) -> None:
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise UsageError(f"{path}: the file system has no shared memory for this file; name --runs on a local disk.")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA journal_size_limit = 67108864")
+    connection.execute("PRAGMA secure_delete = ON")  # a result that was forgotten is not left in a free page
+
+
+def _take_over(moment: str, connection: sqlite3.Connection) -> None:
+    """Say who holds the file from now on, and end what the last one left going."""
+    connection.execute(
+        "INSERT INTO memory SELECT ?, ?, '', 0, '' WHERE NOT EXISTS (SELECT 1 FROM memory)", (uuid.uuid4().hex, moment)
+    )
+    connection.execute("UPDATE memory SET version = ?, pid = ?, opened = ?", (__version__, os.getpid(), moment))
+    connection.execute(
+        "UPDATE run SET status = 'failure', ended = ?, error = iif(status = 'queued', ?, ?) WHERE ended IS NULL",
+        (moment, NEVER_BEGUN, CUT_OFF),
+    )
+
+
+UPKEEP_GAP = 3600.0
+"""Seconds between two looks for runs that are old enough to be forgotten; less where they are kept for some hours."""
+
+_FORGOTTEN_AT_ONCE = 500
+"""Runs that are forgotten in one commit: who waits for the next doesn't wait long."""
+
+
+def utc_now() -> datetime:
+    """This moment."""
+    return datetime.now(UTC)
+
+
+@contextmanager
+def kept_in(path: Path, keep: float, now: Callable[[], datetime] = utc_now) -> Iterator[InFile]:
+    """The runs at `path`, for as long as the block runs; ended ones are kept for `keep` seconds.
+
+    Raises as `opening.opened` does.
+    """
+    with opened(path, _text(now())) as file:
+        store = InFile(file, keep, now)
+        try:
+            yield store
+        finally:
+            store.close()
+
+
+class InFile:
+    """See Store. Needs an event loop with threads, and the file to itself."""
+
+    def __init__(self, file: Opened, keep: float, now: Callable[[], datetime]) -> None:
+        self._writer, self._reader, self._memory = file
+        self._keep = timedelta(seconds=keep)
+        self._now = now
+        self._commits = Commits(self._write)
+        self._unwritten: dict[str, Run] = {}
+        self._trouble: str | None = None
+
+    async def queued(self, run: Run, asked: Asked) -> None:
+        """See Store."""
+        await self._commit(partial(_insert, run, asked, self._moment()))
+
+    async def running(self, run_id: str) -> None:
+        """See Store."""
+        await self._commit(partial(_begin, run_id, self._moment()))
+
+    async def ended(self, run: Run) -> None:
+        """See Store."""
+        try:
+            await self._commit(partial(_end, run, self._moment()))
+        except NotRecorded:
+            self._unwritten[run.run_id] = run
+
+    def tell(self, run_id: str) -> Run | None:
+        """See Store."""
+        return self._unwritten.get(run_id) or _read(self._reader, run_id)
+
+    def named(self, key: str) -> Named | None:
+        """See Store."""
+        found = self._reader.execute("SELECT run_id, asked FROM run WHERE key = ?", (key,)).fetchone()
+        return found and Named(*found)
+
+    def promise(self) -> Promise:
+        """See Store."""
+        (since,) = self._reader.execute("SELECT since FROM memory").fetchone()
+        known = self._now() - datetime.fromisoformat(since)
+        return Promise(max(0.0, min(known, self._keep).total_seconds()), self._memory)
+
+    async def trouble(self) -> str | None:
+        """See Store."""
+        if self._trouble is not None:
+            with suppress(NotRecorded):
+                await self.forget()
+        return self._trouble
+
+    async def upkeep(self) -> None:
+        """See Store."""
+        while True:
+            try:
+                await self.forget()
+            except NotRecorded:
+                LOG.debug("old runs could not be forgotten; it is tried again")
+            await anyio.sleep(min(UPKEEP_GAP, self._keep.total_seconds() / 10))
+
+    async def forget(self) -> None:
+        """Delete the runs that ended too long ago, some at a time. Raises NotRecorded."""
+        before = _text(self._now() - self._keep)
+        forgotten: list[int] = []
+        while True:
+            await self._commit(partial(_forget, before, forgotten))
+            if forgotten.pop() < _FORGOTTEN_AT_ONCE:
+                return
+
+    def close(self) -> None:
+        """Write what could not be written before, if it can be now."""
+        try:
+            commit(self._writer, self._late_events())
+        except sqlite3.Error as error:
+            LOG.error("how %d runs ended could not be recorded: %s", len(self._unwritten), error)
+
+    async def _commit(self, event: Event) -> None:
+        commits = self._commits
+        try:
+            await commits.add(event)
+        except JournalFailed as error:
+            if self._commits is commits:  # it writes nothing any more; the next one tries again
+                self._commits = Commits(self._write)
+                LOG.error("the runs can't be recorded, so none is started: %s", error.__cause__)
+            self._trouble = f"The runs can't be recorded, so none is started: {error.__cause__}."
+            raise NotRecorded(str(error.__cause__)) from error
+        self._trouble = None
+
+    async def _write(self, events: list[Event]) -> None:
+        """What could not be written before goes first: these runs are older."""
+        late = list(self._unwritten)
+        await to_thread.run_sync(commit, self._writer, [*self._late_events(), *events])
+        for run_id in late:
+            del self._unwritten[run_id]
+
+    def _late_events(self) -> list[Event]:
+        return [partial(_end, run, self._moment()) for run in self._unwritten.values()]
+
+    def _moment(self) -> str:
+        return _text(self._now())
+
+
+def _text(moment: datetime) -> str:
+    """As recorded: UTC, to the millisecond; such texts sort as their moments do."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _insert(run: Run, asked: Asked, moment: str, connection: sqlite3.Connection) -> None:
+    connection.execute(
+        "INSERT INTO run (run_id, key, asked, task, session_id, status, started) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (run.run_id, asked.key, asked.fingerprint, asked.task_id, run.session_id, run.status, moment),
+    )
+
+
+def _begin(run_id: str, moment: str, connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE run SET status = 'running', began = ? WHERE run_id = ?", (moment, run_id))
+
+
+def _end(run: Run, moment: str, connection: sqlite3.Connection) -> None:
+    connection.execute(
+        "UPDATE run SET status = ?, ended = ?, error = ?, began = iif(?, NULL, began) WHERE run_id = ?",
+        (run.status, moment, run.error, run.never_began, run.run_id),
+    )
+    if result := bytes(run.result):
+        connection.execute(
+            "INSERT OR REPLACE INTO result SELECT number, ? FROM run WHERE run_id = ?", (result.decode(), run.run_id)
+        )
+
+
+def _forget(before: str, forgotten: list[int], connection: sqlite3.Connection) -> None:
+    """Delete some of the runs that ended before that moment; how many they were is appended to `forgotten`."""
+    connection.execute("UPDATE memory SET since = max(since, ?)", (before,))
+    some = connection.execute("SELECT number FROM run WHERE ended < ? LIMIT ?", (before, _FORGOTTEN_AT_ONCE)).fetchall()
+    connection.executemany("DELETE FROM result WHERE run = ?", some)
+    connection.executemany("DELETE FROM run WHERE number = ?", some)
+    forgotten.append(len(some))
+
+
+def _read(connection: sqlite3.Connection, run_id: str) -> Run | None:
+    found = connection.execute(
+        "SELECT status, coalesce(json, ''), error, session_id, ended IS NOT NULL AND began IS NULL"
+        " FROM run LEFT JOIN result ON run = number WHERE run_id = ?",
+        (run_id,),
+    ).fetchone()
+    if found is None:
+        return None
+    status, result, error, session_id, never_began = found
+    run = Run(run_id, status, error=error, session_id=session_id, never_began=bool(never_began))
+    return run.with_result(result.encode())

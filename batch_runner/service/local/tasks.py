@@ -1,0 +1,227 @@
+"""Which tasks there are, and what a task's function is given.
+
+A task is a function `def f(params: dict[str, str]) -> dict`, sync or async, or one with `@task` over it, whose
+arguments are the params (signature.py); if it takes an argument `context`, that is the run's Context. It ends its run
+by returning (`success`), by raising (`failure`), or by raising TaskCancelled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from batch_runner.errors import UsageError
+from batch_runner.service.local.context import Context  # noqa: TC001  msgspec reads the annotation
+from batch_runner.service.local.signature import Function, is_declared, signature_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from batch_runner.rows.task_inputs import Inputs
+
+
+BUILT_IN = "invoice"
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Where a task's function is found, in this process or another. Without a file it is the built-in one."""
+
+    function: str
+    file: str | None = None
+
+    def load(self) -> Function:
+        """The function itself. Raises UsageError with the next step if it can't be had."""
+        if self.file is None:
+            from batch_runner.service.local.invoice import invoice
+
+            return invoice
+        return _function_of(_module(self.file), self)
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.function}" if self.file else self.function
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One run, as whoever executes it needs it: what to run, with what, and within how many seconds.
+
+    `repeatable` says that it may be run again, from its beginning, if it was cut off.
+    """
+
+    source: Source
+    params: dict[str, str]
+    context: Context
+    limit: float
+    repeatable: bool = False
+
+    def bind(self, function: Function) -> functools.partial[Any]:
+        """The function with its arguments, ready to be called. Raises TaskFailed for params that it can't take."""
+        context = {"context": self.context} if wants_context(function) else {}
+        signature = signature_of(function)
+        if signature is None:
+            return functools.partial(function, self.params, **context)
+        return functools.partial(function, **signature.arguments(self.params), **context)
+
+
+class Task(msgspec.Struct, frozen=True):
+    """A task under one of its ids. An async one runs in the event loop, any other in a worker process.
+
+    `inputs` are what it takes, None where it doesn't say: the built-in one takes any row, and fails those that it can't
+    do anything with. `timeout` is its own limit for a run, in seconds.
+    `repeatable` says that a run that was cut off may simply be run again.
+    """
+
+    task_id: str
+    source: Source
+    is_async: bool = False
+    inputs: Inputs | None = None
+    timeout: float | None = None
+    repeatable: bool = False
+
+
+class Tasks(msgspec.Struct, frozen=True):
+    """All tasks of a service by id, and the folder that they may read."""
+
+    by_id: Mapping[str, Task]
+    files: Path
+
+    def find(self, task_id: str) -> Task | None:
+        """The task with this id, if there is one."""
+        return self.by_id.get(task_id)
+
+
+def load_tasks(*specs: str, files: Path) -> Tasks:
+    """The built-in task, and those that `specs` name.
+
+    `FILE.py:FUNCTION` is that one function, under exactly this id. `FILE.py` is every public function of the file that
+    can take params, each under `FILE.py:FUNCTION` and under `FUNCTION`. The files are executed to see what is in them.
+    Raises UsageError for a spec that is neither, a file that can't be imported, and a function that isn't there.
+    """
+    if not files.is_dir():
+        raise UsageError(f"The folder {files} that tasks may read (--files) does not exist; name one that does.")
+    _refuse_undecodable(str(files))
+    found = {BUILT_IN: msgspec.structs.replace(_made(BUILT_IN, Source(BUILT_IN)), inputs=None)}
+    for spec in specs:
+        for task in _tasks_of(spec):
+            if found.setdefault(task.task_id, task) != task:
+                raise UsageError(f"Two tasks are called {task.task_id!r}, one of them in {spec}; rename the function.")
+    return Tasks(MappingProxyType(found), files)
+
+
+def _tasks_of(spec: str) -> Iterable[Task]:
+    file, colon, function = spec.rpartition(".py:")
+    if spec == BUILT_IN:
+        return ()
+    if colon:
+        return (_task(spec, f"{file}.py", function),)
+    if spec.endswith(".py"):
+        names = _public_functions(spec)
+        return [_task(task_id, spec, name) for name in names for task_id in (f"{spec}:{name}", name)]
+    raise UsageError(f"There is no task {spec!r}: name {BUILT_IN!r}, or a function of your own as FILE.py:FUNCTION.")
+
+
+def _task(task_id: str, file: str, function: str) -> Task:
+    source = Source(function, str(Path(file).resolve()))
+    _refuse_undecodable(str(source))
+    return _made(task_id, source)
+
+
+def _made(task_id: str, source: Source) -> Task:
+    function = source.load()
+    is_async = inspect.iscoroutinefunction(function)
+    signature = signature_of(function)
+    if signature is None:
+        return Task(task_id, source, is_async)
+    options = signature.options
+    return Task(task_id, source, is_async, signature.inputs, options.timeout, options.repeatable)
+
+
+def _refuse_undecodable(path: str) -> None:
+    """A path goes to the workers as JSON text, which a name of arbitrary bytes can't."""
+    if path.encode(errors="replace").decode() != path:
+        raise UsageError(f"The name of {path!r} is no valid UTF-8; rename the file or folder.")
+
+
+def _public_functions(file: str) -> list[str]:
+    module = _module(str(Path(file).resolve()))
+    names = [name for name, value in vars(module).items() if _is_task(module, name, value)]
+    if not names:
+        raise UsageError(f"{file} holds no task: write a function in it, def NAME(params: dict[str, str]) -> dict.")
+    return names
+
+
+def _is_task(module: ModuleType, name: str, value: object) -> bool:
+    """Whether it is a function of this very file (not one that it imports), public, and can take params."""
+    is_own = inspect.isfunction(value) and value.__module__ == module.__name__
+    if not is_own or name.startswith("_"):
+        return False
+    return is_declared(value) or (not _yields(value) and _takes_params(value))
+
+
+def _function_of(module: ModuleType, source: Source) -> Function:
+    function = getattr(module, source.function, None)
+    if not callable(function):
+        near = difflib.get_close_matches(source.function, [n for n, v in vars(module).items() if callable(v)], n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "name one that is defined there."
+        raise UsageError(f"{source.file} has no function {source.function!r}; {hint}")
+    if why := _why_no_task(function):
+        raise UsageError(f"{source} can't be a task: {why}.")
+    return function  # type: ignore[no-any-return]  # it was found by name; what it returns is checked when it runs
+
+
+def _why_no_task(function: Function) -> str | None:
+    if _yields(function):
+        return "it is a generator; give the result by return, not by yield"
+    try:
+        if signature_of(function) or _takes_params(function):
+            return None
+    except TypeError as error:
+        return str(error)
+    return "it has to take one argument, the params, and may take `context`; or put @task over it"
+
+
+def _yields(function: object) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+
+
+def wants_context(function: Function) -> bool:
+    """Whether the function takes an argument `context`, the run's Context."""
+    return "context" in inspect.signature(function).parameters
+
+
+def _takes_params(function: Any) -> bool:
+    try:
+        context = {"context": None} if wants_context(function) else {}
+        inspect.signature(function).bind({}, **context)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+@functools.cache
+def _module(file: str) -> ModuleType:
+    """The user's file as a module; its folder comes last on the import path, so that its neighbours can be imported."""
+    name = f"batch_runner_task_{Path(file).stem}_{abs(hash(file)):x}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None or not Path(file).is_file():
+        raise UsageError(f"There is no file {file}; name the Python file that holds your task.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    folder = str(Path(file).parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # ours is for the summary
+            spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise UsageError(f"{file} can't be imported: {type(error).__name__}: {error}") from error
+    return module

@@ -1,0 +1,165 @@
+"""A worker process from its own side: calls on standard input, results on standard output.
+
+Each message is 8 bytes of length and so many bytes of JSON. An ending of no bytes, sent first, says that it is ready.
+The lines that a task logs go before its ending. What it prints goes to standard error.
+
+The worker never outlives its parent: a thread of its own reads the input and ends the whole process group when that
+ends, and a watchdog that needs no interpreter ends a task that holds the interpreter's lock past its time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import io
+import os
+import queue
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import msgspec
+
+from batch_runner.errors import UsageError
+from batch_runner.service.local import result
+from batch_runner.service.local.context import send_lines
+from batch_runner.service.local.tasks import Call
+
+if TYPE_CHECKING:
+    from batch_runner.service.local.context import Line
+    from batch_runner.service.local.result import Ending
+
+
+LENGTH_BYTES = 8
+
+_WATCHDOG_GRACE = 5.0
+"""Seconds after a run's limit; by then the parent has killed this process, unless the parent is gone."""
+
+
+def main(memory: int | None, level: int) -> None:
+    """Serve calls until the parent goes.
+
+    `memory` is the address space in bytes that this process may have, `level` that of the parent's log.
+    """
+    calls, answers = _take_over_stdio()
+    send_lines(answers.say, level)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if memory is not None:
+        _limit_memory(memory)
+    inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(calls, inbox), daemon=True).start()
+    answers.send(b"")
+    while True:
+        call = msgspec.json.decode(inbox.get(), type=Call)
+        ending = _ending_of(call)
+        answers.send(msgspec.json.encode(ending))
+        if ending.is_last:
+            _end_group()
+
+
+class _Answers:
+    """The pipe to the parent. Threads of a task may log while it ends: each message goes whole."""
+
+    def __init__(self, pipe: BinaryIO) -> None:
+        self._pipe: BinaryIO | None = pipe
+        self._lock = threading.Lock()
+
+    def send(self, message: bytes) -> None:
+        """Send a message; nothing from a process that was forked off."""
+        with self._lock:
+            if self._pipe is not None:
+                self._pipe.write(len(message).to_bytes(LENGTH_BYTES, "big") + message)
+                self._pipe.flush()
+
+    def say(self, line: Line) -> None:
+        """Send a line of the log, which a process that was forked off says by itself."""
+        if self._pipe is None:
+            print(line.text, file=sys.stderr)  # noqa: T201  all that is left to it
+        else:
+            self.send(msgspec.json.encode(line))
+
+    def leave(self) -> None:
+        """In a process that was forked off: it would keep the pipe open if this one dies."""
+        assert self._pipe is not None
+        os.close(self._pipe.fileno())
+        self._pipe, self._lock = None, threading.Lock()
+
+
+def _take_over_stdio() -> tuple[BinaryIO, _Answers]:
+    """Keep the two pipes for messages alone: a task finds an empty input, and its output goes to standard error."""
+    calls, answers = os.fdopen(os.dup(0), "rb"), _Answers(os.fdopen(os.dup(1), "wb"))
+    if sys.platform != "win32":
+        os.register_at_fork(after_in_child=answers.leave)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    return calls, answers
+
+
+def _limit_memory(limit: int) -> None:
+    """Where the system can (not on Windows): then a greedy task fails with MemoryError and takes nothing down."""
+    if sys.platform != "win32":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+def _listen(calls: BinaryIO, inbox: queue.SimpleQueue[bytes]) -> None:
+    while len(head := calls.read(LENGTH_BYTES)) == LENGTH_BYTES:
+        inbox.put(calls.read(int.from_bytes(head, "big")))
+    _end_group()
+
+
+def _end_group() -> None:
+    """End this process and the programs that its task has started."""
+    if sys.platform != "win32" and os.getpgrp() == os.getpid():
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+    os._exit(1)
+
+
+def _leave_fork(ending: Ending) -> None:
+    """End a process that the task has forked off, and that came back from the task as if it were the worker."""
+    if ending.error is not None:
+        print(ending.error, file=sys.stderr)  # noqa: T201  the run's ending is the worker's to give
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0 if ending.status == "success" else 1)
+
+
+def _ending_of(call: Call) -> Ending:
+    """The ending of a call, in this process alone: in a fork of it, there is no watchdog that could be called off."""
+    worker = os.getpid()
+    with Path(os.devnull).open("w") as nowhere:
+        faulthandler.dump_traceback_later(call.limit + _WATCHDOG_GRACE, exit=True, file=nowhere)
+        try:
+            ending = _run(call)
+            if os.getpid() != worker:
+                _leave_fork(ending)
+            return ending
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            _flush()
+
+
+def _flush() -> None:
+    """A line without an end: this process may be killed before it prints another."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # whatever a task has done to it, or put in its place
+            stream.flush()
+
+
+def _run(call: Call) -> Ending:
+    try:
+        return result.success(call.bind(call.source.load())())
+    except UsageError as error:
+        return result.failure(str(error))
+    except MemoryError:
+        return result.out_of_memory()
+    except BaseException as error:  # noqa: BLE001  whatever a user's function raises is its run's ending
+        return result.raised(error)

@@ -1,0 +1,5 @@
+"""The embedded service behind a port.
+
+app.py     the routes of the Tasks API v2: JSON in, JSON out, every refusal an ErrorResponse
+server.py  the embedded service on a port: of this machine alone, or, with a key, for others too
+"""

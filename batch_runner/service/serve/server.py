@@ -1,0 +1,142 @@
+"""The embedded service on a port: of this machine alone, or, with a key, for others too."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+import anyio
+import uvicorn
+
+from batch_runner.errors import UsageError
+from batch_runner.service.serve.app import LoopbackDoor, is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from starlette.types import ASGIApp
+
+    from batch_runner.service.local.service import Service
+
+
+HOST = "127.0.0.1"
+
+_PATIENCE = 5
+"""Seconds that open connections have to take their answers when the service stops."""
+
+
+async def serve(
+    service: Service,
+    port: int,
+    on_listening: Callable[[str], object],
+    *,
+    host: str = HOST,
+    grace: float = 0.0,
+    on_stopping: Callable[[int], object] = lambda _: None,
+) -> signal.Signals:
+    """Serve until SIGINT (Ctrl-C) or SIGTERM, which it returns after an orderly end.
+
+    Enters the service itself. `port` 0 takes a free one; `on_listening` is called with the URL once connections are
+    accepted. After the signal no run starts, and those whose task has begun have `grace` seconds to end, or until the
+    next signal; `on_stopping` is called with their number. Needs asyncio, in the main thread. Raises UsageError if
+    the port can't be had.
+    """
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with service, listening(service, port, host) as url:
+            on_listening(url)
+            first = await anext(signals)
+            on_stopping(service.runs.running)
+            async with anyio.create_task_group() as group:
+                group.start_soon(_cancel_at_next, signals, group.cancel_scope)
+                await service.wind_down(grace)
+                group.cancel_scope.cancel()
+            return first
+
+
+@contextlib.asynccontextmanager
+async def listening(service: Service, port: int = 0, host: str = HOST) -> AsyncIterator[str]:
+    """Listen for the service, which has been entered; gives the URL. Needs asyncio, in any thread.
+
+    Raises UsageError if the port can't be had, and for a host that others can reach if the service asks for no key.
+    """
+    check_host(host, asks_for_key=service.asks_for_key)
+    server = _Server(_config(LoopbackDoor(service.app) if is_loopback(host) else service.app))
+    with _bound_socket(host, port) as sock:
+        async with anyio.create_task_group() as group:
+            group.start_soon(server.serve, [sock])
+            try:
+                yield f"http://{f'[{host}]' if ':' in host else host}:{sock.getsockname()[1]}"
+            finally:
+                service.stop()
+                server.should_exit = True
+
+
+def check_host(host: str, *, asks_for_key: bool) -> None:
+    """Raise UsageError for a host that other machines can reach, unless they are asked for a key; or for none."""
+    if not (is_loopback(host) or asks_for_key):
+        _resolved(host)
+        raise UsageError(
+            f"--host {host} would let other machines in, and no key is asked for: "
+            "put one into ANCHORBROWSER_API_KEY in the environment, or leave --host out."
+        )
+
+
+async def _cancel_at_next(signals: AsyncIterator[signal.Signals], scope: anyio.CancelScope) -> None:
+    await anext(signals)
+    scope.cancel()
+
+
+def _bound_socket(host: str, port: int) -> socket.socket:
+    family, address = _resolved(host)
+    try:
+        # Only where the protocol is named does asyncio turn off Nagle's algorithm: else each answer takes 40 ms.
+        sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    except OSError as error:
+        raise UsageError(f"{host} can't be listened on: {error}. Choose another by --host.") from error
+    try:
+        if sys.platform != "win32":  # there it would let two programs share a port
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((address, port))
+        sock.listen(1024)
+    except (OSError, OverflowError) as error:
+        sock.close()
+        raise UsageError(f"Port {port} on {host} can't be listened on: {error}. Choose another by --port.") from error
+    return sock
+
+
+def _resolved(host: str) -> tuple[socket.AddressFamily, str]:
+    """The address of a host; of several (localhost) that of IPv4, which every client tries.
+
+    Raises UsageError for a name that is no host's.
+    """
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise UsageError(
+            f"--host {host or repr(host)}: there is no such host, as far as can be found out: {error}."
+        ) from error
+    family, _, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+    return family, str(address[0])
+
+
+def _config(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_PATIENCE,
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, but signals are ours: runs have to end before it waits for the connections that wait for runs."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

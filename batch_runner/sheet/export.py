@@ -1,0 +1,258 @@
+"""A sheet written in another format than its own, and opened again to be checked."""
+
+from __future__ import annotations
+
+import csv
+from io import TextIOWrapper
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import msgspec
+import openpyxl
+import polars
+from openpyxl.cell import WriteOnlyCell
+from polars.io.plugins import register_io_source
+
+from batch_runner.errors import SheetError, Unlike
+from batch_runner.sheet.model import NewCells, Reading, RowKind, column_letter
+from batch_runner.sheet.text.delimited import Delimited, view_delimited
+from batch_runner.sheet.text.dialect import DELIMITERS
+from batch_runner.sheet.text.quoting import harmless, storable
+from batch_runner.sheet.xlsx.package import Package
+from batch_runner.sheet.xlsx.row_reader import MAX_ROWS
+from batch_runner.sheet.xlsx.workbook import Workbook, view_workbook
+from batch_runner.sheet.xlsx_append.ranges import MAX_COLUMNS
+from batch_runner.sheet.xlsx_append.xml_tokens import CELL_UNITS, fits, xstring
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from openpyxl.cell import Cell
+    from openpyxl.worksheet.worksheet import Worksheet
+
+    from batch_runner.sheet.model import NewColumns, Row, Sheet
+
+
+NARROWEST, WIDEST = 12, 40
+"""Characters that a column shows."""
+_GUESSED = ("=", "#")
+"""How a text begins that openpyxl takes for a formula or an error."""
+
+
+def write_workbook(target: BinaryIO, grid: Grid) -> None:
+    """Write a workbook of one sheet, every cell a text. Raises `SheetError` for what a workbook can't hold."""
+    book = openpyxl.Workbook(write_only=True)
+    page = book.create_sheet(grid.sheet.name or "Sheet1")
+    try:
+        _set_widths(page, grid)
+        for row, own, new in grid.rows():
+            texts = (*own, *new)
+            _refuse_row(grid, row, texts)
+            page.append([_value(page, text) for text in texts])
+    except BaseException:
+        page.close()
+        raise
+    book.save(target)
+
+
+def refuse_too_much(grid: Grid) -> None:
+    """Raises `SheetError` for a sheet that a workbook can't hold, naming the first cell that is too much."""
+    for row, own, new in grid.rows():
+        _refuse_row(grid, row, (*own, *new))
+
+
+def _set_widths(page: Worksheet, grid: Grid) -> None:
+    for place, header in zip(grid.places, grid.headers, strict=True):
+        page.column_dimensions[column_letter(place)].width = max(NARROWEST, min(len(header) + 2, WIDEST))
+
+
+def _value(page: Worksheet, text: str) -> Cell | str | None:
+    """What openpyxl makes a text cell of; no cell for no text."""
+    if not text.startswith(_GUESSED):
+        return xstring(text) or None
+    cell = WriteOnlyCell(page, xstring(text))
+    cell.data_type = "s"
+    return cell
+
+
+def _refuse_row(grid: Grid, row: Row, texts: Sequence[str]) -> None:
+    if row.number > MAX_ROWS or len(texts) > MAX_COLUMNS:
+        raise _too_much(grid.sheet.path.name, f"{MAX_ROWS:,} rows and {MAX_COLUMNS:,} columns")
+    for index, text in enumerate(texts):
+        if not fits(text):
+            raise _too_much(grid.sheet.address(row.number, index), f"{CELL_UNITS:,} characters in a cell")
+
+
+def _too_much(where: str, limit: str) -> SheetError:
+    return SheetError(f"{where}: a workbook holds at most {limit}; name an output that ends in .csv")
+
+
+AT_ONCE = 10_000
+ROW_GROUP = 50_000
+"""Rows that are compressed together: what a reader takes in at once."""
+
+
+def write_parquet(target: BinaryIO, grid: Grid) -> None:
+    """Write the data rows, every column a string. They are drawn in a thread of polars' while this one waits."""
+    schema = dict.fromkeys(grid.headers, polars.String)
+
+    def frames(*_pushed_down: object) -> Iterator[polars.DataFrame]:
+        rows = grid.data()
+        while True:
+            batch = list(islice(rows, AT_ONCE))
+            yield polars.DataFrame(batch, schema=schema, orient="row")
+            if not batch:
+                return
+
+    register_io_source(frames, schema=schema).sink_parquet(target, row_group_size=ROW_GROUP)
+
+
+def open_written(path: Path, sheet: Sheet) -> Sheet:
+    """Open what `Sheet.append` or `write_table` wrote from a sheet: row for row the same, hidden ones included.
+
+    No private copy is made. Raises `SheetError`.
+    """
+    ending = path.suffix.lower()
+    if ending == sheet.path.suffix.lower():
+        reading = sheet.reading_again()
+    elif ending in DELIMITERS:
+        reading = Reading(header_row=sheet.header_row, encoding="utf-8", delimiter=DELIMITERS[ending])
+    else:
+        reading = Reading(header_row=sheet.header_row, hidden="include")
+    if ending in DELIMITERS:
+        return view_delimited(path, reading, sheet.scratch)
+
+    return view_workbook(path, reading, sheet.scratch)
+
+
+class Grid:
+    """The rows of a sheet as they are to be written. May be gone through once."""
+
+    def __init__(self, sheet: Sheet, new: NewColumns, cells: Iterable[tuple[int, tuple[str, ...]]]) -> None:
+        self.sheet = sheet
+        self.start = sheet.columns[-new.replaced].index if new.replaced else sheet.width
+        """Where the new columns begin."""
+        kept = sheet.columns[: len(sheet.columns) - new.replaced]
+        self.headers = (*(column.name for column in kept), *new.headers)
+        self.places = (*(column.index for column in kept), *range(self.start, self.start + len(new.headers)))
+        """Where each of `headers` stands in the row, from 0."""
+        self._new = new
+        self._cells = cells
+
+    def rows(self) -> Iterator[tuple[Row, tuple[str, ...], tuple[str, ...]]]:
+        """(row, its own texts, its new ones) for every row of the sheet, in order."""
+        new = NewCells(self._cells)
+        nothing = ("",) * len(self._new.headers)
+        for row in self.sheet.rows():
+            texts = self._new.headers if row.kind is RowKind.HEADER else new.of(row.number) or nothing
+            yield row, row.texts[: self.start], texts
+        new.finish()
+
+    def data(self) -> Iterator[tuple[str, ...]]:
+        """One text for each of `headers`, for every row of data."""
+        own_places = [place for place in self.places if place < self.start]
+        for row, own, texts in self.rows():
+            if row.kind in {RowKind.DATA, RowKind.HIDDEN}:
+                yield (*[own[place] for place in own_places], *map(storable, texts))
+
+
+def append_columns(
+    sheet: Sheet, target: BinaryIO, new: NewColumns, cells: Iterable[tuple[int, tuple[str, ...]]]
+) -> tuple[str, ...]:
+    """Write the sheet's own file with new columns to `target`, which is seekable.
+
+    `cells` are (row number, one text for each new header), in ascending order; rows that aren't named get empty cells.
+    Returns notes for a person: a sentence each. All that isn't new stays byte for byte.
+    """
+    if isinstance(sheet, Workbook):
+        from batch_runner.sheet.xlsx_append import append
+
+        return append.append_columns(sheet, target, new, cells)
+    assert isinstance(sheet, Delimited)
+    return sheet.append(target, new, cells)
+
+
+def make_room(sheet: Sheet, new: NewColumns) -> None:
+    """Find where `append_columns` would put new columns, before any run is started.
+
+    Raises `SheetError` where there is no room for them, naming what is in the way. A text file has room for any.
+    """
+    if isinstance(sheet, Workbook):
+        from batch_runner.sheet.xlsx_append.append import place_of
+
+        place_of(sheet, new)
+
+
+def appended(sheet: Sheet, path: Path, new: NewColumns) -> Iterator[tuple[int, str]]:
+    """Each row's number and its text in the first new column, in what `append_columns` wrote to `path`.
+
+    Every row's own bytes have been compared with the sheet's by then. Raises `Unlike` where that can't be done, also in
+    mid-iteration: read it by `open_written` then.
+    """
+    if not isinstance(sheet, Workbook) or path.suffix.lower() != sheet.path.suffix.lower() or new.replaced:
+        raise Unlike  # cells that are written anew are in the way of a comparison byte by byte
+    from batch_runner.sheet.xlsx_append.append import place_of
+    from batch_runner.sheet.xlsx_append.likeness import first_new_cells
+
+    column = column_letter(place_of(sheet, new).start)
+    with path.open("rb") as file:
+        yield from first_new_cells(sheet.package, Package(file, path.name), sheet.part, column)
+
+
+TABLE_ENDINGS = (*DELIMITERS, ".xlsx", ".jsonl", ".parquet")
+
+
+def write_table(
+    target: BinaryIO, ending: str, sheet: Sheet, new: NewColumns, cells: Iterable[tuple[int, tuple[str, ...]]]
+) -> tuple[str, ...]:
+    """Write a sheet with new columns to `target`, which is seekable; `new` and `cells` are as for `append_columns`.
+
+    `.csv` and `.tsv` (UTF-8 with a byte order mark, without which Excel takes it for its locale's encoding; CR LF) and
+    `.xlsx` (every cell a text, none a formula) have each row of the sheet in its place. `.jsonl` (an object a line) and
+    `.parquet` are for programs: they have the data rows only, hidden ones included, by header. Returns notes for a
+    person. Raises `SheetError` for another ending, and for a sheet that the format can't hold.
+    """
+    grid = Grid(sheet, new, cells)
+    if ending in DELIMITERS:
+        _write_text(target, DELIMITERS[ending], grid)
+    elif ending == ".xlsx":
+        write_workbook(target, grid)
+    elif ending == ".jsonl":
+        _write_lines(target, grid)
+    elif ending == ".parquet":
+        write_parquet(target, grid)
+    else:
+        raise SheetError(
+            f"{sheet.path.name} can't be written as {ending or 'a file without ending'}; "
+            f"use one of {' '.join(TABLE_ENDINGS)}"
+        )
+    return ()
+
+
+def refuse_unwritable(sheet: Sheet, ending: str, new: NewColumns) -> None:
+    """Find out before any run is started whether a sheet with new columns can be written as `ending`.
+
+    Raises `SheetError`: no room for the columns in their own format, or a sheet that another format can't hold.
+    """
+    if ending == sheet.path.suffix.lower():
+        make_room(sheet, new)
+    elif ending == ".xlsx":
+        refuse_too_much(Grid(sheet, new, ()))
+
+
+def _write_text(target: BinaryIO, delimiter: str, grid: Grid) -> None:
+    stream = TextIOWrapper(target, "utf-8-sig", newline="")
+    try:
+        writer = csv.writer(stream, delimiter=delimiter, lineterminator="\r\n")
+        writer.writerows((*own, *map(harmless, map(storable, new))) for _row, own, new in grid.rows())
+    finally:
+        stream.detach()
+
+
+def _write_lines(target: BinaryIO, grid: Grid) -> None:
+    encoder = msgspec.json.Encoder()
+    headers = grid.headers
+    for texts in grid.data():
+        target.write(encoder.encode(dict(zip(headers, texts, strict=True))) + b"\n")

@@ -1,0 +1,221 @@
+"""What a sheet is: columns, rows, cells, what is wrong with a cell, and the new columns."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from enum import Enum
+from typing import TYPE_CHECKING, Self
+
+import msgspec
+
+from batch_runner.errors import SheetError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+    from pathlib import Path
+    from types import TracebackType
+
+
+class RowKind(Enum):
+    """What a row is to the table that it stands in."""
+
+    ABOVE = "above"
+    """Stands above the header row: a title, an address block."""
+    HEADER = "header"
+    DATA = "data"
+    EMPTY = "empty"
+    """No cell of it has text."""
+    HIDDEN = "hidden"
+    """Data, but hidden or filtered out, and the person said to skip such rows."""
+    TOTALS = "totals"
+    """The totals row of the sheet's table, or a row below it."""
+
+
+class CellProblem(msgspec.Struct, frozen=True):
+    """What is wrong with one cell.
+
+    `index` is the cell's place in `Row.texts`, `address` its name in the sheet (`C17`), `what` a short
+    phrase that completes "`Sheet1!C17: …`". A cell that `refuses` has no text that could be sent in good faith
+    (an error value, a formula without a value); otherwise it is a warning.
+    """
+
+    index: int
+    address: str
+    what: str
+    refuses: bool
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One row of the sheet, of whatever kind.
+
+    `number` is what Excel shows (from 1; in a CSV file the place of the record). `texts` are the cells from
+    column A on, exactly `Sheet.width` of them, "" for an empty one.
+    """
+
+    number: int
+    kind: RowKind
+    texts: tuple[str, ...]
+    problems: tuple[CellProblem, ...] = ()
+
+
+class TypedCell(msgspec.Struct, frozen=True):
+    """A cell that is no text: what the file holds (`1234.5`), and what an English Excel shows (`1,234.50 €`)."""
+
+    stored: str
+    shown: str
+
+
+class TypedRow(Row, frozen=True):
+    """A row with its numbers, dates, booleans and errors, by their places in `texts`, where these were asked for."""
+
+    typed: dict[int, TypedCell] = {}
+
+
+class Column(msgspec.Struct, frozen=True):
+    """A column of the table: its header to the letter, its place in `Row.texts`, its letter in the sheet."""
+
+    name: str
+    index: int
+    letter: str
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """How a person wants the sheet read; every default means "find out"."""
+
+    sheet: str | None = None
+    header_row: int | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    hidden: str | None = None
+    """`include`, `skip`, or None: refuse a sheet that has hidden rows among its data."""
+    as_shown: bool = False
+
+
+class NewColumns(msgspec.Struct, frozen=True):
+    """Columns to write right of the table.
+
+    `headers` are the new header cells. The last `replaced` columns of the table (an earlier output's) are
+    dropped first, and the new ones begin where they began.
+    """
+
+    headers: tuple[str, ...]
+    replaced: int = 0
+
+
+class Sheet(ABC):
+    """A sheet as it was when it was opened: later edits of the file change nothing.
+
+    Opening has looked at the whole sheet once: what refuses it as a whole (two equal headers, hidden rows that nobody
+    spoke about, a damaged file) has been raised as `SheetError` before the first row is read.
+    """
+
+    path: Path
+    name: str | None
+    """The sheet's name in its workbook; None for a text file."""
+    header_row: int
+    columns: tuple[Column, ...]
+    """The columns that have a header, from left to right."""
+    width: int
+    """How many texts each `Row` has: up to the last cell of any header or data row that isn't empty."""
+    row_count: int
+    """How many rows are of kind DATA."""
+    notes: tuple[str, ...]
+    """What a person should hear about how the sheet was read: a sentence each."""
+    fingerprint: str
+    """SHA-256 of the file's bytes, in hex."""
+    scratch: Path
+    """The folder for private copies."""
+
+    @abstractmethod
+    def rows(self) -> Iterator[Row]:
+        """Stream every row from 1 to the last one that isn't empty, of whatever kind, in order. May be called again."""
+
+    def typed_rows(self, places: Collection[int]) -> Iterator[TypedRow]:  # noqa: ARG002  a text file has only texts
+        """The same rows, with their cells at these places that are no texts."""
+        return (TypedRow(row.number, row.kind, row.texts, row.problems) for row in self.rows())
+
+    @abstractmethod
+    def reading_again(self) -> Reading:
+        """How to read what was written so that it says the same: what was found is named, hidden rows included."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the file."""
+
+    def is_outdated(self) -> bool:
+        """Whether the file is another one by now: edited, replaced or gone."""
+        try:
+            with self.path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() != self.fingerprint
+        except OSError:
+            return True
+
+    def address(self, row: int, column: int) -> str:
+        """How a person finds a cell: `invoices.xlsx, Sheet1!C17` (`column` counts from 0)."""
+        where = f"{self.name}!" if self.name else ""
+        return f"{self.path.name}, {where}{column_letter(column)}{row}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def column_letter(index: int) -> str:
+    """The letters of a column that counts from 0: 0 → A, 25 → Z, 26 → AA (ECMA-376 part 1, 18.18.7 ST_CellRef)."""
+    letters = ""
+    number = index + 1
+    while number:
+        number, rest = divmod(number - 1, 26)
+        letters = chr(65 + rest) + letters
+    return letters
+
+
+def refuse_ambiguity(sheet: Sheet, stray: tuple[int, int] | None) -> None:
+    """Raises `SheetError` naming both cells where a row's texts couldn't be told apart by header.
+
+    `stray` is the first cell with text under no header, as (row number, index).
+    """
+    first: dict[str, Column] = {}
+    for column in sheet.columns:
+        other = first.setdefault(column.name, column)
+        if other is not column:
+            cells = f"{sheet.address(sheet.header_row, other.index)} and {column.letter}{sheet.header_row}"
+            raise SheetError(f"{cells}: two headers are {column.name!r}; give one of them another name")
+    if stray is not None:
+        row, index = stray
+        cells = f"{sheet.address(sheet.header_row, index)} and {column_letter(index)}{row}"
+        raise SheetError(
+            f"{cells}: there is text under an empty header; give the column a header, clear the cell, "
+            "or name another row with --header-row"
+        )
+
+
+class NewCells:
+    """Goes along a sheet's rows with a stream of (row number, texts) in ascending order of number."""
+
+    def __init__(self, cells: Iterable[tuple[int, tuple[str, ...]]]) -> None:
+        self._cells = iter(cells)
+        self._next = next(self._cells, None)
+
+    def of(self, number: int) -> tuple[str, ...] | None:
+        """The new texts of a row, None if it has none; asked for in ascending order.
+
+        Raises `ValueError` where a row was passed over that has some: that would lose a result.
+        """
+        if self._next is None or self._next[0] > number:
+            return None
+        if self._next[0] < number:
+            raise ValueError(f"new cells for row {self._next[0]} came after row {number - 1} was written")
+        texts = self._next[1]
+        self._next = next(self._cells, None)
+        return texts
+
+    def finish(self) -> None:
+        """Raises `ValueError` where cells are left for a row that the sheet doesn't have."""
+        if self._next is not None:
+            raise ValueError(f"new cells for row {self._next[0]}, which the sheet doesn't have")

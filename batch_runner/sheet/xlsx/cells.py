@@ -1,0 +1,277 @@
+"""A row's cells → their texts, and what is wrong with them."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import datetime
+from operator import getitem
+from typing import TYPE_CHECKING
+
+from batch_runner.sheet.format.dates import NoDate
+from batch_runner.sheet.format.digits import general
+from batch_runner.sheet.model import CellProblem, TypedCell, column_letter
+from batch_runner.sheet.xlsx.row_reader import column_places, read_mark
+from batch_runner.sheet.xlsx.shared_strings import is_blank, plain_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from batch_runner.sheet.format.numfmt import NumberFormat
+    from batch_runner.sheet.xlsx.row_reader import Mark, RawRow
+    from batch_runner.sheet.xlsx.shared_strings import SharedStrings
+
+
+CACHE = 1 << 13
+LONGEST_KEPT = 256
+"""Longer texts, which seldom come again, aren't kept at hand: all that is stays small."""
+_TEXTS = frozenset({"s", "str", "inlineStr"})
+SAFE_WHOLE = 1e15
+"""From here on a whole number has more digits than the 15 that Excel keeps."""
+_SHORT = re.compile(rb"(?:0|-?[1-9][0-9]{0,14})|-?(?:0|[1-9][0-9]{0,6})\.[0-9]{0,7}[1-9]")
+"""Numbers of at most 15 digits that stand as format General shows them."""
+
+
+class Flaw(Exception):  # noqa: N818  a property of the cell
+    """A cell has something wrong with it: `what` as in `CellProblem`, and the text that it has nevertheless."""
+
+    def __init__(self, text: str, what: str, *, refuses: bool = True) -> None:
+        super().__init__(what)
+        self.text = text
+        self.what = what
+        self.refuses = refuses
+
+
+class Cells:
+    """Turns raw rows into texts. `formats` are the workbook's cell formats; `rich` says what a `vm` stands for."""
+
+    def __init__(
+        self,
+        strings: SharedStrings,
+        formats: Sequence[NumberFormat],
+        rich: Callable[[int], str | None],
+        *,
+        as_shown: bool = False,
+    ) -> None:
+        self._strings = strings
+        self._formats = formats
+        self._rich = rich
+        self._as_shown = as_shown
+        self._places: dict[bytes | None, int] = {}
+        self._known = _ByMark(self._texts_of)
+        self._types: dict[bytes | None, str] = {}
+        self._whole: list[int] = []
+
+    def texts(self, row: RawRow, width: int) -> tuple[list[str], tuple[CellProblem, ...]]:
+        """The texts of a row's first `width` cells, and their problems."""
+        places = column_places(row.letters, self._places)
+        found, problems = self._all_at_once(row) or self._one_by_one(row, places, width)
+        if len(found) == width and places == self._side_by_side(width):
+            return found, problems
+        texts = [""] * width
+        for place, text in zip(places, found, strict=True):
+            if text and place < width:
+                texts[place] = text
+        return texts, problems
+
+    def shown(self) -> Cells:
+        """The same cells as the sheet shows them."""
+        return Cells(self._strings, self._formats, self._rich, as_shown=True)
+
+    def _side_by_side(self, width: int) -> list[int]:
+        """The places of the cells of a row that has them all."""
+        if len(self._whole) != width:
+            self._whole = list(range(width))
+        return self._whole
+
+    def _all_at_once(self, row: RawRow) -> tuple[list[str], tuple[CellProblem, ...]] | None:
+        """A text for each cell of a row; None where it has formulas, or anything wrong with it."""
+        if any(row.formulas):
+            return None
+        try:
+            return list(map(getitem, map(self._known.__getitem__, row.marks), row.values)), ()
+        except Flaw:
+            return None
+
+    def _one_by_one(self, row: RawRow, places: list[int], width: int) -> tuple[list[str], tuple[CellProblem, ...]]:
+        """A text for each cell of a row that has formulas, or something wrong with it."""
+        found: list[str] = []
+        problems: list[CellProblem] = []
+        for place, mark, formula, value in zip(places, row.marks, row.formulas, row.values, strict=True):
+            try:
+                texts = self._known[mark]
+                if formula and not value:
+                    self._refuse_uncalculated(mark, value)
+                found.append(texts[value])
+            except Flaw as flaw:
+                found.append(flaw.text)
+                if place < width:
+                    problems.append(self._problem(row.number, place, flaw))
+        return found, tuple(problems)
+
+    def _refuse_uncalculated(self, mark: bytes | None, value: bytes | None) -> None:
+        """Raises `Flaw` for a formula without a value; that of a text may be empty, but then it stands there."""
+        if value is None or self._type(mark) not in _TEXTS:
+            raise Flaw("", "a formula without a calculated value; open and save the workbook in Excel")
+
+    def filled(self, row: RawRow) -> list[int]:
+        """The places of a row's cells that aren't empty, from the left."""
+        places = column_places(row.letters, self._places)
+        return [place for order, place in enumerate(places) if self.is_filled(row, order)]
+
+    def is_filled(self, row: RawRow, order: int) -> bool:
+        """Whether a cell of a row, by its order among them, isn't empty."""
+        value = row.values[order]
+        kind = self._type(row.marks[order])
+        if kind == "s" and value:
+            return not self._is_blank_string(value)
+        if kind in _TEXTS and (value is not None or row.formulas[order] is None):
+            return not is_blank(value or b"")
+        return bool(value) or row.formulas[order] is not None
+
+    def place(self, row: RawRow, order: int) -> int:
+        """Where a cell of a row, by its order among them, stands in the sheet; from 0."""
+        place = self._places.get(row.letters[order])
+        return column_places(row.letters, self._places)[order] if place is None else place
+
+    def last_filled(self, row: RawRow) -> int:
+        """Where the last cell of a row stands that isn't empty; -1 for an empty row."""
+        for order in range(len(row.values) - 1, -1, -1):
+            if self.is_filled(row, order):
+                return self.place(row, order)
+        return -1
+
+    def last_formula(self, row: RawRow) -> int:
+        """Where the last cell of a row stands that holds a formula, whatever it shows; -1 where none does."""
+        if not any(row.formulas):
+            return -1
+        return self.place(row, max(order for order, formula in enumerate(row.formulas) if formula))
+
+    def typed(self, row: RawRow) -> frozenset[int]:
+        """The places of numbers, dates, booleans and errors."""
+        places = column_places(row.letters, self._places)
+        return frozenset(
+            place
+            for place, mark, value in zip(places, row.marks, row.values, strict=True)
+            if value and self._type(mark) not in _TEXTS
+        )
+
+    def typed_cells(self, row: RawRow, places: Collection[int]) -> dict[int, TypedCell]:
+        """The same with the cells themselves, of those at these places alone."""
+        own = column_places(row.letters, self._places)
+        return {
+            place: TypedCell(value.decode("utf-8", "replace"), self._text(mark, value))
+            for place, mark, value in zip(own, row.marks, row.values, strict=True)
+            if place in places and value and self._type(mark) not in _TEXTS
+        }
+
+    def _text(self, mark: bytes | None, value: bytes) -> str:
+        try:
+            return self._known[mark][value]
+        except Flaw as flaw:
+            return flaw.text
+
+    def _is_blank_string(self, value: bytes) -> bool:
+        try:
+            return self._strings.is_blank(int(value))
+        except (ValueError, IndexError):
+            return False
+
+    def _type(self, mark: bytes | None) -> str:
+        kind = self._types.get(mark)
+        if kind is None:
+            kind = self._types[mark] = read_mark(mark or b"").type
+        return kind
+
+    def _problem(self, number: int, place: int, flaw: Flaw) -> CellProblem:
+        return CellProblem(place, f"{column_letter(place)}{number}", flaw.what, flaw.refuses)
+
+    def _texts_of(self, mark: Mark) -> _Texts:
+        """How cells with these attributes become text."""
+        shape = self._formats[mark.style] if mark.style < len(self._formats) else self._formats[0]
+        if mark.type == "n":
+            kept = _General if shape.is_general and not self._as_shown else _Texts
+            return kept(lambda value: self._number(value, shape))
+        if mark.type == "b":
+            return _Texts(lambda value: "TRUE" if value.strip() in {b"1", b"true"} else "FALSE")
+        if mark.type == "e":
+            return _Texts(lambda value: _error(value, self._rich(mark.metadata)))
+        if mark.type == "d":
+            return _Texts(lambda value: _iso_date(value, shape))
+        read = self._shared if mark.type == "s" else plain_text
+        return _Texts((lambda value: shape.shown_text(read(value))) if self._as_shown else read)
+
+    def _shared(self, value: bytes) -> str:
+        try:
+            return self._strings[int(value)] if value else ""
+        except (ValueError, IndexError):
+            raise Flaw("", "its text is missing from the workbook's shared strings") from None
+
+    def _number(self, value: bytes, shape: NumberFormat) -> str:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise Flaw(plain_text(value), "no number, though the cell says that it is one")
+        try:
+            text = shape.shown(number) if self._as_shown else shape.plain(number)
+        except NoDate:
+            raise Flaw(general(number), f"shows ####: {general(number)} is no date or time") from None
+        if abs(number) >= SAFE_WHOLE and number.is_integer() and len(text) > 15:
+            raise Flaw(text, "a number of 16 or more digits: Excel keeps only 15 of them", refuses=False)
+        return text
+
+
+class _Texts(dict[bytes | None, str]):
+    """The texts of the cells that have the same attributes by their values; the last few thousand stay at hand."""
+
+    def __init__(self, read: Callable[[bytes], str]) -> None:
+        self.read = read
+
+    def __missing__(self, value: bytes | None) -> str:
+        text = self.read(value) if value else ""
+        if len(text) <= LONGEST_KEPT:
+            if len(self) >= CACHE:
+                self.clear()
+            self[value] = text
+        return text
+
+
+class _General(_Texts):
+    """The same for numbers of format General: most are their own text, quicker said than remembered."""
+
+    def __missing__(self, value: bytes | None) -> str:
+        if value and _SHORT.fullmatch(value):
+            return value.decode()
+        return super().__missing__(value)
+
+
+class _ByMark(dict[bytes | None, _Texts]):
+    """The texts of cells by their attributes as they stand."""
+
+    def __init__(self, new: Callable[[Mark], _Texts]) -> None:
+        self._new = new
+
+    def __missing__(self, mark: bytes | None) -> _Texts:
+        texts = self[mark] = self._new(read_mark(mark or b""))
+        return texts
+
+
+def _error(value: bytes, rich: str | None) -> str:
+    text = plain_text(value)
+    if rich and not rich.startswith("#"):
+        raise Flaw("", rich)
+    raise Flaw(rich or text, f"the error {rich or text}")
+
+
+def _iso_date(value: bytes, shape: NumberFormat) -> str:
+    """A date that stands as ISO 8601 (ECMA-376 part 1, 18.18.11: type `d`), with what of it the format shows."""
+    text = plain_text(value)
+    try:
+        found = datetime.fromisoformat(text.removesuffix("Z"))
+    except ValueError:
+        return text
+    if shape.is_general:
+        return text.removesuffix("Z").removesuffix("T00:00:00")
+    return shape.plain((found - datetime(1899, 12, 30)).total_seconds() / 86_400)

@@ -1,0 +1,173 @@
+"""XML as the bytes it is written in: elements, attributes, inline strings."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from xml.parsers import expat
+from xml.sax.saxutils import escape
+
+import msgspec
+
+from batch_runner.sheet.xlsx.package import MAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+_TAG = re.compile(rb"<[^<>\"']*(?:\"[^\"]*\"[^<>\"']*|'[^']*'[^<>\"']*)*>")
+_PREFIX = rb"(?:[^\s<>/\"'=]+:)?"
+_ATTRIBUTE = re.compile(rb"\s([^\s=<>\"'/]+)\s*=\s*(\"[^\"]*\"|'[^']*')")
+
+
+class Element(msgspec.Struct, frozen=True):
+    """An element of SpreadsheetML in a piece of XML.
+
+    `path` are the names from the root down to its own, those of foreign namespaces as "". `prefix` is what its own name
+    begins with (`b"x:"` or `b""`). Its start tag is `data[start:opened]`, its end tag ends at `end`.
+    """
+
+    path: tuple[str, ...]
+    prefix: bytes
+    attributes: Mapping[str, str]
+    start: int
+    opened: int
+    end: int
+
+    @property
+    def is_self_closed(self) -> bool:
+        """Whether it is written as one tag."""
+        return self.opened == self.end
+
+
+class Edit(msgspec.Struct, frozen=True):
+    """Bytes to put in the place of `data[start:end]`."""
+
+    start: int
+    end: int
+    new: bytes
+
+
+def elements(data: bytes) -> list[Element]:
+    """All elements of a part, or of its beginning, in the order of their start tags.
+
+    One whose end isn't there ends with the data. Raises `expat.ExpatError`.
+    """
+    found: list[Element] = []
+    open_: list[tuple[int, Element]] = []
+    parser = expat.ParserCreate(namespace_separator=" ")
+    parser.namespace_prefixes = True
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        at = parser.CurrentByteIndex
+        local, prefix = split_name(name)
+        path = (*(open_[-1][1].path if open_ else ()), local)
+        element = Element(path, prefix, attributes, at, tag_end(data, at), len(data))
+        open_.append((len(found), element))
+        found.append(element)
+
+    def end(_name: str) -> None:
+        place, element = open_.pop()
+        at = element.opened
+        if data[at - 2 : at] != b"/>":
+            at = tag_end(data, parser.CurrentByteIndex)
+        found[place] = msgspec.structs.replace(element, end=at)
+
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
+    parser.Parse(data, False)
+    return found
+
+
+def split_name(name: str) -> tuple[str, bytes]:
+    """A name as expat gives it with `namespace_prefixes`: its local part, "" if it is foreign, and its prefix."""
+    uri, _, rest = name.partition(" ")
+    local, _, prefix = rest.partition(" ")
+    return (local if uri in MAIN else "", f"{prefix}:".encode() if prefix else b"")
+
+
+def tag_end(data: bytes, start: int) -> int:
+    """Where the tag that begins at `start` ends."""
+    tag = _TAG.match(data, start)
+    if tag is None:
+        raise ValueError(f"no tag begins at byte {start}")
+    return tag.end()
+
+
+def tag_of(name: str) -> re.Pattern[bytes]:
+    """What finds whole start tags by this name, whatever their prefix; also those in comments."""
+    return re.compile(b"(?=<" + _PREFIX + name.encode() + rb"[\s>/])" + _TAG.pattern)
+
+
+def attribute(tag: bytes, name: str) -> str | None:
+    """An attribute's value as it stands in a tag, without its quotes; None where it isn't there."""
+    for found in _ATTRIBUTE.finditer(tag):
+        if found[1] == name.encode():
+            return found[2][1:-1].decode()
+    return None
+
+
+def with_attribute(tag: bytes, name: str, value: str) -> bytes:
+    """A start tag in which one attribute has a new value; added at its end where it isn't there."""
+    new = b'"' + attribute_text(value) + b'"'
+    for found in _ATTRIBUTE.finditer(tag):
+        if found[1] == name.encode():
+            return tag[: found.start(2)] + new + tag[found.end(2) :]
+    close = len(tag) - (2 if tag.endswith(b"/>") else 1)
+    return tag[:close].rstrip() + b" " + name.encode() + b"=" + new + tag[close:]
+
+
+def attribute_text(value: str) -> bytes:
+    """A value as it stands between double quotes."""
+    return escape(value, {'"': "&quot;", "\n": "&#10;", "\r": "&#13;", "\t": "&#9;"}).encode()
+
+
+def edited(data: bytes, edits: Iterable[Edit]) -> bytes:
+    """The data with all edits made; they don't overlap."""
+    pieces, at = [], 0
+    for edit in sorted(edits, key=lambda edit: (edit.start, edit.end)):
+        pieces += [data[at : edit.start], edit.new]
+        at = edit.end
+    return b"".join([*pieces, data[at:]])
+
+
+CELL_UNITS = 32_767
+"""What one cell holds, in UTF-16 units (Excel specifications and limits)."""
+SURELY_FITS = CELL_UNITS // 2
+"""A text of so many characters fits, whatever they are."""
+_ODD = re.compile("[\0-\x1f&<>_\ud800-\udfff\ufffe\uffff]")
+"""What most texts have none of; `_` may begin what looks like an escape."""
+_CONTROL = re.compile("[\0-\x08\x0b-\x1f]")
+_NO_CHARACTER = re.compile("[\ud800-\udfff\ufffe\uffff]")
+_LOOKS_ESCAPED = re.compile("_(?=x[0-9A-Fa-f]{4}(?:_|[\0-\x08\x0b-\x1f]))")
+"""A `_` that would be read as the beginning of an escape, also where the escape of a control character ends it."""
+
+
+def inline_string(text: str, prefix: str = "") -> str:
+    """The children of a cell of type `inlineStr` that holds a text. `prefix` is that of the part's elements."""
+    if _ODD.search(text) is None and text.strip() == text and "  " not in text:  # nearly all are so plain
+        return f"<{prefix}is><{prefix}t>{text}</{prefix}t></{prefix}is>"
+    space = ' xml:space="preserve"' if _space_matters(text) else ""
+    return f"<{prefix}is><{prefix}t{space}>{escaped(text)}</{prefix}t></{prefix}is>"
+
+
+def escaped(text: str) -> str:
+    """A text as XML has it, and as Excel reads it back: control characters as `_xHHHH_`, U+FFFD for no characters."""
+    return xstring(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _space_matters(text: str) -> bool:
+    """Whether a reader that tidies up blanks would change the text."""
+    return text.strip() != text or "  " in text or "\n" in text or "\t" in text
+
+
+def xstring(text: str) -> str:
+    """A text with what XML can't hold escaped as ST_Xstring says; markup characters stay as they are."""
+    text = _LOOKS_ESCAPED.sub("_x005F_", text)
+    text = _CONTROL.sub(lambda found: f"_x{ord(found[0]):04X}_", text)
+    return _NO_CHARACTER.sub("\ufffd", text)
+
+
+def fits(text: str) -> bool:
+    """Whether one cell can hold a text."""
+    return len(text) <= SURELY_FITS or len(text.encode("utf-16-le", "surrogatepass")) <= 2 * CELL_UNITS

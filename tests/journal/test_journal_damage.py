@@ -1,0 +1,231 @@
+"""A journal that was cut, torn or put in place of another: it keeps what was committed, or is refused."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from journals import attempts_in, batch_info, entries, run_row
+
+from batch_runner.errors import JournalError
+from batch_runner.journal.database import VERSION
+from batch_runner.journal.history import Entry, Send
+from batch_runner.journal.journal import Journal, Outcome
+from batch_runner.journal.view import JournalView
+
+SECTOR = 512
+
+anywhere = st.integers(0, 2**24)
+"""A place in a file, taken modulo its length."""
+
+Attempts = list[tuple[int, str, str | None, bool]]
+
+
+class Killed:
+    """The two files of a journal as a kill leaves them, and what stood in it at each length of its WAL."""
+
+    def __init__(self, main: bytes, wal: bytes, committed: list[tuple[int, Attempts]]) -> None:
+        self.main = main
+        self.wal = wal
+        self.committed = committed
+
+    def expected(self, length: int) -> list[Attempts]:
+        """What a journal may say whose WAL is whole up to `length`: all that was committed by then, or more."""
+        states = [attempts for _, attempts in self.committed]
+        whole = sum(size <= length for size, _ in self.committed)
+        return states[max(whole - 1, 0) :]
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
+    path = tmp_path_factory.mktemp("killed") / "a.journal.db"
+    wal = path.with_name(f"{path.name}-wal")
+    committed: list[tuple[int, Attempts]] = [(0, [])]
+
+    async def events() -> Killed:
+        async with Journal.open(path, batch_info()) as journal:
+            for plan in await journal.register(entries("ABCDEFGH")):
+                assert isinstance(plan, Send)
+                attempt = await journal.intend(plan)
+                committed.append((wal.stat().st_size, attempts_in(path)))
+                await journal.started(attempt, f"run-{attempt}", "queued")
+                committed.append((wal.stat().st_size, attempts_in(path)))
+                await journal.ended(attempt, Outcome("success", result=f'"{attempt}"'))
+                committed.append((wal.stat().st_size, attempts_in(path)))
+            return Killed(path.read_bytes(), wal.read_bytes(), committed)
+
+    return anyio.run(events)
+
+
+def reopened(main: bytes, wal: bytes | None) -> Attempts:
+    """What stands in a journal made of these bytes, when a batch has opened it."""
+
+    async def look() -> Attempts:
+        async with Journal.open(path, batch_info()):
+            return attempts_in(path)
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.journal.db"
+        path.write_bytes(main)
+        if wal is not None:
+            path.with_name(f"{path.name}-wal").write_bytes(wal)
+        return anyio.run(look)
+
+
+@given(anywhere)
+@settings(max_examples=100, deadline=None)
+def test_a_wal_cut_anywhere(killed: Killed, place: int) -> None:
+    """Cut at any byte: every event committed before the cut is there, and none that never was."""
+    length = place % (len(killed.wal) + 1)
+    assert reopened(killed.main, killed.wal[:length]) in killed.expected(length)
+
+
+@given(anywhere, st.binary(min_size=1, max_size=600))
+@settings(max_examples=100, deadline=None)
+def test_a_wal_torn_anywhere(killed: Killed, place: int, other: bytes) -> None:
+    """Other bytes from any byte on, as a torn write leaves them: the same."""
+    start = place % len(killed.wal)
+    torn = killed.wal[:start] + other + killed.wal[start + len(other) :]
+    assert reopened(killed.main, torn) in killed.expected(start)
+
+
+class Closed:
+    """The file of a journal that was closed, and its attempts."""
+
+    def __init__(self, content: bytes, attempts: Attempts) -> None:
+        self.content = content
+        self.attempts = attempts
+
+
+def key_of(number: int) -> bytes:
+    """Sixteen bytes that stand nowhere else."""
+    return sha256(str(number).encode()).digest()[:16]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Closed:
+    """A journal of more than one page per table."""
+    path = tmp_path_factory.mktemp("whole") / "a.journal.db"
+
+    async def events() -> None:
+        async with Journal.open(path, batch_info()) as journal:
+            for plan in await journal.register([Entry(n, key_of(n), key_of(n)[::-1]) for n in range(2, 402)]):
+                await run_row(journal, plan, f"run-{plan.number}")
+
+    anyio.run(events)
+    return Closed(path.read_bytes(), attempts_in(path))
+
+
+@given(anywhere)
+@settings(max_examples=100, deadline=None)
+def test_a_file_cut_anywhere(whole: Closed, place: int) -> None:
+    """The journal itself, cut at any byte, is refused; never taken for one with fewer rows."""
+    content = whole.content[: place % len(whole.content)]
+    with pytest.raises(JournalError, match=r"damaged|no journal|empty"):
+        reopened(content, None)
+
+
+@given(anywhere, st.integers(1, 16), st.sampled_from([0, 255]))
+@settings(max_examples=100, deadline=None)
+def test_sectors_that_were_lost(whole: Closed, place: int, sectors: int, byte: int) -> None:
+    """Disks write whole sectors: where some hold something else the journal is refused, or nothing of it is lost."""
+    content = bytearray(whole.content)
+    start = place % len(content) // SECTOR * SECTOR
+    end = min(start + sectors * SECTOR, len(content))
+    content[start:end] = bytes([byte]) * (end - start)
+    try:
+        found = reopened(bytes(content), None)
+    except JournalError:
+        return
+    assert found == whole.attempts
+
+
+@given(st.integers(0, 15), st.integers(1, 255), st.integers(2, 401))
+@settings(max_examples=50, deadline=None)
+def test_an_altered_key_is_noticed(whole: Closed, place: int, change: int, number: int) -> None:
+    """One wrong byte in a row's key would make it a new row, and send it again: the journal is refused."""
+    content, key = bytearray(whole.content), key_of(number)
+    start = content.index(key) + place
+    content[start] ^= change
+    with pytest.raises(JournalError, match="damaged"):
+        reopened(bytes(content), None)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "is empty, so what was sent is not known"),
+        (b"Invoice No;Total\n1;2\n", "damaged"),
+        (b"\x00" * 8192, "damaged"),
+    ],
+)
+def test_what_is_no_journal_is_refused(content: bytes, problem: str) -> None:
+    """An empty file, a sheet and zeros are refused, and not begun anew."""
+    with pytest.raises(JournalError, match=problem):
+        reopened(content, None)
+
+
+def test_looking_into_a_damaged_journal(whole: Closed, tmp_path: Path) -> None:
+    """`status` of a journal that was cut says so in a sentence, too."""
+    path = tmp_path / "a.journal.db"
+    path.write_bytes(whole.content[: len(whole.content) // 2])
+    with pytest.raises(JournalError, match=r"a\.journal\.db"), JournalView.open(path) as view:
+        view.counts(1)
+
+
+def test_another_programs_database_is_refused(tmp_path: Path) -> None:
+    """A database of somebody else is neither used nor altered."""
+    path = tmp_path / "a.journal.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE batch (id INTEGER)")
+    before = path.read_bytes()
+    with pytest.raises(JournalError, match="no journal of batch-runner"):
+        reopened(before, None)
+    with pytest.raises(JournalError, match="no journal of batch-runner"), JournalView.open(path):
+        pass
+    assert path.read_bytes() == before
+
+
+def test_a_newer_version_is_refused(whole: Closed, tmp_path: Path) -> None:
+    """A journal of a later batch-runner is refused with both versions named."""
+    path = tmp_path / "a.journal.db"
+    path.write_bytes(whole.content)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+    with pytest.raises(JournalError, match=f"version {VERSION + 1}, and this batch-runner knows version {VERSION}"):
+        reopened(path.read_bytes(), None)
+
+
+def test_a_journal_that_lost_its_file_is_refused(killed: Killed, tmp_path: Path) -> None:
+    """Where only the WAL of a killed batch is left, events stand in it: no new journal is begun over it."""
+    wal = tmp_path / "a.journal.db-wal"
+    wal.write_bytes(killed.wal)
+
+    async def begin() -> None:
+        async with Journal.open(tmp_path / "a.journal.db", batch_info()):
+            pass
+
+    with pytest.raises(JournalError, match=r"the journal is gone, but a\.journal\.db-wal"):
+        anyio.run(begin)
+    assert wal.read_bytes() == killed.wal
+
+
+def test_a_killed_beginning_leaves_nothing_in_the_way(whole: Closed, tmp_path: Path) -> None:
+    """A journal is made under another name first; half of one, left by a kill, is made anew."""
+    path = tmp_path / "a.journal.db"
+    path.with_name(f"{path.name}-new").write_bytes(whole.content[:5000])
+    shutil.copy(path.with_name(f"{path.name}-new"), path.with_name(f"{path.name}-new-journal"))
+
+    async def begin() -> int:
+        async with Journal.open(path, batch_info()) as journal:
+            return len(await journal.register(entries("A")))
+
+    assert anyio.run(begin) == 1

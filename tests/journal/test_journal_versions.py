@@ -1,0 +1,92 @@
+"""Journals of an earlier version: brought up to this one by a batch, and left alone by who only looks."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import anyio
+import pytest
+from journals import batch_info, entries
+from program import run_program
+
+from batch_runner.journal.database import APPLICATION_ID, VERSION
+from batch_runner.journal.history import Carry, Follow, Send
+from batch_runner.journal.journal import Journal
+from batch_runner.journal.view import JournalView
+
+SCHEMA_1 = (Path(__file__).parents[1] / "support" / "journal_v1.sql").read_text("utf-8")
+BATCH = (
+    "INSERT INTO batch VALUES (1, 1, '2026-01-01T02:00:00.000Z', '2026-01-01T02:10:00.000Z', 3, '/in/invoices.csv',"
+    " 'x', '/in/out.csv', 'invoice', 'local', '[]', '', 'report', '0.1.0', 77)"
+)
+ATTEMPT = "INSERT INTO attempt VALUES (?, ?, 1, ?, 1, '2026-01-01T02:00:01.000Z', ?, ?, ?, ?, NULL)"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A journal of version 1 in which A succeeded and B was still running."""
+    path = tmp_path / "a.journal.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(f"BEGIN; {SCHEMA_1} COMMIT")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 1")
+        connection.execute(BATCH)
+        for number, key in enumerate((b"A", b"B"), 1):
+            connection.execute("INSERT INTO row VALUES (?, ?, 1)", (number, key))
+            connection.execute("INSERT INTO place VALUES (1, ?, ?, ?, 1, NULL)", (number + 1, number, key))
+        moment = "2026-01-01T02:05:00.000Z"
+        connection.execute(ATTEMPT, (1, 1, b"A", "success", "run-A", moment, moment))
+        connection.execute(ATTEMPT, (2, 2, b"B", "running", "run-B", moment, None))
+        connection.commit()
+        connection.execute("PRAGMA journal_mode = WAL")
+    return path
+
+
+def columns(connection: sqlite3.Connection) -> dict[str, list[tuple[str, str, int, str | None]]]:
+    """Each table's columns: name, type, NOT NULL, default."""
+    tables = connection.execute("SELECT name FROM sqlite_schema WHERE type IN ('table', 'index')").fetchall()
+    return {
+        name: sorted(found[1:5] for found in connection.execute(f"PRAGMA table_xinfo({name})"))
+        for (name,) in tables
+        if not name.startswith("sqlite_")
+    }
+
+
+async def register(path: Path) -> list[object]:
+    async with Journal.open(path, batch_info()) as journal:
+        return list(await journal.register(entries("ABC")))
+
+
+def test_a_batch_brings_it_up_to_date(path: Path, tmp_path: Path) -> None:
+    """Its tables are those of a new journal, and what it knew is known: one row done, one followed, one new."""
+    plans = anyio.run(register, path)
+    assert [type(plan) for plan in plans] == [Carry, Follow, Send]
+    anyio.run(register, tmp_path / "new.journal.db")
+    with closing(sqlite3.connect(path)) as old, closing(sqlite3.connect(tmp_path / "new.journal.db")) as new:
+        assert old.execute("PRAGMA user_version").fetchone()[0] == VERSION
+        assert columns(old) == columns(new)
+        assert len(old.execute("SELECT uuid FROM about").fetchall()) == 1
+
+
+def test_who_only_looks_changes_nothing(path: Path) -> None:
+    """`status` and a row's story read it as it is: the same bytes afterwards."""
+    before = hashlib.sha256(path.read_bytes()).digest()
+    with JournalView.open(path) as view:
+        assert [(count.status, count.rows) for count in view.counts(1)] == [("running", 1), ("success", 1)]
+        assert view.story(1, 2)[0].run_id == "run-A"
+    assert run_program("status", path, cwd=path.parent).returncode == 0
+    assert hashlib.sha256(path.read_bytes()).digest() == before
+
+
+def test_a_kill_in_the_middle_leaves_the_old_one(path: Path) -> None:
+    """The change is one transaction: rolled back half-way, the journal is of version 1, and the next batch does it."""
+    from batch_runner.journal.database import FROM_1_TO_2
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.executescript(f"BEGIN IMMEDIATE; {FROM_1_TO_2} PRAGMA user_version = {VERSION};")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone()[0] == 1
+    assert [type(plan) for plan in anyio.run(register, path)] == [Carry, Follow, Send]

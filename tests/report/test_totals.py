@@ -1,0 +1,225 @@
+"""Control totals: both sides of the equation, to the cent, and what was not added by its address."""
+
+from __future__ import annotations
+
+import csv
+import json
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openpyxl import Workbook
+from program import run_program
+
+from batch_runner.errors import UsageError
+from batch_runner.job.job import Job
+from batch_runner.journal.view import Placed
+from batch_runner.report.summary import STATUSES
+from batch_runner.report.totals import ColumnTotals, Unread, control_totals
+from batch_runner.rows.source import Source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TASKS = """
+async def pay(params):
+    if params["End"] != "success":
+        raise ValueError("no")
+"""
+
+
+def sheet_of(folder: Path, rows: list[list[str]]) -> Path:
+    """A CSV file; the first row is the header."""
+    path = folder / "in.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    return path
+
+
+def placed(number: int, status: str) -> Placed:
+    return Placed(number, status, "", "", "", changed=False)
+
+
+def totals(path: Path, statuses: list[str], *columns: str, **options: object) -> tuple[ColumnTotals, ...]:
+    """The totals of a sheet whose rows, from row 2 on, came to these."""
+    with Source(Job(input=str(path), total=columns, **options), path.parent) as source:  # type: ignore[arg-type]
+        return control_totals(source, [placed(number, status) for number, status in enumerate(statuses, 2)])
+
+
+def test_each_status_has_its_side(tmp_path: Path) -> None:
+    """Succeeded, failed, unsettled and not started; each exact, all with as many decimals as the input."""
+    path = sheet_of(tmp_path, [["Amount"], *([f"{2**place}.1"] for place in range(9)), ["1000.25"]])
+    (column,) = totals(path, [*STATUSES, "a new word"], "Amount")
+    (found,) = column.sums
+    assert (found.currency, found.rows, found.input) == ("", 10, Decimal("1512.15"))
+    assert found.succeeded == Decimal("1.10")
+    assert found.failed == Decimal(2 + 4 + 8 + 16) + Decimal("0.4")
+    assert found.unsettled == Decimal(32 + 64 + 128) + Decimal("1000.25") + Decimal("0.3")
+    assert found.not_started == Decimal("256.10")
+    assert found.difference == 0
+    assert str(found.succeeded) == "1.10"
+
+
+@given(
+    st.lists(st.tuples(st.integers(-(10**11), 10**11), st.sampled_from(STATUSES), st.sampled_from(["EUR", "USD", ""])))
+)
+def test_the_equation_holds_to_the_cent(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, str, str]]
+) -> None:
+    """For any amounts, outcomes and currencies each side is what whole cents add up to."""
+    cells = [[f"{Decimal(cents) / 100:.2f}", currency, "x"] for cents, _, currency in rows]
+    path = sheet_of(tmp_path_factory.mktemp("sheet"), [["Amount", "Currency", "x"], *cells])
+    (column,) = totals(path, [status for _, status, _ in rows], "Amount")
+    assert sum(found.rows for found in column.sums) == len(rows)
+    for found in column.sums:
+        mine = [(cents, status) for cents, status, currency in rows if currency == found.currency]
+        assert found.input * 100 == sum(cents for cents, _ in mine)
+        assert found.succeeded * 100 == sum(cents for cents, status in mine if status == "success")
+        assert found.not_started * 100 == sum(cents for cents, status in mine if status == "not_started")
+        assert found.input == found.succeeded + found.failed + found.unsettled + found.not_started
+        assert found.difference == 0
+
+
+def test_an_edited_amount_is_on_a_line_of_its_own(tmp_path: Path) -> None:
+    """Whatever its row came to: 900.00 stands in the sheet, and nobody knows from there what ran."""
+    path = sheet_of(tmp_path, [["Amount"], ["900.00"], ["5.00"], ["1.00"]])
+    outcomes = [
+        Placed(2, "success", "", "", "", changed=True),
+        Placed(3, "failure", "", "", "", changed=True),
+        Placed(4, "success", "", "", "", changed=False),
+    ]
+    with Source(Job(input=str(path), total=("Amount",)), path.parent) as source:
+        (column,) = control_totals(source, outcomes)
+    (found,) = column.sums
+    assert (found.succeeded, found.failed, found.edited) == (Decimal("1.00"), Decimal("0.00"), Decimal("905.00"))
+    assert found.difference == 0
+    assert next(column.lines()) == (
+        "total Amount: 906.00 (no currency) = 1.00 succeeded + 0.00 failed + 905.00 edited since they ran"
+        " + 0.00 not started"
+    )
+
+
+def test_amounts_of_any_size_are_never_rounded(tmp_path: Path) -> None:
+    """Thirty digits and one cent: a float, and a decimal of the usual precision, would lose the cent."""
+    path = sheet_of(tmp_path, [["Amount"], ["9" * 28 + ".99"], ["0.01"], ["0.01"]])
+    (column,) = totals(path, ["success"] * 3, "Amount")
+    assert str(column.sums[0].input) == "1" + "0" * 28 + ".01"
+
+
+def test_a_row_that_nobody_accounts_for_is_a_bug_that_is_said(tmp_path: Path) -> None:
+    """The sides are added up apart: a row without an outcome makes them differ, and the line says so."""
+    path = sheet_of(tmp_path, [["Amount"], ["10.00"], ["5.50"]])
+    (column,) = totals(path, ["success"], "Amount")
+    assert column.sums[0].difference == Decimal("5.50")
+    assert "WHICH DIFFERS BY 5.50: a bug of ours" in next(column.lines())
+
+
+def test_what_is_not_sure_is_named_and_not_added(tmp_path: Path) -> None:
+    """Ambiguous, empty, contradicted and foreign amounts are counted, with their cells, and are no zero."""
+    rows = [["Amount", "Whg"], ["1.234", ""], ["", "EUR"], ["5 EUR", "USD"], ["5.00", "Taler"], ["7.00", "eur"]]
+    path = sheet_of(tmp_path, rows)
+    (column,) = totals(path, ["success"] * 5, "Amount")
+    assert [(found.currency, found.input) for found in column.sums] == [("EUR", Decimal("7.00"))]
+    assert column.not_added == 4
+    assert column.unread == (
+        Unread(2, "in.csv, A2", "its one comma or point may mark thousands or decimals"),
+        Unread(3, "in.csv, A3", "empty"),
+        Unread(4, "in.csv, A4", "its row names another currency"),
+        Unread(5, "in.csv, A5", "its row names a currency that is not known"),
+    )
+    assert list(column.lines())[-1].startswith("total Amount: 4 not added (row 2: its one comma")
+
+
+def test_rows_that_take_no_part_are_outside(tmp_path: Path) -> None:
+    """What --rows leaves out is not in the input."""
+    path = sheet_of(tmp_path, [["Amount"], ["1.00"], ["2.00"], ["4.00"]])
+    with Source(Job(input=str(path), total=("Amount",), rows="3-"), tmp_path) as source:
+        (column,) = control_totals(source, [placed(3, "success"), placed(4, "failure")])
+    assert (column.sums[0].input, column.sums[0].succeeded) == (Decimal("6.00"), Decimal("2.00"))
+
+
+def test_a_workbooks_formats_name_the_currency(tmp_path: Path) -> None:
+    """Numbers are sure whatever their decimals, and those with other signs are never added together."""
+    book = Workbook()
+    page = book.active
+    assert page is not None
+    page.append(["Amount"])
+    for value, code in ((1.234, "General"), (1000.5, "#,##0.00 [$€-407]"), (2, "#,##0.00\\ [$€-1]"), (3, "$#,##0.00")):
+        page.append([value])
+        page.cell(page.max_row, 1).number_format = code
+    page.append(["1.234"])
+    page.append(["=1/0"])
+    book.save(tmp_path / "in.xlsx")
+    (column,) = totals(tmp_path / "in.xlsx", ["success"] * 6, "Amount")
+    sums = {found.currency: str(found.input) for found in column.sums}
+    assert sums == {"": "1.234", "$": "3.00", "EUR": "1002.50"}
+    assert [cell.row for cell in column.unread] == [6, 7]
+
+
+def test_a_format_that_shows_another_number_is_not_added(tmp_path: Path) -> None:
+    """1234567 in thousands is sent as `1,235`; a minus that is only red is no minus where cells are sent as shown."""
+    book = Workbook()
+    page = book.active
+    assert page is not None
+    page.append(["Amount"])
+    thousands, rounded, red = "#,##0,", "#,##0.0", "#,##0.00;[Red]#,##0.00"
+    for value, code in ((1234567, thousands), (1234.56, rounded), (-5, red), (0.1 + 0.2, "General"), (7.0, '0"00"')):
+        page.append([value])
+        page.cell(page.max_row, 1).number_format = code
+    book.save(tmp_path / "in.xlsx")
+    (column,) = totals(tmp_path / "in.xlsx", ["success"] * 5, "Amount")
+    assert column.sums[0].input == Decimal("1234.6") - 5 + Decimal("0.3") + 7
+    why = "its format shows another number than the cell holds"
+    assert [(cell.row, cell.why) for cell in column.unread] == [(2, why)]
+    (column,) = totals(tmp_path / "in.xlsx", ["success"] * 5, "Amount", as_shown=True)
+    assert [cell.row for cell in column.unread] == [2, 4, 6]
+
+
+def test_amounts_as_shown_have_their_sign_beside_them(tmp_path: Path) -> None:
+    """With --as-shown the text is `1,234 €`; the cell is still a number, so nothing is guessed."""
+    book = Workbook()
+    page = book.active
+    assert page is not None
+    page.append(["Amount"])
+    page.append([1234])
+    page.cell(2, 1).number_format = "#,##0 [$€-407]"
+    book.save(tmp_path / "in.xlsx")
+    (column,) = totals(tmp_path / "in.xlsx", ["success"], "Amount", as_shown=True)
+    assert [(found.currency, found.input) for found in column.sums] == [("EUR", Decimal(1234))]
+
+
+def test_a_column_that_is_not_there_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    """With the nearest name that is there."""
+    path = sheet_of(tmp_path, [["Amount", "B"], ["1", "2"]])
+    with pytest.raises(UsageError, match=r"total: in\.csv has no column 'Amuont'; did you mean 'Amount'\?"):
+        Source(Job(input=str(path), total=("Amuont",)), tmp_path)
+
+
+def test_the_program_says_the_totals(tmp_path: Path) -> None:
+    """A line in the summary, exact decimals as texts in --json, several columns, carried rows included."""
+    rows = [["No", "Net", "Tax", "Currency", "End"], ["1", "100.00", "19.00", "EUR", "success"]]
+    sheet_of(tmp_path, [*rows, ["2", "50.10", "9.52", "EUR", "failure"]])
+    (tmp_path / "tasks.py").write_text(TASKS)
+    command = ("run", "in.csv", "--task", "tasks.py:pay", "--total", "Net,Tax")
+    told = run_program(*command, cwd=tmp_path)
+    assert told.returncode == 3, told.stderr
+    assert "  total Net: 150.10 EUR = 100.00 succeeded + 50.10 failed + 0.00 not started\n" in told.stdout
+    again = json.loads(run_program(*command, "--json", cwd=tmp_path).stdout)
+    assert [column["column"] for column in again["totals"]] == ["Net", "Tax"]
+    assert again["totals"][1]["sums"] == [
+        {
+            "currency": "EUR",
+            "rows": 2,
+            "input": "28.52",
+            "succeeded": "19.00",
+            "failed": "9.52",
+            "unsettled": "0.00",
+            "edited": "0.00",
+            "not_started": "0.00",
+            "difference": "0.00",
+        }
+    ]
+    assert msgspec.convert(again["totals"][0], ColumnTotals, strict=False).not_added == 0

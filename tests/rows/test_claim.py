@@ -1,0 +1,73 @@
+"""What makes a row unique, however it was typed."""
+
+from __future__ import annotations
+
+from unicodedata import normalize
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch_runner.rows.params import NO_CLAIM, claim_of, plain
+
+texts = st.text(max_size=20)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("ACME", "acme "),
+        ("Straße", "STRASSE"),
+        ("RE-0042", "re-42"),
+        ("0042", "42"),
+        ("INV 2026/007", "inv2026/7"),
+        ("Ａ１２", "a12"),
+        ("Müller", normalize("NFD", "MÜLLER")),
+        ("A\u00a0B", "A B"),
+        ("000", "0"),
+        ("RE-1", "RE-1\u200b"),
+        ("RE-1", "RE\u20131"),
+        ("RE-1", "re\u00ad\u22121"),
+        ("42", "٤٢"),
+    ],
+)
+def test_typed_differently_it_is_the_same(one: str, other: str) -> None:
+    """Case, spaces, leading zeros and the Unicode form make no difference."""
+    assert claim_of([one, "x"]) == claim_of([other, "x"])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("1.05", "1.5"), ("1,05", "1,5"), ("10", "1"), ("RE-42", "RE-43"), ("A-1", "A1"), ("0", "")]
+)
+def test_other_values_are_others(one: str, other: str) -> None:
+    """Zeros behind a decimal mark or at the end of a number, and marks between, do count."""
+    assert claim_of([one, "x"]) != claim_of([other, "x"])
+
+
+@given(texts)
+def test_the_plain_form_is_final(text: str) -> None:
+    """Bringing a text to its form once more, or one that was typed in another way, changes nothing."""
+    assert plain(plain(text)) == plain(text)
+    assert plain(f" {text}\t") == plain(text)
+    assert plain(normalize("NFD", text)) == plain(text)
+
+
+@given(st.integers(0, 10**12), st.integers(0, 6), st.sampled_from(["", "RE-", "№ "]))
+def test_zeros_before_a_number_never_count(number: int, zeros: int, before: str) -> None:
+    """However many there are, and whatever stands before them."""
+    assert plain(f"{before}{'0' * zeros}{number}") == plain(f"{before}{number}")
+
+
+@given(st.lists(texts, min_size=2, max_size=3), st.integers(0, 5))
+def test_each_column_counts_by_itself(values: list[str], shift: int) -> None:
+    """Text that moves from one column to the next makes another row: `AB`, `C` isn't `A`, `BC`."""
+    whole = "".join(map(plain, values))
+    cut = min(shift, len(whole))
+    moved = [whole[:cut], whole[cut:], *[""] * (len(values) - 2)]
+    assert (claim_of(values) == claim_of(moved)) == ([*map(plain, values)] == [*map(plain, moved)])
+
+
+@given(st.lists(st.sampled_from(["", " ", "\t\n", "\u00a0"]), max_size=3))
+def test_nothing_is_no_claim(blanks: list[str]) -> None:
+    """A row whose columns are all blank is unique by nothing."""
+    assert claim_of(blanks) == NO_CLAIM

@@ -1,0 +1,43 @@
+"""No body that a service or a gateway may send makes the reading of it fail."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch_runner.service.http.response import message_in, run_in
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = ["run_id", "status", "result", "error", "session_id", "message", "other"]
+BODIES = st.dictionaries(st.sampled_from(FIELDS), JSON).map(lambda told: json.dumps(told).encode())
+
+
+@given(BODIES, st.integers(0, 200), st.binary(max_size=4))
+def test_never_an_error(body: bytes, at: int, damage: bytes) -> None:
+    """Bodies with any values in their fields, whole and damaged; what is found is text."""
+    for told in (body, body[:at], body[:at] + damage + body[at:], damage):
+        run = run_in(told)
+        if run is not None:
+            assert run.run_id.strip()
+            bytes(run.result).decode()
+            assert run.error is None or run.error
+        assert "\n" not in message_in(told)
+
+
+@given(st.text(min_size=1).filter(str.strip), st.text(min_size=1), JSON)
+def test_a_run_is_read_as_it_was_told(run_id: str, status: str, result: object) -> None:
+    """Id and status of whatever characters come through, and the result is the JSON that was sent."""
+    text = json.dumps(result, allow_nan=True)
+    if "NaN" in text or "Infinity" in text:
+        text = "1.10"
+    body = f'{{"run_id": {json.dumps(run_id)}, "status": {json.dumps(status)}, "result": {text}}}'
+    run = run_in(body.encode())
+    assert run is not None
+    assert (run.run_id, run.status) == (run_id, status)
+    assert bytes(run.result).decode() == ("" if text == "null" else text)

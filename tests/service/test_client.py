@@ -1,0 +1,320 @@
+"""What the client makes of the answers of a service, weird ones too; in process and in virtual time."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import trio.testing
+
+from batch_runner.errors import UsageError
+from batch_runner.service.http import client as client_module
+from batch_runner.service.http import response as body_module
+from batch_runner.service.http.classify import Reach
+from batch_runner.service.http.client import Client, Lost, Refused, Seen, Started, Trouble
+from batch_runner.service.http.rate_limit import Signal
+from batch_runner.service.wire import RunRequest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+pytestmark = pytest.mark.anyio
+
+KEY = "sk-1234567890"
+BASE = "http://service.invalid/api/"
+START = RunRequest(input_params={"File Name": "Ä b.pdf"})
+HTML = b"<html><head><title>502 Bad Gateway</title></head><body><h1>nginx</h1></body></html>"
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+class Service:
+    """An ASGI app that gives one answer and keeps what it was asked."""
+
+    def __init__(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.status = status
+        self.body = body
+        self.headers = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+        self.scope: dict[str, Any] = {}
+        self.asked = b""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.scope = scope
+        while (message := await receive())["type"] == "http.request":
+            self.asked += message["body"]
+            if not message["more_body"]:
+                break
+        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+@asynccontextmanager
+async def client_of(app: Any) -> AsyncIterator[Client]:
+    async with Client(BASE, KEY, httpx.ASGITransport(app)) as client:
+        yield client
+
+
+async def start(status: int, body: bytes, headers: dict[str, str] | None = None) -> Started | Refused | Lost:
+    async with client_of(Service(status, body, headers)) as client:
+        return await client.start("invoice", START)
+
+
+async def poll(status: int, body: bytes, headers: dict[str, str] | None = None) -> Seen | Trouble:
+    async with client_of(Service(status, body, headers)) as client:
+        return await client.poll("r1")
+
+
+async def test_what_a_start_sends() -> None:
+    """The path with the id quoted whole, the key, the body with what was asked for and no more."""
+    service = Service(200, b'{"run_id": "r1", "status": "queued"}')
+    async with client_of(service) as client:
+        said = await client.start("my task/ä?#%", START)
+    assert isinstance(said, Started)
+    assert (said.run.run_id, said.run.status, bytes(said.run.result)) == ("r1", "queued", b"")
+    assert service.scope["method"] == "POST"
+    assert service.scope["raw_path"] == b"/api/v2/tasks/my%20task%2F%C3%A4%3F%23%25/run"
+    assert json.loads(service.asked) == {"input_params": {"File Name": "Ä b.pdf"}}
+    headers = dict(service.scope["headers"])
+    assert headers[b"anchor-api-key"] == KEY.encode()
+    assert headers[b"content-type"] == b"application/json"
+    assert headers[b"host"] == b"service.invalid"
+    assert headers[b"content-length"] == str(len(service.asked)).encode()
+    assert headers[b"user-agent"].startswith(b"batch-runner/")
+
+
+async def test_what_a_poll_sends() -> None:
+    """A GET without a body, with the key; the run comes back as it was told."""
+    service = Service(200, b'{"run_id": "a/b", "status": "success", "result": {"total": 1.10}, "more": 1}')
+    async with client_of(service) as client:
+        said = await client.poll("a/b")
+    assert isinstance(said, Seen)
+    assert bytes(said.run.result) == b'{"total": 1.10}'
+    assert (service.scope["method"], service.asked) == ("GET", b"")
+    assert service.scope["raw_path"] == b"/api/v2/tasks/runs/a%2Fb/status"
+    assert dict(service.scope["headers"])[b"anchor-api-key"] == KEY.encode()
+
+
+@pytest.mark.parametrize("identifier", ["", ".", "..", "x" * 5000])
+async def test_ids_that_no_path_can_hold(identifier: str) -> None:
+    """`..` would be a way up to another address: nothing is sent."""
+    service = Service(200, b"{}")
+    async with client_of(service) as client:
+        refused, trouble = await client.start(identifier, START), await client.poll(identifier)
+    assert isinstance(refused, Refused)
+    assert (refused.reach, refused.status_code) == (Reach.ROW, None)
+    assert isinstance(trouble, Trouble)
+    assert not trouble.again
+    assert service.scope == {}
+
+
+async def test_text_that_is_none() -> None:
+    """Half of a surrogate pair can't be sent: the row is refused, nothing is sent."""
+    async with client_of(Service(200, b"{}")) as client:
+        said = await client.start("invoice", RunRequest(input_params={"a": "\ud800"}))
+    assert isinstance(said, Refused)
+    assert said.reach is Reach.ROW
+
+
+@pytest.mark.parametrize(
+    ("body", "run"),
+    [
+        (b'{"run_id": "r1"}', ("queued", b"", None)),
+        (b'{"run_id": "r1", "status": null, "error": null, "result": null}', ("queued", b"", None)),
+        (b'{"run_id": "r1", "status": "paused"}', ("paused", b"", None)),
+        (b'{"run_id": "r1", "status": "success", "result": "text"}', ("success", b'"text"', None)),
+        (b'{"run_id": "r1", "status": "success", "result": [1.10, 2e400]}', ("success", b"[1.10, 2e400]", None)),
+        (b'{"run_id": "r1", "status": "success", "result": "\xff"}', ("success", b'"\xef\xbf\xbd"', None)),
+        (b'{"run_id": "r1", "status": "success", "result": [NaN]}', ("success", b'["NaN"]', None)),
+        (b'\xef\xbb\xbf{"run_id": "r1", "status": "queued"}', ("queued", b"", None)),
+        (b'{"run_id": "r1", "status": "failure", "error": {"code": 7, "message": "no"}}', ("failure", b"", "no")),
+        (b'{"run_id": "r1", "status": "failure", "error": {"code": 7}}', ("failure", b"", '{"code": 7}')),
+        (b'{"run_id": "r1", "status": "failure", "error": 7, "result": 1.10}', ("failure", b"1.10", "7")),
+        (b'{"run_id": "r1", "status": "queued", "session_id": 5}', ("queued", b"", None)),
+    ],
+)
+async def test_runs_that_are_told_oddly(body: bytes, run: tuple[str, bytes, str | None]) -> None:
+    """Unknown words and other types than documented are kept as they are, as text; never a crash."""
+    said = await start(200, body)
+    assert isinstance(said, Started)
+    assert (said.run.status, bytes(said.run.result), said.run.error) == run
+
+
+async def test_an_id_that_is_a_number() -> None:
+    """An id is text from here on."""
+    said = await start(201, b'{"run_id": 17, "status": "queued"}')
+    assert isinstance(said, Started)
+    assert said.run.run_id == "17"
+
+
+NO_RUNS = [b"", b"null", b"[]", b"7", b'"r1"', b"{", b"{}", b'{"run_id": ""}', b'{"run_id": " "}', b'{"run_id": null}']
+NO_RUNS += [b'{"run_id": {}}', b'{"run_id": true}', b"OK", HTML, b"\xff\xfe", b"[" * 100_000, b'{"a":' * 50_000]
+
+
+@pytest.mark.parametrize("body", NO_RUNS, ids=lambda body: repr(body[:20]))
+async def test_answers_that_name_no_run(body: bytes) -> None:
+    """After such an answer to a start a run may exist; after such an answer to a poll one asks again."""
+    said = await start(200, body)
+    assert isinstance(said, Lost)
+    assert said.why.startswith("a run may exist: the service said 200 and told no run")
+    seen = await poll(200, body)
+    assert isinstance(seen, Trouble)
+    assert seen.again
+
+
+@pytest.mark.parametrize("status", [302, 307, 500, 503])
+async def test_a_run_told_with_another_status_is_lost(status: int) -> None:
+    """No redirect is followed, and what is no 2xx gives no run."""
+    said = await start(status, b'{"run_id": "r1", "status": "queued"}', {"Location": "http://service.invalid/x"})
+    assert isinstance(said, Lost)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"error": {"code": 422, "message": "File  Name\\n is missing"}}', ": File Name is missing"),
+        (b'{"message": "no"}', ": no"),
+        (b'{"error": "no"}', ": no"),
+        (b'{"detail": [{"msg": "no"}]}', ": no"),
+        (HTML, ": 502 Bad Gateway"),
+        (b"<p>a &amp; b", ": a & b"),
+        (b"plain", ": plain"),
+        (b"", ""),
+        (b'{"error": {"message": "key sk-1234567890 is unknown"}}', ": key <the API key> is unknown"),
+        (b"x" * 1000, ": " + "x" * (client_module.MAX_REASON - 22) + "…"),
+    ],
+)
+async def test_why(body: bytes, words: str) -> None:
+    """The reason is one line with the service's own words, cut where it is endless, and never holds the key."""
+    said, seen = await start(422, body), await poll(422, body)
+    assert isinstance(said, Refused)
+    assert isinstance(seen, Trouble)
+    assert said.why == seen.why == f"the service said 422{words}"
+    assert (said.status_code, said.reach, seen.again) == (422, Reach.ROW, False)
+
+
+async def test_a_run_that_repeats_the_key() -> None:
+    """It stands neither in the run's result nor in its error, which go into the journal and the output."""
+    body = b'{"run_id": "r1", "status": "failure", "result": {"used": "sk-1234567890"}, "error": "bad sk-1234567890"}'
+    for said in (await start(200, body), await poll(200, body)):
+        assert isinstance(said, Started | Seen)
+        assert (said.run.run_id, said.run.error) == ("r1", "bad <the API key>")
+        assert bytes(said.run.result) == b'{"used": "<the API key>"}'
+
+
+async def test_limits_come_along() -> None:
+    """What an answer says about limits is told, whatever else it says."""
+    headers = {"Retry-After": "7", "RateLimit": '"5-in-1min";r=0;t=7', "RateLimit-Policy": '"5-in-1min"; q=5; w=60'}
+    signal = Signal(retry_after=7.0, remaining=0, reset=7.0, quota=5, window=60.0)
+    said = await start(429, b"", headers)
+    assert isinstance(said, Refused)
+    assert (said.reach, said.signal) == (Reach.AGAIN, signal)
+    started = await start(200, b'{"run_id": "r1", "status": "queued"}', headers)
+    assert isinstance(started, Started)
+    assert started.signal == signal
+    assert (await poll(429, b"", headers)) == Trouble("the service said 429", 429, again=True, signal=signal)
+
+
+async def test_another_run_than_asked_for() -> None:
+    """A run of another id is not taken for the one asked for."""
+    seen = await poll(200, b'{"run_id": "r2", "status": "success"}')
+    assert isinstance(seen, Trouble)
+    assert seen.again
+    assert seen.why == "the service told of another run, r2, when asked for r1"
+
+
+async def test_an_answer_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading ends at a limit: a start is lost then, and a poll isn't repeated."""
+    monkeypatch.setattr(body_module, "MAX_ANSWER", 1 << 20)
+    body = b'{"run_id": "r1", "status": "success", "result": "' + b"x" * (1 << 20) + b'"}'
+    assert "larger than 1 MiB" in str(await start(200, body))
+    assert isinstance(await start(200, body), Lost)
+    seen = await poll(200, body)
+    assert isinstance(seen, Trouble)
+    assert not seen.again
+
+
+async def test_an_answer_that_was_packed_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gzip is unpacked though it wasn't asked for, to the same limit, and half of it is no answer."""
+    packed = gzip.compress(b'{"run_id": "r1", "status": "queued", "result": "' + b"x" * 2_000_000 + b'"}')
+    gzipped = {"Content-Encoding": "gzip"}
+    assert isinstance(await start(200, packed, gzipped), Started)
+    assert "its end is missing" in str(await start(200, packed[:-10], gzipped))
+    monkeypatch.setattr(body_module, "MAX_ANSWER", 1 << 20)
+    assert "larger than 1 MiB" in str(await start(200, packed, gzipped))
+
+
+async def test_a_result_of_ten_megabytes() -> None:
+    """A large result is kept whole."""
+    result = b'"' + b"x" * 10_000_000 + b'"'
+    seen = await poll(200, b'{"run_id": "r1", "status": "success", "result": ' + result + b"}")
+    assert isinstance(seen, Seen)
+    assert bytes(seen.run.result) == result
+
+
+async def test_a_service_that_breaks() -> None:
+    """An exception out of an embedded service is a lost answer, not the end of the batch."""
+
+    async def breaks(scope: Any, receive: Any, send: Any) -> None:
+        raise ConnectionRefusedError("its database")
+
+    async with client_of(breaks) as client:
+        assert isinstance(await client.start("invoice", START), Lost)
+        trouble = await client.poll("r1")
+    assert isinstance(trouble, Trouble)
+    assert trouble.again
+
+
+def test_a_start_in_virtual_time() -> None:
+    """Under trio's mock clock an hour of the service's passes at once."""
+    service = Service(200, b'{"run_id": "r1", "status": "success"}')
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await trio.sleep(3600)
+        await service(scope, receive, send)
+
+    async def main() -> float:
+        async with client_of(slow) as client:
+            assert isinstance(await client.start("invoice", START, read_timeout=4000), Started)
+        return trio.current_time()
+
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    assert trio.run(main, clock=clock) == pytest.approx(3600, abs=1)
+
+
+def test_the_key_is_in_no_repr() -> None:
+    """A client can be logged without telling the key."""
+    client = Client(BASE, KEY, httpx.ASGITransport(Service(200, b"")))
+    assert repr(client) == "Client('http://service.invalid/api')"
+    assert KEY not in repr(client._requests.start("t", b"{}", None))
+
+
+@pytest.mark.parametrize("key", ["a b", "a\nb", "a\r\nx: y", "schlüssel", "\ud800"])
+def test_a_key_that_is_none(key: str) -> None:
+    """A key that no header can hold is refused without being told."""
+    with pytest.raises(UsageError) as raised:
+        Client(BASE, key, httpx.ASGITransport(Service(200, b"")))
+    assert key not in str(raised.value)
+
+
+BAD_ADDRESSES = [
+    "",
+    "service.invalid",
+    "ftp://service.invalid",
+    "http://",
+    "http://u:p@service.invalid",
+    "http://a/?b=c",
+]
+
+
+@pytest.mark.parametrize("address", [*BAD_ADDRESSES, "http://a/#b", "http://a:port/", "http://" + "x" * 70_000])
+def test_an_address_that_is_none(address: str) -> None:
+    """An address that can't be used is refused before anything is sent."""
+    with pytest.raises(UsageError):
+        Client(address, KEY, httpx.ASGITransport(Service(200, b"")))

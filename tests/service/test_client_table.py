@@ -1,0 +1,138 @@
+"""The table of what an error or a status says about a run: nothing is missing, and what it doesn't know is *maybe*."""
+
+from __future__ import annotations
+
+import ssl
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import aiohttp
+import httpx
+import pytest
+
+from batch_runner.service.http import transport
+from batch_runner.service.http.classify import (
+    FATES,
+    Fate,
+    Reach,
+    fate_of_error,
+    fate_of_status,
+    may_poll_again,
+    reach_of_status,
+)
+from batch_runner.service.http.rate_limit import NO_SIGNAL, Signal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LATER = Signal(retry_after=3.0)
+
+
+def below(kind: type[Exception]) -> Iterator[type[Exception]]:
+    for sub in kind.__subclasses__():
+        yield sub
+        yield from below(sub)
+
+
+def named(kind: type[Exception]) -> str:
+    return f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+
+
+def errors_of(library: str) -> set[type[Exception]]:
+    """All exceptions of a library that are loaded; those of aiohttp's server are not a client's."""
+    mine = {kind for kind in below(Exception) if kind.__module__.partition(".")[0] == library}
+    return {kind for kind in mine if not kind.__module__.startswith("aiohttp.web") and not issubclass(kind, Warning)}
+
+
+@pytest.mark.parametrize("library", ["httpx", "aiohttp"])
+def test_no_exception_is_missing(library: str) -> None:
+    """Every exception class of httpx and of aiohttp's client stands in the table, and no other."""
+    assert {named(kind) for kind in errors_of(library)} == {name for name in FATES if name.startswith(f"{library}.")}
+
+
+def test_what_the_transport_raises_agrees() -> None:
+    """Each error of aiohttp becomes an error of httpx that has the same fate by itself."""
+    for kind in errors_of("aiohttp"):
+        becomes = [to for fits, to, _ in transport._ERRORS if issubclass(kind, fits)]
+        if becomes:
+            assert FATES[named(becomes[0])] is FATES[named(kind)], kind
+
+
+def test_an_error_of_the_system_alone_is_maybe() -> None:
+    """A bare OSError of whatever kind is no proof that nothing was sent: an in-process service may have raised it."""
+    kinds: set[type[Exception]] = {OSError, *below(OSError)}
+    for kind in kinds - errors_of("aiohttp"):
+        assert FATES.get(named(kind), Fate.MAYBE) is Fate.MAYBE, kind
+    assert fate_of_error(ConnectionRefusedError()) is Fate.MAYBE
+    assert fate_of_error(ssl.SSLCertVerificationError()) is Fate.MAYBE
+
+
+class ConnectError(Exception):
+    """Not httpx's."""
+
+
+class NewerConnectError(httpx.ConnectError):
+    """Of a version to come."""
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectError(), NewerConnectError("x"), RuntimeError(), ExceptionGroup("x", [OSError()])]
+)
+def test_what_the_table_does_not_know_is_maybe(error: Exception) -> None:
+    """Neither a like name nor a like parent makes an unknown error a known one."""
+    assert fate_of_error(error) is Fate.MAYBE
+
+
+def test_aiohttp_decides_where_it_stands_behind() -> None:
+    """A transport that calls a lost answer a connect timeout is seen through."""
+    error = httpx.ConnectTimeout("as httpx-aiohttp says it")
+    assert fate_of_error(error) is Fate.NO_RUN
+    error.__cause__ = aiohttp.ServerDisconnectedError()
+    assert fate_of_error(error) is Fate.MAYBE
+    error.__cause__ = aiohttp.ConnectionTimeoutError()
+    assert fate_of_error(error) is Fate.NO_RUN
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 206])
+def test_a_run(status: int) -> None:
+    """Any 2xx is a run, if it names one."""
+    assert fate_of_status(status, NO_SIGNAL) is Fate.RUN
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 405, 409, 410, 412, 413, 415, 422, 425, 429, 431, 451])
+def test_a_no(status: int) -> None:
+    """The service has said no: no run."""
+    assert fate_of_status(status, NO_SIGNAL) is Fate.NO_RUN
+
+
+@pytest.mark.parametrize(
+    "status", [100, 101, 301, 302, 307, 308, 408, 420, 460, 499, 500, 501, 502, 504, 520, 529, 599]
+)
+def test_maybe(status: int) -> None:
+    """What may come from a gateway behind which the start goes on, or isn't known, may have started a run."""
+    assert fate_of_status(status, LATER) is Fate.MAYBE
+
+
+def test_unavailable_is_a_no_only_where_it_says_until_when() -> None:
+    """503 with Retry-After comes from a service that didn't take the start; without, from anyone."""
+    assert fate_of_status(503, LATER) is Fate.NO_RUN
+    assert fate_of_status(503, NO_SIGNAL) is Fate.MAYBE
+
+
+def test_every_registered_refusal_is_decided() -> None:
+    """Of all registered 4xx only a timeout of the request leaves open whether a run was started."""
+    refusals = [status for status in HTTPStatus if 400 <= status < 500]
+    assert [status for status in refusals if fate_of_status(status, NO_SIGNAL) is not Fate.NO_RUN] == [408]
+
+
+def test_how_far_a_refusal_reaches() -> None:
+    """Key, credits and task concern all rows; limits pass; the rest concerns the row."""
+    reaches = {status: reach_of_status(status) for status in (400, 401, 402, 403, 404, 409, 412, 422, 429, 503)}
+    assert {status for status, reach in reaches.items() if reach is Reach.TASK} == {401, 402, 403, 404}
+    assert {status for status, reach in reaches.items() if reach is Reach.AGAIN} == {429, 503}
+
+
+def test_which_polls_may_be_repeated() -> None:
+    """A poll is given up on only where the service has said no for good; a fresh run may not be found yet."""
+    assert all(may_poll_again(status) for status in (204, 302, 404, 408, 429, 500, 502, 503, 504, 599))
+    assert not any(may_poll_again(status) for status in (400, 401, 402, 403, 410, 422))

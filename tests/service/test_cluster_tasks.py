@@ -1,0 +1,255 @@
+"""What reaches a Dask worker: the task's own file, and the files of a row; and what is said of what isn't there."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+import msgspec
+import pytest
+from contract import until
+from distributed import Scheduler, Worker
+from executing import all_ended, call, is_alive, on_cluster
+
+from batch_runner.errors import UsageError
+from batch_runner.service.local.dask import bundle, connection, worker_plugin
+from batch_runner.service.local.dask import cluster as executor_module
+from batch_runner.service.local.dask import cluster as outage
+from batch_runner.service.local.dask.connection import difference_of
+from batch_runner.service.local.dask.worker_plugin import Claims
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from dask_cluster import DaskCluster
+
+    from batch_runner.service.local.dask.cluster import OnCluster
+    from batch_runner.service.local.result import Ending
+
+pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")]
+
+
+HOST = "127.0.0.1"
+FREE = "127.0.0.1:0"
+
+
+def result_of(ending: Ending) -> Any:
+    assert ending.status == "success", ending.error
+    return msgspec.json.decode(bytes(ending.result))
+
+
+def written(path: Path, text: str) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+    return str(path)
+
+
+async def test_a_task_file_is_sent(cluster: DaskCluster, tmp_path: Path) -> None:
+    """Its text is what it was when it was first needed; two files of one name, and a changed one, are told apart."""
+    one = written(tmp_path / "one" / "task.py", "def f(params): return 1")
+    two = written(tmp_path / "two" / "task.py", "def f(params): return 2")
+    async with on_cluster(cluster.address) as executor:
+        assert [result_of(await executor.run(call("f", file=file))) for file in (one, two, one)] == [1, 2, 1]
+        written(tmp_path / "one" / "task.py", "def f(params): return 3")
+        assert result_of(await executor.run(call("f", file=one))) == 1
+    async with on_cluster(cluster.address) as executor:
+        assert result_of(await executor.run(call("f", file=one))) == 3
+        (tmp_path / "one" / "task.py").unlink()
+        assert result_of(await executor.run(call("f", file=one))) == 3
+
+
+@pytest.mark.parametrize("text", ["import not_there_42\ndef f(params): ...", "def f(params): import not_there_42"])
+async def test_a_missing_import_is_a_failure_that_names_it(cluster: DaskCluster, tmp_path: Path, text: str) -> None:
+    """With the worker on which it is missing; the file is named by its own path."""
+    file = written(tmp_path / "task.py", text)
+    async with on_cluster(cluster.address) as executor:
+        ending = await executor.run(call("f", file=file))
+    assert ending.status == "failure"
+    assert "No module named 'not_there_42' (on the Dask worker tcp://127.0.0.1:" in str(ending.error)
+    assert "dask-scratch-space" not in str(ending.error)
+
+
+async def test_files_are_sent_along_if_the_params_name_them(cluster: DaskCluster, tmp_path: Path) -> None:
+    """A run has a folder with exactly its own files, at their places; nothing outside --files is ever sent."""
+    written(tmp_path / "secret.txt", "not yours")
+    for name in ("a.txt", "sub/b ü.txt", "c.txt"):
+        written(tmp_path / "files" / name, f"text of {name}")
+    written(tmp_path / "files" / "large.txt", "x" * 12_000_000)
+    names = {
+        "Large": "large.txt",
+        "File Name": "a.txt",
+        "Also": "sub/b ü.txt",
+        "No": "nothing.txt",
+        "Out": "../secret.txt",
+        "Dir": "sub",
+    }
+    names["Absolute"] = str(tmp_path / "secret.txt")
+    the_call = msgspec.structs.replace(call("files_here", files=str(tmp_path / "files")), params=names)
+    async with on_cluster(cluster.address, send_files=True) as executor:
+        found = result_of(await executor.run(the_call))
+        folder = result_of(await executor.run(msgspec.structs.replace(the_call, source=call("tell_context").source)))
+    assert len(found.pop("large.txt")) == 12_000_000
+    assert found == {"a.txt": "text of a.txt", "sub/b ü.txt": "text of sub/b ü.txt"}
+    assert not str(folder["files"]).startswith(str(tmp_path))
+
+
+async def test_files_that_are_too_large_are_a_failure(
+    cluster: DaskCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is read or sent."""
+    monkeypatch.setattr(bundle, "FILES_LIMIT", 5)
+    written(tmp_path / "a.txt", "abcdef")
+    async with on_cluster(cluster.address, send_files=True) as executor:
+        ending = await executor.run(call("files_here", files=str(tmp_path), name="a.txt"))
+    assert ending.status == "failure"
+    assert str(ending.error).startswith("The files of this row are 6 bytes, and 5 is the limit of --send-files; share")
+
+
+async def test_a_folder_that_is_not_shared_is_a_failure_that_says_what_to_do(
+    cluster: DaskCluster, tmp_path: Path
+) -> None:
+    """The worker looks before it begins."""
+    async with on_cluster(cluster.address) as executor:
+        ending = await executor.run(call("files_here", files=str(tmp_path / "elsewhere")))
+    assert ending.status == "failure"
+    assert str(ending.error).endswith(
+        f"has no folder {tmp_path / 'elsewhere'}; share it with the workers, or say --send-files."
+    )
+
+
+async def test_a_cancelled_call_takes_no_other_with_it(cluster: DaskCluster, tmp_path: Path) -> None:
+    """Of short calls that go together in a parcel one hangs and is cancelled: all others end."""
+    ended: list[Ending] = []
+    async with on_cluster(cluster.address) as executor:
+        await all_ended(executor, [call("echo", repeatable=True) for _ in range(60)])
+        assert executor.places.total_tokens > 2 * executor_module.AT_HAND
+        hanging = anyio.CancelScope()
+
+        async def hang() -> None:
+            with hanging:
+                mark, never = str(tmp_path / "mark"), str(tmp_path / "never")
+                slow = call("wait_for", repeatable=True, mark=mark, until=never)
+                await executor.run(msgspec.structs.replace(slow, source=call("wait_for").source))
+
+        async def echo(number: int) -> None:
+            ended.append(await executor.run(call("echo", repeatable=True, n=str(number))))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(hang)
+            for number in range(30):
+                group.start_soon(echo, number)
+            await until((tmp_path / "mark").exists)
+            hanging.cancel()
+    assert sorted(int(result_of(ending)["n"]) for ending in ended) == list(range(30))
+
+
+@asynccontextmanager
+async def inside(folder: Path, threads: int = 1) -> AsyncIterator[tuple[Scheduler, OnCluster]]:
+    """A scheduler and a worker in this process, so that a test can look into them, and an executor on them."""
+    async with (
+        Scheduler(host=HOST, port=0, dashboard_address=FREE) as scheduler,
+        Worker(scheduler.address, nthreads=threads, local_directory=str(folder), host=HOST, dashboard_address=FREE),
+        on_cluster(scheduler.address) as executor,
+    ):
+        yield scheduler, executor
+
+
+async def test_a_worker_runs_no_more_at_once_than_it_has_threads(tmp_path: Path) -> None:
+    """However many calls wait there, two threads are two worker processes."""
+    async with inside(tmp_path, threads=2) as (_, executor):
+        endings = await all_ended(executor, [call("pid") for _ in range(12)])
+        assert len({result_of(ending) for ending in endings}) <= 2
+
+
+async def test_claims_are_forgotten_with_their_tasks(tmp_path: Path) -> None:
+    """What the scheduler remembers of the runs that were begun doesn't grow all night."""
+    async with inside(tmp_path) as (scheduler, executor):
+        assert (await executor.run(call("echo"))).status == "success"
+        claims = cast("Claims", scheduler.plugins[Claims.name])
+        await until(lambda: claims.number == 0)
+        assert [claims.claim("a"), claims.claim("a")] == [0, 1]
+
+
+async def test_a_cluster_without_workers_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Runs wait for workers that may never come: a person should know."""
+    async with Scheduler(host=HOST, port=0, dashboard_address=FREE) as scheduler, on_cluster(scheduler.address):
+        assert "the Dask cluster has no workers" in caplog.text
+
+
+async def test_worker_processes_rest_when_nothing_has_come_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster that others use, too, has none of ours left a minute (here less) after the last run."""
+    monkeypatch.setattr(worker_plugin, "IDLE_SECONDS", 0.05)
+    async with inside(tmp_path) as (_, executor):
+        process = result_of(await executor.run(call("pid")))
+        await until(lambda: not is_alive(process))
+        assert result_of(await executor.run(call("pid"))) != process
+
+
+async def test_no_scheduler_at_the_address_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And it doesn't take long."""
+    monkeypatch.setattr(connection, "FOUND_WITHIN", 0.2)
+    with pytest.raises(UsageError, match=r"There is no Dask scheduler at tcp://127\.0\.0\.1:1 "):
+        async with on_cluster("tcp://127.0.0.1:1"):
+            pass
+
+
+def versions(**others: str | None) -> dict[str, Any]:
+    ours = {"batch-runner": "0.1.0", "distributed": "2026.8.0", "msgpack": "1.2.4", "python": "3.11.7.final.0"}
+    there = ours | {name.replace("_", "-"): version for name, version in others.items()}
+    return {
+        "client": {"packages": ours},
+        "scheduler": {"packages": ours},
+        "workers": {"tcp://w:1": {"packages": there}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ({}, None),
+        ({"msgpack": "1.1.0", "python": "3.11.2.final.0"}, None),
+        ({"python": "3.12.1.final.0"}, "worker tcp://w:1 has python 3.12.1.final.0, here it is 3.11.7.final.0"),
+        ({"batch_runner": None}, "worker tcp://w:1 has batch-runner not at all, here it is 0.1.0"),
+        ({"distributed": "2026.7.0"}, "worker tcp://w:1 has distributed 2026.7.0, here it is 2026.8.0"),
+    ],
+)
+def test_other_versions_are_one_sentence(others: dict[str, str | None], said: str | None) -> None:
+    """It names the machine, the package and both versions; what is compatible is not mentioned."""
+    assert difference_of(versions(**others)) == said
+
+
+async def test_a_worker_of_another_version_swallows_no_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that joined later was in no check at the beginning: calls wait for another, and a person is told once."""
+    monkeypatch.setattr(executor_module, "__version__", "0.0.9")
+    monkeypatch.setattr(outage, "NO_WORKERS_FOR", 0.0)
+    ended: list[Ending] = []
+
+    async def run(executor: OnCluster) -> None:
+        ended.append(await executor.run(call("echo")))
+
+    async with inside(tmp_path) as (scheduler, executor), anyio.create_task_group() as group:
+        (stranger,) = scheduler.workers
+        for _ in range(3):
+            group.start_soon(run, executor)
+        await until(lambda: executor.trouble is not None)
+        assert not ended
+        monkeypatch.setattr(worker_plugin, "__version__", "0.0.9")
+        options: Any = {"host": HOST, "dashboard_address": FREE, "nthreads": 2}
+        async with Worker(scheduler.address, local_directory=str(tmp_path / "right"), **options):
+            await until(lambda: len(ended) == 3)
+            await until(lambda: executor.trouble is None)
+    assert {ending.status for ending in ended} == {"success"}
+    declined = [
+        record.getMessage() for record in caplog.records if "nothing more is sent" in record.getMessage().lower()
+    ]
+    assert declined == [
+        f"The Dask worker {stranger} has batch_runner 0.1.0, and 0.0.9 has sent this; install the same there. "
+        "Nothing more is sent to it"
+    ]

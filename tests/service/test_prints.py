@@ -1,0 +1,173 @@
+"""What tasks print: whole lines of it on stderr, from wherever they run; kept back by --quiet, objects among JSON."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from program import PATIENCE, environment, run_program
+
+from batch_runner.service.local import capture
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TASKS = """
+import os, subprocess, sys, time, warnings
+
+print("while it is loaded")
+
+def speak(params):
+    print("on stdout")
+    print("on stderr", file=sys.stderr)
+    warnings.warn("be careful")
+    os.system("echo by a child")
+    print("a half", end="")
+    if params["No"] == "bad":
+        raise ValueError("no")
+
+async def speak_async(params):
+    print("on stdout")
+    print("on stderr", file=sys.stderr)
+    warnings.warn("be careful")
+    sys.stdout.buffer.write(b"as bytes\\n")
+    print("a half", end="")
+    if params["No"] == "bad":
+        raise ValueError("no")
+
+def hang(params):
+    print("before it hangs")
+    time.sleep(60)
+
+def flood(params):
+    for number in range(20_000):
+        print(f"{number} " + "x" * 100)
+    sys.stdout.write("y" * 3_000_000)
+
+def leave_a_child(params):
+    subprocess.Popen(["sleep", "30"], start_new_session=True)
+    print("and gone")
+
+def odd(params):
+    print("\\udc80 ä")
+    sys.stdout = None
+"""
+SAID = ("on stdout", "on stderr", "be careful", "a half")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A sheet of one row, and tasks that speak."""
+    (tmp_path / "tasks.py").write_text(TASKS)
+    (tmp_path / "sheet.csv").write_text("No\n1\n")
+    return tmp_path
+
+
+def run(folder: Path, function: str, *options: object) -> subprocess.CompletedProcess[str]:
+    task = ("--task", f"tasks.py:{function}", "--progress", "never", "--workers", "1")
+    return run_program("run", "sheet.csv", *task, *options, cwd=folder, LANG="C")
+
+
+@pytest.mark.parametrize("function", ["speak", "speak_async"])
+def test_what_a_task_prints_goes_to_stderr(folder: Path, function: str) -> None:
+    """Standard output, which a worker process would have kept until it is killed, and a line without an end, too."""
+    done = run(folder, function)
+    assert done.returncode == 0
+    assert done.stdout.startswith("sheet.csv: 1 row in ")
+    assert [word for word in SAID if done.stderr.count(word) < 1] == []
+    assert done.stderr.count("on stdout\n") == 1
+    assert ("by a child\n" if function == "speak" else "as bytes\n") in done.stderr
+    assert done.stderr.count("while it is loaded\n") == (2 if function == "speak" else 1)
+
+
+@pytest.mark.parametrize("function", ["speak", "speak_async"])
+def test_quiet_says_nothing_that_a_task_prints(folder: Path, function: str) -> None:
+    """Where all is well there is no byte for cron to mail; where it isn't, all of it comes."""
+    done = run(folder, function, "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    (folder / "sheet.csv").write_text("No\n1\nbad\n")
+    done = run(folder, function, "--quiet")
+    assert done.returncode == 3
+    assert [word for word in SAID if done.stderr.count(word) < 1] == []
+
+
+@pytest.mark.parametrize("function", ["speak", "speak_async"])
+def test_json_log_is_json_lines_only(folder: Path, function: str) -> None:
+    """Every line on stderr is an object: what a task prints, an unknown variable, progress, and what is wrong."""
+    options = ("run", "sheet.csv", "--task", f"tasks.py:{function}", "--log-format", "json")
+    done = run_program(*options, cwd=folder, BATCH_RUNNER_BOGUS="1")
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert {"on stdout", "on stderr", "a half"} <= {line.get("text") for line in lines}
+    (warning,) = (line["event"] for line in lines if line["level"] == "warning")
+    assert warning.startswith("BATCH_RUNNER_BOGUS: no such option; it is ignored.")
+    wrong = run_program(*options, "--sheet", "Jan", cwd=folder)
+    assert wrong.returncode == 2
+    (last,) = (json.loads(line) for line in wrong.stderr.splitlines()[-1:])
+    assert (last["level"], "sheet.csv" in last["event"]) == ("error", True)
+
+
+def test_what_a_task_printed_before_it_was_killed_is_said(folder: Path) -> None:
+    """Its lines come as they are printed, so a time limit loses none of them."""
+    done = run(folder, "hang", "--run-timeout", "2s")
+    assert "before it hangs\n" in done.stderr
+    assert "1 timeout" in done.stdout
+
+
+def test_a_task_that_prints_without_end_is_not_held_up(folder: Path) -> None:
+    """Two megabytes of lines and three without one: read as they come, and with --quiet the last ones are kept."""
+    done = run(folder, "flood")
+    assert done.returncode == 0
+    assert done.stderr.count("\n") == 20_000 + 300 + 2
+    assert done.stderr.count("y") == 3_000_000
+    quiet = run(folder, "flood", "--quiet", "--retry", "all")
+    assert (quiet.returncode, quiet.stderr) == (0, "")
+
+
+def test_a_child_that_a_task_leaves_does_not_hold_up_the_end(folder: Path) -> None:
+    """It has inherited the pipe and keeps it open for half a minute."""
+    done = run(folder, "leave_a_child", "--json")
+    assert "and gone\n" in done.stderr
+    assert json.loads(done.stdout)["seconds"] < 15
+
+
+def test_whatever_a_task_prints_fails_no_run(folder: Path) -> None:
+    """Half of a character comes out as its escape, and a task may put away its standard output."""
+    done = run(folder, "odd")
+    assert (done.returncode, "\\udc80 ä\n" in done.stderr) == (0, True)
+
+
+def test_a_librarys_user_has_it_on_stderr(folder: Path) -> None:
+    """As it comes: nobody else is there to show it."""
+    code = (
+        "from batch_runner import Job, run_batch_blocking\n"
+        "print(run_batch_blocking(Job(input='sheet.csv', task='tasks.py:speak')).count('success'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.stdout.splitlines()[-1:] == ["1"]
+    assert [word for word in SAID if word not in done.stderr] == []
+
+
+def test_lines_are_told_whole() -> None:
+    """However they are written; one that has no end is told at the end, one that is too long in pieces."""
+    told: list[str] = []
+    with capture.told(told.append):
+        print("one", "two", end=" ")
+        assert told == []
+        print("three\nfour\r\n", end="")
+        assert told == ["one two three", "four"]
+        print("x" * (capture.LONGEST_LINE + 1), end="")
+        assert told[2:] == ["x" * (capture.LONGEST_LINE + 1)]
+        print("\nlast", end="")
+        print("another", file=sys.stderr, end="")
+    assert told[3:] == ["", "another", "last"]

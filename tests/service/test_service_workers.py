@@ -1,0 +1,223 @@
+"""Worker processes: what a task can do to one, and what becomes of the run, of the others and of the processes."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+from contract import OWN, until
+from executing import call, is_alive, number_in, workers
+
+from batch_runner.service.local.context import Context
+from batch_runner.service.local.tasks import Call, Source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from batch_runner.service.local.process_pool import InWorkers
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.skipif(sys.platform == "win32", reason="signals and process groups are POSIX"),
+]
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+async def pid_of(executor: InWorkers) -> int:
+    return int(bytes((await executor.run(call("pid"))).result))
+
+
+def test_a_run_cancelled_while_its_worker_starts_forgets_no_process() -> None:
+    """Whenever in the first moments that is: asyncio forgot a process whose start was cancelled halfway."""
+
+    async def run_for(seconds: float) -> None:
+        async with workers(1) as executor:
+            with anyio.move_on_after(seconds):
+                await executor.run(call("pid"))
+
+    for moment in range(40):
+        anyio.run(run_for, moment / 2000)
+        gc.collect()
+
+
+async def test_closing_ends_the_workers_that_wait(tmp_path: Path) -> None:
+    """No process is left behind."""
+    async with workers() as executor:
+        pid = await pid_of(executor)
+        assert is_alive(pid)
+    assert not is_alive(pid)
+
+
+async def test_workers_start_when_needed_and_are_used_again() -> None:
+    """One after another, all runs find the same process; at once, each has its own, and never more than fit."""
+    async with workers(2) as executor:
+        pids = [await pid_of(executor) for _ in range(3)]
+        assert len(set(pids)) == 1
+        both: list[int] = []
+
+        async def note() -> None:
+            both.append(await pid_of(executor))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(note)
+            group.start_soon(note)
+        assert len(set(both)) == 2
+
+
+async def test_a_worker_is_replaced_after_so_many_runs() -> None:
+    """The same process serves that many runs, and the next run gets another."""
+    async with workers(1, runs_per_worker=2) as executor:
+        first, second, third = [await pid_of(executor) for _ in range(3)]
+    assert first == second != third
+
+
+@pytest.mark.parametrize(("function", "limit", "status"), [("die", 20.0, "failure"), ("sleep", 0.3, "timeout")])
+async def test_calls_in_turn_end_with_the_one_that_kills_the_worker(function: str, limit: float, status: str) -> None:
+    """Those before it have their endings, it has its own, and those after it, one of them sent ahead, never began."""
+    calls = [call("echo", n="1"), call(function, limit, seconds="60"), call("echo", n="3"), call("echo", n="4")]
+    async with workers(1) as executor:
+        ended = await executor.run_in_turn(calls, lambda _: False)
+        assert [ending.status for ending in ended] == ["success", status]
+        assert bytes((await executor.run(calls[2])).result) == b'{"n":"3"}'
+
+
+async def test_calls_in_turn_end_soon_after_it_is_enough() -> None:
+    """The one that was sent ahead is run, too, and the worker is ready for the next call."""
+    calls = [call("echo", n=str(number)) for number in range(9)]
+    async with workers(1) as executor:
+        ended = await executor.run_in_turn(calls, lambda ending: b"2" in bytes(ending.result))
+        assert [bytes(ending.result) for ending in ended] == [b'{"n":"%d"}' % number for number in range(4)]
+        assert bytes((await executor.run(calls[8])).result) == b'{"n":"8"}'
+
+
+async def test_a_worker_that_died_while_it_waited_is_replaced_unnoticed() -> None:
+    """The next run has a new process and no error."""
+    async with workers(1) as executor:
+        pid = await pid_of(executor)
+        (waiting,) = executor._idle
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: not waiting.is_alive)
+        assert await pid_of(executor) != pid
+
+
+async def test_a_greedy_task_is_a_failure() -> None:
+    """Above its memory limit the task gets MemoryError."""
+    async with workers(1, memory=2 * 1024**3) as executor:
+        ending = await executor.run(call("greedy"))
+    assert ending.error == "The task needed more memory than a worker process may have."
+
+
+async def test_a_worker_without_memory_is_replaced_before_the_next_run() -> None:
+    """A task that leaks used to fail the rows after it, too, for as long as its worker was used."""
+    async with workers(1, memory=2 * 1024**3) as executor:
+        pid = await pid_of(executor)
+        while (ending := await executor.run(call("leak"))).status == "success":
+            assert await pid_of(executor) == pid
+        assert ending.error == "The task needed more memory than a worker process may have."
+        assert (await executor.run(call("leak"))).status == "success"
+        assert await pid_of(executor) != pid
+
+
+async def test_what_was_sent_ahead_of_a_run_without_memory_never_began(tmp_path: Path) -> None:
+    """It is begun once, elsewhere: the worker ends with the run that had no memory."""
+    count, go = tmp_path / "count", tmp_path / "until"
+    go.touch()
+    counted = call("counted", count=str(count), mark=str(tmp_path / "mark"), until=str(go))
+    calls = [call("greedy"), counted, call("echo")]
+    async with workers(1, memory=2 * 1024**3) as executor:
+        assert len(await executor.run_in_turn(calls, lambda _: False)) == 1
+        assert (await executor.run(calls[1])).status == "success"
+    assert count.read_text() == "."
+
+
+async def test_what_a_task_prints_is_no_message(capfd: pytest.CaptureFixture[str]) -> None:
+    """It goes to standard error, so neither the protocol nor the summary on standard output is disturbed."""
+    async with workers(1) as executor:
+        assert (await executor.run(call("echo"))).status == "success"
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "a task may print what it likes\n")
+
+
+async def test_leaving_is_a_failure_of_the_run_not_of_the_worker() -> None:
+    """A task that calls `sys.exit` fails, and its process serves the next run."""
+    async with workers(1) as executor:
+        pid = await pid_of(executor)
+        assert (await executor.run(call("leave"))).error == "SystemExit: 3"
+        assert await pid_of(executor) == pid
+
+
+@pytest.mark.parametrize(("params", "code", "said"), [({}, 0, ""), ({"raise": "no"}, 1, "ValueError: no\n")])
+async def test_a_fork_that_comes_back_from_its_task_ends(
+    capfd: pytest.CaptureFixture[str], params: dict[str, str], code: int, said: str
+) -> None:
+    """By returning or raising: it used to wait for calls, as the worker does, and its parent waited for it."""
+    async with workers(1) as executor:
+        forking = Call(Source("fork", OWN), params, Context("r", "s", "."), 20.0)
+        assert [bytes((await executor.run(forking)).result) for _ in range(2)] == [b"%d" % code] * 2
+    assert capfd.readouterr().err == said * 2
+
+
+async def test_workers_ignore_ctrl_c() -> None:
+    """Ctrl-C is the parent's to answer: it decides what still runs to its end."""
+    async with workers(1) as executor:
+        pid = await pid_of(executor)
+        os.kill(pid, signal.SIGINT)
+        assert await pid_of(executor) == pid
+
+
+async def test_a_function_that_is_gone_by_then_is_a_failure_with_a_sentence() -> None:
+    """A file that was removed after it was loaded fails the run, and is named."""
+    async with workers(1) as executor:
+        gone = Call(Source("f", "/no/such/file.py"), {}, Context("r", "s", "."), 5.0)
+        assert "There is no file /no/such/file.py" in str((await executor.run(gone)).error)
+
+
+async def test_a_worker_that_cannot_start_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an interpreter the run fails with a sentence, and nothing is raised."""
+    async with workers(1) as executor:
+        monkeypatch.setattr(sys, "executable", "/no/such/python")
+        ending = await executor.run(call("echo"))
+    assert str(ending.error).startswith("The worker process could not be started: ")
+
+
+PARENT = """
+import sys, anyio
+from batch_runner.service.local.process_pool import InWorkers
+from batch_runner.service.local.tasks import Call, Context, Source
+function, mark = sys.argv[1:]
+call = Call(Source(function, {own!r}), {{"mark": mark, "until": "/never"}}, Context("r", "s", "."), {limit})
+anyio.run(InWorkers(1).run, call)
+"""
+
+
+def start_parent(function: str, mark: Path, limit: float) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", PARENT.format(own=OWN, limit=limit), function, str(mark)])
+
+
+@pytest.mark.parametrize("function", ["wait_for", "start_program"])
+async def test_a_worker_dies_with_its_parent(tmp_path: Path, function: str) -> None:
+    """Killed by SIGKILL the parent can do nothing; its worker ends itself, and the programs of its task."""
+    with start_parent(function, tmp_path / "pid", 60.0) as parent:
+        pid = await number_in(tmp_path / "pid")
+        parent.kill()
+    await until(lambda: not is_alive(pid))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_stuck_worker_without_a_parent_ends_when_its_time_is_up(tmp_path: Path) -> None:
+    """Even one that holds the interpreter's lock, so that no thread of it could see the parent go."""
+    with start_parent("busy_in_c", tmp_path / "pid", 2.0) as parent:
+        pid = await number_in(tmp_path / "pid")
+        parent.kill()
+    await until(lambda: not is_alive(pid))

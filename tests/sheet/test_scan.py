@@ -1,0 +1,130 @@
+"""A sheet's rows: the regex and the parser read the same, however the XML is written."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from packages import MAIN, PKG, relations
+
+from batch_runner.sheet.xlsx.package import Package
+from batch_runner.sheet.xlsx.row_reader import Mark, RawRow, Scan, column_places, read_mark
+from batch_runner.sheet.xlsx.shared_strings import plain_text
+
+
+def seen(row: RawRow) -> tuple[int, bool, list[tuple[int, Mark, bool, str]]]:
+    """What a raw row says, however it was read."""
+    places = column_places(row.letters, {})
+    cells = zip(places, row.marks, row.formulas, row.values, strict=True)
+    return (
+        row.number,
+        row.hidden,
+        [
+            (place, read_mark(mark or b""), bool(formula), plain_text(value or b""))
+            for place, mark, formula, value in cells
+        ],
+    )
+
+
+def scans(part: bytes) -> tuple[Scan, Scan]:
+    """A sheet's part, to be divided by the regex where that can be, and to be read by the parser only."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as package:
+        package.writestr("[Content_Types].xml", f'<Types xmlns="{PKG}/content-types"/>')
+        package.writestr("_rels/.rels", relations('<Relationship Id="r" Type="t/officeDocument" Target="book.xml"/>'))
+        package.writestr("book.xml", "<x/>")
+        package.writestr("sheet.xml", part)
+    opened = Package(file, "a.xlsx")
+    return Scan(opened, "sheet.xml"), Scan(opened, "sheet.xml", quick=False)
+
+
+def sheet(rows: str) -> bytes:
+    return f'<worksheet xmlns="{MAIN}"><sheetData>{rows}</sheetData><autoFilter ref="A1:B2"/></worksheet>'.encode()
+
+
+CONTENTS = (
+    "", "<v/>", "<v></v>", "<f>A1</f>", "<f>A1</f><v>1</v>", '<f t="shared" si="0"/><v>2</v>', "<v><![CDATA[<]]></v>",
+    "<is><t>x</t></is>", "<is><t xml:space='preserve'> x</t></is>", "<is><r><t>x</t></r><r><t>y</t></r></is>",
+    "<is><t>x</t><rPh sb='0' eb='1'><t>y</t></rPh></is>", "<!-- <v>1</v> --><v>2</v>", "<v>a\r\nb&#13;\r</v>",
+    "<v>1</v><extLst><ext uri='x'/></extLst>", " <v>3</v> ", "<v xml:space='preserve'> 4</v>", "<v>&#x41;</v>",
+)  # fmt: skip
+VALUES = st.one_of(
+    st.integers(-(10**17), 10**17).map(lambda value: f"<v>{value}</v>"),
+    st.text("ab<&>é東 \t\n", max_size=6).map(lambda text: f"<v>{text.replace('&', '&amp;').replace('<', '&lt;')}</v>"),
+    st.sampled_from(CONTENTS),
+)
+ATTRIBUTES = (' s="3"', ' t="s"', ' t="str"', ' cm="1"', ' vm="2"', " s='4'")
+MARKS = st.lists(st.sampled_from(ATTRIBUTES), max_size=2, unique_by=lambda mark: mark[:3])
+CELLS = st.tuples(st.booleans(), MARKS, VALUES)
+ROWS = st.tuples(
+    st.sampled_from(["", ' spans="1:3"', ' hidden="1"', ' ht="12.5" customHeight="1"', ' hidden="0" x="a/b"']),
+    st.booleans(),
+    st.lists(CELLS, max_size=4),
+    st.sampled_from(["", "", "", "\n  ", "<!-- </row> -->", '<row spans="1:1"/>', "<row></row>"]),
+)
+
+
+def row_xml(number: int, attributes: str, numbered: bool, cells: list[tuple[bool, list[str], str]], before: str) -> str:
+    own = f' r="{number}"' if numbered else ""
+    inside = "".join(
+        f"<c{f' r={chr(34)}{chr(65 + 2 * place)}{number}{chr(34)}' if named else ''}{''.join(marks)}>{value}</c>"
+        for place, (named, marks, value) in enumerate(cells)
+    )
+    return f"{before}<row{own}{attributes}>{inside}</row>"
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(ROWS, max_size=6))
+def test_both_ways_of_reading_agree(
+    rows: list[tuple[str, bool, list[tuple[bool, list[str], str]], str]],
+) -> None:
+    """Whatever stands in a sheet, the regex reads what the parser reads, or leaves it to the parser."""
+    text = "".join(
+        row_xml(3 * number, attributes, numbered, cells, before)
+        for number, (attributes, numbered, cells, before) in enumerate(rows, 1)
+    )
+    quick, slow = scans(sheet(text))
+    assert [seen(row) for row in quick] == [seen(row) for row in slow]
+    assert quick.beside.autofilter == slow.beside.autofilter == "A1:B2"
+
+
+PLAIN = '<row r="1"><c r="A1" s="1" t="s"><v>0</v></c><c r="C1"><f>1</f><v>1</v></c></row><row r="2"/>'
+
+
+def test_a_plain_part_is_divided_by_the_regex() -> None:
+    """What Excel and its peers write needs no parser."""
+    quick, _slow = scans(sheet(PLAIN))
+    assert len(list(quick)) == 1
+    assert quick.quick
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        sheet(PLAIN).replace(b"<", b"<x:").replace(b"<x:/", b"</x:").replace(b"xmlns=", b"xmlns:x="),
+        ('<?xml version="1.0" encoding="UTF-16"?>' + sheet(PLAIN).decode()).encode("utf-16"),
+        b'<?xml version="1.0" encoding="iso-8859-1"?>' + sheet(PLAIN),
+        sheet(PLAIN).replace(b' r="A1" s="1" t="s"', b" t='s' s='1' r='A1'"),
+        sheet(PLAIN).replace(MAIN.encode(), b"http://purl.oclc.org/ooxml/spreadsheetml/main"),
+        sheet(PLAIN.replace("><c", ">\n  <c").replace("><v", ">\n    <v").replace("></", ">\n</")),
+    ],
+    ids=["prefix", "utf-16", "latin-1", "quotes", "strict", "pretty"],
+)
+def test_odd_parts_say_the_same(part: bytes) -> None:
+    """Prefixes, encodings, quotes, Strict namespaces and blanks between tags change nothing of what is read."""
+    _quick, plain = scans(sheet(PLAIN))
+    quick, slow = scans(part)
+    assert [seen(row) for row in quick] == [seen(row) for row in slow] == [seen(row) for row in plain]
+
+
+def test_something_odd_late_in_the_part_is_noticed() -> None:
+    """After many plain rows one with a comment: no row is lost, and none comes twice."""
+    rows = "".join(f'<row r="{number}"><c r="A{number}"><v>{number}</v></c></row>' for number in range(1, 20_000))
+    odd = '<row r="20000"><!-- </row> --><c r="A20000"><v>7</v></c></row>'
+    quick, slow = scans(sheet(rows + odd))
+    assert [row.number for row in quick] == list(range(1, 20_001))
+    assert not quick.quick
+    assert sum(1 for _row in slow) == 20_000

@@ -1,0 +1,89 @@
+"""Executors of each kind, opened and closed, and calls for them."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from contract import OWN, until
+
+from batch_runner.service.local.context import Context
+from batch_runner.service.local.process_pool import InWorkers
+from batch_runner.service.local.tasks import Call, Source
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from batch_runner.service.local.dask.cluster import OnCluster
+    from batch_runner.service.local.process_pool import Executor
+    from batch_runner.service.local.result import Ending
+
+
+@asynccontextmanager
+async def workers(fits: int = 2, **options: Any) -> AsyncIterator[InWorkers]:
+    """Worker processes of this machine."""
+    executor = InWorkers(fits, **options)
+    await executor.open()
+    try:
+        yield executor
+    finally:
+        await executor.aclose()
+
+
+@asynccontextmanager
+async def on_cluster(address: str, **options: Any) -> AsyncIterator[OnCluster]:
+    """A Dask cluster."""
+    from batch_runner.service.local.dask.cluster import OnCluster
+
+    executor = OnCluster(address, **options)
+    await executor.open()
+    try:
+        yield executor
+    finally:
+        await executor.aclose()
+
+
+def call(
+    function: str,
+    limit: float = 20.0,
+    *,
+    file: str | None = OWN,
+    files: str = ".",
+    repeatable: bool = False,
+    **params: str,
+) -> Call:
+    """A call of one of the tests' own tasks, or of another file's."""
+    return Call(Source(function, file), params, Context("run_1", "session_1", files), limit, repeatable)
+
+
+async def all_ended(executor: Executor, calls: list[Call]) -> list[Ending]:
+    """Run all of them, as many at once as there are places; their endings in the same order."""
+    endings: dict[int, Ending] = {}
+
+    async def run(number: int, the_call: Call) -> None:
+        async with executor.places:
+            endings[number] = await executor.run(the_call)
+
+    async with anyio.create_task_group() as group:
+        for number, the_call in enumerate(calls):
+            group.start_soon(run, number, the_call)
+    return [endings[number] for number in range(len(calls))]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process is there and is no zombie that only waits to be collected.
+
+    Collected before the file is opened it is not found, collected between open and read it is "no such process".
+    """
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+async def number_in(path: Path) -> int:
+    """What a task has written there, once it has."""
+    await until(path.exists)
+    return int(path.read_text())

@@ -1,0 +1,59 @@
+"""Journals for tests: a batch's description, rows for it, and what stands in the file in the end."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from batch_runner.journal.batches import BatchInfo
+from batch_runner.journal.history import Entry, Policy, Send
+from batch_runner.journal.journal import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from batch_runner.journal.history import Plan
+    from batch_runner.journal.journal import Journal
+
+
+def batch_info(
+    *retry: str, resend: bool = False, task: str = "invoice", service: str = "local", key: tuple[str, ...] = ()
+) -> BatchInfo:
+    """A batch with the given policy."""
+    return BatchInfo(
+        input="invoices.csv",
+        input_sha256="0" * 64,
+        output="invoices.results.csv",
+        task=task,
+        service=service,
+        key_columns=key,
+        policy=Policy(frozenset(retry), "resend" if resend else "report"),
+        version="0.1.0",
+    )
+
+
+def entries(keys: Iterable[str], first: int = 2) -> list[Entry]:
+    """Rows whose key is all their params, numbered from `first`."""
+    return [Entry(number, key.encode(), key.encode()) for number, key in enumerate(keys, first)]
+
+
+async def run_row(journal: Journal, plan: Plan, run_id: str, status: str = "success") -> int:
+    """All events of a row that is sent and ends."""
+    assert isinstance(plan, Send), plan
+    attempt = await journal.intend(plan)
+    await journal.started(attempt, run_id, "queued")
+    await journal.ended(attempt, Outcome(status, run_id, f'"{run_id}"', "" if status == "success" else "no"))
+    return attempt
+
+
+def attempts_in(path: Path) -> list[tuple[int, str, str | None, bool]]:
+    """The attempts in the file: number, status, run id, whether it has ended."""
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+        return connection.execute("SELECT id, status, run_id, ended_at IS NOT NULL FROM attempt ORDER BY id").fetchall()
+
+
+def files_beside(path: Path) -> list[str]:
+    """The names of the journal's file and of those that belong to it."""
+    return sorted(found.name for found in path.parent.iterdir() if found.name.startswith(path.name))

@@ -1,0 +1,139 @@
+"""A batch in virtual time: so many runs in flight, a policy that says whom to poll, and what came of it."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from math import exp, log
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from batch_runner.batch.poll_schedule import Schedule
+from batch_runner.units import Rate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+BUDGET = Rate(20, 1.0)
+RAMP = 0.01
+"""Seconds between two of the first starts."""
+
+
+class Policy(Protocol):
+    def add(self, run: int, now: float) -> None: ...
+    def looked(self, run: int, now: float) -> None: ...
+    def ended(self, run: int, now: float) -> None: ...
+    def due(self, now: float) -> int | None: ...
+    def next_at(self) -> float | None: ...
+
+
+class Result(msgspec.Struct, frozen=True):
+    """Means over all runs of a batch: seconds from end to notice, polls; and seconds until all was done."""
+
+    delay: float
+    polls: float
+    took: float
+
+
+class Noted(Schedule):
+    """A schedule that keeps what it handed out, and holds to the contract while it does."""
+
+    def __init__(self, budget: Rate = BUDGET) -> None:
+        super().__init__(budget)
+        self.polls: list[tuple[float, int]] = []
+
+    def due(self, now: float) -> int | None:
+        run = super().due(now)
+        if run is not None:
+            self.polls.append((now, run))
+        else:
+            next_at = self.next_at()
+            assert next_at is None or next_at > now, "whoever waits until next_at must not spin"
+        return run
+
+
+class Intervals:
+    """Looks at each run after intervals that depend on its number of looks only, within the same budget."""
+
+    def __init__(self, interval: Callable[[int], float], budget: Rate = BUDGET) -> None:
+        self._interval = interval
+        self._gap = budget.gap
+        self._next_poll = 0.0
+        self._due: list[tuple[float, int]] = []
+        self._looks: dict[int, int] = {}
+
+    def add(self, run: int, now: float) -> None:
+        self._looks[run] = 0
+        heapq.heappush(self._due, (now + self._interval(0), run))
+
+    def looked(self, run: int, now: float) -> None:
+        self._looks[run] += 1
+        heapq.heappush(self._due, (now + self._interval(self._looks[run]), run))
+
+    def ended(self, run: int, now: float) -> None:  # noqa: ARG002  a policy of fixed intervals learns nothing
+        del self._looks[run]
+
+    def due(self, now: float) -> int | None:
+        if now < self._next_poll or not self._due or self._due[0][0] > now:
+            return None
+        self._next_poll = now + self._gap
+        return heapq.heappop(self._due)[1]
+
+    def next_at(self) -> float | None:
+        return max(self._next_poll, self._due[0][0]) if self._due else None
+
+
+def simulate(policy: Policy, durations: Sequence[float], in_flight: int) -> Result:
+    """Run a batch: a slot is free again when the end of its run was noticed; polls answer at once."""
+    ends: dict[int, float] = {}
+    starts = [(place * RAMP, place) for place in range(min(in_flight, len(durations)))][::-1]
+    begun, polls, delay, now = len(starts), 0, 0.0, 0.0
+    while starts or ends:
+        wake = policy.next_at()
+        if starts and (wake is None or starts[-1][0] <= wake):
+            now, run = starts.pop()
+            policy.add(run, now)
+            ends[run] = now + durations[run]
+            continue
+        assert wake is not None
+        now = max(now, wake)
+        due = policy.due(now)
+        if due is None:
+            continue
+        polls += 1
+        if now < ends[due]:
+            policy.looked(due, now)
+            continue
+        delay += now - ends.pop(due)
+        policy.ended(due, now)
+        if begun < len(durations):
+            starts.append((now, begun))
+            begun += 1
+    return Result(delay / len(durations), polls / len(durations), now)
+
+
+def log_normal(median: float, count: int, seed: int = 1, sigma: float = 0.5) -> list[float]:
+    chance = random.Random(seed)
+    return [exp(chance.gauss(log(median), sigma)) for _ in range(count)]
+
+
+def fixed_with(polls: float, durations: Sequence[float], in_flight: int) -> Result:
+    """A fixed interval that comes to that many polls a run, found by halving; within the same budget."""
+    mean = sum(durations) / len(durations)
+    low, high = mean / (40 * polls), 4 * mean + max(durations) / polls
+    for _ in range(16):
+        middle = (low * high) ** 0.5
+        result = simulate(Intervals(always(middle)), durations, in_flight)
+        low, high = (middle, high) if result.polls > polls else (low, middle)
+    return simulate(Intervals(always(high)), durations, in_flight)
+
+
+def always(seconds: float) -> Callable[[int], float]:
+    """The same interval after any number of looks."""
+    return lambda _: seconds
+
+
+def growing(looks: int) -> float:
+    """1 s, then 1.5 times as long each time, up to 30 s."""
+    return min(30.0, 1.5 ** min(looks, 20))
