@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,7 @@ from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
 
+from batch_runner.service.local.invoice.fields import fields_of
 from batch_runner.service.local.invoice.pdf import opened
 from batch_runner.service.local.result import TaskFailed
 
@@ -165,3 +167,34 @@ def test_half_a_surrogate_spoils_no_text(tmp_path: Path) -> None:
         text = document.pages()[0].text
     assert "arbour Paper Ltd" in text
     assert text.encode()
+
+
+def test_a_long_invoice_is_read_at_both_ends(tmp_path: Path) -> None:
+    """The number stands on the first page and the total on the last; a page between says another total."""
+    canvas = Canvas(str(tmp_path / "a.pdf"), pagesize=(595, 842))
+    for number in range(60):
+        canvas.setFont("Helvetica", 10)
+        rows = {0: ROWS[:3], 30: ((100, "Total", "£900.00"),), 59: ROWS[3:]}.get(number, ((100, "Page", ""),))
+        for y, label, value in rows:
+            canvas.drawString(60, 842 - y, label)
+            canvas.drawString(300, 842 - y, value)
+        canvas.showPage()
+    canvas.save()
+    with opened(tmp_path / "a.pdf") as document:
+        assert len(document.pages()) == 60
+        found = fields_of(document.pages(10))
+    assert (found.number, found.total) == ("HP-7", "337.20")
+
+
+def test_a_crowded_page_is_read_in_time(tmp_path: Path) -> None:
+    """Thousands of amounts in one line, and thousands of lines: the work grows with them, and no faster."""
+    canvas = Canvas(str(tmp_path / "a.pdf"), pagesize=(20_000, 842))
+    canvas.setFont("Helvetica", 4)
+    canvas.drawString(10, 800, "Total 1.00 VAT 2.00 Net 3.00 " * 400)
+    for number in range(1_500):
+        canvas.drawString(10, 790 - number / 2, f"Invoice No. {number} total {number}.00 from: to: IBAN")
+    canvas.save()
+    started = time.process_time()
+    with opened(tmp_path / "a.pdf") as document:
+        fields_of(document.pages())
+    assert time.process_time() - started < 10

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 SIZE_LIMIT = 256 * 1024 * 1024
 """Bytes of one file."""
 
+PAGES_AT_ENDS = 10
+"""Fields are looked for on so many pages at the beginning and at the end: lists of calls or deliveries stand between."""
+
 _SIGNATURE = b"%PDF-"
 _SIGNATURE_WITHIN = 1024  # readers accept so much before it (ISO 32000-1, Annex H)
 
@@ -117,11 +120,11 @@ def _read_pdf(document: Document) -> tuple[Fields, tuple[InvoiceLine, ...]]:
             unread.append(f"source: an embedded XML file is no invoice that can be read: {error}.")
             continue
         try:
-            differing = contradictions(fields, document.pages())
+            differing = contradictions(fields, document.pages(PAGES_AT_ENDS))
         except TaskFailed:  # the pages are a scan, or empty; the data says it all
             differing = ()
         return msgspec.structs.replace(fields, warnings=(*fields.warnings, *differing)), lines
-    fields = fields_of(document.pages())
+    fields = fields_of(document.pages(PAGES_AT_ENDS))
     return msgspec.structs.replace(fields, warnings=(*fields.warnings, *unread)), ()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from batch_runner.service.local.invoice.labels import Label, labels_in
@@ -20,6 +21,7 @@ _COLUMN_GAP = 0.87
 """Of the letters' height: a wider gap separates two cells. A blank has a quarter of it."""
 
 _SAME_LINE = 0.5
+_CELLS = 60
 
 
 class Cell(NamedTuple):
@@ -56,8 +58,8 @@ class TextLine:
 
     @cached_property
     def cells(self) -> list[Cell]:
-        """Its cells, in order."""
-        return list(self._cells())
+        """Its cells, in order. No table of an invoice has more than the limit; what has is read by its text alone."""
+        return list(islice(self._cells(), _CELLS))
 
     @cached_property
     def labels(self) -> list[Label]:

@@ -82,10 +82,15 @@ class Document:
                 if 0 < size.value <= XML_LIMIT:
                     yield bytes(attachment.get_data())
 
-    def pages(self) -> list[PageText]:
-        """All pages. Raises TaskFailed where there is nothing to read, or nothing that would be read rightly."""
-        pages, drawn = [], _Drawn()
-        for number in range(len(self._pdf)):
+    def pages(self, ends: int | None = None) -> list[PageText]:
+        """All pages, or so many at both ends.
+
+        Raises TaskFailed where there is nothing to read, or nothing that would be read rightly.
+        """
+        pages, drawn, count = [], _Drawn(), len(self._pdf)
+        for number in range(count):
+            if ends is not None and ends <= number < count - ends:
+                continue
             page, on_page = self._page(number)
             pages.append(page)
             drawn += on_page

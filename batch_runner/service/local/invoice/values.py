@@ -86,7 +86,9 @@ def _amount(match: re.Match[str], text: str) -> Money:
     before, after = text[max(0, match.start() - 6) : match.start()], text[match.end() : match.end() + 6]
     beside = before.rpartition("\t")[2] + " " + after.partition("\t")[0]
     has_mark = not written.isdigit() or _CURRENCY.search(beside) is not None
-    signed = re.search(rf"(?:^|[\s(])[-−]\s?(?:{_SIGN})$", text[: match.start()].rstrip(_SPACES))
+    signed = re.search(
+        rf"(?:^|[\s(])[-−]\s?(?:{_SIGN})$", text[max(0, match.start() - 8) : match.start()].rstrip(_SPACES)
+    )
     is_minus = match["minus"] or match["after"] or signed
     return Money(("-" if is_minus else "") + _plain(written), has_mark, match.start(), match.end())
 
