@@ -36,7 +36,7 @@ SIZE_LIMIT = 256 * 1024 * 1024
 """Bytes of one file."""
 
 PAGES_AT_ENDS = 10
-"""Fields are looked for on so many pages at the beginning and at the end: lists of calls or deliveries stand between."""
+"""Fields are looked for on so many pages at the beginning and at the end: mere lists stand between."""
 
 _SIGNATURE = b"%PDF-"
 _SIGNATURE_WITHIN = 1024  # readers accept so much before it (ISO 32000-1, Annex H)

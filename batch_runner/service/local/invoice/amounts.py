@@ -81,17 +81,22 @@ def sums_of(lines: Sequence[TextLine]) -> Sums:
 
 def _candidates(lines: Sequence[TextLine]) -> Iterator[AmountCandidate]:
     for number, line in enumerate(lines):
-        end, inherited = 0, None
-        for amount in amounts_in(line.text):
-            before = _label(line.text[end : amount.start])
+        end, row = 0, None
+        amounts = amounts_in(line.text)
+        for amount in amounts:
+            gap = line.text[end : amount.start]
+            before = _label(gap)
             beside = role_of(before) if before else None
             is_last = amount.end == len(line.text)
             if not amount.has_mark and not (is_last and beside in ("net", "tax", "total", "payable")):
                 continue
             left, right = line.span(amount.start, amount.end)
-            above = None if beside else _heading(lines, number, left, right)
-            yield AmountCandidate(amount, number, left, right, beside, None if before else inherited, above)
-            end, inherited = amount.end, beside or inherited
+            in_columns = len(amounts) > 1 and CELL in gap
+            above = _heading(lines, number, left, right) if in_columns or not beside else None
+            if in_columns and above:  # what stands before a row of columns is about the whole row
+                beside, row, before = None, beside or row, ""
+            yield AmountCandidate(amount, number, left, right, beside, None if before else row, above)
+            end, row = amount.end, beside or row
 
 
 _NO_LABEL = re.compile(r"[\d.,]+\s*%|[^\w%]*$|^[^\w%]+|\b\d[\d.,/-]*\b")

@@ -30,9 +30,7 @@ class LabelPlace(NamedTuple):
     beside: str
     """What is right of it, up to the next label; cells are separated by CELL."""
     under: str
-    """The cell below it."""
-    line: int
-    page: int
+    """The cell below it, unless it heads a column of a list."""
 
 
 def fields_of(pages: Sequence[PageText]) -> Fields:
@@ -68,17 +66,24 @@ def fields_of(pages: Sequence[PageText]) -> Fields:
 def _places(lines: Sequence[TextLine]) -> Iterator[LabelPlace]:
     """All labels in order; what is beside one ends where the next begins."""
     for number, line in enumerate(lines):
-        for label, following in zip_longest(line.labels, line.labels[1:]):
+        for place, label in enumerate(line.labels):
             if label.field == "none":
                 continue
-            end = following.start if following else len(line.text)
+            following = line.labels[place + 1 :]
+            start, end = label.end, following[0].start if following else len(line.text)
+            if following and _JOINS.fullmatch(line.text[start:end]):  # `Rechnungsdatum/Lieferdatum 12.3.2026`
+                start, end = following[0].end, following[1].start if len(following) > 1 else len(line.text)
             before = line.text[: label.start]
             begins = not before.strip(" \t#*•·-–:") or before.rstrip(" #*•·-–").endswith(CELL)
-            beside = line.text[label.end : end]
+            beside = line.text[start:end]
             under = "" if _VALUE.search(beside.split(CELL)[0]) else _under(lines, number, label.start, label.end)
-            yield LabelPlace(label.field, label.is_weak, begins, beside, under, number, line.page)
+            is_heading = (
+                label.is_weak and len(line.cells) > 2 and not any(other.field == "number" for other in line.labels)
+            )
+            yield LabelPlace(label.field, label.is_weak, begins, beside, "" if is_heading else under)
 
 
+_JOINS = re.compile(r"\s*(?:[/&+]|und|and|et|en|y|e|i)\s*")
 _VALUE = re.compile(r"\d")
 _FURTHER_DOWN = 2.6  # lines: so far below its label a value may stand
 
@@ -143,11 +148,15 @@ def _number(places: list[LabelPlace], title: str) -> str | None:
     return None
 
 
+_GROUPS = re.compile(r"\d+(?: \d+)+(?=$|\t)")
+
+
 def _number_in(text: str) -> str | None:
     match = _NUMBER.match(text)
     if not match or CELL in match[1]:
         return None
-    number = match[1].rstrip(".-/,")
+    in_groups = _GROUPS.match(text, match.start(1))  # `73 4512 8891`
+    number = in_groups[0] if in_groups and not dates_in(in_groups[0]) else match[1].rstrip(".-/,")
     is_date = any(day.start < match.end(1) and day.end >= match.start(1) + len(number) for day in dates_in(text))
     rest = text[match.end(1) :]
     return None if (is_date and len(number) != 8) or rest.startswith((" %", "%", ",")) else number
@@ -211,7 +220,7 @@ class _Dates:
 
 
 _LEAD = re.compile(
-    r"[\s:：.\-–|(]*(?:(?:le|den|am|du|vom|von|at|on|of|the|dated|from|del|il|el|op|d|dnia|bis|zum|zu|au|until|till|is|ist|"
+    r"(?:[/&][^\W\d]+)?[\s:：.\-–|(]*(?:(?:le|den|am|du|vom|von|at|on|of|the|dated|from|del|il|el|op|d|dnia|bis|zum|zu|au|until|till|is|ist|"
     r"dne|per|před)\b[\s:.]*){0,3}(?:\w{2,10}\.?,\s+)?",
     re.IGNORECASE,
 )

@@ -193,7 +193,8 @@ class Parties:
                     in_front = 2 * (place == 0 and is_top and (has_address or has_form)) + (
                         is_top and self._lines[number].height > 1.25 * self._usual_height
                     )
-                    yield name, 2 * has_form + 2 * holds_id + in_front
+                    is_the_other = has_form and has_address and self.buyer is not None
+                    yield name, 2 * has_form + 2 * holds_id + in_front + is_the_other
 
     def _blocks(self) -> Iterator[list[tuple[int, Cell]]]:
         """Cells under one another that begin at the same place."""

@@ -32,7 +32,7 @@ _SPACES = " \u00a0\u202f\u2009"
 _GROUPED = rf"[1-9]\d{{0,2}}(?:[.,'’]\d{{2,3}}|[{_SPACES}]\d{{3}}(?!\d))+(?:[.,]\s{{0,3}}\d{{1,2}})?"
 _NUMBER = rf"{_GROUPED}|\d+(?:[.,]\d{{1,2}})?"
 _SIGN = "|".join(re.escape(sign) for sign in sorted(_SIGNS, key=len, reverse=True))
-_CURRENCY = re.compile(rf"(?<![A-Za-z])(?:{_CODES}|{'|'.join(_WORDS)})(?![A-Za-z])|{_SIGN}")
+_CURRENCY = re.compile(rf"(?<![^\W\d_])(?:{_CODES}|{'|'.join(_WORDS)})(?![^\W\d_])|{_SIGN}")
 _AMOUNT = re.compile(
     rf"(?<![\w.,/:-])(?P<minus>[-−–(]\s?)?(?P<number>{_NUMBER})(?P<after>\s?-(?![\w-]))?"
     rf"(?![\d%]|[.,/:-]\d|\s?%|[-/]?[^\W\d_])"
