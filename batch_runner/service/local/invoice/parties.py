@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from batch_runner.service.local.invoice.labels import labels_in, pattern_of
 from batch_runner.service.local.invoice.layout import CELL, Cell, TextLine
-from batch_runner.service.local.invoice.values import FoundId, amounts_in, date_in, ibans_in, vat_ids_in
+from batch_runner.service.local.invoice.values import FoundId, amounts_in, date_in, ibans_in, is_vat_id, vat_ids_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +24,7 @@ _HOLDER = re.compile(
     re.IGNORECASE,
 )
 _OF_THE_BUYER = re.compile(pattern_of("parties", "of_the_buyer"), re.IGNORECASE)
+_DEBITED = re.compile(pattern_of("parties", "debited"), re.IGNORECASE)
 _REGISTER = re.compile(rf"\b{pattern_of('parties', 'registers')}", re.IGNORECASE)
 _STREET_BY_NUMBER = re.compile(r"\d+\w? +[^\W\d]{3}")
 _SEPARATOR = re.compile(r"\s*[·•●|∙⋅♦■▪*]\s*|\s+[-–—]\s+|\s*,\s+")
@@ -57,12 +58,13 @@ class Parties:
         """The seller's name, if enough speaks for one."""
 
     def seller_vat_id(self) -> str | None:
-        """The VAT id of the seller, where there is just one that can be."""
-        return self._only_id(vat_ids_in)
+        """The VAT id of the seller, where there is just one that can be, and its check digits are right."""
+        found = self._only_id(vat_ids_in)
+        return found if found and is_vat_id(found) else None
 
     def iban(self) -> str | None:
-        """The bank account to pay to, where there is just one that can be."""
-        return self._only_id(ibans_in)
+        """The bank account to pay to, where there is just one that can be; none where the seller takes the money."""
+        return None if any(_DEBITED.search(line.text) for line in self._lines) else self._only_id(ibans_in)
 
     def _labelled(self) -> Iterator[_Anchor]:
         for number, line in enumerate(self._lines):
@@ -147,11 +149,12 @@ class Parties:
         found = set()
         for number, line in enumerate(self._lines):
             for one in find(line.text.replace(CELL, " ")):
-                before = line.text[max(0, one.start - 60) : one.start].rpartition(
-                    CELL if ":" in line.text[max(0, one.start - 14) : one.start] else "\0"
-                )[2]
-                left, _ = line.span(one.start, one.end)
-                if not _OF_THE_BUYER.search(before) and self._side_of(number, left) != "buyer":
+                place = sum(cell.start <= one.start for cell in line.cells) - 1
+                cell = line.cells[place]
+                label = line.text[cell.start : one.start]
+                beside = line.cells[place - 1] if place and not label.strip(" .:") else cell
+                sides = {self._side_of(number, cell.left), self._side_of(number, beside.left)}
+                if "buyer" not in sides and not _OF_THE_BUYER.search(f"{beside.text} {label}"):
                     found.add(one.id)
         return found.pop() if len(found) == 1 else None
 

@@ -215,13 +215,30 @@ _VAT_ID = re.compile(
 )
 
 
+_VAT_COUNTRIES = re.compile(
+    "AT|BE|BG|CH|CY|CZ|DE|DK|EE|EL|ES|FI|FR|GB|HR|HU|IE|IT|LT|LU|LV|MT|NL|NO|PL|PT|RO|SE|SI|SK|XI"
+)
+
+
 def vat_ids_in(text: str) -> list[FoundId]:
-    """All VAT ids in a text that their country's check bears out."""
-    return [
-        FoundId(compact, match.start(), match.end())
-        for match in _VAT_ID.finditer(text)
-        if is_vat_id(compact := re.sub(r"[ .-]", "", match[0]))
-    ]
+    """Everything in a text that has the form of a VAT id, whether or not its country's check bears it out."""
+    found, accounts = [], {one.start for one in ibans_in(text)}
+    for match in _VAT_ID.finditer(text):
+        is_account = "IBAN" in text[max(0, match.start() - 12) : match.start()].upper() or match.start() in accounts
+        compact = _without_what_follows(match[0])
+        is_long = sum(char.isdigit() for char in compact) >= 7
+        if is_long and _VAT_COUNTRIES.match(compact) and not is_account:
+            found.append(FoundId(compact, match.start(), match.end()))
+    return found
+
+
+def _without_what_follows(written: str) -> str:
+    """A VAT id of which the end isn't sure: the longest beginning that the check bears out, else the shortest."""
+    parts = written.split()
+    beginnings = [re.sub(r"[.-]", "", "".join(parts[:count])) for count in range(1, len(parts) + 1)]
+    right = [beginning for beginning in beginnings if is_vat_id(beginning)]
+    long_enough = [beginning for beginning in beginnings if len(beginning) >= 9]
+    return right[-1] if right else next(iter(long_enough), "".join(parts))
 
 
 def is_vat_id(text: str) -> bool:
