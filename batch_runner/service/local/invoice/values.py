@@ -207,7 +207,7 @@ def ibans_in(text: str) -> list[FoundId]:
 
 def is_iban(text: str) -> bool:
     """Whether a text without blanks is an IBAN with the right length for its country and the right check digits."""
-    return bool(iban.is_valid(text))
+    return bool(iban.is_valid(text, check_country=False))  # the countries' own lists of banks lag behind
 
 
 _VAT_ID = re.compile(
