@@ -243,6 +243,14 @@ def test_ids_with_wrong_check_digits_are_left_out(tmp_path: Path) -> None:
     assert [warning.split(":")[0] for warning in found["warnings"]] == ["iban", "seller_vat_id"]
 
 
+def test_a_day_that_is_in_no_calendar_is_left_out(tmp_path: Path) -> None:
+    """The 30th of February is told, not passed on."""
+    (tmp_path / "a.xml").write_text(_CII.replace("20260328", "20260230"), "utf-8")
+    found = run(tmp_path, "a.xml")
+    assert found["due_date"] is None
+    assert found["warnings"] == ["due_date: 20260230 in the XML is left out, for it is no date."]
+
+
 def test_sums_that_do_not_add_up_are_told(tmp_path: Path) -> None:
     """The XML is given as it is, with a warning."""
     (tmp_path / "a.xml").write_text(_UBL.replace("212.93", "200.00"), "utf-8")

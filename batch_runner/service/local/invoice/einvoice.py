@@ -103,8 +103,13 @@ def _number(element: Element, path: str) -> str | None:
     return next((text.removeprefix("+") for text in _texts(element, path) if _NUMBER.fullmatch(text)), None)
 
 
-def _date(element: Element, path: str) -> str | None:
-    return next((day for text in _texts(element, path) if (day := plain_date(text))), None)
+def _date(element: Element, path: str, name: str, warnings: list[str]) -> str | None:
+    """The first day; what is no day of the calendar is told and left out."""
+    texts = list(_texts(element, path))
+    day = next((day for text in texts if (day := plain_date(text))), None)
+    if texts and not day:
+        warnings.append(f"{name}: {texts[0][:40]} in the XML is left out, for it is no date.")
+    return day
 
 
 def _in_currency(element: Element, path: str, currency: str | None) -> str | None:
@@ -159,8 +164,8 @@ def _cii(root: Element) -> tuple[Fields, tuple[InvoiceLine, ...]]:
     vat_ids = _texts(agreement, f"{seller}/SpecifiedTaxRegistration/ID", lambda found: found.get("schemeID") == "VA")
     fields = Fields(
         number=_text(document, "ID"),
-        invoice_date=_date(document, "IssueDateTime"),
-        due_date=_date(settlement, "SpecifiedTradePaymentTerms/DueDateDateTime"),
+        invoice_date=_date(document, "IssueDateTime", "invoice_date", warnings),
+        due_date=_date(settlement, "SpecifiedTradePaymentTerms/DueDateDateTime", "due_date", warnings),
         seller=_text(agreement, f"{seller}/Name|{seller}/SpecifiedLegalOrganization/TradingBusinessName"),
         currency=currency,
         net=net,
@@ -226,8 +231,8 @@ def _ubl(root: Element) -> tuple[Fields, tuple[InvoiceLine, ...]]:
     _summed(net, tax, total, warnings)
     fields = Fields(
         number=_text(root, "ID"),
-        invoice_date=_date(root, "IssueDate"),
-        due_date=_date(root, "DueDate|PaymentMeans/PaymentDueDate"),
+        invoice_date=_date(root, "IssueDate", "invoice_date", warnings),
+        due_date=_date(root, "DueDate|PaymentMeans/PaymentDueDate", "due_date", warnings),
         seller=_text(root, f"{seller}/PartyLegalEntity/RegistrationName|{seller}/PartyName/Name"),
         currency=currency,
         net=net,
