@@ -117,13 +117,15 @@ def _heading(lines: Sequence[TextLine], number: int, left: float, right: float) 
             if cell.left < right + 4 and cell.right > left - 4:
                 is_narrow = cell.right - cell.left < 1.5 * (right - left) + 30
                 text = cell.text if is_narrow else above.over(left - 30, right + 6)
-                if re.search(r"\d", text):
+                words = _PERCENT.sub(" ", text)
+                if re.search(r"\d", words):
                     break
-                if role := role_of(text):
+                if role := role_of(words):
                     return role
     return None
 
 
+_PERCENT = re.compile(r"\d{1,2}(?:[.,]\d{1,3})?\s?%")
 _RATE = re.compile(r"(\d{1,2}(?:[.,]\d{1,3})?)\s?%")
 
 

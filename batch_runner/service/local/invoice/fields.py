@@ -9,7 +9,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from batch_runner.service.local.invoice.amounts import sums_of
-from batch_runner.service.local.invoice.labels import pattern_of
+from batch_runner.service.local.invoice.labels import Label, pattern_of
 from batch_runner.service.local.invoice.layout import CELL, TextLine, lines_of
 from batch_runner.service.local.invoice.parties import Parties
 from batch_runner.service.local.invoice.result import Confidence, Fields
@@ -76,7 +76,7 @@ def _places(lines: Sequence[TextLine]) -> Iterator[LabelPlace]:
             before = line.text[: label.start]
             begins = not before.strip(" \t#*•·-–:") or before.rstrip(" #*•·-–").endswith(CELL)
             beside = line.text[start:end]
-            under = "" if _VALUE.search(beside.split(CELL)[0]) else _under(lines, number, label.start, label.end)
+            under = "" if _VALUE.search(beside.split(CELL)[0]) else _under(lines, number, label)
             is_heading = (
                 label.is_weak and len(line.cells) > 2 and not any(other.field == "number" for other in line.labels)
             )
@@ -88,17 +88,25 @@ _VALUE = re.compile(r"\d")
 _FURTHER_DOWN = 2.6  # lines: so far below its label a value may stand
 
 
-def _under(lines: Sequence[TextLine], number: int, start: int, end: int) -> str:
-    """The text of the nearest cell below a label that begins where the label does, or stands in its middle."""
-    label = lines[number]
-    left, right = label.span(start, end)
-    for line in lines[number + 1 : number + 4]:
-        if line.page != label.page or line.top - label.bottom > _FURTHER_DOWN * label.height:
+def _under(lines: Sequence[TextLine], number: int, label: Label) -> str:
+    """The text of the nearest cell below a label. Of numbers of the same shape below one another none is meant."""
+    line, found = lines[number], ""
+    left, right = line.span(label.start, label.end)
+    for below in lines[number + 1 : number + 4]:
+        reach = (2 if found else 1) * _FURTHER_DOWN * line.height
+        if below.page != line.page or below.top - line.bottom > reach:
             break
-        for cell in line.cells:
-            if cell.left < right and cell.right > left:
-                return cell.text
-    return ""
+        text = next((cell.text for cell in below.cells if cell.left < right and cell.right > left), "")
+        if found and text:
+            is_list = _VALUE.search(found) and _shape(found) == _shape(text)
+            return "" if is_list and (label.is_weak or label.field == "number") else found
+        found = found or text
+    return found
+
+
+def _shape(text: str) -> str:
+    """`HP-17` and `HP-18` have the same."""
+    return re.sub(r"\d+", "9", re.sub(r"[^\W\d_]+", "a", text))
 
 
 _SEPARATOR = r"[\s:：.#№°º|_=–-]*"
@@ -145,8 +153,12 @@ def _number(places: list[LabelPlace], title: str) -> str | None:
     ):
         if number := next((number for text in texts if (number := _number_in(text))), None):
             return number
-    return None
+    like_dates = (_NUMBER_LIKE_DATE.match(place.beside) for place in strong)
+    return next((match[1] for match in like_dates if match), None)
 
+
+_NUMBER_LIKE_DATE = re.compile(rf"{_SIGN}(\d{{1,4}}/\d{{1,4}}/\d{{2,4}})(?:$|\t| )", re.IGNORECASE)
+"""Poland and Italy count within months: invoice 15/03/2026."""
 
 _GROUPS = re.compile(r"\d+(?: \d+)+(?=$|\t)")
 

@@ -179,25 +179,37 @@ class Parties:
         for line in self._lines:
             if (match := _HOLDER.search(line.text)) and (name := _clean(match["name"])) and _is_name(name):
                 yield name, 3
+        beside_ids = {_key(name) for name in self._names_beside_ids()}
         for block in self._blocks():
-            number, first = block[0]
-            if self._side_of(number, first.left) == "buyer":
+            yield from self._names_in(block, beside_ids)
+
+    def _names_in(self, block: list[tuple[int, Cell]], beside_ids: set[str]) -> Iterator[tuple[str, int]]:
+        """The first line of a block, and lines with a legal form; ids, an address or the top bear them out."""
+        number, first = block[0]
+        line = self._lines[number]
+        if self._side_of(number, first.left) == "buyer":
+            return
+        holds_id = any(_REGISTER.search(cell.text) or ibans_in(cell.text) for _, cell in block)
+        has_address = any(_ADDRESS.match(cell.text) for _, cell in block[1:5])
+        is_top = line.page == 0 and (line.top < _TOP or number == 0)
+        may_go_on = _is_name(first.text) and not _LEGAL_FORM.search(first.text)
+        for place, (_, cell) in enumerate(block):
+            name = _clean(_SEPARATOR.split(cell.text)[0] if len(cell.text) > _LONG else cell.text) or ""
+            has_form = _LEGAL_FORM.search(name) is not None
+            if not _is_name(name) or _ADDRESS.match(name) or (place and not has_form) or (place == 1 and may_go_on):
                 continue
-            holds_id = any(_REGISTER.search(cell.text) or ibans_in(cell.text) for _, cell in block)
-            has_address = any(_ADDRESS.match(cell.text) for _, cell in block[1:5])
-            is_top = self._lines[number].page == 0 and (self._lines[number].top < _TOP or number == 0)
-            for place, (number, cell) in enumerate(block):
-                name = _clean(_SEPARATOR.split(cell.text)[0] if len(cell.text) > 45 else cell.text) or ""
-                if not _is_name(name) or _ADDRESS.match(name):
-                    continue
-                has_form = _LEGAL_FORM.search(name) is not None
-                goes_on_from = place == 1 and _is_name(block[0][1].text) and not _LEGAL_FORM.search(block[0][1].text)
-                if (has_form and not goes_on_from) or place == 0:
-                    in_front = 2 * (place == 0 and is_top and (has_address or has_form)) + (
-                        is_top and self._lines[number].height > 1.25 * self._usual_height
-                    )
-                    is_the_other = has_form and has_address and self.buyer is not None
-                    yield name, 2 * has_form + 2 * holds_id + in_front + is_the_other
+            weight = 2 * has_form + 2 * holds_id + (has_form and has_address and self.buyer is not None)
+            if not place and is_top and (holds_id or not beside_ids or _key(name) in beside_ids):
+                weight += 2 * (has_address or has_form) + (line.height > _LARGE * self._usual_height)
+            yield name, weight
+
+    def _names_beside_ids(self) -> Iterator[str]:
+        """The names that begin a line with ids, as at the foot of a letter."""
+        for line in self._lines:
+            name = _clean(line.cells[0].text)
+            has_ids = any(_REGISTER.search(cell.text) or ibans_in(cell.text) for cell in line.cells[1:])
+            if has_ids and name and _is_name(name) and ":" not in name:
+                yield name
 
     def _blocks(self) -> Iterator[list[tuple[int, Cell]]]:
         """Cells under one another that begin at the same place."""
@@ -221,6 +233,8 @@ class Parties:
         yield from open_blocks
 
 
+_LONG = 45  # characters: a cell that holds an address behind the name
+_LARGE = 1.25
 _TOP = 125.0  # points: where a letterhead stands; the window of an envelope is below
 
 

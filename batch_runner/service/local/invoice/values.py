@@ -215,19 +215,23 @@ _VAT_ID = re.compile(
 )
 
 
+_VAT_LABEL = re.compile(
+    r"(?<![^\W\d_])(?:u\.?st|uid|vat|t\.?v\.?a|btw|p?\.?iva|moms|mva|dič|nip|nif|tax)", re.IGNORECASE
+)
 _VAT_COUNTRIES = re.compile(
     "AT|BE|BG|CH|CY|CZ|DE|DK|EE|EL|ES|FI|FR|GB|HR|HU|IE|IT|LT|LU|LV|MT|NL|NO|PL|PT|RO|SE|SI|SK|XI"
 )
 
 
 def vat_ids_in(text: str) -> list[FoundId]:
-    """Everything in a text that has the form of a VAT id, whether or not its country's check bears it out."""
+    """All VAT ids in a text: what their country's check bears out, and what is only called so."""
     found, accounts = [], {one.start for one in ibans_in(text)}
     for match in _VAT_ID.finditer(text):
-        is_account = "IBAN" in text[max(0, match.start() - 12) : match.start()].upper() or match.start() in accounts
+        before = text[max(0, match.start() - 25) : match.start()]
         compact = _without_what_follows(match[0])
-        is_long = sum(char.isdigit() for char in compact) >= 7
-        if is_long and _VAT_COUNTRIES.match(compact) and not is_account:
+        is_one = is_vat_id(compact) or (_VAT_LABEL.search(before) and _VAT_COUNTRIES.match(compact))
+        is_account = match.start() in accounts or "IBAN" in before[-12:].upper()
+        if is_one and not is_account and sum(char.isdigit() for char in compact) >= 7:
             found.append(FoundId(compact, match.start(), match.end()))
     return found
 
