@@ -241,15 +241,17 @@ def _labelled(candidates: list[AmountCandidate]) -> Sums | None:
 
 
 def _payable(candidates: list[AmountCandidate], total: str) -> str | None:
-    """What is left to pay, where the page says which amounts make the difference to the total."""
-    made_up = [found.value for found in candidates if found.beside in ("prepaid", "other")]
-    differences = {abs(value) for value in made_up} | {abs(a + b) for a, b in combinations(made_up[-8:], 2)}
-    differences |= {abs(a - b) for a, b in combinations(map(abs, made_up[-8:]), 2)}
+    """What is left to pay, where the page says what makes the difference to the total, or adds up to it anew."""
+    changes = [found.value for found in candidates if found.beside in ("prepaid", "other")][-8:]
+    differences = {abs(value) for value in changes} | {abs(a + b) for a, b in combinations(changes, 2)}
+    differences |= {abs(abs(a) - abs(b)) for a, b in combinations(changes, 2)}
+    taxes = [found.value for found in candidates if found.beside == "tax"]
+    anew = {net.value + tax for net in candidates if net.beside == "net" for tax in taxes if tax}
     left = {
         found.amount.text
         for found in candidates
         if found.beside == "payable"
         and found.value != Decimal(total)
-        and abs(found.value - Decimal(total)) in differences
+        and (abs(found.value - Decimal(total)) in differences or found.value in anew)
     }
     return left.pop() if len(left) == 1 else None

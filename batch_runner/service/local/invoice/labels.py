@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+import unicodedata
 from functools import lru_cache
 from importlib.resources import files
 from itertools import groupby
@@ -12,6 +13,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+_CJK = "\u2e80"
+"""From here on there are scripts without blanks between words."""
 
 _TABLES = tomllib.loads(files(__package__).joinpath("labels.toml").read_text("utf-8"))
 
@@ -22,18 +26,29 @@ def entries(table: str, name: str) -> list[str]:
     return [entry for line in text.splitlines() for entry in line.split("|") if entry]
 
 
+def without_accents(text: str) -> str:
+    """A text as capitals are often written: `ECHEANCE` for `échéance`."""
+    if text.isascii():
+        return text
+    return "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
+
+
 def pattern_of(table: str, name: str) -> str:
-    """A pattern for any of the entries under a name, which are patterns themselves."""
-    return f"(?:{'|'.join(entries(table, name))})"
+    """A pattern for any of the entries under a name, which are patterns themselves; accents may be missing."""
+    lines = _TABLES[table][name].split("\n")
+    forms = [*lines, *(without_accents(line) for line in lines if not line.isascii())]
+    return f"(?:{'|'.join(filter(None, forms))})"
 
 
 _WEAK = {"titled": "number", "date": "invoice_date"}
 """Lists of words that stand elsewhere, too, and the fields that they are labels of."""
 
-_LIST_OF = {label: name for name in _TABLES["labels"] for label in entries("labels", name)}
-
-_CJK = "\u2e80"
-"""From here on there are scripts without blanks between words."""
+_LIST_OF = {
+    form: name
+    for name in _TABLES["labels"]
+    for label in entries("labels", name)
+    for form in (label, without_accents(label))
+}
 
 _QUOTES = str.maketrans({"’": "'", "`": "'", "´": "'"})
 
