@@ -15,7 +15,7 @@ from batch_runner import log
 from batch_runner.batch.stop import Stop
 from batch_runner.batch.worker import NOT_STARTED, STILL_UNKNOWN, Work
 from batch_runner.errors import ExitCode
-from batch_runner.journal.history import Carry, Entry, Follow, Refuse, Send, Settle
+from batch_runner.plan.plan import Carry, Follow, Refuse, Send, Settle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -25,12 +25,11 @@ if TYPE_CHECKING:
     from batch_runner.batch.limits import Limits, Slot
     from batch_runner.batch.stop import Stopping
     from batch_runner.batch.worker import Worker
-    from batch_runner.journal.history import Plan
     from batch_runner.journal.journal import Journal, Outcome
+    from batch_runner.plan.plan import Step
     from batch_runner.progress import Progress, Tally
     from batch_runner.rows.params import RowParams
     from batch_runner.rows.source import Source
-    from batch_runner.sheet.model import Row
 
     Stream = MemoryObjectSendStream[Work]
 
@@ -79,11 +78,10 @@ CHUNK = 128
 """Rows that are read and placed in the journal at once: some milliseconds' work."""
 
 
-async def placed(source: Source, journal: Journal) -> AsyncIterator[list[tuple[Plan, RowParams]]]:
-    """What to do with each row, in the sheet's order; a chunk is placed when it is asked for."""
+async def placed(source: Source, journal: Journal) -> AsyncIterator[list[tuple[Step, RowParams]]]:
+    """The plan: what to do with each row, in the sheet's order; a chunk is placed when it is asked for."""
     for chunk in _chunks(source.places()):
-        plans = await journal.register([entry for entry, _ in chunk])
-        yield [(plan, row) for plan, (_, row) in zip(plans, chunk, strict=True)]
+        yield list(zip(await journal.register(chunk), chunk, strict=True))
 
 
 async def look_ahead(source: Source, journal: Journal) -> int:
@@ -100,7 +98,7 @@ async def _tell_twins_apart(source: Source, journal: Journal) -> None:
     if not journal.may_have_twins:
         return
     for chunk in _chunks(source.every()):
-        await journal.see([entry for entry, _ in chunk])
+        await journal.see(chunk)
     await journal.tell_apart()
 
 
@@ -109,20 +107,13 @@ async def _learn_claims(source: Source, journal: Journal) -> int:
     if not journal.needs_claims:
         return 0
     for chunk in _chunks(source.every()):
-        await journal.adopt([entry for entry, _ in chunk])
+        await journal.adopt(chunk)
     return journal.unclaimed()
 
 
-def _chunks(places: Iterator[tuple[Row, RowParams, bool]]) -> Iterator[tuple[tuple[Entry, RowParams], ...]]:
-    rows = _entries(places)
+def _chunks(rows: Iterator[RowParams]) -> Iterator[tuple[RowParams, ...]]:
     while chunk := tuple(islice(rows, CHUNK)):
         yield chunk
-
-
-def _entries(places: Iterator[tuple[Row, RowParams, bool]]) -> Iterator[tuple[Entry, RowParams]]:
-    for row, filled, takes_part in places:
-        entry = Entry(row.number, filled.key, filled.digest, filled.refusal, takes_part, filled.claim, filled.conflict)
-        yield entry, filled
 
 
 GRACE = 10.0

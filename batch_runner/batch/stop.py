@@ -126,7 +126,7 @@ class Stopping:
         text, count = self._same
         self._same = (error, count + 1 if error == text else 1)
         if self._same[1] == SAME_ERRORS:
-            why = f"{SAME_ERRORS} starts in a row ended alike ({error}); mend the cause, then run the same command"
+            why = f"{SAME_ERRORS} starts in a row ended alike ({error}); fix the cause, then run the same command"
             self.now(Stop(why, ExitCode.STOPPED))
 
 

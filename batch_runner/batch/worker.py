@@ -22,8 +22,8 @@ from batch_runner.batch.backoff import STARTS, Patience
 from batch_runner.batch.poller import Overdue, Unreachable, Vanished
 from batch_runner.batch.stop import Stop, refused_for_all
 from batch_runner.errors import ExitCode
-from batch_runner.journal.history import Follow, Send, Settle
 from batch_runner.journal.journal import Outcome
+from batch_runner.plan.plan import Follow, Send, Settle
 from batch_runner.service.http.classify import FORBIDDEN, REFUSING_US, Reach
 from batch_runner.service.http.client import Lost, Refused, Started
 from batch_runner.service.wire import Run, RunRequest
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import random
 
     from batch_runner.batch.limits import Slot
-    from batch_runner.batch.poller import Watch
+    from batch_runner.batch.poller import Poller
     from batch_runner.batch.stop import Stopping
     from batch_runner.job.job import Job
     from batch_runner.journal.journal import Journal
@@ -166,7 +166,7 @@ class Worker:
         *,
         client: Client,
         journal: Journal,
-        watch: Watch,
+        poller: Poller,
         stopping: Stopping,
         terms: Terms,
         chance: random.Random,
@@ -174,7 +174,7 @@ class Worker:
         self._job = job
         self._client = client
         self._journal = journal
-        self._watch = watch
+        self._poller = poller
         self._stopping = stopping
         self._terms = terms
         self._chance = chance
@@ -366,7 +366,7 @@ class Worker:
 
         `age` is how many seconds ago it started, None where that is not known.
         """
-        found = await self._watch.follow(run, partial(self._journal.seen, attempt.id), age)
+        found = await self._poller.follow(run, partial(self._journal.seen, attempt.id), age)
         match found:
             case Run() as ended:
                 return await self._run_ended(attempt, ended)

@@ -13,22 +13,23 @@ import msgspec
 from anyio import to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from batch_runner.errors import JournalError, JournalFailed
+from batch_runner.errors import NEW_JOURNAL, JournalError, JournalFailed
 from batch_runner.journal import duplicates, view
 from batch_runner.journal import duplicates as twins
 from batch_runner.journal.batches import Begun, begin, holding, now
 from batch_runner.journal.changes import Held, Since, Unsettled, held, since, taken, unsettled
-from batch_runner.journal.database import NOT_STARTED, STARTING, connect, open_file, open_memory
+from batch_runner.journal.database import connect, open_file, open_memory
 from batch_runner.journal.group_commit import Commits, in_thread, inline, set_aside
 from batch_runner.journal.register import register
+from batch_runner.outcomes import NOT_STARTED, STARTING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
     from batch_runner.journal.batches import BatchInfo
     from batch_runner.journal.group_commit import Reserve
-    from batch_runner.journal.history import Entry, Plan, Policy, Send
     from batch_runner.journal.view import Batch, Count, Failures, Placed, Span
+    from batch_runner.plan.plan import Entry, Policy, Send, Step
 
 
 _INTEND = (
@@ -112,16 +113,16 @@ class Journal:
         """This batch's number in the journal."""
         return self._begun.id
 
-    async def register(self, entries: Sequence[Entry]) -> list[Plan]:
+    async def register(self, entries: Sequence[Entry]) -> list[Step]:
         """Place a chunk of the sheet's rows in this batch, in the sheet's order, and say what to do with each."""
         self._check_room()
-        plans: list[Plan] = []
+        steps: list[Step] = []
 
         def place(connection: sqlite3.Connection) -> None:
-            plans[:] = register(connection, self._begun, self._policy, entries)
+            steps[:] = register(connection, self._begun, self._policy, entries)
 
         await self._commits.add(place)
-        return plans
+        return steps
 
     @property
     def may_have_twins(self) -> bool:
@@ -286,7 +287,7 @@ class Journal:
                 yield connection
         except sqlite3.Error as error:
             raise JournalFailed(
-                f"{self._path}: the journal can't be read ({error}); mend that and run the same command"
+                f"{self._path}: the journal can't be read ({error}); fix that and run the same command"
             ) from error
 
     def _check_room(self) -> None:
@@ -318,6 +319,4 @@ def _begin(path: Path, connection: sqlite3.Connection, info: BatchInfo) -> Begun
     try:
         return begin(path, connection, info)
     except sqlite3.Error as error:
-        raise JournalError(
-            f"{path}: the journal can't be written: {error}; mend that, or name another --journal"
-        ) from error
+        raise JournalError(f"{path}: the journal can't be written: {error}; fix that, or use {NEW_JOURNAL}") from error

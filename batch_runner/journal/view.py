@@ -12,13 +12,13 @@ import msgspec
 from batch_runner.errors import JournalError, UsageError
 from batch_runner.fs import seems_held
 from batch_runner.journal.batches import check_same_job, turns
-from batch_runner.journal.database import LOST, check_header, connect, make_readable, reading_uri
+from batch_runner.journal.database import LOST, NEXT_STEP, check_header, connect, make_readable, reading_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from batch_runner.journal.batches import BatchInfo, Turn
-    from batch_runner.journal.history import Policy
+    from batch_runner.plan.plan import Policy
 
 
 _SHEETS = "SELECT input, max(id) FROM batch GROUP BY input ORDER BY max(id) DESC"
@@ -245,7 +245,7 @@ def _all_new(sent: int) -> str | None:
         return None
     return (
         f"no row of this sheet is known to the journal, which has {sent} from earlier batches: each counts as new and "
-        "is sent; if they are the same rows, undo the change to the columns or params (--key knows a row all the same)"
+        "is sent; if they are the same rows, they run again: undo the change to the columns or params first"
     )
 
 
@@ -275,7 +275,7 @@ class JournalView:
                 tell_as_starting(connection, living)
                 yield cls(connection, living)
         except sqlite3.Error as error:
-            raise JournalError(f"{path}: the journal can't be read: {error}; restore it from a backup") from error
+            raise JournalError(f"{path}: the journal can't be read: {error}; {NEXT_STEP}") from error
 
     def check_job(self, path: Path, info: BatchInfo) -> None:
         """Raise `JournalError` if a batch such as this one can't go on with the journal, which is at `path`."""

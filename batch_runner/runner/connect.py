@@ -6,15 +6,16 @@ import os
 from contextlib import asynccontextmanager
 from math import inf
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import msgspec
 
+from batch_runner.batch.poll_schedule import AUTO, AUTO_NEAR, IN_PROCESS, PollLimits
 from batch_runner.batch.worker import Terms
 from batch_runner.errors import UsageError
 from batch_runner.job.job import ANCHOR_URL, Job
 from batch_runner.job.validation import cluster_problem
-from batch_runner.service.http.client import Client
-from batch_runner.units import Rate
+from batch_runner.service.http.client import Client, is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 KEY_VARIABLES = ("ANCHORBROWSER_API_KEY", "ANCHOR_API_KEY")
 BASE_URL_VARIABLE = "ANCHORBROWSER_BASE_URL"
 IN_PROCESS_URL = "http://batch-runner.local"
-LOCAL_POLLS = Rate(2_000, 1.0)
-"""Polls of the embedded service cost nobody anything but a moment of this process."""
 
 
 class ChosenService(msgspec.Struct, frozen=True):
@@ -41,7 +40,7 @@ class ChosenService(msgspec.Struct, frozen=True):
     name: str
     tasks: Tasks | None
     terms: Terms
-    polls: Rate
+    polls: PollLimits
     follow_seconds: float
     """How long to follow one run; the embedded service ends its runs itself."""
     inputs: Inputs | None = None
@@ -53,11 +52,24 @@ def choose_service(job: Job) -> ChosenService:
         name = (os.environ.get(BASE_URL_VARIABLE) or ANCHOR_URL) if job.service == "anchor" else job.service
         _key_for(job)
         terms = Terms(resend=job.on_unknown == "resend", runs_outlive_us=True, beyond_api=job.service != "anchor")
-        return ChosenService(name, None, terms, job.poll_budget, job.run_seconds)
+        polls = _polls_for(job, AUTO_NEAR if _is_near(name) else AUTO)
+        return ChosenService(name, None, terms, polls, job.run_seconds)
     tasks, task = _tasks_for(job)
     harmless = job.on_unknown == "resend" or task.repeatable
     terms = Terms(resend=harmless, runs_outlive_us=False, beyond_api=True)
-    return ChosenService("local", tasks, terms, LOCAL_POLLS, inf, task.inputs)
+    return ChosenService("local", tasks, terms, _polls_for(job, IN_PROCESS), inf, task.inputs)
+
+
+def _polls_for(job: Job, auto: PollLimits) -> PollLimits:
+    return auto if job.poll_budget is None else PollLimits.fixed(job.poll_budget)
+
+
+def _is_near(url: str) -> bool:
+    """Whether the service is on this machine. What is wrong with an address, the client says."""
+    try:
+        return is_loopback(urlsplit(url).hostname or "")
+    except ValueError:
+        return False
 
 
 class Reached(msgspec.Struct, frozen=True):

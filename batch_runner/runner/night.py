@@ -11,7 +11,16 @@ import anyio
 import msgspec
 
 from batch_runner.batch.stop import INTERRUPTS
-from batch_runner.errors import BatchRunnerError, ExitCode, Findings, JournalBusy, JournalError, SheetError, UsageError
+from batch_runner.errors import (
+    BatchRunnerError,
+    ExitCode,
+    Findings,
+    JournalBusy,
+    JournalError,
+    SheetError,
+    UsageError,
+    worst,
+)
 from batch_runner.job.path_templates import has_day
 from batch_runner.journal.batches import Turn, command_gone_on_with, look_at_place
 from batch_runner.journal.view import JournalView
@@ -29,17 +38,6 @@ if TYPE_CHECKING:
     from batch_runner.rows.source import Source
 
 
-WORST_FIRST = (
-    ExitCode.INTERRUPTED,
-    ExitCode.TERMINATED,
-    ExitCode.BUG,
-    ExitCode.STOPPED,
-    ExitCode.SOME_UNKNOWN,
-    ExitCode.JOURNAL_BUSY,
-    ExitCode.SOME_FAILED,
-    ExitCode.OK,
-)
-"""Which code stands for a night whose batches ended with several."""
 ENDS_THE_NIGHT = (*INTERRUPTS, ExitCode.STOPPED)
 """A batch that stopped early for one of these ends the night."""
 NOT_REACHED = "the night ended before its turn; the same command goes on with it"
@@ -199,9 +197,8 @@ def _one_after_another(plan: Plan, bounds: Bounds, progress: Progress) -> Told:
             ends.append(_End(ExitCode.OK, why=NOT_REACHED, ends_night=True))
         else:
             ends.append(_end_of(planned, bounds, progress))
-    codes = {end.code for end in ends} or {ExitCode.OK}
     return Told(
-        exit_code=next(code for code in WORST_FIRST if code in codes),
+        exit_code=worst(end.code for end in ends),
         batches=tuple(end.summary for end in ends if end.summary),
         not_run=tuple(
             NotRun(planned.job.input, end.why)

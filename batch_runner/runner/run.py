@@ -17,17 +17,18 @@ from batch_runner import log
 from batch_runner._version import __version__
 from batch_runner.batch.limits import Limits, Pace, held_under, open_files
 from batch_runner.batch.poll_schedule import Schedule
-from batch_runner.batch.poller import Watch
+from batch_runner.batch.poller import Poller
 from batch_runner.batch.pool import Batch
 from batch_runner.batch.stop import Stop, Stopping
 from batch_runner.batch.worker import Worker
 from batch_runner.errors import ExitCode, JournalError, UsageError, sole_error
 from batch_runner.fs import Target
 from batch_runner.journal.batches import BatchInfo
-from batch_runner.journal.history import Policy
 from batch_runner.journal.journal import Journal
 from batch_runner.journal.view import JournalView
+from batch_runner.outcomes import FAILED, UNKNOWN
 from batch_runner.output.output import Output
+from batch_runner.plan.plan import Policy
 from batch_runner.progress import Progress, Tally
 from batch_runner.report.summary import MOST_GROUPS, Summary, exit_code_for, sorted_counts
 from batch_runner.report.totals import control_totals
@@ -214,12 +215,12 @@ async def conduct(
     limits = Limits(opened.workers, pace=opened.bounds.pace)
     chance = random.Random()  # noqa: S311  jitter needs no secrecy
     schedule = Schedule(opened.service.polls)
-    watch = Watch(client.poll, schedule, opened.service.follow_seconds, chance)
+    poller = Poller(client.poll, schedule, opened.service.follow_seconds, chance)
     worker = Worker(
         job,
         client=client,
         journal=journal,
-        watch=watch,
+        poller=poller,
         stopping=stopping,
         terms=opened.service.terms,
         chance=chance,
@@ -230,9 +231,9 @@ async def conduct(
     log.info("batch began", input=job.input, rows=tally.total, task=job.task, service=opened.service.name)
     progress.begin(tally)
     async with anyio.create_task_group() as around:
-        around.start_soon(watch.drive)
+        around.start_soon(poller.drive)
         if wind_down is not None:
-            around.start_soon(_obey_signals, stopping, progress, [wind_down, watch.hurry])
+            around.start_soon(_obey_signals, stopping, progress, [wind_down, poller.hurry])
         await batch.run(opened.workers, job.canary)
         progress.end(tally)
         summary = await _conclude(opened, journal, stopping.stop, tally, hints(limits, schedule))
@@ -257,7 +258,7 @@ async def _conclude(
     words = ", ".join(f"{count.rows} {count.status}" for count in counts)
     log.info("batch ended", exit_code=exit_code, counts=words, carried=tally.carried, duration=seconds)
     groups = journal.failures(MOST_GROUPS)
-    failed = sum(count.rows for count in counts if count.status in ("failure", "timeout", "cancelled", "error"))
+    failed = sum(count.rows for count in counts if count.status in FAILED)
     summary = Summary(
         exit_code=exit_code,
         input=job.input,
@@ -268,7 +269,7 @@ async def _conclude(
         carried=tally.carried,
         changed=tally.changed,
         failures=groups,
-        more_failures=failed - sum(group.rows for group in groups if group.status != "unknown"),
+        more_failures=failed - sum(group.rows for group in groups if group.status != UNKNOWN),
         stopped=_why(opened, stop) if stop else None,
         since=journal.since(),
         parked=journal.held("parked"),
@@ -304,27 +305,27 @@ def info(opened: Opened) -> BatchInfo:
     return msgspec.structs.replace(found, command=opened.bounds.command)
 
 
-def info_of(job: Job, source: Source, service: ChosenService, series: str) -> BatchInfo:
+def info_of(job: Job, source: Source, service: ChosenService | None, series: str) -> BatchInfo:
     """As `info`, for a job that isn't opened to be run."""
     return BatchInfo(
         input=str(job.input_path.absolute()),
         input_sha256=source.sheet.fingerprint,
         output=str(job.output_path.absolute()),
         task=_recorded_task(job),
-        service=service.name,
+        service=service.name if service else job.service,
         key_columns=tuple(sorted(set(job.key))),
-        policy=policy_of(job, service.terms),
+        policy=policy_of(job, service.terms if service else None),
         version=__version__,
         series=series,
         whole_sheet=job.row_ranges is None and job.where is None and job.limit is None,
     )
 
 
-def policy_of(job: Job, terms: Terms) -> Policy:
+def policy_of(job: Job, terms: Terms | None) -> Policy:
     """What the job says about rows that were sent before."""
     return Policy(
         frozenset(job.retry),
-        "resend" if terms.resend else "report",
+        "resend" if terms and terms.resend else "report",
         retry_limit=job.retry_limit,
         unique=tuple(sorted(set(job.unique))),
         conflict=tuple(sorted(set(job.unique_conflict))),

@@ -12,9 +12,8 @@ from claims import kinds, night, row, unique
 from journals import batch_info
 from program import run_program
 
-from batch_runner.journal.database import DUPLICATE
-from batch_runner.journal.history import Carry, Entry, Policy, Refuse, Send
 from batch_runner.journal.journal import Journal
+from batch_runner.plan.plan import DUPLICATE, Carry, Entry, Policy, Refuse, Send
 
 if TYPE_CHECKING:
     from pathlib import Path
