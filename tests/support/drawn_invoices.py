@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def _register_fonts() -> None:
-    """Helvetica in the code pages of western and of central Europe, and a Japanese font."""
+    """Helvetica in the code pages of western and central Europe, by names that no sample uses; and a Japanese font."""
     names = {ord_: name for name, ord_ in _glyphname2unicode.items() if not name.startswith("afii")}
-    for page in ("cp1250", "cp1252"):
+    for page in ("windows-1250", "windows-1252"):
         encoding = pdfmetrics.Encoding(page, "WinAnsiEncoding")
         for code in range(0x80, 0x100):
             char = bytes([code]).decode(page, "replace")
@@ -34,7 +34,7 @@ def _register_fonts() -> None:
 
 def _font(text: str) -> str:
     """The first font that has all letters of a text."""
-    for page in ("cp1252", "cp1250"):
+    for page in ("windows-1252", "windows-1250"):
         try:
             text.encode(page)
         except UnicodeEncodeError:
