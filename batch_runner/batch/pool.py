@@ -234,7 +234,8 @@ class Pool:
                 if isinstance(step, Send | Follow | Settle):
                     yield Work(step, row, batch)
                 elif isinstance(step, Carry | Refuse):
-                    self._carry(step, batch)
+                    with log.of_batch(str(batch.journal.batch)):
+                        self._carry(step, batch)
 
     def _carry(self, step: Carry | Refuse, batch: SheetBatch) -> None:
         if isinstance(step, Refuse):
