@@ -12,7 +12,7 @@ import anyio
 import msgspec
 
 from batch_runner.batch.backoff import FRESH_RUN, POLLS, Backoff
-from batch_runner.service.http.client import Seen, Trouble
+from batch_runner.service.protocol import LookFailed, RunSeen
 from batch_runner.service.wire import Run
 
 if TYPE_CHECKING:
@@ -67,14 +67,14 @@ class Watch:
 
     def __init__(
         self,
-        poll: Callable[[str], Awaitable[Seen | Trouble]],
+        poll: Callable[[str], Awaitable[RunSeen | LookFailed]],
         schedule: Schedule,
         run_timeout: float,
         chance: random.Random,
     ) -> None:
         self._poll = poll
         self._schedule = schedule
-        self._run_timeout = run_timeout
+        self.run_timeout = run_timeout
         self._chance = chance
         self._numbers = count()
         self._followings: dict[int, _Following] = {}
@@ -92,7 +92,7 @@ class Watch:
         self._schedule.add(number, anyio.current_time(), age)
         self._moved.set()
         try:
-            with anyio.move_on_after(self._run_timeout):
+            with anyio.move_on_after(self.run_timeout):
                 await following.ended.wait()
         finally:
             del self._followings[number]
@@ -125,13 +125,13 @@ class Watch:
         answer = await self._poll(following.run_id)
         if number not in self._followings:
             return
-        if isinstance(answer, Trouble):
+        if isinstance(answer, LookFailed):
             self._trouble(number, following, answer)
         else:
             self._seen(number, following, answer, asked_at)
         self._moved.set()
 
-    def _seen(self, number: int, following: _Following, answer: Seen, asked_at: float) -> None:
+    def _seen(self, number: int, following: _Following, answer: RunSeen, asked_at: float) -> None:
         following.failures = 0
         if answer.run.has_ended:
             self._schedule.ended(number, anyio.current_time())
@@ -142,7 +142,7 @@ class Watch:
             following.status = answer.run.status
             following.on_status(following.status)
 
-    def _trouble(self, number: int, following: _Following, trouble: Trouble) -> None:
+    def _trouble(self, number: int, following: _Following, trouble: LookFailed) -> None:
         now = anyio.current_time()
         backoff = FRESH_RUN if trouble.status_code == 404 else POLLS
         if not following.failures or backoff is not following.backoff:

@@ -13,7 +13,6 @@ from batch_runner.batch.worker import Terms
 from batch_runner.errors import UsageError
 from batch_runner.job.job import ANCHOR_URL, Job
 from batch_runner.job.validation import cluster_problem
-from batch_runner.service.http.client import Client
 from batch_runner.units import Rate
 
 if TYPE_CHECKING:
@@ -22,11 +21,11 @@ if TYPE_CHECKING:
     from batch_runner.rows.task_inputs import Inputs
     from batch_runner.service.local.process_pool import Executor
     from batch_runner.service.local.tasks import Task, Tasks
+    from batch_runner.service.protocol import Service
 
 
 KEY_VARIABLES = ("ANCHORBROWSER_API_KEY", "ANCHOR_API_KEY")
 BASE_URL_VARIABLE = "ANCHORBROWSER_BASE_URL"
-IN_PROCESS_URL = "http://batch-runner.local"
 LOCAL_POLLS = Rate(2_000, 1.0)
 """Polls of the embedded service cost nobody anything but a moment of this process."""
 
@@ -56,17 +55,17 @@ def choose_service(job: Job) -> ChosenService:
         return ChosenService(name, None, terms, job.poll_budget, job.run_seconds)
     tasks, task = _tasks_for(job)
     harmless = job.on_unknown == "resend" or task.repeatable
-    terms = Terms(resend=harmless, runs_outlive_us=False, beyond_api=True)
+    terms = Terms(resend=harmless, runs_outlive_us=False, beyond_api=True, tells_ends=True)
     return ChosenService("local", tasks, terms, LOCAL_POLLS, inf, task.inputs)
 
 
-class Reached(msgspec.Struct, frozen=True):
-    """A service that is there, and its client.
+class ConnectedService(msgspec.Struct, frozen=True):
+    """A service that is there.
 
     `wind_down` is for an interrupt: the embedded service begins nothing more. Any other has other clients, too.
     """
 
-    client: Client
+    service: Service
     wind_down: Callable[[], None]
 
 
@@ -76,28 +75,24 @@ def _nothing() -> None:
 
 @asynccontextmanager
 async def connected(
-    job: Job, service: ChosenService, printed: Callable[[str], None] | None = None
-) -> AsyncIterator[Reached]:
+    job: Job, chosen: ChosenService, printed: Callable[[str], None] | None = None
+) -> AsyncIterator[ConnectedService]:
     """The service, which is started first if it is the embedded one.
 
     What tasks print in worker processes of this machine is told to `printed`; without it, it goes to standard error.
     """
-    if service.tasks is None:
+    if chosen.tasks is None:
+        from batch_runner.service.http.client import Client
         from batch_runner.service.http.transport import AiohttpTransport
 
-        async with Client(service.name, _key_for(job), AiohttpTransport()) as client:
-            yield Reached(client, _nothing)
+        async with Client(chosen.name, _key_for(job), AiohttpTransport()) as client:
+            yield ConnectedService(client, _nothing)
         return
-    import httpx
-
-    from batch_runner.service.local.service import Service
+    from batch_runner.service.local.service import LocalService
 
     executor = executor_for(job.workers, job.dask, send_files=job.send_files, printed=printed)
-    async with (
-        Service(service.tasks, executor, job.run_seconds) as embedded,
-        Client(IN_PROCESS_URL, "", httpx.ASGITransport(embedded.app), is_embedded=True) as client,
-    ):
-        yield Reached(client, embedded.runs.wind_down)
+    async with LocalService(chosen.tasks, executor, job.run_seconds) as embedded:
+        yield ConnectedService(embedded, embedded.runs.wind_down)
 
 
 def executor_for(

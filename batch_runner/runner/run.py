@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from batch_runner.batch.worker import Terms
     from batch_runner.job.job import Job
-    from batch_runner.service.http.client import Client
+    from batch_runner.service.protocol import Service
 
 
 class Bounds:
@@ -193,19 +193,19 @@ async def execute(
             log.info("journal opened", path=str(opened.job.journal_path), number=journal.batch)
             with log.of_batch(str(journal.batch)):
                 return await conduct(
-                    opened, reached.client, journal, progress, wind_down=reached.wind_down if interrupts else None
+                    opened, reached.service, journal, progress, wind_down=reached.wind_down if interrupts else None
                 )
 
 
 async def conduct(
     opened: Opened,
-    client: Client,
+    service: Service,
     journal: Journal,
     progress: Progress,
     *,
     wind_down: Callable[[], None] | None = None,
 ) -> Summary:
-    """Run an opened job with this client and journal, write the output and sum up. Runs on any backend of anyio.
+    """Run an opened job with this service and journal, write the output and sum up. Runs on any backend of anyio.
 
     With `wind_down`, Ctrl-C and SIGTERM end it in order; it is called at the first.
     """
@@ -214,10 +214,10 @@ async def conduct(
     limits = Limits(opened.workers, pace=opened.bounds.pace)
     chance = random.Random()  # noqa: S311  jitter needs no secrecy
     schedule = Schedule(opened.service.polls)
-    watch = Watch(client.poll, schedule, opened.service.follow_seconds, chance)
+    watch = Watch(service.look, schedule, opened.service.follow_seconds, chance)
     worker = Worker(
         job,
-        client=client,
+        service=service,
         journal=journal,
         watch=watch,
         stopping=stopping,

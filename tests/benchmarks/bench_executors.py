@@ -34,7 +34,7 @@ from batch_runner.service.http.transport import AiohttpTransport  # noqa: E402
 from batch_runner.service.local.context import Context  # noqa: E402
 from batch_runner.service.local.invoice import invoice  # noqa: E402
 from batch_runner.service.local.service import Service  # noqa: E402
-from batch_runner.service.local.tasks import Call, Source, load_tasks  # noqa: E402
+from batch_runner.service.local.tasks import Call, TaskSource, load_tasks  # noqa: E402
 from batch_runner.service.serve.server import listening  # noqa: E402
 from batch_runner.service.wire import RunRequest  # noqa: E402
 
@@ -80,7 +80,7 @@ async def _bare_pool(processes: int) -> AsyncIterator[Round]:
 def _rounds_on(executor: Executor) -> Round:
     async def read(name: str) -> None:
         async with executor.places:
-            ending = await executor.run(Call(Source("invoice"), {"File Name": name}, CONTEXT, 60.0, repeatable=True))
+            ending = await executor.run(Call(TaskSource("invoice"), {"File Name": name}, CONTEXT, 60.0, repeatable=True))
         assert ending.status == "success", ending.error
 
     async def round_of(names: list[str]) -> None:

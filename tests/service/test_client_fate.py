@@ -205,8 +205,8 @@ async def test_a_stale_connection_is_no_reason_to_send_again() -> None:
         assert isinstance(await client.start("invoice", SMALL), Started)
         assert isinstance(await client.start("invoice", SMALL), Lost)
         assert (server.connections, len(server.requests)) == (1, 2)
-        await client.poll("run-1")
-        await client.poll("run-1")
+        await client.look("run-1")
+        await client.look("run-1")
         assert (server.connections, len(server.requests)) == (3, 5)
 
 

@@ -253,7 +253,7 @@ def test_the_client_learns_what_it_can_do(tmp_path: Path) -> None:
         from batch_runner.service.wire import RunRequest
 
         async with client_of(url) as client:
-            features = await client.features()
+            features = await client.capabilities()
             assert features.row_number
             assert features.is_one_run(features.memory, 0.0)
             request = RunRequest(input_params={}, sync=True)

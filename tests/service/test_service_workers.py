@@ -15,7 +15,7 @@ from contract import OWN, until
 from executing import call, is_alive, number_in, workers
 
 from batch_runner.service.local.context import Context
-from batch_runner.service.local.tasks import Call, Source
+from batch_runner.service.local.tasks import Call, TaskSource
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -162,7 +162,7 @@ async def test_a_fork_that_comes_back_from_its_task_ends(
 ) -> None:
     """By returning or raising: it used to wait for calls, as the worker does, and its parent waited for it."""
     async with workers(1) as executor:
-        forking = Call(Source("fork", OWN), params, Context("r", "s", "."), 20.0)
+        forking = Call(TaskSource("fork", OWN), params, Context("r", "s", "."), 20.0)
         assert [bytes((await executor.run(forking)).result) for _ in range(2)] == [b"%d" % code] * 2
     assert capfd.readouterr().err == said * 2
 
@@ -178,7 +178,7 @@ async def test_workers_ignore_ctrl_c() -> None:
 async def test_a_function_that_is_gone_by_then_is_a_failure_with_a_sentence() -> None:
     """A file that was removed after it was loaded fails the run, and is named."""
     async with workers(1) as executor:
-        gone = Call(Source("f", "/no/such/file.py"), {}, Context("r", "s", "."), 5.0)
+        gone = Call(TaskSource("f", "/no/such/file.py"), {}, Context("r", "s", "."), 5.0)
         assert "There is no file /no/such/file.py" in str((await executor.run(gone)).error)
 
 
@@ -193,9 +193,9 @@ async def test_a_worker_that_cannot_start_is_a_failure(monkeypatch: pytest.Monke
 PARENT = """
 import sys, anyio
 from batch_runner.service.local.process_pool import InWorkers
-from batch_runner.service.local.tasks import Call, Context, Source
+from batch_runner.service.local.tasks import Call, Context, TaskSource
 function, mark = sys.argv[1:]
-call = Call(Source(function, {own!r}), {{"mark": mark, "until": "/never"}}, Context("r", "s", "."), {limit})
+call = Call(TaskSource(function, {own!r}), {{"mark": mark, "until": "/never"}}, Context("r", "s", "."), {limit})
 anyio.run(InWorkers(1).run, call)
 """
 

@@ -11,7 +11,7 @@ from contract import OWN, until
 
 from batch_runner.service.local.context import Context
 from batch_runner.service.local.process_pool import InWorkers
-from batch_runner.service.local.tasks import Call, Source
+from batch_runner.service.local.tasks import Call, TaskSource
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -55,7 +55,7 @@ def call(
     **params: str,
 ) -> Call:
     """A call of one of the tests' own tasks, or of another file's."""
-    return Call(Source(function, file), params, Context("run_1", "session_1", files), limit, repeatable)
+    return Call(TaskSource(function, file), params, Context("run_1", "session_1", files), limit, repeatable)
 
 
 async def all_ended(executor: Executor, calls: list[Call]) -> list[Ending]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from batch_runner.service.http.classify import Reach
+from batch_runner.service.http.classify import RefusalScope
 from batch_runner.service.http.client import Client, Lost, Refused, Started, Timeouts
 from batch_runner.service.http.transport import AiohttpTransport
 from batch_runner.service.wire import RunRequest
@@ -33,7 +33,7 @@ async def start(url: str, request: RunRequest = SMALL) -> Started | Refused | Lo
 
 def assert_never_sent(said: Started | Refused | Lost) -> None:
     assert isinstance(said, Refused), said
-    assert (said.reach, said.status_code) == (Reach.AGAIN, None)
+    assert (said.scope, said.status_code) == (RefusalScope.LATER, None)
     assert said.why.startswith("no connection was made: ")
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import reprlib
 
 import msgspec
 
 RESULT_LIMIT = 16 * 1024 * 1024
-"""Bytes of JSON that one result may have; a larger one is a failure."""
+"""Bytes of JSON that one result may have; a larger one is cut."""
 
 _ERROR_LIMIT = 2_000
 """Characters of an error that are kept."""
@@ -25,7 +26,7 @@ class Ending(msgspec.Struct, frozen=True, omit_defaults=True, tag=True):
     """The end of a run. `status` is a final one, `result` JSON text (empty unless it is `success`).
 
     `is_last` says that the worker process ended with it: it had no memory left, so the next run would suffer for it.
-    `never_began`: nothing of the task was done.
+    `never_began`: nothing of the task was done. `cut_off`: how far it had come is not known.
     """
 
     status: str
@@ -33,22 +34,66 @@ class Ending(msgspec.Struct, frozen=True, omit_defaults=True, tag=True):
     error: str | None = None
     is_last: bool = False
     never_began: bool = False
+    cut_off: bool = False
 
 
 def success(result: object) -> Ending:
-    """The ending of a function that returned: any JSON value may come; what isn't one makes it a failure."""
+    """The ending of a function that returned.
+
+    Its work is done, so whatever it gives is a success: what can't be JSON stands there as text, with a note.
+    """
     try:
-        text = json.dumps(result, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        text = _as_json(result)
     except (TypeError, ValueError, RecursionError) as error:
-        return failure(f"The task's result can't be written as JSON: {_one_line(error)}")
-    if len(text) > RESULT_LIMIT:
-        return failure(f"The task's result is {len(text)} bytes of JSON, and {RESULT_LIMIT} is the limit.")
-    return Ending("success", msgspec.Raw(text))
+        note = f"The task's result can't be written as JSON, so it stands here as text: {_one_line(error)}"
+        return Ending("success", msgspec.Raw(_as_text(result)), note)
+    if len(text) <= RESULT_LIMIT:
+        return Ending("success", msgspec.Raw(text))
+    limit = f"The task's result is {len(text)} bytes of JSON, and {RESULT_LIMIT} is the limit"
+    note = f"{limit}: its first part stands here as text."
+    return Ending("success", msgspec.Raw(_as_text(text.decode())), note)
+
+
+def _as_json(result: object) -> bytes:
+    """JSON of plain values, and of all that msgspec and pydantic know: dataclasses, dates, Decimals, models."""
+    try:
+        return json.dumps(result, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except TypeError:
+        plain = msgspec.to_builtins(result, str_keys=True, enc_hook=_model)
+        return json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _model(value: object) -> object:
+    dump = getattr(value, "model_dump", None)  # pydantic's
+    if dump is None:
+        raise TypeError(f"{type(value).__name__} is of no type that JSON has")
+    return dump(mode="json")
+
+
+_SHOWN = reprlib.Repr()
+_SHOWN.maxlevel = 20
+_SHOWN.maxdict = _SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxset = 1_000
+_SHOWN.maxstring = _SHOWN.maxother = 100_000
+
+
+def _as_text(result: object) -> bytes:
+    """What a person can see of it, as a JSON text. Not even `repr()` can be trusted: it may be the user's code."""
+    try:
+        text = result if isinstance(result, str) else _SHOWN.repr(result)
+    except Exception as error:  # noqa: BLE001  as above: any exception says the same
+        text = f"(its text can't be had: {type(error).__name__})"
+    whole = text[: RESULT_LIMIT // 8].encode(errors="surrogatepass").decode(errors="replace")
+    return json.dumps(whole, ensure_ascii=False).encode()
 
 
 def failure(sentence: str) -> Ending:
     """A run that failed, and why."""
     return Ending("failure", error=sentence)
+
+
+def cut_off(sentence: str, *, repeatable: bool) -> Ending:
+    """A run that may have been done, in part or to its end; one that is repeatable has simply failed."""
+    return Ending("failure", error=sentence, cut_off=not repeatable)
 
 
 def not_begun(sentence: str, status: str = "failure") -> Ending:

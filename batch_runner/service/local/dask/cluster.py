@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from batch_runner.service.local.result import Ending
-    from batch_runner.service.local.tasks import Call, Source
+    from batch_runner.service.local.tasks import Call, TaskSource
 
 
 MOST_LOSSES = 3
@@ -180,7 +180,7 @@ class OnCluster:
         self._codes: dict[str, bytes] = {}
         self._threads: int | None = 1
         self._outage = Outage()
-        self._pace: dict[Source, float] = {}
+        self._pace: dict[TaskSource, float] = {}
         self._waiting: deque[Way] = deque()
         self._under_way: set[Way] = set()
         self._parcels = 0
@@ -357,7 +357,7 @@ class OnCluster:
             self._pace[call.source] = 0.7 * self._pace.get(call.source, seconds) + 0.3 * seconds
             self._fit()
 
-    def _in_parcel(self, source: Source) -> int:
+    def _in_parcel(self, source: TaskSource) -> int:
         pace = self._pace.get(source, PARCEL_SECONDS)
         return min(MOST_IN_PARCEL, max(1, int(PARCEL_SECONDS / max(pace, 1e-6))))
 

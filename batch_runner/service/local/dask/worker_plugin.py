@@ -27,6 +27,7 @@ from batch_runner._version import __version__
 from batch_runner.service.local import result
 from batch_runner.service.local.dask.bundle import NOT_REPEATED, Done, Parcel, Unpacking
 from batch_runner.service.local.process_pool import InWorkers
+from batch_runner.service.local.result import Ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
     from batch_runner.service.local.context import Line
     from batch_runner.service.local.dask.bundle import Errand
-    from batch_runner.service.local.result import Ending
 
 
 CLAIM = "batch_runner_claim"
@@ -179,7 +179,11 @@ class Seat(WorkerPlugin):
                 return [hindrance] * len(errands)
             with contextlib.ExitStack() as laid_out:
                 calls = [laid_out.enter_context(self._unpacking.laid_out(errand)) for errand in errands]
-                ended = await self._executor.run_in_turn(calls, _Enough().is_reached, hear)
+                ended, enough = list[Ending](), _Enough()
+                for call in calls:
+                    ended.append(await self._executor.run(call, hear))
+                    if ended[-1].is_last or ended[-1].cut_off or enough.is_reached(ended[-1]):
+                        break
         except OSError as error:
             sentence = f"The Dask worker {self._worker.address} can't lay out the run's files: {error}"
             return [result.failure(sentence)] * len(errands)
