@@ -15,8 +15,7 @@ import trio.testing
 from batch_runner.batch.backoff import POLLS
 from batch_runner.batch.poll_schedule import Schedule
 from batch_runner.batch.poller import Followed, Overdue, Unreachable, Vanished, Watch
-from batch_runner.service.http.client import RunSeen, LookFailed
-from batch_runner.service.http.rate_limit import NO_SIGNAL, Signal
+from batch_runner.service.protocol import NO_SIGNAL, LookFailed, RunSeen, Signal
 from batch_runner.service.wire import Run
 from batch_runner.units import Rate
 

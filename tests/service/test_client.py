@@ -14,9 +14,17 @@ import trio.testing
 from batch_runner.errors import UsageError
 from batch_runner.service.http import client as client_module
 from batch_runner.service.http import response as body_module
-from batch_runner.service.http.classify import RefusalScope
-from batch_runner.service.http.client import Client, Lost, Refused, RunSeen, Started, LookFailed
-from batch_runner.service.http.rate_limit import Signal
+from batch_runner.service.http.client import Client
+from batch_runner.service.protocol import (
+    LookFailed,
+    Lost,
+    RefusalScope,
+    Refused,
+    RunSeen,
+    Signal,
+    Started,
+    StartRequest,
+)
 from batch_runner.service.wire import RunRequest
 
 if TYPE_CHECKING:
@@ -63,7 +71,7 @@ async def client_of(app: Any) -> AsyncIterator[Client]:
 
 async def start(status: int, body: bytes, headers: dict[str, str] | None = None) -> Started | Refused | Lost:
     async with client_of(Service(status, body, headers)) as client:
-        return await client.start("invoice", START)
+        return await client.start(StartRequest("invoice", START))
 
 
 async def poll(status: int, body: bytes, headers: dict[str, str] | None = None) -> RunSeen | LookFailed:
@@ -75,7 +83,7 @@ async def test_what_a_start_sends() -> None:
     """The path with the id quoted whole, the key, the body with what was asked for and no more."""
     service = Service(200, b'{"run_id": "r1", "status": "queued"}')
     async with client_of(service) as client:
-        said = await client.start("my task/ä?#%", START)
+        said = await client.start(StartRequest("my task/ä?#%", START))
     assert isinstance(said, Started)
     assert (said.run.run_id, said.run.status, bytes(said.run.result)) == ("r1", "queued", b"")
     assert service.scope["method"] == "POST"
@@ -106,7 +114,7 @@ async def test_ids_that_no_path_can_hold(identifier: str) -> None:
     """`..` would be a way up to another address: nothing is sent."""
     service = Service(200, b"{}")
     async with client_of(service) as client:
-        refused, trouble = await client.start(identifier, START), await client.look(identifier)
+        refused, trouble = await client.start(StartRequest(identifier, START)), await client.look(identifier)
     assert isinstance(refused, Refused)
     assert (refused.scope, refused.status_code) == (RefusalScope.ROW, None)
     assert isinstance(trouble, LookFailed)
@@ -117,7 +125,7 @@ async def test_ids_that_no_path_can_hold(identifier: str) -> None:
 async def test_text_that_is_none() -> None:
     """Half of a surrogate pair can't be sent: the row is refused, nothing is sent."""
     async with client_of(Service(200, b"{}")) as client:
-        said = await client.start("invoice", RunRequest(input_params={"a": "\ud800"}))
+        said = await client.start(StartRequest("invoice", RunRequest(input_params={"a": "\ud800"})))
     assert isinstance(said, Refused)
     assert said.scope is RefusalScope.ROW
 
@@ -265,7 +273,7 @@ async def test_a_service_that_breaks() -> None:
         raise ConnectionRefusedError("its database")
 
     async with client_of(breaks) as client:
-        assert isinstance(await client.start("invoice", START), Lost)
+        assert isinstance(await client.start(StartRequest("invoice", START)), Lost)
         trouble = await client.look("r1")
     assert isinstance(trouble, LookFailed)
     assert trouble.again
@@ -281,7 +289,7 @@ def test_a_start_in_virtual_time() -> None:
 
     async def main() -> float:
         async with client_of(slow) as client:
-            assert isinstance(await client.start("invoice", START, read_timeout=4000), Started)
+            assert isinstance(await client.start(StartRequest("invoice", START, answer_within=4000)), Started)
         return trio.current_time()
 
     clock = trio.testing.MockClock(autojump_threshold=0)
@@ -292,7 +300,7 @@ def test_the_key_is_in_no_repr() -> None:
     """A client can be logged without telling the key."""
     client = Client(BASE, KEY, httpx.ASGITransport(Service(200, b"")))
     assert repr(client) == "Client('http://service.invalid/api')"
-    assert KEY not in repr(client._requests.start("t", b"{}", None))
+    assert KEY not in repr(client._requests.start(StartRequest("t", START)))
 
 
 @pytest.mark.parametrize("key", ["a b", "a\nb", "a\r\nx: y", "schlüssel", "\ud800"])

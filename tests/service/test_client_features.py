@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_client import BASE, KEY, START, Service, client_of
 
-from batch_runner.service.http.classify import RefusalScope
-from batch_runner.service.http.client import HEALTH_TIMEOUT, Client, Refused, Started
-from batch_runner.service.wire import NO_CAPABILITIES, Capabilities, quoted, unquoted
+from batch_runner.service.http.client import HEALTH_TIMEOUT, Client
+from batch_runner.service.protocol import NO_CAPABILITIES, Capabilities, RefusalScope, Refused, Started, StartRequest
+from batch_runner.service.wire import quoted, unquoted
 
 pytestmark = pytest.mark.anyio
 
@@ -111,10 +111,10 @@ async def test_key_and_row_are_sent_as_their_headers_have_them() -> None:
     """The key as a quoted string; without them, no header."""
     service = Service(200, b'{"run_id": "r1", "status": "queued"}')
     async with client_of(service) as client:
-        assert isinstance(await client.start("t", START, idempotency_key='a"\\b', row=17), Started)
+        assert isinstance(await client.start(StartRequest("t", START, 'a"\\b', 17)), Started)
         headers = dict(service.scope["headers"])
         assert (headers[b"idempotency-key"], headers[b"batch-runner-row"]) == (b'"a\\"\\\\b"', b"17")
-        await client.start("t", START)
+        await client.start(StartRequest("t", START))
         assert not {b"idempotency-key", b"batch-runner-row"} & dict(service.scope["headers"]).keys()
 
 
@@ -123,7 +123,7 @@ async def test_a_key_that_can_not_be_sent_is_refused_before_anything_is(key: str
     """The start stays unsent, and says why."""
     service = Service(200, b'{"run_id": "r1", "status": "queued"}')
     async with client_of(service) as client:
-        said = await client.start("t", START, idempotency_key=key)
+        said = await client.start(StartRequest("t", START, key))
     assert isinstance(said, Refused)
     assert (said.scope, said.status_code, "idempotency key" in said.why) == (RefusalScope.ROW, None, True)
     assert not service.scope

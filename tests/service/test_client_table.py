@@ -13,14 +13,12 @@ import pytest
 from batch_runner.service.http import transport
 from batch_runner.service.http.classify import (
     CERTAINTIES,
-    RunCertainty,
-    RefusalScope,
     certainty_of_error,
     certainty_of_status,
     may_poll_again,
     scope_of_status,
 )
-from batch_runner.service.http.rate_limit import NO_SIGNAL, Signal
+from batch_runner.service.protocol import NO_SIGNAL, RefusalScope, RunCertainty, Signal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +45,9 @@ def errors_of(library: str) -> set[type[Exception]]:
 @pytest.mark.parametrize("library", ["httpx", "aiohttp"])
 def test_no_exception_is_missing(library: str) -> None:
     """Every exception class of httpx and of aiohttp's client stands in the table, and no other."""
-    assert {named(kind) for kind in errors_of(library)} == {name for name in CERTAINTIES if name.startswith(f"{library}.")}
+    assert {named(kind) for kind in errors_of(library)} == {
+        name for name in CERTAINTIES if name.startswith(f"{library}.")
+    }
 
 
 def test_what_the_transport_raises_agrees() -> None:

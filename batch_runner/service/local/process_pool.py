@@ -191,6 +191,7 @@ class _Worker:
         A call that is cancelled before its turn waits for it, so that no other's run is cut off.
         """
         self._runs_left -= 1
+        sent.turn = anyio.Event()
         self.calls.append(sent)
         message = msgspec.json.encode(sent.call)
         self._outbox += len(message).to_bytes(LENGTH_BYTES, "big") + message

@@ -29,10 +29,9 @@ async def start_request(request: Request) -> StartRequest:
 
 def wait_of(request: Request) -> float | None:
     """The seconds that a client would wait for a run's end (RFC 7240, section 4.3); None where it says nothing."""
-    found = re.search(
-        r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})\"?(?=$|[,;\s])", request.headers.get(PREFER_HEADER, ""), re.ASCII
-    )
-    return float(found[0][1]) if found else None
+    preferences = request.headers.get(PREFER_HEADER, "").split(",")
+    found = next(filter(None, map(_WAIT.fullmatch, preferences)), None)
+    return float(found[1]) if found else None
 
 
 def _key(request: Request) -> str | None:
