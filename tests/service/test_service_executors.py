@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batch_runner.service.local.process_pool import Executor
-    from batch_runner.service.local.result import Ending
+    from batch_runner.service.local.result import RunEnd
 
 pytestmark = [
     pytest.mark.anyio,
@@ -74,7 +74,7 @@ async def test_a_timeout_ends_a_function_stuck_in_c_and_no_other(
     opened: AbstractAsyncContextManager[Executor], tmp_path: Path
 ) -> None:
     """The interpreter's lock is held for ever, so nothing short of a kill ends it; a second run goes on meanwhile."""
-    endings: dict[str, Ending] = {}
+    endings: dict[str, RunEnd] = {}
     async with opened as executor:
         stuck = call("busy_in_c", 2.0, mark=str(tmp_path / "pid"))
         other = call("wait_for", mark=str(tmp_path / "2"), until=str(tmp_path / "go"))

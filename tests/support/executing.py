@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from batch_runner.service.local.dask.cluster import OnCluster
     from batch_runner.service.local.process_pool import Executor
-    from batch_runner.service.local.result import Ending
+    from batch_runner.service.local.result import RunEnd
 
 
 @asynccontextmanager
@@ -58,9 +58,9 @@ def call(
     return Call(TaskSource(function, file), params, Context("run_1", "session_1", files), limit, repeatable)
 
 
-async def all_ended(executor: Executor, calls: list[Call]) -> list[Ending]:
+async def all_ended(executor: Executor, calls: list[Call]) -> list[RunEnd]:
     """Run all of them, as many at once as there are places; their endings in the same order."""
-    endings: dict[int, Ending] = {}
+    endings: dict[int, RunEnd] = {}
 
     async def run(number: int, the_call: Call) -> None:
         async with executor.places:

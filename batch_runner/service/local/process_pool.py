@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Protocol
 import anyio
 import msgspec
 from anyio import to_thread
+from anyio.lowlevel import checkpoint
 
 from batch_runner.service.local import result
 from batch_runner.service.local.capture import Pipe
 from batch_runner.service.local.context import Line, level_wanted
-from batch_runner.service.local.result import Ending
+from batch_runner.service.local.result import RunEnd
 from batch_runner.service.local.worker_main import LENGTH_BYTES
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 WORKER_MEMORY = 4 * 1024**3
 """Bytes of address space for one worker process, where the system can limit it."""
 
-RUNS_PER_WORKER = 2_000
+RUNS_PER_WORKER = 10_000
 """Runs after which a worker process is replaced, so that what a task leaks doesn't add up all night."""
 
 AHEAD_SECONDS = 0.05
@@ -99,7 +100,7 @@ class InWorkers:
     async def open(self) -> None:
         """See Executor: a worker starts when the first run needs it."""
 
-    async def run(self, call: Call, hear: Callable[[Line], None] = Line.log) -> Ending:
+    async def run(self, call: Call, hear: Callable[[Line], None] = Line.log) -> RunEnd:
         """See Executor. A timeout or a cancellation kills the worker, and the programs that its task has started.
 
         What the task logs is told to `hear`.
@@ -152,7 +153,7 @@ class _SentCall:
     def __init__(self, call: Call, hear: Callable[[Line], None]) -> None:
         self.call = call
         self.hear = hear
-        self.ending: Ending | None = None
+        self.ending: RunEnd | None = None
         self.seconds = 0.0
         self.turn = anyio.Event()
         """It has ended, or it is the first of its worker's calls now, or the worker is gone."""
@@ -254,7 +255,10 @@ class _Worker:
         await self._give_up(result.failure(f"The worker process could not be started in {_START_LIMIT} s."))
 
     async def _send(self) -> None:
-        """Send what waits, unless somebody is about it. The worker always reads, so it takes no time."""
+        """Send what waits, unless somebody is about it. The worker always reads, so it takes no time.
+
+        Calls that come in the same turn of the event loop go together.
+        """
         if self._is_sending or not self._is_ready:
             return
         assert self._process is not None
@@ -263,6 +267,7 @@ class _Worker:
         try:
             with anyio.CancelScope(shield=True):
                 while self._outbox and not self._is_gone:
+                    await checkpoint()
                     message, self._outbox = bytes(self._outbox), bytearray()
                     await self._process.stdin.send(message)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
@@ -286,7 +291,7 @@ class _Worker:
 
     def _take(self) -> None:
         """Give each call the ending that has come for it."""
-        endings, at, now = list[Ending](), 0, time.monotonic()
+        endings, at, now = list[RunEnd](), 0, time.monotonic()
         while len(self._inbox) - at >= LENGTH_BYTES:
             end = at + LENGTH_BYTES + int.from_bytes(self._inbox[at : at + LENGTH_BYTES], "big")
             if end > len(self._inbox):
@@ -294,7 +299,7 @@ class _Worker:
             message, at = self._inbox[at + LENGTH_BYTES : end], end
             if not message:
                 self._is_ready = True
-            elif isinstance(told := _decode(message), Ending):
+            elif isinstance(told := _decode(message), RunEnd):
                 endings.append(told)
             else:
                 self.calls[len(endings)].hear(told)
@@ -310,7 +315,7 @@ class _Worker:
         elif self.calls:
             self.calls[0].turn.set()
 
-    def _end(self, ending: Ending | None) -> None:
+    def _end(self, ending: RunEnd | None) -> None:
         """It runs nothing more. The first call that has no ending has this one; those after it have not begun."""
         self._is_gone = True
         if self.calls and ending is not None:
@@ -319,7 +324,7 @@ class _Worker:
             sent.turn.set()
         self.calls.clear()
 
-    async def _give_up(self, ending: Ending) -> None:
+    async def _give_up(self, ending: RunEnd) -> None:
         """Kill the process, whose first call has had its time. It may have ended just then, and the next have begun."""
         first, process = self.calls[0], self._process
         if process is not None and process.stdout is not None:
@@ -337,7 +342,7 @@ class _Worker:
         self._end(ending)
 
 
-_decode = msgspec.json.Decoder(Ending | Line).decode
+_decode = msgspec.json.Decoder(RunEnd | Line).decode
 
 
 async def _last_words(process: Process) -> str:
@@ -375,7 +380,7 @@ class Executor(Protocol):
     async def open(self) -> None:
         """Make ready for calls. Raises UsageError, a sentence, if that is impossible."""
 
-    async def run(self, call: Call) -> Ending:
+    async def run(self, call: Call) -> RunEnd:
         """The ending of one call. It never raises for what the task does; cancelled, it leaves nothing running."""
 
     def wind_down(self) -> None:
@@ -396,7 +401,7 @@ class InLoop:
     async def open(self) -> None:
         """See Executor: the loop is there."""
 
-    async def run(self, call: Call) -> Ending:
+    async def run(self, call: Call) -> RunEnd:
         """See Executor. A function that swallows its cancellation can't be stopped: it shares this process."""
         with anyio.move_on_after(call.limit) as time:
             try:

@@ -22,7 +22,7 @@ class TaskCancelled(Exception):  # noqa: N818  as above
     """Raised by a task to end its run as `cancelled`; its text is the run's error."""
 
 
-class Ending(msgspec.Struct, frozen=True, omit_defaults=True, tag=True):
+class RunEnd(msgspec.Struct, frozen=True, omit_defaults=True, tag=True):
     """The end of a run. `status` is a final one, `result` JSON text (empty unless it is `success`).
 
     `is_last` says that the worker process ended with it: it had no memory left, so the next run would suffer for it.
@@ -37,7 +37,7 @@ class Ending(msgspec.Struct, frozen=True, omit_defaults=True, tag=True):
     cut_off: bool = False
 
 
-def success(result: object) -> Ending:
+def success(result: object) -> RunEnd:
     """The ending of a function that returned.
 
     Its work is done, so whatever it gives is a success: what can't be JSON stands there as text, with a note.
@@ -46,12 +46,12 @@ def success(result: object) -> Ending:
         text = _as_json(result)
     except (TypeError, ValueError, RecursionError) as error:
         note = f"The task's result can't be written as JSON, so it stands here as text: {_one_line(error)}"
-        return Ending("success", msgspec.Raw(_as_text(result)), note)
+        return RunEnd("success", msgspec.Raw(_as_text(result)), note)
     if len(text) <= RESULT_LIMIT:
-        return Ending("success", msgspec.Raw(text))
+        return RunEnd("success", msgspec.Raw(text))
     limit = f"The task's result is {len(text)} bytes of JSON, and {RESULT_LIMIT} is the limit"
     note = f"{limit}: its first part stands here as text."
-    return Ending("success", msgspec.Raw(_as_text(text.decode())), note)
+    return RunEnd("success", msgspec.Raw(_as_text(text.decode())), note)
 
 
 def _as_json(result: object) -> bytes:
@@ -86,35 +86,35 @@ def _as_text(result: object) -> bytes:
     return json.dumps(whole, ensure_ascii=False).encode()
 
 
-def failure(sentence: str) -> Ending:
+def failure(sentence: str) -> RunEnd:
     """A run that failed, and why."""
-    return Ending("failure", error=sentence)
+    return RunEnd("failure", error=sentence)
 
 
-def cut_off(sentence: str, *, repeatable: bool) -> Ending:
+def cut_off(sentence: str, *, repeatable: bool) -> RunEnd:
     """A run that may have been done, in part or to its end; one that is repeatable has simply failed."""
-    return Ending("failure", error=sentence, cut_off=not repeatable)
+    return RunEnd("failure", error=sentence, cut_off=not repeatable)
 
 
-def not_begun(sentence: str, status: str = "failure") -> Ending:
+def not_begun(sentence: str, status: str = "failure") -> RunEnd:
     """A run of which nothing was done, and why."""
-    return Ending(status, error=sentence, never_began=True)
+    return RunEnd(status, error=sentence, never_began=True)
 
 
-def out_of_memory() -> Ending:
+def out_of_memory() -> RunEnd:
     """A run that needed more than its worker process may have, or than earlier runs have left of that."""
-    return Ending("failure", error="The task needed more memory than a worker process may have.", is_last=True)
+    return RunEnd("failure", error="The task needed more memory than a worker process may have.", is_last=True)
 
 
-def timed_out(seconds: float) -> Ending:
+def timed_out(seconds: float) -> RunEnd:
     """A run that was stopped because its time was up."""
-    return Ending("timeout", error=f"The run was stopped after {seconds:g} s, the time limit for one run.")
+    return RunEnd("timeout", error=f"The run was stopped after {seconds:g} s, the time limit for one run.")
 
 
-def raised(error: BaseException) -> Ending:
+def raised(error: BaseException) -> RunEnd:
     """The ending of a function that raised: its type and text, on one line."""
     if isinstance(error, TaskCancelled):
-        return Ending("cancelled", error=_one_line(error) or "The task cancelled its run.")
+        return RunEnd("cancelled", error=_one_line(error) or "The task cancelled its run.")
     if isinstance(error, TaskFailed):
         return failure(_one_line(error) or "The task failed.")
     return failure(f"{type(error).__name__}: {_one_line(error)}".removesuffix(": "))

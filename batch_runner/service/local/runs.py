@@ -16,7 +16,7 @@ import anyio
 import msgspec
 
 from batch_runner.service.local.context import Context
-from batch_runner.service.local.result import Ending, not_begun
+from batch_runner.service.local.result import RunEnd, not_begun
 from batch_runner.service.local.store import NotRecorded, fingerprint_of
 from batch_runner.service.local.tasks import Call, Task
 from batch_runner.service.protocol import RefusalScope, Refused, Signal
@@ -81,7 +81,7 @@ class Sessions:
 
 
 _NEVER_BEGUN = not_begun("The service was stopped before the run had begun.", "cancelled")
-_CUT_OFF = Ending("cancelled", error="The service was stopped before the run had ended.")
+_CUT_OFF = RunEnd("cancelled", error="The service was stopped before the run had ended.")
 
 _LATER = Signal(retry_after=5.0)
 """Seconds after which a start may be tried again."""
@@ -168,6 +168,7 @@ class Runs:
         if wait:
             with anyio.move_on_after(wait):
                 await going.has_ended.wait()
+            if going.has_ended.is_set():
                 return self._store.tell(run_id) or going.run
         return going.run if going.is_recorded.is_set() else None
 
@@ -275,7 +276,7 @@ class Runs:
         limit = self._limit if task.timeout is None else min(self._limit, task.timeout)
         return Call(task.source, request.run.input_params, context, limit, repeatable=task.repeatable)
 
-    async def _end(self, going: _Going, ending: Ending) -> None:
+    async def _end(self, going: _Going, ending: RunEnd) -> None:
         run = msgspec.structs.replace(
             going.run,
             status=ending.status,

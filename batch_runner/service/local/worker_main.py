@@ -30,7 +30,7 @@ from batch_runner.service.local.tasks import Call
 
 if TYPE_CHECKING:
     from batch_runner.service.local.context import Line
-    from batch_runner.service.local.result import Ending
+    from batch_runner.service.local.result import RunEnd
 
 
 LENGTH_BYTES = 8
@@ -154,7 +154,7 @@ def _end_group() -> None:
     os._exit(1)
 
 
-def _leave_fork(ending: Ending) -> None:
+def _leave_fork(ending: RunEnd) -> None:
     """End a process that the task has forked off, and that came back from the task as if it were the worker."""
     if ending.error is not None:
         print(ending.error, file=sys.stderr)  # noqa: T201  the run's ending is the worker's to give
@@ -163,7 +163,7 @@ def _leave_fork(ending: Ending) -> None:
     os._exit(0 if ending.status == "success" else 1)
 
 
-def _ending_of(call: Call) -> Ending:
+def _ending_of(call: Call) -> RunEnd:
     """The ending of a call, in this process alone: a fork of it ends here."""
     worker = os.getpid()
     try:
@@ -182,7 +182,7 @@ def _flush() -> None:
             stream.flush()
 
 
-def _run(call: Call) -> Ending:
+def _run(call: Call) -> RunEnd:
     try:
         return result.success(call.bind(call.source.load())())
     except UsageError as error:
