@@ -74,7 +74,7 @@ class Watch:
     ) -> None:
         self._poll = poll
         self._schedule = schedule
-        self.run_timeout = run_timeout
+        self._run_timeout = run_timeout
         self._chance = chance
         self._numbers = count()
         self._followings: dict[int, _Following] = {}
@@ -92,7 +92,7 @@ class Watch:
         self._schedule.add(number, anyio.current_time(), age)
         self._moved.set()
         try:
-            with anyio.move_on_after(self.run_timeout):
+            with anyio.move_on_after(self._run_timeout):
                 await following.ended.wait()
         finally:
             del self._followings[number]

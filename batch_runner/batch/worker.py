@@ -152,6 +152,8 @@ class Terms(msgspec.Struct, frozen=True):
     runs_outlive_us: bool
     beyond_api: bool = False
     tells_ends: bool = False
+    follow_seconds: float = inf
+    """How long to follow one run; the embedded service ends its runs itself."""
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -400,7 +402,7 @@ class Worker:
     async def _ended_told(self, run: Run, on_status: Callable[[str], None]) -> Run | Overdue | None:
         """Wait for a run to be told as ended; None where that doesn't work, so that it is to be polled."""
         status, wait = run.status, FIRST_LOOK
-        with anyio.move_on_after(self._watch.run_timeout):
+        with anyio.move_on_after(self._terms.follow_seconds):
             while isinstance(found := await self._service.look(run.run_id, wait), RunSeen) and found.waited:
                 if found.run.has_ended:
                     return found.run

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import asynccontextmanager
-from math import inf
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -41,8 +40,6 @@ class ChosenService(msgspec.Struct, frozen=True):
     tasks: Tasks | None
     terms: Terms
     polls: Rate
-    follow_seconds: float
-    """How long to follow one run; the embedded service ends its runs itself."""
     inputs: Inputs | None = None
 
 
@@ -51,12 +48,17 @@ def choose_service(job: Job) -> ChosenService:
     if job.service != "local":
         name = (os.environ.get(BASE_URL_VARIABLE) or ANCHOR_URL) if job.service == "anchor" else job.service
         _key_for(job)
-        terms = Terms(resend=job.on_unknown == "resend", runs_outlive_us=True, beyond_api=job.service != "anchor")
-        return ChosenService(name, None, terms, job.poll_budget, job.run_seconds)
+        terms = Terms(
+            resend=job.on_unknown == "resend",
+            runs_outlive_us=True,
+            beyond_api=job.service != "anchor",
+            follow_seconds=job.run_seconds,
+        )
+        return ChosenService(name, None, terms, job.poll_budget)
     tasks, task = _tasks_for(job)
     harmless = job.on_unknown == "resend" or task.repeatable
     terms = Terms(resend=harmless, runs_outlive_us=False, beyond_api=True, tells_ends=True)
-    return ChosenService("local", tasks, terms, LOCAL_POLLS, inf, task.inputs)
+    return ChosenService("local", tasks, terms, LOCAL_POLLS, task.inputs)
 
 
 class ConnectedService(msgspec.Struct, frozen=True):

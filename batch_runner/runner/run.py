@@ -214,7 +214,7 @@ async def conduct(
     limits = Limits(opened.workers, pace=opened.bounds.pace)
     chance = random.Random()  # noqa: S311  jitter needs no secrecy
     schedule = Schedule(opened.service.polls)
-    watch = Watch(service.look, schedule, opened.service.follow_seconds, chance)
+    watch = Watch(service.look, schedule, opened.service.terms.follow_seconds, chance)
     worker = Worker(
         job,
         service=service,
