@@ -315,17 +315,13 @@ class Worker:
 
     async def _start(self, attempt: RowAttempt, request: RunRequest) -> Started | Refused | Lost:
         """Send the start. Cut off before its answer, it is recorded as `unknown`: that much is true."""
+        key, row = (self._journal.start_key(attempt.id), attempt.row) if self._terms.beyond_api else (None, None)
+        start = StartRequest(self._job.task, request, key, row, self._answer_within)
         try:
-            return await self._service.start(self._start_request(attempt, request))
+            return await self._service.start(start)
         except anyio.get_cancelled_exc_class():
             await self._end(attempt, Outcome("unknown", error=CUT_OFF))
             raise
-
-    def _start_request(self, attempt: RowAttempt, request: RunRequest) -> StartRequest:
-        if not self._terms.beyond_api:
-            return StartRequest(self._job.task, request, answer_within=self._answer_within)
-        key = self._journal.start_key(attempt.id)
-        return StartRequest(self._job.task, request, key, attempt.row, self._answer_within)
 
     async def _refused(self, attempt: RowAttempt, answer: Refused) -> Outcome:
         if answer.scope is RefusalScope.ROW:

@@ -16,7 +16,7 @@ from batch_runner.service.wire import IDEMPOTENCY_FEATURE, ROW_FEATURE, STOP_FEA
 
 if TYPE_CHECKING:
     from batch_runner.service.local.process_pool import Executor
-    from batch_runner.service.local.store import Promise, Store
+    from batch_runner.service.local.store import Store
     from batch_runner.service.local.tasks import Tasks
     from batch_runner.service.protocol import StartRequest
     from batch_runner.service.wire import Run
@@ -102,21 +102,17 @@ class LocalService:
             stops=True,
         )
 
-    def promise(self) -> Promise | None:
-        """For how long keys are known; None where nothing can be promised."""
-        return self._store.promise()
-
     async def health(self) -> Health:
         """How it is, and what it can do, for whoever asks from outside."""
-        promise, running = self._store.promise(), self.runs.running
+        can, running = await self.capabilities(), self.runs.running
         trouble = await self.runs.trouble()
         return Health(
             status="stopping" if self.runs.is_stopping else "ok" if trouble is None else "trouble",
             trouble=trouble,
             version=__version__,
-            features=(*([IDEMPOTENCY_FEATURE] if promise else []), ROW_FEATURE, WAIT_FEATURE, STOP_FEATURE),
-            idempotency_seconds=promise.seconds if promise else None,
-            memory=promise.memory if promise else None,
+            features=(*([IDEMPOTENCY_FEATURE] if can.memory else []), ROW_FEATURE, WAIT_FEATURE, STOP_FEATURE),
+            idempotency_seconds=can.idempotency_seconds,
+            memory=can.memory,
             queued=len(self.runs.going) - running,
             running=running,
         )

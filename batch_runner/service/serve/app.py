@@ -133,8 +133,9 @@ class _MemoryHeader:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def say(message: Message) -> None:
-            if message["type"] == "http.response.start" and (promise := self._service.promise()):
-                said = f"{promise.memory};seconds={promise.seconds:.3f}"
+            can = await self._service.capabilities()
+            if message["type"] == "http.response.start" and can.memory:
+                said = f"{can.memory};seconds={can.idempotency_seconds:.3f}"
                 message["headers"] = [*message.get("headers", ()), (MEMORY_HEADER.encode(), said.encode())]
             await send(message)
 
