@@ -180,7 +180,7 @@ async def test_ended_runs_are_not_held_in_memory(tmp_path: Path) -> None:
         runs: Any = service.service.runs
         held = [runs._going, runs._going_by_key, runs._sessions._locks, runs._store._unwritten]
         assert [len(each) for each in held] == [0, 0, 0, 0]
-        assert runs._async_places.taken == 0
+        assert runs._async_queue.taken == 0
 
 
 async def test_a_full_disk_refuses_starts_loses_no_end_and_heals(small_disk: Path) -> None:

@@ -133,8 +133,8 @@ class _MemoryHeader:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def say(message: Message) -> None:
-            can = await self._service.capabilities()
-            if message["type"] == "http.response.start" and can.memory:
+            begins = message["type"] == "http.response.start"
+            if begins and (can := await self._service.capabilities()).memory:
                 said = f"{can.memory};seconds={can.idempotency_seconds:.3f}"
                 message["headers"] = [*message.get("headers", ()), (MEMORY_HEADER.encode(), said.encode())]
             await send(message)
