@@ -91,6 +91,7 @@ class InWorkers:
         self._level = level
         self._tell = tell
         self.places = anyio.CapacityLimiter(fits)
+        self.runs_are_short = False
         self._fits = fits
         self._memory = memory
         self._runs_per_worker = runs_per_worker
@@ -145,6 +146,7 @@ class InWorkers:
         fits = self._fits * (1 + min(MOST_AHEAD, int(AHEAD_SECONDS / max(self._pace.values()))))
         if fits != self.places.total_tokens:
             self.places.total_tokens = fits
+            self.runs_are_short = fits > 2 * self._fits
 
 
 class _SentCall:
@@ -155,7 +157,7 @@ class _SentCall:
         self.hear = hear
         self.ending: RunEnd | None = None
         self.seconds = 0.0
-        self.turn = anyio.Event()
+        self.turn: anyio.Event
         """It has ended, or it is the first of its worker's calls now, or the worker is gone."""
 
 
@@ -368,10 +370,11 @@ ASYNC_RUNS = 1_000
 class Executor(Protocol):
     """Runs calls, in as many places as fit at once. Whoever runs a call holds one of the places meanwhile.
 
-    `places` may grow and shrink while runs go on, where workers come and go.
+    `places` may grow and shrink while runs go on, where workers come and go. `runs_are_short` tells of those seen last.
     """
 
     places: anyio.CapacityLimiter
+    runs_are_short: bool
 
     @property
     def trouble(self) -> str | None:
@@ -394,6 +397,7 @@ class InLoop:
     """Runs async functions in the event loop that is there: no thread, no process."""
 
     trouble: str | None = None
+    runs_are_short = False
 
     def __init__(self, fits: int = ASYNC_RUNS) -> None:
         self.places = anyio.CapacityLimiter(fits)

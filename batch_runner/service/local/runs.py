@@ -16,6 +16,7 @@ import anyio
 import msgspec
 
 from batch_runner.service.local.context import Context
+from batch_runner.service.local.process_pool import AHEAD_SECONDS
 from batch_runner.service.local.result import RunEnd, not_begun
 from batch_runner.service.local.store import NotRecorded, fingerprint_of
 from batch_runner.service.local.tasks import Call, Task
@@ -46,17 +47,16 @@ class Queue:
         """Whether as many runs wait as may, beside those that fit."""
         return self._longest is not None and self.taken >= self.executor.places.total_tokens + self._longest
 
-    @contextlib.asynccontextmanager
-    async def place(self, run: object) -> AsyncIterator[None]:
-        """A place of the executor; where one is free, without a turn of the event loop."""
+    async def enter(self, run: object) -> None:
+        """Wait for a place of the executor; where one is free, without a turn of the event loop."""
         try:
             self.executor.places.acquire_on_behalf_of_nowait(run)
         except anyio.WouldBlock:
             await self.executor.places.acquire_on_behalf_of(run)
-        try:
-            yield
-        finally:
-            self.executor.places.release_on_behalf_of(run)
+
+    def leave(self, run: object) -> None:
+        """Give the place back."""
+        self.executor.places.release_on_behalf_of(run)
 
 
 class Sessions:
@@ -66,11 +66,8 @@ class Sessions:
         self._locks: dict[str, anyio.Lock] = {}
 
     @contextlib.asynccontextmanager
-    async def turn(self, session_id: str | None) -> AsyncIterator[None]:
-        """Wait until the runs that came before into the same session have ended; None is one that nobody else has."""
-        if session_id is None:
-            yield
-            return
+    async def turn(self, session_id: str) -> AsyncIterator[None]:
+        """Wait until the runs that came before into the same session have ended."""
         lock = self._locks.setdefault(session_id, anyio.Lock())
         try:
             async with lock:
@@ -128,6 +125,8 @@ class Runs:
     async def start(self, request: StartRequest) -> Run | Refused:
         """Start a run, in the session that was named or in a new one. It is `queued`, unless it has ended by now.
 
+        Where runs are short the end is waited for a moment: then nobody has to look for it.
+
         A start with a key that is known gives the run that this key has started, as it is now, even if its task is gone
         by now. With `sync` the answer comes when the run has ended.
         """
@@ -140,6 +139,9 @@ class Runs:
             return going.refusal
         if request.run.sync:
             await going.has_ended.wait()
+        elif going.is_short and not going.has_ended.is_set():
+            with anyio.move_on_after(AHEAD_SECONDS):
+                await going.has_ended.wait()
         return (self._store.tell(run.run_id) or going.run) if going.has_ended.is_set() else run
 
     @property
@@ -230,7 +232,7 @@ class Runs:
             return refused_for_now(trouble)
         if queue.is_full:
             return refused_for_now("The queue is full: too many runs wait for their turn.", 429)
-        going = _Going(request)
+        going = _Going(request, is_short=queue.executor.runs_are_short)
         queue.taken += 1
         self._going[going.run.run_id] = going
         if request.key is not None:
@@ -256,19 +258,27 @@ class Runs:
             going.has_ended.set()
 
     async def _run(self, going: _Going, task: Task, queue: Queue) -> None:
-        ending = _NEVER_BEGUN
         try:
             with going.scope:
-                async with self._sessions.turn(going.request.run.session_id), queue.place(going):
-                    await self._store.running(going.run.run_id)
-                    going.run = msgspec.structs.replace(going.run, status="running")
-                    ending = _CUT_OFF
-                    ending = await queue.executor.run(self._call(going, task))
+                if going.request.run.session_id is None:  # nobody else is in its session
+                    await self._work(going, task, queue)
+                else:
+                    async with self._sessions.turn(going.request.run.session_id):
+                        await self._work(going, task, queue)
         except NotRecorded as error:
-            ending = not_begun(f"That the run begins could not be recorded, so it did not begin: {error}")
+            going.ending = not_begun(f"That the run begins could not be recorded, so it did not begin: {error}")
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._end(going, ending)
+            await self._end(going)
+
+    async def _work(self, going: _Going, task: Task, queue: Queue) -> None:
+        await queue.enter(going)
+        try:
+            await self._store.running(going.run.run_id)
+            going.run = msgspec.structs.replace(going.run, status="running")
+            going.ending = _CUT_OFF
+            going.ending = await queue.executor.run(self._call(going, task))
+        finally:
+            queue.leave(going)
 
     def _call(self, going: _Going, task: Task) -> Call:
         request, session_id = going.request, going.run.session_id or ""
@@ -276,7 +286,9 @@ class Runs:
         limit = self._limit if task.timeout is None else min(self._limit, task.timeout)
         return Call(task.source, request.run.input_params, context, limit, repeatable=task.repeatable)
 
-    async def _end(self, going: _Going, ending: RunEnd) -> None:
+    async def _end(self, going: _Going) -> None:
+        """Record the end, which no cancellation cuts short (see Store)."""
+        ending = going.ending
         run = msgspec.structs.replace(
             going.run,
             status=ending.status,
@@ -291,11 +303,14 @@ class Runs:
 class _Going:
     """A run that has not ended."""
 
-    def __init__(self, request: StartRequest) -> None:
+    def __init__(self, request: StartRequest, *, is_short: bool) -> None:
         self.request = request
+        self.is_short = is_short
         name = uuid.uuid4().hex
         self.run = Run(f"run_{name}", "queued", session_id=request.run.session_id or f"session_{name}")
         self.scope = anyio.CancelScope()
+        self.ending = _NEVER_BEGUN
+        """Its end, if it came now."""
         self.refusal: Refused | None = None
         self.is_recorded = anyio.Event()
         self.has_ended = anyio.Event()

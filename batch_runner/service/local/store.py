@@ -50,7 +50,10 @@ class Store(Protocol):
         """Record that its task is about to begin. Raises NotRecorded: then it must not."""
 
     async def ended(self, run: Run) -> None:
-        """Record its end. Where that can't be written now, it is told all the same, and written later."""
+        """Record its end, which isn't cut short by a cancellation.
+
+        Where that can't be written now, it is told all the same, and written later.
+        """
 
     def tell(self, run_id: str) -> Run | None:
         """A run that has ended; None if there is none, or if it was forgotten by now."""

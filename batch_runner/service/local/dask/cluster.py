@@ -179,6 +179,7 @@ class OnCluster:
 
     def __init__(self, address: str, *, send_files: bool = False, workers: int | None = None) -> None:
         self.places = anyio.CapacityLimiter(1)
+        self.runs_are_short = False
         self._connection = Connection(address, workers)
         self._send_files = send_files
         self._codes: dict[str, bytes] = {}
