@@ -1,6 +1,6 @@
 """The tree of errors; each class knows its exit code.
 
-    SheetError                 2   (sheet/errors.py) the sheet can't be used
+    SheetError                 2   the sheet can't be used
     BatchRunnerError
     ├── UsageError             2   the command or the job is wrong: nothing was sent
     ├── JournalError           2   the journal can't be used, or is another batch's
@@ -20,7 +20,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 class SheetError(Exception):
@@ -31,8 +31,12 @@ class Unlike(Exception):  # noqa: N818  it is a state of two files: another way 
     """Two files can't be compared byte by byte."""
 
 
+NEW_JOURNAL = "another --journal, which starts every row again"
+"""How every sentence names a journal that knows nothing of what ran."""
+
+
 class ExitCode(IntEnum):
-    """What the process says when it ends (README, *Every night*)."""
+    """What the process says when it ends (README, *Exit codes*)."""
 
     OK = 0
     BUG = 1
@@ -43,6 +47,24 @@ class ExitCode(IntEnum):
     JOURNAL_BUSY = 6
     INTERRUPTED = 130
     TERMINATED = 143
+
+
+WORST_FIRST = (
+    ExitCode.INTERRUPTED,
+    ExitCode.TERMINATED,
+    ExitCode.BUG,
+    ExitCode.STOPPED,
+    ExitCode.SOME_UNKNOWN,
+    ExitCode.JOURNAL_BUSY,
+    ExitCode.SOME_FAILED,
+    ExitCode.OK,
+)
+"""Which code stands for several: the first of them here."""
+
+
+def worst(codes: Iterable[int]) -> ExitCode:
+    """The one code that stands for all of these; 0 for none."""
+    return min(map(ExitCode, codes), key=WORST_FIRST.index, default=ExitCode.OK)
 
 
 class BatchRunnerError(Exception):

@@ -50,7 +50,7 @@ import pytest
 from disks import mounted
 from hypothesis import HealthCheck, settings
 
-from batch_runner.batch import poll_schedule as schedule
+from batch_runner.batch import poll_schedule
 from batch_runner.log import LOG
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ def own_log() -> Iterator[None]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at runs every few milliseconds: those of the tests' services end at once."""
-    for name, value in (("FIRST_LOOK", 0.002), ("BETWEEN", 0.005), ("PRICE", 0.0)):
-        monkeypatch.setattr(schedule, name, value)
+    for name, value in (("SHORTEST", 0.002), ("LONGEST", 0.005), ("SHARE", 0.0)):
+        monkeypatch.setattr(poll_schedule, name, value)
 
 
 @pytest.fixture(scope="session")

@@ -22,12 +22,12 @@ ALL_FILES = [*FILES, *sorted(TESTS.rglob("*.py"))]
 
 LAYERS = (
     {"batch_runner", "cli"},
-    {"runner", "plan"},
+    {"runner"},
     {"batch", "report"},
     {"service", "output"},
     {"rows", "job"},
-    {"journal", "sheet"},
-    {"errors", "fs", "log", "progress", "units", "_version"},
+    {"journal", "plan", "sheet"},
+    {"errors", "fs", "log", "outcomes", "progress", "units", "_version"},
 )
 """The rooms of the house from the roof down. Those of one floor may know each other if they don't go in circles."""
 

@@ -1,70 +1,285 @@
-"""What README says is what the program does."""
+"""What README and the help topics say is what the program does: their commands, jobs, code and tables are tried."""
 
 from __future__ import annotations
 
+import csv
+import json
 import re
+import runpy
 import shlex
 import shutil
+import subprocess
+import sys
+from configparser import ConfigParser
+from datetime import date, timedelta
+from decimal import Decimal
 from pathlib import Path
 
+import openpyxl
 import pytest
-from click.testing import CliRunner
-from program import run_program
+from program import environment, run_program
 
+import batch_runner
+from batch_runner import Context
 from batch_runner.cli.commands import program
-from batch_runner.job.options import options
+from batch_runner.cli.options import said
+from batch_runner.cli.topics import FOLDER, topics
+from batch_runner.job.config import load_job
+from batch_runner.job.options import OF_SERVE, options, variable_of
 
 ROOT = Path(__file__).parent.parent
+PACKAGE = Path(batch_runner.__file__).parent
+SAMPLES = ROOT / "samples"
 README = (ROOT / "README.md").read_text("utf-8")
+DOCUMENTS = {"README": README} | {path.stem: path.read_text("utf-8") for path in sorted(FOLDER.glob("*.md"))}
+JOBS = [(name, job) for name, text in DOCUMENTS.items() for job in re.findall(r"```toml\n(.+?)```", text, re.DOTALL)]
+FOREIGN = {"--hypothesis-profile", "--now", "--nworkers"}
+"""Options of other programs."""
+SECRETS = {"PING_ID": "ping", "MAIL_PASSWORD": "word", "SLACK": "slack://TA/TB/TC", "ANCHORBROWSER_API_KEY": "a key"}
+COMMAND = re.compile(rf"\bbatch-runner ((?:{'|'.join(program.commands)})\b.*)")
+every_document = pytest.mark.parametrize("name", DOCUMENTS)
 
 
-def help_of(command: str) -> str:
-    """A command's help as on a terminal of 80 columns, of which click leaves two free."""
-    told = CliRunner().invoke(program, [command, "--help"], prog_name="batch-runner", terminal_width=78)
-    return told.output.strip()
+def code_lines(text: str) -> list[str]:
+    """The lines of all blocks of code, and each piece of code within a line."""
+    blocks = re.findall(r"^```\w*\n(.+?)^```", text, re.DOTALL | re.MULTILINE)
+    prose = re.sub(r"^```.+?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    indented = re.findall(r"^    (\S.*)", prose, re.MULTILINE)
+    return [*indented, *(line for block in blocks for line in block.splitlines()), *re.findall(r"`([^`\n]+)`", prose)]
 
 
-@pytest.mark.parametrize("command", ["run", "init", "serve", "status", "resolve"])
-def test_help_texts_stand_in_readme(command: str) -> None:
-    """The help of each command stands in README to the letter."""
-    assert f"```text\n$ batch-runner {command} --help\n{help_of(command)}\n```" in README
+def commands(text: str) -> list[list[str]]:
+    """The words of each command line of ours, without the program's name."""
+    found = filter(None, map(COMMAND.search, code_lines(text)))
+    return [shlex.split(line[1], comments=True) for line in found]
 
 
-def test_every_option_of_a_job_is_in_the_help() -> None:
-    """No option of a job is missing from `run --help`."""
-    text = help_of("run")
-    assert all(option.flag in text for option in options().values())
+@every_document
+def test_every_command_is_understood(name: str) -> None:
+    """Each command line that stands there parses, with values that make sense; a job file's own are tried below."""
+    for word, *arguments in commands(DOCUMENTS[name]):
+        if arguments == ["--help"] or not arguments:
+            continue
+        given = program.commands[word].make_context(word, list(arguments)).params
+        if word in ("run", "check"):
+            source = given.pop("source")
+            load_job("invoices.xlsx" if source.endswith(".toml") else source, said(given), {})
+        if word == "help":
+            assert given["topic"] in topics()
+
+
+@every_document
+def test_every_option_and_variable_exists(name: str) -> None:
+    """Whatever looks like an option of ours, or a variable for one, is one."""
+    flags = {flag for command in program.commands.values() for param in command.params for flag in param.opts}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", DOCUMENTS[name])) <= flags | FOREIGN | {"--help"}
+    variables = {variable_of(option) for option in (*options(), *OF_SERVE)}
+    assert set(re.findall(r"(?<!_)BATCH_RUNNER_[A-Z_]+", DOCUMENTS[name])) <= variables
+
+
+def write_sheet(path: Path, *rows: tuple[object, ...], formats: tuple[str, ...] = ()) -> None:
+    """A workbook with these rows; `formats` are those of the cells of its second row."""
+    book = openpyxl.Workbook()
+    assert book.active is not None
+    for row in rows:
+        book.active.append([*row])
+    for cell, code in zip(book.active[2], formats, strict=False):
+        cell.number_format = code
+    path.parent.mkdir(exist_ok=True)
+    book.save(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the samples, and the sheets that the job files name."""
+    shutil.copytree(SAMPLES, tmp_path / "samples")
+    (tmp_path / "done").mkdir()
+    for name in ("invoices.xlsx", "inbox/a.xlsx", f"inbox/invoices-{date.today().isoformat()}.xlsx"):
+        write_sheet(tmp_path / name, ("Vendor", "Invoice No", "File Name", "Amount"), ("ACME", "1", "a.pdf", 5))
+    return tmp_path
+
+
+@pytest.mark.parametrize(("name", "job"), JOBS, ids=[f"{name}{number}" for number, (name, _) in enumerate(JOBS)])
+def test_every_job_passes_check(folder: Path, name: str, job: str) -> None:
+    """Each job file that is shown is a whole one: `check` finds nothing wrong with it."""
+    (folder / "nightly.toml").write_text(job, "utf-8")
+    done = run_program("check", "nightly.toml", cwd=folder, **SECRETS)
+    assert done.returncode == 0, done.stderr
+
+
+def sessions(text: str) -> list[tuple[str, str]]:
+    """Each command that stands behind a `$`, with what is shown below it."""
+    blocks = re.findall(r"```text\n(\$ .+?)```", text, re.DOTALL)
+    return [
+        (command, shown)
+        for block in blocks
+        for command, shown in re.findall(r"^\$ (.+)\n((?:[^$].*\n)*)", block, re.MULTILINE)
+    ]
+
+
+def pattern_of(shown: str) -> str:
+    """What is shown as a pattern: `…` is any text, on a line of its own any lines, and times are any times."""
+    lines = (r"(?:.*\n)*" if line == "…" else re.escape(line).replace("…", ".*") + r"\n" for line in shown.splitlines())
+    return re.sub(r"\d+\\\.\d\\ s\b", r"\\d+\\.\\d s", "".join(lines))
+
+
+@pytest.mark.parametrize("name", [name for name, text in DOCUMENTS.items() if sessions(text)])
+def test_every_session_goes_as_it_is_shown(folder: Path, name: str) -> None:
+    """Typed one after another, the commands behind a `$` print what stands below them."""
+    job = next(job for document, job in JOBS if document == name)
+    (folder / "nightly.toml").write_text(job, "utf-8")
+    code = None
+    for command, shown in sessions(DOCUMENTS[name]):
+        if command == "echo $?":
+            assert shown == f"{code}\n"
+            continue
+        done = run_program(*shlex.split(command)[1:], cwd=folder, **SECRETS)
+        code = done.returncode
+        assert re.fullmatch(pattern_of(shown), done.stdout), done.stdout + done.stderr
+
+
+def tables(text: str) -> list[list[list[str]]]:
+    """The rows of each table, headers first."""
+    found = re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE)
+    rows = ([[cell.strip() for cell in line.strip("|\n").split("|")] for line in table.splitlines()] for table in found)
+    return [[row for row in table if set("".join(row)) != {"-"}] for table in rows]
+
+
+def test_three_rows_before_and_after(tmp_path: Path) -> None:
+    """The first table of README, run, is the second one; `…` stands for any text."""
+    before, after = tables(README)[:2]
+    with (tmp_path / "before.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(before)
+    files = ("--files", SAMPLES / "invoices", "--param", "Operation=extract_fields")
+    assert run_program("run", "before.csv", "--task", "invoice", *files, cwd=tmp_path).returncode == 3
+    with (tmp_path / "before.results.csv").open(newline="", encoding="utf-8-sig") as file:
+        found = list(csv.reader(file))
+    for shown, row in zip(after, found, strict=True):
+        for cell, text in zip(shown, row, strict=True):
+            assert re.fullmatch(re.escape(cell).replace("…", ".*"), text), (cell, text)
+
+
+CELLS: dict[str, tuple[object, str]] = {
+    "`1,234.50 €`": (1234.5, '#,##0.00 "€"'),
+    "`-1,234.50` or `(1,234.50)`": (-1234.5, "#,##0.00;(#,##0.00)"),
+    "an accounting dash for zero": (0, '_-* #,##0.00_-;-* #,##0.00_-;_-* "-"??_-;_-@_-'),
+    "`19.5%`": (0.195, "0.0%"),
+    "`00123`, as text or by its format": (123, "00000"),
+    "`28/02/2026`, a date": (date(2026, 2, 28), "dd/mm/yyyy"),
+    "`28.2.26 14:05`, a date with a time": (46081.586805555556, "d.m.yy hh:mm"),
+    "`14:05`, a time": (0.5868055555555556, "hh:mm"),
+    "`30:15`, hours counted with `[h]:mm`": (timedelta(hours=30, minutes=15), "[h]:mm"),
+    "`TRUE`": (True, "General"),
+}
+"""How the cells of the table in `help cells` are made: their value and their number format."""
+
+
+def test_cells_are_sent_as_the_table_says(tmp_path: Path) -> None:
+    """Each row of the table in `help cells` is what `check` says of such a cell."""
+    rows = tables(DOCUMENTS["cells"])[0][1:]
+    values, formats = zip(*(CELLS[shown] for shown, _ in rows), strict=True)
+    write_sheet(tmp_path / "cells.xlsx", tuple(f"c{number}" for number in range(len(rows))), values, formats=formats)
+    done = run_program("check", "cells.xlsx", "--json", cwd=tmp_path)
+    assert list(json.loads(done.stdout)["first"][0]["params"].values()) == [sent.strip("`") for _, sent in rows]
+
+
+def python_blocks(name: str) -> list[str]:
+    return re.findall(r"```python\n(.+?)```", DOCUMENTS[name], re.DOTALL)
+
+
+def test_the_first_task_works_as_it_stands(folder: Path) -> None:
+    """Copied into a file, with the command that stands below it: every row of the sample succeeds."""
+    (folder / "my_task.py").write_text(python_blocks("tasks")[0])
+    command = next(words for words in commands(DOCUMENTS["tasks"]) if "my_task.py:gross" in words)
+    done = run_program(*command, cwd=folder)
+    assert (done.returncode, "14 success" in done.stdout) == (0, True), done.stderr
 
 
 def test_the_tasks_are_those_of_the_samples() -> None:
-    """The functions that README shows stand in samples/my_tasks.py, but for their docstrings."""
-    sample = re.sub(r'\n    """.+"""', "", (ROOT / "samples" / "my_tasks.py").read_text("utf-8"))
-    shown = [block for block in re.findall(r"```python\n(.+?)```", README, re.DOTALL) if "LIMIT" in block]
+    """The functions that `help tasks` shows stand in samples/my_tasks.py, but for their docstrings."""
+    sample = re.sub(r'\n    """.+"""', "", (SAMPLES / "my_tasks.py").read_text("utf-8"))
+    shown = [block for block in python_blocks("tasks") if "LIMIT" in block]
     assert len(shown) == 2
     assert all(block in sample for block in shown)
 
 
-def test_the_gate_runs_the_test_command_of_readme() -> None:
-    """`.ci/run` holds README's test command to the letter."""
-    commands = re.findall(r"```sh\n(.+)\n```", README)
-    assert len(commands) == 2
-    assert commands[1] in (ROOT / ".ci" / "run").read_text("utf-8").splitlines()
+def test_a_task_is_called_as_it_is_shown() -> None:
+    """The call of `plan_payment` gives a plan."""
+    names = {**runpy.run_path(str(SAMPLES / "my_tasks.py")), "Decimal": Decimal, "date": date, "Context": Context}
+    call = next(block for block in python_blocks("tasks") if block.startswith("plan_payment("))
+    assert eval(call, names)["on"] == "2026-02-14"
 
 
-def test_the_first_command_names_what_is_there() -> None:
-    """The first command's sheet exists, and all its words after the program's name are known to the program."""
-    command = re.findall(r"```sh\n(.+)\n```", README)[0]
-    words = shlex.split(command.rpartition("&&")[2])
-    assert words[:2] == [".venv/bin/batch-runner", "run"]
+def test_the_library_example_runs(folder: Path) -> None:
+    """The program in `help library` runs all rows of the sample."""
+    (folder / "example.py").write_text(python_blocks("library")[0])
+    command = [sys.executable, "example.py"]
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("0 14 ")
+
+
+def test_a_log_line_is_as_it_is_shown(folder: Path) -> None:
+    """A line about a row's end has just the facts of the one in `help logs`."""
+    shown = json.loads(re.findall(r"```json\n(.+?)```", DOCUMENTS["logs"], re.DOTALL)[0])
+    log = ("--log-level", "info", "--log-format", "json", "--limit", "1")
+    done = run_program("run", "samples/invoices.csv", "--task", "invoice", *log, cwd=folder)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [list(line) for line in lines if line["event"] == shown["event"]] == [list(shown)]
+
+
+def test_the_units_of_systemd_are_whole() -> None:
+    """What `help nights` shows of systemd can be read, and is started by the command that the rest of it names."""
+    units = [ConfigParser(strict=True) for _ in range(2)]
+    for unit, text in zip(units, re.findall(r"```ini\n(.+?)```", DOCUMENTS["nights"], re.DOTALL), strict=True):
+        unit.read_string(text)
+    assert units[0]["Service"]["ExecStart"].endswith("batch-runner run /srv/invoices/nightly.toml")
+    assert units[1]["Timer"]["OnCalendar"] == "*-*-* 02:15"
+
+
+def test_the_request_of_serve_is_one_of_the_api() -> None:
+    """The `curl` of `help serve` sends params as JSON to a task's address."""
+    command = re.findall(r"^curl .+?[^\\]\n", DOCUMENTS["serve"], re.DOTALL | re.MULTILINE)[0]
+    words = shlex.split(command.replace("\\\n", " "))
+    assert any(word.endswith("/v2/tasks/invoice/run") for word in words)
+    assert "input_params" in json.loads(words[words.index("-d") + 1])
+
+
+def test_the_commands_of_readme_are_those_of_the_gate_and_the_samples() -> None:
+    """`.ci/run` holds README's test command to the letter; the first command names what is there."""
+    first, tests = re.findall(r"```sh\n(.+)\n```", README)
+    assert tests in (ROOT / ".ci" / "run").read_text("utf-8").splitlines()
+    words = shlex.split(first.rpartition("&&")[2])
+    assert (words[:2], words[3:]) == ([".venv/bin/batch-runner", "run"], ["--task", "invoice"])
     assert (ROOT / words[2]).is_file()
-    assert words[3:] == ["--task", "invoice"]
 
 
-def test_the_first_task_works_as_it_stands(tmp_path: Path) -> None:
-    """Copied into a file, with the command that stands below it: every row of the sample succeeds."""
-    section = README.partition("## Tasks of your own")[2]
-    code, command = re.findall(r"```python\n(.+?)```\n\n    batch-runner ([^\n]+)\n", section, re.DOTALL)[0]
-    (tmp_path / "my_task.py").write_text(code)
-    shutil.copytree(ROOT / "samples", tmp_path / "samples")
-    done = run_program(*shlex.split(command), cwd=tmp_path)
-    assert (done.returncode, "14 success" in done.stdout) == (0, True), done.stderr
+def test_readme_leads_to_what_is_there() -> None:
+    """Its links lead to headings and files that exist; its doors, all topics; it has 300 lines at most."""
+    anchors = {
+        "#" + re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-")
+        for line in re.findall(r"^#+ (.+)", README, re.MULTILINE)
+    }
+    for link in re.findall(r"\]\(([^)]+)\)", README):
+        assert link in anchors or link.startswith("https://") or (ROOT / link).exists(), link
+    doors = README.partition("## Three doors")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`(?:batch-runner help )?(\w+)`", doors)) == set(topics())
+    assert len(README.splitlines()) <= 300
+
+
+def test_readme_lists_the_rooms() -> None:
+    """The listing in README has every room at the top of the package and no other; changes go where something is."""
+    listing = re.findall(r"^batch_runner/\n((?:  .+\n)+)", README, re.MULTILINE)[0]
+    names = {line.split()[0].rstrip("/") for line in listing.splitlines()}
+    assert names == {path.name for path in PACKAGE.iterdir() if path.suffix in ("", ".py") and path.name[0] != "_"}
+    table = README.partition("Where a change goes:")[2]
+    for place in re.findall(r"`((?:\w+/)+(?:\w+\.py)?)`", table):
+        assert (PACKAGE / place).exists() or (ROOT / place).exists(), place
+
+
+def test_what_the_code_quotes_of_readme_is_there() -> None:
+    """A docstring that names a part of README, or a topic, names one that exists."""
+    headings = re.findall(r"^#+ (.+)", README, re.MULTILINE)
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text("utf-8")
+        assert set(re.findall(r"README, \*([^*]+)\*", text)) <= set(headings), path.name
+        assert set(re.findall(r"`batch-runner help (\w+)`", text)) <= set(topics()), path.name

@@ -5,8 +5,6 @@ limits.py   concurrency and rate, shared by all workers and moved by what the se
 pool.py     the pool: one producer, a bounded stream, and workers that bring each row to its outcome
 stop.py     when a batch stops starting runs before its last row, and why
 worker.py   one row from its plan to its outcome: intent, start, run id, polls, outcome; each recorded before the next
-poll_schedule.py which run to look at next, and when; pure: all times are passed in
-poll_budget.py the polls that a batch may spend, evenly spaced; pure
-durations.py how long this batch's runs take, learnt while they go on; pure
-poller.py follows all runs of a batch to their ends
+poll_schedule.py  which run to look at next, and when. Pure: times are passed in
+poller.py   follows all runs of a batch to their ends
 """

@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict, deque
 from contextlib import asynccontextmanager
-from math import inf
+from math import ceil, inf
 from typing import TYPE_CHECKING
 
 import anyio
@@ -94,7 +94,8 @@ class Pace:
             self._left_until = now + reset
 
 
-DOWN = 0.75
+DOWN = 0.9
+"""A gentle step: where an end isn't noticed yet, a service with all slots taken refuses below its capacity, too."""
 FIRST_PROBE = 32
 """Accepted starts until one more is tried."""
 LAST_PROBE = 256
@@ -138,7 +139,7 @@ class Capacity:
         It is no news if the start was out before an earlier refusal came: a burst is refused together.
         """
         sinks = is_news and self._others is not None and in_flight < self._others
-        level = max(1, int(DOWN * in_flight) if sinks else in_flight)
+        level = max(1, ceil(DOWN * in_flight) if sinks else in_flight)
         if is_news:
             fails_again = level == self._refused_at
             self._probe = min(LAST_PROBE, max(FIRST_PROBE, 2 * self._probe)) if fails_again else FIRST_PROBE
@@ -163,6 +164,8 @@ def is_for_concurrency(why: str, signal: Signal) -> bool:
     return signal.quota is None and signal.window is None and not _RATE.search(words)
 
 
+AHEAD = 0.25
+"""How many more unanswered starts an accepted one allows: of a service with 8 slots 3 starts too many are asked."""
 PRESUMED = 2.0
 """Seconds after which a start that is not answered is taken for accepted: refusals come fast, a sync start late."""
 
@@ -182,7 +185,7 @@ class Limits:
         self._most = concurrency
         self._in_flight = 0
         self._unanswered: OrderedDict[Slot, float] = OrderedDict()
-        self._ahead = 1
+        self._ahead = 1.0
         self._lowered_at = -inf
         self.turns = 0
         """Starts that went out."""
@@ -230,7 +233,7 @@ class Limits:
             self._more_ahead()
 
     def _more_ahead(self) -> None:
-        self._ahead = min(self._ahead + 1, self._most)
+        self._ahead = min(self._ahead + AHEAD, self._most)
 
     def _enter(self, slot: Slot, now: float) -> None:
         slot.entered_at = now
@@ -255,7 +258,7 @@ class Limits:
     def _refused(self, slot: Slot, status_code: int | None, why: str, signal: Signal) -> bool:
         now, entered_at, pause = anyio.current_time(), slot.entered_at, signal.retry_after or 0.0
         self._leave(slot)
-        self._ahead = 1
+        self._ahead = 1.0
         too_many = status_code == 429 and is_for_concurrency(why, signal)
         # With no run of ours in flight it says nothing about how many we may have.
         is_full = too_many and self._in_flight > 0

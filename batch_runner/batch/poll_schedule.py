@@ -1,55 +1,149 @@
 """Which run to look at next, and when; pure: no I/O, no clock, all times are passed in (seconds on one clock).
 
-Every second between a run's end and our noticing it is a slot left unused, and every poll costs the service. So one
-budget of polls, evenly spaced, is spent where a look gains most (`Durations.worth`), and never on a run that was looked
-at a moment ago. There are no waves: a poll goes out each time the budget allows one, to the one run that needs it most.
+The rule: look at a run again after a small share of its age, or of the usual run's age where that is longer. So an end
+is noticed late by half that share of the run's time, with a few dozen polls a run, however long runs take.
 
-A choice costs the same with 10 runs in flight as with 10,000: runs are kept by the age at which they were last seen
-going, and within such a span the one that has waited longest gains most, so only the first of each span is weighed.
+All runs share one rate of polls. Where it doesn't suffice, the look that was wanted first goes first.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING
+from math import inf
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from batch_runner.batch.durations import EDGES, Durations, span_of
-from batch_runner.batch.poll_budget import Budget
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from batch_runner.units import Rate
 
+SHARE = 0.025
+"""A run is looked at again after this share of its age, or of the usual run's."""
+YOUNG, RARELY = 0.5, 3.0
+"""A run younger than this share of the usual age hardly ends: it is looked at after so many times as long."""
+FLOOR = 0.1
+SHORTEST, LONGEST = 0.05, 1.0
+"""Two looks at one run are at least this share of the usual run's age apart, within these bounds in seconds.
 
-FIRST_LOOK = 0.1
-"""Seconds from a run's start to the first look at the earliest."""
-BETWEEN = 1.0
-"""Seconds between two looks at the same run at the least."""
-LONG_AGO = 86400.0
-"""A run of which nobody knows when it started has the age of one that may well have ended."""
-PRICE = 0.0002
-"""A look must be worth this share of the median run, budget or not: noticing an end 1 % late is soon enough."""
-LONG = 4.0
-"""A run that is so many times older than the median counts as one of a longer kind."""
-PATIENCE = 0.1
-"""Where it isn't, it is weighed again when the time since the last look has grown by this share."""
+A tenth costs a batch of short runs a twentieth of its time. A fifth would cost a tenth.
+"""
+ENDS = 50
+"""The usual age is the median of so many last runs."""
+LATE = 0.1
+"""A look that waits for longer than this share of the time since the last one is late."""
+
+CATCH_UP = 0.02
+"""Seconds of our own tardiness (a timer, a busy event loop) that the next polls make up for."""
+FALL = 0.7
+"""What a refusal, or answers that have become slow, leave of the rate."""
+RISE, RISE_AFTER_SLOW, RISE_AFTER_REFUSAL = 2.0, 0.2, 0.03
+"""By which share of itself a second of good answers raises the rate: at first, and once it has fallen for a reason."""
+LEAST_RISE = 0.5
+"""Polls a second that a second of good answers adds at the least."""
+GOOD, SLOW = (1.25, 0.05), (2.0, 0.25)
+"""Answers are good, or slow, up to or from so many times the usual time and so many seconds more."""
+SMOOTHING = 0.125
+"""The weight of the last answer in the mean time that answers take (as in RFC 6298, section 2.3)."""
+FORGET = 60.0
+"""Seconds in which the usual time of answers doubles if none is as quick."""
+
+
+class PollLimits(msgspec.Struct, frozen=True):
+    """Polls a second: the fewest that refusals lead to, those to begin with, the most."""
+
+    least: float
+    first: float
+    most: float
+
+    @classmethod
+    def fixed(cls, rate: Rate) -> Self:
+        """The rate that a person chose, whatever the service does."""
+        number = 1 / rate.gap
+        return cls(number, number, number)
+
+
+AUTO = PollLimits(1.0, 20.0, 200.0)
+"""For a service that others use, too."""
+AUTO_NEAR = PollLimits(1.0, 20.0, inf)
+"""For a service on this machine."""
+IN_PROCESS = PollLimits(1.0, 2000.0, inf)
+"""For the embedded service: its polls cost a moment of this process, and nobody else anything."""
+
+
+class PollRate:
+    """How many polls may go out, evenly spaced.
+
+    It rises while polls wait for it and answers come well: tenfold in a second or two at first, and slowly once it has
+    fallen. It falls with a refusal, or when answers take twice as long as usual.
+    """
+
+    def __init__(self, limits: PollLimits) -> None:
+        self._limits = limits
+        self.rate = limits.first
+        self.opens_at = 0.0
+        self.was_refused = False
+        self._rise = RISE
+        self._changed_at = -inf
+        self._usual = inf
+        self._mean: float | None = None
+        self._answered_at = 0.0
+
+    @property
+    def is_at_most(self) -> bool:
+        """Whether only a person could let more polls go out."""
+        return self.rate >= self._limits.most and not self.was_refused
+
+    def take(self, wanted_at: float, now: float) -> float:
+        """A poll goes out that was wanted at that time; how many seconds it had to wait for the rate.
+
+        If this process is what can't keep up, the poll waited for that: then a higher rate would change nothing.
+        """
+        waited = self.opens_at - wanted_at
+        if waited < 0 or now - self.opens_at > CATCH_UP:
+            self.opens_at, waited = now, 0.0
+        self.opens_at += 1 / self.rate
+        return waited
+
+    def answered(self, asked_at: float, now: float, *, was_late: bool) -> None:
+        """A poll brought an answer; `was_late` says that it should have gone out sooner."""
+        took = now - asked_at
+        self._mean = took if self._mean is None else self._mean + SMOOTHING * (took - self._mean)
+        # The best mean so far; a service that has become slow for good is forgiven in a minute or two.
+        self._usual = min(self._usual * (1 + (now - self._answered_at) / FORGET), self._mean)
+        self._answered_at = now
+        if self._mean > SLOW[0] * self._usual + SLOW[1]:
+            self._fall(asked_at, now, RISE_AFTER_SLOW)
+        elif was_late and asked_at > self._changed_at and self._mean <= GOOD[0] * self._usual + GOOD[1]:
+            self.rate = min(self.rate + max(self._rise, LEAST_RISE / self.rate), self._limits.most)
+
+    def refused(self, asked_at: float, now: float) -> None:
+        """The service said that polls come too fast. A burst of refusals counts once."""
+        self.was_refused = True
+        self._fall(asked_at, now, RISE_AFTER_REFUSAL)
+
+    def hold(self, until: float) -> None:
+        """Let no poll go out before that time."""
+        self.opens_at = max(self.opens_at, until)
+
+    def _fall(self, asked_at: float, now: float, rise: float) -> None:
+        if asked_at > self._changed_at:
+            self._changed_at = now
+            self._rise = min(self._rise, rise)
+            self.rate = max(FALL * self.rate, self._limits.least)
 
 
 class _Watched(msgspec.Struct):
-    """A run in flight: when it started, when it was last seen going, and when it may be looked at again."""
+    """A run in flight: when it started, was last seen going, and is to be looked at next (inf: it is being looked at).
+
+    `is_fresh`: it has been watched from its start. `waited`: how long the look that is out had to wait for the rate.
+    """
 
     started: float
     seen: float
-    ready: float
-    is_age_known: bool = True
-
-    @property
-    def span(self) -> int:
-        return span_of(self.seen - self.started)
+    wanted: float
+    is_fresh: bool
+    waited: float = 0.0
 
 
 class Schedule:
@@ -59,118 +153,114 @@ class Schedule:
     `looked` (still going), `missed` (no answer) or `ended`. While it is handed out it is not due.
     """
 
-    def __init__(self, budget: Rate) -> None:
-        self._budget = Budget(budget)
-        self._durations = Durations()
+    def __init__(self, limits: PollLimits) -> None:
+        self._rate = PollRate(limits)
         self._runs: dict[int, _Watched] = {}
-        self._waiting: list[OrderedDict[int, _Watched]] = [OrderedDict() for _ in EDGES]
-        self._missed: list[tuple[float, int]] = []
-        self._price = PRICE
+        self._queue: list[tuple[float, int]] = []
+        self._ages: deque[float] = deque(maxlen=ENDS)
+        self._usual = 0.0
+        self._floor = SHORTEST
+        self._share = SHARE
+        self._lasted = 0.0
+        self._unnoticed = 0.0
 
     def __len__(self) -> int:
         return len(self._runs)
 
     @property
     def shortfall(self) -> float:
-        """The share of the runs' time that passed unnoticed because all polls were used; 0 where they were not."""
-        return self._budget.shortfall
+        """The share of the runs' time that passed unnoticed because more polls than the most were wanted."""
+        return self._unnoticed / self._lasted if self._lasted else 0.0
 
     def add(self, run: int, now: float, age: float | None = 0.0) -> None:
         """Watch a run that started `age` seconds ago; None: long ago, so it is looked at soon and counts from then."""
-        started = now - (LONG_AGO if age is None else age)
-        ready = started + FIRST_LOOK if age == 0 else now
-        watched = _Watched(started, started, ready, age is not None)
-        self._runs[run] = watched
-        self._wait(run, watched)
+        self._runs[run] = watched = _Watched(now - (age or 0.0), now, inf, is_fresh=age == 0)
+        self._want(run, watched, now + self._interval(0.0) if watched.is_fresh else now)
 
     def remove(self, run: int) -> None:
         """Forget a run whose end is of no interest or was not seen. One that is not watched is no error."""
-        watched = self._runs.pop(run, None)
-        if watched is not None:
-            self._waiting[watched.span].pop(run, None)
+        self._runs.pop(run, None)
 
-    def looked(self, run: int, now: float) -> None:
+    def looked(self, run: int, asked_at: float, now: float) -> None:
         """The run was looked at, and is still going."""
         watched = self._runs.get(run)
         if watched is None:
             return
-        if watched.is_age_known:
-            self._durations.going(watched.seen - watched.started, now - watched.started)
-        else:
-            watched.started, watched.is_age_known = now, True
-        watched.seen = now
-        watched.ready = now + BETWEEN
-        self._wait(run, watched)
+        self._answered(watched, asked_at, now)
+        watched.seen = asked_at
+        age = asked_at - watched.started
+        if not self._ages:
+            # None has ended yet: for all that is known, the oldest has half of its time before it.
+            self._learn(max(self._usual, 2 * age))
+        self._want(run, watched, asked_at + self._interval(age))
 
-    def ended(self, run: int, now: float) -> None:
+    def ended(self, run: int, asked_at: float, now: float) -> None:
         """The run was looked at, and has ended."""
-        watched = self._runs.get(run)
-        if watched is not None and watched.is_age_known:
-            self._durations.ended(watched.seen - watched.started, now - watched.started)
-            self._budget.noticed(now - watched.started, min((now - watched.seen) / 2, now - watched.ready))
-        self.remove(run)
+        watched = self._runs.pop(run, None)
+        if watched is None:
+            return
+        self._answered(watched, asked_at, now)
+        if watched.is_fresh:
+            self._lasted += asked_at - watched.started
+            if self._rate.is_at_most:
+                self._unnoticed += min((asked_at - watched.seen) / 2, watched.waited)
+            # The age that it surely reached: looks that come late must not make runs seem longer, and so come later.
+            self._ages.append(watched.seen - watched.started)
+            self._learn(sorted(self._ages)[len(self._ages) // 2])
 
     def missed(self, run: int, now: float, wait: float) -> None:
-        """The look gave no answer; the run is due again after `wait` seconds, and the usual time between two looks."""
+        """The look gave no answer; the run is due again after `wait` seconds, and not before a second has passed."""
         watched = self._runs.get(run)
         if watched is not None:
-            watched.ready = now + max(wait, BETWEEN)
-            heappush(self._missed, (watched.ready, run))
+            self._want(run, watched, now + max(wait, LONGEST))
 
-    def hurry(self, now: float) -> None:
-        """From now on every look is worth it: there is little time left to notice an end."""
-        self._price = 0.0
-        for watched in self._runs.values():
-            watched.ready = min(watched.ready, now)
+    def refused(self, asked_at: float, now: float) -> None:
+        """The service wants fewer looks."""
+        self._rate.refused(asked_at, now)
 
     def hold(self, until: float) -> None:
         """Let no poll go out before that time: the service said so."""
-        self._budget.hold(until)
+        self._rate.hold(until)
+
+    def hurry(self, now: float) -> None:
+        """From now on look as often as may be: there is little time left to notice an end."""
+        self._share = 0.0
+        for run, watched in self._runs.items():
+            if now < watched.wanted < inf:
+                self._want(run, watched, now)
 
     def due(self, now: float) -> int | None:
-        """The run to look at now, None if it isn't time. What is handed out counts against the budget."""
-        if now < self._budget.opens_at:
+        """The run to look at now, None if it isn't time. What is handed out counts against the rate."""
+        if now < self.next_at():
             return None
-        self._take_back(now)
-        run = max(self._ready(now), default=(0.0, None))[1]
-        if run is not None:
-            del self._waiting[self._runs[run].span][run]
-            self._budget.take(now)
+        wanted, run = heappop(self._queue)
+        watched = self._runs[run]
+        watched.wanted = inf
+        watched.waited = self._rate.take(wanted, now)
         return run
 
-    def next_at(self) -> float | None:
-        """When to ask again; None: not before a run is added or comes back."""
-        times = [watched.ready for _, watched in self._firsts()]
-        if self._missed:
-            times.append(self._missed[0][0])
-        return max(min(times), self._budget.opens_at) if times else None
-
-    def _wait(self, run: int, watched: _Watched) -> None:
-        """Put a run in the line of its span; one that has waited longer than the line's first goes before it."""
-        line = self._waiting[watched.span]
-        first = next(iter(line.values()), None)
-        line[run] = watched
-        if first is not None and watched.seen < first.seen:
-            line.move_to_end(run, last=False)
-
-    def _take_back(self, now: float) -> None:
-        while self._missed and self._missed[0][0] <= now:
-            run = heappop(self._missed)[1]
+    def next_at(self) -> float:
+        """When to ask again; inf: not before a run is added or comes back."""
+        while self._queue:
+            wanted, run = self._queue[0]
             watched = self._runs.get(run)
-            if watched is not None:
-                self._wait(run, watched)
+            if watched is not None and watched.wanted == wanted:
+                return max(wanted, self._rate.opens_at)
+            heappop(self._queue)
+        return inf
 
-    def _firsts(self) -> Iterator[tuple[int, _Watched]]:
-        return (next(iter(line.items())) for line in self._waiting if line)
+    def _want(self, run: int, watched: _Watched, at: float) -> None:
+        watched.wanted = at
+        heappush(self._queue, (at, run))
 
-    def _ready(self, now: float) -> Iterator[tuple[float, int]]:
-        """The runs that may be looked at and are worth it, each with its worth."""
-        for run, watched in self._firsts():
-            if watched.ready > now:
-                continue
-            age = now - watched.started
-            worth = self._durations.worth(watched.seen - watched.started, age)
-            if worth >= self._price * max(self._durations.median, age / LONG):
-                yield worth, run
-            else:
-                watched.ready = now + max(FIRST_LOOK, PATIENCE * (now - watched.seen))
+    def _interval(self, age: float) -> float:
+        share = RARELY * self._share if age < YOUNG * self._usual else self._share
+        return max(self._floor, share * max(age, self._usual))
+
+    def _learn(self, usual: float) -> None:
+        self._usual = usual
+        self._floor = min(max(SHORTEST, FLOOR * usual), LONGEST)
+
+    def _answered(self, watched: _Watched, asked_at: float, now: float) -> None:
+        interval = asked_at - watched.waited - watched.seen
+        self._rate.answered(asked_at, now, was_late=watched.waited > LATE * interval)

@@ -1,11 +1,12 @@
-"""Follows all runs of a batch to their ends: polls as the schedule says, and wakes whoever waits for a run.
+"""Follows all runs of a batch to their ends, each polled when the schedule says so.
 
-One task, `Watch.drive`, hands out the polls; each poll is a task of its own, so a slow answer holds up no other run.
+One task, `Poller.drive`, says whose turn it is. Whoever follows a run polls it, so a slow answer holds up no other run.
 """
 
 from __future__ import annotations
 
 from itertools import count
+from math import inf
 from typing import TYPE_CHECKING
 
 import anyio
@@ -45,6 +46,9 @@ class Overdue(msgspec.Struct, frozen=True):
     status: str
 
 
+TOO_MANY = (429, 503)
+"""The status codes of a service that wants fewer polls."""
+
 Followed = Run | Unreachable | Vanished | Overdue
 """What became of a run that was followed; a `Run` has ended."""
 
@@ -55,14 +59,13 @@ class _Following(msgspec.Struct):
     run_id: str
     status: str
     on_status: Callable[[str], None]
-    ended: anyio.Event
-    found: Run | Unreachable | Vanished | None = None
+    turn: anyio.Event
     failures: int = 0
     since: float = 0.0
     backoff: Backoff | None = None
 
 
-class Watch:
+class Poller:
     """Follows runs; `drive` must run as a task as long as `follow` is used."""
 
     def __init__(
@@ -70,14 +73,15 @@ class Watch:
         poll: Callable[[str], Awaitable[RunSeen | LookFailed]],
         schedule: Schedule,
         run_timeout: float,
-        chance: random.Random,
+        rng: random.Random,
     ) -> None:
         self._poll = poll
         self._schedule = schedule
         self._run_timeout = run_timeout
-        self._chance = chance
+        self._rng = rng
         self._numbers = count()
         self._followings: dict[int, _Following] = {}
+        self._wakes_at = inf
         self._moved = anyio.Event()
 
     async def follow(self, run: Run, on_status: Callable[[str], None], age: float | None = 0.0) -> Followed:
@@ -90,75 +94,75 @@ class Watch:
         following = _Following(run.run_id, run.status, on_status, anyio.Event())
         self._followings[number] = following
         self._schedule.add(number, anyio.current_time(), age)
-        self._moved.set()
         try:
             with anyio.move_on_after(self._run_timeout):
-                await following.ended.wait()
+                while True:
+                    self._wake()
+                    await following.turn.wait()
+                    following.turn = anyio.Event()
+                    found = await self._look(number, following)
+                    if found is not None:
+                        return found
         finally:
             del self._followings[number]
             self._schedule.remove(number)
-        return following.found or Overdue(following.status)
+        return Overdue(following.status)
 
     def hurry(self) -> None:
-        """Look at all runs now, and as often as the budget allows from now on."""
+        """Look at all runs now, and as often as may be from now on."""
         self._schedule.hurry(anyio.current_time())
-        self._moved.set()
+        self._wake()
 
     async def drive(self) -> None:
-        """Send the polls, until cancelled."""
-        async with anyio.create_task_group() as polls:
-            while True:
-                number = self._schedule.due(anyio.current_time())
-                if number is None:
-                    await self._wait()
-                else:
-                    polls.start_soon(self._look, number, self._followings[number])
+        """Give turns to those who follow runs, until cancelled."""
+        while True:
+            number = self._schedule.due(anyio.current_time())
+            if number is not None:
+                self._followings[number].turn.set()
+                continue
+            self._wakes_at = self._schedule.next_at()
+            self._moved = anyio.Event()
+            with anyio.CancelScope(deadline=self._wakes_at):
+                await self._moved.wait()
 
-    async def _wait(self) -> None:
-        next_at = self._schedule.next_at()
-        self._moved = anyio.Event()
-        with anyio.CancelScope(deadline=float("inf") if next_at is None else next_at):
-            await self._moved.wait()
+    def _wake(self) -> None:
+        """Let `drive` look at the schedule if something is due sooner than it thinks."""
+        if self._schedule.next_at() < self._wakes_at:
+            self._moved.set()
 
-    async def _look(self, number: int, following: _Following) -> None:
+    async def _look(self, number: int, following: _Following) -> Run | Unreachable | Vanished | None:
+        """Poll once; None: the run goes on."""
         asked_at = anyio.current_time()
         answer = await self._poll(following.run_id)
-        if number not in self._followings:
-            return
+        now = anyio.current_time()
         if isinstance(answer, LookFailed):
-            self._trouble(number, following, answer)
-        else:
-            self._seen(number, following, answer, asked_at)
-        self._moved.set()
-
-    def _seen(self, number: int, following: _Following, answer: RunSeen, asked_at: float) -> None:
+            return self._trouble(number, following, answer, asked_at, now)
         following.failures = 0
         if answer.run.has_ended:
-            self._schedule.ended(number, anyio.current_time())
-            self._end(following, answer.run)
-            return
-        self._schedule.looked(number, asked_at)
+            self._schedule.ended(number, asked_at, now)
+            return answer.run
+        self._schedule.looked(number, asked_at, now)
         if answer.run.status != following.status:
             following.status = answer.run.status
             following.on_status(following.status)
+        return None
 
-    def _trouble(self, number: int, following: _Following, trouble: LookFailed) -> None:
-        now = anyio.current_time()
+    def _trouble(
+        self, number: int, following: _Following, trouble: LookFailed, asked_at: float, now: float
+    ) -> Unreachable | Vanished | None:
         backoff = FRESH_RUN if trouble.status_code == 404 else POLLS
         if not following.failures or backoff is not following.backoff:
             following.failures, following.since, following.backoff = 0, now, backoff
         following.failures += 1
         floor = trouble.signal.retry_after
-        wait = backoff.wait(following.failures, now - following.since, self._chance, floor)
-        if wait is not None and trouble.again:
-            self._schedule.missed(number, now, wait)
-        elif trouble.status_code == 404:
-            self._end(following, Vanished(trouble.why))
-        else:
-            self._end(following, Unreachable(trouble.why, following.status, trouble.status_code))
+        if trouble.status_code in TOO_MANY:
+            self._schedule.refused(asked_at, now)
         if floor:
             self._schedule.hold(now + min(floor, POLLS.ceiling))
-
-    def _end(self, following: _Following, found: Run | Unreachable | Vanished) -> None:
-        following.found = found
-        following.ended.set()
+        wait = backoff.wait(following.failures, now - following.since, self._rng, floor)
+        if wait is not None and trouble.again:
+            self._schedule.missed(number, now, wait)
+            return None
+        if trouble.status_code == 404:
+            return Vanished(trouble.why)
+        return Unreachable(trouble.why, following.status, trouble.status_code)

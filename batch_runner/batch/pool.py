@@ -6,33 +6,33 @@ followed to their end; when a person interrupted, for `GRACE` seconds.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
+import msgspec
 
 from batch_runner import log
 from batch_runner.batch.stop import Stop
-from batch_runner.batch.worker import NOT_STARTED, STILL_UNKNOWN, Work
-from batch_runner.errors import ExitCode
-from batch_runner.journal.history import Carry, Entry, Follow, Refuse, Send, Settle
+from batch_runner.batch.worker import STILL_UNKNOWN
+from batch_runner.errors import ExitCode, JournalFull
+from batch_runner.outcomes import ERROR, NOT_STARTED, SUCCESS
+from batch_runner.plan.plan import Carry, Follow, Refuse, Send, Settle
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 
-    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+    from anyio.streams.memory import MemoryObjectReceiveStream
 
     from batch_runner.batch.limits import Limits, Slot
     from batch_runner.batch.stop import Stopping
     from batch_runner.batch.worker import Worker
-    from batch_runner.journal.history import Plan
     from batch_runner.journal.journal import Journal, Outcome
+    from batch_runner.plan.plan import Step
     from batch_runner.progress import Progress, Tally
     from batch_runner.rows.params import RowParams
     from batch_runner.rows.source import Source
-    from batch_runner.sheet.model import Row
-
-    Stream = MemoryObjectSendStream[Work]
 
 
 WINDOW = 1_000
@@ -42,18 +42,18 @@ WINDOW = 1_000
 class Canary:
     """Waits for some rows to end, and knows whether they all succeeded."""
 
-    def __init__(self, numbers: Sequence[int]) -> None:
-        self._waiting = set(numbers)
+    def __init__(self, rows: Iterable[object]) -> None:
+        self._waiting = {id(row) for row in rows}
         self._failed = 0
         self._over = anyio.Event()
         if not self._waiting:
             self._over.set()
 
-    def row_ended(self, number: int, status: str) -> None:
+    def row_ended(self, row: object, status: str) -> None:
         """Hear of any row's end; what isn't ours is passed over."""
-        if number in self._waiting:
-            self._waiting.discard(number)
-            self._failed += status != "success"
+        if id(row) in self._waiting:
+            self._waiting.discard(id(row))
+            self._failed += status != SUCCESS
             if not self._waiting:
                 self._over.set()
 
@@ -79,11 +79,10 @@ CHUNK = 128
 """Rows that are read and placed in the journal at once: some milliseconds' work."""
 
 
-async def placed(source: Source, journal: Journal) -> AsyncIterator[list[tuple[Plan, RowParams]]]:
-    """What to do with each row, in the sheet's order; a chunk is placed when it is asked for."""
+async def placed(source: Source, journal: Journal) -> AsyncIterator[list[tuple[Step, RowParams]]]:
+    """The plan: what to do with each row, in the sheet's order; a chunk is placed when it is asked for."""
     for chunk in _chunks(source.places()):
-        plans = await journal.register([entry for entry, _ in chunk])
-        yield [(plan, row) for plan, (_, row) in zip(plans, chunk, strict=True)]
+        yield list(zip(await journal.register(chunk), chunk, strict=True))
 
 
 async def look_ahead(source: Source, journal: Journal) -> int:
@@ -100,7 +99,7 @@ async def _tell_twins_apart(source: Source, journal: Journal) -> None:
     if not journal.may_have_twins:
         return
     for chunk in _chunks(source.every()):
-        await journal.see([entry for entry, _ in chunk])
+        await journal.see(chunk)
     await journal.tell_apart()
 
 
@@ -109,20 +108,13 @@ async def _learn_claims(source: Source, journal: Journal) -> int:
     if not journal.needs_claims:
         return 0
     for chunk in _chunks(source.every()):
-        await journal.adopt([entry for entry, _ in chunk])
+        await journal.adopt(chunk)
     return journal.unclaimed()
 
 
-def _chunks(places: Iterator[tuple[Row, RowParams, bool]]) -> Iterator[tuple[tuple[Entry, RowParams], ...]]:
-    rows = _entries(places)
+def _chunks(rows: Iterator[RowParams]) -> Iterator[tuple[RowParams, ...]]:
     while chunk := tuple(islice(rows, CHUNK)):
         yield chunk
-
-
-def _entries(places: Iterator[tuple[Row, RowParams, bool]]) -> Iterator[tuple[Entry, RowParams]]:
-    for row, filled, takes_part in places:
-        entry = Entry(row.number, filled.key, filled.digest, filled.refusal, takes_part, filled.claim, filled.conflict)
-        yield entry, filled
 
 
 GRACE = 10.0
@@ -133,136 +125,207 @@ DEADLINE_LOOK = 1.0
 """Seconds between two looks at the clocks."""
 
 
-class Batch:
-    """One batch over one sheet. `run` may be called once; what came of it stands in the journal."""
+class SheetBatch:
+    """One sheet's batch on its way through the pool; what came of its rows stands in its journal.
+
+    `carried` rows ended in an earlier batch, `changed` ones of these were edited since. An `error` is what nobody could
+    go on from, where the pool has other sheets that can.
+    """
+
+    def __init__(self, source: Source, journal: Journal, worker: Worker) -> None:
+        self.source = source
+        self.journal = journal
+        self.worker = worker
+        self.carried = 0
+        self.changed = 0
+        self.error: Exception | None = None
+        self.left = 1
+        """Rows whose end is still to come, and 1 more while the sheet is being placed."""
+        self.waits_for_others = False
+        """Whether some of its rows are another sheet's, too: they end when those do."""
+
+
+class Work(msgspec.Struct):
+    """A row on its way to a worker, which takes it from the one who hands it on."""
+
+    plan: Send | Settle | Follow
+    row: RowParams
+    batch: SheetBatch
+    is_taken: bool = False
+
+
+class Pool:
+    """Workers for the rows of any number of sheets, which share concurrency, rate, canary and failure limit.
+
+    `finish` is called for each sheet when its last row has ended, or can't be followed any further.
+    """
 
     def __init__(
         self,
-        source: Source,
-        worker: Worker,
-        *,
-        journal: Journal,
         limits: Limits,
         stopping: Stopping,
         progress: Progress,
         tally: Tally,
+        finish: Callable[[SheetBatch], Coroutine[Any, Any, None]],
+        *,
+        many: bool = False,
     ) -> None:
-        self._source = source
-        self._worker = worker
-        self._journal = journal
         self._limits = limits
         self._stopping = stopping
         self._progress = progress
         self._tally = tally
+        self._finish = finish
+        self._many = many
         self._canary = Canary(())
+        self._open: dict[SheetBatch, None] = {}
 
-    async def run(self, workers: int, canaries: int | None) -> None:
+    async def run(self, batches: AsyncIterator[SheetBatch], workers: int, canaries: int | None) -> None:
         """Bring every row that takes part to its outcome, or as far as a stop lets it.
 
-        At most `workers` runs are in flight. Raises `JournalFailed`.
+        At most `workers` runs are in flight. A sheet is taken from `batches` when those before it have been handed out.
+        Raises `JournalFailed`, unless there are other sheets, which then end in order.
         """
-        send, receive = anyio.create_memory_object_stream[Work](0)
-        async with anyio.create_task_group() as clocks:
-            clocks.start_soon(self._cut_off, clocks.cancel_scope)
-            clocks.start_soon(self._tick)
-            if self._stopping.has_deadline:
-                clocks.start_soon(self._look_at_deadline)
-            async with anyio.create_task_group() as pool:
-                pool.start_soon(self._produce, send, canaries)
-                with receive:
-                    for _ in range(min(workers, self._tally.total)):
-                        pool.start_soon(self._work, receive.clone())
-            clocks.cancel_scope.cancel()
+        self._stream, receive = anyio.create_memory_object_stream[Work](0)
+        async with anyio.create_task_group() as self._ends:
+            async with anyio.create_task_group() as clocks:
+                clocks.start_soon(self._cut_off, clocks.cancel_scope)
+                clocks.start_soon(self._tick)
+                if self._stopping.has_deadline:
+                    clocks.start_soon(self._look_at_deadline)
+                async with anyio.create_task_group() as pool:
+                    pool.start_soon(self._produce, batches, canaries)
+                    with receive:
+                        for _ in range(min(workers, self._tally.total)):
+                            pool.start_soon(self._work, receive.clone())
+                clocks.cancel_scope.cancel()
+            for batch in list(self._open):
+                self._close(batch)
 
-    async def _produce(self, stream: Stream, canaries: int | None) -> None:
-        """Place the sheet's rows in the journal, and hand on those that have to be started or followed."""
-        async with stream:
+    async def _produce(self, batches: AsyncIterator[SheetBatch], canaries: int | None) -> None:
+        """Place each sheet's rows in its journal, and hand on those that have to be started or followed."""
+        async with self._stream:
+            works = self._works(batches)
             with self._stopping.when_full():
-                await self._hand_out(stream, canaries)
+                if canaries is not None:
+                    await self._send_canaries(works, canaries)
+                async for work in works:
+                    await self._hand_on(work)
 
-    async def _hand_out(self, stream: Stream, canaries: int | None) -> None:
-        works = self._works()
-        if canaries is not None:
-            await self._send_canaries(works, canaries, stream)
-        async for work in works:
-            await self._hand_on(work, stream)
+    async def _works(self, batches: AsyncIterator[SheetBatch]) -> AsyncIterator[Work]:
+        async for batch in batches:
+            self._open[batch] = None
+            with self._keeping(batch):
+                async for work in self._works_of(batch):
+                    batch.left += 1
+                    yield work
+            self._done(batch)
 
-    async def _works(self) -> AsyncIterator[Work]:
-        if missing := await look_ahead(self._source, self._journal):
+    async def _works_of(self, batch: SheetBatch) -> AsyncIterator[Work]:
+        if missing := await look_ahead(batch.source, batch.journal):
             log.warning(
                 f"rows that ran before, but are not in the sheet as they were then: {missing}; --unique can't know them"
             )
         is_first = True
-        async for chunk in placed(self._source, self._journal):
-            if is_first and (warning := self._journal.all_new()) is not None:
+        async for chunk in placed(batch.source, batch.journal):
+            if is_first and (warning := batch.journal.all_new()) is not None:
                 log.warning(warning)
             is_first = False
-            for plan, row in chunk:
-                if isinstance(plan, Send | Follow | Settle):
-                    yield Work(plan, row)
-                elif isinstance(plan, Carry | Refuse):
-                    self._carry(plan)
+            for step, row in chunk:
+                if isinstance(step, Send | Follow | Settle):
+                    yield Work(step, row, batch)
+                elif isinstance(step, Carry | Refuse):
+                    self._carry(step, batch)
 
-    def _carry(self, plan: Carry | Refuse) -> None:
-        if isinstance(plan, Refuse):
-            status = "error"
-            log.info("row refused", row=plan.number)
-            log.debug("row refused", row=plan.number, why=plan.why)
+    def _carry(self, step: Carry | Refuse, batch: SheetBatch) -> None:
+        if isinstance(step, Refuse):
+            status = ERROR
+            log.info("row refused", row=step.number)
+            log.debug("row refused", row=step.number, why=step.why)
         else:
-            status = plan.status
-            log.debug("row carried over", row=plan.number, status=status)
-        self._tally.carried += isinstance(plan, Carry)
-        self._tally.changed += isinstance(plan, Carry) and plan.changed
+            status = step.status
+            log.debug("row carried over", row=step.number, status=status)
+            batch.carried += 1
+            batch.changed += step.changed
+            batch.waits_for_others |= step.tonight
+            self._tally.carried += 1
+            self._tally.changed += step.changed
         self._row_done(status)
 
-    async def _hand_on(self, work: Work, stream: Stream) -> None:
+    async def _hand_on(self, work: Work) -> None:
+        """Give the row to the next worker that is free, unless a stop comes first; an interrupt beats all."""
         is_start = not isinstance(work.plan, Follow)
-        if self._stopping.is_interrupted or (is_start and self._stopping.is_stopped()):
-            self._canary.row_ended(work.plan.number, "not_started")
-        else:
-            await stream.send(work)
+        is_sent = False
+        with self._stopping.cutting_short(interrupts_only=not is_start):
+            await self._stream.send(work)
+            is_sent = True
+        if not (is_sent or work.is_taken):  # cut short at the very moment, it may be with a worker all the same
+            self._canary.row_ended(work, NOT_STARTED)
+            self._done(work.batch)
 
-    async def _send_canaries(self, works: AsyncIterator[Work], number: int, stream: Stream) -> None:
+    async def _send_canaries(self, works: AsyncIterator[Work], number: int) -> None:
         """Let a few rows of different shapes go first; the rest follow only if they all succeed."""
         window = [work async for work in _first(works, WINDOW)]
         tonights = [work for work in window if not isinstance(work.plan, Settle)]
         canaries = [tonights[place] for place in different_shapes([work.row for work in tonights], number)]
-        numbers = frozenset(work.plan.number for work in canaries)
-        self._canary = Canary(tuple(numbers))
+        self._canary = Canary(canaries)
         for work in canaries:
-            await self._hand_on(work, stream)
+            await self._hand_on(work)
         failures = await self._canary.failures()
         if failures:
             first = f"{failures} of the first {len(canaries)} rows (--canary)"
             self._stopping.now(Stop(f"{first} did not succeed, so the rest was not started", ExitCode.STOPPED))
+        chosen = {id(work) for work in canaries}
         for work in window:
-            if work.plan.number not in numbers:
-                await self._hand_on(work, stream)
+            if id(work) not in chosen:
+                await self._hand_on(work)
 
     async def _work(self, receive: MemoryObjectReceiveStream[Work]) -> None:
         async with receive:
             async for work in receive:
+                work.is_taken = True
                 async with self._limits.slot() as slot:
                     await self._do(work, slot)
 
     async def _do(self, work: Work, slot: Slot) -> None:
         self._tally.running += 1
         self._progress.moved(self._tally)
-        outcome = NOT_STARTED
+        outcome: Outcome | None = None
         try:
-            with self._stopping.when_full():
-                outcome = await self._worker.do(work, slot)
+            with self._keeping(work.batch), self._stopping.when_full(), log.of_batch(str(work.batch.journal.batch)):
+                outcome = await work.batch.worker.do(work.plan, work.row, slot)
         finally:
             self._tally.running -= 1
-        self._ended(work.plan.number, outcome)
+        self._ended(work, outcome)
 
-    def _ended(self, number: int, outcome: Outcome) -> None:
-        self._canary.row_ended(number, outcome.status)
-        if outcome.status == "not_started":
-            return
-        if outcome != STILL_UNKNOWN:
-            self._stopping.row_ended(outcome.status, outcome.error, started=outcome.run_id is not None)
-        self._row_done(outcome.status)
+    def _ended(self, work: Work, outcome: Outcome | None) -> None:
+        status = outcome.status if outcome is not None else NOT_STARTED
+        self._canary.row_ended(work, status)
+        if outcome is not None and status != NOT_STARTED:
+            if outcome != STILL_UNKNOWN:
+                self._stopping.row_ended(status, outcome.error, started=outcome.run_id is not None)
+            self._row_done(status)
+        self._done(work.batch)
+
+    @contextmanager
+    def _keeping(self, batch: SheetBatch) -> Iterator[None]:
+        """Where other sheets share the pool, let what breaks one stop the starts, so that the others end in order."""
+        try:
+            yield
+        except Exception as error:
+            if not self._many or isinstance(error, JournalFull):
+                raise
+            batch.error = batch.error or error
+            self._stopping.now(Stop(str(error) or type(error).__name__, ExitCode.STOPPED))
+
+    def _done(self, batch: SheetBatch) -> None:
+        batch.left -= 1
+        if not batch.left and not batch.waits_for_others:
+            self._close(batch)
+
+    def _close(self, batch: SheetBatch) -> None:
+        if batch in self._open:
+            del self._open[batch]
+            self._ends.start_soon(self._finish, batch)
 
     def _row_done(self, status: str) -> None:
         self._tally.ended(status)

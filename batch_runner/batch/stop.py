@@ -45,6 +45,7 @@ class Stopping:
         self._failures = 0
         self._same: tuple[str, int] = ("", 0)
         self._waits: set[anyio.CancelScope] = set()
+        self._hurried: set[anyio.CancelScope] = set()
         self._interrupted = anyio.Event()
         self.stop: Stop | None = None
 
@@ -57,7 +58,7 @@ class Stopping:
             log.debug("no more starts", why=stop.why)
         if interrupt:
             self._interrupted.set()
-        for wait in self._waits:
+        for wait in self._waits | (self._hurried if interrupt else set()):
             wait.cancel()
 
     def is_stopped(self) -> bool:
@@ -86,16 +87,17 @@ class Stopping:
         await self._interrupted.wait()
 
     @contextmanager
-    def cutting_short(self) -> Iterator[None]:
-        """What waits in here before a start is cut short by a stop."""
+    def cutting_short(self, *, interrupts_only: bool = False) -> Iterator[None]:
+        """What waits in here before a start is cut short by a stop, or by an interrupt only."""
+        waits = self._hurried if interrupts_only else self._waits
         with anyio.CancelScope() as wait:
-            self._waits.add(wait)
-            if self.is_stopped():
+            waits.add(wait)
+            if self.is_interrupted if interrupts_only else self.is_stopped():
                 wait.cancel()
             try:
                 yield
             finally:
-                self._waits.discard(wait)
+                waits.discard(wait)
 
     @contextmanager
     def when_full(self) -> Iterator[None]:
@@ -126,7 +128,7 @@ class Stopping:
         text, count = self._same
         self._same = (error, count + 1 if error == text else 1)
         if self._same[1] == SAME_ERRORS:
-            why = f"{SAME_ERRORS} starts in a row ended alike ({error}); mend the cause, then run the same command"
+            why = f"{SAME_ERRORS} starts in a row ended alike ({error}); fix the cause, then run the same command"
             self.now(Stop(why, ExitCode.STOPPED))
 
 

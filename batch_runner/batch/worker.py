@@ -22,8 +22,8 @@ from batch_runner.batch.backoff import STARTS, Patience
 from batch_runner.batch.poller import Overdue, Unreachable, Vanished
 from batch_runner.batch.stop import Stop, refused_for_all
 from batch_runner.errors import ExitCode
-from batch_runner.journal.history import Follow, Send, Settle
 from batch_runner.journal.journal import Outcome
+from batch_runner.plan.plan import Follow, Send, Settle
 from batch_runner.service.http.classify import FORBIDDEN, REFUSING_US
 from batch_runner.service.protocol import Lost, RefusalScope, Refused, RunSeen, Started, StartRequest
 from batch_runner.service.wire import Run, RunRequest
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from batch_runner.batch.limits import Slot
-    from batch_runner.batch.poller import Watch
+    from batch_runner.batch.poller import Poller
     from batch_runner.batch.stop import Stopping
     from batch_runner.job.job import Job
     from batch_runner.journal.journal import Journal
@@ -156,13 +156,6 @@ class Terms(msgspec.Struct, frozen=True):
     """How long to follow one run; the embedded service ends its runs itself."""
 
 
-class Work(msgspec.Struct, frozen=True):
-    """A row on its way to a worker."""
-
-    plan: Send | Settle | Follow
-    row: RowParams
-
-
 class Worker:
     """What all workers of a batch share."""
 
@@ -172,7 +165,7 @@ class Worker:
         *,
         service: Service,
         journal: Journal,
-        watch: Watch,
+        poller: Poller,
         stopping: Stopping,
         terms: Terms,
         chance: random.Random,
@@ -180,7 +173,7 @@ class Worker:
         self._job = job
         self._service = service
         self._journal = journal
-        self._watch = watch
+        self._poller = poller
         self._stopping = stopping
         self._terms = terms
         self._chance = chance
@@ -194,15 +187,14 @@ class Worker:
         self._tells_ends = True if terms.tells_ends else None
         self._asking = anyio.Lock()
 
-    async def do(self, work: Work, slot: Slot) -> Outcome:
+    async def do(self, plan: Send | Settle | Follow, row: RowParams, slot: Slot) -> Outcome:
         """Bring the row to its outcome and return it: `not_started` if a stop came first, the status it had if so."""
-        plan = work.plan
         if isinstance(plan, Follow):
             outcome = await self._follow_earlier(plan, slot)
         else:
-            outcome = await self._send(plan, self._request(work.row), slot)
+            outcome = await self._send(plan, self._request(row), slot)
         again = _again(plan, outcome)
-        return outcome if again is None else await self._send(again, self._request(work.row), slot)
+        return outcome if again is None else await self._send(again, self._request(row), slot)
 
     async def _follow_earlier(self, plan: Follow, slot: Slot) -> Outcome:
         """Follow a run that an earlier batch started."""
@@ -372,7 +364,7 @@ class Worker:
         """
         seen = partial(self._journal.seen, attempt.id)
         found = await self._ended_told(run, seen) if await self._can_wait() else None
-        match found or await self._watch.follow(run, seen, age):
+        match found or await self._poller.follow(run, seen, age):
             case Run() as ended:
                 return await self._run_ended(attempt, ended)
             case Vanished(why=why):

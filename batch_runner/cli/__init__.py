@@ -7,6 +7,7 @@ init.py      `init`: a job file for a sheet
 run.py       `run`: progress and log on stderr, the summary on stdout
 serve.py     `serve`: where it listens, where its runs are kept
 status.py    `status`: what a journal tells a person
+topics.py    `help TOPIC`: the Markdown in help/
 """
 
 from __future__ import annotations

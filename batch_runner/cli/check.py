@@ -15,10 +15,10 @@ from batch_runner.errors import ExitCode, Findings, UsageError
 from batch_runner.job.inputs import make_folders, plan_of
 from batch_runner.job.options import told
 from batch_runner.journal.rehearsal import rehearsed
-from batch_runner.plan.preview import Preview, duplicates, preview
 from batch_runner.rows.source import Source
 from batch_runner.runner.connect import choose_service
 from batch_runner.runner.night import look_at_journal, naming, refuse_lost_journal
+from batch_runner.runner.preview import Preview, preview
 from batch_runner.runner.run import info_of, prepare_output
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from batch_runner.job.config import Loaded
     from batch_runner.job.inputs import Plan, Planned
-    from batch_runner.journal.batches import BatchInfo
     from batch_runner.runner.connect import ChosenService
 
 
@@ -89,25 +88,19 @@ def _page(planned: Planned, look: Callable[[Source], None] = lambda _: None) -> 
             service = choose_service(job)
     with findings.look(), Source(job, Path(tempfile.gettempdir()), service.inputs if service else None) as source:
         look(source)
-        page = preview(job, source)
-        pages.append(page if service is None else _rehearsed(page, planned, source, service))
+        pages.append(anyio.run(_rehearsed, planned, source, service))
     findings.tell()
     return pages[0]
 
 
-def _rehearsed(page: Preview, planned: Planned, source: Source, service: ChosenService) -> Preview:
-    """The page with what the journal says of the batch, and of the rows that are alike."""
+async def _rehearsed(planned: Planned, source: Source, service: ChosenService | None) -> Preview:
+    """The page of a batch that is rehearsed on what its journal knows; without a task, nothing was ever sent for it."""
     job = planned.job
     batch = info_of(job, source, service, planned.series)
-    look_at_journal(job.journal_path, batch)
-    if not job.unique or job.allow_duplicates:
-        return page
-    return page.refusing(*anyio.run(_duplicates, source, job.journal_path, batch))
-
-
-async def _duplicates(source: Source, path: Path, batch: BatchInfo) -> tuple[int, list[str]]:
-    async with rehearsed(path, batch) as journal:
-        return await duplicates(source, journal)
+    if service is not None:
+        look_at_journal(job.journal_path, batch)
+    async with rehearsed(job.journal_path if service is not None else None, batch) as journal:
+        return await preview(job, source, journal)
 
 
 def _encoded(fields: dict[str, object], loaded: Loaded) -> str:

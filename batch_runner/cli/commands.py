@@ -12,6 +12,7 @@ import click
 
 from batch_runner._version import __version__
 from batch_runner.cli.options import JobCommand, ServeOption, job_options, said, variables_said
+from batch_runner.cli.topics import help_command
 from batch_runner.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -47,10 +48,14 @@ def program(context: click.Context) -> int:
                  batch-runner run invoices.xlsx --service anchor --task TASK_ID
     Every night: batch-runner init invoices.xlsx
                  batch-runner run nightly.toml
+    To read on:  batch-runner help
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)
     return ExitCode.REFUSED
+
+
+program.add_command(help_command)
 
 
 class RunCommand(JobCommand):
@@ -79,7 +84,7 @@ def run_command(source: str, **values: Any) -> int:
 
     A pattern in quotes ('inbox/*.xlsx') stands for several, one batch each; {date} in a name for today.
 
-    The same command again goes on where the last one stopped: no row is started twice.
+    The same command again continues where the last one stopped. batch-runner help nights says how.
     """
     from batch_runner.cli.run import run_for_person, told_of
 
@@ -93,7 +98,7 @@ def run_command(source: str, **values: Any) -> int:
 @click.argument("source", metavar="INPUT")
 @job_options
 def check_command(source: str, **values: Any) -> int:
-    """Do everything short of sending: show how INPUT is understood, its problems, and what the first rows send.
+    """Do everything short of sending: show how INPUT is understood, what is wrong, and the first rows' params.
 
     Then the job in force: each option that was said, its value and where it came from.
     """

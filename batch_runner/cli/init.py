@@ -122,7 +122,7 @@ def toml(value: object) -> str:
 def _look(job: Job, *, hidden: bool) -> Seen:
     with Source(job, Path(tempfile.gettempdir())) as source:
         columns = [(column.index, _Column(column.name)) for column in source.layout.own]
-        for row, _ in source.rows():
+        for row in source.chosen():
             for index, column in columns:
                 column.add(row.texts[index])
         amounts = tuple(column.name for _, column in columns if column.is_amount)

@@ -183,7 +183,9 @@ def _opened(path: Path) -> Iterator[JournalView]:
 
 
 def refuse_sheet(path: Path) -> None:
-    """Raise `UsageError` for who gives a sheet, or an output, where a journal is meant."""
+    """Raise `UsageError` for who gives a sheet, an output or a job file where a journal is meant."""
+    if path.suffix.lower() == ".toml" and path.is_file():
+        raise UsageError(f"{path}: this is a job file; batch-runner check {path} says where its journal is")
     if path.suffix.lower() in OUTPUT_ENDINGS and path.is_file():
         raise UsageError(f"{path}: this is a spreadsheet; its journal is {Job(input=str(path)).journal_path}")
 

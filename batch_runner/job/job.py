@@ -16,7 +16,8 @@ from msgspec import Meta
 
 from batch_runner.errors import UsageError
 from batch_runner.job import validation
-from batch_runner.job.validation import RETRY_WORDS, shown
+from batch_runner.job.validation import shown
+from batch_runner.outcomes import RETRY_WORDS
 from batch_runner.units import Deadline, FailureLimit, Rate, RowRanges, parse_day, parse_duration, parse_size
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         _says("Files", "PATH", "Where the result goes; the ending chooses csv, tsv, xlsx, jsonl or parquet."),
     ] = None
     journal: Annotated[
-        str | None, _says("Files", "PATH", "The record of what was sent; the same journal goes on from there.")
+        str | None, _says("Files", "PATH", "The record of what was sent; a new one starts every row again.")
     ] = None
     expand: Annotated[
         bool, _says("Files", None, "Add one column result.NAME for each top-level key of the results.")
@@ -72,7 +73,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     ] = ()
     when_missing: Annotated[
         Literal["error", "ok"],
-        _says("Files", "error|ok", "Whether a night on which there is no INPUT is an error, or all right."),
+        _says("Files", "error|ok", "If there is no INPUT tonight: end with an error (2), or with 0."),
     ] = "error"
     date: Annotated[
         str | None,
@@ -84,7 +85,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     delimiter: Annotated[str | None, _says("Reading", "C", "The delimiter of a CSV file (found by itself).")] = None
     hidden: Annotated[
         Literal["include", "skip"] | None,
-        _says("Reading", "include|skip", "What to do with hidden or filtered-out rows; a must where there are some."),
+        _says("Reading", "include|skip", "Whether hidden or filtered-out rows run; required where there are any."),
     ] = None
     as_shown: Annotated[
         bool, _says("Reading", None, "Send numbers and dates just as the sheet shows them (1,234.50 €).")
@@ -102,20 +103,34 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     key: Annotated[
         Names, _says("Rows", "A,B", "The columns that identify a row from one night to the next (all params).")
     ] = ()
-    retry: Annotated[Names, _says("Rows", "STATUS,…", f"Run again rows that ended so: {', '.join(RETRY_WORDS)}.")] = ()
+    retry: Annotated[
+        Names,
+        _says(
+            "Rows",
+            "STATUS,…",
+            f"Start rows again by status: {', '.join(RETRY_WORDS)} (changed: edited since; all: every row).",
+        ),
+    ] = ()
     retry_limit: Annotated[
-        int | None, _says("Rows", "N", "Retry a row on so many nights at most, then park it and say so.")
+        int | None, _says("Rows", "N", "Retry a row on N nights at most; then it is parked and named.")
     ] = None
     unique: Annotated[
-        Names, _says("Rows", "A,B", "Refuse a row whose values here (but for case, spaces, leading zeros) ran before.")
+        Names,
+        _says("Rows", "A,B", "Refuse a row whose values here ran before; case, spaces and leading zeros don't count."),
     ] = ()
     unique_conflict: Annotated[
-        Names, _says("Rows", "A,B", "Columns in which such a row may differ, and is refused all the same: say so.")
+        Names, _says("Rows", "A,B", "With --unique: the message says if these columns, such as the amount, differ.")
     ] = ()
-    allow_duplicates: Annotated[bool, _says("Rows", None, "Send the rows that --unique refuses, this time.")] = False
+    allow_duplicates: Annotated[
+        bool, _says("Rows", None, "Send the rows that --unique refuses, in this batch: they may run twice.")
+    ] = False
     on_unknown: Annotated[
         Literal["report", "resend"],
-        _says("Rows", "report|resend", "What to do with a start whose answer was lost; resend only if harmless."),
+        _says(
+            "Rows",
+            "report|resend",
+            "If a start's answer was lost: report it; or resend it, which may run the row twice.",
+        ),
     ] = "report"
     concurrency: Annotated[int, _says("Limits", "N", "Runs in flight at most.")] = 5
     rate: Annotated[str | None, _says("Limits", "N/s|N/min", "Starts at most.")] = None
@@ -127,7 +142,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         str | int | None, _says("Limits", "N|N%", "Stop starting when so many rows did not succeed.")
     ] = None
     canary: Annotated[int | None, _says("Limits", "N", "N rows first; the rest only if they all succeed.")] = None
-    poll_rate: Annotated[str, _says("Limits", "N/s", "Polls at most, for the whole batch.")] = "20/s"
+    poll_rate: Annotated[
+        str, _says("Limits", "N/s|auto", "Polls at most, for the whole batch; auto follows the service.")
+    ] = "auto"
     files: Annotated[
         str | None, _says("The local service", "DIR", "The folder that the invoice task may read (the input's own).")
     ] = None
@@ -138,7 +155,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     send_files: Annotated[
         bool,
-        _says("The local service", None, "Send each row's file along to Dask: its workers don't share the folder."),
+        _says("The local service", None, "Send each row's files to Dask, for workers that don't share the folder."),
     ] = False
     identity_id: Annotated[str | None, _says("The API", "ID", "The identity to run as; may be {Column}.")] = None
     session_id: Annotated[str | None, _says("The API", "ID", "The session to run in; may be {Column}.")] = None
@@ -148,22 +165,24 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat: Annotated[
         str | None,
         _says(
-            "Telling", "URL", "Ping this at start, success and failure, as healthchecks.io has it; may hold ${NAME}."
+            "Notifications",
+            "URL",
+            "A URL to ping at start, success and failure, as healthchecks.io does; may hold ${NAME}.",
         ),
     ] = None
     notify: Annotated[
-        Names, _says("Telling", "URL,…", "Tell people through apprise (mail, Slack, Teams, …); may hold ${NAME}.")
+        Names, _says("Notifications", "URL,…", "Tell people through apprise (mail, Slack, Teams, …); may hold ${NAME}.")
     ] = ()
     notify_when: Annotated[
         Literal["failure", "always", "never"],
-        _says("Telling", "failure|always|never", "When to tell them: failure is any end but 0."),
+        _says("Notifications", "failure|always|never", "When to send it; failure is any exit code but 0."),
     ] = "failure"
     progress: Annotated[
         Literal["auto", "always", "never"], _says("Display", "auto|always|never", "Show progress on stderr.")
     ] = "auto"
     json: Annotated[bool, _says("Display", None, "Print the summary as one JSON object.")] = False
     quiet: Annotated[
-        bool, _says("Display", None, "Print nothing at all where the exit code is 0; with --json, only that.")
+        bool, _says("Display", None, "Print nothing if the exit code is 0; with --json, print only the JSON.")
     ] = False
     log_format: Annotated[Literal["text", "json"], _says("Display", "text|json", "The form of the log on stderr.")] = (
         "text"
@@ -281,9 +300,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.rate is None else Rate.parse(self.rate)
 
     @property
-    def poll_budget(self) -> Rate:
-        """How many polls may go out in a time, for the whole batch."""
-        return Rate.parse(self.poll_rate)
+    def poll_budget(self) -> Rate | None:
+        """How many polls may go out in a time, for the whole batch; None: found out from the service's answers."""
+        if self.poll_rate.strip().lower() == "auto":
+            return None
+        try:
+            return Rate.parse(self.poll_rate)
+        except ValueError as error:
+            raise ValueError(f"{error}; auto leaves it to the program") from None
 
     @property
     def run_seconds(self) -> float:

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from batch_runner.outcomes import RETRY_WORDS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
@@ -83,7 +85,6 @@ def _listed(value: object) -> tuple[object, ...]:
 
 OUTPUT_ENDINGS = (".csv", ".tsv", ".xlsx", ".xlsm", ".jsonl", ".parquet")
 _DASK_ADDRESS = re.compile(r"(tcp|tls)://\S+:[0-9]{1,5}")
-RETRY_WORDS = ("failure", "timeout", "cancelled", "error", "unknown", "changed", "all")
 
 
 def nameless(paths: Mapping[str, str | None]) -> list[str]:

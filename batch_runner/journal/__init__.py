@@ -5,7 +5,6 @@ changes.py       how the sheet of a batch differs from that of the night before;
 database.py      the journal's file and its tables: made whole or not at all, and checked before it is trusted
 duplicates.py    rows with the same key or the same dedup key: which history is whose, and which of them may run
 group_commit.py  group commit: whoever waits is told when the commit that holds their event is on disk
-history.py       what a row's history means: its attempts → what this batch does with it. Pure, and decided here only
 journal.py       the journal of a running batch: every event is on disk before the next step is taken
 register.py      the rows of tonight's sheet find their place in the journal, and with it their history
 rehearsal.py     a batch rehearsed on a copy of the journal that nobody keeps: what would become of each row

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.errors import ExitCode, JournalBusy, JournalError, reason_of
+from batch_runner.errors import NEW_JOURNAL, ExitCode, JournalBusy, JournalError, reason_of
 from batch_runner.fs import Held, locked
 from batch_runner.journal.duplicates import forget_other_claims
-from batch_runner.journal.history import NIGHT, Policy
+from batch_runner.plan.plan import NIGHT, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,7 +31,7 @@ _INSERT = (
     " VALUES (:id, :continues, :started, :input, :input_sha256, :output, :task, :service, :key_columns, :retry,"
     " :on_unknown, :version, :pid, :series, :command, :whole_sheet, :unique_columns, :conflict_columns)"
 )
-_HAS_STARTED = "SELECT EXISTS (SELECT 1 FROM attempt WHERE NOT (run_id IS NULL AND status = 'not_started'))"
+_HAS_STARTED = "SELECT EXISTS (SELECT 1 FROM sent)"
 """Whether any start of the journal counts: with none, a mistyped task or key has done no harm yet."""
 _NIGHT = (
     "SELECT last.continues, first.started, last.exit_code, last.retry, last.on_unknown"
@@ -80,12 +80,14 @@ class Turn(msgspec.Struct, frozen=True):
 class Begun(msgspec.Struct, frozen=True):
     """A batch that has its place in the journal.
 
-    `id` is its number there, `night` that of the batch which its night began with, `uuid` the journal's own.
+    `id` is its number there, `night` that of the batch which its night began with, `uuid` the journal's own. `first` is
+    the first one that this program began: those from there on go on beside it.
     """
 
     id: int
     night: int
     uuid: str
+    first: int = 0
 
 
 def now() -> str:
@@ -209,8 +211,8 @@ def check_same_job(path: Path | None, connection: sqlite3.Connection, info: Batc
         if old != new:
             raise JournalError(
                 f"{path}: this journal has the {name} {_shown(old)}, and this batch has {_shown(new)}; "
-                f"give the same {name}, or name another --output: its journal knows nothing of what was sent, "
-                "so all rows would be started under it"
+                f"give the same {name}; another --output has a journal that knows nothing of what ran, "
+                "and starts every row again"
             )
 
 
@@ -234,7 +236,7 @@ def holding(path: Path) -> Iterator[None]:
         try:
             held.enter_context(locked(path))
         except Held:
-            raise JournalBusy(f"{path}: {_holder(path)}; wait for it to end, or use another --journal") from None
+            raise JournalBusy(f"{path}: {_holder(path)}; wait until it ends") from None
         except OSError as error:
             raise _no_lock(path, error) from error
         yield
@@ -243,7 +245,9 @@ def holding(path: Path) -> Iterator[None]:
 def _check_place(path: Path) -> None:
     """Raise `JournalError` where no journal can be: its folder is missing, or it is a folder itself."""
     if not path.parent.is_dir():
-        raise JournalError(f"{path}: there is no folder {path.parent}; make it, or name another --journal")
+        raise JournalError(
+            f"{path}: there is no folder {path.parent}; make it for a first batch, or bring back the one that was there"
+        )
     if path.is_dir():
         raise JournalError(f"{path}: the journal is a folder; name a file")
 
@@ -260,7 +264,7 @@ def look_at_place(path: Path) -> None:
 
 def _no_lock(path: Path, error: OSError) -> JournalError:
     """What to say where nothing can be written beside a journal."""
-    return JournalError(f"{path}: no lock can be had in {path.parent} ({reason_of(error)}); use another --journal")
+    return JournalError(f"{path}: no lock can be had in {path.parent} ({reason_of(error)}); use {NEW_JOURNAL}")
 
 
 def _holder(path: Path) -> str:

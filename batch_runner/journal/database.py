@@ -6,9 +6,9 @@ import os
 import sqlite3
 import uuid
 from contextlib import closing
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from batch_runner.errors import JournalError
+from batch_runner.errors import NEW_JOURNAL, JournalError
 from batch_runner.fs import sync_folder
 
 if TYPE_CHECKING:
@@ -146,12 +146,9 @@ CREATE TABLE resolution (attempt INTEGER NOT NULL REFERENCES attempt, was TEXT N
 LOST = "a start was sent and its answer was lost: a run may exist"
 """The error of an attempt without an answer, as in the view `outcome`."""
 
-STARTING = "starting"
-NOT_STARTED = "not_started"
-ERROR = "error"
-UNKNOWN = "unknown"
-PARKED: Final = "parked"
-DUPLICATE: Final = "duplicate"
+_SENT = "CREATE TEMP VIEW sent AS SELECT * FROM attempt WHERE NOT (run_id IS NULL AND status = 'not_started')"
+"""The attempts that count: one that was withdrawn certainly made no run. It is each connection's own, so that journals
+of every version have it."""
 
 _CHECKED = ("about", "batch", "row", "place", "attempt")
 """Tables that are checked before each batch, against their indexes too: a key that was altered on disk would make its
@@ -160,7 +157,7 @@ row a new one, and send it again. It takes 2 s for a million rows. `result` is o
 _DAMAGE = (sqlite3.Error, MemoryError, UnicodeDecodeError)
 """What sqlite3 raises for a file whose bytes make no sense."""
 
-_NEXT_STEP = "restore it from a backup, or name another --journal (rows would then be sent again)"
+NEXT_STEP = f"restore it from a backup (rows that ran since then start again), or use {NEW_JOURNAL}"
 
 
 def open_file(path: Path, mode: int = 0o600) -> sqlite3.Connection:
@@ -174,9 +171,7 @@ def open_file(path: Path, mode: int = 0o600) -> sqlite3.Connection:
             _create(path, mode)
         connection = connect(f"{path.as_uri()}?mode=rw")
     except (sqlite3.Error, OSError) as error:
-        raise JournalError(
-            f"{path}: the journal can't be opened: {error}; mend that, or name another --journal"
-        ) from error
+        raise JournalError(f"{path}: the journal can't be opened: {error}; fix that, or use {NEW_JOURNAL}") from error
     try:
         _check(path, connection)
         _set_up(path, connection)
@@ -228,9 +223,11 @@ def check_header(path: Path, connection: sqlite3.Connection) -> None:
         ours = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
     except _DAMAGE as error:
-        raise JournalError(f"{path}: the journal is damaged ({error}); {_NEXT_STEP}") from error
+        is_other = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB
+        what = "this is no journal, or a damaged one" if is_other else "the journal is damaged"
+        raise JournalError(f"{path}: {what} ({error}); {NEXT_STEP}") from error
     if ours != APPLICATION_ID:
-        raise JournalError(f"{path}: this file is no journal of batch-runner; name another --journal")
+        raise JournalError(f"{path}: this file is no journal of batch-runner; give the path of a journal")
     if not 1 <= version <= VERSION:
         raise JournalError(
             f"{path}: this journal has version {version}, and this batch-runner knows version {VERSION}; "
@@ -239,7 +236,8 @@ def check_header(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def make_readable(connection: sqlite3.Connection) -> None:
-    """Let an older journal, opened for looking only, be read like one of this version."""
+    """Let a journal, opened for looking only, be read like one of this version, though it may be older."""
+    connection.execute(_SENT)
     if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
         connection.execute("CREATE TEMP TABLE resolution (attempt, was, status, note, who, at)")
 
@@ -248,7 +246,7 @@ def _create(path: Path, mode: int) -> None:
     """Make it under another name first, so that a kill leaves either no journal or a whole one."""
     wal = path.with_name(f"{path.name}-wal")
     if wal.exists():
-        raise JournalError(f"{path}: the journal is gone, but {wal.name} holds a part of it; {_NEXT_STEP}")
+        raise JournalError(f"{path}: the journal is gone, but {wal.name} holds a part of it; {NEXT_STEP}")
     new = path.with_name(f"{path.name}-new")
     new.unlink(missing_ok=True)
     os.close(os.open(new, os.O_CREAT | os.O_WRONLY, 0o600))  # results are nobody else's to read, not for a moment
@@ -266,7 +264,7 @@ def _create(path: Path, mode: int) -> None:
 
 def _check(path: Path, connection: sqlite3.Connection) -> None:
     if path.stat().st_size == 0:
-        raise JournalError(f"{path}: the journal is empty, so what was sent is not known; {_NEXT_STEP}")
+        raise JournalError(f"{path}: the journal is empty, so what was sent is not known; {NEXT_STEP}")
     check_header(path, connection)
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     try:
@@ -280,7 +278,7 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
     except _DAMAGE as error:
         found = [str(error)]
     if found:
-        raise JournalError(f"{path}: the journal is damaged ({found[0]}); {_NEXT_STEP}")
+        raise JournalError(f"{path}: the journal is damaged ({found[0]}); {NEXT_STEP}")
 
 
 def _set_up(path: Path, connection: sqlite3.Connection) -> None:
@@ -292,7 +290,7 @@ def _set_up(path: Path, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA cache_size = -32768")
         _make_temporary(connection)
     except sqlite3.Error as error:
-        raise JournalError(f"{path}: the journal can't be used: {error}; name another --journal") from error
+        raise JournalError(f"{path}: the journal can't be used: {error}; use {NEW_JOURNAL}") from error
     if mode != "wal":
         raise JournalError(f"{path}: the file system has no shared memory for a journal; name one on a local disk")
 
@@ -307,7 +305,7 @@ def _bring_up(path: Path, connection: sqlite3.Connection) -> None:
         connection.execute("COMMIT")
     except sqlite3.Error as error:
         raise JournalError(
-            f"{path}: the journal is an older one and can't be brought up to this version: {error}; mend that first"
+            f"{path}: the journal is an older one and can't be brought up to this version: {error}; fix that first"
         ) from error
 
 
@@ -318,12 +316,14 @@ def _name(connection: sqlite3.Connection) -> None:
 def _make_temporary(connection: sqlite3.Connection) -> None:
     """What is known of this batch's rows while they find their places; on disk, so no sheet is too large.
 
-    `repeated`: how often a key was seen, for keys that were seen twice. `claimed`: what is about to be sent. `met`: how
+    `repeated`: how often a key was seen, for keys that were seen twice. `claimed`: what is about to be sent, by
+    which sheet (empty: by the one whose rows find their places now). `met`: how
     often a key was seen while the sheet was asked what makes its rows unique.
 
     `ahead`: the sheet's rows, seen before they find their places. `apart`: those with the same key, and the journal's
     (`number` is empty). `twin`: which row of the journal such a row of the sheet is; empty: a new one.
     """
+    connection.execute(_SENT)
     connection.execute(
         "CREATE TEMP TABLE ahead (number INTEGER PRIMARY KEY, key BLOB, params BLOB, is_refused INTEGER)"
     )
@@ -334,5 +334,13 @@ def _make_temporary(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE TEMP TABLE met (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
     connection.execute("CREATE TEMP TABLE repeated (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
     connection.execute(
-        "CREATE TEMP TABLE claimed (claim BLOB PRIMARY KEY, number INTEGER NOT NULL, conflict BLOB) WITHOUT ROWID"
+        "CREATE TEMP TABLE claimed"
+        " (claim BLOB PRIMARY KEY, number INTEGER NOT NULL, conflict BLOB, sheet TEXT NOT NULL) WITHOUT ROWID"
     )
+
+
+def clear_places(connection: sqlite3.Connection, sheet: str) -> None:
+    """Forget what was only needed while the rows of this sheet found their places; what it claimed stays."""
+    for table in ("ahead", "apart", "twin", "met", "repeated"):
+        connection.execute(f"DELETE FROM {table}")  # noqa: S608  the names stand above
+    connection.execute("UPDATE claimed SET sheet = ? WHERE sheet = ''", (sheet,))

@@ -1,4 +1,4 @@
-"""Rows with the same key or the same dedup key: which history is whose, and which of them may run.
+"""Rows with the same key or the same dedup key, as the journal knows them: which history is whose, who is alike.
 
 Rule 1  A row that would send exactly what was sent last for one of the journal's rows with its key is that row.
 Rule 2  Where several would, or several were, the first is the first: nothing but their order tells them apart. One of
@@ -6,14 +6,6 @@ Rule 2  Where several would, or several were, the first is the first: nothing bu
 Rule 3  Who is left over then, on both sides, is told apart by order, too; a row for which the journal has none is new.
 
 Keys that stand once in the sheet and once in the journal take no part: an edited row with such a key is that row.
-
-Rule 1  A row is refused if a start was sent for another row with the same claim, on any night, unless it is certain
-        that no run came of it, or it ended before tonight and `retry` names what it came to. An earlier start of this
-        very row counts, too, where the row was another one in between.
-Rule 2  It is refused if another row of this sheet with the same claim, further up, is about to be sent, or followed.
-Rule 3  A row that was sent before keeps its outcome, and is not retried where another one that is alike has run.
-Rule 4  A lost answer is not asked for where one that is alike was sent since, or is about to be: that might make the
-        run which the other one has instead.
 """
 
 from __future__ import annotations
@@ -22,20 +14,18 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.journal.database import DUPLICATE, UNKNOWN
-from batch_runner.journal.history import Attempt, Carry, Entry, Follow, Leave, Plan, Policy, Refuse, Send, Settle
+from batch_runner.outcomes import UNKNOWN
+from batch_runner.plan.duplicates import Rival
 from batch_runner.units import local_time
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from batch_runner.plan.plan import Entry, Policy
 
 
-_HAS_TO_LOOK = (
-    "SELECT key_columns <> '[]'"
-    " AND EXISTS (SELECT 1 FROM attempt WHERE NOT (run_id IS NULL AND status = 'not_started'))"
-    " FROM batch WHERE id = ?"
-)
+_HAS_TO_LOOK = "SELECT key_columns <> '[]' AND EXISTS (SELECT 1 FROM sent) FROM batch WHERE id = ?"
 _SEE = "INSERT INTO ahead VALUES (?, ?, ?, ?)"
 _OF_THE_SHEET = (
     "INSERT INTO apart SELECT key, params, number, NULL, number, is_refused FROM ahead WHERE key IN"
@@ -43,8 +33,7 @@ _OF_THE_SHEET = (
 )
 _COUNT_REPEATED = "INSERT INTO repeated SELECT key, count(*) FROM apart GROUP BY key HAVING count(*) > 1"
 _OF_THE_JOURNAL = (
-    "INSERT INTO apart SELECT key, (SELECT params FROM attempt WHERE attempt.row = row.id"
-    " AND NOT (run_id IS NULL AND status = 'not_started') ORDER BY id DESC LIMIT 1),"
+    "INSERT INTO apart SELECT key, (SELECT params FROM sent WHERE sent.row = row.id ORDER BY id DESC LIMIT 1),"
     " NULL, id, nth, 0 FROM row WHERE key IN (SELECT key FROM apart)"
 )
 """With what was sent last for each, by an attempt that was not withdrawn (`last_sent`); empty: nothing was."""
@@ -82,7 +71,7 @@ def has_to_look(connection: sqlite3.Connection, batch: int) -> bool:
 
 def see(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     """Note rows of the sheet, before the first one finds its place; those whose key isn't known are nobody's twins."""
-    known = ((e.number, e.key, e.params, e.refusal is not None) for e in entries if e.key is not None)
+    known = ((e.number, e.key, e.digest, e.refusal is not None) for e in entries if e.key is not None)
     connection.executemany(_SEE, known)
 
 
@@ -103,19 +92,17 @@ def told_apart(connection: sqlite3.Connection, entries: Sequence[Entry]) -> dict
 _RIVALS = (
     "SELECT place.number, batch.started, batch.input, attempt.run_id, attempt.status, attempt.ended_at, conflict,"
     " attempt.batch >= :night"
-    " FROM attempt JOIN batch ON batch.id = attempt.batch"
+    " FROM sent AS attempt JOIN batch ON batch.id = attempt.batch"
     " LEFT JOIN place ON place.row = attempt.row AND place.batch = attempt.batch"
     " WHERE claim = :claim AND (attempt.row <> :row OR attempt.id < :before) AND attempt.id > :since"
-    " AND NOT (run_id IS NULL AND status IN ('not_started', 'error')) ORDER BY attempt.id DESC"
+    " AND NOT (run_id IS NULL AND status = 'error') ORDER BY attempt.id DESC"
 )
-_IN_SHEET = "SELECT number, conflict FROM claimed WHERE claim = ?"
-_CLAIM = "INSERT OR IGNORE INTO claimed VALUES (?, ?, ?)"
+_IN_SHEET = "SELECT number, conflict, sheet FROM claimed WHERE claim = ?"
+_CLAIM = "INSERT OR IGNORE INTO claimed VALUES (?, ?, ?, '')"
 _LAST_COLUMNS = (
     "SELECT unique_columns, conflict_columns FROM batch WHERE unique_columns <> '[]' ORDER BY id DESC LIMIT 1"
 )
-_UNCLAIMED = (
-    "SELECT count(DISTINCT row) FROM attempt WHERE claim IS NULL AND NOT (run_id IS NULL AND status = 'not_started')"
-)
+_UNCLAIMED = "SELECT count(DISTINCT row) FROM sent WHERE claim IS NULL"
 _OTHERS_ASKED = (
     "SELECT coalesce(max(other.id), 0) FROM batch AS now JOIN batch AS other ON other.id < now.id"
     " WHERE now.id = ? AND other.unique_columns <> '[]'"
@@ -127,10 +114,7 @@ _SHEET_ASKED = (
     " WHERE now.id = ? AND asked.id > ? AND EXISTS (SELECT 1 FROM place WHERE batch = asked.id)"
 )
 """The last batch over this sheet that learned what it tells: it did so before its rows found their places."""
-_TO_LEARN = (
-    "SELECT EXISTS (SELECT 1 FROM attempt WHERE batch > ? AND (claim IS NULL OR (? AND conflict IS NULL))"
-    " AND NOT (run_id IS NULL AND status = 'not_started'))"
-)
+_TO_LEARN = "SELECT EXISTS (SELECT 1 FROM sent WHERE batch > ? AND (claim IS NULL OR (? AND conflict IS NULL)))"
 _MET = "INSERT INTO met VALUES (?, 1) ON CONFLICT DO UPDATE SET rows = rows + 1 RETURNING rows"
 _NTH = "SELECT id FROM row WHERE key = ? AND nth = ?"
 _ADOPT = (
@@ -140,24 +124,38 @@ _ADOPT = (
 )
 
 
-def held_back(
-    connection: sqlite3.Connection, policy: Policy, night: int, entry: Entry, plan: Plan, last: Attempt | None
-) -> Plan:
-    """The plan, or what stands in its place where the row is a duplicate; a row that may run makes its claim.
+class Rivals:
+    """What the journal and the rows above say of those that are alike; see `plan.duplicates.Known`."""
 
-    `last` is the row's own attempt that decides, `night` the batch that this night began with.
-    """
-    if isinstance(plan, Carry | Refuse | Leave) or not entry.claim or policy.allow_duplicates:
-        return plan
-    why = _standing(connection, policy, _Asked(entry, plan.row, night, _came_back_after(entry, last)))
-    if why is None or not _is_barred(connection, policy, night, entry, plan):
-        connection.execute(_CLAIM, (entry.claim, entry.number, entry.conflict))
-        if why is None or isinstance(plan, Send):
-            return plan
-        return msgspec.structs.replace(plan, otherwise=None, anew=None)
-    if last is None:
-        return Refuse(entry.number, why, DUPLICATE)
-    return Carry(entry.number, plan.row, last.outcome, last.params != entry.params, DUPLICATE)
+    def __init__(self, connection: sqlite3.Connection, night: int) -> None:
+        self._connection = connection
+        self._night = night
+
+    def of(self, entry: Entry, row: int, before: int, since: int) -> Iterator[Rival]:
+        """Starts for rows with the same claim, the latest first."""
+        asked = {"claim": entry.claim, "row": row, "night": self._night, "before": before, "since": since}
+        for number, started, sheet, run_id, status, ended, conflict, is_tonights in self._connection.execute(
+            _RIVALS, asked
+        ):
+            is_lost = run_id is None and ended is None
+            yield Rival(
+                number=number,
+                night=local_time(started),
+                sheet=sheet.rpartition("/")[2],
+                run_id=run_id,
+                outcome=UNKNOWN if is_lost else status,
+                stands=bool(is_tonights) or (run_id is not None and ended is None),
+                conflict=conflict,
+            )
+
+    def above(self, entry: Entry) -> tuple[int, bytes | None, str] | None:
+        """The row that is about to be sent with the same claim, its conflict, and its sheet, empty for this one."""
+        found = self._connection.execute(_IN_SHEET, (entry.claim,)).fetchone()
+        return (found[0], found[1], found[2].rpartition("/")[2]) if found else None
+
+    def claim(self, entry: Entry) -> None:
+        """Let the rows below know that this one is about to be sent."""
+        self._connection.execute(_CLAIM, (entry.claim, entry.number, entry.conflict))
 
 
 def forget_other_claims(connection: sqlite3.Connection, policy: Policy) -> None:
@@ -193,7 +191,7 @@ def adopt(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     for entry in entries:
         if entry.key is not None:
             row = twins[entry.number] if entry.number in twins else _next_row(connection, entry.key)
-            known = {"claim": entry.claim, "conflict": entry.conflict, "params": entry.params}
+            known = {"claim": entry.claim, "conflict": entry.conflict, "params": entry.digest}
             connection.execute(_ADOPT, {**known, "row": row})
 
 
@@ -202,63 +200,3 @@ def _next_row(connection: sqlite3.Connection, key: bytes) -> int | None:
     (nth,) = connection.execute(_MET, (key,)).fetchone()
     found = connection.execute(_NTH, (key, nth)).fetchone()
     return found[0] if found else None
-
-
-class _Asked(msgspec.Struct, frozen=True):
-    """A row of which it is asked what stands in its way: attempts after `since`, its own only `before` that one."""
-
-    entry: Entry
-    row: int
-    night: int
-    before: int = 0
-    since: int = 0
-
-
-def _came_back_after(entry: Entry, last: Attempt | None) -> int:
-    """The attempt before which the row may have been what it is now, and was something else since; 0 for none."""
-    return last.id if last is not None and last.claim is not None and last.claim != entry.claim else 0
-
-
-def _is_barred(
-    connection: sqlite3.Connection, policy: Policy, night: int, entry: Entry, plan: Send | Settle | Follow
-) -> bool:
-    """Whether a duplicate may do nothing of its plan: a run that goes on is followed, and a lost answer asked for."""
-    if isinstance(plan, Settle):
-        return _standing(connection, policy, _Asked(entry, plan.row, night, since=plan.attempt)) is not None
-    return isinstance(plan, Send)
-
-
-def _standing(connection: sqlite3.Connection, policy: Policy, asked: _Asked) -> str | None:
-    """What stands in the way of a row: a run, or another row of the sheet."""
-    return _earlier(connection, policy, asked) or _in_sheet(connection, policy, asked.entry)
-
-
-def _earlier(connection: sqlite3.Connection, policy: Policy, asked: _Asked) -> str | None:
-    bounds = {"night": asked.night, "before": asked.before, "since": asked.since}
-    conditions = {"claim": asked.entry.claim, "row": asked.row, **bounds}
-    for number, started, sheet, run_id, status, ended, conflict, is_tonights in connection.execute(_RIVALS, conditions):
-        outcome = UNKNOWN if run_id is None and ended is None else status
-        is_going = run_id is not None and ended is None
-        if is_going or is_tonights or policy.blocks(outcome):
-            where = f"row {number}" if number is not None else "a row"
-            run = f"run {run_id}" if run_id else "its run not known"
-            night, name = local_time(started), sheet.rpartition("/")[2]
-            what = f"ran before, as {where} of {name} on the night of {night} ({run}: {outcome})"
-            return _sentence(policy, what, differs=conflict not in (None, asked.entry.conflict))
-    return None
-
-
-def _in_sheet(connection: sqlite3.Connection, policy: Policy, entry: Entry) -> str | None:
-    found = connection.execute(_IN_SHEET, (entry.claim,)).fetchone()
-    if found is None:
-        return None
-    number, conflict = found
-    return _sentence(policy, f"stands in row {number} of this sheet, too", differs=conflict != entry.conflict)
-
-
-def _sentence(policy: Policy, what: str, *, differs: bool) -> str:
-    other = f", with another {' or '.join(policy.conflict)}" if differs and policy.conflict else ""
-    return (
-        f"duplicate: the same {', '.join(policy.unique)} {what}{other}; "
-        "take this row out, or send it all the same with --allow-duplicates"
-    )

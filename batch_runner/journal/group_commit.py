@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from anyio import CancelScope, to_thread
 
-from batch_runner.errors import JournalError, JournalFailed, JournalFull, reason_of
+from batch_runner.errors import NEW_JOURNAL, JournalError, JournalFailed, JournalFull, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -79,7 +79,7 @@ class Commits:
         if self._failure is not None:
             raise JournalFailed(
                 f"the journal could not be written ({self._failure}), so nothing more is sent; "
-                "mend that (is its disk full?) and run the same command: it goes on from what is recorded"
+                "fix that (is its disk full?) and run the same command: it goes on from what is recorded"
             ) from self._failure
 
 
@@ -176,7 +176,7 @@ def set_aside(path: Path) -> Iterator[Reserve]:
         except OSError as error:
             raise JournalError(
                 f"{path}: no room can be set aside in {path.parent} ({reason_of(error)}); "
-                "a batch needs 1 MB there at least: make room, or use another --journal"
+                f"a batch needs 1 MB there at least: make room, or use {NEW_JOURNAL}"
             ) from error
         yield Reserve(file)
     finally:

@@ -13,22 +13,23 @@ import msgspec
 from anyio import to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from batch_runner.errors import JournalError, JournalFailed
+from batch_runner.errors import NEW_JOURNAL, JournalError, JournalFailed
 from batch_runner.journal import duplicates, view
 from batch_runner.journal import duplicates as twins
 from batch_runner.journal.batches import Begun, begin, holding, now
 from batch_runner.journal.changes import Held, Since, Unsettled, held, since, taken, unsettled
-from batch_runner.journal.database import NOT_STARTED, STARTING, connect, open_file, open_memory
+from batch_runner.journal.database import clear_places, connect, make_readable, open_file, open_memory
 from batch_runner.journal.group_commit import Commits, in_thread, inline, set_aside
 from batch_runner.journal.register import register
+from batch_runner.outcomes import NOT_STARTED, STARTING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
     from batch_runner.journal.batches import BatchInfo
     from batch_runner.journal.group_commit import Reserve
-    from batch_runner.journal.history import Entry, Plan, Policy, Send
     from batch_runner.journal.view import Batch, Count, Failures, Placed, Span
+    from batch_runner.plan.plan import Entry, Send, Step
 
 
 _INTEND = (
@@ -54,8 +55,62 @@ class Outcome(msgspec.Struct, frozen=True):
     error: str = ""
 
 
+class JournalFile:
+    """A journal that is held for one night: its batches, one or several, share its connection and its commits.
+
+    Their sheets find their places one after another; rows of all of them may be in flight at once.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path | None = None, reserve: Reserve | None = None
+    ) -> None:
+        self.connection = connection
+        self.path = path
+        self.reserve = reserve
+        self.commits = Commits(in_thread(connection, reserve) if reserve else inline(connection))
+        self._attempts: int = connection.execute("SELECT coalesce(max(id), 0) FROM attempt").fetchone()[0]
+        self._first: int | None = None
+        self._latest: Journal | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, path: Path, mode: int = 0o600) -> AsyncIterator[JournalFile]:
+        """The file at `path`, made with these permissions if there is none, locked until the block ends.
+
+        Raises `JournalBusy` within a second if another program holds it; `JournalError` if it is damaged or newer, or
+        can't be written.
+        """
+        path = Path(path).resolve()
+        with holding(path), set_aside(path) as reserve:
+            connection = await to_thread.run_sync(open_file, path, mode)
+            try:
+                yield cls(connection, path, reserve)
+            finally:
+                await _close(connection)
+
+    async def begin(self, info: BatchInfo) -> Journal:
+        """Begin a batch. Raises `JournalError` if the journal is that of another task, service or key columns.
+
+        With a batch under way, it is called when the rows of its sheet have all found their places.
+        """
+        latest = self._latest
+        if latest is None or self.path is None:
+            begun = _begin(self.path, self.connection, info)
+        else:
+            begun = await to_thread.run_sync(_begin_beside, self.path, info)
+            await self.commits.add(latest.leave_places)
+        self._first = self._first or begun.id
+        self._latest = Journal(self, msgspec.structs.replace(begun, first=self._first), info)
+        return self._latest
+
+    def next_attempt(self) -> int:
+        """The number of a new attempt."""
+        self._attempts += 1
+        return self._attempts
+
+
 class Journal:
-    """The record of one batch. Made by `open` or `in_memory`; used by one event loop.
+    """The record of one batch. Made by `open`, `in_memory` or `JournalFile.begin`; used by one event loop.
 
     All that is awaited returns when it is on disk (fsync), and isn't cut short by a cancellation: then it returns and
     the next `await` is cancelled. Every method raises `JournalFailed` once something could not be written. When the
@@ -63,70 +118,50 @@ class Journal:
     raise `JournalFull`.
     """
 
-    def __init__(
-        self,
-        connection: sqlite3.Connection,
-        begun: Begun,
-        policy: Policy,
-        *,
-        path: Path | None = None,
-        reserve: Reserve | None = None,
-    ) -> None:
-        self._connection = connection
+    def __init__(self, file: JournalFile, begun: Begun, info: BatchInfo) -> None:
+        self._file = file
         self._begun = begun
-        self._policy = policy
-        self._path = path
-        self._reserve = reserve
-        self._commits = Commits(in_thread(connection, reserve) if reserve else inline(connection))
-        self._attempts: int = connection.execute("SELECT coalesce(max(id), 0) FROM attempt").fetchone()[0]
+        self._info = info
+        self._policy = info.policy
+        self._path = file.path
+        self._commits = file.commits
+        self._repeated: int | None = None
 
     @classmethod
     @asynccontextmanager
     async def open(cls, path: Path, info: BatchInfo, mode: int = 0o600) -> AsyncIterator[Journal]:
-        """The journal at `path`, made with these permissions if there is none, locked until the block ends.
-
-        Raises `JournalBusy` within a second if another batch holds it; `JournalError` if it is damaged, newer, that of
-        another task, service or key columns, or can't be written.
-        """
-        path = Path(path).resolve()
-        with holding(path), set_aside(path) as reserve:
-            connection = await to_thread.run_sync(open_file, path, mode)
-            try:
-                begun = _begin(path, connection, info)
-                yield cls(connection, begun, info.policy, path=path, reserve=reserve)
-            finally:
-                await _close(connection)
+        """The journal at `path` with one batch in it; see `JournalFile`."""
+        async with JournalFile.open(path, mode) as file:
+            yield await file.begin(info)
 
     @classmethod
     @asynccontextmanager
     async def in_memory(cls, info: BatchInfo) -> AsyncIterator[Journal]:
         """A journal without file, threads and fsync; it is gone when the block ends."""
-        connection = open_memory()
-        try:
-            yield cls(connection, begin(None, connection, info), info.policy)
-        finally:
-            connection.close()
+        with closing(open_memory()) as connection:
+            yield await JournalFile(connection).begin(info)
 
     @property
     def batch(self) -> int:
         """This batch's number in the journal."""
         return self._begun.id
 
-    async def register(self, entries: Sequence[Entry]) -> list[Plan]:
+    async def register(self, entries: Sequence[Entry]) -> list[Step]:
         """Place a chunk of the sheet's rows in this batch, in the sheet's order, and say what to do with each."""
         self._check_room()
-        plans: list[Plan] = []
+        steps: list[Step] = []
 
         def place(connection: sqlite3.Connection) -> None:
-            plans[:] = register(connection, self._begun, self._policy, entries)
+            steps[:] = register(connection, self._begun, self._policy, entries)
 
         await self._commits.add(place)
-        return plans
+        return steps
 
     @property
     def may_have_twins(self) -> bool:
         """Whether this sheet is to be gone over for rows with equal keys, before the first one finds its place."""
-        return twins.has_to_look(self._connection, self._begun.id)
+        with self._reading() as connection:
+            return twins.has_to_look(connection, self._begun.id)
 
     async def see(self, entries: Sequence[Entry]) -> None:
         """Note a chunk of the sheet's rows, whichever take part, for `tell_apart`."""
@@ -139,7 +174,10 @@ class Journal:
     @property
     def needs_claims(self) -> bool:
         """Whether this sheet is to be asked what makes earlier runs unique, before its rows find their places."""
-        return bool(self._policy.unique) and duplicates.has_to_learn(self._connection, self._policy, self._begun.id)
+        if not self._policy.unique:
+            return False
+        with self._reading() as connection:
+            return duplicates.has_to_learn(connection, self._policy, self._begun.id)
 
     async def adopt(self, entries: Sequence[Entry]) -> None:
         """Learn what makes earlier runs unique from the rows of the sheet that they were started for."""
@@ -147,7 +185,13 @@ class Journal:
 
     def unclaimed(self) -> int:
         """How many rows were sent of which no sheet has told so far what makes them unique."""
-        return duplicates.unclaimed(self._connection)
+        with self._reading() as connection:
+            return duplicates.unclaimed(connection)
+
+    def leave_places(self, connection: sqlite3.Connection) -> None:
+        """Make room for the next sheet's rows, now that this one's have their places; within a commit."""
+        self._repeated = _repeated(connection)
+        clear_places(connection, self._info.input)
 
     def remember(self, memory: str) -> None:
         """Note whose service knows this batch's starts by their keys; it is written with the next event."""
@@ -164,8 +208,7 @@ class Journal:
         When it is cancelled the attempt is withdrawn before it raises.
         """
         self._check_room()
-        self._attempts += 1
-        attempt = self._attempts
+        attempt = self._file.next_attempt()
         row = (attempt, send.row, self._begun.id, send.params, now(), STARTING, send.claim, send.conflict)
         await self._write(_INTEND, *row)
         await self._withdraw_if_cancelled(attempt)
@@ -237,7 +280,7 @@ class Journal:
 
     def shared_keys(self) -> str | None:
         """A warning where rows of this batch's sheet share their key with others."""
-        (rows,) = self._connection.execute("SELECT coalesce(sum(rows), 0) FROM repeated").fetchone()
+        rows = self._repeated if self._repeated is not None else _repeated(self._file.connection)
         if not rows:
             return None
         return (
@@ -279,19 +322,20 @@ class Journal:
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """A connection of its own, so that reading neither waits for a commit nor sees half of one."""
         if self._path is None:
-            yield self._connection
+            yield self._file.connection
             return
         try:
             with closing(connect(f"{self._path.as_uri()}?mode=ro")) as connection:
+                make_readable(connection)
                 yield connection
         except sqlite3.Error as error:
             raise JournalFailed(
-                f"{self._path}: the journal can't be read ({error}); mend that and run the same command"
+                f"{self._path}: the journal can't be read ({error}); fix that and run the same command"
             ) from error
 
     def _check_room(self) -> None:
-        if self._reserve is not None:
-            self._reserve.check()
+        if self._file.reserve is not None:
+            self._file.reserve.check()
 
     async def _write(self, sql: str, *values: object) -> None:
         await self._commits.add(partial(_execute, sql, values))
@@ -314,10 +358,20 @@ async def _close(connection: sqlite3.Connection) -> None:
         await to_thread.run_sync(connection.close)
 
 
-def _begin(path: Path, connection: sqlite3.Connection, info: BatchInfo) -> Begun:
+def _repeated(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT coalesce(sum(rows), 0) FROM repeated").fetchone()[0])
+
+
+def _begin_beside(path: Path, info: BatchInfo) -> Begun:
+    """Begin a batch on a connection of its own: what is in flight of the others is committed meanwhile."""
+    with closing(connect(f"{path.as_uri()}?mode=rw")) as connection:
+        make_readable(connection)
+        connection.execute("PRAGMA synchronous = FULL")
+        return _begin(path, connection, info)
+
+
+def _begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) -> Begun:
     try:
         return begin(path, connection, info)
     except sqlite3.Error as error:
-        raise JournalError(
-            f"{path}: the journal can't be written: {error}; mend that, or name another --journal"
-        ) from error
+        raise JournalError(f"{path}: the journal can't be written: {error}; fix that, or use {NEW_JOURNAL}") from error

@@ -8,19 +8,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batch_runner.journal.batches import now
-from batch_runner.journal.database import LOST, UNKNOWN
-from batch_runner.journal.duplicates import held_back, told_apart
-from batch_runner.journal.history import Attempt, Carry, Entry, Leave, Plan, Refuse, decide, last_sent
+from batch_runner.journal.database import LOST
+from batch_runner.journal.duplicates import Rivals, told_apart
+from batch_runner.outcomes import QUEUED, UNKNOWN
+from batch_runner.plan.duplicates import hold_back
+from batch_runner.plan.plan import Attempt, Carry, Entry, Leave, Refuse, Step, decide, last_sent
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
     from batch_runner.journal.batches import Begun
-    from batch_runner.journal.history import Policy
+    from batch_runner.plan.plan import Policy
 
 
 _FIRST = "SELECT id, EXISTS (SELECT 1 FROM place WHERE row = row.id AND batch = ?) FROM row WHERE key = ? AND nth = 1"
+_BESIDE = (
+    "SELECT params FROM place WHERE row = ? AND batch >= ? AND batch < ? AND takes_part AND refusal IS NULL"
+    " ORDER BY batch LIMIT 1"
+)
 _REPEAT = "INSERT INTO repeated VALUES (?, 2) ON CONFLICT DO UPDATE SET rows = rows + 1 RETURNING rows"
 _ATTEMPTS = (
     "SELECT attempt.id, batch, params, status, run_id, ended_at IS NOT NULL, continues, intended_at, conflict, claim,"
@@ -28,7 +34,7 @@ _ATTEMPTS = (
 )
 
 
-def register(connection: sqlite3.Connection, begun: Begun, policy: Policy, entries: Sequence[Entry]) -> list[Plan]:
+def register(connection: sqlite3.Connection, begun: Begun, policy: Policy, entries: Sequence[Entry]) -> list[Step]:
     """Place the entries in the batch and say what to do with each; within a transaction of the caller's."""
     twins = told_apart(connection, entries)
     return [_register(connection, begun, policy, entry, twins) for entry in entries]
@@ -36,18 +42,28 @@ def register(connection: sqlite3.Connection, begun: Begun, policy: Policy, entri
 
 def _register(
     connection: sqlite3.Connection, begun: Begun, policy: Policy, entry: Entry, twins: dict[int, int | None]
-) -> Plan:
+) -> Step:
     row, is_new = _find_row(connection, begun.id, entry, twins)
     if not entry.takes_part:
-        plan: Plan = Leave(entry.number)
+        step: Step = Leave(entry.number)
     elif row is None:
-        plan = Refuse(entry.number, entry.refusal or "a cell of its key can't be read")
+        step = Refuse(entry.number, entry.refusal or "a cell of its key can't be read")
+    elif not is_new and (beside := _beside(connection, begun, row)) is not None:
+        step = Carry(entry.number, row, QUEUED, beside != entry.digest, tonight=True)
     else:
         attempts = [] if is_new else _attempts(connection, row)
-        plan = decide(entry, row, attempts, policy, begun.night)
-        plan = held_back(connection, policy, begun.night, entry, plan, last_sent(attempts))
-    _place(connection, begun.id, entry, row, plan)
-    return plan
+        step = decide(entry, row, attempts, policy, begun.night)
+        step = hold_back(step, entry, last_sent(attempts), policy, Rivals(connection, begun.night))
+    _place(connection, begun.id, entry, row, step)
+    return step
+
+
+def _beside(connection: sqlite3.Connection, begun: Begun, row: int) -> bytes | None:
+    """What another sheet of this very night sends for the row; None where none has it."""
+    if begun.first == begun.id:
+        return None
+    found = connection.execute(_BESIDE, (row, begun.first, begun.id)).fetchone()
+    return bytes(found[0]) if found else None
 
 
 def attempts_of(connection: sqlite3.Connection, row: int) -> list[Attempt]:
@@ -102,10 +118,10 @@ def _add_row(connection: sqlite3.Connection, key: bytes, nth: int) -> int:
     return row
 
 
-def _place(connection: sqlite3.Connection, batch: int, entry: Entry, row: int | None, plan: Plan) -> None:
-    refusal = plan.why if isinstance(plan, Refuse) else None
-    held = plan.held if isinstance(plan, Refuse | Carry) else None
+def _place(connection: sqlite3.Connection, batch: int, entry: Entry, row: int | None, step: Step) -> None:
+    refusal = step.why if isinstance(step, Refuse) else None
+    held = step.held if isinstance(step, Refuse | Carry) else None
     connection.execute(
         "INSERT INTO place (batch, number, row, params, takes_part, refusal, held) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (batch, entry.number, row, entry.params, entry.takes_part, refusal, held),
+        (batch, entry.number, row, entry.digest, entry.takes_part, refusal, held),
     )

@@ -10,11 +10,12 @@ import msgspec
 
 from batch_runner.errors import JournalError, UsageError
 from batch_runner.journal.batches import holding, now
-from batch_runner.journal.database import NOT_STARTED, UNKNOWN, open_file
+from batch_runner.journal.database import open_file
 from batch_runner.journal.group_commit import commit
-from batch_runner.journal.history import Attempt, last_sent
 from batch_runner.journal.register import attempts_of
 from batch_runner.journal.view import sheet_of, sheets
+from batch_runner.outcomes import NOT_STARTED, UNKNOWN
+from batch_runner.plan.plan import Attempt, last_sent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,13 +12,13 @@ import msgspec
 from batch_runner.errors import JournalError, UsageError
 from batch_runner.fs import seems_held
 from batch_runner.journal.batches import check_same_job, turns
-from batch_runner.journal.database import LOST, check_header, connect, make_readable, reading_uri
+from batch_runner.journal.database import LOST, NEXT_STEP, check_header, connect, make_readable, reading_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from batch_runner.journal.batches import BatchInfo, Turn
-    from batch_runner.journal.history import Policy
+    from batch_runner.plan.plan import Policy
 
 
 _SHEETS = "SELECT input, max(id) FROM batch GROUP BY input ORDER BY max(id) DESC"
@@ -58,6 +58,12 @@ def _is(sheet: Sheet, said: str) -> bool:
 
 
 _LAST = "SELECT id, ended, pid FROM batch ORDER BY id DESC LIMIT 1"
+_FIRST_LIVING = (
+    "SELECT min(batch.id), batch.pid FROM batch JOIN (SELECT * FROM batch ORDER BY id DESC LIMIT 1) AS last"
+    " WHERE batch.ended IS NULL AND batch.pid = last.pid AND batch.command = last.command"
+    " AND (batch.id = last.id OR last.command <> '')"
+)
+"""Of the batches that one command began, the first that has not ended; version 1 knew no commands."""
 _LIVING_OUTCOMES = """\
 CREATE TEMP TABLE living (batch INTEGER NOT NULL);
 CREATE TEMP VIEW outcome AS
@@ -65,15 +71,18 @@ SELECT told.batch, told.number, iif(awaited.id IS NULL, told.status, 'starting')
        iif(awaited.id IS NULL, told.error, NULL) AS error, told.changed, told.attempt, told.row
 FROM main.outcome AS told
 LEFT JOIN main.attempt AS awaited ON awaited.id = told.attempt
-      AND awaited.batch = (SELECT batch FROM living) AND awaited.run_id IS NULL AND awaited.ended_at IS NULL;
+      AND awaited.batch >= (SELECT batch FROM living) AND awaited.run_id IS NULL AND awaited.ended_at IS NULL;
 """
 """Stands before the journal's own view for this connection only: what is alive, no table can know."""
 
 
 def living_batch(path: Path, connection: sqlite3.Connection) -> int | None:
-    """The batch that seems to run just now with the journal at `path`; None where there is none."""
-    batch, ended, pid = connection.execute(_LAST).fetchone() or (None, None, 0)
-    return batch if batch is not None and ended is None and seems_held(path, pid) else None
+    """The first batch that seems to run just now with the journal at `path`; None where there is none."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
+        batch, ended, pid = connection.execute(_LAST).fetchone() or (None, None, 0)
+        return batch if batch is not None and ended is None and seems_held(path, pid) else None
+    batch, pid = connection.execute(_FIRST_LIVING).fetchone()
+    return batch if batch is not None and seems_held(path, pid) else None
 
 
 def tell_as_starting(connection: sqlite3.Connection, living: int | None) -> None:
@@ -245,7 +254,7 @@ def _all_new(sent: int) -> str | None:
         return None
     return (
         f"no row of this sheet is known to the journal, which has {sent} from earlier batches: each counts as new and "
-        "is sent; if they are the same rows, undo the change to the columns or params (--key knows a row all the same)"
+        "is sent; if they are the same rows, they run again: undo the change to the columns or params first"
     )
 
 
@@ -275,7 +284,7 @@ class JournalView:
                 tell_as_starting(connection, living)
                 yield cls(connection, living)
         except sqlite3.Error as error:
-            raise JournalError(f"{path}: the journal can't be read: {error}; restore it from a backup") from error
+            raise JournalError(f"{path}: the journal can't be read: {error}; {NEXT_STEP}") from error
 
     def check_job(self, path: Path, info: BatchInfo) -> None:
         """Raise `JournalError` if a batch such as this one can't go on with the journal, which is at `path`."""

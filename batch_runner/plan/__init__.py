@@ -1,4 +1,5 @@
-"""What a batch would do with each row. Pure: nothing is sent.
+"""What a batch does with each row, and why. Pure: it reads nothing, and nothing is sent.
 
-preview.py  everything short of sending: what `check` shows
+plan.py        a row's attempts → start, resend, poll, keep, refuse or skip; and the counts of a whole sheet
+duplicates.py  rows that are alike in what makes a row unique: which of them may run
 """

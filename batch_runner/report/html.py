@@ -22,6 +22,7 @@ import msgspec
 
 from batch_runner.errors import BatchRunnerError
 from batch_runner.fs import Target
+from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, SUCCESS, UNKNOWN
 from batch_runner.report.stats import Verdict, course_of, local, moment_of, verdict_on
 from batch_runner.report.summary import duration_of
 from batch_runner.rows.amounts import worded
@@ -41,11 +42,11 @@ LONGEST_MESSAGE = 1_000
 LEAST_TALL = 2.0
 """Percent of the tallest bar that is drawn of any failures, so that they are seen among thousands of successes."""
 KINDS = {
-    "success": "good",
-    **dict.fromkeys(("failure", "timeout", "cancelled", "error"), "bad"),
-    "unknown": "unsure",
-    **dict.fromkeys(("queued", "running"), "going"),
-    "not_started": "idle",
+    SUCCESS: "good",
+    **dict.fromkeys(FAILED, "bad"),
+    UNKNOWN: "unsure",
+    **dict.fromkeys(GOING, "going"),
+    NOT_STARTED: "idle",
 }
 _UNITS = (("d", 86_400), ("h", 3600), ("min", 60))
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")

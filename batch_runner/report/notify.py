@@ -26,6 +26,7 @@ import msgspec
 from batch_runner import log
 from batch_runner.errors import ExitCode, UsageError, exit_code_of
 from batch_runner.job.validation import filled, is_filled, masked
+from batch_runner.outcomes import FAILED
 from batch_runner.report.summary import number_of, row_numbers
 from batch_runner.service.http.transport import environment_proxy
 
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 MOST_GROUPS = 5
 """Groups of failures that are told of each batch."""
-RETRIED = ("failure", "timeout", "cancelled", "error")
 """Statuses that `--retry` is offered for; a row that is `unknown` must be looked at first."""
 MOST_BATCHES = 20
 """Batches that are told of one by one."""
@@ -50,7 +50,7 @@ _ENDS = {
     ExitCode.BUG: "A bug of batch-runner ended it; please report it. What was sent is recorded: {goes_on}",
     ExitCode.REFUSED: "Nothing was sent: the command, the job or the sheet is wrong. "
     "The same command with check instead of run says what is wrong.",
-    ExitCode.SOME_FAILED: "Some rows did not succeed: look at status and error in the output and mend them. "
+    ExitCode.SOME_FAILED: "Some rows did not succeed: look at status and error in the output and fix them. "
     "Then {again}",
     ExitCode.SOME_UNKNOWN: "Of some rows it is unknown whether a run exists: a person must look in the service, "
     "or in the books, and say what was found, as below; the next batch carries it over.",
@@ -101,7 +101,7 @@ class Ending(msgspec.Struct, frozen=True):
 
     def _again(self) -> str:
         """How rows that did not succeed are run again."""
-        retry = ",".join(status for status in RETRIED if status in self._counts())
+        retry = ",".join(status for status in FAILED if status in self._counts())
         words = f"--retry {retry}"
         return f"the same command with {words} runs them again{self._command(words)}" if retry else self._going_on()
 

@@ -217,7 +217,7 @@ def _edited(summary: Summary) -> Verdict:
     return Verdict(
         CAUTION,
         f"{_all(summary.rows).capitalize()} succeeded, but {rows} edited since",
-        "What ran is what stood in the sheet before, an amount too; --retry changed runs what stands there now.",
+        "What ran is what stood in the sheet before, an amount too; --retry changed runs these rows again.",
     )
 
 
@@ -234,8 +234,8 @@ def _failed(summary: Summary) -> Verdict:
     return Verdict(
         BAD,
         sentence,
-        "Look at the failures below and mend what is wrong. The same command sends mended cells; with --retry failure "
-        "it runs failed rows again.",
+        "Look at the failures below and fix what is wrong. The same command starts rows whose cells were refused; with "
+        "--retry failure it also starts failed rows again.",
     )
 
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.errors import ExitCode
+from batch_runner.errors import ExitCode, worst
 from batch_runner.journal.changes import Held, Since, Unsettled
+from batch_runner.outcomes import STATUSES, SUCCESS, UNKNOWN
 from batch_runner.units import local_time
 
 if TYPE_CHECKING:
@@ -17,17 +18,6 @@ if TYPE_CHECKING:
     from batch_runner.report.totals import ColumnTotals
 
 
-STATUSES = (
-    "success",
-    "failure",
-    "timeout",
-    "cancelled",
-    "error",
-    "unknown",
-    "running",
-    "queued",
-    "not_started",
-)
 MOST_GROUPS = 20
 """Groups of failures that are shown."""
 LONGEST_MESSAGE = 300
@@ -151,16 +141,16 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         if self.duplicates.rows:
             yield (
                 f"  duplicates: {number_of(self.duplicates.rows, 'row')} not sent because of --unique; "
-                f"--allow-duplicates sends them  [{row_numbers(self.duplicates)}]"
+                f"--allow-duplicates sends them, so that the same may run twice  [{row_numbers(self.duplicates)}]"
             )
 
     def _elsewhere_lines(self) -> Iterator[str]:
         """What other sheets of the same journal have to do with this one."""
         if self.taken.rows:
             yield (
-                f"  not sent: {number_of(self.taken.rows, 'row')} with the key of rows of other sheets, which ran with "
-                "other values; if they are others, choose a --key that is each row's own; if they were edited, --retry "
-                f"changed sends them  [{row_numbers(self.taken)}]"
+                f"  not sent: {number_of(self.taken.rows, 'row')} of those that count as edited: the key ran before, "
+                "from another file of this journal; --retry changed starts them, again where a row was only edited  "
+                f"[{row_numbers(self.taken)}]"
             )
         for sheet in self.unsettled:
             rows = f"{number_of(sheet.rows, 'row')} not started, unknown or still going" if sheet.rows else "cut off"
@@ -175,13 +165,11 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def exit_code_for(counts: Iterable[Count], stopped: ExitCode | None) -> ExitCode:
-    """The code for a batch that came to this (README, *Every night*): 130/143, then 5, 4, 3."""
+    """The code for a batch that came to this (README, *Exit codes*): 130/143, then 5, 4, 3."""
     if stopped is not None:
         return stopped
-    statuses = {counted.status for counted in counts if counted.rows}
-    if "unknown" in statuses:
-        return ExitCode.SOME_UNKNOWN
-    return ExitCode.SOME_FAILED if statuses - {"success"} else ExitCode.OK
+    codes = {SUCCESS: ExitCode.OK, UNKNOWN: ExitCode.SOME_UNKNOWN}
+    return worst(codes.get(counted.status, ExitCode.SOME_FAILED) for counted in counts if counted.rows)
 
 
 def sorted_counts(counts: Iterable[Count]) -> tuple[Count, ...]:

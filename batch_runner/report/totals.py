@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from batch_runner.outcomes import FAILED, NOT_STARTED, SUCCESS
 from batch_runner.rows.amounts import (
     EXACT,
     Amount,
@@ -32,14 +33,7 @@ if TYPE_CHECKING:
 MOST_UNREAD = 20
 """Cells that could not be added which are named."""
 
-_PARTS = {
-    "success": "succeeded",
-    "failure": "failed",
-    "timeout": "failed",
-    "cancelled": "failed",
-    "error": "failed",
-    "not_started": "not_started",
-}
+_PARTS = {SUCCESS: "succeeded", **dict.fromkeys(FAILED, "failed"), NOT_STARTED: "not_started"}
 """Where the amount of a row with this status goes; of any other it is not settled: unknown, or still running."""
 _EDITED = "edited"
 _ALL_PARTS = ("succeeded", "failed", "unsettled", _EDITED, "not_started")

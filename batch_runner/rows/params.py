@@ -16,6 +16,7 @@ from unicodedata import category, digit, normalize
 import msgspec
 
 from batch_runner.errors import UsageError
+from batch_runner.plan.plan import Entry
 from batch_runner.rows.selection import no_column
 
 if TYPE_CHECKING:
@@ -61,24 +62,17 @@ NAMING = ("columns", "exclude", "rename", "key", "unique", "unique_conflict", "t
 _PLACE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
-class RowParams(msgspec.Struct, frozen=True):
-    """What is sent for one row, and how the row is known.
+class RowParams(Entry, frozen=True, kw_only=True):
+    """What is sent for one row, and how the row is known; it goes from the sheet to the pool as it is.
 
     `key` makes it the same row tomorrow; `digest` stands for all its params and for the identity that its cells
     choose. Both are SHA-256, cut to 16 bytes, so that no params stand in the journal. A row with a `refusal` (a
-    sentence that names the cells) is not sent; its key is None where a cell that the key is made of has no text to
-    rely on. `claim` and `conflict` are what makes it unique and what a duplicate may not differ in, None if unasked or
-    where such a cell has no text to rely on.
+    sentence that names the cells) is not sent.
     """
 
     params: dict[str, str]
-    key: bytes | None
-    digest: bytes
     identity_id: str | None = None
     session_id: str | None = None
-    refusal: str | None = None
-    claim: bytes | None = None
-    conflict: bytes | None = None
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -137,7 +131,7 @@ class Template:
         if problems := [*problems, *(f"param {name}: {sentence}" for name, sentence in wrongs)]:
             raise UsageError("\n".join(problems))
 
-    def fill(self, row: Row) -> RowParams:
+    def fill(self, row: Row, *, takes_part: bool = True) -> RowParams:
         """The params of one row. Each is a text; an empty one is left out unless the job sends empty ones."""
         params = {name: row.texts[index] for index, name in self._sent.items()}
         for name, text in self._texts.items():
@@ -147,6 +141,8 @@ class Template:
         identity = self._identity.fill(row) if self._identity else ""
         digest = _hash(sorted(params.items()), identity if self._identity and self._identity.indexes() else "")
         return RowParams(
+            number=row.number,
+            takes_part=takes_part,
             params=params,
             key=self._key_of(row, digest),
             digest=digest,

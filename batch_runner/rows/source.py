@@ -63,28 +63,28 @@ class Source:
         """How many rows take part."""
         return self._selection.count(self.sheet)
 
-    def rows(self) -> Iterator[tuple[Row, RowParams]]:
-        """Stream the rows that take part, each with what it sends, in the sheet's order; gathers `warnings` anew."""
-        return ((row, filled) for row, filled, takes_part in self.places() if takes_part)
+    def rows(self) -> Iterator[RowParams]:
+        """Stream what the rows that take part send, in the sheet's order; gathers `warnings` anew."""
+        return (row for row in self.places() if row.takes_part)
 
     def chosen(self) -> Iterator[TypedRow]:
         """The rows that take part, as they stand in the sheet, with those cells of `amounts` that are no texts."""
         return self._selection.of(self.sheet.typed_rows([column.index for column in self.amounts]))
 
-    def places(self) -> Iterator[tuple[Row, RowParams, bool]]:
-        """As `rows`, with the rows left out between them (False): they, too, count among rows with equal keys."""
+    def places(self) -> Iterator[RowParams]:
+        """As `rows`, with the rows left out between them: they, too, count among rows with equal keys."""
         self._warnings.clear()
         self._warned = 0
         for row, takes_part in self._selection.places(self.sheet):
             if row.problems and takes_part:
                 self._warn(row)
-            yield row, self.template.fill(row), takes_part
+            yield self.template.fill(row, takes_part=takes_part)
 
-    def every(self) -> Iterator[tuple[Row, RowParams, bool]]:
+    def every(self) -> Iterator[RowParams]:
         """As `places`, to the sheet's end, whichever rows take part; nothing is said of its cells."""
         for row in self.sheet.rows():
             if row.kind in (RowKind.DATA, RowKind.HIDDEN):
-                yield row, self.template.fill(row), row.kind is RowKind.DATA
+                yield self.template.fill(row, takes_part=row.kind is RowKind.DATA)
 
     @property
     def notes(self) -> tuple[str, ...]:

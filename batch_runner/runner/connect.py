@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import msgspec
 
+from batch_runner.batch.poll_schedule import AUTO, AUTO_NEAR, IN_PROCESS, PollLimits
 from batch_runner.batch.worker import Terms
 from batch_runner.errors import UsageError
 from batch_runner.job.job import ANCHOR_URL, Job
 from batch_runner.job.validation import cluster_problem
-from batch_runner.units import Rate
+from batch_runner.service.http.client import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 
 KEY_VARIABLES = ("ANCHORBROWSER_API_KEY", "ANCHOR_API_KEY")
 BASE_URL_VARIABLE = "ANCHORBROWSER_BASE_URL"
-LOCAL_POLLS = Rate(2_000, 1.0)
-"""Polls of the embedded service cost nobody anything but a moment of this process."""
 
 
 class ChosenService(msgspec.Struct, frozen=True):
@@ -39,7 +39,7 @@ class ChosenService(msgspec.Struct, frozen=True):
     name: str
     tasks: Tasks | None
     terms: Terms
-    polls: Rate
+    polls: PollLimits
     inputs: Inputs | None = None
 
 
@@ -54,11 +54,24 @@ def choose_service(job: Job) -> ChosenService:
             beyond_api=job.service != "anchor",
             follow_seconds=job.run_seconds,
         )
-        return ChosenService(name, None, terms, job.poll_budget)
+        polls = _polls_for(job, AUTO_NEAR if _is_near(name) else AUTO)
+        return ChosenService(name, None, terms, polls)
     tasks, task = _tasks_for(job)
     harmless = job.on_unknown == "resend" or task.repeatable
     terms = Terms(resend=harmless, runs_outlive_us=False, beyond_api=True, tells_ends=True)
-    return ChosenService("local", tasks, terms, LOCAL_POLLS, task.inputs)
+    return ChosenService("local", tasks, terms, _polls_for(job, IN_PROCESS), task.inputs)
+
+
+def _polls_for(job: Job, auto: PollLimits) -> PollLimits:
+    return auto if job.poll_budget is None else PollLimits.fixed(job.poll_budget)
+
+
+def _is_near(url: str) -> bool:
+    """Whether the service is on this machine. What is wrong with an address, the client says."""
+    try:
+        return is_loopback(urlsplit(url).hostname or "")
+    except ValueError:
+        return False
 
 
 class ConnectedService(msgspec.Struct, frozen=True):

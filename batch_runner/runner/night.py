@@ -2,46 +2,49 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from collections import Counter
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import anyio
 import msgspec
+from anyio import to_thread
 
-from batch_runner.batch.stop import INTERRUPTS
-from batch_runner.errors import BatchRunnerError, ExitCode, Findings, JournalBusy, JournalError, SheetError, UsageError
+from batch_runner.batch.stop import Stop
+from batch_runner.errors import (
+    BatchRunnerError,
+    ExitCode,
+    Findings,
+    JournalBusy,
+    JournalError,
+    SheetError,
+    UsageError,
+    sole_error,
+    worst,
+)
 from batch_runner.job.path_templates import has_day
 from batch_runner.journal.batches import Turn, command_gone_on_with, look_at_place
+from batch_runner.journal.journal import JournalFile
 from batch_runner.journal.view import JournalView
 from batch_runner.report.summary import Summary, number_of
-from batch_runner.runner.run import Bounds, execute, open_job, policy_of, service_of
+from batch_runner.runner.connect import connected
+from batch_runner.runner.run import Bounds, NightRun, execute, info, open_job, policy_of, service_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
+    from batch_runner.batch.pool import SheetBatch
     from batch_runner.job.inputs import Plan, Planned
     from batch_runner.job.job import Job
     from batch_runner.journal.batches import BatchInfo
     from batch_runner.progress import Progress
     from batch_runner.rows.source import Source
+    from batch_runner.runner.run import Opened
 
 
-WORST_FIRST = (
-    ExitCode.INTERRUPTED,
-    ExitCode.TERMINATED,
-    ExitCode.BUG,
-    ExitCode.STOPPED,
-    ExitCode.SOME_UNKNOWN,
-    ExitCode.JOURNAL_BUSY,
-    ExitCode.SOME_FAILED,
-    ExitCode.OK,
-)
-"""Which code stands for a night whose batches ended with several."""
-ENDS_THE_NIGHT = (*INTERRUPTS, ExitCode.STOPPED)
-"""A batch that stopped early for one of these ends the night."""
 NOT_REACHED = "the night ended before its turn; the same command goes on with it"
 
 
@@ -109,36 +112,44 @@ class _End(msgspec.Struct, frozen=True):
     code: ExitCode
     summary: Summary | None = None
     why: str = ""
-    ends_night: bool = False
     bug: Exception | None = None
 
 
 def run_night(plan: Plan, progress: Progress) -> Told:
-    """Run the batches of a plan one after another.
+    """Run the batches of a plan, those of a pattern in one pool.
 
     Raises `UsageError` and `SheetError` for what is found wrong while nothing has been sent, and what a batch raises
     whose input is no pattern.
     """
     if plan.many:
-        look_over(plan)
-        return _one_after_another(plan, Bounds(plan.job, _command(plan)), progress)
+        rows = look_over(plan)
+        if not plan.batches:
+            return Told(exit_code=ExitCode.OK, batches=(), not_run=(), missing=plan.missing, many=True)
+        with sole_error():
+            return anyio.run(_Beside(plan, Bounds(plan.job, _command(plan)), progress, rows).run)
     bounds = Bounds(plan.job)
     summaries = tuple(_run(planned, bounds, progress) for planned in plan.batches)
     code = ExitCode(summaries[0].exit_code) if summaries else ExitCode.OK
     return Told(exit_code=code, batches=summaries, not_run=(), missing=plan.missing, many=False)
 
 
-def look_over(plan: Plan) -> None:
-    """Open every sheet of a pattern and let it go again. Raises `UsageError` that names all that can't be used."""
+def look_over(plan: Plan) -> int:
+    """Open every sheet of a pattern and let it go again; gives how many rows take part in all of them.
+
+    Raises `UsageError` that names all that can't be used.
+    """
+    rows = 0
     if not plan.batches:
-        return
+        return rows
     service_of(plan.batches[0].job)
     findings = Findings()
     for planned in plan.batches:
         with findings.look(), naming(planned.job), open_job(planned.job) as opened:
             look_at_journal(planned.job.journal_path)
             refuse_lost_journal(opened.source, plan.job)
+            rows += opened.source.total
     findings.tell()
+    return rows
 
 
 def _command(plan: Plan) -> str:
@@ -192,44 +203,98 @@ def look_at_journal(path: Path, info: BatchInfo | None = None) -> None:
         raise UsageError(str(error)) from None
 
 
-def _one_after_another(plan: Plan, bounds: Bounds, progress: Progress) -> Told:
-    ends: list[_End] = []
-    for planned in plan.batches:
-        if ends and ends[-1].ends_night:
-            ends.append(_End(ExitCode.OK, why=NOT_REACHED, ends_night=True))
-        else:
-            ends.append(_end_of(planned, bounds, progress))
-    codes = {end.code for end in ends} or {ExitCode.OK}
-    return Told(
-        exit_code=next(code for code in WORST_FIRST if code in codes),
-        batches=tuple(end.summary for end in ends if end.summary),
-        not_run=tuple(
-            NotRun(planned.job.input, end.why)
-            for planned, end in zip(plan.batches, ends, strict=True)
-            if not end.summary
-        ),
-        missing=plan.missing,
-        many=True,
-        bug=next((end.bug for end in ends if end.bug), None),
-    )
+class _Beside:
+    """The sheets of a night, run in one pool: each is opened at its turn, and ends with a summary or a reason."""
+
+    def __init__(self, plan: Plan, bounds: Bounds, progress: Progress, rows: int) -> None:
+        self._plan = plan
+        self._bounds = bounds
+        self._progress = progress
+        self._rows = rows
+        self._uses = Counter(planned.job.journal_path for planned in plan.batches)
+        self._files: dict[Path, tuple[JournalFile, AsyncExitStack]] = {}
+        self._opened: dict[SheetBatch, tuple[int, Opened, AsyncExitStack]] = {}
+        self._ends: dict[int, _End] = {}
+
+    async def run(self) -> Told:
+        """Run them all; what is wrong with one sheet or journal alone leaves the others their turn."""
+        job = self._plan.job
+        chosen = service_of(self._plan.batches[0].job)
+        async with connected(job, chosen, self._progress.printed) as reached:
+            night = NightRun(job, chosen, reached.service, self._bounds, rows=self._rows, many=True)
+            self._night = night
+            await night.run(self._batches(), self._finish, self._progress, wind_down=reached.wind_down)
+        left = [n for n in range(len(self._plan.batches)) if n not in self._ends]
+        ends = [self._ends.get(n, _End(ExitCode.OK, why=NOT_REACHED)) for n in range(len(self._plan.batches))]
+        stop = night.stopping.stop
+        codes = [*(end.code for end in ends), *([stop.exit_code] if stop and left else [])]
+        return Told(
+            exit_code=worst(codes),
+            batches=tuple(end.summary for end in ends if end.summary),
+            not_run=tuple(
+                NotRun(planned.job.input, end.why)
+                for planned, end in zip(self._plan.batches, ends, strict=True)
+                if not end.summary
+            ),
+            missing=self._plan.missing,
+            many=True,
+            bug=next((end.bug for end in ends if end.bug), None),
+        )
+
+    async def _batches(self) -> AsyncIterator[SheetBatch]:
+        for number, planned in enumerate(self._plan.batches):
+            if self._night.stopping.is_stopped():
+                return
+            try:
+                yield await self._open(number, planned)
+            except (UsageError, SheetError, JournalError) as error:
+                self._ends[number] = _End(ExitCode.STOPPED, why=str(error))
+            except JournalBusy as error:
+                self._ends[number] = _End(ExitCode.JOURNAL_BUSY, why=str(error))
+
+    async def _open(self, number: int, planned: Planned) -> SheetBatch:
+        async with AsyncExitStack() as stack:
+            opening = open_job(planned.job, planned.series, self._bounds)
+            opened = await to_thread.run_sync(stack.enter_context, opening)
+            file = await self._file(opened)
+            stack.push_async_callback(self._let_go, opened.job.journal_path)
+            batch = self._night.batch(opened, await file.begin(info(opened)))
+            self._opened[batch] = (number, opened, stack.pop_all())
+            return batch
+
+    async def _file(self, opened: Opened) -> JournalFile:
+        path = opened.job.journal_path
+        if path not in self._files:
+            stack = AsyncExitStack()
+            file = await stack.enter_async_context(JournalFile.open(path, opened.target.mode & 0o666))
+            self._files[path] = (file, stack)
+        return self._files[path][0]
+
+    async def _let_go(self, path: Path) -> None:
+        """Close a journal with the last sheet that has it."""
+        self._uses[path] -= 1
+        if not self._uses[path]:
+            await self._files.pop(path)[1].aclose()
+
+    async def _finish(self, batch: SheetBatch) -> None:
+        number, opened, stack = self._opened.pop(batch)
+        async with stack:
+            try:
+                summary = None if batch.error else await self._night.conclude(opened, batch)
+            except Exception as error:  # noqa: BLE001  the others' summaries are told first, then it is raised
+                batch.error, summary = error, None
+            self._ends[number] = _end_of(summary, batch.error)
+            if self._ends[number].code == ExitCode.BUG:
+                self._night.stopping.now(Stop(self._ends[number].why, ExitCode.BUG))
 
 
-def _end_of(planned: Planned, bounds: Bounds, progress: Progress) -> _End:
-    """Run one batch of several. What is wrong with its sheet or journal alone leaves the others their turn."""
-    try:
-        summary = _run(planned, bounds, progress)
-    except (UsageError, SheetError, JournalError) as error:
-        return _End(ExitCode.STOPPED, why=str(error))
-    except JournalBusy as error:
-        return _End(ExitCode.JOURNAL_BUSY, why=str(error))
-    except BatchRunnerError as error:
-        return _End(error.exit_code, why=str(error), ends_night=True)
-    except KeyboardInterrupt:
-        return _End(ExitCode.INTERRUPTED, why="interrupted; the same command goes on from here", ends_night=True)
-    except Exception as error:  # noqa: BLE001  the others' summaries are told first, then it is raised
-        return _End(ExitCode.BUG, why=f"a bug of batch-runner ({type(error).__name__})", ends_night=True, bug=error)
-    code = ExitCode(summary.exit_code)
-    return _End(code, summary, ends_night=code in ENDS_THE_NIGHT)
+def _end_of(summary: Summary | None, error: Exception | None) -> _End:
+    if isinstance(error, BatchRunnerError):
+        return _End(error.exit_code, why=str(error))
+    if error is not None:
+        return _End(ExitCode.BUG, why=f"a bug of batch-runner ({type(error).__name__})", bug=error)
+    assert summary is not None
+    return _End(ExitCode(summary.exit_code), summary)
 
 
 def _run(planned: Planned, bounds: Bounds, progress: Progress) -> Summary:

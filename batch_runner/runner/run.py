@@ -7,7 +7,7 @@ import random
 import time
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import msgspec
@@ -17,17 +17,18 @@ from batch_runner import log
 from batch_runner._version import __version__
 from batch_runner.batch.limits import Limits, Pace, held_under, open_files
 from batch_runner.batch.poll_schedule import Schedule
-from batch_runner.batch.poller import Watch
-from batch_runner.batch.pool import Batch
+from batch_runner.batch.poller import Poller
+from batch_runner.batch.pool import Pool, SheetBatch
 from batch_runner.batch.stop import Stop, Stopping
 from batch_runner.batch.worker import Worker
 from batch_runner.errors import ExitCode, JournalError, UsageError, sole_error
 from batch_runner.fs import Target
 from batch_runner.journal.batches import BatchInfo
-from batch_runner.journal.history import Policy
 from batch_runner.journal.journal import Journal
 from batch_runner.journal.view import JournalView
+from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, UNKNOWN
 from batch_runner.output.output import Output
+from batch_runner.plan.plan import Policy
 from batch_runner.progress import Progress, Tally
 from batch_runner.report.summary import MOST_GROUPS, Summary, exit_code_for, sorted_counts
 from batch_runner.report.totals import control_totals
@@ -35,7 +36,7 @@ from batch_runner.rows.source import Source
 from batch_runner.runner.connect import ChosenService, choose_service, connected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 
     from batch_runner.batch.worker import Terms
     from batch_runner.job.job import Job
@@ -190,11 +191,8 @@ async def execute(
             connected(opened.job, opened.service, printed) as reached,
             Journal.open(opened.job.journal_path, info(opened), opened.target.mode & 0o666) as journal,
         ):
-            log.info("journal opened", path=str(opened.job.journal_path), number=journal.batch)
-            with log.of_batch(str(journal.batch)):
-                return await conduct(
-                    opened, reached.service, journal, progress, wind_down=reached.wind_down if interrupts else None
-                )
+            wind_down = reached.wind_down if interrupts else None
+            return await conduct(opened, reached.service, journal, progress, wind_down=wind_down)
 
 
 async def conduct(
@@ -209,42 +207,89 @@ async def conduct(
 
     With `wind_down`, Ctrl-C and SIGTERM end it in order; it is called at the first.
     """
-    job, tally = opened.job, Tally(opened.source.total)
-    stopping = Stopping(job.failure_limit, tally.total, opened.bounds.past_deadline())
-    limits = Limits(opened.workers, pace=opened.bounds.pace)
-    chance = random.Random()  # noqa: S311  jitter needs no secrecy
-    schedule = Schedule(opened.service.polls)
-    watch = Watch(service.look, schedule, opened.service.terms.follow_seconds, chance)
-    worker = Worker(
-        job,
-        service=service,
-        journal=journal,
-        watch=watch,
-        stopping=stopping,
-        terms=opened.service.terms,
-        chance=chance,
-    )
-    batch = Batch(
-        opened.source, worker, journal=journal, limits=limits, stopping=stopping, progress=progress, tally=tally
-    )
-    log.info("batch began", input=job.input, rows=tally.total, task=job.task, service=opened.service.name)
-    progress.begin(tally)
-    async with anyio.create_task_group() as around:
-        around.start_soon(watch.drive)
-        if wind_down is not None:
-            around.start_soon(_obey_signals, stopping, progress, [wind_down, watch.hurry])
-        await batch.run(opened.workers, job.canary)
-        progress.end(tally)
-        summary = await _conclude(opened, journal, stopping.stop, tally, hints(limits, schedule))
-        around.cancel_scope.cancel()
-    return summary
+    summaries: list[Summary] = []
+    night = NightRun(opened.job, opened.service, service, opened.bounds, rows=opened.source.total)
+
+    async def one() -> AsyncIterator[SheetBatch]:
+        yield night.batch(opened, journal)
+
+    async def finish(batch: SheetBatch) -> None:
+        summaries.append(await night.conclude(opened, batch))
+
+    await night.run(one(), finish, progress, wind_down=wind_down)
+    return summaries[0]
 
 
-async def _conclude(
-    opened: Opened, journal: Journal, stop: Stop | None, tally: Tally, notes: tuple[str, ...]
-) -> Summary:
-    """Write the output from what the journal holds, and say what the batch came to."""
-    job, source = opened.job, opened.source
+class NightRun:
+    """What all batches of a night share: the service, the limits, the looks at runs, and the reasons to stop."""
+
+    def __init__(
+        self, job: Job, chosen: ChosenService, service: Service, bounds: Bounds, *, rows: int, many: bool = False
+    ) -> None:
+        self._job = job
+        self._chosen = chosen
+        self._service = service
+        self._many = many
+        self._workers, _ = held_under(job.concurrency, open_files())
+        self._tally = Tally(rows)
+        self._chance = random.Random()  # noqa: S311  jitter needs no secrecy
+        self._limits = Limits(self._workers, pace=bounds.pace)
+        self._schedule = Schedule(chosen.polls)
+        self._poller = Poller(service.look, self._schedule, chosen.terms.follow_seconds, self._chance)
+        self.stopping = Stopping(job.failure_limit, rows, bounds.past_deadline())
+
+    def batch(self, opened: Opened, journal: Journal) -> SheetBatch:
+        """A sheet that is open, and its journal, as the pool takes them."""
+        job, rows = opened.job, opened.source.total
+        log.info("journal opened", path=str(job.journal_path), number=journal.batch)
+        with log.of_batch(str(journal.batch)):
+            log.info("batch began", input=job.input, rows=rows, task=job.task, service=self._chosen.name)
+        worker = Worker(
+            opened.job,
+            service=self._service,
+            journal=journal,
+            poller=self._poller,
+            stopping=self.stopping,
+            terms=self._chosen.terms,
+            chance=self._chance,
+        )
+        return SheetBatch(opened.source, journal, worker)
+
+    async def run(
+        self,
+        batches: AsyncIterator[SheetBatch],
+        finish: Callable[[SheetBatch], Coroutine[Any, Any, None]],
+        progress: Progress,
+        *,
+        wind_down: Callable[[], None] | None,
+    ) -> None:
+        """Run all batches in one pool; `finish` is called for each, when its last row has ended."""
+        pool = Pool(self._limits, self.stopping, progress, self._tally, finish, many=self._many)
+        progress.begin(self._tally)
+        async with anyio.create_task_group() as around:
+            around.start_soon(self._poller.drive)
+            if wind_down is not None:
+                around.start_soon(_obey_signals, self.stopping, progress, [wind_down, self._poller.hurry])
+            await pool.run(batches, self._workers, self._job.canary)
+            progress.end(self._tally)
+            around.cancel_scope.cancel()
+
+    async def conclude(self, opened: Opened, batch: SheetBatch) -> Summary:
+        """Write the output of a batch from what its journal holds, and say what it came to."""
+        with log.of_batch(str(batch.journal.batch)):
+            return await _conclude(opened, batch, self._stop_of(batch), hints(self._limits, self._schedule))
+
+    def _stop_of(self, batch: SheetBatch) -> Stop | None:
+        """Why starting stopped, if that kept rows of this batch from their end; a sole one is told in any case."""
+        stop = self.stopping.stop
+        unfinished = {NOT_STARTED, *GOING}
+        if self._many and stop and not any(count.status in unfinished for count in batch.journal.counts()):
+            return None
+        return stop
+
+
+async def _conclude(opened: Opened, batch: SheetBatch, stop: Stop | None, notes: tuple[str, ...]) -> Summary:
+    job, source, journal = opened.job, opened.source, batch.journal
     await journal.flush()
     output = Output(source.sheet, source.layout, opened.target, expand=job.expand)
     written = await to_thread.run_sync(output.write, journal.outcomes, _was_edited(opened))
@@ -255,20 +300,20 @@ async def _conclude(
     warnings = [warning for warning in (journal.all_new(), journal.shared_keys() if job.key else None) if warning]
     seconds = time.monotonic() - opened.began
     words = ", ".join(f"{count.rows} {count.status}" for count in counts)
-    log.info("batch ended", exit_code=exit_code, counts=words, carried=tally.carried, duration=seconds)
+    log.info("batch ended", exit_code=exit_code, counts=words, carried=batch.carried, duration=seconds)
     groups = journal.failures(MOST_GROUPS)
-    failed = sum(count.rows for count in counts if count.status in ("failure", "timeout", "cancelled", "error"))
+    failed = sum(count.rows for count in counts if count.status in FAILED)
     summary = Summary(
         exit_code=exit_code,
         input=job.input,
         output=str(written.path),
         journal=str(job.journal_path),
-        rows=tally.total,
+        rows=source.total,
         counts=counts,
-        carried=tally.carried,
-        changed=tally.changed,
+        carried=batch.carried,
+        changed=batch.changed,
         failures=groups,
-        more_failures=failed - sum(group.rows for group in groups if group.status != "unknown"),
+        more_failures=failed - sum(group.rows for group in groups if group.status != UNKNOWN),
         stopped=_why(opened, stop) if stop else None,
         since=journal.since(),
         parked=journal.held("parked"),
@@ -304,27 +349,27 @@ def info(opened: Opened) -> BatchInfo:
     return msgspec.structs.replace(found, command=opened.bounds.command)
 
 
-def info_of(job: Job, source: Source, service: ChosenService, series: str) -> BatchInfo:
+def info_of(job: Job, source: Source, service: ChosenService | None, series: str) -> BatchInfo:
     """As `info`, for a job that isn't opened to be run."""
     return BatchInfo(
         input=str(job.input_path.absolute()),
         input_sha256=source.sheet.fingerprint,
         output=str(job.output_path.absolute()),
         task=_recorded_task(job),
-        service=service.name,
+        service=service.name if service else job.service,
         key_columns=tuple(sorted(set(job.key))),
-        policy=policy_of(job, service.terms),
+        policy=policy_of(job, service.terms if service else None),
         version=__version__,
         series=series,
         whole_sheet=job.row_ranges is None and job.where is None and job.limit is None,
     )
 
 
-def policy_of(job: Job, terms: Terms) -> Policy:
+def policy_of(job: Job, terms: Terms | None) -> Policy:
     """What the job says about rows that were sent before."""
     return Policy(
         frozenset(job.retry),
-        "resend" if terms.resend else "report",
+        "resend" if terms and terms.resend else "report",
         retry_limit=job.retry_limit,
         unique=tuple(sorted(set(job.unique))),
         conflict=tuple(sorted(set(job.unique_conflict))),

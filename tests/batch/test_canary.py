@@ -15,7 +15,10 @@ SHAPES = st.lists(st.frozensets(st.sampled_from("ABC")), max_size=20)
 
 def rows(shapes: list[frozenset[str]] | list[str]) -> list[RowParams]:
     """One row for each shape: a set of the names of its params."""
-    return [RowParams(dict.fromkeys(sorted(shape), "x"), b"key", b"digest") for shape in shapes]
+    return [
+        RowParams(number, b"key", b"digest", params=dict.fromkeys(sorted(shape), "x"))
+        for number, shape in enumerate(shapes)
+    ]
 
 
 def test_one_of_each_shape_first() -> None:

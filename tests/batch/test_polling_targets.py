@@ -6,34 +6,44 @@ import random
 from collections.abc import Callable
 
 import pytest
-from poll_simulation import BUDGET, Intervals, Noted, fixed_with, growing, log_normal, simulate
+from poll_simulation import Intervals, Noted, fixed_with, growing, log_normal, simulate
 
-from batch_runner.batch.poll_schedule import Schedule
+from batch_runner.batch.poll_schedule import AUTO, Schedule
+
+TIMES = [(60, 25), (60, 500), (600, 25), (600, 500), (600, 2000)]
 
 
-def test_few_runs_in_flight_are_noticed_at_once() -> None:
-    """25 in flight with a median of 60 s: ends are noticed within 3 % of the median, learning included."""
-    result = simulate(Schedule(BUDGET), log_normal(60, 500), 25)
-    assert result.delay <= 0.03 * 60
+@pytest.mark.parametrize(("median", "in_flight"), TIMES)
+def test_ends_are_noticed_within_3_percent_of_the_median(median: float, in_flight: int) -> None:
+    """Whatever is in flight, with the default rate, learning it included; with a few dozen polls a run."""
+    result = simulate(Schedule(AUTO), log_normal(median, 4 * in_flight), in_flight)
+    assert result.delay <= 0.03 * median
+    assert result.polls <= 70
+
+
+def test_short_runs_lose_little_time() -> None:
+    """Runs of half a second to five: noticed within a tenth, although a service isn't to be asked without pause."""
+    for median in (0.5, 1.0, 5.0):
+        result = simulate(Schedule(AUTO), log_normal(median, 1000), 8)
+        assert result.delay <= 0.1 * median
+        assert result.polls <= 15
 
 
 @pytest.mark.parametrize(("median", "in_flight", "rounds"), [(60, 500, 10), (600, 5000, 3)])
-def test_many_runs_in_flight_are_noticed_sooner_than_by_fixed_intervals(
-    median: float, in_flight: int, rounds: int
-) -> None:
-    """At least 15 % less delay than the fixed interval with as many polls, learning and the last runs included."""
+def test_where_polls_are_short_they_are_shared_evenly(median: float, in_flight: int, rounds: int) -> None:
+    """With 20 polls a second at most, no policy of fixed intervals with as many polls is noticeably better."""
     durations = log_normal(median, rounds * in_flight)
-    ours = simulate(Schedule(BUDGET), durations, in_flight)
+    ours = simulate(Noted(), durations, in_flight)
     fixed = fixed_with(ours.polls, durations, in_flight)
     assert fixed.polls == pytest.approx(ours.polls, rel=0.02)
-    assert ours.delay <= 0.85 * fixed.delay
+    assert ours.delay <= 1.03 * fixed.delay
 
 
 def test_less_delay_than_a_growing_interval() -> None:
-    """A fifth less than the usual ×1.5-to-30 s within the same budget."""
+    """A twentieth less than the usual ×1.5-to-30 s within the same few polls."""
     durations = log_normal(60, 3000)
-    ours, grown = simulate(Schedule(BUDGET), durations, 500), simulate(Intervals(growing), durations, 500)
-    assert ours.delay < 0.8 * grown.delay
+    ours, grown = simulate(Noted(), durations, 500), simulate(Intervals(growing), durations, 500)
+    assert ours.delay < 0.95 * grown.delay
 
 
 Kind = Callable[[random.Random, float], float]
@@ -53,18 +63,22 @@ HOSTILE: dict[str, Kind] = {
 @pytest.mark.parametrize("kind", HOSTILE)
 @pytest.mark.parametrize("in_flight", [25, 300])
 def test_any_distribution_is_followed_about_as_well_as_by_fixed_intervals(kind: str, in_flight: int) -> None:
-    """Two kinds of runs, heavy tails, drifts: never a tenth later than the fixed interval with as many polls."""
+    """Two kinds of runs, heavy tails, drifts: never later than the fixed interval with as many polls, but for 1.5 %.
+
+    That is 1.5 % of the runs' time, which is what the batch takes longer.
+    """
     chance, rows = random.Random(7), max(600, 5 * in_flight)
     durations = [HOSTILE[kind](chance, place / rows) for place in range(rows)]
-    ours = simulate(Schedule(BUDGET), durations, in_flight)
-    assert ours.delay <= 1.1 * fixed_with(ours.polls, durations, in_flight).delay
+    ours = simulate(Noted(), durations, in_flight)
+    fixed = fixed_with(ours.polls, durations, in_flight)
+    assert ours.delay <= 1.03 * fixed.delay + 0.015 * sum(durations) / rows
 
 
-def test_constant_durations_are_found_out() -> None:
-    """Runs that all take 60 s: few polls before that, and the end is noticed within 1 s with few in flight."""
-    result = simulate(Schedule(BUDGET), [60.0] * 1000, 25)
-    assert result.delay < 1
-    assert result.polls < 20
+def test_constant_durations_cost_few_polls() -> None:
+    """Runs that all take 60 s: noticed within 2 s with few in flight."""
+    result = simulate(Noted(), [60.0] * 1000, 25)
+    assert result.delay < 2
+    assert result.polls < 40
 
 
 def test_a_short_run_among_long_ones_is_not_left_waiting() -> None:

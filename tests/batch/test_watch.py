@@ -13,8 +13,8 @@ import pytest
 import trio.testing
 
 from batch_runner.batch.backoff import POLLS
-from batch_runner.batch.poll_schedule import Schedule
-from batch_runner.batch.poller import Followed, Overdue, Unreachable, Vanished, Watch
+from batch_runner.batch.poll_schedule import PollLimits, Schedule
+from batch_runner.batch.poller import Followed, Overdue, Poller, Unreachable, Vanished
 from batch_runner.service.protocol import NO_SIGNAL, LookFailed, RunSeen, Signal
 from batch_runner.service.wire import Run
 from batch_runner.units import Rate
@@ -54,15 +54,15 @@ class Service:
             self.open -= 1
         return self.script(run_id, anyio.current_time() - self.began)
 
-    def watching(self, run_timeout: float = 1800.0) -> AbstractAsyncContextManager[Watch]:
-        return driven(Watch(self.poll, Schedule(Rate(20, 1.0)), run_timeout, random.Random(1)))
+    def polling(self, run_timeout: float = 1800.0) -> AbstractAsyncContextManager[Poller]:
+        return driven(Poller(self.poll, Schedule(PollLimits.fixed(Rate(20, 1.0))), run_timeout, random.Random(1)))
 
 
 @asynccontextmanager
-async def driven(watch: Watch) -> AsyncIterator[Watch]:
+async def driven(poller: Poller) -> AsyncIterator[Poller]:
     async with anyio.create_task_group() as group:
-        group.start_soon(watch.drive)
-        yield watch
+        group.start_soon(poller.drive)
+        yield poller
         group.cancel_scope.cancel()
 
 
@@ -80,8 +80,8 @@ def ending_at(end: float, going: RunSeen | LookFailed | None = None) -> Script:
 
 async def follow(service: Service, run_timeout: float = 1800.0, age: float | None = 0.0) -> tuple[Followed, list[str]]:
     told: list[str] = []
-    async with service.watching(run_timeout) as watch:
-        found = await watch.follow(Run("r", "queued"), told.append, age)
+    async with service.polling(run_timeout) as poller:
+        found = await poller.follow(Run("r", "queued"), told.append, age)
     return found, told
 
 
@@ -166,22 +166,33 @@ async def test_what_will_not_change_is_not_asked_again() -> None:
     assert len(service.polls) == 1
 
 
-async def test_a_run_is_polled_once_a_second_at_most() -> None:
+async def test_a_run_is_polled_once_a_second_at_most_where_polls_fail() -> None:
     """Whatever comes back, and whatever chance says of the next try."""
-    answers: list[RunSeen | LookFailed] = [trouble(404), trouble(500), seen("running"), seen("queued")]
-    service = Service(lambda _run, now: answers[int(now * 7) % 4])
-    await follow(service, run_timeout=120)
+    answers: list[RunSeen | LookFailed] = [trouble(404), trouble(500)]
+    service = Service(lambda _run, now: answers[int(now * 7) % 2])
+    await follow(service, run_timeout=20)
     assert all(after - before >= 1 for before, after in pairwise(service.polls))
-    assert len(service.polls) > 10
+    assert len(service.polls) > 5
+
+
+async def test_a_long_run_is_polled_once_a_second_at_most() -> None:
+    """Whatever status it has: more often than that only as long as it may be a short one."""
+    answers = ["running", "queued", "pondering"]
+    service = Service(lambda _run, now: seen(answers[int(now * 7) % 3]))
+    await follow(service, run_timeout=120)
+    late = [at for at in service.polls if at > 11]
+    assert all(after - before >= 1 - 1e-9 for before, after in pairwise(late))
+    assert all(after - before >= 0.05 - 1e-9 for before, after in pairwise(service.polls))
+    assert len(late) > 30
 
 
 async def test_retry_after_holds_all_polls() -> None:
     """One 429 for a poll, and for so long none goes out for any run, not even for one that was started since."""
     service = Service(lambda _run, now: trouble(429, retry_after=20) if now < 5 else seen("success"))
-    async with service.watching() as watch, anyio.create_task_group() as group:
-        group.start_soon(watch.follow, Run("first", "queued"), lambda _: None)
+    async with service.polling() as poller, anyio.create_task_group() as group:
+        group.start_soon(poller.follow, Run("first", "queued"), lambda _: None)
         await anyio.sleep(6)
-        await watch.follow(Run("second", "queued"), lambda _: None)
+        await poller.follow(Run("second", "queued"), lambda _: None)
     assert service.polls[1] >= service.polls[0] + 20
 
 
@@ -195,9 +206,9 @@ async def test_troubles_that_end_are_forgotten() -> None:
 async def test_a_slow_answer_holds_up_no_other_run() -> None:
     """Answers that take 40 seconds are waited for side by side, within the budget."""
     service = Service(ending_at(100), takes=40.0)
-    async with service.watching() as watch, anyio.create_task_group() as group:
+    async with service.polling() as poller, anyio.create_task_group() as group:
         for number in range(100):
-            group.start_soon(watch.follow, Run(f"r{number}", "queued"), lambda _: None)
+            group.start_soon(poller.follow, Run(f"r{number}", "queued"), lambda _: None)
     assert service.most_open == 100
     assert anyio.current_time() - service.began < 200
 
@@ -212,24 +223,24 @@ async def test_a_run_of_another_night_is_looked_at_at_once() -> None:
 async def test_a_follower_may_be_cancelled_at_any_time() -> None:
     """What is not followed any more is not polled; others go on."""
     service = Service(ending_at(120))
-    async with service.watching() as watch:
+    async with service.polling() as poller:
         for after in (0.0, 0.1, 0.12, 5.0, 5.07):
             with anyio.move_on_after(after) as scope:
-                await watch.follow(Run("given up", "queued"), lambda _: None)
+                await poller.follow(Run("given up", "queued"), lambda _: None)
             assert scope.cancelled_caught
         polls = len(service.polls)
         await anyio.sleep(50)
         assert len(service.polls) == polls
-        assert await watch.follow(Run("r", "queued"), lambda _: None) == Run("r", "success")
+        assert await poller.follow(Run("r", "queued"), lambda _: None) == Run("r", "success")
 
 
 async def test_nothing_is_told_to_who_has_left() -> None:
     """An answer that comes after its follower was cancelled reaches nobody."""
     told: list[str] = []
     service = Service(ending_at(120), takes=10)
-    async with service.watching() as watch:
+    async with service.polling() as poller:
         with anyio.move_on_after(5):
-            await watch.follow(Run("r", "queued"), told.append)
+            await poller.follow(Run("r", "queued"), told.append)
         await anyio.sleep(20)
     assert service.polls
     assert not told

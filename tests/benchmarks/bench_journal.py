@@ -17,8 +17,8 @@ import anyio
 import msgspec
 
 from batch_runner.journal.batches import BatchInfo
-from batch_runner.journal.history import Carry, Entry, Send
 from batch_runner.journal.journal import Journal, Outcome
+from batch_runner.plan.plan import Carry, Entry, Send
 
 CHUNK = 512
 INFO = BatchInfo(input="in.csv", input_sha256="0" * 64, output="out.csv", task="invoice", service="local", version="0")

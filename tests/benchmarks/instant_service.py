@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _NUMBERS = count(1)
 
 
-def _tell(head: bytes) -> bytes:
-    return b'{"run_id":"run_%d","status":"success","result":{"ok":true}}' % next(_NUMBERS)
+def _tell(head: bytes) -> tuple[bytes, bytes]:
+    return b"200 OK", b'{"run_id":"run_%d","status":"success","result":{"ok":true}}' % next(_NUMBERS)
 
 
 async def _serve(port: int) -> None:

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 
 class QuickConnection(asyncio.Protocol):
-    """Divides what comes into requests, and answers each with 200 and the JSON that is told for its headers."""
+    """Divides what comes into requests, and answers each with the status and the JSON that is told for its headers."""
 
-    def __init__(self, tell: Callable[[bytes], bytes]) -> None:
+    def __init__(self, tell: Callable[[bytes], tuple[bytes, bytes]]) -> None:
         self._tell = tell
         self._data = b""
 
@@ -29,6 +29,6 @@ class QuickConnection(asyncio.Protocol):
             if len(self._data) < whole:
                 return
             self._data = self._data[whole:]
-            body = self._tell(head)
-            told = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
-            self._transport.write(told + body)
+            status, body = self._tell(head)
+            told = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+            self._transport.write(told % (status, len(body)) + body)

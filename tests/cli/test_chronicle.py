@@ -90,6 +90,14 @@ def test_a_spreadsheet_is_not_a_damaged_journal(folder: Path, name: str) -> None
     assert "this is a spreadsheet; its journal is list.journal.db" in done.stderr
 
 
+def test_a_job_file_is_not_a_damaged_journal(folder: Path) -> None:
+    """Who gives the job file is told how to find its journal."""
+    (folder / "nightly.toml").write_text('input = "list.csv"\n')
+    done = run_program("status", "nightly.toml", cwd=folder)
+    assert done.returncode == 2
+    assert "this is a job file; batch-runner check nightly.toml says where its journal is" in done.stderr
+
+
 @pytest.fixture
 def awaiting(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A batch that lives: both its rows were sent, and it waits for the answers."""

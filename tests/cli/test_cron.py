@@ -232,5 +232,5 @@ def test_a_key_of_another_days_row_is_told(folder: Path) -> None:
     write_sheet(folder, "2026-03-28", "Beta,1,99.00\n")
     code, out, _ = ended(cron(folder, "--date", "2026-03-28"))
     assert code == 0
-    assert "not sent: 1 row with the key of rows of other sheets" in out
+    assert "not sent: 1 row of those that count as edited: the key ran before, from another file of this journal" in out
     assert paid(folder) == ["1"]

@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import openpyxl
 import pytest
 from csvfiles import csv_text
 
 from batch_runner.errors import SheetError, UsageError
 from batch_runner.job.job import Job
-from batch_runner.plan.preview import FIRST_ROWS, MOST_SENTENCES, preview
+from batch_runner.journal.rehearsal import rehearsed
 from batch_runner.rows.source import MOST_WARNINGS, Source
+from batch_runner.runner.preview import FIRST_ROWS, MOST_SENTENCES, preview
+from batch_runner.runner.run import info_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from batch_runner.plan.preview import Preview
+    from batch_runner.runner.preview import Preview
 
 HEADERS = ["Id", "Amount", "Note"]
 
@@ -42,9 +45,13 @@ def csv_file(folder: Path, *rows: Sequence[str]) -> Path:
 
 
 def seen(path: Path, **options: Any) -> Preview:
-    job = Job(input=str(path), **options)
+    return anyio.run(_seen, Job(input=str(path), **options), path)
+
+
+async def _seen(job: Job, path: Path) -> Preview:
     with Source(job, path.parent) as source:
-        return preview(job, source)
+        async with rehearsed(None, info_of(job, source, None, str(path))) as journal:
+            return await preview(job, source, journal)
 
 
 def test_a_sheet_without_problems(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from batch_runner.errors import UsageError
 from batch_runner.job.job import Job
-from batch_runner.job.validation import RETRY_WORDS
+from batch_runner.outcomes import RETRY_WORDS
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,12 @@ from hypothesis import strategies as st
 from journals import run_row
 from program import run_program
 
-from batch_runner.journal.database import DUPLICATE
-from batch_runner.journal.history import Carry, Entry, Follow, Refuse, Send, Settle
 from batch_runner.journal.journal import Journal, Outcome
+from batch_runner.plan.plan import DUPLICATE, Carry, Entry, Follow, Refuse, Send, Settle
 
 if TYPE_CHECKING:
     from batch_runner.journal.batches import BatchInfo
-    from batch_runner.journal.history import Plan
+    from batch_runner.plan.plan import Step
 
 TASK = """
 async def pay(params):
@@ -69,7 +68,7 @@ def test_another_amount_is_said(path: Path) -> None:
 def test_an_edited_amount_is_not_paid_again(path: Path) -> None:
     """The very row that ran, with another amount now: not even `--retry changed` sends it."""
     anyio.run(night, path, [row(2, "A", "x", "10")], unique(conflict=True))
-    edited = msgspec.structs.replace(row(2, "A", "x", "12"), params=b"A2")
+    edited = msgspec.structs.replace(row(2, "A", "x", "12"), digest=b"A2")
     changed = unique("changed", conflict=True)
     assert anyio.run(night, path, [edited], changed) == [Carry(2, 1, "success", changed=True, held=DUPLICATE)]
     assert kinds(anyio.run(night, path, [edited], unique("changed", conflict=True, allow=True))) == [Send]
@@ -79,9 +78,9 @@ def test_an_amount_that_went_and_came_back(path: Path) -> None:
     """Not only the last run counts: x for 10, then y, then x for 12 would pay x a second time."""
     changed = unique("changed", conflict=True)
     anyio.run(night, path, [row(2, "A", "x", "10")], changed)
-    other = msgspec.structs.replace(row(2, "A", "y", "10"), params=b"A2")
+    other = msgspec.structs.replace(row(2, "A", "y", "10"), digest=b"A2")
     assert kinds(anyio.run(night, path, [other], changed)) == [Send]
-    back = msgspec.structs.replace(row(2, "A", "x", "12"), params=b"A3")
+    back = msgspec.structs.replace(row(2, "A", "x", "12"), digest=b"A3")
     assert anyio.run(night, path, [back], changed) == [Carry(2, 1, "success", changed=True, held=DUPLICATE)]
 
 
@@ -96,7 +95,7 @@ def test_an_amount_that_was_refused_may_be_mended(path: Path) -> None:
             await journal.finish(3)
 
     anyio.run(refused)
-    mended = msgspec.structs.replace(row(2, "A", "x", "12"), params=b"A2")
+    mended = msgspec.structs.replace(row(2, "A", "x", "12"), digest=b"A2")
     assert kinds(anyio.run(night, path, [mended], unique("changed", conflict=True))) == [Send]
 
 
@@ -261,7 +260,7 @@ def test_a_unique_column_that_is_not_there(tmp_path: Path) -> None:
 def test_a_row_that_comes_back_to_an_invoice_that_ran(path: Path) -> None:
     """Edited from x to y and back to x: x ran for this very row, and isn't run again by `--retry changed`."""
     edits = [("A1", "x"), ("A2", "y"), ("A3", "x")]
-    rows = [msgspec.structs.replace(row(2, "A", claim), params=params.encode()) for params, claim in edits]
+    rows = [msgspec.structs.replace(row(2, "A", claim), digest=params.encode()) for params, claim in edits]
     assert [kinds(anyio.run(night, path, [each], unique("changed"))) for each in rows] == [[Send], [Send], [Carry]]
 
 
@@ -269,7 +268,7 @@ def test_a_stopped_night_goes_on_without_the_duplicate(path: Path) -> None:
     """What ran tonight is no candidate for tonight's retry, and so it bars its double when the night goes on."""
     sheet = [row(2, "A", "x"), row(3, "B", "y"), row(4, "C", "x")]
 
-    async def stopped() -> list[Plan]:
+    async def stopped() -> list[Step]:
         async with Journal.open(path, unique("all")) as journal:
             plans = await journal.register(sheet)
             assert isinstance(plans[0], Send)

@@ -13,14 +13,14 @@ from journals import attempts_in, batch_info, entries, files_beside, run_row
 from trio.testing import MockClock
 
 from batch_runner.errors import JournalError
-from batch_runner.journal.history import Carry, Entry, Follow, Refuse, Send
 from batch_runner.journal.journal import Journal, Outcome
 from batch_runner.journal.view import Count, Failures, JournalView, Placed
+from batch_runner.plan.plan import Carry, Entry, Follow, Refuse, Send
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from batch_runner.journal.history import Plan
+    from batch_runner.plan.plan import Step
 
 pytestmark = pytest.mark.anyio
 
@@ -74,7 +74,7 @@ async def test_going_on(tmp_path: Path) -> None:
     async with Journal.open(path, batch_info()) as journal:
         assert await journal.register(entries("ABCD")) == [
             Carry(2, 1, "success", changed=False),
-            Follow(3, 2, 2, "run-b", "queued", anew=Send(3, 2, b"B")),
+            Follow(3, 2, 2, "run-b", "queued", anew=Send(3, 2, b"B", again=True)),
             Carry(4, 3, "unknown", changed=False),
             Send(5, 4, b"D"),
         ]
@@ -247,7 +247,7 @@ def test_in_virtual_time() -> None:
             await journal.finish(0)
             return list(journal.outcomes())
 
-    async def follow(journal: Journal, plan: Plan) -> None:
+    async def follow(journal: Journal, plan: Step) -> None:
         assert isinstance(plan, Send)
         attempt = await journal.intend(plan)
         await anyio.sleep(3600)

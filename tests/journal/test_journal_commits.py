@@ -12,8 +12,8 @@ from journals import attempts_in, batch_info, entries
 
 from batch_runner.errors import JournalFailed
 from batch_runner.journal.group_commit import Commits
-from batch_runner.journal.history import Send
 from batch_runner.journal.journal import Journal
+from batch_runner.plan.plan import Send
 
 if TYPE_CHECKING:
     from pathlib import Path

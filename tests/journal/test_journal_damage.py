@@ -17,9 +17,9 @@ from journals import attempts_in, batch_info, entries, run_row
 
 from batch_runner.errors import JournalError
 from batch_runner.journal.database import VERSION
-from batch_runner.journal.history import Entry, Send
 from batch_runner.journal.journal import Journal, Outcome
 from batch_runner.journal.view import JournalView
+from batch_runner.plan.plan import Entry, Send
 
 SECTOR = 512
 

@@ -14,15 +14,15 @@ from disks import mount
 from journals import attempts_in, batch_info, entries, files_beside, run_row
 
 from batch_runner.errors import JournalError, JournalFailed, JournalFull
-from batch_runner.journal.history import Follow, Plan, Send
 from batch_runner.journal.journal import Journal, Outcome
 from batch_runner.journal.view import Count, JournalView
+from batch_runner.plan.plan import Follow, Send, Step
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-async def fill(journal: Journal, plans: list[Plan], ended: list[int]) -> None:
+async def fill(journal: Journal, plans: list[Step], ended: list[int]) -> None:
     """Send rows with long results; `ended` becomes those that were said to have ended."""
     for plan in plans:
         assert isinstance(plan, Send)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_runner.journal.history import Attempt, Carry, Entry, Follow, Plan, Policy, Refuse, Send, decide, last_sent
+from batch_runner.plan.plan import Attempt, Carry, Entry, Follow, Policy, Refuse, Send, Step, decide, last_sent
 from batch_runner.service.wire import FINAL_STATUSES
 
 STATUSES = sorted(FINAL_STATUSES | {"error", "unknown"})
@@ -51,12 +51,12 @@ policies = st.builds(
     on_unknown=st.sampled_from(["report", "resend"]),
 )
 entries = st.builds(
-    Entry, number=st.just(17), key=st.just(b"K"), params=st.just(b"new"), refusal=st.sampled_from([None, "C17: #N/A"])
+    Entry, number=st.just(17), key=st.just(b"K"), digest=st.just(b"new"), refusal=st.sampled_from([None, "C17: #N/A"])
 )
 ENTRY = Entry(17, b"K", b"new")
 
 
-def plan_for(entry: Entry, attempts: list[Attempt], policy: Policy) -> Plan:
+def plan_for(entry: Entry, attempts: list[Attempt], policy: Policy) -> Step:
     return decide(entry, 1, attempts, policy, NIGHT)
 
 
@@ -100,7 +100,7 @@ def test_a_changed_row_is_reported_until_asked_for(attempts: list[Attempt], kind
     old = [*attempts, attempt(99, kind, batch, b"old")]
     asked = Policy(frozenset({"changed"}))
     assert plan_for(ENTRY, old, Policy()) == Carry(17, 1, kind.status, changed=True)
-    assert plan_for(ENTRY, old, asked) == Send(17, 1, b"new")
+    assert plan_for(ENTRY, old, asked) == Send(17, 1, b"new", again=True)
     assert plan_for(ENTRY, [*old, attempt(100, kind, batch, b"new")], asked) == Carry(17, 1, kind.status, changed=False)
 
 

@@ -16,9 +16,9 @@ import pytest
 from journals import attempts_in, batch_info, entries, files_beside
 
 from batch_runner.errors import JournalBusy
-from batch_runner.journal.history import Carry
 from batch_runner.journal.journal import Journal
 from batch_runner.journal.view import JournalView
+from batch_runner.plan.plan import Carry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,17 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from journals import batch_info, entries, run_row
 
-from batch_runner.journal.history import Carry, Entry, Follow, Leave, Refuse, Send, Settle
 from batch_runner.journal.journal import Journal, Outcome
+from batch_runner.plan.plan import Carry, Entry, Follow, Leave, Refuse, Send, Settle
 
 if TYPE_CHECKING:
     from batch_runner.journal.batches import BatchInfo
-    from batch_runner.journal.history import Plan
+    from batch_runner.plan.plan import Step
 
 
 async def one_night(
     path: Path, sheet: list[Entry], info: BatchInfo, *, status: str = "success", stop_after: int = 1000, code: int = 0
-) -> list[Plan]:
+) -> list[Step]:
     """Run the sheet; after `stop_after` sent rows the batch is killed. A run is named for its row's params."""
     async with Journal.open(path, info) as journal:
         plans = await journal.register(sheet)
@@ -38,7 +38,7 @@ async def one_night(
     return plans
 
 
-def kinds(plans: list[Plan]) -> list[type[Plan]]:
+def kinds(plans: list[Step]) -> list[type[Step]]:
     return [type(plan) for plan in plans]
 
 
@@ -70,8 +70,8 @@ def test_equal_keys_are_told_apart_by_their_order(tmp_path: Path) -> None:
     path = tmp_path / "a.journal.db"
     sheet = [Entry(number, b"K", f"p{number}".encode()) for number in range(2, 1002)]
 
-    async def night(chunk: int) -> list[Plan]:
-        plans: list[Plan] = []
+    async def night(chunk: int) -> list[Step]:
+        plans: list[Step] = []
         async with Journal.open(path, batch_info(key=("No",))) as journal:
             for start in range(0, len(sheet), chunk):
                 plans += await journal.register(sheet[start : start + chunk])
@@ -123,7 +123,7 @@ def test_a_changed_row_runs_again_when_asked_to(tmp_path: Path) -> None:
     info, asked = batch_info(key=("No",)), batch_info("changed", key=("No",))
     anyio.run(one_night, path, old, info)
     assert anyio.run(one_night, path, new, info) == [Carry(2, 1, "success", changed=True)]
-    assert anyio.run(one_night, path, new, asked) == [Send(2, 1, b"12.00")]
+    assert anyio.run(one_night, path, new, asked) == [Send(2, 1, b"12.00", again=True)]
     assert anyio.run(one_night, path, new, asked) == [Carry(2, 1, "success", changed=False)]
 
 
@@ -132,7 +132,7 @@ def test_each_night_retries_once(tmp_path: Path) -> None:
     path = tmp_path / "a.journal.db"
     retry = batch_info("failure")
 
-    async def night(info: BatchInfo, stop_after: int = 1000, code: int = 3) -> list[type[Plan]]:
+    async def night(info: BatchInfo, stop_after: int = 1000, code: int = 3) -> list[type[Step]]:
         return kinds(await one_night(path, entries("ABC"), info, status="failure", stop_after=stop_after, code=code))
 
     async def nights() -> None:
@@ -147,12 +147,12 @@ def test_each_night_retries_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("word", "again"), [("failure", Send), ("all", Carry), ("unknown", Carry)])
-def test_a_night_that_was_stopped_is_over_some_day(tmp_path: Path, word: str, again: type[Plan]) -> None:
+def test_a_night_that_was_stopped_is_over_some_day(tmp_path: Path, word: str, again: type[Step]) -> None:
     """What comes to its deadline every night retries all the same; but a fresh start goes on, however late."""
     path = tmp_path / "a.journal.db"
     status = "failure" if word == "all" else word
 
-    async def night(info: BatchInfo) -> list[type[Plan]]:
+    async def night(info: BatchInfo) -> list[type[Step]]:
         return kinds(await one_night(path, entries("A"), info, status=status, code=5))
 
     assert anyio.run(night, batch_info()) == [Send]
@@ -169,7 +169,7 @@ def test_other_words_are_another_command(tmp_path: Path, code: int) -> None:
     """A stopped batch is not gone on with by one that asks for more: what failed in it is then run again."""
     path = tmp_path / "a.journal.db"
 
-    async def night(info: BatchInfo, code: int) -> list[type[Plan]]:
+    async def night(info: BatchInfo, code: int) -> list[type[Step]]:
         return kinds(await one_night(path, entries("AB"), info, status="failure", code=code))
 
     assert anyio.run(night, batch_info(), code) == [Send, Send]
@@ -240,7 +240,7 @@ def test_a_run_is_followed_over_nights(tmp_path: Path) -> None:
             await journal.started(await journal.intend(send), "run-1", "running")
         async with Journal.open(path, batch_info("all")) as journal:
             (follow,) = await journal.register(entries("A"))
-            assert follow == Follow(2, 1, 1, "run-1", "running", anew=Send(2, 1, b"A"))
+            assert follow == Follow(2, 1, 1, "run-1", "running", anew=Send(2, 1, b"A", again=True))
             await journal.ended(follow.attempt, Outcome("success", result="1"))
             assert [(row.run_id, row.result) for row in journal.outcomes()] == [("run-1", "1")]
 
@@ -255,7 +255,7 @@ def test_a_night_goes_on_although_another_sheet_came_between(tmp_path: Path, wor
     """
     a, b = (msgspec.structs.replace(batch_info(word), input=name) for name in ("/in/a.csv", "/in/b.csv"))
 
-    async def nights(path: Path) -> list[list[type[Plan]]]:
+    async def nights(path: Path) -> list[list[type[Step]]]:
         await one_night(path, entries("CD"), b, status="failure", code=3)
         await one_night(path, entries("A"), a)
         await one_night(path, entries("CD"), b, status="failure", stop_after=1)
@@ -268,7 +268,7 @@ def test_a_night_goes_on_although_another_sheet_came_between(tmp_path: Path, wor
 def test_a_lost_answer_that_came_is_followed(tmp_path: Path) -> None:
     """Asked for, it told a run that goes on: killed then, the next batch follows it like any other."""
 
-    async def nights(path: Path) -> list[Plan]:
+    async def nights(path: Path) -> list[Step]:
         async with Journal.open(path, batch_info()) as journal:
             journal.remember("M")
             (plan,) = await journal.register(entries("A"))
@@ -283,5 +283,5 @@ def test_a_lost_answer_that_came_is_followed(tmp_path: Path) -> None:
         async with Journal.open(path, batch_info()) as journal:
             return await journal.register(entries("A"))
 
-    followed = Follow(2, 1, 1, "run-A", "running", anew=Send(2, 1, b"A"))
+    followed = Follow(2, 1, 1, "run-A", "running", anew=Send(2, 1, b"A", again=True))
     assert anyio.run(nights, tmp_path / "a.journal.db") == [followed]

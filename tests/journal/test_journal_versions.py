@@ -13,9 +13,9 @@ from journals import batch_info, entries
 from program import run_program
 
 from batch_runner.journal.database import APPLICATION_ID, VERSION
-from batch_runner.journal.history import Carry, Follow, Send
 from batch_runner.journal.journal import Journal
 from batch_runner.journal.view import JournalView
+from batch_runner.plan.plan import Carry, Follow, Send
 
 SCHEMA_1 = (Path(__file__).parents[1] / "support" / "journal_v1.sql").read_text("utf-8")
 BATCH = (

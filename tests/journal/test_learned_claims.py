@@ -12,9 +12,8 @@ from claims import kinds, night, row, unique
 from journals import batch_info
 from program import run_program
 
-from batch_runner.journal.database import DUPLICATE
-from batch_runner.journal.history import Carry, Entry, Policy, Refuse, Send
 from batch_runner.journal.journal import Journal
+from batch_runner.plan.plan import DUPLICATE, Carry, Entry, Policy, Refuse, Send
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,7 +82,7 @@ def test_a_conflict_that_is_named_later(path: Path) -> None:
     assert isinstance(gone, Refuse)
     assert "with another" not in gone.why
     assert isinstance(kept, Carry)
-    edited = msgspec.structs.replace(row(3, "B", "y", "12"), params=b"B2")
+    edited = msgspec.structs.replace(row(3, "B", "y", "12"), digest=b"B2")
     (plan,) = anyio.run(night, path, [edited], unique("changed", conflict=True))
     assert plan == Carry(3, 2, "success", changed=True, held=DUPLICATE)
 

@@ -14,9 +14,9 @@ from journals import batch_info, entries, run_row
 from program import run_program
 
 from batch_runner.errors import JournalBusy, UsageError
-from batch_runner.journal.history import Carry, Send
 from batch_runner.journal.journal import Journal, Outcome
 from batch_runner.journal.resolve import Verdict, resolve
+from batch_runner.plan.plan import Carry, Send
 
 if TYPE_CHECKING:
     from pathlib import Path

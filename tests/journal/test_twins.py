@@ -21,8 +21,8 @@ from batch_runner.batch.pool import look_ahead, placed
 from batch_runner.job.job import Job
 from batch_runner.journal.database import open_memory
 from batch_runner.journal.duplicates import see, tell_apart, told_apart
-from batch_runner.journal.history import Carry, Entry, Refuse, Send
 from batch_runner.journal.journal import Journal
+from batch_runner.plan.plan import Carry, Entry, Refuse, Send
 from batch_runner.rows.source import Source
 
 if TYPE_CHECKING:
@@ -30,9 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from batch_runner.journal.batches import BatchInfo
-    from batch_runner.journal.history import Plan
+    from batch_runner.plan.plan import Step
     from batch_runner.rows.params import RowParams
-    from batch_runner.sheet.model import Row
 
 TASK = """
 import os
@@ -157,14 +156,14 @@ def test_what_makes_a_row_unique_is_learned_from_the_row_itself(folder: Path) ->
     assert sorted(paid(folder)) == ["0", "1", "2"]
 
 
-async def night(path: Path, sheet: list[Entry], info: BatchInfo, stop_after: int = 1000) -> list[Plan]:
+async def night(path: Path, sheet: list[Entry], info: BatchInfo, stop_after: int = 1000) -> list[Step]:
     """Run the sheet as a batch does; after `stop_after` sent rows it is killed. Rows that send `FAILING` fail."""
     async with Journal.open(path, info) as journal:
         if journal.may_have_twins:
             for place in range(0, len(sheet), 3):
                 await journal.see(sheet[place : place + 3])
             await journal.tell_apart()
-        plans: list[Plan] = []
+        plans: list[Step] = []
         for place in range(0, len(sheet), 2):
             plans += await journal.register(sheet[place : place + 2])
         sent = [plan for plan in plans if isinstance(plan, Send)]
@@ -313,7 +312,7 @@ def test_the_sheet_is_gone_over_only_where_it_has_to_be(
     count = 0
     every = Source.every
 
-    def counted(self: Source) -> Iterator[tuple[Row, RowParams, bool]]:
+    def counted(self: Source) -> Iterator[RowParams]:
         nonlocal count
         count += 1
         return every(self)

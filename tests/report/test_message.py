@@ -17,7 +17,7 @@ def test_the_command_in_a_notice_can_be_pasted() -> None:
     """A job file holds all that was said; flags are not known to whoever reads it, so the words are to be added."""
     told = summary(counts=(Count("success", 1), Count("failure", 1), Count("timeout", 1)))
     assert Ending(3, "my jobs/nightly.toml", [(told, None)]).body.startswith(
-        "Some rows did not succeed: look at status and error in the output and mend them. Then the same command with "
+        "Some rows did not succeed: look at status and error in the output and fix them. Then the same command with "
         "--retry failure,timeout runs them again: batch-runner run 'my jobs/nightly.toml' --retry failure,timeout\n"
     )
     assert "with --retry failure,timeout runs them again\n" in Ending(3, "in.csv", [(told, None)]).body
@@ -30,7 +30,7 @@ def test_the_command_in_a_notice_can_be_pasted() -> None:
 def test_a_notice_of_running_rows_names_no_status_to_retry() -> None:
     """A row that goes on is followed by the same command."""
     body = Ending(3, "in.csv", [(summary(counts=(Count("running", 3),)), None)]).body
-    assert "mend them. Then the same command goes on\n" in body
+    assert "fix them. Then the same command goes on\n" in body
 
 
 def test_a_notice_of_unknown_rows_names_resolve(tmp_path: Path) -> None:

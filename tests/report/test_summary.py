@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from batch_runner.errors import ExitCode
 from batch_runner.journal.view import Count, Failures
-from batch_runner.report.summary import STATUSES, Summary, exit_code_for, sorted_counts
+from batch_runner.outcomes import STATUSES
+from batch_runner.report.summary import Summary, exit_code_for, sorted_counts
 
 
 def summary(**changes: Any) -> Summary:

@@ -17,7 +17,7 @@ from program import run_program
 from batch_runner.errors import UsageError
 from batch_runner.job.job import Job
 from batch_runner.journal.view import Placed
-from batch_runner.report.summary import STATUSES
+from batch_runner.outcomes import STATUSES
 from batch_runner.report.totals import ColumnTotals, Unread, control_totals
 from batch_runner.rows.source import Source
 

@@ -9,7 +9,7 @@ from nights import Fault, Night, night, numbered
 from plans import Quota, Slots
 from poll_simulation import log_normal, simulate
 
-from batch_runner.batch.poll_schedule import Schedule
+from batch_runner.batch.poll_schedule import PollLimits, Schedule
 from batch_runner.units import Rate
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def told(done: Night, word: str) -> list[str]:
 
 def test_short_runs_wait_for_polls(tmp_path: Path) -> None:
     """Runs of a second, fifty at once, twenty polls a second: the batch was as fast as its polls, and says so."""
-    done = night(tmp_path, numbered(200, Seconds="1"), service=ELSEWHERE, concurrency=50)
+    done = night(tmp_path, numbered(200, Seconds="1"), service=ELSEWHERE, concurrency=50, poll_rate="20/s")
     assert done.seconds > 200 / 20
     assert len(told(done, "a higher --poll-rate")) == 1
 
@@ -38,10 +38,17 @@ def test_a_higher_poll_rate_is_faster(tmp_path: Path) -> None:
     assert not told(done, "--poll-rate")
 
 
+def test_by_itself_it_is_as_fast_and_says_nothing(tmp_path: Path) -> None:
+    """Whoever leaves the poll rate to the program needs no advice about it."""
+    done = night(tmp_path, numbered(200, Seconds="1"), service=ELSEWHERE, concurrency=50)
+    assert done.seconds < 8
+    assert not told(done, "--poll-rate")
+
+
 @pytest.mark.parametrize(("in_flight", "median", "is_short"), [(25, 60, False), (500, 600, False), (1000, 60, True)])
 def test_the_advice_is_for_who_needs_it(in_flight: int, median: float, is_short: bool) -> None:
     """Long runs want few polls; a thousand of a minute end faster than twenty polls a second can notice."""
-    schedule = Schedule(Rate(20, 1.0))
+    schedule = Schedule(PollLimits.fixed(Rate(20, 1.0)))
     result = simulate(schedule, log_normal(median, 3 * in_flight), in_flight)
     assert (schedule.shortfall > 0.2) == is_short
     assert (result.delay > 0.2 * median) == is_short

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from program import run_program
 
-from batch_runner.journal.history import Attempt, Carry, Entry, Policy, Send, decide
+from batch_runner.plan.plan import Attempt, Carry, Entry, Policy, Send, decide
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ def test_a_row_is_sent_once_and_retried_as_often_as_the_limit(limit: int, nights
     attempts = [failed(night * 10 + i, night) for night in range(1, nights + 1) for i in range(a_night)]
     plan = decide(ENTRY, 1, attempts, Policy(frozenset({"failure"}), retry_limit=limit), nights + 1)
     parked = Carry(17, 1, "failure", changed=False, held="parked")
-    assert plan == (parked if nights > limit else Send(17, 1, b"new"))
+    assert plan == (parked if nights > limit else Send(17, 1, b"new", again=True))
 
 
 @pytest.mark.parametrize(
@@ -49,14 +49,14 @@ def test_a_row_is_sent_once_and_retried_as_often_as_the_limit(limit: int, nights
 def test_what_is_not_parked(policy: Policy, before: bytes) -> None:
     """Without a limit, with `--retry all`, after an edit and under a higher limit the row is sent."""
     attempts = [failed(night, night, before) for night in (1, 2, 3, 4)]
-    assert decide(ENTRY, 1, attempts, policy, 5) == Send(17, 1, b"new")
+    assert decide(ENTRY, 1, attempts, policy, 5) == Send(17, 1, b"new", again=True)
 
 
 def test_edits_begin_the_count_anew() -> None:
     """Four nights with the old params and one with the new are one night."""
     attempts = [*(failed(night, night, b"old") for night in (1, 2, 3, 4)), failed(5, 5)]
     policy = Policy(frozenset({"failure"}), retry_limit=1)
-    assert decide(ENTRY, 1, attempts, policy, 6) == Send(17, 1, b"new")
+    assert decide(ENTRY, 1, attempts, policy, 6) == Send(17, 1, b"new", again=True)
     assert decide(ENTRY, 1, [*attempts, failed(6, 6)], policy, 7) == Carry(
         17, 1, "failure", changed=False, held="parked"
     )

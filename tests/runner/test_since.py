@@ -13,8 +13,8 @@ from journals import batch_info
 from program import run_program
 
 from batch_runner.journal.changes import since
-from batch_runner.journal.history import Entry
 from batch_runner.journal.journal import Journal
+from batch_runner.plan.plan import Entry
 
 if TYPE_CHECKING:
     from pathlib import Path

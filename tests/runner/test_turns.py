@@ -9,7 +9,7 @@ import pytest
 from program import run_program
 
 from batch_runner.journal.batches import Turn, command_gone_on_with
-from batch_runner.journal.history import Policy
+from batch_runner.plan.plan import Policy
 
 if TYPE_CHECKING:
     from pathlib import Path

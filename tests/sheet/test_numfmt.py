@@ -76,7 +76,7 @@ ACCOUNTING = '_-* #,##0.00\\ "€"_-;\\-* #,##0.00\\ "€"_-;_-* "-"??\\ "€"_-
     ],
 )
 def test_a_number_is_worded_as_its_format_says(code: str, number: float, plain: str, shown: str) -> None:
-    """What is sent follows README's *From cell to text*; what is shown is Excel's own text."""
+    """What is sent follows `batch-runner help cells`; what is shown is Excel's own text."""
     shape = NumberFormat(code)
     assert (shape.plain(number), shape.shown(number)) == (plain, shown)
 

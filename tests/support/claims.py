@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import msgspec
 from journals import batch_info, run_row
 
-from batch_runner.journal.history import Entry, Policy, Send
 from batch_runner.journal.journal import Journal
+from batch_runner.plan.plan import Entry, Policy, Send
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from batch_runner.journal.batches import BatchInfo
-    from batch_runner.journal.history import Plan
+    from batch_runner.plan.plan import Step
 
 
 def unique(*retry: str, conflict: bool = False, allow: bool = False) -> BatchInfo:
@@ -34,7 +34,7 @@ def row(number: int, key: str, claim: str, conflict: str | None = None) -> Entry
     )
 
 
-async def night(path: Path, sheet: list[Entry], info: BatchInfo, status: str = "success") -> list[Plan]:
+async def night(path: Path, sheet: list[Entry], info: BatchInfo, status: str = "success") -> list[Step]:
     """Run the sheet; a run is named for its row's key."""
     async with Journal.open(path, info) as journal:
         if journal.needs_claims:
@@ -47,5 +47,5 @@ async def night(path: Path, sheet: list[Entry], info: BatchInfo, status: str = "
     return plans
 
 
-def kinds(plans: list[Plan]) -> list[type[Plan]]:
+def kinds(plans: list[Step]) -> list[type[Step]]:
     return [type(plan) for plan in plans]

@@ -12,8 +12,8 @@ from pathlib import Path
 import anyio
 from journals import batch_info, entries
 
-from batch_runner.journal.history import Follow, Plan, Send
 from batch_runner.journal.journal import Journal, Outcome
+from batch_runner.plan.plan import Follow, Send, Step
 
 IN_FLIGHT = 8
 
@@ -23,7 +23,7 @@ def say(event: str, number: int) -> None:
     os.write(1, f"{event} {number}\n".encode())
 
 
-async def run(journal: Journal, plan: Plan) -> None:
+async def run(journal: Journal, plan: Step) -> None:
     """What a batch does with a row, without a service."""
     number = plan.number
     if isinstance(plan, Send):

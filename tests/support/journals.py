@@ -7,15 +7,15 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from batch_runner.journal.batches import BatchInfo
-from batch_runner.journal.history import Entry, Policy, Send
 from batch_runner.journal.journal import Outcome
+from batch_runner.plan.plan import Entry, Policy, Send
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from batch_runner.journal.history import Plan
     from batch_runner.journal.journal import Journal
+    from batch_runner.plan.plan import Step
 
 
 def batch_info(
@@ -39,7 +39,7 @@ def entries(keys: Iterable[str], first: int = 2) -> list[Entry]:
     return [Entry(number, key.encode(), key.encode()) for number, key in enumerate(keys, first)]
 
 
-async def run_row(journal: Journal, plan: Plan, run_id: str, status: str = "success") -> int:
+async def run_row(journal: Journal, plan: Step, run_id: str, status: str = "success") -> int:
     """All events of a row that is sent and ends."""
     assert isinstance(plan, Send), plan
     attempt = await journal.intend(plan)

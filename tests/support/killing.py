@@ -100,9 +100,9 @@ def _program(folder: str, arguments: list[str], moment: Moment | None) -> None:
 
 def _hurry() -> None:
     """Look at runs every few milliseconds: the service here has no runs that take longer."""
-    from batch_runner.batch import poll_schedule as polling
+    from batch_runner.batch import poll_schedule
 
-    polling.FIRST_LOOK, polling.BETWEEN, polling.PRICE = 0.002, 0.005, 0.0
+    poll_schedule.SHORTEST, poll_schedule.LONGEST, poll_schedule.SHARE = 0.002, 0.005, 0.0
 
 
 def _die_at(moment: Moment) -> None:

@@ -86,9 +86,11 @@ class Service:
 class Batch:
     """Rows that are started and run to their ends through `Limits`, by as many workers as there are slots."""
 
-    def __init__(self, limits: Limits, service: Service) -> None:
+    def __init__(self, limits: Limits, service: Service, notices: Callable[[], float] = lambda: 0.0) -> None:
         self.limits = limits
         self.service = service
+        self.notices = notices
+        """Seconds from a run's end to when it is noticed."""
         self.held = 0
         self.most_held = 0
 
@@ -105,6 +107,7 @@ class Batch:
             self.most_held = max(self.most_held, self.held)
             await anyio.sleep(await self._started(slot))
             self.service.in_flight -= 1
+            await anyio.sleep(self.notices())
             self.held -= 1
 
     async def _started(self, slot: Slot) -> float:

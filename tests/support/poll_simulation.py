@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import heapq
 import random
-from math import exp, log
+from math import exp, inf, log
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from batch_runner.batch.poll_schedule import Schedule
+from batch_runner.batch.poll_schedule import PollLimits, Schedule
 from batch_runner.units import Rate
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ RAMP = 0.01
 
 class Policy(Protocol):
     def add(self, run: int, now: float) -> None: ...
-    def looked(self, run: int, now: float) -> None: ...
-    def ended(self, run: int, now: float) -> None: ...
+    def looked(self, run: int, asked_at: float, now: float) -> None: ...
+    def ended(self, run: int, asked_at: float, now: float) -> None: ...
     def due(self, now: float) -> int | None: ...
-    def next_at(self) -> float | None: ...
+    def next_at(self) -> float: ...
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -40,7 +40,7 @@ class Noted(Schedule):
     """A schedule that keeps what it handed out, and holds to the contract while it does."""
 
     def __init__(self, budget: Rate = BUDGET) -> None:
-        super().__init__(budget)
+        super().__init__(PollLimits.fixed(budget))
         self.polls: list[tuple[float, int]] = []
 
     def due(self, now: float) -> int | None:
@@ -48,8 +48,7 @@ class Noted(Schedule):
         if run is not None:
             self.polls.append((now, run))
         else:
-            next_at = self.next_at()
-            assert next_at is None or next_at > now, "whoever waits until next_at must not spin"
+            assert self.next_at() > now, "whoever waits until next_at must not spin"
         return run
 
 
@@ -67,11 +66,11 @@ class Intervals:
         self._looks[run] = 0
         heapq.heappush(self._due, (now + self._interval(0), run))
 
-    def looked(self, run: int, now: float) -> None:
+    def looked(self, run: int, asked_at: float, now: float) -> None:  # noqa: ARG002  it learns nothing of answers
         self._looks[run] += 1
         heapq.heappush(self._due, (now + self._interval(self._looks[run]), run))
 
-    def ended(self, run: int, now: float) -> None:  # noqa: ARG002  a policy of fixed intervals learns nothing
+    def ended(self, run: int, asked_at: float, now: float) -> None:  # noqa: ARG002  nor of ends
         del self._looks[run]
 
     def due(self, now: float) -> int | None:
@@ -80,8 +79,8 @@ class Intervals:
         self._next_poll = now + self._gap
         return heapq.heappop(self._due)[1]
 
-    def next_at(self) -> float | None:
-        return max(self._next_poll, self._due[0][0]) if self._due else None
+    def next_at(self) -> float:
+        return max(self._next_poll, self._due[0][0]) if self._due else inf
 
 
 def simulate(policy: Policy, durations: Sequence[float], in_flight: int) -> Result:
@@ -91,22 +90,22 @@ def simulate(policy: Policy, durations: Sequence[float], in_flight: int) -> Resu
     begun, polls, delay, now = len(starts), 0, 0.0, 0.0
     while starts or ends:
         wake = policy.next_at()
-        if starts and (wake is None or starts[-1][0] <= wake):
+        if starts and starts[-1][0] <= wake:
             now, run = starts.pop()
             policy.add(run, now)
             ends[run] = now + durations[run]
             continue
-        assert wake is not None
+        assert wake < inf, "no run is forgotten"
         now = max(now, wake)
         due = policy.due(now)
         if due is None:
             continue
         polls += 1
         if now < ends[due]:
-            policy.looked(due, now)
+            policy.looked(due, now, now)
             continue
         delay += now - ends.pop(due)
-        policy.ended(due, now)
+        policy.ended(due, now, now)
         if begun < len(durations):
             starts.append((now, begun))
             begun += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from functools import lru_cache
 from math import ceil
@@ -131,6 +132,16 @@ def _base(base_url: str) -> str:
     if url.userinfo or url.query or url.fragment:
         raise UsageError("The service's address may hold no user, password, query or fragment.")
     return str(url).rstrip("/")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine by its name or address, without asking anybody."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _headers(base: str, api_key: str) -> list[tuple[bytes, bytes]]:

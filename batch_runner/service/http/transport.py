@@ -10,7 +10,6 @@ aiohttp is imported with this module, so only what opens a connection imports it
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import time
 from contextlib import contextmanager
 from functools import cache
@@ -22,6 +21,8 @@ import aiohttp
 import httpx
 from yarl import URL
 
+from batch_runner.service.http.client import is_loopback
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
 
@@ -30,22 +31,13 @@ def environment_proxy(scheme: str, host: str, port: int | None) -> str | None:
     """The proxy that the environment names for an origin; never one for a loopback address."""
     proxies = getproxies()
     proxy = proxies.get(scheme) or proxies.get("all")
-    if not proxy or _is_loopback(host) or proxy_bypass(f"{host}:{port}" if port else host):
+    if not proxy or is_loopback(host) or proxy_bypass(f"{host}:{port}" if port else host):
         return None
     proxy = proxy if "://" in proxy else f"http://{proxy}"
     if not proxy.startswith(("http://", "https://")):
         kind = proxy.partition("://")[0]
         raise httpx.UnsupportedProtocol(f"a proxy of the kind {kind} (from the environment) can't be used, only http")
     return proxy
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 IDLE_LIMIT = 0.5

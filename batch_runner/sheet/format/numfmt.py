@@ -34,7 +34,7 @@ class NumberFormat:
         self.is_general = len(sections) == 1 and sections[0].kind is Kind.GENERAL and len(sections[0].tokens) == 1
 
     def plain(self, number: float) -> str:
-        """The text that is sent for a number (README, *From cell to text*). Raises `dates.NoDate`."""
+        """The text that is sent for a number (`batch-runner help cells`). Raises `dates.NoDate`."""
         chosen = self._choose(number)
         wording = self._plain.get(chosen)
         if wording is None:

@@ -66,7 +66,7 @@ class Connection:
         except (OSError, ValueError) as error:
             raise UsageError(
                 f"There is no Dask scheduler at {self._address} ({_reason(error)}); start one with `dask scheduler`, "
-                "or mend the address of --dask."
+                "or correct the address of --dask."
             ) from error
         if difference is not None:
             raise UsageError(f"The Dask cluster at {self._address} has other versions than this program: {difference}.")

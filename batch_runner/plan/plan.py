@@ -24,17 +24,19 @@ Rule 9  A run that ended without having begun, as our own service can say, was n
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
-from batch_runner.journal.database import DUPLICATE, ERROR, NOT_STARTED, PARKED, UNKNOWN
+from batch_runner.outcomes import ERROR, NOT_STARTED, UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 NIGHT = timedelta(hours=12)
+PARKED: Final = "parked"
+DUPLICATE: Final = "duplicate"
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -65,7 +67,7 @@ class Entry(msgspec.Struct, frozen=True):
     """A row of the sheet as the journal needs it.
 
     `key` is None where it can't be known, because a cell of it has no text to rely on: such a row is nobody's, and must
-    not shift others with the same key. A row that is refused for another reason has its key. `params` is the hash of
+    not shift others with the same key. A row that is refused for another reason has its key. `digest` is the hash of
     what would be sent.
 
     A row that doesn't take part tonight (`--rows`, `--limit`, `--where`) still counts among equal keys: where keys may
@@ -77,7 +79,7 @@ class Entry(msgspec.Struct, frozen=True):
 
     number: int
     key: bytes | None
-    params: bytes
+    digest: bytes
     refusal: str | None = None
     takes_part: bool = True
     claim: bytes | None = None
@@ -129,13 +131,17 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class Send(msgspec.Struct, frozen=True):
-    """Start a run for the row. `params` is the hash of what is sent; `claim` and `conflict` as in its `Entry`."""
+    """Start a run for the row. `params` is the hash of what is sent; `claim` and `conflict` as in its `Entry`.
+
+    `again`: a start was sent for it before.
+    """
 
     number: int
     row: int
     params: bytes
     claim: bytes | None = None
     conflict: bytes | None = None
+    again: bool = False
 
 
 class Settle(msgspec.Struct, frozen=True):
@@ -169,7 +175,8 @@ class Follow(msgspec.Struct, frozen=True):
 class Carry(msgspec.Struct, frozen=True):
     """It ended before: no request at all. `changed` says that its params are not the ones that were sent.
 
-    `held` says why it isn't sent although its retry is due: it is `parked`, or a `duplicate`.
+    `held` says why it isn't sent although its retry is due: it is `parked`, or a `duplicate`. `tonight`: another sheet
+    of this very night has the row, too, and its outcome is that one's.
     """
 
     number: int
@@ -177,6 +184,7 @@ class Carry(msgspec.Struct, frozen=True):
     status: str
     changed: bool
     held: Literal["parked", "duplicate"] | None = None
+    tonight: bool = False
 
 
 class Refuse(msgspec.Struct, frozen=True):
@@ -193,7 +201,35 @@ class Leave(msgspec.Struct, frozen=True):
     number: int
 
 
-Plan = Send | Settle | Follow | Carry | Refuse | Leave
+Step = Send | Settle | Follow | Carry | Refuse | Leave
+"""What a batch does with one row."""
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """How many rows of a sheet a batch does what with; each row that takes part counts once.
+
+    `unknown` rows stay so, or their start is asked for under its key, which never starts a second run.
+    """
+
+    start: int = 0
+    poll: int = 0
+    carried_over: int = 0
+    retried: int = 0
+    held: int = 0
+    parked: int = 0
+    unknown: int = 0
+    refused: int = 0
+
+
+def counted_as(step: Step) -> str | None:
+    """The field of `Counts` that a step belongs to; None for a row that takes no part."""
+    if isinstance(step, Send):
+        return "retried" if step.again else "start"
+    if isinstance(step, Refuse | Carry) and step.held:
+        return "parked" if step.held == PARKED else "held"
+    if isinstance(step, Carry) and step.status == UNKNOWN:
+        return "unknown"
+    return {Follow: "poll", Settle: "unknown", Carry: "carried_over", Refuse: "refused", Leave: None}[type(step)]
 
 
 def last_sent(attempts: Sequence[Attempt]) -> Attempt | None:
@@ -207,14 +243,14 @@ def nights_sent(attempts: Sequence[Attempt]) -> int:
     return len({a.night for a in attempts if last and not a.was_withdrawn and a.params == last.params})
 
 
-def decide(entry: Entry, row: int, attempts: Sequence[Attempt], policy: Policy, night: int) -> Plan:
+def decide(entry: Entry, row: int, attempts: Sequence[Attempt], policy: Policy, night: int) -> Step:
     """What to do with a row of this history, from the oldest attempt to the newest.
 
     `night` is the batch that this night began with.
     """
     last = last_sent(attempts)
     if last is None:
-        return _send(entry, row) if entry.refusal is None else Refuse(entry.number, entry.refusal)
+        return _send(entry, row, again=False) if entry.refusal is None else Refuse(entry.number, entry.refusal)
     is_due = entry.refusal is None and _is_due_again(last, entry, policy, night)
     held = _held(attempts, last, entry, policy) if is_due else None
     again = _send(entry, row) if is_due and held is None else None
@@ -223,11 +259,11 @@ def decide(entry: Entry, row: int, attempts: Sequence[Attempt], policy: Policy, 
         return Follow(entry.number, row, last.id, last.run_id or "", last.status, again, anew)
     if last.memory and _can_be_settled(last, entry):
         return Settle(entry.number, row, last.id, last.intended_at, last.memory, again, anew)
-    return again or Carry(entry.number, row, last.outcome, last.params != entry.params, held)
+    return again or Carry(entry.number, row, last.outcome, last.params != entry.digest, held)
 
 
-def _send(entry: Entry, row: int) -> Send:
-    return Send(entry.number, row, entry.params, entry.claim, entry.conflict)
+def _send(entry: Entry, row: int, *, again: bool = True) -> Send:
+    return Send(entry.number, row, entry.digest, entry.claim, entry.conflict, again)
 
 
 def _is_as_it_was(last: Attempt, entry: Entry) -> bool:
@@ -241,7 +277,7 @@ def _can_be_settled(last: Attempt, entry: Entry) -> bool:
 
 
 def _is_the_same_start(last: Attempt, entry: Entry) -> bool:
-    return entry.refusal is None and last.params == entry.params
+    return entry.refusal is None and last.params == entry.digest
 
 
 def _is_due_again(last: Attempt, entry: Entry, policy: Policy, night: int) -> bool:
@@ -250,7 +286,7 @@ def _is_due_again(last: Attempt, entry: Entry, policy: Policy, night: int) -> bo
         return policy.on_unknown == "resend"
     if last.outcome == UNKNOWN and policy.on_unknown == "resend":
         return True
-    if "changed" in policy.retry and last.params != entry.params:
+    if "changed" in policy.retry and last.params != entry.digest:
         return True
     return last.batch < night and not policy.retry.isdisjoint(("all", last.outcome))
 
@@ -259,7 +295,7 @@ def _held(
     attempts: Sequence[Attempt], last: Attempt, entry: Entry, policy: Policy
 ) -> Literal["parked", "duplicate"] | None:
     """Why a row whose retry is due isn't sent. An edited row begins anew."""
-    is_limited = policy.retry_limit is not None and "all" not in policy.retry and last.params == entry.params
+    is_limited = policy.retry_limit is not None and "all" not in policy.retry and last.params == entry.digest
     if is_limited and nights_sent(attempts) > (policy.retry_limit or 0):
         return PARKED
     return DUPLICATE if any(_would_differ(attempt, entry, policy) for attempt in attempts) else None

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from array import array
+from collections import Counter
+from decimal import Decimal  # noqa: TC003  msgspec reads the annotation
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from batch_runner.batch.pool import look_ahead, placed
 from batch_runner.errors import ExitCode
-from batch_runner.journal.history import Refuse
-from batch_runner.journal.view import JournalView
+from batch_runner.journal.view import Placed
+from batch_runner.outcomes import NOT_STARTED
+from batch_runner.plan.plan import Counts, Refuse, Send, counted_as
+from batch_runner.report.totals import control_totals
+from batch_runner.rows.amounts import worded
 from batch_runner.rows.task_inputs import TEXT
 
 if TYPE_CHECKING:
@@ -17,11 +23,14 @@ if TYPE_CHECKING:
 
     from batch_runner.job.job import Job
     from batch_runner.journal.journal import Journal
+    from batch_runner.plan.plan import Step
+    from batch_runner.rows.params import RowParams
     from batch_runner.rows.source import Source
 
 
 FIRST_ROWS = 3
 MOST_SENTENCES = 20
+_WORDS = {"start": "to start", "poll": "to poll", "carried_over": "carried over", "retried": "to start again"}
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -57,8 +66,8 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     """How the sheet was understood, and what would be sent.
 
     `takes` is what the task says that it takes, `unused` the params that it does nothing with; both are empty where it
-    says nothing. `refused` and `warnings` are the first sentences of each; `refused_rows` counts all rows that could
-    not be sent.
+    says nothing. `plan` counts what a batch would do now; `first` are the first rows that it would start. `refused` and
+    `warnings` are the first sentences of each; `refused_rows` counts all rows that could not be sent, held ones too.
     """
 
     input: str
@@ -73,6 +82,8 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     output: str
     journal: str
     rows: int
+    plan: Counts
+    totals: tuple[PlannedTotal, ...]
     refused_rows: int
     first: tuple[Sample, ...]
     refused: tuple[str, ...]
@@ -86,10 +97,9 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         """0 where every row could be sent, else 3."""
         return ExitCode.SOME_FAILED if self.refused_rows else ExitCode.OK
 
-    def refusing(self, rows: int, sentences: Iterable[str]) -> Preview:
-        """The page with so many more rows that would be refused; `sentences` are the first ones."""
-        refused = (*self.refused, *sentences)[:MOST_SENTENCES]
-        return msgspec.structs.replace(self, refused_rows=self.refused_rows + rows, refused=refused)
+    def _plan(self) -> str:
+        counted = ((name, getattr(self.plan, name)) for name in msgspec.structs.asdict(self.plan))
+        return ", ".join(f"{rows} {_WORDS.get(name, name)}" for name, rows in counted if rows) or "nothing to do"
 
     def to_json(self) -> str:
         """One JSON object, on one line."""
@@ -114,25 +124,23 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         yield f"  key:     {', '.join(self.key) or 'all params'}"
         yield f"  output:  {self.output}"
         yield f"  journal: {self.journal}"
+        yield f"  plan:    {self._plan()}"
+        yield from (f"  total:   {total}" for total in self.totals)
         yield from (f"  note:    {note}" for note in self.notes)
-        yield from _block("what the first rows send", [f"row {s.row}: {_shown(s.params)}" for s in self.first])
+        yield from _block(
+            "the first rows, as they would be sent", [f"row {s.row}: {_shown(s.params)}" for s in self.first]
+        )
         yield from _block(f"refused: {self.refused_rows} of {self.rows} rows", self.refused)
         yield from _block("worth a look", self.warnings)
 
 
-def preview(job: Job, source: Source) -> Preview:
-    """Read the whole sheet as a batch would, and send nothing."""
-    samples: list[Sample] = []
-    refused: list[str] = []
-    rows = refused_rows = 0
-    for row, filled in source.rows():
-        rows += 1
-        if filled.refusal is not None:
-            refused_rows += 1
-            _keep(refused, filled.refusal)
-        elif len(samples) < FIRST_ROWS:
-            samples.append(Sample(row.number, filled.params))
-    warnings = source.warnings
+async def preview(job: Job, source: Source, journal: Journal) -> Preview:
+    """Read the whole sheet as a batch would, place its rows in a journal that nobody keeps, and send nothing."""
+    planned = _Planned()
+    await look_ahead(source, journal)
+    async for chunk in placed(source, journal):
+        for step, row in chunk:
+            planned.add(step, row)
     return Preview(
         input=job.input,
         sheet=source.sheet.name,
@@ -145,52 +153,67 @@ def preview(job: Job, source: Source) -> Preview:
         key=job.key,
         output=str(job.output_path),
         journal=str(job.journal_path),
-        rows=rows,
-        refused_rows=refused_rows,
-        first=tuple(samples),
-        refused=tuple(refused),
-        warnings=warnings,
-        notes=(*source.notes, *_all_new(job, source)) if rows else source.notes,
+        rows=sum(planned.counted.values()),
+        plan=Counts(**planned.counted),
+        totals=tuple(_planned_totals(source, planned.starts)),
+        refused_rows=planned.refused_rows,
+        first=tuple(planned.first),
+        refused=tuple(planned.refused),
+        warnings=source.warnings,
+        notes=(*source.notes, *filter(None, [journal.all_new()])) if planned.counted else source.notes,
         takes=tuple(_taken(source)),
         unused=source.template.fit.unused if source.template.fit else (),
     )
 
 
-async def duplicates(source: Source, journal: Journal) -> tuple[int, list[str]]:
-    """How many rows a batch with this journal would refuse as duplicates, and why the first ones."""
-    await look_ahead(source, journal)
-    rows, sentences = 0, list[str]()
-    async for chunk in placed(source, journal):
-        for plan, _ in chunk:
-            if isinstance(plan, Refuse) and plan.held == "duplicate":
-                rows += 1
-                _keep(sentences, f"row {plan.number}: {plan.why}")
-    return rows, sentences
+class _Planned:
+    """The steps of a sheet's rows, counted; of those to start and of those refused the first ones are kept."""
+
+    def __init__(self) -> None:
+        self.counted: Counter[str] = Counter()
+        self.starts = array("q")
+        self.first: list[Sample] = []
+        self.refused: list[str] = []
+        self.refused_rows = 0
+
+    def add(self, step: Step, row: RowParams) -> None:
+        """Count one row."""
+        name = counted_as(step)
+        if name is None:
+            return
+        self.counted[name] += 1
+        if isinstance(step, Send):
+            self.starts.append(row.number)
+            if len(self.first) < FIRST_ROWS:
+                self.first.append(Sample(row.number, row.params))
+        if isinstance(step, Refuse):
+            self.refused_rows += 1
+            if len(self.refused) < MOST_SENTENCES:
+                self.refused.append(f"row {step.number}: {step.why}" if step.held else step.why)
+
+
+class PlannedTotal(msgspec.Struct, frozen=True):
+    """The amounts of one column in one currency: those of the rows that would be started, and of all that take part."""
+
+    column: str
+    currency: str
+    start: Decimal
+    all: Decimal
+
+    def __str__(self) -> str:
+        return f"{self.column}: {worded(self.start)} of {worded(self.all)} {self.currency or '(no currency)'} to start"
+
+
+def _planned_totals(source: Source, starts: Iterable[int]) -> Iterator[PlannedTotal]:
+    outcomes = (Placed(number, NOT_STARTED, "", "", "", changed=False) for number in starts)
+    for column in control_totals(source, outcomes):
+        yield from (PlannedTotal(column.column, s.currency, s.not_started, s.input) for s in column.sums)
 
 
 def _taken(source: Source) -> Iterator[Taken]:
     for each, name in source.template.fit.pairs if source.template.fit else ():
         required = each.required and not each.may_be_empty
         yield Taken(each.name, name, each.kind.noun, each.kind.choices, required, each.default)
-
-
-def _all_new(job: Job, source: Source) -> Iterator[str]:
-    """A warning where a journal that has seen this sheet knows none of its rows; looks only as far as the first."""
-    if not job.journal_path.is_file():
-        return
-    with JournalView.open(job.journal_path) as journal:
-        if str(job.input_path.absolute()) not in {batch.input for batch in journal.batches()}:
-            return
-        if any(filled.key is not None and journal.knows(filled.key) for _, filled, _ in source.places()):
-            return
-        warning = journal.all_new()
-        if warning is not None:
-            yield warning
-
-
-def _keep(sentences: list[str], sentence: str) -> None:
-    if len(sentences) < MOST_SENTENCES:
-        sentences.append(sentence)
 
 
 def _block(title: str, lines: list[str] | tuple[str, ...]) -> Iterator[str]:

@@ -1,0 +1,101 @@
+"""Rows that are alike in what makes a row unique (`--unique`): which of them may run. Pure.
+
+Rule 1  A row is refused if a start was sent for another row with the same claim, on any night, unless it is certain
+        that no run came of it, or it ended before tonight and `retry` names what it came to. An earlier start of this
+        very row counts, too, where the row was another one in between.
+Rule 2  It is refused if another row of this sheet with the same claim, further up, is about to be sent, or followed.
+Rule 3  A row that was sent before keeps its outcome, and is not retried where another one that is alike has run.
+Rule 4  A lost answer is not asked for where one that is alike was sent since, or is about to be: that might make the
+        run which the other one has instead.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from batch_runner.plan.plan import DUPLICATE, Attempt, Carry, Entry, Follow, Leave, Policy, Refuse, Send, Settle, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Rival(msgspec.Struct, frozen=True, kw_only=True):
+    """A start that was sent for a row which is alike: where that row stood, and what came of it.
+
+    `stands`: it is in the way whatever `retry` says, since it goes on, or is of this very night.
+    """
+
+    number: int | None
+    night: str
+    sheet: str
+    run_id: str | None
+    outcome: str
+    stands: bool
+    conflict: bytes | None
+
+
+class Known(Protocol):
+    """What is known of rows that are alike: the journal answers."""
+
+    def of(self, entry: Entry, row: int, before: int, since: int) -> Iterable[Rival]:
+        """Attempts after `since` for rows with the same claim, the row's own only `before` that one."""
+
+    def above(self, entry: Entry) -> tuple[int, bytes | None, str] | None:
+        """The row that is about to be sent with the same claim, its conflict, and its sheet, empty for this one."""
+
+    def claim(self, entry: Entry) -> None:
+        """Let the rows below know that this one is about to be sent."""
+
+
+def hold_back(step: Step, entry: Entry, last: Attempt | None, policy: Policy, known: Known) -> Step:
+    """The step, or what stands in its place where the row is a duplicate; a row that may run makes its claim.
+
+    `last` is the row's own attempt that decides.
+    """
+    if isinstance(step, Carry | Refuse | Leave) or not entry.claim or policy.allow_duplicates:
+        return step
+    # Before this attempt the row may have been what it is now, and was something else since.
+    came_back = last.id if last is not None and last.claim is not None and last.claim != entry.claim else 0
+    why = _standing(known, policy, entry, step.row, before=came_back)
+    if why is None or not _is_barred(known, policy, entry, step):
+        known.claim(entry)
+        if why is None or isinstance(step, Send):
+            return step
+        return msgspec.structs.replace(step, otherwise=None, anew=None)
+    if last is None:
+        return Refuse(entry.number, why, DUPLICATE)
+    return Carry(entry.number, step.row, last.outcome, last.params != entry.digest, DUPLICATE)
+
+
+def _is_barred(known: Known, policy: Policy, entry: Entry, step: Send | Settle | Follow) -> bool:
+    """Whether a duplicate may do nothing of its step: a run that goes on is followed, and a lost answer asked for."""
+    if isinstance(step, Settle):
+        return _standing(known, policy, entry, step.row, since=step.attempt) is not None
+    return isinstance(step, Send)
+
+
+def _standing(known: Known, policy: Policy, entry: Entry, row: int, before: int = 0, since: int = 0) -> str | None:
+    """What stands in the way of a row, as a sentence: a run, or another row of the sheet."""
+    for rival in known.of(entry, row, before, since):
+        if rival.stands or policy.blocks(rival.outcome):
+            where = f"row {rival.number}" if rival.number is not None else "a row"
+            run = f"run {rival.run_id}" if rival.run_id else "its run not known"
+            what = f"ran before, as {where} of {rival.sheet} on the night of {rival.night} ({run}: {rival.outcome})"
+            return _sentence(policy, what, differs=rival.conflict not in (None, entry.conflict))
+    found = known.above(entry)
+    if found is None:
+        return None
+    number, conflict, sheet = found
+    return _sentence(
+        policy, f"stands in row {number} of {sheet or 'this sheet'}, too", differs=conflict != entry.conflict
+    )
+
+
+def _sentence(policy: Policy, what: str, *, differs: bool) -> str:
+    other = f", with another {' or '.join(policy.conflict)}" if differs and policy.conflict else ""
+    return (
+        f"duplicate: the same {', '.join(policy.unique)} {what}{other}; "
+        "take this row out; --allow-duplicates sends it, so that the same may run twice"
+    )
