@@ -19,6 +19,8 @@ tasks_api_schema.json   these schemas
 own_tasks.py            tasks of a user's own, for the embedded service
 invoice_fields.psv      what `extract_fields` finds in each sample
 thirds.py               a service of a user's own, behind the three verbs
+drawn_invoices.py       invoices drawn from texts and their places, and their fields
+measure_invoices.py     the task `invoice` measured over public collections, outside the gate
 one_start.py            one start by an impatient client
 ports.py                ports on which nobody listens
 ping_server.py          one that notes the pings and messages that it gets

@@ -163,6 +163,8 @@ CELLS: dict[str, tuple[object, str]] = {
     "`1,234.50 €`": (1234.5, '#,##0.00 "€"'),
     "`-1,234.50` or `(1,234.50)`": (-1234.5, "#,##0.00;(#,##0.00)"),
     "an accounting dash for zero": (0, '_-* #,##0.00_-;-* #,##0.00_-;_-* "-"??_-;_-@_-'),
+    "the same, where amounts have no decimals": (0, '_-* #,##0\\ "€"_-;\\-* #,##0\\ "€"_-;_-* "-"\\ "€"_-'),
+    "`1,235`, in thousands by its format `#,##0,`": (1234567, "#,##0,"),
     "`19.5%`": (0.195, "0.0%"),
     "`00123`, as text or by its format": (123, "00000"),
     "`28/02/2026`, a date": (date(2026, 2, 28), "dd/mm/yyyy"),
@@ -170,13 +172,20 @@ CELLS: dict[str, tuple[object, str]] = {
     "`14:05`, a time": (0.5868055555555556, "hh:mm"),
     "`30:15`, hours counted with `[h]:mm`": (timedelta(hours=30, minutes=15), "[h]:mm"),
     "`TRUE`": (True, "General"),
+    "`1,234.50 kg`": (1234.5, '#,##0.00" kg"'),
+    "`(555) 123-4567`": (5551234567, "[<=9999999]###\\-####;\\(###\\)\\ ###\\-####"),
+    "`INV-5`": (5, '"INV-"0'),
+    "`KW 12`": (12, '"KW "0'),
+    "`17/2026`": (17, '0"/2026"'),
+    "`EUR 5`": (5, '"EUR "0'),
+    "`5 kg`": (5, '0" kg"'),
 }
-"""How the cells of the table in `help cells` are made: their value and their number format."""
+"""How the cells of the first two tables in `help cells` are made: their value and their number format."""
 
 
 def test_cells_are_sent_as_the_table_says(tmp_path: Path) -> None:
-    """Each row of the table in `help cells` is what `check` says of such a cell."""
-    rows = tables(DOCUMENTS["cells"])[0][1:]
+    """Each row of the first two tables in `help cells` is what `check` says of such a cell."""
+    rows = [(shown, sent) for table in tables(DOCUMENTS["cells"])[:2] for shown, sent, *_ in table[1:]]
     values, formats = zip(*(CELLS[shown] for shown, _ in rows), strict=True)
     write_sheet(tmp_path / "cells.xlsx", tuple(f"c{number}" for number in range(len(rows))), values, formats=formats)
     done = run_program("check", "cells.xlsx", "--json", cwd=tmp_path)

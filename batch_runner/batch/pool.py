@@ -287,24 +287,25 @@ class Pool:
                     await self._do(work, slot)
 
     async def _do(self, work: Work, slot: Slot) -> None:
-        self._tally.running += 1
-        self._progress.moved(self._tally)
         outcome: Outcome | None = None
-        try:
-            with self._keeping(work.batch), self._stopping.when_full(), log.of_batch(str(work.batch.journal.batch)):
-                outcome = await work.batch.worker.do(work.plan, work.row, slot)
-        finally:
-            self._tally.running -= 1
-        self._ended(work, outcome)
-
-    def _ended(self, work: Work, outcome: Outcome | None) -> None:
-        status = outcome.status if outcome is not None else NOT_STARTED
-        self._canary.row_ended(work, status)
-        if outcome is not None and status != NOT_STARTED:
-            if outcome != STILL_UNKNOWN:
-                self._stopping.row_ended(status, outcome.error, started=outcome.run_id is not None)
-            self._row_done(status)
+        with self._keeping(work.batch), log.of_batch(str(work.batch.journal.batch)):
+            self._tally.running += 1
+            self._progress.moved(self._tally)
+            try:
+                with self._stopping.when_full():
+                    outcome = await work.batch.worker.do(work.plan, work.row, slot)
+            finally:
+                self._tally.running -= 1
+            self._ended(outcome)
+        self._canary.row_ended(work, outcome.status if outcome is not None else NOT_STARTED)
         self._done(work.batch)
+
+    def _ended(self, outcome: Outcome | None) -> None:
+        if outcome is None or outcome.status == NOT_STARTED:
+            return
+        if outcome != STILL_UNKNOWN:
+            self._stopping.row_ended(outcome.status, outcome.error, started=outcome.run_id is not None)
+        self._row_done(outcome.status)
 
     @contextmanager
     def _keeping(self, batch: SheetBatch) -> Iterator[None]:

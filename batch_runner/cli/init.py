@@ -138,6 +138,7 @@ def _look(job: Job, *, hidden: bool) -> Seen:
 
 def _head(sheet: Path, seen: Seen) -> Iterator[str]:
     where = f", sheet {toml(seen.sheet)}" if seen.sheet else ""
+    headers = f"whose headers stand in row {seen.header_row}" if seen.header_row else "which has no headers"
     yield "# A job for batch-runner, which runs a task for each row of a sheet. Give this file to it:"
     yield "#   batch-runner check THIS_FILE   to see what it would do"
     yield "#   batch-runner run THIS_FILE     to do it, tonight and every night"
@@ -145,7 +146,7 @@ def _head(sheet: Path, seen: Seen) -> Iterator[str]:
     yield '# Texts stand in "quotes", a list of texts in [ ]; within quotes, \\" is a quote and \\\\ a backslash.'
     yield "# Paths are relative to this file."
     yield "#"
-    yield f"# The columns of {toml(sheet.name)}{where}, whose headers stand in row {seen.header_row}:"
+    yield f"# The columns of {toml(sheet.name)}{where}, {headers}:"
     for name in seen.columns:
         notes = [*(["all different"] if name in seen.different else []), *(["amounts"] if name in seen.amounts else [])]
         yield f"#   {toml(name)}{' (' + ', '.join(notes) + ')' if notes else ''}"
@@ -174,7 +175,7 @@ def _of_the_sheet(sheet: Path, seen: Seen) -> dict[str, object]:
         "journal": job.journal_path.name.replace("{", "{{").replace("}", "}}"),
         "total": seen.amounts or last,
         "sheet": seen.sheet,
-        "header_row": seen.header_row,
+        "header_row": seen.header_row or 1,
         "columns": seen.columns,
         "exclude": last,
         "rename": dict.fromkeys(first, "name to send it under"),

@@ -81,14 +81,22 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     sheet: Annotated[str | None, _says("Reading", "NAME", "The sheet of the workbook (the first visible one).")] = None
     header_row: Annotated[int | None, _says("Reading", "N", "The row that holds the headers (found by itself).")] = None
+    no_header: Annotated[
+        bool, _says("Reading", None, "No row holds headers: all rows are data, the columns are called A, B, C.")
+    ] = False
     encoding: Annotated[str | None, _says("Reading", "NAME", "The encoding of a CSV file (found by itself).")] = None
-    delimiter: Annotated[str | None, _says("Reading", "C", "The delimiter of a CSV file (found by itself).")] = None
+    delimiter: Annotated[
+        str | None, _says("Reading", "C", "The delimiter of a CSV file, or none (found by itself).")
+    ] = None
     hidden: Annotated[
         Literal["include", "skip"] | None,
         _says("Reading", "include|skip", "Whether hidden or filtered-out rows run; required where there are any."),
     ] = None
     as_shown: Annotated[
         bool, _says("Reading", None, "Send numbers and dates just as the sheet shows them (1,234.50 €).")
+    ] = False
+    trust_formulas: Annotated[
+        bool, _says("Reading", None, "Send what formulas hold although the file says that it is out of date.")
     ] = False
     columns: Annotated[Names, _says("Params", "A,B", "Send only these columns.")] = ()
     exclude: Annotated[Names, _says("Params", "A,B", "Send all columns but these.")] = ()
@@ -235,6 +243,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         yield validation.heartbeat_problem(self.heartbeat)
         if self.unique_conflict and not self.unique:
             yield "unique_conflict: it says in what a duplicate may differ; say with --unique what makes one"
+        if self.no_header and self.header_row is not None:
+            yield "no_header, header_row: say one of them, that no row holds headers or which one does"
+        if self.no_header and os.path.realpath(self.output_path) == os.path.realpath(self.input_path):
+            yield "no_header: without headers its columns can't be told from ours; name another file with --output"
         if self.columns and self.exclude:
             yield "columns, exclude: say one of them, what to send or what to leave out"
 

@@ -191,7 +191,7 @@ def clash(field: str, path: Path | None, others: Mapping[str, Path | None], what
 
 def delimiter_problem(delimiter: str | None) -> str | None:
     """A delimiter is one character, or the word for one."""
-    words = ("tab", "comma", "semicolon", "pipe", "\\t")
-    if delimiter is None or len(delimiter) == 1 or delimiter in words:
+    words = ("tab", "comma", "semicolon", "pipe", "space", "colon", "none", "\\t")
+    if delimiter is None or len(delimiter) == 1 or delimiter.lower() in words:
         return None
     return f"delimiter: {delimiter!r} is not one character; use for example ';' or tab"

@@ -5,7 +5,7 @@ Rows with the same key are who `twins` found out that they are; where it wasn't 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from batch_runner.journal.batches import now
 from batch_runner.journal.database import LOST
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _FIRST = "SELECT id, EXISTS (SELECT 1 FROM place WHERE row = row.id AND batch = ?) FROM row WHERE key = ? AND nth = 1"
 _BESIDE = (
-    "SELECT params FROM place WHERE row = ? AND batch >= ? AND batch < ? AND takes_part AND refusal IS NULL"
+    "SELECT params, held FROM place WHERE row = ? AND batch >= ? AND batch < ? AND takes_part AND refusal IS NULL"
     " ORDER BY batch LIMIT 1"
 )
 _REPEAT = "INSERT INTO repeated VALUES (?, 2) ON CONFLICT DO UPDATE SET rows = rows + 1 RETURNING rows"
@@ -49,7 +49,8 @@ def _register(
     elif row is None:
         step = Refuse(entry.number, entry.refusal or "a cell of its key can't be read")
     elif not is_new and (beside := _beside(connection, begun, row)) is not None:
-        step = Carry(entry.number, row, QUEUED, beside != entry.digest, tonight=True)
+        params, held = beside
+        step = Carry(entry.number, row, QUEUED, params != entry.digest, held, tonight=True)
     else:
         attempts = [] if is_new else _attempts(connection, row)
         step = decide(entry, row, attempts, policy, begun.night)
@@ -58,12 +59,16 @@ def _register(
     return step
 
 
-def _beside(connection: sqlite3.Connection, begun: Begun, row: int) -> bytes | None:
-    """What another sheet of this very night sends for the row; None where none has it."""
+def _beside(
+    connection: sqlite3.Connection, begun: Begun, row: int
+) -> tuple[bytes, Literal["parked", "duplicate"] | None] | None:
+    """What another sheet of this very night sends for the row, and why it holds it; None where none has it."""
     if begun.first == begun.id:
         return None
-    found = connection.execute(_BESIDE, (row, begun.first, begun.id)).fetchone()
-    return bytes(found[0]) if found else None
+    found: tuple[bytes, Literal["parked", "duplicate"] | None] | None = connection.execute(
+        _BESIDE, (row, begun.first, begun.id)
+    ).fetchone()
+    return found
 
 
 def attempts_of(connection: sqlite3.Connection, row: int) -> list[Attempt]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def check_alignment(sheet: Sheet, written: Sheet, layout: Layout, outcomes: Iterator[Placed]) -> None:
     """Compare what was written, read back, with the sheet and the outcomes. Raises `OutputFailed` naming the row."""
     run_column = next((column.index for column in written.columns if column.name == layout.headers[0]), None)
-    if run_column is None:
+    if run_column is None and sheet.header_row:
         raise _wrong(written, None)
     own = tuple(column.index for column in layout.own)
     placed = next(outcomes, None)
@@ -29,7 +29,13 @@ def check_alignment(sheet: Sheet, written: Sheet, layout: Layout, outcomes: Iter
         if placed is not None and placed.number == row.number:
             run_id = placed.run_id or ""
             placed = next(outcomes, None)
-        if row.number > sheet.header_row and not _same_run(back, run_column, run_id):
+        if run_column is None and run_id:  # without headers the first run shows where they stand
+            run_column = next(
+                (place for place in range(sheet.width, written.width) if back.texts[place] == run_id), None
+            )
+            if run_column is None:
+                raise _wrong(written, row)
+        if run_column is not None and row.number > sheet.header_row and not _same_run(back, run_column, run_id):
             raise _wrong(written, row)
     if placed is not None:
         raise _without_place(written.path.name, placed)

@@ -32,7 +32,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     the batch stopped early. `since` tells the difference from the last night, None on the first one. `parked` rows are
     retried no more (`--retry-limit`), `duplicates` were refused (`--unique`), `taken` have the key of another
     sheet's rows, `unsettled` are sheets of other days that were left before their end. `totals` has an entry for each
-    column of `--total`. `report` is the path of the page that `--report` asked for.
+    column of `--total`. `report` is the path of the page that `--report` asked for. `cautions` are those of the `notes`
+    that are told also with `--quiet`.
     """
 
     exit_code: int
@@ -55,6 +56,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     unsettled: tuple[Unsettled, ...] = ()
     totals: tuple[ColumnTotals, ...] = ()
     report: str | None = None
+    cautions: tuple[str, ...] = ()
 
     @property
     def resolving(self) -> str:
@@ -64,7 +66,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_well(self) -> bool:
         """Whether there is nothing that a person has to look at."""
-        return self.exit_code == 0 and not self.taken.rows and not self.unsettled
+        return self.exit_code == 0 and not self.taken.rows and not self.unsettled and not self.cautions
 
     def count(self, status: str) -> int:
         """How many rows have this status."""

@@ -8,22 +8,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from batch_runner.sheet.numfmt.meaning import CURRENCY_CODES
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from batch_runner.sheet.model import Column
 
-
-_LIST_ONE = """
-AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF
-CHF CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD
-HKD HNL HTG HUF IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD KZT LAK LBP LKR LRD
-LSL LYD MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD OMR PAB PEN PGK
-PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS
-TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VES VND VUV WST XAF XCD XCG XOF XPF YER ZAR ZMW ZWG
-"""
-CODES = frozenset(_LIST_ONE.split())
-"""ISO 4217, list one, without funds and metals."""
 
 SIGNS = {
     "€": "EUR",
@@ -64,7 +55,7 @@ COLUMN_NAMES = frozenset(
 def currency_of(word: str) -> str | None:
     """The currency that a word or sign names: a code of ISO 4217 or a shared sign; None where it names none."""
     code = word.upper()
-    if code in CODES or word in SHARED_SIGNS:
+    if code in CURRENCY_CODES or word in SHARED_SIGNS:
         return code
     return SIGNS.get(word.lower())
 

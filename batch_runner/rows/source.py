@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from batch_runner.errors import Findings, SheetError, UsageError
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 
 MOST_WARNINGS = 10
+LOOK = 100
+"""How many rows are looked at for what an output of ours holds."""
+FINAL_STATUSES = frozenset({"success", "failure", "timeout", "cancelled"})
+"""How a run ends (Tasks API)."""
 
 
 class Source:
@@ -40,6 +45,7 @@ class Source:
         self._warned = 0
         self.sheet = open_sheet(job.input_path, reading_of(job), scratch)
         try:
+            _refuse_output_without_headers(self.sheet)
             self.layout = layout_of(self.sheet.columns)
             new = NewColumns(self.layout.headers, self.layout.replaced)
             refuse_unwritable(self.sheet, job.output_path.suffix.lower(), new)
@@ -143,11 +149,30 @@ def _has_runs(path: Path, sheet: Sheet) -> bool:
         return False
     try:
         with open_written(path, sheet) as written:
-            ours = layout_of(written.columns).places(written.columns)
             rows = (row for row in written.rows() if row.kind in (RowKind.DATA, RowKind.HIDDEN))
+            if not sheet.header_row:
+                return any(any(row.texts[sheet.width :]) for row in rows)
+            ours = layout_of(written.columns).places(written.columns)
             return bool(ours) and any(row.texts[ours[0]] for row in rows)
     except (SheetError, UsageError, OSError):  # what can't be read is written anew, as ever
         return False
+
+
+def _refuse_output_without_headers(sheet: Sheet) -> None:
+    """Raises `SheetError` for what was written from a sheet without headers: its rows would be new ones, and run again.
+
+    Nothing there says which columns are ours, but what stands in them: an id, a status, and no result or one in JSON.
+    """
+    if sheet.header_row:
+        return
+    for row in islice(sheet.rows(), LOOK):
+        for index, text in enumerate(row.texts[1:], 1):
+            beside = "".join(row.texts[index + 1 : index + 2])
+            if text in FINAL_STATUSES and row.texts[index - 1] and beside[:1] in ("", *'{["tfn-0123456789'):
+                raise SheetError(
+                    f"{sheet.address(row.number, index)}: {text!r} stands there as in an output of ours; name the "
+                    "sheet that it was written from, or put headers above the columns"
+                )
 
 
 def reading_of(job: Job) -> Reading:
@@ -155,8 +180,10 @@ def reading_of(job: Job) -> Reading:
     return Reading(
         sheet=job.sheet,
         header_row=job.header_row,
+        no_header=job.no_header,
         encoding=job.encoding,
         delimiter=job.delimiter,
         hidden=job.hidden,
         as_shown=job.as_shown,
+        trust_formulas=job.trust_formulas,
     )

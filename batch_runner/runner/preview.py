@@ -111,7 +111,8 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
 
     def _lines(self) -> Iterator[str]:
         sheet = f", sheet {self.sheet!r}" if self.sheet else ""
-        yield f"{self.input}{sheet}: headers in row {self.header_row}, rows that take part: {self.rows}"
+        headers = f"headers in row {self.header_row}" if self.header_row else "no headers"
+        yield f"{self.input}{sheet}: {headers}, rows that take part: {self.rows}"
         yield f"  columns: {', '.join(self.columns)}"
         if self.earlier_output:
             yield "  and an earlier output's columns, which are refreshed and never sent"
@@ -160,7 +161,11 @@ async def preview(job: Job, source: Source, journal: Journal) -> Preview:
         first=tuple(planned.first),
         refused=tuple(planned.refused),
         warnings=source.warnings,
-        notes=(*source.notes, *filter(None, [journal.all_new()])) if planned.counted else source.notes,
+        notes=(
+            *source.notes,
+            *source.sheet.describe_formats(),
+            *filter(None, [journal.all_new() if planned.counted else None]),
+        ),
         takes=tuple(_taken(source)),
         unused=source.template.fit.unused if source.template.fit else (),
     )

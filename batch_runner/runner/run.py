@@ -303,6 +303,7 @@ async def _conclude(opened: Opened, batch: SheetBatch, stop: Stop | None, notes:
     log.info("batch ended", exit_code=exit_code, counts=words, carried=batch.carried, duration=seconds)
     groups = journal.failures(MOST_GROUPS)
     failed = sum(count.rows for count in counts if count.status in FAILED)
+    since = journal.since()
     summary = Summary(
         exit_code=exit_code,
         input=job.input,
@@ -315,12 +316,13 @@ async def _conclude(opened: Opened, batch: SheetBatch, stop: Stop | None, notes:
         failures=groups,
         more_failures=failed - sum(group.rows for group in groups if group.status != UNKNOWN),
         stopped=_why(opened, stop) if stop else None,
-        since=journal.since(),
+        since=since,
         parked=journal.held("parked"),
         duplicates=journal.held("duplicate"),
         taken=journal.taken(),
         unsettled=journal.unsettled(),
         notes=(*source.notes, *opened.notes, *warnings, *source.warnings, *notes, *written.notes),
+        cautions=source.sheet.cautions if since is None else (),
         seconds=seconds,
         totals=await to_thread.run_sync(control_totals, source, journal.outcomes()),
     )

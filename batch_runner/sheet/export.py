@@ -14,10 +14,10 @@ from openpyxl.cell import WriteOnlyCell
 from polars.io.plugins import register_io_source
 
 from batch_runner.errors import SheetError, Unlike
+from batch_runner.sheet.csv.reader import CsvSheet, view_csv
+from batch_runner.sheet.csv.records import DELIMITERS
+from batch_runner.sheet.csv.writer import harmless, storable
 from batch_runner.sheet.model import NewCells, Reading, RowKind, column_letter
-from batch_runner.sheet.text.delimited import Delimited, view_delimited
-from batch_runner.sheet.text.dialect import DELIMITERS
-from batch_runner.sheet.text.quoting import harmless, storable
 from batch_runner.sheet.xlsx.package import Package
 from batch_runner.sheet.xlsx.row_reader import MAX_ROWS
 from batch_runner.sheet.xlsx.workbook import Workbook, view_workbook
@@ -118,11 +118,12 @@ def open_written(path: Path, sheet: Sheet) -> Sheet:
     if ending == sheet.path.suffix.lower():
         reading = sheet.reading_again()
     elif ending in DELIMITERS:
-        reading = Reading(header_row=sheet.header_row, encoding="utf-8", delimiter=DELIMITERS[ending])
+        reading = Reading(encoding="utf-8", delimiter=DELIMITERS[ending], as_shown=True)
     else:
-        reading = Reading(header_row=sheet.header_row, hidden="include")
+        reading = Reading(hidden="include")
+    reading = msgspec.structs.replace(reading, header_row=sheet.header_row or None, no_header=not sheet.header_row)
     if ending in DELIMITERS:
-        return view_delimited(path, reading, sheet.scratch)
+        return view_csv(path, reading, sheet.scratch)
 
     return view_workbook(path, reading, sheet.scratch)
 
@@ -170,7 +171,7 @@ def append_columns(
         from batch_runner.sheet.xlsx_append import append
 
         return append.append_columns(sheet, target, new, cells)
-    assert isinstance(sheet, Delimited)
+    assert isinstance(sheet, CsvSheet)
     return sheet.append(target, new, cells)
 
 

@@ -2,34 +2,88 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 
 LOOK = 100
 """How many rows that aren't empty are looked at; more need not be given."""
+_SIGNS = r"[€$£¥₹%‰°]|EUR|USD|GBP|CHF|JPY|CNY|INR|AUD|CAD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|RON|TRY|BRL|MXN|ZAR|kr|zł|Kč|Ft"
+_NUMBER = re.compile(
+    rf"\(?(?:{_SIGNS})?\s?[-+−]?\s?(?:{_SIGNS})?\s?(?:\d[\d.,'’\s]*|[.,]\d+)(?:[eE][-+]?\d+)?\s?(?:{_SIGNS})?[-)]?"
+)
+_DATE = re.compile(
+    r"\d{1,4}([-/.])(?:\d{1,2}|[A-Za-z]{3})\1\d{1,4}(?:[T\s]+\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?\s?(?:[AaPp][Mm]|Z|[+-]\d\d:?\d\d)?)?"
+    r"|\d{1,2}:\d\d(?::\d\d)?"
+)
+_NO_HEADERS = frozenset({
+    "true", "false", "yes", "ja", "nein", "oui", "n/a", "na", "nan", "none", "null",
+    "nil", "tbd", "tba", "k.a.", "s.o.", "n.v.t.", "n.d.",
+})  # fmt: skip
+"""What is no header although it is a word: what people write in place of a number that they don't have, and answers."""
+_AROUND = " \t\r\n\ufeff\xa0"
+LOOK_BELOW = 5
+"""How far below the header row a second one is looked for."""
+
+
+def kind_of(text: str) -> str | None:
+    """What a person takes a text for: a `number` (also of money), a `date` (also a time), None for words."""
+    bare = text.strip()
+    if not bare or bare.isalpha():
+        return None
+    if _DATE.fullmatch(bare):
+        return "date"
+    return "number" if _NUMBER.fullmatch(bare) else None
 
 
 class FirstRow(msgspec.Struct, frozen=True):
     """One of a sheet's first rows: its number, its cells' texts from column A, and which of them are typed.
 
     `typed` holds the places of numbers, dates, booleans and errors: what no header is. A text file has no types; there
-    `is_number` says which texts a person takes for numbers.
+    `kind_of` says which texts a person takes for numbers and dates.
     """
 
     number: int
     texts: tuple[str, ...]
     typed: frozenset[int] = frozenset()
 
+    @classmethod
+    def of_texts(cls, number: int, fields: Sequence[str]) -> FirstRow:
+        """A row of a text file."""
+        texts = tuple(text if text.strip() else "" for text in fields)
+        return cls(number, texts, frozenset(place for place, text in enumerate(texts) if kind_of(text)))
+
     @property
     def width(self) -> int:
         """Up to which place there is text."""
         return max((place + 1 for place, text in enumerate(self.texts) if text), default=0)
+
+    @property
+    def filled(self) -> list[int]:
+        """The places of its cells with text."""
+        return [place for place, text in enumerate(self.texts) if text]
+
+    @property
+    def is_all_text(self) -> bool:
+        """Whether none of its cells is typed."""
+        return not any(place in self.typed for place in self.filled)
+
+    def kind(self, place: int) -> str | None:
+        """Of which kind the typed cell at a place is; None for text, and where there is none."""
+        if place not in self.typed or not self.text(place):
+            return None
+        return kind_of(self.texts[place]) or "other"
+
+    def text(self, place: int) -> str:
+        """The text at a place; "" beyond the last one."""
+        return self.texts[place] if place < len(self.texts) else ""
 
 
 def find_header(rows: Sequence[FirstRow], hint: int | None = None) -> int | None:
@@ -42,16 +96,108 @@ def find_header(rows: Sequence[FirstRow], hint: int | None = None) -> int | None
     """
     if hint is not None:
         return hint
-    filled = [row for row in rows if any(row.texts)][:LOOK]
+    filled = _filled(rows)
     wide = [row for place, row in enumerate(filled) if row.width >= _usual_width(filled, place)]
-    best = next((row for row in wide if _is_all_text(row)), next(iter(wide), None))
+    best = next((row for row in wide if row.is_all_text), next(iter(wide), None))
     return _or_above(filled, best).number if best else None
 
 
-def is_number(text: str) -> bool:
-    """Whether a text of a text file is what a person takes for a number."""
-    digits = text.strip().lstrip("+-").replace(",", "").replace(".", "").replace(" ", "")
-    return digits.isdigit()
+def header_doubt(rows: Sequence[FirstRow], number: int) -> str | None:
+    """Why a person has to say whether the row that was found is the header row; None where it surely is.
+
+    It is in doubt where it holds numbers or dates over cells of the same kind (a sheet without headers), where a row
+    above it fills as many cells, which would be dropped, and where a row of words below it stands on top of the
+    numbers.
+    """
+    filled = _filled(rows)
+    place = next(place for place, row in enumerate(filled) if row.number == number)
+    best, above, below = filled[place], filled[:place], filled[place + 1 :]
+    fuller = [row for row in above if len(row.filled) >= len(best.filled)]
+    other = next((row for row in fuller if row.is_all_text), next(iter(fuller), None)) or _second_header(best, below)
+    if other is not None:
+        first, second = sorted((best.number, other.number))
+        return (
+            f"row {first} or row {second} could be the header row; say which: --header-row {first} or "
+            f"--header-row {second}"
+        )
+    data_like = next((at for at in best.filled if _is_like_below(best, at, below)), None)
+    if data_like is None:
+        return None
+    return (
+        f"row {number} is taken for the header row, but its {best.text(data_like)!r} looks like data; say --header-row "
+        f"{number} if it is the header row, or --no-header if there is none (the columns are then A, B, C)"
+    )
+
+
+def repeats_header(headers: Sequence[str], texts: Iterable[str]) -> bool:
+    """Whether a row is the header row once more, as on each page of a printed list: all that it holds are headers.
+
+    A second byte order mark (where files were joined) and blanks around a text don't count.
+    """
+    filled = [(header, text) for header, text in zip_longest(headers, texts, fillvalue="") if text.strip()]
+    return bool(filled) and all(text.strip(_AROUND) == header.strip(_AROUND) for header, text in filled)
+
+
+def _filled(rows: Sequence[FirstRow]) -> list[FirstRow]:
+    return [row for row in rows if any(row.texts)][:LOOK]
+
+
+def _is_like_below(best: FirstRow, place: int, below: Sequence[FirstRow]) -> bool:
+    """Whether a number or date of the header row stands over such ones, or over nothing that would tell.
+
+    In a workbook they may be texts, if those below are texts as well; a text over true numbers is a header (`2026`).
+    """
+    looks = (kind_of(best.text(place)), place in best.typed)
+    if looks[0] is None:
+        return False
+    cells = [(kind_of(row.text(place)), place in row.typed) for row in below if row.text(place)]
+    return 2 * cells.count(looks) > len(cells) if cells else not below
+
+
+def _second_header(best: FirstRow, below: Sequence[FirstRow]) -> FirstRow | None:
+    """A row of words below the header row, right on top of numbers or dates that no row above it has.
+
+    A first row of data whose amount isn't known ("n/a", "pending") is none: some other cell of it is like those below.
+    """
+    for place, row in enumerate(below[:LOOK_BELOW]):
+        under = below[place + 1 :]
+        if not row.is_all_text:
+            return None
+        if repeats_header(best.texts, row.texts):
+            continue
+        words = [at for at in row.filled if any(map(str.isalpha, row.text(at)))]
+        over = [
+            at for at in words if _is_column_of_numbers(at, under) and row.text(at).strip().lower() not in _NO_HEADERS
+        ]
+        fills = 2 * len(row.filled) >= len(best.filled) and not any(
+            row.text(at).strip()[0].isdigit() for at in row.filled
+        )
+        if over and fills and not any(_shape(row, at) in _shapes(under, at) for at in row.filled if at not in over):
+            return row
+    return None
+
+
+def _is_column_of_numbers(place: int, rows: Sequence[FirstRow]) -> bool:
+    cells = [row for row in rows if row.text(place)]
+    return bool(cells) and all(row.kind(place) in ("number", "date") for row in cells)
+
+
+def looks_like_below(row: FirstRow, below: Sequence[FirstRow]) -> bool:
+    """Whether any cell of a row says the same, or has the same digits and signs among its letters, as one below it."""
+    return any(
+        _shape(row, place) in _shapes(below, place) or row.text(place) in {other.text(place) for other in below}
+        for place in row.filled
+    )
+
+
+def _shape(row: FirstRow, place: int) -> str | None:
+    """What a cell looks like, letters and digits aside (`A-17` → `a-9`); None for mere words, which all look alike."""
+    shape = re.sub(r"\d+", "9", re.sub(r"[^\W\d_]+", "a", row.text(place).strip()))
+    return None if set(shape) <= {"a", " "} else shape
+
+
+def _shapes(rows: Sequence[FirstRow], place: int) -> set[str]:
+    return {shape for row in rows if (shape := _shape(row, place))}
 
 
 def _or_above(filled: Sequence[FirstRow], best: FirstRow) -> FirstRow:
@@ -62,23 +208,18 @@ def _or_above(filled: Sequence[FirstRow], best: FirstRow) -> FirstRow:
     """
     place = filled.index(best)
     above = filled[place - 1] if place else best
-    named = sum(map(bool, above.texts))
-    if above.number != best.number - 1 or named < 2 or above.width >= best.width or not _is_all_text(above):
+    named = len(above.filled)
+    if above.number != best.number - 1 or named < 2 or above.width >= best.width or not above.is_all_text:
         return best
-    if not _is_all_text(best):
+    if not best.is_all_text:
         return above
     is_whole = named == above.width == best.width - 1
-    return above if is_whole and not _heads(best, filled[place + 1 :]) else best
+    return above if is_whole and not _stands_over_numbers(best, filled[place + 1 :]) else best
 
 
-def _heads(row: FirstRow, below: Sequence[FirstRow]) -> bool:
-    """Whether it is a text above numbers in any column."""
-    columns = [place for place, text in enumerate(row.texts) if text]
-    return any(2 * sum(place in other.typed for other in below) > len(below) for place in columns)
-
-
-def _is_all_text(row: FirstRow) -> bool:
-    return all(place not in row.typed for place, text in enumerate(row.texts) if text)
+def _stands_over_numbers(row: FirstRow, below: Sequence[FirstRow]) -> bool:
+    """Whether any cell of a row stands over a column most of whose cells are typed."""
+    return any(2 * sum(place in other.typed for other in below) > len(below) for place in row.filled)
 
 
 def _usual_width(filled: Sequence[FirstRow], place: int) -> int:

@@ -12,7 +12,7 @@ import msgspec
 from batch_runner.errors import SheetError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -28,6 +28,8 @@ class RowKind(Enum):
     """No cell of it has text."""
     HIDDEN = "hidden"
     """Data, but hidden or filtered out, and the person said to skip such rows."""
+    REPEATED = "repeated"
+    """The header row once more, as printed lists have it on each page."""
     TOTALS = "totals"
     """The totals row of the sheet's table, or a row below it."""
 
@@ -57,6 +59,8 @@ class Row(msgspec.Struct, frozen=True):
     kind: RowKind
     texts: tuple[str, ...]
     problems: tuple[CellProblem, ...] = ()
+    literal: dict[int, str] | None = None
+    """The cells, by their places in `texts`, that stand otherwise in the file (`="00123"`), as they stand there."""
 
 
 class TypedCell(msgspec.Struct, frozen=True):
@@ -85,11 +89,15 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 
     sheet: str | None = None
     header_row: int | None = None
+    no_header: bool = False
+    """There is no header row: all rows are data, and the columns are called by their letters."""
     encoding: str | None = None
     delimiter: str | None = None
     hidden: str | None = None
     """`include`, `skip`, or None: refuse a sheet that has hidden rows among its data."""
     as_shown: bool = False
+    trust_formulas: bool = False
+    """Take the values of formulas although the file says that they are out of date."""
 
 
 class NewColumns(msgspec.Struct, frozen=True):
@@ -114,6 +122,7 @@ class Sheet(ABC):
     name: str | None
     """The sheet's name in its workbook; None for a text file."""
     header_row: int
+    """0 where there is none."""
     columns: tuple[Column, ...]
     """The columns that have a header, from left to right."""
     width: int
@@ -122,6 +131,8 @@ class Sheet(ABC):
     """How many rows are of kind DATA."""
     notes: tuple[str, ...]
     """What a person should hear about how the sheet was read: a sentence each."""
+    cautions: tuple[str, ...] = ()
+    """Those of the notes that a person should hear once, however quiet the program is to be."""
     fingerprint: str
     """SHA-256 of the file's bytes, in hex."""
     scratch: Path
@@ -133,7 +144,14 @@ class Sheet(ABC):
 
     def typed_rows(self, places: Collection[int]) -> Iterator[TypedRow]:  # noqa: ARG002  a text file has only texts
         """The same rows, with their cells at these places that are no texts."""
-        return (TypedRow(row.number, row.kind, row.texts, row.problems) for row in self.rows())
+        return (TypedRow(row.number, row.kind, row.texts, row.problems, row.literal) for row in self.rows())
+
+    def describe_formats(self) -> tuple[str, ...]:
+        """What the number formats of the rows read so far were taken for, where a person may think otherwise.
+
+        A sentence for each column and format: which of its literals are units, which are part of an identifier.
+        """
+        return ()
 
     @abstractmethod
     def reading_again(self) -> Reading:
@@ -173,6 +191,12 @@ def column_letter(index: int) -> str:
         number, rest = divmod(number - 1, 26)
         letters = chr(65 + rest) + letters
     return letters
+
+
+def row_list(numbers: Sequence[int]) -> str:
+    """`row 4`, `rows 4, 9, 14`, `rows 4, 9, …`: the first ten of them."""
+    shown = ", ".join(map(str, numbers[:10]))
+    return f"row{'s' * (len(numbers) > 1)} {shown}{', …' if len(numbers) > 10 else ''}"
 
 
 def refuse_ambiguity(sheet: Sheet, stray: tuple[int, int] | None) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import shutil
 import stat
 import tempfile
+import time
 from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 
 CHUNK = 1 << 20
+YOUNG = 60.0
+"""Seconds after which a file that ends within a line is taken as it is: many programs leave out the last line end."""
+STILL = 2.0
+"""Seconds for which a younger one must not change."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -33,22 +38,78 @@ class Snapshot(msgspec.Struct, frozen=True):
 def take_snapshot(path: Path, scratch: Path) -> Snapshot:
     """Copy a file into one in the folder `scratch` that has no name, so that nobody else can open or edit it.
 
-    Raises `SheetError` where it can't be read.
+    Raises `SheetError` where it can't be read, or changes while it is, twice.
     """
+    return _copied(path, scratch)[0]
+
+
+def take_whole_lines(path: Path, scratch: Path) -> Snapshot:
+    """The same of a text file. One that is young and ends within a line may still be being written: half an amount is
+    an amount, too. It is looked at until it has stood still for a while.
+
+    Raises `SheetError` also where it doesn't.
+    """
+    snapshot, state = _copied(path, scratch)
+    until = time.monotonic() + YOUNG
+    while not _ends_a_line(snapshot) and time.time() - state.modified < YOUNG:
+        time.sleep(STILL)
+        if _state_of(path) == state:
+            break
+        snapshot.file.close()
+        if time.monotonic() > until:
+            raise SheetError(f"{path.name}: still being written; run this again when it is whole")
+        snapshot, state = _copied(path, scratch)
+    return snapshot
+
+
+class _State(msgspec.Struct, frozen=True):
+    """What tells whether a file has been written since: which one it is, how long, and when it was changed."""
+
+    file: tuple[int, int]
+    size: int
+    modified_ns: int
+
+    @property
+    def modified(self) -> float:
+        return self.modified_ns / 1e9
+
+
+def _state_of(path: Path) -> _State | None:
+    """None where it is gone."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise SheetError(f"{path}: not a file; name a spreadsheet")
-        with path.open("rb") as source:
-            copy = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  it lives as long as the sheet
-            shutil.copyfileobj(source, copy, CHUNK)
-            copy.flush()
+        found = path.stat()
     except FileNotFoundError:
-        raise SheetError(f"{path}: no such file") from None
-    except OSError as error:
-        if error.errno in NO_ROOM:
-            raise SheetError(f"{path}: no room for a private copy of it in {scratch}: make room there") from error
-        raise SheetError(f"{path}: can't be read: {error.strerror}") from error
-    return _snapshot(copy)
+        return None
+    return _State((found.st_dev, found.st_ino), found.st_size, found.st_mtime_ns)
+
+
+def _copied(path: Path, scratch: Path) -> tuple[Snapshot, _State]:
+    """A private copy of a file, and its state, which was the same before it was read and after."""
+    for _turn in range(2):
+        try:
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise SheetError(f"{path}: not a file; name a spreadsheet")
+            before = _state_of(path)
+            with path.open("rb") as source:
+                copy = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  it lives as long as the sheet
+                shutil.copyfileobj(source, copy, CHUNK)
+                copy.flush()
+        except FileNotFoundError:
+            raise SheetError(f"{path}: no such file") from None
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise SheetError(f"{path}: no room for a private copy of it in {scratch}: make room there") from error
+            raise SheetError(f"{path}: can't be read: {error.strerror}") from error
+        if before is not None and before == _state_of(path) and copy.tell() == before.size:
+            return _snapshot(copy), before
+        copy.close()
+    raise SheetError(f"{path.name}: it changed while it was read; run this again when nobody writes it")
+
+
+def _ends_a_line(snapshot: Snapshot) -> bool:
+    """Whether a text file ends with a line end, in any encoding; NULs and a Ctrl-Z behind it are no text."""
+    snapshot.file.seek(max(0, snapshot.size - CHUNK))
+    return snapshot.file.read().rstrip(b"\0\x1a \t")[-1:] in (b"\n", b"\r")
 
 
 def uncopied(path: Path) -> Snapshot:

@@ -16,9 +16,9 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from batch_runner.sheet.csv.reader import open_csv
 from batch_runner.sheet.export import append_columns, write_table
 from batch_runner.sheet.model import NewColumns, Reading
-from batch_runner.sheet.text.delimited import open_delimited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,27 +56,27 @@ def nothing(path: Path) -> None:
 
 
 def ours_open(path: Path) -> None:
-    open_delimited(path, Reading(), path.parent).close()
+    open_csv(path, Reading(), path.parent).close()
 
 
 def ours_rows(path: Path) -> None:
-    with open_delimited(path, Reading(), path.parent) as sheet:
+    with open_csv(path, Reading(), path.parent) as sheet:
         deque(sheet.rows(), 0)
 
 
 def ours_append(path: Path) -> None:
-    with open_delimited(path, Reading(), path.parent) as sheet, path.with_suffix(".out").open("wb") as target:
+    with open_csv(path, Reading(), path.parent) as sheet, path.with_suffix(".out").open("wb") as target:
         append_columns(sheet, target, NewColumns(OURS), results(sheet.row_count))
 
 
 def ours_refresh(path: Path) -> None:
     """The four last columns, as if they were an earlier output's."""
-    with open_delimited(path, Reading(), path.parent) as sheet, path.with_suffix(".out").open("wb") as target:
+    with open_csv(path, Reading(), path.parent) as sheet, path.with_suffix(".out").open("wb") as target:
         append_columns(sheet, target, NewColumns(OURS, 4), results(sheet.row_count))
 
 
 def ours_parquet(path: Path) -> None:
-    with open_delimited(path, Reading(), path.parent) as sheet, path.with_suffix(".out").open("wb") as target:
+    with open_csv(path, Reading(), path.parent) as sheet, path.with_suffix(".out").open("wb") as target:
         write_table(target, ".parquet", sheet, NewColumns(OURS), results(sheet.row_count))
 
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_runner.rows.amounts import CODES, Amount, NoAmount, agreed, currency_of, read_amount, shown_currency, worded
+from batch_runner.rows.amounts import Amount, NoAmount, agreed, currency_of, read_amount, shown_currency, worded
+from batch_runner.sheet.numfmt.meaning import CURRENCY_CODES
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_currencies_agree_or_contradict() -> None:
     assert agreed("$", "USD") == agreed("USD", "$") == "USD"
     assert agreed("$", "EUR") is None
     assert agreed("EUR", "USD") is None
-    assert {"EUR", "USD", "JPY", "KWD"} <= CODES
+    assert {"EUR", "USD", "JPY", "KWD"} <= CURRENCY_CODES
 
 
 @pytest.mark.parametrize(

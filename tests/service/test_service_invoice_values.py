@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_runner.service.local.invoice.amounts import amounts_in, currency_in
-from batch_runner.service.local.invoice.dates import date_in
+from batch_runner.service.local.invoice.values import amounts_in, currency_in, date_in, ibans_in, is_vat_id, vat_ids_in
 
 
 @pytest.mark.parametrize(
@@ -122,3 +121,42 @@ def test_a_date_that_could_be_two_is_read_as_the_country_does() -> None:
 def test_every_day_is_read_back(day: datetime.date, form: str) -> None:
     """Any day of a century is read as itself in each form."""
     assert date_in(day.strftime(form)) == day.isoformat()
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("IBAN: DE89 3704 0044 0532 0130 00 BIC COBADEFF", ["DE89370400440532013000"]),
+        ("NO93 8601 1117 947", ["NO9386011117947"]),
+        ("BE68539007547034, BE71096123456769", ["BE68539007547034", "BE71096123456769"]),
+        ("DE88 3704 0044 0532 0130 00", []),
+        ("order DE89-X", []),
+    ],
+)
+def test_only_accounts_that_can_be_are_found(text: str, ids: list[str]) -> None:
+    """An IBAN has its country's length and right check digits; what follows it is no part of it."""
+    assert [found.id for found in ibans_in(text)] == ids
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("USt-IdNr.: DE136695976 HRB 12345", ["DE136695976"]),
+        ("BTW NL810433941B01", ["NL810433941B01"]),
+        ("VAT no. GB 980 7806 84", ["GB980780684"]),
+        ("IBAN DE89 3704 0044 0532 0130 00", []),
+        ("TVA FR40303265045", ["FR40303265045"]),
+        ("Art. AB123456789", []),
+    ],
+)
+def test_vat_ids_are_told_from_accounts(text: str, ids: list[str]) -> None:
+    """A VAT id begins with its country, and is no part of a bank account."""
+    assert [found.id for found in vat_ids_in(text)] == ids
+
+
+@pytest.mark.parametrize(
+    ("text", "is_right"), [("DE136695976", True), ("DE123456789", False), ("NO974760673MVA", True)]
+)
+def test_vat_ids_are_checked_as_their_country_does(text: str, is_right: bool) -> None:
+    """By its check digits."""
+    assert is_vat_id(text) == is_right

@@ -9,8 +9,8 @@ import pytest
 from csvfiles import headers_of, kinds_of, sheet_of, texts_of
 
 from batch_runner.errors import SheetError
+from batch_runner.sheet.csv.reader import open_csv
 from batch_runner.sheet.model import Reading, RowKind
-from batch_runner.sheet.text.delimited import open_delimited
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -217,4 +217,4 @@ def test_what_is_no_sheet_gets_a_sentence(tmp_path: Path) -> None:
     assert "this is a workbook" in refusal(tmp_path, b"PK\x03\x04" + b"x" * 99)
     for name in (".", "missing.csv"):
         with pytest.raises(SheetError, match=r"not a file|no such file"):
-            open_delimited(tmp_path / name, Reading(), tmp_path)
+            open_csv(tmp_path / name, Reading(), tmp_path)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from csvfiles import OURS, appended, headers_of, records_of, sheet_of, texts_of
 
+from batch_runner.sheet.csv.reader import open_csv
 from batch_runner.sheet.export import append_columns, open_written
 from batch_runner.sheet.model import NewColumns, Reading
-from batch_runner.sheet.text.delimited import open_delimited
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,9 +46,9 @@ def test_short_records_are_padded(tmp_path: Path) -> None:
 
 def test_each_record_keeps_its_line_end(tmp_path: Path) -> None:
     """Mixed line ends stay mixed, and a last record without one stays without."""
-    with sheet_of(tmp_path, "a,b\r\n1,2\r3,4\n5,6") as sheet:
+    with sheet_of(tmp_path, "a,b\r\n1,2\n3,4\r\n5,6") as sheet:
         written, _notes = appended(sheet, {2: ("x", "", "", ""), 4: ("y", "", "", "")})
-    assert written.decode() == "a,b,run_id,status,result,error\r\n1,2,x,,,\r3,4,,,,\n5,6,y,,,"
+    assert written.decode() == "a,b,run_id,status,result,error\r\n1,2,x,,,\n3,4,,,,\r\n5,6,y,,,"
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_lone_surrogate_becomes_a_replacement_character(tmp_path: Path) -> Non
     """JSON can carry half a character; no file can."""
     with sheet_of(tmp_path, "a\n1\n") as sheet:
         written, _notes = appended(sheet, {2: ("x\ud83dy\U0001f600",)}, ("result",))
-    assert written.decode() == "a,result\n1,x\ufffdy\U0001f600\n"
+    assert written.decode("utf-8-sig") == "a,result\n1,x\ufffdy\U0001f600\n"
 
 
 def test_an_earlier_output_is_refreshed_in_place(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def peak_of(folder: Path, rows: int) -> int:
     tracemalloc.start()
     try:
         with (
-            open_delimited(folder / "list.csv", Reading(), folder) as sheet,
+            open_csv(folder / "list.csv", Reading(), folder) as sheet,
             (folder / "out.csv").open("wb") as target,
         ):
             append_columns(sheet, target, NewColumns(OURS), cells)

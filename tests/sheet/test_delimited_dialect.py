@@ -97,9 +97,12 @@ def test_what_can_be_no_delimiter_is_refused(tmp_path: Path, word: str) -> None:
 
 
 def test_a_tsv_is_separated_by_tabs(tmp_path: Path) -> None:
-    """The ending .tsv says it, whatever looks likelier."""
-    with sheet_of(tmp_path, "a,b,c\n1,2,3\n", "list.tsv") as sheet:
-        assert (headers_of(sheet), sheet.notes) == (["a,b,c"], ())
+    """The ending .tsv says it, whatever looks likelier; one without any TAB is called so by mistake, which is said."""
+    with sheet_of(tmp_path, "a,b,c\td\n1,2,3\t4\n", "list.tsv") as sheet:
+        assert (headers_of(sheet), sheet.notes) == (["a,b,c", "d"], ())
+    with sheet_of(tmp_path, "a,b,c\nx,2,3\n", "list.tsv") as sheet:
+        assert headers_of(sheet) == ["a", "b", "c"]
+        assert sheet.notes == ("list.tsv: fields are separated by commas",)
 
 
 @pytest.mark.parametrize(

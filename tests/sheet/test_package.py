@@ -9,10 +9,12 @@ import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
-from workbooks import Tab, opened, text_row, write_workbook
+from packages import PKG
+from workbooks import Tab, opened, read_rows, text_row, write_workbook
 
 from batch_runner.errors import SheetError
-from batch_runner.sheet.model import Reading
+from batch_runner.sheet.export import append_columns
+from batch_runner.sheet.model import NewColumns, Reading
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -182,3 +184,36 @@ def test_parts_are_found_by_relationships_in_whatever_case(tmp_path: Path) -> No
     changed(path, "Odd name.data", Tab(rows=text_row(1, "found")).part)
     with opened(path) as sheet:
         assert (sheet.part, sheet.columns[0].name) == ("Odd name.data", "found")
+
+
+def test_part_names_with_backslashes_are_read(tmp_path: Path) -> None:
+    """Some programs of Windows write them so, in the package's directory and in its relationships."""
+    path = workbook(tmp_path)
+    with zipfile.ZipFile(path) as package:
+        parts = {name: package.read(name) for name in package.namelist()}
+    with zipfile.ZipFile(path, "w") as package:
+        for name, content in parts.items():
+            entry = zipfile.ZipInfo("placeholder")
+            entry.filename = name if name == "[Content_Types].xml" else name.replace("/", "\\")
+            package.writestr(entry, content.replace(b"worksheets/", b"worksheets\\"))
+    with opened(path) as sheet:
+        assert sheet.part == "xl\\worksheets\\sheet1.xml"
+        assert [row.texts for row in sheet.rows()] == [("A",), ("x",)]
+        with (tmp_path / "out.xlsx").open("w+b") as target:
+            append_columns(sheet, target, NewColumns(("new",)), [(2, ("x",))])
+    assert read_rows(tmp_path / "out.xlsx")[0].texts[-1] == "new"
+
+
+def test_a_digital_signature_is_told_of(tmp_path: Path) -> None:
+    """What is written is another file: the signature won't hold for it."""
+    path = workbook(tmp_path)
+    with opened(path) as sheet:
+        assert not any("signed" in note for note in sheet.notes)
+    with zipfile.ZipFile(path) as package:
+        links = package.read("_rels/.rels")
+    kind = f"{PKG}/relationships/digital-signature/origin"
+    link = f'<Relationship Id="s" Type="{kind}" Target="_xmlsignatures/origin.sigs"/></Relationships>'
+    changed(path, "_rels/.rels", links.replace(b"</Relationships>", link.encode()))
+    changed(path, "_xmlsignatures/origin.sigs", b"")
+    with opened(path) as sheet:
+        assert any("signed" in note and "won't hold" in note for note in sheet.notes)

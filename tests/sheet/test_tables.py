@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from openpyxl import load_workbook
 
 from batch_runner.errors import SheetError
+from batch_runner.sheet.csv.reader import open_csv
+from batch_runner.sheet.csv.writer import harmless
 from batch_runner.sheet.export import open_written, refuse_unwritable, write_table
 from batch_runner.sheet.model import NewColumns, Reading
-from batch_runner.sheet.text.delimited import open_delimited
-from batch_runner.sheet.text.quoting import harmless
 
 if TYPE_CHECKING:
     from batch_runner.sheet.model import Sheet
@@ -180,7 +180,7 @@ def test_any_text_comes_back_in_any_format(table: list[tuple[str, str, str]], en
         with (folder / "list.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([("a", "b"), *((f"x{one}", two) for one, two, _new in table)])
         cells = ((number, (new,)) for number, (_one, _two, new) in enumerate(table, 2))
-        with open_delimited(folder / "list.csv", Reading(encoding="utf-8"), folder) as sheet:
+        with open_csv(folder / "list.csv", Reading(encoding="utf-8"), folder) as sheet:
             with (folder / f"out{ending}").open("w+b") as target:
                 write_table(target, ending, sheet, NewColumns(("result",)), cells)
             with open_written(folder / f"out{ending}", sheet) as back:

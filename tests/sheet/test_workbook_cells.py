@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
 from workbooks import Tab, opened, read_cells, read_rows, text_cell, text_row, write_workbook
 
-from batch_runner.sheet.model import TypedCell
+from batch_runner.sheet.model import Reading, TypedCell
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,3 +152,96 @@ def test_a_formula_among_plain_cells_changes_none_of_them(tmp_path: Path) -> Non
     row = read_cells(tmp_path / "a.xlsx", '<c r="A2"><v>7</v></c><c r="B2"><f>A2</f></c><c r="C2" t="str"><v>x</v></c>')
     assert row.texts[:3] == ("7", "", "x")
     assert [(problem.address, problem.refuses) for problem in row.problems] == [("B2", True)]
+
+
+@pytest.mark.parametrize(
+    ("value", "style", "is_1904", "text"),
+    [
+        ("2026-02-28", 1, True, "2026-02-28"),
+        ("2026-02-28T14:05:00", 2, True, "2026-02-28T14:05:00"),
+        ("2026-02-28T14:05:00+01:00", 1, False, "2026-02-28"),
+        ("2026-02-28T23:05:00-05:00", 2, False, "2026-02-28T23:05:00"),
+        ("2026-02-28T14:05:00Z", 0, False, "2026-02-28T14:05:00"),
+        ("2026-02-28T14:05:00+01:00", 0, False, "2026-02-28T14:05:00"),
+        ("1900-01-15", 1, False, "1900-01-15"),
+        ("1900-02-28", 1, False, "1900-02-28"),
+        ("1900-03-01", 1, False, "1900-03-01"),
+        ("1904-01-01", 1, True, "1904-01-01"),
+        ("14:05:00", 3, False, "14:05:00"),
+        ("14:05:00", 0, False, "14:05:00"),
+        ("2026-02-28", 4, False, "46081.00"),
+    ],
+)
+def test_a_date_in_words_is_that_date(tmp_path: Path, value: str, style: int, is_1904: bool, text: str) -> None:
+    """In both date systems, with any offset from UTC: the clock that was written, as far as the format shows it."""
+    formats = ("dd/mm/yyyy", "dd/mm/yyyy hh:mm", "h:mm AM/PM", "0.00")
+    cell = f'<c r="A2" t="d" s="{style}"><v>{value}</v></c>'
+    row = read_cells(tmp_path / "a.xlsx", cell, formats=formats, is_1904=is_1904)
+    assert (row.texts[0], row.problems) == (text, ())
+
+
+@pytest.mark.parametrize(("style", "text"), [(1, "28/02/2026"), (2, "Saturday"), (0, "2026-02-28")])
+def test_a_date_in_words_obeys_its_format_as_shown(tmp_path: Path, style: int, text: str) -> None:
+    """`--as-shown` sends what the sheet shows of it, as of any other date."""
+    cell = f'<c r="A2" t="d" s="{style}"><v>2026-02-28</v></c>'
+    assert read_cells(tmp_path / "a.xlsx", cell, formats=("dd/mm/yyyy", "dddd"), shown=True).texts[0] == text
+
+
+@pytest.mark.parametrize("value", ["soon", "2026-02-30", "1850-05-01"])
+def test_a_date_in_words_that_is_none_refuses(tmp_path: Path, value: str) -> None:
+    """By its address, never silently something else."""
+    row = read_cells(tmp_path / "a.xlsx", f'<c r="A2" t="d" s="1"><v>{value}</v></c>', formats=("yyyy-mm-dd",))
+    assert [(problem.address, problem.refuses) for problem in row.problems] == [("A2", True)]
+
+
+def test_a_number_that_nobody_can_be_sure_of_is_sent_with_a_warning_or_refused(tmp_path: Path) -> None:
+    """A plain number is the cell's value; what may be an identifier is refused; both are named."""
+    cells = '<c r="A2" s="1"><v>5.25</v></c><c r="B2" s="2"><v>5</v></c><c r="C2"><v>7</v></c>'
+    row = read_cells(tmp_path / "a.xlsx", cells, formats=("[foo]0.0", "[foo]00000"))
+    assert row.texts[:3] == ("5.25", "5", "7")
+    assert [(problem.address, problem.refuses) for problem in row.problems] == [("A2", False), ("B2", True)]
+    assert all("'[foo]' stands in it" in problem.what for problem in row.problems)
+
+
+def test_an_empty_code_for_an_id_that_has_one_says_nothing(tmp_path: Path) -> None:
+    """ClosedXML writes one for General: such numbers are General, as shown, too."""
+    write_workbook(tmp_path / "a.xlsx", {"S": Tab(rows=text_row(1, "a") + '<row r="2"><c r="A2"><v>7.5</v></c></row>')})
+    with zipfile.ZipFile(tmp_path / "a.xlsx") as package:
+        parts = {name: package.read(name) for name in package.namelist()}
+    empty = b'<numFmt numFmtId="0" formatCode=""/></numFmts>'
+    parts["xl/styles.xml"] = parts["xl/styles.xml"].replace(b"</numFmts>", empty)
+    with zipfile.ZipFile(tmp_path / "a.xlsx", "w") as package:
+        for name, content in parts.items():
+            package.writestr(name, content)
+    for as_shown in (False, True):
+        assert read_rows(tmp_path / "a.xlsx", Reading(header_row=1, as_shown=as_shown))[1].texts == ("7.5",)
+
+
+UNKNOWN = '<foo xmlns="urn:x"><t>leak</t>leak</foo><ext><t>leak</t>leak</ext><rPh sb="0" eb="1"><t>leak</t></rPh>'
+
+
+@pytest.mark.parametrize(
+    "item", ["<t>seen{}</t>", "{}<t>seen</t>{}", "<r>{}<t>se{}</t></r><r><rPr>{}</rPr><t>en</t>{}</r>"]
+)
+def test_unknown_elements_are_no_text(tmp_path: Path, item: str) -> None:
+    """What nobody knows doesn't leak into a text, be it shared or the cell's own, nor into a number."""
+    whole = item.format(*[UNKNOWN] * 4)
+    cells = f'<c r="A2" t="s"><v>0</v></c><c r="B2" t="inlineStr"><is>{whole}</is></c><c r="C2"><v>12{UNKNOWN}</v></c>'
+    row = read_cells(tmp_path / "a.xlsx", cells, strings=f"<si>{whole}</si>")
+    assert row.texts[:3] == ("seen", "seen", "12")
+
+
+def test_what_formats_are_taken_for_is_told_by_column(tmp_path: Path) -> None:
+    """Units that are left out, identifiers and masks, each with an example; currencies go without saying."""
+    cells = "".join(f'<c r="{letter}2" s="{place}"><v>5</v></c>' for place, letter in enumerate("ABCDE", 1))
+    formats = ('"INV-"0', '0.0" kg"', "000-00", '"EUR "0', "0.00")
+    rows = text_row(1, *"ABCDE") + f'<row r="2">{cells}</row>'
+    write_workbook(tmp_path / "a.xlsx", {"S": Tab(rows=rows)}, formats=formats)
+    with opened(tmp_path / "a.xlsx") as sheet:
+        assert sheet.describe_formats() == ()
+        list(sheet.rows())
+        assert sheet.describe_formats() == (
+            "A, format \"INV-\"0: 'INV-' is part of an identifier, sent as INV-5",
+            "B, format 0.0\" kg\": ' kg' is a unit and left out: 5.0 kg is sent as 5.0",
+            "C, format 000-00: a mask, sent as shown: 000-05",
+        )

@@ -14,8 +14,8 @@ from openpyxl.utils.escape import unescape
 from test_scan import seen
 
 from batch_runner.errors import SheetError
-from batch_runner.sheet.format.dates import NoDate
-from batch_runner.sheet.format.numfmt import NumberFormat
+from batch_runner.sheet.numfmt.dates import NoDate
+from batch_runner.sheet.numfmt.formatter import NumberFormat
 from batch_runner.sheet.xlsx.cells import Cells
 from batch_runner.sheet.xlsx.metadata import read_catalog, read_formats, read_rich_values
 from batch_runner.sheet.xlsx.package import Package

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from typing import TYPE_CHECKING
 
+from batch_runner.sheet.csv.reader import open_csv
 from batch_runner.sheet.export import append_columns
 from batch_runner.sheet.model import NewColumns, Reading, RowKind
-from batch_runner.sheet.text.delimited import open_delimited
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +24,8 @@ def sheet_of(folder: Path, content: bytes | str, name: str = "list.csv", reading
     """A file of this content, opened."""
     path = folder / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return open_delimited(path, reading or Reading(), folder)
+    os.utime(path, (0, 0))  # a young file without a last line end is waited for
+    return open_csv(path, reading or Reading(), folder)
 
 
 def csv_text(*rows: Sequence[str]) -> str:

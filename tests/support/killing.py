@@ -30,7 +30,7 @@ PRELOADED = [
     "anyio._backends._asyncio",
     "batch_runner.cli.commands",
     "batch_runner.cli.run",
-    "batch_runner.sheet.text.delimited",
+    "batch_runner.sheet.csv.reader",
     "batch_runner.sheet.xlsx.workbook",
     "batch_runner.service.http.transport",
 ]
@@ -42,7 +42,7 @@ BOUNDARIES = {
     "poll": "batch_runner.service.http.client:Client.look",
     "outcome commit": "batch_runner.journal.journal:Journal.ended",
     "output": "batch_runner.output.output:Output.write",
-    "csv write": "batch_runner.sheet.text.delimited:Delimited.append",
+    "csv write": "batch_runner.sheet.csv.reader:CsvSheet.append",
     "xlsx write": "batch_runner.sheet.xlsx_append.append:append_columns",
     "check": "batch_runner.output.output:Output._check",
     "fsync": "os:fsync",

@@ -37,11 +37,32 @@ class Tab(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write_workbook(
-    path: Path, tabs: dict[str, Tab], *, strings: str = "", formats: tuple[str, ...] = (), is_1904: bool = False
+    path: Path,
+    tabs: dict[str, Tab],
+    *,
+    strings: str = "",
+    formats: tuple[str, ...] = (),
+    is_1904: bool = False,
+    calculation: str | None = None,
+    has_chain: bool = False,
 ) -> Path:
-    """Write a workbook. `strings` are the children of `sst`; a cell with `s="1"` has the first of `formats`."""
+    """Write a workbook. `strings` are the children of `sst`; a cell with `s="1"` has the first of `formats`.
+
+    `calculation` are the attributes of `calcPr`; `has_chain` adds the part that Excel keeps of what it has calculated.
+    """
+    parts = _parts(tabs, strings, formats, is_1904)
+    if calculation is not None:
+        parts["xl/workbook.xml"] = str(parts["xl/workbook.xml"]).replace(
+            "</workbook>", f"<calcPr {calculation}/></workbook>"
+        )
+    if has_chain:
+        chain = '<Relationship Id="c" Type="t/calcChain" Target="calcChain.xml"/></Relationships>'
+        parts["xl/_rels/workbook.xml.rels"] = str(parts["xl/_rels/workbook.xml.rels"]).replace(
+            "</Relationships>", chain
+        )
+        parts["xl/calcChain.xml"] = f'<calcChain xmlns="{MAIN}"/>'
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as package:
-        for name, content in _parts(tabs, strings, formats, is_1904).items():
+        for name, content in parts.items():
             package.writestr(name, content)
     return path
 
@@ -106,8 +127,16 @@ def read_rows(path: Path, reading: Reading | None = None) -> list[Row]:
         return list(sheet.rows())
 
 
-def read_cells(path: Path, cells: str, *, strings: str = "", formats: tuple[str, ...] = (), shown: bool = False) -> Row:
+def read_cells(
+    path: Path,
+    cells: str,
+    *,
+    strings: str = "",
+    formats: tuple[str, ...] = (),
+    shown: bool = False,
+    is_1904: bool = False,
+) -> Row:
     """The row that some cells of row 2 make, below a header of six texts."""
     rows = text_row(1, "a", "b", "c", "d", "e", "f") + f'<row r="2">{cells}</row>'
-    write_workbook(path, {"Sheet1": Tab(rows=rows)}, strings=strings, formats=formats)
+    write_workbook(path, {"Sheet1": Tab(rows=rows)}, strings=strings, formats=formats, is_1904=is_1904)
     return read_rows(path, Reading(header_row=1, as_shown=shown))[1]

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import datetime
+from contextlib import suppress
+from datetime import datetime, time
 from operator import getitem
 from typing import TYPE_CHECKING
 
-from batch_runner.sheet.format.dates import NoDate
-from batch_runner.sheet.format.digits import general
+import msgspec
+
 from batch_runner.sheet.model import CellProblem, TypedCell, column_letter
+from batch_runner.sheet.numfmt.dates import DAY, NoDate, serial
+from batch_runner.sheet.numfmt.digits import general
+from batch_runner.sheet.numfmt.formatter import Unsure
 from batch_runner.sheet.xlsx.row_reader import column_places, read_mark
 from batch_runner.sheet.xlsx.shared_strings import is_blank, plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from batch_runner.sheet.format.numfmt import NumberFormat
-    from batch_runner.sheet.xlsx.row_reader import Mark, RawRow
+    from batch_runner.sheet.numfmt.formatter import LiteralUse, NumberFormat
+    from batch_runner.sheet.xlsx.row_reader import RawRow
     from batch_runner.sheet.xlsx.shared_strings import SharedStrings
 
 
@@ -28,8 +32,51 @@ LONGEST_KEPT = 256
 _TEXTS = frozenset({"s", "str", "inlineStr"})
 SAFE_WHOLE = 1e15
 """From here on a whole number has more digits than the 15 that Excel keeps."""
+PLACEHOLDER = b"0.0"
+"""What Apache POI writes as the value of a formula that nobody has calculated. Excel and LibreOffice write `0`."""
+_STALE = "a formula whose value is out of date, as the file itself says"
+_NEVER = "a formula that was never calculated: its zero only holds the place"
 _SHORT = re.compile(rb"(?:0|-?[1-9][0-9]{0,14})|-?(?:0|[1-9][0-9]{0,6})\.[0-9]{0,7}[1-9]")
 """Numbers of at most 15 digits that stand as format General shows them."""
+
+
+class Calculation(msgspec.Struct, frozen=True):
+    """Which values of a workbook's formulas are none: all of them, or those that only hold the place of one.
+
+    What says so is `calcPr` (ECMA-376 part 1, 18.2.2): `fullCalcOnLoad`, which programs write that can't calculate,
+    and `calcCompleted="0"`, which Excel writes where it was told not to. Excel keeps `forceFullCalc` with values that
+    are right, and so Excel for Mac does with a sheet's `sheetCalcPr`: these say nothing. LibreOffice writes neither.
+    """
+
+    is_stale: bool = False
+    placeholders: frozenset[bytes] = frozenset()
+    is_manual: bool = False
+
+    @property
+    def advice(self) -> str:
+        """What helps a person whose row is refused."""
+        key = ", press F9" if self.is_manual else ""
+        return f"open the workbook in Excel{key} and save it, or say --trust-formulas"
+
+
+TRUSTED = Calculation()
+
+
+class FormatNote(msgspec.Struct, frozen=True):
+    """What the literals of a column's number format were taken for, and the first number as shown and as sent."""
+
+    index: int
+    code: str
+    use: LiteralUse
+    shown: str
+    sent: str
+
+    def __str__(self) -> str:
+        if self.use.what == "mask":
+            return f"format {self.code}: a mask, sent as shown: {self.sent}"
+        if self.use.what == "identifier":
+            return f"format {self.code}: {self.use.literals} is part of an identifier, sent as {self.sent}"
+        return f"format {self.code}: {self.use.literals} is a unit and left out: {self.shown} is sent as {self.sent}"
 
 
 class Flaw(Exception):  # noqa: N818  a property of the cell
@@ -43,7 +90,10 @@ class Flaw(Exception):  # noqa: N818  a property of the cell
 
 
 class Cells:
-    """Turns raw rows into texts. `formats` are the workbook's cell formats; `rich` says what a `vm` stands for."""
+    """Turns raw rows into texts. `formats` are the workbook's cell formats; `rich` says what a `vm` stands for.
+
+    `calculation` says which values of formulas are none.
+    """
 
     def __init__(
         self,
@@ -51,14 +101,21 @@ class Cells:
         formats: Sequence[NumberFormat],
         rich: Callable[[int], str | None],
         *,
+        calculation: Calculation = TRUSTED,
         as_shown: bool = False,
     ) -> None:
         self._strings = strings
         self._formats = formats
         self._rich = rich
+        self._calculation = calculation
         self._as_shown = as_shown
+        self.computed: tuple[tuple[int, int, int, int], ...] = ()
+        """Ranges (left, top, right, bottom) from 1 whose cells hold results of a formula that stands in another."""
         self._places: dict[bytes | None, int] = {}
         self._known = _ByMark(self._texts_of)
+        self._noted: dict[bytes | None, NumberFormat] = {}
+        self.format_notes: dict[tuple[int, NumberFormat], FormatNote] = {}
+        """What a column's formats were taken for, as far as another reader could think otherwise (see `note`)."""
         self._types: dict[bytes | None, str] = {}
         self._whole: list[int] = []
 
@@ -76,7 +133,19 @@ class Cells:
 
     def shown(self) -> Cells:
         """The same cells as the sheet shows them."""
-        return Cells(self._strings, self._formats, self._rich, as_shown=True)
+        return Cells(self._strings, self._formats, self._rich, calculation=self._calculation, as_shown=True)
+
+    def note(self, row: RawRow) -> None:
+        """Note for which of a row's cells it was decided what is a unit and what is part of an identifier."""
+        if self._noted.keys().isdisjoint(row.marks):
+            return
+        for place, mark, value in zip(column_places(row.letters, self._places), row.marks, row.values, strict=True):
+            shape = self._noted.get(mark)
+            if shape and shape.literal_use and value and (place, shape) not in self.format_notes:
+                with suppress(ValueError, NoDate, Unsure):
+                    number = float(value)
+                    note = FormatNote(place, shape.code, shape.literal_use, shape.shown(number), shape.plain(number))
+                    self.format_notes[place, shape] = note
 
     def _side_by_side(self, width: int) -> list[int]:
         """The places of the cells of a row that has them all."""
@@ -86,7 +155,7 @@ class Cells:
 
     def _all_at_once(self, row: RawRow) -> tuple[list[str], tuple[CellProblem, ...]] | None:
         """A text for each cell of a row; None where it has formulas, or anything wrong with it."""
-        if any(row.formulas):
+        if any(row.formulas) or self.computed:
             return None
         try:
             return list(map(getitem, map(self._known.__getitem__, row.marks), row.values)), ()
@@ -100,7 +169,7 @@ class Cells:
         for place, mark, formula, value in zip(places, row.marks, row.formulas, row.values, strict=True):
             try:
                 texts = self._known[mark]
-                if formula and not value:
+                if formula or self._is_computed(row.number, place + 1):
                     self._refuse_uncalculated(mark, value)
                 found.append(texts[value])
             except Flaw as flaw:
@@ -111,8 +180,16 @@ class Cells:
 
     def _refuse_uncalculated(self, mark: bytes | None, value: bytes | None) -> None:
         """Raises `Flaw` for a formula without a value; that of a text may be empty, but then it stands there."""
-        if value is None or self._type(mark) not in _TEXTS:
+        is_text = self._type(mark) in _TEXTS
+        if not value and (value is None or not is_text):
             raise Flaw("", "a formula without a calculated value; open and save the workbook in Excel")
+        if self._calculation.is_stale:
+            raise Flaw("", f"{_STALE}; {self._calculation.advice}")
+        if value in self._calculation.placeholders and not is_text:
+            raise Flaw("", f"{_NEVER}; {self._calculation.advice}")
+
+    def _is_computed(self, number: int, column: int) -> bool:
+        return any(left <= column <= right and top <= number <= end for left, top, right, end in self.computed)
 
     def filled(self, row: RawRow) -> list[int]:
         """The places of a row's cells that aren't empty, from the left."""
@@ -128,6 +205,13 @@ class Cells:
         if kind in _TEXTS and (value is not None or row.formulas[order] is None):
             return not is_blank(value or b"")
         return bool(value) or row.formulas[order] is not None
+
+    def says(self, row: RawRow, order: int, text: str) -> bool:
+        """Whether a cell of a row, by its order among them, is a text and this one, blanks around it aside."""
+        value = row.values[order]
+        if not value or self._type(row.marks[order]) not in _TEXTS:
+            return False
+        return self._text(row.marks[order], value).strip() == text.strip()
 
     def place(self, row: RawRow, order: int) -> int:
         """Where a cell of a row, by its order among them, stands in the sheet; from 0."""
@@ -186,10 +270,13 @@ class Cells:
     def _problem(self, number: int, place: int, flaw: Flaw) -> CellProblem:
         return CellProblem(place, f"{column_letter(place)}{number}", flaw.what, flaw.refuses)
 
-    def _texts_of(self, mark: Mark) -> _Texts:
+    def _texts_of(self, raw: bytes | None) -> _Texts:
         """How cells with these attributes become text."""
+        mark = read_mark(raw or b"")
         shape = self._formats[mark.style] if mark.style < len(self._formats) else self._formats[0]
         if mark.type == "n":
+            if shape.literal_use and not self._as_shown:
+                self._noted[raw] = shape
             kept = _General if shape.is_general and not self._as_shown else _Texts
             return kept(lambda value: self._number(value, shape))
         if mark.type == "b":
@@ -197,7 +284,7 @@ class Cells:
         if mark.type == "e":
             return _Texts(lambda value: _error(value, self._rich(mark.metadata)))
         if mark.type == "d":
-            return _Texts(lambda value: _iso_date(value, shape))
+            return _Texts(lambda value: self._iso_date(value, shape))
         read = self._shared if mark.type == "s" else plain_text
         return _Texts((lambda value: shape.shown_text(read(value))) if self._as_shown else read)
 
@@ -214,13 +301,39 @@ class Cells:
             number = math.nan
         if not math.isfinite(number):
             raise Flaw(plain_text(value), "no number, though the cell says that it is one")
-        try:
-            text = shape.shown(number) if self._as_shown else shape.plain(number)
-        except NoDate:
-            raise Flaw(general(number), f"shows ####: {general(number)} is no date or time") from None
+        text = self._formatted(number, shape)
         if abs(number) >= SAFE_WHOLE and number.is_integer() and len(text) > 15:
             raise Flaw(text, "a number of 16 or more digits: Excel keeps only 15 of them", refuses=False)
         return text
+
+    def _formatted(self, number: float, shape: NumberFormat) -> str:
+        try:
+            return shape.shown(number) if self._as_shown else shape.plain(number)
+        except NoDate:
+            raise Flaw(general(number), f"shows ####: {general(number)} is no date or time") from None
+        except Unsure as unsure:
+            text = general(number) if unsure.text is None else unsure.text
+            raise Flaw(text, unsure.why, refuses=unsure.text is None) from None
+
+    def _iso_date(self, value: bytes, shape: NumberFormat) -> str:
+        """A date that stands as ISO 8601 (ECMA-376 part 1, 18.18.11: type `d`), with what of it the format shows.
+
+        An offset from UTC is left aside: what counts is the clock that was written.
+        """
+        text = plain_text(value).strip()
+        try:
+            if "-" not in text and ":" in text:
+                found = datetime.combine(datetime.min, time.fromisoformat(text)).replace(tzinfo=None)
+                number = (found - datetime.min).total_seconds() / DAY
+                return found.time().isoformat() if shape.is_general else self._formatted(number, shape)
+            moment = datetime.fromisoformat(text).replace(tzinfo=None)
+            if shape.is_general:
+                return moment.isoformat().removesuffix("T00:00:00")
+            return self._formatted(serial(moment, is_1904=shape.is_1904), shape)
+        except ValueError:
+            raise Flaw(text, "no date, though the cell says that it is one") from None
+        except NoDate:
+            raise Flaw(text, f"shows ####: {text} is before the first day that the workbook counts") from None
 
 
 class _Texts(dict[bytes | None, str]):
@@ -250,11 +363,11 @@ class _General(_Texts):
 class _ByMark(dict[bytes | None, _Texts]):
     """The texts of cells by their attributes as they stand."""
 
-    def __init__(self, new: Callable[[Mark], _Texts]) -> None:
+    def __init__(self, new: Callable[[bytes | None], _Texts]) -> None:
         self._new = new
 
     def __missing__(self, mark: bytes | None) -> _Texts:
-        texts = self[mark] = self._new(read_mark(mark or b""))
+        texts = self[mark] = self._new(mark)
         return texts
 
 
@@ -263,15 +376,3 @@ def _error(value: bytes, rich: str | None) -> str:
     if rich and not rich.startswith("#"):
         raise Flaw("", rich)
     raise Flaw(rich or text, f"the error {rich or text}")
-
-
-def _iso_date(value: bytes, shape: NumberFormat) -> str:
-    """A date that stands as ISO 8601 (ECMA-376 part 1, 18.18.11: type `d`), with what of it the format shows."""
-    text = plain_text(value)
-    try:
-        found = datetime.fromisoformat(text.removesuffix("Z"))
-    except ValueError:
-        return text
-    if shape.is_general:
-        return text.removesuffix("Z").removesuffix("T00:00:00")
-    return shape.plain((found - datetime(1899, 12, 30)).total_seconds() / 86_400)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.errors import SheetError
-from batch_runner.sheet.format.formatcode import BUILT_IN
-from batch_runner.sheet.format.numfmt import NumberFormat
+from batch_runner.sheet.numfmt.formatter import NumberFormat
+from batch_runner.sheet.numfmt.parser import BUILT_IN
+from batch_runner.sheet.xlsx.cells import PLACEHOLDER, Calculation
 from batch_runner.sheet.xlsx.row_reader import column_index, is_true
 
 if TYPE_CHECKING:
@@ -54,10 +55,11 @@ class TablePart(msgspec.Struct, frozen=True):
 
 
 class Catalog(msgspec.Struct, frozen=True):
-    """The worksheets of a workbook in the order of their tabs, and whether its dates count from 1904."""
+    """The worksheets of a workbook in the order of their tabs, whether its dates count from 1904, and its formulas."""
 
     sheets: tuple[SheetPart, ...]
     is_1904: bool
+    calculation: Calculation
 
 
 def bounds(ref: str) -> tuple[int, int, int, int]:
@@ -82,12 +84,15 @@ def read_catalog(package: Package) -> Catalog:
     parts = {relation.id: relation.part for relation in package.relations(package.main) if relation.kind == "worksheet"}
     sheets: list[SheetPart] = []
     is_1904 = False
+    calculation: dict[str, str] = {}
     place = 0
 
     def start(name: str, attributes: dict[str, str]) -> None:
-        nonlocal is_1904, place
+        nonlocal is_1904, calculation, place
         if name == "workbookPr":
             is_1904 = is_true(attributes.get("date1904"))
+        if name == "calcPr":
+            calculation = attributes
         if name != "sheet":
             return
         part = parts.get(attributes.get("r:id", ""))
@@ -97,7 +102,31 @@ def read_catalog(package: Package) -> Catalog:
         place += 1
 
     package.parse(package.main, start)
-    return Catalog(tuple(sheets), is_1904)
+    return Catalog(tuple(sheets), is_1904, _calculation(package, calculation))
+
+
+def _calculation(package: Package, attributes: dict[str, str]) -> Calculation:
+    """Which values of formulas are none.
+
+    XlsxWriter writes `0` for every formula. It says so by `fullCalcOnLoad`, but not where a person is to press F9
+    (`calcMode="manual"`): then its files lack the chain of formulas that Excel keeps whenever it has calculated any.
+    """
+    is_stale = is_true(attributes.get("fullCalcOnLoad")) or not is_true(attributes.get("calcCompleted", "1"))
+    is_manual = attributes.get("calcMode") == "manual"
+    is_unchained = is_manual and not package.related(package.main, "calcChain")
+    return Calculation(is_stale, frozenset({PLACEHOLDER, b"0"} if is_unchained else {PLACEHOLDER}), is_manual)
+
+
+def computed_ranges(package: Package, part: str) -> tuple[tuple[int, int, int, int], ...]:
+    """The ranges of a sheet whose cells hold results of one formula: arrays, spilled ones and data tables."""
+    found: list[tuple[int, int, int, int]] = []
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        if name == "f" and attributes.get("t") in {"array", "dataTable"} and "ref" in attributes:
+            found.append(range_in(package, part, attributes["ref"]))
+
+    package.parse(part, start)
+    return tuple(found)
 
 
 def named_sheet(catalog: Catalog, name: str, file: str) -> SheetPart:
@@ -170,12 +199,17 @@ def read_formats(package: Package, *, is_1904: bool) -> tuple[NumberFormat, ...]
     styles = _Styles()
     for part in package.related(package.main, "styles")[:1]:
         package.parse(part, styles.start, styles.end)
-    codes = {**BUILT_IN, **styles.codes}
+    told = {place: code for place, code in styles.codes.items() if code or place not in BUILT_IN}
+    codes = {**BUILT_IN, **told}  # an empty code says nothing of an id that has one of its own (ClosedXML writes it)
     made: dict[str, NumberFormat] = {}
-    for place in styles.ids or [0]:
-        code = codes.get(place, "General")
-        made.setdefault(code, NumberFormat(code, is_1904=is_1904))
-    return tuple(made[codes.get(place, "General")] for place in styles.ids or [0])
+    return tuple(_made(codes.get(place, "General"), made, is_1904=is_1904) for place in styles.ids or [0])
+
+
+def _made(code: str, made: dict[str, NumberFormat], *, is_1904: bool) -> NumberFormat:
+    """The format of a code; many styles share one."""
+    if code not in made:
+        made[code] = NumberFormat(code, is_1904=is_1904)
+    return made[code]
 
 
 PICTURES = frozenset({"_localImage", "_webimage"})

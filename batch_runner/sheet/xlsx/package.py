@@ -134,6 +134,8 @@ BOMB_RATIO = 200
 """Deflate gets 5–30 to 1 out of a sheet; who says 200 to 1 in a package of more than 64 MiB is up to no good."""
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 """How an OLE compound file begins: an .xls, or an encrypted workbook ([MS-CFB] 2.2)."""
+SIGNATURE = "origin"
+"""The last word of the type by which a package leads to its signatures: `…/digital-signature/origin`."""
 SMALL = 256 << 20
 """The largest part that is read whole."""
 WORKBOOK_TYPES = ("spreadsheetml.sheet.main+xml", "excel.sheet.macroEnabled.main+xml", "template.main+xml",
@@ -192,7 +194,7 @@ class Package:
 
     def relations(self, part: str) -> tuple[Relation, ...]:
         """The relationships of a part ("" for the package's own) that lead to parts which exist, in their order."""
-        folder, base = posixpath.split(part)
+        folder, base = posixpath.split(part.replace("\\", "/"))
         own = self.find(posixpath.join(folder, "_rels", f"{base}.rels"))
         found: list[Relation] = []
         if own is None:
@@ -212,6 +214,11 @@ class Package:
     def related(self, part: str, kind: str) -> tuple[str, ...]:
         """The parts that a part leads to by relationships of one kind, such as `worksheet`, `styles`, `table`."""
         return tuple(relation.part for relation in self.relations(part) if relation.kind == kind)
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether it is digitally signed (ECMA-376 part 2, 13.2.4)."""
+        return any(relation.kind == SIGNATURE for relation in self.relations(""))
 
     def open_part(self, part: str) -> Iterator[bytes]:
         """Inflate a part, 256 KiB at a time. Raises `SheetError` where it is damaged."""

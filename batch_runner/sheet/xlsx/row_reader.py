@@ -11,11 +11,11 @@ from __future__ import annotations
 import re
 from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
-from xml.sax.saxutils import escape
 
 import msgspec
 
 from batch_runner.sheet.xlsx.package import MarkupError, OddMarkup, Parser, plain, plain_start
+from batch_runner.sheet.xlsx.shared_strings import ItemText
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -110,9 +110,7 @@ class RowParser:
         self._rows: list[RawRow] = []
         self._row = RawRow(0, False, [], [], [], [])
         self._depth = 0
-        self._text: list[str] | None = None
-        self._within_text = False
-        self._phonetic = False
+        self._value: ItemText | None = None
         self._parser = Parser(self._start, self._end, self._characters)
 
     def feed(self, chunk: bytes, *, last: bool = False) -> list[RawRow]:
@@ -123,18 +121,16 @@ class RowParser:
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         self._depth += 1
-        if name == "c":
+        if self._value is not None:
+            self._value.start(name)
+        elif name == "c":
             self._begin_cell(attributes)
         elif name == "row":
             self._begin_row(attributes)
         elif name == "f":
             self._row.formulas[-1] = b"<f"
         elif name in {"v", "is"}:
-            self._text = []
-            self._within_text = name == "v"
-        elif name in {"t", "rPh"}:
-            self._within_text = name == "t" and not self._phonetic
-            self._phonetic = self._phonetic or name == "rPh"
+            self._value = ItemText(name)
         elif name == "autoFilter" and self._depth == 2:
             self.autofilter = attributes.get("ref")
         elif name == "mergeCell":
@@ -157,18 +153,16 @@ class RowParser:
         self._row.values.append(None)
 
     def _characters(self, text: str) -> None:
-        if self._within_text and self._text is not None:
-            self._text.append(text)
+        if self._value is not None:
+            self._value.characters(text)
 
     def _end(self, name: str) -> None:
         self._depth -= 1
-        if name in {"v", "is"} and self._text is not None:
-            self._row.values[-1] = escape("".join(self._text)).encode()
-            self._text = None
-        elif name == "t":
-            self._within_text = False
-        elif name == "rPh":
-            self._phonetic = False
+        if self._value is not None:
+            text = self._value.end()
+            if text is not None:
+                self._row.values[-1] = text
+                self._value = None
         elif name == "row" and not self._row.is_blank:
             self._rows.append(self._row)
 

@@ -135,14 +135,41 @@ def _divide(block: bytes, items: _Items) -> list[bytes]:
     return found
 
 
+class ItemText:
+    """The text of an element `si` or `is` (ECMA-376 part 1, 18.4.8), or of a `v`, told by its inner tags one by one.
+
+    It is what stands directly in its `t`, and in the `t` of its runs `r`; in a `v`, what stands directly in it. All
+    else, phonetic hints and elements that nobody knows included, is no text of it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._own: tuple[list[str], ...] = ([],) if name == "v" else (["t"], ["r", "t"])
+        self._path: list[str] = []
+        self._text: list[str] = []
+
+    def start(self, name: str) -> None:
+        """An element begins within it."""
+        self._path.append(name)
+
+    def characters(self, text: str) -> None:
+        """Text stands within it."""
+        if self._path in self._own:
+            self._text.append(text)
+
+    def end(self) -> bytes | None:
+        """An element ends: itself, and this is its text, escaped as it would stand in XML; or one within it (None)."""
+        if self._path:
+            self._path.pop()
+            return None
+        return escape("".join(self._text)).encode()
+
+
 class _Items:
-    """Collects the text of each `si` that a parser meets, escaped as it would stand in XML."""
+    """Collects the text of each `si` that a parser meets."""
 
     def __init__(self) -> None:
         self._found: list[bytes] = []
-        self._text: list[str] = []
-        self._within = ""
-        self._phonetic = False
+        self._item: ItemText | None = None
         self._parser = Parser(self._start, self._end, self._characters)
 
     def feed(self, chunk: bytes, *, last: bool = False) -> list[bytes]:
@@ -152,21 +179,17 @@ class _Items:
         return found
 
     def _start(self, name: str, _attributes: dict[str, str]) -> None:
-        if name == "si":
-            self._text = []
-        elif name == "rPh":
-            self._phonetic = True
-        elif name == "t":
-            self._within = name
+        if self._item is not None:
+            self._item.start(name)
+        elif name == "si":
+            self._item = ItemText(name)
 
     def _characters(self, text: str) -> None:
-        if self._within and not self._phonetic:
-            self._text.append(text)
+        if self._item is not None:
+            self._item.characters(text)
 
-    def _end(self, name: str) -> None:
-        if name == "si":
-            self._found.append(escape("".join(self._text)).encode())
-        elif name == "rPh":
-            self._phonetic = False
-        elif name == "t":
-            self._within = ""
+    def _end(self, _name: str) -> None:
+        text = self._item.end() if self._item is not None else None
+        if text is not None:
+            self._found.append(text)
+            self._item = None

@@ -8,11 +8,22 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.errors import SheetError
-from batch_runner.sheet.header import LOOK, FirstRow, find_header
-from batch_runner.sheet.model import Column, Reading, Row, RowKind, Sheet, TypedRow, column_letter, refuse_ambiguity
+from batch_runner.sheet.header import LOOK, FirstRow, find_header, header_doubt, repeats_header
+from batch_runner.sheet.model import (
+    Column,
+    Reading,
+    Row,
+    RowKind,
+    Sheet,
+    TypedRow,
+    column_letter,
+    refuse_ambiguity,
+    row_list,
+)
 from batch_runner.sheet.snapshot import Snapshot, take_snapshot, uncopied
-from batch_runner.sheet.xlsx.cells import Cells
+from batch_runner.sheet.xlsx.cells import TRUSTED, Cells
 from batch_runner.sheet.xlsx.metadata import (
+    computed_ranges,
     named_sheet,
     range_in,
     read_catalog,
@@ -32,6 +43,10 @@ if TYPE_CHECKING:
     from batch_runner.sheet.model import CellProblem
     from batch_runner.sheet.xlsx.metadata import Catalog, SheetPart, TablePart
     from batch_runner.sheet.xlsx.row_reader import RawRow
+
+
+MAX_COLUMNS = 16_384
+"""So many columns has a sheet (Excel's limit)."""
 
 
 class Overview(msgspec.Struct, frozen=True):
@@ -54,6 +69,10 @@ class Overview(msgspec.Struct, frozen=True):
     first_hidden: int
     stray: tuple[int, int] | None
     formulas: tuple[tuple[int, int], ...] = ()
+    repeated: tuple[int, ...] = ()
+    """The rows that are the header row once more."""
+    doubt: str | None = None
+    """Why it isn't certain which row holds the headers."""
 
 
 class _Tally:
@@ -65,6 +84,9 @@ class _Tally:
         self.totals_row = totals_row
         self.covered = next((place for place, text in enumerate(header.texts) if not text), len(header.texts))
         """Up to this place no header is empty."""
+        if not header.number:
+            self.covered = MAX_COLUMNS
+        self.repeated: list[int] = []
         self.last_row = header.number
         self.width = header.width
         self.first = self.last = self.filled = self.hidden = self.first_hidden = 0
@@ -73,14 +95,29 @@ class _Tally:
 
     def take(self, row: RawRow) -> bool:
         """Count a row of which only the last formula and the last cell are known, if these say it all."""
-        if not self.cells.is_filled(row, -1):
+        if not self.cells.is_filled(row, -1) or self._ends_as_header(row, -1):
             return False
         self._count(row, self.cells.place(row, -1) + 1)
         return True
 
     def add(self, row: RawRow) -> None:
         """Count a row."""
-        self._count(row, self.cells.last_filled(row) + 1)
+        end = self.cells.last_filled(row) + 1
+        if 0 < self.header.number < row.number and end and self._repeats(row, end):
+            self.repeated.append(row.number)
+        self._count(row, end)
+
+    def _ends_as_header(self, row: RawRow, order: int) -> bool:
+        """Whether a cell of a row, by its order, says the same as the header above it."""
+        header = self.header.text(self.cells.place(row, order))
+        return bool(header) and self.cells.says(row, order, header)
+
+    def _repeats(self, row: RawRow, end: int) -> bool:
+        """Whether a row is the header row once more."""
+        order = next(order for order in range(len(row.values) - 1, -1, -1) if self.cells.is_filled(row, order))
+        if not self._ends_as_header(row, order):
+            return False
+        return repeats_header(self.header.texts, self.cells.texts(row, end)[0])
 
     def _count(self, row: RawRow, end: int) -> None:
         """Count a row whose last cell with text stands left of the place `end`; 0 for a row without text."""
@@ -96,8 +133,10 @@ class _Tally:
             return
         self.first = self.first or number
         self.last = number
-        self.filled += 1
         self.width = max(self.width, end)
+        if self.repeated and self.repeated[-1] == number:
+            return
+        self.filled += 1
         if row.hidden:
             self.hidden += 1
             self.first_hidden = self.first_hidden or number
@@ -115,17 +154,19 @@ class _Tally:
 def look_over(scan: Scan, cells: Cells, asked: int | None, table: TablePart | None) -> Overview | None:
     """Look at all rows of a sheet; None for a sheet without text.
 
-    `asked` is the header row that a person named, `table` the table that is read otherwise; without either, the
-    autofilter counts, which is known only at the sheet's end: where its first row isn't the one that was found, the
-    sheet is looked at again.
+    `asked` is the header row that a person named (0: there is none), `table` the table that is read otherwise; without
+    either, the autofilter counts, which is known only at the sheet's end: where its first row isn't the one that was
+    found, the sheet is looked at again.
     """
-    known = asked or (table.first_row if table else None)
+    known = asked if asked is not None else table.first_row if table else None
     totals_row = table.totals_row if table and table.first_row == known else None
     seen = _look(scan, cells, known, totals_row)
-    if seen is None or known or not scan.beside.autofilter:
+    if seen is None or known is not None or not scan.beside.autofilter:
         return seen
     top = range_in(scan.package, scan.part, scan.beside.autofilter)[1]
-    again = _look(scan, cells, top, None) if top != seen.header_row else None
+    if top == seen.header_row:
+        return msgspec.structs.replace(seen, doubt=None)
+    again = _look(scan, cells, top, None)
     return again if again and any(again.headers) else seen
 
 
@@ -139,14 +180,18 @@ def _look(scan: Scan, cells: Cells, known: int | None, totals_row: int | None) -
         return None
     header = next((row for row in shown if row.number == number), FirstRow(number, ()))
     tally = _Tally(header, cells, totals_row)
-    if tally.covered == header.width:  # without a gap among the headers a row's end says it all
+    if tally.covered >= header.width:  # without a gap among the headers a row's end says it all
         scan.skims = tally.take
     for row in chain(first, rows):
         tally.add(row)
+    if not number and not tally.width:
+        return None
+    headers = header.texts[: tally.width] if number else tuple(map(column_letter, range(tally.width)))
     return Overview(
-        header.number, header.texts[: tally.width], tally.last_row, tally.width, tally.first, tally.last, tally.filled,
+        header.number, headers, tally.last_row, tally.width, tally.first, tally.last, tally.filled,
         tally.hidden, tally.first_hidden, tally.stray,
         tuple(item for item in tally.formulas.items() if item[1] <= (tally.last or header.number)),
+        tuple(tally.repeated), header_doubt(shown, number) if known is None else None,
     )  # fmt: skip
 
 
@@ -212,6 +257,7 @@ def _open(path: Path, snapshot: Snapshot, reading: Reading, scratch: Path) -> Wo
             read_strings(package),
             read_formats(package, is_1904=catalog.is_1904),
             read_rich_values(package),
+            calculation=TRUSTED if reading.trust_formulas else catalog.calculation,
             as_shown=reading.as_shown,
         )
         workbook = _choose(Source(path, snapshot, package, cells, reading, scratch), catalog)
@@ -234,8 +280,11 @@ def _choose(source: Source, catalog: Catalog) -> Workbook:
         tables = read_tables(source.package, sheet.part)
         hint = next((table for table in tables if table.header_rows), None)
         scan = Scan(source.package, sheet.part)
-        seen = look_over(scan, source.cells, source.reading.header_row, hint)
+        asked_row = 0 if source.reading.no_header else source.reading.header_row
+        seen = look_over(scan, source.cells, asked_row, hint)
         if seen is not None:
+            if catalog.calculation.is_stale and not source.reading.trust_formulas:
+                source.cells.computed = computed_ranges(source.package, sheet.part)
             workbook = Workbook(source, sheet, tables, seen, scan)
             workbook.notes = tuple(_notes(workbook, catalog, source.reading))
             return workbook
@@ -247,9 +296,13 @@ def _notes(workbook: Workbook, catalog: Catalog, reading: Reading) -> Iterator[s
     others = sum(sheet.is_visible for sheet in catalog.sheets) - 1
     if others > 0 and reading.sheet is None:
         yield f"the sheet {workbook.name!r} is read; {others} more can be named with --sheet"
+    if workbook.repeated:
+        yield f"not run, since it is the header row once more: {row_list(workbook.repeated)}"
     if workbook.hidden_rows:
         done = "left out" if reading.hidden == "skip" else "read like the others"
         yield f"hidden or filtered-out rows among the data: {workbook.hidden_rows}, {done}"
+    if workbook.package.is_signed:
+        yield "the workbook is digitally signed; what is written from it is another file, and the signature won't hold"
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -299,12 +352,16 @@ class Workbook(Sheet):
         """The first cell with text under an empty header, as (row number, place of its column)."""
         self.formulas = seen.formulas
         """As `Overview.formulas`."""
+        self.repeated = seen.repeated
+        """As `Overview.repeated`."""
+        self.doubt = seen.doubt
         self.reading = source.reading
         self.row_count = seen.filled_rows - (seen.hidden_rows if source.reading.hidden == "skip" else 0)
         self.merges = [range_in(self.package, self.part, ref) for ref in scan.beside.merges]
         """The merged ranges as (left, top, right, bottom), from 1."""
         self._quick = scan.quick
         self._source = source
+        self._repeated = frozenset(seen.repeated)
 
     def rows(self) -> Iterator[Row]:
         """As `Sheet.rows`."""
@@ -315,7 +372,13 @@ class Workbook(Sheet):
         cells = self._source.cells.shown()
         for row, raw in self._rows():
             typed = cells.typed_cells(raw, places) if raw is not None else {}
-            yield TypedRow(row.number, row.kind, row.texts, row.problems, typed)
+            yield TypedRow(row.number, row.kind, row.texts, row.problems, typed=typed)
+
+    def describe_formats(self) -> tuple[str, ...]:
+        """As `Sheet.describe_formats`."""
+        names = {column.index: column.name for column in self.columns}
+        found = sorted(self._source.cells.format_notes.values(), key=lambda one: one.index)
+        return tuple(f"{names[one.index]}, {one}" for one in found if one.index in names)
 
     def _rows(self) -> Iterator[tuple[Row, RawRow | None]]:
         """Every row, and what it was read from: None for one that the file leaves out."""
@@ -335,6 +398,8 @@ class Workbook(Sheet):
         kind = self._kind(raw)
         if not any(map(str.strip, texts)) and not any(problem.refuses for problem in problems):
             kind = RowKind.EMPTY
+        if kind is RowKind.DATA:
+            self._source.cells.note(raw)
         if merged.reaches(raw.number):
             texts, problems = merged.cleared(raw.number, texts, problems)
         return Row(raw.number, kind, tuple(texts), problems)
@@ -344,14 +409,22 @@ class Workbook(Sheet):
             return RowKind.HEADER if raw.number == self.header_row else RowKind.ABOVE
         if self.table and self.table.totals_row and raw.number >= self.table.totals_row:
             return RowKind.TOTALS
+        if raw.number in self._repeated:
+            return RowKind.REPEATED
         if raw.hidden and self.reading.hidden == "skip":
             return RowKind.HIDDEN
         return RowKind.DATA
 
     def reading_again(self) -> Reading:
         """As `Sheet.reading_again`."""
-        as_shown = self.reading.as_shown
-        return Reading(sheet=self.name, header_row=self.header_row, hidden="include", as_shown=as_shown)
+        return Reading(
+            sheet=self.name,
+            header_row=self.header_row or None,
+            no_header=not self.header_row,
+            hidden="include",
+            as_shown=self.reading.as_shown,
+            trust_formulas=self.reading.trust_formulas,
+        )
 
     def close(self) -> None:
         """Let go of the private copy."""
@@ -365,6 +438,8 @@ def _refuse_unclear(sheet: Workbook) -> None:
         raise SheetError(
             f"{sheet.address(sheet.header_row, 0)}: no header stands in row {sheet.header_row}; name another"
         )
+    if sheet.doubt is not None:
+        raise SheetError(f"{sheet.path.name}, {sheet.name}: {sheet.doubt}")
     refuse_ambiguity(sheet, sheet.stray)
     if sheet.hidden_rows and sheet.reading.hidden is None:
         where = f"{sheet.path.name}, {sheet.name}: {sheet.hidden_rows} of the rows with data are hidden or filtered out"

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 def table_of(tables: Iterable[Table], place: Place) -> Table | None:
     """The table that the new columns stand beside: the last one from the left that has the sheet's rows."""
-    rows = Range(place.header_row, 0, place.last_row, place.cleared - 1)
+    rows = Range(max(place.header_row, 1), 0, place.last_row, place.cleared - 1)
     ours = [
         table
         for table in tables

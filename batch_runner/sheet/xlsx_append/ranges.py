@@ -108,7 +108,7 @@ class Place(msgspec.Struct, frozen=True):
     @property
     def cells(self) -> Range:
         """All new cells."""
-        return Range(self.header_row, self.start, self.last_row, self.end - 1)
+        return Range(max(self.header_row, 1), self.start, self.last_row, self.end - 1)
 
 
 def find_place(name: str, wanted: Place, taken: Iterable[Range]) -> Place:

@@ -1,163 +1,380 @@
-"""The fields of an invoice: found by their labels, in the text as it stands on the page."""
+"""The fields of an invoice, read from its pages: a value is given only where there is ground for it."""
 
 from __future__ import annotations
 
 import re
-from decimal import Decimal
-from itertools import product, zip_longest
-from typing import TYPE_CHECKING
+from collections import Counter
+from decimal import Decimal, InvalidOperation
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import msgspec
-
-from batch_runner.service.local.invoice.amounts import Amount, amounts_in, currency_in
-from batch_runner.service.local.invoice.dates import date_in
-from batch_runner.service.local.invoice.labels import LABEL, TITLE, field_of
+from batch_runner.service.local.invoice.amounts import sums_of
+from batch_runner.service.local.invoice.labels import Label, pattern_of
+from batch_runner.service.local.invoice.layout import CELL, TextLine, lines_of
+from batch_runner.service.local.invoice.parties import Parties
+from batch_runner.service.local.invoice.result import Confidence, Fields
+from batch_runner.service.local.invoice.values import Day, amounts_in, currencies_in, currency_in, dates_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from batch_runner.service.local.invoice.pdf import PageText
 
 
-class Fields(msgspec.Struct, frozen=True):
-    """What an invoice says; None where it doesn't.
-
-    Dates are ISO 8601, `currency` is an ISO 4217 code, amounts are decimal numbers as text, with a point, no separators
-    and the decimals that were written.
-    """
-
-    number: str | None
-    invoice_date: str | None
-    due_date: str | None
-    seller: str | None
-    currency: str | None
-    net: str | None
-    tax: str | None
-    total: str | None
-
-
-class _Place(msgspec.Struct, frozen=True):
-    """A label's surroundings: what is right of it, and what is under it."""
+class LabelPlace(NamedTuple):
+    """A label's surroundings."""
 
     field: str
+    is_weak: bool
+    begins_cell: bool
     beside: str
+    """What is right of it, up to the next label; cells are separated by CELL."""
     under: str
+    """The cell below it, unless it heads a column of a list."""
 
 
-_GAP = re.compile(r"\s{2,}")
-_SEPARATOR = r"[\s:：.#№°º|–-]*"
-_PIECE = r"(?=[\w/.-]*\d)\w[\w/.-]*"
-_NUMBER_SIGN = rf"{_SEPARATOR}(?:(?:no|nr|number|n)\b{_SEPARATOR})?"
-_NUMBER = re.compile(rf"{_NUMBER_SIGN}((?-i:[A-Z]{{1,4}} )?{_PIECE}(?: ?[/-] ?{_PIECE})*)", re.IGNORECASE)
-_WORDS = re.compile(r"[^\W\d_]{2}")
-
-
-def fields_of(text: str) -> Fields:
-    """Read the fields from the text of a page's layout."""
-    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+def fields_of(pages: Sequence[PageText]) -> Fields:
+    """Read the fields from the pages of a PDF."""
+    lines = lines_of(pages)
     places = list(_places(lines))
-    net = next(reversed(_amounts(places, "net")), None)
-    tax, total = _tax_and_total(net, _amounts(places, "tax"), _amounts(places, "total"))
-    currency = _currency(places, text)
-    month_first = currency == "USD"
-    return Fields(
-        number=_number(places),
-        invoice_date=_date(places, "invoice_date", month_first=month_first),
-        due_date=_date(places, "due_date", month_first=month_first),
-        seller=_seller(places, lines),
-        currency=currency,
-        net=net,
-        tax=tax,
-        total=total,
-    )
+    title = _title(lines)
+    sums = sums_of(lines)
+    currency = _currency(lines, sums.line)
+    dates = _Dates(lines, currency)
+    invoice_date = _invoice_date(dates, places, title)
+    parties = Parties(lines)
+    found: dict[str, tuple[str | None, Confidence]] = {
+        "number": (_number(places, title), "label"),
+        "invoice_date": (invoice_date, "label"),
+        "due_date": (_due_date(dates, places, invoice_date), "label"),
+        "seller": (parties.seller, "label"),
+        "currency": (currency, "label"),
+        "net": (sums.net, sums.confidence),
+        "tax": (sums.tax, sums.confidence),
+        "total": (sums.total, sums.confidence),
+        "payable": (sums.payable, "checked"),
+        "iban": (parties.iban(), "checked"),
+        "seller_vat_id": (parties.seller_vat_id(), "checked"),
+        "buyer": (parties.buyer, "label"),
+        "order_number": (_order_number(places), "label"),
+        "kind": (_kind(lines, sums.total), "label"),
+    }
+    given: dict[str, Any] = {field: value for field, (value, _) in found.items() if value}
+    return Fields(**given, source="page", confidence={field: found[field][1] for field in given})
 
 
-def _places(lines: list[str]) -> Iterator[_Place]:
+def _places(lines: Sequence[TextLine]) -> Iterator[LabelPlace]:
     """All labels in order; what is beside one ends where the next begins."""
-    for line, under in zip(lines, [*lines[1:], ""], strict=True):
-        labels = list(LABEL.finditer(line))
-        for label, following in zip_longest(labels, labels[1:]):
-            end = following.start() if following else len(line)
-            yield _Place(field_of(label[0]), line[label.end() : end], _column(under, label.start(), label.end()))
+    for number, line in enumerate(lines):
+        for place, label in enumerate(line.labels):
+            if label.field == "none":
+                continue
+            following = line.labels[place + 1 :]
+            start, end = label.end, following[0].start if following else len(line.text)
+            if following and _JOINS.fullmatch(line.text[start:end]):  # `Rechnungsdatum/Lieferdatum 12.3.2026`
+                start, end = following[0].end, following[1].start if len(following) > 1 else len(line.text)
+            before = line.text[: label.start]
+            begins = not before.strip(" \t#*•·-–:") or before.rstrip(" #*•·-–").endswith(CELL)
+            beside = line.text[start:end]
+            under = "" if _VALUE.search(beside.split(CELL)[0]) else _under(lines, number, label)
+            is_heading = (
+                label.is_weak and len(line.cells) > 2 and not any(other.field == "number" for other in line.labels)
+            )
+            yield LabelPlace(label.field, label.is_weak, begins, beside, "" if is_heading else under)
 
 
-def _column(line: str, start: int, end: int) -> str:
-    """The stretch of a line, between wide gaps, that is under the columns from start to end."""
-    position = 0
-    for gap in [*_GAP.finditer(line), None]:
-        stop = gap.start() if gap else len(line)
-        if position < end and stop > start:
-            return line[position:stop].strip()
-        position = gap.end() if gap else stop
+_JOINS = re.compile(r"\s*(?:[/&+]|und|and|et|en|y|e|i)\s*")
+_VALUE = re.compile(r"\d")
+_FURTHER_DOWN = 2.6  # lines: so far below its label a value may stand
+
+
+def _under(lines: Sequence[TextLine], number: int, label: Label) -> str:
+    """The text of the nearest cell below a label. Of numbers of the same shape below one another none is meant."""
+    line, found = lines[number], ""
+    left, right = line.span(label.start, label.end)
+    for below in lines[number + 1 : number + 4]:
+        reach = (2 if found else 1) * _FURTHER_DOWN * line.height
+        if below.page != line.page or below.top - line.bottom > reach:
+            break
+        text = next((cell.text for cell in below.cells if cell.left < right and cell.right > left), "")
+        if found and text:
+            is_list = _VALUE.search(found) and _shape(found) == _shape(text)
+            return "" if is_list and (label.is_weak or label.field == "number") else found
+        found = found or text
+    return found
+
+
+def _shape(text: str) -> str:
+    """`HP-17` and `HP-18` have the same."""
+    return re.sub(r"\d+", "9", re.sub(r"[^\W\d_]+", "a", text))
+
+
+_SEPARATOR = r"[\s:：.#№°º|_=–-]*"
+_SIGN = rf"{_SEPARATOR}(?:\(\d{{2,3}}\){_SEPARATOR})?(?:(?:no|nr|number|num|n|nummer|numéro|č|nº|id)\b{_SEPARATOR})?"
+_PIECE = r"(?=[\w/.-]*\d)\w[\w/.-]*"
+_NUMBER = re.compile(rf"{_SIGN}((?-i:[A-Z]{{1,6}} )?{_PIECE}(?: ?[/-] ?{_PIECE})*)", re.IGNORECASE)
+
+
+_TITLE = re.compile(
+    r"\W*(?P<title>(?:[^\W\d]|[ '’()/&.-]|\(\d{3}\)){3,60}?)\s*(?:\(\d{3}\)\s*)?\b(?:nr|no|n°|nº|n|num|č|#)[.:°º]?:?\s*"
+    r"(?P<rest>(?:\S*\d).*)",
+    re.IGNORECASE,
+)
+_NUMBERED = re.compile(pattern_of("titles", "numbered"), re.IGNORECASE)
+_OF_ANOTHER = re.compile(pattern_of("titles", "of_another"), re.IGNORECASE)
+_LEADS_ON = re.compile(r"\b(?:vom|du|dated|del|van)\s*$")
+_LED = re.compile(r"\W*(?:vom|du|dated|del|van)\s+\d")
+
+
+def _title(lines: Sequence[TextLine]) -> str:
+    """What follows `Nr.` in a title such as `Rechnung des Versicherers Nr. 7 vom 12.3.2026`.
+
+    The date may stand a line below.
+    """
+    for line, under in zip_longest(lines[:80], lines[1:81]):
+        match = _TITLE.match(line.text.replace(CELL, " "))
+        if match and _NUMBERED.search(match["title"]) and not _OF_ANOTHER.search(match["title"]):
+            rest = match["rest"]
+            goes_on = under is not None and (_LEADS_ON.search(rest) or _LED.match(under.text))
+            return f" {rest} {under.text.split(CELL)[0]}" if goes_on else f" {rest}"
     return ""
 
 
-def _all(places: list[_Place], field: str) -> list[_Place]:
-    return [place for place in places if place.field == field]
+def _number(places: list[LabelPlace], title: str) -> str | None:
+    """The best labelled one: a label that names a number, beside it before under it; else a title that one follows."""
+    strong = [place for place in places if place.field == "number" and not place.is_weak and place.begins_cell]
+    weak = [place for place in places if place.field == "number" and place.is_weak and place.begins_cell]
+    for texts in (
+        [place.beside for place in strong],
+        [place.under for place in strong if not _VALUE.search(place.beside)],
+        [title],
+        [place.beside for place in weak],
+        [place.under for place in weak if not place.beside.strip(" \t:.#")],
+    ):
+        if number := next((number for text in texts if (number := _number_in(text))), None):
+            return number
+    like_dates = (_NUMBER_LIKE_DATE.match(place.beside) for place in strong)
+    return next((match[1] for match in like_dates if match), None)
 
 
-def _number(places: list[_Place]) -> str | None:
-    for place in _all(places, "number"):
-        beside = _NUMBER.match(place.beside)
-        under = None if place.beside.strip(" .:：#") else _NUMBER.match(place.under)
-        if (found := beside or under) and not date_in(found[1]):
-            return found[1].rstrip(".-/")
+_NUMBER_LIKE_DATE = re.compile(rf"{_SIGN}(\d{{1,4}}/\d{{1,4}}/\d{{2,4}})(?:$|\t| )", re.IGNORECASE)
+"""Poland and Italy count within months: invoice 15/03/2026."""
+
+_GROUPS = re.compile(r"\d+(?: \d+)+(?=$|\t)")
+
+
+def _number_in(text: str) -> str | None:
+    match = _NUMBER.match(text)
+    if not match or CELL in match[1]:
+        return None
+    in_groups = _GROUPS.match(text, match.start(1))  # `73 4512 8891`
+    number = in_groups[0] if in_groups and not dates_in(in_groups[0]) else match[1].rstrip(".-/,")
+    is_date = any(day.start < match.end(1) and day.end >= match.start(1) + len(number) for day in dates_in(text))
+    rest = text[match.end(1) :]
+    return None if (is_date and len(number) != 8) or rest.startswith((" %", "%", ",")) else number
+
+
+def _order_number(places: list[LabelPlace]) -> str | None:
+    """The one order that is named; of several none is the invoice's."""
+    numbers = set()
+    for place in places:
+        if place.field == "order_number" and place.begins_cell:
+            text = place.beside if place.beside.strip(" \t:.#") else place.under
+            match = _NUMBER.match(text)
+            if match and not dates_in(match[1]) and CELL not in match[1]:
+                numbers.add(match[1].rstrip(".-/,"))
+    return numbers.pop() if len(numbers) == 1 else None
+
+
+class _Dates:
+    """Reads the dates of one invoice, in the order of day and month that it has."""
+
+    def __init__(self, lines: Sequence[TextLine], currency: str | None) -> None:
+        self._lines = lines
+        self._month_first = _month_first(lines, currency)
+
+    def in_text(self, text: str) -> list[Day]:
+        """All dates in a text; where either could be the month, and nothing says which, it isn't sure."""
+        days = dates_in(text, month_first=bool(self._month_first))
+        return [day for day in days if not day.is_either] if self._month_first is None else days
+
+    def beside(self, text: str) -> str | None:
+        """A date that a text begins with, after a word or two that lead to it."""
+        lead = _LEAD.match(text)
+        start = lead.end() if lead else 0
+        return next((day.iso for day in self.in_text(text) if day.start <= start), None)
+
+    def at(self, places: list[LabelPlace]) -> list[str]:
+        """The dates beside the labels, else those under them."""
+        beside = [day for place in places if (day := self.beside(place.beside))]
+        empty = [place for place in places if not _VALUE.search(place.beside)]
+        return beside or [day for place in empty if (day := self.beside(place.under))]
+
+    def behind(self, texts: Iterable[str]) -> list[str]:
+        """The dates in texts such as `Nr. 7 vom 12. März 2026`."""
+        return [
+            day.iso
+            for text in texts
+            for day in self.in_text(text)
+            if any(lead.end() == day.start for lead in _DATED.finditer(text))
+        ]
+
+    def with_places(self) -> list[str]:
+        """The dates in cells such as `München, den 12. März 2026`, above or below a letter."""
+        cells = [cell.text for line in self._lines if line.page == 0 for cell in line.cells if len(cell.text) < 50]
+        return [
+            day.iso
+            for text in cells
+            if (lead := _PLACE.match(text))
+            for day in self.in_text(text)
+            if day.start == lead.end() and day.end >= len(text) - 1
+        ]
+
+
+_LEAD = re.compile(
+    r"(?:[/&][^\W\d]+)?[\s:：.\-–|(]*(?:(?:le|den|am|du|vom|von|at|on|of|the|dated|from|del|il|el|op|d|dnia|bis|zum|zu|au|until|till|is|ist|"
+    r"dne|per|před)\b[\s:.]*){0,3}(?:\w{2,10}\.?,\s+)?",
+    re.IGNORECASE,
+)
+_DATED = re.compile(
+    r"(?:\bissued(?: on| at)?|\bvom|\bvon|\bdu|\bdated|\bdel|\bfrom|\bvan|\bz dnia|\bze dne|\bden|\bof|\bav|\baf)\s+"
+    r"|[,\t]\s*",
+    re.IGNORECASE,
+)
+_PLACE = re.compile(r"[A-ZÀ-Ž][\w.-]+(?: [\w/.-]+){0,3}, (?:(?:den|le|the|il|dnia|am|dne|el|a)\s+)?")
+
+
+def _invoice_date(dates: _Dates, places: list[LabelPlace], title: str) -> str | None:
+    """By the first ground that gives a date; where it gives several, the most frequent.
+
+    A label of its own; behind the invoice's number; the mere word `date`; within a sentence; with the place.
+    """
+    labelled = [place for place in places if place.field == "invoice_date" and not place.is_weak]
+    mere = [place for place in places if place.field == "invoice_date" and place.is_weak and place.begins_cell]
+    numbers = [place.beside for place in places if place.field == "number" and place.begins_cell]
+    for days in (
+        dates.at([place for place in labelled if place.begins_cell]),
+        dates.behind([title, *numbers]),
+        dates.at(mere),
+        dates.at([place for place in labelled if not place.begins_cell]),
+        dates.with_places(),
+    ):
+        if days:
+            most = Counter(days).most_common()
+            return most[0][0] if len(most) == 1 or most[0][1] > most[1][1] else None
     return None
 
 
-def _date(places: list[_Place], field: str, *, month_first: bool) -> str | None:
-    """Beside its label or under it; the invoice's own may also stand behind its number (`Nr. 7 vom 12. März 2026`)."""
-    found = _all(places, field)
-    number = _all(places, "number") if field == "invoice_date" else []
-    texts = [*(place.beside for place in found), *(place.under for place in found), *(place.beside for place in number)]
-    dates = (date_in(text, month_first=month_first) for text in texts)
-    return next((date for date in dates if date), None)
+_DISCOUNT = re.compile(pattern_of("titles", "discount"), re.IGNORECASE)
 
 
-def _amounts(places: list[_Place], field: str) -> list[str]:
-    """The last amount beside each label; under the labels only if there is none beside any (a row of headings)."""
-    found = _all(places, field)
-    beside = [amounts[-1].text for place in found if (amounts := _money(place.beside))]
-    return beside or [amounts[0].text for place in found if (amounts := _money(place.under))]
+def _due_date(dates: _Dates, places: list[LabelPlace], invoice_date: str | None) -> str | None:
+    """The one date by which all is to be paid, not the earlier one for a discount."""
+    found = [place for place in places if place.field == "due_date"]
+    days = dates.at([place for place in found if not _DISCOUNT.search(place.beside)] or found)
+    sensible = {day for day in days if not invoice_date or day >= invoice_date}
+    return sensible.pop() if len(sensible) == 1 else None
 
 
-def _money(text: str) -> list[Amount]:
-    return [amount for amount in amounts_in(text) if amount.has_mark]
+_TWO_NUMBERS = re.compile(r"(?<![\d/])(\d{1,2})/(\d{1,2})/(?:\d{4}|\d{2})(?![\d/])")
+_ENGLISH = re.compile(r"\b(?:invoice|bill to|due|amount|total)\b", re.IGNORECASE)
 
 
-def _tax_and_total(net: str | None, taxes: list[str], totals: list[str]) -> tuple[str | None, str | None]:
-    """The last of each, unless net + tax = total holds for others: several rates, or a part is paid already."""
-    if net is not None and taxes:
-        together = str(sum(map(Decimal, taxes), Decimal()))
-        for total, tax in product(reversed(totals), (*reversed(taxes), together)):
-            if Decimal(net) + Decimal(tax) == Decimal(total):
-                return tax, total
-    return next(reversed(taxes), None), next(reversed(totals), None)
+def _month_first(lines: Sequence[TextLine], currency: str | None) -> bool | None:
+    """Whether 03/04/2026 is the 4th of March: as another date on the pages has it, else as the currency's country does.
+
+    None where nothing says so: Canada writes both, and dollars are billed in other languages, too.
+    """
+    votes = Counter[bool]()
+    for line in lines:
+        for first, second in _TWO_NUMBERS.findall(line.text):
+            if (int(first) > 12) != (int(second) > 12):
+                votes[int(second) > 12] += 1
+    if votes:
+        return votes[True] > votes[False]
+    if currency == "USD":
+        return True if any(_ENGLISH.search(line.text) for line in lines) else None
+    return None if currency == "CAD" else False
 
 
-def _currency(places: list[_Place], text: str) -> str | None:
-    """That of the total, else the first that the text names."""
-    for place in reversed(_all(places, "total")):
-        if currency := currency_in(place.beside):
-            return currency
-    return currency_in(text)
+_CURRENCY_LABEL = re.compile(rf"{pattern_of('titles', 'currency')}\s*[:\t ]\s*(.{{1,20}})", re.IGNORECASE)
 
 
-def _seller(places: list[_Place], lines: list[str]) -> str | None:
-    """What is labelled so, else the first words on the page that are no title and no labelled field."""
-    for place in _all(places, "seller"):
-        if name := next(_names(_named_by(place)), None):
-            return name
-    names = (name for line in lines for name in _names(line))
-    return next((name for name in names if not TITLE.fullmatch(name) and not LABEL.match(name)), None)
+def _currency(lines: Sequence[TextLine], total_line: int | None) -> str | None:
+    """That of the total; else the one that a label names; else the only one on the invoice."""
+    if total_line is not None and (codes := set(_settled(currencies_in(lines[total_line].text), lines))):
+        return codes.pop() if len(codes) == 1 else None
+    for line in lines:
+        labelled = _CURRENCY_LABEL.search(line.text)
+        if labelled and (code := currency_in(labelled[1])):
+            return code
+    every = set(_settled([code for line in lines for code in currencies_in(line.text)], lines))
+    return every.pop() if len(every) == 1 else None
 
 
-def _named_by(place: _Place) -> str:
-    """What a label for a company names: what follows its colon, or what is under it if it stands alone."""
-    if place.beside.lstrip().startswith((":", "：")):
-        return place.beside
-    return "" if _GAP.split(place.beside)[0].strip() else place.under
+_OTHER_DOLLARS = {
+    "CAD": re.compile(r"\bCAD\b|\bCanada\b|\bHST\b|\bQST\b"),
+    "AUD": re.compile(r"\bAUD\b|\bAustralia\b|\bABN\b"),
+    "NZD": re.compile(r"\bNZD\b|New Zealand"),
+    "SGD": re.compile(r"\bSGD\b|Singapore"),
+    "HKD": re.compile(r"\bHKD\b"),
+}
+_US_DOLLARS = re.compile(r"\bUSD\b|US\s?\$|US Dollar")
 
 
-def _names(line: str) -> Iterator[str]:
-    """The parts of a line, between wide gaps, that have words in them and no money."""
-    parts = (part.strip(" :：") for part in _GAP.split(line))
-    return (part for part in parts if _WORDS.search(part) and not _money(part))
+def _settled(codes: list[str], lines: Sequence[TextLine]) -> list[str]:
+    """A mere `$` is that of the country that the pages speak of."""
+    text = "\n".join(line.text for line in lines) if "USD" in codes else ""
+    other = [code for code, pattern in _OTHER_DOLLARS.items() if pattern.search(text)]
+    if len(other) != 1 or _US_DOLLARS.search(text):
+        return codes
+    return [other[0] if code == "USD" else code for code in codes]
+
+
+_CREDIT = re.compile(pattern_of("titles", "credit_note"), re.IGNORECASE)
+_EITHER = re.compile(pattern_of("titles", "correction"), re.IGNORECASE)
+_INVOICE = re.compile(pattern_of("titles", "invoice"), re.IGNORECASE)
+
+
+def _kind(lines: Sequence[TextLine], total: str | None) -> Literal["invoice", "credit note"] | None:
+    """What the title says. `Gutschrift` is a credit note only where the total is negative; a correction is either."""
+    titles = [cell.text for line in lines[:60] if line.page == 0 for cell in line.cells if len(cell.text) < 60]
+    credit = next((match[0] for text in titles if (match := _CREDIT.match(text.lstrip(" *#")))), None)
+    is_negative = (total or "").startswith("-")
+    if credit:
+        is_correction = _EITHER.match(credit) or (credit.casefold() == "gutschrift" and not is_negative)
+        return None if is_correction else "credit note"
+    return "invoice" if any(_INVOICE.search(line.text) for line in lines) and not is_negative else None
+
+
+def contradictions(xml: Fields, pages: Sequence[PageText]) -> tuple[str, ...]:
+    """One sentence for each field of the XML that the pages give another value, and nowhere that of the XML."""
+    page = fields_of(pages)
+    found = []
+    for field in ("number", "invoice_date", "due_date", "seller", "currency", "net", "tax", "total", "payable", "iban"):
+        ours, theirs = getattr(xml, field), getattr(page, field)
+        if ours and theirs and not _is_same(ours, theirs) and not _is_shown(field, ours, pages):
+            found.append(f"{field}: the XML says {ours}, the page {theirs}.")
+    return tuple(found)
+
+
+def _is_same(one: str, other: str) -> bool:
+    """A credit note's amounts may have a minus on the page and none in the XML."""
+    try:
+        return abs(Decimal(one)) == abs(Decimal(other))
+    except InvalidOperation:
+        return _letters(one) == _letters(other)
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[\W_]+", "", text.casefold())
+
+
+def _is_shown(field: str, value: str, pages: Sequence[PageText]) -> bool:
+    """Whether the pages show a value anywhere, however they write it."""
+    text = "\n".join(page.text for page in pages)
+    if field in ("net", "tax", "total", "payable"):
+        return abs(Decimal(value)) in {abs(amount.value) for amount in amounts_in(text)}
+    if field.endswith("date"):
+        return value in {day.iso for month_first in (False, True) for day in dates_in(text, month_first=month_first)}
+    return _letters(value) in _letters(text)

@@ -1,117 +1,67 @@
-"""What stands before the fields of an invoice, by language. Where several labels fit at a place, the longest holds."""
+"""What stands before the fields of an invoice, and what a label says of an amount: the words of labels.toml."""
 
 from __future__ import annotations
 
 import re
+import tomllib
+import unicodedata
+from functools import lru_cache
+from importlib.resources import files
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-
-_LABELS = {
-    "number": (
-        "invoice number|invoice no|invoice num|invoice nr|invoice id|invoice #|invoice|tax invoice|inv no",
-        "bill number",
-        "rechnungsnummer|rechnungs-nr|rechnungsnr|rechnung nr|rechnung nummer|rechnung|beleg-nr|belegnummer",
-        "numéro de facture|n° de facture|nº de facture|facture n°|facture nº|facture no|facture numéro",
-        "facture",
-        "número de factura|n.º de factura|nº de factura|nº factura|factura nº|factura n.º|factura núm",
-        "factura número|factura",
-        "numero fattura|fattura n|fattura nr|fattura n°|fattura numero|n. fattura|fattura",
-        "factuurnummer|factuurnr|factuur nr|factuur",
-        "numer faktury|nr faktury|faktura vat nr|faktura nr|faktura vat|faktura",
-        "número da fatura|fatura nº|fatura n.º|fatura|fakturanummer|faktura č|číslo faktury",
-        "請求書番号|請求番号|発票号码|发票号码|发票号|發票號碼",
-    ),
-    "invoice_date": (
-        "invoice date|date of invoice|date of issue|issue date|date issued|issued on|issued|tax point|date",
-        "dated",
-        "rechnungsdatum|ausstellungsdatum|belegdatum|datum",
-        "date de facturation|date de facture|date d'émission|date d’émission|date de la facture|émise le",
-        "fecha de factura|fecha de emisión|fecha de expedición|fecha",
-        "data fattura|data di emissione|data emissione|data",
-        "factuurdatum|data wystawienia|data faktury|data da fatura|data de emissão|fakturadatum",
-        "datum vystavení",
-        "請求日|発行日|請求書発行日|开票日期|開票日期|日期",
-    ),
-    "due_date": (
-        "due date|payment due by|payment due|due by|due on|pay by|please pay by|due",
-        "fälligkeitsdatum|fällig am|zahlbar bis zum|zahlbar bis|zahlungsziel|fälligkeit",
-        "date d'échéance|date d’échéance|échéance|à payer avant le|à régler avant le|payable le",
-        "fecha de vencimiento|vencimiento|pagar antes del",
-        "data di scadenza|scadenza pagamento|scadenza|scade il",
-        "vervaldatum|uiterste betaaldatum|te betalen voor|betalen vóór|betalen voor",
-        "termin płatności|termin zapłaty|płatne do|data de vencimento|data vencimento|förfallodatum",
-        "datum splatnosti",
-        "お支払期限|支払期限|支払期日|お支払期日|付款日期|到期日",
-    ),
-    "seller": (
-        "seller|vendor|supplier|from|verkäufer|lieferant|rechnungssteller|vendeur|fournisseur|émetteur",
-        "vendedor|emisor",
-        "proveedor|venditore|fornitore|cedente|verkoper|leverancier|sprzedawca|fornecedor|dodavatel|発行者|販売者",
-        "销售方",
-    ),
-    "net": (
-        "subtotal|sub-total|sub total|net total|total net|net amount|net|total excl. vat|total excluding vat",
-        "total before tax",
-        "zwischensumme|nettobetrag|summe netto|gesamt netto|netto|rechnungsbetrag netto",
-        "total ht|montant ht|sous-total|total hors taxes|total hors tva|base imponible|total imponible",
-        "imponibile|totale netto",
-        "subtotaal|totaal excl. btw|totaal exclusief btw|bedrag excl. btw|wartość netto|suma netto",
-        "razem netto|kwota netto",
-        "小計|税抜金額|税抜合計|不含税金额|valor líquido|základ daně",
-    ),
-    "tax": (
-        "total vat|vat amount|vat|sales tax|tax total|total tax|tax amount|tax|gst|hst|qst|pst",
-        "mehrwertsteuer|umsatzsteuer|mwst|mwst.|ust|ust.|steuerbetrag|montant tva|total tva|tva",
-        "cuota de iva|cuota iva|importe iva|iva|i.v.a.|importo iva|totale iva|btw|btw-bedrag|kwota vat",
-        "suma vat|podatek vat",
-        "消費税額|消費税|消費税等|税额|dph|moms",
-    ),
-    "total": (
-        "total due|amount due|balance due|grand total|invoice total|total amount due|total amount",
-        "total payable|total",
-        "total incl. vat|total including vat|amount payable",
-        "gesamtbetrag|rechnungsbetrag|gesamtsumme|endbetrag|gesamt|zu zahlen|zahlbetrag|bruttobetrag",
-        "summe brutto|brutto",
-        "total ttc|montant ttc|net à payer|total à payer|montant à payer|total a pagar|total factura",
-        "importe total",
-        "totale da pagare|totale fattura|totale documento|totale|te betalen|totaal incl. btw",
-        "totaal inclusief btw|totaal",
-        "do zapłaty|razem do zapłaty|razem brutto|suma brutto|wartość brutto|kwota brutto|razem",
-        "合計金額|ご請求金額|請求金額|税込合計|合計|价税合计|含税金额|total geral|att betala|celkem k úhradě|celkem",
-    ),
-    # These only keep the labels above from being seen in them.
-    "": (
-        "vat number|vat no|vat reg no|vat reg. no|vat registration number|vat registration|vat id|tax id",
-        "tax number|tax no|gst no",
-        "ust-idnr|ust-id|ust-id-nr|ust.-idnr|steuernummer|steuer-nr|n° tva|nº tva|tva intracommunautaire|nif",
-        "cif|p. iva|p.iva",
-        "partita iva|btw-nummer|btw-nr|btw nr|vat-id|nip|gst registration|ein|abn|delivery date",
-        "date of supply|leistungsdatum",
-        "lieferdatum|date de livraison|fecha de entrega|data sprzedaży|leverdatum|order date|order number",
-        "customer number",
-        "cena netto|unit price|kundennummer|invoice to|invoice address|rechnung an|facture à|facturar a",
-        "fattura a|factuur aan",
-        "from date|net 30|net 14|net 60|30 days net|due upon receipt|netto kasse|登録番号|nettogewicht",
-        "total weight|total hours",
-    ),
-}
-
-_FIELD_OF = {label: field for field, rows in _LABELS.items() for row in rows for label in row.split("|")}
-
+    from collections.abc import Iterable, Iterator
 
 _CJK = "\u2e80"
 """From here on there are scripts without blanks between words."""
 
+_TABLES = tomllib.loads(files(__package__).joinpath("labels.toml").read_text("utf-8"))
+
+
+def entries(table: str, name: str) -> list[str]:
+    """What labels.toml lists under a name."""
+    text: str = _TABLES[table][name]
+    return [entry for line in text.splitlines() for entry in line.split("|") if entry]
+
+
+def without_accents(text: str) -> str:
+    """A text as capitals are often written: `ECHEANCE` for `échéance`."""
+    if text.isascii():
+        return text
+    return "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
+
+
+def pattern_of(table: str, name: str) -> str:
+    """A pattern for any of the entries under a name, which are patterns themselves; accents may be missing."""
+    lines = _TABLES[table][name].split("\n")
+    forms = [*lines, *(without_accents(line) for line in lines if not line.isascii())]
+    return f"(?:{'|'.join(filter(None, forms))})"
+
+
+_WEAK = {"titled": "number", "date": "invoice_date"}
+"""Lists of words that stand elsewhere, too, and the fields that they are labels of."""
+
+_LIST_OF = {
+    form: name
+    for name in _TABLES["labels"]
+    for label in entries("labels", name)
+    for form in (label, without_accents(label))
+}
+
+_QUOTES = str.maketrans({"’": "'", "`": "'", "´": "'"})
+
+
+def plain(text: str) -> str:
+    """A text to look for labels in: one form of quotation mark, and as long as before."""
+    return text.translate(_QUOTES)
+
 
 def _rest_pattern(label: str) -> str:
-    """All but the label's first character: any run of blanks for a blank, and no end inside a word."""
-    after = r"(?!\w)" if label[-1].isalnum() and label[-1] < _CJK else ""
-    return re.escape(label[1:]).replace(r"\ ", r"\s+") + after
+    """All but the label's first character: one or more blanks for a blank, and no end inside a word."""
+    after = r"(?!\w|-\S*\d)" if label[-1].isalnum() and label[-1] < _CJK else ""
+    return re.escape(label[1:]).replace(r"\ ", r"\.?[ ]+") + after
 
 
 def _any_of(labels: Iterable[str]) -> str:
@@ -121,20 +71,65 @@ def _any_of(labels: Iterable[str]) -> str:
     return "|".join(f"{re.escape(first)}(?:{'|'.join(map(_rest_pattern, group))})" for first, group in groups)
 
 
-_WORDS = _any_of(label for label in _FIELD_OF if label[0] < _CJK)
-_SIGNS = _any_of(label for label in _FIELD_OF if label[0] >= _CJK)
+_WORDS = _any_of(label for label in _LIST_OF if label[0] < _CJK)
+_SIGNS = _any_of(label for label in _LIST_OF if label[0] >= _CJK)
+_LABEL = re.compile(rf"(?<!\w)(?<!\w[-/&'])(?:{_WORDS})|{_SIGNS}", re.IGNORECASE)
 
-LABEL = re.compile(rf"(?<!\w)(?:{_WORDS})|{_SIGNS}", re.IGNORECASE)
-"""Finds the longest label at the first place where there is one."""
 
-TITLE = re.compile(
-    r"(?:tax |vat |pro forma )?invoice|rechnung|facture|factura|fattura|factuur|faktura(?: vat)?|fatura|"
-    r"(?:御)?請\s?求\s?書|发票|增值税发票|original|duplicate|kopie|copy|page \d.*|seite \d.*",
-    re.IGNORECASE,
+class Label(NamedTuple):
+    """A label in a text. A weak one (`Date`, `Invoice`) is a word that also stands elsewhere."""
+
+    field: str
+    """`none` where it only keeps other labels from being seen in it."""
+    start: int
+    end: int
+    is_weak: bool
+
+
+def labels_in(text: str) -> Iterator[Label]:
+    """All labels in a text, in order."""
+    for match in _LABEL.finditer(plain(text)):
+        label = match[0].casefold()
+        name = _LIST_OF[label if label in _LIST_OF else re.sub(r"\.?[ ]+", " ", label)]
+        yield Label(_WEAK.get(name, name), match.start(), match.end(), name in _WEAK)
+
+
+Role = Literal["net", "tax", "total", "payable", "prepaid", "other", "gross or tax"]
+
+
+_AMOUNT_WORDS = {
+    name: re.compile(rf"(?<![^\W\d_]){pattern_of('amounts', name)}(?![^\W\d_])") for name in _TABLES["amounts"]
+}
+_ID_OF_TAX = re.compile(
+    rf"(?<![^\W\d_]){pattern_of('amounts', 'tax')}[ .-]*(?:id|reg|nr|no|num|number|ident|intra|n°|nummer)(?![^\W\d_])"
+    r"|steuern|ust-?id"
 )
-"""What can stand first on an invoice without being its seller's name."""
+_RULES: tuple[tuple[set[str], Role | None], ...] = (
+    ({"payable"}, "payable"),
+    ({"other"}, "other"),
+    ({"prepaid"}, "prepaid"),
+    ({"contained", "tax"}, "tax"),
+    ({"tax", "gross", "sum"}, "total"),
+    ({"tax", "gross", "net"}, "total"),
+    ({"tax", "gross"}, "gross or tax"),
+    ({"net", "gross"}, None),
+    ({"gross"}, "total"),
+    ({"tax_total"}, "tax"),
+    ({"net"}, "net"),
+    ({"tax"}, "tax"),
+    ({"sum"}, "total"),
+)
+"""The first rule of whose lists a label has a word each holds."""
 
 
-def field_of(label: str) -> str:
-    """The field that a found label stands for; empty if it is none of ours."""
-    return _FIELD_OF[re.sub(r"\s+", " ", label.casefold())]
+@lru_cache(maxsize=4096)
+def role_of(text: str) -> Role | None:
+    """What an amount is that stands behind a label, or under it; None where the label says nothing of it.
+
+    It goes by the words within: `Summe inkl. USt` is a total and no tax, `Total excl. VAT` is a net amount.
+    """
+    label = re.sub(r"[\s()*]+", " ", plain(text.casefold())).strip()
+    if not label or _ID_OF_TAX.search(label):
+        return None
+    found = {name for name, pattern in _AMOUNT_WORDS.items() if pattern.search(label)}
+    return next((role for needed, role in _RULES if needed <= found), None)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 
 BUILT_IN = {
@@ -37,13 +37,18 @@ BUILT_IN = {
 """The codes that a file doesn't spell out, by their ids (ECMA-376 part 1, 18.8.30), as Excel shows them in en-US."""
 
 _TOKEN = re.compile(
-    r'"(?P<quoted>[^"]*)"?|\\(?P<escaped>.)|(?P<pad>_.)|(?P<fill>\*.)|\[(?P<bracket>[^\]]*)\]|(?P<end>;)'
-    r"|(?P<general>General)|(?P<half>AM/PM|A/P|上午/下午)|(?P<exponent>E[+-])"
+    r'"(?P<quoted>[^"]*)"|\\(?P<escaped>.)|(?P<pad>_.)|(?P<fill>\*.)|\[(?P<bracket>[^\]]*)\]|(?P<end>;)'
+    r"|(?P<general>General)|(?P<half>AM/PM|A/P|上午/下午)|(?P<exponent>E[+-])|(?P<hijri>B2(?=[ymd]))|B1(?=[ymd])"
     r"|(?P<date>y+|m+|d+|h+|s+|e+|g+|b+|aaa+)|(?P<digit>[0#?])|(?P<point>\.)|(?P<comma>,)|(?P<percent>%)"
-    r"|(?P<slash>/)|(?P<text>@)|(?P<plain>.)",
+    r'|(?P<slash>/)|(?P<text>@)|(?P<unknown>["\\_*\[!])|(?P<plain>.)',
     re.IGNORECASE | re.DOTALL,
 )
+"""`!` is shown as it is by one Excel and makes a literal of what follows in another: unknown."""
 _CONDITION = re.compile(r"(<=|>=|<>|<|>|=)\s*(-?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?)")
+_WITHOUT_TEXT = re.compile(
+    r"(?:black|blue|cyan|green|magenta|red|white|yellow|colou?r ?[0-9]+|ENG|)", re.IGNORECASE | re.ASCII
+)
+_SCRIPT = re.compile(r"(?:DBNum|NatNum)[0-9]+(?: .*)?", re.IGNORECASE)
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "=": operator.eq, "<>": operator.ne,
 }  # fmt: skip
@@ -53,6 +58,8 @@ class Part(Enum):
     """What a token of a format's code stands for."""
 
     LITERAL = "literal"
+    CURRENCY = "currency"
+    """The text of `[$€-407]`."""
     PAD = "pad"
     """A space as wide as a character."""
     DIGIT = "digit"
@@ -61,12 +68,17 @@ class Part(Enum):
     PERCENT = "percent"
     EXPONENT = "exponent"
     SLASH = "slash"
+    """The bar of a fraction; elsewhere a slash is a literal."""
     TEXT = "text"
     GENERAL = "general"
     DATE = "date"
     HALF = "half"
     """AM or PM."""
     ELAPSED = "elapsed"
+    WORD = "word"
+    """A letter that nobody put in quotes, until it is settled what it is."""
+    UNKNOWN = "unknown"
+    """What no reader can be sure of."""
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -115,12 +127,22 @@ class Layout(msgspec.Struct, frozen=True):
         """By which power of ten a number is multiplied before it is shown."""
         return 2 * self.percents - 3 * self.thousands
 
+    @property
+    def padding(self) -> int:
+        """How many integer digits are shown at least: behind a `0` any placeholder is filled up with zeros."""
+        place = self.integer.find("0")
+        return 0 if place < 0 else len(self.integer) - place
+
 
 class Section(msgspec.Struct, frozen=True, dict=True):
     """One of the up to four sections of a code. What all of its numbers need is found out once (`dict` holds it)."""
 
     tokens: tuple[Token, ...]
     condition: Condition | None = None
+    locale: str = ""
+    """What stands behind the `-` of a `[$…-…]`."""
+    script: str = ""
+    """Says that it writes its digits or its years in another way than English does: `[DBNum1]`, `B2`."""
 
     def has(self, part: Part) -> bool:
         """Whether it has such a token."""
@@ -138,7 +160,7 @@ class Section(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def layout(self) -> Layout:
         """The placeholders of a section that shows a number (not those of an exponent)."""
-        tokens = self._mantissa()
+        tokens = self.tokens[: self.place_of(Part.EXPONENT)]
         point = next((place for place, token in enumerate(tokens) if token.part is Part.POINT), len(tokens))
         before = [token for token in tokens[:point] if token.part in {Part.DIGIT, Part.COMMA}]
         integer = "".join(token.text for token in before)
@@ -163,57 +185,107 @@ class Section(msgspec.Struct, frozen=True, dict=True):
             return None
         return "".join(texts[:start]), "".join(texts[end:])
 
-    @property
-    def literal(self) -> str:
-        """All that it shows besides the number."""
-        return "".join(token.text for token in self.tokens if token.part in {Part.LITERAL, Part.SLASH})
-
-    def _mantissa(self) -> tuple[Token, ...]:
-        end = next((place for place, token in enumerate(self.tokens) if token.part is Part.EXPONENT), len(self.tokens))
-        return self.tokens[:end]
+    def place_of(self, part: Part) -> int:
+        """Where its first such token stands; behind all of them where it has none."""
+        return next((place for place, token in enumerate(self.tokens) if token.part is part), len(self.tokens))
 
 
 _OF_A_NUMBER = frozenset({Part.DIGIT, Part.COMMA, Part.POINT})
 _ORDINARY = re.compile(r"(?:#,##|#*)0(?:\.0+)?")
 _KINDS = (
     (Part.ELAPSED, Kind.ELAPSED), (Part.DATE, Kind.DATE), (Part.HALF, Kind.DATE), (Part.GENERAL, Kind.GENERAL),
-    (Part.TEXT, Kind.GENERAL), (Part.EXPONENT, Kind.SCIENTIFIC), (Part.DIGIT, Kind.NUMBER),
+    (Part.EXPONENT, Kind.SCIENTIFIC), (Part.DIGIT, Kind.NUMBER), (Part.TEXT, Kind.GENERAL),
 )  # fmt: skip
 
 
-def split_code(code: str) -> tuple[Section, ...]:
-    """The sections of a format's code: at least one."""
+class Code(msgspec.Struct, frozen=True):
+    """A code's sections for numbers, one at least, and the one for texts, if it has one."""
+
+    numbers: tuple[Section, ...]
+    text: Section | None
+
+
+def split_code(code: str) -> Code:
+    """A format's code, section by section."""
     sections: list[Section] = []
-    tokens: list[Token] = []
-    condition: Condition | None = None
+    start = 0
     for match in _TOKEN.finditer(code):
         if match.lastgroup == "end":
-            sections.append(_section(tokens, condition))
-            tokens, condition = [], None
-        elif match.lastgroup == "bracket":
-            condition = _condition(match["bracket"]) or condition
-            tokens += _bracketed(match["bracket"])
-        elif match.lastgroup != "fill":
-            tokens.append(_token(match))
-    sections.append(_section(tokens, condition))
-    return tuple(sections)
+            sections.append(_section(code[start : match.start()]))
+            start = match.end()
+    sections.append(_section(code[start:]))
+    text = sections[3] if len(sections) > 3 else sections[-1] if sections[-1].has(Part.TEXT) else None
+    numbers = [section for section in sections[:3] if section is not text] or [_section("General")]
+    if len(sections) > 4:
+        numbers = [Section((*section.tokens, Token(Part.UNKNOWN, ";")), section.condition) for section in numbers]
+    return Code(tuple(numbers), text)
 
 
-def _section(tokens: list[Token], condition: Condition | None) -> Section:
-    """A section; beside digits, letters that only an era or a year could be are a unit that nobody put in quotes."""
-    letters = {token.text[0].lower() for token in tokens if token.part is Part.DATE}
-    if any(token.part is Part.DIGIT for token in tokens) and not letters & set("ymdhs"):
-        tokens = [Token(Part.LITERAL, token.text) if token.part is Part.DATE else token for token in tokens]
-    return Section(tuple(tokens), condition)
+def _section(code: str) -> Section:
+    tokens: list[Token] = []
+    condition: Condition | None = None
+    locale = script = ""
+    for match in _TOKEN.finditer(code):
+        name = match.lastgroup or ""
+        if name == "bracket":
+            text = match["bracket"]
+            condition = _condition(text) or condition
+            script = text if _SCRIPT.fullmatch(text) else script
+            locale = text.partition("-")[2] if text.startswith("$") else locale
+            tokens += _bracketed(text)
+        elif name == "hijri":
+            script = match[name]
+        elif name == "plain" and match[name].isascii() and match[name].isalpha() and match[name] not in "TZ":
+            tokens.append(Token(Part.WORD, match[name]))
+        elif name in {"quoted", "escaped", "plain"}:
+            tokens.append(Token(Part.LITERAL, match[name]))
+        elif name and name != "fill":
+            tokens.append(Token(Part.PAD, " ") if name == "pad" else Token(Part(name), match[name]))
+    return Section(tuple(_settled(tokens)), condition, locale, script)
 
 
-def _token(match: re.Match[str]) -> Token:
-    name = match.lastgroup or "quoted"
-    if name in {"quoted", "escaped", "plain"}:
-        return Token(Part.LITERAL, match[name])
-    if name == "pad":
-        return Token(Part.PAD, " ")
-    return Token(Part(name), match[name])
+def _settled(tokens: list[Token]) -> Iterable[Token]:
+    """The tokens with those made literals that mean nothing more where they stand.
+
+    Beside digits, letters that nobody put in quotes are a unit, also those that only an era or a year could be. Among
+    the digits, and in what may be a date (`Standard`, `Number` and other names of formats), they are a riddle; but for
+    the `T` and `Z` of ISO 8601. A slash without digits on both sides is no fraction, a comma that no digit precedes no
+    separator.
+    """
+    letters = {token.text[0].lower() for token in tokens if token.part in {Part.DATE, Part.ELAPSED, Part.HALF}}
+    own = [place for place, token in enumerate(tokens) if token.part is Part.DIGIT]
+    is_number = bool(own) and not letters & set("ymdhs")
+    for place, token in enumerate(tokens):
+        part = token.part
+        if part is Part.WORD or (part is Part.DATE and is_number):
+            is_riddle = own[0] < place < own[-1] if is_number else bool(letters)
+            part = Part.UNKNOWN if is_riddle else Part.LITERAL
+        elif (part is Part.SLASH and (is_number or not letters) and not _is_bar(tokens, place)) or (
+            part is Part.COMMA and own and not _follows_digit(tokens, place)
+        ):
+            part = Part.LITERAL
+        yield token if part is token.part else Token(part, token.text)
+
+
+def _is_bar(tokens: list[Token], place: int) -> bool:
+    before = [token for token in tokens[:place] if token.text.strip()]
+    behind = [token for token in tokens[place + 1 :] if token.text.strip()]
+    if not before or not behind or before[-1].part is not Part.DIGIT:
+        return False
+    return behind[0].part is Part.DIGIT or (behind[0].part is Part.LITERAL and behind[0].text.isdecimal())
+
+
+def _follows_digit(tokens: list[Token], place: int) -> bool:
+    before = next((token for token in reversed(tokens[:place]) if token.part is not Part.COMMA), None)
+    return before is not None and before.part in {Part.DIGIT, Part.POINT}
+
+
+def written(tokens: Iterable[Token]) -> str:
+    """What literals show, currencies of the form `[$€]` left out."""
+    return "".join(token.text for token in tokens if token.part in _WRITTEN)
+
+
+_WRITTEN = frozenset({Part.LITERAL, Part.SLASH, Part.PAD})
 
 
 def _condition(text: str) -> Condition | None:
@@ -226,5 +298,8 @@ def _bracketed(text: str) -> list[Token]:
     if re.fullmatch(r"h+|m+|s+", text, re.IGNORECASE):
         return [Token(Part.ELAPSED, text)]
     if text.startswith("$"):
-        return [Token(Part.LITERAL, text[1:].partition("-")[0])]
-    return []
+        currency = text[1:].partition("-")[0]
+        return [Token(Part.CURRENCY, currency)] if currency else []
+    if _WITHOUT_TEXT.fullmatch(text.strip()) or _SCRIPT.fullmatch(text) or _condition(text):
+        return []
+    return [Token(Part.UNKNOWN, f"[{text}]")]

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import math
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.sheet.format.formatcode import Part
+from batch_runner.sheet.numfmt.parser import Kind, Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from batch_runner.sheet.format.formatcode import Section, Token
+    from batch_runner.sheet.numfmt.parser import Section, Token
 
 
 DAY = 86_400
 LAST_1900 = 2_958_465
 """9999-12-31 in the 1900 system."""
+LEAP_1900 = 60
+"""1900-02-29, a day that never was: Lotus 1-2-3 took 1900 for a leap year, and Excel keeps to that."""
 SHIFT_1904 = 1462
 """How many days the 1904 system is behind the 1900 system (ECMA-376 part 1, 18.17.4.1)."""
 MONTHS = (
     "January", "February", "March", "April", "May", "June",
     "July", "August", "September", "October", "November", "December",
 )  # fmt: skip
+_CLOCK = frozenset("hns")
 WEEKDAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
 
 
@@ -50,10 +54,10 @@ def moment(number: float, *, is_1904: bool, digits: int | None) -> Moment:
 
     Raises `NoDate` for a negative number and after the year 9999.
     """
-    if is_1904:
-        number += SHIFT_1904
-    if not 0 <= number < LAST_1900 + 1:
+    days_1900 = number + SHIFT_1904 if is_1904 else number
+    if number < 0 or days_1900 >= LAST_1900 + 1:
         raise NoDate
+    number = days_1900
     days = math.floor(number)
     seconds = 0.0
     if digits is not None:
@@ -67,13 +71,12 @@ def moment(number: float, *, is_1904: bool, digits: int | None) -> Moment:
 
 
 def _civil(days: int) -> tuple[int, int, int]:
-    """Year, month, day; Lotus 1-2-3 took 1900 for a leap year, and Excel keeps to that."""
-    if days == 60:
+    if days == LEAP_1900:
         return 1900, 2, 29
     if days == 0:
         return 1900, 1, 0
     try:
-        found = date(1899, 12, 31 if days < 60 else 30) + timedelta(days)
+        found = date(1899, 12, 31 if days < LEAP_1900 else 30) + timedelta(days)
     except OverflowError:
         raise NoDate from None
     return found.year, found.month, found.day
@@ -89,25 +92,48 @@ def second_digits(section: Section) -> int:
     return 0
 
 
-def iso_wording(section: Section, *, is_1904: bool) -> Callable[[float], str]:
+def serial(moment: datetime, *, is_1904: bool) -> float:
+    """The number that stands for a moment without an offset. Raises `NoDate` before the date system's first day."""
+    days = (moment - (datetime(1904, 1, 1) if is_1904 else datetime(1899, 12, 30))).total_seconds() / DAY
+    if not is_1904 and days < LEAP_1900 + 1:
+        days -= 1
+    if days < 0:
+        raise NoDate
+    return days
+
+
+def plain_wording(section: Section, *, is_1904: bool) -> Callable[[float], str]:
     """A function from a number to the date, the time, or both, as ISO 8601 has them: what of them the section shows.
 
+    Hours that have gone by are as shown. A workbook that counts from 1904 has negative times, but no negative dates.
     It raises `NoDate`.
     """
-    letters = {token.text[0].lower() for token in roles(section) if token.part is Part.DATE}
-    has_time = bool(letters & set("hsn")) or section.has(Part.HALF)
-    has_date = bool(letters - set("hsn"))
+    if section.kind is Kind.ELAPSED:
+        return partial(elapsed, section=section)
+    letters = _letters(section)
+    has_time = bool(letters & _CLOCK) or section.has(Part.HALF)
+    has_date = bool(letters - _CLOCK)
     digits = second_digits(section)
 
     def wording(number: float) -> str:
-        found = moment(number, is_1904=is_1904, digits=digits if has_time else None)
+        is_below = number < 0 and is_1904 and not has_date
+        found = moment(-number if is_below else number, is_1904=is_1904, digits=digits if has_time else None)
         day = f"{found.year:04}-{found.month:02}-{found.day:02}"
         if not has_time:
             return day
         time = f"{found.hour:02}:{found.minute:02}:{_seconds(found.second, 2, digits)}"
-        return f"{day}T{time}" if has_date else time
+        return f"{day}T{time}" if has_date else f"{_minus(time) if is_below else ''}{time}"
 
     return wording
+
+
+def _letters(section: Section) -> set[str]:
+    """For what its tokens stand: `y m d` and the like, `h n s` of the clock."""
+    return {token.text[0].lower() for token in roles(section) if token.part is Part.DATE}
+
+
+def _minus(time: str) -> str:
+    return "-" if any("1" <= letter <= "9" for letter in time) else ""
 
 
 def _seconds(second: float, width: int, digits: int) -> str:
@@ -132,6 +158,9 @@ def roles(section: Section) -> list[Token]:
 def shown(number: float, section: Section, *, is_1904: bool) -> str:
     """A date or time as the section shows it in English. Raises `NoDate`."""
     digits = second_digits(section)
+    if number < 0 and is_1904 and not _letters(section) - _CLOCK:
+        text = shown(-number, section, is_1904=True)
+        return _minus(text) + text
     found = moment(number, is_1904=is_1904, digits=digits)
     half = section.has(Part.HALF)
     pieces: list[str] = []

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.sheet.format.formatcode import Part
+from batch_runner.sheet.numfmt.parser import Part, written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from batch_runner.sheet.format.formatcode import Layout, Section, Token
+    from batch_runner.sheet.numfmt.parser import Layout, Section, Token
 
 
 _UNITS = tuple(Decimal(1).scaleb(-places) for places in range(16))
@@ -92,7 +92,8 @@ def _integer_places(whole: str, form: Layout) -> list[str]:
     places = form.integer
     missing = len(places) - len(whole)
     fill = {"0": "0", "?": " ", "#": ""}
-    digits = [fill[mark] for mark in places[: max(missing, 0)]] + list(whole[max(-missing, 0) :])
+    padded = places[: len(places) - form.padding] + "0" * form.padding
+    digits = [fill[mark] for mark in padded[: max(missing, 0)]] + list(whole[max(-missing, 0) :])
     if missing < 0 and digits:
         digits[0] = whole[: 1 - missing]
     elif not places:
@@ -149,22 +150,34 @@ def _exponent(number: Decimal, step: int) -> int:
     return (number.adjusted() // step) * step
 
 
-def fraction(number: Decimal, section: Section) -> str:
-    """A number that isn't negative as a fraction, `1 1/2`, blanks that only align left out."""
+def fraction(number: Decimal, section: Section, *, is_bare: bool) -> str:
+    """A number that isn't negative as a fraction, `1 1/2`, blanks that only align left out; `is_bare`: no literals."""
     tokens = section.tokens
-    slash = next(place for place, token in enumerate(tokens) if token.part is Part.SLASH)
-    behind = "".join(token.text for token in tokens[slash + 1 :] if token.part in {Part.DIGIT, Part.LITERAL}).strip()
-    runs = "".join("d" if token.part is Part.DIGIT else " " for token in tokens[:slash]).split()
-    whole = int(number) if len(runs) > 1 else 0
-    exact = Fraction(number) - whole
-    if behind.isdigit() and int(behind):
-        lower = int(behind)
-        upper = int(rounded(Decimal(exact.numerator) * lower / exact.denominator, 0))
+    own = [place for place, token in enumerate(tokens) if token.part is Part.DIGIT]
+    slash = section.place_of(Part.SLASH)
+    before = [place for place in own if place < slash]
+    apart = next((place for place in range(before[0], before[-1]) if tokens[place].part is not Part.DIGIT), None)
+    end = slash + 1
+    while end < len(tokens) and (tokens[end].part is Part.DIGIT or tokens[end].text.isdecimal()):
+        end += 1
+    behind = "".join(token.text for token in tokens[slash + 1 : end])
+    whole, upper, lower = _parts_of(Fraction(number), behind, has_whole=apart is not None)
+    parts = [f"{upper}/{lower}"] if upper or apart is None else []
+    parts = [str(whole), *parts] if whole or not parts else parts
+    if is_bare:
+        return " ".join(parts)
+    between = "" if apart is None else written(tokens[apart : before[-1]])
+    return f"{written(tokens[: before[0]])}{(between if between.strip() else ' ').join(parts)}{written(tokens[end:])}"
+
+
+def _parts_of(number: Fraction, denominator: str, *, has_whole: bool) -> tuple[int, int, int]:
+    """The whole, and the numerator and denominator nearest to the rest: a given one, or one with so many digits."""
+    whole = int(number) if has_whole else 0
+    rest = number - whole
+    if denominator.isdigit() and int(denominator):
+        lower = int(denominator)
+        upper = int(rounded(Decimal(rest.numerator) * lower / rest.denominator, 0))
     else:
-        near = exact.limit_denominator(10 ** max(len(behind), 1) - 1)
+        near = rest.limit_denominator(10 ** max(len(denominator), 1) - 1)
         upper, lower = near.numerator, near.denominator
-    if len(runs) > 1 and upper == lower:
-        whole, upper = whole + 1, 0
-    if len(runs) > 1 and not upper:
-        return str(whole)
-    return f"{whole} {upper}/{lower}" if whole else f"{upper}/{lower}"
+    return (whole + 1, 0, lower) if has_whole and upper == lower else (whole, upper, lower)

@@ -1,0 +1,137 @@
+"""Writing a CSV file back with new columns: each record's own bytes stay, new fields follow them."""
+
+from __future__ import annotations
+
+import codecs
+import re
+import shutil
+import tempfile
+from io import TextIOWrapper
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from batch_runner.sheet.csv.encoding import CHUNK, Encoding
+from batch_runner.sheet.csv.records import has_text, line_end, whole_fields
+from batch_runner.sheet.model import NewCells
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from batch_runner.sheet.csv.records import TextFile
+
+
+AT_ONCE = 4096
+"""Records that are encoded and written together."""
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\v", "\f", "\x85", "\u2028", "\u2029", "＝", "＋", "－", "＠")
+"""What makes a spreadsheet take a field for a formula (OWASP, *CSV Injection*): also behind a line break, which some
+programs pass over, and in full width, as Excel has it in East Asian locales.
+"""
+_TO_QUOTE = frozenset('"\r\n\0\x1a')
+"""Also what would be no text at the end of a file."""
+_NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?")
+
+
+class Appending:
+    """New columns for a text file, whose first one stands at the place `start` of every record."""
+
+    def __init__(self, source: TextFile, header_row: int, start: int, headers: tuple[str, ...]) -> None:
+        self._source = source
+        self._header_row = header_row
+        self._start = start
+        self._headers = headers
+        self._delimiter = source.dialect.delimiter
+        self._kept = whole_fields(self._delimiter, start)
+
+    def records(self, cells: Iterable[tuple[int, tuple[str, ...]]]) -> Iterator[str]:
+        """Every record of the file, in order; those of header and data rows with new fields."""
+        new = NewCells(cells)
+        nothing = ("",) * len(self._headers)
+        dialect = self._source.dialect
+        yield dialect.preface
+        for number, (text, size) in enumerate(self._source.records(), 1):
+            texts = new.of(number)
+            if number == self._header_row:
+                yield self._extended(text, size, self._headers)
+            elif texts is not None:
+                yield self._extended(text, size, texts)
+            elif number > self._header_row and has_text(text, dialect):
+                yield self._extended(text, size, nothing)
+            else:
+                yield text
+        new.finish()
+
+    def _extended(self, text: str, size: int, new: tuple[str, ...]) -> str:
+        """A record with new fields at their place: padded where it is too short, cut where it holds older ones."""
+        end = line_end(text)
+        if size > self._start:
+            kept = self._kept.match(text)
+            assert kept is not None, "a record has as many fields as the reader has counted"
+            text, size = kept[0][:-1], self._start
+        else:
+            text = text.removesuffix(end)
+        padding = self._delimiter * (self._start - max(size, 1) + 1)
+        return text + padding + self._delimiter.join([field(one, self._delimiter) for one in new]) + end
+
+
+def write_text(target: BinaryIO, records: Iterator[str], source: TextFile, scratch: Path) -> Encoding:
+    """Write records in the encoding of the file that they are from, and what stands behind its text.
+
+    They are written in UTF-8 with a mark (by which Excel knows it) where the encoding can't hold them all. Returns the
+    encoding that was used. `target` is empty, and can be read as well.
+    """
+    encoding = source.encoding
+    encoder = codecs.getincrementalencoder(encoding.codec)()
+    target.write(encoding.bom)
+    for text in iter(lambda: "".join(islice(records, AT_ONCE)), ""):
+        try:
+            target.write(encoder.encode(text))
+        except UnicodeEncodeError:
+            encoding = _begin_anew(target, encoding, scratch)
+            encoder = codecs.getincrementalencoder(encoding.codec)()
+            target.write(encoder.encode(text))
+    target.write(encoder.encode("", final=True))
+    target.write(source.tail())
+    return encoding
+
+
+def _begin_anew(target: BinaryIO, encoding: Encoding, scratch: Path) -> Encoding:
+    """Write what has been written so far in UTF-8 with a mark."""
+    with tempfile.TemporaryFile(dir=scratch) as spool:
+        target.seek(0)
+        shutil.copyfileobj(target, spool, CHUNK)
+        target.seek(0)
+        target.truncate()
+        target.write(codecs.BOM_UTF8)
+        spool.seek(0)
+        with TextIOWrapper(spool, encoding.codec, newline="") as stream:
+            while text := stream.read(CHUNK):
+                target.write(text.encode())
+    return Encoding("utf-8", codecs.BOM_UTF8)
+
+
+def harmless(text: str) -> str:
+    """The text, with a leading `'` where a spreadsheet would run it as a formula. A plain number stays a number."""
+    if text.startswith(FORMULA_STARTS) and not _NUMBER.fullmatch(text):
+        return f"'{text}"
+    return text
+
+
+def field(text: str, delimiter: str) -> str:
+    """A new text as one field: made harmless, quoted only where the file's dialect needs it (RFC 4180, 2.6 and 2.7)."""
+    if not text or text.isalnum():
+        return text
+    text = harmless(storable(text))
+    if delimiter in text or not _TO_QUOTE.isdisjoint(text):
+        return '"' + text.replace('"', '""') + '"'
+    return text
+
+
+def storable(text: str) -> str:
+    """The text with U+FFFD for each lone surrogate, which no encoding can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
