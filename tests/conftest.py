@@ -18,6 +18,7 @@ contract.py             a client that holds requests and answers to the API's sc
 tasks_api_schema.json   these schemas
 own_tasks.py            tasks of a user's own, for the embedded service
 invoice_fields.psv      what `extract_fields` finds in each sample
+thirds.py               a service of a user's own, behind the three verbs
 drawn_invoices.py       invoices drawn from texts and their places, and their fields
 measure_invoices.py     the task `invoice` measured over public collections, outside the gate
 one_start.py            one start by an impatient client

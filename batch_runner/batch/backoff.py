@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.service.http.client import Lost, Refused
+from batch_runner.service.protocol import Lost, Refused
 
 if TYPE_CHECKING:
     import random

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from batch_runner.service.http.rate_limit import NO_SIGNAL, Signal
+from batch_runner.service.protocol import NO_SIGNAL, Signal
 from batch_runner.units import Rate
 
 if TYPE_CHECKING:

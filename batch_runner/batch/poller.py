@@ -13,7 +13,7 @@ import anyio
 import msgspec
 
 from batch_runner.batch.backoff import FRESH_RUN, POLLS, Backoff
-from batch_runner.service.http.client import Seen, Trouble
+from batch_runner.service.protocol import LookFailed, RunSeen
 from batch_runner.service.wire import Run
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Poller:
 
     def __init__(
         self,
-        poll: Callable[[str], Awaitable[Seen | Trouble]],
+        poll: Callable[[str], Awaitable[RunSeen | LookFailed]],
         schedule: Schedule,
         run_timeout: float,
         rng: random.Random,
@@ -135,7 +135,7 @@ class Poller:
         asked_at = anyio.current_time()
         answer = await self._poll(following.run_id)
         now = anyio.current_time()
-        if isinstance(answer, Trouble):
+        if isinstance(answer, LookFailed):
             return self._trouble(number, following, answer, asked_at, now)
         following.failures = 0
         if answer.run.has_ended:
@@ -148,7 +148,7 @@ class Poller:
         return None
 
     def _trouble(
-        self, number: int, following: _Following, trouble: Trouble, asked_at: float, now: float
+        self, number: int, following: _Following, trouble: LookFailed, asked_at: float, now: float
     ) -> Unreachable | Vanished | None:
         backoff = FRESH_RUN if trouble.status_code == 404 else POLLS
         if not following.failures or backoff is not following.backoff:

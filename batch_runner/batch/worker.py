@@ -1,7 +1,7 @@
 """One row from its plan to its outcome: intent, start, run id, polls, outcome; each recorded before the next.
 
 Rule 1  The intent is on disk before the first byte of the POST leaves, the run id before the first poll.
-Rule 2  A start is sent again only if it certainly made no run (`Reach.AGAIN`), the service knows it by its key,
+Rule 2  A start is sent again only if it certainly made no run (`RefusalScope.LATER`), the service knows it by its key,
         or the task is declared safe to repeat.
 Rule 3  A run that ended without having begun, as our own service can say, leaves its row to be sent again.
 Rule 4  A row's failure is data. What is raised (`JournalFailed`) stops the batch.
@@ -24,12 +24,13 @@ from batch_runner.batch.stop import Stop, refused_for_all
 from batch_runner.errors import ExitCode
 from batch_runner.journal.journal import Outcome
 from batch_runner.plan.plan import Follow, Send, Settle
-from batch_runner.service.http.classify import FORBIDDEN, REFUSING_US, Reach
-from batch_runner.service.http.client import Lost, Refused, Started
+from batch_runner.service.http.classify import FORBIDDEN, REFUSING_US
+from batch_runner.service.protocol import Lost, RefusalScope, Refused, RunSeen, Started, StartRequest
 from batch_runner.service.wire import Run, RunRequest
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Callable
 
     from batch_runner.batch.limits import Slot
     from batch_runner.batch.poller import Poller
@@ -38,11 +39,10 @@ if TYPE_CHECKING:
     from batch_runner.journal.journal import Journal
     from batch_runner.log import Fact
     from batch_runner.rows.params import RowParams
-    from batch_runner.service.http.client import Client
-    from batch_runner.service.wire import Features
+    from batch_runner.service.protocol import Capabilities, Service
 
 
-class Attempt(msgspec.Struct, frozen=True):
+class RowAttempt(msgspec.Struct, frozen=True):
     """`id` is the journal's, `row` the sheet's number of the row, `began` when its start went out (the loop's clock).
 
     `began` is None where that was an earlier batch. `may_be_replaced`: another attempt can take its place if its run
@@ -67,7 +67,7 @@ class Attempt(msgspec.Struct, frozen=True):
     def no_run(self, answer: Refused | Lost) -> None:
         """Log a start that told no run: the service's own words may hold what a cell holds."""
         if isinstance(answer, Refused):
-            self.info("start refused", code=answer.status_code, reach=answer.reach.name.lower())
+            self.info("start refused", code=answer.status_code, reach=answer.scope.value)
         else:
             self.info("answer lost")
         self.debug("the answer", why=answer.why)
@@ -108,9 +108,9 @@ class Start:
         self.attempt, self.memory, self.is_lost = None, None, False
         self.unbegun += 1
 
-    def is_known_to(self, features: Features) -> bool:
-        """Whether a service with these features surely knows it, so that sending it again makes no second run."""
-        return features.is_one_run(self.memory, anyio.current_time() - self.intended_at)
+    def is_known_to(self, capabilities: Capabilities) -> bool:
+        """Whether a service with these capabilities surely knows it, so that sending it again makes no second run."""
+        return capabilities.is_one_run(self.memory, anyio.current_time() - self.intended_at)
 
 
 def start_of(plan: Send | Settle) -> Start:
@@ -130,6 +130,8 @@ MOST_RESENDS = 20
 """Times that a row is sent in one batch whose answers are lost, where that is harmless: about ten minutes' worth."""
 CUT_OFF = "interrupted while the answer to the start was awaited: a run may exist"
 ENDED_WITH_US = "the run ended with the program that ran it; how far it had come is not known"
+FIRST_LOOK, LONGEST_LOOK = 1.0, 20.0
+"""Seconds that one look waits for a run's end: at first less, to see it run; then what any gateway bears."""
 LEARNING = 1.0
 """Seconds that a start whose answer was lost waits for any other's, which tells whether this one can be asked for."""
 NOT_STARTED = Outcome("not_started")
@@ -142,12 +144,16 @@ class Terms(msgspec.Struct, frozen=True):
 
     With `resend` a start whose answer was lost may be sent again, as another one. `runs_outlive_us`: the service goes
     on when we end, so that a run of an earlier batch can be followed. `beyond_api`: its starts may carry what the API
-    doesn't know: an Idempotency-Key and the row's number.
+    doesn't know: an Idempotency-Key and the row's number. `tells_ends`: a look waits for the run's end; where
+    that isn't known before, a service that turns out to be ours is asked.
     """
 
     resend: bool
     runs_outlive_us: bool
     beyond_api: bool = False
+    tells_ends: bool = False
+    follow_seconds: float = inf
+    """How long to follow one run; the embedded service ends its runs itself."""
 
 
 class Worker:
@@ -157,7 +163,7 @@ class Worker:
         self,
         job: Job,
         *,
-        client: Client,
+        service: Service,
         journal: Journal,
         poller: Poller,
         stopping: Stopping,
@@ -165,19 +171,21 @@ class Worker:
         chance: random.Random,
     ) -> None:
         self._job = job
-        self._client = client
+        self._service = service
         self._journal = journal
         self._poller = poller
         self._stopping = stopping
         self._terms = terms
         self._chance = chance
-        self._read_timeout = job.run_seconds + SYNC_MARGIN if job.sync else None
+        self._answer_within = job.run_seconds + SYNC_MARGIN if job.sync else None
         self._patience = Patience()
         self._memory: str | None = None
         self._first_at = inf
         self._was_answered = anyio.Event()
         self._is_away = False
         self._warned = False
+        self._tells_ends = True if terms.tells_ends else None
+        self._asking = anyio.Lock()
 
     async def do(self, plan: Send | Settle | Follow, row: RowParams, slot: Slot) -> Outcome:
         """Bring the row to its outcome and return it: `not_started` if a stop came first, the status it had if so."""
@@ -190,7 +198,7 @@ class Worker:
 
     async def _follow_earlier(self, plan: Follow, slot: Slot) -> Outcome:
         """Follow a run that an earlier batch started."""
-        attempt = Attempt(plan.attempt, plan.number, may_be_replaced=plan.anew is not None)
+        attempt = RowAttempt(plan.attempt, plan.number, may_be_replaced=plan.anew is not None)
         if not self._terms.runs_outlive_us:
             return await self._end(attempt, Outcome("unknown", plan.run_id, error=ENDED_WITH_US))
         slot.follows()
@@ -218,7 +226,7 @@ class Worker:
             if isinstance(answer, Lost) or start.is_lost:
                 outcome = await self._doubt(attempt, answer)
                 start.answer_lost(await self._memory_by_now())
-            elif answer.reach is Reach.AGAIN:
+            elif answer.scope is RefusalScope.LATER:
                 await self._journal.withdrawn(attempt.id, answer.why)
             else:
                 return await self._refused(attempt, answer)
@@ -250,17 +258,17 @@ class Worker:
             return False
         failures = 0
         most = 0 if self._is_away else MOST_RESENDS
-        while (features := await self._client.features()).memory is None and failures < most:
+        while (capabilities := await self._service.capabilities()).memory is None and failures < most:
             failures += 1
             await self._pause(failures)
             if self._stopping.is_stopped():
                 return False
-        self._is_away = features.memory is None
-        return start.is_known_to(features)
+        self._is_away = capabilities.memory is None
+        return start.is_known_to(capabilities)
 
-    async def _doubt(self, attempt: Attempt, answer: Refused | Lost) -> Outcome:
+    async def _doubt(self, attempt: RowAttempt, answer: Refused | Lost) -> Outcome:
         """A start whose answer was lost; that the same one is refused now doesn't say that it made no run then."""
-        if isinstance(answer, Refused) and answer.reach is Reach.TASK:
+        if isinstance(answer, Refused) and answer.scope is RefusalScope.TASK:
             self._stop_for(answer)
         return await self._end(attempt, Outcome("unknown", error=answer.why))
 
@@ -278,12 +286,12 @@ class Worker:
 
     def _slow_down(self, slot: Slot, answer: Refused) -> bool:
         """Hear what a refusal says of the pace; whether it holds until another run ends."""
-        if answer.reach is not Reach.AGAIN:
+        if answer.scope is not RefusalScope.LATER:
             return False
         self._warn_once(answer)
         return slot.refused(answer.status_code, answer.why, answer.signal)
 
-    async def _intend(self, plan: Send | Settle, start: Start) -> Attempt:
+    async def _intend(self, plan: Send | Settle, start: Start) -> RowAttempt:
         self._first_at = min(self._first_at, anyio.current_time())
         if start.attempt is None:
             assert isinstance(plan, Send)
@@ -293,26 +301,22 @@ class Worker:
             await (self._journal.ask_again if start.is_lost else self._journal.intend_again)(intended)
         has_another = isinstance(plan, Send) or plan.anew is not None
         may_be_replaced = has_another and start.unbegun < MOST_RESENDS
-        attempt = Attempt(intended, plan.number, anyio.current_time(), may_be_replaced)
+        attempt = RowAttempt(intended, plan.number, anyio.current_time(), may_be_replaced)
         attempt.debug("start intended")
         return attempt
 
-    async def _start(self, attempt: Attempt, request: RunRequest) -> Started | Refused | Lost:
+    async def _start(self, attempt: RowAttempt, request: RunRequest) -> Started | Refused | Lost:
         """Send the start. Cut off before its answer, it is recorded as `unknown`: that much is true."""
+        key, row = (self._journal.start_key(attempt.id), attempt.row) if self._terms.beyond_api else (None, None)
+        start = StartRequest(self._job.task, request, key, row, self._answer_within)
         try:
-            return await self._client.start(
-                self._job.task,
-                request,
-                read_timeout=self._read_timeout,
-                idempotency_key=self._journal.start_key(attempt.id) if self._terms.beyond_api else None,
-                row=attempt.row if self._terms.beyond_api else None,
-            )
+            return await self._service.start(start)
         except anyio.get_cancelled_exc_class():
             await self._end(attempt, Outcome("unknown", error=CUT_OFF))
             raise
 
-    async def _refused(self, attempt: Attempt, answer: Refused) -> Outcome:
-        if answer.reach is Reach.ROW:
+    async def _refused(self, attempt: RowAttempt, answer: Refused) -> Outcome:
+        if answer.scope is RefusalScope.ROW:
             return await self._end(attempt, Outcome("error", error=answer.why))
         await self._journal.withdrawn(attempt.id, answer.why)
         self._stop_for(answer)
@@ -325,7 +329,7 @@ class Worker:
         """Wait before the row's next try; False where there is none, or a stop comes first."""
         if isinstance(answer, Lost) and not ((is_lost or self._terms.resend) and failures < MOST_RESENDS):
             return False
-        if is_lost and isinstance(answer, Refused) and answer.reach is not Reach.AGAIN:
+        if is_lost and isinstance(answer, Refused) and answer.scope is not RefusalScope.LATER:
             return False
         why = None if is_full else self._patience.no(answer, anyio.current_time())
         if why is not None:
@@ -345,7 +349,7 @@ class Worker:
             self._warned = True
             log.warning(f"{answer.why}; trying on")
 
-    async def _started(self, attempt: Attempt, run: Run) -> Outcome:
+    async def _started(self, attempt: RowAttempt, run: Run) -> Outcome:
         self._patience.yes()
         if run.has_ended:
             return await self._run_ended(attempt, run)
@@ -353,13 +357,14 @@ class Worker:
         attempt.info("run started", run_id=run.run_id, status=run.status)
         return await self._follow(attempt, run)
 
-    async def _follow(self, attempt: Attempt, run: Run, age: float | None = 0.0) -> Outcome:
+    async def _follow(self, attempt: RowAttempt, run: Run, age: float | None = 0.0) -> Outcome:
         """Follow a run to its end. One that can't be followed so far keeps its status, with the reason.
 
         `age` is how many seconds ago it started, None where that is not known.
         """
-        found = await self._poller.follow(run, partial(self._journal.seen, attempt.id), age)
-        match found:
+        seen = partial(self._journal.seen, attempt.id)
+        found = await self._ended_told(run, seen) if await self._can_wait() else None
+        match found or await self._poller.follow(run, seen, age):
             case Run() as ended:
                 return await self._run_ended(attempt, ended)
             case Vanished(why=why):
@@ -374,7 +379,29 @@ class Worker:
         attempt.debug("run left as it is", why=why)
         return Outcome(status, run.run_id, error=why)
 
-    async def _run_ended(self, attempt: Attempt, run: Run) -> Outcome:
+    async def _can_wait(self) -> bool:
+        """Whether the service tells a run's end by itself. One that turns out to be ours is asked, once."""
+        if self._tells_ends is None and self._memory is not None:
+            async with self._asking:
+                if self._tells_ends is None:
+                    self._tells_ends = (await self._service.capabilities()).tells_ends
+        return bool(self._tells_ends)
+
+    async def _ended_told(self, run: Run, on_status: Callable[[str], None]) -> Run | Overdue | None:
+        """Wait for a run to be told as ended; None where that doesn't work, so that it is to be polled."""
+        status, wait = run.status, FIRST_LOOK
+        with anyio.move_on_after(self._terms.follow_seconds):
+            while isinstance(found := await self._service.look(run.run_id, wait), RunSeen) and found.waited:
+                if found.run.has_ended:
+                    return found.run
+                wait = min(2 * wait, LONGEST_LOOK)
+                if found.run.status != status:
+                    status = found.run.status
+                    on_status(status)
+            return None
+        return Overdue(status)
+
+    async def _run_ended(self, attempt: RowAttempt, run: Run) -> Outcome:
         """What the run came to; `NOT_STARTED` if nothing of it was done, so that the row may be sent once more."""
         if not (run.never_began and self._terms.beyond_api and attempt.may_be_replaced):
             return await self._end(attempt, outcome_of(run))
@@ -382,7 +409,7 @@ class Worker:
         attempt.info("run never began", run_id=run.run_id)
         return NOT_STARTED
 
-    async def _end(self, attempt: Attempt, outcome: Outcome) -> Outcome:
+    async def _end(self, attempt: RowAttempt, outcome: Outcome) -> Outcome:
         await self._journal.ended(attempt.id, outcome)
         attempt.info("row ended", run_id=outcome.run_id, status=outcome.status)
         if outcome.error:
@@ -410,5 +437,5 @@ def _again(plan: Send | Settle | Follow, outcome: Outcome) -> Send | None:
 
 
 def outcome_of(run: Run) -> Outcome:
-    """What a run came to, as the journal records it."""
-    return Outcome(run.status, run.run_id, bytes(run.result).decode(), run.error or "")
+    """What a run came to, as the journal records it: `unknown` where nobody knows how far it had come."""
+    return Outcome("unknown" if run.cut_off else run.status, run.run_id, bytes(run.result).decode(), run.error or "")

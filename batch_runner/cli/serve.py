@@ -63,7 +63,7 @@ def serve_until_stopped(said: Serving) -> int:
 
 
 async def _serve(said: Serving) -> None:
-    from batch_runner.service.local.service import Service
+    from batch_runner.service.local.service import LocalService
     from batch_runner.service.local.store_file import kept_in
     from batch_runner.service.serve.server import check_host, serve
 
@@ -73,11 +73,13 @@ async def _serve(said: Serving) -> None:
     check_host(said.host, asks_for_key=key is not None)
     tasks = _tasks(said)
     executor = executor_for(said.workers, said.dask, send_files=said.send_files)
-    with kept_in(Path(said.runs), keep) as store:
+    repeatable = [task_id for task_id, task in tasks.by_id.items() if task.repeatable]
+    with kept_in(Path(said.runs), keep, repeatable=repeatable) as store:
         await serve(
-            Service(tasks, executor, run_timeout, key, store=store, queue=said.queue),
+            LocalService(tasks, executor, run_timeout, store=store, queue=said.queue),
             said.port,
             partial(_say_listening, said.runs, key is not None),
+            api_key=key,
             host=said.host,
             grace=grace,
             on_stopping=partial(_say_stopping, grace),

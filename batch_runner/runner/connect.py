@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import asynccontextmanager
-from math import inf
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -15,7 +14,7 @@ from batch_runner.batch.worker import Terms
 from batch_runner.errors import UsageError
 from batch_runner.job.job import ANCHOR_URL, Job
 from batch_runner.job.validation import cluster_problem
-from batch_runner.service.http.client import Client, is_loopback
+from batch_runner.service.http.client import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -23,11 +22,11 @@ if TYPE_CHECKING:
     from batch_runner.rows.task_inputs import Inputs
     from batch_runner.service.local.process_pool import Executor
     from batch_runner.service.local.tasks import Task, Tasks
+    from batch_runner.service.protocol import Service
 
 
 KEY_VARIABLES = ("ANCHORBROWSER_API_KEY", "ANCHOR_API_KEY")
 BASE_URL_VARIABLE = "ANCHORBROWSER_BASE_URL"
-IN_PROCESS_URL = "http://batch-runner.local"
 
 
 class ChosenService(msgspec.Struct, frozen=True):
@@ -41,8 +40,6 @@ class ChosenService(msgspec.Struct, frozen=True):
     tasks: Tasks | None
     terms: Terms
     polls: PollLimits
-    follow_seconds: float
-    """How long to follow one run; the embedded service ends its runs itself."""
     inputs: Inputs | None = None
 
 
@@ -51,13 +48,18 @@ def choose_service(job: Job) -> ChosenService:
     if job.service != "local":
         name = (os.environ.get(BASE_URL_VARIABLE) or ANCHOR_URL) if job.service == "anchor" else job.service
         _key_for(job)
-        terms = Terms(resend=job.on_unknown == "resend", runs_outlive_us=True, beyond_api=job.service != "anchor")
+        terms = Terms(
+            resend=job.on_unknown == "resend",
+            runs_outlive_us=True,
+            beyond_api=job.service != "anchor",
+            follow_seconds=job.run_seconds,
+        )
         polls = _polls_for(job, AUTO_NEAR if _is_near(name) else AUTO)
-        return ChosenService(name, None, terms, polls, job.run_seconds)
+        return ChosenService(name, None, terms, polls)
     tasks, task = _tasks_for(job)
     harmless = job.on_unknown == "resend" or task.repeatable
-    terms = Terms(resend=harmless, runs_outlive_us=False, beyond_api=True)
-    return ChosenService("local", tasks, terms, _polls_for(job, IN_PROCESS), inf, task.inputs)
+    terms = Terms(resend=harmless, runs_outlive_us=False, beyond_api=True, tells_ends=True)
+    return ChosenService("local", tasks, terms, _polls_for(job, IN_PROCESS), task.inputs)
 
 
 def _polls_for(job: Job, auto: PollLimits) -> PollLimits:
@@ -72,13 +74,13 @@ def _is_near(url: str) -> bool:
         return False
 
 
-class Reached(msgspec.Struct, frozen=True):
-    """A service that is there, and its client.
+class ConnectedService(msgspec.Struct, frozen=True):
+    """A service that is there.
 
     `wind_down` is for an interrupt: the embedded service begins nothing more. Any other has other clients, too.
     """
 
-    client: Client
+    service: Service
     wind_down: Callable[[], None]
 
 
@@ -88,28 +90,24 @@ def _nothing() -> None:
 
 @asynccontextmanager
 async def connected(
-    job: Job, service: ChosenService, printed: Callable[[str], None] | None = None
-) -> AsyncIterator[Reached]:
+    job: Job, chosen: ChosenService, printed: Callable[[str], None] | None = None
+) -> AsyncIterator[ConnectedService]:
     """The service, which is started first if it is the embedded one.
 
     What tasks print in worker processes of this machine is told to `printed`; without it, it goes to standard error.
     """
-    if service.tasks is None:
+    if chosen.tasks is None:
+        from batch_runner.service.http.client import Client
         from batch_runner.service.http.transport import AiohttpTransport
 
-        async with Client(service.name, _key_for(job), AiohttpTransport()) as client:
-            yield Reached(client, _nothing)
+        async with Client(chosen.name, _key_for(job), AiohttpTransport()) as client:
+            yield ConnectedService(client, _nothing)
         return
-    import httpx
-
-    from batch_runner.service.local.service import Service
+    from batch_runner.service.local.service import LocalService
 
     executor = executor_for(job.workers, job.dask, send_files=job.send_files, printed=printed)
-    async with (
-        Service(service.tasks, executor, job.run_seconds) as embedded,
-        Client(IN_PROCESS_URL, "", httpx.ASGITransport(embedded.app), is_embedded=True) as client,
-    ):
-        yield Reached(client, embedded.runs.wind_down)
+    async with LocalService(chosen.tasks, executor, job.run_seconds) as embedded:
+        yield ConnectedService(embedded, embedded.runs.wind_down)
 
 
 def executor_for(

@@ -221,7 +221,7 @@ class _Beside:
         job = self._plan.job
         chosen = service_of(self._plan.batches[0].job)
         async with connected(job, chosen, self._progress.printed) as reached:
-            night = NightRun(job, chosen, reached.client, self._bounds, rows=self._rows, many=True)
+            night = NightRun(job, chosen, reached.service, self._bounds, rows=self._rows, many=True)
             self._night = night
             await night.run(self._batches(), self._finish, self._progress, wind_down=reached.wind_down)
         left = [n for n in range(len(self._plan.batches)) if n not in self._ends]

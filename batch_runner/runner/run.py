@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from batch_runner.batch.worker import Terms
     from batch_runner.job.job import Job
-    from batch_runner.service.http.client import Client
+    from batch_runner.service.protocol import Service
 
 
 class Bounds:
@@ -192,23 +192,23 @@ async def execute(
             Journal.open(opened.job.journal_path, info(opened), opened.target.mode & 0o666) as journal,
         ):
             wind_down = reached.wind_down if interrupts else None
-            return await conduct(opened, reached.client, journal, progress, wind_down=wind_down)
+            return await conduct(opened, reached.service, journal, progress, wind_down=wind_down)
 
 
 async def conduct(
     opened: Opened,
-    client: Client,
+    service: Service,
     journal: Journal,
     progress: Progress,
     *,
     wind_down: Callable[[], None] | None = None,
 ) -> Summary:
-    """Run an opened job with this client and journal, write the output and sum up. Runs on any backend of anyio.
+    """Run an opened job with this service and journal, write the output and sum up. Runs on any backend of anyio.
 
     With `wind_down`, Ctrl-C and SIGTERM end it in order; it is called at the first.
     """
     summaries: list[Summary] = []
-    night = NightRun(opened.job, opened.service, client, opened.bounds, rows=opened.source.total)
+    night = NightRun(opened.job, opened.service, service, opened.bounds, rows=opened.source.total)
 
     async def one() -> AsyncIterator[SheetBatch]:
         yield night.batch(opened, journal)
@@ -224,18 +224,18 @@ class NightRun:
     """What all batches of a night share: the service, the limits, the looks at runs, and the reasons to stop."""
 
     def __init__(
-        self, job: Job, chosen: ChosenService, client: Client, bounds: Bounds, *, rows: int, many: bool = False
+        self, job: Job, chosen: ChosenService, service: Service, bounds: Bounds, *, rows: int, many: bool = False
     ) -> None:
         self._job = job
         self._chosen = chosen
-        self._client = client
+        self._service = service
         self._many = many
         self._workers, _ = held_under(job.concurrency, open_files())
         self._tally = Tally(rows)
         self._chance = random.Random()  # noqa: S311  jitter needs no secrecy
         self._limits = Limits(self._workers, pace=bounds.pace)
         self._schedule = Schedule(chosen.polls)
-        self._poller = Poller(client.poll, self._schedule, chosen.follow_seconds, self._chance)
+        self._poller = Poller(service.look, self._schedule, chosen.terms.follow_seconds, self._chance)
         self.stopping = Stopping(job.failure_limit, rows, bounds.past_deadline())
 
     def batch(self, opened: Opened, journal: Journal) -> SheetBatch:
@@ -246,7 +246,7 @@ class NightRun:
             log.info("batch began", input=job.input, rows=rows, task=job.task, service=self._chosen.name)
         worker = Worker(
             opened.job,
-            client=self._client,
+            service=self._service,
             journal=journal,
             poller=self._poller,
             stopping=self.stopping,

@@ -1,10 +1,8 @@
-"""Whoever speaks the Tasks API: over HTTP, or embedded in this process.
+"""Whoever runs tasks, behind three verbs: start a run, look at it, stop it.
 
-wire.py   the wire types of the Tasks API v2, shared by client and service
-cluster/
-http/     A service reached over HTTP: Anchor's cloud, or our own `serve`.
-invoice/
-local/    The embedded service: it runs tasks in this process, in worker processes, or on Dask.
-serve/    The embedded service behind a port.
-store/
+protocol.py  the three verbs, and what each can answer
+wire.py      the wire types of the Tasks API v2, shared by client and service
+http/        A service reached over HTTP: Anchor's cloud, or our own `serve`.
+local/       The embedded service: it runs tasks in this process, in worker processes, or on Dask.
+serve/       The embedded service behind a port.
 """

@@ -1,14 +1,13 @@
 """The wire types of the Tasks API v2, shared by client and service.
 
 Source: the OpenAPI page of `POST /v2/tasks/{taskId}/run`, and the public guide for `sync`, `version` and
-`identity_skip_validation`. What our own service adds to it (`Health`, two headers) is said in `features` and left out
-towards any other.
+`identity_skip_validation`. What our own service adds to it (`Health`, some headers) is said in `Health.features` and
+left out towards any other.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Self
 
 import msgspec
 
@@ -20,8 +19,14 @@ ROW_HEADER = "batch-runner-row"
 MEMORY_HEADER = "batch-runner-memory"
 """With every answer of our own service: `memory` and `idempotency_seconds` of its `Health`, as `MEMORY;seconds=N`."""
 
+PREFER_HEADER = "Prefer"
+"""`wait=N` on the status endpoint of our own service: answer when the run has ended, or after N seconds (RFC 7240)."""
+APPLIED_HEADER = "Preference-Applied"
+
 IDEMPOTENCY_FEATURE = "idempotency-key"
 ROW_FEATURE = "row-number"
+WAIT_FEATURE = "wait"
+STOP_FEATURE = "stop"
 
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\]){1,255})"')
 
@@ -45,8 +50,10 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     """A run as the service tells it (`TaskRunStatusV2Response`).
 
     `result` is the JSON text as it came, whatever its type: it is never decoded and encoded again, so `1.10` stays
-    `1.10`. Empty where there is none. `status` may be a word that this program doesn't know. `never_began` is told by
-    our own service only: the run has ended and nothing of it was done, so that another may be started in its place.
+    `1.10`. Empty where there is none. `status` may be a word that this program doesn't know.
+
+    Only our own service tells the last two, of a run that has ended. `never_began`: nothing of it was done, so that
+    another may be started in its place. `cut_off`: how far it had come is not known.
     """
 
     run_id: str
@@ -55,6 +62,7 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str | None = None
     session_id: str | None = None
     never_began: bool = False
+    cut_off: bool = False
 
     @property
     def has_ended(self) -> bool:
@@ -113,45 +121,3 @@ def unquoted(field: str) -> str | None:
     """The idempotency key in a header's value; None where that is no such string."""
     found = _QUOTED.fullmatch(field.strip())
     return re.sub(r"\\(.)", r"\1", found[1]) if found else None
-
-
-_decode = msgspec.json.Decoder(Health).decode
-
-
-class Features(msgspec.Struct, frozen=True, kw_only=True):
-    """What a service said of itself a moment ago.
-
-    `idempotency_seconds`: a start that was sent so long ago at most, with a key and while the service was the same
-    `memory`, may be sent again with that key: it is one run. 0 is a promise too (a service that has just begun
-    remembers from now on); None is none, and a key would say nothing. `row_number`: it wants to know the rows' numbers.
-    """
-
-    idempotency_seconds: float | None = None
-    memory: str | None = None
-    row_number: bool = False
-
-    @classmethod
-    def said_in(cls, body: bytes) -> Self:
-        """The features that the body of an answer tells; none where it is anything else."""
-        try:
-            health = _decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return cls()
-        seconds = health.idempotency_seconds
-        remembers = IDEMPOTENCY_FEATURE in health.features and bool(health.memory) and seconds is not None
-        return cls(
-            idempotency_seconds=max(0.0, seconds or 0.0) if remembers else None,
-            memory=health.memory if remembers else None,
-            row_number=ROW_FEATURE in health.features,
-        )
-
-    def is_one_run(self, memory: str | None, age: float) -> bool:
-        """Whether a start of `age` seconds ago can be sent again with its key, and is certainly not a second run.
-
-        `memory` is what the service's `memory` was when it was sent.
-        """
-        remembers = self.idempotency_seconds is not None and memory == self.memory
-        return remembers and 0 <= age < (self.idempotency_seconds or 0.0)
-
-
-NO_FEATURES = Features()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from limited_service import Batch, Service
 
 from batch_runner.batch.limits import Limits, held_under, is_for_concurrency
-from batch_runner.service.http.rate_limit import Signal
+from batch_runner.service.protocol import Signal
 from batch_runner.units import Rate
 
 pytestmark = pytest.mark.anyio

@@ -20,8 +20,7 @@ from batch_runner.errors import UsageError
 from batch_runner.job.config import load_job
 from batch_runner.job.job import Job
 from batch_runner.runner.connect import choose_service
-from batch_runner.service.http.client import Seen, Trouble
-from batch_runner.service.http.rate_limit import NO_SIGNAL, Signal
+from batch_runner.service.protocol import NO_SIGNAL, LookFailed, RunSeen, Signal
 from batch_runner.service.wire import Run
 from batch_runner.units import Rate
 
@@ -155,7 +154,7 @@ class LimitedPolls:
     def now(self) -> float:
         return anyio.current_time() - self.began
 
-    async def poll(self, ends_at: str) -> Seen | Trouble:
+    async def poll(self, ends_at: str) -> RunSeen | LookFailed:
         """A run's id says when it ends."""
         came = self.now
         while self.taken and self.taken[0] <= came - 1:
@@ -167,8 +166,8 @@ class LimitedPolls:
             await anyio.sleep(self.takes)
         self.answers.append((came, self.now, is_refused))
         if is_refused:
-            return Trouble("too many", 429, again=True, signal=Signal())
-        return Seen(Run(ends_at, "success" if self.now >= float(ends_at) else "running"), NO_SIGNAL)
+            return LookFailed("too many", 429, again=True, signal=Signal())
+        return RunSeen(Run(ends_at, "success" if self.now >= float(ends_at) else "running"), NO_SIGNAL)
 
     async def follow(self, runs: int, seconds: float, limits: PollLimits = AUTO, lasting: float = inf) -> None:
         """Follow so many runs at once for so long; where one of them ends, another begins."""

@@ -15,8 +15,7 @@ import trio.testing
 from batch_runner.batch.backoff import POLLS
 from batch_runner.batch.poll_schedule import PollLimits, Schedule
 from batch_runner.batch.poller import Followed, Overdue, Poller, Unreachable, Vanished
-from batch_runner.service.http.client import Seen, Trouble
-from batch_runner.service.http.rate_limit import NO_SIGNAL, Signal
+from batch_runner.service.protocol import NO_SIGNAL, LookFailed, RunSeen, Signal
 from batch_runner.service.wire import Run
 from batch_runner.units import Rate
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
 
-    Script = Callable[[str, float], Seen | Trouble]
+    Script = Callable[[str, float], RunSeen | LookFailed]
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +44,7 @@ class Service:
         self.open = 0
         self.most_open = 0
 
-    async def poll(self, run_id: str) -> Seen | Trouble:
+    async def poll(self, run_id: str) -> RunSeen | LookFailed:
         self.polls.append(anyio.current_time() - self.began)
         self.open += 1
         self.most_open = max(self.most_open, self.open)
@@ -67,15 +66,15 @@ async def driven(poller: Poller) -> AsyncIterator[Poller]:
         group.cancel_scope.cancel()
 
 
-def seen(status: str) -> Seen:
-    return Seen(Run("r", status), NO_SIGNAL)
+def seen(status: str) -> RunSeen:
+    return RunSeen(Run("r", status), NO_SIGNAL)
 
 
-def trouble(status_code: int | None, *, again: bool = True, retry_after: float | None = None) -> Trouble:
-    return Trouble(f"the service said {status_code}", status_code, again, Signal(retry_after=retry_after))
+def trouble(status_code: int | None, *, again: bool = True, retry_after: float | None = None) -> LookFailed:
+    return LookFailed(f"the service said {status_code}", status_code, again, Signal(retry_after=retry_after))
 
 
-def ending_at(end: float, going: Seen | Trouble | None = None) -> Script:
+def ending_at(end: float, going: RunSeen | LookFailed | None = None) -> Script:
     return lambda _, now: seen("success") if now >= end else going or seen("running")
 
 
@@ -169,7 +168,7 @@ async def test_what_will_not_change_is_not_asked_again() -> None:
 
 async def test_a_run_is_polled_once_a_second_at_most_where_polls_fail() -> None:
     """Whatever comes back, and whatever chance says of the next try."""
-    answers: list[Seen | Trouble] = [trouble(404), trouble(500)]
+    answers: list[RunSeen | LookFailed] = [trouble(404), trouble(500)]
     service = Service(lambda _run, now: answers[int(now * 7) % 2])
     await follow(service, run_timeout=20)
     assert all(after - before >= 1 for before, after in pairwise(service.polls))

@@ -15,8 +15,9 @@ import aiohttp
 import httpx
 from instant_service import instant_service
 
-from batch_runner.service.http.client import Client, Started
+from batch_runner.service.http.client import Client
 from batch_runner.service.http.transport import AiohttpTransport
+from batch_runner.service.protocol import Started, StartRequest
 from batch_runner.service.wire import RunRequest
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ async def _ours(url: str, starts: int, in_flight: int) -> float:
     async with Client(url, "a-key", AiohttpTransport()) as client:
 
         async def start() -> bool:
-            return isinstance(await client.start("invoice", request), Started)
+            return isinstance(await client.start(StartRequest("invoice", request)), Started)
 
         return await _cpu(start, starts, in_flight)
 

@@ -29,12 +29,14 @@ sys.path.append(str(HERE.parent / "support"))
 from dask_cluster import DaskCluster  # noqa: E402  the tests' shared modules stand one folder up
 from executing import on_cluster, workers  # noqa: E402
 
-from batch_runner.service.http.client import Client, Started  # noqa: E402
+from batch_runner.service.http.client import Client  # noqa: E402
 from batch_runner.service.http.transport import AiohttpTransport  # noqa: E402
 from batch_runner.service.local.context import Context  # noqa: E402
 from batch_runner.service.local.invoice import invoice  # noqa: E402
-from batch_runner.service.local.service import Service  # noqa: E402
-from batch_runner.service.local.tasks import Call, Source, load_tasks  # noqa: E402
+from batch_runner.service.local.service import LocalService  # noqa: E402
+from batch_runner.service.local.tasks import Call, TaskSource, load_tasks  # noqa: E402
+from batch_runner.service.protocol import Started, StartRequest  # noqa: E402
+from batch_runner.service.serve.app import make_app  # noqa: E402
 from batch_runner.service.serve.server import listening  # noqa: E402
 from batch_runner.service.wire import RunRequest  # noqa: E402
 
@@ -80,7 +82,9 @@ async def _bare_pool(processes: int) -> AsyncIterator[Round]:
 def _rounds_on(executor: Executor) -> Round:
     async def read(name: str) -> None:
         async with executor.places:
-            ending = await executor.run(Call(Source("invoice"), {"File Name": name}, CONTEXT, 60.0, repeatable=True))
+            ending = await executor.run(
+                Call(TaskSource("invoice"), {"File Name": name}, CONTEXT, 60.0, repeatable=True)
+            )
         assert ending.status == "success", ending.error
 
     async def round_of(names: list[str]) -> None:
@@ -138,7 +142,7 @@ async def _overhead(client: Client, task: str) -> float:
 
     async def one() -> None:
         async with turns:
-            answer = await client.start(task, request)
+            answer = await client.start(StartRequest(task, request))
         assert isinstance(answer, Started)
         assert answer.run.status == "success"
 
@@ -153,8 +157,11 @@ async def _overhead(client: Client, task: str) -> float:
 async def _overheads(folder: Path) -> None:
     (folder / "nothing.py").write_text(NOTHING)
     tasks = load_tasks(str(folder / "nothing.py"), files=folder)
-    async with Service(tasks, 2) as service, listening(service) as url:
-        ways = {"in process": ("http://service", httpx.ASGITransport(service.app)), "socket": (url, AiohttpTransport())}
+    async with LocalService(tasks, 2) as service, listening(service) as url:
+        ways = {
+            "in process": ("http://service", httpx.ASGITransport(make_app(service))),
+            "socket": (url, AiohttpTransport()),
+        }
         for way, (base, transport) in ways.items():
             async with Client(base, "", transport) as client:
                 for task in ("nothing_async", "nothing"):

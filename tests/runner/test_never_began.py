@@ -16,9 +16,9 @@ from served import served, wait_until
 from batch_runner.batch.worker import MOST_RESENDS
 from batch_runner.journal.view import JournalView
 from batch_runner.service.local.context import Context
-from batch_runner.service.local.dask.bundle import Errand
-from batch_runner.service.local.dask.cluster import Way
-from batch_runner.service.local.tasks import Call, Source
+from batch_runner.service.local.dask.bundle import BundledCall
+from batch_runner.service.local.dask.cluster import PendingCall
+from batch_runner.service.local.tasks import Call, TaskSource
 from batch_runner.service.wire import MEMORY_HEADER
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def test_who_is_not_ours_or_contradicts_himself_is_not_believed(tmp_path: Path, 
 @pytest.mark.parametrize(("is_sent", "never_began"), [(False, True), (True, False)])
 def test_a_cluster_that_is_given_up(is_sent: bool, never_began: bool) -> None:
     """What Dask had may have begun there; what waited here did not."""
-    way = Way(Errand(Call(Source("own", "pay"), {}, Context("run_1", "s", "."), 1.0), None, None))
+    way = PendingCall(BundledCall(Call(TaskSource("own", "pay"), {}, Context("run_1", "s", "."), 1.0), None, None))
     way.is_sent = is_sent
     way.give_up("no workers for 960 s")
     assert (way.told.status, way.told.never_began) == ("failure", never_began)
@@ -212,7 +212,9 @@ def test_a_cluster_that_is_given_up(is_sent: bool, never_began: bool) -> None:
 
 def test_what_may_have_run_before_is_not_called_unbegun() -> None:
     """Sent, lost and taken back before it was sent again: nobody knows how far it came the first time."""
-    way = Way(Errand(Call(Source("own", "pay"), {}, Context("run_1", "s", "."), 1.0, repeatable=True), None, None))
+    way = PendingCall(
+        BundledCall(Call(TaskSource("own", "pay"), {}, Context("run_1", "s", "."), 1.0, repeatable=True), None, None)
+    )
     way.is_sent = True
     way.lose("its worker was lost")
     way.is_sent = False

@@ -14,9 +14,17 @@ import trio.testing
 from batch_runner.errors import UsageError
 from batch_runner.service.http import client as client_module
 from batch_runner.service.http import response as body_module
-from batch_runner.service.http.classify import Reach
-from batch_runner.service.http.client import Client, Lost, Refused, Seen, Started, Trouble
-from batch_runner.service.http.rate_limit import Signal
+from batch_runner.service.http.client import Client
+from batch_runner.service.protocol import (
+    LookFailed,
+    Lost,
+    RefusalScope,
+    Refused,
+    RunSeen,
+    Signal,
+    Started,
+    StartRequest,
+)
 from batch_runner.service.wire import RunRequest
 
 if TYPE_CHECKING:
@@ -63,19 +71,19 @@ async def client_of(app: Any) -> AsyncIterator[Client]:
 
 async def start(status: int, body: bytes, headers: dict[str, str] | None = None) -> Started | Refused | Lost:
     async with client_of(Service(status, body, headers)) as client:
-        return await client.start("invoice", START)
+        return await client.start(StartRequest("invoice", START))
 
 
-async def poll(status: int, body: bytes, headers: dict[str, str] | None = None) -> Seen | Trouble:
+async def poll(status: int, body: bytes, headers: dict[str, str] | None = None) -> RunSeen | LookFailed:
     async with client_of(Service(status, body, headers)) as client:
-        return await client.poll("r1")
+        return await client.look("r1")
 
 
 async def test_what_a_start_sends() -> None:
     """The path with the id quoted whole, the key, the body with what was asked for and no more."""
     service = Service(200, b'{"run_id": "r1", "status": "queued"}')
     async with client_of(service) as client:
-        said = await client.start("my task/ä?#%", START)
+        said = await client.start(StartRequest("my task/ä?#%", START))
     assert isinstance(said, Started)
     assert (said.run.run_id, said.run.status, bytes(said.run.result)) == ("r1", "queued", b"")
     assert service.scope["method"] == "POST"
@@ -93,8 +101,8 @@ async def test_what_a_poll_sends() -> None:
     """A GET without a body, with the key; the run comes back as it was told."""
     service = Service(200, b'{"run_id": "a/b", "status": "success", "result": {"total": 1.10}, "more": 1}')
     async with client_of(service) as client:
-        said = await client.poll("a/b")
-    assert isinstance(said, Seen)
+        said = await client.look("a/b")
+    assert isinstance(said, RunSeen)
     assert bytes(said.run.result) == b'{"total": 1.10}'
     assert (service.scope["method"], service.asked) == ("GET", b"")
     assert service.scope["raw_path"] == b"/api/v2/tasks/runs/a%2Fb/status"
@@ -106,10 +114,10 @@ async def test_ids_that_no_path_can_hold(identifier: str) -> None:
     """`..` would be a way up to another address: nothing is sent."""
     service = Service(200, b"{}")
     async with client_of(service) as client:
-        refused, trouble = await client.start(identifier, START), await client.poll(identifier)
+        refused, trouble = await client.start(StartRequest(identifier, START)), await client.look(identifier)
     assert isinstance(refused, Refused)
-    assert (refused.reach, refused.status_code) == (Reach.ROW, None)
-    assert isinstance(trouble, Trouble)
+    assert (refused.scope, refused.status_code) == (RefusalScope.ROW, None)
+    assert isinstance(trouble, LookFailed)
     assert not trouble.again
     assert service.scope == {}
 
@@ -117,9 +125,9 @@ async def test_ids_that_no_path_can_hold(identifier: str) -> None:
 async def test_text_that_is_none() -> None:
     """Half of a surrogate pair can't be sent: the row is refused, nothing is sent."""
     async with client_of(Service(200, b"{}")) as client:
-        said = await client.start("invoice", RunRequest(input_params={"a": "\ud800"}))
+        said = await client.start(StartRequest("invoice", RunRequest(input_params={"a": "\ud800"})))
     assert isinstance(said, Refused)
-    assert said.reach is Reach.ROW
+    assert said.scope is RefusalScope.ROW
 
 
 @pytest.mark.parametrize(
@@ -164,7 +172,7 @@ async def test_answers_that_name_no_run(body: bytes) -> None:
     assert isinstance(said, Lost)
     assert said.why.startswith("a run may exist: the service said 200 and told no run")
     seen = await poll(200, body)
-    assert isinstance(seen, Trouble)
+    assert isinstance(seen, LookFailed)
     assert seen.again
 
 
@@ -194,16 +202,16 @@ async def test_why(body: bytes, words: str) -> None:
     """The reason is one line with the service's own words, cut where it is endless, and never holds the key."""
     said, seen = await start(422, body), await poll(422, body)
     assert isinstance(said, Refused)
-    assert isinstance(seen, Trouble)
+    assert isinstance(seen, LookFailed)
     assert said.why == seen.why == f"the service said 422{words}"
-    assert (said.status_code, said.reach, seen.again) == (422, Reach.ROW, False)
+    assert (said.status_code, said.scope, seen.again) == (422, RefusalScope.ROW, False)
 
 
 async def test_a_run_that_repeats_the_key() -> None:
     """It stands neither in the run's result nor in its error, which go into the journal and the output."""
     body = b'{"run_id": "r1", "status": "failure", "result": {"used": "sk-1234567890"}, "error": "bad sk-1234567890"}'
     for said in (await start(200, body), await poll(200, body)):
-        assert isinstance(said, Started | Seen)
+        assert isinstance(said, Started | RunSeen)
         assert (said.run.run_id, said.run.error) == ("r1", "bad <the API key>")
         assert bytes(said.run.result) == b'{"used": "<the API key>"}'
 
@@ -214,17 +222,17 @@ async def test_limits_come_along() -> None:
     signal = Signal(retry_after=7.0, remaining=0, reset=7.0, quota=5, window=60.0)
     said = await start(429, b"", headers)
     assert isinstance(said, Refused)
-    assert (said.reach, said.signal) == (Reach.AGAIN, signal)
+    assert (said.scope, said.signal) == (RefusalScope.LATER, signal)
     started = await start(200, b'{"run_id": "r1", "status": "queued"}', headers)
     assert isinstance(started, Started)
     assert started.signal == signal
-    assert (await poll(429, b"", headers)) == Trouble("the service said 429", 429, again=True, signal=signal)
+    assert (await poll(429, b"", headers)) == LookFailed("the service said 429", 429, again=True, signal=signal)
 
 
 async def test_another_run_than_asked_for() -> None:
     """A run of another id is not taken for the one asked for."""
     seen = await poll(200, b'{"run_id": "r2", "status": "success"}')
-    assert isinstance(seen, Trouble)
+    assert isinstance(seen, LookFailed)
     assert seen.again
     assert seen.why == "the service told of another run, r2, when asked for r1"
 
@@ -236,7 +244,7 @@ async def test_an_answer_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> N
     assert "larger than 1 MiB" in str(await start(200, body))
     assert isinstance(await start(200, body), Lost)
     seen = await poll(200, body)
-    assert isinstance(seen, Trouble)
+    assert isinstance(seen, LookFailed)
     assert not seen.again
 
 
@@ -254,7 +262,7 @@ async def test_a_result_of_ten_megabytes() -> None:
     """A large result is kept whole."""
     result = b'"' + b"x" * 10_000_000 + b'"'
     seen = await poll(200, b'{"run_id": "r1", "status": "success", "result": ' + result + b"}")
-    assert isinstance(seen, Seen)
+    assert isinstance(seen, RunSeen)
     assert bytes(seen.run.result) == result
 
 
@@ -265,9 +273,9 @@ async def test_a_service_that_breaks() -> None:
         raise ConnectionRefusedError("its database")
 
     async with client_of(breaks) as client:
-        assert isinstance(await client.start("invoice", START), Lost)
-        trouble = await client.poll("r1")
-    assert isinstance(trouble, Trouble)
+        assert isinstance(await client.start(StartRequest("invoice", START)), Lost)
+        trouble = await client.look("r1")
+    assert isinstance(trouble, LookFailed)
     assert trouble.again
 
 
@@ -281,7 +289,7 @@ def test_a_start_in_virtual_time() -> None:
 
     async def main() -> float:
         async with client_of(slow) as client:
-            assert isinstance(await client.start("invoice", START, read_timeout=4000), Started)
+            assert isinstance(await client.start(StartRequest("invoice", START, answer_within=4000)), Started)
         return trio.current_time()
 
     clock = trio.testing.MockClock(autojump_threshold=0)
@@ -292,7 +300,7 @@ def test_the_key_is_in_no_repr() -> None:
     """A client can be logged without telling the key."""
     client = Client(BASE, KEY, httpx.ASGITransport(Service(200, b"")))
     assert repr(client) == "Client('http://service.invalid/api')"
-    assert KEY not in repr(client._requests.start("t", b"{}", None))
+    assert KEY not in repr(client._requests.start(StartRequest("t", START)))
 
 
 @pytest.mark.parametrize("key", ["a b", "a\nb", "a\r\nx: y", "schlüssel", "\ud800"])

@@ -13,7 +13,7 @@ from one_start import LARGE, SMALL, assert_never_sent, client_of, forget_proxies
 from ports import kept_port
 from scripted_server import QUEUED, Connection, answer, behaves, serving
 
-from batch_runner.service.http.client import Lost, Refused, Started
+from batch_runner.service.protocol import Lost, Refused, Started, StartRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -202,11 +202,11 @@ async def test_a_stale_connection_is_no_reason_to_send_again() -> None:
         await connection.request()
 
     async with serving(drops_the_second) as server, client_of(server.url) as client:
-        assert isinstance(await client.start("invoice", SMALL), Started)
-        assert isinstance(await client.start("invoice", SMALL), Lost)
+        assert isinstance(await client.start(StartRequest("invoice", SMALL)), Started)
+        assert isinstance(await client.start(StartRequest("invoice", SMALL)), Lost)
         assert (server.connections, len(server.requests)) == (1, 2)
-        await client.poll("run-1")
-        await client.poll("run-1")
+        await client.look("run-1")
+        await client.look("run-1")
         assert (server.connections, len(server.requests)) == (3, 5)
 
 
@@ -219,7 +219,7 @@ async def test_a_connection_that_the_service_has_closed_is_not_used() -> None:
 
     async with serving(answers_once) as server, client_of(server.url) as client:
         for connections in (1, 2, 3):
-            assert isinstance(await client.start("invoice", SMALL), Started)
+            assert isinstance(await client.start(StartRequest("invoice", SMALL)), Started)
             assert server.connections == connections
             await asyncio.sleep(0.02)
 
@@ -227,9 +227,9 @@ async def test_a_connection_that_the_service_has_closed_is_not_used() -> None:
 async def test_no_start_on_a_connection_that_was_idle() -> None:
     """At once the connection is used again; after more than half a second it is not."""
     async with serving(behaves) as server, client_of(server.url) as client:
-        await client.start("invoice", SMALL)
-        await client.start("invoice", SMALL)
+        await client.start(StartRequest("invoice", SMALL))
+        await client.start(StartRequest("invoice", SMALL))
         assert server.connections == 1
         await asyncio.sleep(0.6)
-        await client.start("invoice", SMALL)
+        await client.start(StartRequest("invoice", SMALL))
         assert server.connections == 2

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_client import BASE, KEY, START, Service, client_of
 
-from batch_runner.service.http.classify import Reach
-from batch_runner.service.http.client import FEATURES_TIMEOUT, Client, Refused, Started
-from batch_runner.service.wire import NO_FEATURES, Features, quoted, unquoted
+from batch_runner.service.http.client import HEALTH_TIMEOUT, Client
+from batch_runner.service.protocol import NO_CAPABILITIES, Capabilities, RefusalScope, Refused, Started, StartRequest
+from batch_runner.service.wire import quoted, unquoted
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +33,7 @@ async def test_what_our_own_service_says(status: int) -> None:
     """A service that is just stopping will be there again. It is asked at /healthz, with the key as ever."""
     service = Service(status, json.dumps(OURS).encode())
     async with client_of(service) as client:
-        assert await client.features() == Features(idempotency_seconds=3600.0, memory="m-1", row_number=True)
+        assert await client.capabilities() == Capabilities(idempotency_seconds=3600.0, memory="m-1", row_number=True)
     assert (service.scope["method"], service.scope["path"]) == ("GET", "/api/healthz")
 
 
@@ -61,7 +61,7 @@ async def test_what_our_own_service_says(status: int) -> None:
 async def test_anything_else_says_that_there_are_none(status: int, body: bytes) -> None:
     """Other services answer as they like, and nothing is raised."""
     async with client_of(Service(status, body)) as client:
-        assert await client.features() == NO_FEATURES
+        assert await client.capabilities() == NO_CAPABILITIES
 
 
 async def test_where_there_is_no_answer_there_are_none() -> None:
@@ -71,7 +71,7 @@ async def test_where_there_is_no_answer_there_are_none() -> None:
         raise httpx.ConnectError("no route")
 
     async with client_of(broken) as client:
-        assert await client.features() == NO_FEATURES
+        assert await client.capabilities() == NO_CAPABILITIES
 
 
 def test_the_question_is_given_up_soon() -> None:
@@ -82,8 +82,8 @@ def test_the_question_is_given_up_soon() -> None:
 
     async def main() -> None:
         async with Client(BASE, KEY, httpx.ASGITransport(silent)) as client:
-            assert await client.features() == NO_FEATURES
-            assert trio.current_time() - began == FEATURES_TIMEOUT
+            assert await client.capabilities() == NO_CAPABILITIES
+            assert trio.current_time() - began == HEALTH_TIMEOUT
 
     clock = trio.testing.MockClock(autojump_threshold=0)
     began = clock.current_time()
@@ -103,18 +103,18 @@ def test_the_question_is_given_up_soon() -> None:
 )
 def test_a_start_may_be_repeated_only_where_it_is_certainly_known(memory: str | None, age: float, is_one: bool) -> None:
     """Young enough, and sent to the same memory; a clock that was put back makes nothing certain."""
-    assert Features(idempotency_seconds=60.0, memory="m").is_one_run(memory, age) == is_one
-    assert not NO_FEATURES.is_one_run(memory, age)
+    assert Capabilities(idempotency_seconds=60.0, memory="m").is_one_run(memory, age) == is_one
+    assert not NO_CAPABILITIES.is_one_run(memory, age)
 
 
 async def test_key_and_row_are_sent_as_their_headers_have_them() -> None:
     """The key as a quoted string; without them, no header."""
     service = Service(200, b'{"run_id": "r1", "status": "queued"}')
     async with client_of(service) as client:
-        assert isinstance(await client.start("t", START, idempotency_key='a"\\b', row=17), Started)
+        assert isinstance(await client.start(StartRequest("t", START, 'a"\\b', 17)), Started)
         headers = dict(service.scope["headers"])
         assert (headers[b"idempotency-key"], headers[b"batch-runner-row"]) == (b'"a\\"\\\\b"', b"17")
-        await client.start("t", START)
+        await client.start(StartRequest("t", START))
         assert not {b"idempotency-key", b"batch-runner-row"} & dict(service.scope["headers"]).keys()
 
 
@@ -123,9 +123,9 @@ async def test_a_key_that_can_not_be_sent_is_refused_before_anything_is(key: str
     """The start stays unsent, and says why."""
     service = Service(200, b'{"run_id": "r1", "status": "queued"}')
     async with client_of(service) as client:
-        said = await client.start("t", START, idempotency_key=key)
+        said = await client.start(StartRequest("t", START, key))
     assert isinstance(said, Refused)
-    assert (said.reach, said.status_code, "idempotency key" in said.why) == (Reach.ROW, None, True)
+    assert (said.scope, said.status_code, "idempotency key" in said.why) == (RefusalScope.ROW, None, True)
     assert not service.scope
 
 

@@ -9,8 +9,9 @@ from random import Random
 import pytest
 from scripted_server import Connection, answer, serving
 
-from batch_runner.service.http.client import Client, Started
+from batch_runner.service.http.client import Client
 from batch_runner.service.http.transport import AiohttpTransport
+from batch_runner.service.protocol import Started, StartRequest
 from batch_runner.service.wire import RunRequest
 
 pytestmark = [pytest.mark.anyio, pytest.mark.long]
@@ -45,7 +46,7 @@ async def lane(url: str, chance: Random, idle: float) -> list[object]:
     end, said = loop.time() + SECONDS, list[object]()
     async with Client(url, "", AiohttpTransport()) as client:
         while loop.time() < end:
-            said.append(await client.start("invoice", START))
+            said.append(await client.start(StartRequest("invoice", START)))
             near = idle + chance.uniform(0.0, LATENCY)
             await asyncio.sleep(chance.choice([near, chance.uniform(0.5, 6.0), chance.uniform(0.3, 0.6)]))
     return said

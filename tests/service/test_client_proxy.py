@@ -11,7 +11,7 @@ from one_start import assert_never_sent, forget_proxies, start
 from ports import kept_port
 from scripted_server import Connection, Server, answer, behaves, serving
 
-from batch_runner.service.http.client import Lost, Started
+from batch_runner.service.protocol import Lost, Started
 
 if TYPE_CHECKING:
     from collections.abc import Callable

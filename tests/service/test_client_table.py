@@ -12,15 +12,13 @@ import pytest
 
 from batch_runner.service.http import transport
 from batch_runner.service.http.classify import (
-    FATES,
-    Fate,
-    Reach,
-    fate_of_error,
-    fate_of_status,
+    CERTAINTIES,
+    certainty_of_error,
+    certainty_of_status,
     may_poll_again,
-    reach_of_status,
+    scope_of_status,
 )
-from batch_runner.service.http.rate_limit import NO_SIGNAL, Signal
+from batch_runner.service.protocol import NO_SIGNAL, RefusalScope, RunCertainty, Signal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +45,9 @@ def errors_of(library: str) -> set[type[Exception]]:
 @pytest.mark.parametrize("library", ["httpx", "aiohttp"])
 def test_no_exception_is_missing(library: str) -> None:
     """Every exception class of httpx and of aiohttp's client stands in the table, and no other."""
-    assert {named(kind) for kind in errors_of(library)} == {name for name in FATES if name.startswith(f"{library}.")}
+    assert {named(kind) for kind in errors_of(library)} == {
+        name for name in CERTAINTIES if name.startswith(f"{library}.")
+    }
 
 
 def test_what_the_transport_raises_agrees() -> None:
@@ -55,16 +55,16 @@ def test_what_the_transport_raises_agrees() -> None:
     for kind in errors_of("aiohttp"):
         becomes = [to for fits, to, _ in transport._ERRORS if issubclass(kind, fits)]
         if becomes:
-            assert FATES[named(becomes[0])] is FATES[named(kind)], kind
+            assert CERTAINTIES[named(becomes[0])] is CERTAINTIES[named(kind)], kind
 
 
 def test_an_error_of_the_system_alone_is_maybe() -> None:
     """A bare OSError of whatever kind is no proof that nothing was sent: an in-process service may have raised it."""
     kinds: set[type[Exception]] = {OSError, *below(OSError)}
     for kind in kinds - errors_of("aiohttp"):
-        assert FATES.get(named(kind), Fate.MAYBE) is Fate.MAYBE, kind
-    assert fate_of_error(ConnectionRefusedError()) is Fate.MAYBE
-    assert fate_of_error(ssl.SSLCertVerificationError()) is Fate.MAYBE
+        assert CERTAINTIES.get(named(kind), RunCertainty.MAYBE) is RunCertainty.MAYBE, kind
+    assert certainty_of_error(ConnectionRefusedError()) is RunCertainty.MAYBE
+    assert certainty_of_error(ssl.SSLCertVerificationError()) is RunCertainty.MAYBE
 
 
 class ConnectError(Exception):
@@ -80,29 +80,29 @@ class NewerConnectError(httpx.ConnectError):
 )
 def test_what_the_table_does_not_know_is_maybe(error: Exception) -> None:
     """Neither a like name nor a like parent makes an unknown error a known one."""
-    assert fate_of_error(error) is Fate.MAYBE
+    assert certainty_of_error(error) is RunCertainty.MAYBE
 
 
 def test_aiohttp_decides_where_it_stands_behind() -> None:
     """A transport that calls a lost answer a connect timeout is seen through."""
     error = httpx.ConnectTimeout("as httpx-aiohttp says it")
-    assert fate_of_error(error) is Fate.NO_RUN
+    assert certainty_of_error(error) is RunCertainty.NO_RUN
     error.__cause__ = aiohttp.ServerDisconnectedError()
-    assert fate_of_error(error) is Fate.MAYBE
+    assert certainty_of_error(error) is RunCertainty.MAYBE
     error.__cause__ = aiohttp.ConnectionTimeoutError()
-    assert fate_of_error(error) is Fate.NO_RUN
+    assert certainty_of_error(error) is RunCertainty.NO_RUN
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 206])
 def test_a_run(status: int) -> None:
     """Any 2xx is a run, if it names one."""
-    assert fate_of_status(status, NO_SIGNAL) is Fate.RUN
+    assert certainty_of_status(status, NO_SIGNAL) is RunCertainty.RUN
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 405, 409, 410, 412, 413, 415, 422, 425, 429, 431, 451])
 def test_a_no(status: int) -> None:
     """The service has said no: no run."""
-    assert fate_of_status(status, NO_SIGNAL) is Fate.NO_RUN
+    assert certainty_of_status(status, NO_SIGNAL) is RunCertainty.NO_RUN
 
 
 @pytest.mark.parametrize(
@@ -110,26 +110,26 @@ def test_a_no(status: int) -> None:
 )
 def test_maybe(status: int) -> None:
     """What may come from a gateway behind which the start goes on, or isn't known, may have started a run."""
-    assert fate_of_status(status, LATER) is Fate.MAYBE
+    assert certainty_of_status(status, LATER) is RunCertainty.MAYBE
 
 
 def test_unavailable_is_a_no_only_where_it_says_until_when() -> None:
     """503 with Retry-After comes from a service that didn't take the start; without, from anyone."""
-    assert fate_of_status(503, LATER) is Fate.NO_RUN
-    assert fate_of_status(503, NO_SIGNAL) is Fate.MAYBE
+    assert certainty_of_status(503, LATER) is RunCertainty.NO_RUN
+    assert certainty_of_status(503, NO_SIGNAL) is RunCertainty.MAYBE
 
 
 def test_every_registered_refusal_is_decided() -> None:
     """Of all registered 4xx only a timeout of the request leaves open whether a run was started."""
     refusals = [status for status in HTTPStatus if 400 <= status < 500]
-    assert [status for status in refusals if fate_of_status(status, NO_SIGNAL) is not Fate.NO_RUN] == [408]
+    assert [status for status in refusals if certainty_of_status(status, NO_SIGNAL) is not RunCertainty.NO_RUN] == [408]
 
 
 def test_how_far_a_refusal_reaches() -> None:
     """Key, credits and task concern all rows; limits pass; the rest concerns the row."""
-    reaches = {status: reach_of_status(status) for status in (400, 401, 402, 403, 404, 409, 412, 422, 429, 503)}
-    assert {status for status, reach in reaches.items() if reach is Reach.TASK} == {401, 402, 403, 404}
-    assert {status for status, reach in reaches.items() if reach is Reach.AGAIN} == {429, 503}
+    reaches = {status: scope_of_status(status) for status in (400, 401, 402, 403, 404, 409, 412, 422, 429, 503)}
+    assert {status for status, reach in reaches.items() if reach is RefusalScope.TASK} == {401, 402, 403, 404}
+    assert {status for status, reach in reaches.items() if reach is RefusalScope.LATER} == {429, 503}
 
 
 def test_which_polls_may_be_repeated() -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batch_runner.service.local.process_pool import Executor
-    from batch_runner.service.local.result import Ending
+    from batch_runner.service.local.result import RunEnd
     from batch_runner.service.local.tasks import Call
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")]
@@ -47,7 +47,7 @@ class Follow:
         self.mark, self.go, self._count = folder / "mark", folder / "go", folder / "count"
         params = {"mark": str(self.mark), "until": str(self.go), "count": str(self._count)}
         self.call: Call = call("counted", 60.0, repeatable=repeatable, **params)
-        self.ending: Ending | None = None
+        self.ending: RunEnd | None = None
 
     async def run(self, executor: Executor) -> None:
         self.ending = await executor.run(self.call)
@@ -107,7 +107,7 @@ async def test_a_call_that_had_not_begun_is_not_lost_with_its_worker(own_cluster
     """It waited at the worker behind another: it runs elsewhere, though it may not be repeated."""
     (worker,) = own_cluster.add_workers()
     begun, waiting = Follow(tmp_path, repeatable=False), call("echo", a="b")
-    endings: list[Ending] = []
+    endings: list[RunEnd] = []
 
     async def run_the_other(executor: Executor) -> None:
         endings.append(await executor.run(waiting))
@@ -126,7 +126,7 @@ async def test_an_interrupt_begins_nothing_more(own_cluster: DaskCluster, tmp_pa
     """What waits here has never begun and says so at once; what Dask has goes on to its end."""
     own_cluster.add_workers()
     begun = Follow(tmp_path, repeatable=False)
-    endings: list[Ending] = []
+    endings: list[RunEnd] = []
 
     async def run_another(executor: Executor) -> None:
         endings.append(await executor.run(call("echo")))
@@ -134,7 +134,7 @@ async def test_an_interrupt_begins_nothing_more(own_cluster: DaskCluster, tmp_pa
     async with on_cluster(own_cluster.address) as executor, anyio.create_task_group() as group:
         group.start_soon(begun.run, executor)
         await begun.has_begun()
-        for _ in range(executor._most_parcels + 3):
+        for _ in range(executor._most_bundles + 3):
             group.start_soon(run_another, executor)
         await until(lambda: len(executor._waiting) >= 3)
         waiting = len(executor._waiting)
@@ -232,7 +232,7 @@ async def test_a_cluster_that_has_lost_its_workers_holds_no_run_for_ever(
     Of those that may not be repeated, one at most was handed to Dask: all others say that they were not begun.
     """
     monkeypatch.setattr(outage, "NO_WORKERS_FOR", 0.0)
-    ended: list[Ending] = []
+    ended: list[RunEnd] = []
 
     async def run(executor: Executor) -> None:
         ended.append(await executor.run(call("echo")))

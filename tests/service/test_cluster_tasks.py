@@ -18,7 +18,7 @@ from batch_runner.service.local.dask import bundle, connection, worker_plugin
 from batch_runner.service.local.dask import cluster as executor_module
 from batch_runner.service.local.dask import cluster as outage
 from batch_runner.service.local.dask.connection import difference_of
-from batch_runner.service.local.dask.worker_plugin import Claims
+from batch_runner.service.local.dask.worker_plugin import AttemptCounter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dask_cluster import DaskCluster
 
     from batch_runner.service.local.dask.cluster import OnCluster
-    from batch_runner.service.local.result import Ending
+    from batch_runner.service.local.result import RunEnd
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")]
 
@@ -36,7 +36,7 @@ HOST = "127.0.0.1"
 FREE = "127.0.0.1:0"
 
 
-def result_of(ending: Ending) -> Any:
+def result_of(ending: RunEnd) -> Any:
     assert ending.status == "success", ending.error
     return msgspec.json.decode(bytes(ending.result))
 
@@ -122,7 +122,7 @@ async def test_a_folder_that_is_not_shared_is_a_failure_that_says_what_to_do(
 
 async def test_a_cancelled_call_takes_no_other_with_it(cluster: DaskCluster, tmp_path: Path) -> None:
     """Of short calls that go together in a parcel one hangs and is cancelled: all others end."""
-    ended: list[Ending] = []
+    ended: list[RunEnd] = []
     async with on_cluster(cluster.address) as executor:
         await all_ended(executor, [call("echo", repeatable=True) for _ in range(60)])
         assert executor.places.total_tokens > 2 * executor_module.AT_HAND
@@ -168,7 +168,7 @@ async def test_claims_are_forgotten_with_their_tasks(tmp_path: Path) -> None:
     """What the scheduler remembers of the runs that were begun doesn't grow all night."""
     async with inside(tmp_path) as (scheduler, executor):
         assert (await executor.run(call("echo"))).status == "success"
-        claims = cast("Claims", scheduler.plugins[Claims.name])
+        claims = cast("AttemptCounter", scheduler.plugins[AttemptCounter.name])
         await until(lambda: claims.number == 0)
         assert [claims.claim("a"), claims.claim("a")] == [0, 1]
 
@@ -229,7 +229,7 @@ async def test_a_worker_of_another_version_swallows_no_rows(
     """One that joined later was in no check at the beginning: calls wait for another, and a person is told once."""
     monkeypatch.setattr(executor_module, "__version__", "0.0.9")
     monkeypatch.setattr(outage, "NO_WORKERS_FOR", 0.0)
-    ended: list[Ending] = []
+    ended: list[RunEnd] = []
 
     async def run(executor: OnCluster) -> None:
         ended.append(await executor.run(call("echo")))

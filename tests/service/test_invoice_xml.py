@@ -14,7 +14,7 @@ from pypdf import PdfReader, PdfWriter
 
 from batch_runner.service.local.context import Context
 from batch_runner.service.local.result import TaskFailed
-from batch_runner.service.local.tasks import Call, Source
+from batch_runner.service.local.tasks import Call, TaskSource
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 
@@ -154,7 +154,7 @@ PAGE = """
 def run(folder: Path, name: str, operation: str = "extract_fields") -> dict[str, Any]:
     """As a worker process does."""
     params = {"File Name": name, "Operation": operation}
-    call = Call(Source("invoice"), params, Context("run_1", "session_1", str(folder)), 60.0)
+    call = Call(TaskSource("invoice"), params, Context("run_1", "session_1", str(folder)), 60.0)
     result: dict[str, Any] = call.bind(call.source.load())()
     return result
 

@@ -20,8 +20,8 @@ from one_start import client_of
 from program import PATIENCE, run_program
 from served import Served, served, wait_until
 
-from batch_runner.service.local.request import BODY_LIMIT
 from batch_runner.service.local.store_file import CUT_OFF, NEVER_BEGUN
+from batch_runner.service.serve.request import BODY_LIMIT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -249,17 +249,16 @@ def test_the_client_learns_what_it_can_do(tmp_path: Path) -> None:
     """Our own client sees the features, sends key and row, and is given the same run twice."""
 
     async def main(url: str) -> None:
-        from batch_runner.service.http.client import Started
+        from batch_runner.service.protocol import Started, StartRequest
         from batch_runner.service.wire import RunRequest
 
         async with client_of(url) as client:
-            features = await client.features()
+            features = await client.capabilities()
             assert features.row_number
             assert features.is_one_run(features.memory, 0.0)
             request = RunRequest(input_params={}, sync=True)
             first, second = [
-                await client.start("tell_context", request, read_timeout=30, idempotency_key='a "key"', row=row)
-                for row in (17, 18)
+                await client.start(StartRequest("tell_context", request, 'a "key"', row, 30)) for row in (17, 18)
             ]
             assert isinstance(first, Started)
             assert isinstance(second, Started)

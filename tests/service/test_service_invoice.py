@@ -15,7 +15,7 @@ from reportlab.pdfgen.canvas import Canvas
 
 from batch_runner.service.local.context import Context
 from batch_runner.service.local.result import TaskFailed
-from batch_runner.service.local.tasks import Call, Source
+from batch_runner.service.local.tasks import Call, TaskSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ def read(folder: Path, name: str, operation: str | None = None, **others: str) -
 
 def run(params: dict[str, str], folder: Path) -> dict[str, Any]:
     """As a worker process does."""
-    call = Call(Source("invoice"), params, Context("run_1", "session_1", str(folder)), 60.0)
+    call = Call(TaskSource("invoice"), params, Context("run_1", "session_1", str(folder)), 60.0)
     result: dict[str, Any] = call.bind(call.source.load())()
     return result
 

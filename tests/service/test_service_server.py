@@ -17,7 +17,7 @@ import pytest
 from contract import OWN, PATIENCE, until
 
 from batch_runner.errors import UsageError
-from batch_runner.service.local.service import Service
+from batch_runner.service.local.service import LocalService
 from batch_runner.service.local.tasks import load_tasks
 from batch_runner.service.serve.server import HOST, _bound_socket, listening, serve
 
@@ -31,9 +31,9 @@ SERVER = """
 import sys, anyio
 from pathlib import Path
 from batch_runner.service.serve.server import serve
-from batch_runner.service.local.service import Service
+from batch_runner.service.local.service import LocalService
 from batch_runner.service.local.tasks import load_tasks
-service = Service(load_tasks({own!r}, files=Path(".")), 2)
+service = LocalService(load_tasks({own!r}, files=Path(".")), 2)
 ended_by = anyio.run(serve, service, 0, lambda url: print(url, flush=True))
 print("ended by", ended_by.name, flush=True)
 """
@@ -47,8 +47,8 @@ def server() -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def a_service() -> Service:
-    return Service(load_tasks(OWN, files=FOLDER), 1)
+def a_service() -> LocalService:
+    return LocalService(load_tasks(OWN, files=FOLDER), 1)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")

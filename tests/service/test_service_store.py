@@ -15,9 +15,10 @@ from disks import mount
 
 from batch_runner.errors import RunsBusy, UsageError
 from batch_runner.service.local import store_file
-from batch_runner.service.local.service import Service
+from batch_runner.service.local.service import LocalService
 from batch_runner.service.local.store_file import kept_in
 from batch_runner.service.local.tasks import load_tasks
+from batch_runner.service.serve.app import make_app
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -48,8 +49,10 @@ async def serving(path: Path, clock: Callable[[], datetime], keep: float = 7 * D
     with kept_in(path, keep, clock) as store:
         tasks = load_tasks(OWN, files=path.parent)
         async with (
-            Service(tasks, 1, store=store) as service,
-            httpx.AsyncClient(transport=httpx.ASGITransport(service.app), base_url="http://service.invalid") as http,
+            LocalService(tasks, 1, store=store) as service,
+            httpx.AsyncClient(
+                transport=httpx.ASGITransport(make_app(service)), base_url="http://service.invalid"
+            ) as http,
         ):
             yield Speaker(http, service)
 
@@ -177,7 +180,7 @@ async def test_ended_runs_are_not_held_in_memory(tmp_path: Path) -> None:
         runs: Any = service.service.runs
         held = [runs._going, runs._going_by_key, runs._sessions._locks, runs._store._unwritten]
         assert [len(each) for each in held] == [0, 0, 0, 0]
-        assert runs._async_places.taken == 0
+        assert runs._async_queue.taken == 0
 
 
 async def test_a_full_disk_refuses_starts_loses_no_end_and_heals(small_disk: Path) -> None:

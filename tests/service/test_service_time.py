@@ -70,7 +70,8 @@ def test_an_ended_run_is_known_until_so_many_others_were_told(monkeypatch: pytes
     async def main() -> None:
         async with speaking("in process on trio") as service:
             _, told = await service.start("echo_in_loop", sync=True)
-            _, untold = await service.start("echo_in_loop")
+            _, untold = await service.start("sleep_in_loop", {"seconds": "1"})
+            await trio.sleep(2)
             for _ in range(2):
                 await service.start("echo_in_loop", sync=True)
             assert (await service.status(told["run_id"]))[0] == 200

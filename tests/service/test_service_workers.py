@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 from contract import OWN, until
-from executing import call, is_alive, number_in, workers
+from executing import all_ended, call, is_alive, number_in, workers
 
 from batch_runner.service.local.context import Context
-from batch_runner.service.local.tasks import Call, Source
+from batch_runner.service.local.tasks import Call, TaskSource
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,32 +81,72 @@ async def test_a_worker_is_replaced_after_so_many_runs() -> None:
     assert first == second != third
 
 
-@pytest.mark.parametrize(("function", "limit", "status"), [("die", 20.0, "failure"), ("sleep", 0.3, "timeout")])
-async def test_calls_in_turn_end_with_the_one_that_kills_the_worker(function: str, limit: float, status: str) -> None:
-    """Those before it have their endings, it has its own, and those after it, one of them sent ahead, never began."""
-    calls = [call("echo", n="1"), call(function, limit, seconds="60"), call("echo", n="3"), call("echo", n="4")]
-    async with workers(1) as executor:
-        ended = await executor.run_in_turn(calls, lambda _: False)
-        assert [ending.status for ending in ended] == ["success", status]
-        assert bytes((await executor.run(calls[2])).result) == b'{"n":"3"}'
+def counting(file: Path) -> Call:
+    """A short call that leaves a dot in the file each time that it begins."""
+    return call("counted", count=str(file), mark=f"{file}.mark", until=os.devnull)
 
 
-async def test_calls_in_turn_end_soon_after_it_is_enough() -> None:
-    """The one that was sent ahead is run, too, and the worker is ready for the next call."""
-    calls = [call("echo", n=str(number)) for number in range(9)]
+async def all_short(executor: InWorkers) -> None:
+    """Let it learn that calls are short, so that more of them are sent ahead."""
+    await all_ended(executor, [call("pid") for _ in range(150)])
+    assert executor.places.total_tokens > 1
+
+
+@pytest.mark.parametrize(
+    ("function", "limit", "status"), [("die", 20.0, "failure"), ("sleep", 0.3, "timeout"), ("fail", 20.0, "failure")]
+)
+async def test_what_was_sent_ahead_of_a_killed_run_is_begun_once(
+    tmp_path: Path, function: str, limit: float, status: str
+) -> None:
+    """The runs that waited at its worker had not begun, and are run by another: each ends, and none twice."""
+    files = [tmp_path / str(number) for number in range(12)]
+    calls = [counting(file) for file in files]
+    calls.insert(5, call(function, limit, seconds="60"))
     async with workers(1) as executor:
-        ended = await executor.run_in_turn(calls, lambda ending: b"2" in bytes(ending.result))
-        assert [bytes(ending.result) for ending in ended] == [b'{"n":"%d"}' % number for number in range(4)]
-        assert bytes((await executor.run(calls[8])).result) == b'{"n":"8"}'
+        await all_short(executor)
+        ended = await all_ended(executor, calls)
+    assert [ending.status for ending in ended] == ["success"] * 5 + [status] + ["success"] * 7
+    assert not any(ending.cut_off for ending in ended if ending.status == "success")
+    assert {file.read_text() for file in files} == {"."}
+
+
+async def test_a_run_that_is_cancelled_where_others_wait_cuts_off_none_of_them(tmp_path: Path) -> None:
+    """The first of its worker's calls is killed, and one that waits is taken back; the others run, each once."""
+    files = [tmp_path / str(number) for number in range(6)]
+    async with workers(1) as executor:
+        await all_short(executor)
+        endings: list[str] = []
+
+        async def run(number: int) -> None:
+            endings.append((await executor.run(counting(files[number]))).status)
+
+        async with anyio.create_task_group() as group, anyio.create_task_group() as cancelled:
+            cancelled.start_soon(executor.run, call("start_program", mark=str(tmp_path / "pid")))
+            await until((tmp_path / "pid").exists)
+            cancelled.start_soon(executor.run, call("sleep", seconds="60"))
+            for number in range(6):
+                group.start_soon(run, number)
+            await until(lambda: len(executor._workers[0].calls) == 8)
+            cancelled.cancel_scope.cancel()
+    assert endings == ["success"] * 6
+    assert {file.read_text() for file in files} == {"."}
+
+
+async def test_slow_calls_are_not_sent_ahead() -> None:
+    """What waits at a worker could be at another: of work that takes long nothing waits there."""
+    async with workers(2) as executor:
+        await all_short(executor)
+        await executor.run(call("sleep", seconds="0.2"))
+        assert executor.places.total_tokens == 2
 
 
 async def test_a_worker_that_died_while_it_waited_is_replaced_unnoticed() -> None:
     """The next run has a new process and no error."""
     async with workers(1) as executor:
         pid = await pid_of(executor)
-        (waiting,) = executor._idle
+        (waiting,) = executor._workers
         os.kill(pid, signal.SIGKILL)
-        await until(lambda: not waiting.is_alive)
+        await until(lambda: not waiting.takes_calls)
         assert await pid_of(executor) != pid
 
 
@@ -133,10 +173,10 @@ async def test_what_was_sent_ahead_of_a_run_without_memory_never_began(tmp_path:
     count, go = tmp_path / "count", tmp_path / "until"
     go.touch()
     counted = call("counted", count=str(count), mark=str(tmp_path / "mark"), until=str(go))
-    calls = [call("greedy"), counted, call("echo")]
     async with workers(1, memory=2 * 1024**3) as executor:
-        assert len(await executor.run_in_turn(calls, lambda _: False)) == 1
-        assert (await executor.run(calls[1])).status == "success"
+        await all_short(executor)
+        ended = await all_ended(executor, [call("greedy"), counted, call("echo")])
+    assert [ending.status for ending in ended] == ["failure", "success", "success"]
     assert count.read_text() == "."
 
 
@@ -162,7 +202,7 @@ async def test_a_fork_that_comes_back_from_its_task_ends(
 ) -> None:
     """By returning or raising: it used to wait for calls, as the worker does, and its parent waited for it."""
     async with workers(1) as executor:
-        forking = Call(Source("fork", OWN), params, Context("r", "s", "."), 20.0)
+        forking = Call(TaskSource("fork", OWN), params, Context("r", "s", "."), 20.0)
         assert [bytes((await executor.run(forking)).result) for _ in range(2)] == [b"%d" % code] * 2
     assert capfd.readouterr().err == said * 2
 
@@ -178,7 +218,7 @@ async def test_workers_ignore_ctrl_c() -> None:
 async def test_a_function_that_is_gone_by_then_is_a_failure_with_a_sentence() -> None:
     """A file that was removed after it was loaded fails the run, and is named."""
     async with workers(1) as executor:
-        gone = Call(Source("f", "/no/such/file.py"), {}, Context("r", "s", "."), 5.0)
+        gone = Call(TaskSource("f", "/no/such/file.py"), {}, Context("r", "s", "."), 5.0)
         assert "There is no file /no/such/file.py" in str((await executor.run(gone)).error)
 
 
@@ -193,9 +233,9 @@ async def test_a_worker_that_cannot_start_is_a_failure(monkeypatch: pytest.Monke
 PARENT = """
 import sys, anyio
 from batch_runner.service.local.process_pool import InWorkers
-from batch_runner.service.local.tasks import Call, Context, Source
+from batch_runner.service.local.tasks import Call, Context, TaskSource
 function, mark = sys.argv[1:]
-call = Call(Source(function, {own!r}), {{"mark": mark, "until": "/never"}}, Context("r", "s", "."), {limit})
+call = Call(TaskSource(function, {own!r}), {{"mark": mark, "until": "/never"}}, Context("r", "s", "."), {limit})
 anyio.run(InWorkers(1).run, call)
 """
 

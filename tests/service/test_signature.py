@@ -18,7 +18,7 @@ import batch_runner
 from batch_runner import Context, TaskFailed, param, task
 from batch_runner.errors import UsageError
 from batch_runner.service.local.signature import Function, Signature, signature_of
-from batch_runner.service.local.tasks import Call, Source, load_tasks
+from batch_runner.service.local.tasks import Call, TaskSource, load_tasks
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -57,7 +57,7 @@ def signature(function: Function) -> Signature:
 
 
 def call(function: Function, **params: str) -> Any:
-    return Call(Source("f"), params, CONTEXT, 5.0).bind(function)()
+    return Call(TaskSource("f"), params, CONTEXT, 5.0).bind(function)()
 
 
 def test_the_face_of_the_package_has_the_decorator() -> None:

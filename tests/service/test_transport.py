@@ -9,8 +9,9 @@ import httpx
 import pytest
 from scripted_server import Connection, answer, behaves, serving
 
-from batch_runner.service.http.client import Client, Started
+from batch_runner.service.http.client import Client
 from batch_runner.service.http.transport import AiohttpTransport, environment_proxy
+from batch_runner.service.protocol import Started, StartRequest
 from batch_runner.service.wire import RunRequest
 
 pytestmark = pytest.mark.anyio
@@ -38,7 +39,7 @@ async def test_many_at_once() -> None:
         await connection.send(answer())
 
     async with serving(waits) as server, Client(server.url, "", AiohttpTransport()) as client:
-        said = await asyncio.gather(*(client.start("invoice", START) for _ in range(300)))
+        said = await asyncio.gather(*(client.start(StartRequest("invoice", START)) for _ in range(300)))
         assert all(isinstance(one, Started) for one in said)
         assert len(server.requests) == 300
 
@@ -57,13 +58,13 @@ async def test_a_cancelled_start_leaves_no_connection_behind() -> None:
             await connection.send(answer(b'{"run_id": "run-%d", "status": "queued"}' % number))
 
     async with serving(slow_at_first) as server, Client(server.url, "", AiohttpTransport()) as client:
-        first = asyncio.create_task(client.start("invoice", START))
+        first = asyncio.create_task(client.start(StartRequest("invoice", START)))
         await has_come.wait()
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first
         given_up.set()
-        said = await client.start("invoice", START)
+        said = await client.start(StartRequest("invoice", START))
         assert isinstance(said, Started)
         assert said.run.run_id == "run-2"
         assert server.connections == 2
@@ -72,11 +73,11 @@ async def test_a_cancelled_start_leaves_no_connection_behind() -> None:
 async def test_no_connection_outlives_the_machines_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a sleep the monotonic clock may say that nothing was idle: the wall clock says otherwise."""
     async with serving(behaves) as server, Client(server.url, "", AiohttpTransport()) as client:
-        await client.start("invoice", START)
+        await client.start(StartRequest("invoice", START))
         awake = time.time
         monkeypatch.setattr(time, "time", lambda: awake() + 3600)
-        assert isinstance(await client.start("invoice", START), Started)
-        assert isinstance(await client.start("invoice", START), Started)
+        assert isinstance(await client.start(StartRequest("invoice", START)), Started)
+        assert isinstance(await client.start(StartRequest("invoice", START)), Started)
         assert server.connections == 2
 
 
@@ -89,8 +90,8 @@ async def test_timeouts_are_those_of_the_request() -> None:
         await connection.send(answer())
 
     async with serving(slow) as server, Client(server.url, "", AiohttpTransport()) as client:
-        assert not isinstance(await client.start("invoice", START, read_timeout=0.1), Started)
-        assert isinstance(await client.start("invoice", START, read_timeout=5), Started)
+        assert not isinstance(await client.start(StartRequest("invoice", START, answer_within=0.1)), Started)
+        assert isinstance(await client.start(StartRequest("invoice", START, answer_within=5)), Started)
 
 
 @pytest.mark.parametrize("host", ["localhost", "a.localhost", "127.0.0.1", "127.1.2.3", "::1"])

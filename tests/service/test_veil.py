@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_runner.log import SECRET_MARK
-from batch_runner.service.http.response import Veil
+from batch_runner.service.http.response import Redactor
 
 KEYS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8, max_size=40)
 
@@ -30,7 +30,7 @@ def test_no_spelling_passes(key: str, ways: list[int], around: str) -> None:
     text = spelled(key, ways)
     assert json.loads(text) == key
     data = f'{{"a": {json.dumps(around)[:-1]}{text[1:]}}}'.encode()
-    veiled = json.loads(Veil(key).over_json(data))["a"]
+    veiled = json.loads(Redactor(key).redact_json(data))["a"]
     assert veiled in (around + SECRET_MARK, (around + key).replace(key, SECRET_MARK))
 
 
@@ -38,14 +38,14 @@ def test_no_spelling_passes(key: str, ways: list[int], around: str) -> None:
 def test_no_text_passes_it(key: str, ways: list[int], before: str) -> None:
     """As it is, or spelled as in JSON: an error may be what is left of an object."""
     for text in (f"{before}{key}!", f"{{{spelled(key, ways)}}}"):
-        assert Veil(key).over_text(text).count(SECRET_MARK) == 1
-        assert Veil(key).over_words(text).count(SECRET_MARK) == 1
+        assert Redactor(key).redact_text(text).count(SECRET_MARK) == 1
+        assert Redactor(key).redact_words(text).count(SECRET_MARK) == 1
 
 
 @pytest.mark.parametrize("key", ["", "1", "sk-1234"])
 def test_a_short_key_takes_no_sense_away(key: str) -> None:
     """What could be any part of a result is left in it; in our own sentences even that is hidden."""
-    veil = Veil(key)
-    assert veil.over_json(b'{"a": "sk-1234"}') == b'{"a": "sk-1234"}'
-    assert veil.over_text("sk-1234") == "sk-1234"
-    assert veil.over_words(f"x{key}y") == (f"x{SECRET_MARK}y" if key else "xy")
+    veil = Redactor(key)
+    assert veil.redact_json(b'{"a": "sk-1234"}') == b'{"a": "sk-1234"}'
+    assert veil.redact_text("sk-1234") == "sk-1234"
+    assert veil.redact_words(f"x{key}y") == (f"x{SECRET_MARK}y" if key else "xy")

@@ -13,9 +13,10 @@ import anyio
 import httpx
 import jsonschema
 
-from batch_runner.service.local.service import Service
+from batch_runner.service.local.service import LocalService
 from batch_runner.service.local.store_file import kept_in
 from batch_runner.service.local.tasks import load_tasks
+from batch_runner.service.serve.app import make_app
 from batch_runner.service.serve.server import listening
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ PATIENCE = 90.0
 class Speaker:
     """Speaks the Tasks API to a service. Each method gives the status code and the JSON of the answer."""
 
-    def __init__(self, http: httpx.AsyncClient, service: Service) -> None:
+    def __init__(self, http: httpx.AsyncClient, service: LocalService) -> None:
         self.http = http
         self.service = service
 
@@ -92,15 +93,17 @@ def _no_plain_result(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def speaking(way: str, *, key: str | None = None, **options: Any) -> AsyncIterator[Speaker]:
-    """A service with the tests' own tasks, reached in one of WAYS. `key` is what the client sends."""
+async def speaking(
+    way: str, *, key: str | None = None, api_key: str | None = None, **options: Any
+) -> AsyncIterator[Speaker]:
+    """A service with the tests' own tasks, reached in one of WAYS. `key` is sent, `api_key` asked for."""
     options = {"executor": 2, "run_timeout": 20.0, **options}
     tasks = load_tasks("invoice", OWN, files=HERE.parents[1] / "samples")
     headers = {"anchor-api-key": key} if key else {}
     with tempfile.TemporaryDirectory() as folder, _store(way, Path(folder)) as store:
         async with (
-            Service(tasks, store=store, **options) as service,
-            _transport(way, service) as (transport, url),
+            LocalService(tasks, store=store, **options) as service,
+            _transport(way, service, api_key) as (transport, url),
             httpx.AsyncClient(transport=transport, base_url=url, headers=headers, timeout=PATIENCE) as http,
         ):
             yield Speaker(http, service)
@@ -116,9 +119,11 @@ def _store(way: str, folder: Path) -> Iterator[Store | None]:
 
 
 @contextlib.asynccontextmanager
-async def _transport(way: str, service: Service) -> AsyncIterator[tuple[httpx.AsyncBaseTransport, str]]:
+async def _transport(
+    way: str, service: LocalService, api_key: str | None
+) -> AsyncIterator[tuple[httpx.AsyncBaseTransport, str]]:
     if way.startswith("over a socket"):
-        async with listening(service) as url:
+        async with listening(service, api_key=api_key) as url:
             yield httpx.AsyncHTTPTransport(), url
     else:
-        yield httpx.ASGITransport(service.app), "http://service.invalid"
+        yield httpx.ASGITransport(make_app(service, api_key)), "http://service.invalid"

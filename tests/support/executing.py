@@ -11,14 +11,14 @@ from contract import OWN, until
 
 from batch_runner.service.local.context import Context
 from batch_runner.service.local.process_pool import InWorkers
-from batch_runner.service.local.tasks import Call, Source
+from batch_runner.service.local.tasks import Call, TaskSource
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from batch_runner.service.local.dask.cluster import OnCluster
     from batch_runner.service.local.process_pool import Executor
-    from batch_runner.service.local.result import Ending
+    from batch_runner.service.local.result import RunEnd
 
 
 @asynccontextmanager
@@ -55,12 +55,12 @@ def call(
     **params: str,
 ) -> Call:
     """A call of one of the tests' own tasks, or of another file's."""
-    return Call(Source(function, file), params, Context("run_1", "session_1", files), limit, repeatable)
+    return Call(TaskSource(function, file), params, Context("run_1", "session_1", files), limit, repeatable)
 
 
-async def all_ended(executor: Executor, calls: list[Call]) -> list[Ending]:
+async def all_ended(executor: Executor, calls: list[Call]) -> list[RunEnd]:
     """Run all of them, as many at once as there are places; their endings in the same order."""
-    endings: dict[int, Ending] = {}
+    endings: dict[int, RunEnd] = {}
 
     async def run(number: int, the_call: Call) -> None:
         async with executor.places:

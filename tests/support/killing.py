@@ -39,7 +39,7 @@ BOUNDARIES = {
     "intent commit": "batch_runner.journal.journal:Journal.intend",
     "send": "batch_runner.service.http.client:Client.start",
     "run-id commit": "batch_runner.journal.journal:Journal.started",
-    "poll": "batch_runner.service.http.client:Client.poll",
+    "poll": "batch_runner.service.http.client:Client.look",
     "outcome commit": "batch_runner.journal.journal:Journal.ended",
     "output": "batch_runner.output.output:Output.write",
     "csv write": "batch_runner.sheet.csv.reader:CsvSheet.append",

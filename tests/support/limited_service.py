@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
-from batch_runner.service.http.rate_limit import NO_SIGNAL, Signal
+from batch_runner.service.protocol import NO_SIGNAL, Signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,8 +17,9 @@ from batch_runner.journal.journal import Journal
 from batch_runner.progress import Progress
 from batch_runner.runner.run import conduct, info, open_job
 from batch_runner.service.http.client import Client
-from batch_runner.service.local.service import Service
+from batch_runner.service.local.service import LocalService
 from batch_runner.service.local.tasks import load_tasks
+from batch_runner.service.serve.app import make_app
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,8 +149,8 @@ def night(
     async def main() -> tuple[Summary, Front, float]:
         tasks = load_tasks(job.task, files=folder)
         with open_job(job) as opened:
-            async with Service(tasks, run_timeout=1e6, async_runs=10_000) as service:
-                front = Front(within(service.app), faults)
+            async with LocalService(tasks, run_timeout=1e6, async_runs=10_000) as service:
+                front = Front(within(make_app(service)), faults)
                 client = Client("http://service", "", httpx.ASGITransport(front))
                 async with client, Journal.in_memory(info(opened)) as journal:
                     summary = await conduct(opened, client, journal, progress or Progress())

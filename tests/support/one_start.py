@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from batch_runner.service.http.classify import Reach
-from batch_runner.service.http.client import Client, Lost, Refused, Started, Timeouts
+from batch_runner.service.http.client import Client, Timeouts
 from batch_runner.service.http.transport import AiohttpTransport
+from batch_runner.service.protocol import Lost, RefusalScope, Refused, Started, StartRequest
 from batch_runner.service.wire import RunRequest
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ async def client_of(url: str) -> AsyncIterator[Client]:
 
 async def start(url: str, request: RunRequest = SMALL) -> Started | Refused | Lost:
     async with client_of(url) as client:
-        return await client.start("invoice", request)
+        return await client.start(StartRequest("invoice", request))
 
 
 def assert_never_sent(said: Started | Refused | Lost) -> None:
     assert isinstance(said, Refused), said
-    assert (said.reach, said.status_code) == (Reach.AGAIN, None)
+    assert (said.scope, said.status_code) == (RefusalScope.LATER, None)
     assert said.why.startswith("no connection was made: ")
 
 

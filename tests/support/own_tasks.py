@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import msgspec
 
 from batch_runner.service.local.result import TaskCancelled, TaskFailed
 
@@ -69,6 +73,41 @@ def no_json(params: dict[str, str]) -> object:
 
 def not_a_number(params: dict[str, str]) -> float:
     return float("nan")
+
+
+def half_a_character(params: dict[str, str]) -> dict[str, str]:
+    return {"name": "\ud83d"}
+
+
+def too_deep(params: dict[str, str]) -> list[Any]:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    return deep
+
+
+@dataclasses.dataclass
+class Paid:
+    amount: Decimal
+    on: date
+
+
+class PaidStruct(msgspec.Struct):
+    amount: Decimal
+    on: date
+
+
+class PaidModel:
+    """As pydantic's models: `model_dump(mode="json")` gives what JSON has."""
+
+    def model_dump(self, *, mode: str) -> dict[str, str]:
+        assert mode == "json"
+        return {"amount": "1.10", "on": "2026-11-24"}
+
+
+def paid(params: dict[str, str]) -> dict[str, Any]:
+    what = (Decimal("1.10"), date(2026, 11, 24))
+    return {"paid": Paid(*what), "struct": PaidStruct(*what), "model": PaidModel(), "set": {1}}
 
 
 def too_much(params: dict[str, str]) -> str:

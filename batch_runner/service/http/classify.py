@@ -5,22 +5,15 @@ Whether a start may be sent again hangs on this alone: what is not in the table 
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import TYPE_CHECKING
 
+from batch_runner.service.protocol import RefusalScope, RunCertainty
+
 if TYPE_CHECKING:
-    from batch_runner.service.http.rate_limit import Signal
+    from batch_runner.service.protocol import Signal
 
 
-class Fate(Enum):
-    """What the end of a start's POST says about its run."""
-
-    NO_RUN = "no run"
-    MAYBE = "maybe a run"
-    RUN = "a run"
-
-
-FATES: dict[str, Fate] = {
+CERTAINTIES: dict[str, RunCertainty] = {
     **dict.fromkeys(
         (
             *("httpx.ConnectError", "httpx.ConnectTimeout", "httpx.PoolTimeout", "httpx.ProxyError"),
@@ -31,7 +24,7 @@ FATES: dict[str, Fate] = {
             *("aiohttp.ClientProxyConnectionError", "aiohttp.ClientHttpProxyError"),
             *("aiohttp.InvalidURL", "aiohttp.InvalidUrlClientError", "aiohttp.NonHttpUrlClientError"),
         ),
-        Fate.NO_RUN,
+        RunCertainty.NO_RUN,
     ),
     **dict.fromkeys(
         (
@@ -60,7 +53,7 @@ FATES: dict[str, Fate] = {
             *("ssl.SSLSyscallError", "ssl.SSLZeroReturnError", "ssl.SSLWantReadError", "ssl.SSLWantWriteError"),
             *("socket.gaierror", "socket.herror"),
         ),
-        Fate.MAYBE,
+        RunCertainty.MAYBE,
     ),
 }
 """Of each error that a transport can raise: can a run exist? *No run* only where it is raised before the POST's first
@@ -76,18 +69,7 @@ FORBIDDEN = 403
 """The same of a run that was started with this very key; an earlier one may be another account's, and alone in that."""
 
 
-class Reach(Enum):
-    """How far a refusal reaches."""
-
-    AGAIN = "again"
-    """It was never connected, or is limited now: the same start may be sent again, later."""
-    ROW = "row"
-    """This row is refused for good."""
-    TASK = "task"
-    """Nothing more would work: the key, the credits or the task."""
-
-
-def fate_of_error(error: Exception) -> Fate:
+def certainty_of_error(error: Exception) -> RunCertainty:
     """Whether a run can exist after a start that ended in this error.
 
     Where aiohttp stands behind httpx, aiohttp's error decides: transports differ in what they make of it.
@@ -95,23 +77,23 @@ def fate_of_error(error: Exception) -> Fate:
     cause = error.__cause__
     judged = cause if cause is not None and type(cause).__module__.startswith("aiohttp.") else error
     kind = type(judged)
-    return FATES.get(f"{kind.__module__.partition('.')[0]}.{kind.__name__}", Fate.MAYBE)
+    return CERTAINTIES.get(f"{kind.__module__.partition('.')[0]}.{kind.__name__}", RunCertainty.MAYBE)
 
 
-def fate_of_status(status: int, signal: Signal) -> Fate:
+def certainty_of_status(status: int, signal: Signal) -> RunCertainty:
     """Whether a run can exist after a start that was answered so; *a run* holds if the answer names it."""
     if 200 <= status < 300:
-        return Fate.RUN
+        return RunCertainty.RUN
     if status == 429 or (status == 503 and signal.retry_after is not None):
-        return Fate.NO_RUN
-    return Fate.NO_RUN if status in _REFUSING else Fate.MAYBE
+        return RunCertainty.NO_RUN
+    return RunCertainty.NO_RUN if status in _REFUSING else RunCertainty.MAYBE
 
 
-def reach_of_status(status: int) -> Reach:
+def scope_of_status(status: int) -> RefusalScope:
     """How far a refusal with this status reaches."""
     if status in {429, 503}:
-        return Reach.AGAIN
-    return Reach.TASK if status in _REFUSING_ALL else Reach.ROW
+        return RefusalScope.LATER
+    return RefusalScope.TASK if status in _REFUSING_ALL else RefusalScope.ROW
 
 
 def may_poll_again(status: int) -> bool:

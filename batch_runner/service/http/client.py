@@ -1,14 +1,11 @@
-"""Starts and polls runs of one service over HTTP; says of each failure whether a run can exist.
-
-The client speaks the Tasks API over any httpx transport: `AiohttpTransport` for a service on the network,
-`httpx.ASGITransport` for the embedded one.
-"""
+"""A service over HTTP, Anchor's or our own: starts, polls and stops its runs, by any httpx transport."""
 
 from __future__ import annotations
 
 import ipaddress
 import time
 from functools import lru_cache
+from math import ceil
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 
@@ -19,22 +16,41 @@ import msgspec
 from batch_runner._version import __version__
 from batch_runner.errors import UsageError
 from batch_runner.service.http.classify import (
-    Fate,
-    Reach,
-    fate_of_error,
-    fate_of_status,
+    certainty_of_error,
+    certainty_of_status,
     may_poll_again,
-    reach_of_status,
+    scope_of_status,
 )
-from batch_runner.service.http.rate_limit import NO_SIGNAL, Signal, read_signal
-from batch_runner.service.http.response import TooLarge, Veil, message_in, read_body, run_in
-from batch_runner.service.wire import IDEMPOTENCY_HEADER, KEY_HEADER, NO_FEATURES, ROW_HEADER, Features, quoted
+from batch_runner.service.http.rate_limit import read_signal
+from batch_runner.service.http.response import Redactor, TooLarge, message_in, read_body, run_in
+from batch_runner.service.protocol import (
+    NO_CAPABILITIES,
+    Capabilities,
+    LookFailed,
+    Lost,
+    RefusalScope,
+    Refused,
+    RunCertainty,
+    RunSeen,
+    Signal,
+    Started,
+    StartRequest,
+)
+from batch_runner.service.wire import (
+    APPLIED_HEADER,
+    IDEMPOTENCY_HEADER,
+    KEY_HEADER,
+    PREFER_HEADER,
+    ROW_HEADER,
+    quoted,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from batch_runner.service.http.response import Body
-    from batch_runner.service.wire import Run, RunRequest
+    from batch_runner.service.wire import Run
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,30 +78,28 @@ class Requests:
         self._headers = _headers(self.base, api_key)
         self._url = lru_cache(maxsize=64)(httpx.URL)
 
-    def start(
-        self,
-        task_id: str,
-        body: bytes,
-        read_timeout: float | None,
-        *,
-        idempotency_key: str | None = None,
-        row: int | None = None,
-    ) -> httpx.Request:
+    def start(self, request: StartRequest) -> httpx.Request:
         """The POST that starts a run; a ValueError where the id can't stand in a path, or the key in a header."""
+        body, row = msgspec.json.encode(request.run), request.row_number
         headers = [
             *self._headers,
             (b"Content-Type", b"application/json"),
             (b"Content-Length", str(len(body)).encode()),
-            *([] if idempotency_key is None else [(IDEMPOTENCY_HEADER.encode(), quoted(idempotency_key).encode())]),
+            *([] if request.key is None else [(IDEMPOTENCY_HEADER.encode(), quoted(request.key).encode())]),
             *([] if row is None else [(ROW_HEADER.encode(), str(row).encode())]),
         ]
-        read = read_timeout or self._timeouts.start_read
-        return self._request("POST", f"/v2/tasks/{_segment(task_id)}/run", headers, body, read)
+        read = request.answer_within or self._timeouts.start_read
+        return self._request("POST", f"/v2/tasks/{_segment(request.task_id)}/run", headers, body, read)
 
-    def poll(self, run_id: str) -> httpx.Request:
+    def look(self, run_id: str, wait: float = 0.0) -> httpx.Request:
         """The GET that asks for a run; a ValueError where the id can't stand in a path."""
         path = f"/v2/tasks/runs/{_segment(run_id)}/status"
-        return self._request("GET", path, self._headers, b"", self._timeouts.read)
+        prefer = [(PREFER_HEADER.encode(), f"wait={ceil(wait)}".encode())] if wait else []
+        return self._request("GET", path, [*self._headers, *prefer], b"", self._timeouts.read + wait)
+
+    def stop(self, run_id: str) -> httpx.Request:
+        """The DELETE that stops a run, as our own service knows it."""
+        return self._request("DELETE", f"/v2/tasks/runs/{_segment(run_id)}", self._headers, b"", self._timeouts.read)
 
     def health(self, seconds: float) -> httpx.Request:
         """The GET that asks what the service can do, given so long for each step of it."""
@@ -144,61 +158,24 @@ def _headers(base: str, api_key: str) -> list[tuple[bytes, bytes]]:
     return [*headers, (KEY_HEADER.encode(), api_key.encode())]
 
 
-FEATURES_TIMEOUT = 5.0
+HEALTH_TIMEOUT = 5.0
 """Seconds that the question for a service's features may take in all; most services don't know it."""
 MAX_REASON = 500
 """Characters of the service's own words in a `why`."""
-
-
-class Started(msgspec.Struct, frozen=True):
-    """The service has started a run (or, with `sync`, ended one)."""
-
-    run: Run
-    signal: Signal
-
-
-class Refused(msgspec.Struct, frozen=True):
-    """It is certain that no run was started. `status_code` is None where no answer came."""
-
-    why: str
-    status_code: int | None
-    reach: Reach
-    signal: Signal
-
-
-class Lost(msgspec.Struct, frozen=True):
-    """A run may exist, and its id is not known."""
-
-    why: str
-
-
-class Seen(msgspec.Struct, frozen=True):
-    """A run as it is now."""
-
-    run: Run
-    signal: Signal
-
-
-class Trouble(msgspec.Struct, frozen=True):
-    """A poll that told nothing; `again` says whether another may tell more. How often is the caller's budget."""
-
-    why: str
-    status_code: int | None
-    again: bool
-    signal: Signal
 
 
 class _Answer(msgspec.Struct, frozen=True):
     status: int
     signal: Signal
     body: Body
+    waited: bool
 
 
 class Client:
     """Starts and polls runs of one service; used as an async context manager, which closes the transport.
 
-    No failure of the network or the service is raised: it is what `start` and `poll` return. An empty `api_key` sends
-    none. `is_embedded`: it is our own, in this process. A `UsageError` says that the base URL or the key can't be used.
+    See `protocol.Service`. An empty `api_key` sends none. A `UsageError` says that the base URL or the key can't be
+    used.
     """
 
     def __init__(
@@ -207,12 +184,10 @@ class Client:
         api_key: str,
         transport: httpx.AsyncBaseTransport,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
-        *,
-        is_embedded: bool = False,
     ) -> None:
-        self._is_embedded = is_embedded
+        self._tells_ends = False
         self._requests = Requests(base_url, api_key, timeouts)
-        self._veil = Veil(api_key)
+        self._redactor = Redactor(api_key)
         self._transport = transport
 
     def __repr__(self) -> str:
@@ -227,77 +202,76 @@ class Client:
     ) -> None:
         await self._transport.__aexit__(kind, error, trace)
 
-    async def features(self) -> Features:
+    async def capabilities(self) -> Capabilities:
         """Ask the service once what it can do beyond the API. Whatever goes wrong says: nothing."""
-        with anyio.move_on_after(FEATURES_TIMEOUT):
+        found = NO_CAPABILITIES
+        with anyio.move_on_after(HEALTH_TIMEOUT):
             try:
-                answer = await self._ask(self._requests.health(FEATURES_TIMEOUT))
+                answer = await self._ask(self._requests.health(HEALTH_TIMEOUT))
             except Exception:  # noqa: BLE001  it is a question on the side: the first start will tell what is wrong
-                return NO_FEATURES
+                return found
             # A service that is just stopping (503) will be there again, and be the same.
-            return Features.said_in(answer.body.data) if answer.status in (200, 503) else NO_FEATURES
-        return NO_FEATURES
+            found = Capabilities.said_in(answer.body.data) if answer.status in (200, 503) else found
+            self._tells_ends = found.tells_ends
+        return found
 
-    async def start(
-        self,
-        task_id: str,
-        request: RunRequest,
-        *,
-        read_timeout: float | None = None,
-        idempotency_key: str | None = None,
-        row: int | None = None,
-    ) -> Started | Refused | Lost:
-        """Send one start, once. With `sync` give a `read_timeout` of the longest run and a margin, in seconds.
-
-        Give an `idempotency_key` and the `row`'s number where the service says (`features`) that it knows them.
-        """
+    async def start(self, request: StartRequest) -> Started | Refused | Lost:
+        """Send one start, once. Give a key and the row's number where the service may know them."""
         try:
-            post = self._requests.start(
-                task_id, msgspec.json.encode(request), read_timeout, idempotency_key=idempotency_key, row=row
-            )
+            post = self._requests.start(request)
         except ValueError as error:
-            return Refused(self._words(f"the start can't be sent: {error}"), None, Reach.ROW, NO_SIGNAL)
+            return Refused(self._words(f"the start can't be sent: {error}"), None, RefusalScope.ROW)
         try:
             answer = await self._ask(post)
         except Exception as error:  # noqa: BLE001  what the table doesn't know may have started a run
             return self._unanswered(error)
         return self._started(answer)
 
-    async def poll(self, run_id: str) -> Seen | Trouble:
-        """Ask once how a run is."""
+    async def look(self, run_id: str, wait: float = 0.0) -> RunSeen | LookFailed:
+        """Ask once how a run is. It waits only where the service has said that it tells ends (RFC 7240, `wait`)."""
+        wait = wait if self._tells_ends else 0.0
+        return await self._looked_at(run_id, lambda: self._requests.look(run_id, wait))
+
+    async def stop(self, run_id: str) -> RunSeen | LookFailed:
+        """Stop a run, where that can be done; the Tasks API knows no way to."""
+        if not (await self.capabilities()).stops:
+            return LookFailed("this service can't stop a run", None, again=False)
+        return await self._looked_at(run_id, lambda: self._requests.stop(run_id))
+
+    async def _looked_at(self, run_id: str, ask: Callable[[], httpx.Request]) -> RunSeen | LookFailed:
         try:
-            get = self._requests.poll(run_id)
+            request = ask()
         except ValueError as error:
-            return Trouble(self._words(f"the run can't be asked for: {error}"), None, again=False, signal=NO_SIGNAL)
+            return LookFailed(self._words(f"the run can't be asked for: {error}"), None, again=False)
         try:
-            answer = await self._ask(get)
+            answer = await self._ask(request)
         except Exception as error:  # noqa: BLE001  a poll may be repeated whatever its end
-            return Trouble(self._words(f"no answer to a poll: {_named(error)}"), None, again=True, signal=NO_SIGNAL)
+            return LookFailed(self._words(f"no answer to a poll: {_named(error)}"), None, again=True)
         return self._seen(answer, run_id)
 
     def _unanswered(self, error: Exception) -> Refused | Lost:
-        if fate_of_error(error) is Fate.NO_RUN:
-            return Refused(self._words(f"no connection was made: {_named(error)}"), None, Reach.AGAIN, NO_SIGNAL)
+        if certainty_of_error(error) is RunCertainty.NO_RUN:
+            return Refused(self._words(f"no connection was made: {_named(error)}"), None, RefusalScope.LATER)
         return Lost(self._words(f"the start was sent and its answer lost, a run may exist: {_named(error)}"))
 
     def _started(self, answer: _Answer) -> Started | Refused | Lost:
-        fate = fate_of_status(answer.status, answer.signal)
-        if fate is Fate.NO_RUN:
-            return Refused(self._said(answer), answer.status, reach_of_status(answer.status), answer.signal)
-        run = self._run_in(answer) if fate is Fate.RUN else None
+        certainty = certainty_of_status(answer.status, answer.signal)
+        if certainty is RunCertainty.NO_RUN:
+            return Refused(self._said(answer), answer.status, scope_of_status(answer.status), answer.signal)
+        run = self._run_in(answer) if certainty is RunCertainty.RUN else None
         if run is None:
             return Lost(f"a run may exist: {self._said(answer)}")
         return Started(run if run.status else msgspec.structs.replace(run, status="queued"), answer.signal)
 
-    def _seen(self, answer: _Answer, run_id: str) -> Seen | Trouble:
+    def _seen(self, answer: _Answer, run_id: str) -> RunSeen | LookFailed:
         run = self._run_in(answer) if 200 <= answer.status < 300 else None
         if run is None or not run.status:
             again = not isinstance(answer.body.cut, TooLarge) and may_poll_again(answer.status)
-            return Trouble(self._said(answer), answer.status, again, answer.signal)
+            return LookFailed(self._said(answer), answer.status, again, answer.signal)
         if run.run_id != run_id:
             why = self._words(f"the service told of another run, {run.run_id}, when asked for {run_id}")
-            return Trouble(why, answer.status, again=True, signal=answer.signal)
-        return Seen(run, answer.signal)
+            return LookFailed(why, answer.status, again=True, signal=answer.signal)
+        return RunSeen(run, answer.signal, answer.waited)
 
     def _run_in(self, answer: _Answer) -> Run | None:
         """The run that an answer tells, with no key in its result and error, though the service may send it back."""
@@ -306,16 +280,12 @@ class Client:
             return None
         return msgspec.structs.replace(
             run,
-            status=self._veil.over_text(run.status),
-            result=msgspec.Raw(self._veil.over_json(bytes(run.result))),
-            error=run.error and self._veil.over_text(run.error),
-            never_began=run.never_began and self._is_sure_of(run, answer.signal),
+            status=self._redactor.redact_text(run.status),
+            result=msgspec.Raw(self._redactor.redact_json(bytes(run.result))),
+            error=run.error and self._redactor.redact_text(run.error),
+            never_began=run.never_began and _is_sure_of(run, answer.signal),
+            cut_off=run.cut_off and _is_sure_of(run, answer.signal),
         )
-
-    def _is_sure_of(self, run: Run, signal: Signal) -> bool:
-        """Whether a service of ours says of a run that it never began, and says nothing else that tells otherwise."""
-        is_ours = self._is_embedded or signal.memory is not None
-        return is_ours and run.status in ("failure", "cancelled") and not bytes(run.result)
 
     def _said(self, answer: _Answer) -> str:
         """What an answer that is no run's says, as one sentence."""
@@ -326,14 +296,20 @@ class Client:
 
     def _words(self, text: str) -> str:
         """One line, not endless, and never with the key in it, which a service may well send back."""
-        line = self._veil.over_words(" ".join(text.split()).rstrip(": "))
+        line = self._redactor.redact_words(" ".join(text.split()).rstrip(": "))
         return line if len(line) <= MAX_REASON else f"{line[:MAX_REASON]}…"
 
     async def _ask(self, request: httpx.Request) -> _Answer:
         """Send a request and read its answer. What is raised here is raised before the answer's status is known."""
         response = await self._transport.handle_async_request(request)
         signal = read_signal(response.headers.raw, time.time())
-        return _Answer(response.status_code, signal, await read_body(response))
+        waited = response.headers.get(APPLIED_HEADER, "").strip().startswith("wait=")
+        return _Answer(response.status_code, signal, await read_body(response), waited)
+
+
+def _is_sure_of(run: Run, signal: Signal) -> bool:
+    """Whether a service of ours says of a run what only it can say, and says nothing else that tells otherwise."""
+    return signal.memory is not None and run.status in ("failure", "cancelled") and not bytes(run.result)
 
 
 def _named(error: Exception) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from batch_runner.service.protocol import NO_SIGNAL, Signal
 from batch_runner.service.wire import MEMORY_HEADER
 
 if TYPE_CHECKING:
@@ -28,26 +29,6 @@ _MEMORY = re.compile(r"([0-9a-zA-Z_-]{1,64});seconds=([0-9]{1,12}(?:\.[0-9]{1,6}
 _NO_LIMITS = {"date", MEMORY_HEADER}
 _EARLIEST_EPOCH = 1_000_000_000
 """A reset beyond this is a moment in Unix time (as GitHub sends it), not a number of seconds to wait."""
-
-
-class Signal(msgspec.Struct, frozen=True):
-    """The limits that one answer tells; None where it tells nothing.
-
-    `retry_after` and `reset` are seconds from now, `window` the length of the quota's window in seconds,
-    `remaining` and `quota` numbers of starts. A `memory` says that it is a service of ours, which knows the starts of
-    the last `memory_seconds` by their keys.
-    """
-
-    retry_after: float | None = None
-    remaining: int | None = None
-    reset: float | None = None
-    quota: int | None = None
-    window: float | None = None
-    memory: str | None = None
-    memory_seconds: float = 0.0
-
-
-NO_SIGNAL = Signal()
 
 
 def read_signal(headers: Iterable[tuple[bytes, bytes]], now: float) -> Signal:

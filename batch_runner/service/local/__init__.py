@@ -3,10 +3,9 @@
 capture.py       what tasks print, as whole lines, from this process and from worker processes
 context.py       what a task is given: its files folder and its log
 process_pool.py  where tasks run: async ones in this loop, sync ones in worker processes
-request.py       what a start asks for, read and judged: what makes no sense is a 400 that names it
 result.py        how a run ends: a status, a result and a sentence, made of what the task returned or raised
 runs.py          what becomes of a run: queued → running → success | failure | timeout | cancelled
-service.py       the embedded service as a whole
+service.py       the embedded service as a whole, behind the three verbs
 signature.py     `@task`: a function whose arguments say what it takes, each the value of a param
 store.py         where runs are kept: the seam, and the store in memory
 store_file.py    runs kept in a file: known after a restart, forgotten when old enough

@@ -2,6 +2,10 @@
 
 To run is one awaitable that gives the run's ending; to cancel it is to cancel that awaitable. A limit counts from the
 moment that the task begins: neither waiting for a turn nor starting a worker is part of it.
+
+Calls of short tasks are sent to a worker ahead of their turn, so that it needn't wait for us between two. A worker
+runs its calls in order and sends each ending before it begins the next. So when it is gone, what it sent is read to its
+end: the first call without an ending may have begun, and none after it has.
 """
 
 from __future__ import annotations
@@ -11,38 +15,48 @@ import math
 import os
 import signal
 import sys
+import time
+from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 import msgspec
 from anyio import to_thread
-from anyio.streams.buffered import BufferedByteReceiveStream
+from anyio.lowlevel import checkpoint
 
 from batch_runner.service.local import result
 from batch_runner.service.local.capture import Pipe
 from batch_runner.service.local.context import Line, level_wanted
-from batch_runner.service.local.result import RESULT_LIMIT, Ending
+from batch_runner.service.local.result import RunEnd
 from batch_runner.service.local.worker_main import LENGTH_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from anyio.abc import Process
 
-    from batch_runner.service.local.tasks import Call
+    from batch_runner.service.local.tasks import Call, TaskSource
 
 
 WORKER_MEMORY = 4 * 1024**3
 """Bytes of address space for one worker process, where the system can limit it."""
 
-RUNS_PER_WORKER = 2_000
+RUNS_PER_WORKER = 10_000
 """Runs after which a worker process is replaced, so that what a task leaks doesn't add up all night."""
+
+AHEAD_SECONDS = 0.05
+"""So much work may wait at a worker, at most: whoever waits there can't go to another that is free sooner."""
+
+MOST_AHEAD = 64
 
 _START_LIMIT = 60
 """Seconds within which a new worker process has to be ready."""
 
-_MESSAGE_LIMIT = RESULT_LIMIT + 1024 * 1024
+_LAST_ANSWERS = 5.0
+"""Seconds in which a process that was killed must have let go of its pipe."""
+
+_CHUNK = 2**18
 
 _BOOT = """
 import sys
@@ -77,174 +91,267 @@ class InWorkers:
         self._level = level
         self._tell = tell
         self.places = anyio.CapacityLimiter(fits)
+        self.runs_are_short = False
+        self._fits = fits
         self._memory = memory
         self._runs_per_worker = runs_per_worker
-        self._idle: list[_Worker] = []
+        self._workers: list[_Worker] = []
+        self._pace: dict[TaskSource, float] = {}
 
     async def open(self) -> None:
         """See Executor: a worker starts when the first run needs it."""
 
-    async def run(self, call: Call) -> Ending:
-        """See Executor. A timeout or a cancellation kills the worker, and the programs that its task has started."""
-        return (await self.run_in_turn([call], lambda _: False))[0]
+    async def run(self, call: Call, hear: Callable[[Line], None] = Line.log) -> RunEnd:
+        """See Executor. A timeout or a cancellation kills the worker, and the programs that its task has started.
 
-    async def run_in_turn(
-        self, calls: Sequence[Call], is_enough: Callable[[Ending], bool], hear: Callable[[Line], None] = Line.log
-    ) -> list[Ending]:
-        """Run calls, repeatable ones, in one worker in turn; the endings of the first of them, of one at least.
-
-        No more are begun after a run that was its worker's last, or soon after one of which it was said that it is
-        enough.
-        What the tasks log is told to `hear`.
+        What the task logs is told to `hear`.
         """
-        try:
-            worker = await self._worker()
-        except _WorkerDied as death:
-            return [result.failure(f"The worker process could not be started: {death}")]
-        ended: list[Ending] = []
-        try:
-            await worker.run_in_turn(calls, ended, is_enough, hear)
-        except _WorkerDied as death:
-            ended.append(result.failure(f"worker died: {death}"))
-        finally:
-            await self._put_back(worker)
-        return ended
+        sent = _SentCall(call, hear)
+        while sent.ending is None:
+            try:
+                await self._worker().run(sent)
+            finally:
+                await self._put_away()
+        self._learn(call.source, sent.seconds)
+        return sent.ending
 
     def wind_down(self) -> None:
         """See Executor: a call that has its place is about to begin."""
 
     async def aclose(self) -> None:
         """See Executor."""
-        while self._idle:
-            await self._idle.pop().kill()
+        while self._workers:
+            await self._workers.pop().kill()
 
-    async def _worker(self) -> _Worker:
-        while self._idle:
-            worker = self._idle.pop()
-            if worker.is_alive:
-                return worker
+    def _worker(self) -> _Worker:
+        """One that has nothing to do, else a new one while there is room, else the one with the least to do."""
+        usable = [worker for worker in self._workers if worker.takes_calls]
+        least = min(usable, key=lambda worker: len(worker.calls), default=None)
+        if least is None or (least.calls and len(usable) < self._fits):
+            level = level_wanted() if self._level is None else self._level
+            least = _Worker(self._memory, level, self._tell, self._runs_per_worker)
+            self._workers.append(least)
+        return least
+
+    async def _put_away(self) -> None:
+        """End the workers that are not to be used again, when their last call has ended."""
+        for worker in [worker for worker in self._workers if not (worker.takes_calls or worker.calls)]:
+            self._workers.remove(worker)
             await worker.kill()
-        return await _Worker.start(self._memory, level_wanted() if self._level is None else self._level, self._tell)
 
-    async def _put_back(self, worker: _Worker) -> None:
-        if worker.is_ready and worker.runs < self._runs_per_worker:
-            self._idle.append(worker)
-        else:
-            await worker.kill()
+    def _learn(self, source: TaskSource, seconds: float) -> None:
+        """How long a run of this task takes. One that is slow counts at once, and is forgotten slowly."""
+        pace = self._pace.get(source, AHEAD_SECONDS)
+        self._pace[source] = pace = max(seconds, 0.9 * pace + 0.1 * seconds)
+        fits = self._fits * (1 + min(MOST_AHEAD, int(AHEAD_SECONDS / max(self._pace.values()))))
+        if fits != self.places.total_tokens:
+            self.places.total_tokens = fits
+            self.runs_are_short = fits > 2 * self._fits
 
 
-class _WorkerDied(Exception):  # noqa: N818  it is what has happened
-    """The process is gone; the text says how."""
+class _SentCall:
+    """A call at a worker, or on its way to one."""
+
+    def __init__(self, call: Call, hear: Callable[[Line], None]) -> None:
+        self.call = call
+        self.hear = hear
+        self.ending: RunEnd | None = None
+        self.seconds = 0.0
+        self.turn: anyio.Event
+        """It has ended, or it is the first of its worker's calls now, or the worker is gone."""
 
 
 class _Worker:
-    """A worker process from its parent's side."""
+    """A worker process from its parent's side.
 
-    def __init__(self, process: Process, prints: Pipe | None) -> None:
-        assert process.stdout is not None
-        self.runs = 0
-        self.is_ready = False
-        self._process = process
-        self._prints = prints
-        self._answers = BufferedByteReceiveStream(process.stdout)
+    `calls` are those that it has, in order. Whoever waits for the first of them reads the answers.
+    """
 
-    @classmethod
-    async def start(cls, memory: int | None, level: int, tell: Callable[[str], None] | None) -> Self:
-        """A process that has said that it is ready."""
-        prints = Pipe(tell) if tell else None
-        paths = (path or str(Path.cwd()) for path in sys.path)
-        command = [sys.executable, "-c", _BOOT, str(memory or 0), str(level), *paths]
-        try:
-            with anyio.CancelScope(shield=True):  # cancelled halfway, asyncio forgets a process that is there
-                stderr = prints.entrance if prints else None
-                worker = cls(await anyio.open_process(command, stderr=stderr, start_new_session=True), prints)
-        except OSError as error:
-            raise _WorkerDied(str(error)) from error
-        finally:
-            if prints:
-                prints.close()
-        try:
-            with anyio.fail_after(_START_LIMIT):
-                await worker._receive()
-                worker.is_ready = True
-        except TimeoutError as error:
-            raise _WorkerDied(f"it was not ready after {_START_LIMIT} s") from error
-        finally:
-            if not worker.is_ready:
-                await worker.kill()
-        return worker
+    def __init__(self, memory: int | None, level: int, tell: Callable[[str], None] | None, most_runs: int) -> None:
+        self.calls: deque[_SentCall] = deque()
+        self._memory = memory
+        self._level = level
+        self._tell = tell
+        self._runs_left = most_runs
+        self._process: Process | None = None
+        self._prints: Pipe | None = None
+        self._is_ready = False
+        self._is_gone = False
+        self._is_sending = False
+        self._outbox = bytearray()
+        self._inbox = bytearray()
+        self._since = 0.0
 
     @property
-    def is_alive(self) -> bool:
-        """Whether the process still runs, as far as is known."""
-        return self._process.returncode is None
+    def takes_calls(self) -> bool:
+        """Whether one more call may go to it."""
+        is_alive = self._process is None or self._process.returncode is None
+        return is_alive and not self._is_gone and self._runs_left > 0
 
-    async def run_in_turn(
-        self,
-        calls: Sequence[Call],
-        ended: list[Ending],
-        is_enough: Callable[[Ending], bool],
-        hear: Callable[[Line], None],
-    ) -> None:
-        """Run calls and append their endings. Whoever cancels this has to kill the worker: it isn't ready any more.
+    async def run(self, sent: _SentCall) -> None:
+        """Run a call. Where it has no ending then, the worker was gone before it began. Cancelled, it kills the worker.
 
-        The call after the one at work is sent ahead, so that the process needn't wait for us between the two.
+        A call that is cancelled before its turn waits for it, so that no other's run is cut off.
         """
-        self.is_ready = False
-        sent, last = 0, len(calls)
-        while len(ended) < last:
-            limit = calls[len(ended)].limit
-            with anyio.move_on_after(limit) as time:
-                while sent < min(len(ended) + 2, last):
-                    await self._send(msgspec.json.encode(calls[sent]))
-                    sent += 1
-                ended.append(await self._ending(hear))
-            if time.cancelled_caught:
-                ended.append(result.timed_out(limit))
-                return
-            self.runs += 1
-            if ended[-1].is_last:
-                return
-            if is_enough(ended[-1]):
-                last = sent
-        self.is_ready = True
+        self._runs_left -= 1
+        sent.turn = anyio.Event()
+        self.calls.append(sent)
+        message = msgspec.json.encode(sent.call)
+        self._outbox += len(message).to_bytes(LENGTH_BYTES, "big") + message
+        try:
+            await self._run(sent)
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                if sent in self.calls and self.calls[0] is not sent:
+                    await sent.turn.wait()
+                if sent in self.calls:
+                    await self._give_up(result.failure("It was cancelled."))
+            raise
+
+    async def _run(self, sent: _SentCall) -> None:
+        if self.calls[0] is sent:
+            if self._process is None:
+                await self._start()
+            self._since = time.monotonic()
+        await self._send()
+        if self.calls and self.calls[0] is not sent:
+            await sent.turn.wait()
+        if sent.ending is not None or self._is_gone:
+            return
+        with anyio.move_on_after(sent.call.limit):
+            while sent.ending is None and not self._is_gone:
+                await self._read()
+            return
+        await self._give_up(result.timed_out(sent.call.limit))
 
     async def kill(self) -> None:
         """End the process and whatever its task has started; it takes no time that could be cancelled."""
+        self._is_gone = True
         with anyio.CancelScope(shield=True):
-            _kill_group(self._process)
-            await self._process.wait()
-            await self._process.aclose()
+            if self._process is not None:
+                _kill_group(self._process)
+                await self._process.wait()
+                await self._process.aclose()
             if self._prints:
                 await to_thread.run_sync(self._prints.wait)
 
-    async def _send(self, message: bytes) -> None:
+    async def _start(self) -> None:
+        """Start the process, and wait until it has said that it is ready."""
+        self._prints = Pipe(self._tell) if self._tell else None
+        paths = (path or str(Path.cwd()) for path in sys.path)
+        command = [sys.executable, "-c", _BOOT, str(self._memory or 0), str(self._level), *paths]
+        try:
+            with anyio.CancelScope(shield=True):  # cancelled halfway, asyncio forgets a process that is there
+                stderr = self._prints.entrance if self._prints else None
+                self._process = await anyio.open_process(command, stderr=stderr, start_new_session=True)
+        except OSError as error:
+            self._end(result.failure(f"The worker process could not be started: {error}"))
+            return
+        finally:
+            if self._prints:
+                self._prints.close()
+        with anyio.move_on_after(_START_LIMIT):
+            while not self._is_ready and not self._is_gone:
+                await self._read()
+            return
+        await self._give_up(result.failure(f"The worker process could not be started in {_START_LIMIT} s."))
+
+    async def _send(self) -> None:
+        """Send what waits, unless somebody is about it. The worker always reads, so it takes no time.
+
+        Calls that come in the same turn of the event loop go together.
+        """
+        if self._is_sending or not self._is_ready:
+            return
+        assert self._process is not None
         assert self._process.stdin is not None
+        self._is_sending = True
         try:
-            await self._process.stdin.send(len(message).to_bytes(LENGTH_BYTES, "big") + message)
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
-            raise _WorkerDied(await self._last_words()) from error
+            with anyio.CancelScope(shield=True):
+                while self._outbox and not self._is_gone:
+                    await checkpoint()
+                    message, self._outbox = bytes(self._outbox), bytearray()
+                    await self._process.stdin.send(message)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            return  # whoever reads its answers finds that it has ended
+        finally:
+            self._is_sending = False
 
-    async def _ending(self, hear: Callable[[Line], None]) -> Ending:
-        """What comes before it are the lines that the task logs."""
-        while True:
-            message = msgspec.json.decode(await self._receive(), type=Ending | Line)
-            if isinstance(message, Ending):
-                return message
-            hear(message)
-
-    async def _receive(self) -> bytes:
+    async def _read(self) -> None:
+        """Take what the worker sends next; its end, too."""
+        assert self._process is not None
+        assert self._process.stdout is not None
         try:
-            length = int.from_bytes(await self._answers.receive_exactly(LENGTH_BYTES), "big")
-            return await self._answers.receive_exactly(min(length, _MESSAGE_LIMIT))
-        except (anyio.IncompleteRead, anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
-            raise _WorkerDied(await self._last_words()) from error
+            self._inbox += await self._process.stdout.receive(_CHUNK)
+        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            why = f"worker died: {await _last_words(self._process)}"
+            if not self._is_ready:
+                why = f"The worker process could not be started: {why}"
+            self._end(result.cut_off(why, repeatable=not self._is_ready or self.calls[0].call.repeatable))
+            return
+        self._take()
 
-    async def _last_words(self) -> str:
-        code = await self._process.wait()
-        if code < 0:
-            return f"it was killed by signal {-code} ({signal.strsignal(-code)})"
-        return f"it ended by itself with code {code}"
+    def _take(self) -> None:
+        """Give each call the ending that has come for it."""
+        endings, at, now = list[RunEnd](), 0, time.monotonic()
+        while len(self._inbox) - at >= LENGTH_BYTES:
+            end = at + LENGTH_BYTES + int.from_bytes(self._inbox[at : at + LENGTH_BYTES], "big")
+            if end > len(self._inbox):
+                break
+            message, at = self._inbox[at + LENGTH_BYTES : end], end
+            if not message:
+                self._is_ready = True
+            elif isinstance(told := _decode(message), RunEnd):
+                endings.append(told)
+            else:
+                self.calls[len(endings)].hear(told)
+        del self._inbox[:at]
+        for ending in endings:
+            sent = self.calls.popleft()
+            sent.ending, sent.seconds = ending, (now - self._since) / len(endings)
+            sent.turn.set()
+        if endings:
+            self._since = now
+        if endings and endings[-1].is_last:
+            self._end(None)
+        elif self.calls:
+            self.calls[0].turn.set()
+
+    def _end(self, ending: RunEnd | None) -> None:
+        """It runs nothing more. The first call that has no ending has this one; those after it have not begun."""
+        self._is_gone = True
+        if self.calls and ending is not None:
+            self.calls[0].ending = ending
+        for sent in self.calls:
+            sent.turn.set()
+        self.calls.clear()
+
+    async def _give_up(self, ending: RunEnd) -> None:
+        """Kill the process, whose first call has had its time. It may have ended just then, and the next have begun."""
+        first, process = self.calls[0], self._process
+        if process is not None and process.stdout is not None:
+            _kill_group(process)
+            with (
+                anyio.move_on_after(_LAST_ANSWERS, shield=True),
+                contextlib.suppress(anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError),
+            ):
+                while True:
+                    self._inbox += await process.stdout.receive(_CHUNK)
+            self._take()
+        if self.calls and self.calls[0] is not first:
+            why = "Its worker process was killed when the run before it had had its time."
+            ending = result.cut_off(why, repeatable=self.calls[0].call.repeatable)
+        self._end(ending)
+
+
+_decode = msgspec.json.Decoder(RunEnd | Line).decode
+
+
+async def _last_words(process: Process) -> str:
+    code = await process.wait()
+    if code < 0:
+        return f"it was killed by signal {-code} ({signal.strsignal(-code)})"
+    return f"it ended by itself with code {code}"
 
 
 def _kill_group(process: Process) -> None:
@@ -263,10 +370,11 @@ ASYNC_RUNS = 1_000
 class Executor(Protocol):
     """Runs calls, in as many places as fit at once. Whoever runs a call holds one of the places meanwhile.
 
-    `places` may grow and shrink while runs go on, where workers come and go.
+    `places` may grow and shrink while runs go on, where workers come and go. `runs_are_short` tells of those seen last.
     """
 
     places: anyio.CapacityLimiter
+    runs_are_short: bool
 
     @property
     def trouble(self) -> str | None:
@@ -275,7 +383,7 @@ class Executor(Protocol):
     async def open(self) -> None:
         """Make ready for calls. Raises UsageError, a sentence, if that is impossible."""
 
-    async def run(self, call: Call) -> Ending:
+    async def run(self, call: Call) -> RunEnd:
         """The ending of one call. It never raises for what the task does; cancelled, it leaves nothing running."""
 
     def wind_down(self) -> None:
@@ -289,6 +397,7 @@ class InLoop:
     """Runs async functions in the event loop that is there: no thread, no process."""
 
     trouble: str | None = None
+    runs_are_short = False
 
     def __init__(self, fits: int = ASYNC_RUNS) -> None:
         self.places = anyio.CapacityLimiter(fits)
@@ -296,7 +405,7 @@ class InLoop:
     async def open(self) -> None:
         """See Executor: the loop is there."""
 
-    async def run(self, call: Call) -> Ending:
+    async def run(self, call: Call) -> RunEnd:
         """See Executor. A function that swallows its cancellation can't be stopped: it shares this process."""
         with anyio.move_on_after(call.limit) as time:
             try:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import reprlib
 
 import msgspec
 
 RESULT_LIMIT = 16 * 1024 * 1024
-"""Bytes of JSON that one result may have; a larger one is a failure."""
+"""Bytes of JSON that one result may have; a larger one is cut."""
 
 _ERROR_LIMIT = 2_000
 """Characters of an error that are kept."""
@@ -21,11 +22,11 @@ class TaskCancelled(Exception):  # noqa: N818  as above
     """Raised by a task to end its run as `cancelled`; its text is the run's error."""
 
 
-class Ending(msgspec.Struct, frozen=True, omit_defaults=True, tag=True):
+class RunEnd(msgspec.Struct, frozen=True, omit_defaults=True, tag=True):
     """The end of a run. `status` is a final one, `result` JSON text (empty unless it is `success`).
 
     `is_last` says that the worker process ended with it: it had no memory left, so the next run would suffer for it.
-    `never_began`: nothing of the task was done.
+    `never_began`: nothing of the task was done. `cut_off`: how far it had come is not known.
     """
 
     status: str
@@ -33,43 +34,87 @@ class Ending(msgspec.Struct, frozen=True, omit_defaults=True, tag=True):
     error: str | None = None
     is_last: bool = False
     never_began: bool = False
+    cut_off: bool = False
 
 
-def success(result: object) -> Ending:
-    """The ending of a function that returned: any JSON value may come; what isn't one makes it a failure."""
+def success(result: object) -> RunEnd:
+    """The ending of a function that returned.
+
+    Its work is done, so whatever it gives is a success: what can't be JSON stands there as text, with a note.
+    """
     try:
-        text = json.dumps(result, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        text = _as_json(result)
     except (TypeError, ValueError, RecursionError) as error:
-        return failure(f"The task's result can't be written as JSON: {_one_line(error)}")
-    if len(text) > RESULT_LIMIT:
-        return failure(f"The task's result is {len(text)} bytes of JSON, and {RESULT_LIMIT} is the limit.")
-    return Ending("success", msgspec.Raw(text))
+        note = f"The task's result can't be written as JSON, so it stands here as text: {_one_line(error)}"
+        return RunEnd("success", msgspec.Raw(_as_text(result)), note)
+    if len(text) <= RESULT_LIMIT:
+        return RunEnd("success", msgspec.Raw(text))
+    limit = f"The task's result is {len(text)} bytes of JSON, and {RESULT_LIMIT} is the limit"
+    note = f"{limit}: its first part stands here as text."
+    return RunEnd("success", msgspec.Raw(_as_text(text.decode())), note)
 
 
-def failure(sentence: str) -> Ending:
+def _as_json(result: object) -> bytes:
+    """JSON of plain values, and of all that msgspec and pydantic know: dataclasses, dates, Decimals, models."""
+    try:
+        return json.dumps(result, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except TypeError:
+        plain = msgspec.to_builtins(result, str_keys=True, enc_hook=_model)
+        return json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _model(value: object) -> object:
+    dump = getattr(value, "model_dump", None)  # pydantic's
+    if dump is None:
+        raise TypeError(f"{type(value).__name__} is of no type that JSON has")
+    return dump(mode="json")
+
+
+_SHOWN = reprlib.Repr()
+_SHOWN.maxlevel = 20
+_SHOWN.maxdict = _SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxset = 1_000
+_SHOWN.maxstring = _SHOWN.maxother = 100_000
+
+
+def _as_text(result: object) -> bytes:
+    """What a person can see of it, as a JSON text. Not even `repr()` can be trusted: it may be the user's code."""
+    try:
+        text = result if isinstance(result, str) else _SHOWN.repr(result)
+    except Exception as error:  # noqa: BLE001  as above: any exception says the same
+        text = f"(its text can't be had: {type(error).__name__})"
+    whole = text[: RESULT_LIMIT // 8].encode(errors="surrogatepass").decode(errors="replace")
+    return json.dumps(whole, ensure_ascii=False).encode()
+
+
+def failure(sentence: str) -> RunEnd:
     """A run that failed, and why."""
-    return Ending("failure", error=sentence)
+    return RunEnd("failure", error=sentence)
 
 
-def not_begun(sentence: str, status: str = "failure") -> Ending:
+def cut_off(sentence: str, *, repeatable: bool) -> RunEnd:
+    """A run that may have been done, in part or to its end; one that is repeatable has simply failed."""
+    return RunEnd("failure", error=sentence, cut_off=not repeatable)
+
+
+def not_begun(sentence: str, status: str = "failure") -> RunEnd:
     """A run of which nothing was done, and why."""
-    return Ending(status, error=sentence, never_began=True)
+    return RunEnd(status, error=sentence, never_began=True)
 
 
-def out_of_memory() -> Ending:
+def out_of_memory() -> RunEnd:
     """A run that needed more than its worker process may have, or than earlier runs have left of that."""
-    return Ending("failure", error="The task needed more memory than a worker process may have.", is_last=True)
+    return RunEnd("failure", error="The task needed more memory than a worker process may have.", is_last=True)
 
 
-def timed_out(seconds: float) -> Ending:
+def timed_out(seconds: float) -> RunEnd:
     """A run that was stopped because its time was up."""
-    return Ending("timeout", error=f"The run was stopped after {seconds:g} s, the time limit for one run.")
+    return RunEnd("timeout", error=f"The run was stopped after {seconds:g} s, the time limit for one run.")
 
 
-def raised(error: BaseException) -> Ending:
+def raised(error: BaseException) -> RunEnd:
     """The ending of a function that raised: its type and text, on one line."""
     if isinstance(error, TaskCancelled):
-        return Ending("cancelled", error=_one_line(error) or "The task cancelled its run.")
+        return RunEnd("cancelled", error=_one_line(error) or "The task cancelled its run.")
     if isinstance(error, TaskFailed):
         return failure(_one_line(error) or "The task failed.")
     return failure(f"{type(error).__name__}: {_one_line(error)}".removesuffix(": "))

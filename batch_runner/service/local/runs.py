@@ -16,33 +16,47 @@ import anyio
 import msgspec
 
 from batch_runner.service.local.context import Context
-from batch_runner.service.local.result import Ending, not_begun
-from batch_runner.service.local.store import NotRecorded
+from batch_runner.service.local.process_pool import AHEAD_SECONDS
+from batch_runner.service.local.result import RunEnd, not_begun
+from batch_runner.service.local.store import NotRecorded, fingerprint_of
 from batch_runner.service.local.tasks import Call, Task
+from batch_runner.service.protocol import RefusalScope, Refused, Signal
 from batch_runner.service.wire import Run
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     from anyio.abc import TaskGroup
 
     from batch_runner.service.local.process_pool import Executor
-    from batch_runner.service.local.request import Asked
     from batch_runner.service.local.store import Store
+    from batch_runner.service.local.tasks import Tasks
+    from batch_runner.service.protocol import StartRequest
 
 
-class Places:
-    """The places of an executor, and how many runs have one or wait for one (`taken`)."""
+class Queue:
+    """The runs that have a place of an executor or wait for one: so many are `taken`."""
 
-    def __init__(self, executor: Executor, queue: int | None) -> None:
+    def __init__(self, executor: Executor, longest: int | None) -> None:
         self.executor = executor
         self.taken = 0
-        self._queue = queue
+        self._longest = longest
 
     @property
-    def are_full(self) -> bool:
+    def is_full(self) -> bool:
         """Whether as many runs wait as may, beside those that fit."""
-        return self._queue is not None and self.taken >= self.executor.places.total_tokens + self._queue
+        return self._longest is not None and self.taken >= self.executor.places.total_tokens + self._longest
+
+    async def enter(self, run: object) -> None:
+        """Wait for a place of the executor; where one is free, without a turn of the event loop."""
+        try:
+            self.executor.places.acquire_on_behalf_of_nowait(run)
+        except anyio.WouldBlock:
+            await self.executor.places.acquire_on_behalf_of(run)
+
+    def leave(self, run: object) -> None:
+        """Give the place back."""
+        self.executor.places.release_on_behalf_of(run)
 
 
 class Sessions:
@@ -64,27 +78,19 @@ class Sessions:
 
 
 _NEVER_BEGUN = not_begun("The service was stopped before the run had begun.", "cancelled")
-_CUT_OFF = Ending("cancelled", error="The service was stopped before the run had ended.")
+_CUT_OFF = RunEnd("cancelled", error="The service was stopped before the run had ended.")
+
+_LATER = Signal(retry_after=5.0)
+"""Seconds after which a start may be tried again."""
 
 
-class NotStarted(Exception):  # noqa: N818  it is what has happened
-    """No run was started; the text says why."""
+def refused_for_now(why: str, status_code: int = 503) -> Refused:
+    """No run was started; that may be otherwise in a moment."""
+    return Refused(why, status_code, RefusalScope.LATER, _LATER)
 
 
-class Stopping(NotStarted):
-    """The service is about to end."""
-
-
-class QueueFull(NotStarted):
-    """So many runs wait that there is no room for one more."""
-
-
-class Trouble(NotStarted):
-    """What runs the tasks can't run any just now."""
-
-
-class KeyReused(NotStarted):
-    """The key of this start is that of another, which asked for something else."""
+VERSIONS = (None, "latest", "1")
+"""Of a task that runs here there is only one."""
 
 
 class Runs:
@@ -96,40 +102,47 @@ class Runs:
     def __init__(
         self,
         group: TaskGroup,
+        tasks: Tasks,
         in_loop: Executor,
         in_workers: Executor,
         *,
         store: Store,
         limit: float,
-        files: str,
         queue: int | None = None,
     ) -> None:
         self._group = group
-        self._async_places = Places(in_loop, queue)
-        self._places = Places(in_workers, queue)
+        self._tasks = tasks
+        self._async_queue = Queue(in_loop, queue)
+        self._queue = Queue(in_workers, queue)
         self._store = store
         self._limit = limit
-        self._files = files
+        self._files = str(tasks.files)
         self._sessions = Sessions()
         self._going: dict[str, _Going] = {}
         self._going_by_key: dict[str, _Going] = {}
         self.is_stopping = False
 
-    async def start(self, asked: Asked, task_of: Callable[[Asked], Task]) -> Run:
-        """Start a run, in the session that was named or in a new one. It begins `queued`.
+    async def start(self, request: StartRequest) -> Run | Refused:
+        """Start a run, in the session that was named or in a new one. It is `queued`, unless it has ended by now.
+
+        Where runs are short the end is waited for a moment: then nobody has to look for it.
 
         A start with a key that is known gives the run that this key has started, as it is now, even if its task is gone
-        by now: `task_of` is asked for that of a new run only. Raises NotStarted, NotRecorded where that a run was
-        started could not be written, and what `task_of` raises.
+        by now. With `sync` the answer comes when the run has ended.
         """
-        going = self._known(asked) or self._new(asked, task_of(asked))
-        if isinstance(going, Run):
+        going = self._known(request) or self._new(request)
+        if not isinstance(going, _Going):
             return going
         run = going.run
         await going.is_recorded.wait()
         if going.refusal is not None:
-            raise going.refusal
-        return run
+            return going.refusal
+        if request.run.sync:
+            await going.has_ended.wait()
+        elif going.is_short and not going.has_ended.is_set():
+            with anyio.move_on_after(AHEAD_SECONDS):
+                await going.has_ended.wait()
+        return (self._store.tell(run.run_id) or going.run) if going.has_ended.is_set() else run
 
     @property
     def going(self) -> tuple[str, ...]:
@@ -143,131 +156,161 @@ class Runs:
 
     async def trouble(self) -> str | None:
         """Why starts are refused just now: all, or those of sync functions; None while all is well."""
-        executors = (self._places.executor.trouble, self._async_places.executor.trouble)
+        executors = (self._queue.executor.trouble, self._async_queue.executor.trouble)
         return next(filter(None, executors), None) or await self._store.trouble()
 
-    async def wait(self, run_id: str) -> Run:
-        """A run that was started here, once it has ended."""
+    async def look(self, run_id: str, wait: float = 0.0) -> Run | None:
+        """The run as it is now, or when it has ended, if that is within `wait` seconds.
+
+        None if there never was one, or if it ended so long ago that it was forgotten.
+        """
         going = self._going.get(run_id)
-        if going is not None:
-            await going.has_ended.wait()
-        run = self._store.tell(run_id)
-        assert run is not None
-        return run
+        if going is None:
+            return self._store.tell(run_id)
+        if wait:
+            with anyio.move_on_after(wait):
+                await going.has_ended.wait()
+            if going.has_ended.is_set():
+                return self._store.tell(run_id) or going.run
+        return going.run if going.is_recorded.is_set() else None
 
     async def all_ended(self) -> None:
         """Wait until no run goes on."""
         while self._going:
             await next(iter(self._going.values())).has_ended.wait()
 
-    def tell(self, run_id: str) -> Run | None:
-        """The run as it is now; None if there never was one, or if it ended so long ago that it was forgotten."""
-        going = self._going.get(run_id)
-        if going is None:
-            return self._store.tell(run_id)
-        return going.run if going.is_recorded.is_set() else None
-
     def wind_down(self) -> None:
         """Start no more runs, and end those that have not begun."""
         self.is_stopping = True
-        for places in (self._places, self._async_places):
-            places.executor.wind_down()
+        for queue in (self._queue, self._async_queue):
+            queue.executor.wind_down()
         for going in self._going.values():
             if going.run.status == "queued":
                 going.scope.cancel()
 
-    def stop(self) -> None:
+    async def stop(self, run_id: str) -> Run | None:
+        """End a run as `cancelled`, unless it has ended; it as it is then, None where there is none."""
+        if going := self._going.get(run_id):
+            going.scope.cancel()
+            await going.has_ended.wait()
+        return self._store.tell(run_id)
+
+    def stop_all(self) -> None:
         """End all runs as `cancelled`. There are no starts after that."""
         self.is_stopping = True
         for going in self._going.values():
             going.scope.cancel()
 
-    def _known(self, asked: Asked) -> _Going | Run | None:
-        """The run of this start's key, be it going on or ended. Raises KeyReused."""
-        if asked.key is None:
+    def _known(self, request: StartRequest) -> _Going | Run | Refused | None:
+        """The run of this start's key, be it going on or ended; a refusal where the key is another start's."""
+        if request.key is None:
             return None
-        if going := self._going_by_key.get(asked.key):
-            _check_same(asked, going.asked.fingerprint)
-            return going
-        if named := self._store.named(asked.key):
-            _check_same(asked, named.fingerprint)
-            return self._store.tell(named.run_id)
-        return None
+        going, named = self._going_by_key.get(request.key), self._store.named(request.key)
+        if going is not None:
+            known: _Going | Run | None = going
+            first = fingerprint_of(going.request)
+        elif named is not None:
+            known, first = self._store.tell(named.run_id), named.fingerprint
+        else:
+            return None
+        if first == fingerprint_of(request):
+            return known
+        return Refused("This Idempotency-Key was used for a start with another task or body.", 422, RefusalScope.ROW)
 
-    def _new(self, asked: Asked, task: Task) -> _Going:
-        places = self._async_places if task.is_async else self._places
+    def _new(self, request: StartRequest) -> _Going | Refused:
+        task = self._tasks.find(request.task_id)
+        if task is None:
+            there = ", ".join(sorted(self._tasks.by_id))
+            return Refused(f"There is no task {request.task_id!r}; there is {there}.", 404, RefusalScope.TASK)
+        if (version := request.run.version) not in VERSIONS:
+            why = f"The task {request.task_id!r} has no version {version!r}; it has 1, which is the latest."
+            return Refused(why, 404, RefusalScope.TASK)
+        queue = self._async_queue if task.is_async else self._queue
         if self.is_stopping:
-            raise Stopping("The service is stopping and starts no more runs.")
-        if trouble := places.executor.trouble:
-            raise Trouble(trouble)
-        if places.are_full:
-            raise QueueFull("The queue is full: too many runs wait for their turn.")
-        going = _Going(asked)
-        places.taken += 1
+            return refused_for_now("The service is stopping and starts no more runs.")
+        if trouble := queue.executor.trouble:
+            return refused_for_now(trouble)
+        if queue.is_full:
+            return refused_for_now("The queue is full: too many runs wait for their turn.", 429)
+        going = _Going(request, is_short=queue.executor.runs_are_short)
+        queue.taken += 1
         self._going[going.run.run_id] = going
-        if asked.key is not None:
-            self._going_by_key[asked.key] = going
-        self._group.start_soon(self._follow, going, task, places)
+        if request.key is not None:
+            self._going_by_key[request.key] = going
+        self._group.start_soon(self._follow, going, task, queue)
         return going
 
-    async def _follow(self, going: _Going, task: Task, places: Places) -> None:
+    async def _follow(self, going: _Going, task: Task, queue: Queue) -> None:
         """The whole life of a run. Nothing of it hangs on the request that started it."""
         try:
-            await self._store.queued(going.run, going.asked)
+            await self._store.queued(going.run, going.request)
         except NotRecorded as error:
-            going.refusal = error
+            going.refusal = refused_for_now(f"The run could not be recorded, so it was not started: {error}.")
         else:
             going.is_recorded.set()
-            await self._run(going, task, places)
+            await self._run(going, task, queue)
         finally:
-            places.taken -= 1
+            queue.taken -= 1
             del self._going[going.run.run_id]
-            if going.asked.key is not None:
-                del self._going_by_key[going.asked.key]
+            if going.request.key is not None:
+                del self._going_by_key[going.request.key]
             going.is_recorded.set()
             going.has_ended.set()
 
-    async def _run(self, going: _Going, task: Task, places: Places) -> None:
-        ending = _NEVER_BEGUN
+    async def _run(self, going: _Going, task: Task, queue: Queue) -> None:
         try:
             with going.scope:
-                async with self._sessions.turn(going.session_id), places.executor.places:
-                    await self._store.running(going.run.run_id)
-                    going.run = msgspec.structs.replace(going.run, status="running")
-                    ending = _CUT_OFF
-                    ending = await places.executor.run(self._call(going, task))
+                if going.request.run.session_id is None:  # nobody else is in its session
+                    await self._work(going, task, queue)
+                else:
+                    async with self._sessions.turn(going.request.run.session_id):
+                        await self._work(going, task, queue)
         except NotRecorded as error:
-            ending = not_begun(f"That the run begins could not be recorded, so it did not begin: {error}")
+            going.ending = not_begun(f"That the run begins could not be recorded, so it did not begin: {error}")
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._end(going, ending)
+            await self._end(going)
+
+    async def _work(self, going: _Going, task: Task, queue: Queue) -> None:
+        await queue.enter(going)
+        try:
+            await self._store.running(going.run.run_id)
+            going.run = msgspec.structs.replace(going.run, status="running")
+            going.ending = _CUT_OFF
+            going.ending = await queue.executor.run(self._call(going, task))
+        finally:
+            queue.leave(going)
 
     def _call(self, going: _Going, task: Task) -> Call:
-        asked = going.asked
-        context = Context(going.run.run_id, going.session_id, self._files, asked.request.identity_id, asked.row)
+        request, session_id = going.request, going.run.session_id or ""
+        context = Context(going.run.run_id, session_id, self._files, request.run.identity_id, request.row_number)
         limit = self._limit if task.timeout is None else min(self._limit, task.timeout)
-        return Call(task.source, asked.request.input_params, context, limit, repeatable=task.repeatable)
+        return Call(task.source, request.run.input_params, context, limit, repeatable=task.repeatable)
 
-    async def _end(self, going: _Going, ending: Ending) -> None:
+    async def _end(self, going: _Going) -> None:
+        """Record the end, which no cancellation cuts short (see Store)."""
+        ending = going.ending
         run = msgspec.structs.replace(
-            going.run, status=ending.status, error=ending.error, never_began=ending.never_began
-        )
-        await self._store.ended(run.with_result(ending.result))
+            going.run,
+            status=ending.status,
+            error=ending.error,
+            never_began=ending.never_began,
+            cut_off=ending.cut_off,
+        ).with_result(ending.result)
+        await self._store.ended(run)
+        going.run = run
 
 
 class _Going:
     """A run that has not ended."""
 
-    def __init__(self, asked: Asked) -> None:
-        self.asked = asked
-        self.session_id = asked.request.session_id or f"session_{uuid.uuid4().hex}"
-        self.run = Run(f"run_{uuid.uuid4().hex}", "queued", session_id=self.session_id)
+    def __init__(self, request: StartRequest, *, is_short: bool) -> None:
+        self.request = request
+        self.is_short = is_short
+        name = uuid.uuid4().hex
+        self.run = Run(f"run_{name}", "queued", session_id=request.run.session_id or f"session_{name}")
         self.scope = anyio.CancelScope()
-        self.refusal: NotRecorded | None = None
+        self.ending = _NEVER_BEGUN
+        """Its end, if it came now."""
+        self.refusal: Refused | None = None
         self.is_recorded = anyio.Event()
         self.has_ended = anyio.Event()
-
-
-def _check_same(asked: Asked, fingerprint: bytes) -> None:
-    if asked.fingerprint != fingerprint:
-        raise KeyReused("This Idempotency-Key was used for a start with another task or body.")

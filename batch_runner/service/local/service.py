@@ -1,4 +1,4 @@
-"""The embedded service as a whole."""
+"""The embedded service as a whole: our tasks, called directly."""
 
 from __future__ import annotations
 
@@ -7,30 +7,31 @@ from typing import TYPE_CHECKING, Self
 
 import anyio
 
+from batch_runner._version import __version__
 from batch_runner.service.local.process_pool import ASYNC_RUNS, InLoop, InWorkers
 from batch_runner.service.local.runs import Runs
 from batch_runner.service.local.store import InMemory
-from batch_runner.service.serve.app import make_app
+from batch_runner.service.protocol import Capabilities, LookFailed, Refused, RunSeen, Started
+from batch_runner.service.wire import IDEMPOTENCY_FEATURE, ROW_FEATURE, STOP_FEATURE, WAIT_FEATURE, Health
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
-
     from batch_runner.service.local.process_pool import Executor
     from batch_runner.service.local.store import Store
     from batch_runner.service.local.tasks import Tasks
+    from batch_runner.service.protocol import StartRequest
+    from batch_runner.service.wire import Run
 
 
-class Service:
-    """A service of the Tasks API that runs its tasks itself; an async context manager.
+class LocalService:
+    """A service that runs its tasks itself (see `protocol.Service`); an async context manager.
 
-    `app` is its ASGI application, there while the service is entered. `executor` runs sync functions, or so many worker
-    processes do (one for each CPU), each started when first needed. `async_runs` is how many async ones do, all in this
-    event loop: a service that runs only those starts no thread and no process. `run_timeout` is the seconds that one
-    run may take. `store` keeps its runs (memory does, if none is given), and `queue` is how many may wait for a place
-    (any number). Leaving it ends all runs as `cancelled` and kills the workers.
+    `executor` runs sync functions, or so many worker processes do (one for each CPU), each started when first needed.
+    `async_runs` is how many async ones do, all in this event loop: a service that runs only those starts no thread and
+    no process. `run_timeout` is the seconds that one run may take. `store` keeps its runs (memory does, if none is
+    given), and `queue` is how many may wait for a place (any number). Leaving it ends all runs as `cancelled` and kills
+    the workers.
     """
 
-    app: ASGIApp
     runs: Runs
 
     def __init__(
@@ -38,7 +39,6 @@ class Service:
         tasks: Tasks,
         executor: Executor | int | None = None,
         run_timeout: float = 1800.0,
-        api_key: str | None = None,
         *,
         async_runs: int = ASYNC_RUNS,
         store: Store | None = None,
@@ -50,14 +50,8 @@ class Service:
         )
         self._in_loop = InLoop(async_runs)
         self._run_timeout = run_timeout
-        self._api_key = api_key
         self._store = store or InMemory()
         self._queue = queue
-
-    @property
-    def asks_for_key(self) -> bool:
-        """Whether only those are let in who have the key."""
-        return bool(self._api_key)
 
     async def __aenter__(self) -> Self:
         """Raises UsageError if the executor can't be made ready."""
@@ -66,28 +60,66 @@ class Service:
         self._group = await anyio.create_task_group().__aenter__()
         self.runs = Runs(
             self._group,
+            self._tasks,
             self._in_loop,
             self._in_workers,
             store=self._store,
             limit=self._run_timeout,
-            files=str(self._tasks.files),
             queue=self._queue,
         )
-        self.app = make_app(self._tasks, self.runs, self._store, self._api_key)
         self._group.start_soon(self._keep_up)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """An exception of the block passes as it is: the task group, which would wrap it, never sees it."""
-        self.stop()
+        self.stop_all()
         try:
             await self._group.__aexit__(None, None, None)
         finally:
             await self._in_workers.aclose()
 
-    def stop(self) -> None:
+    async def start(self, request: StartRequest) -> Started | Refused:
+        """See Service. It is answered when the run is recorded, and tells its end if it has ended by then."""
+        answer = await self.runs.start(request)
+        return answer if isinstance(answer, Refused) else Started(answer)
+
+    async def look(self, run_id: str, wait: float = 0.0) -> RunSeen | LookFailed:
+        """See Service."""
+        return _seen(run_id, await self.runs.look(run_id, wait))
+
+    async def stop(self, run_id: str) -> RunSeen | LookFailed:
+        """See Service. It returns when the run has ended."""
+        return _seen(run_id, await self.runs.stop(run_id))
+
+    async def capabilities(self) -> Capabilities:
+        """See Service."""
+        promise = self._store.promise()
+        return Capabilities(
+            idempotency_seconds=promise.seconds if promise else None,
+            memory=promise.memory if promise else None,
+            row_number=True,
+            tells_ends=True,
+            stops=True,
+        )
+
+    async def health(self) -> Health:
+        """How it is, and what it can do, for whoever asks from outside."""
+        can, running = await self.capabilities(), self.runs.running
+        trouble = await self.runs.trouble()
+        return Health(
+            status="stopping" if self.runs.is_stopping else "ok" if trouble is None else "trouble",
+            trouble=trouble,
+            version=__version__,
+            features=(*([IDEMPOTENCY_FEATURE] if can.memory else []), ROW_FEATURE, WAIT_FEATURE, STOP_FEATURE),
+            idempotency_seconds=can.idempotency_seconds,
+            memory=can.memory,
+            queued=len(self.runs.going) - running,
+            running=running,
+        )
+
+    def stop_all(self) -> None:
         """Start no more runs, and end as `cancelled` those that go on: whoever waits for one hears it now."""
-        self.runs.stop()
+        self.runs.stop_all()
         self._upkeep.cancel()
 
     async def wind_down(self, grace: float) -> None:
@@ -99,3 +131,7 @@ class Service:
     async def _keep_up(self) -> None:
         with self._upkeep:
             await self._store.upkeep()
+
+
+def _seen(run_id: str, run: Run | None) -> RunSeen | LookFailed:
+    return LookFailed(f"There is no run {run_id!r}.", 404, again=False) if run is None else RunSeen(run, waited=True)

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 if TYPE_CHECKING:
-    from batch_runner.service.local.request import Asked
+    from batch_runner.service.protocol import StartRequest
     from batch_runner.service.wire import Run
 
 
 class NotRecorded(Exception):  # noqa: N818  it is what has happened
     """It could not be written, so it must not happen; the text says why."""
+
+
+def fingerprint_of(request: StartRequest) -> bytes:
+    """The same for two starts that ask for the same: SHA-256 of the task's id and the JSON.
+
+    The row is no part of it, because a sheet may be sorted between two nights, nor is `sync`, which only says how to
+    answer.
+    """
+    asked = msgspec.json.encode(msgspec.structs.replace(request.run, sync=False), order="sorted")
+    return hashlib.sha256(request.task_id.encode() + b"\0" + asked).digest()
 
 
 class Named(msgspec.Struct, frozen=True):
@@ -32,14 +43,17 @@ class Promise(msgspec.Struct, frozen=True):
 class Store(Protocol):
     """Keeps runs. What an awaited call has recorded is there after a kill, if the store is one that lasts."""
 
-    async def queued(self, run: Run, asked: Asked) -> None:
+    async def queued(self, run: Run, request: StartRequest) -> None:
         """Record that a run was started. Raises NotRecorded: then there is no such run."""
 
     async def running(self, run_id: str) -> None:
         """Record that its task is about to begin. Raises NotRecorded: then it must not."""
 
     async def ended(self, run: Run) -> None:
-        """Record its end. Where that can't be written now, it is told all the same, and written later."""
+        """Record its end, which isn't cut short by a cancellation.
+
+        Where that can't be written now, it is told all the same, and written later.
+        """
 
     def tell(self, run_id: str) -> Run | None:
         """A run that has ended; None if there is none, or if it was forgotten by now."""
@@ -76,11 +90,11 @@ class InMemory:
         self._named: dict[str, Named] = {}
         self._keys: dict[str, str] = {}
 
-    async def queued(self, run: Run, asked: Asked) -> None:
+    async def queued(self, run: Run, request: StartRequest) -> None:
         """See Store."""
-        if asked.key is not None:
-            self._named[asked.key] = Named(run.run_id, asked.fingerprint)
-            self._keys[run.run_id] = asked.key
+        if request.key is not None:
+            self._named[request.key] = Named(run.run_id, fingerprint_of(request))
+            self._keys[run.run_id] = request.key
 
     async def running(self, run_id: str) -> None:
         """See Store: there is nothing to be known of it later."""

@@ -22,15 +22,15 @@ from batch_runner.errors import JournalFailed, RunsBusy, UsageError, reason_of
 from batch_runner.fs import Held, locked
 from batch_runner.journal.group_commit import Commits, commit
 from batch_runner.log import LOG
-from batch_runner.service.local.store import Named, NotRecorded, Promise
+from batch_runner.service.local.store import Named, NotRecorded, Promise, fingerprint_of
 from batch_runner.service.wire import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from batch_runner.journal.group_commit import Event
-    from batch_runner.service.local.request import Asked
+    from batch_runner.service.protocol import StartRequest
 
 
 APPLICATION_ID = 0x62725231
@@ -58,7 +58,7 @@ CREATE TABLE run (
     asked   BLOB NOT NULL,        -- hash of the task's id and the start's body
     task    TEXT NOT NULL,
     session_id TEXT,
-    status  TEXT NOT NULL,        -- queued, running: until its end is known
+    status  TEXT NOT NULL,        -- queued, running: until its end is known; unknown: a failure that was cut off
     started TEXT NOT NULL,        -- on disk before the start was answered
     began   TEXT,                 -- on disk before its task began; empty: it has not
     ended   TEXT,
@@ -75,11 +75,13 @@ CREATE TABLE result (             -- what a run gave back: JSON, to the letter
 CUT_OFF = "The service was restarted while the task ran; how far it had come is not known."
 NEVER_BEGUN = "The service was restarted before the task had begun: nothing of it was done."
 
+_UNKNOWN = "unknown"
+"""The file's word for a run that was cut off."""
 _NEXT_STEP = "name another --runs: this service will then know none of its runs"
 _UNUSABLE = (OSError, sqlite3.Error, MemoryError, UnicodeDecodeError)
 
 
-class Opened(NamedTuple):
+class Connections(NamedTuple):
     """The file's two connections, and its name for itself. Each connection is for one thread at a time."""
 
     writer: sqlite3.Connection
@@ -88,15 +90,17 @@ class Opened(NamedTuple):
 
 
 @contextmanager
-def opened(path: Path, moment: str) -> Iterator[Opened]:
+def opened(path: Path, moment: str, repeatable: Sequence[str]) -> Iterator[Connections]:
     """Hold the runs at `path`, which are made if there are none, and end what was interrupted as of `moment`.
+
+    A run of a `repeatable` task has failed by that; of any other it isn't known how far it came.
 
     Raises `RunsBusy` if another service holds them, `UsageError` where they can't be used.
     """
     path = path.absolute()
-    with _holding(path), closing(_writer(path, moment)) as writer, closing(_connect(path, "ro")) as reader:
+    with _holding(path), closing(_writer(path, moment, repeatable)) as writer, closing(_connect(path, "ro")) as reader:
         (memory,) = reader.execute("SELECT id FROM memory").fetchone()
-        yield Opened(writer, reader, memory)
+        yield Connections(writer, reader, memory)
 
 
 @contextmanager
@@ -129,14 +133,14 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5)
 
 
-def _writer(path: Path, moment: str) -> sqlite3.Connection:
+def _writer(path: Path, moment: str, repeatable: Sequence[str]) -> sqlite3.Connection:
     try:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # what stands in it is nobody else's to read
         connection = _connect(path, "rw")
         try:
             _make_or_check(path, connection)
             _set_up(path, connection)
-            commit(connection, [partial(_take_over, moment)])
+            commit(connection, [partial(_take_over, moment, repeatable)])
         except BaseException:
             connection.close()
             raise
@@ -172,15 +176,17 @@ def _set_up(path: Path, connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA secure_delete = ON")  # a result that was forgotten is not left in a free page
 
 
-def _take_over(moment: str, connection: sqlite3.Connection) -> None:
+def _take_over(moment: str, repeatable: Sequence[str], connection: sqlite3.Connection) -> None:
     """Say who holds the file from now on, and end what the last one left going."""
     connection.execute(
         "INSERT INTO memory SELECT ?, ?, '', 0, '' WHERE NOT EXISTS (SELECT 1 FROM memory)", (uuid.uuid4().hex, moment)
     )
     connection.execute("UPDATE memory SET version = ?, pid = ?, opened = ?", (__version__, os.getpid(), moment))
+    may_fail = ", ".join("?" * len(repeatable))
     connection.execute(
-        "UPDATE run SET status = 'failure', ended = ?, error = iif(status = 'queued', ?, ?) WHERE ended IS NULL",
-        (moment, NEVER_BEGUN, CUT_OFF),
+        f"UPDATE run SET ended = ?, error = iif(status = 'queued', ?, ?),"  # noqa: S608  only question marks
+        f" status = iif(status = 'queued' OR task IN ({may_fail}), 'failure', ?) WHERE ended IS NULL",
+        (moment, NEVER_BEGUN, CUT_OFF, *repeatable, _UNKNOWN),
     )
 
 
@@ -197,12 +203,16 @@ def utc_now() -> datetime:
 
 
 @contextmanager
-def kept_in(path: Path, keep: float, now: Callable[[], datetime] = utc_now) -> Iterator[InFile]:
+def kept_in(
+    path: Path, keep: float, now: Callable[[], datetime] = utc_now, *, repeatable: Sequence[str] = ()
+) -> Iterator[InFile]:
     """The runs at `path`, for as long as the block runs; ended ones are kept for `keep` seconds.
 
-    Raises as `opening.opened` does.
+    `repeatable` are the ids of the tasks of which a run that is cut off has simply failed.
+
+    Raises as `opened` does.
     """
-    with opened(path, _text(now())) as file:
+    with opened(path, _text(now()), repeatable) as file:
         store = InFile(file, keep, now)
         try:
             yield store
@@ -213,7 +223,7 @@ def kept_in(path: Path, keep: float, now: Callable[[], datetime] = utc_now) -> I
 class InFile:
     """See Store. Needs an event loop with threads, and the file to itself."""
 
-    def __init__(self, file: Opened, keep: float, now: Callable[[], datetime]) -> None:
+    def __init__(self, file: Connections, keep: float, now: Callable[[], datetime]) -> None:
         self._writer, self._reader, self._memory = file
         self._keep = timedelta(seconds=keep)
         self._now = now
@@ -221,9 +231,9 @@ class InFile:
         self._unwritten: dict[str, Run] = {}
         self._trouble: str | None = None
 
-    async def queued(self, run: Run, asked: Asked) -> None:
+    async def queued(self, run: Run, request: StartRequest) -> None:
         """See Store."""
-        await self._commit(partial(_insert, run, asked, self._moment()))
+        await self._commit(partial(_insert, run, request, self._moment()))
 
     async def running(self, run_id: str) -> None:
         """See Store."""
@@ -314,10 +324,10 @@ def _text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _insert(run: Run, asked: Asked, moment: str, connection: sqlite3.Connection) -> None:
+def _insert(run: Run, request: StartRequest, moment: str, connection: sqlite3.Connection) -> None:
     connection.execute(
         "INSERT INTO run (run_id, key, asked, task, session_id, status, started) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (run.run_id, asked.key, asked.fingerprint, asked.task_id, run.session_id, run.status, moment),
+        (run.run_id, request.key, fingerprint_of(request), request.task_id, run.session_id, run.status, moment),
     )
 
 
@@ -328,7 +338,7 @@ def _begin(run_id: str, moment: str, connection: sqlite3.Connection) -> None:
 def _end(run: Run, moment: str, connection: sqlite3.Connection) -> None:
     connection.execute(
         "UPDATE run SET status = ?, ended = ?, error = ?, began = iif(?, NULL, began) WHERE run_id = ?",
-        (run.status, moment, run.error, run.never_began, run.run_id),
+        (_UNKNOWN if run.cut_off else run.status, moment, run.error, run.never_began, run.run_id),
     )
     if result := bytes(run.result):
         connection.execute(
@@ -354,5 +364,6 @@ def _read(connection: sqlite3.Connection, run_id: str) -> Run | None:
     if found is None:
         return None
     status, result, error, session_id, never_began = found
-    run = Run(run_id, status, error=error, session_id=session_id, never_began=bool(never_began))
+    cut_off, status = status == _UNKNOWN, status.replace(_UNKNOWN, "failure")
+    run = Run(run_id, status, error=error, session_id=session_id, never_began=bool(never_began), cut_off=cut_off)
     return run.with_result(result.encode())

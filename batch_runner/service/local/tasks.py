@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 BUILT_IN = "invoice"
 
 
-class Source(msgspec.Struct, frozen=True):
+class TaskSource(msgspec.Struct, frozen=True):
     """Where a task's function is found, in this process or another. Without a file it is the built-in one."""
 
     function: str
@@ -40,14 +40,19 @@ class Source(msgspec.Struct, frozen=True):
 
     def load(self) -> Function:
         """The function itself. Raises UsageError with the next step if it can't be had."""
-        if self.file is None:
-            from batch_runner.service.local.invoice import invoice
-
-            return invoice
-        return _function_of(_module(self.file), self)
+        return _loaded(self)
 
     def __str__(self) -> str:
         return f"{self.file}:{self.function}" if self.file else self.function
+
+
+@functools.cache
+def _loaded(source: TaskSource) -> Function:
+    if source.file is None:
+        from batch_runner.service.local.invoice import invoice
+
+        return invoice
+    return _function_of(_module(source.file), source)
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -56,7 +61,7 @@ class Call(msgspec.Struct, frozen=True):
     `repeatable` says that it may be run again, from its beginning, if it was cut off.
     """
 
-    source: Source
+    source: TaskSource
     params: dict[str, str]
     context: Context
     limit: float
@@ -80,7 +85,7 @@ class Task(msgspec.Struct, frozen=True):
     """
 
     task_id: str
-    source: Source
+    source: TaskSource
     is_async: bool = False
     inputs: Inputs | None = None
     timeout: float | None = None
@@ -108,7 +113,7 @@ def load_tasks(*specs: str, files: Path) -> Tasks:
     if not files.is_dir():
         raise UsageError(f"The folder {files} that tasks may read (--files) does not exist; name one that does.")
     _refuse_undecodable(str(files))
-    found = {BUILT_IN: msgspec.structs.replace(_made(BUILT_IN, Source(BUILT_IN)), inputs=None)}
+    found = {BUILT_IN: msgspec.structs.replace(_made(BUILT_IN, TaskSource(BUILT_IN)), inputs=None)}
     for spec in specs:
         for task in _tasks_of(spec):
             if found.setdefault(task.task_id, task) != task:
@@ -129,12 +134,12 @@ def _tasks_of(spec: str) -> Iterable[Task]:
 
 
 def _task(task_id: str, file: str, function: str) -> Task:
-    source = Source(function, str(Path(file).resolve()))
+    source = TaskSource(function, str(Path(file).resolve()))
     _refuse_undecodable(str(source))
     return _made(task_id, source)
 
 
-def _made(task_id: str, source: Source) -> Task:
+def _made(task_id: str, source: TaskSource) -> Task:
     function = source.load()
     is_async = inspect.iscoroutinefunction(function)
     signature = signature_of(function)
@@ -166,7 +171,7 @@ def _is_task(module: ModuleType, name: str, value: object) -> bool:
     return is_declared(value) or (not _yields(value) and _takes_params(value))
 
 
-def _function_of(module: ModuleType, source: Source) -> Function:
+def _function_of(module: ModuleType, source: TaskSource) -> Function:
     function = getattr(module, source.function, None)
     if not callable(function):
         near = difflib.get_close_matches(source.function, [n for n, v in vars(module).items() if callable(v)], n=1)
@@ -192,6 +197,7 @@ def _yields(function: object) -> bool:
     return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
+@functools.cache
 def wants_context(function: Function) -> bool:
     """Whether the function takes an argument `context`, the run's Context."""
     return "context" in inspect.signature(function).parameters

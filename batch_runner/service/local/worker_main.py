@@ -17,6 +17,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -29,7 +30,7 @@ from batch_runner.service.local.tasks import Call
 
 if TYPE_CHECKING:
     from batch_runner.service.local.context import Line
-    from batch_runner.service.local.result import Ending
+    from batch_runner.service.local.result import RunEnd
 
 
 LENGTH_BYTES = 8
@@ -51,12 +52,42 @@ def main(memory: int | None, level: int) -> None:
     inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(calls, inbox), daemon=True).start()
     answers.send(b"")
+    watchdog = _Watchdog()
     while True:
-        call = msgspec.json.decode(inbox.get(), type=Call)
+        if inbox.empty():
+            watchdog.rest()
+        call = _decode(inbox.get())
+        watchdog.watch(call.limit)
         ending = _ending_of(call)
         answers.send(msgspec.json.encode(ending))
         if ending.is_last:
             _end_group()
+
+
+_decode = msgspec.json.Decoder(Call).decode
+
+
+class _Watchdog:
+    """Ends this process when a run has long had its time, also where its task holds the interpreter's lock.
+
+    That is a thread in C, which costs more than many a call, so one serves several calls in a row.
+    """
+
+    def __init__(self) -> None:
+        self._nowhere = Path(os.devnull).open("w")  # noqa: SIM115  as long as this process
+        self._until = 0.0
+
+    def watch(self, limit: float) -> None:
+        """A run of so many seconds begins."""
+        least = time.monotonic() + limit + _WATCHDOG_GRACE
+        if not least <= self._until <= least + limit:
+            faulthandler.dump_traceback_later(least + limit - time.monotonic(), exit=True, file=self._nowhere)
+            self._until = least + limit
+
+    def rest(self) -> None:
+        """No run is at work."""
+        faulthandler.cancel_dump_traceback_later()
+        self._until = 0.0
 
 
 class _Answers:
@@ -123,7 +154,7 @@ def _end_group() -> None:
     os._exit(1)
 
 
-def _leave_fork(ending: Ending) -> None:
+def _leave_fork(ending: RunEnd) -> None:
     """End a process that the task has forked off, and that came back from the task as if it were the worker."""
     if ending.error is not None:
         print(ending.error, file=sys.stderr)  # noqa: T201  the run's ending is the worker's to give
@@ -132,19 +163,16 @@ def _leave_fork(ending: Ending) -> None:
     os._exit(0 if ending.status == "success" else 1)
 
 
-def _ending_of(call: Call) -> Ending:
-    """The ending of a call, in this process alone: in a fork of it, there is no watchdog that could be called off."""
+def _ending_of(call: Call) -> RunEnd:
+    """The ending of a call, in this process alone: a fork of it ends here."""
     worker = os.getpid()
-    with Path(os.devnull).open("w") as nowhere:
-        faulthandler.dump_traceback_later(call.limit + _WATCHDOG_GRACE, exit=True, file=nowhere)
-        try:
-            ending = _run(call)
-            if os.getpid() != worker:
-                _leave_fork(ending)
-            return ending
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-            _flush()
+    try:
+        ending = _run(call)
+        if os.getpid() != worker:
+            _leave_fork(ending)
+        return ending
+    finally:
+        _flush()
 
 
 def _flush() -> None:
@@ -154,7 +182,7 @@ def _flush() -> None:
             stream.flush()
 
 
-def _run(call: Call) -> Ending:
+def _run(call: Call) -> RunEnd:
     try:
         return result.success(call.bind(call.source.load())())
     except UsageError as error:

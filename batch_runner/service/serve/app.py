@@ -7,7 +7,7 @@ What the contract leaves open, as decided here:
 - `identity_id` is handed to the task; nothing here could check it, so `identity_skip_validation` changes nothing.
 
 What it has beyond the contract, and says so in `GET /healthz`: a start may carry an Idempotency-Key, and the number of
-its row for the task.
+its row for the task; a client may wait for a run's end, and stop a run.
 """
 
 from __future__ import annotations
@@ -24,29 +24,15 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 from starlette.routing import Route
 
-from batch_runner._version import __version__
-from batch_runner.service.local.request import asked_by
-from batch_runner.service.local.runs import KeyReused, NotStarted, QueueFull, Stopping, Trouble
-from batch_runner.service.local.store import NotRecorded
-from batch_runner.service.wire import (
-    IDEMPOTENCY_FEATURE,
-    KEY_HEADER,
-    MEMORY_HEADER,
-    ROW_FEATURE,
-    ErrorDetail,
-    ErrorResponse,
-    Health,
-)
+from batch_runner.service.protocol import LookFailed, RunSeen, Started
+from batch_runner.service.serve.request import start_request, wait_of
+from batch_runner.service.wire import APPLIED_HEADER, KEY_HEADER, MEMORY_HEADER, ErrorDetail, ErrorResponse
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from batch_runner.service.local.request import Asked
-    from batch_runner.service.local.runs import Runs
-    from batch_runner.service.local.store import Store
-    from batch_runner.service.local.tasks import Task, Tasks
-    from batch_runner.service.wire import Run
+    from batch_runner.service.local.service import LocalService
 
 
 def json_answer(status_code: int, value: msgspec.Struct) -> Response:
@@ -73,7 +59,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class KeyDoor:
+class KeyMiddleware:
     """Lets nothing through that doesn't carry the key."""
 
     def __init__(self, app: ASGIApp, api_key: str) -> None:
@@ -90,7 +76,7 @@ class KeyDoor:
             await error_answer(401, f"The API key in the header {KEY_HEADER} {how}.")(scope, receive, send)
 
 
-class LoopbackDoor:
+class LoopbackMiddleware:
     """Refuses a request that was made for another machine's name.
 
     A page in a browser could otherwise reach this port under a name of its own that resolves to 127.0.0.1. A service
@@ -115,46 +101,41 @@ def _header(scope: Scope, name: str) -> bytes:
     return value
 
 
-VERSIONS = (None, "latest", "1")
-
-_LATER = {"Retry-After": "5"}
-"""Seconds after which a start may be tried again; that there are any says that no run was started."""
-
-_REFUSALS: dict[type[Exception], tuple[int, dict[str, str]]] = {
-    KeyReused: (422, {}),
-    QueueFull: (429, _LATER),
-    Stopping: (503, _LATER),
-    Trouble: (503, _LATER),
-    NotRecorded: (503, _LATER),
-}
+LONGEST_WAIT = 60.0
+"""Seconds that a client may wait for a run's end with one request, whatever it prefers."""
 
 
-def make_app(tasks: Tasks, runs: Runs, store: Store, api_key: str | None) -> ASGIApp:
+def make_app(service: LocalService, api_key: str | None = None) -> ASGIApp:
     """The ASGI application. With a key, every request but that for its health has to carry it, as `anchor-api-key`."""
-    routes = _Routes(tasks, runs, store)
+    routes = _Routes(service)
     return Starlette(
         routes=[
             # A task's id may be a path (FILE.py:FUNCTION); its slashes come as %2F and are decoded by now.
             Route("/v2/tasks/{task_id:path}/run", routes.start, methods=["POST"]),
             Route("/v2/tasks/runs/{run_id}/status", routes.status, methods=["GET"]),
+            Route("/v2/tasks/runs/{run_id}", routes.stop, methods=["DELETE"]),
             Route(HEALTH, routes.health, methods=["GET"]),
         ],
-        middleware=[*([Middleware(KeyDoor, api_key=api_key)] if api_key else []), Middleware(_Memory, store=store)],
+        middleware=[
+            *([Middleware(KeyMiddleware, api_key=api_key)] if api_key else []),
+            Middleware(_MemoryHeader, service=service),
+        ],
         exception_handlers={HTTPException: _refusal, Exception: _bug},
     )
 
 
-class _Memory:
+class _MemoryHeader:
     """Says with every answer whose memory this is, and how far back it knows each start by its key."""
 
-    def __init__(self, app: ASGIApp, store: Store) -> None:
+    def __init__(self, app: ASGIApp, service: LocalService) -> None:
         self._app = app
-        self._store = store
+        self._service = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def say(message: Message) -> None:
-            if message["type"] == "http.response.start" and (promise := self._store.promise()):
-                said = f"{promise.memory};seconds={promise.seconds:.3f}"
+            begins = message["type"] == "http.response.start"
+            if begins and (can := await self._service.capabilities()).memory:
+                said = f"{can.memory};seconds={can.idempotency_seconds:.3f}"
                 message["headers"] = [*message.get("headers", ()), (MEMORY_HEADER.encode(), said.encode())]
             await send(message)
 
@@ -162,64 +143,42 @@ class _Memory:
 
 
 class _Routes:
-    def __init__(self, tasks: Tasks, runs: Runs, store: Store) -> None:
-        self._tasks = tasks
-        self._runs = runs
-        self._store = store
+    def __init__(self, service: LocalService) -> None:
+        self._service = service
 
     async def start(self, request: Request) -> Response:
         """POST /v2/tasks/{taskId}/run"""
-        asked = await asked_by(request)
-        run = await self._started(asked)
-        return json_answer(200, await self._runs.wait(run.run_id) if asked.request.sync else run)
+        answer = await self._service.start(await start_request(request))
+        if isinstance(answer, Started):
+            return json_answer(200, answer.run)
+        assert answer.status_code is not None
+        pause = answer.signal.retry_after
+        headers = {} if pause is None else {"Retry-After": f"{pause:.0f}"}
+        raise HTTPException(answer.status_code, answer.why, headers)
 
     async def status(self, request: Request) -> Response:
-        """GET /v2/tasks/runs/{runId}/status"""
-        run_id = request.path_params["run_id"]
-        run = self._runs.tell(run_id)
-        if run is None:
-            raise HTTPException(404, f"There is no run {run_id!r}.")
-        return json_answer(200, run)
+        """GET /v2/tasks/runs/{runId}/status; with `Prefer: wait=N` the answer comes when the run has ended."""
+        wait = wait_of(request)
+        seconds = min(wait or 0.0, LONGEST_WAIT)
+        answer = _run_answer(await self._service.look(request.path_params["run_id"], seconds))
+        if wait is not None:
+            answer.headers[APPLIED_HEADER] = f"wait={seconds:.0f}"
+        return answer
+
+    async def stop(self, request: Request) -> Response:
+        """DELETE /v2/tasks/runs/{runId}: not of the contract; a run that goes on ends as `cancelled`."""
+        return _run_answer(await self._service.stop(request.path_params["run_id"]))
 
     async def health(self, _: Request) -> Response:
         """GET /healthz"""
-        promise, running = self._store.promise(), self._runs.running
-        trouble = await self._runs.trouble()
-        status = "stopping" if self._runs.is_stopping else "ok" if trouble is None else "trouble"
-        health = Health(
-            status=status,
-            trouble=trouble,
-            version=__version__,
-            features=(*([IDEMPOTENCY_FEATURE] if promise else []), ROW_FEATURE),
-            idempotency_seconds=promise.seconds if promise else None,
-            memory=promise.memory if promise else None,
-            queued=len(self._runs.going) - running,
-            running=running,
-        )
-        return json_answer(200 if status == "ok" else 503, health)
-
-    async def _started(self, asked: Asked) -> Run:
-        try:
-            return await self._runs.start(asked, self._task)
-        except NotRecorded as error:
-            raise _refused(error, f"The run could not be recorded, so it was not started: {error}.") from error
-        except NotStarted as error:
-            raise _refused(error, str(error)) from error
-
-    def _task(self, asked: Asked) -> Task:
-        task_id, version = asked.task_id, asked.request.version
-        task = self._tasks.find(task_id)
-        if task is None:
-            raise HTTPException(404, f"There is no task {task_id!r}; there is {', '.join(sorted(self._tasks.by_id))}.")
-        if version not in VERSIONS:
-            raise HTTPException(404, f"The task {task_id!r} has no version {version!r}; it has 1, which is the latest.")
-        return task
+        health = await self._service.health()
+        return json_answer(200 if health.status == "ok" else 503, health)
 
 
-def _refused(error: Exception, sentence: str) -> HTTPException:
-    """That no run was started: what refuses this start for good, and what may be otherwise in a moment."""
-    status_code, headers = _REFUSALS[type(error)]
-    return HTTPException(status_code, sentence, headers)
+def _run_answer(found: RunSeen | LookFailed) -> Response:
+    if isinstance(found, RunSeen):
+        return json_answer(200, found.run)
+    raise HTTPException(found.status_code or 500, found.why)
 
 
 async def _refusal(_: Request, error: Exception) -> Response:

@@ -12,14 +12,14 @@ import anyio
 import uvicorn
 
 from batch_runner.errors import UsageError
-from batch_runner.service.serve.app import LoopbackDoor, is_loopback
+from batch_runner.service.serve.app import LoopbackMiddleware, is_loopback, make_app
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from starlette.types import ASGIApp
 
-    from batch_runner.service.local.service import Service
+    from batch_runner.service.local.service import LocalService
 
 
 HOST = "127.0.0.1"
@@ -29,10 +29,11 @@ _PATIENCE = 5
 
 
 async def serve(
-    service: Service,
+    service: LocalService,
     port: int,
     on_listening: Callable[[str], object],
     *,
+    api_key: str | None = None,
     host: str = HOST,
     grace: float = 0.0,
     on_stopping: Callable[[int], object] = lambda _: None,
@@ -45,7 +46,7 @@ async def serve(
     the port can't be had.
     """
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with service, listening(service, port, host) as url:
+        async with service, listening(service, port, host, api_key=api_key) as url:
             on_listening(url)
             first = await anext(signals)
             on_stopping(service.runs.running)
@@ -57,20 +58,23 @@ async def serve(
 
 
 @contextlib.asynccontextmanager
-async def listening(service: Service, port: int = 0, host: str = HOST) -> AsyncIterator[str]:
+async def listening(
+    service: LocalService, port: int = 0, host: str = HOST, *, api_key: str | None = None
+) -> AsyncIterator[str]:
     """Listen for the service, which has been entered; gives the URL. Needs asyncio, in any thread.
 
     Raises UsageError if the port can't be had, and for a host that others can reach if the service asks for no key.
     """
-    check_host(host, asks_for_key=service.asks_for_key)
-    server = _Server(_config(LoopbackDoor(service.app) if is_loopback(host) else service.app))
+    check_host(host, asks_for_key=bool(api_key))
+    app = make_app(service, api_key)
+    server = _Server(_config(LoopbackMiddleware(app) if is_loopback(host) else app))
     with _bound_socket(host, port) as sock:
         async with anyio.create_task_group() as group:
             group.start_soon(server.serve, [sock])
             try:
                 yield f"http://{f'[{host}]' if ':' in host else host}:{sock.getsockname()[1]}"
             finally:
-                service.stop()
+                service.stop_all()
                 server.should_exit = True
 
 

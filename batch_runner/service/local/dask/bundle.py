@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.service.local.context import Line, file_within
-from batch_runner.service.local.result import Ending, TaskFailed, failure
+from batch_runner.service.local.result import RunEnd, TaskFailed, failure
 from batch_runner.service.local.tasks import Call  # noqa: TC001  msgspec reads the annotation
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ NOT_REPEATED = "it may have run, in part or to its end, and is not run again"
 """What is said of a run of which only so much is known."""
 
 
-class Errand(msgspec.Struct, frozen=True):
+class BundledCall(msgspec.Struct, frozen=True):
     """One call, and what it needs at the worker.
 
     `code` is the text of the task's file, None for the built-in task. `files` are the files that its params name, by
@@ -43,21 +43,21 @@ class Errand(msgspec.Struct, frozen=True):
         return sum(map(len, (self.files or {}).values()))
 
 
-class Parcel(msgspec.Struct, frozen=True):
+class Bundle(msgspec.Struct, frozen=True):
     """What one Dask task does: errands of the same task, one after another. `key` is the Dask task's."""
 
     key: str
-    errands: tuple[Errand, ...]
+    errands: tuple[BundledCall, ...]
 
 
 class Done(msgspec.Struct, frozen=True):
     """The ending of an errand, how many seconds it took, and what was logged meanwhile.
 
-    `begun_before` is how often its parcel was begun before, on workers that were lost. `declined_by` is the address of
+    `begun_before` is how often its bundle was begun before, on workers that were lost. `declined_by` is the address of
     a worker that did not begin it, and would begin none of ours; its ending then says why.
     """
 
-    ending: Ending
+    ending: RunEnd
     seconds: float
     lines: tuple[Line, ...] = ()
     begun_before: int = 0
@@ -94,7 +94,7 @@ class Unpacking:
         self._worker = worker
 
     @contextlib.contextmanager
-    def laid_out(self, errand: Errand) -> Iterator[Call]:
+    def laid_out(self, errand: BundledCall) -> Iterator[Call]:
         """The call as it is to be run here; what was sent for it alone is removed afterwards."""
         call = errand.call
         with contextlib.ExitStack() as stack:
@@ -107,7 +107,7 @@ class Unpacking:
                 call = msgspec.structs.replace(call, context=msgspec.structs.replace(call.context, files=files))
             yield call
 
-    def hindrance(self, errand: Errand) -> Ending | None:
+    def hindrance(self, errand: BundledCall) -> RunEnd | None:
         """Why the call can't be run here: the folder of its files isn't there."""
         folder = errand.call.context.files
         if errand.files is not None or Path(folder).is_dir():
@@ -116,7 +116,7 @@ class Unpacking:
             f"The Dask worker {self._worker} has no folder {folder}; share it with the workers, or say --send-files."
         )
 
-    def as_at_home(self, ending: Ending, errand: Errand, here: Call) -> Ending:
+    def as_at_home(self, ending: RunEnd, errand: BundledCall, here: Call) -> RunEnd:
         """The ending with the paths of whom it is for; what is missing on this worker is said to be missing here."""
         if ending.error is None:
             return ending
@@ -130,7 +130,7 @@ class Unpacking:
             )
         return msgspec.structs.replace(ending, error=error)
 
-    def _module_file(self, errand: Errand) -> Path:
+    def _module_file(self, errand: BundledCall) -> Path:
         """The task's file here: under its own name, in a folder for exactly this text of it."""
         assert errand.code is not None
         assert errand.call.source.file is not None

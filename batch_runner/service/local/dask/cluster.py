@@ -15,14 +15,14 @@ from anyio import to_thread
 from batch_runner import log
 from batch_runner._version import __version__
 from batch_runner.service.local import result
-from batch_runner.service.local.dask.bundle import FILES_LIMIT, NOT_REPEATED, Done, Errand, Parcel, named_files
+from batch_runner.service.local.dask.bundle import FILES_LIMIT, NOT_REPEATED, Bundle, BundledCall, Done, named_files
 from batch_runner.service.local.dask.connection import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from batch_runner.service.local.result import Ending
-    from batch_runner.service.local.tasks import Call, Source
+    from batch_runner.service.local.result import RunEnd
+    from batch_runner.service.local.tasks import Call, TaskSource
 
 
 MOST_LOSSES = 3
@@ -31,20 +31,20 @@ MOST_LOSSES = 3
 WORKER_LOST = "its Dask worker was lost"
 
 
-class Way:
+class PendingCall:
     """One call from the moment that it is to be sent."""
 
-    def __init__(self, errand: Errand) -> None:
+    def __init__(self, errand: BundledCall) -> None:
         self.errand = errand
-        self.ending: Ending | None = None
+        self.ending: RunEnd | None = None
         self.has_ended = anyio.Event()
         self.is_wanted = True
         self.is_sent = False
         """Whether Dask has had it, so that it may have begun."""
         self.goes_alone = False
-        """Whether it was in a parcel that took its workers down: no other call is to go with it again."""
+        """Whether it was in a bundle that took its workers down: no other call is to go with it again."""
         self.scope: anyio.CancelScope | None = None
-        """That of the parcel which it is in."""
+        """That of the bundle which it is in."""
         self._losses = 0
         self._lost_by: str | None = None
 
@@ -54,21 +54,21 @@ class Way:
         return self.is_wanted and self.ending is None
 
     @property
-    def told(self) -> Ending:
+    def told(self) -> RunEnd:
         """Its ending, once it has ended."""
         assert self.ending is not None
         return self.ending
 
     @property
     def may_share(self) -> bool:
-        """Whether other calls may be in a parcel with it."""
+        """Whether other calls may be in a bundle with it."""
         return self.errand.call.repeatable and not self.goes_alone
 
-    def may_share_with(self, other: Way) -> bool:
-        """Whether it may be in a parcel with that one: calls of the same task."""
+    def may_share_with(self, other: PendingCall) -> bool:
+        """Whether it may be in a bundle with that one: calls of the same task."""
         return self.may_share and self.errand.call.source == other.errand.call.source
 
-    def end(self, ending: Ending) -> None:
+    def end(self, ending: RunEnd) -> None:
         """It has ended so; what may have run before is said."""
         if self._lost_by is not None and self.errand.call.repeatable:
             context = self.errand.call.context
@@ -80,6 +80,10 @@ class Way:
         """It ends as `failure`."""
         self.end(result.failure(sentence))
 
+    def cut_off(self, why: str) -> None:
+        """It may have run, in part or to its end, and is not run again."""
+        self.end(result.cut_off(f"worker lost: {why}", repeatable=self.errand.call.repeatable))
+
     def recall(self, why: str) -> None:
         """It is to be begun again, though it may have run if Dask has had it."""
         if self.is_sent:
@@ -89,7 +93,7 @@ class Way:
         """It may have run, in part or to its end: it ends with that, but for one that is to be repeated."""
         self._losses += 1
         if self._losses > MOST_LOSSES or not self.errand.call.repeatable:
-            self.fail(f"worker lost: {why}; {NOT_REPEATED}.")
+            self.cut_off(f"{why}; {NOT_REPEATED}.")
         else:
             self.recall(why)
 
@@ -98,7 +102,7 @@ class Way:
         if not self.is_open:
             return
         if self.is_sent or self._lost_by is not None:
-            self.fail(f"worker lost: {why} while it was under way; {NOT_REPEATED}.")
+            self.cut_off(f"{why} while it was under way; {NOT_REPEATED}.")
         else:
             self.end(result.not_begun(f"It was not begun: {why}."))
         if self.scope is not None:
@@ -113,7 +117,7 @@ GIVEN_UP_AFTER = 960.0
 rows are not sent after those that are ended here."""
 
 
-class Outage:
+class Availability:
     """Knows whether a cluster can run calls now, from what is seen of it now and then, and tells a person when it
     changes."""
 
@@ -157,13 +161,13 @@ class Outage:
         return f"{what} for {self.lasts:.0f} s"
 
 
-PARCEL_SECONDS = 0.4
+BUNDLE_SECONDS = 0.4
 """Repeatable calls are bundled until they take so long together: Dask's own work for one task is milliseconds."""
 
-MOST_IN_PARCEL = 64
+MOST_IN_BUNDLE = 64
 
 AT_HAND = 2
-"""Parcels for each thread of a worker: one at work, and one at hand so that it needn't wait for our next."""
+"""Bundles for each thread of a worker: one at work, and one at hand so that it needn't wait for our next."""
 
 
 class OnCluster:
@@ -175,15 +179,16 @@ class OnCluster:
 
     def __init__(self, address: str, *, send_files: bool = False, workers: int | None = None) -> None:
         self.places = anyio.CapacityLimiter(1)
+        self.runs_are_short = False
         self._connection = Connection(address, workers)
         self._send_files = send_files
         self._codes: dict[str, bytes] = {}
         self._threads: int | None = 1
-        self._outage = Outage()
-        self._pace: dict[Source, float] = {}
-        self._waiting: deque[Way] = deque()
-        self._under_way: set[Way] = set()
-        self._parcels = 0
+        self._outage = Availability()
+        self._pace: dict[TaskSource, float] = {}
+        self._waiting: deque[PendingCall] = deque()
+        self._under_way: set[PendingCall] = set()
+        self._bundles = 0
         self._is_winding_down = False
 
     @property
@@ -210,10 +215,10 @@ class OnCluster:
         finally:
             await self._connection.aclose()
 
-    async def run(self, call: Call) -> Ending:
+    async def run(self, call: Call) -> RunEnd:
         """See Executor. Cancelled, it ends the call on its worker a moment later."""
         try:
-            way = Way(await self._packed(call))
+            way = PendingCall(await self._packed(call))
         except (result.TaskFailed, OSError) as error:
             return result.raised(error)
         if why := self._outage.verdict:
@@ -227,11 +232,11 @@ class OnCluster:
             self._withdraw(way)
         return way.told
 
-    async def _packed(self, call: Call) -> Errand:
+    async def _packed(self, call: Call) -> BundledCall:
         files = str(Path(call.context.files).absolute())
         call = msgspec.structs.replace(call, context=msgspec.structs.replace(call.context, files=files))
         named = await to_thread.run_sync(named_files, call) if self._send_files else None
-        return Errand(call, self._code(call.source.file), named)
+        return BundledCall(call, self._code(call.source.file), named)
 
     def _code(self, file: str | None) -> bytes | None:
         """The text of the task's file as it was when it was first needed: one text for the whole batch."""
@@ -241,7 +246,7 @@ class OnCluster:
             self._codes[file] = Path(file).read_bytes()
         return self._codes[file]
 
-    def _withdraw(self, way: Way) -> None:
+    def _withdraw(self, way: PendingCall) -> None:
         way.is_wanted = False
         if way.ending is not None:
             return
@@ -253,21 +258,21 @@ class OnCluster:
     def _send(self) -> None:
         if self._is_winding_down:
             self._give_up(self._waiting, "the service was stopped")
-        while self._waiting and self._parcels < self._most_parcels:
-            self._parcels += 1
+        while self._waiting and self._bundles < self._most_bundles:
+            self._bundles += 1
             self._group.start_soon(self._carry, self._bundle())
 
     @property
-    def _most_parcels(self) -> int:
+    def _most_bundles(self) -> int:
         """Where there are no workers, one may wait in Dask, which may start some for it."""
         return AT_HAND * self._threads if self._threads else 1
 
-    def _bundle(self) -> list[Way]:
-        """The calls of the next parcel: one, or several of the same task that is short and may be repeated."""
+    def _bundle(self) -> list[PendingCall]:
+        """The calls of the next bundle: one, or several of the same task that is short and may be repeated."""
         ways = [self._waiting.popleft()]
         call, size = ways[0].errand.call, ways[0].errand.size
-        free = max(1, self._most_parcels - self._parcels + 1)
-        most = min(self._in_parcel(call.source), ceil((len(self._waiting) + 1) / free)) if ways[0].may_share else 1
+        free = max(1, self._most_bundles - self._bundles + 1)
+        most = min(self._in_bundle(call.source), ceil((len(self._waiting) + 1) / free)) if ways[0].may_share else 1
         while len(ways) < most and self._waiting and self._waiting[0].may_share_with(ways[0]):
             size += self._waiting[0].errand.size
             if size > FILES_LIMIT:
@@ -275,8 +280,8 @@ class OnCluster:
             ways.append(self._waiting.popleft())
         return ways
 
-    async def _carry(self, ways: list[Way]) -> None:
-        """Send a parcel and end its calls; those that were not begun, or are to be repeated, wait again."""
+    async def _carry(self, ways: list[PendingCall]) -> None:
+        """Send a bundle and end its calls; those that were not begun, or are to be repeated, wait again."""
         ways = [way for way in ways if way.is_open]
         self._under_way.update(ways)
         try:
@@ -286,14 +291,14 @@ class OnCluster:
                 if ways:
                     await self._deliver(ways)
         finally:
-            self._parcels -= 1
+            self._bundles -= 1
             self._under_way.difference_update(ways)
         if scope.cancelled_caught:
             _recall(ways, "it was in a bundle with a run that was cancelled")
         self._waiting.extendleft(way for way in reversed(ways) if way.is_open)
         self._send()
 
-    async def _deliver(self, ways: list[Way]) -> None:
+    async def _deliver(self, ways: list[PendingCall]) -> None:
         from distributed import KilledWorker
         from distributed.client import FutureCancelledError
 
@@ -306,8 +311,8 @@ class OnCluster:
         except Exception as error:  # noqa: BLE001  what a foreign worker can't do is the ending of these runs
             _end(ways, f"The Dask worker can't run this: {result.raised(error).error}")
 
-    def _take(self, ways: list[Way], all_done: list[Done]) -> None:
-        """What came back for a parcel: the endings of the first of its calls, of none if its worker was closed."""
+    def _take(self, ways: list[PendingCall], all_done: list[Done]) -> None:
+        """What came back for a bundle: the endings of the first of its calls, of none if its worker was closed."""
         if not all_done:
             _lose(ways, WORKER_LOST)
             return
@@ -324,7 +329,7 @@ class OnCluster:
         for way in ways[len(all_done) :]:
             way.is_sent = False
 
-    def _decline(self, ways: list[Way], done: Done, worker: str) -> None:
+    def _decline(self, ways: list[PendingCall], done: Done, worker: str) -> None:
         """A worker didn't begin these: they go to others, but for those that were begun before by one that was lost."""
         if self._connection.avoid(worker):
             log.warning(f"{done.ending.error}; install the same there. Nothing more is sent to it")
@@ -333,7 +338,7 @@ class OnCluster:
         for way in ways:
             way.is_sent = done.begun_before > 0
 
-    async def _ask(self, ways: list[Way]) -> list[Done]:
+    async def _ask(self, ways: list[PendingCall]) -> list[Done]:
         import dask
 
         from batch_runner.service.local.dask.worker_plugin import work
@@ -342,10 +347,10 @@ class OnCluster:
         for way in ways:
             way.is_sent = True
         key = f"{ways[0].errand.call.source.function}-{uuid.uuid4().hex}"
-        parcel = msgspec.msgpack.encode(Parcel(key, tuple(way.errand for way in ways)))
+        bundle = msgspec.msgpack.encode(Bundle(key, tuple(way.errand for way in ways)))
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": 4 * FILES_LIMIT}):
             where = {"workers": workers, "allow_other_workers": workers is not None}
-            future = client.submit(work, __version__, key, parcel, key=key, pure=False, **where)
+            future = client.submit(work, __version__, key, bundle, key=key, pure=False, **where)
         try:
             return msgspec.json.decode(await future, type=list[Done])
         finally:
@@ -357,9 +362,9 @@ class OnCluster:
             self._pace[call.source] = 0.7 * self._pace.get(call.source, seconds) + 0.3 * seconds
             self._fit()
 
-    def _in_parcel(self, source: Source) -> int:
-        pace = self._pace.get(source, PARCEL_SECONDS)
-        return min(MOST_IN_PARCEL, max(1, int(PARCEL_SECONDS / max(pace, 1e-6))))
+    def _in_bundle(self, source: TaskSource) -> int:
+        pace = self._pace.get(source, BUNDLE_SECONDS)
+        return min(MOST_IN_BUNDLE, max(1, int(BUNDLE_SECONDS / max(pace, 1e-6))))
 
     def _follow(self, threads: int | None) -> None:
         """So many threads are there now; None while the scheduler is away."""
@@ -371,38 +376,38 @@ class OnCluster:
             self._fit()
             self._send()
 
-    def _give_up(self, ways: Iterable[Way], why: str) -> None:
+    def _give_up(self, ways: Iterable[PendingCall], why: str) -> None:
         """Wait no longer; nothing is left waiting then."""
         for way in ways:
             way.give_up(why)
         self._waiting.clear()
 
     def _fit(self) -> None:
-        fits = AT_HAND * max(1, self._threads or 0) * max(map(self._in_parcel, self._pace), default=1)
+        fits = AT_HAND * max(1, self._threads or 0) * max(map(self._in_bundle, self._pace), default=1)
         if fits != self.places.total_tokens:
             self.places.total_tokens = fits
 
 
-def _end(ways: list[Way], sentence: str) -> None:
+def _end(ways: list[PendingCall], sentence: str) -> None:
     for way in ways:
         way.fail(sentence)
 
 
-def _lose(ways: list[Way], why: str) -> None:
+def _lose(ways: list[PendingCall], why: str) -> None:
     for way in ways:
         way.lose(why)
 
 
-def _recall(ways: list[Way], why: str) -> None:
+def _recall(ways: list[PendingCall], why: str) -> None:
     for way in ways:
         way.recall(why)
 
 
-def _killed(ways: list[Way], last: str) -> None:
-    """One worker after another went away with a parcel: which of its calls it was is found out with each alone."""
+def _killed(ways: list[PendingCall], last: str) -> None:
+    """One worker after another went away with a bundle: which of its calls it was is found out with each alone."""
     for way in ways:
         if len(ways) > 1:
             way.goes_alone = True
             way.recall(WORKER_LOST)
         else:
-            way.fail(f"worker lost: one Dask worker after another went away with it, {last} as the last.")
+            way.cut_off(f"one Dask worker after another went away with it, {last} as the last.")

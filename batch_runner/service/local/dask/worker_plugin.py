@@ -25,8 +25,9 @@ from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
 
 from batch_runner._version import __version__
 from batch_runner.service.local import result
-from batch_runner.service.local.dask.bundle import NOT_REPEATED, Done, Parcel, Unpacking
+from batch_runner.service.local.dask.bundle import NOT_REPEATED, Bundle, Done, Unpacking
 from batch_runner.service.local.process_pool import InWorkers
+from batch_runner.service.local.result import RunEnd
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,15 +35,14 @@ if TYPE_CHECKING:
     from distributed import Scheduler, Worker
 
     from batch_runner.service.local.context import Line
-    from batch_runner.service.local.dask.bundle import Errand
-    from batch_runner.service.local.result import Ending
+    from batch_runner.service.local.dask.bundle import BundledCall
 
 
 CLAIM = "batch_runner_claim"
 """The name under which the scheduler takes claims: a call with `key`, answered by how many there were before."""
 
 
-class Claims(SchedulerPlugin):
+class AttemptCounter(SchedulerPlugin):
     """Counts the claims of keys, until the scheduler forgets their tasks. One for all programs on the cluster."""
 
     name = "batch_runner-claims"
@@ -73,52 +73,53 @@ class Claims(SchedulerPlugin):
 NAME = "batch_runner"
 
 ENOUGH_SECONDS = 1.0
-"""After so long a parcel is sent back as it is: what was not begun goes elsewhere."""
+"""After so long a bundle is sent back as it is: what was not begun goes elsewhere."""
 
 ENOUGH_BYTES = 8 * 1024 * 1024
 """The same for the bytes of its results."""
 
 MOST_LINES = 1_000
-"""Lines of what a parcel's tasks logged that are carried home: the last ones."""
+"""Lines of what a bundle's tasks logged that are carried home: the last ones."""
 
 IDLE_SECONDS = 60.0
-"""How long worker processes wait for the next parcel until they are ended."""
+"""How long worker processes wait for the next bundle until they are ended."""
 
-BEGUN_BEFORE = result.failure(
-    f"worker lost: the Dask worker that had this run went away; {NOT_REPEATED}, as its task isn't declared repeatable."
+BEGUN_BEFORE = result.cut_off(
+    f"worker lost: the Dask worker that had this run went away; {NOT_REPEATED}, as its task isn't declared repeatable.",
+    repeatable=False,
 )
 
 
-async def work(version: str, key: str, parcel: bytes) -> bytes:
-    """Run a Parcel on this worker; gives Dones as JSON, one for each errand that was begun. This is Dask's task.
+async def work(version: str, key: str, bundle: bytes) -> bytes:
+    """Run a Bundle on this worker; gives Dones as JSON, one for each errand that was begun. This is Dask's task.
 
-    It runs in the worker's event loop and takes one of its threads' turns; its processes do the work. A parcel of
+    It runs in the worker's event loop and takes one of its threads' turns; its processes do the work. A bundle of
     another version is declined: only its `key` can be read here.
     """
     worker = get_worker()
     if NAME not in worker.plugins:
-        await worker.plugin_add(Seat(), NAME, catch_errors=False)
-    seat = cast("Seat", worker.plugins[NAME])
+        await worker.plugin_add(WorkerSeat(), NAME, catch_errors=False)
+    seat = cast("WorkerSeat", worker.plugins[NAME])
     if version != __version__:
         return msgspec.json.encode([await seat.declined(version, key)])
-    return await seat.work(msgspec.msgpack.decode(parcel, type=Parcel))
+    return await seat.work(msgspec.msgpack.decode(bundle, type=Bundle))
 
 
 class _Enough:
-    """Judges whether a parcel has taken so long, or has given so much, that the rest goes elsewhere."""
+    """Judges whether a bundle has taken so long, or has given so much, that the rest goes elsewhere."""
 
     def __init__(self) -> None:
         self._until = time.monotonic() + ENOUGH_SECONDS
         self._bytes = 0
 
-    def is_reached(self, ending: Ending) -> bool:
+    def is_reached(self, ending: RunEnd) -> bool:
         """Whether it is enough with this ending."""
         self._bytes += len(bytes(ending.result))
         return time.monotonic() > self._until or self._bytes > ENOUGH_BYTES
 
 
-class Seat(WorkerPlugin):
-    """Our place on one Dask worker: its worker processes, the parcels that are at work, and a folder."""
+class WorkerSeat(WorkerPlugin):
+    """Our place on one Dask worker: its worker processes, the bundles that are at work, and a folder."""
 
     def setup(self, worker: Worker) -> None:
         """Called by Dask when the plugin is added; it must not fail, and what may is done when it is needed."""
@@ -144,42 +145,46 @@ class Seat(WorkerPlugin):
         if start == "executing" and finish == "released" and key in self._going:
             self._going[key].cancel()
 
-    async def work(self, parcel: Parcel) -> bytes:
-        """See the function of this name. Of a cancelled parcel nothing goes on, and nobody reads what it gives."""
+    async def work(self, bundle: Bundle) -> bytes:
+        """See the function of this name. Of a cancelled bundle nothing goes on, and nobody reads what it gives."""
         with anyio.CancelScope() as scope:
-            self._going[parcel.key] = scope
+            self._going[bundle.key] = scope
             try:
-                return msgspec.json.encode(await self._done(parcel))
+                return msgspec.json.encode(await self._done(bundle))
             finally:
-                del self._going[parcel.key]
+                del self._going[bundle.key]
                 self._rest_later()
         return b"[]"
 
     async def declined(self, version: str, key: str) -> Done:
-        """What is said of a parcel that was sent by another version."""
+        """What is said of a bundle that was sent by another version."""
         why = f"The Dask worker {self._worker.address} has batch_runner {__version__}, and {version} has sent this"
         begun_before = await self._claim(key)
         return Done(result.failure(why), 0.0, begun_before=begun_before, declined_by=self._worker.address)
 
-    async def _done(self, parcel: Parcel) -> list[Done]:
-        begun_before = await self._claim(parcel.key)
-        if begun_before and not parcel.errands[0].call.repeatable:
+    async def _done(self, bundle: Bundle) -> list[Done]:
+        begun_before = await self._claim(bundle.key)
+        if begun_before and not bundle.errands[0].call.repeatable:
             return [Done(BEGUN_BEFORE, 0.0)]
         began = time.monotonic()
         lines: deque[Line] = deque(maxlen=MOST_LINES)
-        ended = await self._endings(parcel.errands, lines.append)
+        ended = await self._endings(bundle.errands, lines.append)
         seconds = (time.monotonic() - began) / len(ended)
         first, *others = (Done(ending, seconds, begun_before=begun_before) for ending in ended)
         return [msgspec.structs.replace(first, lines=tuple(lines)), *others]
 
-    async def _endings(self, errands: tuple[Errand, ...], hear: Callable[[Line], None]) -> list[Ending]:
+    async def _endings(self, errands: tuple[BundledCall, ...], hear: Callable[[Line], None]) -> list[RunEnd]:
         """The endings of errands, of fewer than all where that is enough. They share the folder of their files."""
         try:
             if hindrance := self._unpacking.hindrance(errands[0]):
                 return [hindrance] * len(errands)
             with contextlib.ExitStack() as laid_out:
                 calls = [laid_out.enter_context(self._unpacking.laid_out(errand)) for errand in errands]
-                ended = await self._executor.run_in_turn(calls, _Enough().is_reached, hear)
+                ended, enough = list[RunEnd](), _Enough()
+                for call in calls:
+                    ended.append(await self._executor.run(call, hear))
+                    if ended[-1].is_last or ended[-1].cut_off or enough.is_reached(ended[-1]):
+                        break
         except OSError as error:
             sentence = f"The Dask worker {self._worker.address} can't lay out the run's files: {error}"
             return [result.failure(sentence)] * len(errands)
@@ -191,10 +196,12 @@ class Seat(WorkerPlugin):
         return Unpacking(Path(self._folder.name), self._worker.address)
 
     async def _claim(self, key: str) -> int:
-        """How often the parcel that is about to begin was begun before, anywhere on this cluster."""
+        """How often the bundle that is about to begin was begun before, anywhere on this cluster."""
         scheduler = self._worker.scheduler
         if not self._knows_claims:
-            await scheduler.register_scheduler_plugin(plugin=pickle.dumps(Claims()), name=Claims.name, idempotent=True)
+            await scheduler.register_scheduler_plugin(
+                plugin=pickle.dumps(AttemptCounter()), name=AttemptCounter.name, idempotent=True
+            )
             self._knows_claims = True
         return int(await getattr(scheduler, CLAIM)(key=key))
 

@@ -3,44 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from starlette.exceptions import HTTPException
 
-from batch_runner.service.wire import IDEMPOTENCY_HEADER, ROW_HEADER, RunRequest, unquoted
+from batch_runner.service.protocol import StartRequest
+from batch_runner.service.wire import IDEMPOTENCY_HEADER, PREFER_HEADER, ROW_HEADER, RunRequest, unquoted
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
 
+_WAIT = re.compile(r'\s*wait\s*=\s*"?(\d{1,9})"?\s*(;.*)?', re.ASCII)
 BODY_LIMIT = 8 * 1024 * 1024
 """Bytes of a request's body."""
 
 
-class Asked(msgspec.Struct, frozen=True):
-    """A start: which task with what, as which start (`key`), and for which row of a sheet.
-
-    `fingerprint` is the same for two starts that ask for the same (SHA-256 of the task's id and the JSON): the row is
-    no part of it, because a sheet may be sorted between two nights, nor is `sync`, which only says how to answer.
-    """
-
-    task_id: str
-    request: RunRequest
-    fingerprint: bytes
-    key: str | None = None
-    row: int | None = None
-
-
-async def asked_by(request: Request) -> Asked:
+async def start_request(request: Request) -> StartRequest:
     """What a POST to /v2/tasks/{taskId}/run asks for. Raises HTTPException 400, and 413 for a body without an end."""
-    task_id = request.path_params["task_id"]
-    key, row = _key(request), _row(request)
-    fields, plain = _decoded(await _body(request))
-    fingerprint = hashlib.sha256(task_id.encode() + b"\0" + plain).digest()
-    return Asked(task_id, _run_request(fields), fingerprint, key, row)
+    key, row_number = _key(request), _row(request)
+    return StartRequest(request.path_params["task_id"], _run_request(await _body(request)), key, row_number)
+
+
+def wait_of(request: Request) -> float | None:
+    """The seconds that a client would wait for a run's end (RFC 7240, section 4.3); None where it says nothing."""
+    preferences = request.headers.get(PREFER_HEADER, "").split(",")
+    found = next(filter(None, map(_WAIT.fullmatch, preferences)), None)
+    return float(found[1]) if found else None
 
 
 def _key(request: Request) -> str | None:
@@ -79,17 +70,11 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-def _decoded(body: bytes) -> tuple[Any, bytes]:
-    """The JSON, and what it asks for in one form, whatever its spaces and the order of its keys were."""
+def _run_request(body: bytes) -> RunRequest:
     try:
         fields = msgspec.json.decode(body)
-        what = {name: each for name, each in fields.items() if name != "sync"} if isinstance(fields, dict) else fields
-        return fields, msgspec.json.encode(what, order="sorted")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise HTTPException(400, f"The body is no JSON: {error}.") from error
-
-
-def _run_request(fields: Any) -> RunRequest:
     try:
         return msgspec.convert(fields, RunRequest)
     except msgspec.ValidationError as error:
