@@ -140,7 +140,7 @@ def night(
     """
     (folder / "tasks.py").write_text(TASKS)
     with (folder / "sheet.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]) if rows else ["Row"])
+        writer = csv.DictWriter(file, list(rows[0]) if rows else ["Row", "Seconds"])
         writer.writeheader()
         writer.writerows(rows)
     options = {"service": "http://service", **options}
