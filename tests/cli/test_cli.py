@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from kept_promises import known_runs
 from openpyxl import Workbook
-from program import COMMAND, PATIENCE, environment, run_program, start_program
+from program import COMMAND, PATIENCE, environment, files_in, run_program, start_program
 from served import wait_until
 
 TASKS = """
@@ -186,11 +186,11 @@ def test_run_and_serve_give_the_same(folder: Path) -> None:
 
 def test_check_sends_nothing_and_shows_what_would_be_sent(folder: Path) -> None:
     """`check` shows header row, columns and the first rows' params; it leaves no file."""
-    files = sorted(folder.iterdir())
+    files = files_in(folder)
     done = run_program("check", "sheet.csv", "--task", "tasks.py:quick", cwd=folder)
     assert done.returncode == 0
     assert 'row 2: {"Number":"007","Amount":"1.10","Note":"first"}' in done.stdout
-    assert sorted(folder.iterdir()) == files
+    assert files_in(folder) == files
 
 
 def test_a_reader_that_leaves_is_no_failure(folder: Path) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from ping_server import PingServer, ping_server
 from ports import kept_port
-from program import PATIENCE, run_program, start_program
+from program import PATIENCE, run_process, run_program, start_program
 from served import wait_until
 
 from batch_runner.cli import run_arguments as run_here
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TASKS = """
-def go(params):
+async def go(params):
     if params["Note"] == "bad":
         raise ValueError(f"no good: {params['Secret']}")
     return params
@@ -340,6 +340,7 @@ def test_a_secret_in_the_environment_is_fine(folder: Path, server: PingServer) -
 def test_without_the_library(folder: Path) -> None:
     """Where apprise isn't installed one sentence says how to get it, before anything is sent."""
     (folder / "apprise.py").write_text("raise ModuleNotFoundError('apprise')")
-    done = run(folder, "--notify", "json://127.0.0.1/a,json://127.0.0.1/b", PYTHONPATH=str(folder))
+    words = ("--notify", "json://127.0.0.1/a,json://127.0.0.1/b")
+    done = run_process(*RUN, *words, cwd=folder, PYTHONPATH=str(folder))
     assert done.returncode == 2
     assert done.stderr == "batch-runner: notify: that needs the apprise library: pip install apprise\n"
