@@ -31,6 +31,15 @@ async def go(params):
         raise ValueError(f"no good: {params['Secret']}")
     return params
 """
+WAITING = """
+import time
+from pathlib import Path
+
+def go(params):
+    Path("begun").touch()
+    while not Path("go").exists():
+        time.sleep(0.01)
+"""
 RUN = ("run", "sheet.csv", "--task", "tasks.py:go", "--progress", "never")
 CELL = "Erika Mustermann"
 
@@ -149,10 +158,13 @@ def test_a_journal_that_is_busy(folder: Path, server: PingServer) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_night_that_is_interrupted(folder: Path, server: PingServer, number: signal.Signals, code: int) -> None:
     """It is no success: not all was done, and somebody should know."""
-    (folder / "tasks.py").write_text("import time\ndef go(params):\n    open('begun', 'w').close()\n    time.sleep(30)")
+    (folder / "tasks.py").write_text(WAITING)
     process = start_program(*RUN, "--heartbeat", f"{server.url}/u", cwd=folder)
     wait_until((folder / "begun").exists)
     process.send_signal(number)
+    assert process.stderr is not None
+    assert any("(again: leave at once)" in line for line in process.stderr)
+    (folder / "go").touch()
     process.communicate(timeout=PATIENCE)
     assert process.returncode == code
     assert server.paths == ["/u/start", "/u/fail"]

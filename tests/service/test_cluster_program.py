@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 from dask_cluster import DaskCluster, kill, wait
-from program import COMMAND, PATIENCE, environment, run_program, start_program
+from program import COMMAND, PATIENCE, environment, run_process, run_program, start_program
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 
@@ -76,7 +76,7 @@ def test_the_invoices_are_read_on_the_cluster(cluster: DaskCluster, samples: Pat
 def test_a_cluster_of_our_own(samples: Path) -> None:
     """`--dask local` starts one and leaves none of its processes behind."""
     options = ("--task", "invoice", "--dask", "local", "--workers", 1)
-    done = run_program("run", "invoices.csv", *options, cwd=samples, MARK_OF_THIS_TEST=str(samples))
+    done = run_process("run", "invoices.csv", *options, cwd=samples, MARK_OF_THIS_TEST=str(samples))
     assert done.returncode == 0, done.stderr
     wait(lambda: not any(_is_marked(process, str(samples)) for process in psutil.process_iter()))
     assert [row["status"] for row in rows_of(samples / "invoices.results.csv")] == ["success"] * 14
@@ -89,7 +89,7 @@ def test_a_cluster_of_our_own_says_nothing_of_ports(samples: Path) -> None:
             taken.bind(("127.0.0.1", 8787))
             taken.listen()
         options = ("--task", "invoice", "--dask", "local", "--workers", 1, "--progress", "never")
-        done = run_program("run", "invoices.csv", *options, cwd=samples)
+        done = run_process("run", "invoices.csv", *options, cwd=samples)
     assert (done.returncode, done.stderr) == (0, "")
 
 
