@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from kept_promises import known_runs
 from openpyxl import Workbook
-from program import run_program, start_program
+from program import files_in, run_program, start_program
 from served import wait_until
 
 if TYPE_CHECKING:

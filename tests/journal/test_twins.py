@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 TASK = """
 import os
 
-def pay(params):
+async def pay(params):
     with open(os.path.join(os.environ["NIGHT"], "paid.txt"), "a") as paid:
         print(params["Amount"], file=paid)
     if params["Amount"] in os.environ["FAIL"]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from ping_server import PingServer, ping_server
 from ports import kept_port
-from program import PATIENCE, run_process, run_program, start_program
+from program import PATIENCE, interrupt, run_process, run_program, start_program
 from served import wait_until
 
 from batch_runner.cli import run_arguments as run_here
@@ -161,10 +161,7 @@ def test_a_night_that_is_interrupted(folder: Path, server: PingServer, number: s
     (folder / "tasks.py").write_text(WAITING)
     process = start_program(*RUN, "--heartbeat", f"{server.url}/u", cwd=folder)
     wait_until((folder / "begun").exists)
-    process.send_signal(number)
-    assert process.stderr is not None
-    assert any("(again: leave at once)" in line for line in process.stderr)
-    (folder / "go").touch()
+    interrupt(process, number, folder / "go")
     process.communicate(timeout=PATIENCE)
     assert process.returncode == code
     assert server.paths == ["/u/start", "/u/fail"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from nights import Fault, again, night, numbered, say, whole
 from ports import kept_port
-from program import PATIENCE, run_program, start_program
+from program import PATIENCE, interrupt, run_program, start_program
 from served import served, wait_until
 
 from batch_runner.batch.worker import MOST_RESENDS
@@ -65,10 +65,7 @@ def test_what_an_interrupt_finds_waiting_is_not_started(folder: Path, number: si
     command = ("run", "in.csv", "--task", "task.py:pay", "--workers", 1, "--concurrency", 4, "--progress", "always")
     process = start_program(*command, cwd=folder)
     wait_until(lambda: paid(folder))
-    process.send_signal(number)
-    assert process.stderr is not None
-    assert any("stopping" in line for line in process.stderr)
-    (folder / "go").touch()
+    interrupt(process, number, folder / "go")
     process.communicate(timeout=PATIENCE)
     assert process.returncode == code
     assert [row["status"] for row in records(folder)] == ["success", *["not_started"] * 5]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TASK = """
 from pathlib import Path
 
-def pay(params):
+async def pay(params):
     with Path(__file__).with_name("paid.txt").open("a") as paid:
         paid.write(params["Row"] + "\\n")
     return params["Row"]

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batch_runner.cli import run_arguments
+from batch_runner.cli.run import today
 from batch_runner.log import LOG
+from batch_runner.service.local.tasks import _module
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,8 +43,7 @@ def run_program(*arguments: object, cwd: Path, **variables: str) -> subprocess.C
     assert not any(name.startswith("PYTHON") for name in variables), "the interpreter reads it: use run_process"
     command = [*map(str, arguments)]
     with _file("strict") as out, _file("backslashreplace") as err:
-        with warnings.catch_warnings(), _own_streams(out, err), _own_place(cwd, environment(**variables)), _own_log(), _own_modules(cwd):
-            warnings.simplefilter("ignore", DeprecationWarning)  # as the interpreter does by itself
+        with _own_streams(out, err), _own_place(cwd, environment(**variables)), _own_memory(cwd):
             code = run_arguments(command)
         out.seek(0)
         err.seek(0)
@@ -75,13 +76,8 @@ def _own_streams(out: TextIO, err: TextIO) -> Iterator[None]:
 
 @contextmanager
 def _own_place(folder: Path, variables: dict[str, str]) -> Iterator[None]:
-    """In this folder, with these variables and their time zone, and none of what an earlier run has remembered."""
-    from batch_runner.cli.run import today
-    from batch_runner.service.local.tasks import _module
-
+    """In this folder, with these variables and their time zone."""
     before, variables_before = Path.cwd(), dict(os.environ)
-    for remembered in (today, _module):
-        remembered.cache_clear()
     os.chdir(folder)
     _set_variables(variables)
     try:
@@ -100,31 +96,44 @@ def _set_variables(variables: dict[str, str]) -> None:
 
 
 @contextmanager
-def _own_log() -> Iterator[None]:
-    """The log of a program that has just begun; then this process's is as it was."""
-    before = LOG.handlers[:], LOG.level, LOG.propagate
+def _own_memory(folder: Path) -> Iterator[None]:
+    """Nothing that an earlier run has left: its day, its tasks and what these imported from their folder, its log.
+
+    Warnings are shown or not as by a fresh interpreter, but for a file or socket that is left open: that is an error.
+    """
+    for remembered in (today, _module):
+        remembered.cache_clear()
+    paths, modules = sys.path[:], set(sys.modules)
+    log = LOG.handlers[:], LOG.level, LOG.propagate
     LOG.handlers[:] = []
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.resetwarnings()
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("error", ResourceWarning)
+            warnings.showwarning = _show_warning
+            yield
     finally:
         for handler in LOG.handlers[:]:
             handler.close()
-        LOG.handlers[:] = before[0]
-        LOG.setLevel(before[1])
-        LOG.propagate = before[2]
-
-
-@contextmanager
-def _own_modules(folder: Path) -> Iterator[None]:
-    """What tasks import from their own folder is forgotten: the next run may find another text there."""
-    paths, modules = sys.path[:], set(sys.modules)
-    try:
-        yield
-    finally:
+        LOG.handlers[:], level, LOG.propagate = log
+        LOG.setLevel(level)
         sys.path[:] = paths
         for name in set(sys.modules) - modules:
             if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(folder)):
                 del sys.modules[name]
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Where it belongs: pytest would keep it."""
+    print(warnings.formatwarning(message, category, filename, lineno, line), end="", file=file or sys.stderr)
 
 
 def run_process(*arguments: object, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -152,6 +161,14 @@ def start_program(*arguments: object, cwd: Path, **variables: str) -> subprocess
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def interrupt(program: subprocess.Popen[str], number: int, ended: Path) -> None:
+    """Send it a signal, and when it says that it stops, make the file that its tasks wait for."""
+    program.send_signal(number)
+    assert program.stderr is not None
+    assert any("(again: leave at once)" in line for line in program.stderr)
+    ended.touch()
 
 
 def files_in(folder: Path) -> list[Path]:
