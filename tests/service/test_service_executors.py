@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(params=["workers on asyncio", "workers on trio", "dask"])
+@pytest.fixture(params=["workers on asyncio", "workers on trio", pytest.param("dask", marks=pytest.mark.long)])
 def way(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
