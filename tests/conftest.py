@@ -9,6 +9,7 @@ spliced_workbook.py     one of these with four columns appended, checked from al
 Services
 remembering_service.py  one on a real socket that knows what really happened
 faulty_service.py       one with every fault there is, in a process of its own
+faulty_night.py         a night of the program against it, checked row by row
 scripted_server.py      one that does to each connection what a script says
 cutting_proxy.py        a proxy that cuts connections
 certificates.py         certificates for servers
