@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from faulty_night import faulty_night  # noqa: E402  the tests' shared modules stand one folder up
+from faulty_night import faulty_night
 
 
 def main(rows: int) -> None:
