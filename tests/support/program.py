@@ -44,10 +44,17 @@ def run_program(*arguments: object, cwd: Path, **variables: str) -> subprocess.C
     command = [*map(str, arguments)]
     with _file("strict") as out, _file("backslashreplace") as err:
         with _own_streams(out, err), _own_place(cwd, environment(**variables)), _own_memory(cwd):
-            code = run_arguments(command)
+            code = _code_of(command)
         out.seek(0)
         err.seek(0)
-        return subprocess.CompletedProcess([*COMMAND, *command], int(code), out.read(), err.read())
+        return subprocess.CompletedProcess([*COMMAND, *command], code, out.read(), err.read())
+
+
+def _code_of(command: list[str]) -> int:
+    try:
+        return int(run_arguments(command))
+    except SystemExit as end:  # click's, where a shell asks what could be completed
+        return int(end.code or 0)
 
 
 def _file(errors: str) -> TextIO:
