@@ -114,6 +114,7 @@ def paid(folder: Path) -> list[str]:
     return (folder / "paid.txt").read_text().split()
 
 
+@pytest.mark.long
 def test_three_nights(folder: Path, server: PingServer) -> None:
     """Each invoice is paid once, whatever the sheet looks like; every night is told and leaves output and report."""
     codes = []
