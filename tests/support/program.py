@@ -43,7 +43,7 @@ def run_program(*arguments: object, cwd: Path, **variables: str) -> subprocess.C
     assert not any(name.startswith("PYTHON") for name in variables), "the interpreter reads it: use run_process"
     command = [*map(str, arguments)]
     with _file("strict") as out, _file("backslashreplace") as err:
-        with _own_streams(out, err), _own_place(cwd, environment(**variables)), _own_memory(cwd):
+        with _own_streams(out, err), _own_place(cwd, environment(**variables)), _own_memory():
             code = _code_of(command)
         out.seek(0)
         err.seek(0)
@@ -103,8 +103,8 @@ def _set_variables(variables: dict[str, str]) -> None:
 
 
 @contextmanager
-def _own_memory(folder: Path) -> Iterator[None]:
-    """Nothing that an earlier run has left: its day, its tasks and what these imported from their folder, its log.
+def _own_memory() -> Iterator[None]:
+    """Nothing that an earlier run has left: its day, its tasks and what these imported from their folders, its log.
 
     Warnings are shown or not as by a fresh interpreter, but for a file or socket that is left open: that is an error.
     """
@@ -125,9 +125,10 @@ def _own_memory(folder: Path) -> Iterator[None]:
             handler.close()
         LOG.handlers[:], level, LOG.propagate = log
         LOG.setLevel(level)
+        folders = tuple(set(sys.path) - set(paths))
         sys.path[:] = paths
         for name in set(sys.modules) - modules:
-            if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(folder)):
+            if (getattr(sys.modules[name], "__file__", None) or "").startswith(folders):
                 del sys.modules[name]
 
 
