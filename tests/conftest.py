@@ -9,6 +9,7 @@ spliced_workbook.py     one of these with four columns appended, checked from al
 Services
 remembering_service.py  one on a real socket that knows what really happened
 faulty_service.py       one with every fault there is, in a process of its own
+faulty_night.py         a night of the program against it, checked row by row
 scripted_server.py      one that does to each connection what a script says
 cutting_proxy.py        a proxy that cuts connections
 certificates.py         certificates for servers
@@ -32,7 +33,7 @@ limited_service.py      a service with limits, met by `Limits` alone
 poll_simulation.py      runs and a policy that says whom to poll
 
 The real program, journals and disks
-program.py              the program in a process of its own
+program.py              the program in this process, or in one of its own
 served.py               `serve` in such a process, and what is asked of it
 killing.py              the program killed at a chosen moment
 kept_promises.py        what must hold of a batch that was killed
@@ -45,26 +46,37 @@ disks.py                small disks
 
 from __future__ import annotations
 
+import compileall
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from disks import mounted
 from hypothesis import HealthCheck, settings
 
+import batch_runner
 from batch_runner.batch import poll_schedule
 from batch_runner.log import LOG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from dask_cluster import DaskCluster
 
-settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("gate", settings.get_profile("explore"), derandomize=True)
+settings.register_profile("explore", max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("gate", settings.get_profile("explore"), derandomize=True, max_examples=40)
 settings.load_profile("gate")
-"""The gate fails for what was changed only: not for a new example, nor for one that takes long on a busy machine."""
+"""The gate fails for what was changed only: not for a new example, nor for one that takes long on a busy machine.
+
+`--hypothesis-profile explore` looks for new examples, and for more of them.
+"""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the package once, not in each of the hundreds of processes, where bytecode isn't written by itself."""
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(Path(batch_runner.__file__).parent, quiet=2)
 
 
 @pytest.fixture

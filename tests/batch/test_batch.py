@@ -150,4 +150,4 @@ def test_a_sheet_of_zero_rows_is_fine(tmp_path: Path) -> None:
     """Nothing to do is 0, with an output that has the headers."""
     done = night(tmp_path, [])
     assert done.summary.exit_code == ExitCode.OK
-    assert (tmp_path / "sheet.results.csv").read_text() == "Row,run_id,status,result,error\n"
+    assert (tmp_path / "sheet.results.csv").read_text() == "Row,Seconds,run_id,status,result,error\n"

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from program import run_program
+from program import files_in, run_program
 
 if TYPE_CHECKING:
     import subprocess
@@ -50,10 +50,10 @@ def both(folder: Path, *options: str) -> list[subprocess.CompletedProcess[str]]:
 )
 def test_check_and_run_agree_about_log_and_journal(folder: Path, options: tuple[str, ...], sentence: str) -> None:
     """Where the one or the other can't be is 2 for both, and neither makes anything."""
-    before = sorted(folder.rglob("*"))
+    before = files_in(folder)
     for done in both(folder, *options):
         assert (done.returncode, sentence in done.stderr) == (2, True), done.stderr
-        assert sorted(folder.rglob("*")) == before
+        assert files_in(folder) == before
 
 
 def test_check_and_run_agree_about_places_of_a_job_file(folder: Path) -> None:
@@ -108,11 +108,11 @@ def test_check_says_which_rows_unique_will_refuse(folder: Path) -> None:
 def test_check_makes_no_journal_for_unique(folder: Path) -> None:
     """Nor anything else; rows that are let through are no refusals."""
     (folder / "sheet.csv").write_text("Id,No\n1,RE-1\n2,re-1\n")
-    before = sorted(folder.rglob("*"))
+    before = files_in(folder)
     command = ("check", "sheet.csv", "--task", "tasks.py:pay", "--unique", "No")
     assert run_program(*command, cwd=folder).returncode == 3
     assert run_program(*command, "--allow-duplicates", cwd=folder).returncode == 0
-    assert sorted(folder.rglob("*")) == before
+    assert files_in(folder) == before
 
 
 def test_check_knows_the_duplicates_of_rows_that_ran_before_unique_was_asked_for(folder: Path) -> None:

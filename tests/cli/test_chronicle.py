@@ -11,6 +11,7 @@ import pytest
 from filelock import FileLock
 from program import PATIENCE, run_program, start_program
 from remembering_service import Service, on_a_socket
+from served import wait_until
 
 from batch_runner.cli.status import chronicle
 
@@ -111,8 +112,8 @@ def awaiting(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     with on_a_socket(service):
         batch = start_program("run", "list.csv", "--task", "t", "--service", service.url, cwd=tmp_path)
         try:
-            while _told(tmp_path).get("starting") != 2:
-                assert batch.poll() is None
+            wait_until(lambda: _told(tmp_path).get("starting") == 2 or batch.poll() is not None)
+            assert batch.poll() is None
             yield batch
         finally:
             go.set()

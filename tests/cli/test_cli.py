@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from kept_promises import known_runs
 from openpyxl import Workbook
-from program import COMMAND, PATIENCE, environment, run_program, start_program
+from program import COMMAND, PATIENCE, environment, files_in, interrupt, run_program, start_program
 from served import wait_until
 
 TASKS = """
@@ -27,6 +27,12 @@ def slow(params):
     Path("begun").touch()
     time.sleep(float(params["Seconds"]))
     return params["Seconds"]
+
+def waiting(params):
+    Path("begun").touch()
+    while not Path("go").exists():
+        time.sleep(0.01)
+    return params["Number"]
 
 def pay(params):
     with open("paid.txt", "a") as paid:
@@ -133,11 +139,12 @@ def test_bad_input_is_one_sentence_and_2(folder: Path, name: str) -> None:
 
 def test_the_first_interrupt_writes_the_output(folder: Path) -> None:
     """Ctrl-C: no more starts, the output is there with the rest as `not_started`, exit 130; then it goes on."""
-    (folder / "slow.csv").write_text("Seconds\n" + "".join(f"0.{number:02}\n" for number in range(30, 60)))
-    command = ["run", "slow.csv", "--task", "tasks.py:slow", "--concurrency", "2", "--workers", "2"]
+    numbers = [str(number) for number in range(30)]
+    (folder / "slow.csv").write_text("Number\n" + "\n".join(numbers) + "\n")
+    command = ["run", "slow.csv", "--task", "tasks.py:waiting", "--concurrency", "2", "--workers", "2"]
     process = start_program(*command, cwd=folder)
     wait_until((folder / "begun").exists)
-    process.send_signal(signal.SIGINT)
+    interrupt(process, signal.SIGINT, folder / "go")
     stdout, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
@@ -145,7 +152,7 @@ def test_the_first_interrupt_writes_the_output(folder: Path) -> None:
     assert set(statuses) == {"success", "not_started"}
     assert "interrupted" in stdout
     assert run_program(*command, cwd=folder).returncode == 0
-    assert [row["result"] for row in records(folder / "slow.results.csv")] == [f'"0.{n:02}"' for n in range(30, 60)]
+    assert [row["result"] for row in records(folder / "slow.results.csv")] == [f'"{number}"' for number in numbers]
 
 
 def test_the_second_interrupt_leaves_at_once(folder: Path) -> None:
@@ -186,11 +193,11 @@ def test_run_and_serve_give_the_same(folder: Path) -> None:
 
 def test_check_sends_nothing_and_shows_what_would_be_sent(folder: Path) -> None:
     """`check` shows header row, columns and the first rows' params; it leaves no file."""
-    files = sorted(folder.iterdir())
+    files = files_in(folder)
     done = run_program("check", "sheet.csv", "--task", "tasks.py:quick", cwd=folder)
     assert done.returncode == 0
     assert 'row 2: {"Number":"007","Amount":"1.10","Note":"first"}' in done.stdout
-    assert sorted(folder.iterdir()) == files
+    assert files_in(folder) == files
 
 
 def test_a_reader_that_leaves_is_no_failure(folder: Path) -> None:

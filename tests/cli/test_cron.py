@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from ping_server import PingServer, ping_server
-from program import PATIENCE
+from program import PATIENCE, run_program
 from served import wait_until
 
 if TYPE_CHECKING:
@@ -92,6 +92,12 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+def night(folder: Path, *options: str) -> tuple[int, str, str]:
+    """The same command in this process, where only what it says and does is looked at."""
+    done = run_program("run", folder / "nightly.toml", *options, cwd=Path("/"))
+    return done.returncode, done.stdout, done.stderr
+
+
 def write_sheet(folder: Path, day: str, text: str) -> Path:
     sheet = folder / "inbox" / f"invoices-{day}.csv"
     sheet.write_text(f"Vendor,Invoice,Amount\n{text}")
@@ -108,6 +114,7 @@ def paid(folder: Path) -> list[str]:
     return (folder / "paid.txt").read_text().split()
 
 
+@pytest.mark.long
 def test_three_nights(folder: Path, server: PingServer) -> None:
     """Each invoice is paid once, whatever the sheet looks like; every night is told and leaves output and report."""
     codes = []
@@ -182,6 +189,7 @@ def clock_change(hours: int) -> tuple[str, str]:
     return f"AAA0BBB-1,{far}/0,{at}", time.strftime("%H:%M", at_summer)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("hours", [1, -1], ids=["put forward", "put back"])
 def test_the_clock_is_changed_while_a_batch_runs(folder: Path, hours: int) -> None:
     """A deadline of 90 seconds is neither reached an hour early nor an hour late; all rows run, and once."""
@@ -212,15 +220,15 @@ def test_the_zones_of_these_tests_do_change(hours: int) -> None:
 def test_a_day_that_was_left_is_not_forgotten(folder: Path) -> None:
     """Stopped on the first night, its rows aren't in the second night's sheet: that night says so, even `--quiet`."""
     write_sheet(folder, "2026-03-27", "ACME,1,0.00\nACME,2,10.00\nACME,3,10.00\n")
-    code, out, _ = ended(cron(folder, "--date", "2026-03-27", "--max-failures", "1", "--concurrency", "1"))
+    code, out, _ = night(folder, "--date", "2026-03-27", "--max-failures", "1", "--concurrency", "1")
     assert (code, "(with --date 2026-03-27" in out) == (5, True)
     write_sheet(folder, "2026-03-28", "Beta,1,5.00\n")
-    code, out, _ = ended(cron(folder, "--date", "2026-03-28"))
+    code, out, _ = night(folder, "--date", "2026-03-28")
     assert code == 0
     assert "invoices-2026-03-27.csv: 2 rows not started, unknown or still going" in out
-    assert ended(cron(folder, "--date", "2026-03-27", "--retry", "all"))[0] == 3
+    assert night(folder, "--date", "2026-03-27", "--retry", "all")[0] == 3
     write_sheet(folder, "2026-03-29", "Beta,2,5.00\n")
-    assert ended(cron(folder, "--date", "2026-03-29")) == (0, "", "")
+    assert night(folder, "--date", "2026-03-29") == (0, "", "")
 
 
 def test_a_key_of_another_days_row_is_told(folder: Path) -> None:
@@ -228,9 +236,9 @@ def test_a_key_of_another_days_row_is_told(folder: Path) -> None:
     job = JOB.replace('key = ["Vendor", "Invoice"]', 'key = ["Invoice"]').replace('unique_conflict = ["Amount"]', "")
     (folder / "nightly.toml").write_text(job.replace('unique = ["Vendor", "Invoice"]', ""))
     write_sheet(folder, "2026-03-27", "ACME,1,10.00\n")
-    assert ended(cron(folder, "--date", "2026-03-27")) == (0, "", "")
+    assert night(folder, "--date", "2026-03-27") == (0, "", "")
     write_sheet(folder, "2026-03-28", "Beta,1,99.00\n")
-    code, out, _ = ended(cron(folder, "--date", "2026-03-28"))
+    code, out, _ = night(folder, "--date", "2026-03-28")
     assert code == 0
     assert "not sent: 1 row of those that count as edited: the key ran before, from another file of this journal" in out
     assert paid(folder) == ["1"]

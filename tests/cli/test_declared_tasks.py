@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from kept_promises import known_runs
 from openpyxl import Workbook
-from program import run_program, start_program
+from program import files_in, run_program, start_program
 from served import wait_until
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def test_check_tells_a_program_what_a_task_takes(folder: Path) -> None:
 def test_missing_columns_are_said_before_anything_is_sent(folder: Path, command: str) -> None:
     """All at once, a sentence each, with the nearest column and what would mend it; 2, and nothing is left behind."""
     (folder / "sheet.csv").write_text("Invoice Nr,Amuont\n007,1.10\n")
-    files = sorted(folder.iterdir())
+    files = files_in(folder)
     problems = said(run_program(command, "sheet.csv", "--task", "tasks.py:pay", cwd=folder))
     assert problems == [
         "sheet.csv: the task needs 'Invoice No', and nothing is sent under that name; did you mean 'Invoice Nr'? then "
@@ -131,7 +131,7 @@ def test_missing_columns_are_said_before_anything_is_sent(folder: Path, command:
         "sheet.csv: the task needs 'amount', and nothing is sent under that name; did you mean 'Amuont'? then say "
         '--rename "Amuont=amount"',
     ]
-    assert [path for path in sorted(folder.iterdir()) if path.name != "__pycache__"] == files
+    assert files_in(folder) == files
     renames = [word for option in ("Invoice Nr=Invoice No", "Amuont=amount") for word in ("--rename", option)]
     assert run_program(command, "sheet.csv", "--task", "tasks.py:pay", *renames, cwd=folder).returncode == 0
 

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from ping_server import ping_server
-from program import COMMAND, PATIENCE
+from program import COMMAND, PATIENCE, run_program
 
 from batch_runner.progress import MOST_HELD, Held
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 TASKS = """
-import time
+import anyio
 
-def go(params):
-    time.sleep(float(params["Seconds"]))
+async def go(params):
+    await anyio.sleep(float(params["Seconds"]))
     if params["Note"] == "bad":
         raise ValueError("no good")
     return params
@@ -34,12 +31,23 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def cron(folder: Path, *options: object, command: str = "run", **variables: str) -> subprocess.CompletedProcess[str]:
+def words(folder: Path, *options: object, command: str = "run") -> list[str]:
+    """The command line, whose paths are found from any folder."""
+    return [command, str(folder / "sheet.csv"), "--task", f"{folder / 'tasks.py'}:go", *map(str, options)]
+
+
+def from_elsewhere(
+    folder: Path, *options: object, command: str = "run", **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run it from the folder `/`, where only its words and code are looked at."""
+    return run_program(*words(folder, *options, command=command), cwd=Path("/"), **variables)
+
+
+def cron(folder: Path, *options: object, **variables: str) -> subprocess.CompletedProcess[str]:
     """As cron runs it: `env -i`, no HOME, the folder `/`."""
-    sheet, task = folder / "sheet.csv", f"{folder / 'tasks.py'}:go"
     empty = ("env", "-i", "PATH=/usr/bin:/bin", "LANG=C", *(f"{name}={text}" for name, text in variables.items()))
     return subprocess.run(
-        [*empty, *COMMAND, command, str(sheet), "--task", task, *map(str, options)],
+        [*empty, *COMMAND, *words(folder, *options)],
         cwd="/",
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -68,7 +76,7 @@ def test_without_it_the_same_night_speaks(folder: Path) -> None:
 
 def test_all_that_matters_where_a_row_fails(folder: Path) -> None:
     """The summary as usual, and the warnings that were kept back; no line of progress."""
-    done = cron(folder, "--quiet", BATCH_RUNNER_LIMT="5")
+    done = from_elsewhere(folder, "--quiet", BATCH_RUNNER_LIMT="5")
     assert done.returncode == 3
     assert "2 success, 1 failure" in done.stdout
     assert "BATCH_RUNNER_LIMT: no such option" in done.stderr
@@ -77,17 +85,17 @@ def test_all_that_matters_where_a_row_fails(folder: Path) -> None:
 
 def test_what_is_wrong_is_always_said(folder: Path) -> None:
     """A sheet that isn't there is one sentence on stderr, whatever was asked for; so is a value that makes no sense."""
-    done = cron(folder, "--quiet", "--limit", "many")
+    done = from_elsewhere(folder, "--quiet", "--limit", "many")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     (folder / "sheet.csv").unlink()
-    done = cron(folder, "--quiet")
+    done = from_elsewhere(folder, "--quiet")
     assert (done.returncode, done.stdout) == (2, "")
     assert "no such file" in done.stderr
 
 
 def test_a_program_that_asks_for_json_gets_it(folder: Path) -> None:
     """`--quiet` is about people."""
-    done = cron(folder, "--rows", "3", "--quiet", "--json")
+    done = from_elsewhere(folder, "--rows", "3", "--quiet", "--json")
     assert done.stderr == ""
     assert json.loads(done.stdout)["counts"] == {"success": 1}
 
@@ -96,14 +104,14 @@ def test_a_heartbeat_that_fails_makes_no_noise(folder: Path) -> None:
     """The night went well; that its heartbeat did not stands in the log file."""
     with ping_server(lambda _: 404) as server:
         variables = {"BATCH_RUNNER_HEARTBEAT": f"{server.url}/u", "BATCH_RUNNER_LOG_FILE": str(folder / "night.log")}
-        done = cron(folder, "--rows", "3", "--quiet", **variables)
+        done = from_elsewhere(folder, "--rows", "3", "--quiet", **variables)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (folder / "night.log").read_text().count("the heartbeat could not be sent: the answer was 404") == 2
 
 
 def test_check_shows_what_it_shows(folder: Path) -> None:
     """`check` is there to be read: only the job in force tells the two apart."""
-    quiet, plain = (cron(folder, *options, command="check").stdout for options in (("--quiet",), ()))
+    quiet, plain = (from_elsewhere(folder, *options, command="check").stdout for options in (("--quiet",), ()))
     assert quiet.partition("the job in force")[0] == plain.partition("the job in force")[0] != ""
 
 

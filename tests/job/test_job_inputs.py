@@ -132,7 +132,7 @@ LETTERS = st.text(st.sampled_from("ab-.1"), min_size=1, max_size=4).filter(lambd
 """Hidden files are passed over, whatever the pattern says."""
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sets(st.tuples(LETTERS, st.sampled_from([".csv", ".xlsx", ".txt"])).map("".join), max_size=6),
     st.lists(st.sampled_from(["a", "b", "-", ".", "1", "*", "?", "[ab]", "[!a]"]), min_size=1, max_size=4).map("".join),

@@ -11,7 +11,7 @@ import anyio
 import msgspec
 import pytest
 from claims import kinds, night, row, unique
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from journals import run_row
 from program import run_program
@@ -204,7 +204,6 @@ def test_blank_values_claim_nothing(path: Path) -> None:
 @given(
     st.lists(st.lists(st.tuples(st.sampled_from("ABCDEF"), st.sampled_from("xyz")), max_size=6), min_size=1, max_size=4)
 )
-@settings(max_examples=40, deadline=None)
 def test_no_claim_ever_runs_twice(nights: list[list[tuple[str, str]]]) -> None:
     """Over any nights with any sheets, each claim has one run at most, and every first of its kind has one."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from journals import attempts_in, batch_info, entries, run_row
 
@@ -81,7 +81,6 @@ def reopened(main: bytes, wal: bytes | None) -> Attempts:
 
 
 @given(anywhere)
-@settings(max_examples=100, deadline=None)
 def test_a_wal_cut_anywhere(killed: Killed, place: int) -> None:
     """Cut at any byte: every event committed before the cut is there, and none that never was."""
     length = place % (len(killed.wal) + 1)
@@ -89,7 +88,6 @@ def test_a_wal_cut_anywhere(killed: Killed, place: int) -> None:
 
 
 @given(anywhere, st.binary(min_size=1, max_size=600))
-@settings(max_examples=100, deadline=None)
 def test_a_wal_torn_anywhere(killed: Killed, place: int, other: bytes) -> None:
     """Other bytes from any byte on, as a torn write leaves them: the same."""
     start = place % len(killed.wal)
@@ -125,7 +123,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Closed:
 
 
 @given(anywhere)
-@settings(max_examples=100, deadline=None)
 def test_a_file_cut_anywhere(whole: Closed, place: int) -> None:
     """The journal itself, cut at any byte, is refused; never taken for one with fewer rows."""
     content = whole.content[: place % len(whole.content)]
@@ -134,7 +131,6 @@ def test_a_file_cut_anywhere(whole: Closed, place: int) -> None:
 
 
 @given(anywhere, st.integers(1, 16), st.sampled_from([0, 255]))
-@settings(max_examples=100, deadline=None)
 def test_sectors_that_were_lost(whole: Closed, place: int, sectors: int, byte: int) -> None:
     """Disks write whole sectors: where some hold something else the journal is refused, or nothing of it is lost."""
     content = bytearray(whole.content)
@@ -149,7 +145,6 @@ def test_sectors_that_were_lost(whole: Closed, place: int, sectors: int, byte: i
 
 
 @given(st.integers(0, 15), st.integers(1, 255), st.integers(2, 401))
-@settings(max_examples=50, deadline=None)
 def test_an_altered_key_is_noticed(whole: Closed, place: int, change: int, number: int) -> None:
     """One wrong byte in a row's key would make it a new row, and send it again: the journal is refused."""
     content, key = bytearray(whole.content), key_of(number)

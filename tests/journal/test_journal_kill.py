@@ -86,6 +86,7 @@ def go_on_after_kills(path: Path, kills: int, rows: int, chance: random.Random) 
     assert len(attempts_in(path)) == rows
 
 
+@pytest.mark.long
 def test_killed_again_and_again(tmp_path: Path) -> None:
     """Eight kills at random commits of one batch, with eight rows in flight."""
     go_on_after_kills(tmp_path / "a.journal.db", 8, 400, random.Random(3))

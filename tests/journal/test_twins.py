@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from journals import batch_info, run_row
 from openpyxl import Workbook
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 TASK = """
 import os
 
-def pay(params):
+async def pay(params):
     with open(os.path.join(os.environ["NIGHT"], "paid.txt"), "a") as paid:
         print(params["Amount"], file=paid)
     if params["Amount"] in os.environ["FAIL"]:
@@ -199,7 +199,6 @@ def edited(rows: list[tuple[bytes, bytes]], edits: list[tuple[str, int, tuple[by
 @given(
     st.lists(ROWS, min_size=1, max_size=6), st.lists(st.tuples(EDITS, st.sampled_from([1, 9])), min_size=1, max_size=5)
 )
-@settings(max_examples=80)
 def test_what_was_sent_is_kept_and_never_sent_again(
     rows: list[tuple[bytes, bytes]], edits: list[tuple[list[tuple[str, int, tuple[bytes, bytes]]], int]]
 ) -> None:

@@ -138,7 +138,6 @@ hostile = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
 @given(hostile.filter(str.strip))
 def test_hostile_texts_are_text(word: str) -> None:
     """Whatever a cell, a message or a name holds: the page has the elements and attributes that it has for `x`."""

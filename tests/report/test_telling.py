@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from ping_server import PingServer, ping_server
 from ports import kept_port
-from program import PATIENCE, run_program, start_program
+from program import PATIENCE, interrupt, run_process, run_program, start_program
 from served import wait_until
 
 from batch_runner.cli import run_arguments as run_here
@@ -26,10 +26,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TASKS = """
-def go(params):
+async def go(params):
     if params["Note"] == "bad":
         raise ValueError(f"no good: {params['Secret']}")
     return params
+"""
+WAITING = """
+import time
+from pathlib import Path
+
+def go(params):
+    Path("begun").touch()
+    while not Path("go").exists():
+        time.sleep(0.01)
 """
 RUN = ("run", "sheet.csv", "--task", "tasks.py:go", "--progress", "never")
 CELL = "Erika Mustermann"
@@ -149,10 +158,10 @@ def test_a_journal_that_is_busy(folder: Path, server: PingServer) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_night_that_is_interrupted(folder: Path, server: PingServer, number: signal.Signals, code: int) -> None:
     """It is no success: not all was done, and somebody should know."""
-    (folder / "tasks.py").write_text("import time\ndef go(params):\n    open('begun', 'w').close()\n    time.sleep(30)")
+    (folder / "tasks.py").write_text(WAITING)
     process = start_program(*RUN, "--heartbeat", f"{server.url}/u", cwd=folder)
     wait_until((folder / "begun").exists)
-    process.send_signal(number)
+    interrupt(process, number, folder / "go")
     process.communicate(timeout=PATIENCE)
     assert process.returncode == code
     assert server.paths == ["/u/start", "/u/fail"]
@@ -340,6 +349,7 @@ def test_a_secret_in_the_environment_is_fine(folder: Path, server: PingServer) -
 def test_without_the_library(folder: Path) -> None:
     """Where apprise isn't installed one sentence says how to get it, before anything is sent."""
     (folder / "apprise.py").write_text("raise ModuleNotFoundError('apprise')")
-    done = run(folder, "--notify", "json://127.0.0.1/a,json://127.0.0.1/b", PYTHONPATH=str(folder))
+    words = ("--notify", "json://127.0.0.1/a,json://127.0.0.1/b")
+    done = run_process(*RUN, *words, cwd=folder, PYTHONPATH=str(folder))
     assert done.returncode == 2
     assert done.stderr == "batch-runner: notify: that needs the apprise library: pip install apprise\n"

@@ -198,7 +198,7 @@ SIGNS = [
 WORDS = ["NOT", "IS", "BETWEEN", "CASE", "WHEN", "THEN", "END", "CAST", "INT", "DATE", "OVER", "SUM", "UPPER", "SELECT"]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.one_of(st.lists(st.sampled_from(NAMES + SIGNS + WORDS), max_size=9).map(" ".join), st.text(max_size=20)))
 def test_any_text_is_a_condition_or_a_sentence(sheet: Sheet, where: str) -> None:
     """Whatever a person writes, polars' own words and panics don't end the program: rows or one sentence."""

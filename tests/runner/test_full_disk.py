@@ -36,7 +36,7 @@ def command(service: Service, concurrency: int = 25) -> list[str]:
     return [*where, "--concurrency", str(concurrency)]
 
 
-@pytest.mark.parametrize("concurrency", [1, 25, 100])
+@pytest.mark.parametrize("concurrency", [1, *(pytest.param(many, marks=pytest.mark.long) for many in (25, 100))])
 def test_it_fills_up_in_mid_batch(concurrency: int, small_disk: Path, service: Service) -> None:
     """Exit 5 with one sentence; every run that was started is on record; with room the same command goes on."""
     write_sheet(small_disk / "list.csv", ROWS)

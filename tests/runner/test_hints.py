@@ -45,7 +45,14 @@ def test_by_itself_it_is_as_fast_and_says_nothing(tmp_path: Path) -> None:
     assert not told(done, "--poll-rate")
 
 
-@pytest.mark.parametrize(("in_flight", "median", "is_short"), [(25, 60, False), (500, 600, False), (1000, 60, True)])
+@pytest.mark.parametrize(
+    ("in_flight", "median", "is_short"),
+    [
+        (25, 60, False),
+        pytest.param(500, 600, False, marks=pytest.mark.long),
+        pytest.param(1000, 60, True, marks=pytest.mark.long),
+    ],
+)
 def test_the_advice_is_for_who_needs_it(in_flight: int, median: float, is_short: bool) -> None:
     """Long runs want few polls; a thousand of a minute end faster than twenty polls a second can notice."""
     schedule = Schedule(PollLimits.fixed(Rate(20, 1.0)))

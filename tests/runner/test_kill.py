@@ -52,7 +52,13 @@ def moments(ending: str, concurrency: int) -> Iterator[Moment]:
 
 
 CELLS = [
-    pytest.param(ending, concurrency, moment, id=f"{ending}-{concurrency}-{moment.side} {moment.boundary} {moment.nth}")
+    pytest.param(
+        ending,
+        concurrency,
+        moment,
+        id=f"{ending}-{concurrency}-{moment.side} {moment.boundary} {moment.nth}",
+        marks=() if (ending, concurrency) == ("csv", 1) else pytest.mark.long,
+    )
     for ending in ("csv", "xlsx")
     for concurrency in ROWS
     for moment in moments(ending, concurrency)

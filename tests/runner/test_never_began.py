@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from nights import Fault, again, night, numbered, say, whole
 from ports import kept_port
-from program import PATIENCE, run_program, start_program
+from program import PATIENCE, interrupt, run_program, start_program
 from served import served, wait_until
 
 from batch_runner.batch.worker import MOST_RESENDS
@@ -65,10 +65,7 @@ def test_what_an_interrupt_finds_waiting_is_not_started(folder: Path, number: si
     command = ("run", "in.csv", "--task", "task.py:pay", "--workers", 1, "--concurrency", 4, "--progress", "always")
     process = start_program(*command, cwd=folder)
     wait_until(lambda: paid(folder))
-    process.send_signal(number)
-    assert process.stderr is not None
-    assert any("stopping" in line for line in process.stderr)
-    (folder / "go").touch()
+    interrupt(process, number, folder / "go")
     process.communicate(timeout=PATIENCE)
     assert process.returncode == code
     assert [row["status"] for row in records(folder)] == ["success", *["not_started"] * 5]
@@ -78,6 +75,7 @@ def test_what_an_interrupt_finds_waiting_is_not_started(folder: Path, number: si
     assert paid(folder) == ROWS
 
 
+@pytest.mark.long
 def test_a_service_that_is_restarted_in_mid_batch(folder: Path) -> None:
     """Told to end while one run goes on and others wait: when it is back the batch goes on; each row is run once."""
     tasks = ("--tasks", str(folder / "task.py"), "--workers", "1", "--grace", "60")
@@ -110,6 +108,7 @@ def test_a_restart_says_what_had_not_begun(folder: Path) -> None:
     assert (unbegun["status"], unbegun.get("never_began")) == ("failure", True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("now", "counts"), [("1", {"success": 1}), ("edited", {"failure": 1})])
 def test_both_were_killed(folder: Path, now: str, counts: dict[str, int]) -> None:
     """Batch and service die together: the next night sends a row whose run had not begun, if it is still the same."""

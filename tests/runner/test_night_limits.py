@@ -26,6 +26,7 @@ def refused(done: Night) -> int:
     return sum(post.status in (429, 503) for post in done.front.posts)
 
 
+@pytest.mark.long
 def test_eight_slots_and_a_concurrency_of_64(tmp_path: Path) -> None:
     """At least 90 % of what eight slots can do, under 5 % refused, and the summary says what it settled on."""
     chance = random.Random(1)

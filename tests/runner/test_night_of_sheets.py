@@ -11,7 +11,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from program import COMMAND, PATIENCE, run_program, start_program
+from program import COMMAND, PATIENCE, interrupt, run_program, start_program
 from served import wait_until
 
 from batch_runner.job.inputs import plan_of
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TASKS = """
-import os, time
+import os
 
-def pay(params):
+import anyio
+
+async def pay(params):
     with open(os.path.join(os.environ["NIGHT"], "paid.txt"), "a") as paid:
         print(params["Number"], file=paid)
     if params.get("Spoil"):
@@ -34,7 +36,8 @@ def pay(params):
             sheet.write("Number,Number\\n1,1\\n")
     if params.get("Fail"):
         raise ValueError("no such invoice")
-    time.sleep(float(params.get("Seconds", "0")))
+    while params.get("Until") and not os.path.exists(os.path.join(os.environ["NIGHT"], params["Until"])):
+        await anyio.sleep(0.01)
     return {}
 """
 JOB = 'input = "inbox/*.csv"\ntask = "tasks.py:pay"\nprogress = "never"\n'
@@ -193,15 +196,16 @@ def test_the_worst_code_is_the_nights(folder: Path) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupt_ends_the_night(folder: Path, number: int, code: int) -> None:
     """The summary is printed still; no further sheet is begun, and the same command goes on."""
-    sheet(folder, "a.csv", "Number,Seconds\n1,50\n2,\n")
-    process = start_program("run", "nightly.toml", "--json", "--concurrency", "1", cwd=folder, NIGHT=str(folder))
+    sheet(folder, "a.csv", "Number,Until\n1,go\n2,\n")
+    options = ("--json", "--concurrency", "1", "--progress", "auto")
+    process = start_program("run", "nightly.toml", *options, cwd=folder, NIGHT=str(folder))
     wait_until(lambda: paid(folder))
-    process.send_signal(number)
+    interrupt(process, number, folder / "go")
     out, _ = process.communicate(timeout=PATIENCE)
     fields = json.loads(out)
     assert fields["exit_code"] == process.returncode == code
     assert list(not_run(fields)) == ["b.csv"]
-    assert run(folder).returncode == 4
+    assert run(folder).returncode == 0
     assert paid(folder) == ["1", "2", "3"]
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TASK = """
 from pathlib import Path
 
-def pay(params):
+async def pay(params):
     with Path(__file__).with_name("paid.txt").open("a") as paid:
         paid.write(params["Row"] + "\\n")
     return params["Row"]
@@ -136,6 +136,7 @@ def test_a_killed_batch_asks_the_next_night(folder: Path) -> None:
     assert proxy.starts["r7"] == 2
 
 
+@pytest.mark.long
 def test_another_memory_knows_nothing(folder: Path) -> None:
     """A service with other runs behind the same address: the row stays unknown, and isn't started there."""
 
@@ -157,6 +158,7 @@ def test_another_memory_knows_nothing(folder: Path) -> None:
     assert proxy.starts["r7"] == 1
 
 
+@pytest.mark.long
 def test_a_forgotten_key_is_not_sent_again(folder: Path) -> None:
     """A start that is older than the service's memory stays unknown."""
 
@@ -209,6 +211,7 @@ def two_nights(
     return done, proxy.starts
 
 
+@pytest.mark.long
 def test_a_person_may_have_it_sent_all_the_same(folder: Path) -> None:
     """`--retry unknown` sends a row anew whose service has forgotten its key; once, and not again in the same night."""
     done, starts = two_nights(folder, {"r7"}, "--retry", "unknown")
@@ -216,6 +219,7 @@ def test_a_person_may_have_it_sent_all_the_same(folder: Path) -> None:
     assert starts["r7"] == 2
 
 
+@pytest.mark.long
 def test_rows_that_nobody_can_be_asked_for_are_no_news(folder: Path) -> None:
     """However many they are, they neither stop the batch nor count as its failures: the rest of the sheet is sent."""
     lost = {f"r{row}" for row in range(12)}
@@ -225,6 +229,7 @@ def test_rows_that_nobody_can_be_asked_for_are_no_news(folder: Path) -> None:
     assert {starts[row] for row in lost} == {1}
 
 
+@pytest.mark.long
 def test_without_its_key_nothing_is_asked(folder: Path) -> None:
     """The same address as `--service anchor`, which is sent no keys: the start would be another one there."""
     done, starts = two_nights(folder, {"r7"}, runs="first.db", anchor=True)

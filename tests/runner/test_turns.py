@@ -27,14 +27,14 @@ def pay(params):
 def test_a_night_that_was_stopped_between_two_sheets_begins_none_again(tmp_path: Path) -> None:
     """The second sheet couldn't be read at its turn: the same command begins a fresh start of that one only."""
     (tmp_path / "task.py").write_text(TASK)
-    (tmp_path / "a.csv").write_text("Number,Spoil\n1,b.csv\n")
-    night = ("run", "?.csv", "--task", "task.py:pay", "--retry", "all")
+    (tmp_path / "a.csv").write_text("Number,Spoil\n1,b.csv\n3,\n")
+    night = ("run", "?.csv", "--task", "task.py:pay", "--retry", "all", "--concurrency", "1")
     ran = []
     for code in (5, 0, 5):
         (tmp_path / "b.csv").write_text("Number\n2\n")
         assert run_program(*night, cwd=tmp_path).returncode == code
         ran.append((tmp_path / "paid.txt").read_text())
-    assert ran == ["1", "12", "121"]
+    assert ran == ["13", "132", "13213"]
 
 
 @pytest.mark.parametrize(

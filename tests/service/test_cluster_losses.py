@@ -28,7 +28,11 @@ if TYPE_CHECKING:
     from batch_runner.service.local.result import RunEnd
     from batch_runner.service.local.tasks import Call
 
-pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.long,
+    pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX"),
+]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 from dask_cluster import DaskCluster, kill, wait
-from program import COMMAND, PATIENCE, environment, run_program, start_program
+from program import COMMAND, PATIENCE, environment, run_process, run_program, start_program
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 
@@ -64,6 +64,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("more", [[], ["--send-files"]])
 def test_the_invoices_are_read_on_the_cluster(cluster: DaskCluster, samples: Path, more: list[str]) -> None:
     """All rows succeed, in a shared folder and with their files sent along; the output stays where it is."""
@@ -73,15 +74,17 @@ def test_the_invoices_are_read_on_the_cluster(cluster: DaskCluster, samples: Pat
     assert [row["status"] for row in rows_of(samples / "invoices.results.csv")] == ["success"] * 14
 
 
+@pytest.mark.long
 def test_a_cluster_of_our_own(samples: Path) -> None:
     """`--dask local` starts one and leaves none of its processes behind."""
     options = ("--task", "invoice", "--dask", "local", "--workers", 1)
-    done = run_program("run", "invoices.csv", *options, cwd=samples, MARK_OF_THIS_TEST=str(samples))
+    done = run_process("run", "invoices.csv", *options, cwd=samples, MARK_OF_THIS_TEST=str(samples))
     assert done.returncode == 0, done.stderr
     wait(lambda: not any(_is_marked(process, str(samples)) for process in psutil.process_iter()))
     assert [row["status"] for row in rows_of(samples / "invoices.results.csv")] == ["success"] * 14
 
 
+@pytest.mark.long
 def test_a_cluster_of_our_own_says_nothing_of_ports(samples: Path) -> None:
     """Where that of Dask's dashboard is taken: there is none."""
     with socket.socket() as taken:
@@ -89,10 +92,11 @@ def test_a_cluster_of_our_own_says_nothing_of_ports(samples: Path) -> None:
             taken.bind(("127.0.0.1", 8787))
             taken.listen()
         options = ("--task", "invoice", "--dask", "local", "--workers", 1, "--progress", "never")
-        done = run_program("run", "invoices.csv", *options, cwd=samples)
+        done = run_process("run", "invoices.csv", *options, cwd=samples)
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.long
 def test_ctrl_c_leaves_the_runs_on_a_cluster_of_our_own_their_time(tmp_path: Path) -> None:
     """A terminal's SIGINT goes to all processes of the foreground; the run that is in flight ends as elsewhere."""
     (tmp_path / "tasks.py").write_text(WAITING.replace("SUPPORT", repr(str(tmp_path))))
@@ -117,6 +121,7 @@ def test_ctrl_c_leaves_the_runs_on_a_cluster_of_our_own_their_time(tmp_path: Pat
     assert row["Id"] == "1"
 
 
+@pytest.mark.long
 def test_a_cluster_of_another_version_is_refused(
     samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +140,7 @@ def test_a_cluster_of_another_version_is_refused(
     ]
 
 
+@pytest.mark.long
 def test_a_scheduler_that_restarts_in_the_middle_of_a_batch(tmp_path: Path) -> None:
     """No row is lost, none begins twice, and those that were under way say so; the batch goes on by itself."""
     folder = tmp_path / "dask"
@@ -187,6 +193,7 @@ def pay(amount: Decimal, *, context: Context) -> str:
 """
 
 
+@pytest.mark.long
 def test_a_declared_task_is_on_the_cluster_what_it_is_here(cluster: DaskCluster, tmp_path: Path) -> None:
     """Its arguments are made of the row, it knows the row's number, and what it logs comes home with run and row."""
     (tmp_path / "tasks.py").write_text(LOGGING)

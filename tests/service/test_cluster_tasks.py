@@ -29,7 +29,11 @@ if TYPE_CHECKING:
     from batch_runner.service.local.dask.cluster import OnCluster
     from batch_runner.service.local.result import RunEnd
 
-pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.long,
+    pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX"),
+]
 
 
 HOST = "127.0.0.1"

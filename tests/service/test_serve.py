@@ -57,7 +57,7 @@ def test_what_was_answered_for_is_known_after_a_kill_under_load(tmp_path: Path) 
     told: list[str] = []
 
     def start_many(service_url: str) -> None:
-        with httpx.Client(base_url=service_url, trust_env=False) as http:
+        with httpx.Client(base_url=service_url, trust_env=False, verify=False) as http:
             while True:
                 try:
                     answer = http.post("/v2/tasks/echo_in_loop/run", json={"input_params": {}})
@@ -79,7 +79,7 @@ def test_fifty_starts_with_one_key_run_the_task_once(tmp_path: Path) -> None:
     together = threading.Barrier(50)
 
     def start(url: str) -> str:
-        with httpx.Client(base_url=url, timeout=PATIENCE, trust_env=False) as http:
+        with httpx.Client(base_url=url, timeout=PATIENCE, trust_env=False, verify=False) as http:
             together.wait()
             body = {"input_params": {"file": str(tmp_path / "count")}}
             answer = http.post("/v2/tasks/count_me/run", json=body, headers={"Idempotency-Key": '"one"'})

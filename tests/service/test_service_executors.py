@@ -26,7 +26,7 @@ pytestmark = [
 TOO_MUCH = "The task's result is 17825794 bytes of JSON, and 16777216 is the limit: its first part stands here as text."
 
 
-@pytest.fixture(params=["workers on asyncio", "workers on trio", "dask"])
+@pytest.fixture(params=["workers on asyncio", "workers on trio", pytest.param("dask", marks=pytest.mark.long)])
 def way(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

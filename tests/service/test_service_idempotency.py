@@ -14,7 +14,7 @@ import anyio
 import httpx
 import pytest
 from contract import OWN, WAYS, Speaker, speaking, until
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_runner import __version__
@@ -272,8 +272,8 @@ class Model:
         assert not never & self.begun
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", ["in process"])
-@settings(max_examples=40, deadline=None)
 @given(st.lists(STEP, max_size=12))
 async def test_one_key_is_one_run_through_kills_and_stops(steps: list[Any]) -> None:
     """Whatever is started, and whenever the service is killed (its files are taken as they are then) or stopped."""

@@ -61,7 +61,7 @@ async def test_a_signal_ends_it_cleanly(server: subprocess.Popen[str], sent: sig
 
     async def wait(mark: Path) -> None:
         body = {"input_params": {"mark": str(mark), "until": str(tmp_path / "never")}, "sync": True}
-        async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as http:
+        async with httpx.AsyncClient(base_url=url, timeout=PATIENCE, verify=False) as http:
             answers.append(await http.post("/v2/tasks/wait_for/run", json=body))
 
     async with anyio.create_task_group() as group:
@@ -104,7 +104,7 @@ async def test_it_listens_on_one_address_only() -> None:
 
 async def test_a_request_for_another_host_is_refused() -> None:
     """A page in a browser that reaches the port under a name of its own gets nothing."""
-    async with a_service() as service, listening(service) as url, httpx.AsyncClient(base_url=url) as http:
+    async with a_service() as service, listening(service) as url, httpx.AsyncClient(base_url=url, verify=False) as http:
         for host, code in (("evil.example", 400), ("127.0.0.1.evil.example:80", 400), ("localhost:1", 404)):
             answer = await http.get("/v2/tasks/runs/run_0/status", headers={"host": host})
             assert (answer.status_code, answer.json()["error"]["code"]) == (code, code)
@@ -118,7 +118,7 @@ def test_a_connections_small_packets_are_not_held_back() -> None:
 
 async def test_it_can_listen_again_at_once_on_the_same_port() -> None:
     """A service that ended leaves its port free."""
-    async with a_service() as service, listening(service) as url, httpx.AsyncClient(base_url=url) as http:
+    async with a_service() as service, listening(service) as url, httpx.AsyncClient(base_url=url, verify=False) as http:
         await http.get("/")
     async with a_service() as service, listening(service, int(url.rpartition(":")[2])) as again:
         assert again == url
@@ -137,6 +137,6 @@ async def test_in_a_thread_it_serves_too() -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(anyio.to_thread.run_sync, anyio.run, main)
         await until(lambda: bool(url))
-        async with httpx.AsyncClient(base_url=url[0]) as http:
+        async with httpx.AsyncClient(base_url=url[0], verify=False) as http:
             assert (await http.get("/v2/tasks/runs/run_0/status")).status_code == 404
         stop.set()

@@ -37,6 +37,7 @@ async def pid_of(executor: InWorkers) -> int:
     return int(bytes((await executor.run(call("pid"))).result))
 
 
+@pytest.mark.long
 def test_a_run_cancelled_while_its_worker_starts_forgets_no_process() -> None:
     """Whenever in the first moments that is: asyncio forgot a process whose start was cancelled halfway."""
 
@@ -157,6 +158,7 @@ async def test_a_greedy_task_is_a_failure() -> None:
     assert ending.error == "The task needed more memory than a worker process may have."
 
 
+@pytest.mark.long
 async def test_a_worker_without_memory_is_replaced_before_the_next_run() -> None:
     """A task that leaks used to fail the rows after it, too, for as long as its worker was used."""
     async with workers(1, memory=2 * 1024**3) as executor:
