@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-class Held(Exception):  # noqa: N818  it is a state of the world, not a mistake
+class LockHeld(Exception):  # noqa: N818  it is a state of the world, not a mistake
     """Another process holds the lock."""
 
 
@@ -31,8 +31,8 @@ class Held(Exception):  # noqa: N818  it is a state of the world, not a mistake
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock of `path` for as long as the block runs.
 
-    Raises `Held` at once if another process has it, `OSError` where none can be had: the folder is read-only, or its
-    file system has no locks. The lock's file is `NAME-lock` beside the path. It is removed at the end, while still
+    Raises `LockHeld` at once if another process has it, `OSError` where none can be had: the folder is read-only, or
+    its file system has no locks. The lock's file is `NAME-lock` beside the path. It is removed at the end, while still
     locked: who waits for it finds that it has no name any more, and takes a new one.
     """
     name = _lock_of(path)
@@ -40,7 +40,7 @@ def locked(path: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise Held from None
+        raise LockHeld from None
     try:
         yield
     finally:
@@ -93,7 +93,7 @@ LONGER_NAMES = 20
 """So many bytes more than the output's has any name of a file that is written beside it."""
 
 
-class Target(msgspec.Struct, frozen=True):
+class AtomicFile(msgspec.Struct, frozen=True):
     """Where the output goes, and the permissions it gets (the input's, so that who could read one can read both).
 
     `path` is as it was said; `real` the file that is written, which a link leads to. `what` is the option that names
@@ -106,7 +106,7 @@ class Target(msgspec.Struct, frozen=True):
     what: str = "output"
 
     @classmethod
-    def prepare(cls, path: Path, like: Path, what: str = "output") -> Target:
+    def prepare(cls, path: Path, like: Path, what: str = "output") -> AtomicFile:
         """Make sure, before anything is sent, that a file can be written there. Raises `UsageError`."""
         try:
             real = _followed(path)

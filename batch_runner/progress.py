@@ -127,7 +127,7 @@ class Progress:
         """The batch has ended."""
 
 
-class Held(Progress):
+class HeldBack(Progress):
     """Keeps back what is said, the last so many lines of it, until it is known that somebody wants to hear it."""
 
     def __init__(self, form: Form = "text") -> None:

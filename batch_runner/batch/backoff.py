@@ -67,7 +67,7 @@ LONGEST_PAUSE = 3600.0
 """Seconds of a pause that are waited for: who asks for more (a quota of the day, say) is asked by a later batch."""
 
 
-class Patience:
+class CircuitBreaker:
     """Knows since when no start has got through, whichever row it was for."""
 
     def __init__(self) -> None:

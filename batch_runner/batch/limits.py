@@ -11,7 +11,7 @@ that doesn't is rarely asked.
 
 A worker takes a slot for a row and holds it until the row's run has ended. In the slot it waits for its turn before
 each start, and says what became of the start. All starts go through one line, in order of asking: whoever is first
-waits for time (`Pace`), for a place (`Capacity`), and until no more than a few starts are unanswered.
+waits for time (`Pace`), for a place (`AdaptiveLimit`), and until no more than a few starts are unanswered.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ _CONCURRENCY = re.compile(
 _RATE = re.compile(r"per (second|minute|hour|day)|\brate\b|too many requests|quota")
 
 
-class Capacity:
+class AdaptiveLimit:
     """The number of runs that may be in flight, `limit`, never above `most`."""
 
     def __init__(self, most: int) -> None:
@@ -181,7 +181,7 @@ class Limits:
         self._line = anyio.Lock()
         self._moved = anyio.Event()
         self._pace = pace or Pace(rate)
-        self._capacity = Capacity(concurrency)
+        self._capacity = AdaptiveLimit(concurrency)
         self._most = concurrency
         self._in_flight = 0
         self._unanswered: OrderedDict[Slot, float] = OrderedDict()

@@ -18,7 +18,7 @@ from batch_runner.batch.stop import Stop
 from batch_runner.batch.worker import STILL_UNKNOWN
 from batch_runner.errors import ExitCode, JournalFull
 from batch_runner.outcomes import ERROR, NOT_STARTED, SUCCESS
-from batch_runner.plan.plan import Carry, Follow, Refuse, Send, Settle
+from batch_runner.plan.plan import Keep, Poll, Refuse, Resend, Send
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
@@ -79,14 +79,14 @@ CHUNK = 128
 """Rows that are read and placed in the journal at once: some milliseconds' work."""
 
 
-async def placed(source: Source, journal: Journal) -> AsyncIterator[list[tuple[Step, RowParams]]]:
+async def plan_rows(source: Source, journal: Journal) -> AsyncIterator[list[tuple[Step, RowParams]]]:
     """The plan: what to do with each row, in the sheet's order; a chunk is placed when it is asked for."""
     for chunk in _chunks(source.places()):
         yield list(zip(await journal.register(chunk), chunk, strict=True))
 
 
 async def look_ahead(source: Source, journal: Journal) -> int:
-    """Ask the whole sheet what has to be known before its first row is `placed`.
+    """Ask the whole sheet what has to be known before its first row is planned.
 
     Gives for how many rows that ran before it could not tell what makes them unique.
     """
@@ -148,7 +148,7 @@ class SheetBatch:
 class Work(msgspec.Struct):
     """A row on its way to a worker, which takes it from the one who hands it on."""
 
-    plan: Send | Settle | Follow
+    plan: Send | Resend | Poll
     row: RowParams
     batch: SheetBatch
     is_taken: bool = False
@@ -226,18 +226,18 @@ class Pool:
                 f"rows that ran before, but are not in the sheet as they were then: {missing}; --unique can't know them"
             )
         is_first = True
-        async for chunk in placed(batch.source, batch.journal):
+        async for chunk in plan_rows(batch.source, batch.journal):
             if is_first and (warning := batch.journal.all_new()) is not None:
                 log.warning(warning)
             is_first = False
             for step, row in chunk:
-                if isinstance(step, Send | Follow | Settle):
+                if isinstance(step, Send | Poll | Resend):
                     yield Work(step, row, batch)
-                elif isinstance(step, Carry | Refuse):
+                elif isinstance(step, Keep | Refuse):
                     with log.of_batch(str(batch.journal.batch)):
                         self._carry(step, batch)
 
-    def _carry(self, step: Carry | Refuse, batch: SheetBatch) -> None:
+    def _carry(self, step: Keep | Refuse, batch: SheetBatch) -> None:
         if isinstance(step, Refuse):
             status = ERROR
             log.info("row refused", row=step.number)
@@ -254,7 +254,7 @@ class Pool:
 
     async def _hand_on(self, work: Work) -> None:
         """Give the row to the next worker that is free, unless a stop comes first; an interrupt beats all."""
-        is_start = not isinstance(work.plan, Follow)
+        is_start = not isinstance(work.plan, Poll)
         is_sent = False
         with self._stopping.cutting_short(interrupts_only=not is_start):
             await self._stream.send(work)
@@ -266,7 +266,7 @@ class Pool:
     async def _send_canaries(self, works: AsyncIterator[Work], number: int) -> None:
         """Let a few rows of different shapes go first; the rest follow only if they all succeed."""
         window = [work async for work in _first(works, WINDOW)]
-        tonights = [work for work in window if not isinstance(work.plan, Settle)]
+        tonights = [work for work in window if not isinstance(work.plan, Resend)]
         canaries = [tonights[place] for place in different_shapes([work.row for work in tonights], number)]
         self._canary = Canary(canaries)
         for work in canaries:

@@ -18,12 +18,12 @@ import anyio
 import msgspec
 
 from batch_runner import log
-from batch_runner.batch.backoff import STARTS, Patience
+from batch_runner.batch.backoff import STARTS, CircuitBreaker
 from batch_runner.batch.poller import Overdue, Unreachable, Vanished
 from batch_runner.batch.stop import Stop, refused_for_all
 from batch_runner.errors import ExitCode
 from batch_runner.journal.journal import Outcome
-from batch_runner.plan.plan import Follow, Send, Settle
+from batch_runner.plan.plan import Poll, Resend, Send
 from batch_runner.service.http.classify import FORBIDDEN, REFUSING_US
 from batch_runner.service.protocol import Lost, RefusalScope, Refused, RunSeen, Started, StartRequest
 from batch_runner.service.wire import Run, RunRequest
@@ -113,10 +113,10 @@ class Start:
         return capabilities.is_one_run(self.memory, anyio.current_time() - self.intended_at)
 
 
-def start_of(plan: Send | Settle) -> Start:
-    """A row's first try in this batch; with `Settle` that of an earlier batch, whose answer was lost."""
+def start_of(plan: Send | Resend) -> Start:
+    """A row's first try in this batch; with `Resend` that of an earlier batch, whose answer was lost."""
     start = Start()
-    if isinstance(plan, Settle):
+    if isinstance(plan, Resend):
         age = datetime.now(UTC) - datetime.fromisoformat(plan.intended_at)
         start.intended(plan.attempt)
         start.intended_at -= age.total_seconds()
@@ -178,7 +178,7 @@ class Worker:
         self._terms = terms
         self._chance = chance
         self._answer_within = job.run_seconds + SYNC_MARGIN if job.sync else None
-        self._patience = Patience()
+        self._patience = CircuitBreaker()
         self._memory: str | None = None
         self._first_at = inf
         self._was_answered = anyio.Event()
@@ -187,16 +187,16 @@ class Worker:
         self._tells_ends = True if terms.tells_ends else None
         self._asking = anyio.Lock()
 
-    async def do(self, plan: Send | Settle | Follow, row: RowParams, slot: Slot) -> Outcome:
+    async def do(self, plan: Send | Resend | Poll, row: RowParams, slot: Slot) -> Outcome:
         """Bring the row to its outcome and return it: `not_started` if a stop came first, the status it had if so."""
-        if isinstance(plan, Follow):
+        if isinstance(plan, Poll):
             outcome = await self._follow_earlier(plan, slot)
         else:
             outcome = await self._send(plan, self._request(row), slot)
         again = _again(plan, outcome)
         return outcome if again is None else await self._send(again, self._request(row), slot)
 
-    async def _follow_earlier(self, plan: Follow, slot: Slot) -> Outcome:
+    async def _follow_earlier(self, plan: Poll, slot: Slot) -> Outcome:
         """Follow a run that an earlier batch started."""
         attempt = RowAttempt(plan.attempt, plan.number, may_be_replaced=plan.anew is not None)
         if not self._terms.runs_outlive_us:
@@ -205,7 +205,7 @@ class Worker:
         attempt.debug("run followed", run_id=plan.run_id)
         return await self._follow(attempt, Run(plan.run_id, plan.status), age=None)
 
-    async def _send(self, plan: Send | Settle, request: RunRequest, slot: Slot) -> Outcome:
+    async def _send(self, plan: Send | Resend, request: RunRequest, slot: Slot) -> Outcome:
         start = start_of(plan)
         outcome = STILL_UNKNOWN if start.is_lost else NOT_STARTED
         failures = 0
@@ -216,7 +216,7 @@ class Worker:
             if isinstance(answer, Started):
                 slot.accepted(answer.signal)
                 outcome = await self._started(attempt, answer.run)
-                if outcome is not NOT_STARTED or isinstance(plan, Settle):
+                if outcome is not NOT_STARTED or isinstance(plan, Resend):
                     return outcome
                 start.begin_anew()
                 await self._pause(start.unbegun)
@@ -291,7 +291,7 @@ class Worker:
         self._warn_once(answer)
         return slot.refused(answer.status_code, answer.why, answer.signal)
 
-    async def _intend(self, plan: Send | Settle, start: Start) -> RowAttempt:
+    async def _intend(self, plan: Send | Resend, start: Start) -> RowAttempt:
         self._first_at = min(self._first_at, anyio.current_time())
         if start.attempt is None:
             assert isinstance(plan, Send)
@@ -427,7 +427,7 @@ class Worker:
         )
 
 
-def _again(plan: Send | Settle | Follow, outcome: Outcome) -> Send | None:
+def _again(plan: Send | Resend | Poll, outcome: Outcome) -> Send | None:
     """What is to be sent after what came of an earlier batch's start, if anything."""
     if isinstance(plan, Send):
         return None

@@ -12,9 +12,9 @@ import msgspec
 
 from batch_runner.cli.run import print_out, refuse_unwritable_log, today
 from batch_runner.errors import ExitCode, Findings, UsageError
-from batch_runner.job.inputs import make_folders, plan_of
-from batch_runner.job.options import told
-from batch_runner.journal.rehearsal import rehearsed
+from batch_runner.job.inputs import make_folders, night_job_of
+from batch_runner.job.options import describe_job
+from batch_runner.journal.journal import rehearse
 from batch_runner.rows.source import Source
 from batch_runner.runner.connect import choose_service
 from batch_runner.runner.night import look_at_journal, naming, refuse_lost_journal
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from batch_runner.job.config import Loaded
-    from batch_runner.job.inputs import Plan, Planned
+    from batch_runner.job.inputs import NightJob, SheetJob
     from batch_runner.runner.connect import ChosenService
 
 
 def check_for_person(loaded: Loaded) -> int:
     """Print how each input is understood, and the job in force; returns the exit code."""
-    plan = plan_of(loaded.job, today())
+    plan = night_job_of(loaded.job, today())
     make_folders(loaded.job, plan)
     pages, problems = _looked_over(plan)
     code = ExitCode.REFUSED if problems else max((page.exit_code for page in pages), default=ExitCode.OK)
@@ -47,7 +47,7 @@ def check_for_person(loaded: Loaded) -> int:
     return code
 
 
-def _looked_over(plan: Plan) -> tuple[list[Preview], list[str]]:
+def _looked_over(plan: NightJob) -> tuple[list[Preview], list[str]]:
     """As `_pages`, with a look at what is one for the whole night."""
     findings = Findings()
     found: tuple[list[Preview], list[str]] = ([], [])
@@ -59,7 +59,7 @@ def _looked_over(plan: Plan) -> tuple[list[Preview], list[str]]:
     return found
 
 
-def _pages(plan: Plan) -> tuple[list[Preview], list[str]]:
+def _pages(plan: NightJob) -> tuple[list[Preview], list[str]]:
     """A page for each sheet that can be used, and what is wrong with the others. Raises for a sole sheet."""
     if not plan.many:
         return [_page(planned) for planned in plan.batches], []
@@ -74,7 +74,7 @@ def _pages(plan: Plan) -> tuple[list[Preview], list[str]]:
     return pages, problems
 
 
-def _page(planned: Planned, look: Callable[[Source], None] = lambda _: None) -> Preview:
+def _page(planned: SheetJob, look: Callable[[Source], None] = lambda _: None) -> Preview:
     """One sheet's page. Raises all that is wrong with it, and with what the job says of it."""
     job, findings = planned.job, Findings()
     pages: list[Preview] = []
@@ -93,13 +93,13 @@ def _page(planned: Planned, look: Callable[[Source], None] = lambda _: None) -> 
     return pages[0]
 
 
-async def _rehearsed(planned: Planned, source: Source, service: ChosenService | None) -> Preview:
+async def _rehearsed(planned: SheetJob, source: Source, service: ChosenService | None) -> Preview:
     """The page of a batch that is rehearsed on what its journal knows; without a task, nothing was ever sent for it."""
     job = planned.job
     batch = info_of(job, source, service, planned.series)
     if service is not None:
         look_at_journal(job.journal_path, batch)
-    async with rehearsed(job.journal_path if service is not None else None, batch) as journal:
+    async with rehearse(job.journal_path if service is not None else None, batch) as journal:
         return await preview(job, source, journal)
 
 
@@ -107,6 +107,6 @@ def _encoded(fields: dict[str, object], loaded: Loaded) -> str:
     return msgspec.json.encode({**fields, "job": loaded.origins}).decode()
 
 
-def _text(plan: Plan, pages: list[Preview], loaded: Loaded) -> str:
+def _text(plan: NightJob, pages: list[Preview], loaded: Loaded) -> str:
     first = [f"nothing to do: {plan.missing}"] if plan.missing is not None else []
-    return "\n\n".join([*first, *(page.to_text() for page in pages), told(loaded.origins)])
+    return "\n\n".join([*first, *(page.to_text() for page in pages), describe_job(loaded.origins)])

@@ -69,9 +69,9 @@ class RunCommand(JobCommand):
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError:
-            from batch_runner.cli.run import told_of
+            from batch_runner.cli.run import telling_about
 
-            with told_of(source, {}) as telling:
+            with telling_about(source, {}) as telling:
                 telling.ends(ExitCode.REFUSED)
             raise
 
@@ -86,9 +86,9 @@ def run_command(source: str, **values: Any) -> int:
 
     The same command again continues where the last one stopped. batch-runner help nights says how.
     """
-    from batch_runner.cli.run import run_for_person, told_of
+    from batch_runner.cli.run import run_for_person, telling_about
 
-    with told_of(source, said(values)) as telling:
+    with telling_about(source, said(values)) as telling:
         loaded = _loaded(source, values)
         telling.check()
         return telling.ends(run_for_person(loaded.job, telling))
@@ -103,12 +103,12 @@ def check_command(source: str, **values: Any) -> int:
     Then the job in force: each option that was said, its value and where it came from.
     """
     from batch_runner.cli.check import check_for_person
-    from batch_runner.job.config import wishes_of
-    from batch_runner.report.notify import Telling
+    from batch_runner.job.config import notify_config_of
+    from batch_runner.report.notify import Notifier
 
     loaded = _loaded(source, values)
     _warn_of_variables()
-    Telling(wishes_of(source, said(values), os.environ), os.environ).check()
+    Notifier(notify_config_of(source, said(values), os.environ), os.environ).check()
     return check_for_person(loaded)
 
 
@@ -206,11 +206,11 @@ def serve_command(context: click.Context, /, **values: Any) -> int:
 def status_command(journal: Path, row: int | None, sheet: str | None, key_value: tuple[str, ...], as_json: bool) -> int:
     """Show what a batch has done so far, from its JOURNAL (STEM.journal.db beside the output)."""
     from batch_runner.cli.run import print_out
-    from batch_runner.cli.status import chronicle, story, story_of_key
+    from batch_runner.cli.status import read_status, story, story_of_key
 
     if row is not None and key_value:
         raise click.UsageError("--row and --key-value: say one of them, where the row stands or how it is known")
-    whole = chronicle(journal) if row is None else story(journal, row, sheet)
+    whole = read_status(journal) if row is None else story(journal, row, sheet)
     told = story_of_key(journal, key_value) if key_value else whole
     print_out(told.to_json() if as_json else told.to_text())
     return 0
@@ -247,12 +247,12 @@ def resolve_command(
     """
     from batch_runner.cli.run import print_out
     from batch_runner.cli.status import refuse_sheet
-    from batch_runner.journal.resolve import Verdict, resolve
+    from batch_runner.journal.resolve import Finding, resolve
 
     refuse_sheet(journal)
     if not note.strip():
         raise click.UsageError("--note: say how you know; it is kept for whoever asks")
-    path = resolve(journal, rows, Verdict(status, note, who or _user(), run_id), sheet)
+    path = resolve(journal, rows, Finding(status, note, who or _user(), run_id), sheet)
     numbers = ", ".join(map(str, dict.fromkeys(rows)))
     print_out(f"{path}: row {numbers}: unknown → {status}; the next batch carries it into the output")
     return 0

@@ -14,7 +14,7 @@ import msgspec
 
 from batch_runner.errors import SheetError, UsageError, reason_of
 from batch_runner.job.job import Job
-from batch_runner.job.options import Kind, Option, options
+from batch_runner.job.options import Option, OptionKind, options
 from batch_runner.rows.source import Source
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _head(sheet: Path, seen: Seen) -> Iterator[str]:
 
 def _example(option: Option, sheet: Path, seen: Seen) -> str:
     """A value that makes sense for this sheet; the default where there is one."""
-    if option.kind is Kind.FLAG:
+    if option.kind is OptionKind.FLAG:
         return "true"
     if option.default:
         return toml(option.default)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from batch_runner.job.options import Kind, Option, options, variable_of
+from batch_runner.job.options import Option, OptionKind, options, variable_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,14 +63,14 @@ def said(values: dict[str, Any]) -> dict[str, object]:
 
 
 def _click_option(option: Option) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    if option.kind is Kind.FLAG:
+    if option.kind is OptionKind.FLAG:
         return click.option(option.flag, option.name, is_flag=True, default=None, help=option.help)
     default = f"  [default: {option.default}]" if option.default else ""
     return click.option(
         option.flag,
         option.name,
         metavar=option.metavar,
-        multiple=option.kind in (Kind.NAMES, Kind.PAIRS),
+        multiple=option.kind in (OptionKind.NAMES, OptionKind.PAIRS),
         default=None,
         help=option.help + default,
     )

@@ -15,10 +15,10 @@ import click
 
 from batch_runner import log
 from batch_runner.errors import UsageError, reason_of
-from batch_runner.job.config import unknown_variables, wishes_of
-from batch_runner.job.inputs import make_folders, plan_of
-from batch_runner.progress import Held, Progress, progress_for
-from batch_runner.report.notify import Telling
+from batch_runner.job.config import notify_config_of, unknown_variables
+from batch_runner.job.inputs import make_folders, night_job_of
+from batch_runner.progress import HeldBack, Progress, progress_for
+from batch_runner.report.notify import Notifier
 from batch_runner.runner.connect import api_key
 from batch_runner.runner.night import run_night
 from batch_runner.service.local import capture
@@ -28,27 +28,27 @@ if TYPE_CHECKING:
     from datetime import date
 
     from batch_runner.job.job import Job
-    from batch_runner.runner.night import Told
+    from batch_runner.runner.night import NightSummary
 
 
 @contextmanager
-def told_of(source: str, flags: Mapping[str, object]) -> Iterator[Telling]:
+def telling_about(source: str, flags: Mapping[str, object]) -> Iterator[Notifier]:
     """Whatever happens in here to a job, even to one that is wrong, is told to those who want to hear of it."""
     log.write_log("text", "warning", Progress().say, api_key())
-    wishes = wishes_of(source, flags, os.environ)
-    with log.of_batch(uuid4().hex[:8]), Telling(wishes, os.environ) as telling:
+    wishes = notify_config_of(source, flags, os.environ)
+    with log.of_batch(uuid4().hex[:8]), Notifier(wishes, os.environ) as telling:
         yield telling
 
 
-def run_for_person(job: Job, telling: Telling) -> int:
+def run_for_person(job: Job, telling: Notifier) -> int:
     """Run the job on all its inputs, show the progress, print what it came to; returns the exit code."""
-    plan = plan_of(job, today())
+    plan = night_job_of(job, today())
     make_folders(job, plan)
     with _shown(job) as progress:
         _open_logs(plan.job, progress)
         for sentence in unknown_variables(os.environ):
             log.warning(sentence)
-        with capture.told(progress.printed):
+        with capture.capture_prints(progress.printed):
             told = run_night(plan, progress)
         for summary in told.batches:
             telling.hears(summary, summary.report)
@@ -58,7 +58,7 @@ def run_for_person(job: Job, telling: Telling) -> int:
     return told.exit_code
 
 
-def _tell_person(job: Job, told: Told, progress: Progress) -> None:
+def _tell_person(job: Job, told: NightSummary, progress: Progress) -> None:
     """Print what the night came to; with `--quiet` only where it isn't all well."""
     if not told.is_well:
         progress.release()
@@ -75,7 +75,7 @@ def today() -> date:
 @contextmanager
 def _shown(job: Job) -> Iterator[Progress]:
     """What a person sees on the way; with `--quiet` it is kept back until something isn't well."""
-    progress = Held(job.log_format) if job.quiet else progress_for(job.progress, sys.stderr, job.log_format)
+    progress = HeldBack(job.log_format) if job.quiet else progress_for(job.progress, sys.stderr, job.log_format)
     try:
         yield progress
     except BaseException:

@@ -12,7 +12,7 @@ import msgspec
 from batch_runner.errors import UsageError
 from batch_runner.job.job import Job
 from batch_runner.job.validation import OUTPUT_ENDINGS
-from batch_runner.journal.view import Batch, Count, Failures, JournalView, Placed, Try, sheet_of
+from batch_runner.journal.view import BatchRecord, Count, Failures, JournalView, Placed, Try, sheet_of
 from batch_runner.report.summary import duration_of, number_of, row_numbers
 from batch_runner.rows.params import key_of
 from batch_runner.units import local_time
@@ -27,7 +27,7 @@ MOST_GROUPS = 20
 class Night(msgspec.Struct, frozen=True):
     """One batch with what its rows came to. `running`: its process is alive, as far as that can be seen."""
 
-    batch: Batch
+    batch: BatchRecord
     counts: tuple[Count, ...]
     running: bool
 
@@ -53,7 +53,7 @@ class Night(msgspec.Struct, frozen=True):
         return f"{duration_of(self.seconds or 0.0)}, exit {self.batch.exit_code}"
 
 
-class Chronicle(msgspec.Struct, frozen=True):
+class JournalStatus(msgspec.Struct, frozen=True):
     """All nights of a journal, the oldest first; `failures` are the last one's."""
 
     journal: str
@@ -113,18 +113,18 @@ class Story(msgspec.Struct, frozen=True):
             yield f"  {self.outcome.status}: {printable(self.outcome.error)}".rstrip(": ")
 
 
-def chronicle(path: Path) -> Chronicle:
+def read_status(path: Path) -> JournalStatus:
     """The nights of a journal. Raises `JournalError`, and `UsageError` if it has none or is a sheet."""
     with _opened(path) as view:
         batches = view.batches()
         nights = tuple(Night(batch, view.counts(batch.id), batch.id == view.living) for batch in batches)
-        return Chronicle(str(path), nights, view.failures(batches[-1].id, MOST_GROUPS))
+        return JournalStatus(str(path), nights, view.failures(batches[-1].id, MOST_GROUPS))
 
 
 def story(path: Path, row: int, said: str | None = None) -> Story:
     """The attempts for the row of this number in a sheet, which is to be said where the journal has several.
 
-    Raises as `chronicle`, and for no such row.
+    Raises as `read_status`, and for no such row.
     """
     with _opened(path) as view:
         sheet = sheet_of(path, view.sheets(), said)
@@ -140,7 +140,7 @@ def story_of_key(path: Path, values: Sequence[str]) -> Story:
     """The attempts for the row that this key knows, in the last night's sheet or no more.
 
     `values` are `COLUMN=TEXT`, one for each key column; where there is just one, its text alone will do. Raises as
-    `chronicle`, and for other columns, and a key that no row has.
+    `read_status`, and for other columns, and a key that no row has.
     """
     with _opened(path) as view:
         columns = view.key_columns()

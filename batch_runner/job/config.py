@@ -15,13 +15,13 @@ from batch_runner.job.options import (
     GIVEN,
     OF_SERVE,
     PREFIX,
-    Kind,
     Option,
-    Origin,
+    OptionKind,
+    Provenance,
     Setting,
     did_you_mean,
     options,
-    origins_of,
+    provenance_of,
     variable_of,
 )
 from batch_runner.job.path_templates import WITH_STEM, problem
@@ -39,10 +39,10 @@ class Loaded(msgspec.Struct, frozen=True):
     """The job in force, and for each of its options where its value came from."""
 
     job: Job
-    origins: tuple[Origin, ...]
+    origins: tuple[Provenance, ...]
 
 
-class Wishes(msgspec.Struct, frozen=True):
+class NotifyConfig(msgspec.Struct, frozen=True):
     """Whom to tell of a batch, and when; URLs as they were said. `is_public`: others can read where `notify` was."""
 
     source: str
@@ -71,10 +71,10 @@ def load_job(source: str, flags: Mapping[str, object], environ: Mapping[str, str
         problems += _labelled(str(error).splitlines(), settings)
     if problems:
         raise UsageError("\n".join(problems))
-    return Loaded(job, origins_of(job, settings))
+    return Loaded(job, provenance_of(job, settings))
 
 
-def wishes_of(source: str, flags: Mapping[str, object], environ: Mapping[str, str]) -> Wishes:
+def notify_config_of(source: str, flags: Mapping[str, object], environ: Mapping[str, str]) -> NotifyConfig:
     """What is said of telling people, as far as it can be known although all else may be wrong."""
     settings = _settings(source, flags, environ, [])
     wanted: dict[str, Setting] = {
@@ -83,7 +83,7 @@ def wishes_of(source: str, flags: Mapping[str, object], environ: Mapping[str, st
     is_public = "notify" in wanted and wanted["notify"].is_public
     values = _values(wanted, [])
     hidden = {name: value for name, value in values.items() if not any(_exposures({name: value}, settings))}
-    return Wishes(source, is_public=is_public, **hidden)
+    return NotifyConfig(source, is_public=is_public, **hidden)
 
 
 def _values(settings: Mapping[str, Setting], problems: list[str]) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _from_environment(option: Option, text: str) -> object:
-    return text.splitlines() if option.kind is Kind.PAIRS else text
+    return text.splitlines() if option.kind is OptionKind.PAIRS else text
 
 
 def _job_file(path: Path, problems: list[str]) -> dict[str, Setting]:

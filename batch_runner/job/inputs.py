@@ -57,7 +57,7 @@ class Found(msgspec.Struct, frozen=True):
         return Found(self.path / name, self.series / written)
 
 
-class Inputs(msgspec.Struct, frozen=True):
+class InputFiles(msgspec.Struct, frozen=True):
     """What an input came to. `many`: it is a pattern, however many it matches. `missing` says why there is none."""
 
     found: tuple[Found, ...]
@@ -65,7 +65,7 @@ class Inputs(msgspec.Struct, frozen=True):
     missing: str | None = None
 
 
-def find(text: str, day: date) -> Inputs:
+def find(text: str, day: date) -> InputFiles:
     """Look for the inputs, sorted. Raises `UsageError` where a folder that must be there is not, or can't be read."""
     names = parts(text)
     if not any(map(has_magic, names)) and not has_day(text) and "{" not in text:
@@ -82,7 +82,7 @@ def find(text: str, day: date) -> Inputs:
         return _single(reached[0])
     reasons = {found.path: _why_not(found.path, rest[-1]) for found in reached}
     taken = sorted((found for found in reached if reasons[found.path] is None), key=lambda found: found.path)
-    return Inputs(tuple(taken), many, None if taken else _nothing(text, folder, reasons))
+    return InputFiles(tuple(taken), many, None if taken else _nothing(text, folder, reasons))
 
 
 def is_pattern(text: str) -> bool:
@@ -215,12 +215,12 @@ def _why_not_named(name: str, pattern: str) -> str | None:
     return None
 
 
-def _single(found: Found) -> Inputs:
+def _single(found: Found) -> InputFiles:
     if found.path.exists():
-        return Inputs((found,), many=False)
+        return InputFiles((found,), many=False)
     folder = found.path.parent
     _insist_on(folder)
-    return Inputs((), many=False, missing=f"{found.path}: no such file; {_there(folder, found.path.name)}")
+    return InputFiles((), many=False, missing=f"{found.path}: no such file; {_there(folder, found.path.name)}")
 
 
 def _nothing(text: str, folder: Path, reasons: dict[Path, str | None]) -> str:
@@ -243,7 +243,7 @@ ONE_EACH = ("output", "report")
 """Files that no two batches can have in common; nor a journal, unless one is named for all."""
 
 
-class Planned(msgspec.Struct, frozen=True):
+class SheetJob(msgspec.Struct, frozen=True):
     """One batch to come: its job, whose paths are all to the letter, and the series of sheets that it belongs to.
 
     `series` is the input's absolute path with the places of the day still in it: tomorrow's sheet has the same.
@@ -253,7 +253,7 @@ class Planned(msgspec.Struct, frozen=True):
     series: str
 
 
-class Plan(msgspec.Struct, frozen=True):
+class NightJob(msgspec.Struct, frozen=True):
     """All batches of a job tonight, sorted by input.
 
     `job` is the whole night's: its log file is to the letter, its input as it was written. `many`: the input is a
@@ -261,12 +261,12 @@ class Plan(msgspec.Struct, frozen=True):
     """
 
     job: Job
-    batches: tuple[Planned, ...]
+    batches: tuple[SheetJob, ...]
     many: bool
     missing: str | None
 
 
-def plan_of(job: Job, today: date) -> Plan:
+def night_job_of(job: Job, today: date) -> NightJob:
     """Find tonight's inputs. Raises `UsageError` where there is none, and where two would get into each other's way."""
     day = job.day_from(today)
     inputs = find(job.input, day)
@@ -277,7 +277,7 @@ def plan_of(job: Job, today: date) -> Plan:
         raise UsageError("\n".join(found))
     stem = stem_of(batches[0].job.input_path) if batches and not inputs.many else ""
     night = msgspec.structs.replace(job, log_file=_filled(job.log_file, day, stem))
-    return Plan(night, batches, inputs.many, inputs.missing)
+    return NightJob(night, batches, inputs.many, inputs.missing)
 
 
 def pattern_problems(values: Mapping[str, object]) -> Iterator[str]:
@@ -297,12 +297,12 @@ def pattern_problems(values: Mapping[str, object]) -> Iterator[str]:
         yield f"log_file: {log_file!r} is one for the whole night, so it can't hold {{stem}}; use {{date}}"
 
 
-def _planned(job: Job, found: Found, day: date) -> Planned:
+def _planned(job: Job, found: Found, day: date) -> SheetJob:
     stem = stem_of(found.path)
     paths = {name: _filled(getattr(job, name), day, stem) for name in ("output", "journal", "report", "log_file")}
     paths["journal"] = paths["journal"] or _lasting_journal(job, found, stem)
     written = job.input if found.path == Path(job.input) else str(found.path)
-    return Planned(
+    return SheetJob(
         msgspec.structs.replace(job, input=written, date=day.isoformat(), **paths),
         os.path.abspath(found.series if has_day(str(found.series)) else found.path),  # noqa: PTH100  links stay as said
     )
@@ -324,7 +324,7 @@ def _filled(text: str | None, day: date, stem: str) -> str | None:
     return None if text is None else fill(text, day, stem)
 
 
-def _eaten(job: Job, batches: tuple[Planned, ...], day: date) -> Iterator[str]:
+def _eaten(job: Job, batches: tuple[SheetJob, ...], day: date) -> Iterator[str]:
     """Outputs that the pattern would take for new sheets the next time."""
     for planned in batches:
         output = planned.job.output_path
@@ -336,7 +336,7 @@ def _eaten(job: Job, batches: tuple[Planned, ...], day: date) -> Iterator[str]:
             )
 
 
-def _shared(job: Job, batches: tuple[Planned, ...]) -> Iterator[str]:
+def _shared(job: Job, batches: tuple[SheetJob, ...]) -> Iterator[str]:
     """Files that two batches would have in common."""
     one_for_all = job.journal is not None and not has_stem(job.journal)
     looks: dict[str, Callable[[Job], Path | str | None]] = {
@@ -362,7 +362,7 @@ def _clash(what: str, first: Job, second: Job, path: Path | str | None) -> str:
     return f"{both} would share the {what} {path}; rename one of them{step}"
 
 
-def make_folders(job: Job, plan: Plan) -> None:
+def make_folders(job: Job, plan: NightJob) -> None:
     """Make the folders that the job's own places name. Raises `UsageError` where the folder above isn't there."""
     for option in WITH_STEM:
         written = getattr(job, option)

@@ -24,7 +24,7 @@ OF_SERVE = ("port", "host", "tasks", "runs", "keep", "queue", "grace")
 """The options that only `serve` has: their variables are none of a job's, and no mistakes either."""
 
 
-class Kind(Enum):
+class OptionKind(Enum):
     """How a person writes the value of an option."""
 
     FLAG = "flag"
@@ -37,20 +37,23 @@ class Kind(Enum):
 
 
 _COMPLAINTS = {
-    Kind.FLAG: "is neither true nor false",
-    Kind.NAMES: "is not a list of texts",
-    Kind.PAIRS: "is not a table of texts",
-    Kind.VALUE: "is not a text; put it in quotes",
+    OptionKind.FLAG: "is neither true nor false",
+    OptionKind.NAMES: "is not a list of texts",
+    OptionKind.PAIRS: "is not a table of texts",
+    OptionKind.VALUE: "is not a text; put it in quotes",
 }
 
-_FORMS = {Kind.NAMES: "write URLs, a comma between two, one with a comma in double quotes", Kind.VALUE: "write a URL"}
+_FORMS = {
+    OptionKind.NAMES: "write URLs, a comma between two, one with a comma in double quotes",
+    OptionKind.VALUE: "write a URL",
+}
 
 
 class Option(msgspec.Struct, frozen=True):
     """One option: `name` is the key in a job file, `flag` that of the command line, `variable` the environment's."""
 
     name: str
-    kind: Kind
+    kind: OptionKind
     group: str
     metavar: str | None
     help: str
@@ -83,9 +86,9 @@ class Option(msgspec.Struct, frozen=True):
 
     def _read(self, value: object) -> object:
         hint = _hints()[self.name]
-        if self.kind is Kind.NAMES:
+        if self.kind is OptionKind.NAMES:
             value = _names(value)
-        if self.kind is Kind.PAIRS:
+        if self.kind is OptionKind.PAIRS:
             value = _pairs(value)
         if isinstance(value, time) or (self.name == "date" and isinstance(value, date)):
             value = value.isoformat()
@@ -122,9 +125,9 @@ def _hints() -> dict[str, Any]:
 def _option(name: str, hint: Any, field: msgspec.structs.FieldInfo) -> Option:
     meta: msgspec.Meta = hint.__metadata__[0]
     extra = meta.extra or {}
-    kinds = {bool: Kind.FLAG, tuple[str, ...]: Kind.NAMES, dict[str, str]: Kind.PAIRS}
-    kind = kinds.get(get_args(hint)[0], Kind.VALUE)
-    default = () if kind in (Kind.NAMES, Kind.PAIRS) else field.default
+    kinds = {bool: OptionKind.FLAG, tuple[str, ...]: OptionKind.NAMES, dict[str, str]: OptionKind.PAIRS}
+    kind = kinds.get(get_args(hint)[0], OptionKind.VALUE)
+    default = () if kind in (OptionKind.NAMES, OptionKind.PAIRS) else field.default
     return Option(name, kind, extra["group"], extra["metavar"], meta.description or "", default)
 
 
@@ -163,7 +166,7 @@ def _complaint(option: Option, hint: Any) -> str:
     choices = [choice for part in parts if get_origin(part) is Literal for choice in get_args(part)]
     if choices:
         return f"is none of {', '.join(choices)}"
-    if option.kind is Kind.VALUE and str not in parts:
+    if option.kind is OptionKind.VALUE and str not in parts:
         return "is not a whole number"
     return _COMPLAINTS[option.kind]
 
@@ -189,7 +192,7 @@ class Setting(msgspec.Struct, frozen=True):
     """Whether others can read it there: on the command line, or in a file."""
 
 
-class Origin(msgspec.Struct, frozen=True, rename={"where": "from"}):
+class Provenance(msgspec.Struct, frozen=True, rename={"where": "from"}):
     """An option's value in force and where it came from, None for the default."""
 
     option: str
@@ -197,23 +200,23 @@ class Origin(msgspec.Struct, frozen=True, rename={"where": "from"}):
     where: str | None
 
 
-def origins_of(job: Job, settings: Mapping[str, Setting]) -> tuple[Origin, ...]:
+def provenance_of(job: Job, settings: Mapping[str, Setting]) -> tuple[Provenance, ...]:
     """Every option of a job, in the order of the table; secrets are only said to be set."""
     return tuple(_origin(job, name, settings.get(name)) for name in ("input", *options()))
 
 
-def told(origins: tuple[Origin, ...]) -> str:
+def describe_job(origins: tuple[Provenance, ...]) -> str:
     """The job in force for a person: a line for each value that was said, and for a job file the defaults, too."""
     return "\n".join(_lines(origins))
 
 
-def _origin(job: Job, name: str, setting: Setting | None) -> Origin:
+def _origin(job: Job, name: str, setting: Setting | None) -> Provenance:
     secret = name != "input" and options()[name].is_secret
     value = SET if secret and setting is not None else getattr(job, name)
-    return Origin(name, value, setting.label if setting is not None else None)
+    return Provenance(name, value, setting.label if setting is not None else None)
 
 
-def _lines(origins: tuple[Origin, ...]) -> Iterator[str]:
+def _lines(origins: tuple[Provenance, ...]) -> Iterator[str]:
     rows = [(origin.option, _shown(origin.value), origin.where) for origin in origins if origin.where is not None]
     names, values = (max(len(row[place]) for row in rows) for place in (0, 1))
     yield "the job in force:"

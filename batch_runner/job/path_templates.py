@@ -33,7 +33,7 @@ _MARKS = " -_."
 _BEFORE_DAY = re.compile(rf"[{re.escape(_MARKS)}]*\0")
 
 
-class Place(msgspec.Struct, frozen=True):
+class Placeholder(msgspec.Struct, frozen=True):
     """One place: of the day in a form of `strftime`, or (None) of the input's stem. `written` is the place itself."""
 
     form: str | None
@@ -44,9 +44,9 @@ class Place(msgspec.Struct, frozen=True):
         return stem if self.form is None else day.strftime(self.form)
 
 
-def pieces(name: str) -> tuple[str | Place, ...]:
+def pieces(name: str) -> tuple[str | Placeholder, ...]:
     """The name of one file or folder as texts and places. Raises `ValueError` with a sentence."""
-    found: list[str | Place] = []
+    found: list[str | Placeholder] = []
     end = 0
     for match in _PLACE.finditer(name):
         found.append(name[end : match.start()])
@@ -69,7 +69,7 @@ def problem(option: str, text: str) -> str | None:
     for name in parts(text):
         path /= name
         try:
-            stem = any(isinstance(piece, Place) and piece.form is None for piece in pieces(name))
+            stem = any(isinstance(piece, Placeholder) and piece.form is None for piece in pieces(name))
         except ValueError as error:
             if not _is_there(option, path):
                 return str(error)
@@ -127,11 +127,11 @@ def undated(path: Path) -> Path:
     return Path(*names[:first]) / f"{stem or BY_DATE}.journal.db"
 
 
-def _places(text: str) -> list[Place]:
-    return [piece for name in parts(text) for piece in _lenient(name) if isinstance(piece, Place)]
+def _places(text: str) -> list[Placeholder]:
+    return [piece for name in parts(text) for piece in _lenient(name) if isinstance(piece, Placeholder)]
 
 
-def _lenient(name: str) -> tuple[str | Place, ...]:
+def _lenient(name: str) -> tuple[str | Placeholder, ...]:
     """The pieces of a name; one that is to be taken to the letter is one piece."""
     try:
         return pieces(name)
@@ -149,10 +149,10 @@ def _is_there(option: str, path: Path) -> bool:
     return path.exists() if option == "input" else path.is_dir()
 
 
-def _place(written: str, inside: str) -> Place:
+def _place(written: str, inside: str) -> Placeholder:
     name, colon, form = inside.partition(":")
     if name == "stem" and not colon:
-        return Place(None, written)
+        return Placeholder(None, written)
     if name != "date":
         raise ValueError(
             f"{written} is no place that could be filled; use {{date}}, {{date:%d.%m.%Y}} or {{stem}}, "
@@ -166,4 +166,4 @@ def _place(written: str, inside: str) -> Place:
             f"{written}: {repr(wrong[0].group()) if wrong else repr(form)} says nothing of a day; "
             "write for example {date:%d.%m.%Y} or {date:%Y-%m-%d}"
         )
-    return Place(form or PLAIN_DAY, written)
+    return Placeholder(form or PLAIN_DAY, written)

@@ -7,7 +7,6 @@ duplicates.py    rows with the same key or the same dedup key: which history is 
 group_commit.py  group commit: whoever waits is told when the commit that holds their event is on disk
 journal.py       the journal of a running batch: every event is on disk before the next step is taken
 register.py      the rows of tonight's sheet find their place in the journal, and with it their history
-rehearsal.py     a batch rehearsed on a copy of the journal that nobody keeps: what would become of each row
 resolve.py       a person looked what became of an `unknown` row, and says so: kept with who and when
 view.py          looks into a journal without touching it: outcomes, batches, times, sheets, one row's story
 """

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.errors import NEW_JOURNAL, ExitCode, JournalBusy, JournalError, reason_of
-from batch_runner.fs import Held, locked
+from batch_runner.fs import LockHeld, locked
 from batch_runner.journal.duplicates import forget_other_claims
 from batch_runner.plan.plan import NIGHT, Policy
 
@@ -225,7 +225,7 @@ def _shown(value: str) -> str:
 
 
 @contextmanager
-def holding(path: Path) -> Iterator[None]:
+def hold_journal(path: Path) -> Iterator[None]:
     """Hold the journal at `path` for as long as the block runs.
 
     Raises `JournalBusy` at once if another process holds it, `JournalError` where no lock can be had: the folder is
@@ -235,7 +235,7 @@ def holding(path: Path) -> Iterator[None]:
     with ExitStack() as held:
         try:
             held.enter_context(locked(path))
-        except Held:
+        except LockHeld:
             raise JournalBusy(f"{path}: {_holder(path)}; wait until it ends") from None
         except OSError as error:
             raise _no_lock(path, error) from error

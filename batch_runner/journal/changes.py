@@ -71,7 +71,7 @@ class Unsettled(msgspec.Struct, frozen=True):
     rows: int
 
 
-class Held(msgspec.Struct, frozen=True):
+class HeldRows(msgspec.Struct, frozen=True):
     """Rows that were not sent for some reason; `numbers` are the first few of them."""
 
     rows: int
@@ -94,12 +94,12 @@ def since(connection: sqlite3.Connection, batch: int) -> Since | None:
     )
 
 
-def held(connection: sqlite3.Connection, batch: int, why: str) -> Held:
+def held(connection: sqlite3.Connection, batch: int, why: str) -> HeldRows:
     """The rows that were held back in a batch as `parked` or `duplicate`."""
     return _held(connection, _HELD, batch, why)
 
 
-def taken(connection: sqlite3.Connection, batch: int) -> Held:
+def taken(connection: sqlite3.Connection, batch: int) -> HeldRows:
     """The rows whose key is that of a row of another sheet, which ran with other params: this one was not sent."""
     return _held(connection, _TAKEN, batch)
 
@@ -109,9 +109,9 @@ def unsettled(connection: sqlite3.Connection, batch: int) -> tuple[Unsettled, ..
     return tuple(Unsettled(*found) for found in connection.execute(_UNSETTLED, (batch,)))
 
 
-def _held(connection: sqlite3.Connection, sql: str, *values: object) -> Held:
+def _held(connection: sqlite3.Connection, sql: str, *values: object) -> HeldRows:
     numbers = [number for (number,) in connection.execute(sql, values)]
-    return Held(len(numbers), tuple(numbers[:_SAMPLES]))
+    return HeldRows(len(numbers), tuple(numbers[:_SAMPLES]))
 
 
 def _number(connection: sqlite3.Connection, sql: str, *values: int) -> int:

@@ -15,10 +15,17 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from batch_runner.errors import NEW_JOURNAL, JournalError, JournalFailed
 from batch_runner.journal import duplicates, view
-from batch_runner.journal import duplicates as twins
-from batch_runner.journal.batches import Begun, begin, holding, now
-from batch_runner.journal.changes import Held, Since, Unsettled, held, since, taken, unsettled
-from batch_runner.journal.database import clear_places, connect, make_readable, open_file, open_memory
+from batch_runner.journal.batches import Begun, begin, hold_journal, now
+from batch_runner.journal.changes import HeldRows, Since, Unsettled, held, since, taken, unsettled
+from batch_runner.journal.database import (
+    NEXT_STEP,
+    clear_places,
+    connect,
+    copied,
+    make_readable,
+    open_file,
+    open_memory,
+)
 from batch_runner.journal.group_commit import Commits, in_thread, inline, set_aside
 from batch_runner.journal.register import register
 from batch_runner.outcomes import NOT_STARTED, STARTING
@@ -28,7 +35,7 @@ if TYPE_CHECKING:
 
     from batch_runner.journal.batches import BatchInfo
     from batch_runner.journal.group_commit import Reserve
-    from batch_runner.journal.view import Batch, Count, Failures, Placed, Span
+    from batch_runner.journal.view import BatchRecord, Count, Failures, Placed, Span
     from batch_runner.plan.plan import Entry, Send, Step
 
 
@@ -81,7 +88,7 @@ class JournalFile:
         can't be written.
         """
         path = Path(path).resolve()
-        with holding(path), set_aside(path) as reserve:
+        with hold_journal(path), set_aside(path) as reserve:
             connection = await to_thread.run_sync(open_file, path, mode)
             try:
                 yield cls(connection, path, reserve)
@@ -161,15 +168,15 @@ class Journal:
     def may_have_twins(self) -> bool:
         """Whether this sheet is to be gone over for rows with equal keys, before the first one finds its place."""
         with self._reading() as connection:
-            return twins.has_to_look(connection, self._begun.id)
+            return duplicates.has_to_look(connection, self._begun.id)
 
     async def see(self, entries: Sequence[Entry]) -> None:
         """Note a chunk of the sheet's rows, whichever take part, for `tell_apart`."""
-        await self._commits.add(partial(twins.see, entries=entries))
+        await self._commits.add(partial(duplicates.see, entries=entries))
 
     async def tell_apart(self) -> None:
         """Find out which rows of the journal those with equal keys are; only then `adopt` and `register`."""
-        await self._commits.add(twins.tell_apart)
+        await self._commits.add(duplicates.tell_apart)
 
     @property
     def needs_claims(self) -> bool:
@@ -263,7 +270,7 @@ class Journal:
         with self._reading() as connection:
             yield from view.outcomes(connection, self._begun.id)
 
-    def recorded(self) -> Batch:
+    def recorded(self) -> BatchRecord:
         """What is recorded of this batch."""
         with self._reading() as connection:
             return view.batch_of(connection, self._begun.id)
@@ -293,12 +300,12 @@ class Journal:
         with self._reading() as connection:
             return since(connection, self._begun.id)
 
-    def held(self, why: Literal["parked", "duplicate"]) -> Held:
+    def held(self, why: Literal["parked", "duplicate"]) -> HeldRows:
         """The rows of this batch that were held back."""
         with self._reading() as connection:
             return held(connection, self._begun.id, why)
 
-    def taken(self) -> Held:
+    def taken(self) -> HeldRows:
         """The rows of this batch whose key another sheet's row had, with other params; they were not sent."""
         with self._reading() as connection:
             return taken(connection, self._begun.id)
@@ -375,3 +382,16 @@ def _begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) -
         return begin(path, connection, info)
     except sqlite3.Error as error:
         raise JournalError(f"{path}: the journal can't be written: {error}; fix that, or use {NEW_JOURNAL}") from error
+
+
+@asynccontextmanager
+async def rehearse(path: Path | None, info: BatchInfo) -> AsyncIterator[Journal]:
+    """A journal that knows what the one at `path` knows, if there is one, and is gone when the block ends.
+
+    The journal itself is only read; a batch that holds it isn't disturbed. Raises `JournalError`, as `Journal.open`.
+    """
+    try:
+        with closing(copied(path) if path and path.exists() else open_memory()) as connection:
+            yield await JournalFile(connection).begin(info)
+    except sqlite3.Error as error:
+        raise JournalError(f"{path}: the journal can't be read: {error}; {NEXT_STEP}") from error

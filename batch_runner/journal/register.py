@@ -12,7 +12,7 @@ from batch_runner.journal.database import LOST
 from batch_runner.journal.duplicates import Rivals, told_apart
 from batch_runner.outcomes import QUEUED, UNKNOWN
 from batch_runner.plan.duplicates import hold_back
-from batch_runner.plan.plan import Attempt, Carry, Entry, Leave, Refuse, Step, decide, last_sent
+from batch_runner.plan.plan import Attempt, Entry, Keep, Refuse, Skip, Step, decide, last_sent
 
 if TYPE_CHECKING:
     import sqlite3
@@ -45,12 +45,12 @@ def _register(
 ) -> Step:
     row, is_new = _find_row(connection, begun.id, entry, twins)
     if not entry.takes_part:
-        step: Step = Leave(entry.number)
+        step: Step = Skip(entry.number)
     elif row is None:
         step = Refuse(entry.number, entry.refusal or "a cell of its key can't be read")
     elif not is_new and (beside := _beside(connection, begun, row)) is not None:
         params, held = beside
-        step = Carry(entry.number, row, QUEUED, params != entry.digest, held, tonight=True)
+        step = Keep(entry.number, row, QUEUED, params != entry.digest, held, tonight=True)
     else:
         attempts = [] if is_new else _attempts(connection, row)
         step = decide(entry, row, attempts, policy, begun.night)
@@ -125,7 +125,7 @@ def _add_row(connection: sqlite3.Connection, key: bytes, nth: int) -> int:
 
 def _place(connection: sqlite3.Connection, batch: int, entry: Entry, row: int | None, step: Step) -> None:
     refusal = step.why if isinstance(step, Refuse) else None
-    held = step.held if isinstance(step, Refuse | Carry) else None
+    held = step.held if isinstance(step, Refuse | Keep) else None
     connection.execute(
         "INSERT INTO place (batch, number, row, params, takes_part, refusal, held) VALUES (?, ?, ?, ?, ?, ?, ?)",
         (batch, entry.number, row, entry.digest, entry.takes_part, refusal, held),

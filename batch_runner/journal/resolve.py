@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.errors import JournalError, UsageError
-from batch_runner.journal.batches import holding, now
+from batch_runner.journal.batches import hold_journal, now
 from batch_runner.journal.database import open_file
 from batch_runner.journal.group_commit import commit
 from batch_runner.journal.register import attempts_of
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from batch_runner.journal.view import Sheet
+    from batch_runner.journal.view import JournalSheet
 
 
 WORDS = ("success", "failure", "cancelled", "not_started")
@@ -32,7 +32,7 @@ _RESOLVE = "UPDATE attempt SET status = ?, run_id = ?, ended_at = ?, error = ? W
 _RECORD = "INSERT INTO resolution (attempt, was, status, note, who, at) VALUES (?, ?, ?, ?, ?, ?)"
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Finding(msgspec.Struct, frozen=True):
     """What a person found: the status (of `WORDS`), why, who says so, and the run's id if there is one."""
 
     status: str
@@ -41,7 +41,7 @@ class Verdict(msgspec.Struct, frozen=True):
     run_id: str | None = None
 
 
-def resolve(path: Path, numbers: Sequence[int], verdict: Verdict, sheet: str | None = None) -> str:
+def resolve(path: Path, numbers: Sequence[int], verdict: Finding, sheet: str | None = None) -> str:
     """Record the verdict for these rows of a sheet: for all of them, or for none. Gives the sheet's path.
 
     The numbers are those of the last batch over the sheet, which is to be named where the journal has several. Raises
@@ -50,7 +50,7 @@ def resolve(path: Path, numbers: Sequence[int], verdict: Verdict, sheet: str | N
     path = path.resolve()
     if not path.is_file():
         raise JournalError(f"{path}: there is no journal here; give the path of a batch's journal")
-    with holding(path), closing(open_file(path)) as connection:
+    with hold_journal(path), closing(open_file(path)) as connection:
         meant = sheet_of(path, sheets(connection), sheet)
         attempts = [_unknown(meant, connection, number, verdict) for number in dict.fromkeys(numbers)]
         try:
@@ -64,7 +64,7 @@ class _Resolving(msgspec.Struct, frozen=True):
     """The event of one row."""
 
     attempt: Attempt
-    verdict: Verdict
+    verdict: Finding
 
     def __call__(self, connection: sqlite3.Connection) -> None:
         said, moment = self.verdict, now()
@@ -74,7 +74,7 @@ class _Resolving(msgspec.Struct, frozen=True):
         connection.execute(_RECORD, (self.attempt.id, UNKNOWN, said.status, said.note, said.who, moment))
 
 
-def _unknown(sheet: Sheet, connection: sqlite3.Connection, number: int, verdict: Verdict) -> Attempt:
+def _unknown(sheet: JournalSheet, connection: sqlite3.Connection, number: int, verdict: Finding) -> Attempt:
     """The attempt of the row that nobody knows the end of."""
     placed = connection.execute(_PLACE, (sheet.batch, number)).fetchone()
     if placed is None or placed[0] is None:

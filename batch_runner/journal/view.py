@@ -25,19 +25,19 @@ _SHEETS = "SELECT input, max(id) FROM batch GROUP BY input ORDER BY max(id) DESC
 _MOST_NAMED = 5
 
 
-class Sheet(msgspec.Struct, frozen=True):
+class JournalSheet(msgspec.Struct, frozen=True):
     """One sheet: its path, and the last batch over it."""
 
     path: str
     batch: int
 
 
-def sheets(connection: sqlite3.Connection) -> tuple[Sheet, ...]:
+def sheets(connection: sqlite3.Connection) -> tuple[JournalSheet, ...]:
     """All sheets of the journal, the latest first."""
-    return tuple(Sheet(*found) for found in connection.execute(_SHEETS))
+    return tuple(JournalSheet(*found) for found in connection.execute(_SHEETS))
 
 
-def sheet_of(journal: Path, known: tuple[Sheet, ...], said: str | None) -> Sheet:
+def sheet_of(journal: Path, known: tuple[JournalSheet, ...], said: str | None) -> JournalSheet:
     """The sheet whose rows a person means: the one that they name by its path or its file's name, or the only one.
 
     Raises `UsageError` where that isn't one: a row 17 stands in each of several sheets.
@@ -53,7 +53,7 @@ def sheet_of(journal: Path, known: tuple[Sheet, ...], said: str | None) -> Sheet
     raise UsageError(f"{journal}: {what}; {which}")
 
 
-def _is(sheet: Sheet, said: str) -> bool:
+def _is(sheet: JournalSheet, said: str) -> bool:
     return sheet.path == str(Path(said).absolute()) or Path(sheet.path).name == said
 
 
@@ -165,7 +165,7 @@ class Failures(msgspec.Struct, frozen=True):
     numbers: tuple[int, ...]
 
 
-class Batch(msgspec.Struct, frozen=True):
+class BatchRecord(msgspec.Struct, frozen=True):
     """One night as recorded. Times are UTC; `ended` is None while it runs and after it was killed."""
 
     id: int
@@ -294,9 +294,9 @@ class JournalView:
         """See `batches.turns`."""
         return turns(self._connection, policy)
 
-    def batches(self) -> tuple[Batch, ...]:
+    def batches(self) -> tuple[BatchRecord, ...]:
         """All batches, the oldest first."""
-        return tuple(Batch(*found) for found in self._connection.execute(_BATCHES))
+        return tuple(BatchRecord(*found) for found in self._connection.execute(_BATCHES))
 
     def counts(self, batch: int) -> tuple[Count, ...]:
         """As `Journal.counts`, for any batch."""
@@ -318,7 +318,7 @@ class JournalView:
         """The warning for a sheet of which the journal `knows` no row; None if it has none at all."""
         return _all_new(self._connection.execute(_SENT).fetchone()[0])
 
-    def sheets(self) -> tuple[Sheet, ...]:
+    def sheets(self) -> tuple[JournalSheet, ...]:
         """All sheets of the journal, the latest first."""
         return sheets(self._connection)
 
@@ -379,9 +379,9 @@ class Span(msgspec.Struct, frozen=True):
     ended: str | None
 
 
-def batch_of(connection: sqlite3.Connection, batch: int) -> Batch:
+def batch_of(connection: sqlite3.Connection, batch: int) -> BatchRecord:
     """What is recorded of the batch."""
-    return Batch(*connection.execute(_BATCH, (batch,)).fetchone())
+    return BatchRecord(*connection.execute(_BATCH, (batch,)).fetchone())
 
 
 def spans(connection: sqlite3.Connection, batch: int) -> Iterator[Span]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import msgspec
 
 from batch_runner.errors import OutputFailed, SheetError, Unlike
-from batch_runner.fs import Target
+from batch_runner.fs import AtomicFile
 from batch_runner.job.job import stem_of
 from batch_runner.journal.view import Placed
 from batch_runner.output.verify import check_alignment, check_appended
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from batch_runner.rows.columns import Layout
+    from batch_runner.rows.columns import OurColumns
     from batch_runner.sheet.model import Row, Sheet
 
 
@@ -43,9 +43,9 @@ class LongText(msgspec.Struct, frozen=True):
 class LongTexts:
     """The long texts of one output, gathered while it is written, put beside it by `put`, and let go on leaving."""
 
-    def __init__(self, output: Target) -> None:
+    def __init__(self, output: AtomicFile) -> None:
         beside = output.real.with_name(f"{stem_of(output.real)}.long.jsonl")
-        self._target = Target(beside, beside, output.mode)
+        self._target = AtomicFile(beside, beside, output.mode)
         self._is_elsewhere = output.real != output.path
         self._spool: BinaryIO | None = None
         self._count = 0
@@ -96,7 +96,7 @@ def _unchecked(draft: Path) -> None:
 _ROWS = (RowKind.DATA, RowKind.HIDDEN)
 
 
-def with_earlier(sheet: Sheet, layout: Layout, outcomes: Iterator[Placed]) -> Iterator[Placed]:
+def with_earlier(sheet: Sheet, layout: OurColumns, outcomes: Iterator[Placed]) -> Iterator[Placed]:
     """The outcomes, and between them those that stand in the sheet itself for rows without one, in order of number."""
     ours = layout.places(sheet.columns)
     if not ours:
@@ -137,7 +137,7 @@ class Output:
     `outcomes` streams what came of each row that took part, in order of its number, anew at each call.
     """
 
-    def __init__(self, sheet: Sheet, layout: Layout, target: Target, expand: bool) -> None:
+    def __init__(self, sheet: Sheet, layout: OurColumns, target: AtomicFile, expand: bool) -> None:
         self._sheet = sheet
         self._layout = layout
         self._target = target

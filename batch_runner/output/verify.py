@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from batch_runner.journal.view import Placed
-    from batch_runner.rows.columns import Layout
+    from batch_runner.rows.columns import OurColumns
     from batch_runner.sheet.model import Row, Sheet
 
 
-def check_alignment(sheet: Sheet, written: Sheet, layout: Layout, outcomes: Iterator[Placed]) -> None:
+def check_alignment(sheet: Sheet, written: Sheet, layout: OurColumns, outcomes: Iterator[Placed]) -> None:
     """Compare what was written, read back, with the sheet and the outcomes. Raises `OutputFailed` naming the row."""
     run_column = next((column.index for column in written.columns if column.name == layout.headers[0]), None)
     if run_column is None and sheet.header_row:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from batch_runner.plan.plan import DUPLICATE, Attempt, Carry, Entry, Follow, Leave, Policy, Refuse, Send, Settle, Step
+from batch_runner.plan.plan import DUPLICATE, Attempt, Entry, Keep, Policy, Poll, Refuse, Resend, Send, Skip, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,7 +54,7 @@ def hold_back(step: Step, entry: Entry, last: Attempt | None, policy: Policy, kn
 
     `last` is the row's own attempt that decides.
     """
-    if isinstance(step, Carry | Refuse | Leave) or not entry.claim or policy.allow_duplicates:
+    if isinstance(step, Keep | Refuse | Skip) or not entry.claim or policy.allow_duplicates:
         return step
     # Before this attempt the row may have been what it is now, and was something else since.
     came_back = last.id if last is not None and last.claim is not None and last.claim != entry.claim else 0
@@ -66,12 +66,12 @@ def hold_back(step: Step, entry: Entry, last: Attempt | None, policy: Policy, kn
         return msgspec.structs.replace(step, otherwise=None, anew=None)
     if last is None:
         return Refuse(entry.number, why, DUPLICATE)
-    return Carry(entry.number, step.row, last.outcome, last.params != entry.digest, DUPLICATE)
+    return Keep(entry.number, step.row, last.outcome, last.params != entry.digest, DUPLICATE)
 
 
-def _is_barred(known: Known, policy: Policy, entry: Entry, step: Send | Settle | Follow) -> bool:
+def _is_barred(known: Known, policy: Policy, entry: Entry, step: Send | Resend | Poll) -> bool:
     """Whether a duplicate may do nothing of its step: a run that goes on is followed, and a lost answer asked for."""
-    if isinstance(step, Settle):
+    if isinstance(step, Resend):
         return _standing(known, policy, entry, step.row, since=step.attempt) is not None
     return isinstance(step, Send)
 

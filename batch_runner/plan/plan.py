@@ -144,7 +144,7 @@ class Send(msgspec.Struct, frozen=True):
     again: bool = False
 
 
-class Settle(msgspec.Struct, frozen=True):
+class Resend(msgspec.Struct, frozen=True):
     """The answer to its start was lost: send the same start again, under the same Idempotency-Key.
 
     `otherwise` is what to send if it stays unknown all the same; None if that must not be sent a second time. `anew` is
@@ -160,8 +160,8 @@ class Settle(msgspec.Struct, frozen=True):
     anew: Send | None = None
 
 
-class Follow(msgspec.Struct, frozen=True):
-    """Its run goes on: poll it, from this last known status. `otherwise` and `anew` as with `Settle`."""
+class Poll(msgspec.Struct, frozen=True):
+    """Its run goes on: poll it, from this last known status. `otherwise` and `anew` as with `Resend`."""
 
     number: int
     row: int
@@ -172,7 +172,7 @@ class Follow(msgspec.Struct, frozen=True):
     anew: Send | None = None
 
 
-class Carry(msgspec.Struct, frozen=True):
+class Keep(msgspec.Struct, frozen=True):
     """It ended before: no request at all. `changed` says that its params are not the ones that were sent.
 
     `held` says why it isn't sent although its retry is due: it is `parked`, or a `duplicate`. `tonight`: another sheet
@@ -195,13 +195,13 @@ class Refuse(msgspec.Struct, frozen=True):
     held: Literal["duplicate"] | None = None
 
 
-class Leave(msgspec.Struct, frozen=True):
+class Skip(msgspec.Struct, frozen=True):
     """It takes no part tonight."""
 
     number: int
 
 
-Step = Send | Settle | Follow | Carry | Refuse | Leave
+Step = Send | Resend | Poll | Keep | Refuse | Skip
 """What a batch does with one row."""
 
 
@@ -225,11 +225,11 @@ def counted_as(step: Step) -> str | None:
     """The field of `Counts` that a step belongs to; None for a row that takes no part."""
     if isinstance(step, Send):
         return "retried" if step.again else "start"
-    if isinstance(step, Refuse | Carry) and step.held:
+    if isinstance(step, Refuse | Keep) and step.held:
         return "parked" if step.held == PARKED else "held"
-    if isinstance(step, Carry) and step.status == UNKNOWN:
+    if isinstance(step, Keep) and step.status == UNKNOWN:
         return "unknown"
-    return {Follow: "poll", Settle: "unknown", Carry: "carried_over", Refuse: "refused", Leave: None}[type(step)]
+    return {Poll: "poll", Resend: "unknown", Keep: "carried_over", Refuse: "refused", Skip: None}[type(step)]
 
 
 def last_sent(attempts: Sequence[Attempt]) -> Attempt | None:
@@ -256,10 +256,10 @@ def decide(entry: Entry, row: int, attempts: Sequence[Attempt], policy: Policy, 
     again = _send(entry, row) if is_due and held is None else None
     anew = _send(entry, row) if _is_as_it_was(last, entry) else None
     if last.is_going:
-        return Follow(entry.number, row, last.id, last.run_id or "", last.status, again, anew)
+        return Poll(entry.number, row, last.id, last.run_id or "", last.status, again, anew)
     if last.memory and _can_be_settled(last, entry):
-        return Settle(entry.number, row, last.id, last.intended_at, last.memory, again, anew)
-    return again or Carry(entry.number, row, last.outcome, last.params != entry.digest, held)
+        return Resend(entry.number, row, last.id, last.intended_at, last.memory, again, anew)
+    return again or Keep(entry.number, row, last.outcome, last.params != entry.digest, held)
 
 
 def _send(entry: Entry, row: int, *, again: bool = True) -> Send:

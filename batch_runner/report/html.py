@@ -21,9 +21,9 @@ import jinja2
 import msgspec
 
 from batch_runner.errors import BatchRunnerError
-from batch_runner.fs import Target
+from batch_runner.fs import AtomicFile
 from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, SUCCESS, UNKNOWN
-from batch_runner.report.stats import Verdict, course_of, local, moment_of, verdict_on
+from batch_runner.report.stats import Headline, gather_stats, headline_of, local, moment_of
 from batch_runner.report.summary import duration_of
 from batch_runner.rows.amounts import worded
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from batch_runner.journal.journal import Journal
-    from batch_runner.journal.view import Batch
-    from batch_runner.report.stats import Course
+    from batch_runner.journal.view import BatchRecord
+    from batch_runner.report.stats import BatchStats
     from batch_runner.report.summary import Summary
 
 
@@ -67,7 +67,7 @@ class Group(msgspec.Struct, frozen=True):
         return self.rows - len(self.links)
 
 
-class Slot(msgspec.Struct, frozen=True):
+class TimeSlot(msgspec.Struct, frozen=True):
     """A bin of the timeline as it is drawn, in percent of the tallest, and as it is told."""
 
     begin: datetime
@@ -90,15 +90,15 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     """All that the page shows."""
 
     summary: Summary
-    batch: Batch
-    verdict: Verdict
+    batch: BatchRecord
+    verdict: Headline
     name: str
     sheet: str | None
     output: Link
     begin: datetime
     end: datetime
     groups: tuple[Group, ...]
-    slots: tuple[Slot, ...]
+    slots: tuple[TimeSlot, ...]
     width: float
     """Seconds of one slot."""
     until: datetime
@@ -125,14 +125,14 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
         return ", then ".join(zones)
 
 
-def page_of(summary: Summary, batch: Batch, course: Course, places: Places) -> Page:
+def page_of(summary: Summary, batch: BatchRecord, course: BatchStats, places: Places) -> Page:
     """The page of a batch whose output stands."""
     times, timeline = course.times, course.timeline
     end = moment_of(batch.ended) if batch.ended else moment_of(batch.started) + summary.seconds
     return Page(
         summary=summary,
         batch=batch,
-        verdict=verdict_on(summary),
+        verdict=headline_of(summary),
         name=Path(summary.input).name,
         sheet=places.sheet,
         output=places.file,
@@ -171,7 +171,7 @@ def _templates() -> jinja2.Environment:
     return templates
 
 
-def _groups(summary: Summary, course: Course, places: Places) -> tuple[Group, ...]:
+def _groups(summary: Summary, course: BatchStats, places: Places) -> tuple[Group, ...]:
     """Those that a person must look at come first."""
     groups = (
         Group(found.status, _kind(found.status), found.rows, _message(found.error), tuple(map(places.row, rows)))
@@ -180,11 +180,11 @@ def _groups(summary: Summary, course: Course, places: Places) -> tuple[Group, ..
     return tuple(sorted(groups, key=lambda group: group.kind != "unsure"))
 
 
-def _slots(course: Course) -> tuple[Slot, ...]:
+def _slots(course: BatchStats) -> tuple[TimeSlot, ...]:
     timeline = course.timeline
     tallest = max(max(found.starts, found.ends) for found in timeline.bins) or 1
     return tuple(
-        Slot(
+        TimeSlot(
             begin=timeline.edge(place),
             starts=found.starts,
             succeeded=found.succeeded,
@@ -273,18 +273,18 @@ def with_report(summary: Summary, path: Path, journal: Journal, *, like: Path, s
     It gets the permissions of the file `like`. `sheet` is the name of the sheet, None for a text file.
     """
     try:
-        written = _write(summary, Target.prepare(path, like, "report"), journal, sheet)
+        written = _write(summary, AtomicFile.prepare(path, like, "report"), journal, sheet)
     except BatchRunnerError as error:
         return msgspec.structs.replace(summary, notes=(*summary.notes, f"there is no report: {error}"))
     return msgspec.structs.replace(summary, report=str(written))
 
 
-def _write(summary: Summary, target: Target, journal: Journal, sheet: str | None) -> Path:
+def _write(summary: Summary, target: AtomicFile, journal: Journal, sheet: str | None) -> Path:
 
     output = Path(summary.output or summary.input)
     batch = journal.recorded()
     end = moment_of(batch.ended) if batch.ended else time.time()
-    course = course_of(batch, journal.spans(), summary.failures, end)
+    course = gather_stats(batch, journal.spans(), summary.failures, end)
     text = render(page_of(summary, batch, course, Places(output, target.path, sheet)))
 
     def write(file: BinaryIO) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from threading import Event
     from types import ModuleType, TracebackType
 
-    from batch_runner.job.config import Wishes
+    from batch_runner.job.config import NotifyConfig
     from batch_runner.report.summary import Summary
 
 
@@ -150,13 +150,13 @@ PATIENCE = 30.0
 """Seconds that the end of the program waits for those who are told."""
 
 
-class Telling:
+class Notifier:
     """Tells of what happens in its block: that it began, and how it ended. Nothing of it ever raises or lasts long.
 
     What is wrong with the wishes is raised by `check` only, so that whoever can be told is told of that, too.
     """
 
-    def __init__(self, wishes: Wishes, environ: Mapping[str, str]) -> None:
+    def __init__(self, wishes: NotifyConfig, environ: Mapping[str, str]) -> None:
         self._wishes = wishes
         self._environ = environ
         self._problems: list[str] = []
@@ -221,13 +221,13 @@ class Telling:
         if any(thread.is_alive() for thread in self._threads):
             log.warning(f"not all were told of the end within {PATIENCE:.0f} s; the program ends without them")
 
-    def _heartbeat_of(self, wishes: Wishes) -> Heartbeat | None:
+    def _heartbeat_of(self, wishes: NotifyConfig) -> Heartbeat | None:
         if not wishes.heartbeat:
             return None
 
         return next(self._made("heartbeat", [wishes.heartbeat], lambda url, _: Heartbeat(url)), None)
 
-    def _notices_of(self, wishes: Wishes) -> tuple[Notice, ...]:
+    def _notices_of(self, wishes: NotifyConfig) -> tuple[Notice, ...]:
         if not wishes.notify or wishes.notify_when == "never":
             return ()
 

@@ -16,7 +16,7 @@ from batch_runner.report.summary import number_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from batch_runner.journal.view import Batch, Failures, Span
+    from batch_runner.journal.view import BatchRecord, Failures, Span
     from batch_runner.report.summary import Summary
 
 
@@ -127,7 +127,7 @@ MOST_ROWS = 24
 """Rows that are named of each group of failures."""
 
 
-class Course(msgspec.Struct, frozen=True):
+class BatchStats(msgspec.Struct, frozen=True):
     """What happened when, how long runs took, and the first rows of each of the groups of failures."""
 
     timeline: Timeline
@@ -135,7 +135,7 @@ class Course(msgspec.Struct, frozen=True):
     rows: tuple[tuple[int, ...], ...]
 
 
-def course_of(batch: Batch, spans: Iterable[Span], groups: tuple[Failures, ...], now: float) -> Course:
+def gather_stats(batch: BatchRecord, spans: Iterable[Span], groups: tuple[Failures, ...], now: float) -> BatchStats:
     """Follow the rows of a batch, which has lasted until `now` (seconds since 1970)."""
     timeline, times = Timeline(moment_of(batch.started), now), RunTimes()
     rows: dict[tuple[str, str], list[int]] = {(group.status, group.error): [] for group in groups}
@@ -144,7 +144,7 @@ def course_of(batch: Batch, spans: Iterable[Span], groups: tuple[Failures, ...],
         if failed is not None and len(failed) < MOST_ROWS:
             failed.append(span.number)
         _note(span, timeline, times)
-    return Course(timeline, times, tuple(tuple(rows[group.status, group.error]) for group in groups))
+    return BatchStats(timeline, times, tuple(tuple(rows[group.status, group.error]) for group in groups))
 
 
 def _note(span: Span, timeline: Timeline, times: RunTimes) -> None:
@@ -173,7 +173,7 @@ GOOD, BAD, CAUTION = "good", "bad", "caution"
 _MARKS = {GOOD: "✓", BAD: "✗", CAUTION: "!"}
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Headline(msgspec.Struct, frozen=True):
     """`mood` is good, bad or caution; `sentence` says why, `advice` the next step ("" for none)."""
 
     mood: str
@@ -186,10 +186,10 @@ class Verdict(msgspec.Struct, frozen=True):
         return _MARKS[self.mood]
 
 
-def verdict_on(summary: Summary) -> Verdict:
+def headline_of(summary: Summary) -> Headline:
     """What to say of a batch first."""
     if any(found.difference for column in summary.totals for found in column.sums):
-        return Verdict(
+        return Headline(
             BAD,
             "The control totals do not add up",
             "This is a bug of ours: compare the output with the sheet before you rely on it, and report it, please.",
@@ -200,7 +200,7 @@ def verdict_on(summary: Summary) -> Verdict:
         return _unknown(summary)
     if summary.exit_code != ExitCode.OK:
         return _failed(summary)
-    return _edited(summary) if summary.changed else Verdict(GOOD, _good(summary))
+    return _edited(summary) if summary.changed else Headline(GOOD, _good(summary))
 
 
 def _good(summary: Summary) -> str:
@@ -211,10 +211,10 @@ def _good(summary: Summary) -> str:
     return f"{_all(summary.rows).capitalize()} succeeded"
 
 
-def _edited(summary: Summary) -> Verdict:
+def _edited(summary: Summary) -> Headline:
     """All is well with what ran; but that isn't what now stands in the sheet."""
     rows = "1 row" if summary.changed == 1 else f"{summary.changed:,} rows"
-    return Verdict(
+    return Headline(
         CAUTION,
         f"{_all(summary.rows).capitalize()} succeeded, but {rows} edited since",
         "What ran is what stood in the sheet before, an amount too; --retry changed runs these rows again.",
@@ -225,13 +225,13 @@ def _all(rows: int) -> str:
     return "the one row" if rows == 1 else f"all {rows:,} rows"
 
 
-def _failed(summary: Summary) -> Verdict:
+def _failed(summary: Summary) -> Headline:
     odd = summary.rows - summary.count("success")
     if odd == summary.rows:
         sentence = "The one row did not succeed" if odd == 1 else f"None of the {odd:,} rows succeeded"
     else:
         sentence = f"{odd:,} of {summary.rows:,} rows did not succeed"
-    return Verdict(
+    return Headline(
         BAD,
         sentence,
         "Look at the failures below and fix what is wrong. The same command starts rows whose cells were refused; with "
@@ -239,9 +239,9 @@ def _failed(summary: Summary) -> Verdict:
     )
 
 
-def _unknown(summary: Summary) -> Verdict:
+def _unknown(summary: Summary) -> Headline:
     rows = summary.count("unknown")
-    return Verdict(
+    return Headline(
         BAD,
         f"{number_of(rows, 'row')} unknown: a person must look",
         "A start was sent and its answer lost, so a run may exist, or have done its work. Look in the service, and say "
@@ -249,13 +249,13 @@ def _unknown(summary: Summary) -> Verdict:
     )
 
 
-def _stopped(summary: Summary) -> Verdict:
+def _stopped(summary: Summary) -> Headline:
     left = summary.count("not_started")
     unsure = summary.count("unknown")
     looking = f" {number_of(unsure, 'row')} unknown: look whether a run exists before anything else." if unsure else ""
     why = (summary.stopped or "interrupted").rstrip(".")
     going_on = "" if "the same command" in why else " The same command goes on from here."
-    return Verdict(
+    return Headline(
         CAUTION,
         f"Stopped early: {left:,} of {summary.rows:,} rows not started" if left else "Stopped early",
         f"{why[:1].upper()}{why[1:]}.{going_on}{looking}",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.errors import ExitCode, worst
-from batch_runner.journal.changes import Held, Since, Unsettled
+from batch_runner.journal.changes import HeldRows, Since, Unsettled
 from batch_runner.outcomes import STATUSES, SUCCESS, UNKNOWN
 from batch_runner.units import local_time
 
@@ -50,9 +50,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]
     seconds: float
     since: Since | None = None
-    parked: Held = Held(0, ())
-    duplicates: Held = Held(0, ())
-    taken: Held = Held(0, ())
+    parked: HeldRows = HeldRows(0, ())
+    duplicates: HeldRows = HeldRows(0, ())
+    taken: HeldRows = HeldRows(0, ())
     unsettled: tuple[Unsettled, ...] = ()
     totals: tuple[ColumnTotals, ...] = ()
     report: str | None = None
@@ -191,7 +191,7 @@ def _line(message: str) -> str:
     return words if len(words) <= LONGEST_MESSAGE else f"{words[:LONGEST_MESSAGE]}…"
 
 
-def row_numbers(group: Failures | Held) -> str:
+def row_numbers(group: Failures | HeldRows) -> str:
     """`row 2`, or `rows 2, 3, …` where there are more."""
     more = ", …" if group.rows > len(group.numbers) else ""
     return f"row{'s' if group.rows > 1 else ''} {', '.join(map(str, group.numbers))}{more}"

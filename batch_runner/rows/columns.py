@@ -21,7 +21,7 @@ LONGEST_HEADER = 200
 PREFIXED = tuple(PREFIX + name for name in OURS)
 
 
-class Layout(msgspec.Struct, frozen=True):
+class OurColumns(msgspec.Struct, frozen=True):
     """The columns of a sheet told apart.
 
     `own` are the person's, which may be sent; `replaced` counts those at the end that an earlier output left and that
@@ -48,7 +48,7 @@ class Layout(msgspec.Struct, frozen=True):
         return tuple(names)
 
 
-def layout_of(columns: Sequence[Column]) -> Layout:
+def find_our_columns(columns: Sequence[Column]) -> OurColumns:
     """Tell the columns of a sheet apart (README, *Statuses*). Raises `UsageError` where ours would not be unique."""
     replaced = _earlier(columns)
     own = tuple(columns[: len(columns) - replaced])
@@ -60,7 +60,7 @@ def layout_of(columns: Sequence[Column]) -> Layout:
             f"column {clash.letter}: the output needs the name {clash.name!r} for a column of ours, since one of "
             f"{', '.join(OURS)} is a column of the sheet's own; give one of the two another name"
         )
-    return Layout(own, replaced, (names[0], names[1], names[2], names[3]), _buried_note(own))
+    return OurColumns(own, replaced, (names[0], names[1], names[2], names[3]), _buried_note(own))
 
 
 def _earlier(columns: Sequence[Column]) -> int:

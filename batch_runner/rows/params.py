@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from batch_runner.job.job import Job
-    from batch_runner.rows.task_inputs import Fit, Inputs
+    from batch_runner.rows.task_inputs import Fit, TaskInputs
     from batch_runner.sheet.model import Column, Row, Sheet
 
 
@@ -50,7 +50,7 @@ def _like(letter: str) -> str:
     return "" if kind == "Cf" else "-" if kind == "Pd" or letter == "\N{MINUS SIGN}" else letter
 
 
-def claim_of(texts: Sequence[str]) -> bytes:
+def dedup_key_of(texts: Sequence[str]) -> bytes:
     """The same for rows that are alike in these texts, which come in the same order for all rows."""
     plains = [plain(text) for text in texts]
     return sha256(msgspec.json.encode(plains)).digest()[:CLAIM_BYTES] if any(plains) else NO_CLAIM
@@ -121,7 +121,7 @@ class Template:
         """The names of all params that can be sent, in order."""
         return tuple(dict.fromkeys([*self._sent.values(), *self._texts]))
 
-    def require(self, inputs: Inputs) -> None:
+    def require(self, inputs: TaskInputs) -> None:
         """Refuse from now on the rows that the task can't take. Raises `UsageError` where it could take none."""
         left_out = [column.name for column in self._columns.values() if column.name not in self.names]
         self.fit = inputs.fit(self.names, left_out)
@@ -239,7 +239,7 @@ def _claim(row: Row, indexes: tuple[int, ...]) -> bytes | None:
     """None where nobody asked, and where a cell of it has no text to rely on."""
     if not indexes or any(problem.refuses and problem.index in indexes for problem in row.problems):
         return None
-    return claim_of([row.texts[index] for index in indexes])
+    return dedup_key_of([row.texts[index] for index in indexes])
 
 
 def key_of(texts: dict[str, str]) -> bytes:

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from batch_runner.errors import Findings, SheetError, UsageError
-from batch_runner.rows.columns import layout_of
+from batch_runner.rows.columns import find_our_columns
 from batch_runner.rows.params import Template
 from batch_runner.rows.selection import select
 from batch_runner.sheet.export import open_written, refuse_unwritable
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from typing import Self
 
     from batch_runner.job.job import Job
-    from batch_runner.rows.columns import Layout
+    from batch_runner.rows.columns import OurColumns
     from batch_runner.rows.params import RowParams
-    from batch_runner.rows.task_inputs import Inputs
+    from batch_runner.rows.task_inputs import TaskInputs
     from batch_runner.sheet.model import Row, Sheet, TypedRow
 
 
@@ -40,13 +40,13 @@ class Source:
     task takes, if that is known.
     """
 
-    def __init__(self, job: Job, scratch: Path, inputs: Inputs | None = None) -> None:
+    def __init__(self, job: Job, scratch: Path, inputs: TaskInputs | None = None) -> None:
         self._warnings: list[str] = []
         self._warned = 0
         self.sheet = open_sheet(job.input_path, reading_of(job), scratch)
         try:
             _refuse_output_without_headers(self.sheet)
-            self.layout = layout_of(self.sheet.columns)
+            self.layout = find_our_columns(self.sheet.columns)
             new = NewColumns(self.layout.headers, self.layout.replaced)
             refuse_unwritable(self.sheet, job.output_path.suffix.lower(), new)
             findings = Findings()
@@ -123,7 +123,7 @@ class Source:
         self.sheet.close()
 
 
-def _lost_journal(job: Job, layout: Layout) -> str | None:
+def _lost_journal(job: Job, layout: OurColumns) -> str | None:
     """An earlier output without its journal: moved to another folder, or the journal was cleared away."""
     if not layout.replaced or job.journal_path.exists():
         return None
@@ -152,7 +152,7 @@ def _has_runs(path: Path, sheet: Sheet) -> bool:
             rows = (row for row in written.rows() if row.kind in (RowKind.DATA, RowKind.HIDDEN))
             if not sheet.header_row:
                 return any(any(row.texts[sheet.width :]) for row in rows)
-            ours = layout_of(written.columns).places(written.columns)
+            ours = find_our_columns(written.columns).places(written.columns)
             return bool(ours) and any(row.texts[ours[0]] for row in rows)
     except (SheetError, UsageError, OSError):  # what can't be read is written anew, as ever
         return False

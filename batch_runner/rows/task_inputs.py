@@ -42,7 +42,7 @@ class Input(msgspec.Struct, frozen=True):
 
     argument: str
     name: str
-    kind: Kind
+    kind: ValueKind
     has_own_name: bool = False
     required: bool = True
     may_be_empty: bool = False
@@ -57,7 +57,7 @@ class Input(msgspec.Struct, frozen=True):
         return text is not None and (text != "" or self.kind.takes_empty)
 
 
-class Inputs(msgspec.Struct, frozen=True):
+class TaskInputs(msgspec.Struct, frozen=True):
     """All that a task takes. With `takes_rest` it takes every other param, too."""
 
     inputs: tuple[Input, ...] = ()
@@ -73,7 +73,7 @@ class Inputs(msgspec.Struct, frozen=True):
 class Fit(msgspec.Struct, frozen=True):
     """How the names that are sent meet a task's inputs. `found` are the names that each input could be, by argument."""
 
-    inputs: Inputs
+    inputs: TaskInputs
     sent: tuple[str, ...]
     found: Mapping[str, tuple[str, ...]]
     left_out: tuple[str, ...] = ()
@@ -201,7 +201,7 @@ _TIME = re.compile(r"\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?", re.ASCII)
 _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
-class Kind(msgspec.Struct, frozen=True):
+class ValueKind(msgspec.Struct, frozen=True):
     """A kind of value. `noun` follows "has to be"; `example` is a text of it; `choices` are all texts that it has.
 
     `parse` makes the value of a text, or raises ValueError or ArithmeticError.
@@ -233,7 +233,7 @@ class Kind(msgspec.Struct, frozen=True):
         return f"; did you mean {folded[near[0]]!r}?" if near else ""
 
 
-def choice(values: Mapping[str, Any]) -> Kind:
+def choice(values: Mapping[str, Any]) -> ValueKind:
     """The kind whose only values are these, each by its own text, to the letter."""
 
     def parse(text: str) -> Any:
@@ -242,7 +242,7 @@ def choice(values: Mapping[str, Any]) -> Kind:
             raise ValueError(text)
         return values[known]
 
-    return Kind(_alternatives(tuple(values)), parse, choices=tuple(values))
+    return ValueKind(_alternatives(tuple(values)), parse, choices=tuple(values))
 
 
 def _alternatives(texts: tuple[str, ...]) -> str:
@@ -303,16 +303,16 @@ def _time(text: str) -> time:
     return time.fromisoformat(_found(_TIME, text)[0])
 
 
-TEXT = Kind("a text", str)
+TEXT = ValueKind("a text", str)
 
-KINDS: dict[type, Kind] = {
+KINDS: dict[type, ValueKind] = {
     str: TEXT,
-    int: Kind("a whole number", _whole, "12"),
-    Decimal: Kind("a number", _decimal, "1234.50"),
-    float: Kind("a number", _float, "1234.50"),
-    bool: Kind("TRUE or FALSE", _truth),
-    date: Kind("a date", _date, "2026-02-28"),
-    datetime: Kind("a date and time", _moment, "2026-02-28T14:05:00"),
-    time: Kind("a time", _time, "14:05:00"),
+    int: ValueKind("a whole number", _whole, "12"),
+    Decimal: ValueKind("a number", _decimal, "1234.50"),
+    float: ValueKind("a number", _float, "1234.50"),
+    bool: ValueKind("TRUE or FALSE", _truth),
+    date: ValueKind("a date", _date, "2026-02-28"),
+    datetime: ValueKind("a date and time", _moment, "2026-02-28T14:05:00"),
+    time: ValueKind("a time", _time, "14:05:00"),
 }
 """The kinds that Python has a type for."""

@@ -19,7 +19,7 @@ from batch_runner.service.http.client import is_loopback
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from batch_runner.rows.task_inputs import Inputs
+    from batch_runner.rows.task_inputs import TaskInputs
     from batch_runner.service.local.process_pool import Executor
     from batch_runner.service.local.tasks import Task, Tasks
     from batch_runner.service.protocol import Service
@@ -40,7 +40,7 @@ class ChosenService(msgspec.Struct, frozen=True):
     tasks: Tasks | None
     terms: Terms
     polls: PollLimits
-    inputs: Inputs | None = None
+    inputs: TaskInputs | None = None
 
 
 def choose_service(job: Job) -> ChosenService:
@@ -89,7 +89,7 @@ def _nothing() -> None:
 
 
 @asynccontextmanager
-async def connected(
+async def connect_service(
     job: Job, chosen: ChosenService, printed: Callable[[str], None] | None = None
 ) -> AsyncIterator[ConnectedService]:
     """The service, which is started first if it is the embedded one.

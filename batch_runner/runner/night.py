@@ -29,20 +29,20 @@ from batch_runner.journal.batches import Turn, command_gone_on_with, look_at_pla
 from batch_runner.journal.journal import JournalFile
 from batch_runner.journal.view import JournalView
 from batch_runner.report.summary import Summary, number_of
-from batch_runner.runner.connect import connected
-from batch_runner.runner.run import Bounds, NightRun, execute, info, open_job, policy_of, service_of
+from batch_runner.runner.connect import connect_service
+from batch_runner.runner.run import NightBudget, NightRun, execute, info, open_job, policy_of, service_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from batch_runner.batch.pool import SheetBatch
-    from batch_runner.job.inputs import Plan, Planned
+    from batch_runner.job.inputs import NightJob, SheetJob
     from batch_runner.job.job import Job
     from batch_runner.journal.batches import BatchInfo
     from batch_runner.progress import Progress
     from batch_runner.rows.source import Source
-    from batch_runner.runner.run import Opened
+    from batch_runner.runner.run import OpenedJob
 
 
 NOT_REACHED = "the night ended before its turn; the same command goes on with it"
@@ -55,7 +55,7 @@ class NotRun(msgspec.Struct, frozen=True):
     why: str
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
+class NightSummary(msgspec.Struct, frozen=True, kw_only=True):
     """What a night came to: the summaries of its batches, and the inputs that have none.
 
     `many`: the input is a pattern, however many files it matches. `missing` says why there was nothing to run. `bug` is
@@ -115,7 +115,7 @@ class _End(msgspec.Struct, frozen=True):
     bug: Exception | None = None
 
 
-def run_night(plan: Plan, progress: Progress) -> Told:
+def run_night(plan: NightJob, progress: Progress) -> NightSummary:
     """Run the batches of a plan, those of a pattern in one pool.
 
     Raises `UsageError` and `SheetError` for what is found wrong while nothing has been sent, and what a batch raises
@@ -124,16 +124,16 @@ def run_night(plan: Plan, progress: Progress) -> Told:
     if plan.many:
         rows = look_over(plan)
         if not plan.batches:
-            return Told(exit_code=ExitCode.OK, batches=(), not_run=(), missing=plan.missing, many=True)
+            return NightSummary(exit_code=ExitCode.OK, batches=(), not_run=(), missing=plan.missing, many=True)
         with sole_error():
-            return anyio.run(_Beside(plan, Bounds(plan.job, _command(plan)), progress, rows).run)
-    bounds = Bounds(plan.job)
+            return anyio.run(_Sheets(plan, NightBudget(plan.job, _command(plan)), progress, rows).run)
+    bounds = NightBudget(plan.job)
     summaries = tuple(_run(planned, bounds, progress) for planned in plan.batches)
     code = ExitCode(summaries[0].exit_code) if summaries else ExitCode.OK
-    return Told(exit_code=code, batches=summaries, not_run=(), missing=plan.missing, many=False)
+    return NightSummary(exit_code=code, batches=summaries, not_run=(), missing=plan.missing, many=False)
 
 
-def look_over(plan: Plan) -> int:
+def look_over(plan: NightJob) -> int:
     """Open every sheet of a pattern and let it go again; gives how many rows take part in all of them.
 
     Raises `UsageError` that names all that can't be used.
@@ -152,7 +152,7 @@ def look_over(plan: Plan) -> int:
     return rows
 
 
-def _command(plan: Plan) -> str:
+def _command(plan: NightJob) -> str:
     """The word that the batches of this night have in common; that of a night which was stopped, if it goes on here.
 
     Sheets with journals of their own know by it that they had their turn in that night.
@@ -203,24 +203,24 @@ def look_at_journal(path: Path, info: BatchInfo | None = None) -> None:
         raise UsageError(str(error)) from None
 
 
-class _Beside:
+class _Sheets:
     """The sheets of a night, run in one pool: each is opened at its turn, and ends with a summary or a reason."""
 
-    def __init__(self, plan: Plan, bounds: Bounds, progress: Progress, rows: int) -> None:
+    def __init__(self, plan: NightJob, bounds: NightBudget, progress: Progress, rows: int) -> None:
         self._plan = plan
         self._bounds = bounds
         self._progress = progress
         self._rows = rows
         self._uses = Counter(planned.job.journal_path for planned in plan.batches)
         self._files: dict[Path, tuple[JournalFile, AsyncExitStack]] = {}
-        self._opened: dict[SheetBatch, tuple[int, Opened, AsyncExitStack]] = {}
+        self._opened: dict[SheetBatch, tuple[int, OpenedJob, AsyncExitStack]] = {}
         self._ends: dict[int, _End] = {}
 
-    async def run(self) -> Told:
+    async def run(self) -> NightSummary:
         """Run them all; what is wrong with one sheet or journal alone leaves the others their turn."""
         job = self._plan.job
         chosen = service_of(self._plan.batches[0].job)
-        async with connected(job, chosen, self._progress.printed) as reached:
+        async with connect_service(job, chosen, self._progress.printed) as reached:
             night = NightRun(job, chosen, reached.service, self._bounds, rows=self._rows, many=True)
             self._night = night
             await night.run(self._batches(), self._finish, self._progress, wind_down=reached.wind_down)
@@ -228,7 +228,7 @@ class _Beside:
         ends = [self._ends.get(n, _End(ExitCode.OK, why=NOT_REACHED)) for n in range(len(self._plan.batches))]
         stop = night.stopping.stop
         codes = [*(end.code for end in ends), *([stop.exit_code] if stop and left else [])]
-        return Told(
+        return NightSummary(
             exit_code=worst(codes),
             batches=tuple(end.summary for end in ends if end.summary),
             not_run=tuple(
@@ -252,7 +252,7 @@ class _Beside:
             except JournalBusy as error:
                 self._ends[number] = _End(ExitCode.JOURNAL_BUSY, why=str(error))
 
-    async def _open(self, number: int, planned: Planned) -> SheetBatch:
+    async def _open(self, number: int, planned: SheetJob) -> SheetBatch:
         async with AsyncExitStack() as stack:
             opening = open_job(planned.job, planned.series, self._bounds)
             opened = await to_thread.run_sync(stack.enter_context, opening)
@@ -262,7 +262,7 @@ class _Beside:
             self._opened[batch] = (number, opened, stack.pop_all())
             return batch
 
-    async def _file(self, opened: Opened) -> JournalFile:
+    async def _file(self, opened: OpenedJob) -> JournalFile:
         path = opened.job.journal_path
         if path not in self._files:
             stack = AsyncExitStack()
@@ -297,6 +297,6 @@ def _end_of(summary: Summary | None, error: Exception | None) -> _End:
     return _End(ExitCode(summary.exit_code), summary)
 
 
-def _run(planned: Planned, bounds: Bounds, progress: Progress) -> Summary:
+def _run(planned: SheetJob, bounds: NightBudget, progress: Progress) -> Summary:
     with open_job(planned.job, planned.series, bounds) as opened:
         return anyio.run(partial(execute, opened, progress, interrupts=True, printed=progress.printed))

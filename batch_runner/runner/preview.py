@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.batch.pool import look_ahead, placed
+from batch_runner.batch.pool import look_ahead, plan_rows
 from batch_runner.errors import ExitCode
 from batch_runner.journal.view import Placed
 from batch_runner.outcomes import NOT_STARTED
@@ -139,7 +139,7 @@ async def preview(job: Job, source: Source, journal: Journal) -> Preview:
     """Read the whole sheet as a batch would, place its rows in a journal that nobody keeps, and send nothing."""
     planned = _Planned()
     await look_ahead(source, journal)
-    async for chunk in placed(source, journal):
+    async for chunk in plan_rows(source, journal):
         for step, row in chunk:
             planned.add(step, row)
     return Preview(

@@ -22,7 +22,7 @@ from batch_runner.batch.pool import Pool, SheetBatch
 from batch_runner.batch.stop import Stop, Stopping
 from batch_runner.batch.worker import Worker
 from batch_runner.errors import ExitCode, JournalError, UsageError, sole_error
-from batch_runner.fs import Target
+from batch_runner.fs import AtomicFile
 from batch_runner.journal.batches import BatchInfo
 from batch_runner.journal.journal import Journal
 from batch_runner.journal.view import JournalView
@@ -33,7 +33,7 @@ from batch_runner.progress import Progress, Tally
 from batch_runner.report.summary import MOST_GROUPS, Summary, exit_code_for, sorted_counts
 from batch_runner.report.totals import control_totals
 from batch_runner.rows.source import Source
-from batch_runner.runner.connect import ChosenService, choose_service, connected
+from batch_runner.runner.connect import ChosenService, choose_service, connect_service
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from batch_runner.service.protocol import Service
 
 
-class Bounds:
+class NightBudget:
     """One deadline, counted from when this is made, and one pace of starts, for batches that run one after another.
 
     `command` is the same for all of them where there are several: what they do is done in one night. It is that of the
@@ -72,12 +72,12 @@ SHARE_UNNOTICED = 0.2
 """A batch that waited for polls for this share of its runs' time could have been that much faster."""
 
 
-def hints(limits: Limits, schedule: Schedule) -> tuple[str, ...]:
+def advise(limits: Limits, schedule: Schedule) -> tuple[str, ...]:
     """A sentence for each option that could be set better."""
-    return tuple(_hints(limits, schedule))
+    return tuple(_advices(limits, schedule))
 
 
-def _hints(limits: Limits, schedule: Schedule) -> Iterator[str]:
+def _advices(limits: Limits, schedule: Schedule) -> Iterator[str]:
     if limits.settled is not None:
         yield f"the service took no more than {limits.settled} runs at once; --concurrency {limits.settled} says so"
     if limits.too_soon >= max(MANY_REFUSED, SHARE_REFUSED * limits.turns):
@@ -92,29 +92,29 @@ def _hints(limits: Limits, schedule: Schedule) -> Iterator[str]:
         )
 
 
-class Opened(msgspec.Struct, frozen=True):
+class OpenedJob(msgspec.Struct, frozen=True):
     """A job that was found to be possible: nothing has been sent, and nothing is wrong with it that can be known."""
 
     job: Job
     source: Source
-    target: Target
+    target: AtomicFile
     service: ChosenService
     workers: int
     notes: tuple[str, ...]
     began: float
-    bounds: Bounds
+    bounds: NightBudget
     series: str
     """The input's absolute path, with the places of the day still in it: tomorrow's sheet has the same."""
 
 
 @contextmanager
-def open_job(job: Job, series: str | None = None, bounds: Bounds | None = None) -> Iterator[Opened]:
+def open_job(job: Job, series: str | None = None, bounds: NightBudget | None = None) -> Iterator[OpenedJob]:
     """Look at all that can be looked at before the first start. Raises `UsageError` and `SheetError`.
 
     The paths of the job are taken to the letter. `bounds` are those of the night that the batch is a part of.
     """
     began = time.monotonic()
-    bounds = bounds or Bounds(job)
+    bounds = bounds or NightBudget(job)
     series = series or str(job.input_path.absolute())
     service = service_of(job)
     target = prepare_output(job)
@@ -123,7 +123,7 @@ def open_job(job: Job, series: str | None = None, bounds: Bounds | None = None) 
         for lost in filter(None, (source.lost_journal, source.lost_runs)):
             log.warning(lost)
         notes = tuple(note for note in (warning, _other_journal(job)) if note)
-        yield Opened(job, source, target, service, workers, notes, began, bounds, series)
+        yield OpenedJob(job, source, target, service, workers, notes, began, bounds, series)
 
 
 def _other_journal(job: Job) -> str | None:
@@ -153,14 +153,14 @@ def service_of(job: Job) -> ChosenService:
     return choose_service(job)
 
 
-def prepare_output(job: Job) -> Target:
+def prepare_output(job: Job) -> AtomicFile:
     """Where the output will go, if the input is there and a file can be written. Raises `UsageError`."""
     if not job.input_path.is_file():
         why = "not a file; name a spreadsheet" if job.input_path.exists() else "no such file"
         raise UsageError(f"{job.input}: {why}")
     if job.report_path is not None:
-        Target.prepare(job.report_path, job.input_path, "report")
-    return Target.prepare(job.output_path, job.input_path)
+        AtomicFile.prepare(job.report_path, job.input_path, "report")
+    return AtomicFile.prepare(job.output_path, job.input_path)
 
 
 async def run_batch(job: Job, progress: Progress | None = None) -> Summary:
@@ -180,7 +180,7 @@ def run_batch_blocking(job: Job, progress: Progress | None = None) -> Summary:
 
 
 async def execute(
-    opened: Opened, progress: Progress, *, interrupts: bool, printed: Callable[[str], None] | None = None
+    opened: OpenedJob, progress: Progress, *, interrupts: bool, printed: Callable[[str], None] | None = None
 ) -> Summary:
     """Run an opened job on its own service and journal; with `interrupts`, Ctrl-C and SIGTERM end it in order.
 
@@ -188,15 +188,15 @@ async def execute(
     """
     with sole_error():
         async with (
-            connected(opened.job, opened.service, printed) as reached,
+            connect_service(opened.job, opened.service, printed) as reached,
             Journal.open(opened.job.journal_path, info(opened), opened.target.mode & 0o666) as journal,
         ):
             wind_down = reached.wind_down if interrupts else None
-            return await conduct(opened, reached.service, journal, progress, wind_down=wind_down)
+            return await run_opened(opened, reached.service, journal, progress, wind_down=wind_down)
 
 
-async def conduct(
-    opened: Opened,
+async def run_opened(
+    opened: OpenedJob,
     service: Service,
     journal: Journal,
     progress: Progress,
@@ -224,7 +224,7 @@ class NightRun:
     """What all batches of a night share: the service, the limits, the looks at runs, and the reasons to stop."""
 
     def __init__(
-        self, job: Job, chosen: ChosenService, service: Service, bounds: Bounds, *, rows: int, many: bool = False
+        self, job: Job, chosen: ChosenService, service: Service, bounds: NightBudget, *, rows: int, many: bool = False
     ) -> None:
         self._job = job
         self._chosen = chosen
@@ -238,7 +238,7 @@ class NightRun:
         self._poller = Poller(service.look, self._schedule, chosen.terms.follow_seconds, self._chance)
         self.stopping = Stopping(job.failure_limit, rows, bounds.past_deadline())
 
-    def batch(self, opened: Opened, journal: Journal) -> SheetBatch:
+    def batch(self, opened: OpenedJob, journal: Journal) -> SheetBatch:
         """A sheet that is open, and its journal, as the pool takes them."""
         job, rows = opened.job, opened.source.total
         log.info("journal opened", path=str(job.journal_path), number=journal.batch)
@@ -274,10 +274,10 @@ class NightRun:
             progress.end(self._tally)
             around.cancel_scope.cancel()
 
-    async def conclude(self, opened: Opened, batch: SheetBatch) -> Summary:
+    async def conclude(self, opened: OpenedJob, batch: SheetBatch) -> Summary:
         """Write the output of a batch from what its journal holds, and say what it came to."""
         with log.of_batch(str(batch.journal.batch)):
-            return await _conclude(opened, batch, self._stop_of(batch), hints(self._limits, self._schedule))
+            return await _conclude(opened, batch, self._stop_of(batch), advise(self._limits, self._schedule))
 
     def _stop_of(self, batch: SheetBatch) -> Stop | None:
         """Why starting stopped, if that kept rows of this batch from their end; a sole one is told in any case."""
@@ -288,7 +288,7 @@ class NightRun:
         return stop
 
 
-async def _conclude(opened: Opened, batch: SheetBatch, stop: Stop | None, notes: tuple[str, ...]) -> Summary:
+async def _conclude(opened: OpenedJob, batch: SheetBatch, stop: Stop | None, notes: tuple[str, ...]) -> Summary:
     job, source, journal = opened.job, opened.source, batch.journal
     await journal.flush()
     output = Output(source.sheet, source.layout, opened.target, expand=job.expand)
@@ -329,13 +329,13 @@ async def _conclude(opened: Opened, batch: SheetBatch, stop: Stop | None, notes:
     return await to_thread.run_sync(_reported, opened, journal, summary)
 
 
-def _why(opened: Opened, stop: Stop) -> str:
+def _why(opened: OpenedJob, stop: Stop) -> str:
     """Why it stopped, and how it goes on where tomorrow the same command takes another sheet."""
     is_of_a_day = opened.series != str(opened.job.input_path.absolute())
     return f"{stop.why} (with --date {opened.job.date}: it is that day's sheet)" if is_of_a_day else stop.why
 
 
-def _reported(opened: Opened, journal: Journal, summary: Summary) -> Summary:
+def _reported(opened: OpenedJob, journal: Journal, summary: Summary) -> Summary:
     """Write the report, if one was asked for."""
     path = opened.job.report_path
     if path is None:
@@ -345,7 +345,7 @@ def _reported(opened: Opened, journal: Journal, summary: Summary) -> Summary:
     return with_report(summary, path, journal, like=opened.job.input_path, sheet=opened.source.sheet.name)
 
 
-def info(opened: Opened) -> BatchInfo:
+def info(opened: OpenedJob) -> BatchInfo:
     """What the journal records of the batch."""
     found = info_of(opened.job, opened.source, opened.service, opened.series)
     return msgspec.structs.replace(found, command=opened.bounds.command)
@@ -387,7 +387,7 @@ def _recorded_task(job: Job) -> str:
     return os.path.relpath(file, job.journal_path.parent) + colon + function
 
 
-def _was_edited(opened: Opened) -> bool:
+def _was_edited(opened: OpenedJob) -> bool:
     """Whether the output would replace the input, which somebody has edited since it was read."""
     is_input = os.path.realpath(opened.target.real) == os.path.realpath(opened.job.input_path)
     return is_input and opened.source.sheet.is_outdated()

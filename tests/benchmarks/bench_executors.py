@@ -37,7 +37,7 @@ from batch_runner.service.local.service import LocalService  # noqa: E402
 from batch_runner.service.local.tasks import Call, TaskSource, load_tasks  # noqa: E402
 from batch_runner.service.protocol import Started, StartRequest  # noqa: E402
 from batch_runner.service.serve.app import make_app  # noqa: E402
-from batch_runner.service.serve.server import listening  # noqa: E402
+from batch_runner.service.serve.server import listen  # noqa: E402
 from batch_runner.service.wire import RunRequest  # noqa: E402
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ async def _overhead(client: Client, task: str) -> float:
 async def _overheads(folder: Path) -> None:
     (folder / "nothing.py").write_text(NOTHING)
     tasks = load_tasks(str(folder / "nothing.py"), files=folder)
-    async with LocalService(tasks, 2) as service, listening(service) as url:
+    async with LocalService(tasks, 2) as service, listen(service) as url:
         ways = {
             "in process": ("http://service", httpx.ASGITransport(make_app(service))),
             "socket": (url, AiohttpTransport()),

@@ -18,7 +18,7 @@ import msgspec
 
 from batch_runner.journal.batches import BatchInfo
 from batch_runner.journal.journal import Journal, Outcome
-from batch_runner.plan.plan import Carry, Entry, Send
+from batch_runner.plan.plan import Entry, Keep, Send
 
 CHUNK = 512
 INFO = BatchInfo(input="in.csv", input_sha256="0" * 64, output="out.csv", task="invoice", service="local", version="0")
@@ -88,7 +88,7 @@ async def send_all(journal: Journal, rows: int, in_flight: int, turn: AbstractAs
 async def carry_all(journal: Journal, rows: int) -> None:
     """A second night, with nothing new."""
     for start in range(0, rows, CHUNK):
-        assert all(isinstance(plan, Carry) for plan in await journal.register(entries(rows, start)))
+        assert all(isinstance(plan, Keep) for plan in await journal.register(entries(rows, start)))
 
 
 async def nights(path: Path, rows: int, in_flight: int) -> None:

@@ -20,7 +20,7 @@ from bench_workbook import floor, make
 from instant_service import instant_service
 from measured import write_fresh_sheet
 
-from batch_runner.fs import Target
+from batch_runner.fs import AtomicFile
 from batch_runner.job.job import Job
 from batch_runner.journal.view import Placed
 from batch_runner.output.output import Output
@@ -48,7 +48,7 @@ def sheet_alone(path: Path, rows: int) -> float:
     with Source(Job(input=str(path), task="t"), path.parent) as source:
         for _row in source.sheet.rows():
             pass
-        target = Target.prepare(path.with_name(f"alone{path.suffix}"), path)
+        target = AtomicFile.prepare(path.with_name(f"alone{path.suffix}"), path)
         Output(source.sheet, source.layout, target, expand=False).write(lambda: outcomes(rows), keep=False)
     return time.process_time() - begin - 2 * ours
 

@@ -13,7 +13,7 @@ from program import PATIENCE, run_program, start_program
 from remembering_service import Service, on_a_socket
 from served import wait_until
 
-from batch_runner.cli.status import chronicle
+from batch_runner.cli.status import read_status
 
 if TYPE_CHECKING:
     import subprocess
@@ -158,8 +158,8 @@ def test_who_asks_for_the_status_never_takes_the_lock(
     monkeypatch.setattr(FileLock, "acquire", taken.append)
     monkeypatch.setattr(fcntl, "flock", taken.append)
     path = tmp_path / "list.journal.db"
-    assert chronicle(path).nights[0].running
+    assert read_status(path).nights[0].running
     awaiting.kill()
     awaiting.wait()
-    assert not chronicle(path).nights[0].running
+    assert not read_status(path).nights[0].running
     assert not taken

@@ -17,7 +17,7 @@ from program import run_program
 from batch_runner.cli.init import Seen, job_file, look, toml
 from batch_runner.errors import UsageError
 from batch_runner.job.config import load_job
-from batch_runner.job.inputs import plan_of
+from batch_runner.job.inputs import night_job_of
 from batch_runner.job.options import options
 from batch_runner.rows.source import Source
 
@@ -82,7 +82,7 @@ def test_every_line_makes_sense_when_its_hash_is_taken_away(invoices: Path, name
     job = invoices.with_name("nightly.toml")
     more = lines[NEEDS[name]] if name in NEEDS else ""
     job.write_text(f'input = "{path.name}"\n{more}\n{lines[name]}\n', "utf-8")
-    (planned,) = plan_of(load_job(str(job), {}, {}).job, date(2026, 11, 4)).batches
+    (planned,) = night_job_of(load_job(str(job), {}, {}).job, date(2026, 11, 4)).batches
     with Source(planned.job, invoices.parent) as source:
         assert len(list(source.rows())) == source.total
 

@@ -12,7 +12,7 @@ from csvfiles import csv_text
 
 from batch_runner.errors import SheetError, UsageError
 from batch_runner.job.job import Job
-from batch_runner.journal.rehearsal import rehearsed
+from batch_runner.journal.journal import rehearse
 from batch_runner.rows.source import MOST_WARNINGS, Source
 from batch_runner.runner.preview import FIRST_ROWS, MOST_SENTENCES, preview
 from batch_runner.runner.run import info_of
@@ -50,7 +50,7 @@ def seen(path: Path, **options: Any) -> Preview:
 
 async def _seen(job: Job, path: Path) -> Preview:
     with Source(job, path.parent) as source:
-        async with rehearsed(None, info_of(job, source, None, str(path))) as journal:
+        async with rehearse(None, info_of(job, source, None, str(path))) as journal:
             return await preview(job, source, journal)
 
 

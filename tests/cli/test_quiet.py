@@ -10,7 +10,7 @@ import pytest
 from ping_server import ping_server
 from program import COMMAND, PATIENCE, run_program
 
-from batch_runner.progress import MOST_HELD, Held
+from batch_runner.progress import MOST_HELD, HeldBack
 
 TASKS = """
 import anyio
@@ -117,7 +117,7 @@ def test_check_shows_what_it_shows(folder: Path) -> None:
 
 def test_what_is_kept_back_has_an_end(capsys: pytest.CaptureFixture[str]) -> None:
     """The last lines are kept, and it is said that there were others; what comes afterwards is said at once."""
-    held = Held()
+    held = HeldBack()
     for number in range(MOST_HELD + 5):
         held.say(f"line {number}")
     assert capsys.readouterr().err == ""

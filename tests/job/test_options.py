@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_runner.job.job import Job
-from batch_runner.job.options import Kind, did_you_mean, options
+from batch_runner.job.options import OptionKind, did_you_mean, options
 
 
 def test_every_field_but_the_input_is_an_option() -> None:
@@ -27,7 +27,7 @@ def test_every_option_can_be_shown(name: str) -> None:
     option = options()[name]
     assert option.group
     assert option.help.endswith(".")
-    assert (option.metavar is None) == (option.kind is Kind.FLAG)
+    assert (option.metavar is None) == (option.kind is OptionKind.FLAG)
     assert option.flag == "--" + name.replace("_", "-")
     assert option.variable == "BATCH_RUNNER_" + name.upper()
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from batch_runner.errors import UsageError
-from batch_runner.job.inputs import Plan, make_folders, plan_of
+from batch_runner.job.inputs import NightJob, make_folders, night_job_of
 from batch_runner.job.job import Job
 
 DAY = date(2026, 11, 4)
@@ -23,11 +23,11 @@ def inbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "inbox"
 
 
-def plan(*names: str, **options: Any) -> Plan:
+def plan(*names: str, **options: Any) -> NightJob:
     for name in names:
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).touch()
-    return plan_of(Job(**options), DAY)
+    return night_job_of(Job(**options), DAY)
 
 
 def refusal(*names: str, **options: Any) -> str:
@@ -36,7 +36,7 @@ def refusal(*names: str, **options: Any) -> str:
     return str(caught.value)
 
 
-def paths(planned: Plan) -> list[tuple[str, str, str]]:
+def paths(planned: NightJob) -> list[tuple[str, str, str]]:
     return [(b.job.input, str(b.job.output_path), str(b.job.journal_path)) for b in planned.batches]
 
 
@@ -152,9 +152,9 @@ def test_folders_of_the_day_are_made_and_no_others() -> None:
     """The first night of a month needs its folder; a share that isn't mounted isn't made."""
     job = Job(input="inbox/*.csv", output="{date:%Y/%m}/{stem}.xlsx")
     Path("inbox/a.csv").touch()
-    make_folders(job, plan_of(job, DAY))
+    make_folders(job, night_job_of(job, DAY))
     assert Path("2026/11").is_dir()
     lost = Job(input="inbox/*.csv", output="share/{date}/{stem}.xlsx")
     with pytest.raises(UsageError, match="output: share: no such folder; make it"):
-        make_folders(lost, plan_of(lost, DAY))
+        make_folders(lost, night_job_of(lost, DAY))
     assert not Path("share").exists()

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_runner.errors import UsageError
-from batch_runner.job.config import load_job, wishes_of
+from batch_runner.job.config import load_job, notify_config_of
 from batch_runner.job.job import Job
 from batch_runner.job.validation import exposed, filled, heartbeat_problem, is_filled, masked
-from batch_runner.report.notify import Telling
+from batch_runner.report.notify import Notifier
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ def test_no_repr_shows_a_secret(secret: str) -> None:
     urls = (f"https://hc-ping.com/{secret}", f"https://me:{secret}@x.org/", f"slack://{secret}", secret)
     for url in urls:
         environ = {"BATCH_RUNNER_HEARTBEAT": url, "BATCH_RUNNER_NOTIFY": '"' + url.replace('"', '""') + '"'}
-        wishes = wishes_of("a.csv", {}, environ)
+        wishes = notify_config_of("a.csv", {}, environ)
         assert secret in wishes.heartbeat
         assert secret not in f"{wishes!r} {wishes} {masked(url)}"
         if heartbeat_problem(url) is None:
@@ -95,7 +95,7 @@ def test_what_is_refused_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_text(
         'input = "a.csv"\nheartbeat = "https://me:hunter2@x.org"\nnotify_when = "always"'
     )
-    wishes = wishes_of(str(tmp_path / "job.toml"), {}, {})
+    wishes = notify_config_of(str(tmp_path / "job.toml"), {}, {})
     assert (wishes.heartbeat, wishes.notify_when) == ("", "always")
 
 
@@ -104,14 +104,14 @@ def test_wishes_from_all_sources(tmp_path: Path) -> None:
     path = tmp_path / "job.toml"
     path.write_text('input = "a.csv"\nheartbeat = "https://file.org"\nnotify = ["json://file"]')
     environ = {"BATCH_RUNNER_NOTIFY": "json://environment"}
-    assert wishes_of(str(path), {}, {}).is_public
-    wishes = wishes_of(str(path), {"heartbeat": "https://flag.org"}, environ)
+    assert notify_config_of(str(path), {}, {}).is_public
+    wishes = notify_config_of(str(path), {"heartbeat": "https://flag.org"}, environ)
     assert (wishes.heartbeat, wishes.notify, wishes.is_public) == ("https://flag.org", ("json://environment",), False)
 
 
 def test_never_needs_no_library(tmp_path: Path) -> None:
     """Where nobody is to be told, the addresses aren't even looked at."""
-    Telling(wishes_of("a.csv", {"notify": ("nonsense://x",), "notify_when": "never"}, {}), {}).check()
+    Notifier(notify_config_of("a.csv", {"notify": ("nonsense://x",), "notify_when": "never"}, {}), {}).check()
 
 
 def test_is_filled() -> None:

@@ -17,7 +17,7 @@ from journals import run_row
 from program import run_program
 
 from batch_runner.journal.journal import Journal, Outcome
-from batch_runner.plan.plan import DUPLICATE, Carry, Entry, Follow, Refuse, Send, Settle
+from batch_runner.plan.plan import DUPLICATE, Entry, Keep, Poll, Refuse, Resend, Send
 
 if TYPE_CHECKING:
     from batch_runner.journal.batches import BatchInfo
@@ -70,7 +70,7 @@ def test_an_edited_amount_is_not_paid_again(path: Path) -> None:
     anyio.run(night, path, [row(2, "A", "x", "10")], unique(conflict=True))
     edited = msgspec.structs.replace(row(2, "A", "x", "12"), digest=b"A2")
     changed = unique("changed", conflict=True)
-    assert anyio.run(night, path, [edited], changed) == [Carry(2, 1, "success", changed=True, held=DUPLICATE)]
+    assert anyio.run(night, path, [edited], changed) == [Keep(2, 1, "success", changed=True, held=DUPLICATE)]
     assert kinds(anyio.run(night, path, [edited], unique("changed", conflict=True, allow=True))) == [Send]
 
 
@@ -81,7 +81,7 @@ def test_an_amount_that_went_and_came_back(path: Path) -> None:
     other = msgspec.structs.replace(row(2, "A", "y", "10"), digest=b"A2")
     assert kinds(anyio.run(night, path, [other], changed)) == [Send]
     back = msgspec.structs.replace(row(2, "A", "x", "12"), digest=b"A3")
-    assert anyio.run(night, path, [back], changed) == [Carry(2, 1, "success", changed=True, held=DUPLICATE)]
+    assert anyio.run(night, path, [back], changed) == [Keep(2, 1, "success", changed=True, held=DUPLICATE)]
 
 
 def test_an_amount_that_was_refused_may_be_mended(path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_run_that_goes_on_is_a_rival(path: Path, retry: tuple[str, ...]) -> No
 
     anyio.run(interrupted)
     plans = anyio.run(night, path, [row(2, "B", "x"), row(3, "A", "x"), row(4, "C", "x")], unique(*retry))
-    assert kinds(plans) == [Refuse, Follow, Refuse]
+    assert kinds(plans) == [Refuse, Poll, Refuse]
 
 
 async def lost(path: Path, sheet: list[Entry], info: BatchInfo) -> None:
@@ -127,12 +127,12 @@ def test_an_answer_that_is_asked_for_makes_its_claim(path: Path) -> None:
     """Asked again, the start may make its run only now: of two that are alike the first is asked for, or sent."""
     anyio.run(lost, path, [row(2, "A", "x")], unique())
     asked, refused = anyio.run(night, path, [row(2, "A", "x"), row(3, "B", "x")], unique("unknown"))
-    assert isinstance(asked, Settle)
+    assert isinstance(asked, Resend)
     assert isinstance(asked.otherwise, Send)
     assert isinstance(refused, Refuse)
     plans = anyio.run(night, path, [row(2, "B", "x"), row(3, "A", "x")], unique("unknown"))
-    assert kinds(plans) == [Send, Carry]
-    assert kinds(anyio.run(night, path, [row(3, "A", "x")], unique("unknown"))) == [Carry]
+    assert kinds(plans) == [Send, Keep]
+    assert kinds(anyio.run(night, path, [row(3, "A", "x")], unique("unknown"))) == [Keep]
 
 
 def test_two_that_were_allowed_are_both_asked_for(path: Path) -> None:
@@ -141,7 +141,7 @@ def test_two_that_were_allowed_are_both_asked_for(path: Path) -> None:
     anyio.run(lost, path, sheet, unique(allow=True))
     info = msgspec.structs.replace(unique(), policy=msgspec.structs.replace(unique().policy, on_unknown="resend"))
     plans = anyio.run(night, path, sheet[1:], info)
-    assert isinstance(plans[0], Settle)
+    assert isinstance(plans[0], Resend)
     assert plans[0].otherwise is None
 
 
@@ -149,7 +149,7 @@ def test_allowed_for_one_batch(path: Path) -> None:
     """With `--allow-duplicates` both are sent; the night after, a third is refused again."""
     sheet = [row(2, "A", "x"), row(3, "B", "x")]
     assert kinds(anyio.run(night, path, sheet, unique(allow=True))) == [Send, Send]
-    assert kinds(anyio.run(night, path, [*sheet, row(4, "C", "x")], unique())) == [Carry, Carry, Refuse]
+    assert kinds(anyio.run(night, path, [*sheet, row(4, "C", "x")], unique())) == [Keep, Keep, Refuse]
 
 
 @pytest.mark.parametrize(("retry", "kind"), [((), Refuse), (("failure",), Send)])
@@ -164,7 +164,7 @@ def test_a_failed_one_is_not_retried_beside_its_double(path: Path) -> None:
     anyio.run(night, path, [row(2, "A", "x")], unique(), "failure")
     anyio.run(night, path, [row(2, "B", "x")], unique("failure"))
     plans = anyio.run(night, path, [row(2, "B", "x"), row(3, "A", "x")], unique("failure"))
-    assert plans[1] == Carry(3, 1, "failure", changed=False, held=DUPLICATE)
+    assert plans[1] == Keep(3, 1, "failure", changed=False, held=DUPLICATE)
 
 
 def test_what_certainly_made_no_run_is_no_rival(path: Path) -> None:
@@ -178,7 +178,7 @@ def test_what_certainly_made_no_run_is_no_rival(path: Path) -> None:
             await journal.finish(3)
 
     anyio.run(refused)
-    assert kinds(anyio.run(night, path, [row(2, "A", "x"), row(3, "B", "x")], unique())) == [Carry, Send]
+    assert kinds(anyio.run(night, path, [row(2, "A", "x"), row(3, "B", "x")], unique())) == [Keep, Send]
 
 
 def test_a_lost_answer_is_a_rival(path: Path) -> None:
@@ -260,7 +260,7 @@ def test_a_row_that_comes_back_to_an_invoice_that_ran(path: Path) -> None:
     """Edited from x to y and back to x: x ran for this very row, and isn't run again by `--retry changed`."""
     edits = [("A1", "x"), ("A2", "y"), ("A3", "x")]
     rows = [msgspec.structs.replace(row(2, "A", claim), digest=params.encode()) for params, claim in edits]
-    assert [kinds(anyio.run(night, path, [each], unique("changed"))) for each in rows] == [[Send], [Send], [Carry]]
+    assert [kinds(anyio.run(night, path, [each], unique("changed"))) for each in rows] == [[Send], [Send], [Keep]]
 
 
 def test_a_stopped_night_goes_on_without_the_duplicate(path: Path) -> None:
@@ -276,4 +276,4 @@ def test_a_stopped_night_goes_on_without_the_duplicate(path: Path) -> None:
         return plans
 
     assert kinds(anyio.run(stopped)) == [Send, Send, Refuse]
-    assert kinds(anyio.run(night, path, sheet, unique("all"))) == [Carry, Send, Refuse]
+    assert kinds(anyio.run(night, path, sheet, unique("all"))) == [Keep, Send, Refuse]

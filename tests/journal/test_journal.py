@@ -15,7 +15,7 @@ from trio.testing import MockClock
 from batch_runner.errors import JournalError
 from batch_runner.journal.journal import Journal, Outcome
 from batch_runner.journal.view import Count, Failures, JournalView, Placed
-from batch_runner.plan.plan import Carry, Entry, Follow, Refuse, Send
+from batch_runner.plan.plan import Entry, Keep, Poll, Refuse, Send
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,9 +73,9 @@ async def test_going_on(tmp_path: Path) -> None:
         await journal.intend(lost)
     async with Journal.open(path, batch_info()) as journal:
         assert await journal.register(entries("ABCD")) == [
-            Carry(2, 1, "success", changed=False),
-            Follow(3, 2, 2, "run-b", "queued", anew=Send(3, 2, b"B", again=True)),
-            Carry(4, 3, "unknown", changed=False),
+            Keep(2, 1, "success", changed=False),
+            Poll(3, 2, 2, "run-b", "queued", anew=Send(3, 2, b"B", again=True)),
+            Keep(4, 3, "unknown", changed=False),
             Send(5, 4, b"D"),
         ]
         lost_now = list(journal.outcomes())[2]

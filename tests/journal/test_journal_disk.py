@@ -16,7 +16,7 @@ from journals import attempts_in, batch_info, entries, files_beside, run_row
 from batch_runner.errors import JournalError, JournalFailed, JournalFull
 from batch_runner.journal.journal import Journal, Outcome
 from batch_runner.journal.view import Count, JournalView
-from batch_runner.plan.plan import Follow, Send, Step
+from batch_runner.plan.plan import Poll, Send, Step
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +51,7 @@ def test_the_disk_fills_up(small_disk: Path) -> None:
         async with Journal.open(path, batch_info()) as journal:
             plans = await journal.register(entries(map(str, range(300))))
             for plan in plans:
-                if isinstance(plan, Follow):
+                if isinstance(plan, Poll):
                     await journal.ended(plan.attempt, Outcome("success"))
             assert {row.number for row in journal.outcomes() if row.status == "success"} >= set(ended)
             started = [plan.number for plan in plans if isinstance(plan, Send)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_runner.plan.plan import Attempt, Carry, Entry, Follow, Policy, Refuse, Send, Step, decide, last_sent
+from batch_runner.plan.plan import Attempt, Entry, Keep, Policy, Poll, Refuse, Send, Step, decide, last_sent
 from batch_runner.service.wire import FINAL_STATUSES
 
 STATUSES = sorted(FINAL_STATUSES | {"error", "unknown"})
@@ -71,7 +71,7 @@ def test_withdrawn_attempts_never_were(entry: Entry, attempts: list[Attempt], po
 def test_a_going_run_is_followed(entry: Entry, attempts: list[Attempt], kind: Kind, policy: Policy) -> None:
     """Whatever is asked for and whatever stands in the cells now, a run that goes on is polled and not sent again."""
     plan = plan_for(entry, [*attempts, attempt(99, kind, NIGHT, b"old")], policy)
-    assert isinstance(plan, Follow)
+    assert isinstance(plan, Poll)
     assert (plan.attempt, plan.run_id, plan.status) == (99, "run-99", kind.status)
     assert plan.otherwise is None or (policy.on_unknown == "resend" and entry.refusal is None)
 
@@ -80,7 +80,7 @@ def test_a_going_run_is_followed(entry: Entry, attempts: list[Attempt], kind: Ki
 def test_nothing_is_sent_twice_unasked(attempts: list[Attempt], kind: Kind) -> None:
     """Without a word of a person, a row that was sent and is not going is carried over, a lost answer as unknown."""
     plan = plan_for(ENTRY, [*attempts, attempt(99, kind, 4, b"old")], Policy())
-    assert plan == Carry(17, 1, "unknown" if kind is LOST else kind.status, changed=True)
+    assert plan == Keep(17, 1, "unknown" if kind is LOST else kind.status, changed=True)
 
 
 @given(any_history, st.sampled_from([LOST, *ENDED]), policies)
@@ -99,9 +99,9 @@ def test_a_changed_row_is_reported_until_asked_for(attempts: list[Attempt], kind
     """Edited after it ended: carried and marked, and sent with `changed`; then its params are those sent last."""
     old = [*attempts, attempt(99, kind, batch, b"old")]
     asked = Policy(frozenset({"changed"}))
-    assert plan_for(ENTRY, old, Policy()) == Carry(17, 1, kind.status, changed=True)
+    assert plan_for(ENTRY, old, Policy()) == Keep(17, 1, kind.status, changed=True)
     assert plan_for(ENTRY, old, asked) == Send(17, 1, b"new", again=True)
-    assert plan_for(ENTRY, [*old, attempt(100, kind, batch, b"new")], asked) == Carry(17, 1, kind.status, changed=False)
+    assert plan_for(ENTRY, [*old, attempt(100, kind, batch, b"new")], asked) == Keep(17, 1, kind.status, changed=False)
 
 
 @given(any_history, policies)

@@ -18,7 +18,7 @@ from journals import attempts_in, batch_info, entries, files_beside
 from batch_runner.errors import JournalBusy
 from batch_runner.journal.journal import Journal
 from batch_runner.journal.view import JournalView
-from batch_runner.plan.plan import Carry
+from batch_runner.plan.plan import Keep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,7 +102,7 @@ def test_killed_a_hundred_times(tmp_path: Path) -> None:
 async def carried(path: Path) -> bool:
     async with Journal.open(path, batch_info()) as journal:
         plans = await journal.register(entries("0", first=1))
-        return all(isinstance(plan, Carry) for plan in plans)
+        return all(isinstance(plan, Keep) for plan in plans)
 
 
 def test_a_second_batch_is_turned_away(tmp_path: Path) -> None:

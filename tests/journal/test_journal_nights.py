@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from journals import batch_info, entries, run_row
 
 from batch_runner.journal.journal import Journal, Outcome
-from batch_runner.plan.plan import Carry, Entry, Follow, Leave, Refuse, Send, Settle
+from batch_runner.plan.plan import Entry, Keep, Poll, Refuse, Resend, Send, Skip
 
 if TYPE_CHECKING:
     from batch_runner.journal.batches import BatchInfo
@@ -56,7 +56,7 @@ def test_outcomes_move_with_their_rows(before: list[str], data: st.DataObject) -
         sent = Counter(plan.params.decode() for plan in plans if isinstance(plan, Send))
         assert sent == Counter(after) - Counter(before)
         async with Journal.open(path, batch_info()) as journal:
-            assert set(kinds(await journal.register(entries(after)))) == {Carry}
+            assert set(kinds(await journal.register(entries(after)))) == {Keep}
             runs = [row.run_id for row in journal.outcomes()]
         assert [run.split("@")[0] for run in runs] == after
         assert len(set(runs)) == len(after)
@@ -85,7 +85,7 @@ def test_equal_keys_are_told_apart_by_their_order(tmp_path: Path) -> None:
 
     first, second = anyio.run(night, 256), anyio.run(night, 1)
     assert [plan.row for plan in first if isinstance(plan, Send)] == list(range(1, 1001))
-    assert kinds(second) == [Carry] * 3 + [Send] * 997
+    assert kinds(second) == [Keep] * 3 + [Send] * 997
 
 
 def test_a_row_without_a_key_shifts_no_other(tmp_path: Path) -> None:
@@ -93,8 +93,8 @@ def test_a_row_without_a_key_shifts_no_other(tmp_path: Path) -> None:
     path = tmp_path / "a.journal.db"
     anyio.run(one_night, path, entries("KKK"), batch_info())
     broken = [Entry(2, None, b"?", "C2: #N/A"), *entries("KK", first=3)]
-    assert kinds(anyio.run(one_night, path, broken, batch_info())) == [Refuse, Carry, Carry]
-    assert kinds(anyio.run(one_night, path, entries("KKK"), batch_info())) == [Carry, Carry, Carry]
+    assert kinds(anyio.run(one_night, path, broken, batch_info())) == [Refuse, Keep, Keep]
+    assert kinds(anyio.run(one_night, path, entries("KKK"), batch_info())) == [Keep, Keep, Keep]
 
 
 def test_a_row_that_takes_no_part_holds_its_place(tmp_path: Path) -> None:
@@ -104,10 +104,10 @@ def test_a_row_that_takes_no_part_holds_its_place(tmp_path: Path) -> None:
     left_out = Entry(2, b"K", b"10.00", takes_part=False)
 
     async def nights() -> None:
-        assert await one_night(path, [left_out, second], batch_info()) == [Leave(2), Send(3, 2, b"20.00")]
+        assert await one_night(path, [left_out, second], batch_info()) == [Skip(2), Send(3, 2, b"20.00")]
         assert await one_night(path, [first, second], batch_info()) == [
             Send(2, 1, b"10.00"),
-            Carry(3, 2, "success", changed=False),
+            Keep(3, 2, "success", changed=False),
         ]
         async with Journal.open(path, batch_info()) as journal:
             await journal.register([left_out, second])
@@ -122,9 +122,9 @@ def test_a_changed_row_runs_again_when_asked_to(tmp_path: Path) -> None:
     old, new = [Entry(2, b"K", b"10.00")], [Entry(2, b"K", b"12.00")]
     info, asked = batch_info(key=("No",)), batch_info("changed", key=("No",))
     anyio.run(one_night, path, old, info)
-    assert anyio.run(one_night, path, new, info) == [Carry(2, 1, "success", changed=True)]
+    assert anyio.run(one_night, path, new, info) == [Keep(2, 1, "success", changed=True)]
     assert anyio.run(one_night, path, new, asked) == [Send(2, 1, b"12.00", again=True)]
-    assert anyio.run(one_night, path, new, asked) == [Carry(2, 1, "success", changed=False)]
+    assert anyio.run(one_night, path, new, asked) == [Keep(2, 1, "success", changed=False)]
 
 
 def test_each_night_retries_once(tmp_path: Path) -> None:
@@ -138,15 +138,15 @@ def test_each_night_retries_once(tmp_path: Path) -> None:
     async def nights() -> None:
         assert await night(batch_info()) == [Send, Send, Send]
         assert await night(retry, stop_after=1) == [Send, Send, Send]
-        assert await night(retry, stop_after=1) == [Carry, Send, Send]
-        assert await night(retry, code=130) == [Carry, Carry, Send]
-        assert await night(retry) == [Carry, Carry, Carry]
+        assert await night(retry, stop_after=1) == [Keep, Send, Send]
+        assert await night(retry, code=130) == [Keep, Keep, Send]
+        assert await night(retry) == [Keep, Keep, Keep]
         assert await night(retry) == [Send, Send, Send]
 
     anyio.run(nights)
 
 
-@pytest.mark.parametrize(("word", "again"), [("failure", Send), ("all", Carry), ("unknown", Carry)])
+@pytest.mark.parametrize(("word", "again"), [("failure", Send), ("all", Keep), ("unknown", Keep)])
 def test_a_night_that_was_stopped_is_over_some_day(tmp_path: Path, word: str, again: type[Step]) -> None:
     """What comes to its deadline every night retries all the same; but a fresh start goes on, however late."""
     path = tmp_path / "a.journal.db"
@@ -157,11 +157,11 @@ def test_a_night_that_was_stopped_is_over_some_day(tmp_path: Path, word: str, ag
 
     assert anyio.run(night, batch_info()) == [Send]
     assert anyio.run(night, batch_info(word)) == [Send]
-    assert anyio.run(night, batch_info(word)) == [Carry]
+    assert anyio.run(night, batch_info(word)) == [Keep]
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE batch SET started = strftime('%Y-%m-%dT%H:%M:%fZ', started, '-12.1 hours')")
     assert anyio.run(night, batch_info(word)) == [again]
-    assert anyio.run(night, batch_info(word)) == [Carry]
+    assert anyio.run(night, batch_info(word)) == [Keep]
 
 
 @pytest.mark.parametrize("code", [5, 130, 143])
@@ -174,7 +174,7 @@ def test_other_words_are_another_command(tmp_path: Path, code: int) -> None:
 
     assert anyio.run(night, batch_info(), code) == [Send, Send]
     assert anyio.run(night, batch_info("failure"), code) == [Send, Send]
-    assert anyio.run(night, batch_info("failure"), code) == [Carry, Carry]
+    assert anyio.run(night, batch_info("failure"), code) == [Keep, Keep]
     assert anyio.run(night, batch_info("failure", "timeout"), code) == [Send, Send]
 
 
@@ -189,8 +189,8 @@ def test_killed_in_the_second_attempt(tmp_path: Path) -> None:
             assert isinstance(send, Send)
             await journal.intend(send)
         again = await one_night(path, entries("A"), batch_info("failure"), code=4)
-        assert again == [Carry(2, 1, "unknown", changed=False)]
-        assert kinds(await one_night(path, entries("A"), batch_info("failure"))) == [Carry]
+        assert again == [Keep(2, 1, "unknown", changed=False)]
+        assert kinds(await one_night(path, entries("A"), batch_info("failure"))) == [Keep]
         assert kinds(await one_night(path, entries("A"), batch_info("unknown"))) == [Send]
 
     anyio.run(nights)
@@ -224,7 +224,7 @@ def test_declared_safe_to_repeat(tmp_path: Path) -> None:
             assert isinstance(send, Send)
             await journal.intend(send)
         assert kinds(await one_night(path, entries("A"), resend)) == [Send]
-        assert kinds(await one_night(path, entries("A"), resend)) == [Carry]
+        assert kinds(await one_night(path, entries("A"), resend)) == [Keep]
 
     anyio.run(nights)
 
@@ -240,7 +240,7 @@ def test_a_run_is_followed_over_nights(tmp_path: Path) -> None:
             await journal.started(await journal.intend(send), "run-1", "running")
         async with Journal.open(path, batch_info("all")) as journal:
             (follow,) = await journal.register(entries("A"))
-            assert follow == Follow(2, 1, 1, "run-1", "running", anew=Send(2, 1, b"A", again=True))
+            assert follow == Poll(2, 1, 1, "run-1", "running", anew=Send(2, 1, b"A", again=True))
             await journal.ended(follow.attempt, Outcome("success", result="1"))
             assert [(row.run_id, row.result) for row in journal.outcomes()] == [("run-1", "1")]
 
@@ -262,7 +262,7 @@ def test_a_night_goes_on_although_another_sheet_came_between(tmp_path: Path, wor
         await one_night(path, entries("A"), a)
         return [kinds(await one_night(path, entries("CD"), b, status="failure", code=3)) for _ in range(2)]
 
-    assert anyio.run(nights, tmp_path / "a.journal.db") == [[Carry, Send], [Send, Send]]
+    assert anyio.run(nights, tmp_path / "a.journal.db") == [[Keep, Send], [Send, Send]]
 
 
 def test_a_lost_answer_that_came_is_followed(tmp_path: Path) -> None:
@@ -276,12 +276,12 @@ def test_a_lost_answer_that_came_is_followed(tmp_path: Path) -> None:
             await journal.intend(plan)
         async with Journal.open(path, batch_info()) as journal:
             (asked,) = await journal.register(entries("A"))
-            assert isinstance(asked, Settle)
+            assert isinstance(asked, Resend)
             await journal.ask_again(asked.attempt)
             await journal.started(asked.attempt, "run-A", "running")
             assert [(row.status, row.error) for row in journal.outcomes()] == [("running", "")]
         async with Journal.open(path, batch_info()) as journal:
             return await journal.register(entries("A"))
 
-    followed = Follow(2, 1, 1, "run-A", "running", anew=Send(2, 1, b"A", again=True))
+    followed = Poll(2, 1, 1, "run-A", "running", anew=Send(2, 1, b"A", again=True))
     assert anyio.run(nights, tmp_path / "a.journal.db") == [followed]

@@ -15,7 +15,7 @@ from program import run_program
 from batch_runner.journal.database import APPLICATION_ID, VERSION
 from batch_runner.journal.journal import Journal
 from batch_runner.journal.view import JournalView
-from batch_runner.plan.plan import Carry, Follow, Send
+from batch_runner.plan.plan import Keep, Poll, Send
 
 SCHEMA_1 = (Path(__file__).parents[1] / "support" / "journal_v1.sql").read_text("utf-8")
 BATCH = (
@@ -63,7 +63,7 @@ async def register(path: Path) -> list[object]:
 def test_a_batch_brings_it_up_to_date(path: Path, tmp_path: Path) -> None:
     """Its tables are those of a new journal, and what it knew is known: one row done, one followed, one new."""
     plans = anyio.run(register, path)
-    assert [type(plan) for plan in plans] == [Carry, Follow, Send]
+    assert [type(plan) for plan in plans] == [Keep, Poll, Send]
     anyio.run(register, tmp_path / "new.journal.db")
     with closing(sqlite3.connect(path)) as old, closing(sqlite3.connect(tmp_path / "new.journal.db")) as new:
         assert old.execute("PRAGMA user_version").fetchone()[0] == VERSION
@@ -89,4 +89,4 @@ def test_a_kill_in_the_middle_leaves_the_old_one(path: Path) -> None:
         connection.executescript(f"BEGIN IMMEDIATE; {FROM_1_TO_2} PRAGMA user_version = {VERSION};")
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone()[0] == 1
-    assert [type(plan) for plan in anyio.run(register, path)] == [Carry, Follow, Send]
+    assert [type(plan) for plan in anyio.run(register, path)] == [Keep, Poll, Send]

@@ -13,7 +13,7 @@ from journals import batch_info
 from program import run_program
 
 from batch_runner.journal.journal import Journal
-from batch_runner.plan.plan import DUPLICATE, Carry, Entry, Policy, Refuse, Send
+from batch_runner.plan.plan import DUPLICATE, Entry, Keep, Policy, Refuse, Send
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ def test_rows_that_ran_before_anybody_asked(path: Path) -> None:
     """`--unique` on the second night knows the runs of the first by the rows that still stand in the sheet as then."""
     plain = [Entry(2, b"A", b"A"), Entry(3, b"B", b"B")]
     anyio.run(night, path, plain, batch_info(key=("Id",)))
-    assert kinds(anyio.run(night, path, [row(2, "C", "x"), row(3, "A", "x")], unique())) == [Refuse, Carry]
+    assert kinds(anyio.run(night, path, [row(2, "C", "x"), row(3, "A", "x")], unique())) == [Refuse, Keep]
 
 
 def over(info: BatchInfo, name: str) -> BatchInfo:
@@ -49,7 +49,7 @@ def test_each_sheet_of_a_journal_is_asked(path: Path) -> None:
     anyio.run(night, path, [Entry(2, b"B", b"B")], over(plain, "/in/b.csv"))
     anyio.run(night, path, [row(2, "A", "x")], over(unique(), "/in/a.csv"))
     plans = anyio.run(night, path, [row(2, "B", "y"), row(3, "C", "y")], over(unique(), "/in/b.csv"))
-    assert kinds(plans) == [Carry, Refuse]
+    assert kinds(plans) == [Keep, Refuse]
 
 
 def test_a_sheet_is_asked_once(path: Path) -> None:
@@ -72,7 +72,7 @@ def test_equal_keys_are_asked_in_their_order(path: Path) -> None:
     """Two rows with one key and equal params, whose unique columns aren't sent: each run is given its own row's."""
     anyio.run(night, path, [Entry(2, b"K", b"P"), Entry(3, b"K", b"P")], batch_info(key=("Id",)))
     first, second = (Entry(number, b"K", b"P", claim=claim) for number, claim in ((2, b"x"), (3, b"y")))
-    assert kinds(anyio.run(night, path, [first, second, row(4, "L", "y")], unique())) == [Carry, Carry, Refuse]
+    assert kinds(anyio.run(night, path, [first, second, row(4, "L", "y")], unique())) == [Keep, Keep, Refuse]
 
 
 def test_a_conflict_that_is_named_later(path: Path) -> None:
@@ -81,10 +81,10 @@ def test_a_conflict_that_is_named_later(path: Path) -> None:
     gone, kept = anyio.run(night, path, [row(2, "C", "x", "10"), row(3, "B", "y", "10")], unique(conflict=True))
     assert isinstance(gone, Refuse)
     assert "with another" not in gone.why
-    assert isinstance(kept, Carry)
+    assert isinstance(kept, Keep)
     edited = msgspec.structs.replace(row(3, "B", "y", "12"), digest=b"B2")
     (plan,) = anyio.run(night, path, [edited], unique("changed", conflict=True))
-    assert plan == Carry(3, 2, "success", changed=True, held=DUPLICATE)
+    assert plan == Keep(3, 2, "success", changed=True, held=DUPLICATE)
 
 
 def test_other_columns_make_other_claims(path: Path) -> None:
@@ -92,7 +92,7 @@ def test_other_columns_make_other_claims(path: Path) -> None:
     anyio.run(night, path, [row(2, "A", "x")], unique())
     other = msgspec.structs.replace(unique(), policy=Policy(unique=("Vendor",)))
     assert kinds(anyio.run(night, path, [row(2, "A", "y"), row(3, "B", "x"), row(4, "C", "y")], other)) == [
-        Carry,
+        Keep,
         Send,
         Refuse,
     ]

@@ -15,13 +15,13 @@ from program import run_program
 
 from batch_runner.errors import JournalBusy, UsageError
 from batch_runner.journal.journal import Journal, Outcome
-from batch_runner.journal.resolve import Verdict, resolve
-from batch_runner.plan.plan import Carry, Send
+from batch_runner.journal.resolve import Finding, resolve
+from batch_runner.plan.plan import Keep, Send
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SAID = Verdict("success", "seen in the bank's list", "Ada")
+SAID = Finding("success", "seen in the bank's list", "Ada")
 
 
 @pytest.fixture
@@ -47,19 +47,19 @@ async def next_night(path: Path) -> list[str]:
     """What becomes of each row: `send`, or the status that is carried over."""
     async with Journal.open(path, batch_info()) as journal:
         plans = await journal.register(entries("ABCD"))
-    return [plan.status if isinstance(plan, Carry) else type(plan).__name__.lower() for plan in plans]
+    return [plan.status if isinstance(plan, Keep) else type(plan).__name__.lower() for plan in plans]
 
 
 def test_a_verdict_is_carried_over(path: Path) -> None:
     """What was said stands from then on; rows nobody spoke of stay unknown."""
     resolve(path, [3], SAID)
-    resolve(path, [4], Verdict("failure", "cancelled by hand", "Ada"))
+    resolve(path, [4], Finding("failure", "cancelled by hand", "Ada"))
     assert anyio.run(next_night, path) == ["success", "success", "failure", "unknown"]
 
 
 def test_a_start_that_made_no_run_is_sent(path: Path) -> None:
     """`not_started`: the next batch starts the row, without any `--retry`; also one whose batch was killed."""
-    resolve(path, [3, 5], Verdict("not_started", "the service has no such run", "Ada"))
+    resolve(path, [3, 5], Finding("not_started", "the service has no such run", "Ada"))
     assert anyio.run(next_night, path) == ["success", "send", "unknown", "send"]
 
 
@@ -68,10 +68,10 @@ def test_a_start_that_made_no_run_is_sent(path: Path) -> None:
     [
         ([2], SAID, "row 2 is success, not unknown"),
         ([3, 99], SAID, "no row 99"),
-        ([4], Verdict("not_started", "", "Ada"), "has the run run-4, so it was started"),
+        ([4], Finding("not_started", "", "Ada"), "has the run run-4, so it was started"),
     ],
 )
-def test_what_can_not_be_resolved(path: Path, rows: list[int], verdict: Verdict, why: str) -> None:
+def test_what_can_not_be_resolved(path: Path, rows: list[int], verdict: Finding, why: str) -> None:
     """It is refused with a sentence, and then nothing was resolved, not even the rows before it."""
     with pytest.raises(UsageError, match=why):
         resolve(path, rows, verdict)
@@ -80,7 +80,7 @@ def test_what_can_not_be_resolved(path: Path, rows: list[int], verdict: Verdict,
 
 def test_who_when_and_why_are_kept(path: Path) -> None:
     """The record has all of it, and a run id that was found is the row's from then on."""
-    resolve(path, [3], Verdict("success", "seen", "Ada", "run-found"))
+    resolve(path, [3], Finding("success", "seen", "Ada", "run-found"))
     with closing(sqlite3.connect(path)) as connection:
         was, status, note, who, at = connection.execute("SELECT was, status, note, who, at FROM resolution").fetchone()
         run_id = connection.execute("SELECT run_id FROM attempt WHERE id = 2").fetchone()[0]

@@ -17,12 +17,12 @@ from journals import batch_info, run_row
 from openpyxl import Workbook
 from program import run_program
 
-from batch_runner.batch.pool import look_ahead, placed
+from batch_runner.batch.pool import look_ahead, plan_rows
 from batch_runner.job.job import Job
 from batch_runner.journal.database import open_memory
 from batch_runner.journal.duplicates import see, tell_apart, told_apart
 from batch_runner.journal.journal import Journal
-from batch_runner.plan.plan import Carry, Entry, Refuse, Send
+from batch_runner.plan.plan import Entry, Keep, Refuse, Send
 from batch_runner.rows.source import Source
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def test_what_was_sent_is_kept_and_never_sent_again(
             plans = await night(path, entries(*rows), batch_info("failure", key=("Key",)), stop_after)
             kept, sent = Counter[tuple[bytes, bytes]](), defaultdict[tuple[bytes, bytes], list[int]](list)
             for row, plan in zip(rows, plans, strict=True):
-                assert isinstance(plan, Carry | Send)
+                assert isinstance(plan, Keep | Send)
                 kept[row] += last.get(plan.row) == row
                 if isinstance(plan, Send):
                     sent[row].append(plan.row)
@@ -270,7 +270,7 @@ def test_a_row_that_cannot_be_sent_stands_back(tmp_path: Path) -> None:
     path, info = tmp_path / "a.journal.db", batch_info(key=("Key",))
     anyio.run(night, path, entries((b"K", b"1")), info)
     sheet = [Entry(2, b"K", b"1", "B2: #N/A"), Entry(3, b"K", b"1")]
-    assert anyio.run(night, path, sheet, info) == [Refuse(2, "B2: #N/A"), Carry(3, 1, "success", changed=False)]
+    assert anyio.run(night, path, sheet, info) == [Refuse(2, "B2: #N/A"), Keep(3, 1, "success", changed=False)]
 
 
 def test_identical_twins_are_told_apart_by_their_order(tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def test_identical_twins_are_told_apart_by_their_order(tmp_path: Path) -> None:
     one, other = (b"K", b"1"), (b"K", b"2")
     anyio.run(night, path, entries(one, one, other), info)
     plans = anyio.run(night, path, entries(other, one, one, one), info)
-    assert [plan.row for plan in plans if isinstance(plan, Carry)] == [3, 1, 2]
+    assert [plan.row for plan in plans if isinstance(plan, Keep)] == [3, 1, 2]
     assert plans[3] == Send(5, 4, b"1")
 
 
@@ -288,8 +288,8 @@ def test_a_twin_that_was_not_sent_yet(tmp_path: Path) -> None:
     path, info = tmp_path / "a.journal.db", batch_info(key=("Key",))
     anyio.run(night, path, entries((b"K", b"1"), (b"K", b"2"), (b"K", b"3")), info, 1)
     plans = anyio.run(night, path, entries((b"K", b"0"), (b"K", b"3"), (b"K", b"2"), (b"K", b"1")), info)
-    assert [type(plan) for plan in plans] == [Send, Send, Send, Carry]
-    assert len({plan.row for plan in plans if isinstance(plan, Send | Carry)}) == 4
+    assert [type(plan) for plan in plans] == [Send, Send, Send, Keep]
+    assert len({plan.row for plan in plans if isinstance(plan, Send | Keep)}) == 4
 
 
 def test_unique_keys_are_what_they_were(tmp_path: Path) -> None:
@@ -297,9 +297,9 @@ def test_unique_keys_are_what_they_were(tmp_path: Path) -> None:
     path, info = tmp_path / "a.journal.db", batch_info(key=("Key",))
     anyio.run(night, path, entries((b"K", b"1"), (b"L", b"2"), (b"M", b"3")), info)
     assert anyio.run(night, path, entries((b"M", b"9"), (b"L", b"1"), (b"K", b"2")), info) == [
-        Carry(2, 3, "success", changed=True),
-        Carry(3, 2, "success", changed=True),
-        Carry(4, 1, "success", changed=True),
+        Keep(2, 3, "success", changed=True),
+        Keep(3, 2, "success", changed=True),
+        Keep(4, 1, "success", changed=True),
     ]
 
 
@@ -323,7 +323,7 @@ def test_the_sheet_is_gone_over_only_where_it_has_to_be(
         with Source(Job(input=str(folder / "in.csv"), task="t", key=key), folder) as source:
             async with Journal.open(folder / "a.journal.db", info) as journal:
                 await look_ahead(source, journal)
-                async for chunk in placed(source, journal):
+                async for chunk in plan_rows(source, journal):
                     for plan, _ in chunk:
                         if isinstance(plan, Send):
                             await run_row(journal, plan, f"run-{plan.row}")

@@ -10,7 +10,7 @@ from csvfiles import csv_sheet, csv_text
 from batch_runner.errors import OutputFailed
 from batch_runner.journal.view import Placed
 from batch_runner.output.verify import check_alignment
-from batch_runner.rows.columns import layout_of
+from batch_runner.rows.columns import find_our_columns
 from batch_runner.sheet.export import open_written
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def check(folder: Path, written: list[list[str]], outcomes: list[Placed] | None 
     draft = folder / ".draft.csv"
     draft.write_text(csv_text(*written), "utf-8", newline="")
     with csv_sheet(folder, HEADERS, *ROWS) as sheet, open_written(draft, sheet) as back:
-        check_alignment(sheet, back, layout_of(sheet.columns), iter(OUTCOMES if outcomes is None else outcomes))
+        check_alignment(sheet, back, find_our_columns(sheet.columns), iter(OUTCOMES if outcomes is None else outcomes))
 
 
 def changed(row: int, column: int, text: str) -> list[list[str]]:

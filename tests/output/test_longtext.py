@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batch_runner.fs import Target
+from batch_runner.fs import AtomicFile
 from batch_runner.output.output import CELL_UNITS, LongTexts
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ MARK = " … [cut: the whole text is in in.long.jsonl]"
 
 
 @pytest.fixture
-def target(tmp_path: Path) -> Target:
-    return Target(tmp_path / "in.results.xlsx", tmp_path / "in.results.xlsx", 0o640)
+def target(tmp_path: Path) -> AtomicFile:
+    return AtomicFile(tmp_path / "in.results.xlsx", tmp_path / "in.results.xlsx", 0o640)
 
 
 def units(text: str) -> int:
@@ -29,13 +29,13 @@ def units(text: str) -> int:
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
-def kept(target: Target) -> list[dict[str, object]]:
+def kept(target: AtomicFile) -> list[dict[str, object]]:
     """The lines of the file beside the output."""
     return [json.loads(line) for line in (target.path.parent / "in.long.jsonl").read_text("utf-8").splitlines()]
 
 
 @pytest.mark.parametrize("text", ["", "x" * CELL_UNITS, "é" * CELL_UNITS, "😀" * (CELL_UNITS // 2)])
-def test_what_fits_is_left_alone(target: Target, text: str) -> None:
+def test_what_fits_is_left_alone(target: AtomicFile, text: str) -> None:
     """Up to 32,767 UTF-16 units a cell holds all, and no file is made."""
     with LongTexts(target) as long:
         assert long.fitted(2, HEADERS, ("r", text)) == ("r", text)
@@ -44,7 +44,7 @@ def test_what_fits_is_left_alone(target: Target, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["x" * (CELL_UNITS + 1), "😀" * (CELL_UNITS // 2 + 1), "x" + "😀" * CELL_UNITS])
-def test_what_is_too_long_is_cut_and_kept_whole(target: Target, text: str) -> None:
+def test_what_is_too_long_is_cut_and_kept_whole(target: AtomicFile, text: str) -> None:
     """One unit more: the cell is full to the brim, says where the rest is, and ends in no half of a character."""
     with LongTexts(target) as long:
         run_id, cut = long.fitted(7, HEADERS, ("r", text))
@@ -60,7 +60,7 @@ def test_what_is_too_long_is_cut_and_kept_whole(target: Target, text: str) -> No
 def test_beside_the_file_that_a_link_leads_to(tmp_path: Path) -> None:
     """It stands where the output really is, in a folder that was found writable, and is named with that."""
     (tmp_path / "real").mkdir()
-    output = Target(tmp_path / "link.xlsx", tmp_path / "real" / "in.results.xlsx", 0o640)
+    output = AtomicFile(tmp_path / "link.xlsx", tmp_path / "real" / "in.results.xlsx", 0o640)
     with LongTexts(output) as long:
         long.fitted(7, HEADERS, ("r", "x" * (CELL_UNITS + 1)))
         (note,) = long.put()
@@ -68,7 +68,7 @@ def test_beside_the_file_that_a_link_leads_to(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["real"]
 
 
-def test_several_rows_are_several_lines(target: Target) -> None:
+def test_several_rows_are_several_lines(target: AtomicFile) -> None:
     """Each text that was cut has its line with row and column; who may read the output may read them."""
     with LongTexts(target) as long:
         long.fitted(2, HEADERS, ("a" * 40_000, "b" * 40_000))
@@ -79,7 +79,7 @@ def test_several_rows_are_several_lines(target: Target) -> None:
     assert (target.path.parent / "in.long.jsonl").stat().st_mode & 0o777 == 0o640
 
 
-def test_half_a_character_is_no_reason_to_fail(target: Target) -> None:
+def test_half_a_character_is_no_reason_to_fail(target: AtomicFile) -> None:
     """A lone surrogate, which JSON can spell and no file can hold, becomes a replacement sign in the file."""
     with LongTexts(target) as long:
         (cut,) = long.fitted(2, ("result",), ("\ud800" + "x" * 40_000,))
@@ -88,7 +88,7 @@ def test_half_a_character_is_no_reason_to_fail(target: Target) -> None:
     assert str(kept(target)[0]["text"])[1:] == "x" * 40_000
 
 
-def test_left_without_being_put_nothing_stays(target: Target) -> None:
+def test_left_without_being_put_nothing_stays(target: AtomicFile) -> None:
     """Where the output failed, no long texts are left behind."""
     with LongTexts(target) as long:
         long.fitted(2, HEADERS, ("r", "x" * 40_000))
@@ -97,7 +97,7 @@ def test_left_without_being_put_nothing_stays(target: Target) -> None:
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(CELL_UNITS - 60, CELL_UNITS + 60), st.integers(0, 60))
-def test_a_cell_is_never_overfull(target: Target, narrow: int, wide: int) -> None:
+def test_a_cell_is_never_overfull(target: AtomicFile, narrow: int, wide: int) -> None:
     """Whatever the mix of narrow and wide characters, the cell holds what it is given."""
     text = "x" * narrow + "😀" * wide
     with LongTexts(target) as long:

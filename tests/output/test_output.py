@@ -10,10 +10,10 @@ import pytest
 from csvfiles import csv_sheet
 
 from batch_runner.errors import OutputFailed
-from batch_runner.fs import Target
+from batch_runner.fs import AtomicFile
 from batch_runner.journal.view import Placed
 from batch_runner.output.output import Output
-from batch_runner.rows.columns import layout_of
+from batch_runner.rows.columns import find_our_columns
 from batch_runner.sheet.model import Reading, RowKind
 from batch_runner.sheet.open import open_sheet
 
@@ -32,8 +32,8 @@ def placed(number: int, result: str = "", run_id: str = "", status: str = "succe
 
 
 def write(sheet: Sheet, ending: str, *outcomes: Placed, **options: Any) -> Written:
-    target = Target.prepare(sheet.path.with_name(f"out{ending}"), sheet.path)
-    output = Output(sheet, layout_of(sheet.columns), target, options.pop("expand", False))
+    target = AtomicFile.prepare(sheet.path.with_name(f"out{ending}"), sheet.path)
+    output = Output(sheet, find_our_columns(sheet.columns), target, options.pop("expand", False))
     return output.write(lambda: iter(outcomes), options.pop("keep", False))
 
 

@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, BinaryIO
 import pytest
 
 from batch_runner.errors import OutputFailed, UsageError
-from batch_runner.fs import Target, is_held, sync_if_possible
+from batch_runner.fs import AtomicFile, is_held, sync_if_possible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 @pytest.fixture
-def target(tmp_path: Path) -> Target:
+def target(tmp_path: Path) -> AtomicFile:
     """A target over an older output, in a folder of its own."""
     folder = tmp_path / "out"
     folder.mkdir()
     (tmp_path / "in.csv").write_text("A\n1\n")
     path = folder / "in.results.csv"
     path.write_text("old")
-    return Target.prepare(path, tmp_path / "in.csv")
+    return AtomicFile.prepare(path, tmp_path / "in.csv")
 
 
 def nothing(draft: Path) -> None:
@@ -36,19 +36,19 @@ def new(file: BinaryIO) -> None:
     file.write(b"new")
 
 
-def contents(target: Target) -> dict[str, str]:
+def contents(target: AtomicFile) -> dict[str, str]:
     """Every file of the folder, hidden ones included."""
     return {path.name: path.read_text() for path in target.path.parent.iterdir()}
 
 
-def test_the_old_file_is_replaced_whole(target: Target) -> None:
+def test_the_old_file_is_replaced_whole(target: AtomicFile) -> None:
     """The new output stands where the old one stood, and nothing else is left in the folder."""
     assert target.put(new, nothing) == target.path
     assert contents(target) == {"in.results.csv": "new"}
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError("a bug")])
-def test_an_end_in_the_midst_of_writing_leaves_the_old_file(target: Target, error: BaseException) -> None:
+def test_an_end_in_the_midst_of_writing_leaves_the_old_file(target: AtomicFile, error: BaseException) -> None:
     """Whatever stops the writing, what stood there stands there still, and there is no draft."""
 
     def write(file: BinaryIO) -> None:
@@ -60,7 +60,7 @@ def test_an_end_in_the_midst_of_writing_leaves_the_old_file(target: Target, erro
     assert contents(target) == {"in.results.csv": "old"}
 
 
-def test_what_fails_the_check_is_not_swapped_in(target: Target) -> None:
+def test_what_fails_the_check_is_not_swapped_in(target: AtomicFile) -> None:
     """The check sees the whole draft, on disk; where it raises, nothing is replaced."""
     seen = []
 
@@ -74,14 +74,14 @@ def test_what_fails_the_check_is_not_swapped_in(target: Target) -> None:
     assert contents(target) == {"in.results.csv": "old"}
 
 
-def test_what_a_kill_left_is_overwritten(target: Target) -> None:
+def test_what_a_kill_left_is_overwritten(target: AtomicFile) -> None:
     """A draft that a kill -9 left behind is used again: it is neither added to nor left to gather."""
     target.path.with_name(".in.results.part.csv").write_text("half of something much longer")
     target.put(new, nothing)
     assert contents(target) == {"in.results.csv": "new"}
 
 
-def test_a_draft_is_not_written_through_a_link(target: Target, tmp_path: Path) -> None:
+def test_a_draft_is_not_written_through_a_link(target: AtomicFile, tmp_path: Path) -> None:
     """A link by the draft's name, whoever put it there, doesn't lead the writing elsewhere."""
     (tmp_path / "precious").write_text("precious")
     target.path.with_name(".in.results.part.csv").symlink_to(tmp_path / "precious")
@@ -90,7 +90,7 @@ def test_a_draft_is_not_written_through_a_link(target: Target, tmp_path: Path) -
     assert (tmp_path / "precious").read_text() == "precious"
 
 
-def test_two_batches_do_not_write_into_one_draft(target: Target) -> None:
+def test_two_batches_do_not_write_into_one_draft(target: AtomicFile) -> None:
     """While one writes, the other is refused with a sentence; the first comes out whole, and then the other may."""
 
     def write(file: BinaryIO) -> None:
@@ -120,7 +120,7 @@ def test_permissions_are_the_inputs(tmp_path: Path, mode: int) -> None:
     for umask in (0o077, 0o000):
         before = os.umask(umask)
         try:
-            path = Target.prepare(tmp_path / f"{umask}.csv", source).put(new, nothing)
+            path = AtomicFile.prepare(tmp_path / f"{umask}.csv", source).put(new, nothing)
         finally:
             os.umask(before)
         assert path.stat().st_mode & 0o777 == mode
@@ -131,12 +131,12 @@ def test_the_output_of_a_read_only_input_can_be_replaced(tmp_path: Path) -> None
     source = tmp_path / "in.csv"
     source.write_text("A\n")
     source.chmod(0o444)
-    target = Target.prepare(tmp_path / "out.csv", source)
+    target = AtomicFile.prepare(tmp_path / "out.csv", source)
     assert target.put(new, nothing) == target.put(new, nothing) == tmp_path / "out.csv"
     assert target.path.stat().st_mode & 0o777 == 0o644
 
 
-def test_a_draft_is_nobody_elses_to_read(target: Target) -> None:
+def test_a_draft_is_nobody_elses_to_read(target: AtomicFile) -> None:
     """While it is written, the output is its owner's alone."""
     modes = []
     target.put(lambda file: modes.append(os.fstat(file.fileno()).st_mode & 0o777), nothing)
@@ -144,7 +144,7 @@ def test_a_draft_is_nobody_elses_to_read(target: Target) -> None:
 
 
 @pytest.mark.parametrize("lock", ["~$in.results.csv", ".~lock.in.results.csv#"])
-def test_a_file_that_is_open_gets_a_neighbour(target: Target, lock: str) -> None:
+def test_a_file_that_is_open_gets_a_neighbour(target: AtomicFile, lock: str) -> None:
     """What Excel or LibreOffice has open is left alone; the output stands beside it, numbered from 2."""
     (target.path.parent / lock).touch()
     neighbour = target.path.with_name("in.results-2.csv")
@@ -154,7 +154,7 @@ def test_a_file_that_is_open_gets_a_neighbour(target: Target, lock: str) -> None
     assert target.put(new, nothing) == target.path.with_name("in.results-3.csv")
 
 
-def test_a_read_only_file_gets_a_neighbour(target: Target) -> None:
+def test_a_read_only_file_gets_a_neighbour(target: AtomicFile) -> None:
     """Who made the old output read-only wants to keep it."""
     target.path.chmod(0o444)
     assert target.put(new, nothing) == target.path.with_name("in.results-2.csv")
@@ -163,13 +163,13 @@ def test_a_read_only_file_gets_a_neighbour(target: Target) -> None:
     assert target.path.read_text() == "old"
 
 
-def test_keep_leaves_what_stands_there(target: Target) -> None:
+def test_keep_leaves_what_stands_there(target: AtomicFile) -> None:
     """With `keep` the file is not replaced, though it could be."""
     assert target.put(new, nothing, keep=True) == target.path.with_name("in.results-2.csv")
     assert target.path.read_text() == "old"
 
 
-def test_no_neighbour_is_left(target: Target) -> None:
+def test_no_neighbour_is_left(target: AtomicFile) -> None:
     """When a hundred files are held, that is a sentence, and there is no draft."""
     for name in ("in.results.csv", *(f"in.results-{number}.csv" for number in range(2, 101))):
         target.path.with_name(name).touch()
@@ -198,7 +198,7 @@ def test_an_output_that_can_not_be_is_refused_at_once(tmp_path: Path) -> None:
         (tmp_path / ("x" * 400 + ".csv"), "too long"),
     ):
         with pytest.raises(UsageError, match=sentence):
-            Target.prepare(path, source)
+            AtomicFile.prepare(path, source)
 
 
 def test_the_longest_name_is_written(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_the_longest_name_is_written(tmp_path: Path) -> None:
     source = tmp_path / "in.csv"
     source.write_text("A\n")
     path = tmp_path / ("x" * (255 - 20 - 4) + ".csv")
-    target = Target.prepare(path, source)
+    target = AtomicFile.prepare(path, source)
     assert target.put(new, nothing) == path
     assert target.put(new, nothing, keep=True).name.endswith("x-2.csv")
 
@@ -217,7 +217,7 @@ def test_preparing_leaves_nothing(tmp_path: Path) -> None:
     source.write_text("A\n")
     draft = tmp_path / ".out.part.csv"
     draft.write_text("being written")
-    Target.prepare(tmp_path / "out.csv", source)
+    AtomicFile.prepare(tmp_path / "out.csv", source)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".out.part.csv", "in.csv"]
     assert draft.read_text() == "being written"
 
@@ -238,7 +238,7 @@ def test_a_full_disk_leaves_the_old_file(small_disk: Path) -> None:
     """A disk that is really full: the old output stands, there is no draft, and the message says what to do."""
     source = small_disk / "in.csv"
     source.write_text("old")
-    target = Target.prepare(source, source)
+    target = AtomicFile.prepare(source, source)
     with pytest.raises(OutputFailed, match=r"No space left on device.*make room and run the same command"):
         target.put(lambda file: file.writelines([bytes(65536)] * 100), nothing)
     assert contents(target) == {"in.csv": "old"}
@@ -247,14 +247,14 @@ def test_a_full_disk_leaves_the_old_file(small_disk: Path) -> None:
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from batch_runner.fs import Target
+from batch_runner.fs import AtomicFile
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 path = Path(sys.argv[1])
-Target.prepare(path, path).put(lambda file: file.write(bytes(100_000)) and None, lambda draft: None)
+AtomicFile.prepare(path, path).put(lambda file: file.write(bytes(100_000)) and None, lambda draft: None)
 """
 
 
-def test_a_file_that_may_not_grow_leaves_the_old_file(target: Target) -> None:
+def test_a_file_that_may_not_grow_leaves_the_old_file(target: AtomicFile) -> None:
     """The same where a quota or a limit on the size of files ends the writing."""
     command = [sys.executable, "-c", LIMITED, str(target.path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -264,7 +264,7 @@ def test_a_file_that_may_not_grow_leaves_the_old_file(target: Target) -> None:
 
 
 @pytest.fixture
-def link(target: Target, tmp_path: Path) -> Path:
+def link(target: AtomicFile, tmp_path: Path) -> Path:
     """A link in a folder of its own, to where the older output stands."""
     (tmp_path / "links").mkdir()
     link = tmp_path / "links" / "tonight.csv"
@@ -272,21 +272,21 @@ def link(target: Target, tmp_path: Path) -> Path:
     return link
 
 
-def test_a_link_is_followed(target: Target, link: Path, tmp_path: Path) -> None:
+def test_a_link_is_followed(target: AtomicFile, link: Path, tmp_path: Path) -> None:
     """What it leads to is written, whole, from a draft in that folder; the link stays, and is what is named."""
     drafts: list[Path] = []
-    assert Target.prepare(link, tmp_path / "in.csv").put(new, drafts.append) == link
+    assert AtomicFile.prepare(link, tmp_path / "in.csv").put(new, drafts.append) == link
     assert contents(target) == {"in.results.csv": "new"}
     assert drafts == [target.path.with_name(".in.results.part.csv")]
     assert link.is_symlink()
     assert [path.name for path in link.parent.iterdir()] == ["tonight.csv"]
 
 
-def test_a_link_is_followed_once(link: Path, target: Target, tmp_path: Path) -> None:
+def test_a_link_is_followed_once(link: Path, target: AtomicFile, tmp_path: Path) -> None:
     """Where it led when the batch began, by however many links; who turns it round in the night turns nothing."""
     second = tmp_path / "second.csv"
     second.symlink_to("links/tonight.csv")
-    prepared = Target.prepare(second, tmp_path / "in.csv")
+    prepared = AtomicFile.prepare(second, tmp_path / "in.csv")
     second.unlink()
     second.symlink_to("in.csv")
     prepared.put(new, nothing)
@@ -298,11 +298,11 @@ def test_a_link_to_what_is_not_there_makes_it(tmp_path: Path) -> None:
     source = tmp_path / "in.csv"
     source.write_text("A\n")
     (tmp_path / "out.csv").symlink_to("new.csv")
-    Target.prepare(tmp_path / "out.csv", source).put(new, nothing)
+    AtomicFile.prepare(tmp_path / "out.csv", source).put(new, nothing)
     assert (tmp_path / "new.csv").read_text() == "new"
     (tmp_path / "off.csv").symlink_to("no/new.csv")
     with pytest.raises(UsageError, match=r"off\.csv: there is no folder .*no; make it"):
-        Target.prepare(tmp_path / "off.csv", source)
+        AtomicFile.prepare(tmp_path / "off.csv", source)
 
 
 def test_a_link_that_leads_to_no_file_is_refused(tmp_path: Path) -> None:
@@ -313,13 +313,15 @@ def test_a_link_that_leads_to_no_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "circle.csv").symlink_to("circle.csv")
     for name, sentence in (("folder", "the output is a folder"), ("circle", "Too many levels of symbolic links")):
         with pytest.raises(UsageError, match=rf"{name}\.csv: .*{sentence}"):
-            Target.prepare(tmp_path / f"{name}.csv", source)
+            AtomicFile.prepare(tmp_path / f"{name}.csv", source)
 
 
 @pytest.mark.parametrize("beside", ["link", "file"])
-def test_a_linked_file_that_is_open_gets_a_neighbour(target: Target, link: Path, tmp_path: Path, beside: str) -> None:
+def test_a_linked_file_that_is_open_gets_a_neighbour(
+    target: AtomicFile, link: Path, tmp_path: Path, beside: str
+) -> None:
     """Whether it was opened by the link or by its own name: the neighbour stands beside the file."""
     path = link if beside == "link" else target.path
     path.with_name(f"~${path.name}").touch()
-    assert Target.prepare(link, tmp_path / "in.csv").put(new, nothing) == target.path.with_name("in.results-2.csv")
+    assert AtomicFile.prepare(link, tmp_path / "in.csv").put(new, nothing) == target.path.with_name("in.results-2.csv")
     assert target.path.read_text() == "old"

@@ -16,7 +16,7 @@ from test_summary import summary
 
 from batch_runner.errors import ExitCode
 from batch_runner.journal.journal import Journal
-from batch_runner.journal.view import Batch, Count, Failures, Span
+from batch_runner.journal.view import BatchRecord, Count, Failures, Span
 from batch_runner.report.html import Link, Places
 from batch_runner.report.stats import (
     MOST_BINS,
@@ -24,9 +24,9 @@ from batch_runner.report.stats import (
     MOST_SLOWEST,
     RunTimes,
     Timeline,
-    course_of,
+    gather_stats,
+    headline_of,
     moment_of,
-    verdict_on,
 )
 
 BEGAN = datetime(2026, 11, 25, 2, 15, tzinfo=UTC)
@@ -37,7 +37,7 @@ def recorded(seconds: float) -> str:
     return (BEGAN + timedelta(seconds=seconds)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def batch(**changes: object) -> Batch:
+def batch(**changes: object) -> BatchRecord:
     plain: dict[str, object] = {
         "id": 1,
         "started": recorded(0),
@@ -50,7 +50,7 @@ def batch(**changes: object) -> Batch:
         "version": "0.1.0",
         "pid": 1,
     }
-    return Batch(**{**plain, **changes})  # type: ignore[arg-type]
+    return BatchRecord(**{**plain, **changes})  # type: ignore[arg-type]
 
 
 @given(st.floats(0, 2**31), st.floats(0, 10**9))
@@ -111,7 +111,7 @@ def test_the_course_counts_each_start_and_end_once() -> None:
         Span(8, "not_started", "", False, None, None),
     ]
     groups = (Failures("failure", "no", 1, (3,)), Failures("error", "refused", 1, (7,)))
-    course = course_of(batch(), spans, groups, moment_of(recorded(60)))
+    course = gather_stats(batch(), spans, groups, moment_of(recorded(60)))
     assert sum(found.starts for found in course.timeline.bins) == 3
     assert sum(found.succeeded for found in course.timeline.bins) == 2
     assert sum(found.failed for found in course.timeline.bins) == 1
@@ -123,7 +123,7 @@ def test_the_course_counts_each_start_and_end_once() -> None:
 def test_a_group_names_its_first_rows_only() -> None:
     """Whatever the number of rows that failed alike, the page stays small."""
     spans = (Span(number, "failure", "no", True, recorded(1), recorded(2)) for number in range(2, 50_002))
-    course = course_of(batch(), spans, (Failures("failure", "no", 50_000, ()),), moment_of(recorded(60)))
+    course = gather_stats(batch(), spans, (Failures("failure", "no", 50_000, ()),), moment_of(recorded(60)))
     assert course.rows == (tuple(range(2, 2 + MOST_ROWS)),)
 
 
@@ -195,7 +195,7 @@ def test_no_name_makes_a_link_lead_out(name: str, sheet: str) -> None:
 )
 def test_the_verdict_is_one_sentence(changes: dict[str, object], mood: str, sentence: str) -> None:
     """For each way in which a night can end."""
-    found = verdict_on(summary(**changes))
+    found = headline_of(summary(**changes))
     assert (found.mood, found.sentence) == (mood, sentence)
     assert bool(found.advice) == (mood != "good")
 
@@ -203,8 +203,10 @@ def test_the_verdict_is_one_sentence(changes: dict[str, object], mood: str, sent
 def test_a_stop_says_that_the_same_command_goes_on() -> None:
     """Once, and what is unknown comes with it."""
     counts = (Count("unknown", 1), Count("not_started", 2))
-    told = verdict_on(summary(exit_code=ExitCode.STOPPED, counts=counts, stopped="the failure limit is reached"))
+    told = headline_of(summary(exit_code=ExitCode.STOPPED, counts=counts, stopped="the failure limit is reached"))
     assert told.advice.startswith("The failure limit is reached. The same command goes on from here.")
     assert "1 row unknown" in told.advice
-    again = verdict_on(summary(exit_code=5, stopped="the deadline was reached; the same command goes on with the rest"))
+    again = headline_of(
+        summary(exit_code=5, stopped="the deadline was reached; the same command goes on with the rest")
+    )
     assert again.advice == "The deadline was reached; the same command goes on with the rest."

@@ -21,7 +21,7 @@ from test_summary import summary
 from batch_runner.journal.changes import Since
 from batch_runner.journal.view import Count, Failures, Span
 from batch_runner.report.html import LONGEST_MESSAGE, Places, page_of, render
-from batch_runner.report.stats import course_of, moment_of
+from batch_runner.report.stats import gather_stats, moment_of
 from batch_runner.report.totals import ColumnTotals, Sum, Unread
 
 VOID = ("meta", "br", "rect")
@@ -92,7 +92,7 @@ def night(word: str, *, status: str = "failure") -> str:
         Span(3, status, word, True, recorded(1), recorded(9)),
         Span(4, "success", "", True, recorded(2), recorded(3)),
     ]
-    course = course_of(this, spans, groups, moment_of(recorded(60)))
+    course = gather_stats(this, spans, groups, moment_of(recorded(60)))
     return render(page_of(told, this, course, Places(Path("/out/x.xlsx"), Path("/out/r.html"), word)))
 
 
@@ -238,7 +238,7 @@ def test_control_totals_that_do_not_hold_are_said_first() -> None:
 def test_a_share_never_says_all_of_what_is_not_all(rows: int, of: int, shown: str) -> None:
     """One failure among 50,000 rows is not 0.0 %, and the others are not 100.0 %."""
     told = summary(rows=of, counts=(Count("success", rows),))
-    course = course_of(batch(), (), (), moment_of(recorded(60)))
+    course = gather_stats(batch(), (), (), moment_of(recorded(60)))
     assert f'<td class="quiet">{shown}</td>' in render(
         page_of(told, batch(), course, Places(Path("/out/x.csv"), Path("/out/r.html"), None))
     )
@@ -249,7 +249,7 @@ def test_the_zone_is_named_and_both_where_the_clocks_change(in_zone: pytest.Monk
     in_zone.setenv("TZ", "Europe/Berlin")
     time.tzset()
     this = batch(started="2026-10-25T00:30:00.000Z", ended="2026-10-25T02:15:00.000Z")
-    course = course_of(this, (), (), moment_of("2026-10-25T02:15:00.000Z"))
+    course = gather_stats(this, (), (), moment_of("2026-10-25T02:15:00.000Z"))
     page = page_of(summary(), this, course, Places(Path("/out/x.csv"), Path("/out/r.html"), None))
     assert page.zone == "CEST (UTC+02:00), then CET (UTC+01:00)"
     assert page.night == "2026-10-25 02:30 – 03:15"
@@ -259,7 +259,7 @@ def test_what_a_person_must_look_at_comes_first() -> None:
     """Unknown rows stand above failures, however few they are; a few failures are seen among many successes."""
     groups = (Failures("failure", "no", 900, ()), Failures("unknown", "lost", 1, ()))
     spans = [Span(n, "success" if n else "failure", "", True, recorded(1), recorded(2)) for n in range(1000)]
-    course = course_of(batch(), spans, groups, moment_of(recorded(60)))
+    course = gather_stats(batch(), spans, groups, moment_of(recorded(60)))
     told = summary(exit_code=4, rows=901, counts=(Count("failure", 900), Count("unknown", 1)), failures=groups)
     page = page_of(told, batch(), course, Places(Path("/out/x.csv"), Path("/out/r.html"), None))
     assert [group.status for group in page.groups] == ["unknown", "failure"]
@@ -274,7 +274,7 @@ def test_fifty_thousand_rows_are_a_small_page() -> None:
         for n in range(2, 50_002)
     )
     this = batch(ended=recorded(5100))
-    course = course_of(this, spans, groups, moment_of(recorded(5100)))
+    course = gather_stats(this, spans, groups, moment_of(recorded(5100)))
     told = summary(exit_code=3, rows=50_000, counts=(Count("failure", 50_000),), failures=groups)
     text = render(page_of(told, this, course, Places(Path("/out/x.xlsx"), Path("/out/r.html"), "S")))
     assert len(text) < 200_000

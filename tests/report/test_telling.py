@@ -18,7 +18,7 @@ from program import PATIENCE, interrupt, run_process, run_program, start_program
 from served import wait_until
 
 from batch_runner.cli import run_arguments as run_here
-from batch_runner.journal.batches import holding
+from batch_runner.journal.batches import hold_journal
 from batch_runner.report import notify as tellings
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def test_a_job_file_that_is_wrong(folder: Path, server: PingServer) -> None:
 
 def test_a_journal_that_is_busy(folder: Path, server: PingServer) -> None:
     """Two crons at once: the second one's end is a failure, too (6)."""
-    with holding(folder / "sheet.journal.db"):
+    with hold_journal(folder / "sheet.journal.db"):
         assert run(folder, "--heartbeat", f"{server.url}/u").returncode == 6
     assert server.paths == ["/u/start", "/u/fail"]
     assert "Another batch holds the journal" in server.heard[1].body

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_runner.rows.params import NO_CLAIM, claim_of, plain
+from batch_runner.rows.params import NO_CLAIM, dedup_key_of, plain
 
 texts = st.text(max_size=20)
 
@@ -33,7 +33,7 @@ texts = st.text(max_size=20)
 )
 def test_typed_differently_it_is_the_same(one: str, other: str) -> None:
     """Case, spaces, leading zeros and the Unicode form make no difference."""
-    assert claim_of([one, "x"]) == claim_of([other, "x"])
+    assert dedup_key_of([one, "x"]) == dedup_key_of([other, "x"])
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_typed_differently_it_is_the_same(one: str, other: str) -> None:
 )
 def test_other_values_are_others(one: str, other: str) -> None:
     """Zeros behind a decimal mark or at the end of a number, and marks between, do count."""
-    assert claim_of([one, "x"]) != claim_of([other, "x"])
+    assert dedup_key_of([one, "x"]) != dedup_key_of([other, "x"])
 
 
 @given(texts)
@@ -64,10 +64,10 @@ def test_each_column_counts_by_itself(values: list[str], shift: int) -> None:
     whole = "".join(map(plain, values))
     cut = min(shift, len(whole))
     moved = [whole[:cut], whole[cut:], *[""] * (len(values) - 2)]
-    assert (claim_of(values) == claim_of(moved)) == ([*map(plain, values)] == [*map(plain, moved)])
+    assert (dedup_key_of(values) == dedup_key_of(moved)) == ([*map(plain, values)] == [*map(plain, moved)])
 
 
 @given(st.lists(st.sampled_from(["", " ", "\t\n", "\u00a0"]), max_size=3))
 def test_nothing_is_no_claim(blanks: list[str]) -> None:
     """A row whose columns are all blank is unique by nothing."""
-    assert claim_of(blanks) == NO_CLAIM
+    assert dedup_key_of(blanks) == NO_CLAIM

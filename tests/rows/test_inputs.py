@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_runner.rows.task_inputs import KINDS, TEXT, Input, Inputs, choice, folded
+from batch_runner.rows.task_inputs import KINDS, TEXT, Input, TaskInputs, choice, folded
 
 NUMBER = KINDS[Decimal]
 NAMES = st.text(st.sampled_from("aAbB _-.ä"), min_size=1, max_size=6)
@@ -122,17 +122,17 @@ def by_argument(name: str, **options: Any) -> Input:
 def test_an_argument_finds_its_column_whatever_case_spaces_and_signs() -> None:
     """`invoice_no` is `Invoice No.`; a name of its own is met to the letter only."""
     for column in ("invoice_no", "Invoice No.", "INVOICE-NO", "InvoiceNo"):
-        fit = Inputs((by_argument("invoice_no"),)).fit(["Id", column])
+        fit = TaskInputs((by_argument("invoice_no"),)).fit(["Id", column])
         assert (fit.problems(), fit.unused) == ([], ("Id",))
         assert dict(fit.values({"Id": "1", column: "7"})) == {"invoice_no": "7"}
-    assert Inputs((own("Invoice No"),)).fit(["Invoice No"]).problems() == []
-    assert Inputs((own("Invoice No"),)).fit(["invoice no"]).problems() != []
+    assert TaskInputs((own("Invoice No"),)).fit(["Invoice No"]).problems() == []
+    assert TaskInputs((own("Invoice No"),)).fit(["invoice no"]).problems() != []
 
 
 @given(st.lists(NAMES, unique=True, max_size=6), st.lists(NAMES, unique_by=folded, max_size=3), st.booleans())
 def test_every_name_is_taken_once_or_unused(names: list[str], wanted: list[str], exact: bool) -> None:
     """A fit without problems has each required input in exactly one name; all other names are unused, in order."""
-    fit = Inputs(tuple(Input(name, name, TEXT, exact) for name in wanted)).fit(names)
+    fit = TaskInputs(tuple(Input(name, name, TEXT, exact) for name in wanted)).fit(names)
     if fit.problems():
         return
     taken = [name for _, name in fit.pairs]
@@ -146,7 +146,7 @@ def test_every_name_is_taken_once_or_unused(names: list[str], wanted: list[str],
 
 def test_two_columns_that_could_be_meant_are_not_chosen_between() -> None:
     """Not even where one is it to the letter: where its cell is empty, the other's text would be taken."""
-    fit = Inputs((by_argument("amount"),)).fit(["amount", "Amount"])
+    fit = TaskInputs((by_argument("amount"),)).fit(["amount", "Amount"])
     assert fit.problems() == [
         "'amount' and 'Amount' could each be what the task takes as 'amount'; leave out all but one (--exclude)"
     ]
@@ -154,7 +154,7 @@ def test_two_columns_that_could_be_meant_are_not_chosen_between() -> None:
 
 def test_a_missing_column_is_named_with_what_would_mend_it() -> None:
     """The nearest unused name and its --rename; a column that was left out; else what there is. All at once."""
-    inputs = Inputs((own("Invoice No"), own("Amount"), own("Due")))
+    inputs = TaskInputs((own("Invoice No"), own("Amount"), own("Due")))
     problems = inputs.fit(["invoice nr", "Supplier"], left_out=["Due"]).problems()
     assert problems == [
         "the task needs 'Invoice No', and nothing is sent under that name; did you mean 'invoice nr'? then say "
@@ -169,25 +169,25 @@ def test_a_missing_column_is_named_with_what_would_mend_it() -> None:
 
 def test_a_rename_can_be_pasted_into_a_shell() -> None:
     """A dollar sign in a header is not the shell's."""
-    (problem,) = Inputs((own("Amount"),)).fit(["Amount $"]).problems()
+    (problem,) = TaskInputs((own("Amount"),)).fit(["Amount $"]).problems()
     assert problem.endswith("then say --rename 'Amount $=Amount'")
 
 
 def test_a_name_that_is_taken_is_not_proposed() -> None:
     """Only what the task does nothing with can be what a missing input was meant to be."""
-    (problem,) = Inputs((own("Amount"), own("Amounts"))).fit(["Amount"]).problems()
+    (problem,) = TaskInputs((own("Amount"), own("Amounts"))).fit(["Amount"]).problems()
     assert problem.endswith("; nothing else is sent")
 
 
 def test_a_misspelt_name_of_what_may_be_missing_is_a_hint() -> None:
     """The default would hold for every row, which is worth a word and no error."""
-    fit = Inputs((own("Currency", required=False),)).fit(["Curency", "Id"])
+    fit = TaskInputs((own("Currency", required=False),)).fit(["Curency", "Id"])
     assert fit.problems() == []
     assert list(fit.hints()) == [
         "nothing is sent as 'Currency', which the task can do without; did you mean 'Curency'? then say --rename "
         '"Curency=Currency"'
     ]
-    assert not list(Inputs((own("Currency", required=False),)).fit(["Country", "Id"]).hints())
+    assert not list(TaskInputs((own("Currency", required=False),)).fit(["Country", "Id"]).hints())
 
 
 def test_an_empty_cell_is_wrong_only_where_it_is_needed() -> None:
@@ -195,18 +195,18 @@ def test_an_empty_cell_is_wrong_only_where_it_is_needed() -> None:
     amount = Input("amount", "Amount", NUMBER)
     empty = [("Amount", "it is empty, and the task needs 'Amount'")]
     for params in ({}, {"Amount": ""}):
-        assert list(Inputs((amount,)).fit(["Amount"]).wrongs(params)) == empty
+        assert list(TaskInputs((amount,)).fit(["Amount"]).wrongs(params)) == empty
         for required, may_be_empty in ((False, False), (True, True)):
             optional = Input("amount", "Amount", NUMBER, required=required, may_be_empty=may_be_empty)
-            fit = Inputs((optional,)).fit(["Amount"])
+            fit = TaskInputs((optional,)).fit(["Amount"])
             assert list(fit.wrongs(params)) == []
-    assert list(Inputs((own("Note"),)).fit(["Note"]).wrongs({"Note": ""})) == []
-    assert [name for name, _ in Inputs((own("Note"),)).fit(["Note"]).wrongs({})] == ["Note"]
+    assert list(TaskInputs((own("Note"),)).fit(["Note"]).wrongs({"Note": ""})) == []
+    assert [name for name, _ in TaskInputs((own("Note"),)).fit(["Note"]).wrongs({})] == ["Note"]
 
 
 def test_all_that_is_wrong_with_a_row_is_said() -> None:
     """Each wrong param with its kind."""
-    fit = Inputs((Input("a", "A", NUMBER), Input("b", "B", KINDS[date], required=False))).fit(["A", "B"])
+    fit = TaskInputs((Input("a", "A", NUMBER), Input("b", "B", KINDS[date], required=False))).fit(["A", "B"])
     assert list(fit.wrongs({"A": "12,50", "B": "tomorrow"})) == [
         ("A", "'A' has to be a number such as 1234.50, not '12,50'"),
         ("B", "'B' has to be a date such as 2026-02-28, not 'tomorrow'"),
@@ -217,7 +217,7 @@ def test_all_that_is_wrong_with_a_row_is_said() -> None:
 def test_a_row_without_wrongs_has_values(params: dict[str, str], required: bool, may_be_empty: bool) -> None:
     """What `wrongs` lets pass, `values` can make; what it doesn't, `values` refuses. One rule, said twice."""
     amount = Input("a", "a", NUMBER, required=required, may_be_empty=may_be_empty)
-    fit = Inputs((amount,)).fit(params)
+    fit = TaskInputs((amount,)).fit(params)
     if fit.problems():
         return
     if list(fit.wrongs(params)):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_runner.errors import UsageError
-from batch_runner.rows.columns import OURS, PREFIXED, layout_of
+from batch_runner.rows.columns import OURS, PREFIXED, find_our_columns
 from batch_runner.sheet.model import Column, column_letter
 
 
@@ -36,14 +36,14 @@ def columns(*names: str) -> tuple[Column, ...]:
 )
 def test_own_columns_and_ours(names: tuple[str, ...], own: int, replaced: int, headers: tuple[str, ...]) -> None:
     """Only an input that ends in exactly our four (and what `--expand` added) is an earlier output."""
-    layout = layout_of(columns(*names))
+    layout = find_our_columns(columns(*names))
     assert (len(layout.own), layout.replaced, layout.headers) == (own, replaced, headers)
 
 
 @pytest.mark.parametrize("name", ["status", "Status", "STATUS", "Run_ID", "error", "Result"])
 def test_a_column_of_their_own_moves_all_four_of_ours(name: str) -> None:
     """One column of a person's own by one of our names, in whatever case, and it is kept and all ours are prefixed."""
-    layout = layout_of(columns("A", name, "B"))
+    layout = find_our_columns(columns("A", name, "B"))
     assert [column.name for column in layout.own] == ["A", name, "B"]
     assert layout.headers == PREFIXED
 
@@ -51,16 +51,16 @@ def test_a_column_of_their_own_moves_all_four_of_ours(name: str) -> None:
 def test_no_name_is_left() -> None:
     """A sheet that has both of our names as its own is refused before anything is sent, naming the column."""
     with pytest.raises(UsageError, match=r"column C: the output needs the name 'Batch_Status'"):
-        layout_of(columns("A", "Status", "Batch_Status"))
+        find_our_columns(columns("A", "Status", "Batch_Status"))
     with pytest.raises(UsageError, match="column B: the output needs the name 'batch_run_id'"):
-        layout_of(columns("Status", *PREFIXED, "Comment"))
+        find_our_columns(columns("Status", *PREFIXED, "Comment"))
 
 
 def test_what_was_written_is_known_again() -> None:
     """An output is the input of the next night: its own columns are the same and all of ours are replaced."""
-    first = layout_of(columns("A", "Status"))
+    first = find_our_columns(columns("A", "Status"))
     headers = first.expanded(["net", "Net", "a b"])
-    again = layout_of(columns("A", "Status", *headers))
+    again = find_our_columns(columns("A", "Status", *headers))
     assert again.own == first.own
     assert again.replaced == len(headers)
     assert again.headers == first.headers
@@ -72,7 +72,7 @@ def test_what_was_written_is_known_again() -> None:
 )
 def test_expanded_headers_are_unique_whatever_their_case(names: list[str], keys: list[str]) -> None:
     """Excel's tables and other programs take names that differ only in case for the same: none of ours do."""
-    layout = layout_of(columns(*names))
+    layout = find_our_columns(columns(*names))
     headers = layout.expanded(keys)
     folded = [name.casefold() for name in (*names, *headers)]
     assert len(headers) == 4 + len(keys)
@@ -81,8 +81,8 @@ def test_expanded_headers_are_unique_whatever_their_case(names: list[str], keys:
 
 def test_a_column_right_of_an_earlier_output_is_spoken_of() -> None:
     """Sent as params, our old columns make every row a new one: a person hears of it, and what to do."""
-    note = layout_of(columns("Id", *OURS, "Note")).note
+    note = find_our_columns(columns("Id", *OURS, "Note")).note
     assert note is not None
     assert "'Note' (F) stands right of" in note
     assert "move it left of 'run_id' (B)" in note
-    assert layout_of(columns("Id", "Status", *PREFIXED)).note is None
+    assert find_our_columns(columns("Id", "Status", *PREFIXED)).note is None

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from batch_runner.errors import UsageError
 from batch_runner.job.job import Job
-from batch_runner.rows.columns import layout_of
+from batch_runner.rows.columns import find_our_columns
 from batch_runner.rows.params import Template
 from batch_runner.sheet.model import RowKind
 
@@ -33,7 +33,7 @@ def sheet(tmp_path: Path) -> Iterator[Sheet]:
 
 
 def template(sheet: Sheet, **options: Any) -> Template:
-    return Template(Job(input="invoices.csv", **options), sheet, layout_of(sheet.columns).own)
+    return Template(Job(input="invoices.csv", **options), sheet, find_our_columns(sheet.columns).own)
 
 
 def filled(sheet: Sheet, **options: Any) -> list[RowParams]:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_runner.job.job import Job
-from batch_runner.rows.columns import layout_of
+from batch_runner.rows.columns import find_our_columns
 from batch_runner.rows.params import Template
 from batch_runner.sheet.model import CellProblem, Row, RowKind
 
@@ -34,7 +34,7 @@ def sheet(tmp_path: Path) -> Iterator[Sheet]:
 
 
 def fill(sheet: Sheet, texts: tuple[str, ...], *problems: CellProblem, **options: Any) -> RowParams:
-    template = Template(Job(input="invoices.csv", **options), sheet, layout_of(sheet.columns).own)
+    template = Template(Job(input="invoices.csv", **options), sheet, find_our_columns(sheet.columns).own)
     return template.fill(Row(2, RowKind.DATA, texts, problems))
 
 
@@ -130,6 +130,6 @@ def test_warnings_are_about_what_is_sent(sheet: Sheet) -> None:
     """A cell worth a look is sent all the same, and spoken of only where it is sent."""
     row = Row(2, RowKind.DATA, ("1", "2", "3"), (CellProblem(1, "B2", "16 digits", refuses=False),))
     for columns, sentences in (((), ["invoices.csv, B2: 16 digits"]), (("A",), [])):
-        template = Template(Job(input="invoices.csv", columns=columns), sheet, layout_of(sheet.columns).own)
+        template = Template(Job(input="invoices.csv", columns=columns), sheet, find_our_columns(sheet.columns).own)
         assert template.fill(row).refusal is None
         assert list(template.warnings(row)) == sentences

@@ -12,12 +12,12 @@ import trio.testing
 
 from batch_runner.batch.limits import Limits
 from batch_runner.job.job import Job
-from batch_runner.runner.run import Bounds
+from batch_runner.runner.run import NightBudget
 
 
 def test_the_deadline_counts_from_the_nights_begin() -> None:
     """A batch that begins after it has no time left; a deadline of each batch's own would never come."""
-    bounds = Bounds(Job(input="*.csv", deadline="0.01s"))
+    bounds = NightBudget(Job(input="*.csv", deadline="0.01s"))
     time.sleep(0.02)
 
     async def begin() -> bool:
@@ -29,13 +29,13 @@ def test_the_deadline_counts_from_the_nights_begin() -> None:
 
 def test_without_a_deadline_there_is_none() -> None:
     """Nobody has to look at the clock."""
-    assert Bounds(Job(input="*.csv")).past_deadline() is None
+    assert NightBudget(Job(input="*.csv")).past_deadline() is None
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3])
 def test_many_small_sheets_keep_to_the_rate(rows: int) -> None:
     """A hundred sheets of one row are a hundred starts: the rate holds for all of them together."""
-    bounds, sent = Bounds(Job(input="*.csv", rate="2/min")), []
+    bounds, sent = NightBudget(Job(input="*.csv", rate="2/min")), []
 
     async def night() -> None:
         for _ in range(4):

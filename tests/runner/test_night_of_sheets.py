@@ -14,9 +14,9 @@ import pytest
 from program import COMMAND, PATIENCE, interrupt, run_program, start_program
 from served import wait_until
 
-from batch_runner.job.inputs import plan_of
+from batch_runner.job.inputs import night_job_of
 from batch_runner.job.job import Job
-from batch_runner.journal.batches import holding
+from batch_runner.journal.batches import hold_journal
 from batch_runner.progress import Progress, Tally
 from batch_runner.runner.night import run_night
 
@@ -177,7 +177,7 @@ def test_a_bug_hides_no_summary(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("NIGHT", str(folder))
     sheet(folder, "c.csv", "Number\n4\n")
     job = Job(input=str(folder / "inbox" / "*.csv"), task=f"{folder}/tasks.py:pay", concurrency=1)
-    done = run_night(plan_of(job, date(2026, 11, 4)), Broken())
+    done = run_night(night_job_of(job, date(2026, 11, 4)), Broken())
     assert done.exit_code == 1
     assert [batch.rows for batch in done.batches] == [2, 1]
     assert [batch.count("not_started") for batch in done.batches] == [0, 1]
@@ -211,7 +211,7 @@ def test_an_interrupt_ends_the_night(folder: Path, number: int, code: int) -> No
 
 def test_a_sheet_that_another_batch_holds(folder: Path) -> None:
     """The others have their turn; the code says that something is left to wait for."""
-    with holding(folder / "inbox" / "a.journal.db"):
+    with hold_journal(folder / "inbox" / "a.journal.db"):
         fields = told(folder)
     assert fields["exit_code"] == 6
     assert "another batch holds this journal" in not_run(fields)["a.csv"]

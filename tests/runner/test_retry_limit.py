@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from program import run_program
 
-from batch_runner.plan.plan import Attempt, Carry, Entry, Policy, Send, decide
+from batch_runner.plan.plan import Attempt, Entry, Keep, Policy, Send, decide
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,7 @@ def test_a_row_is_sent_once_and_retried_as_often_as_the_limit(limit: int, nights
     """After one first try and `limit` nights of retries it is parked, however many attempts a night had."""
     attempts = [failed(night * 10 + i, night) for night in range(1, nights + 1) for i in range(a_night)]
     plan = decide(ENTRY, 1, attempts, Policy(frozenset({"failure"}), retry_limit=limit), nights + 1)
-    parked = Carry(17, 1, "failure", changed=False, held="parked")
+    parked = Keep(17, 1, "failure", changed=False, held="parked")
     assert plan == (parked if nights > limit else Send(17, 1, b"new", again=True))
 
 
@@ -57,7 +57,7 @@ def test_edits_begin_the_count_anew() -> None:
     attempts = [*(failed(night, night, b"old") for night in (1, 2, 3, 4)), failed(5, 5)]
     policy = Policy(frozenset({"failure"}), retry_limit=1)
     assert decide(ENTRY, 1, attempts, policy, 6) == Send(17, 1, b"new", again=True)
-    assert decide(ENTRY, 1, [*attempts, failed(6, 6)], policy, 7) == Carry(
+    assert decide(ENTRY, 1, [*attempts, failed(6, 6)], policy, 7) == Keep(
         17, 1, "failure", changed=False, held="parked"
     )
 

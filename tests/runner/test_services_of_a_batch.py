@@ -16,7 +16,7 @@ from thirds import ThirdService
 from batch_runner.job.job import Job
 from batch_runner.journal.journal import Journal
 from batch_runner.progress import Progress
-from batch_runner.runner.run import conduct, info, open_job
+from batch_runner.runner.run import info, open_job, run_opened
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +56,7 @@ def test_a_batch_runs_on_a_service_of_a_users_own(folder: Path) -> None:
         with open_job(job) as opened:
             async with Journal.in_memory(info(opened)) as journal, anyio.create_task_group() as group:
                 third = ThirdService(group)
-                summary = await conduct(opened, third, journal, Progress())
+                summary = await run_opened(opened, third, journal, Progress())
         return summary, third
 
     summary, third = anyio.run(main)

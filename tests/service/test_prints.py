@@ -161,7 +161,7 @@ def test_a_librarys_user_has_it_on_stderr(folder: Path) -> None:
 def test_lines_are_told_whole() -> None:
     """However they are written; one that has no end is told at the end, one that is too long in pieces."""
     told: list[str] = []
-    with capture.told(told.append):
+    with capture.capture_prints(told.append):
         print("one", "two", end=" ")
         assert told == []
         print("three\nfour\r\n", end="")

@@ -19,7 +19,7 @@ from contract import OWN, PATIENCE, until
 from batch_runner.errors import UsageError
 from batch_runner.service.local.service import LocalService
 from batch_runner.service.local.tasks import load_tasks
-from batch_runner.service.serve.server import HOST, _bound_socket, listening, serve
+from batch_runner.service.serve.server import HOST, _bound_socket, listen, serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,7 +95,7 @@ async def test_a_port_that_is_none_is_one_sentence(port: int) -> None:
 
 async def test_it_listens_on_one_address_only() -> None:
     """Not even on the other addresses of the loopback device, so not on all that there are."""
-    async with a_service() as service, listening(service) as url:
+    async with a_service() as service, listen(service) as url:
         port = int(url.rpartition(":")[2])
         for address, refused in (("127.0.0.1", False), ("127.0.0.2", True)):
             with socket.socket() as sock:
@@ -104,7 +104,7 @@ async def test_it_listens_on_one_address_only() -> None:
 
 async def test_a_request_for_another_host_is_refused() -> None:
     """A page in a browser that reaches the port under a name of its own gets nothing."""
-    async with a_service() as service, listening(service) as url, httpx.AsyncClient(base_url=url, verify=False) as http:
+    async with a_service() as service, listen(service) as url, httpx.AsyncClient(base_url=url, verify=False) as http:
         for host, code in (("evil.example", 400), ("127.0.0.1.evil.example:80", 400), ("localhost:1", 404)):
             answer = await http.get("/v2/tasks/runs/run_0/status", headers={"host": host})
             assert (answer.status_code, answer.json()["error"]["code"]) == (code, code)
@@ -118,9 +118,9 @@ def test_a_connections_small_packets_are_not_held_back() -> None:
 
 async def test_it_can_listen_again_at_once_on_the_same_port() -> None:
     """A service that ended leaves its port free."""
-    async with a_service() as service, listening(service) as url, httpx.AsyncClient(base_url=url, verify=False) as http:
+    async with a_service() as service, listen(service) as url, httpx.AsyncClient(base_url=url, verify=False) as http:
         await http.get("/")
-    async with a_service() as service, listening(service, int(url.rpartition(":")[2])) as again:
+    async with a_service() as service, listen(service, int(url.rpartition(":")[2])) as again:
         assert again == url
 
 
@@ -130,7 +130,7 @@ async def test_in_a_thread_it_serves_too() -> None:
     stop = threading.Event()
 
     async def main() -> None:
-        async with a_service() as service, listening(service) as bound:
+        async with a_service() as service, listen(service) as bound:
             url.append(bound)
             await anyio.to_thread.run_sync(stop.wait)
 

@@ -25,7 +25,7 @@ from batch_runner.service.protocol import (
     Started,
     StartRequest,
 )
-from batch_runner.service.serve.server import listening
+from batch_runner.service.serve.server import listen
 from batch_runner.service.wire import Run, RunRequest
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ async def _reached(way: str, folder: Path) -> AsyncIterator[Service]:
             if way != "serve":
                 yield local
                 return
-            async with listening(local) as url, Client(url, "", AiohttpTransport()) as client:
+            async with listen(local) as url, Client(url, "", AiohttpTransport()) as client:
                 await client.capabilities()
                 yield client
 
@@ -193,7 +193,7 @@ async def test_a_graceful_end_does_not_wait_for_those_who_wait(tmp_path: Path) -
     with anyio.fail_after(20):
         async with (
             LocalService(tasks, 1) as local,
-            listening(local) as url,
+            listen(local) as url,
             Client(url, "", AiohttpTransport()) as client,
             anyio.create_task_group() as group,
         ):
@@ -216,7 +216,7 @@ async def test_where_ends_are_not_told_a_look_asks_for_nothing_beyond_the_api(tm
     """A client that was not told that the service waits sends no preference, and is answered at once."""
     async with (
         LocalService(load_tasks(OWN, files=SAMPLES), 1) as local,
-        listening(local) as url,
+        listen(local) as url,
         Client(url, "", AiohttpTransport()) as client,
     ):
         run = await started(client, "sleep_in_loop", "600")

@@ -24,7 +24,7 @@ from batch_runner.errors import SheetError
 from batch_runner.sheet.xlsx.cells import Cells
 from batch_runner.sheet.xlsx.metadata import read_catalog, read_formats, read_rich_values
 from batch_runner.sheet.xlsx.package import Package
-from batch_runner.sheet.xlsx.row_reader import Scan, column_places
+from batch_runner.sheet.xlsx.row_reader import RowReader, column_places
 from batch_runner.sheet.xlsx.shared_strings import read_strings
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def sent(package: Package) -> Iterator[Sheet]:
     for sheet in catalog.sheets:
         texts: dict[tuple[int, int], str] = {}
         refused: set[tuple[int, int]] = set()
-        for row in Scan(package, sheet.part):
+        for row in RowReader(package, sheet.part):
             line, problems = cells.texts(row, max(column_places(row.letters, {}), default=-1) + 1)
             texts.update({(row.number, place): text for place, text in enumerate(line, 1) if text})
             refused.update((row.number, problem.index + 1) for problem in problems if problem.refuses)

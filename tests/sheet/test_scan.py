@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from packages import MAIN, PKG, relations
 
 from batch_runner.sheet.xlsx.package import Package
-from batch_runner.sheet.xlsx.row_reader import Mark, RawRow, Scan, column_places, read_mark
+from batch_runner.sheet.xlsx.row_reader import Mark, RawRow, RowReader, column_places, read_mark
 from batch_runner.sheet.xlsx.shared_strings import plain_text
 
 
@@ -29,7 +29,7 @@ def seen(row: RawRow) -> tuple[int, bool, list[tuple[int, Mark, bool, str]]]:
     )
 
 
-def scans(part: bytes) -> tuple[Scan, Scan]:
+def scans(part: bytes) -> tuple[RowReader, RowReader]:
     """A sheet's part, to be divided by the regex where that can be, and to be read by the parser only."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as package:
@@ -38,7 +38,7 @@ def scans(part: bytes) -> tuple[Scan, Scan]:
         package.writestr("book.xml", "<x/>")
         package.writestr("sheet.xml", part)
     opened = Package(file, "a.xlsx")
-    return Scan(opened, "sheet.xml"), Scan(opened, "sheet.xml", quick=False)
+    return RowReader(opened, "sheet.xml"), RowReader(opened, "sheet.xml", quick=False)
 
 
 def sheet(rows: str) -> bytes:

@@ -19,7 +19,7 @@ from batch_runner.sheet.numfmt.formatter import NumberFormat
 from batch_runner.sheet.xlsx.cells import Cells
 from batch_runner.sheet.xlsx.metadata import read_catalog, read_formats, read_rich_values
 from batch_runner.sheet.xlsx.package import Package
-from batch_runner.sheet.xlsx.row_reader import Scan, column_places
+from batch_runner.sheet.xlsx.row_reader import RowReader, column_places
 from batch_runner.sheet.xlsx.shared_strings import read_strings
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ def texts(package: Package) -> Iterator[tuple[str, dict[tuple[int, int], str], s
     for sheet in catalog.sheets:
         found: dict[tuple[int, int], str] = {}
         wrong: set[tuple[int, int]] = set()
-        rows = list(Scan(package, sheet.part))
-        assert [seen(row) for row in rows] == [seen(row) for row in Scan(package, sheet.part, quick=False)]
+        rows = list(RowReader(package, sheet.part))
+        assert [seen(row) for row in rows] == [seen(row) for row in RowReader(package, sheet.part, quick=False)]
         for row in rows:
             line, problems = cells.texts(row, max(column_places(row.letters, {})) + 1)
             found.update({(row.number, place): text for place, text in enumerate(line, 1) if text})

@@ -17,7 +17,7 @@ from batch_runner.service.local.service import LocalService
 from batch_runner.service.local.store_file import kept_in
 from batch_runner.service.local.tasks import load_tasks
 from batch_runner.service.serve.app import make_app
-from batch_runner.service.serve.server import listening
+from batch_runner.service.serve.server import listen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -128,7 +128,7 @@ async def _transport(
     way: str, service: LocalService, api_key: str | None
 ) -> AsyncIterator[tuple[httpx.AsyncBaseTransport, str]]:
     if way.startswith("over a socket"):
-        async with listening(service, api_key=api_key) as url:
+        async with listen(service, api_key=api_key) as url:
             yield httpx.AsyncHTTPTransport(verify=False), url
     else:
         yield httpx.ASGITransport(make_app(service, api_key)), "http://service.invalid"

@@ -13,7 +13,7 @@ import anyio
 from journals import batch_info, entries
 
 from batch_runner.journal.journal import Journal, Outcome
-from batch_runner.plan.plan import Follow, Send, Step
+from batch_runner.plan.plan import Poll, Send, Step
 
 IN_FLIGHT = 8
 
@@ -31,7 +31,7 @@ async def run(journal: Journal, plan: Step) -> None:
         say("intended", number)
         await journal.started(attempt, f"run-{number}", "queued")
         say("started", number)
-    elif isinstance(plan, Follow):
+    elif isinstance(plan, Poll):
         attempt = plan.attempt
     else:
         return

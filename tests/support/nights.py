@@ -15,7 +15,7 @@ import trio.testing
 from batch_runner.job.job import Job
 from batch_runner.journal.journal import Journal
 from batch_runner.progress import Progress
-from batch_runner.runner.run import conduct, info, open_job
+from batch_runner.runner.run import info, open_job, run_opened
 from batch_runner.service.http.client import Client
 from batch_runner.service.local.service import LocalService
 from batch_runner.service.local.tasks import load_tasks
@@ -153,7 +153,7 @@ def night(
                 front = Front(within(make_app(service)), faults)
                 client = Client("http://service", "", httpx.ASGITransport(front))
                 async with client, Journal.in_memory(info(opened)) as journal:
-                    summary = await conduct(opened, client, journal, progress or Progress())
+                    summary = await run_opened(opened, client, journal, progress or Progress())
         return summary, front, trio.current_time()
 
     clock = trio.testing.MockClock(autojump_threshold=0)

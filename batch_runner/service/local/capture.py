@@ -21,7 +21,7 @@ LAST_WORDS = 1.0
 
 
 @contextmanager
-def told(tell: Callable[[str], None]) -> Iterator[None]:
+def capture_prints(tell: Callable[[str], None]) -> Iterator[None]:
     """What this process prints in here, on standard output and standard error, is told."""
     with ExitStack() as redirected:
         for redirect in (redirect_stdout, redirect_stderr):

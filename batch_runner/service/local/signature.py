@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_
 
 import msgspec
 
-from batch_runner.rows.task_inputs import KINDS, TEXT, Input, Inputs, Kind, choice
+from batch_runner.rows.task_inputs import KINDS, TEXT, Input, TaskInputs, ValueKind, choice
 from batch_runner.service.local.result import TaskFailed
 from batch_runner.units import parse_duration
 
@@ -50,7 +50,7 @@ class Options(msgspec.Struct, frozen=True):
 class Signature(msgspec.Struct, frozen=True):
     """What a decorated function takes. `all_params` and `rest` say whether it takes `params` and `**others`, too."""
 
-    inputs: Inputs
+    inputs: TaskInputs
     options: Options
     context: bool
     all_params: bool
@@ -121,7 +121,7 @@ def signature_of(function: Function) -> Signature | None:
     if all_params:
         del found["params"]
     _refuse_rivals(tuple(found.values()))
-    return Signature(Inputs(tuple(found.values()), all_params or rest), options, context, all_params, rest)
+    return Signature(TaskInputs(tuple(found.values()), all_params or rest), options, context, all_params, rest)
 
 
 def _refuse_rivals(inputs: tuple[Input, ...]) -> None:
@@ -187,7 +187,7 @@ def _without_none(annotation: Any) -> tuple[Any, bool]:
     return (others[0] if len(others) == 1 else None), True
 
 
-def _kind(annotation: Any) -> Kind | None:
+def _kind(annotation: Any) -> ValueKind | None:
     if values := _choices(annotation):
         return choice(values)
     return KINDS.get(annotation) if isinstance(annotation, type) else None

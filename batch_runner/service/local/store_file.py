@@ -19,7 +19,7 @@ from anyio import to_thread
 
 from batch_runner._version import __version__
 from batch_runner.errors import JournalFailed, RunsBusy, UsageError, reason_of
-from batch_runner.fs import Held, locked
+from batch_runner.fs import LockHeld, locked
 from batch_runner.journal.group_commit import Commits, commit
 from batch_runner.log import LOG
 from batch_runner.service.local.store import Named, NotRecorded, Promise, fingerprint_of
@@ -110,7 +110,7 @@ def _holding(path: Path) -> Iterator[None]:
     with ExitStack() as held:
         try:
             held.enter_context(locked(path))
-        except Held:
+        except LockHeld:
             raise RunsBusy(f"{path}: {_holder(path)}; stop it, or name another --runs.") from None
         except OSError as error:
             raise UsageError(

@@ -26,7 +26,7 @@ from batch_runner.service.local.signature import Function, is_declared, signatur
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from batch_runner.rows.task_inputs import Inputs
+    from batch_runner.rows.task_inputs import TaskInputs
 
 
 BUILT_IN = "invoice"
@@ -87,7 +87,7 @@ class Task(msgspec.Struct, frozen=True):
     task_id: str
     source: TaskSource
     is_async: bool = False
-    inputs: Inputs | None = None
+    inputs: TaskInputs | None = None
     timeout: float | None = None
     repeatable: bool = False
 

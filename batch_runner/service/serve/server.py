@@ -46,7 +46,7 @@ async def serve(
     the port can't be had.
     """
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with service, listening(service, port, host, api_key=api_key) as url:
+        async with service, listen(service, port, host, api_key=api_key) as url:
             on_listening(url)
             first = await anext(signals)
             on_stopping(service.runs.running)
@@ -58,7 +58,7 @@ async def serve(
 
 
 @contextlib.asynccontextmanager
-async def listening(
+async def listen(
     service: LocalService, port: int = 0, host: str = HOST, *, api_key: str | None = None
 ) -> AsyncIterator[str]:
     """Listen for the service, which has been entered; gives the URL. Needs asyncio, in any thread.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.sheet.numfmt.parser import Kind, Part
+from batch_runner.sheet.numfmt.parser import Part, TokenKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +108,7 @@ def plain_wording(section: Section, *, is_1904: bool) -> Callable[[float], str]:
     Hours that have gone by are as shown. A workbook that counts from 1904 has negative times, but no negative dates.
     It raises `NoDate`.
     """
-    if section.kind is Kind.ELAPSED:
+    if section.kind is TokenKind.ELAPSED:
         return partial(elapsed, section=section)
     letters = _letters(section)
     has_time = bool(letters & _CLOCK) or section.has(Part.HALF)

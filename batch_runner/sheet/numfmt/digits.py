@@ -13,7 +13,7 @@ from batch_runner.sheet.numfmt.parser import Part, written
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from batch_runner.sheet.numfmt.parser import Layout, Section, Token
+    from batch_runner.sheet.numfmt.parser import DigitLayout, Section, Token
 
 
 _UNITS = tuple(Decimal(1).scaleb(-places) for places in range(16))
@@ -87,7 +87,7 @@ def lay_out(number: Decimal, section: Section) -> str:
     return "".join(pieces)
 
 
-def _integer_places(whole: str, form: Layout) -> list[str]:
+def _integer_places(whole: str, form: DigitLayout) -> list[str]:
     """What each integer placeholder shows: the first takes all digits that are too many."""
     places = form.integer
     missing = len(places) - len(whole)

@@ -26,10 +26,10 @@ from batch_runner.sheet.numfmt.digits import (
     scientific,
 )
 from batch_runner.sheet.numfmt.meaning import MINUS, Among, Meaning, is_currency
-from batch_runner.sheet.numfmt.parser import Kind, Part, split_code
+from batch_runner.sheet.numfmt.parser import Part, TokenKind, split_code
 
 if TYPE_CHECKING:
-    from batch_runner.sheet.numfmt.parser import Layout, Section
+    from batch_runner.sheet.numfmt.parser import DigitLayout, Section
 
 Wording = Callable[[float], str]
 """How a section words a number. Raises `dates.NoDate` for what can't be a date, and `Unsure`."""
@@ -67,7 +67,7 @@ class NumberFormat:
         self._has_conditions = any(section.condition for section in self._sections)
         self._plain: dict[int, Wording] = {}
         first = self._sections[0]
-        self.is_general = len(self._sections) == 1 and first.kind is Kind.GENERAL and len(first.tokens) == 1
+        self.is_general = len(self._sections) == 1 and first.kind is TokenKind.GENERAL and len(first.tokens) == 1
 
     @cached_property
     def literal_use(self) -> LiteralUse | None:
@@ -95,7 +95,7 @@ class NumberFormat:
             advice = "give the cell another format, or leave out --as-shown"
             raise Unsure(None, f"what its number format shows can't be told: {meaning.unshowable}; {advice}")
         text = _shown_wording(meaning.section, is_1904=self.is_1904, is_absolute=is_absolute)(number).strip()
-        if number < 0 and is_absolute and meaning.section.kind is not Kind.LITERAL and text:
+        if number < 0 and is_absolute and meaning.section.kind is not TokenKind.LITERAL and text:
             place, is_absolute = self._choose(-number)
             other = _shown_wording(self._others[place].section, is_1904=self.is_1904, is_absolute=is_absolute)
             return f"-{text}" if other(-number).strip() == text else text
@@ -122,13 +122,13 @@ class NumberFormat:
         section, kind = meaning.section, meaning.section.kind
         if meaning.doubt:
             return _doubtful(meaning)
-        if kind in {Kind.DATE, Kind.ELAPSED}:
+        if kind in {TokenKind.DATE, TokenKind.ELAPSED}:
             return dates.plain_wording(section, is_1904=self.is_1904)
-        if kind is Kind.LITERAL:
+        if kind is TokenKind.LITERAL:
             return general if _shows_nothing(meaning) else _read_back(partial(_laid_out, section=section))
-        if kind is Kind.SCIENTIFIC:
+        if kind is TokenKind.SCIENTIFIC:
             return _signed(partial(scientific, section=_bare(section)))
-        if kind is Kind.FRACTION:
+        if kind is TokenKind.FRACTION:
             return _signed(partial(fraction, section=section, is_bare=True))
         return self._with_sign_seen(place, meaning, _plain_number(meaning, is_only=len(self._sections) == 1))
 
@@ -176,7 +176,7 @@ def _by_condition(sections: tuple[Section, ...], number: float) -> tuple[int, bo
 
 def _literal_use(meaning: Meaning) -> LiteralUse | None:
     """What a section's literals were taken for, where another reader could think otherwise."""
-    if meaning.doubt or meaning.section.kind not in {Kind.NUMBER, Kind.GENERAL}:
+    if meaning.doubt or meaning.section.kind not in {TokenKind.NUMBER, TokenKind.GENERAL}:
         return None
     if meaning.is_mask:
         return LiteralUse("mask", meaning.words)
@@ -212,9 +212,9 @@ def _plain_number(meaning: Meaning, *, is_only: bool) -> Wording:
         return general
     if meaning.is_mask:
         return _read_back(_mask(section))
-    if meaning.is_amount and section.kind is Kind.NUMBER:
+    if meaning.is_amount and section.kind is TokenKind.NUMBER:
         return _amount(form, meaning.percent_sign, form.padding if meaning.among is Among.NOTHING else 0)
-    digits = general if section.kind is Kind.GENERAL else _amount(form, "", form.padding)
+    digits = general if section.kind is TokenKind.GENERAL else _amount(form, "", form.padding)
     before, behind = meaning.kept
     if is_only and meaning.prefix.strip() == "+":
         before = "+"
@@ -229,7 +229,7 @@ def _plain_number(meaning: Meaning, *, is_only: bool) -> Wording:
     return named if sign else _read_back(named)
 
 
-def _amount(form: Layout, sign: str, padding: int) -> Wording:
+def _amount(form: DigitLayout, sign: str, padding: int) -> Wording:
     """As many decimals as shown, a point, no separator, no symbol but `%`; as many integer digits as shown at least."""
     places = len(form.decimals)
     optional = places - len(form.decimals.rstrip("#?"))
@@ -308,9 +308,9 @@ def _bare(section: Section) -> Section:
 
 def _shown_wording(section: Section, *, is_1904: bool, is_absolute: bool) -> Wording:
     kind = section.kind
-    if kind is Kind.DATE:
+    if kind is TokenKind.DATE:
         return partial(dates.shown, section=section, is_1904=is_1904)
-    if kind is Kind.ELAPSED:
+    if kind is TokenKind.ELAPSED:
         return partial(dates.elapsed, section=section)
 
     def wording(number: float) -> str:
@@ -323,11 +323,11 @@ def _shown_wording(section: Section, *, is_1904: bool, is_absolute: bool) -> Wor
 
 def _laid_out(value: Decimal | float, section: Section) -> str:
     kind = section.kind
-    if kind is Kind.NUMBER:
+    if kind is TokenKind.NUMBER:
         return lay_out(Decimal(value), section)
-    if kind is Kind.SCIENTIFIC:
+    if kind is TokenKind.SCIENTIFIC:
         return scientific(Decimal(value), section)
-    if kind is Kind.FRACTION:
+    if kind is TokenKind.FRACTION:
         return fraction(Decimal(value), section, is_bare=False)
     text = general_shown(float(value))
     return "".join(text if token.part in {Part.GENERAL, Part.TEXT} else token.text for token in section.tokens)

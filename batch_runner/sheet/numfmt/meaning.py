@@ -20,7 +20,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 from unicodedata import category
 
-from batch_runner.sheet.numfmt.parser import Kind, Part, written
+from batch_runner.sheet.numfmt.parser import Part, TokenKind, written
 
 if TYPE_CHECKING:
     from batch_runner.sheet.numfmt.parser import Section
@@ -147,7 +147,11 @@ class Meaning:
     @cached_property
     def kept(self) -> tuple[str, str]:
         """What of its prefix and suffix is part of an identifier (the module's rule)."""
-        if self.section.kind not in {Kind.NUMBER, Kind.GENERAL} or self.is_amount or self.section.layout.thousands:
+        if (
+            self.section.kind not in {TokenKind.NUMBER, TokenKind.GENERAL}
+            or self.is_amount
+            or self.section.layout.thousands
+        ):
             return "", ""
         prefix, suffix = self.prefix.lstrip(MINUS + "( "), self.suffix.rstrip()
         named = any(letter.isalnum() or letter in _MARKS for letter in prefix) and not is_currency(prefix)
@@ -156,7 +160,7 @@ class Meaning:
     @cached_property
     def is_mask(self) -> bool:
         """Whether its digits stand apart, in another way than those of an amount."""
-        return self.section.kind is Kind.NUMBER and self.among is Among.MASK and not self.section.layout.thousands
+        return self.section.kind is TokenKind.NUMBER and self.among is Among.MASK and not self.section.layout.thousands
 
     @cached_property
     def shows_sign(self) -> bool:
@@ -173,7 +177,9 @@ class Meaning:
         """Whether it shows no digit of a zero but a dash, as accounting formats do: `_-* "-"\\ "€"_-`."""
         form = self.section.layout
         rest = "".join(letter for letter in written(self.section.tokens) if letter not in MINUS + ".,() " + _PERCENTS)
-        is_empty = self.section.kind is Kind.LITERAL or (self.section.kind is Kind.NUMBER and not form.padding)
+        is_empty = self.section.kind is TokenKind.LITERAL or (
+            self.section.kind is TokenKind.NUMBER and not form.padding
+        )
         has_dash = self.words.strip() and self.words.strip() != rest and "0" not in form.decimals
         return is_empty and bool(has_dash) and (not rest or is_currency(rest))
 
@@ -184,18 +190,18 @@ class Meaning:
         unknown = [token.text for token in section.tokens if token.part is Part.UNKNOWN]
         if unknown:
             return f"{unknown[0]!r} stands in it"
-        if section.kind in {Kind.DATE, Kind.ELAPSED}:
+        if section.kind in {TokenKind.DATE, TokenKind.ELAPSED}:
             return "" if self._is_clear_date() else "it mixes dates and digits"
-        if section.kind in {Kind.SCIENTIFIC, Kind.FRACTION}:
+        if section.kind in {TokenKind.SCIENTIFIC, TokenKind.FRACTION}:
             return "" if self._is_clear_fraction_or_power() else _SEVERAL
-        if section.kind is Kind.GENERAL:
+        if section.kind is TokenKind.GENERAL:
             return _SEVERAL if any(token.part in _WAYS for token in section.tokens) else ""
-        return self._doubt_of_digits() if section.kind is Kind.NUMBER else ""
+        return self._doubt_of_digits() if section.kind is TokenKind.NUMBER else ""
 
     def _is_clear_date(self) -> bool:
         tokens = self.section.tokens
         letters = {token.text[0].lower() for token in tokens if token.part is Part.DATE}
-        if self.section.kind is Kind.ELAPSED and (letters - set("hms") or self.section.has(Part.HALF)):
+        if self.section.kind is TokenKind.ELAPSED and (letters - set("hms") or self.section.has(Part.HALF)):
             return False
         shape = ""
         for token in tokens:
@@ -209,7 +215,7 @@ class Meaning:
         if parts.count(Part.SLASH) + parts.count(Part.EXPONENT) > 1 or {Part.PERCENT, Part.COMMA, Part.TEXT} & {*parts}:
             return False
         runs = "".join("0" if part is Part.DIGIT else " " for part in parts[: self.section.place_of(Part.SLASH)])
-        return self.section.kind is Kind.SCIENTIFIC or (len(runs.split()) <= 2 and Part.POINT not in parts)
+        return self.section.kind is TokenKind.SCIENTIFIC or (len(runs.split()) <= 2 and Part.POINT not in parts)
 
     def _doubt_of_digits(self) -> str:
         section, form = self.section, self.section.layout
@@ -227,7 +233,7 @@ class Meaning:
         parts = [token.part for token in self.section.tokens]
         if parts.count(Part.SLASH) > 1 or {Part.DATE, Part.HALF, Part.ELAPSED} & {*parts}:
             return True
-        is_padded = self.section.kind is Kind.NUMBER and self.section.layout.padding > 1 and not self.is_amount
+        is_padded = self.section.kind is TokenKind.NUMBER and self.section.layout.padding > 1 and not self.is_amount
         return is_padded or self.is_mask or any(self.kept)
 
     @cached_property

@@ -88,7 +88,7 @@ class Token(msgspec.Struct, frozen=True):
     text: str
 
 
-class Kind(Enum):
+class TokenKind(Enum):
     """How a section shows a number."""
 
     GENERAL = "general"
@@ -101,7 +101,7 @@ class Kind(Enum):
     """No digit of the number is shown."""
 
 
-class Condition(msgspec.Struct, frozen=True):
+class SectionCondition(msgspec.Struct, frozen=True):
     """For which numbers a section is: `[>=100]`."""
 
     operator: str
@@ -112,7 +112,7 @@ class Condition(msgspec.Struct, frozen=True):
         return _OPERATORS[self.operator](number, self.limit)
 
 
-class Layout(msgspec.Struct, frozen=True):
+class DigitLayout(msgspec.Struct, frozen=True):
     """A section's placeholders: `0`, `#` and `?` of its integer digits and of its decimals, and how it scales."""
 
     integer: str
@@ -138,7 +138,7 @@ class Section(msgspec.Struct, frozen=True, dict=True):
     """One of the up to four sections of a code. What all of its numbers need is found out once (`dict` holds it)."""
 
     tokens: tuple[Token, ...]
-    condition: Condition | None = None
+    condition: SectionCondition | None = None
     locale: str = ""
     """What stands behind the `-` of a `[$…-…]`."""
     script: str = ""
@@ -149,16 +149,16 @@ class Section(msgspec.Struct, frozen=True, dict=True):
         return any(token.part is part for token in self.tokens)
 
     @cached_property
-    def kind(self) -> Kind:
+    def kind(self) -> TokenKind:
         """How it shows a number."""
         parts = {token.part for token in self.tokens}
         for part, kind in _KINDS:
             if part in parts:
-                return Kind.FRACTION if kind is Kind.NUMBER and Part.SLASH in parts else kind
-        return Kind.LITERAL
+                return TokenKind.FRACTION if kind is TokenKind.NUMBER and Part.SLASH in parts else kind
+        return TokenKind.LITERAL
 
     @cached_property
-    def layout(self) -> Layout:
+    def layout(self) -> DigitLayout:
         """The placeholders of a section that shows a number (not those of an exponent)."""
         tokens = self.tokens[: self.place_of(Part.EXPONENT)]
         point = next((place for place, token in enumerate(tokens) if token.part is Part.POINT), len(tokens))
@@ -167,7 +167,7 @@ class Section(msgspec.Struct, frozen=True, dict=True):
         decimals = [token for token in tokens[point:] if token.part in {Part.DIGIT, Part.COMMA}]
         after = "".join(token.text for token in decimals)
         trailing = len(integer) - len(integer.rstrip(",")) + len(after) - len(after.rstrip(","))
-        return Layout(
+        return DigitLayout(
             integer=integer.replace(",", ""),
             decimals=after.replace(",", ""),
             grouped="," in integer.strip(","),
@@ -193,8 +193,9 @@ class Section(msgspec.Struct, frozen=True, dict=True):
 _OF_A_NUMBER = frozenset({Part.DIGIT, Part.COMMA, Part.POINT})
 _ORDINARY = re.compile(r"(?:#,##|#*)0(?:\.0+)?")
 _KINDS = (
-    (Part.ELAPSED, Kind.ELAPSED), (Part.DATE, Kind.DATE), (Part.HALF, Kind.DATE), (Part.GENERAL, Kind.GENERAL),
-    (Part.EXPONENT, Kind.SCIENTIFIC), (Part.DIGIT, Kind.NUMBER), (Part.TEXT, Kind.GENERAL),
+    (Part.ELAPSED, TokenKind.ELAPSED), (Part.DATE, TokenKind.DATE), (Part.HALF, TokenKind.DATE),
+    (Part.GENERAL, TokenKind.GENERAL),
+    (Part.EXPONENT, TokenKind.SCIENTIFIC), (Part.DIGIT, TokenKind.NUMBER), (Part.TEXT, TokenKind.GENERAL),
 )  # fmt: skip
 
 
@@ -223,7 +224,7 @@ def split_code(code: str) -> Code:
 
 def _section(code: str) -> Section:
     tokens: list[Token] = []
-    condition: Condition | None = None
+    condition: SectionCondition | None = None
     locale = script = ""
     for match in _TOKEN.finditer(code):
         name = match.lastgroup or ""
@@ -288,9 +289,9 @@ def written(tokens: Iterable[Token]) -> str:
 _WRITTEN = frozenset({Part.LITERAL, Part.SLASH, Part.PAD})
 
 
-def _condition(text: str) -> Condition | None:
+def _condition(text: str) -> SectionCondition | None:
     match = _CONDITION.fullmatch(text.strip())
-    return Condition(match[1], float(match[2])) if match else None
+    return SectionCondition(match[1], float(match[2])) if match else None
 
 
 def _bracketed(text: str) -> list[Token]:

@@ -205,7 +205,7 @@ _HIDDEN = re.compile(rb' hidden="(?:1|true|on)"')
 _HEAD = plain_start("worksheet")
 
 
-class Scan:
+class RowReader:
     """The rows of a sheet's part that have something in them, in order, and what stands beside them.
 
     Can be iterated again. `quick=False` reads by the parser only. Raises `SheetError` where the rows' numbers don't

@@ -33,7 +33,7 @@ from batch_runner.sheet.xlsx.metadata import (
     table_at,
 )
 from batch_runner.sheet.xlsx.package import Package
-from batch_runner.sheet.xlsx.row_reader import Scan
+from batch_runner.sheet.xlsx.row_reader import RowReader
 from batch_runner.sheet.xlsx.shared_strings import read_strings
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ MAX_COLUMNS = 16_384
 """So many columns has a sheet (Excel's limit)."""
 
 
-class Overview(msgspec.Struct, frozen=True):
+class WorkbookSurvey(msgspec.Struct, frozen=True):
     """What stands in a sheet.
 
     Row numbers are what Excel shows, 0 where there is none; places of columns count from 0. `filled_rows` are rows
@@ -151,7 +151,7 @@ class _Tally:
         return None
 
 
-def look_over(scan: Scan, cells: Cells, asked: int | None, table: TablePart | None) -> Overview | None:
+def survey_sheet(scan: RowReader, cells: Cells, asked: int | None, table: TablePart | None) -> WorkbookSurvey | None:
     """Look at all rows of a sheet; None for a sheet without text.
 
     `asked` is the header row that a person named (0: there is none), `table` the table that is read otherwise; without
@@ -170,7 +170,7 @@ def look_over(scan: Scan, cells: Cells, asked: int | None, table: TablePart | No
     return again if again and any(again.headers) else seen
 
 
-def _look(scan: Scan, cells: Cells, known: int | None, totals_row: int | None) -> Overview | None:
+def _look(scan: RowReader, cells: Cells, known: int | None, totals_row: int | None) -> WorkbookSurvey | None:
     scan.skims = None
     rows = iter(scan)
     first = list(islice(rows, LOOK)) if known is None else _until(rows, known)
@@ -187,7 +187,7 @@ def _look(scan: Scan, cells: Cells, known: int | None, totals_row: int | None) -
     if not number and not tally.width:
         return None
     headers = header.texts[: tally.width] if number else tuple(map(column_letter, range(tally.width)))
-    return Overview(
+    return WorkbookSurvey(
         header.number, headers, tally.last_row, tally.width, tally.first, tally.last, tally.filled,
         tally.hidden, tally.first_hidden, tally.stray,
         tuple(item for item in tally.formulas.items() if item[1] <= (tally.last or header.number)),
@@ -260,7 +260,7 @@ def _open(path: Path, snapshot: Snapshot, reading: Reading, scratch: Path) -> Wo
             calculation=TRUSTED if reading.trust_formulas else catalog.calculation,
             as_shown=reading.as_shown,
         )
-        workbook = _choose(Source(path, snapshot, package, cells, reading, scratch), catalog)
+        workbook = _choose(OpenedWorkbook(path, snapshot, package, cells, reading, scratch), catalog)
         _refuse_unclear(workbook)
     except SheetError:
         snapshot.file.close()
@@ -268,7 +268,7 @@ def _open(path: Path, snapshot: Snapshot, reading: Reading, scratch: Path) -> Wo
     return workbook
 
 
-def _choose(source: Source, catalog: Catalog) -> Workbook:
+def _choose(source: OpenedWorkbook, catalog: Catalog) -> Workbook:
     """The sheet that was named, else the first one with data whose tab can be seen. Raises `SheetError`."""
     name, asked = source.path.name, source.reading.sheet
     candidates = catalog.sheets
@@ -279,9 +279,9 @@ def _choose(source: Source, catalog: Catalog) -> Workbook:
     for sheet in candidates:
         tables = read_tables(source.package, sheet.part)
         hint = next((table for table in tables if table.header_rows), None)
-        scan = Scan(source.package, sheet.part)
+        scan = RowReader(source.package, sheet.part)
         asked_row = 0 if source.reading.no_header else source.reading.header_row
-        seen = look_over(scan, source.cells, asked_row, hint)
+        seen = survey_sheet(scan, source.cells, asked_row, hint)
         if seen is not None:
             if catalog.calculation.is_stale and not source.reading.trust_formulas:
                 source.cells.computed = computed_ranges(source.package, sheet.part)
@@ -305,7 +305,7 @@ def _notes(workbook: Workbook, catalog: Catalog, reading: Reading) -> Iterator[s
         yield "the workbook is digitally signed; what is written from it is another file, and the signature won't hold"
 
 
-class Source(msgspec.Struct, frozen=True):
+class OpenedWorkbook(msgspec.Struct, frozen=True):
     """A workbook that has been opened: what all its sheets share."""
 
     path: Path
@@ -323,7 +323,12 @@ class Workbook(Sheet):
     """
 
     def __init__(
-        self, source: Source, sheet: SheetPart, tables: tuple[TablePart, ...], seen: Overview, scan: Scan
+        self,
+        source: OpenedWorkbook,
+        sheet: SheetPart,
+        tables: tuple[TablePart, ...],
+        seen: WorkbookSurvey,
+        scan: RowReader,
     ) -> None:
         self.path = source.path
         self.name = sheet.name
@@ -351,9 +356,9 @@ class Workbook(Sheet):
         self.stray = seen.stray
         """The first cell with text under an empty header, as (row number, place of its column)."""
         self.formulas = seen.formulas
-        """As `Overview.formulas`."""
+        """As `WorkbookSurvey.formulas`."""
         self.repeated = seen.repeated
-        """As `Overview.repeated`."""
+        """As `WorkbookSurvey.repeated`."""
         self.doubt = seen.doubt
         self.reading = source.reading
         self.row_count = seen.filled_rows - (seen.hidden_rows if source.reading.hidden == "skip" else 0)
@@ -385,7 +390,7 @@ class Workbook(Sheet):
         blank = ("",) * self.width
         number = 0
         merged = MergedCells(self.merges)
-        for raw in Scan(self.package, self.part, quick=self._quick):
+        for raw in RowReader(self.package, self.part, quick=self._quick):
             for gap in range(number + 1, raw.number):
                 yield Row(gap, RowKind.EMPTY, blank), None
             number = raw.number
