@@ -135,8 +135,9 @@ class InWorkers:
 
     async def _put_away(self) -> None:
         """End the workers that are not to be used again, when their last call has ended."""
-        for worker in [worker for worker in self._workers if not (worker.takes_calls or worker.calls)]:
-            self._workers.remove(worker)
+        done = [worker for worker in self._workers if not (worker.takes_calls or worker.calls)]
+        self._workers = [worker for worker in self._workers if worker not in done]
+        for worker in done:
             await worker.kill()
 
     def _learn(self, source: TaskSource, seconds: float) -> None:
