@@ -195,7 +195,7 @@ class Pool:
                 async with anyio.create_task_group() as pool:
                     pool.start_soon(self._produce, batches, canaries)
                     with receive:
-                        for _ in range(min(workers, self._tally.total)):
+                        for _ in range(max(1, min(workers, self._tally.total))):  # a sheet may be filled by its turn
                             pool.start_soon(self._work, receive.clone())
                 clocks.cancel_scope.cancel()
             for batch in list(self._open):
