@@ -251,6 +251,9 @@ class _Sheets:
                 self._ends[number] = _End(ExitCode.STOPPED, why=str(error))
             except JournalBusy as error:
                 self._ends[number] = _End(ExitCode.JOURNAL_BUSY, why=str(error))
+            except Exception as error:  # noqa: BLE001  the sheets that are open end in order before it is told
+                self._ends[number] = end = _end_of(None, error)
+                self._night.stopping.now(Stop(end.why, end.code))
 
     async def _open(self, number: int, planned: SheetJob) -> SheetBatch:
         async with AsyncExitStack() as stack:
