@@ -323,12 +323,7 @@ class Workbook(Sheet):
     """
 
     def __init__(
-        self,
-        source: OpenedWorkbook,
-        sheet: SheetPart,
-        tables: tuple[TablePart, ...],
-        seen: BookSurvey,
-        scan: RowReader,
+        self, source: OpenedWorkbook, sheet: SheetPart, tables: tuple[TablePart, ...], seen: BookSurvey, scan: RowReader
     ) -> None:
         self.path = source.path
         self.name = sheet.name
