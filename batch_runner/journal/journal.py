@@ -216,7 +216,7 @@ class Journal:
         """
         self._check_room()
         attempt = self._file.next_attempt()
-        row = (attempt, send.row, self._begun.id, send.params, now(), STARTING, send.claim, send.conflict)
+        row = (attempt, send.row_id, self._begun.id, send.params, now(), STARTING, send.claim, send.conflict)
         await self._write(_INTEND, *row)
         await self._withdraw_if_cancelled(attempt)
         return attempt

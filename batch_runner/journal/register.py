@@ -45,12 +45,12 @@ def _register(
 ) -> Step:
     row, is_new = _find_row(connection, begun.id, entry, twins)
     if not entry.takes_part:
-        step: Step = Skip(entry.number)
+        step: Step = Skip(entry.row_number)
     elif row is None:
-        step = Refuse(entry.number, entry.refusal or "a cell of its key can't be read")
+        step = Refuse(entry.row_number, entry.refusal or "a cell of its key can't be read")
     elif not is_new and (beside := _beside(connection, begun, row)) is not None:
         params, held = beside
-        step = Keep(entry.number, row, QUEUED, params != entry.digest, held, tonight=True)
+        step = Keep(entry.row_number, row, QUEUED, params != entry.digest, held, tonight=True)
     else:
         attempts = [] if is_new else _attempts(connection, row)
         step = decide(entry, row, attempts, policy, begun.night)
@@ -93,9 +93,9 @@ def _find_row(
     """The row with the entry's key that it is, or is to be, and whether it is new; none where its key isn't known."""
     if entry.key is None:
         return None, True
-    if entry.number not in twins:
+    if entry.row_number not in twins:
         return _next_row(connection, batch, entry.key)
-    row = twins[entry.number]
+    row = twins[entry.row_number]
     return (row, False) if row is not None else (_add_twin(connection, entry.key), True)
 
 
@@ -128,5 +128,5 @@ def _place(connection: sqlite3.Connection, batch: int, entry: Entry, row: int | 
     held = step.held if isinstance(step, Refuse | Keep) else None
     connection.execute(
         "INSERT INTO place (batch, number, row, params, takes_part, refusal, held) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (batch, entry.number, row, entry.digest, entry.takes_part, refusal, held),
+        (batch, entry.row_number, row, entry.digest, entry.takes_part, refusal, held),
     )

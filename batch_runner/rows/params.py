@@ -141,7 +141,7 @@ class Template:
         identity = self._identity.fill(row) if self._identity else ""
         digest = _hash(sorted(params.items()), identity if self._identity and self._identity.indexes() else "")
         return RowParams(
-            number=row.number,
+            row_number=row.number,
             takes_part=takes_part,
             params=params,
             key=self._key_of(row, digest),

@@ -51,7 +51,11 @@ policies = st.builds(
     on_unknown=st.sampled_from(["report", "resend"]),
 )
 entries = st.builds(
-    Entry, number=st.just(17), key=st.just(b"K"), digest=st.just(b"new"), refusal=st.sampled_from([None, "C17: #N/A"])
+    Entry,
+    row_number=st.just(17),
+    key=st.just(b"K"),
+    digest=st.just(b"new"),
+    refusal=st.sampled_from([None, "C17: #N/A"]),
 )
 ENTRY = Entry(17, b"K", b"new")
 
