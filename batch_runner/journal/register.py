@@ -27,6 +27,7 @@ _BESIDE = (
     "SELECT params, held FROM place WHERE row = ? AND batch >= ? AND batch < ? AND takes_part AND refusal IS NULL"
     " ORDER BY batch LIMIT 1"
 )
+_KNOWN = "SELECT 1 FROM row WHERE key = ? AND nth = 1"
 _REPEAT = "INSERT INTO repeated VALUES (?, 2) ON CONFLICT DO UPDATE SET rows = rows + 1 RETURNING rows"
 _ATTEMPTS = (
     "SELECT attempt.id, batch, params, status, run_id, ended_at IS NOT NULL, continues, intended_at, conflict, claim,"
@@ -94,9 +95,17 @@ def _find_row(
     if entry.key is None:
         return None, True
     if entry.row_number not in twins:
-        return _next_row(connection, batch, entry.key)
+        return _next_row(connection, batch, _known_key(connection, entry))
     row = twins[entry.row_number]
     return (row, False) if row is not None else (_add_twin(connection, entry.key), True)
+
+
+def _known_key(connection: sqlite3.Connection, entry: Entry) -> bytes:
+    """The entry's key, or the one that it had in an earlier release, if only that is known here."""
+    assert entry.key is not None
+    if entry.former_key is None or connection.execute(_KNOWN, (entry.key,)).fetchone():
+        return entry.key
+    return entry.former_key if connection.execute(_KNOWN, (entry.former_key,)).fetchone() else entry.key
 
 
 def _next_row(connection: sqlite3.Connection, batch: int, key: bytes) -> tuple[int, bool]:

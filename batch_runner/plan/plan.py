@@ -75,6 +75,7 @@ class Entry(msgspec.Struct, frozen=True):
 
     `claim` and `conflict` are hashes of what makes it unique, and of what a duplicate may not differ in either; a claim
     is empty where the row has no such values, None where nobody asked for them or a cell of them can't be read.
+    `former_key` is the one that an earlier release gave such a row, where that was another.
     """
 
     row_number: int
@@ -84,6 +85,7 @@ class Entry(msgspec.Struct, frozen=True):
     takes_part: bool = True
     claim: bytes | None = None
     conflict: bytes | None = None
+    former_key: bytes | None = None
 
 
 class Attempt(msgspec.Struct, frozen=True):
