@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from batch_runner.journal.batches import now
 from batch_runner.journal.database import LOST
-from batch_runner.journal.duplicates import Rivals, told_apart
+from batch_runner.journal.same_key import Rivals, told_apart
 from batch_runner.outcomes import QUEUED, UNKNOWN
 from batch_runner.plan.duplicates import hold_back
 from batch_runner.plan.plan import Attempt, Entry, Keep, Refuse, Skip, Step, decide, last_sent

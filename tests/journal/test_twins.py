@@ -20,8 +20,8 @@ from program import run_program
 from batch_runner.batch.pool import look_ahead, plan_rows
 from batch_runner.job.job import Job
 from batch_runner.journal.database import open_memory
-from batch_runner.journal.duplicates import see, tell_apart, told_apart
 from batch_runner.journal.journal import Journal
+from batch_runner.journal.same_key import see, tell_apart, told_apart
 from batch_runner.plan.plan import Entry, Keep, Refuse, Send
 from batch_runner.rows.source import Source
 

@@ -125,7 +125,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         yield f"  key:     {', '.join(self.key) or 'all params'}"
         yield f"  output:  {self.output}"
         yield f"  journal: {self.journal}"
-        yield f"  plan:    {self._plan()}"
+        yield f"  plan:    {self._plan() if self.task else 'not known until a task is named'}"
         yield from (f"  total:   {total}" for total in self.totals)
         yield from (f"  note:    {note}" for note in self.notes)
         yield from _block(
