@@ -368,3 +368,14 @@ def test_a_night_that_was_stopped_begins_no_retry_again(folder: Path, journal: s
     assert paid(folder) == ["1", "2", "3", "4", "5", "6"]
     told(folder, *options)
     assert paid(folder).count("1") == 2
+
+
+@pytest.mark.parametrize("more", [(), ("--canary", "2"), ("--journal", "all.journal.db", "--key", "Number")])
+def test_more_sheets_than_may_be_open_at_once(folder: Path, more: tuple[str, ...]) -> None:
+    """Sheets are opened as others end, also where the first rows are looked at before any has started."""
+    for number in range(80):
+        sheet(folder, f"{number}.csv", f"Number\n{100 + number}\n")
+    fields = told(folder, *more, "--concurrency", "200")
+    assert fields["exit_code"] == 0
+    assert len(fields["batches"]) == 82
+    assert len(paid(folder)) == 83
