@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from bisect import bisect_left
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -15,7 +16,7 @@ from batch_runner.fs import AtomicFile
 from batch_runner.job.job import stem_of
 from batch_runner.journal.view import Placed
 from batch_runner.output.verify import check_alignment, check_appended
-from batch_runner.sheet.export import append_columns, appended, open_written, write_table
+from batch_runner.sheet.export import append_columns, appended, open_written, refuse_unwritable, write_table
 from batch_runner.sheet.model import NewColumns, RowKind
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from batch_runner.rows.columns import OurColumns
+    from batch_runner.rows.columns import NewField, OurColumns
     from batch_runner.sheet.model import Row, Sheet
 
 
@@ -147,19 +148,14 @@ class Output:
     def write(self, outcomes: Callable[[], Iterator[Placed]], keep: bool) -> Written:
         """Write the file; with `keep` beside the one that stands there. Raises `OutputFailed`."""
         all_outcomes = partial(self._with_earlier, outcomes)
-        keys = _keys(all_outcomes()) if self._expand else ()
-        notes: list[str] = []
-        if len(keys) > MOST_KEYS:
-            keys = keys[:MOST_KEYS]
-            notes.append(
-                f"the results have more than {MOST_KEYS} keys: the first {MOST_KEYS} have columns of their own"
-            )
+        fields, note = self._fields(all_outcomes)
+        notes = [note] if note else []
 
         def write(file: BinaryIO) -> None:
-            notes.extend(self._write(file, all_outcomes(), keys))
+            notes.extend(self._write(file, all_outcomes(), fields))
 
         try:
-            path = self._target.put(write, lambda draft: self._check(draft, all_outcomes), keep=keep)
+            path = self._target.put(write, lambda draft: self._check(draft, all_outcomes, fields), keep=keep)
         except SheetError as error:
             other = self._target.path.with_suffix(".csv")
             raise OutputFailed(f"{error}; the journal has it all: the same command with --output {other}") from error
@@ -170,11 +166,38 @@ class Output:
     def _with_earlier(self, outcomes: Callable[[], Iterator[Placed]]) -> Iterator[Placed]:
         return with_earlier(self._sheet, self._layout, outcomes())
 
-    def _write(self, file: BinaryIO, outcomes: Iterable[Placed], keys: tuple[str, ...]) -> tuple[str, ...]:
+    def _fields(self, outcomes: Callable[[], Iterator[Placed]]) -> tuple[tuple[NewField, ...], str | None]:
+        """The columns to write, and what a person should hear where not every key of the results has one."""
+        layout = self._layout
+        if not self._expand and not layout.has_expanded:
+            return layout.fields(()), None
+        keys = _keys(outcomes(), layout.expanded_keys())
+        fields = layout.fields(keys, grow=self._expand)
+        kept = layout.fields(keys, grow=False)
+        fresh = fields[len(kept) :]
+        room = min(len(fresh), MOST_KEYS)
+        if not self._has_room((*kept, *fresh[:room])):
+            room = bisect_left(range(1, room), True, key=lambda count: not self._has_room((*kept, *fresh[:count])))
+        if room == len(fresh):
+            return fields, None
+        what = f"more than {MOST_KEYS} keys" if room == MOST_KEYS else "more keys than there is room for"
+        return (*kept, *fresh[:room]), f"the results have {what}: the first {room} have columns of their own"
+
+    def _has_room(self, fields: tuple[NewField, ...]) -> bool:
+        try:
+            refuse_unwritable(self._sheet, self._ending, self._new(fields))
+        except SheetError:
+            return False
+        return True
+
+    def _new(self, fields: tuple[NewField, ...]) -> NewColumns:
+        return NewColumns(tuple(field.header for field in fields), self._layout.replaced)
+
+    def _write(self, file: BinaryIO, outcomes: Iterable[Placed], fields: tuple[NewField, ...]) -> tuple[str, ...]:
         """The sheet with our columns to `file`, and what is too long for it beside it. Returns notes for a person."""
-        new = NewColumns(self._layout.expanded(keys), self._layout.replaced)
+        new = self._new(fields)
         with LongTexts(self._target) as long:
-            cells = _cells(outcomes, keys)
+            cells = _cells(outcomes, fields)
             if self._ending in WORKBOOKS:
                 cells = ((number, long.fitted(number, new.headers, texts)) for number, texts in cells)
             if self._sheet.path.suffix.lower() == self._ending:
@@ -183,33 +206,49 @@ class Output:
                 notes = write_table(file, self._ending, self._sheet, new, cells)
             return (*notes, *long.put())
 
-    def _check(self, draft: Path, outcomes: Callable[[], Iterator[Placed]]) -> None:
+    def _check(self, draft: Path, outcomes: Callable[[], Iterator[Placed]], fields: tuple[NewField, ...]) -> None:
         """Read the draft back: every input row once, in order, each with its own run (DESIGN, *The output*)."""
         if self._ending not in CHECKED:
             return
         sheet, layout = self._sheet, self._layout
-        new = NewColumns(layout.headers, layout.replaced)
+        name = self._target.path.name  # the draft is hidden, and gone by the time that a person reads of it
         try:
-            rows = appended(sheet, draft, new)
-            check_appended(draft.name, sheet.header_row, layout.headers[0], rows, outcomes())
+            rows = appended(sheet, draft, self._new(fields))
+            check_appended(name, sheet.header_row, layout.headers[0], rows, outcomes())
         except Unlike:
-            with open_written(draft, sheet) as written:
-                check_alignment(sheet, written, layout, outcomes())
+            try:
+                with open_written(draft, sheet) as written:
+                    check_alignment(sheet, written, layout, outcomes())
+            except (SheetError, OutputFailed) as error:
+                raise type(error)(str(error).replace(draft.name, name)) from error
 
 
-def _cells(outcomes: Iterable[Placed], keys: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
+def _cells(outcomes: Iterable[Placed], fields: tuple[NewField, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
+    is_expanded = any(field.key is not None for field in fields)
     for placed in outcomes:
-        expanded = _expanded(placed.result, keys)
-        yield placed.number, (placed.run_id, placed.status, placed.result, placed.error, *expanded)
+        four = (placed.run_id, placed.status, placed.result, placed.error)
+        values = _top_level(placed.result) if is_expanded else {}
+        yield placed.number, tuple(_text(field, four, values) for field in fields)
 
 
-def _keys(outcomes: Iterable[Placed]) -> tuple[str, ...]:
-    """The top-level keys of all results, in the order in which they first come; ends where there are too many."""
+def _text(field: NewField, four: tuple[str, ...], values: dict[str, msgspec.Raw]) -> str:
+    if field.ours is not None:
+        return four[field.ours]
+    return "" if field.key is None else _plain(values.get(field.key))
+
+
+def _keys(outcomes: Iterable[Placed], known: set[str]) -> tuple[str, ...]:
+    """The top-level keys of all results, in the order in which they first come.
+
+    Those that have a column already (`known`) are all among them, of others only some more than can have one.
+    """
     keys: dict[str, None] = {}
+    fresh = 0
     for placed in outcomes:
-        keys.update(dict.fromkeys(_top_level(placed.result)))
-        if len(keys) > MOST_KEYS:
-            break
+        for key in _top_level(placed.result):
+            if key not in keys and (key in known or fresh <= MOST_KEYS):
+                keys[key] = None
+                fresh += key not in known
     return tuple(keys)
 
 
@@ -221,13 +260,6 @@ def _top_level(result: str) -> dict[str, msgspec.Raw]:
         return _decode_object(result)
     except (msgspec.DecodeError, RecursionError):
         return {}
-
-
-def _expanded(result: str, keys: tuple[str, ...]) -> tuple[str, ...]:
-    if not keys:
-        return ()
-    values = _top_level(result)
-    return tuple(_plain(values.get(key)) for key in keys)
 
 
 def _plain(value: msgspec.Raw | None) -> str:

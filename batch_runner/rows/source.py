@@ -47,7 +47,8 @@ class Source:
         try:
             _refuse_output_without_headers(self.sheet)
             self.layout = find_our_columns(self.sheet.columns)
-            new = NewColumns(self.layout.headers, self.layout.replaced)
+            fields = self.layout.fields(("",) if job.expand and not self.layout.has_expanded else ())
+            new = NewColumns(tuple(field.header for field in fields), self.layout.replaced)
             refuse_unwritable(self.sheet, job.output_path.suffix.lower(), new)
             findings = Findings()
             with findings.look():

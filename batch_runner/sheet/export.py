@@ -138,8 +138,9 @@ class Grid:
         self.start = sheet.columns[-new.replaced].index if new.replaced else sheet.width
         """Where the new columns begin."""
         kept = sheet.columns[: len(sheet.columns) - new.replaced]
-        self.headers = (*(column.name for column in kept), *new.headers)
-        self.places = (*(column.index for column in kept), *range(self.start, self.start + len(new.headers)))
+        self._named = [order for order, header in enumerate(new.headers) if header]
+        self.headers = (*(column.name for column in kept), *(new.headers[order] for order in self._named))
+        self.places = (*(column.index for column in kept), *(self.start + order for order in self._named))
         """Where each of `headers` stands in the row, from 0."""
         self._new = new
         self._cells = cells
@@ -158,7 +159,7 @@ class Grid:
         own_places = [place for place in self.places if place < self.start]
         for row, own, texts in self.rows():
             if row.kind in {RowKind.DATA, RowKind.HIDDEN}:
-                yield (*[own[place] for place in own_places], *map(storable, texts))
+                yield (*[own[place] for place in own_places], *(storable(texts[order]) for order in self._named))
 
 
 def append_columns(

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from csvfiles import csv_sheet
+from openpyxl import Workbook
 
-from batch_runner.errors import OutputFailed
+from batch_runner.errors import OutputFailed, SheetError
 from batch_runner.fs import AtomicFile
+from batch_runner.job.job import Job
 from batch_runner.journal.view import Placed
 from batch_runner.output.output import Output
 from batch_runner.rows.columns import find_our_columns
+from batch_runner.rows.source import Source
 from batch_runner.sheet.model import Reading, RowKind
 from batch_runner.sheet.open import open_sheet
 
@@ -201,3 +204,84 @@ def test_an_outcome_without_a_row_is_no_output(tmp_path: Path) -> None:
             with pytest.raises((OutputFailed, ValueError, AssertionError)):
                 write(sheet, ".csv", *outcomes)
             assert not (tmp_path / "out.csv").exists()
+
+
+def headers_of(path: Path) -> dict[str, str]:
+    """The letter of each header."""
+    with open_sheet(path, Reading(header_row=1), path.parent) as sheet:
+        return {column.name: column.letter for column in sheet.columns}
+
+
+@pytest.mark.parametrize("ending", [".csv", ".xlsx"])
+@pytest.mark.parametrize("expand", [True, False])
+def test_columns_of_an_earlier_output_keep_their_places(tmp_path: Path, ending: str, *, expand: bool) -> None:
+    """Sorted, its first result has other keys: each key stays in its column all the same, a new one comes at the end.
+
+    A key that no result has any more keeps its column, since a person's formulas and names may look at it.
+    """
+    first, second = '{"total":1,"Total":2,"gone":3}', '{"new":6,"note":4,"Total":5,"total":0}'
+    with csv_sheet(tmp_path, ["N"], ["1"]) as sheet:
+        path = write(sheet, ending, placed(2, first), expand=True).path
+    before = headers_of(path)
+    with open_sheet(path, Reading(header_row=1), tmp_path) as sheet:
+        written = write(sheet, ending, placed(2, second), expand=expand)
+    after = headers_of(written.path)
+    assert list(before) == [
+        "N",
+        "run_id",
+        "status",
+        "result",
+        "error",
+        "result.total",
+        "result.Total (2)",
+        "result.gone",
+    ]
+    fresh = {"result.new": "I", "result.note": "J"} if expand else {}
+    assert after == {**before, **fresh}
+    (row,) = read(written.path)
+    assert (row["result.total"], row["result.Total (2)"], row.get("result.gone")) == ("0", "5", None)
+    assert row.get("result.new") == ("6" if expand else None)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".xlsx", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("gap", range(1, 6))
+def test_a_blank_column_between_ours_stays(tmp_path: Path, ending: str, gap: int) -> None:
+    """Somebody put a blank column between our columns: the next night refreshes them where they stand."""
+    names = ["N", "run_id", "status", "result", "error", "result.a"]
+    names.insert(1 + gap, "") if gap < 5 else names.append("")
+    book = Workbook()
+    page = book.active
+    assert page is not None
+    for texts in (names, ["1", *("old" if name else "" for name in names[1:])]):
+        page.append([text or None for text in texts])
+    book.save(tmp_path / "in.xlsx")
+    with open_sheet(tmp_path / "in.xlsx", Reading(header_row=1), tmp_path) as sheet:
+        written = write(sheet, ending, placed(2, '{"a":1}'))
+    (row,) = read(written.path)
+    assert row == {"N": "1", "run_id": "run-2", "status": "success", "result": '{"a":1}', "result.a": "1"}
+    if ending in (".csv", ".xlsx"):
+        assert list(headers_of(written.path).values()) == [
+            letter for letter, name in zip("ABCDEFG", names, strict=False) if name
+        ]
+
+
+def test_the_room_for_expanded_columns_is_known_before_a_run(tmp_path: Path) -> None:
+    """Four columns fit and no fifth: `--expand` is refused at once. Later keys beyond the last column are told of."""
+    book = Workbook()
+    page = book.active
+    assert page is not None
+    page.append(["N"])
+    page.append(["1"])
+    page.merge_cells(start_row=1, start_column=2, end_row=2, end_column=16_384 - 4)
+    book.save(tmp_path / "in.xlsx")
+    task = {"input": str(tmp_path / "in.xlsx"), "header_row": 1}
+    Source(Job(**task), tmp_path).sheet.close()
+    with pytest.raises(SheetError, match="no room for 5 columns"):
+        Source(Job(**task, expand=True), tmp_path)
+    page.unmerge_cells(start_row=1, start_column=2, end_row=2, end_column=16_384 - 4)
+    page.merge_cells(start_row=1, start_column=2, end_row=2, end_column=16_384 - 6)
+    book.save(tmp_path / "in.xlsx")
+    with open_sheet(tmp_path / "in.xlsx", Reading(header_row=1), tmp_path) as sheet:
+        written = write(sheet, ".xlsx", placed(2, '{"a":1,"b":2,"c":3}'), expand=True)
+    assert "the results have more keys than there is room for: the first 2 have columns of their own" in written.notes
+    assert read(written.path)[0]["result.b"] == "2"
