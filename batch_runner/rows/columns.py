@@ -62,7 +62,7 @@ class OurColumns(msgspec.Struct, frozen=True):
         """The columns to write, from the first of ours on; `keys` are the top-level keys of the results.
 
         An earlier output's columns stay where they are, since a person's formulas may look at them: those of keys that
-        no result has any more are empty. With `grow` new keys follow at the end. Headers are unique whatever their case.
+        no result has any more are empty. With `grow` new keys follow at the end. Headers are unique in whatever case.
         """
         held = self._held(keys)
         fields = [*self._kept({header: key for key, header in held.items()})]

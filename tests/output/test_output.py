@@ -274,10 +274,10 @@ def test_the_room_for_expanded_columns_is_known_before_a_run(tmp_path: Path) -> 
     page.append(["1"])
     page.merge_cells(start_row=1, start_column=2, end_row=2, end_column=16_384 - 4)
     book.save(tmp_path / "in.xlsx")
-    task = {"input": str(tmp_path / "in.xlsx"), "header_row": 1}
-    Source(Job(**task), tmp_path).sheet.close()
+    path = str(tmp_path / "in.xlsx")
+    Source(Job(input=path, header_row=1), tmp_path).sheet.close()
     with pytest.raises(SheetError, match="no room for 5 columns"):
-        Source(Job(**task, expand=True), tmp_path)
+        Source(Job(input=path, header_row=1, expand=True), tmp_path)
     page.unmerge_cells(start_row=1, start_column=2, end_row=2, end_column=16_384 - 4)
     page.merge_cells(start_row=1, start_column=2, end_row=2, end_column=16_384 - 6)
     book.save(tmp_path / "in.xlsx")
@@ -285,3 +285,25 @@ def test_the_room_for_expanded_columns_is_known_before_a_run(tmp_path: Path) -> 
         written = write(sheet, ".xlsx", placed(2, '{"a":1,"b":2,"c":3}'), expand=True)
     assert "the results have more keys than there is room for: the first 2 have columns of their own" in written.notes
     assert read(written.path)[0]["result.b"] == "2"
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv"])
+def test_texts_of_a_workbook_are_no_formulas_in_a_text_file(tmp_path: Path, ending: str) -> None:
+    """A text cell `=cmd|…` is only text in a workbook; in CSV it would run. A number keeps its sign bare."""
+    book = Workbook()
+    page = book.active
+    assert page is not None
+    for row in (["=Id", "Sum"], ["=cmd|x", -5], ["@a", -0.25], ["+1 (2)", 3], ["-7", 4], ["ok", 5]):
+        page.append(row)
+    for cells in page.iter_rows(max_col=1):
+        cells[0].data_type = "s"
+    page["B3"].number_format = "[h]:mm"
+    page["B2"].number_format = "-#,##0 €;-#,##0 €"
+    book.save(tmp_path / "in.xlsx")
+    with open_sheet(tmp_path / "in.xlsx", Reading(header_row=1, as_shown=True), tmp_path) as sheet:
+        written = write(sheet, ending, placed(2))
+    with written.path.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.reader(file, delimiter="," if ending == ".csv" else "\t"))
+    assert [row[0] for row in rows] == ["'=Id", "'=cmd|x", "'@a", "'+1 (2)", "-7", "ok"]
+    assert [row[1] for row in rows[1:3]] == ["-5 €", "-6:00"]
+    assert rows[1][2] == "run-2"

@@ -123,7 +123,8 @@ def find_place(name: str, wanted: Place, taken: Iterable[Range]) -> Place:
         if place.replaced:
             raise SheetError(
                 f"{name}: {met.text} is merged, or a pivot table, where "
-                f"{place.headers[0]} and the columns after it belong (or a formula fills it); split or move it, then try again"
+                f"{place.headers[0]} and the columns after it belong "
+                "(or a formula fills it); split or move it, then try again"
             )
         place = msgspec.structs.replace(place, start=met.right + 1)
     if place.end > MAX_COLUMNS:
