@@ -256,6 +256,11 @@ def refuse_unwritable(sheet: Sheet, ending: str, new: NewColumns) -> None:
 
     Raises `SheetError`: no room for the columns in their own format, or a sheet that another format can't hold.
     """
+    if isinstance(sheet, Workbook) and ending == ".xlsx" and sheet.path.suffix.lower() == ".xlsm":
+        raise SheetError(
+            f"{sheet.path.name}: as a {ending} it would lose its macros, formulas and other sheets; "
+            "name an output that ends in .xlsm"
+        )
     if ending == sheet.path.suffix.lower():
         make_room(sheet, new)
     elif ending == ".xlsx":

@@ -298,7 +298,7 @@ def test_texts_of_a_workbook_are_no_formulas_in_a_text_file(tmp_path: Path, endi
     for cells in page.iter_rows(max_col=1):
         cells[0].data_type = "s"
     page["B3"].number_format = "[h]:mm"
-    page["B2"].number_format = "-#,##0 €;-#,##0 €"
+    page["B2"].number_format = "#,##0 €"
     book.save(tmp_path / "in.xlsx")
     with open_sheet(tmp_path / "in.xlsx", Reading(header_row=1, as_shown=True), tmp_path) as sheet:
         written = write(sheet, ending, placed(2))
