@@ -76,7 +76,8 @@ class Source:
 
     def chosen(self) -> Iterator[TypedRow]:
         """The rows that take part, as they stand in the sheet, with those cells of `amounts` that are no texts."""
-        return self._selection.of(self.sheet.typed_rows([column.index for column in self.amounts]))
+        places = {column.index for column in self.amounts}.union(self._selection.typed_places)
+        return self._selection.of(self.sheet.typed_rows(places))
 
     def places(self) -> Iterator[RowParams]:
         """As `rows`, with the rows left out between them: they, too, count among rows with equal keys."""
