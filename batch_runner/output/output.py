@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import shutil
 import tempfile
 from bisect import bisect_left
-from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 
 CELL_UNITS = 32_767
 """What one cell of a workbook holds, in UTF-16 units (Excel specifications and limits)."""
+
+
+_CUT = re.compile(r" … \[cut: the whole text is in ([^/\\\]]+\.long\.jsonl)\]\Z")
+"""How a cell ends that holds a part of a text."""
 
 
 class LongText(msgspec.Struct, frozen=True):
@@ -77,17 +82,92 @@ class LongTexts:
             self._spool.close()
 
     def _fit(self, number: int, header: str, text: str) -> str:
-        encoded = text.encode("utf-16-le", "surrogatepass")
-        if len(encoded) <= 2 * CELL_UNITS:
+        cut = cut_text(text, self._target.path.name)
+        if cut == text:
             return text
         if self._spool is None:
             self._spool = tempfile.TemporaryFile(dir=self._target.path.parent)  # noqa: SIM115  closed on leaving
         self._count += 1
         whole = text.encode("utf-8", "replace").decode()
         self._spool.write(msgspec.json.encode(LongText(number, header, whole)) + b"\n")
-        mark = f" … [cut: the whole text is in {self._target.path.name}]"
-        room = CELL_UNITS - len(mark.encode("utf-16-le")) // 2
-        return encoded[: 2 * room].decode("utf-16-le", "ignore") + mark
+        return cut
+
+
+def cut_text(text: str, name: str) -> str:
+    """A text as a cell can hold it; where it is cut, it says in which file the whole is."""
+    encoded = text.encode("utf-16-le", "surrogatepass")
+    if len(encoded) <= 2 * CELL_UNITS:
+        return text
+    mark = f" … [cut: the whole text is in {name}]"
+    room = CELL_UNITS - len(mark.encode("utf-16-le")) // 2
+    return encoded[: 2 * room].decode("utf-16-le", "ignore") + mark
+
+
+class WholeTexts:
+    """The long texts of earlier outputs in one folder, found by what a cell has of them. Holds only where they stand.
+
+    A file is opened when a cell first names it, and kept open: ours replaces it in the end.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files: dict[str, tuple[BinaryIO, dict[bytes, list[tuple[int, int]]]] | None] = {}
+
+    def whole(self, row: int, text: str) -> str:
+        """The whole of a text that may be cut; as it is where no file has it, or several texts begin like it."""
+        named = _CUT.search(text) if len(text) > CELL_UNITS // 2 else None
+        opened = self._opened(named[1]) if named is not None else None
+        if opened is None:
+            return text
+        file, places = opened
+        found = places.get(_digest(text), [])
+        here = [place for number, place in found if number == row] or [place for _number, place in found]
+        texts = {_long_text(file, place).text for place in here}
+        return texts.pop() if len(texts) == 1 else text
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for opened in self._files.values():
+            if opened is not None:
+                opened[0].close()
+
+    def _opened(self, name: str) -> tuple[BinaryIO, dict[bytes, list[tuple[int, int]]]] | None:
+        if name not in self._files:
+            try:
+                file = (self._folder / name).open("rb")
+            except OSError:  # moved or deleted: the cell keeps what it has
+                self._files[name] = None
+            else:
+                self._files[name] = file, _places(file, name)
+        return self._files[name]
+
+
+def _places(file: BinaryIO, name: str) -> dict[bytes, list[tuple[int, int]]]:
+    """Row number and offset of each text, by a digest of what a cell has of it."""
+    places: dict[bytes, list[tuple[int, int]]] = {}
+    offset = 0
+    for line in file:
+        try:
+            long = msgspec.json.decode(line, type=LongText)
+        except msgspec.DecodeError:  # not a line of ours
+            pass
+        else:
+            places.setdefault(_digest(cut_text(long.text, name)), []).append((long.row, offset))
+        offset += len(line)
+    return places
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def _long_text(file: BinaryIO, place: int) -> LongText:
+    file.seek(place)
+    return msgspec.json.decode(file.readline(), type=LongText)
 
 
 def _unchecked(draft: Path) -> None:
@@ -97,8 +177,13 @@ def _unchecked(draft: Path) -> None:
 _ROWS = (RowKind.DATA, RowKind.HIDDEN)
 
 
-def with_earlier(sheet: Sheet, layout: OurColumns, outcomes: Iterator[Placed]) -> Iterator[Placed]:
-    """The outcomes, and between them those that stand in the sheet itself for rows without one, in order of number."""
+def with_earlier(
+    sheet: Sheet, layout: OurColumns, outcomes: Iterator[Placed], long: WholeTexts | None = None
+) -> Iterator[Placed]:
+    """The outcomes, and between them those that stand in the sheet itself for rows without one, in order of number.
+
+    `long` has the whole of what was too long for its cells.
+    """
     ours = layout.places(sheet.columns)
     if not ours:
         yield from outcomes
@@ -109,11 +194,12 @@ def with_earlier(sheet: Sheet, layout: OurColumns, outcomes: Iterator[Placed]) -
             yield placed
             placed = next(outcomes, None)
         elif row.kind in _ROWS and any(row.texts[index] for index in ours):
-            yield _placed(row, ours)
+            yield _placed(row, ours, long)
 
 
-def _placed(row: Row, ours: list[int]) -> Placed:
-    run_id, status, result, error = (row.texts[index] for index in ours)
+def _placed(row: Row, ours: list[int], long: WholeTexts | None) -> Placed:
+    texts = (row.texts[index] for index in ours)
+    run_id, status, result, error = (long.whole(row.number, text) if long else text for text in texts)
     return Placed(row.number, status, run_id, result, error, changed=False)
 
 
@@ -147,7 +233,10 @@ class Output:
 
     def write(self, outcomes: Callable[[], Iterator[Placed]], keep: bool) -> Written:
         """Write the file; with `keep` beside the one that stands there. Raises `OutputFailed`."""
-        all_outcomes = partial(self._with_earlier, outcomes)
+        with WholeTexts(self._sheet.path.parent) as long:
+            return self._put(lambda: with_earlier(self._sheet, self._layout, outcomes(), long), keep)
+
+    def _put(self, all_outcomes: Callable[[], Iterator[Placed]], keep: bool) -> Written:
         fields, note = self._fields(all_outcomes)
         notes = [note] if note else []
 
@@ -162,9 +251,6 @@ class Output:
         if path != self._target.path:
             notes.append(f"{self._target.path.name} could not be replaced (open, read-only or edited): see {path.name}")
         return Written(path, tuple(notes))
-
-    def _with_earlier(self, outcomes: Callable[[], Iterator[Placed]]) -> Iterator[Placed]:
-        return with_earlier(self._sheet, self._layout, outcomes())
 
     def _fields(self, outcomes: Callable[[], Iterator[Placed]]) -> tuple[tuple[NewField, ...], str | None]:
         """The columns to write, and what a person should hear where not every key of the results has one."""
@@ -213,14 +299,14 @@ class Output:
         sheet, layout = self._sheet, self._layout
         name = self._target.path.name  # the draft is hidden, and gone by the time that a person reads of it
         try:
-            rows = appended(sheet, draft, self._new(fields))
-            check_appended(name, sheet.header_row, layout.headers[0], rows, outcomes())
-        except Unlike:
             try:
+                rows = appended(sheet, draft, self._new(fields))
+                check_appended(name, sheet.header_row, layout.headers[0], rows, outcomes())
+            except Unlike:
                 with open_written(draft, sheet) as written:
                     check_alignment(sheet, written, layout, outcomes())
-            except (SheetError, OutputFailed) as error:
-                raise type(error)(str(error).replace(draft.name, name)) from error
+        except (SheetError, OutputFailed) as error:
+            raise type(error)(str(error).replace(draft.name, name)) from error
 
 
 def _cells(outcomes: Iterable[Placed], fields: tuple[NewField, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from csvfiles import csv_sheet
-from openpyxl import Workbook
+from msgspec import structs
+from openpyxl import Workbook, load_workbook
 
 from batch_runner.errors import OutputFailed, SheetError
 from batch_runner.fs import AtomicFile
@@ -307,3 +308,53 @@ def test_texts_of_a_workbook_are_no_formulas_in_a_text_file(tmp_path: Path, endi
     assert [row[0] for row in rows] == ["'=Id", "'=cmd|x", "'@a", "'+1 (2)", "-7", "ok"]
     assert [row[1] for row in rows[1:3]] == ["-5 €", "-6:00"]
     assert rows[1][2] == "run-2"
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_the_whole_of_a_long_text_is_kept_for_rows_that_are_left_out(tmp_path: Path, *, moved: bool) -> None:
+    """`--limit` leaves a row out whose result was cut: its whole text stays in `.long.jsonl`, also if it was sorted."""
+    long = [json.dumps({"n": number, "text": "x" * 40_000 + str(number)}) for number in (1, 2, 3)]
+    with csv_sheet(tmp_path, ["N"], ["1"], ["2"], ["3"]) as sheet:
+        path = write(sheet, ".xlsx", *(placed(2 + place, text) for place, text in enumerate(long)), expand=True).path
+    if moved:
+        book = load_workbook(path)
+        page = book.active
+        assert page is not None
+        rows = [[cell.value for cell in cells] for cells in page.iter_rows(min_row=2)]
+        for number, row in enumerate(reversed(rows), 2):
+            for place, value in enumerate(row, 1):
+                page.cell(number, place, value)
+        book.save(path)
+    expected = long[::-1] if moved else long
+    for _night in range(2):
+        with open_sheet(path, Reading(header_row=1), tmp_path) as sheet:
+            write(sheet, ".xlsx", placed(2, expected[0]))
+        lines = [json.loads(line) for line in (tmp_path / "out.long.jsonl").read_text("utf-8").splitlines()]
+        kept = [(line["row"], line["text"]) for line in lines if line["column"] == "result"]
+        assert [text for _row, text in kept] == expected
+        assert [row for row, _text in kept] == [2, 3, 4]
+        assert [line["text"][-1] for line in lines if line["column"] == "result.text"] == (
+            ["3", "2", "1"] if moved else ["1", "2", "3"]
+        )
+
+
+def test_a_cut_text_whose_file_is_gone_stays_as_it_is(tmp_path: Path) -> None:
+    """There is nothing to take it from; the cell keeps what it has."""
+    with csv_sheet(tmp_path, ["N"], ["1"]) as sheet:
+        path = write(sheet, ".xlsx", placed(2, "x" * 40_000)).path
+    before = read(path)
+    (tmp_path / "out.long.jsonl").unlink()
+    with open_sheet(path, Reading(header_row=1), tmp_path) as sheet:
+        write(sheet, ".xlsx")
+    assert read(path) == before
+
+
+def test_a_hidden_draft_is_not_named(tmp_path: Path) -> None:
+    """What is wrong with the draft is said of the output, which a person knows."""
+    with csv_sheet(tmp_path, ["N"], ["1"]) as sheet:
+        layout = structs.replace(find_our_columns(sheet.columns), headers=("N", "status", "result", "error"))
+        output = Output(sheet, layout, AtomicFile.prepare(tmp_path / "out.csv", sheet.path), expand=False)
+        with pytest.raises(OutputFailed) as caught:
+            output.write(lambda: iter([placed(2)]), keep=False)
+    assert "out.csv" in str(caught.value)
+    assert ".part" not in str(caught.value)
