@@ -30,5 +30,7 @@ FAILED = (FAILURE, TIMEOUT, CANCELLED, ERROR)
 """The row is done and did not succeed: what `--retry` may name."""
 STATUSES = (SUCCESS, *FAILED, UNKNOWN, *GOING, NOT_STARTED)
 """All of them, in the order in which people want to read them."""
+RESOLVED = (SUCCESS, FAILURE, CANCELLED, NOT_STARTED)
+"""What a person may find that an unknown row came to; with `not_started` no run exists, and the next batch sends it."""
 RETRY_WORDS = (*FAILED, UNKNOWN, "changed", "all")
 """What `--retry` takes."""

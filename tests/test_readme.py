@@ -270,7 +270,7 @@ def test_readme_leads_to_what_is_there() -> None:
     }
     for link in re.findall(r"\]\(([^)]+)\)", README):
         assert link in anchors or link.startswith("https://") or (ROOT / link).exists(), link
-    doors = README.partition("## Three doors")[2].partition("\n## ")[0]
+    doors = README.partition("## Where to start")[2].partition("\n## ")[0]
     assert set(re.findall(r"`(?:batch-runner help )?(\w+)`", doors)) == set(topics())
     assert len(README.splitlines()) <= 300
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from batch_runner.service.http.classify import TOO_MANY
 from batch_runner.service.protocol import NO_SIGNAL, Signal
 from batch_runner.units import Rate
 
@@ -259,7 +260,7 @@ class Limits:
         now, entered_at, pause = anyio.current_time(), slot.entered_at, signal.retry_after or 0.0
         self._leave(slot)
         self._ahead = 1.0
-        too_many = status_code == 429 and is_for_concurrency(why, signal)
+        too_many = status_code == TOO_MANY and is_for_concurrency(why, signal)
         # With no run of ours in flight it says nothing about how many we may have.
         is_full = too_many and self._in_flight > 0
         if is_full:
@@ -267,7 +268,7 @@ class Limits:
             self._lowered_at = now
             self._capacity.refused(self._in_flight, now, pause, is_news=is_news)
         else:
-            self.too_soon += status_code == 429 and not too_many
+            self.too_soon += status_code == TOO_MANY and not too_many
             self._pace.told(signal, now, len(self._unanswered))
         self._pace.pause(now + pause)
         return is_full

@@ -13,6 +13,7 @@ import anyio
 import msgspec
 
 from batch_runner.batch.backoff import FRESH_RUN, POLLS, Backoff
+from batch_runner.service.http.classify import BUSY, MISSING
 from batch_runner.service.protocol import LookFailed, RunSeen
 from batch_runner.service.wire import Run
 
@@ -45,9 +46,6 @@ class Overdue(msgspec.Struct, frozen=True):
 
     status: str
 
-
-TOO_MANY = (429, 503)
-"""The status codes of a service that wants fewer polls."""
 
 Followed = Run | Unreachable | Vanished | Overdue
 """What became of a run that was followed; a `Run` has ended."""
@@ -150,12 +148,12 @@ class Poller:
     def _trouble(
         self, number: int, following: _Following, trouble: LookFailed, asked_at: float, now: float
     ) -> Unreachable | Vanished | None:
-        backoff = FRESH_RUN if trouble.status_code == 404 else POLLS
+        backoff = FRESH_RUN if trouble.status_code == MISSING else POLLS
         if not following.failures or backoff is not following.backoff:
             following.failures, following.since, following.backoff = 0, now, backoff
         following.failures += 1
         floor = trouble.signal.retry_after
-        if trouble.status_code in TOO_MANY:
+        if trouble.status_code in BUSY:
             self._schedule.refused(asked_at, now)
         if floor:
             self._schedule.hold(now + min(floor, POLLS.ceiling))
@@ -163,6 +161,6 @@ class Poller:
         if wait is not None and trouble.again:
             self._schedule.missed(number, now, wait)
             return None
-        if trouble.status_code == 404:
+        if trouble.status_code == MISSING:
             return Vanished(trouble.why)
         return Unreachable(trouble.why, following.status, trouble.status_code)

@@ -240,11 +240,11 @@ class Pool:
     def _carry(self, step: Keep | Refuse, batch: SheetBatch) -> None:
         if isinstance(step, Refuse):
             status = ERROR
-            log.info("row refused", row=step.number)
-            log.debug("row refused", row=step.number, why=step.why)
+            log.info("row refused", row=step.row_number)
+            log.debug("row refused", row=step.row_number, why=step.why)
         else:
             status = step.status
-            log.debug("row carried over", row=step.number, status=status)
+            log.debug("row carried over", row=step.row_number, status=status)
             batch.carried += 1
             batch.changed += step.changed
             batch.waits_for_others |= step.tonight

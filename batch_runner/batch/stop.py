@@ -10,6 +10,7 @@ import msgspec
 
 from batch_runner import log
 from batch_runner.errors import ExitCode, JournalFull
+from batch_runner.service.http.classify import advice_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +33,7 @@ class Stop(msgspec.Struct, frozen=True):
 
 def refused_for_all(why: str, status_code: int | None) -> Stop:
     """The stop for a start or a poll that was refused so, for a reason that every row has."""
-    return Stop(f"{why}; {_advice(status_code)}", ExitCode.STOPPED)
+    return Stop(f"{why}; {advice_on(status_code)}", ExitCode.STOPPED)
 
 
 class Stopping:
@@ -130,14 +131,3 @@ class Stopping:
         if self._same[1] == SAME_ERRORS:
             why = f"{SAME_ERRORS} starts in a row ended alike ({error}); fix the cause, then run the same command"
             self.now(Stop(why, ExitCode.STOPPED))
-
-
-def _advice(status_code: int | None) -> str:
-    """What a person must do about a refusal that reaches the whole task."""
-    advice = {
-        401: "check the key in ANCHORBROWSER_API_KEY",
-        402: "the account has no credits left: add some",
-        403: "the key may not run this task: check the key and the account",
-        404: "check --task and --service: there is no such task",
-    }
-    return advice.get(status_code or 0, "check --service and --task") + "; then run the same command"

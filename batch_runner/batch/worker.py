@@ -198,7 +198,7 @@ class Worker:
 
     async def _follow_earlier(self, plan: Poll, slot: Slot) -> Outcome:
         """Follow a run that an earlier batch started."""
-        attempt = RowAttempt(plan.attempt, plan.number, may_be_replaced=plan.anew is not None)
+        attempt = RowAttempt(plan.attempt, plan.row_number, may_be_replaced=plan.anew is not None)
         if not self._terms.runs_outlive_us:
             return await self._end(attempt, Outcome("unknown", plan.run_id, error=ENDED_WITH_US))
         slot.follows()
@@ -301,7 +301,7 @@ class Worker:
             await (self._journal.ask_again if start.is_lost else self._journal.intend_again)(intended)
         has_another = isinstance(plan, Send) or plan.anew is not None
         may_be_replaced = has_another and start.unbegun < MOST_RESENDS
-        attempt = RowAttempt(intended, plan.number, anyio.current_time(), may_be_replaced)
+        attempt = RowAttempt(intended, plan.row_number, anyio.current_time(), may_be_replaced)
         attempt.debug("start intended")
         return attempt
 

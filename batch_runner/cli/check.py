@@ -16,9 +16,9 @@ from batch_runner.job.inputs import make_folders, night_job_of
 from batch_runner.job.options import describe_job
 from batch_runner.journal.journal import rehearse
 from batch_runner.rows.source import Source
+from batch_runner.runner.check import Preview, preview
 from batch_runner.runner.connect import choose_service
 from batch_runner.runner.night import look_at_journal, naming, refuse_lost_journal
-from batch_runner.runner.preview import Preview, preview
 from batch_runner.runner.run import info_of, prepare_output
 
 if TYPE_CHECKING:

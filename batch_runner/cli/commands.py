@@ -14,6 +14,7 @@ from batch_runner._version import __version__
 from batch_runner.cli.options import JobCommand, ServeOption, job_options, said, variables_said
 from batch_runner.cli.topics import help_command
 from batch_runner.errors import ExitCode
+from batch_runner.outcomes import RESOLVED
 
 if TYPE_CHECKING:
     from batch_runner.job.config import Loaded
@@ -224,7 +225,7 @@ def status_command(journal: Path, row: int | None, sheet: str | None, key_value:
 @click.option(
     "--as",
     "status",
-    type=click.Choice(["success", "failure", "cancelled", "not_started"]),
+    type=click.Choice(RESOLVED),
     required=True,
     help="What became of it. not_started: no run exists, so the next batch starts one.",
 )

@@ -13,7 +13,7 @@ import msgspec
 
 from batch_runner.errors import NEW_JOURNAL, ExitCode, JournalBusy, JournalError, reason_of
 from batch_runner.fs import LockHeld, locked
-from batch_runner.journal.duplicates import forget_other_claims
+from batch_runner.journal.same_key import forget_other_claims
 from batch_runner.plan.plan import NIGHT, Policy
 
 if TYPE_CHECKING:

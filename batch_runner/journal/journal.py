@@ -14,7 +14,7 @@ from anyio import to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from batch_runner.errors import NEW_JOURNAL, JournalError, JournalFailed
-from batch_runner.journal import duplicates, view
+from batch_runner.journal import same_key, view
 from batch_runner.journal.batches import Begun, begin, hold_journal, now
 from batch_runner.journal.changes import HeldRows, Since, Unsettled, held, since, taken, unsettled
 from batch_runner.journal.database import (
@@ -168,15 +168,15 @@ class Journal:
     def may_have_twins(self) -> bool:
         """Whether this sheet is to be gone over for rows with equal keys, before the first one finds its place."""
         with self._reading() as connection:
-            return duplicates.has_to_look(connection, self._begun.id)
+            return same_key.has_to_look(connection, self._begun.id)
 
     async def see(self, entries: Sequence[Entry]) -> None:
         """Note a chunk of the sheet's rows, whichever take part, for `tell_apart`."""
-        await self._commits.add(partial(duplicates.see, entries=entries))
+        await self._commits.add(partial(same_key.see, entries=entries))
 
     async def tell_apart(self) -> None:
         """Find out which rows of the journal those with equal keys are; only then `adopt` and `register`."""
-        await self._commits.add(duplicates.tell_apart)
+        await self._commits.add(same_key.tell_apart)
 
     @property
     def needs_claims(self) -> bool:
@@ -184,16 +184,16 @@ class Journal:
         if not self._policy.unique:
             return False
         with self._reading() as connection:
-            return duplicates.has_to_learn(connection, self._policy, self._begun.id)
+            return same_key.has_to_learn(connection, self._policy, self._begun.id)
 
     async def adopt(self, entries: Sequence[Entry]) -> None:
         """Learn what makes earlier runs unique from the rows of the sheet that they were started for."""
-        await self._commits.add(partial(duplicates.adopt, entries=entries))
+        await self._commits.add(partial(same_key.adopt, entries=entries))
 
     def unclaimed(self) -> int:
         """How many rows were sent of which no sheet has told so far what makes them unique."""
         with self._reading() as connection:
-            return duplicates.unclaimed(connection)
+            return same_key.unclaimed(connection)
 
     def leave_places(self, connection: sqlite3.Connection) -> None:
         """Make room for the next sheet's rows, now that this one's have their places; within a commit."""
@@ -216,7 +216,7 @@ class Journal:
         """
         self._check_room()
         attempt = self._file.next_attempt()
-        row = (attempt, send.row, self._begun.id, send.params, now(), STARTING, send.claim, send.conflict)
+        row = (attempt, send.row_id, self._begun.id, send.params, now(), STARTING, send.claim, send.conflict)
         await self._write(_INTEND, *row)
         await self._withdraw_if_cancelled(attempt)
         return attempt

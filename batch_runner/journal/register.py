@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from batch_runner.journal.batches import now
 from batch_runner.journal.database import LOST
-from batch_runner.journal.duplicates import Rivals, told_apart
+from batch_runner.journal.same_key import Rivals, told_apart
 from batch_runner.outcomes import QUEUED, UNKNOWN
 from batch_runner.plan.duplicates import hold_back
 from batch_runner.plan.plan import Attempt, Entry, Keep, Refuse, Skip, Step, decide, last_sent
@@ -27,6 +27,7 @@ _BESIDE = (
     "SELECT params, held FROM place WHERE row = ? AND batch >= ? AND batch < ? AND takes_part AND refusal IS NULL"
     " ORDER BY batch LIMIT 1"
 )
+_KNOWN = "SELECT 1 FROM row WHERE key = ? AND nth = 1"
 _REPEAT = "INSERT INTO repeated VALUES (?, 2) ON CONFLICT DO UPDATE SET rows = rows + 1 RETURNING rows"
 _ATTEMPTS = (
     "SELECT attempt.id, batch, params, status, run_id, ended_at IS NOT NULL, continues, intended_at, conflict, claim,"
@@ -45,12 +46,12 @@ def _register(
 ) -> Step:
     row, is_new = _find_row(connection, begun.id, entry, twins)
     if not entry.takes_part:
-        step: Step = Skip(entry.number)
+        step: Step = Skip(entry.row_number)
     elif row is None:
-        step = Refuse(entry.number, entry.refusal or "a cell of its key can't be read")
+        step = Refuse(entry.row_number, entry.refusal or "a cell of its key can't be read")
     elif not is_new and (beside := _beside(connection, begun, row)) is not None:
         params, held = beside
-        step = Keep(entry.number, row, QUEUED, params != entry.digest, held, tonight=True)
+        step = Keep(entry.row_number, row, QUEUED, params != entry.digest, held, tonight=True)
     else:
         attempts = [] if is_new else _attempts(connection, row)
         step = decide(entry, row, attempts, policy, begun.night)
@@ -93,10 +94,18 @@ def _find_row(
     """The row with the entry's key that it is, or is to be, and whether it is new; none where its key isn't known."""
     if entry.key is None:
         return None, True
-    if entry.number not in twins:
-        return _next_row(connection, batch, entry.key)
-    row = twins[entry.number]
+    if entry.row_number not in twins:
+        return _next_row(connection, batch, _known_key(connection, entry))
+    row = twins[entry.row_number]
     return (row, False) if row is not None else (_add_twin(connection, entry.key), True)
+
+
+def _known_key(connection: sqlite3.Connection, entry: Entry) -> bytes:
+    """The entry's key, or the one that it had in an earlier release, if only that is known here."""
+    assert entry.key is not None
+    if entry.former_key is None or connection.execute(_KNOWN, (entry.key,)).fetchone():
+        return entry.key
+    return entry.former_key if connection.execute(_KNOWN, (entry.former_key,)).fetchone() else entry.key
 
 
 def _next_row(connection: sqlite3.Connection, batch: int, key: bytes) -> tuple[int, bool]:
@@ -128,5 +137,5 @@ def _place(connection: sqlite3.Connection, batch: int, entry: Entry, row: int | 
     held = step.held if isinstance(step, Refuse | Keep) else None
     connection.execute(
         "INSERT INTO place (batch, number, row, params, takes_part, refusal, held) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (batch, entry.number, row, entry.digest, entry.takes_part, refusal, held),
+        (batch, entry.row_number, row, entry.digest, entry.takes_part, refusal, held),
     )

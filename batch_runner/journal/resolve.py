@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from batch_runner.journal.view import JournalSheet
 
 
-WORDS = ("success", "failure", "cancelled", "not_started")
-"""What an unknown row may turn out to be. `not_started`: no run exists, so the row is sent by the next batch."""
-
 _PLACE = "SELECT row FROM place WHERE batch = ? AND number = ?"
 _RESOLVE = "UPDATE attempt SET status = ?, run_id = ?, ended_at = ?, error = ? WHERE id = ?"
 _RECORD = "INSERT INTO resolution (attempt, was, status, note, who, at) VALUES (?, ?, ?, ?, ?, ?)"

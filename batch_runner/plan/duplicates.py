@@ -58,21 +58,21 @@ def hold_back(step: Step, entry: Entry, last: Attempt | None, policy: Policy, kn
         return step
     # Before this attempt the row may have been what it is now, and was something else since.
     came_back = last.id if last is not None and last.claim is not None and last.claim != entry.claim else 0
-    why = _standing(known, policy, entry, step.row, before=came_back)
+    why = _standing(known, policy, entry, step.row_id, before=came_back)
     if why is None or not _is_barred(known, policy, entry, step):
         known.claim(entry)
         if why is None or isinstance(step, Send):
             return step
         return msgspec.structs.replace(step, otherwise=None, anew=None)
     if last is None:
-        return Refuse(entry.number, why, DUPLICATE)
-    return Keep(entry.number, step.row, last.outcome, last.params != entry.digest, DUPLICATE)
+        return Refuse(entry.row_number, why, DUPLICATE)
+    return Keep(entry.row_number, step.row_id, last.outcome, last.params != entry.digest, DUPLICATE)
 
 
 def _is_barred(known: Known, policy: Policy, entry: Entry, step: Send | Resend | Poll) -> bool:
     """Whether a duplicate may do nothing of its step: a run that goes on is followed, and a lost answer asked for."""
     if isinstance(step, Resend):
-        return _standing(known, policy, entry, step.row, since=step.attempt) is not None
+        return _standing(known, policy, entry, step.row_id, since=step.attempt) is not None
     return isinstance(step, Send)
 
 

@@ -75,15 +75,17 @@ class Entry(msgspec.Struct, frozen=True):
 
     `claim` and `conflict` are hashes of what makes it unique, and of what a duplicate may not differ in either; a claim
     is empty where the row has no such values, None where nobody asked for them or a cell of them can't be read.
+    `former_key` is the one that an earlier release gave such a row, where that was another.
     """
 
-    number: int
+    row_number: int
     key: bytes | None
     digest: bytes
     refusal: str | None = None
     takes_part: bool = True
     claim: bytes | None = None
     conflict: bytes | None = None
+    former_key: bytes | None = None
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -136,8 +138,8 @@ class Send(msgspec.Struct, frozen=True):
     `again`: a start was sent for it before.
     """
 
-    number: int
-    row: int
+    row_number: int
+    row_id: int
     params: bytes
     claim: bytes | None = None
     conflict: bytes | None = None
@@ -151,8 +153,8 @@ class Resend(msgspec.Struct, frozen=True):
     what to send if it made a run that never began; None where the row isn't what it was.
     """
 
-    number: int
-    row: int
+    row_number: int
+    row_id: int
     attempt: int
     intended_at: str
     memory: str
@@ -163,8 +165,8 @@ class Resend(msgspec.Struct, frozen=True):
 class Poll(msgspec.Struct, frozen=True):
     """Its run goes on: poll it, from this last known status. `otherwise` and `anew` as with `Resend`."""
 
-    number: int
-    row: int
+    row_number: int
+    row_id: int
     attempt: int
     run_id: str
     status: str
@@ -179,8 +181,8 @@ class Keep(msgspec.Struct, frozen=True):
     of this very night has the row, too, and its outcome is that one's.
     """
 
-    number: int
-    row: int
+    row_number: int
+    row_id: int
     status: str
     changed: bool
     held: Literal["parked", "duplicate"] | None = None
@@ -190,7 +192,7 @@ class Keep(msgspec.Struct, frozen=True):
 class Refuse(msgspec.Struct, frozen=True):
     """Nothing can be sent for it: `error`, with this sentence. A `duplicate` is held back for what ran before."""
 
-    number: int
+    row_number: int
     why: str
     held: Literal["duplicate"] | None = None
 
@@ -198,7 +200,7 @@ class Refuse(msgspec.Struct, frozen=True):
 class Skip(msgspec.Struct, frozen=True):
     """It takes no part tonight."""
 
-    number: int
+    row_number: int
 
 
 Step = Send | Resend | Poll | Keep | Refuse | Skip
@@ -243,27 +245,27 @@ def nights_sent(attempts: Sequence[Attempt]) -> int:
     return len({a.night for a in attempts if last and not a.was_withdrawn and a.params == last.params})
 
 
-def decide(entry: Entry, row: int, attempts: Sequence[Attempt], policy: Policy, night: int) -> Step:
+def decide(entry: Entry, row_id: int, attempts: Sequence[Attempt], policy: Policy, night: int) -> Step:
     """What to do with a row of this history, from the oldest attempt to the newest.
 
     `night` is the batch that this night began with.
     """
     last = last_sent(attempts)
     if last is None:
-        return _send(entry, row, again=False) if entry.refusal is None else Refuse(entry.number, entry.refusal)
+        return _send(entry, row_id, again=False) if entry.refusal is None else Refuse(entry.row_number, entry.refusal)
     is_due = entry.refusal is None and _is_due_again(last, entry, policy, night)
     held = _held(attempts, last, entry, policy) if is_due else None
-    again = _send(entry, row) if is_due and held is None else None
-    anew = _send(entry, row) if _is_as_it_was(last, entry) else None
+    again = _send(entry, row_id) if is_due and held is None else None
+    anew = _send(entry, row_id) if _is_as_it_was(last, entry) else None
     if last.is_going:
-        return Poll(entry.number, row, last.id, last.run_id or "", last.status, again, anew)
+        return Poll(entry.row_number, row_id, last.id, last.run_id or "", last.status, again, anew)
     if last.memory and _can_be_settled(last, entry):
-        return Resend(entry.number, row, last.id, last.intended_at, last.memory, again, anew)
-    return again or Keep(entry.number, row, last.outcome, last.params != entry.digest, held)
+        return Resend(entry.row_number, row_id, last.id, last.intended_at, last.memory, again, anew)
+    return again or Keep(entry.row_number, row_id, last.outcome, last.params != entry.digest, held)
 
 
-def _send(entry: Entry, row: int, *, again: bool = True) -> Send:
-    return Send(entry.number, row, entry.digest, entry.claim, entry.conflict, again)
+def _send(entry: Entry, row_id: int, *, again: bool = True) -> Send:
+    return Send(entry.row_number, row_id, entry.digest, entry.claim, entry.conflict, again)
 
 
 def _is_as_it_was(last: Attempt, entry: Entry) -> bool:

@@ -141,7 +141,7 @@ class Template:
         identity = self._identity.fill(row) if self._identity else ""
         digest = _hash(sorted(params.items()), identity if self._identity and self._identity.indexes() else "")
         return RowParams(
-            number=row.number,
+            row_number=row.number,
             takes_part=takes_part,
             params=params,
             key=self._key_of(row, digest),
@@ -151,7 +151,15 @@ class Template:
             refusal=self._refusal(row) or self._misfit(row, params),
             claim=_claim(row, self._unique),
             conflict=_claim(row, self._conflict),
+            former_key=self._former_key(row),
         )
+
+    def _former_key(self, row: Row) -> bytes | None:
+        """The key of the row when `="007"` was sent to the letter: it may have run under that."""
+        if not row.literal:
+            return None
+        texts = tuple(row.literal.get(index, text) for index, text in enumerate(row.texts))
+        return self.fill(msgspec.structs.replace(row, texts=texts, literal=None)).key
 
     def columns(self, names: Iterable[str]) -> tuple[Column, ...]:
         """The columns of these names, each once; they are among the sheet's own."""

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from batch_runner.errors import Findings, SheetError, UsageError
+from batch_runner.outcomes import ENDED
 from batch_runner.rows.columns import find_our_columns
 from batch_runner.rows.params import Template
 from batch_runner.rows.selection import select
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 MOST_WARNINGS = 10
 LOOK = 100
 """How many rows are looked at for what an output of ours holds."""
-FINAL_STATUSES = frozenset({"success", "failure", "timeout", "cancelled"})
-"""How a run ends (Tasks API)."""
 
 
 class Source:
@@ -170,7 +169,7 @@ def _refuse_output_without_headers(sheet: Sheet) -> None:
     for row in islice(sheet.rows(), LOOK):
         for index, text in enumerate(row.texts[1:], 1):
             beside = "".join(row.texts[index + 1 : index + 2])
-            if text in FINAL_STATUSES and row.texts[index - 1] and beside[:1] in ("", *'{["tfn-0123456789'):
+            if text in ENDED and row.texts[index - 1] and beside[:1] in ("", *'{["tfn-0123456789'):
                 raise SheetError(
                     f"{sheet.address(row.number, index)}: {text!r} stands there as in an output of ours; name the "
                     "sheet that it was written from, or put headers above the columns"

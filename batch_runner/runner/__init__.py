@@ -3,5 +3,5 @@
 connect.py  which service runs the tasks, and how it is reached
 night.py    a night: one job, its inputs, one batch for each
 run.py      a job is opened, run, and summed up
-preview.py  everything short of sending: what `check` shows, with the plan
+check.py    everything short of sending: what `check` shows, with the plan
 """

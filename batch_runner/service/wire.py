@@ -11,6 +11,8 @@ import re
 
 import msgspec
 
+from batch_runner.outcomes import ENDED
+
 KEY_HEADER = "anchor-api-key"
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 """Names one start, so that it can be sent again and is still one run (draft-ietf-httpapi-idempotency-key-header)."""
@@ -29,9 +31,6 @@ WAIT_FEATURE = "wait"
 STOP_FEATURE = "stop"
 
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\]){1,255})"')
-
-FINAL_STATUSES = frozenset({"success", "failure", "timeout", "cancelled"})
-"""A run with one of these has ended. Any other word, known or not, says that it goes on."""
 
 
 class RunRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -66,8 +65,8 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def has_ended(self) -> bool:
-        """Whether the status is final."""
-        return self.status in FINAL_STATUSES
+        """Whether the status is final. Any other word, known or not, says that it goes on."""
+        return self.status in ENDED
 
     def with_result(self, result: msgspec.Raw | bytes) -> Run:
         """The same with this JSON text as its result; with none where that is empty."""

@@ -14,14 +14,14 @@ from batch_runner.errors import SheetError, UsageError
 from batch_runner.job.job import Job
 from batch_runner.journal.journal import rehearse
 from batch_runner.rows.source import MOST_WARNINGS, Source
-from batch_runner.runner.preview import FIRST_ROWS, MOST_SENTENCES, preview
+from batch_runner.runner.check import FIRST_ROWS, MOST_SENTENCES, preview
 from batch_runner.runner.run import info_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from batch_runner.runner.preview import Preview
+    from batch_runner.runner.check import Preview
 
 HEADERS = ["Id", "Amount", "Note"]
 

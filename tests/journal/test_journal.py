@@ -129,7 +129,7 @@ async def test_outcomes_come_in_the_sheets_order(tmp_path: Path) -> None:
     async with Journal.open(tmp_path / "a.journal.db", batch_info()) as journal:
         plans = await journal.register(entries(map(str, range(rows))))
         for plan in reversed(plans[::100]):
-            await run_row(journal, plan, f"run-{plan.number}")
+            await run_row(journal, plan, f"run-{plan.row_number}")
         placed = await to_thread.run_sync(lambda: list(journal.outcomes()))
     assert [row.number for row in placed] == list(range(2, rows + 2))
     assert {row.number: row.run_id for row in placed if row.run_id} == {n: f"run-{n}" for n in range(2, rows + 2, 100)}
@@ -251,7 +251,7 @@ def test_in_virtual_time() -> None:
         assert isinstance(plan, Send)
         attempt = await journal.intend(plan)
         await anyio.sleep(3600)
-        await journal.ended(attempt, Outcome("success", f"run-{plan.number}"))
+        await journal.ended(attempt, Outcome("success", f"run-{plan.row_number}"))
 
     clock = MockClock(autojump_threshold=0)
     placed = anyio.run(night, backend="trio", backend_options={"clock": clock})

@@ -116,7 +116,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Closed:
     async def events() -> None:
         async with Journal.open(path, batch_info()) as journal:
             for plan in await journal.register([Entry(n, key_of(n), key_of(n)[::-1]) for n in range(2, 402)]):
-                await run_row(journal, plan, f"run-{plan.number}")
+                await run_row(journal, plan, f"run-{plan.row_number}")
 
     anyio.run(events)
     return Closed(path.read_bytes(), attempts_in(path))

@@ -27,9 +27,9 @@ async def fill(journal: Journal, plans: list[Step], ended: list[int]) -> None:
     for plan in plans:
         assert isinstance(plan, Send)
         attempt = await journal.intend(plan)
-        await journal.started(attempt, f"run-{plan.number}", "queued")
+        await journal.started(attempt, f"run-{plan.row_number}", "queued")
         await journal.ended(attempt, Outcome("success", result=f'"{"x" * 5000}"'))
-        ended.append(plan.number)
+        ended.append(plan.row_number)
 
 
 def test_the_disk_fills_up(small_disk: Path) -> None:
@@ -54,7 +54,7 @@ def test_the_disk_fills_up(small_disk: Path) -> None:
                 if isinstance(plan, Poll):
                     await journal.ended(plan.attempt, Outcome("success"))
             assert {row.number for row in journal.outcomes() if row.status == "success"} >= set(ended)
-            started = [plan.number for plan in plans if isinstance(plan, Send)]
+            started = [plan.row_number for plan in plans if isinstance(plan, Send)]
             assert not set(started) & set(ended)
 
     anyio.run(first_night)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batch_runner.outcomes import ENDED as ENDED_STATUSES
 from batch_runner.plan.plan import Attempt, Entry, Keep, Policy, Poll, Refuse, Send, Step, decide, last_sent
-from batch_runner.service.wire import FINAL_STATUSES
 
-STATUSES = sorted(FINAL_STATUSES | {"error", "unknown"})
+STATUSES = sorted(ENDED_STATUSES | {"error", "unknown"})
 RETRY_WORDS = [*STATUSES, "changed", "all"]
 NIGHT = 5
 
@@ -51,7 +51,11 @@ policies = st.builds(
     on_unknown=st.sampled_from(["report", "resend"]),
 )
 entries = st.builds(
-    Entry, number=st.just(17), key=st.just(b"K"), digest=st.just(b"new"), refusal=st.sampled_from([None, "C17: #N/A"])
+    Entry,
+    row_number=st.just(17),
+    key=st.just(b"K"),
+    digest=st.just(b"new"),
+    refusal=st.sampled_from([None, "C17: #N/A"]),
 )
 ENTRY = Entry(17, b"K", b"new")
 

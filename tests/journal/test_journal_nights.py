@@ -32,7 +32,7 @@ async def one_night(
         plans = await journal.register(sheet)
         sent = [plan for plan in plans if isinstance(plan, Send)]
         for plan in sent[:stop_after]:
-            await run_row(journal, plan, f"{plan.params.decode()}@{plan.row}", status)
+            await run_row(journal, plan, f"{plan.params.decode()}@{plan.row_id}", status)
         if len(sent) <= stop_after:
             await journal.finish(code)
     return plans
@@ -77,14 +77,14 @@ def test_equal_keys_are_told_apart_by_their_order(tmp_path: Path) -> None:
                 plans += await journal.register(sheet[start : start + chunk])
             for plan in plans[:3]:
                 if isinstance(plan, Send):
-                    await run_row(journal, plan, f"run-{plan.number}")
+                    await run_row(journal, plan, f"run-{plan.row_number}")
             runs = [row.run_id for row in journal.outcomes()]
             await journal.finish(0)
         assert runs[:4] == ["run-2", "run-3", "run-4", ""]
         return plans
 
     first, second = anyio.run(night, 256), anyio.run(night, 1)
-    assert [plan.row for plan in first if isinstance(plan, Send)] == list(range(1, 1001))
+    assert [plan.row_id for plan in first if isinstance(plan, Send)] == list(range(1, 1001))
     assert kinds(second) == [Keep] * 3 + [Send] * 997
 
 

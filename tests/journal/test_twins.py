@@ -20,8 +20,8 @@ from program import run_program
 from batch_runner.batch.pool import look_ahead, plan_rows
 from batch_runner.job.job import Job
 from batch_runner.journal.database import open_memory
-from batch_runner.journal.duplicates import see, tell_apart, told_apart
 from batch_runner.journal.journal import Journal
+from batch_runner.journal.same_key import see, tell_apart, told_apart
 from batch_runner.plan.plan import Entry, Keep, Refuse, Send
 from batch_runner.rows.source import Source
 
@@ -168,7 +168,7 @@ async def night(path: Path, sheet: list[Entry], info: BatchInfo, stop_after: int
             plans += await journal.register(sheet[place : place + 2])
         sent = [plan for plan in plans if isinstance(plan, Send)]
         for plan in sent[:stop_after]:
-            await run_row(journal, plan, f"run-{plan.row}", "failure" if plan.params == FAILING else "success")
+            await run_row(journal, plan, f"run-{plan.row_id}", "failure" if plan.params == FAILING else "success")
         if len(sent) <= stop_after:
             await journal.finish(3)
     return plans
@@ -215,14 +215,14 @@ def test_what_was_sent_is_kept_and_never_sent_again(
             kept, sent = Counter[tuple[bytes, bytes]](), defaultdict[tuple[bytes, bytes], list[int]](list)
             for row, plan in zip(rows, plans, strict=True):
                 assert isinstance(plan, Keep | Send)
-                kept[row] += last.get(plan.row) == row
+                kept[row] += last.get(plan.row_id) == row
                 if isinstance(plan, Send):
-                    sent[row].append(plan.row)
+                    sent[row].append(plan.row_id)
             assert kept == known & Counter(rows)
             for row, stands in Counter(rows).items():
                 if row[1] != FAILING:
                     assert len(sent[row]) <= max(0, stands - known[row])
-            starts = [(plan.row, row) for row, plan in zip(rows, plans, strict=True) if isinstance(plan, Send)]
+            starts = [(plan.row_id, row) for row, plan in zip(rows, plans, strict=True) if isinstance(plan, Send)]
             last.update(starts[:stop_after])
 
     with tempfile.TemporaryDirectory() as folder:
@@ -279,7 +279,7 @@ def test_identical_twins_are_told_apart_by_their_order(tmp_path: Path) -> None:
     one, other = (b"K", b"1"), (b"K", b"2")
     anyio.run(night, path, entries(one, one, other), info)
     plans = anyio.run(night, path, entries(other, one, one, one), info)
-    assert [plan.row for plan in plans if isinstance(plan, Keep)] == [3, 1, 2]
+    assert [plan.row_id for plan in plans if isinstance(plan, Keep)] == [3, 1, 2]
     assert plans[3] == Send(5, 4, b"1")
 
 
@@ -289,7 +289,7 @@ def test_a_twin_that_was_not_sent_yet(tmp_path: Path) -> None:
     anyio.run(night, path, entries((b"K", b"1"), (b"K", b"2"), (b"K", b"3")), info, 1)
     plans = anyio.run(night, path, entries((b"K", b"0"), (b"K", b"3"), (b"K", b"2"), (b"K", b"1")), info)
     assert [type(plan) for plan in plans] == [Send, Send, Send, Keep]
-    assert len({plan.row for plan in plans if isinstance(plan, Send | Keep)}) == 4
+    assert len({plan.row_id for plan in plans if isinstance(plan, Send | Keep)}) == 4
 
 
 def test_unique_keys_are_what_they_were(tmp_path: Path) -> None:
@@ -326,7 +326,7 @@ def test_the_sheet_is_gone_over_only_where_it_has_to_be(
                 async for chunk in plan_rows(source, journal):
                     for plan, _ in chunk:
                         if isinstance(plan, Send):
-                            await run_row(journal, plan, f"run-{plan.row}")
+                            await run_row(journal, plan, f"run-{plan.row_id}")
                 await journal.finish(0)
         return count
 

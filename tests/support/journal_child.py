@@ -25,7 +25,7 @@ def say(event: str, number: int) -> None:
 
 async def run(journal: Journal, plan: Step) -> None:
     """What a batch does with a row, without a service."""
-    number = plan.number
+    number = plan.row_number
     if isinstance(plan, Send):
         attempt = await journal.intend(plan)
         say("intended", number)

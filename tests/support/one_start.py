@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SMALL = RunRequest(input_params={"File Name": "invoice.pdf"})
 LARGE = RunRequest(input_params={"text": "x" * 20_000_000})
-HASTY = Timeouts(connect=1.0, write=1.0, read=1.0, start_read=1.0)
+HASTY = Timeouts(connect=3.0, write=1.0, read=1.0, start_read=1.0)
 
 
 @asynccontextmanager

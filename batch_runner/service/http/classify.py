@@ -65,6 +65,12 @@ _REFUSING = _REFUSING_ALL | _REFUSING_ROW
 
 REFUSING_US = frozenset({401, 402})
 """The key or the account is refused: that reaches all rows, whether a start or a poll was answered so."""
+TOO_MANY = 429
+"""Too many starts in a time, or too many runs at once; the answer says which."""
+BUSY = (TOO_MANY, 503)
+"""The service wants fewer requests for now."""
+MISSING = 404
+"""No such run, or no such task."""
 FORBIDDEN = 403
 """The same of a run that was started with this very key; an earlier one may be another account's, and alone in that."""
 
@@ -99,3 +105,14 @@ def scope_of_status(status: int) -> RefusalScope:
 def may_poll_again(status: int) -> bool:
     """Whether a poll answered so may be answered otherwise later; a 404 may, for a run that was just started."""
     return status == 404 or status not in _REFUSING
+
+
+def advice_on(status: int | None) -> str:
+    """What a person must do about a refusal that reaches the whole task."""
+    advice = {
+        401: "check the key in ANCHORBROWSER_API_KEY",
+        402: "the account has no credits left: add some",
+        FORBIDDEN: "the key may not run this task: check the key and the account",
+        MISSING: "check --task and --service: there is no such task",
+    }
+    return advice.get(status or 0, "check --service and --task") + "; then run the same command"

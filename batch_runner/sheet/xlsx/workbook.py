@@ -49,7 +49,7 @@ MAX_COLUMNS = 16_384
 """So many columns has a sheet (Excel's limit)."""
 
 
-class WorkbookSurvey(msgspec.Struct, frozen=True):
+class BookSurvey(msgspec.Struct, frozen=True):
     """What stands in a sheet.
 
     Row numbers are what Excel shows, 0 where there is none; places of columns count from 0. `filled_rows` are rows
@@ -151,7 +151,7 @@ class _Tally:
         return None
 
 
-def survey_sheet(scan: RowReader, cells: Cells, asked: int | None, table: TablePart | None) -> WorkbookSurvey | None:
+def survey_sheet(scan: RowReader, cells: Cells, asked: int | None, table: TablePart | None) -> BookSurvey | None:
     """Look at all rows of a sheet; None for a sheet without text.
 
     `asked` is the header row that a person named (0: there is none), `table` the table that is read otherwise; without
@@ -170,7 +170,7 @@ def survey_sheet(scan: RowReader, cells: Cells, asked: int | None, table: TableP
     return again if again and any(again.headers) else seen
 
 
-def _look(scan: RowReader, cells: Cells, known: int | None, totals_row: int | None) -> WorkbookSurvey | None:
+def _look(scan: RowReader, cells: Cells, known: int | None, totals_row: int | None) -> BookSurvey | None:
     scan.skims = None
     rows = iter(scan)
     first = list(islice(rows, LOOK)) if known is None else _until(rows, known)
@@ -187,7 +187,7 @@ def _look(scan: RowReader, cells: Cells, known: int | None, totals_row: int | No
     if not number and not tally.width:
         return None
     headers = header.texts[: tally.width] if number else tuple(map(column_letter, range(tally.width)))
-    return WorkbookSurvey(
+    return BookSurvey(
         header.number, headers, tally.last_row, tally.width, tally.first, tally.last, tally.filled,
         tally.hidden, tally.first_hidden, tally.stray,
         tuple(item for item in tally.formulas.items() if item[1] <= (tally.last or header.number)),
@@ -323,12 +323,7 @@ class Workbook(Sheet):
     """
 
     def __init__(
-        self,
-        source: OpenedWorkbook,
-        sheet: SheetPart,
-        tables: tuple[TablePart, ...],
-        seen: WorkbookSurvey,
-        scan: RowReader,
+        self, source: OpenedWorkbook, sheet: SheetPart, tables: tuple[TablePart, ...], seen: BookSurvey, scan: RowReader
     ) -> None:
         self.path = source.path
         self.name = sheet.name
@@ -356,9 +351,9 @@ class Workbook(Sheet):
         self.stray = seen.stray
         """The first cell with text under an empty header, as (row number, place of its column)."""
         self.formulas = seen.formulas
-        """As `WorkbookSurvey.formulas`."""
+        """As `BookSurvey.formulas`."""
         self.repeated = seen.repeated
-        """As `WorkbookSurvey.repeated`."""
+        """As `BookSurvey.repeated`."""
         self.doubt = seen.doubt
         self.reading = source.reading
         self.row_count = seen.filled_rows - (seen.hidden_rows if source.reading.hidden == "skip" else 0)

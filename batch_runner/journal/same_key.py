@@ -71,7 +71,7 @@ def has_to_look(connection: sqlite3.Connection, batch: int) -> bool:
 
 def see(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     """Note rows of the sheet, before the first one finds its place; those whose key isn't known are nobody's twins."""
-    known = ((e.number, e.key, e.digest, e.refusal is not None) for e in entries if e.key is not None)
+    known = ((e.row_number, e.key, e.digest, e.refusal is not None) for e in entries if e.key is not None)
     connection.executemany(_SEE, known)
 
 
@@ -85,7 +85,7 @@ def told_apart(connection: sqlite3.Connection, entries: Sequence[Entry]) -> dict
     """Which rows of the journal those of these entries are, by number, that were told apart; None for a new one."""
     if not entries:
         return {}
-    between = (min(entry.number for entry in entries), max(entry.number for entry in entries))
+    between = (min(entry.row_number for entry in entries), max(entry.row_number for entry in entries))
     return dict(connection.execute("SELECT number, row FROM twin WHERE number BETWEEN ? AND ?", between))
 
 
@@ -155,7 +155,7 @@ class Rivals:
 
     def claim(self, entry: Entry) -> None:
         """Let the rows below know that this one is about to be sent."""
-        self._connection.execute(_CLAIM, (entry.claim, entry.number, entry.conflict))
+        self._connection.execute(_CLAIM, (entry.claim, entry.row_number, entry.conflict))
 
 
 def forget_other_claims(connection: sqlite3.Connection, policy: Policy) -> None:
@@ -190,7 +190,7 @@ def adopt(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     twins = told_apart(connection, entries)
     for entry in entries:
         if entry.key is not None:
-            row = twins[entry.number] if entry.number in twins else _next_row(connection, entry.key)
+            row = twins[entry.row_number] if entry.row_number in twins else _next_row(connection, entry.key)
             known = {"claim": entry.claim, "conflict": entry.conflict, "params": entry.digest}
             connection.execute(_ADOPT, {**known, "row": row})
 

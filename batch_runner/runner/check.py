@@ -125,7 +125,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         yield f"  key:     {', '.join(self.key) or 'all params'}"
         yield f"  output:  {self.output}"
         yield f"  journal: {self.journal}"
-        yield f"  plan:    {self._plan()}"
+        yield f"  plan:    {self._plan() if self.task else 'not known until a task is named'}"
         yield from (f"  total:   {total}" for total in self.totals)
         yield from (f"  note:    {note}" for note in self.notes)
         yield from _block(
@@ -188,13 +188,13 @@ class _Planned:
             return
         self.counted[name] += 1
         if isinstance(step, Send):
-            self.starts.append(row.number)
+            self.starts.append(row.row_number)
             if len(self.first) < FIRST_ROWS:
-                self.first.append(Sample(row.number, row.params))
+                self.first.append(Sample(row.row_number, row.params))
         if isinstance(step, Refuse):
             self.refused_rows += 1
             if len(self.refused) < MOST_SENTENCES:
-                self.refused.append(f"row {step.number}: {step.why}" if step.held else step.why)
+                self.refused.append(f"row {step.row_number}: {step.why}" if step.held else step.why)
 
 
 class PlannedTotal(msgspec.Struct, frozen=True):
