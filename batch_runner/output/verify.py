@@ -65,12 +65,17 @@ def _same_cells(row: Row, back: Row, own: tuple[int, ...]) -> bool:
         return False
     if row.texts == back.texts[: len(row.texts)]:
         return True
-    return [row.texts[index] for index in own] == [back.texts[index] for index in own if index < len(back.texts)]
+    pairs = ((row.texts[index], back.texts[index]) for index in own if index < len(back.texts))
+    return len(back.texts) > max(own, default=-1) and all(_same_text(*pair) for pair in pairs)
+
+
+def _same_text(text: str, back: str) -> bool:
+    """A leading `'` is what makes text harmless in CSV; it is no part of the text."""
+    return back in (text, f"'{text}")
 
 
 def _same_run(back: Row, column: int, run_id: str) -> bool:
-    """A leading `'` is what makes text harmless in CSV; it is no part of the run id."""
-    return back.texts[column] in (run_id, f"'{run_id}")
+    return _same_text(run_id, back.texts[column])
 
 
 def _wrong(written: Sheet, row: Row | None) -> OutputFailed:
