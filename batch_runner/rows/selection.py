@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from batch_runner.errors import UsageError
-from batch_runner.sheet.model import RowKind
+from batch_runner.sheet.model import RowKind, refuse_ambiguity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -181,6 +181,7 @@ def _columns(sheet: Sheet, expression: pl.Expr) -> tuple[Column, ...]:
     names = tuple(dict.fromkeys(expression.meta.root_names()))
     if unknown := [f"where: {no_column(sheet, name)}" for name in names if name not in columns]:
         raise UsageError("\n".join(unknown))
+    refuse_ambiguity(sheet, [column for column in sheet.columns if column.name in names], ())
     return tuple(columns[name] for name in names)
 
 

@@ -18,7 +18,7 @@ from batch_runner.errors import SheetError, Unlike
 from batch_runner.sheet.csv.reader import CsvSheet, view_csv
 from batch_runner.sheet.csv.records import DELIMITERS
 from batch_runner.sheet.csv.writer import harmless, storable
-from batch_runner.sheet.model import NewCells, Reading, RowKind, column_letter
+from batch_runner.sheet.model import NewCells, Reading, RowKind, column_letter, refuse_ambiguity
 from batch_runner.sheet.xlsx.package import Package
 from batch_runner.sheet.xlsx.row_reader import END, HEAD_LIMIT, MAX_ROWS, ROW_END, START
 from batch_runner.sheet.xlsx.shared_strings import plain_text
@@ -242,6 +242,8 @@ def refuse_unwritable(sheet: Sheet, ending: str, new: NewColumns) -> None:
         make_room(sheet, new)
     elif ending == ".xlsx":
         refuse_too_much(Grid(sheet, new, ()))
+    elif ending not in DELIMITERS:  # by header: columns of one name, or of none, would be lost
+        refuse_ambiguity(sheet, sheet.columns, sheet.strays)
 
 
 def _write_text(target: BinaryIO, delimiter: str, grid: Grid) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from batch_runner.errors import SheetError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -61,6 +61,8 @@ class Row(msgspec.Struct, frozen=True):
     problems: tuple[CellProblem, ...] = ()
     literal: dict[int, str] | None = None
     """The cells, by their places in `texts`, that stand otherwise in the file (`="00123"`), as they stand there."""
+    refusal: str | None = None
+    """Why the row as a whole can't be sent in good faith, as a sentence that names it."""
 
 
 class TypedCell(msgspec.Struct, frozen=True):
@@ -114,8 +116,9 @@ class NewColumns(msgspec.Struct, frozen=True):
 class Sheet(ABC):
     """A sheet as it was when it was opened: later edits of the file change nothing.
 
-    Opening has looked at the whole sheet once: what refuses it as a whole (two equal headers, hidden rows that nobody
-    spoke about, a damaged file) has been raised as `SheetError` before the first row is read.
+    Opening has looked at the whole sheet once: what refuses it as a whole (hidden rows that nobody spoke about, a
+    damaged file) has been raised as `SheetError` before the first row is read. Two equal headers, or text under an
+    empty one, refuse it only where they are wanted: see `refuse_ambiguity`.
     """
 
     path: Path
@@ -125,6 +128,8 @@ class Sheet(ABC):
     """0 where there is none."""
     columns: tuple[Column, ...]
     """The columns that have a header, from left to right."""
+    strays: Mapping[int, int]
+    """The places of columns without a header that have text, each with the first row that has it."""
     width: int
     """How many texts each `Row` has: up to the last cell of any header or data row that isn't empty."""
     row_count: int
@@ -144,7 +149,7 @@ class Sheet(ABC):
 
     def typed_rows(self, places: Collection[int]) -> Iterator[TypedRow]:  # noqa: ARG002  a text file has only texts
         """The same rows, with their cells at these places that are no texts."""
-        return (TypedRow(row.number, row.kind, row.texts, row.problems, row.literal) for row in self.rows())
+        return (TypedRow(*msgspec.structs.astuple(row)) for row in self.rows())
 
     def describe_formats(self) -> tuple[str, ...]:
         """What the number formats of the rows read so far were taken for, where a person may think otherwise.
@@ -199,23 +204,26 @@ def row_list(numbers: Sequence[int]) -> str:
     return f"row{'s' * (len(numbers) > 1)} {shown}{', …' if len(numbers) > 10 else ''}"
 
 
-def refuse_ambiguity(sheet: Sheet, stray: tuple[int, int] | None) -> None:
-    """Raises `SheetError` naming both cells where a row's texts couldn't be told apart by header.
+def refuse_ambiguity(sheet: Sheet, columns: Iterable[Column], strays: Collection[int]) -> None:
+    """Raises `SheetError` naming both cells where these columns' texts couldn't be told apart by header.
 
-    `stray` is the first cell with text under no header, as (row number, index).
+    `strays` are those of `Sheet.strays` that are wanted as well.
     """
     first: dict[str, Column] = {}
-    for column in sheet.columns:
+    for column in columns:
         other = first.setdefault(column.name, column)
         if other is not column:
             cells = f"{sheet.address(sheet.header_row, other.index)} and {column.letter}{sheet.header_row}"
-            raise SheetError(f"{cells}: two headers are {column.name!r}; give one of them another name")
-    if stray is not None:
-        row, index = stray
+            raise SheetError(
+                f"{cells}: two headers are {column.name!r}; give one of them another name, or name the columns that "
+                f"are wanted by letter: --columns {other.letter},…"
+            )
+    if strays:
+        row, index = min((sheet.strays[place], place) for place in strays)
         cells = f"{sheet.address(sheet.header_row, index)} and {column_letter(index)}{row}"
         raise SheetError(
-            f"{cells}: there is text under an empty header; give the column a header, clear the cell, "
-            "or name another row with --header-row"
+            f"{cells}: there is text under an empty header; give the column a header, clear the cell, leave the column "
+            f"out with --exclude {column_letter(index)}, or name another row with --header-row"
         )
 
 

@@ -17,7 +17,6 @@ from batch_runner.sheet.model import (
     Sheet,
     TypedRow,
     column_letter,
-    refuse_ambiguity,
     row_list,
 )
 from batch_runner.sheet.snapshot import Snapshot, take_snapshot, uncopied
@@ -53,8 +52,8 @@ class WorkbookSurvey(msgspec.Struct, frozen=True):
     """What stands in a sheet.
 
     Row numbers are what Excel shows, 0 where there is none; places of columns count from 0. `filled_rows` are rows
-    below the header that have text and are no totals, hidden ones included. `stray` is the first cell with text under
-    an empty header. `formulas` has the last cell with a formula of each row from the header row to the last data row,
+    below the header that have text and are no totals, hidden ones included. `strays` are
+    the places with text under an empty header, each with its first row. `formulas` has the last cell with a formula of each row from the header row to the last data row,
     whatever it shows, as (place of its column, number of the first such row).
     """
 
@@ -67,7 +66,7 @@ class WorkbookSurvey(msgspec.Struct, frozen=True):
     filled_rows: int
     hidden_rows: int
     first_hidden: int
-    stray: tuple[int, int] | None
+    strays: dict[int, int]
     formulas: tuple[tuple[int, int], ...] = ()
     repeated: tuple[int, ...] = ()
     """The rows that are the header row once more."""
@@ -90,14 +89,17 @@ class _Tally:
         self.last_row = header.number
         self.width = header.width
         self.first = self.last = self.filled = self.hidden = self.first_hidden = 0
-        self.stray: tuple[int, int] | None = None
+        self.strays: dict[int, int] = {}
         self.formulas: dict[int, int] = {}
 
     def take(self, row: RawRow) -> bool:
         """Count a row of which only the last formula and the last cell are known, if these say it all."""
         if not self.cells.is_filled(row, -1) or self._ends_as_header(row, -1):
             return False
-        self._count(row, self.cells.place(row, -1) + 1)
+        end = self.cells.place(row, -1) + 1
+        if end > self.covered:
+            return False
+        self._count(row, end)
         return True
 
     def add(self, row: RawRow) -> None:
@@ -140,15 +142,14 @@ class _Tally:
         if row.hidden:
             self.hidden += 1
             self.first_hidden = self.first_hidden or number
-        if end > self.covered and self.stray is None:
-            self.stray = self._stray(row)
+        if end > self.covered:
+            self._note_strays(row)
 
-    def _stray(self, row: RawRow) -> tuple[int, int] | None:
+    def _note_strays(self, row: RawRow) -> None:
         texts = self.header.texts
         for place in self.cells.filled(row):
             if place >= len(texts) or not texts[place]:
-                return row.number, place
-        return None
+                self.strays.setdefault(place, row.number)
 
 
 def survey_sheet(scan: RowReader, cells: Cells, asked: int | None, table: TablePart | None) -> WorkbookSurvey | None:
@@ -189,7 +190,7 @@ def _look(scan: RowReader, cells: Cells, known: int | None, totals_row: int | No
     headers = header.texts[: tally.width] if number else tuple(map(column_letter, range(tally.width)))
     return WorkbookSurvey(
         header.number, headers, tally.last_row, tally.width, tally.first, tally.last, tally.filled,
-        tally.hidden, tally.first_hidden, tally.stray,
+        tally.hidden, tally.first_hidden, tally.strays,
         tuple(item for item in tally.formulas.items() if item[1] <= (tally.last or header.number)),
         tuple(tally.repeated), header_doubt(shown, number) if known is None else None,
     )  # fmt: skip
@@ -353,8 +354,7 @@ class Workbook(Sheet):
         self.last_row = seen.last_row
         self.hidden_rows = seen.hidden_rows
         self.first_hidden = seen.first_hidden
-        self.stray = seen.stray
-        """The first cell with text under an empty header, as (row number, place of its column)."""
+        self.strays = seen.strays
         self.formulas = seen.formulas
         """As `WorkbookSurvey.formulas`."""
         self.repeated = seen.repeated
@@ -445,7 +445,6 @@ def _refuse_unclear(sheet: Workbook) -> None:
         )
     if sheet.doubt is not None:
         raise SheetError(f"{sheet.path.name}, {sheet.name}: {sheet.doubt}")
-    refuse_ambiguity(sheet, sheet.stray)
     if sheet.hidden_rows and sheet.reading.hidden is None:
         where = f"{sheet.path.name}, {sheet.name}: {sheet.hidden_rows} of the rows with data are hidden or filtered out"
         raise SheetError(f"{where}, the first is row {sheet.first_hidden}; say --hidden include or --hidden skip")
