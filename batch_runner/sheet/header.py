@@ -129,6 +129,21 @@ def header_doubt(rows: Sequence[FirstRow], number: int) -> str | None:
     )
 
 
+_TOTAL_WORDS = re.compile(
+    r"(?:(?:grand|sub|net|overall|running|invoice|report|page)[\s-]*)*totals?|total\s(?:g[ée]n[ée]ral|generale|geral|amount|net"
+    r"|due|ht|ttc|\d{2,4})|totaux|sous[\s-]*total|subtot\.?|tot\.|(?:(?:gesamt|zwischen|end|teil|netto|brutto)[\s-]*)?summe"
+    r"|gesamt(?:betrag)?|insgesamt|somme|totale|subtotale|totaal|subtotaal|suma|razem|ogółem|celkem|součet|mezisoučet"
+    r"|összesen|summa|delsumma|i\s?alt|sum|yhteensä|toplam|ara toplam|genel toplam|итого|всего|合計|小計|総計"
+    r"|总计|合计|小计",
+    re.IGNORECASE,
+)
+
+
+def is_total_word(text: str) -> bool:
+    """Whether a text is what people write beside a total or a subtotal, and nothing else."""
+    return _TOTAL_WORDS.fullmatch(text.strip().rstrip(":").strip(" *=-")) is not None
+
+
 def repeats_header(headers: Sequence[str], texts: Iterable[str]) -> bool:
     """Whether a row is the header row once more, as on each page of a printed list: all that it holds are headers.
 

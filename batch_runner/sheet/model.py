@@ -31,7 +31,11 @@ class RowKind(Enum):
     REPEATED = "repeated"
     """The header row once more, as printed lists have it on each page."""
     TOTALS = "totals"
-    """The totals row of the sheet's table, or a row below it."""
+    """The totals row of the sheet's table, or a row whose amounts are formulas over the column above."""
+    OUTSIDE = "outside"
+    """Stands below the end of the list: that of its table or autofilter, or where another table begins."""
+    SUSPECT = "suspect"
+    """Looks like a total, a heading or a note, and the person said to skip such rows."""
 
 
 class CellProblem(msgspec.Struct, frozen=True):
@@ -97,6 +101,10 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     delimiter: str | None = None
     hidden: str | None = None
     """`include`, `skip`, or None: refuse a sheet that has hidden rows among its data."""
+    merged: str | None = None
+    """`fill`: a cell merged down over rows counts in each of them; `first`: in the first; None: refuse the others."""
+    suspect_rows: str | None = None
+    """`run`, `skip`, or None: refuse a row that looks like a total, a heading or a note."""
     as_shown: bool = False
     trust_formulas: bool = False
     """Take the values of formulas although the file says that they are out of date."""

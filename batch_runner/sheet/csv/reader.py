@@ -141,8 +141,8 @@ class CsvSheet(Sheet):
             own = len(self._headers)
             if len(fields) > own and kind is RowKind.DATA and any(map(str.strip, fields[own:])):
                 refusal = (
-                    f"{self.path.name}, row {number}: it has more fields than there are headers, so its cells may stand "
-                    "in the wrong columns; put a text that holds the delimiter in quotes"
+                    f"{self.path.name}, row {number}: it has more fields than there are headers, so its cells may "
+                    "stand in the wrong columns; put a text that holds the delimiter in quotes"
                 )
             if len(fields) != width:
                 fields = (fields + padding)[:width]  # noqa: PLW2901  the same record, as wide as the table
@@ -386,8 +386,8 @@ def survey(records: Iterable[tuple[str, int]], dialect: Dialect, header_row: int
         tally.note_strays(number, text, size)
         tally.row_count += 1
     return Survey(
-        tally.row_count, tally.last_row, tally.reach, tally.strays, tuple(tally.repeated), tally.wrapped, tally.inner_cr,
-        tally.misquoted, number if number == tally.last_row > header_row and not line_end(text) else 0,
+        tally.row_count, tally.last_row, tally.reach, tally.strays, tuple(tally.repeated), tally.wrapped,
+        tally.inner_cr, tally.misquoted, number if number == tally.last_row > header_row and not line_end(text) else 0,
     )  # fmt: skip
 
 

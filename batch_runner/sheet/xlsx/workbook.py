@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from batch_runner.errors import SheetError
-from batch_runner.sheet.header import LOOK, FirstRow, find_header, header_doubt, repeats_header
 from batch_runner.sheet.model import (
     Column,
     Reading,
@@ -29,11 +27,11 @@ from batch_runner.sheet.xlsx.metadata import (
     read_formats,
     read_rich_values,
     read_tables,
-    table_at,
 )
 from batch_runner.sheet.xlsx.package import Package
 from batch_runner.sheet.xlsx.row_reader import RowReader
 from batch_runner.sheet.xlsx.shared_strings import read_strings
+from batch_runner.sheet.xlsx.survey import survey_sheet
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -42,173 +40,7 @@ if TYPE_CHECKING:
     from batch_runner.sheet.model import CellProblem
     from batch_runner.sheet.xlsx.metadata import Catalog, SheetPart, TablePart
     from batch_runner.sheet.xlsx.row_reader import RawRow
-
-
-MAX_COLUMNS = 16_384
-"""So many columns has a sheet (Excel's limit)."""
-
-
-class WorkbookSurvey(msgspec.Struct, frozen=True):
-    """What stands in a sheet.
-
-    Row numbers are what Excel shows, 0 where there is none; places of columns count from 0. `filled_rows` are rows
-    below the header that have text and are no totals, hidden ones included. `strays` are
-    the places with text under an empty header, each with its first row. `formulas` has the last cell with a formula of each row from the header row to the last data row,
-    whatever it shows, as (place of its column, number of the first such row).
-    """
-
-    header_row: int
-    headers: tuple[str, ...]
-    last_row: int
-    width: int
-    first_data_row: int
-    last_data_row: int
-    filled_rows: int
-    hidden_rows: int
-    first_hidden: int
-    strays: dict[int, int]
-    formulas: tuple[tuple[int, int], ...] = ()
-    repeated: tuple[int, ...] = ()
-    """The rows that are the header row once more."""
-    doubt: str | None = None
-    """Why it isn't certain which row holds the headers."""
-
-
-class _Tally:
-    """Counts the rows below the header, one after the other."""
-
-    def __init__(self, header: FirstRow, cells: Cells, totals_row: int | None) -> None:
-        self.header = header
-        self.cells = cells
-        self.totals_row = totals_row
-        self.covered = next((place for place, text in enumerate(header.texts) if not text), len(header.texts))
-        """Up to this place no header is empty."""
-        if not header.number:
-            self.covered = MAX_COLUMNS
-        self.repeated: list[int] = []
-        self.last_row = header.number
-        self.width = header.width
-        self.first = self.last = self.filled = self.hidden = self.first_hidden = 0
-        self.strays: dict[int, int] = {}
-        self.formulas: dict[int, int] = {}
-
-    def take(self, row: RawRow) -> bool:
-        """Count a row of which only the last formula and the last cell are known, if these say it all."""
-        if not self.cells.is_filled(row, -1) or self._ends_as_header(row, -1):
-            return False
-        end = self.cells.place(row, -1) + 1
-        if end > self.covered:
-            return False
-        self._count(row, end)
-        return True
-
-    def add(self, row: RawRow) -> None:
-        """Count a row."""
-        end = self.cells.last_filled(row) + 1
-        if 0 < self.header.number < row.number and end and self._repeats(row, end):
-            self.repeated.append(row.number)
-        self._count(row, end)
-
-    def _ends_as_header(self, row: RawRow, order: int) -> bool:
-        """Whether a cell of a row, by its order, says the same as the header above it."""
-        header = self.header.text(self.cells.place(row, order))
-        return bool(header) and self.cells.says(row, order, header)
-
-    def _repeats(self, row: RawRow, end: int) -> bool:
-        """Whether a row is the header row once more."""
-        order = next(order for order in range(len(row.values) - 1, -1, -1) if self.cells.is_filled(row, order))
-        if not self._ends_as_header(row, order):
-            return False
-        return repeats_header(self.header.texts, self.cells.texts(row, end)[0])
-
-    def _count(self, row: RawRow, end: int) -> None:
-        """Count a row whose last cell with text stands left of the place `end`; 0 for a row without text."""
-        number = row.number
-        if end:
-            self.last_row = number
-        if number < self.header.number or (self.totals_row is not None and number >= self.totals_row):
-            return
-        formula = self.cells.last_formula(row)
-        if formula >= 0:
-            self.formulas.setdefault(formula, number)
-        if not end or number == self.header.number:
-            return
-        self.first = self.first or number
-        self.last = number
-        self.width = max(self.width, end)
-        if self.repeated and self.repeated[-1] == number:
-            return
-        self.filled += 1
-        if row.hidden:
-            self.hidden += 1
-            self.first_hidden = self.first_hidden or number
-        if end > self.covered:
-            self._note_strays(row)
-
-    def _note_strays(self, row: RawRow) -> None:
-        texts = self.header.texts
-        for place in self.cells.filled(row):
-            if place >= len(texts) or not texts[place]:
-                self.strays.setdefault(place, row.number)
-
-
-def survey_sheet(scan: RowReader, cells: Cells, asked: int | None, table: TablePart | None) -> WorkbookSurvey | None:
-    """Look at all rows of a sheet; None for a sheet without text.
-
-    `asked` is the header row that a person named (0: there is none), `table` the table that is read otherwise; without
-    either, the autofilter counts, which is known only at the sheet's end: where its first row isn't the one that was
-    found, the sheet is looked at again.
-    """
-    known = asked if asked is not None else table.first_row if table else None
-    totals_row = table.totals_row if table and table.first_row == known else None
-    seen = _look(scan, cells, known, totals_row)
-    if seen is None or known is not None or not scan.beside.autofilter:
-        return seen
-    top = range_in(scan.package, scan.part, scan.beside.autofilter)[1]
-    if top == seen.header_row:
-        return msgspec.structs.replace(seen, doubt=None)
-    again = _look(scan, cells, top, None)
-    return again if again and any(again.headers) else seen
-
-
-def _look(scan: RowReader, cells: Cells, known: int | None, totals_row: int | None) -> WorkbookSurvey | None:
-    scan.skims = None
-    rows = iter(scan)
-    first = list(islice(rows, LOOK)) if known is None else _until(rows, known)
-    shown = [_first_row(row, cells) for row in first]
-    number = find_header(shown, known)
-    if number is None:
-        return None
-    header = next((row for row in shown if row.number == number), FirstRow(number, ()))
-    tally = _Tally(header, cells, totals_row)
-    if tally.covered >= header.width:  # without a gap among the headers a row's end says it all
-        scan.skims = tally.take
-    for row in chain(first, rows):
-        tally.add(row)
-    if not number and not tally.width:
-        return None
-    headers = header.texts[: tally.width] if number else tuple(map(column_letter, range(tally.width)))
-    return WorkbookSurvey(
-        header.number, headers, tally.last_row, tally.width, tally.first, tally.last, tally.filled,
-        tally.hidden, tally.first_hidden, tally.strays,
-        tuple(item for item in tally.formulas.items() if item[1] <= (tally.last or header.number)),
-        tuple(tally.repeated), header_doubt(shown, number) if known is None else None,
-    )  # fmt: skip
-
-
-def _until(rows: Iterator[RawRow], number: int) -> list[RawRow]:
-    """The row with this number and some before it: no more than those that are looked at."""
-    found: list[RawRow] = []
-    for row in rows:
-        found = [*found[-LOOK:], row]
-        if row.number >= number:
-            break
-    return found
-
-
-def _first_row(row: RawRow, cells: Cells) -> FirstRow:
-    width = max(cells.filled(row), default=-1) + 1
-    return FirstRow(row.number, tuple(cells.texts(row, width)[0]), cells.typed(row))
+    from batch_runner.sheet.xlsx.survey import WorkbookSurvey
 
 
 class MergedCells:
@@ -279,10 +111,9 @@ def _choose(source: OpenedWorkbook, catalog: Catalog) -> Workbook:
         candidates = tuple(sheet for sheet in catalog.sheets if sheet.is_visible)
     for sheet in candidates:
         tables = read_tables(source.package, sheet.part)
-        hint = next((table for table in tables if table.header_rows), None)
         scan = RowReader(source.package, sheet.part)
         asked_row = 0 if source.reading.no_header else source.reading.header_row
-        seen = survey_sheet(scan, source.cells, asked_row, hint)
+        seen = survey_sheet(scan, source.cells, asked_row, tables, f"{name}, {sheet.name}")
         if seen is not None:
             if catalog.calculation.is_stale and not source.reading.trust_formulas:
                 source.cells.computed = computed_ranges(source.package, sheet.part)
@@ -299,6 +130,14 @@ def _notes(workbook: Workbook, catalog: Catalog, reading: Reading) -> Iterator[s
         yield f"the sheet {workbook.name!r} is read; {others} more can be named with --sheet"
     if workbook.repeated:
         yield f"not run, since it is the header row once more: {row_list(workbook.repeated)}"
+    seen = workbook._seen
+    if seen.totals:
+        yield f"not run, since it adds up the column above: {row_list(seen.totals)}"
+    if seen.outside and seen.end:
+        yield f"not run, since it stands below row {seen.end.last}, and {seen.end.what}: {row_list(seen.outside)}"
+    if seen.foreign:
+        letters = ", ".join(map(column_letter, sorted(seen.foreign)))
+        yield f"not sent, since they belong to another table: columns {letters}"
     if workbook.hidden_rows:
         done = "left out" if reading.hidden == "skip" else "read like the others"
         yield f"hidden or filtered-out rows among the data: {workbook.hidden_rows}, {done}"
@@ -335,7 +174,9 @@ class Workbook(Sheet):
         self.name = sheet.name
         self.header_row = seen.header_row
         self.columns = tuple(
-            Column(name, index, column_letter(index)) for index, name in enumerate(seen.headers) if name
+            Column(name, index, column_letter(index))
+            for index, name in enumerate(seen.headers)
+            if name and index not in seen.foreign
         )
         self.width = seen.width
         self.notes = ()
@@ -345,7 +186,7 @@ class Workbook(Sheet):
         self.part = sheet.part
         """The name of the sheet's part in the package."""
         self.tables = tables
-        self.table = table_at(tables, seen.header_row)
+        self.table = seen.table
         self.autofilter = scan.beside.autofilter
         """The range of the sheet's own autofilter, such as `A3:F90`."""
         self.first_data_row = seen.first_data_row
@@ -366,7 +207,12 @@ class Workbook(Sheet):
         """The merged ranges as (left, top, right, bottom), from 1."""
         self._quick = scan.quick
         self._source = source
-        self._repeated = frozenset(seen.repeated)
+        self._kinds = {
+            **dict.fromkeys(seen.repeated, RowKind.REPEATED),
+            **dict.fromkeys(seen.totals, RowKind.TOTALS),
+            **dict.fromkeys(seen.outside, RowKind.OUTSIDE),
+        }
+        self._seen = seen
 
     def rows(self) -> Iterator[Row]:
         """As `Sheet.rows`."""
@@ -401,21 +247,31 @@ class Workbook(Sheet):
     def _row(self, raw: RawRow, merged: MergedCells) -> Row:
         texts, problems = self._source.cells.texts(raw, self.width)
         kind = self._kind(raw)
-        if not any(map(str.strip, texts)) and not any(problem.refuses for problem in problems):
+        own = [text for place, text in enumerate(texts) if place not in self._seen.foreign]
+        if kind is not RowKind.OUTSIDE and not any(map(str.strip, own)) and not any(p.refuses for p in problems):
             kind = RowKind.EMPTY
         if kind is RowKind.DATA:
             self._source.cells.note(raw)
         if merged.reaches(raw.number):
             texts, problems = merged.cleared(raw.number, texts, problems)
-        return Row(raw.number, kind, tuple(texts), problems)
+        return Row(raw.number, kind, tuple(texts), problems, refusal=self._outgrown(raw.number))
+
+    def _outgrown(self, number: int) -> str | None:
+        end = self._seen.end
+        if end is None or number not in self._seen.grown:
+            return None
+        return (
+            f"{self.path.name}, {self.name}, row {number}: it looks like data, but stands below row {end.last}, and "
+            f"{end.what}; make that include the row, or put an empty row between them"
+        )
 
     def _kind(self, raw: RawRow) -> RowKind:
         if raw.number <= self.header_row:
             return RowKind.HEADER if raw.number == self.header_row else RowKind.ABOVE
         if self.table and self.table.totals_row and raw.number >= self.table.totals_row:
             return RowKind.TOTALS
-        if raw.number in self._repeated:
-            return RowKind.REPEATED
+        if raw.number in self._kinds:
+            return self._kinds[raw.number]
         if raw.hidden and self.reading.hidden == "skip":
             return RowKind.HIDDEN
         return RowKind.DATA
