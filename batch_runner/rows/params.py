@@ -60,7 +60,8 @@ def dedup_key_of(texts: Sequence[str]) -> bytes:
 KEY_BYTES = 16
 NAMING = ("columns", "exclude", "rename", "key", "unique", "unique_conflict", "total")
 """The options whose values name columns of the sheet."""
-_PLACE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+_PLACE = re.compile(r"\{\{|\}\}|\{((?:[^{}]|\{\{[^{}]*\}\})*)\}|[{}]")
+"""Braces in a column's name are doubled, too: `{Amount {{EUR}}}`."""
 
 
 class RowParams(Entry, frozen=True, kw_only=True):
@@ -116,8 +117,14 @@ class Template:
         self._unique = tuple(column.index for column in self._sorted(job.unique))
         self._conflict = tuple(column.index for column in self._sorted(job.unique_conflict))
         self._used = self._used_indexes()
+        self._starts = tuple(self._sent_indexes())
         self._refuse_ambiguity(job)
         self._known_by = frozenset(column.index for column in self._key) or self._sent_indexes()
+
+    @property
+    def sent(self) -> tuple[Column, ...]:
+        """The columns whose cells are sent, under whatever name."""
+        return tuple(column for column in self._own if column.index in self._sent_indexes())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -217,7 +224,7 @@ class Template:
         for match in _PLACE.finditer(value):
             parts.append(value[end : match.start()])
             name = match.group(1)
-            parts.append(match.group()[0] if name is None else self._columns[name].index)
+            parts.append(match.group()[0] if name is None else self._columns[_unescaped(name)].index)
             end = match.end()
         parts.append(value[end:])
         return Text(tuple(part for part in parts if part != ""))
@@ -246,6 +253,9 @@ class Template:
             bad = [problem for problem in row.problems if problem.refuses and problem.index in self._used]
             if bad:
                 return "; ".join(f"{self._sheet.address(row.number, p.index)}: {p.what}" for p in bad)
+        if self._starts and not any(row.texts[place].strip() for place in self._starts):
+            where = self._sheet.address(row.number, min(self._starts))
+            return f"{where}: all cells of the row that would be sent are empty; fill them in, or leave the row out"
         if self._key and not any(row.texts[column.index] for column in self._key):
             cells = ", ".join(self._sheet.address(row.number, column.index) for column in self._key)
             return f"{cells}: the key is empty, so this row could not be known again; fill it in"
@@ -291,7 +301,11 @@ def _texts_of(job: Job) -> Iterator[tuple[str, str]]:
 def _names_in(text: str) -> Iterator[str]:
     """The columns that a text has places for."""
     names = (match.group(1) for match in _PLACE.finditer(text))
-    return (name for name in dict.fromkeys(names) if name is not None)
+    return (_unescaped(name) for name in dict.fromkeys(names) if name is not None)
+
+
+def _unescaped(name: str) -> str:
+    return name.replace("{{", "{").replace("}}", "}")
 
 
 def _brace_problems(text: str) -> Iterator[str]:

@@ -122,7 +122,7 @@ def open_written(path: Path, sheet: Sheet) -> Sheet:
     elif ending in DELIMITERS:
         reading = Reading(encoding="utf-8", delimiter=DELIMITERS[ending], as_shown=True)
     else:
-        reading = Reading(hidden="include")
+        reading = Reading(hidden="include", merged="first")
     reading = msgspec.structs.replace(reading, header_row=sheet.header_row or None, no_header=not sheet.header_row)
     if ending in DELIMITERS:
         return view_csv(path, reading, sheet.scratch)

@@ -29,6 +29,8 @@ _NO_HEADERS = frozenset({
 })  # fmt: skip
 """What is no header although it is a word: what people write in place of a number that they don't have, and answers."""
 _AROUND = " \t\r\n\ufeff\xa0"
+LONGEST_LABEL = 60
+"""Characters of a text that may label a total."""
 LOOK_BELOW = 5
 """How far below the header row a second one is looked for."""
 
@@ -142,6 +144,49 @@ _TOTAL_WORDS = re.compile(
 def is_total_word(text: str) -> bool:
     """Whether a text is what people write beside a total or a subtotal, and nothing else."""
     return _TOTAL_WORDS.fullmatch(text.strip().rstrip(":").strip(" *=-")) is not None
+
+
+_TOTAL_START = re.compile(rf"(?:{_TOTAL_WORDS.pattern})\b|.*\s(?:total|ergebnis|summe)\Z", re.IGNORECASE)
+"""Such as `Total for Acme` and `Acme Total`, as Excel's own subtotals have it."""
+ALONE = 3
+"""So many cells does a row of the list have where a lone one is a heading or a note."""
+
+
+class ListShape(msgspec.Struct, frozen=True):
+    """What the rows of a list usually look like: the first of them, in the columns at `places`.
+
+    `usual` are those that most of them fill; a lone cell says something where `lone_is_odd`.
+    """
+
+    places: tuple[int, ...]
+    usual: tuple[int, ...]
+    lone_is_odd: bool
+
+    @classmethod
+    def of(cls, places: Sequence[int], rows: Sequence[Sequence[str]]) -> ListShape:
+        """The shape of these rows."""
+        filled = [[place for place in places if row[place].strip()] for row in rows]
+        count = Counter(place for row in filled for place in row)
+        usual = tuple(place for place in places if 2 * count[place] >= len(rows))
+        sizes = sorted(map(len, filled)) or [0]
+        lone = sizes.count(1)
+        is_odd = sizes[2 * len(sizes) // 3] >= ALONE and (lone <= 2 or 3 * lone <= len(rows))
+        return cls(tuple(places), usual, is_odd)
+
+    def doubt(self, texts: Sequence[str]) -> tuple[int, str] | None:
+        """The cell that makes a row look like none of the list, and why; None for a row like the others."""
+        lacking = [place for place in self.usual if not texts[place]]
+        if not lacking:
+            return None
+        filled = [place for place in self.places if texts[place].strip()]
+        for place in filled:
+            text = texts[place].strip()
+            many = 2 * len(lacking) >= len(self.usual) and place == filled[0]
+            if is_total_word(text) or (many and len(text) <= LONGEST_LABEL and _TOTAL_START.match(text)):
+                return place, f"{text!r} stands there, and cells that other rows fill are empty: it looks like a total"
+        if len(filled) == 1 and self.lone_is_odd:
+            return filled[0], "no other cell of the row is filled: it looks like a heading or a note"
+        return None
 
 
 def repeats_header(headers: Sequence[str], texts: Iterable[str]) -> bool:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from batch_runner.sheet.header import ListShape
+
 
 class RowKind(Enum):
     """What a row is to the table that it stands in."""
@@ -146,6 +148,13 @@ class Sheet(ABC):
     """What a person should hear about how the sheet was read: a sentence each."""
     cautions: tuple[str, ...] = ()
     """Those of the notes that a person should hear once, however quiet the program is to be."""
+    is_table: bool = False
+    """Whether Excel knows the list as a table: then every row of it is one, whatever it looks like."""
+    hidden_columns: frozenset[int] = frozenset()
+    """The places of columns that nobody sees."""
+    shape: ListShape | None = None
+    """Once it is set, rows that look like none of the list are refused, or skipped with `skips_suspects`."""
+    skips_suspects: bool = False
     fingerprint: str
     """SHA-256 of the file's bytes, in hex."""
     scratch: Path
@@ -165,6 +174,17 @@ class Sheet(ABC):
         A sentence for each column and format: which of its literals are units, which are part of an identifier.
         """
         return ()
+
+    def judged(self, row: Row) -> Row:
+        """A row of data as it is, or as a suspect one: of that kind, or with a refusal that says why."""
+        found = self.shape.doubt(row.texts) if self.shape and row.kind is RowKind.DATA and not row.refusal else None
+        if found is None:
+            return row
+        if self.skips_suspects:
+            return msgspec.structs.replace(row, kind=RowKind.SUSPECT)
+        place, why = found
+        advice = "say --suspect-rows run or skip, or leave it out with --rows"
+        return msgspec.structs.replace(row, refusal=f"{self.address(row.number, place)}: {why}; {advice}")
 
     @abstractmethod
     def reading_again(self) -> Reading:

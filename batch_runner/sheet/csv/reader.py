@@ -146,7 +146,7 @@ class CsvSheet(Sheet):
                 )
             if len(fields) != width:
                 fields = (fields + padding)[:width]  # noqa: PLW2901  the same record, as wide as the table
-            yield Row(number, kind, tuple(fields), (), literal, refusal)
+            yield self.judged(Row(number, kind, tuple(fields), (), literal, refusal))
 
     def _records(self) -> Iterator[list[str]]:
         """The fields of each record. A CR inside one, which the stdlib's reader can't have, takes a longer way."""

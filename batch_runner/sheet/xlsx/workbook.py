@@ -8,6 +8,7 @@ import msgspec
 
 from batch_runner.errors import SheetError
 from batch_runner.sheet.model import (
+    CellProblem,
     Column,
     Reading,
     Row,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
-    from batch_runner.sheet.model import CellProblem
     from batch_runner.sheet.xlsx.metadata import Catalog, SheetPart, TablePart
     from batch_runner.sheet.xlsx.row_reader import RawRow
     from batch_runner.sheet.xlsx.survey import WorkbookSurvey
@@ -46,7 +46,9 @@ if TYPE_CHECKING:
 class MergedCells:
     """The merged ranges of a sheet, (left, top, right, bottom) from 1, asked about rows in ascending order."""
 
-    def __init__(self, ranges: Iterable[tuple[int, int, int, int]]) -> None:
+    def __init__(self, ranges: Iterable[tuple[int, int, int, int]], header_row: int) -> None:
+        self._header_row = header_row
+        self._values: dict[tuple[int, int], str] = {}
         self._coming = sorted(ranges, key=lambda one: one[1], reverse=True)
         self._here: list[tuple[int, int, int, int]] = []
 
@@ -67,6 +69,26 @@ class MergedCells:
             covered.update(range(left if number == top else left - 1, min(right, len(texts))))
         kept = ["" if place in covered else text for place, text in enumerate(texts)]
         return kept, tuple(problem for problem in problems if problem.index not in covered)
+
+    def carried(
+        self, number: int, kind: RowKind, texts: list[str], problems: tuple[CellProblem, ...], wish: str | None
+    ) -> tuple[list[str], tuple[CellProblem, ...]]:
+        """A row with the values of cells merged down over it as a person wishes: filled in, left out, or refused."""
+        texts, found = list(texts), list(problems)
+        for left, top, _right, _bottom in self._here:
+            place = left - 1
+            if number == top and place < len(texts):
+                self._values[left, top] = texts[place]
+            value = self._values.get((left, top), "") if top > self._header_row else ""
+            if number == top or not value or wish == "first" or kind not in (RowKind.DATA, RowKind.HIDDEN):
+                continue
+            if wish == "fill":
+                texts[place] = value
+                continue
+            letter = column_letter(place)
+            what = f"it is one cell with {letter}{top} above, {value!r}; say --merged fill or --merged first"
+            found.append(CellProblem(place, f"{letter}{number}", what, refuses=True))
+        return texts, tuple(found)
 
 
 def open_workbook(path: Path, reading: Reading, scratch: Path) -> Workbook:
@@ -187,6 +209,11 @@ class Workbook(Sheet):
         """The name of the sheet's part in the package."""
         self.tables = tables
         self.table = seen.table
+        self.is_table = seen.table is not None
+        hidden = scan.beside.hidden_columns
+        self.hidden_columns = frozenset(
+            column.index for column in self.columns if any(a <= column.index + 1 <= b for a, b in hidden)
+        )
         self.autofilter = scan.beside.autofilter
         """The range of the sheet's own autofilter, such as `A3:F90`."""
         self.first_data_row = seen.first_data_row
@@ -235,7 +262,7 @@ class Workbook(Sheet):
         """Every row, and what it was read from: None for one that the file leaves out."""
         blank = ("",) * self.width
         number = 0
-        merged = MergedCells(self.merges)
+        merged = MergedCells(self.merges, self.header_row)
         for raw in RowReader(self.package, self.part, quick=self._quick):
             for gap in range(number + 1, raw.number):
                 yield Row(gap, RowKind.EMPTY, blank), None
@@ -254,7 +281,8 @@ class Workbook(Sheet):
             self._source.cells.note(raw)
         if merged.reaches(raw.number):
             texts, problems = merged.cleared(raw.number, texts, problems)
-        return Row(raw.number, kind, tuple(texts), problems, refusal=self._outgrown(raw.number))
+            texts, problems = merged.carried(raw.number, kind, texts, problems, self.reading.merged)
+        return self.judged(Row(raw.number, kind, tuple(texts), problems, refusal=self._outgrown(raw.number)))
 
     def _outgrown(self, number: int) -> str | None:
         end = self._seen.end
@@ -283,6 +311,7 @@ class Workbook(Sheet):
             header_row=self.header_row or None,
             no_header=not self.header_row,
             hidden="include",
+            merged="first",
             as_shown=self.reading.as_shown,
             trust_formulas=self.reading.trust_formulas,
         )
