@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from batch_runner.errors import UsageError
-from batch_runner.sheet.model import RowKind, refuse_ambiguity
+from batch_runner.sheet.model import LIST_ROWS, RowKind, refuse_ambiguity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -101,7 +101,7 @@ class Selection(msgspec.Struct, frozen=True):
 
         Raises as `rows`.
         """
-        every = (row for row in sheet.rows() if row.kind in (RowKind.DATA, RowKind.HIDDEN))
+        every = (row for row in sheet.rows() if row.kind in LIST_ROWS)
         if self.ranges is None and self.condition is None:
             yield from _up_to(every, self.limit)
             return

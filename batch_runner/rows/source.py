@@ -11,7 +11,7 @@ from batch_runner.rows.params import Template
 from batch_runner.rows.selection import select
 from batch_runner.sheet.export import open_written, refuse_unwritable
 from batch_runner.sheet.header import ListShape
-from batch_runner.sheet.model import NewColumns, Reading, RowKind
+from batch_runner.sheet.model import LIST_ROWS, NewColumns, Reading, RowKind
 from batch_runner.sheet.open import TEXT_ENDINGS, WORKBOOK_ENDINGS, open_sheet
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Source:
     def every(self) -> Iterator[RowParams]:
         """As `places`, to the sheet's end, whichever rows take part; nothing is said of its cells."""
         for row in self.sheet.rows():
-            if row.kind in (RowKind.DATA, RowKind.HIDDEN):
+            if row.kind in LIST_ROWS:
                 yield self.template.fill(row, takes_part=row.kind is RowKind.DATA)
 
     @property
@@ -169,7 +169,7 @@ def _has_runs(path: Path, sheet: Sheet) -> bool:
         return False
     try:
         with open_written(path, sheet) as written:
-            rows = (row for row in written.rows() if row.kind in (RowKind.DATA, RowKind.HIDDEN))
+            rows = (row for row in written.rows() if row.kind in LIST_ROWS)
             if not sheet.header_row:
                 return any(any(row.texts[sheet.width :]) for row in rows)
             ours = find_our_columns(written.columns).places(written.columns)

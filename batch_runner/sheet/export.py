@@ -18,7 +18,7 @@ from batch_runner.errors import SheetError, Unlike
 from batch_runner.sheet.csv.reader import CsvSheet, view_csv
 from batch_runner.sheet.csv.records import DELIMITERS
 from batch_runner.sheet.csv.writer import harmless, storable
-from batch_runner.sheet.model import NewCells, Reading, RowKind, column_letter, refuse_ambiguity
+from batch_runner.sheet.model import LIST_ROWS, NewCells, Reading, RowKind, column_letter, refuse_ambiguity
 from batch_runner.sheet.xlsx.package import Package
 from batch_runner.sheet.xlsx.row_reader import END, HEAD_LIMIT, MAX_ROWS, ROW_END, START
 from batch_runner.sheet.xlsx.shared_strings import plain_text
@@ -157,7 +157,7 @@ class Grid:
         """One text for each of `headers`, for every row of data."""
         own_places = [place for place in self.places if place < self.start]
         for row, own, texts in self.rows():
-            if row.kind in {RowKind.DATA, RowKind.HIDDEN}:
+            if row.kind in LIST_ROWS:
                 yield (*[own[place] for place in own_places], *map(storable, texts))
 
 

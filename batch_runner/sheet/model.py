@@ -40,6 +40,10 @@ class RowKind(Enum):
     """Looks like a total, a heading or a note, and the person said to skip such rows."""
 
 
+LIST_ROWS = (RowKind.DATA, RowKind.HIDDEN, RowKind.SUSPECT)
+"""The rows of a list, whether they take part or a person said to skip them."""
+
+
 class CellProblem(msgspec.Struct, frozen=True):
     """What is wrong with one cell.
 
@@ -175,6 +179,10 @@ class Sheet(ABC):
         """
         return ()
 
+    def is_suspect(self, row: Row) -> bool:
+        """Whether a row of data looks like none of the list."""
+        return self.shape is not None and self.shape.doubt(row.texts) is not None
+
     def judged(self, row: Row) -> Row:
         """A row of data as it is, or as a suspect one: of that kind, or with a refusal that says why."""
         found = self.shape.doubt(row.texts) if self.shape and row.kind is RowKind.DATA and not row.refusal else None
@@ -226,10 +234,10 @@ def column_letter(index: int) -> str:
     return letters
 
 
-def row_list(numbers: Sequence[int]) -> str:
-    """`row 4`, `rows 4, 9, 14`, `rows 4, 9, …`: the first ten of them."""
-    shown = ", ".join(map(str, numbers[:10]))
-    return f"row{'s' * (len(numbers) > 1)} {shown}{', …' if len(numbers) > 10 else ''}"
+def row_list(numbers: Sequence[int], most: int = 10) -> str:
+    """`row 4`, `rows 4, 9, 14`, `rows 4, 9, …`: the first so many of them."""
+    shown = ", ".join(map(str, numbers[:most]))
+    return f"row{'s' * (len(numbers) > 1)} {shown}{', …' if len(numbers) > most else ''}"
 
 
 def refuse_ambiguity(sheet: Sheet, columns: Iterable[Column], strays: Collection[int]) -> None:
