@@ -152,6 +152,11 @@ ALONE = 3
 """So many cells does a row of the list have where a lone one is a heading or a note."""
 
 
+def _is_prose(text: str) -> bool:
+    """Whether a text has words in it: a lone number, date or sign is rather a row that somebody didn't finish."""
+    return kind_of(text) is None and any(map(str.isalpha, text))
+
+
 class ListShape(msgspec.Struct, frozen=True):
     """What the rows of a list usually look like: the first of them, in the columns at `places`.
 
@@ -184,7 +189,7 @@ class ListShape(msgspec.Struct, frozen=True):
             many = 2 * len(lacking) >= len(self.usual) and place == filled[0]
             if is_total_word(text) or (many and len(text) <= LONGEST_LABEL and _TOTAL_START.match(text)):
                 return place, f"{text!r} stands there, and cells that other rows fill are empty: it looks like a total"
-        if len(filled) == 1 and self.lone_is_odd:
+        if len(filled) == 1 and self.lone_is_odd and _is_prose(texts[filled[0]]):
             return filled[0], "no other cell of the row is filled: it looks like a heading or a note"
         return None
 
@@ -230,7 +235,7 @@ def _second_header(best: FirstRow, below: Sequence[FirstRow]) -> FirstRow | None
             at for at in words if _is_column_of_numbers(at, under) and row.text(at).strip().lower() not in _NO_HEADERS
         ]
         fills = 2 * len(row.filled) >= len(best.filled) and not any(
-            row.text(at).strip()[0].isdigit() for at in row.filled
+            row.text(at).strip()[:1].isdigit() for at in row.filled
         )
         if over and fills and not any(_shape(row, at) in _shapes(under, at) for at in row.filled if at not in over):
             return row
