@@ -92,6 +92,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         Literal["include", "skip"] | None,
         _says("Reading", "include|skip", "Whether hidden or filtered-out rows run; required where there are any."),
     ] = None
+    suspect_rows: Annotated[
+        Literal["run", "skip"] | None,
+        _says("Reading", "run|skip", "What to do with rows that look like totals, headings or notes (refuse them)."),
+    ] = None
+    merged: Annotated[
+        Literal["fill", "first"] | None,
+        _says("Reading", "fill|first", "A cell merged down over rows counts in all of them, or in the first."),
+    ] = None
     as_shown: Annotated[
         bool, _says("Reading", None, "Send numbers and dates just as the sheet shows them (1,234.50 €).")
     ] = False

@@ -18,7 +18,7 @@ from batch_runner.job.job import stem_of
 from batch_runner.journal.view import Placed
 from batch_runner.output.verify import check_alignment, check_appended
 from batch_runner.sheet.export import append_columns, appended, open_written, refuse_unwritable, write_table
-from batch_runner.sheet.model import NewColumns, RowKind
+from batch_runner.sheet.model import LIST_ROWS, NewColumns, RowKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -174,7 +174,7 @@ def _unchecked(draft: Path) -> None:
     """The spool is the one copy there is: nothing to compare it with."""
 
 
-_ROWS = (RowKind.DATA, RowKind.HIDDEN)
+_ROWS = (*LIST_ROWS, RowKind.TOTALS, RowKind.OUTSIDE)
 
 
 def with_earlier(

@@ -18,13 +18,14 @@ import msgspec
 from batch_runner.errors import UsageError
 from batch_runner.plan.plan import Entry
 from batch_runner.rows.selection import no_column
+from batch_runner.sheet.model import Column, column_letter, refuse_ambiguity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from batch_runner.job.job import Job
     from batch_runner.rows.task_inputs import Fit, TaskInputs
-    from batch_runner.sheet.model import Column, Row, Sheet
+    from batch_runner.sheet.model import Row, Sheet
 
 
 CLAIM_BYTES = 16
@@ -59,7 +60,8 @@ def dedup_key_of(texts: Sequence[str]) -> bytes:
 KEY_BYTES = 16
 NAMING = ("columns", "exclude", "rename", "key", "unique", "unique_conflict", "total")
 """The options whose values name columns of the sheet."""
-_PLACE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+_PLACE = re.compile(r"\{\{|\}\}|\{((?:[^{}]|\{\{[^{}]*\}\})*)\}|[{}]")
+"""Braces in a column's name are doubled, too: `{Amount {{EUR}}}`."""
 
 
 class RowParams(Entry, frozen=True, kw_only=True):
@@ -102,7 +104,8 @@ class Template:
 
     def __init__(self, job: Job, sheet: Sheet, columns: tuple[Column, ...]) -> None:
         self._sheet = sheet
-        self._columns = {column.name: column for column in columns}
+        self._own = columns
+        self._columns = _by_letter(sheet, columns) | {column.name: column for column in reversed(columns)}
         self._send_empty = job.send_empty
         if problems := [*self._problems(job)]:
             raise UsageError("\n".join(problems))
@@ -110,11 +113,18 @@ class Template:
         self._texts = {name: self._text(value) for name, value in job.param.items()}
         self._identity = None if job.identity_id is None else self._text(job.identity_id)
         self._session = None if job.session_id is None else self._text(job.session_id)
-        self._key = tuple(self._columns[name] for name in sorted(set(job.key)))
-        self._unique = tuple(self._columns[name].index for name in sorted(set(job.unique)))
-        self._conflict = tuple(self._columns[name].index for name in sorted(set(job.unique_conflict)))
+        self._key = self._sorted(job.key)
+        self._unique = tuple(column.index for column in self._sorted(job.unique))
+        self._conflict = tuple(column.index for column in self._sorted(job.unique_conflict))
         self._used = self._used_indexes()
+        self._starts = tuple(self._sent_indexes())
+        self._refuse_ambiguity(job)
         self._known_by = frozenset(column.index for column in self._key) or self._sent_indexes()
+
+    @property
+    def sent(self) -> tuple[Column, ...]:
+        """The columns whose cells are sent, under whatever name."""
+        return tuple(column for column in self._own if column.index in self._sent_indexes())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -123,7 +133,7 @@ class Template:
 
     def require(self, inputs: TaskInputs) -> None:
         """Refuse from now on the rows that the task can't take. Raises `UsageError` where it could take none."""
-        left_out = [column.name for column in self._columns.values() if column.name not in self.names]
+        left_out = [column.name for column in self._own if column.name not in self.names]
         self.fit = inputs.fit(self.names, left_out)
         fixed = {name: "".join(map(str, text.parts)) for name, text in self._texts.items() if not text.indexes()}
         wrongs = (wrong for wrong in self.fit.wrongs(fixed) if wrong[0] in fixed)
@@ -163,7 +173,7 @@ class Template:
 
     def columns(self, names: Iterable[str]) -> tuple[Column, ...]:
         """The columns of these names, each once; they are among the sheet's own."""
-        return tuple(self._columns[name] for name in dict.fromkeys(names))
+        return tuple(dict.fromkeys(self._columns[name] for name in names))
 
     def warnings(self, row: Row) -> Iterator[str]:
         """A sentence for each cell that is sent although something about it is worth knowing."""
@@ -178,8 +188,10 @@ class Template:
             yield from (f"{label}: {sentence}" for sentence in _brace_problems(text))
             named += [(label, name) for name in _names_in(text)]
         yield from (f"{option}: {no_column(self._sheet, name)}" for option, name in named if name not in self._columns)
-        if all(name in self._columns for name in (*job.columns, *job.exclude)):
-            twice = _first_twice(self._chosen(job).values())
+        if all(name in self._columns for name in (*job.columns, *job.exclude, *job.rename)):
+            headers = {column.index: column.name for column in self._own}
+            sent = {headers.get(index, name): name for index, name in self._chosen(job).items()}
+            twice = _first_twice(sent.values())
             if twice is not None:
                 yield f"rename: two columns would both be sent as {twice!r}; leave one out with --exclude"
 
@@ -189,8 +201,30 @@ class Template:
 
     def _chosen(self, job: Job) -> dict[int, str]:
         """The same before a param takes a column's place."""
-        names = job.columns or [name for name in self._columns if name not in job.exclude]
-        return {self._columns[name].index: job.rename.get(name, name) for name in names}
+        columns = self.columns(job.columns) or [c for c in self._own if not self._is_named(c, job.exclude)]
+        renamed = {self._columns[name].index: new for name, new in job.rename.items()}
+        return {column.index: renamed.get(column.index, column.name) for column in columns}
+
+    def _is_named(self, column: Column, names: Sequence[str]) -> bool:
+        """Whether one of the names is this column's: its header, or its letter where no header is that."""
+        return any(column.name == name or self._columns[name] == column for name in names)
+
+    def _sorted(self, names: Sequence[str]) -> tuple[Column, ...]:
+        return tuple(sorted(self.columns(names), key=lambda column: column.name))
+
+    def _refuse_ambiguity(self, job: Job) -> None:
+        """Raises `SheetError` for two equal headers or text under an empty one among what is sent or makes the key.
+
+        Where nobody says which columns are sent, all are, and with them those that lack a header.
+        """
+        named = {name for option in NAMING if option != "exclude" for name in getattr(job, option)}
+        named.update(name for _, text in _texts_of(job) for name in _names_in(text))
+        wanted = [column for column in self._own if column.index in self._used or column.name in named]
+        left_out = {column.index for column in self.columns(job.exclude)}
+        places = {column.index for column in self.columns(named)}
+        if not job.columns:
+            places |= self._sheet.strays.keys() - left_out
+        refuse_ambiguity(self._sheet, wanted, places & self._sheet.strays.keys())
 
     def _text(self, value: str) -> Text:
         parts: list[str | int] = []
@@ -198,7 +232,7 @@ class Template:
         for match in _PLACE.finditer(value):
             parts.append(value[end : match.start()])
             name = match.group(1)
-            parts.append(match.group()[0] if name is None else self._columns[name].index)
+            parts.append(match.group()[0] if name is None else self._columns[_unescaped(name)].index)
             end = match.end()
         parts.append(value[end:])
         return Text(tuple(part for part in parts if part != ""))
@@ -221,10 +255,15 @@ class Template:
         return key_of(dict(texts)) if any(text for _, text in texts) else None
 
     def _refusal(self, row: Row) -> str | None:
+        if row.refusal is not None:
+            return row.refusal
         if row.problems:
             bad = [problem for problem in row.problems if problem.refuses and problem.index in self._used]
             if bad:
                 return "; ".join(f"{self._sheet.address(row.number, p.index)}: {p.what}" for p in bad)
+        if self._starts and not any(row.texts[place].strip() for place in self._starts):
+            where = self._sheet.address(row.number, min(self._starts))
+            return f"{where}: all cells of the row that would be sent are empty; fill them in, or leave the row out"
         if self._key and not any(row.texts[column.index] for column in self._key):
             cells = ", ".join(self._sheet.address(row.number, column.index) for column in self._key)
             return f"{cells}: the key is empty, so this row could not be known again; fill it in"
@@ -241,6 +280,12 @@ class Template:
         text = self._texts.get(name)
         indexes = sorted(text.indexes()) if text else [index for index, sent in self._sent.items() if sent == name]
         return ", ".join(self._sheet.address(row.number, index) for index in indexes)
+
+
+def _by_letter(sheet: Sheet, columns: Sequence[Column]) -> dict[str, Column]:
+    """The columns by their letters, those that lack a header and have text included."""
+    nameless = [Column(column_letter(place), place, column_letter(place)) for place in sheet.strays]
+    return {column.letter: column for column in (*columns, *nameless)}
 
 
 def _claim(row: Row, indexes: tuple[int, ...]) -> bytes | None:
@@ -264,7 +309,11 @@ def _texts_of(job: Job) -> Iterator[tuple[str, str]]:
 def _names_in(text: str) -> Iterator[str]:
     """The columns that a text has places for."""
     names = (match.group(1) for match in _PLACE.finditer(text))
-    return (name for name in dict.fromkeys(names) if name is not None)
+    return (_unescaped(name) for name in dict.fromkeys(names) if name is not None)
+
+
+def _unescaped(name: str) -> str:
+    return name.replace("{{", "{").replace("}}", "}")
 
 
 def _brace_problems(text: str) -> Iterator[str]:

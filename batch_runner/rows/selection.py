@@ -12,7 +12,7 @@ import msgspec
 
 from batch_runner.errors import UsageError
 from batch_runner.rows.amounts import Amount, NoAmount, agreed, held_amount, read_amount
-from batch_runner.sheet.model import RowKind, TypedRow
+from batch_runner.sheet.model import LIST_ROWS, RowKind, TypedRow, refuse_ambiguity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -123,7 +123,7 @@ class Selection(msgspec.Struct, frozen=True):
 
         Raises as `rows`.
         """
-        every = (row for row in sheet.rows() if row.kind in (RowKind.DATA, RowKind.HIDDEN))
+        every = (row for row in sheet.rows() if row.kind in LIST_ROWS)
         if self.ranges is None and self.condition is None:
             yield from _up_to(every, self.limit)
             return
@@ -204,6 +204,7 @@ def _columns(sheet: Sheet, expression: pl.Expr) -> tuple[Column, ...]:
     names = tuple(dict.fromkeys(expression.meta.root_names()))
     if unknown := [f"where: {no_column(sheet, name)}" for name in names if name not in columns]:
         raise UsageError("\n".join(unknown))
+    refuse_ambiguity(sheet, [column for column in sheet.columns if column.name in names], ())
     return tuple(columns[name] for name in names)
 
 

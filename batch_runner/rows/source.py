@@ -11,7 +11,8 @@ from batch_runner.rows.columns import find_our_columns
 from batch_runner.rows.params import Template
 from batch_runner.rows.selection import select
 from batch_runner.sheet.export import open_written, refuse_unwritable
-from batch_runner.sheet.model import NewColumns, Reading, RowKind
+from batch_runner.sheet.header import ListShape
+from batch_runner.sheet.model import LIST_ROWS, NewColumns, Reading, RowKind
 from batch_runner.sheet.open import TEXT_ENDINGS, WORKBOOK_ENDINGS, open_sheet
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Source:
             with findings.look():
                 self._selection = select(self.sheet, job.row_ranges, job.where, job.limit)
             findings.tell()
+            self._look_for_suspects(job.suspect_rows)
             self.amounts = self.template.columns(job.total)
             self.lost_journal = _lost_journal(job, self.layout)
             self.lost_runs = None if self.lost_journal else _lost_runs(job, self.sheet)
@@ -63,6 +65,16 @@ class Source:
         except BaseException:
             self.sheet.close()
             raise
+
+    def _look_for_suspects(self, wish: str | None) -> None:
+        """Have the sheet refuse or skip the rows that look like none of a plain list."""
+        if wish == "run" or self.sheet.is_table or len(self.layout.own) < 2:
+            return
+        data = (row.texts for row in self.sheet.rows() if row.kind is RowKind.DATA)
+        self.sheet.shape = ListShape.of([column.index for column in self.layout.own], list(islice(data, LOOK)))
+        self.sheet.skips_suspects = wish == "skip"
+        if self.sheet.skips_suspects:
+            self.sheet.row_count = sum(row.kind is RowKind.DATA for row in self.sheet.rows())
 
     @property
     def total(self) -> int:
@@ -90,7 +102,7 @@ class Source:
     def every(self) -> Iterator[RowParams]:
         """As `places`, to the sheet's end, whichever rows take part; nothing is said of its cells."""
         for row in self.sheet.rows():
-            if row.kind in (RowKind.DATA, RowKind.HIDDEN):
+            if row.kind in LIST_ROWS:
                 yield self.template.fill(row, takes_part=row.kind is RowKind.DATA)
 
     @property
@@ -99,9 +111,17 @@ class Source:
         hints = self.template.fit.hints() if self.template.fit else ()
         return (
             *self.sheet.notes,
-            *(note for note in (self.layout.note, self.lost_journal, self.lost_runs) if note),
+            *(note for note in (self._hidden_columns(), self.layout.note, self.lost_journal, self.lost_runs) if note),
             *hints,
         )
+
+    def _hidden_columns(self) -> str | None:
+        """Nobody who looks at the sheet sees that these are sent."""
+        hidden = [column for column in self.template.sent if column.index in self.sheet.hidden_columns]
+        if not hidden:
+            return None
+        names = ", ".join(f"{column.name!r} ({column.letter})" for column in hidden)
+        return f"hidden in the sheet, and sent like the others: {names}; leave them out with --exclude"
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -150,7 +170,7 @@ def _has_runs(path: Path, sheet: Sheet) -> bool:
         return False
     try:
         with open_written(path, sheet) as written:
-            rows = (row for row in written.rows() if row.kind in (RowKind.DATA, RowKind.HIDDEN))
+            rows = (row for row in written.rows() if row.kind in LIST_ROWS)
             if not sheet.header_row:
                 return any(any(row.texts[sheet.width :]) for row in rows)
             ours = find_our_columns(written.columns).places(written.columns)
@@ -185,6 +205,7 @@ def reading_of(job: Job) -> Reading:
         encoding=job.encoding,
         delimiter=job.delimiter,
         hidden=job.hidden,
+        merged=job.merged,
         as_shown=job.as_shown,
         trust_formulas=job.trust_formulas,
     )

@@ -17,6 +17,7 @@ from batch_runner.plan.plan import Counts, Refuse, Send, counted_as
 from batch_runner.report.totals import control_totals
 from batch_runner.rows.amounts import worded
 from batch_runner.rows.task_inputs import TEXT
+from batch_runner.sheet.model import RowKind, row_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,9 +27,12 @@ if TYPE_CHECKING:
     from batch_runner.plan.plan import Step
     from batch_runner.rows.params import RowParams
     from batch_runner.rows.source import Source
+    from batch_runner.sheet.model import Sheet
 
 
 FIRST_ROWS = 3
+MOST_SUSPECTS = 1_000
+"""Numbers of suspect rows that a page for a person has."""
 MOST_SENTENCES = 20
 _WORDS = {"start": "to start", "poll": "to poll", "carried_over": "carried over", "retried": "to start again"}
 
@@ -66,8 +70,10 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     """How the sheet was understood, and what would be sent.
 
     `takes` is what the task says that it takes, `unused` the params that it does nothing with; both are empty where it
-    says nothing. `plan` counts what a batch would do now; `first` are the first rows that it would start. `refused` and
-    `warnings` are the first sentences of each; `refused_rows` counts all rows that could not be sent, held ones too.
+    says nothing. `kinds` counts the sheet's rows by what they are, up to `last_row`, and `suspects` are the numbers of
+    those that look like none of the list. `plan` counts what a batch would do now; `first` are the first rows that it
+    would start, `last` is the last one if it isn't among them. `refused` and `warnings` are the first sentences of
+    each; `refused_rows` counts all rows that could not be sent, held ones too.
     """
 
     input: str
@@ -85,7 +91,11 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     plan: Counts
     totals: tuple[PlannedTotal, ...]
     refused_rows: int
+    kinds: dict[str, int]
+    last_row: int
     first: tuple[Sample, ...]
+    last: Sample | None
+    suspects: tuple[int, ...]
     refused: tuple[str, ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
@@ -113,6 +123,10 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         sheet = f", sheet {self.sheet!r}" if self.sheet else ""
         headers = f"headers in row {self.header_row}" if self.header_row else "no headers"
         yield f"{self.input}{sheet}: {headers}, rows that take part: {self.rows}"
+        counted = ", ".join(f"{count} {kind}" for kind, count in self.kinds.items())
+        yield f"  rows:    {counted}: {self.last_row} in all"
+        if self.suspects:
+            yield f"  suspect: {row_list(self.suspects, MOST_SUSPECTS)}"
         yield f"  columns: {', '.join(self.columns)}"
         if self.earlier_output:
             yield "  and an earlier output's columns, which are refreshed and never sent"
@@ -128,8 +142,10 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         yield f"  plan:    {self._plan() if self.task else 'not known until a task is named'}"
         yield from (f"  total:   {total}" for total in self.totals)
         yield from (f"  note:    {note}" for note in self.notes)
+        samples = [*self.first, *([self.last] if self.last else [])]
         yield from _block(
-            "the first rows, as they would be sent", [f"row {s.row}: {_shown(s.params)}" for s in self.first]
+            "the first rows and the last one, as they would be sent",
+            [f"row {sample.row}: {_shown(sample.params)}" for sample in samples],
         )
         yield from _block(f"refused: {self.refused_rows} of {self.rows} rows", self.refused)
         yield from _block("worth a look", self.warnings)
@@ -137,7 +153,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
 
 async def preview(job: Job, source: Source, journal: Journal) -> Preview:
     """Read the whole sheet as a batch would, place its rows in a journal that nobody keeps, and send nothing."""
-    planned = _Planned()
+    planned, kinds = _Planned(), _Kinds(source.sheet)
     await look_ahead(source, journal)
     async for chunk in plan_rows(source, journal):
         for step, row in chunk:
@@ -158,7 +174,11 @@ async def preview(job: Job, source: Source, journal: Journal) -> Preview:
         plan=Counts(**planned.counted),
         totals=tuple(_planned_totals(source, planned.starts)),
         refused_rows=planned.refused_rows,
+        kinds=dict(kinds.counted),
+        last_row=kinds.last,
         first=tuple(planned.first),
+        last=planned.last if planned.last not in planned.first else None,
+        suspects=tuple(kinds.suspects),
         refused=tuple(planned.refused),
         warnings=source.warnings,
         notes=(
@@ -171,6 +191,21 @@ async def preview(job: Job, source: Source, journal: Journal) -> Preview:
     )
 
 
+class _Kinds:
+    """How many rows of what kind a sheet has. They add up to its last row; suspect ones are told from other data."""
+
+    def __init__(self, sheet: Sheet) -> None:
+        self.counted: Counter[str] = Counter()
+        self.suspects = array("q")
+        self.last = 0
+        for row in sheet.rows():
+            is_suspect = row.kind is RowKind.SUSPECT or (row.kind is RowKind.DATA and sheet.is_suspect(row))
+            self.counted[RowKind.SUSPECT.value if is_suspect else row.kind.value] += 1
+            self.last = row.number
+            if is_suspect:
+                self.suspects.append(row.number)
+
+
 class _Planned:
     """The steps of a sheet's rows, counted; of those to start and of those refused the first ones are kept."""
 
@@ -178,6 +213,7 @@ class _Planned:
         self.counted: Counter[str] = Counter()
         self.starts = array("q")
         self.first: list[Sample] = []
+        self.last: Sample | None = None
         self.refused: list[str] = []
         self.refused_rows = 0
 
@@ -189,8 +225,9 @@ class _Planned:
         self.counted[name] += 1
         if isinstance(step, Send):
             self.starts.append(row.row_number)
+            self.last = Sample(row.row_number, row.params)
             if len(self.first) < FIRST_ROWS:
-                self.first.append(Sample(row.row_number, row.params))
+                self.first.append(self.last)
         if isinstance(step, Refuse):
             self.refused_rows += 1
             if len(self.refused) < MOST_SENTENCES:

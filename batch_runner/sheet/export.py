@@ -18,7 +18,7 @@ from batch_runner.errors import SheetError, Unlike
 from batch_runner.sheet.csv.reader import CsvSheet, view_csv
 from batch_runner.sheet.csv.records import DELIMITERS
 from batch_runner.sheet.csv.writer import harmless, storable
-from batch_runner.sheet.model import NewCells, Reading, RowKind, column_letter
+from batch_runner.sheet.model import LIST_ROWS, NewCells, Reading, RowKind, column_letter, refuse_ambiguity
 from batch_runner.sheet.xlsx.package import Package
 from batch_runner.sheet.xlsx.row_reader import END, HEAD_LIMIT, MAX_ROWS, ROW_END, START
 from batch_runner.sheet.xlsx.shared_strings import plain_text
@@ -124,7 +124,7 @@ def open_written(path: Path, sheet: Sheet) -> Sheet:
     elif ending in DELIMITERS:
         reading = Reading(encoding="utf-8", delimiter=DELIMITERS[ending], as_shown=True)
     else:
-        reading = Reading(hidden="include")
+        reading = Reading(hidden="include", merged="first")
     reading = msgspec.structs.replace(reading, header_row=sheet.header_row or None, no_header=not sheet.header_row)
     if ending in DELIMITERS:
         return view_csv(path, reading, sheet.scratch)
@@ -175,7 +175,7 @@ class Grid:
         """One text for each of `headers`, for every row of data."""
         own_places = [place for place in self.places if place < self.start]
         for row, own, texts in self.rows():
-            if row.kind in {RowKind.DATA, RowKind.HIDDEN}:
+            if row.kind in LIST_ROWS:
                 yield (*[own[place] for place in own_places], *(storable(texts[order]) for order in self._named))
 
 
@@ -265,6 +265,8 @@ def refuse_unwritable(sheet: Sheet, ending: str, new: NewColumns) -> None:
         make_room(sheet, new)
     elif ending == ".xlsx":
         refuse_too_much(Grid(sheet, new, ()))
+    elif ending not in DELIMITERS:  # by header: columns of one name, or of none, would be lost
+        refuse_ambiguity(sheet, sheet.columns, sheet.strays)
 
 
 def _write_text(target: BinaryIO, delimiter: str, grid: Grid) -> None:

@@ -29,6 +29,8 @@ _NO_HEADERS = frozenset({
 })  # fmt: skip
 """What is no header although it is a word: what people write in place of a number that they don't have, and answers."""
 _AROUND = " \t\r\n\ufeff\xa0"
+LONGEST_LABEL = 60
+"""Characters of a text that may label a total."""
 LOOK_BELOW = 5
 """How far below the header row a second one is looked for."""
 
@@ -129,6 +131,69 @@ def header_doubt(rows: Sequence[FirstRow], number: int) -> str | None:
     )
 
 
+_TOTAL_WORDS = re.compile(
+    r"(?:(?:grand|sub|net|overall|running|invoice|report|page)[\s-]*)*totals?|total\s(?:g[ée]n[ée]ral|generale|geral|amount|net"
+    r"|due|ht|ttc|\d{2,4})|totaux|sous[\s-]*total|subtot\.?|tot\.|(?:(?:gesamt|zwischen|end|teil|netto|brutto)[\s-]*)?summe"
+    r"|gesamt(?:betrag)?|insgesamt|somme|totale|subtotale|totaal|subtotaal|suma|razem|ogółem|celkem|součet|mezisoučet"
+    r"|összesen|summa|delsumma|i\s?alt|sum|yhteensä|toplam|ara toplam|genel toplam|итого|всего|合計|小計|総計"
+    r"|总计|合计|小计",
+    re.IGNORECASE,
+)
+
+
+def is_total_word(text: str) -> bool:
+    """Whether a text is what people write beside a total or a subtotal, and nothing else."""
+    return _TOTAL_WORDS.fullmatch(text.strip().rstrip(":").strip(" *=-")) is not None
+
+
+_TOTAL_START = re.compile(rf"(?:{_TOTAL_WORDS.pattern})\b|.*\s(?:total|ergebnis|summe)\Z", re.IGNORECASE)
+"""Such as `Total for Acme` and `Acme Total`, as Excel's own subtotals have it."""
+ALONE = 3
+"""So many cells does a row of the list have where a lone one is a heading or a note."""
+
+
+def _is_prose(text: str) -> bool:
+    """Whether a text has words in it: a lone number, date or sign is rather a row that somebody didn't finish."""
+    return kind_of(text) is None and any(map(str.isalpha, text))
+
+
+class ListShape(msgspec.Struct, frozen=True):
+    """What the rows of a list usually look like: the first of them, in the columns at `places`.
+
+    `usual` are those that most of them fill; a lone cell says something where `lone_is_odd`.
+    """
+
+    places: tuple[int, ...]
+    usual: tuple[int, ...]
+    lone_is_odd: bool
+
+    @classmethod
+    def of(cls, places: Sequence[int], rows: Sequence[Sequence[str]]) -> ListShape:
+        """The shape of these rows."""
+        filled = [[place for place in places if row[place].strip()] for row in rows]
+        count = Counter(place for row in filled for place in row)
+        usual = tuple(place for place in places if 2 * count[place] >= len(rows))
+        sizes = sorted(map(len, filled)) or [0]
+        lone = sizes.count(1)
+        is_odd = sizes[2 * len(sizes) // 3] >= ALONE and (lone <= 2 or 3 * lone <= len(rows))
+        return cls(tuple(places), usual, is_odd)
+
+    def doubt(self, texts: Sequence[str]) -> tuple[int, str] | None:
+        """The cell that makes a row look like none of the list, and why; None for a row like the others."""
+        lacking = [place for place in self.usual if not texts[place]]
+        if not lacking:
+            return None
+        filled = [place for place in self.places if texts[place].strip()]
+        for place in filled:
+            text = texts[place].strip()
+            many = 2 * len(lacking) >= len(self.usual) and place == filled[0]
+            if is_total_word(text) or (many and len(text) <= LONGEST_LABEL and _TOTAL_START.match(text)):
+                return place, f"{text!r} stands there, and cells that other rows fill are empty: it looks like a total"
+        if len(filled) == 1 and self.lone_is_odd and _is_prose(texts[filled[0]]):
+            return filled[0], "no other cell of the row is filled: it looks like a heading or a note"
+        return None
+
+
 def repeats_header(headers: Sequence[str], texts: Iterable[str]) -> bool:
     """Whether a row is the header row once more, as on each page of a printed list: all that it holds are headers.
 
@@ -170,7 +235,7 @@ def _second_header(best: FirstRow, below: Sequence[FirstRow]) -> FirstRow | None
             at for at in words if _is_column_of_numbers(at, under) and row.text(at).strip().lower() not in _NO_HEADERS
         ]
         fills = 2 * len(row.filled) >= len(best.filled) and not any(
-            row.text(at).strip()[0].isdigit() for at in row.filled
+            row.text(at).strip()[:1].isdigit() for at in row.filled
         )
         if over and fills and not any(_shape(row, at) in _shapes(under, at) for at in row.filled if at not in over):
             return row

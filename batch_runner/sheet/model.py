@@ -12,9 +12,11 @@ import msgspec
 from batch_runner.errors import SheetError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
+
+    from batch_runner.sheet.header import ListShape
 
 
 class RowKind(Enum):
@@ -31,7 +33,15 @@ class RowKind(Enum):
     REPEATED = "repeated"
     """The header row once more, as printed lists have it on each page."""
     TOTALS = "totals"
-    """The totals row of the sheet's table, or a row below it."""
+    """The totals row of the sheet's table, or a row whose amounts are formulas over the column above."""
+    OUTSIDE = "outside"
+    """Stands below the end of the list: that of its table or autofilter, or where another table begins."""
+    SUSPECT = "suspect"
+    """Looks like a total, a heading or a note, and the person said to skip such rows."""
+
+
+LIST_ROWS = (RowKind.DATA, RowKind.HIDDEN, RowKind.SUSPECT)
+"""The rows of a list, whether they take part or a person said to skip them."""
 
 
 class CellProblem(msgspec.Struct, frozen=True):
@@ -61,6 +71,8 @@ class Row(msgspec.Struct, frozen=True):
     problems: tuple[CellProblem, ...] = ()
     literal: dict[int, str] | None = None
     """The cells, by their places in `texts`, that stand otherwise in the file (`="00123"`), as they stand there."""
+    refusal: str | None = None
+    """Why the row as a whole can't be sent in good faith, as a sentence that names it."""
 
 
 class TypedCell(msgspec.Struct, frozen=True):
@@ -95,6 +107,10 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     delimiter: str | None = None
     hidden: str | None = None
     """`include`, `skip`, or None: refuse a sheet that has hidden rows among its data."""
+    merged: str | None = None
+    """`fill`: a cell merged down over rows counts in each of them; `first`: in the first; None: refuse the others."""
+    suspect_rows: str | None = None
+    """`run`, `skip`, or None: refuse a row that looks like a total, a heading or a note."""
     as_shown: bool = False
     trust_formulas: bool = False
     """Take the values of formulas although the file says that they are out of date."""
@@ -114,8 +130,9 @@ class NewColumns(msgspec.Struct, frozen=True):
 class Sheet(ABC):
     """A sheet as it was when it was opened: later edits of the file change nothing.
 
-    Opening has looked at the whole sheet once: what refuses it as a whole (two equal headers, hidden rows that nobody
-    spoke about, a damaged file) has been raised as `SheetError` before the first row is read.
+    Opening has looked at the whole sheet once: what refuses it as a whole (hidden rows that nobody spoke about, a
+    damaged file) has been raised as `SheetError` before the first row is read. Two equal headers, or text under an
+    empty one, refuse it only where they are wanted: see `refuse_ambiguity`.
     """
 
     path: Path
@@ -125,6 +142,8 @@ class Sheet(ABC):
     """0 where there is none."""
     columns: tuple[Column, ...]
     """The columns that have a header, from left to right."""
+    strays: Mapping[int, int]
+    """The places of columns without a header that have text, each with the first row that has it."""
     width: int
     """How many texts each `Row` has: up to the last cell of any header or data row that isn't empty."""
     row_count: int
@@ -133,6 +152,13 @@ class Sheet(ABC):
     """What a person should hear about how the sheet was read: a sentence each."""
     cautions: tuple[str, ...] = ()
     """Those of the notes that a person should hear once, however quiet the program is to be."""
+    is_table: bool = False
+    """Whether Excel knows the list as a table: then every row of it is one, whatever it looks like."""
+    hidden_columns: frozenset[int] = frozenset()
+    """The places of columns that nobody sees."""
+    shape: ListShape | None = None
+    """Once it is set, rows that look like none of the list are refused, or skipped with `skips_suspects`."""
+    skips_suspects: bool = False
     fingerprint: str
     """SHA-256 of the file's bytes, in hex."""
     scratch: Path
@@ -144,7 +170,7 @@ class Sheet(ABC):
 
     def typed_rows(self, places: Collection[int]) -> Iterator[TypedRow]:  # noqa: ARG002  a text file has only texts
         """The same rows, with their cells at these places that are no texts."""
-        return (TypedRow(row.number, row.kind, row.texts, row.problems, row.literal) for row in self.rows())
+        return (TypedRow(*msgspec.structs.astuple(row)) for row in self.rows())
 
     def describe_formats(self) -> tuple[str, ...]:
         """What the number formats of the rows read so far were taken for, where a person may think otherwise.
@@ -152,6 +178,21 @@ class Sheet(ABC):
         A sentence for each column and format: which of its literals are units, which are part of an identifier.
         """
         return ()
+
+    def is_suspect(self, row: Row) -> bool:
+        """Whether a row of data looks like none of the list."""
+        return self.shape is not None and self.shape.doubt(row.texts) is not None
+
+    def judged(self, row: Row) -> Row:
+        """A row of data as it is, or as a suspect one: of that kind, or with a refusal that says why."""
+        found = self.shape.doubt(row.texts) if self.shape and row.kind is RowKind.DATA and not row.refusal else None
+        if found is None:
+            return row
+        if self.skips_suspects:
+            return msgspec.structs.replace(row, kind=RowKind.SUSPECT)
+        place, why = found
+        advice = "say --suspect-rows run or skip, or leave it out with --rows"
+        return msgspec.structs.replace(row, refusal=f"{self.address(row.number, place)}: {why}; {advice}")
 
     @abstractmethod
     def reading_again(self) -> Reading:
@@ -193,29 +234,32 @@ def column_letter(index: int) -> str:
     return letters
 
 
-def row_list(numbers: Sequence[int]) -> str:
-    """`row 4`, `rows 4, 9, 14`, `rows 4, 9, …`: the first ten of them."""
-    shown = ", ".join(map(str, numbers[:10]))
-    return f"row{'s' * (len(numbers) > 1)} {shown}{', …' if len(numbers) > 10 else ''}"
+def row_list(numbers: Sequence[int], most: int = 10) -> str:
+    """`row 4`, `rows 4, 9, 14`, `rows 4, 9, …`: the first so many of them."""
+    shown = ", ".join(map(str, numbers[:most]))
+    return f"row{'s' * (len(numbers) > 1)} {shown}{', …' if len(numbers) > most else ''}"
 
 
-def refuse_ambiguity(sheet: Sheet, stray: tuple[int, int] | None) -> None:
-    """Raises `SheetError` naming both cells where a row's texts couldn't be told apart by header.
+def refuse_ambiguity(sheet: Sheet, columns: Iterable[Column], strays: Collection[int]) -> None:
+    """Raises `SheetError` naming both cells where these columns' texts couldn't be told apart by header.
 
-    `stray` is the first cell with text under no header, as (row number, index).
+    `strays` are those of `Sheet.strays` that are wanted as well.
     """
     first: dict[str, Column] = {}
-    for column in sheet.columns:
+    for column in columns:
         other = first.setdefault(column.name, column)
         if other is not column:
             cells = f"{sheet.address(sheet.header_row, other.index)} and {column.letter}{sheet.header_row}"
-            raise SheetError(f"{cells}: two headers are {column.name!r}; give one of them another name")
-    if stray is not None:
-        row, index = stray
+            raise SheetError(
+                f"{cells}: two headers are {column.name!r}; give one of them another name, or name the columns that "
+                f"are wanted by letter: --columns {other.letter},…"
+            )
+    if strays:
+        row, index = min((sheet.strays[place], place) for place in strays)
         cells = f"{sheet.address(sheet.header_row, index)} and {column_letter(index)}{row}"
         raise SheetError(
-            f"{cells}: there is text under an empty header; give the column a header, clear the cell, "
-            "or name another row with --header-row"
+            f"{cells}: there is text under an empty header; give the column a header, clear the cell, leave the column "
+            f"out with --exclude {column_letter(index)}, or name another row with --header-row"
         )
 
 

@@ -142,3 +142,15 @@ def test_a_sheet_of_zero_rows(tmp_path: Path) -> None:
     told = seen(csv_file(tmp_path, HEADERS), header_row=1)
     assert (told.rows, told.exit_code, told.first) == (0, 0, ())
     assert "rows that take part: 0" in told.to_text()
+
+
+def test_the_rows_are_counted_by_kind(tmp_path: Path) -> None:
+    """The numbers add up to the sheet's last row, suspect rows are listed, and the last row to start is shown."""
+    rows = [*([str(n), str(n), "x"] for n in range(1, 7)), [], HEADERS, ["7", "7", "x"], ["Total", "", "28"]]
+    told = seen(csv_file(tmp_path, HEADERS, *rows))
+    assert told.kinds == {"header": 1, "data": 7, "empty": 1, "repeated": 1, "suspect": 1}
+    assert sum(told.kinds.values()) == told.last_row == 11
+    assert (told.suspects, told.last and told.last.row) == ((11,), 10)
+    text = told.to_text()
+    assert "rows:    1 header, 7 data, 1 empty, 1 repeated, 1 suspect: 11 in all" in text
+    assert "suspect: row 11" in text

@@ -10,7 +10,7 @@ from csvfiles import headers_of, kinds_of, sheet_of, texts_of
 
 from batch_runner.errors import SheetError
 from batch_runner.sheet.csv.reader import open_csv
-from batch_runner.sheet.model import Reading, RowKind
+from batch_runner.sheet.model import Reading, RowKind, refuse_ambiguity
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,8 +19,9 @@ ABOVE, HEADER, DATA, EMPTY = RowKind.ABOVE, RowKind.HEADER, RowKind.DATA, RowKin
 
 
 def refusal(folder: Path, content: bytes | str, name: str = "list.csv", reading: Reading | None = None) -> str:
-    with pytest.raises(SheetError) as refused:
-        sheet_of(folder, content, name, reading)
+    """Why a file is refused of which all columns are wanted."""
+    with pytest.raises(SheetError) as refused, sheet_of(folder, content, name, reading) as sheet:
+        refuse_ambiguity(sheet, sheet.columns, sheet.strays)
     return str(refused.value)
 
 

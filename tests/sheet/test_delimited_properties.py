@@ -16,7 +16,7 @@ from batch_runner.errors import SheetError
 from batch_runner.sheet.csv.records import Dialect, OpenQuote, Records, whole_fields
 from batch_runner.sheet.csv.writer import field, harmless
 from batch_runner.sheet.export import open_written
-from batch_runner.sheet.model import Reading, RowKind, column_letter
+from batch_runner.sheet.model import Reading, RowKind, column_letter, refuse_ambiguity
 
 CELLS = st.text(st.sampled_from('ab1é€ ,;\t|"\r\n=-\u2028\x0b'), max_size=6)
 CODECS = st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "gb18030"])
@@ -114,6 +114,7 @@ def test_the_survey_agrees_with_a_full_reading(text: str) -> None:
         try:
             with sheet_of(Path(folder), "x" + text, reading=Reading(header_row=1, delimiter=",")) as sheet:
                 found = f"{sheet.row_count} rows of {sheet.width}"
+                refuse_ambiguity(sheet, sheet.columns, sheet.strays)
         except SheetError as refusal:
             found = str(refusal)
             assume("quotes nothing" not in found)

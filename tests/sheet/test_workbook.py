@@ -11,7 +11,7 @@ from test_package import changed
 from workbooks import Tab, opened, read_rows, text_row, write_workbook
 
 from batch_runner.errors import SheetError
-from batch_runner.sheet.model import Reading, RowKind
+from batch_runner.sheet.model import Reading, RowKind, refuse_ambiguity
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,8 +74,8 @@ def test_an_empty_workbook_is_refused(tmp_path: Path) -> None:
 def test_what_makes_rows_ambiguous_is_refused(tmp_path: Path, rows: str, message: str) -> None:
     """Equal headers, text under none, hidden rows nobody spoke about, rows of one number: refused, naming the cells."""
     write_workbook(tmp_path / "a.xlsx", {"S": Tab(rows=rows)})
-    with pytest.raises(SheetError) as refused:
-        opened(tmp_path / "a.xlsx")
+    with pytest.raises(SheetError) as refused, opened(tmp_path / "a.xlsx") as sheet:
+        refuse_ambiguity(sheet, sheet.columns, sheet.strays)
     assert message in str(refused.value)
 
 

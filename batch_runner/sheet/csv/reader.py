@@ -34,7 +34,6 @@ from batch_runner.sheet.model import (
     RowKind,
     Sheet,
     column_letter,
-    refuse_ambiguity,
     row_list,
 )
 from batch_runner.sheet.snapshot import Snapshot, take_whole_lines, uncopied
@@ -75,7 +74,6 @@ def _open(path: Path, snapshot: Snapshot, reading: Reading, scratch: Path) -> Sh
         seen = survey(source.records(), source.dialect, header_row, headers)
         _refuse_misquoted(path.name, seen)
         sheet = CsvSheet(path, source, reading, header_row, headers, seen, scratch)
-        refuse_ambiguity(sheet, seen.stray)
     except OpenQuote as quote:
         snapshot.file.close()
         raise SheetError(
@@ -109,7 +107,8 @@ class CsvSheet(Sheet):
         self.columns = tuple(
             Column(header, index, column_letter(index)) for index, header in enumerate(headers) if header
         )
-        self.width = len(headers)
+        self.strays = seen.strays
+        self.width = max(len(headers), max(seen.strays, default=-1) + 1)
         self.row_count = seen.row_count
         self.notes = ()
         self.fingerprint = source.snapshot.fingerprint
@@ -138,9 +137,16 @@ class CsvSheet(Sheet):
                 pairs = enumerate(zip(fields, texts, strict=True))
                 literal = {place: field for place, (field, text) in pairs if field != text} or None
                 fields = texts  # noqa: PLW2901  as a person sees them
+            refusal = None
+            own = len(self._headers)
+            if len(fields) > own and kind is RowKind.DATA and any(map(str.strip, fields[own:])):
+                refusal = (
+                    f"{self.path.name}, row {number}: it has more fields than there are headers, so its cells may "
+                    "stand in the wrong columns; put a text that holds the delimiter in quotes"
+                )
             if len(fields) != width:
                 fields = (fields + padding)[:width]  # noqa: PLW2901  the same record, as wide as the table
-            yield Row(number, kind, tuple(fields), (), literal)
+            yield self.judged(Row(number, kind, tuple(fields), (), literal, refusal))
 
     def _records(self) -> Iterator[list[str]]:
         """The fields of each record. A CR inside one, which the stdlib's reader can't have, takes a longer way."""
@@ -269,14 +275,13 @@ class Survey(msgspec.Struct, frozen=True):
     """What stands in the header row and below it.
 
     `last_row` is the number of the last row with text. `reach` is the greatest number of fields of a header or data
-    record, empty ones included. `stray` is the first cell with text under no header, as (row number, index); nothing
-    was looked at beyond it.
+    record, empty ones included. `strays` are the places with text under no header, each with its first row.
     """
 
     row_count: int
     last_row: int
     reach: int
-    stray: tuple[int, int] | None = None
+    strays: dict[int, int] = {}
     repeated: tuple[int, ...] = ()
     """The rows that are the header row once more."""
     wrapped: int = 0
@@ -308,6 +313,7 @@ class _RecordTally:
         self.spaced = re.compile(rf'{fields} +"[^"{mark}\r\n]*(?:{mark}|[\r\n]|\Z)')
         self.escaped = re.compile(rf'{fields}"(?:[^"]|"")*+(?<=\\)"(?=[^{mark}\r\n])')
         self.repeated: list[int] = []
+        self.strays: dict[int, int] = {}
         self.width = 0
         self.before = ("", 0)
         self.ends_crlf = False
@@ -343,20 +349,21 @@ class _RecordTally:
             return False
         return repeats_header(self.headers, [unwrapped(field) for field in self.dialect.one(text)])
 
-    def stray(self, text: str, size: int) -> int | None:
-        """The place of a record's first field with text under an empty header, or beyond the last."""
+    def note_strays(self, number: int, text: str, size: int) -> None:
+        """Note the places of a record's fields with text under an empty header, or beyond the last."""
         delimiter = self.dialect.delimiter
         if size <= self.covered or text.rstrip(f"{delimiter}\r\n").count(delimiter) < self.covered:
-            return None
+            return
         fields = self.dialect.one(text)
-        places = (*self.holes, *range(len(self.headers), len(fields)))
-        return next((place for place in places if place < len(fields) and fields[place].strip()), None)
+        for place in (*self.holes, *range(len(self.headers), len(fields))):
+            if place < len(fields) and fields[place].strip():
+                self.strays.setdefault(place, number)
 
 
 def survey(records: Iterable[tuple[str, int]], dialect: Dialect, header_row: int, headers: Sequence[str]) -> Survey:
     """Count the data rows under a header row; `records` are (text, number of fields) from the first on."""
     tally = _RecordTally(dialect, header_row, headers)
-    stray, number, text = None, 0, ""
+    number, text = 0, ""
     for number, (text, size) in enumerate(records, 1):
         is_odd = '"' in text and ('="' in text or ' "' in text or '\\"' in text)
         if is_odd or ("\r" in text and text.find("\r") < len(text) - 2):
@@ -376,14 +383,11 @@ def survey(records: Iterable[tuple[str, int]], dialect: Dialect, header_row: int
         if tally.first in text and tally.repeats(text):
             tally.repeated.append(number)
             continue
-        place = tally.stray(text, size)
-        if place is not None:
-            stray = (number, place)
-            break
+        tally.note_strays(number, text, size)
         tally.row_count += 1
     return Survey(
-        tally.row_count, tally.last_row, tally.reach, stray, tuple(tally.repeated), tally.wrapped, tally.inner_cr,
-        tally.misquoted, number if number == tally.last_row > header_row and not line_end(text) else 0,
+        tally.row_count, tally.last_row, tally.reach, tally.strays, tuple(tally.repeated), tally.wrapped,
+        tally.inner_cr, tally.misquoted, number if number == tally.last_row > header_row and not line_end(text) else 0,
     )  # fmt: skip
 
 

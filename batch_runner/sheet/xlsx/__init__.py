@@ -5,5 +5,6 @@ metadata.py        what stands beside a sheet's rows: sheets, tables, cell forma
 package.py         the zip package of a workbook, its parts, and their XML read with expat
 row_reader.py      one streaming pass over a sheet's XML: a regex where it is plain, else expat
 shared_strings.py  the shared strings of a workbook, kept as they stand in the file
+survey.py          a first look at all rows: the header, where the list ends
 workbook.py        a sheet of an .xlsx or .xlsm workbook, surveyed as a whole before its first row is read
 """

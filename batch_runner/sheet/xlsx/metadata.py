@@ -15,7 +15,7 @@ from batch_runner.sheet.xlsx.cells import PLACEHOLDER, Calculation
 from batch_runner.sheet.xlsx.row_reader import column_index, is_true
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from batch_runner.sheet.xlsx.package import Package
 
@@ -181,9 +181,10 @@ def _table(package: Package, part: str, attributes: dict[str, str]) -> TablePart
     return TablePart(part, name, ref, attributes.get("tableType", "worksheet"), header_rows, totals_rows)
 
 
-def table_at(tables: tuple[TablePart, ...], header_row: int) -> TablePart | None:
-    """The first table whose header row this is."""
-    return next((table for table in tables if table.header_rows and table.first_row == header_row), None)
+def table_at(tables: Sequence[TablePart], header_row: int) -> TablePart | None:
+    """The widest table whose header row this is; of two that are as wide the left one."""
+    here = [table for table in tables if table.header_rows and table.first_row == header_row]
+    return max(here, key=lambda table: bounds(table.ref)[2] - bounds(table.ref)[0], default=None)
 
 
 class _Styles:

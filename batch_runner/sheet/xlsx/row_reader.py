@@ -31,8 +31,8 @@ class RawRow(NamedTuple):
     """A row of a sheet's part: four lists with one place for each of its cells.
 
     `letters` is the cell's column (`b"AB"`) or None where it only follows the one before; `marks` its other attributes
-    as they stand (see `read_mark`); `formulas` is not None where it has a formula; `values` is the text of its `v` or
-    `is`, escaped as in XML, or None.
+    as they stand (see `read_mark`); `formulas` is its formula's whole element, or None; `values` is the text of its
+    `v` or `is`, escaped as in XML, or None.
     """
 
     number: int
@@ -107,6 +107,9 @@ class RowParser:
         """The range of the sheet's own autofilter, such as `A3:F90`."""
         self.merges: list[str] = []
         """The ranges of merged cells."""
+        self.hidden_columns: list[tuple[int, int]] = []
+        """The first and the last place of columns that are hidden or of no width, from 1."""
+        self._formula: list[str] | None = None
         self._rows: list[RawRow] = []
         self._row = RawRow(0, False, [], [], [], [])
         self._depth = 0
@@ -129,18 +132,23 @@ class RowParser:
             self._begin_row(attributes)
         elif name == "f":
             self._row.formulas[-1] = b"<f"
+            self._formula = []
         elif name in {"v", "is"}:
             self._value = ItemText(name)
         elif name == "autoFilter" and self._depth == 2:
             self.autofilter = attributes.get("ref")
+        elif name == "col" and (is_true(attributes.get("hidden")) or _is_zero(attributes.get("width"))):
+            self.hidden_columns.append((_whole(attributes.get("min")), _whole(attributes.get("max"))))
         elif name == "mergeCell":
             self.merges.append(attributes.get("ref", ""))
 
     def _begin_row(self, attributes: dict[str, str]) -> None:
         number = attributes.get("r", "")
         self._row = RawRow(
-            int(number) if number.isdigit() else self._row.number + 1, is_true(attributes.get("hidden")), [], [], [], []
-        )
+            int(number) if number.isdigit() else self._row.number + 1,
+            is_true(attributes.get("hidden")) or _is_zero(attributes.get("ht")),
+            [], [], [], [],
+        )  # fmt: skip
 
     def _begin_cell(self, attributes: dict[str, str]) -> None:
         letters = attributes.get("r", "").upper().rstrip("0123456789")
@@ -155,6 +163,8 @@ class RowParser:
     def _characters(self, text: str) -> None:
         if self._value is not None:
             self._value.characters(text)
+        elif self._formula is not None:
+            self._formula.append(text)
 
     def _end(self, name: str) -> None:
         self._depth -= 1
@@ -163,8 +173,19 @@ class RowParser:
             if text is not None:
                 self._row.values[-1] = text
                 self._value = None
+        elif name == "f" and self._formula is not None:
+            self._row.formulas[-1] = f"<f>{''.join(self._formula)}</f>".encode()
+            self._formula = None
         elif name == "row" and not self._row.is_blank:
             self._rows.append(self._row)
+
+
+def _is_zero(value: str | None) -> bool:
+    return value is not None and value.rstrip("0").rstrip(".") == "" and value[:1] == "0"
+
+
+def _whole(value: str | None) -> int:
+    return int(value) if value and value.isdigit() else 0
 
 
 def is_true(value: str | None) -> bool:
@@ -194,14 +215,16 @@ ROW_END = b"</row>"
 _CELL = re.compile(
     rb'<c(?: r="([A-Z]{1,3})[0-9]{1,7}")?+((?: [a-qs-z][a-z]*+="[^"<>&]*+")*+) ?+'
     rb"(?:><v>([^<]*+)</v></c>|/>"
-    rb"|>(?:(<f)(?: [^<>]*)?(?:/>|>[^<]*</f>))?"
+    rb"|>(<f(?: [^<>]*)?(?:/>|>[^<]*</f>))?"
     rb'(?:<v(?: xml:space="preserve")?>([^<]*)</v>)?</c>'
     rb'|><is><t(?: xml:space="preserve")?>([^<]*)</t></is></c>)'
 )
 """A cell: its column, its other attributes, its value; or a formula and its value; or a text of its own."""
 _STEP = 7
 _ROW = re.compile(rb'\s*+<row(?: r="([0-9]{1,9})")?+((?: [a-zA-Z:0-9]++="[^"<>&]*+")*+) ?+(/?)>')
-_HIDDEN = re.compile(rb' hidden="(?:1|true|on)"')
+_HIDDEN = re.compile(rb' (?:hidden="(?:1|true|on)"|ht="0(?:\.0*)?")')
+"""A row of no height is as hidden as one that says so."""
+_TOTAL = re.compile(rb">(?:SUM|SUBTOTAL|AGGREGATE)\(")
 _HEAD = plain_start("worksheet")
 
 
@@ -274,7 +297,7 @@ def _skimmed(piece: bytes, before: int) -> RawRow | None:
     """A row with its last formula and its last cell alone; None where only all of it can tell."""
     cell = _CELL.fullmatch(piece, max(piece.rfind(b"<c "), 0))
     start = _ROW.match(piece)
-    if cell is None or start is None or start[3]:
+    if cell is None or start is None or start[3] or (b"<f" in piece and _TOTAL.search(piece)):
         return None
     letters, mark, plain, formula, beside, inline = cell.groups()
     row = RawRow(
@@ -377,4 +400,4 @@ def _number(match: re.Match[bytes], before: int) -> int:
 
 
 def _is_hidden(match: re.Match[bytes]) -> bool:
-    return b"hidden" in match[2] and bool(_HIDDEN.search(match[2]))
+    return (b"hidden" in match[2] or b' ht="0' in match[2]) and bool(_HIDDEN.search(match[2]))

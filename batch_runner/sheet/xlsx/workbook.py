@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from batch_runner.errors import SheetError
-from batch_runner.sheet.header import LOOK, FirstRow, find_header, header_doubt, repeats_header
 from batch_runner.sheet.model import (
+    CellProblem,
     Column,
     Reading,
     Row,
@@ -17,7 +16,6 @@ from batch_runner.sheet.model import (
     Sheet,
     TypedRow,
     column_letter,
-    refuse_ambiguity,
     row_list,
 )
 from batch_runner.sheet.snapshot import Snapshot, take_snapshot, uncopied
@@ -30,190 +28,27 @@ from batch_runner.sheet.xlsx.metadata import (
     read_formats,
     read_rich_values,
     read_tables,
-    table_at,
 )
 from batch_runner.sheet.xlsx.package import Package
 from batch_runner.sheet.xlsx.row_reader import RowReader
 from batch_runner.sheet.xlsx.shared_strings import read_strings
+from batch_runner.sheet.xlsx.survey import survey_sheet
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
-    from batch_runner.sheet.model import CellProblem
     from batch_runner.sheet.xlsx.metadata import Catalog, SheetPart, TablePart
     from batch_runner.sheet.xlsx.row_reader import RawRow
-
-
-MAX_COLUMNS = 16_384
-"""So many columns has a sheet (Excel's limit)."""
-
-
-class BookSurvey(msgspec.Struct, frozen=True):
-    """What stands in a sheet.
-
-    Row numbers are what Excel shows, 0 where there is none; places of columns count from 0. `filled_rows` are rows
-    below the header that have text and are no totals, hidden ones included. `stray` is the first cell with text under
-    an empty header. `formulas` has the last cell with a formula of each row from the header row to the last data row,
-    whatever it shows, as (place of its column, number of the first such row).
-    """
-
-    header_row: int
-    headers: tuple[str, ...]
-    last_row: int
-    width: int
-    first_data_row: int
-    last_data_row: int
-    filled_rows: int
-    hidden_rows: int
-    first_hidden: int
-    stray: tuple[int, int] | None
-    formulas: tuple[tuple[int, int], ...] = ()
-    repeated: tuple[int, ...] = ()
-    """The rows that are the header row once more."""
-    doubt: str | None = None
-    """Why it isn't certain which row holds the headers."""
-
-
-class _Tally:
-    """Counts the rows below the header, one after the other."""
-
-    def __init__(self, header: FirstRow, cells: Cells, totals_row: int | None) -> None:
-        self.header = header
-        self.cells = cells
-        self.totals_row = totals_row
-        self.covered = next((place for place, text in enumerate(header.texts) if not text), len(header.texts))
-        """Up to this place no header is empty."""
-        if not header.number:
-            self.covered = MAX_COLUMNS
-        self.repeated: list[int] = []
-        self.last_row = header.number
-        self.width = header.width
-        self.first = self.last = self.filled = self.hidden = self.first_hidden = 0
-        self.stray: tuple[int, int] | None = None
-        self.formulas: dict[int, int] = {}
-
-    def take(self, row: RawRow) -> bool:
-        """Count a row of which only the last formula and the last cell are known, if these say it all."""
-        if not self.cells.is_filled(row, -1) or self._ends_as_header(row, -1):
-            return False
-        self._count(row, self.cells.place(row, -1) + 1)
-        return True
-
-    def add(self, row: RawRow) -> None:
-        """Count a row."""
-        end = self.cells.last_filled(row) + 1
-        if 0 < self.header.number < row.number and end and self._repeats(row, end):
-            self.repeated.append(row.number)
-        self._count(row, end)
-
-    def _ends_as_header(self, row: RawRow, order: int) -> bool:
-        """Whether a cell of a row, by its order, says the same as the header above it."""
-        header = self.header.text(self.cells.place(row, order))
-        return bool(header) and self.cells.says(row, order, header)
-
-    def _repeats(self, row: RawRow, end: int) -> bool:
-        """Whether a row is the header row once more."""
-        order = next(order for order in range(len(row.values) - 1, -1, -1) if self.cells.is_filled(row, order))
-        if not self._ends_as_header(row, order):
-            return False
-        return repeats_header(self.header.texts, self.cells.texts(row, end)[0])
-
-    def _count(self, row: RawRow, end: int) -> None:
-        """Count a row whose last cell with text stands left of the place `end`; 0 for a row without text."""
-        number = row.number
-        if end:
-            self.last_row = number
-        if number < self.header.number or (self.totals_row is not None and number >= self.totals_row):
-            return
-        formula = self.cells.last_formula(row)
-        if formula >= 0:
-            self.formulas.setdefault(formula, number)
-        if not end or number == self.header.number:
-            return
-        self.first = self.first or number
-        self.last = number
-        self.width = max(self.width, end)
-        if self.repeated and self.repeated[-1] == number:
-            return
-        self.filled += 1
-        if row.hidden:
-            self.hidden += 1
-            self.first_hidden = self.first_hidden or number
-        if end > self.covered and self.stray is None:
-            self.stray = self._stray(row)
-
-    def _stray(self, row: RawRow) -> tuple[int, int] | None:
-        texts = self.header.texts
-        for place in self.cells.filled(row):
-            if place >= len(texts) or not texts[place]:
-                return row.number, place
-        return None
-
-
-def survey_sheet(scan: RowReader, cells: Cells, asked: int | None, table: TablePart | None) -> BookSurvey | None:
-    """Look at all rows of a sheet; None for a sheet without text.
-
-    `asked` is the header row that a person named (0: there is none), `table` the table that is read otherwise; without
-    either, the autofilter counts, which is known only at the sheet's end: where its first row isn't the one that was
-    found, the sheet is looked at again.
-    """
-    known = asked if asked is not None else table.first_row if table else None
-    totals_row = table.totals_row if table and table.first_row == known else None
-    seen = _look(scan, cells, known, totals_row)
-    if seen is None or known is not None or not scan.beside.autofilter:
-        return seen
-    top = range_in(scan.package, scan.part, scan.beside.autofilter)[1]
-    if top == seen.header_row:
-        return msgspec.structs.replace(seen, doubt=None)
-    again = _look(scan, cells, top, None)
-    return again if again and any(again.headers) else seen
-
-
-def _look(scan: RowReader, cells: Cells, known: int | None, totals_row: int | None) -> BookSurvey | None:
-    scan.skims = None
-    rows = iter(scan)
-    first = list(islice(rows, LOOK)) if known is None else _until(rows, known)
-    shown = [_first_row(row, cells) for row in first]
-    number = find_header(shown, known)
-    if number is None:
-        return None
-    header = next((row for row in shown if row.number == number), FirstRow(number, ()))
-    tally = _Tally(header, cells, totals_row)
-    if tally.covered >= header.width:  # without a gap among the headers a row's end says it all
-        scan.skims = tally.take
-    for row in chain(first, rows):
-        tally.add(row)
-    if not number and not tally.width:
-        return None
-    headers = header.texts[: tally.width] if number else tuple(map(column_letter, range(tally.width)))
-    return BookSurvey(
-        header.number, headers, tally.last_row, tally.width, tally.first, tally.last, tally.filled,
-        tally.hidden, tally.first_hidden, tally.stray,
-        tuple(item for item in tally.formulas.items() if item[1] <= (tally.last or header.number)),
-        tuple(tally.repeated), header_doubt(shown, number) if known is None else None,
-    )  # fmt: skip
-
-
-def _until(rows: Iterator[RawRow], number: int) -> list[RawRow]:
-    """The row with this number and some before it: no more than those that are looked at."""
-    found: list[RawRow] = []
-    for row in rows:
-        found = [*found[-LOOK:], row]
-        if row.number >= number:
-            break
-    return found
-
-
-def _first_row(row: RawRow, cells: Cells) -> FirstRow:
-    width = max(cells.filled(row), default=-1) + 1
-    return FirstRow(row.number, tuple(cells.texts(row, width)[0]), cells.typed(row))
+    from batch_runner.sheet.xlsx.survey import WorkbookSurvey
 
 
 class MergedCells:
     """The merged ranges of a sheet, (left, top, right, bottom) from 1, asked about rows in ascending order."""
 
-    def __init__(self, ranges: Iterable[tuple[int, int, int, int]]) -> None:
+    def __init__(self, ranges: Iterable[tuple[int, int, int, int]], header_row: int) -> None:
+        self._header_row = header_row
+        self._values: dict[tuple[int, int], str] = {}
         self._coming = sorted(ranges, key=lambda one: one[1], reverse=True)
         self._here: list[tuple[int, int, int, int]] = []
 
@@ -234,6 +69,26 @@ class MergedCells:
             covered.update(range(left if number == top else left - 1, min(right, len(texts))))
         kept = ["" if place in covered else text for place, text in enumerate(texts)]
         return kept, tuple(problem for problem in problems if problem.index not in covered)
+
+    def carried(
+        self, number: int, kind: RowKind, texts: list[str], problems: tuple[CellProblem, ...], wish: str | None
+    ) -> tuple[list[str], tuple[CellProblem, ...]]:
+        """A row with the values of cells merged down over it as a person wishes: filled in, left out, or refused."""
+        texts, found = list(texts), list(problems)
+        for left, top, _right, _bottom in self._here:
+            place = left - 1
+            if number == top and place < len(texts):
+                self._values[left, top] = texts[place]
+            value = self._values.get((left, top), "") if top > self._header_row else ""
+            if number == top or not value or wish == "first" or kind not in (RowKind.DATA, RowKind.HIDDEN):
+                continue
+            if wish == "fill":
+                texts[place] = value
+                continue
+            letter = column_letter(place)
+            what = f"it is one cell with {letter}{top} above, {value!r}; say --merged fill or --merged first"
+            found.append(CellProblem(place, f"{letter}{number}", what, refuses=True))
+        return texts, tuple(found)
 
 
 def open_workbook(path: Path, reading: Reading, scratch: Path) -> Workbook:
@@ -278,10 +133,9 @@ def _choose(source: OpenedWorkbook, catalog: Catalog) -> Workbook:
         candidates = tuple(sheet for sheet in catalog.sheets if sheet.is_visible)
     for sheet in candidates:
         tables = read_tables(source.package, sheet.part)
-        hint = next((table for table in tables if table.header_rows), None)
         scan = RowReader(source.package, sheet.part)
         asked_row = 0 if source.reading.no_header else source.reading.header_row
-        seen = survey_sheet(scan, source.cells, asked_row, hint)
+        seen = survey_sheet(scan, source.cells, asked_row, tables, f"{name}, {sheet.name}")
         if seen is not None:
             if catalog.calculation.is_stale and not source.reading.trust_formulas:
                 source.cells.computed = computed_ranges(source.package, sheet.part)
@@ -298,6 +152,14 @@ def _notes(workbook: Workbook, catalog: Catalog, reading: Reading) -> Iterator[s
         yield f"the sheet {workbook.name!r} is read; {others} more can be named with --sheet"
     if workbook.repeated:
         yield f"not run, since it is the header row once more: {row_list(workbook.repeated)}"
+    seen = workbook._seen
+    if seen.totals:
+        yield f"not run, since it adds up the column above: {row_list(seen.totals)}"
+    if seen.outside and seen.end:
+        yield f"not run, since it stands below row {seen.end.last}, and {seen.end.what}: {row_list(seen.outside)}"
+    if seen.foreign:
+        letters = ", ".join(map(column_letter, sorted(seen.foreign)))
+        yield f"not sent, since they belong to another table: columns {letters}"
     if workbook.hidden_rows:
         done = "left out" if reading.hidden == "skip" else "read like the others"
         yield f"hidden or filtered-out rows among the data: {workbook.hidden_rows}, {done}"
@@ -323,13 +185,20 @@ class Workbook(Sheet):
     """
 
     def __init__(
-        self, source: OpenedWorkbook, sheet: SheetPart, tables: tuple[TablePart, ...], seen: BookSurvey, scan: RowReader
+        self,
+        source: OpenedWorkbook,
+        sheet: SheetPart,
+        tables: tuple[TablePart, ...],
+        seen: WorkbookSurvey,
+        scan: RowReader,
     ) -> None:
         self.path = source.path
         self.name = sheet.name
         self.header_row = seen.header_row
         self.columns = tuple(
-            Column(name, index, column_letter(index)) for index, name in enumerate(seen.headers) if name
+            Column(name, index, column_letter(index))
+            for index, name in enumerate(seen.headers)
+            if name and index not in seen.foreign
         )
         self.width = seen.width
         self.notes = ()
@@ -339,7 +208,12 @@ class Workbook(Sheet):
         self.part = sheet.part
         """The name of the sheet's part in the package."""
         self.tables = tables
-        self.table = table_at(tables, seen.header_row)
+        self.table = seen.table
+        self.is_table = seen.table is not None
+        hidden = scan.beside.hidden_columns
+        self.hidden_columns = frozenset(
+            column.index for column in self.columns if any(a <= column.index + 1 <= b for a, b in hidden)
+        )
         self.autofilter = scan.beside.autofilter
         """The range of the sheet's own autofilter, such as `A3:F90`."""
         self.first_data_row = seen.first_data_row
@@ -348,12 +222,11 @@ class Workbook(Sheet):
         self.last_row = seen.last_row
         self.hidden_rows = seen.hidden_rows
         self.first_hidden = seen.first_hidden
-        self.stray = seen.stray
-        """The first cell with text under an empty header, as (row number, place of its column)."""
+        self.strays = seen.strays
         self.formulas = seen.formulas
-        """As `BookSurvey.formulas`."""
+        """As `WorkbookSurvey.formulas`."""
         self.repeated = seen.repeated
-        """As `BookSurvey.repeated`."""
+        """As `WorkbookSurvey.repeated`."""
         self.doubt = seen.doubt
         self.reading = source.reading
         self.row_count = seen.filled_rows - (seen.hidden_rows if source.reading.hidden == "skip" else 0)
@@ -361,7 +234,12 @@ class Workbook(Sheet):
         """The merged ranges as (left, top, right, bottom), from 1."""
         self._quick = scan.quick
         self._source = source
-        self._repeated = frozenset(seen.repeated)
+        self._kinds = {
+            **dict.fromkeys(seen.repeated, RowKind.REPEATED),
+            **dict.fromkeys(seen.totals, RowKind.TOTALS),
+            **dict.fromkeys(seen.outside, RowKind.OUTSIDE),
+        }
+        self._seen = seen
 
     def rows(self) -> Iterator[Row]:
         """As `Sheet.rows`."""
@@ -384,7 +262,7 @@ class Workbook(Sheet):
         """Every row, and what it was read from: None for one that the file leaves out."""
         blank = ("",) * self.width
         number = 0
-        merged = MergedCells(self.merges)
+        merged = MergedCells(self.merges, self.header_row)
         for raw in RowReader(self.package, self.part, quick=self._quick):
             for gap in range(number + 1, raw.number):
                 yield Row(gap, RowKind.EMPTY, blank), None
@@ -396,21 +274,32 @@ class Workbook(Sheet):
     def _row(self, raw: RawRow, merged: MergedCells) -> Row:
         texts, problems = self._source.cells.texts(raw, self.width)
         kind = self._kind(raw)
-        if not any(map(str.strip, texts)) and not any(problem.refuses for problem in problems):
+        own = [text for place, text in enumerate(texts) if place not in self._seen.foreign]
+        if kind is not RowKind.OUTSIDE and not any(map(str.strip, own)) and not any(p.refuses for p in problems):
             kind = RowKind.EMPTY
         if kind is RowKind.DATA:
             self._source.cells.note(raw)
         if merged.reaches(raw.number):
             texts, problems = merged.cleared(raw.number, texts, problems)
-        return Row(raw.number, kind, tuple(texts), problems)
+            texts, problems = merged.carried(raw.number, kind, texts, problems, self.reading.merged)
+        return self.judged(Row(raw.number, kind, tuple(texts), problems, refusal=self._outgrown(raw.number)))
+
+    def _outgrown(self, number: int) -> str | None:
+        end = self._seen.end
+        if end is None or number not in self._seen.grown:
+            return None
+        return (
+            f"{self.path.name}, {self.name}, row {number}: it looks like data, but stands below row {end.last}, and "
+            f"{end.what}; make that include the row, or put an empty row between them"
+        )
 
     def _kind(self, raw: RawRow) -> RowKind:
         if raw.number <= self.header_row:
             return RowKind.HEADER if raw.number == self.header_row else RowKind.ABOVE
         if self.table and self.table.totals_row and raw.number >= self.table.totals_row:
             return RowKind.TOTALS
-        if raw.number in self._repeated:
-            return RowKind.REPEATED
+        if raw.number in self._kinds:
+            return self._kinds[raw.number]
         if raw.hidden and self.reading.hidden == "skip":
             return RowKind.HIDDEN
         return RowKind.DATA
@@ -422,6 +311,7 @@ class Workbook(Sheet):
             header_row=self.header_row or None,
             no_header=not self.header_row,
             hidden="include",
+            merged="first",
             as_shown=self.reading.as_shown,
             trust_formulas=self.reading.trust_formulas,
         )
@@ -440,7 +330,6 @@ def _refuse_unclear(sheet: Workbook) -> None:
         )
     if sheet.doubt is not None:
         raise SheetError(f"{sheet.path.name}, {sheet.name}: {sheet.doubt}")
-    refuse_ambiguity(sheet, sheet.stray)
     if sheet.hidden_rows and sheet.reading.hidden is None:
         where = f"{sheet.path.name}, {sheet.name}: {sheet.hidden_rows} of the rows with data are hidden or filtered out"
         raise SheetError(f"{where}, the first is row {sheet.first_hidden}; say --hidden include or --hidden skip")

@@ -287,7 +287,8 @@ def _sheet(
 
 
 def _tables(workbook: Workbook) -> Iterator[Table]:
-    for table_part in workbook.tables:
+    """The tables that may grow: a sheet's own one alone, where it has one."""
+    for table_part in (workbook.table,) if workbook.table else workbook.tables:
         table = read_table(table_part.part, _whole(workbook.package, table_part.part))
         if table:
             yield table

@@ -1,0 +1,147 @@
+"""Where a workbook's list ends, and which of its sheet's tables it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import openpyxl
+import pytest
+from openpyxl.worksheet.table import Table
+from packages import parts
+from workbooks import opened
+
+from batch_runner.errors import SheetError
+from batch_runner.sheet.export import append_columns
+from batch_runner.sheet.model import NewColumns, Reading, RowKind
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LIST: list[list[Any]] = [["No", "Vendor", "Net"], *([f"A-{n}", f"V{n}", 10 * n] for n in range(1, 11))]
+
+
+def written(
+    folder: Path, cells: dict[str, list[list[Any]]], tables: tuple[str, ...] = (), autofilter: str | None = None
+) -> Path:
+    """A workbook with these blocks of cells, each by its first cell, and these tables."""
+    book = openpyxl.Workbook()
+    page = book.active
+    assert page is not None
+    for first, block in cells.items():
+        at = page[first]
+        for down, texts in enumerate(block):
+            for right, text in enumerate(texts):
+                page.cell(at.row + down, at.column + right, text)
+    for place, ref in enumerate(tables, 1):
+        page.add_table(Table(displayName=f"T{place}", ref=ref))
+    page.auto_filter.ref = autofilter
+    book.save(folder / "a.xlsx")
+    return folder / "a.xlsx"
+
+
+def kinds(path: Path, kind: RowKind, reading: Reading | None = None) -> list[int]:
+    with opened(path, reading) as sheet:
+        return [row.number for row in sheet.rows() if row.kind is kind]
+
+
+@pytest.mark.parametrize("ends", [{"tables": ("A1:C11",)}, {"autofilter": "A1:C11"}])
+def test_rows_below_the_end_take_no_part(tmp_path: Path, ends: dict[str, Any]) -> None:
+    """Notes and a second list below a table or a filter are never run, and a note names them."""
+    path = written(tmp_path, {"A1": LIST, "A13": [["Code", "Meaning"], ["a", "x"]], "A16": [["printed"]]}, **ends)
+    assert kinds(path, RowKind.OUTSIDE) == [13, 14, 16]
+    with opened(path) as sheet:
+        assert sheet.row_count == 10
+        assert any("stands below row 11" in note and "rows 13, 14, 16" in note for note in sheet.notes)
+
+
+@pytest.mark.parametrize("ends", [{"tables": ("A1:C9",)}, {"autofilter": "A1:C9"}])
+def test_rows_that_a_list_outgrew_are_refused(tmp_path: Path, ends: dict[str, Any]) -> None:
+    """A row directly below that looks like data is refused alone; so is the next one."""
+    with opened(written(tmp_path, {"A1": LIST, "A13": [["printed"]]}, **ends)) as sheet:
+        refused = {row.number: row.refusal for row in sheet.rows() if row.refusal}
+        assert sheet.row_count == 10
+    assert list(refused) == [10, 11]
+    assert "looks like data, but stands below row 9" in (refused[10] or "")
+
+
+def test_a_total_directly_below_is_no_data(tmp_path: Path) -> None:
+    """It is left out like a note."""
+    path = written(tmp_path, {"A1": LIST, "A12": [["Total", None, 550]]}, ("A1:C11",))
+    assert kinds(path, RowKind.OUTSIDE) == [12]
+
+
+def test_an_autofilter_over_the_headers_alone_ends_nothing(tmp_path: Path) -> None:
+    """Programs write it so, and Excel finds the rows by itself."""
+    assert kinds(written(tmp_path, {"A1": LIST}, autofilter="A1:C1"), RowKind.DATA) == [*range(2, 12)]
+
+
+def test_columns_of_another_table_are_not_ours(tmp_path: Path) -> None:
+    """They aren't sent; the new columns go right of everything, and no table but ours may grow."""
+    block: list[list[Any]] = [["Code", "Meaning"], ["a", "x"], ["b", "y"]]
+    path = written(tmp_path, {"A1": LIST, "F1": block}, ("A1:C11", "F1:G3"))
+    with opened(path) as sheet, (tmp_path / "b.xlsx").open("w+b") as target:
+        assert [column.name for column in sheet.columns] == ["No", "Vendor", "Net"]
+        assert any("not sent" in note and "F, G" in note for note in sheet.notes)
+        append_columns(sheet, target, NewColumns(("run_id",)), [(2, ("r",))])
+        before = {name: data for name, data in parts(path).items() if "/tables/" in name}
+    assert before == {name: data for name, data in parts(tmp_path / "b.xlsx").items() if "/tables/" in name}
+    assert openpyxl.load_workbook(tmp_path / "b.xlsx")["Sheet"]["H2"].value == "r"
+
+
+def test_a_longer_table_beside_adds_no_rows(tmp_path: Path) -> None:
+    """A row that has text in the other table alone is an empty one of ours."""
+    block: list[list[Any]] = [["Code", "Meaning"], *([str(n), "x"] for n in range(20))]
+    path = written(tmp_path, {"A1": LIST, "F1": block}, ("A1:C11", "F1:G21"))
+    assert kinds(path, RowKind.DATA) == [*range(2, 12)]
+    with opened(path) as sheet:
+        assert sheet.row_count == 10
+
+
+@pytest.mark.parametrize(("first", "ref"), [("F3", "F3:G6"), ("A15", "A15:B18"), ("F1", "F1:G4")])
+def test_a_small_table_is_not_the_list(tmp_path: Path, first: str, ref: str) -> None:
+    """Beside or below a wider list both are named, and --header-row says which."""
+    block: list[list[Any]] = [["Code", "Meaning"], ["a", "x"], ["b", "y"], ["c", "z"]]
+    path = written(tmp_path, {"A1": LIST, first: block}, (ref,))
+    with pytest.raises(SheetError, match=rf"the table T1 \({ref}\) and the wider list that begins in A1:C1") as refused:
+        opened(path)
+    assert "--header-row" in str(refused.value)
+
+
+@pytest.mark.parametrize(("first", "ref"), [("F3", "F3:G6"), ("A15", "A15:B18"), ("F1", "F1:G4")])
+def test_the_list_that_was_said_is_read_alone(tmp_path: Path, first: str, ref: str) -> None:
+    """Neither the rows nor the columns of the small table come with it."""
+    block: list[list[Any]] = [["Code", "Meaning"], ["a", "x"], ["b", "y"], ["c", "z"]]
+    path = written(tmp_path, {"A1": LIST, first: block}, (ref,))
+    with opened(path, Reading(header_row=1)) as sheet:
+        assert [column.name for column in sheet.columns] == ["No", "Vendor", "Net"]
+        assert not sheet.strays
+        assert sheet.row_count == 10
+    assert kinds(path, RowKind.DATA, Reading(header_row=1)) == [*range(2, 12)]
+
+
+def test_of_two_tables_the_wider_is_not_passed_over(tmp_path: Path) -> None:
+    """A lookup table above the list would take its place."""
+    path = written(tmp_path, {"A1": [["Code", "Meaning"], ["a", "x"]], "A5": LIST}, ("A1:B2", "A5:C15"))
+    with pytest.raises(SheetError, match=r"T1 \(A1:B2\) and the wider table T2 \(A5:C15\)"):
+        opened(path)
+    assert kinds(path, RowKind.DATA, Reading(header_row=5)) == [*range(6, 16)]
+
+
+@pytest.mark.parametrize("formula", ["=SUM(C2:C11)", "=SUBTOTAL(109,C2:C11)", "=SUM($C$2:$C$11)"])
+def test_a_row_that_adds_up_its_column_is_a_total(tmp_path: Path, formula: str) -> None:
+    """It is never run, whatever is written beside the amount; a note names it."""
+    path = written(tmp_path, {"A1": LIST, "A12": [["A-11", "V11", formula]]})
+    assert kinds(path, RowKind.TOTALS) == [12]
+    with opened(path) as sheet:
+        assert sheet.row_count == 10
+        assert "not run, since it adds up the column above: row 12" in sheet.notes
+
+
+def test_sums_across_a_row_are_data(tmp_path: Path) -> None:
+    """A gross amount that adds up its own row's cells, or another column's, is an invoice's."""
+    rows: list[list[Any]] = [
+        ["No", "Net", "Tax", "Gross"],
+        *([f"A-{n}", 10, 2, f"=SUM(B{n + 1}:C{n + 1})"] for n in range(1, 5)),
+    ]
+    path = written(tmp_path, {"A1": rows, "E1": [["Running"], *([f"=SUM(B$2:B{n})"] for n in range(2, 6))]})
+    assert kinds(path, RowKind.DATA) == [2, 3, 4, 5]
