@@ -403,4 +403,9 @@ class _Shown:
 
     @cached_property
     def _days(self) -> set[str]:
-        return {day.iso for month_first in (False, True) for day in dates_in(self._text, month_first=month_first)}
+        """All dates, and those that could be read in the other order of day and month in both."""
+        days = dates_in(self._text)
+        swapped = {
+            f"{year}-{day}-{month}" for year, month, day in (day.iso.split("-") for day in days if day.is_either)
+        }
+        return swapped | {day.iso for day in days}
