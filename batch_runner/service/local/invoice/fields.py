@@ -19,7 +19,7 @@ from batch_runner.service.local.invoice.values import Day, amounts_in, currencie
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from batch_runner.service.local.invoice.pdf import PageText
+    from batch_runner.service.local.invoice.pdf import Document, PageText
 
 
 class LabelPlace(NamedTuple):
@@ -348,16 +348,17 @@ def _kind(lines: Sequence[TextLine], total: str | None) -> Literal["invoice", "c
     return "invoice" if any(_INVOICE.search(line.text) for line in lines) and not is_negative else None
 
 
-def contradictions(xml: Fields, pages: Sequence[PageText]) -> tuple[str, ...]:
+def contradictions(xml: Fields, document: Document, ends: int | None = None) -> tuple[str, ...]:
     """One sentence for each field of the XML that the pages give another value, and nowhere that of the XML.
 
-    Most pages show all that the XML says; to read their fields takes longer than to find these values.
+    Most pages show all that the XML says; to read their fields takes longer than to find these values in the text.
+    Reads so many pages as `ends` says at both ends. Raises TaskFailed as `Document.pages` does.
     """
-    shown = _Shown("\n".join(page.text for page in pages))
+    shown = _Shown(document.text(ends))
     ours = {field: value for field in _COMPARED if (value := getattr(xml, field)) and not shown.has(field, value)}
     if not ours:
         return ()
-    page = fields_of(pages)
+    page = fields_of(document.pages(ends))
     theirs = {field: getattr(page, field) for field in ours}
     return tuple(
         f"{field}: the XML says {value}, the page {theirs[field]}."

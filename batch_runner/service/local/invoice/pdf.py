@@ -20,7 +20,7 @@ from batch_runner.service.local.invoice.einvoice import XML_LIMIT
 from batch_runner.service.local.result import TaskFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 PAGE_LIMIT = 1_000
@@ -87,10 +87,8 @@ class Document:
 
         Raises TaskFailed where there is nothing to read, or nothing that would be read rightly.
         """
-        pages, drawn, count = [], _Drawn(), len(self._pdf)
-        for number in range(count):
-            if ends is not None and ends <= number < count - ends:
-                continue
+        pages, drawn = [], _Drawn()
+        for number in self._numbers(ends):
             page, on_page = self._page(number)
             pages.append(page)
             drawn += on_page
@@ -99,21 +97,45 @@ class Document:
         _refuse_unreadable(drawn, len(pages))
         return pages
 
-    def _page(self, number: int) -> tuple[PageText, _Drawn]:
+    def text(self, ends: int | None = None) -> str:
+        """The text of all pages, or so many at both ends, as `pages` has it; nothing judges whether it is right."""
+        texts: list[str] = []
+        for number in self._numbers(ends):
+            with self._loaded(number) as (page, textpage):
+                notes = _annotations(page, _placing(page), self._pdf.formenv)
+                texts.append(_text(_characters(textpage), notes))
+            if sum(map(len, texts)) > CHARACTER_LIMIT:
+                break
+        return "\n".join(texts)
+
+    def _numbers(self, ends: int | None) -> Iterator[int]:
+        count = len(self._pdf)
+        return (number for number in range(count) if ends is None or not ends <= number < count - ends)
+
+    @contextmanager
+    def _loaded(self, number: int) -> Iterator[tuple[pdfium.PdfPage, pdfium.PdfTextPage]]:
         try:
             page = self._pdf[number]
         except pdfium.PdfiumError as error:
             raise TaskFailed(f"The PDF is damaged: page {number + 1} can't be read.") from error
         with closing(page), closing(page.get_textpage()) as textpage:
+            yield page, textpage
+
+    def _page(self, number: int) -> tuple[PageText, _Drawn]:
+        with self._loaded(number) as (page, textpage):
             place = _placing(page)
-            drawn = _characters(textpage)
+            chars = _characters(textpage)
             notes = list(_annotations(page, place, self._pdf.formenv))
-            words = [*_words(textpage, drawn, place), *notes]
-            text = drawn.replace("\r", "").replace(_SECOND, "")
-            text = "\n".join([text.strip("\n"), *(word.text for word in notes)]).strip("\n")
+            words = [*_words(textpage, chars, place), *notes]
+            text = _text(chars, notes)
             characters = sum(len(word.text) for word in words)
             is_scan = characters < _STAMP and _image_share(page) > (_MOST_OF_A_PAGE if characters else _AN_IMAGE)
             return PageText(words, text), _Drawn(characters, len(_LETTERS.findall(text)), is_scan)
+
+
+def _text(chars: str, notes: Iterable[Word]) -> str:
+    drawn = chars.replace("\r", "").replace(_SECOND, "")
+    return "\n".join([drawn.strip("\n"), *(word.text for word in notes)]).strip("\n")
 
 
 @contextmanager
