@@ -171,7 +171,7 @@ def test_half_a_surrogate_spoils_no_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ends", [None, 1])
 def test_the_text_alone_is_that_of_the_pages(tmp_path: Path, ends: int | None) -> None:
-    """What a glyph is mapped to (a letter, half of a pair, nothing) changes neither way of reading against the other."""
+    """Whatever a glyph is mapped to (a letter, half of a pair, nothing), both ways of reading say the same."""
     path = mapped(tmp_path, lambda code: {"H": 0xD83D, "a": 0xDE00, "r": 0}.get(chr(code), code))
     writer = PdfWriter(path)
     for _ in range(2):
