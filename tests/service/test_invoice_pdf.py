@@ -169,6 +169,22 @@ def test_half_a_surrogate_spoils_no_text(tmp_path: Path) -> None:
     assert text.encode()
 
 
+@pytest.mark.parametrize("ends", [None, 1])
+def test_the_text_alone_is_that_of_the_pages(tmp_path: Path, ends: int | None) -> None:
+    """Whatever a glyph is mapped to (a letter, half of a pair, nothing), both ways of reading say the same."""
+    path = mapped(tmp_path, lambda code: {"H": 0xD83D, "a": 0xDE00, "r": 0}.get(chr(code), code))
+    writer = PdfWriter(path)
+    for _ in range(2):
+        writer.append(path)
+    writer.write(tmp_path / "three.pdf")
+    with opened(tmp_path / "three.pdf") as document:
+        pages = document.pages(ends)
+        assert len(pages) == (3 if ends is None else 2)
+        assert document.text(ends) == "\n".join(page.text for page in pages)
+        assert "\U0001f600" in pages[0].text
+    assert "Ltd" in {word.text for word in pages[0].words}
+
+
 def test_a_long_invoice_is_read_at_both_ends(tmp_path: Path) -> None:
     """The number stands on the first page and the total on the last; a page between says another total."""
     canvas = Canvas(str(tmp_path / "a.pdf"), pagesize=(595, 842))

@@ -1,14 +1,15 @@
-"""Measures the task `invoice` over public invoices: python tests/support/measure_invoices.py FOLDER [--fetch]
+"""Measures the task `invoice` over public invoices: python tests/support/measure_invoices.py [FOLDER] [--fetch]
 
-`--fetch` clones the collections into the folder first. What the XML within the PDFs says is the truth, read here in a
-way of its own. A value counts for a page only where the page shows it: some pages show another invoice than their XML.
-The rules were built on one half of the collections; the other half only measures. Pages that both have count for the
-first alone.
+Without FOLDER it is the one that the environment variable BATCH_RUNNER_COLLECTIONS names. `--fetch` clones the
+collections into it first. What the XML within the PDFs says is the truth, read here in a way of its own. A value counts
+for a page only where the page shows it: some pages show another invoice than their XML. The rules were built on one
+half of the collections; the other half only measures. Pages that both have count for the first alone.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 BUILT_ON = ("ZUGFeRD/corpus", "ahelmberger/factur-x-kit", "invoice-x/invoice2data", "thomasIemaire/sardine")
 MEASURED = ("stephanstapel/ZUGFeRD-csharp", "VALENTINDML/facturx-cas-limites")
+
+FOLDER_VARIABLE = "BATCH_RUNNER_COLLECTIONS"
 
 AMOUNTS = ("net", "tax", "total")
 _SUMS = ("SpecifiedTradeSettlementHeaderMonetarySummation", "SpecifiedTradeSettlementMonetarySummation")
@@ -173,7 +176,10 @@ def fetch(folder: Path) -> None:
 
 def main() -> None:
     """Print a table of both halves."""
-    folder = Path(sys.argv[1])
+    named = [argument for argument in sys.argv[1:] if argument != "--fetch"] or [os.environ.get(FOLDER_VARIABLE, "")]
+    if not named[0]:
+        sys.exit(f"Name the folder of the collections, as an argument or in {FOLDER_VARIABLE}.")
+    folder = Path(named[0])
     logging.disable(logging.CRITICAL)
     if "--fetch" in sys.argv:
         fetch(folder)

@@ -120,7 +120,7 @@ def _read_pdf(document: Document) -> tuple[Fields, tuple[InvoiceLine, ...]]:
             unread.append(f"source: an embedded XML file is no invoice that can be read: {error}.")
             continue
         try:
-            differing = contradictions(fields, document.pages(PAGES_AT_ENDS))
+            differing = contradictions(fields, document, PAGES_AT_ENDS)
         except TaskFailed:  # the pages are a scan, or empty; the data says it all
             differing = ()
         return msgspec.structs.replace(fields, warnings=(*fields.warnings, *differing)), lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from decimal import Decimal, InvalidOperation
+from functools import cached_property
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -18,7 +19,7 @@ from batch_runner.service.local.invoice.values import Day, amounts_in, currencie
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from batch_runner.service.local.invoice.pdf import PageText
+    from batch_runner.service.local.invoice.pdf import Document, PageText
 
 
 class LabelPlace(NamedTuple):
@@ -347,15 +348,27 @@ def _kind(lines: Sequence[TextLine], total: str | None) -> Literal["invoice", "c
     return "invoice" if any(_INVOICE.search(line.text) for line in lines) and not is_negative else None
 
 
-def contradictions(xml: Fields, pages: Sequence[PageText]) -> tuple[str, ...]:
-    """One sentence for each field of the XML that the pages give another value, and nowhere that of the XML."""
-    page = fields_of(pages)
-    found = []
-    for field in ("number", "invoice_date", "due_date", "seller", "currency", "net", "tax", "total", "payable", "iban"):
-        ours, theirs = getattr(xml, field), getattr(page, field)
-        if ours and theirs and not _is_same(ours, theirs) and not _is_shown(field, ours, pages):
-            found.append(f"{field}: the XML says {ours}, the page {theirs}.")
-    return tuple(found)
+def contradictions(xml: Fields, document: Document, ends: int | None = None) -> tuple[str, ...]:
+    """One sentence for each field of the XML that the pages give another value, and nowhere that of the XML.
+
+    Most pages show all that the XML says; to read their fields takes longer than to find these values in the text.
+    Reads so many pages as `ends` says at both ends. Raises TaskFailed as `Document.pages` does.
+    """
+    shown = _Shown(document.text(ends))
+    ours = {field: value for field in _COMPARED if (value := getattr(xml, field)) and not shown.has(field, value)}
+    if not ours:
+        return ()
+    page = fields_of(document.pages(ends))
+    theirs = {field: getattr(page, field) for field in ours}
+    return tuple(
+        f"{field}: the XML says {value}, the page {theirs[field]}."
+        for field, value in ours.items()
+        if theirs[field] and not _is_same(value, theirs[field])
+    )
+
+
+_SUMS = ("net", "tax", "total", "payable")
+_COMPARED = ("number", "invoice_date", "due_date", "seller", "currency", *_SUMS, "iban")
 
 
 def _is_same(one: str, other: str) -> bool:
@@ -370,11 +383,30 @@ def _letters(text: str) -> str:
     return re.sub(r"[\W_]+", "", text.casefold())
 
 
-def _is_shown(field: str, value: str, pages: Sequence[PageText]) -> bool:
-    """Whether the pages show a value anywhere, however they write it."""
-    text = "\n".join(page.text for page in pages)
-    if field in ("net", "tax", "total", "payable"):
-        return abs(Decimal(value)) in {abs(amount.value) for amount in amounts_in(text)}
-    if field.endswith("date"):
-        return value in {day.iso for month_first in (False, True) for day in dates_in(text, month_first=month_first)}
-    return _letters(value) in _letters(text)
+class _Shown:
+    """What a text shows anywhere, however it is written there."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._letters = _letters(text)
+
+    def has(self, field: str, value: str) -> bool:
+        """Whether a field's value is shown."""
+        if field in _SUMS:
+            return abs(Decimal(value)) in self._amounts
+        if field.endswith("date"):
+            return value in self._days
+        return _letters(value) in self._letters
+
+    @cached_property
+    def _amounts(self) -> set[Decimal]:
+        return {abs(amount.value) for amount in amounts_in(self._text)}
+
+    @cached_property
+    def _days(self) -> set[str]:
+        """All dates, and those that could be read in the other order of day and month in both."""
+        days = dates_in(self._text)
+        swapped = {
+            f"{year}-{day}-{month}" for year, month, day in (day.iso.split("-") for day in days if day.is_either)
+        }
+        return swapped | {day.iso for day in days}

@@ -20,7 +20,7 @@ from batch_runner.service.local.invoice.einvoice import XML_LIMIT
 from batch_runner.service.local.result import TaskFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 PAGE_LIMIT = 1_000
@@ -87,10 +87,8 @@ class Document:
 
         Raises TaskFailed where there is nothing to read, or nothing that would be read rightly.
         """
-        pages, drawn, count = [], _Drawn(), len(self._pdf)
-        for number in range(count):
-            if ends is not None and ends <= number < count - ends:
-                continue
+        pages, drawn = [], _Drawn()
+        for number in self._numbers(ends):
             page, on_page = self._page(number)
             pages.append(page)
             drawn += on_page
@@ -99,21 +97,45 @@ class Document:
         _refuse_unreadable(drawn, len(pages))
         return pages
 
-    def _page(self, number: int) -> tuple[PageText, _Drawn]:
+    def text(self, ends: int | None = None) -> str:
+        """The text of all pages, or so many at both ends, as `pages` has it; nothing judges whether it is right."""
+        texts: list[str] = []
+        for number in self._numbers(ends):
+            with self._loaded(number) as (page, textpage):
+                notes = _annotations(page, _placing(page), self._pdf.formenv)
+                texts.append(_text(_characters(textpage), notes))
+            if sum(map(len, texts)) > CHARACTER_LIMIT:
+                break
+        return "\n".join(texts)
+
+    def _numbers(self, ends: int | None) -> Iterator[int]:
+        count = len(self._pdf)
+        return (number for number in range(count) if ends is None or not ends <= number < count - ends)
+
+    @contextmanager
+    def _loaded(self, number: int) -> Iterator[tuple[pdfium.PdfPage, pdfium.PdfTextPage]]:
         try:
             page = self._pdf[number]
         except pdfium.PdfiumError as error:
             raise TaskFailed(f"The PDF is damaged: page {number + 1} can't be read.") from error
         with closing(page), closing(page.get_textpage()) as textpage:
+            yield page, textpage
+
+    def _page(self, number: int) -> tuple[PageText, _Drawn]:
+        with self._loaded(number) as (page, textpage):
             place = _placing(page)
             chars = _characters(textpage)
             notes = list(_annotations(page, place, self._pdf.formenv))
             words = [*_words(textpage, chars, place), *notes]
-            text = "".join(chars).replace("\r", "")
-            text = "\n".join([text.strip("\n"), *(word.text for word in notes)]).strip("\n")
+            text = _text(chars, notes)
             characters = sum(len(word.text) for word in words)
             is_scan = characters < _STAMP and _image_share(page) > (_MOST_OF_A_PAGE if characters else _AN_IMAGE)
             return PageText(words, text), _Drawn(characters, len(_LETTERS.findall(text)), is_scan)
+
+
+def _text(chars: str, notes: Iterable[Word]) -> str:
+    drawn = chars.replace("\r", "").replace(_SECOND, "")
+    return "\n".join([drawn.strip("\n"), *(word.text for word in notes)]).strip("\n")
 
 
 @contextmanager
@@ -186,30 +208,46 @@ class _Placing(NamedTuple):
         return left - self.left, self.top - top, right - self.left, self.top - bottom
 
 
-def _characters(textpage: pdfium.PdfTextPage) -> list[str]:
-    """All characters in the order in which they were drawn, with the blanks and line ends that PDFium sees between."""
+def _characters(textpage: pdfium.PdfTextPage) -> str:
+    """All characters in the order in which they were drawn, with the blanks and line ends that PDFium sees between.
+
+    Each stands at the place that PDFium counts it at: one that takes two of its places is followed by _SECOND.
+    """
     raw, code = textpage.raw, pdfium_c.FPDFText_GetUnicode
-    chars = [chr(code(raw, index)) for index in range(min(pdfium_c.FPDFText_CountChars(raw), CHARACTER_LIMIT + 1))]
-    for index, char in enumerate(chars):
-        if "\ud800" <= char <= "\udfff":  # half of a pair; one that has lost its other half says nothing
-            pair = "".join(chars[index : index + 2])
-            chars[index] = pair.encode("utf-16", "surrogatepass").decode("utf-16", "replace")[0]
-            if ord(chars[index]) > 0xFFFF:
-                chars[index + 1] = ""
-    return chars
+    count = min(pdfium_c.FPDFText_CountChars(raw), CHARACTER_LIMIT + 1)
+    units = (ctypes.c_ushort * (count + 1))()
+    if pdfium_c.FPDFText_GetText(raw, 0, count, units) == count + 1:
+        text = "".join(map(chr, units[:count]))
+        text = _HYPHEN.sub(lambda match: chr(code(raw, match.start())), text)
+    else:  # it leaves out what it has no text for, so only one by one they keep their places
+        text = "".join(chr(code(raw, index)) for index in range(count))
+    return _SURROGATES.sub(_joined_surrogates, text)
 
 
-def _words(textpage: pdfium.PdfTextPage, chars: list[str], place: _Placing) -> Iterator[Word]:
+def _joined_surrogates(match: re.Match[str]) -> str:
+    """The character of both halves; one that has lost its other half says nothing."""
+    char = match[0].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return char + _SECOND * (len(match[0]) - 1)
+
+
+_HYPHEN = re.compile("\ufffe")  # the text of a hyphen at a line's end, which has a code of its own as a character
+_SURROGATES = re.compile("[\ud800-\udbff][\udc00-\udfff]|[\ud800-\udfff]")
+_SECOND = "\udfff"
+
+
+def _words(textpage: pdfium.PdfTextPage, text: str, place: _Placing) -> Iterator[Word]:
     """The runs without a blank. A run's place is that of its first and last character: each one costs a call."""
-    raw, rect, text = textpage.raw, pdfium_c.FS_RECTF(), "".join(char or "\0" for char in chars)
+    raw, rect, box_of = textpage.raw, pdfium_c.FS_RECTF(), pdfium_c.FPDFText_GetLooseCharBox
+    at = ctypes.byref(rect)
 
     def box(index: int) -> tuple[float, float, float, float]:
-        pdfium_c.FPDFText_GetLooseCharBox(raw, index, ctypes.byref(rect))
+        box_of(raw, index, at)
         return place.box(rect.left, rect.bottom, rect.right, rect.top)
 
     last, end = None, 0
     for run in _RUN.finditer(text):
-        first, final = box(run.start()), box(run.end() - 1)
+        first = box(run.start())
+        final = box(run.end() - 1) if run.end() - run.start() > 1 else first
         if final[0] < first[0] or min(first[3], final[3]) <= max(first[1], final[1]):  # it runs up the margin
             continue
         top, bottom = min(first[1], final[1]), max(first[3], final[3])
@@ -233,7 +271,7 @@ def _is_kerned(last: Word, word: Word) -> bool:
 
 _KERNING = 0.12  # of the letters' height; a blank has a quarter
 _RUN = re.compile(r"[^\s\ufffe]+")
-_NOTHING = dict.fromkeys(map(ord, "\0\u00ad\u200b\u200d\ufeff"))
+_NOTHING = dict.fromkeys(map(ord, f"\0\u00ad\u200b\u200d\ufeff{_SECOND}"))
 
 
 def _annotations(page: pdfium.PdfPage, place: _Placing, formenv: pdfium.PdfFormEnv | None) -> Iterator[Word]:
