@@ -35,7 +35,15 @@ def check_alignment(sheet: Sheet, written: Sheet, layout: OurColumns, outcomes: 
             )
             if run_column is None:
                 raise _wrong(written, row)
-        if run_column is not None and row.number > sheet.header_row and not _same_run(back, run_column, run_id):
+        if (
+            run_column is not None
+            and row.number > sheet.header_row
+            and back.texts[run_column]
+            not in (
+                run_id,
+                f"'{run_id}",  # a leading `'` is what makes text harmless in CSV; it is no part of the run id
+            )
+        ):
             raise _wrong(written, row)
     if placed is not None:
         raise _without_place(written.path.name, placed)
@@ -66,11 +74,6 @@ def _same_cells(row: Row, back: Row, own: tuple[int, ...]) -> bool:
     if row.texts == back.texts[: len(row.texts)]:
         return True
     return [row.texts[index] for index in own] == [back.texts[index] for index in own if index < len(back.texts)]
-
-
-def _same_run(back: Row, column: int, run_id: str) -> bool:
-    """A leading `'` is what makes text harmless in CSV; it is no part of the run id."""
-    return back.texts[column] in (run_id, f"'{run_id}")
 
 
 def _wrong(written: Sheet, row: Row | None) -> OutputFailed:
