@@ -192,6 +192,11 @@ def _follow_link(path: Path) -> Path:
     return real
 
 
+def is_draft(path: Path) -> bool:
+    """Whether a file is what a killed batch left of its output, by its name: nothing that a person knows of."""
+    return path.name.startswith(".") and Path(path.stem).suffix == ".part"
+
+
 def is_held(path: Path) -> bool:
     """Whether a person keeps this file from being replaced: it is read-only, a folder, or open in a spreadsheet."""
     try:

@@ -320,6 +320,16 @@ def open_files() -> int | None:
     return None if soft == resource.RLIM_INFINITY else soft
 
 
+SHEET_FILES = 8
+"""Files that an open sheet needs at most: its copy, its journal with lock, log and reserve, its output."""
+MOST_SHEETS = 32
+
+
+def sheets_at_once(files: int | None) -> int:
+    """So many sheets are open at once at most, where a process may have so many open files."""
+    return MOST_SHEETS if files is None else max(2, min(MOST_SHEETS, files // (4 * SHEET_FILES)))
+
+
 def limit_by_files(concurrency: int, files: int | None) -> tuple[int, str | None]:
     """The concurrency that so many open files allow, and a warning where it is less than asked for."""
     allowed = concurrency if files is None else max(1, min(concurrency, files - RESERVED))

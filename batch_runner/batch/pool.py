@@ -14,6 +14,7 @@ import anyio
 import msgspec
 
 from batch_runner import log
+from batch_runner.batch.limits import open_files, sheets_at_once
 from batch_runner.batch.stop import Stop
 from batch_runner.batch.worker import STILL_UNKNOWN
 from batch_runner.errors import ExitCode, JournalFull
@@ -167,6 +168,9 @@ class Pool:
         self._many = many
         self._canary = Canary(())
         self._open: dict[SheetBatch, None] = {}
+        self._most_sheets = sheets_at_once(open_files())
+        self._sheets = 0
+        self._has_room = anyio.Event()
 
     async def run(self, batches: AsyncIterator[SheetBatch], workers: int, canaries: int | None) -> None:
         """Bring every row that takes part to its outcome, or as far as a stop lets it.
@@ -184,7 +188,7 @@ class Pool:
                 async with anyio.create_task_group() as pool:
                     pool.start_soon(self._produce, batches, canaries)
                     with receive:
-                        for _ in range(min(workers, self._tally.total)):
+                        for _ in range(max(1, min(workers, self._tally.total))):  # a sheet may be filled by its turn
                             pool.start_soon(self._work, receive.clone())
                 clocks.cancel_scope.cancel()
             for batch in list(self._open):
@@ -203,11 +207,16 @@ class Pool:
     async def _works(self, batches: AsyncIterator[SheetBatch]) -> AsyncIterator[Work]:
         async for batch in batches:
             self._open[batch] = None
+            self._sheets += 1
             with self._keep_errors(batch):
                 async for work in self._works_of(batch):
                     batch.left += 1
                     yield work
+            # One that waits for others ends last: were it counted, the others might wait for it.
+            self._sheets -= batch.waits_for_others
             self._done(batch)
+            while self._sheets >= self._most_sheets:
+                await self._has_room.wait()
 
     async def _works_of(self, batch: SheetBatch) -> AsyncIterator[Work]:
         if missing := await look_ahead(batch.source, batch.journal):
@@ -254,7 +263,13 @@ class Pool:
 
     async def _send_canaries(self, works: AsyncIterator[Work], number: int) -> None:
         """Let a few rows of different shapes go first; the rest follow only if they all succeed."""
-        window = [work async for work in _first(works, WINDOW)]
+        window: list[Work] = []
+        # The next sheet may have to wait for one of these to end, and none has been started yet.
+        while len(window) < WINDOW and self._sheets < self._most_sheets:
+            work = await anext(works, None)
+            if work is None:
+                break
+            window.append(work)
         tonights = [work for work in window if not isinstance(work.plan, Resend)]
         canaries = [tonights[place] for place in different_shapes([work.row for work in tonights], number)]
         self._canary = Canary(canaries)
@@ -316,7 +331,15 @@ class Pool:
     def _close(self, batch: SheetBatch) -> None:
         if batch in self._open:
             del self._open[batch]
-            self._ends.start_soon(self._finish, batch)
+            self._ends.start_soon(self._end, batch)
+
+    async def _end(self, batch: SheetBatch) -> None:
+        try:
+            await self._finish(batch)
+        finally:
+            self._sheets -= not batch.waits_for_others
+            self._has_room.set()
+            self._has_room = anyio.Event()
 
     def _row_done(self, status: str) -> None:
         self._tally.ended(status)
@@ -337,12 +360,3 @@ class Pool:
         while self._stopping.stop is None:
             await anyio.sleep(DEADLINE_LOOK)
             self._stopping.look_at_deadline()
-
-
-async def _first(works: AsyncIterator[Work], number: int) -> AsyncIterator[Work]:
-    while number:
-        try:
-            yield await anext(works)
-        except StopAsyncIteration:
-            return
-        number -= 1

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.errors import UsageError, reason_of
+from batch_runner.fs import is_draft
 from batch_runner.job.job import stem_of
 from batch_runner.job.path_templates import (
     WITH_STEM,
@@ -224,6 +225,7 @@ def _single(found: Found) -> InputFiles:
 
 
 def _nothing(text: str, folder: Path, reasons: dict[Path, str | None]) -> str:
+    reasons = {path: reason for path, reason in reasons.items() if not is_draft(path)}
     if reasons:
         over = ", ".join(f"{path.name} ({reason})" for path, reason in sorted(reasons.items())[:MOST_NAMES])
         more = ", …" if len(reasons) > MOST_NAMES else ""

@@ -169,6 +169,9 @@ def output_problem(output: str | None, source: Path) -> str | None:
         return f"output: {output!r}: unknown ending; use one of {', '.join(OUTPUT_ENDINGS)}"
     if ending == ".xlsm" and source.suffix.lower() != ".xlsm":
         return f"output: {output!r}: only a .xlsm can become a .xlsm; use .xlsx"
+    if ending == ".xlsx" and source.suffix.lower() == ".xlsm":
+        right = Path(output).with_suffix(".xlsm")
+        return f"output: {output!r}: the macros, formulas and other sheets would be lost; use {right}"
     return None
 
 

@@ -320,6 +320,8 @@ def _make_temporary(connection: sqlite3.Connection) -> None:
     which sheet (empty: by the one whose rows find their places now). `met`: how
     often a key was seen while the sheet was asked what makes its rows unique.
 
+    `sending`: what is about to be sent for a row, whose attempt may not be recorded before the next sheet is looked at.
+
     `ahead`: the sheet's rows, seen before they find their places. `apart`: those with the same key, and the journal's
     (`number` is empty). `twin`: which row of the journal such a row of the sheet is; empty: a new one.
     """
@@ -331,6 +333,7 @@ def _make_temporary(connection: sqlite3.Connection) -> None:
         "CREATE TEMP TABLE apart (key BLOB, params BLOB, number, row, place INTEGER, is_refused INTEGER)"
     )
     connection.execute("CREATE TEMP TABLE twin (number INTEGER PRIMARY KEY, row INTEGER)")
+    connection.execute("CREATE TEMP TABLE sending (row INTEGER PRIMARY KEY, params BLOB NOT NULL)")
     connection.execute("CREATE TEMP TABLE met (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
     connection.execute("CREATE TEMP TABLE repeated (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
     connection.execute(
@@ -340,7 +343,7 @@ def _make_temporary(connection: sqlite3.Connection) -> None:
 
 
 def clear_places(connection: sqlite3.Connection, sheet: str) -> None:
-    """Forget what was only needed while the rows of this sheet found their places; what it claimed stays."""
+    """Forget what was only needed while the rows of this sheet found their places; what it claims and sends stays."""
     for table in ("ahead", "apart", "twin", "met", "repeated"):
         connection.execute(f"DELETE FROM {table}")  # noqa: S608  the names stand above
     connection.execute("UPDATE claimed SET sheet = ? WHERE sheet = ''", (sheet,))

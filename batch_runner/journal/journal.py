@@ -168,7 +168,7 @@ class Journal:
     def may_have_twins(self) -> bool:
         """Whether this sheet is to be gone over for rows with equal keys, before the first one finds its place."""
         with self._reader() as connection:
-            return same_key.has_to_look(connection, self._begun.id)
+            return same_key.has_to_look(connection, self._begun.id, self._begun.first)
 
     async def see(self, entries: Sequence[Entry]) -> None:
         """Note a chunk of the sheet's rows, whichever take part, for `tell_apart`."""

@@ -12,7 +12,7 @@ from batch_runner.journal.database import LOST
 from batch_runner.journal.same_key import Rivals, find_twins
 from batch_runner.outcomes import QUEUED, UNKNOWN
 from batch_runner.plan.duplicates import hold_back
-from batch_runner.plan.plan import Attempt, Entry, Keep, Refuse, Skip, Step, decide, last_sent
+from batch_runner.plan.plan import Attempt, Entry, Keep, Refuse, Send, Skip, Step, decide, last_sent
 
 if TYPE_CHECKING:
     import sqlite3
@@ -29,6 +29,7 @@ _BESIDE = (
 )
 _KNOWN = "SELECT 1 FROM row WHERE key = ? AND nth = 1"
 _REPEAT = "INSERT INTO repeated VALUES (?, 2) ON CONFLICT DO UPDATE SET rows = rows + 1 RETURNING rows"
+_SENDING = "INSERT OR REPLACE INTO sending VALUES (?, ?)"
 _ATTEMPTS = (
     "SELECT attempt.id, batch, params, status, run_id, ended_at IS NOT NULL, continues, intended_at, conflict, claim,"
     " memory FROM attempt JOIN batch ON batch.id = attempt.batch WHERE row = ? ORDER BY attempt.id"
@@ -56,6 +57,8 @@ def _register(
         attempts = [] if is_new else _attempts(connection, row)
         step = decide(entry, row, attempts, policy, begun.night)
         step = hold_back(step, entry, last_sent(attempts), policy, Rivals(connection, begun.night))
+        if isinstance(step, Send):
+            connection.execute(_SENDING, (row, step.params))
     _place(connection, begun.id, entry, row, step)
     return step
 

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from batch_runner.plan.plan import Entry, Policy
 
 
-_HAS_TO_LOOK = "SELECT key_columns <> '[]' AND EXISTS (SELECT 1 FROM sent) FROM batch WHERE id = ?"
+_HAS_TO_LOOK = (
+    "SELECT key_columns <> '[]' AND (EXISTS (SELECT 1 FROM sent) OR EXISTS"
+    " (SELECT 1 FROM place WHERE place.batch >= :first AND place.batch < :batch)) FROM batch WHERE id = :batch"
+)
 _SEE = "INSERT INTO ahead VALUES (?, ?, ?, ?)"
 _OF_THE_SHEET = (
     "INSERT INTO apart SELECT key, params, number, NULL, number, is_refused FROM ahead WHERE key IN"
@@ -33,10 +36,12 @@ _OF_THE_SHEET = (
 )
 _COUNT_REPEATED = "INSERT INTO repeated SELECT key, count(*) FROM apart GROUP BY key HAVING count(*) > 1"
 _OF_THE_JOURNAL = (
-    "INSERT INTO apart SELECT key, (SELECT params FROM sent WHERE sent.row = row.id ORDER BY id DESC LIMIT 1),"
+    "INSERT INTO apart SELECT key, coalesce((SELECT params FROM sending WHERE sending.row = row.id),"
+    " (SELECT params FROM sent WHERE sent.row = row.id ORDER BY id DESC LIMIT 1)),"
     " NULL, id, nth, 0 FROM row WHERE key IN (SELECT key FROM apart)"
 )
-"""With what was sent last for each, by an attempt that was not withdrawn (`last_sent`); empty: nothing was."""
+"""With what another sheet of this night is about to send for each, or what was sent last, by an attempt that was not
+withdrawn (`last_sent`); empty: nothing was."""
 _PAIR_ALIKE = (
     "INSERT INTO twin SELECT max(number), max(row) FROM"
     " (SELECT *, row_number() OVER (PARTITION BY key, params, row IS NULL ORDER BY is_refused, place) AS rank"
@@ -61,12 +66,13 @@ _STEPS = (
 )
 
 
-def has_to_look(connection: sqlite3.Connection, batch: int) -> bool:
+def has_to_look(connection: sqlite3.Connection, batch: int, first: int) -> bool:
     """Whether rows with one key may differ in what they send, and one may be confused with what was sent for another.
 
-    Where all params are the key, those with the same key are alike in all.
+    So they may with what the sheets of this night, from the batch `first` on, are about to send. Where all params are
+    the key, those with the same key are alike in all.
     """
-    return bool(connection.execute(_HAS_TO_LOOK, (batch,)).fetchone()[0])
+    return bool(connection.execute(_HAS_TO_LOOK, {"batch": batch, "first": first}).fetchone()[0])
 
 
 def see(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:

@@ -35,15 +35,7 @@ def check_alignment(sheet: Sheet, written: Sheet, layout: OurColumns, outcomes: 
             )
             if run_column is None:
                 raise _wrong(written, row)
-        if (
-            run_column is not None
-            and row.number > sheet.header_row
-            and back.texts[run_column]
-            not in (
-                run_id,
-                f"'{run_id}",  # a leading `'` is what makes text harmless in CSV; it is no part of the run id
-            )
-        ):
+        if run_column is not None and row.number > sheet.header_row and not _same_text(run_id, back.texts[run_column]):
             raise _wrong(written, row)
     if placed is not None:
         raise _without_place(written.path.name, placed)
@@ -73,7 +65,13 @@ def _same_cells(row: Row, back: Row, own: tuple[int, ...]) -> bool:
         return False
     if row.texts == back.texts[: len(row.texts)]:
         return True
-    return [row.texts[index] for index in own] == [back.texts[index] for index in own if index < len(back.texts)]
+    pairs = ((row.texts[index], back.texts[index]) for index in own if index < len(back.texts))
+    return len(back.texts) > max(own, default=-1) and all(_same_text(*pair) for pair in pairs)
+
+
+def _same_text(text: str, back: str) -> bool:
+    """A leading `'` is what makes text harmless in CSV; it is no part of the text."""
+    return back in (text, f"'{text}")
 
 
 def _wrong(written: Sheet, row: Row | None) -> OutputFailed:

@@ -16,11 +16,12 @@ from batch_runner.rows.amounts import (
     agreed,
     currency_column,
     currency_of,
-    is_shown,
+    held_amount,
     read_amount,
     shown_currency,
     worded,
 )
+from batch_runner.sheet.model import row_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -67,12 +68,18 @@ class Unread(msgspec.Struct, frozen=True):
 
 
 class ColumnTotals(msgspec.Struct, frozen=True):
-    """The control totals of one column; `not_added` cells hold no amount that is sure, `unread` are the first ones."""
+    """The control totals of one column; `not_added` cells hold no amount that is sure, `unread` are the first ones.
+
+    What a cell holds is added, as Excel's SUM does; `differing` cells show another number, `differing_rows` has the
+    first ones.
+    """
 
     column: str
     sums: tuple[Sum, ...]
     not_added: int
     unread: tuple[Unread, ...]
+    differing: int = 0
+    differing_rows: tuple[int, ...] = ()
 
     def lines(self) -> Iterator[str]:
         """A line for each currency, for a person."""
@@ -89,6 +96,12 @@ class ColumnTotals(msgspec.Struct, frozen=True):
             named = ", ".join(f"row {cell.row}: {cell.why}" for cell in self.unread[:3])
             more = "; …" if self.not_added > 3 else ""
             yield f"total {self.column}: {self.not_added} not added ({named}{more})"
+        if self.differing:
+            cells = "1 cell shows" if self.differing == 1 else f"{self.differing} cells show"
+            yield (
+                f"total {self.column}: {cells} another number than what is held and added here "
+                f"({row_list(self.differing_rows)})"
+            )
 
 
 def control_totals(source: Source, outcomes: Iterable[Placed]) -> tuple[ColumnTotals, ...]:
@@ -116,6 +129,8 @@ class _Account:
         self._sums: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
         self._not_added = 0
         self._unread: list[Unread] = []
+        self._differing = 0
+        self._differing_rows: list[int] = []
 
     def add(self, row: TypedRow, outcome: Placed | None) -> None:
         """Add one row's amount to the input, and to what its outcome says."""
@@ -128,13 +143,20 @@ class _Account:
             return
         self._rows[amount.currency] += 1
         self._put(amount, "input")
+        shown = read_amount(row.texts[self._column.index], typed=True)
+        if self._column.index in row.typed and (isinstance(shown, NoAmount) or shown.value != amount.value):
+            self._differing += 1
+            if len(self._differing_rows) < MOST_UNREAD:
+                self._differing_rows.append(row.number)
         if outcome is not None:
             self._put(amount, _EDITED if outcome.changed else _PARTS.get(outcome.status, "unsettled"))
 
     def totals(self) -> ColumnTotals:
         """What it came to, currencies in the order of the alphabet."""
         sums = tuple(self._sum(currency) for currency in sorted(self._rows))
-        return ColumnTotals(self._column.name, sums, self._not_added, tuple(self._unread))
+        return ColumnTotals(
+            self._column.name, sums, self._not_added, tuple(self._unread), self._differing, tuple(self._differing_rows)
+        )
 
     def _put(self, amount: Amount, part: str) -> None:
         place = (amount.currency, part)
@@ -156,11 +178,9 @@ class _Account:
         if problem is not None:
             return NoAmount(problem.what)
         cell = row.typed.get(place)
-        amount = read_amount(row.texts[place], typed=cell is not None)
+        amount = read_amount(row.texts[place]) if cell is None else held_amount(row.texts[place], cell)
         if isinstance(amount, NoAmount):
             return amount
-        if cell is not None and not is_shown(cell.stored, amount.value):
-            return NoAmount("its format shows another number than the cell holds")
         own = amount.currency or (shown_currency(cell.shown) if cell is not None else "")
         word = row.texts[self._named.index].strip() if self._named is not None else ""
         other = currency_of(word) if word else ""

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from batch_runner.sheet.numfmt.digits import decimal_of
 from batch_runner.sheet.numfmt.meaning import CURRENCY_CODES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from batch_runner.sheet.model import Column
+    from batch_runner.sheet.model import Column, TypedCell
 
 
 SIGNS = {
@@ -85,8 +86,8 @@ _PLAIN = re.compile(r"([0-9]+)(?:[.,]([0-9]+))?")
 _GROUPED = re.compile(rf"([1-9][0-9]{{0,2}}([.,'’{_SPACES}])[0-9]{{3}}(?:\2[0-9]{{3}})*)(?:(?!\2)[.,]([0-9]+))?")
 _EITHER = re.compile(r"[1-9][0-9]{0,2}[.,][0-9]{3}")
 """`1.234` is 1234 to some and 1.234 to others."""
-_BEYOND = Decimal("1e-14")
-"""What Excel doesn't show of a number: it has 15 digits."""
+_SCIENTIFIC = re.compile(r"-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]+")
+_ANY_DIGIT = re.compile("[0-9A-Za-z%]")
 _SIGN = {"": 1, "+": 1, "-": -1, "()": -1}
 _SIGN_MARKS = "+-−()"
 _NO_SIGNS = dict.fromkeys(map(ord, _SIGN_MARKS))
@@ -130,16 +131,24 @@ def read_amount(text: str, *, typed: bool = False) -> Amount | NoAmount:
     return Amount(value if sign > 0 else EXACT.minus(value), currency)
 
 
-def is_shown(stored: str, value: Decimal) -> bool:
-    """Whether a number that is shown is the stored one, rounded: a format may show thousands, or leave out the sign."""
+def held_amount(text: str, cell: TypedCell) -> Amount | NoAmount:
+    """The number that a cell holds, of which `text` is what is sent; with the currency that the text names.
+
+    Excel's SUM adds this number, whatever the cell shows: fewer decimals, thousands, a dash for zero. It has 15 digits.
+    A date, a percentage and the like are no amounts.
+    """
+    shown = read_amount(text, typed=True)
     try:
-        number = Decimal(stored)
-    except InvalidOperation:
-        return False
-    if not number.is_finite():
-        return False
-    half = Decimal(5).scaleb(int(value.as_tuple().exponent) - 1)
-    return abs(number - value) <= half + abs(number) * _BEYOND
+        held = decimal_of(float(cell.stored))
+    except (ValueError, InvalidOperation):
+        return NoAmount("not an amount")
+    if not held.is_finite():
+        return NoAmount("not an amount")
+    if isinstance(shown, Amount):
+        return shown if shown.value == held else Amount(held, shown.currency)
+    if _SCIENTIFIC.fullmatch(text) or (not held and not _ANY_DIGIT.search(text)):
+        return Amount(held, shown_currency(text))
+    return shown
 
 
 def shown_currency(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from difflib import get_close_matches
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from batch_runner.errors import UsageError
-from batch_runner.sheet.model import RowKind
+from batch_runner.rows.amounts import Amount, NoAmount, agreed, held_amount, read_amount
+from batch_runner.sheet.model import RowKind, TypedRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +24,15 @@ if TYPE_CHECKING:
 
 
 CHUNK = 512
+MOST_FLOAT_DIGITS = 15
+"""So many digits has a number that a float keeps."""
 _NUMBER = re.compile(r"-?(?!(?:\.?[0-9]){16})(0|[1-9][0-9]*)(\.[0-9]+)?\Z")
+_PADDED = re.compile(r"[^0-9]*0[0-9]")
+_SQL_TOKEN = re.compile(
+    r"""(?P<text>'(?:[^']|'')*')|"(?:[^"]|"")*"|--[^\n]*|(?P<order><=|>=|<(?!>)|>|\bBETWEEN\b)"""
+    r"""|(?P<equal>=|<>|!=|\bIN\b)|\w+|\S""",
+    re.IGNORECASE,
+)
 
 _R = TypeVar("_R", bound="Row")
 _PLACE = "\0place"
@@ -35,6 +45,11 @@ class Condition(msgspec.Struct, frozen=True):
     text: str
     expression: pl.Expr
     types: tuple[tuple[Column, type[pl.DataType]], ...]
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Where the columns stand whose cells it looks at."""
+        return tuple(column.index for column, _kind in self.types)
 
     def holds(self, rows: Sequence[Row]) -> Iterable[bool | None]:
         """For each row whether the condition holds; None where an empty cell leaves it open, as in SQL.
@@ -72,6 +87,8 @@ class Condition(msgspec.Struct, frozen=True):
         import polars as pl
 
         texts = [row.texts[column.index] or None for row in rows]
+        if kind == pl.Float64:
+            texts = [text and _plain_number(row, column.index) for row, text in zip(rows, texts, strict=True)]
         return pl.Series(column.name, texts, pl.String).cast(kind)
 
 
@@ -84,10 +101,15 @@ class Selection(msgspec.Struct, frozen=True):
 
     def rows(self, sheet: Sheet) -> Iterator[Row]:
         """Stream the data rows that take part, in the sheet's order. Raises `UsageError` as the condition does."""
-        return self.of(sheet.rows())
+        return self.of(sheet.typed_rows(self.typed_places))
+
+    @property
+    def typed_places(self) -> tuple[int, ...]:
+        """Of which cells `of` must know whether they are numbers."""
+        return self.condition.places if self.condition is not None else ()
 
     def of(self, every: Iterable[_R]) -> Iterator[_R]:
-        """The same of all rows of a sheet, read in whatever way."""
+        """The same of all rows of a sheet, typed at `typed_places` at least."""
         rows = _data(every)
         if self.ranges is not None:
             ranges = self.ranges
@@ -121,8 +143,8 @@ class Selection(msgspec.Struct, frozen=True):
 def select(sheet: Sheet, ranges: RowRanges | None, where: str | None, limit: int | None) -> Selection:
     """Make the selection. Raises `UsageError` for a condition that makes no sense of the sheet's columns.
 
-    In a condition a column whose every text is a plain number is a number: no leading zeros, and no more digits than
-    a float keeps. Any other is text, and an empty one is what the condition takes it for.
+    In a condition a column whose every cell is an amount is a number, however each is formatted: no leading zeros, no
+    more digits than a float keeps, one currency. Any other is text; an empty one is what the condition takes it for.
     """
     return Selection(ranges, None if where is None else _condition(sheet, where), limit)
 
@@ -152,6 +174,7 @@ def _condition(sheet: Sheet, where: str) -> Condition:
     import polars as pl
 
     expression = _parsed(where)
+    _refuse_texts(where)
     columns = _columns(sheet, expression)
     texts, filled = _first_texts(sheet, columns)
     problems = []
@@ -195,16 +218,93 @@ def _first_line(error: BaseException) -> str:
     return str(error).partition("\n")[0]
 
 
+def _refuse_texts(where: str) -> None:
+    """Raises `UsageError` for a comparison with a text that isn't what it looks like.
+
+    As texts `'9'` is more than `'100'`. An empty cell is NULL, so that nothing is ever equal to `''`.
+    """
+    tokens = [token for token in _SQL_TOKEN.finditer(where) if not token[0].startswith("--")]
+    has_order = any(token["order"] for token in tokens)
+    has_equal = any(token["equal"] for token in tokens)
+    fills = re.search(r"(?i)\b(?:coalesce|ifnull)\b", where)
+    for token in tokens:
+        if token["text"] is None:
+            continue
+        text = token[0][1:-1].replace("''", "'")
+        if not text and (has_equal or has_order) and not fills:
+            raise UsageError(
+                f"where: {where!r} compares with '', but an empty cell is NULL; write IS NULL or IS NOT NULL"
+            )
+        if has_order and isinstance(read_amount(text), Amount) and _is_ordered(tokens, token):
+            raise UsageError(
+                f"where: {where!r} compares {token[0]} as text, and as texts '9' is more than '100'; "
+                "write the number without quotes"
+            )
+
+
+def _is_ordered(tokens: Sequence[re.Match[str]], text: re.Match[str]) -> bool:
+    """Whether a text stands beside `<`, `>` and the like, or at an end of BETWEEN."""
+    at = tokens.index(text)
+    before = [token[0].upper() for token in tokens[max(at - 3, 0) : at]]
+    after = tokens[at + 1] if at + 1 < len(tokens) else None
+    if tokens[at - 1]["order"] if at else False:
+        return True
+    return bool(after is not None and after["order"]) or (len(before) == 3 and before[0::2] == ["BETWEEN", "AND"])
+
+
+def _plain_number(row: Row, place: int) -> str | None:
+    """A cell's amount as a plain number; None where it has none that is sure, or a float doesn't keep it."""
+    amount = _amount(row, place)
+    return None if amount is None else format(amount.value, "f")
+
+
+def _amount(row: Row, place: int) -> Amount | None:
+    """The amount of a cell: of a number in a workbook, whatever its format; of a text that can be read in one way."""
+    text = row.texts[place]
+    cell = row.typed.get(place) if isinstance(row, TypedRow) else None
+    if _NUMBER.match(text):
+        return Amount(Decimal(text), "")
+    if _PADDED.match(text):
+        return None
+    amount = read_amount(text) if cell is None else held_amount(text, cell)
+    if isinstance(amount, NoAmount) or len(amount.value.as_tuple().digits) > MOST_FLOAT_DIGITS:
+        return None
+    return amount
+
+
+class _Amounts:
+    """Looks at the cells of a column, one after the other, until it isn't one of amounts."""
+
+    def __init__(self) -> None:
+        self._currency = ""
+        self._unsure = False
+        """A text was read that may be thousands or decimals, as a plain number would be: `1.234`."""
+        self._grouped = False
+        """A text was read with a comma or with groups, so that the other may not be what it seems."""
+
+    def takes(self, row: Row, place: int) -> bool:
+        """Whether the cell's amount is one as those before it."""
+        amount = _amount(row, place)
+        if amount is None:
+            return False
+        is_text = not (isinstance(row, TypedRow) and place in row.typed)
+        self._unsure |= is_text and isinstance(read_amount(row.texts[place]), NoAmount)
+        self._grouped |= is_text and not _NUMBER.match(row.texts[place])
+        both = agreed(self._currency, amount.currency)
+        self._currency = both or ""
+        return both is not None and not (self._unsure and self._grouped)
+
+
 def _first_texts(sheet: Sheet, columns: Sequence[Column]) -> tuple[dict[str, str], set[str]]:
-    """For each column that isn't all numbers the address of the first cell that is none; and who has any text."""
+    """For each column that isn't all amounts the address of the first cell that is none; and who has any text."""
     texts: dict[str, str] = {}
     filled: set[str] = set()
-    for row in _data(sheet.rows()):
+    amounts = {column.name: _Amounts() for column in columns}
+    for row in _data(sheet.typed_rows([column.index for column in columns])):
         for column in columns:
-            text = row.texts[column.index]
-            if text and column.name not in texts:
+            if row.texts[column.index] and column.name not in texts:
                 filled.add(column.name)
-                if not _NUMBER.match(text):
+                if not amounts[column.name].takes(row, column.index):
                     texts[column.name] = sheet.address(row.number, column.index)
         if len(texts) == len(columns):
             break

@@ -46,7 +46,8 @@ class Source:
         try:
             _refuse_output_without_headers(self.sheet)
             self.layout = find_our_columns(self.sheet.columns)
-            new = NewColumns(self.layout.headers, self.layout.replaced)
+            fields = self.layout.fields(("",) if job.expand and not self.layout.has_expanded else ())
+            new = NewColumns(tuple(field.header for field in fields), self.layout.replaced)
             refuse_unwritable(self.sheet, job.output_path.suffix.lower(), new)
             findings = Findings()
             with findings.look():
@@ -74,7 +75,8 @@ class Source:
 
     def chosen(self) -> Iterator[TypedRow]:
         """The rows that take part, as they stand in the sheet, with those cells of `amounts` that are no texts."""
-        return self._selection.of(self.sheet.typed_rows([column.index for column in self.amounts]))
+        places = {column.index for column in self.amounts}.union(self._selection.typed_places)
+        return self._selection.of(self.sheet.typed_rows(places))
 
     def places(self) -> Iterator[RowParams]:
         """As `rows`, with the rows left out between them: they, too, count among rows with equal keys."""

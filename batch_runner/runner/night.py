@@ -12,7 +12,7 @@ import anyio
 import msgspec
 from anyio import to_thread
 
-from batch_runner.batch.stop import Stop
+from batch_runner.batch.stop import INTERRUPTS, Stop
 from batch_runner.errors import (
     BatchRunnerError,
     ExitCode,
@@ -224,7 +224,8 @@ class _Sheets:
         left = [n for n in range(len(self._plan.batches)) if n not in self._ends]
         ends = [self._ends.get(n, _End(ExitCode.OK, why=NOT_REACHED)) for n in range(len(self._plan.batches))]
         stop = night.stopping.stop
-        codes = [*(end.code for end in ends), *([stop.exit_code] if stop and left else [])]
+        is_told = stop is not None and (left or stop.exit_code in INTERRUPTS)
+        codes = [*(end.code for end in ends), *([stop.exit_code] if stop and is_told else [])]
         return NightSummary(
             exit_code=worst(codes),
             batches=tuple(end.summary for end in ends if end.summary),
@@ -248,6 +249,9 @@ class _Sheets:
                 self._ends[number] = _End(ExitCode.STOPPED, why=str(error))
             except JournalBusy as error:
                 self._ends[number] = _End(ExitCode.JOURNAL_BUSY, why=str(error))
+            except Exception as error:  # noqa: BLE001  the sheets that are open end in order before it is told
+                self._ends[number] = end = _end_of(None, error)
+                self._night.stopping.now(Stop(end.why, end.code))
 
     async def _open(self, number: int, planned: SheetJob) -> SheetBatch:
         async with AsyncExitStack() as stack:

@@ -6,7 +6,7 @@ import csv
 import re
 from io import TextIOWrapper
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import openpyxl
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from batch_runner.sheet.model import NewColumns, Row, Sheet
 
+
+_R = TypeVar("_R", bound="Row")
 
 NARROWEST, WIDEST = 12, 40
 """Characters that a column shows."""
@@ -138,27 +140,43 @@ class Grid:
         self.start = sheet.columns[-new.replaced].index if new.replaced else sheet.width
         """Where the new columns begin."""
         kept = sheet.columns[: len(sheet.columns) - new.replaced]
-        self.headers = (*(column.name for column in kept), *new.headers)
-        self.places = (*(column.index for column in kept), *range(self.start, self.start + len(new.headers)))
+        self._named = [order for order, header in enumerate(new.headers) if header]
+        self.headers = (*(column.name for column in kept), *(new.headers[order] for order in self._named))
+        self.places = (*(column.index for column in kept), *(self.start + order for order in self._named))
         """Where each of `headers` stands in the row, from 0."""
         self._new = new
         self._cells = cells
 
     def rows(self) -> Iterator[tuple[Row, tuple[str, ...], tuple[str, ...]]]:
         """(row, its own texts, its new ones) for every row of the sheet, in order."""
+        return self._beside(self.sheet.rows())
+
+    def _beside(self, every: Iterable[_R]) -> Iterator[tuple[_R, tuple[str, ...], tuple[str, ...]]]:
         new = NewCells(self._cells)
         nothing = ("",) * len(self._new.headers)
-        for row in self.sheet.rows():
+        for row in every:
             texts = self._new.headers if row.kind is RowKind.HEADER else new.of(row.number) or nothing
             yield row, row.texts[: self.start], texts
         new.finish()
+
+    def texts(self) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+        """(its own texts, its new ones) for every row of the sheet, as a text file may have them.
+
+        What is text in a workbook would be a formula in a text file (`=cmd|…`), so it is made harmless. A number stays
+        as it is, and so does what a text file had.
+        """
+        if not isinstance(self.sheet, Workbook):
+            yield from ((own, new) for _row, own, new in self.rows())
+            return
+        for row, own, new in self._beside(self.sheet.typed_rows(range(self.start))):
+            yield tuple(text if place in row.typed else harmless(text) for place, text in enumerate(own)), new
 
     def data(self) -> Iterator[tuple[str, ...]]:
         """One text for each of `headers`, for every row of data."""
         own_places = [place for place in self.places if place < self.start]
         for row, own, texts in self.rows():
             if row.kind in {RowKind.DATA, RowKind.HIDDEN}:
-                yield (*[own[place] for place in own_places], *map(storable, texts))
+                yield (*[own[place] for place in own_places], *(storable(texts[order]) for order in self._named))
 
 
 def append_columns(
@@ -238,6 +256,11 @@ def refuse_unwritable(sheet: Sheet, ending: str, new: NewColumns) -> None:
 
     Raises `SheetError`: no room for the columns in their own format, or a sheet that another format can't hold.
     """
+    if isinstance(sheet, Workbook) and ending == ".xlsx" and sheet.path.suffix.lower() == ".xlsm":
+        raise SheetError(
+            f"{sheet.path.name}: as a {ending} it would lose its macros, formulas and other sheets; "
+            "name an output that ends in .xlsm"
+        )
     if ending == sheet.path.suffix.lower():
         make_room(sheet, new)
     elif ending == ".xlsx":
@@ -248,7 +271,7 @@ def _write_text(target: BinaryIO, delimiter: str, grid: Grid) -> None:
     stream = TextIOWrapper(target, "utf-8-sig", newline="")
     try:
         writer = csv.writer(stream, delimiter=delimiter, lineterminator="\r\n")
-        writer.writerows((*own, *map(harmless, map(storable, new))) for _row, own, new in grid.rows())
+        writer.writerows((*own, *map(harmless, map(storable, new))) for own, new in grid.texts())
     finally:
         stream.detach()
 

@@ -158,3 +158,5 @@ def test_every_format_is_taken(output: str) -> None:
     """The endings of the contract are known in whatever case."""
     assert Job(input="a.csv", output=output).output_path == Path(output)
     assert Job(input="a.xlsm", output="b.xlsm").output_path == Path("b.xlsm")
+    with pytest.raises(UsageError, match=r"the macros, formulas and other sheets would be lost; use out/b\.xlsm"):
+        Job(input="a.XLSM", output="out/b.xlsx")

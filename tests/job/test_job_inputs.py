@@ -146,3 +146,12 @@ def test_a_pattern_means_what_it_means_in_a_shell(inbox: Path, files: set[str], 
     expected = [path for path in glob.glob(text) if Path(path).suffix in ENDINGS]  # noqa: PTH207
     assert sorted(names(text)) == sorted(expected)
     assert all(takes(text, Path(path), DAY) for path in expected)
+
+
+@pytest.mark.parametrize("draft", [".a.results.part.csv", ".a.part.xlsx"])
+def test_a_draft_is_not_named(inbox: Path, draft: str) -> None:
+    """What a killed batch left of its output is nothing that a person knows of; other files are named as ever."""
+    touch(inbox, draft)
+    assert find("inbox/*", DAY).missing == "inbox/*: no such file; the folder inbox has no spreadsheet"
+    touch(inbox, "~$a.xlsx")
+    assert find("inbox/*", DAY).missing == "inbox/*: no such file; passed over: ~$a.xlsx (the lock of an open workbook)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import tempfile
 from collections import Counter, defaultdict
 from contextlib import closing
@@ -20,7 +21,7 @@ from program import run_program
 from batch_runner.batch.pool import look_ahead, plan_rows
 from batch_runner.job.job import Job
 from batch_runner.journal.database import open_memory
-from batch_runner.journal.journal import Journal
+from batch_runner.journal.journal import Journal, JournalFile
 from batch_runner.journal.same_key import find_twins, see, tell_apart
 from batch_runner.plan.plan import Entry, Keep, Refuse, Send
 from batch_runner.rows.source import Source
@@ -333,3 +334,40 @@ def test_the_sheet_is_gone_over_only_where_it_has_to_be(
     write(folder, "1", "2")
     monkeypatch.setattr(Source, "every", counted)
     assert [anyio.run(one_night) for _ in passes] == passes
+
+
+def test_what_another_sheet_of_the_night_is_about_to_send(folder: Path) -> None:
+    """Nothing of it is sent yet, and the row that would send the same is that row all the same."""
+    (folder / "a.csv").write_text("Key,Amount\nk,1\n")
+    (folder / "b.csv").write_text("Key,Amount\nk,3\nk,1\n")
+    run(folder, "--journal", str(folder / "all.db"), "--canary", "1", sheet="*.csv")
+    assert sorted(paid(folder)) == ["1", "3"]
+    with (folder / "b.results.csv").open(newline="") as file:
+        assert [json.loads(row["result"]) for row in csv.DictReader(file)] == [{"paid": "3"}, {"paid": "1"}]
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_a_row_that_two_sheets_of_one_night_have(tmp_path: Path, *, is_changed: bool) -> None:
+    """It is told apart by what is to be sent for it tonight, before that is recorded, whatever was sent before."""
+
+    async def tonight(path: Path) -> None:
+        info = batch_info("changed", key=("Key",))
+        if is_changed:
+            await night(path, entries((b"k", b"0")), info)
+        async with JournalFile.open(path) as file:
+            one = await place(await file.begin(info), entries((b"k", b"1")))
+            two = await place(await file.begin(info), entries((b"k", b"3"), (b"k", b"1")))
+        assert [type(step) for step in one + two] == [Send, Send, Keep]
+        (first, new, same) = (*one, *two)
+        assert isinstance(first, Send)
+        assert isinstance(new, Send)
+        assert isinstance(same, Keep)
+        assert same.row_id == first.row_id != new.row_id
+
+    async def place(journal: Journal, sheet: list[Entry]) -> list[Step]:
+        if journal.may_have_twins:
+            await journal.see(sheet)
+            await journal.tell_apart()
+        return await journal.register(sheet)
+
+    anyio.run(tonight, tmp_path / "j.db")

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from csvfiles import csv_sheet
+from msgspec import structs
+from openpyxl import Workbook, load_workbook
 
-from batch_runner.errors import OutputFailed
+from batch_runner.errors import OutputFailed, SheetError
 from batch_runner.fs import AtomicFile
+from batch_runner.job.job import Job
 from batch_runner.journal.view import Placed
 from batch_runner.output.output import Output
 from batch_runner.rows.columns import find_our_columns
+from batch_runner.rows.source import Source
 from batch_runner.sheet.model import Reading, RowKind
 from batch_runner.sheet.open import open_sheet
 
@@ -201,3 +205,156 @@ def test_an_outcome_without_a_row_is_no_output(tmp_path: Path) -> None:
             with pytest.raises((OutputFailed, ValueError, AssertionError)):
                 write(sheet, ".csv", *outcomes)
             assert not (tmp_path / "out.csv").exists()
+
+
+def headers_of(path: Path) -> dict[str, str]:
+    """The letter of each header."""
+    with open_sheet(path, Reading(header_row=1), path.parent) as sheet:
+        return {column.name: column.letter for column in sheet.columns}
+
+
+@pytest.mark.parametrize("ending", [".csv", ".xlsx"])
+@pytest.mark.parametrize("expand", [True, False])
+def test_columns_of_an_earlier_output_keep_their_places(tmp_path: Path, ending: str, *, expand: bool) -> None:
+    """Sorted, its first result has other keys: each key stays in its column all the same, a new one comes at the end.
+
+    A key that no result has any more keeps its column, since a person's formulas and names may look at it.
+    """
+    first, second = '{"total":1,"Total":2,"gone":3}', '{"new":6,"note":4,"Total":5,"total":0}'
+    with csv_sheet(tmp_path, ["N"], ["1"]) as sheet:
+        path = write(sheet, ending, placed(2, first), expand=True).path
+    before = headers_of(path)
+    with open_sheet(path, Reading(header_row=1), tmp_path) as sheet:
+        written = write(sheet, ending, placed(2, second), expand=expand)
+    after = headers_of(written.path)
+    assert list(before) == [
+        "N",
+        "run_id",
+        "status",
+        "result",
+        "error",
+        "result.total",
+        "result.Total (2)",
+        "result.gone",
+    ]
+    fresh = {"result.new": "I", "result.note": "J"} if expand else {}
+    assert after == {**before, **fresh}
+    (row,) = read(written.path)
+    assert (row["result.total"], row["result.Total (2)"], row.get("result.gone")) == ("0", "5", None)
+    assert row.get("result.new") == ("6" if expand else None)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".xlsx", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("gap", range(1, 6))
+def test_a_blank_column_between_ours_stays(tmp_path: Path, ending: str, gap: int) -> None:
+    """Somebody put a blank column between our columns: the next night refreshes them where they stand."""
+    names = ["N", "run_id", "status", "result", "error", "result.a"]
+    names.insert(1 + gap, "") if gap < 5 else names.append("")
+    book = Workbook()
+    page = book.active
+    assert page is not None
+    for texts in (names, ["1", *("old" if name else "" for name in names[1:])]):
+        page.append([text or None for text in texts])
+    book.save(tmp_path / "in.xlsx")
+    with open_sheet(tmp_path / "in.xlsx", Reading(header_row=1), tmp_path) as sheet:
+        written = write(sheet, ending, placed(2, '{"a":1}'))
+    (row,) = read(written.path)
+    assert row == {"N": "1", "run_id": "run-2", "status": "success", "result": '{"a":1}', "result.a": "1"}
+    if ending in (".csv", ".xlsx"):
+        assert list(headers_of(written.path).values()) == [
+            letter for letter, name in zip("ABCDEFG", names, strict=False) if name
+        ]
+
+
+def test_the_room_for_expanded_columns_is_known_before_a_run(tmp_path: Path) -> None:
+    """Four columns fit and no fifth: `--expand` is refused at once. Later keys beyond the last column are told of."""
+    book = Workbook()
+    page = book.active
+    assert page is not None
+    page.append(["N"])
+    page.append(["1"])
+    page.merge_cells(start_row=1, start_column=2, end_row=2, end_column=16_384 - 4)
+    book.save(tmp_path / "in.xlsx")
+    path = str(tmp_path / "in.xlsx")
+    Source(Job(input=path, header_row=1), tmp_path).sheet.close()
+    with pytest.raises(SheetError, match="no room for 5 columns"):
+        Source(Job(input=path, header_row=1, expand=True), tmp_path)
+    page.unmerge_cells(start_row=1, start_column=2, end_row=2, end_column=16_384 - 4)
+    page.merge_cells(start_row=1, start_column=2, end_row=2, end_column=16_384 - 6)
+    book.save(tmp_path / "in.xlsx")
+    with open_sheet(tmp_path / "in.xlsx", Reading(header_row=1), tmp_path) as sheet:
+        written = write(sheet, ".xlsx", placed(2, '{"a":1,"b":2,"c":3}'), expand=True)
+    assert "the results have more keys than there is room for: the first 2 have columns of their own" in written.notes
+    assert read(written.path)[0]["result.b"] == "2"
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv"])
+def test_texts_of_a_workbook_are_no_formulas_in_a_text_file(tmp_path: Path, ending: str) -> None:
+    """A text cell `=cmd|…` is only text in a workbook; in CSV it would run. A number keeps its sign bare."""
+    book = Workbook()
+    page = book.active
+    assert page is not None
+    for row in (["=Id", "Sum"], ["=cmd|x", -5], ["@a", -0.25], ["+1 (2)", 3], ["-7", 4], ["ok", 5]):
+        page.append(row)
+    for cells in page.iter_rows(max_col=1):
+        cells[0].data_type = "s"
+    page["B3"].number_format = "[h]:mm"
+    page["B2"].number_format = "#,##0 €"
+    book.save(tmp_path / "in.xlsx")
+    with open_sheet(tmp_path / "in.xlsx", Reading(header_row=1, as_shown=True), tmp_path) as sheet:
+        written = write(sheet, ending, placed(2))
+    with written.path.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.reader(file, delimiter="," if ending == ".csv" else "\t"))
+    assert [row[0] for row in rows] == ["'=Id", "'=cmd|x", "'@a", "'+1 (2)", "-7", "ok"]
+    assert [row[1] for row in rows[1:3]] == ["-5 €", "-6:00"]
+    assert rows[1][2] == "run-2"
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_the_whole_of_a_long_text_is_kept_for_rows_that_are_left_out(tmp_path: Path, *, moved: bool) -> None:
+    """`--limit` leaves a row out whose result was cut: its whole text stays in `.long.jsonl`, also if it was sorted."""
+    long = [json.dumps({"n": number, "text": "x" * 40_000 + str(number)}) for number in (1, 2, 3)]
+    with csv_sheet(tmp_path, ["N"], ["1"], ["2"], ["3"]) as sheet:
+        path = write(sheet, ".xlsx", *(placed(2 + place, text) for place, text in enumerate(long)), expand=True).path
+    if moved:
+        book = load_workbook(path)
+        page = book.active
+        assert page is not None
+        rows = [[cell.value for cell in cells] for cells in page.iter_rows(min_row=2)]
+        for number, row in enumerate(reversed(rows), 2):
+            for place, value in enumerate(row, 1):
+                page.cell(number, place, value)
+        book.save(path)
+    expected = long[::-1] if moved else long
+    for _night in range(2):
+        with open_sheet(path, Reading(header_row=1), tmp_path) as sheet:
+            write(sheet, ".xlsx", placed(2, expected[0]))
+        lines = [json.loads(line) for line in (tmp_path / "out.long.jsonl").read_text("utf-8").splitlines()]
+        kept = [(line["row"], line["text"]) for line in lines if line["column"] == "result"]
+        assert [text for _row, text in kept] == expected
+        assert [row for row, _text in kept] == [2, 3, 4]
+        assert [line["text"][-1] for line in lines if line["column"] == "result.text"] == (
+            ["3", "2", "1"] if moved else ["1", "2", "3"]
+        )
+
+
+def test_a_cut_text_whose_file_is_gone_stays_as_it_is(tmp_path: Path) -> None:
+    """There is nothing to take it from; the cell keeps what it has."""
+    with csv_sheet(tmp_path, ["N"], ["1"]) as sheet:
+        path = write(sheet, ".xlsx", placed(2, "x" * 40_000)).path
+    before = read(path)
+    (tmp_path / "out.long.jsonl").unlink()
+    with open_sheet(path, Reading(header_row=1), tmp_path) as sheet:
+        write(sheet, ".xlsx")
+    assert read(path) == before
+
+
+def test_a_hidden_draft_is_not_named(tmp_path: Path) -> None:
+    """What is wrong with the draft is said of the output, which a person knows."""
+    with csv_sheet(tmp_path, ["N"], ["1"]) as sheet:
+        layout = structs.replace(find_our_columns(sheet.columns), headers=("N", "status", "result", "error"))
+        output = Output(sheet, layout, AtomicFile.prepare(tmp_path / "out.csv", sheet.path), expand=False)
+        with pytest.raises(OutputFailed) as caught:
+            output.write(lambda: iter([placed(2)]), keep=False)
+    assert "out.csv" in str(caught.value)
+    assert ".part" not in str(caught.value)

@@ -159,23 +159,41 @@ def test_a_workbooks_formats_name_the_currency(tmp_path: Path) -> None:
     assert [cell.row for cell in column.unread] == [6, 7]
 
 
-def test_a_format_that_shows_another_number_is_not_added(tmp_path: Path) -> None:
-    """A number shown in thousands is sent, and added, as the cell holds it; as shown, `1,235` is another number."""
+def test_what_the_cells_hold_is_added(tmp_path: Path) -> None:
+    """As Excel's SUM adds it, whatever a format shows of it; the rows are named where the shown number is another."""
     book = Workbook()
     page = book.active
     assert page is not None
     page.append(["Amount"])
-    thousands, rounded, red = "#,##0,", "#,##0.0", "#,##0.00;[Red]#,##0.00"
-    for value, code in ((1234567, thousands), (1234.56, rounded), (-5, red), (0.1 + 0.2, "General"), (7.0, '0"00"')):
+    thousands, rounded, red, dash = "#,##0,", "#,##0.0", "#,##0.00;[Red]#,##0.00", '0;-0;"-"'
+    for value, code in (
+        (1234567, thousands), (1234.56, rounded), (-5, red), (0.1 + 0.2, "General"), (7, '"CHF" 0.0'), (0, dash),
+        (123456, "0.0E+00"),
+    ):  # fmt: skip
         page.append([value])
         page.cell(page.max_row, 1).number_format = code
     book.save(tmp_path / "in.xlsx")
-    (column,) = totals(tmp_path / "in.xlsx", ["success"] * 5, "Amount")
-    assert column.sums[0].input == Decimal("1234567") + Decimal("1234.6") - 5 + Decimal("0.3")
-    assert [cell.row for cell in column.unread] == [6]
-    (column,) = totals(tmp_path / "in.xlsx", ["success"] * 5, "Amount", as_shown=True)
-    why = "its format shows another number than the cell holds"
-    assert [(cell.row, cell.why) for cell in column.unread] == [(2, why), (6, why)]
+    held = Decimal("1234567") + Decimal("1234.56") - 5 + Decimal("0.3") + 123456
+    for options, differing in (({}, (3, 8)), ({"as_shown": True}, (2, 3, 7, 8))):
+        (column,) = totals(tmp_path / "in.xlsx", ["success"] * 7, "Amount", **options)
+        assert column.sums[0].input == held
+        assert (column.not_added, column.differing_rows) == (0, differing)
+        numbers = ", ".join(map(str, differing))
+        assert f"cells show another number than what is held and added here (rows {numbers})" in [*column.lines()][-1]
+
+
+def test_a_date_or_a_percentage_is_no_amount(tmp_path: Path) -> None:
+    """Excel holds them as numbers, too: a total of money has none of them."""
+    book = Workbook()
+    page = book.active
+    assert page is not None
+    page.append(["Amount"])
+    for code in ("yyyy-mm-dd", "0%", "hh:mm"):
+        page.append([0.5 if code != "yyyy-mm-dd" else 46000])
+        page.cell(page.max_row, 1).number_format = code
+    book.save(tmp_path / "in.xlsx")
+    (column,) = totals(tmp_path / "in.xlsx", ["success"] * 3, "Amount")
+    assert (column.sums, column.not_added, column.differing) == ((), 3, 0)
 
 
 def test_amounts_as_shown_have_their_sign_beside_them(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_no_name_is_left() -> None:
 def test_what_was_written_is_known_again() -> None:
     """An output is the input of the next night: its own columns are the same and all of ours are replaced."""
     first = find_our_columns(columns("A", "Status"))
-    headers = first.expanded(["net", "Net", "a b"])
+    headers = [field.header for field in first.fields(["net", "Net", "a b"])]
     again = find_our_columns(columns("A", "Status", *headers))
     assert again.own == first.own
     assert again.replaced == len(headers)
@@ -73,7 +73,7 @@ def test_what_was_written_is_known_again() -> None:
 def test_expanded_headers_are_unique_whatever_their_case(names: list[str], keys: list[str]) -> None:
     """Excel's tables and other programs take names that differ only in case for the same: none of ours do."""
     layout = find_our_columns(columns(*names))
-    headers = layout.expanded(keys)
+    headers = [field.header for field in layout.fields(keys)]
     folded = [name.casefold() for name in (*names, *headers)]
     assert len(headers) == 4 + len(keys)
     assert len(set(folded)) == len(folded)

@@ -9,10 +9,12 @@ import pytest
 from csvfiles import csv_sheet
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from openpyxl import Workbook
 
 from batch_runner.errors import UsageError
 from batch_runner.rows.selection import CHUNK, select
-from batch_runner.sheet.model import RowKind
+from batch_runner.sheet.model import Reading, RowKind
+from batch_runner.sheet.open import open_sheet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -208,3 +210,63 @@ def test_any_text_is_a_condition_or_a_sentence(sheet: Sheet, where: str) -> None
         assert selection.count(sheet) <= len(data)
     except UsageError as error:
         assert re.match(r"where: .", str(error))  # noqa: PT017  whether it comes is not the claim
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["Country = ''", "Country <> ''", "Country IN ('DE', '')", "'' = Country", "NOT Country = '' -- none", "Empty=''"],
+)
+def test_an_empty_cell_is_null_and_equal_to_nothing(sheet: Sheet, where: str) -> None:
+    """`= ''` would never hold, `<> ''` not for what is empty: refused with what to write."""
+    assert "an empty cell is NULL; write IS NULL or IS NOT NULL" in refusal(sheet, where)
+    assert chosen(sheet, "COALESCE(Country, '') = ''") == [5]
+    assert chosen(sheet, "Country LIKE '%' AND Country <> 'it''s'") == [2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["Zip > '100'", "'100' <= Zip", "Zip BETWEEN '1' AND '1,000.00'", "Country = 'DE' AND Zip < '5 €'", "Zip>='-1'"],
+)
+def test_texts_that_look_like_amounts_are_not_compared(sheet: Sheet, where: str) -> None:
+    """As texts `'9'` is more than `'100'`: refused, and what to write. Dates and words keep their order."""
+    assert "compares '" in refusal(sheet, where)
+    assert "write the number without quotes" in refusal(sheet, where)
+    assert chosen(sheet, "status >= 'open' AND Zip IN ('01234') AND Id = '12345678901234567'") == [2]
+    assert chosen(sheet, "Country > '2026-01-31'") == [2, 3, 4]
+
+
+def test_amounts_compare_as_amounts_however_they_are_written(tmp_path: Path) -> None:
+    """One cell with a separator or a symbol makes the column no text."""
+    rows = [["1234.50"], ["1,234.50"], ["99"], ["€ 7"], [""], ["-8"]]
+    with csv_sheet(tmp_path, ["Amount"], *rows) as sheet:
+        assert chosen(sheet, "Amount > 100") == [2, 3]
+        assert chosen(sheet, "Amount < 8") == [5, 7]
+        assert "Amount is a number" in refusal(sheet, "Amount = '99'")
+
+
+@pytest.mark.parametrize(
+    "rows", [["1.234", "5,50"], ["5,50", "1.234"], ["1.234,00", "1.234"], ["5 €", "5 $"], ["1,234", "1"], ["5%", "1"]]
+)
+def test_amounts_that_are_not_sure_are_text(tmp_path: Path, rows: list[str]) -> None:
+    """What may be thousands or decimals, and amounts in two currencies, can't be compared: refused, never guessed."""
+    with csv_sheet(tmp_path, ["Amount"], *([text] for text in rows)) as sheet:
+        assert "Amount is text, since invoices.csv, A" in refusal(sheet, "Amount > 2")
+
+
+@pytest.mark.parametrize("as_shown", [False, True])
+def test_amounts_of_a_workbook_compare_whatever_their_formats(tmp_path: Path, *, as_shown: bool) -> None:
+    """Each cell of a column has a format of its own: it is its number that counts."""
+    book = Workbook()
+    page = book.active
+    assert page is not None
+    page.append(["Amount", "Date"])
+    codes = ["General", "#,##0.00", '#,##0.00\\ "€"', "0.00E+00", "#,##0,", '0;-0;"-"']
+    for value, code in zip([150, 1234.5, 1500, 123456, 2000000, 0], codes, strict=True):
+        page.append([value, 46000 + page.max_row])
+        page.cell(page.max_row, 1).number_format = code
+        page.cell(page.max_row, 2).number_format = "yyyy-mm-dd"
+    book.save(tmp_path / "in.xlsx")
+    with open_sheet(tmp_path / "in.xlsx", Reading(as_shown=as_shown), tmp_path) as sheet:
+        assert chosen(sheet, "Amount > 1000") == [3, 4, 5, 6]
+        assert chosen(sheet, "Amount < 151") == [2, 7]
+        assert chosen(sheet, "Amount >= 2000000") == [6]

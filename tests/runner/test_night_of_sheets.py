@@ -185,6 +185,29 @@ def test_a_bug_hides_no_summary(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     assert done.bug is not None
 
 
+class Filling(Progress):
+    """An observer while whose night begins somebody fills the sheets, which were empty when they were looked over."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def begin(self, tally: Tally) -> None:
+        sheet(self._folder, "b.csv", "Number\n3\n4\n")
+        super().begin(tally)
+
+
+def test_a_sheet_that_is_filled_before_its_turn(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rows run, though there were none in all sheets when they were counted."""
+    monkeypatch.setenv("NIGHT", str(folder))
+    for name in ("a.csv", "b.csv"):
+        sheet(folder, name, "Number\n")
+    job = Job(input=str(folder / "inbox" / "*.csv"), task=f"{folder}/tasks.py:pay", header_row=1)
+    done = run_night(night_job_of(job, date(2026, 11, 4)), Filling(folder))
+    assert [batch.count("success") for batch in done.batches] == [0, 2]
+    assert done.exit_code == 0
+
+
 def test_the_worst_code_is_the_nights(folder: Path) -> None:
     """A row that failed in one of the sheets is not hidden by the next sheet's success."""
     sheet(folder, "a.csv", "Number,Fail\n1,x\n")
@@ -345,3 +368,14 @@ def test_a_night_that_was_stopped_begins_no_retry_again(folder: Path, journal: s
     assert paid(folder) == ["1", "2", "3", "4", "5", "6"]
     told(folder, *options)
     assert paid(folder).count("1") == 2
+
+
+@pytest.mark.parametrize("more", [(), ("--canary", "2"), ("--journal", "all.journal.db", "--key", "Number")])
+def test_more_sheets_than_may_be_open_at_once(folder: Path, more: tuple[str, ...]) -> None:
+    """Sheets are opened as others end, also where the first rows are looked at before any has started."""
+    for number in range(80):
+        sheet(folder, f"{number}.csv", f"Number\n{100 + number}\n")
+    fields = told(folder, *more, "--concurrency", "200")
+    assert fields["exit_code"] == 0
+    assert len(fields["batches"]) == 82
+    assert len(paid(folder)) == 83

@@ -263,3 +263,21 @@ async def test_a_stuck_worker_without_a_parent_ends_when_its_time_is_up(tmp_path
         pid = await number_in(tmp_path / "pid")
         parent.kill()
     await until(lambda: not is_alive(pid))
+
+
+async def test_workers_that_die_while_they_have_nothing_to_do() -> None:
+    """Whoever comes next puts them away, be it several at once: every run has its own ending."""
+    pids: set[int] = set()
+
+    async def run(executor: InWorkers) -> None:
+        pids.add(await pid_of(executor))
+
+    async with workers(8) as executor:
+        for number in (8, 14):
+            async with anyio.create_task_group() as group:
+                for _ in range(8):
+                    group.start_soon(run, executor)
+            assert len(pids) == number
+            for pid in sorted(pids)[:6] if number == 8 else ():
+                os.kill(pid, signal.SIGKILL)
+            await anyio.sleep(0.1)

@@ -64,3 +64,32 @@ def test_a_formula_of_the_persons_own_is_no_obstacle(tmp_path: Path) -> None:
     with opened(path) as sheet:
         make_room(sheet, NEW)
         assert sheet.formulas == ((1, 3),)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("formula", ['<f t="array" ref="C2:E4">A1:C3</f>', '<f t="dataTable" ref="C2:E4" r1="A1"/>'])
+def test_what_a_formula_fills_is_taken(tmp_path: Path, formula: str, *, quick: bool) -> None:
+    """An array, a spill, a data table: all cells of its `ref` are the formula's own, and what is right of them is free.
+
+    Excel and LibreOffice write all of them anew at the next calculation, the empty ones too.
+    """
+    header = f'{text_cell("C1", "Flag")}</row><row r="2">{text_cell("A2", "a.pdf")}<c r="C2">{formula}<v>1</v></c>'
+    path = write_workbook(
+        tmp_path / "a.xlsx",
+        {"S": Tab(rows=("" if quick else "<!-- odd -->") + f'<row r="1">{text_cell("A1", "File")}{header}</row>')},
+    )
+    with opened(path) as sheet, (tmp_path / "out.xlsx").open("wb") as target:
+        append_columns(sheet, target, NEW, [(2, ("r-1", "success"))])
+    with opened(tmp_path / "out.xlsx") as written:
+        assert [(column.name, column.letter) for column in written.columns][2:] == [("run_id", "F"), ("status", "G")]
+
+
+def test_an_earlier_output_under_an_array_formula_is_named_before_a_run(tmp_path: Path) -> None:
+    """Somebody put a formula left of our columns that spills into them: there is no room until it goes."""
+    header = text_cell("C1", "run_id") + text_cell("D1", "status")
+    spill = '<c r="B3"><f t="array" ref="B3:C3">{1,2}</f><v>1</v></c><c r="C3"><v>2</v></c>'
+    with (
+        opened(sheet_of(tmp_path, spill, header=header)) as sheet,
+        pytest.raises(SheetError, match=r"B3:C3 is merged.*or a formula fills it"),
+    ):
+        make_room(sheet, AGAIN)

@@ -111,9 +111,10 @@ class InWorkers:
             try:
                 await self._worker().run(sent)
             finally:
-                # Workers that are not to be used again end with their last call.
-                for worker in [worker for worker in self._workers if not (worker.takes_calls or worker.calls)]:
-                    self._workers.remove(worker)
+                # Workers that are not to be used again end with their last call; once, where several calls end now.
+                done = [worker for worker in self._workers if not (worker.takes_calls or worker.calls)]
+                self._workers = [worker for worker in self._workers if worker not in done]
+                for worker in done:
                     await worker.kill()
         self._learn(call.source, sent.seconds)
         return sent.ending

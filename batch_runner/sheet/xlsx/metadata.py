@@ -15,7 +15,7 @@ from batch_runner.sheet.xlsx.cells import PLACEHOLDER, Calculation
 from batch_runner.sheet.xlsx.row_reader import column_index, is_true
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from batch_runner.sheet.xlsx.package import Package
 
@@ -120,6 +120,8 @@ def _calculation(package: Package, attributes: dict[str, str]) -> Calculation:
 def computed_ranges(package: Package, part: str) -> tuple[tuple[int, int, int, int], ...]:
     """The ranges of a sheet whose cells hold results of one formula: arrays, spilled ones and data tables."""
     found: list[tuple[int, int, int, int]] = []
+    if not _may_have_computed(package.open_part(part)):
+        return ()
 
     def start(name: str, attributes: dict[str, str]) -> None:
         if name == "f" and attributes.get("t") in {"array", "dataTable"} and "ref" in attributes:
@@ -127,6 +129,20 @@ def computed_ranges(package: Package, part: str) -> tuple[tuple[int, int, int, i
 
     package.parse(part, start)
     return tuple(found)
+
+
+_COMPUTED = re.compile(rb"(?s)a\0?r\0?r\0?a\0?y|d\0?a\0?t\0?a\0?T\0?a\0?b\0?l\0?e|&#")
+"""What such a formula says of itself in UTF-8 or UTF-16; a character written as a number could hide it."""
+
+
+def _may_have_computed(chunks: Iterable[bytes]) -> bool:
+    """Whether the words stand in a part at all: to look for them is far quicker than to parse it."""
+    rest = b""
+    for chunk in chunks:
+        if _COMPUTED.search(rest + chunk):
+            return True
+        rest = chunk[-32:]
+    return False
 
 
 def named_sheet(catalog: Catalog, name: str, file: str) -> SheetPart:

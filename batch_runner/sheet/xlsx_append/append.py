@@ -8,6 +8,7 @@ from xml.parsers import expat
 import msgspec
 
 from batch_runner.sheet.model import column_letter
+from batch_runner.sheet.xlsx.metadata import computed_ranges
 from batch_runner.sheet.xlsx_append.ranges import Place, Range, find_place, parse_range
 from batch_runner.sheet.xlsx_append.rows import formula_in_the_way
 from batch_runner.sheet.xlsx_append.sheet_xml import as_utf8, with_columns
@@ -121,6 +122,7 @@ class Table(msgspec.Struct, frozen=True):
             (not self.has_header, "has no header row"),
             (self.cells.right + 1 < place.adjacent, "ends left of other columns"),
             (place.start > place.adjacent, "ends left of merged cells or a pivot table"),
+            (not all(place.headers), "would have a column without a header"),
             (any(len(_column_name(header)) > LONGEST_NAME for header in place.headers), "can't have headers so long"),
             (_clash(_names(self.data, self.cells.left, place), place.headers), "has a column by one of their names"),
         )
@@ -242,13 +244,14 @@ def place_of(workbook: Workbook, new: NewColumns) -> Place:
         raise formula_in_the_way(_called(workbook), row, index)
     start = max(in_the_way, default=adjacent - 1) + 1
     last_row = workbook.last_data_row or workbook.header_row
-    wanted = Place(start, new.headers, new.replaced, workbook.header_row, last_row, adjacent)
+    replaced = workbook.columns[-1].index + 1 - adjacent if new.replaced else 0
+    wanted = Place(start, new.headers, replaced, workbook.header_row, last_row, adjacent)
     return find_place(_called(workbook), wanted, _taken(workbook))
 
 
 def _taken(workbook: Workbook) -> Iterator[Range]:
-    """Where no new cells may stand: merged cells, and what a pivot table covers once it is refreshed."""
-    for left, top, right, bottom in workbook.merges:
+    """Where no new cells may stand: merged cells, and what a formula or a pivot table fills when it is refreshed."""
+    for left, top, right, bottom in (*workbook.merges, *computed_ranges(workbook.package, workbook.part)):
         yield Range(top, left - 1, bottom, right - 1)
     for part in workbook.package.related(workbook.part, "pivotTable"):
         for element in elements(_whole(workbook.package, part)):

@@ -122,8 +122,9 @@ def find_place(name: str, wanted: Place, taken: Iterable[Range]) -> Place:
     while (met := next((one for one in in_the_way if one.meets(place.cells)), None)) is not None:
         if place.replaced:
             raise SheetError(
-                f"{name}: {met.text} is merged, or a pivot table, where {place.headers[0]} and the columns after it "
-                "belong; split or move it, then try again"
+                f"{name}: {met.text} is merged, or a pivot table, where "
+                f"{place.headers[0]} and the columns after it belong "
+                "(or a formula fills it); split or move it, then try again"
             )
         place = msgspec.structs.replace(place, start=met.right + 1)
     if place.end > MAX_COLUMNS:
