@@ -28,7 +28,7 @@ class LockHeld(Exception):  # noqa: N818  it is a state of the world, not a mist
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def hold_lock(path: Path) -> Iterator[None]:
     """Hold the lock of `path` for as long as the block runs.
 
     Raises `LockHeld` at once if another process has it, `OSError` where none can be had: the folder is read-only, or
@@ -46,7 +46,7 @@ def locked(path: Path) -> Iterator[None]:
     finally:
         with suppress(OSError):  # on a disk that has become read-only it stays, and does no harm
             name.unlink()
-        lock.release()
+        lock.release()  # last: removed after it, the file could be the lock of a process that came in between
 
 
 def seems_held(path: Path, pid: int) -> bool:
@@ -55,21 +55,19 @@ def seems_held(path: Path, pid: int) -> bool:
     The lock itself is left alone: who took it only to see would turn away a process that begins just then. This
     process looks and holds none: a container gives its processes the numbers of those of the night before.
     """
-    return pid != os.getpid() and _lock_of(path).exists() and _lives(pid)
-
-
-def _lock_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}-lock")
-
-
-def _lives(pid: int) -> bool:
+    if pid == os.getpid() or not _lock_of(path).exists():
+        return False
     try:
         os.kill(pid, 0)
-    except PermissionError:  # somebody else's
+    except PermissionError:  # it lives, and is somebody else's
         return True
     except OSError:
         return False
     return True
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-lock")
 
 
 def sync_folder(folder: Path) -> None:
@@ -109,7 +107,7 @@ class AtomicFile(msgspec.Struct, frozen=True):
     def prepare(cls, path: Path, like: Path, what: str = "output") -> AtomicFile:
         """Make sure, before anything is sent, that a file can be written there. Raises `UsageError`."""
         try:
-            real = _followed(path)
+            real = _follow_link(path)
             if not real.parent.exists():
                 raise UsageError(f"{path}: there is no folder {real.parent}; make it, or use --{what}")
             if real.is_dir():
@@ -132,7 +130,7 @@ class AtomicFile(msgspec.Struct, frozen=True):
                 with draft.open("r+b") as file:
                     write(file)
                     file.flush()
-                    os.fsync(file.fileno())
+                    os.fsync(file.fileno())  # before the rename: after a crash the new name may not lead to half a file
                 check(draft)
                 draft.chmod(self.mode)
                 return self._swap(draft, keep)
@@ -152,7 +150,7 @@ class AtomicFile(msgspec.Struct, frozen=True):
         draft = self.real.with_name(f".{self.real.stem}.part{self.path.suffix}")
         handle = os.open(draft, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
         try:
-            if not _is_locked(handle, draft):
+            if not _try_lock(handle, draft):
                 raise OutputFailed(
                     f"{self.path}: another batch is writing it just now; the journal has it all: run the same command"
                 )
@@ -170,7 +168,7 @@ class AtomicFile(msgspec.Struct, frozen=True):
                 draft.replace(path)
             except PermissionError:
                 continue
-            sync_if_possible(path.parent)
+            sync_if_possible(path.parent)  # else a crash could bring the old file back, after we told of the new one
             return self.path if path == self.real else path
         raise PermissionError(None, f"neither it nor any of {MOST_NEIGHBOURS} neighbours can be replaced")
 
@@ -184,7 +182,7 @@ class AtomicFile(msgspec.Struct, frozen=True):
                 yield neighbour
 
 
-def _followed(path: Path) -> Path:
+def _follow_link(path: Path) -> Path:
     """The file that is written by this name: what a link leads to, there or not. Raises `OSError` for a circle."""
     if not path.is_symlink():
         return path
@@ -210,7 +208,7 @@ def is_held(path: Path) -> bool:
     return any(path.with_name(lock.format(name=path.name)).exists() for lock in LOCK_NAMES)
 
 
-def _is_locked(handle: int, draft: Path) -> bool:
+def _try_lock(handle: int, draft: Path) -> bool:
     """Lock an open draft; False where another batch has it, or has renamed it since it was opened."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -22,7 +22,7 @@ from program import environment, run_program
 import batch_runner
 from batch_runner import Context
 from batch_runner.cli.commands import program
-from batch_runner.cli.options import said
+from batch_runner.cli.options import keep_said
 from batch_runner.cli.topics import FOLDER, topics
 from batch_runner.job.config import load_job
 from batch_runner.job.options import OF_SERVE, options, variable_of
@@ -63,7 +63,7 @@ def test_every_command_is_understood(name: str) -> None:
         given = program.commands[word].make_context(word, list(arguments)).params
         if word in ("run", "check"):
             source = given.pop("source")
-            load_job("invoices.xlsx" if source.endswith(".toml") else source, said(given), {})
+            load_job("invoices.xlsx" if source.endswith(".toml") else source, keep_said(given), {})
         if word == "help":
             assert given["topic"] in topics()
 

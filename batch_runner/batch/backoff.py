@@ -45,9 +45,9 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True):
         floor = max(0.0, retry_after or 0.0)
         if left <= 0 or floor > left:
             return None
-        return min(floor + self.drawn(failures, chance), left)
+        return min(floor + self.draw(failures, chance), left)
 
-    def drawn(self, failures: int, chance: random.Random) -> float:
+    def draw(self, failures: int, chance: random.Random) -> float:
         """Seconds to wait after so many failures in a row, where something else ends the trying."""
         return chance.uniform(0.0, min(self.ceiling, self.base * 2.0 ** min(failures - 1, _DOUBLINGS)))
 
@@ -92,14 +92,10 @@ class CircuitBreaker:
         self._longest_pause = max(self._longest_pause, pause)
         if pause > LONGEST_PAUSE:
             return f"{answer.why}; it asks for a pause of {pause / 3600:.1f} h"
-        is_there = self._said_yes or _has_answered(answer)
+        is_there = self._said_yes or (isinstance(answer, Refused) and answer.status_code is not None)
         if elapsed > (STARTS.budget if is_there else NEVER_REACHED) + self._longest_pause:
             return f"{answer.why}; no start has got through for {elapsed:.0f} s"
         return None
-
-
-def _has_answered(answer: Refused | Lost) -> bool:
-    return isinstance(answer, Refused) and answer.status_code is not None
 
 
 def _pause(answer: Refused | Lost) -> float:

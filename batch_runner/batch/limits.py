@@ -223,15 +223,13 @@ class Limits:
     def _opens_at(self, now: float) -> float:
         if self._in_flight >= self._capacity.limit:
             return inf
-        self._presume(now)
-        if len(self._unanswered) >= self._ahead:
-            return next(iter(self._unanswered.values())) + PRESUMED
-        return self._pace.opens_at(now)
-
-    def _presume(self, now: float) -> None:
+        # A start whose answer takes longer has most likely been taken, so it holds up no other one.
         while self._unanswered and next(iter(self._unanswered.values())) + PRESUMED <= now:
             self._unanswered.popitem(last=False)
             self._more_ahead()
+        if len(self._unanswered) >= self._ahead:
+            return next(iter(self._unanswered.values())) + PRESUMED
+        return self._pace.opens_at(now)
 
     def _more_ahead(self) -> None:
         self._ahead = min(self._ahead + AHEAD, self._most)
@@ -332,7 +330,7 @@ def sheets_at_once(files: int | None) -> int:
     return MOST_SHEETS if files is None else max(2, min(MOST_SHEETS, files // (4 * SHEET_FILES)))
 
 
-def held_under(concurrency: int, files: int | None) -> tuple[int, str | None]:
+def limit_by_files(concurrency: int, files: int | None) -> tuple[int, str | None]:
     """The concurrency that so many open files allow, and a warning where it is less than asked for."""
     allowed = concurrency if files is None else max(1, min(concurrency, files - RESERVED))
     if allowed == concurrency:

@@ -91,26 +91,15 @@ async def look_ahead(source: Source, journal: Journal) -> int:
 
     Gives for how many rows that ran before it could not tell what makes them unique.
     """
-    await _tell_twins_apart(source, journal)
-    return await _learn_claims(source, journal)
-
-
-async def _tell_twins_apart(source: Source, journal: Journal) -> None:
-    """Of rows with equal keys one can be known only when all are: a later one may be what was sent before."""
-    if not journal.may_have_twins:
-        return
-    for chunk in _chunks(source.every()):
-        await journal.see(chunk)
-    await journal.tell_apart()
-
-
-async def _learn_claims(source: Source, journal: Journal) -> int:
-    """Where rows ran before anybody asked what makes them unique, ask the sheet; gives for how many it didn't know."""
+    if journal.may_have_twins:  # of rows with equal keys, a later one may be what was sent before
+        for chunk in _chunks(source.every()):
+            await journal.see(chunk)
+        await journal.tell_apart()
     if not journal.needs_claims:
         return 0
-    for chunk in _chunks(source.every()):
+    for chunk in _chunks(source.every()):  # rows that ran before anybody asked what makes them unique
         await journal.adopt(chunk)
-    return journal.unclaimed()
+    return journal.count_unclaimed()
 
 
 def _chunks(rows: Iterator[RowParams]) -> Iterator[tuple[RowParams, ...]]:
@@ -219,7 +208,7 @@ class Pool:
         async for batch in batches:
             self._open[batch] = None
             self._sheets += 1
-            with self._keeping(batch):
+            with self._keep_errors(batch):
                 async for work in self._works_of(batch):
                     batch.left += 1
                     yield work
@@ -265,7 +254,7 @@ class Pool:
         """Give the row to the next worker that is free, unless a stop comes first; an interrupt beats all."""
         is_start = not isinstance(work.plan, Poll)
         is_sent = False
-        with self._stopping.cutting_short(interrupts_only=not is_start):
+        with self._stopping.cut_short(interrupts_only=not is_start):
             await self._stream.send(work)
             is_sent = True
         if not (is_sent or work.is_taken):  # cut short at the very moment, it may be with a worker all the same
@@ -304,7 +293,7 @@ class Pool:
 
     async def _do(self, work: Work, slot: Slot) -> None:
         outcome: Outcome | None = None
-        with self._keeping(work.batch), log.of_batch(str(work.batch.journal.batch)):
+        with self._keep_errors(work.batch), log.of_batch(str(work.batch.journal.batch)):
             self._tally.running += 1
             self._progress.moved(self._tally)
             try:
@@ -312,11 +301,11 @@ class Pool:
                     outcome = await work.batch.worker.do(work.plan, work.row, slot)
             finally:
                 self._tally.running -= 1
-            self._ended(outcome)
+            self._count_end(outcome)
         self._canary.row_ended(work, outcome.status if outcome is not None else NOT_STARTED)
         self._done(work.batch)
 
-    def _ended(self, outcome: Outcome | None) -> None:
+    def _count_end(self, outcome: Outcome | None) -> None:
         if outcome is None or outcome.status == NOT_STARTED:
             return
         if outcome != STILL_UNKNOWN:
@@ -324,7 +313,7 @@ class Pool:
         self._row_done(outcome.status)
 
     @contextmanager
-    def _keeping(self, batch: SheetBatch) -> Iterator[None]:
+    def _keep_errors(self, batch: SheetBatch) -> Iterator[None]:
         """Where other sheets share the pool, let what breaks one stop the starts, so that the others end in order."""
         try:
             yield

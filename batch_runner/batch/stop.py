@@ -31,7 +31,7 @@ class Stop(msgspec.Struct, frozen=True):
     exit_code: ExitCode
 
 
-def refused_for_all(why: str, status_code: int | None) -> Stop:
+def refusal_for_all(why: str, status_code: int | None) -> Stop:
     """The stop for a start or a poll that was refused so, for a reason that every row has."""
     return Stop(f"{why}; {advice_on(status_code)}", ExitCode.STOPPED)
 
@@ -88,7 +88,7 @@ class Stopping:
         await self._interrupted.wait()
 
     @contextmanager
-    def cutting_short(self, *, interrupts_only: bool = False) -> Iterator[None]:
+    def cut_short(self, *, interrupts_only: bool = False) -> Iterator[None]:
         """What waits in here before a start is cut short by a stop, or by an interrupt only."""
         waits = self._hurried if interrupts_only else self._waits
         with anyio.CancelScope() as wait:
@@ -120,14 +120,13 @@ class Stopping:
         self._failures += 1
         if self._limit is None:
             if not started:
-                self._count_same(error)
+                text, count = self._same
+                self._same = (error, count + 1 if error == text else 1)
+                if self._same[1] == SAME_ERRORS:
+                    why = (
+                        f"{SAME_ERRORS} starts in a row ended alike ({error}); fix the cause, then run the same command"
+                    )
+                    self.now(Stop(why, ExitCode.STOPPED))
         elif self._limit.reached(self._failures, self._rows):
             rows = "1 row" if self._failures == 1 else f"{self._failures} rows"
             self.now(Stop(f"{rows} did not succeed: the failure limit is reached", ExitCode.STOPPED))
-
-    def _count_same(self, error: str) -> None:
-        text, count = self._same
-        self._same = (error, count + 1 if error == text else 1)
-        if self._same[1] == SAME_ERRORS:
-            why = f"{SAME_ERRORS} starts in a row ended alike ({error}); fix the cause, then run the same command"
-            self.now(Stop(why, ExitCode.STOPPED))

@@ -20,7 +20,7 @@ import msgspec
 from batch_runner import log
 from batch_runner.batch.backoff import STARTS, CircuitBreaker
 from batch_runner.batch.poller import Overdue, Unreachable, Vanished
-from batch_runner.batch.stop import Stop, refused_for_all
+from batch_runner.batch.stop import Stop, refusal_for_all
 from batch_runner.errors import ExitCode
 from batch_runner.journal.journal import Outcome
 from batch_runner.plan.plan import Poll, Resend, Send
@@ -277,7 +277,7 @@ class Worker:
         if start.is_lost and not await self._is_remembered(start):
             return False
         asked_at = anyio.current_time()
-        with self._stopping.cutting_short():
+        with self._stopping.cut_short():
             await slot.turn()
         if self._stopping.is_stopped():
             return False
@@ -288,7 +288,9 @@ class Worker:
         """Hear what a refusal says of the pace; whether it holds until another run ends."""
         if answer.scope is not RefusalScope.LATER:
             return False
-        self._warn_once(answer)
+        if answer.status_code is None and not self._warned:  # said at once, not when the service is given up
+            self._warned = True
+            log.warning(f"{answer.why}; trying on")
         return slot.refused(answer.status_code, answer.why, answer.signal)
 
     async def _intend(self, plan: Send | Resend, start: Start) -> RowAttempt:
@@ -323,7 +325,7 @@ class Worker:
         return NOT_STARTED
 
     def _stop_for(self, answer: Refused) -> None:
-        self._stopping.now(refused_for_all(answer.why, answer.status_code))
+        self._stopping.now(refusal_for_all(answer.why, answer.status_code))
 
     async def _goes_on(self, answer: Refused | Lost, failures: int, *, is_full: bool, is_lost: bool) -> bool:
         """Wait before the row's next try; False where there is none, or a stop comes first."""
@@ -340,14 +342,8 @@ class Worker:
 
     async def _pause(self, failures: int) -> None:
         """Wait before the next try after so many in vain, or until a stop."""
-        with self._stopping.cutting_short():
-            await anyio.sleep(STARTS.drawn(failures, self._chance))
-
-    def _warn_once(self, answer: Refused) -> None:
-        """A service that can't be reached is spoken of at once, not when it is given up."""
-        if answer.status_code is None and not self._warned:
-            self._warned = True
-            log.warning(f"{answer.why}; trying on")
+        with self._stopping.cut_short():
+            await anyio.sleep(STARTS.draw(failures, self._chance))
 
     async def _started(self, attempt: RowAttempt, run: Run) -> Outcome:
         self._patience.yes()
@@ -363,7 +359,7 @@ class Worker:
         `age` is how many seconds ago it started, None where that is not known.
         """
         seen = partial(self._journal.seen, attempt.id)
-        found = await self._ended_told(run, seen) if await self._can_wait() else None
+        found = await self._wait_for_end(run, seen) if await self._can_wait() else None
         match found or await self._poller.follow(run, seen, age):
             case Run() as ended:
                 return await self._run_ended(attempt, ended)
@@ -373,7 +369,7 @@ class Worker:
                 why = f"still going after {self._job.run_timeout}; the same command goes on from there"
             case Unreachable(why=why, status=status, status_code=code):
                 if code in REFUSING_US or (code == FORBIDDEN and attempt.began is not None):
-                    self._stopping.now(refused_for_all(why, code))
+                    self._stopping.now(refusal_for_all(why, code))
         self._journal.seen(attempt.id, status, why)
         attempt.info("run left as it is", run_id=run.run_id, status=status)
         attempt.debug("run left as it is", why=why)
@@ -387,7 +383,7 @@ class Worker:
                     self._tells_ends = (await self._service.capabilities()).tells_ends
         return bool(self._tells_ends)
 
-    async def _ended_told(self, run: Run, on_status: Callable[[str], None]) -> Run | Overdue | None:
+    async def _wait_for_end(self, run: Run, on_status: Callable[[str], None]) -> Run | Overdue | None:
         """Wait for a run to be told as ended; None where that doesn't work, so that it is to be polled."""
         status, wait = run.status, FIRST_LOOK
         with anyio.move_on_after(self._terms.follow_seconds):

@@ -18,7 +18,7 @@ from batch_runner.journal.journal import rehearse
 from batch_runner.rows.source import Source
 from batch_runner.runner.check import Preview, preview
 from batch_runner.runner.connect import choose_service
-from batch_runner.runner.night import look_at_journal, naming, refuse_lost_journal
+from batch_runner.runner.night import look_at_journal, name_input, refuse_lost_journal
 from batch_runner.runner.run import info_of, prepare_output
 
 if TYPE_CHECKING:
@@ -33,22 +33,6 @@ def check_for_person(loaded: Loaded) -> int:
     """Print how each input is understood, and the job in force; returns the exit code."""
     plan = night_job_of(loaded.job, today())
     make_folders(loaded.job, plan)
-    pages, problems = _looked_over(plan)
-    code = ExitCode.REFUSED if problems else max((page.exit_code for page in pages), default=ExitCode.OK)
-    if not loaded.job.json:
-        print_out(_text(plan, pages, loaded))
-    elif pages and not plan.many:
-        print_out(_encoded(msgspec.to_builtins(pages[0]), loaded))
-    else:
-        several = {"exit_code": code, "batches": pages, "missing": plan.missing, "problems": problems}
-        print_out(_encoded(several, loaded))
-    if problems:
-        raise UsageError("\n".join(problems))
-    return code
-
-
-def _looked_over(plan: NightJob) -> tuple[list[Preview], list[str]]:
-    """As `_pages`, with a look at what is one for the whole night."""
     findings = Findings()
     found: tuple[list[Preview], list[str]] = ([], [])
     with findings.look():
@@ -56,7 +40,18 @@ def _looked_over(plan: NightJob) -> tuple[list[Preview], list[str]]:
     with findings.look():
         found = _pages(plan)
     findings.tell()
-    return found
+    pages, problems = found
+    code = ExitCode.REFUSED if problems else max((page.exit_code for page in pages), default=ExitCode.OK)
+    if not loaded.job.json:
+        print_out(_text(plan, pages, loaded))
+    elif pages and not plan.many:
+        print_out(_encode(msgspec.to_builtins(pages[0]), loaded))
+    else:
+        several = {"exit_code": code, "batches": pages, "missing": plan.missing, "problems": problems}
+        print_out(_encode(several, loaded))
+    if problems:
+        raise UsageError("\n".join(problems))
+    return code
 
 
 def _pages(plan: NightJob) -> tuple[list[Preview], list[str]]:
@@ -67,7 +62,7 @@ def _pages(plan: NightJob) -> tuple[list[Preview], list[str]]:
     problems: list[str] = []
     for planned in plan.batches:
         try:
-            with naming(planned.job):
+            with name_input(planned.job):
                 pages.append(_page(planned, partial(refuse_lost_journal, night=plan.job)))
         except UsageError as error:
             problems += str(error).splitlines()
@@ -88,12 +83,12 @@ def _page(planned: SheetJob, look: Callable[[Source], None] = lambda _: None) ->
             service = choose_service(job)
     with findings.look(), Source(job, Path(tempfile.gettempdir()), service.inputs if service else None) as source:
         look(source)
-        pages.append(anyio.run(_rehearsed, planned, source, service))
+        pages.append(anyio.run(_rehearse, planned, source, service))
     findings.tell()
     return pages[0]
 
 
-async def _rehearsed(planned: SheetJob, source: Source, service: ChosenService | None) -> Preview:
+async def _rehearse(planned: SheetJob, source: Source, service: ChosenService | None) -> Preview:
     """The page of a batch that is rehearsed on what its journal knows; without a task, nothing was ever sent for it."""
     job = planned.job
     batch = info_of(job, source, service, planned.series)
@@ -103,7 +98,7 @@ async def _rehearsed(planned: SheetJob, source: Source, service: ChosenService |
         return await preview(job, source, journal)
 
 
-def _encoded(fields: dict[str, object], loaded: Loaded) -> str:
+def _encode(fields: dict[str, object], loaded: Loaded) -> str:
     return msgspec.json.encode({**fields, "job": loaded.origins}).decode()
 
 

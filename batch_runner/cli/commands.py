@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batch_runner._version import __version__
-from batch_runner.cli.options import JobCommand, ServeOption, job_options, said, variables_said
+from batch_runner.cli.options import JobCommand, ServeOption, job_options, keep_said, variables_said
 from batch_runner.cli.topics import help_command
 from batch_runner.errors import ExitCode
 from batch_runner.outcomes import RESOLVED
@@ -70,9 +70,9 @@ class RunCommand(JobCommand):
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError:
-            from batch_runner.cli.run import telling_about
+            from batch_runner.cli.run import tell_about
 
-            with telling_about(source, {}) as telling:
+            with tell_about(source, {}) as telling:
                 telling.ends(ExitCode.REFUSED)
             raise
 
@@ -87,10 +87,10 @@ def run_command(source: str, **values: Any) -> int:
 
     The same command again continues where the last one stopped. batch-runner help nights says how.
     """
-    from batch_runner.cli.run import run_for_person, telling_about
+    from batch_runner.cli.run import run_for_person, tell_about
 
-    with telling_about(source, said(values)) as telling:
-        loaded = _loaded(source, values)
+    with tell_about(source, keep_said(values)) as telling:
+        loaded = _load(source, values)
         telling.check()
         return telling.ends(run_for_person(loaded.job, telling))
 
@@ -107,9 +107,9 @@ def check_command(source: str, **values: Any) -> int:
     from batch_runner.job.config import notify_config_of
     from batch_runner.report.notify import Notifier
 
-    loaded = _loaded(source, values)
+    loaded = _load(source, values)
     _warn_of_variables()
-    Notifier(notify_config_of(source, said(values), os.environ), os.environ).check()
+    Notifier(notify_config_of(source, keep_said(values), os.environ), os.environ).check()
     return check_for_person(loaded)
 
 
@@ -186,10 +186,10 @@ def serve_command(context: click.Context, /, **values: Any) -> int:
 
     A restart with the same --runs tells what became of earlier runs; one that was cut off ends as failure.
     """
-    from batch_runner.cli.serve import Serving, naming_variables, serve_until_stopped
+    from batch_runner.cli.serve import Serving, name_variables, serve_until_stopped
 
     _warn_of_variables()
-    with naming_variables(variables_said(context)):
+    with name_variables(variables_said(context)):
         return serve_until_stopped(Serving(**values))
 
 
@@ -269,12 +269,12 @@ def _user() -> str:
         return f"user {os.getuid()}"
 
 
-def _loaded(source: str, values: dict[str, Any]) -> Loaded:
+def _load(source: str, values: dict[str, Any]) -> Loaded:
     from batch_runner.errors import UsageError
     from batch_runner.job.config import load_job
 
     try:
-        return load_job(source, said(values), os.environ)
+        return load_job(source, keep_said(values), os.environ)
     except UsageError:
         _warn_of_variables()
         raise

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from batch_runner.job.options import Option, OptionKind, options, variable_of
+from batch_runner.job.options import OptionKind, options, variable_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,24 +53,20 @@ def variables_said(context: click.Context) -> dict[str, str]:
 def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command every option of a job."""
     for option in reversed(options().values()):
-        command = _click_option(option)(command)
+        is_flag = option.kind is OptionKind.FLAG
+        default = f"  [default: {option.default}]" if option.default and not is_flag else ""
+        command = click.option(
+            option.flag,
+            option.name,
+            is_flag=is_flag,
+            metavar=None if is_flag else option.metavar,
+            multiple=option.kind in (OptionKind.NAMES, OptionKind.PAIRS),
+            default=None,
+            help=option.help + default,
+        )(command)
     return command
 
 
-def said(values: dict[str, Any]) -> dict[str, object]:
+def keep_said(values: dict[str, Any]) -> dict[str, object]:
     """Only what was said on the command line, in the forms that `Option.read` takes."""
     return {name: value for name, value in values.items() if value not in (None, ())}
-
-
-def _click_option(option: Option) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    if option.kind is OptionKind.FLAG:
-        return click.option(option.flag, option.name, is_flag=True, default=None, help=option.help)
-    default = f"  [default: {option.default}]" if option.default else ""
-    return click.option(
-        option.flag,
-        option.name,
-        metavar=option.metavar,
-        multiple=option.kind in (OptionKind.NAMES, OptionKind.PAIRS),
-        default=None,
-        help=option.help + default,
-    )

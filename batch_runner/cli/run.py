@@ -28,11 +28,10 @@ if TYPE_CHECKING:
     from datetime import date
 
     from batch_runner.job.job import Job
-    from batch_runner.runner.night import NightSummary
 
 
 @contextmanager
-def telling_about(source: str, flags: Mapping[str, object]) -> Iterator[Notifier]:
+def tell_about(source: str, flags: Mapping[str, object]) -> Iterator[Notifier]:
     """Whatever happens in here to a job, even to one that is wrong, is told to those who want to hear of it."""
     log.write_log("text", "warning", Progress().say, api_key())
     wishes = notify_config_of(source, flags, os.environ)
@@ -44,7 +43,7 @@ def run_for_person(job: Job, telling: Notifier) -> int:
     """Run the job on all its inputs, show the progress, print what it came to; returns the exit code."""
     plan = night_job_of(job, today())
     make_folders(job, plan)
-    with _shown(job) as progress:
+    with _show(job) as progress:
         _open_logs(plan.job, progress)
         for sentence in unknown_variables(os.environ):
             log.warning(sentence)
@@ -52,18 +51,13 @@ def run_for_person(job: Job, telling: Notifier) -> int:
             told = run_night(plan, progress)
         for summary in told.batches:
             telling.hears(summary, summary.report)
-        _tell_person(job, told, progress)
+        if not told.is_well:
+            progress.release()
+        if not told.is_well or job.json or not job.quiet:
+            print_out(told.to_json() if job.json else told.to_text())
     if told.bug is not None:
         raise told.bug
     return told.exit_code
-
-
-def _tell_person(job: Job, told: NightSummary, progress: Progress) -> None:
-    """Print what the night came to; with `--quiet` only where it isn't all well."""
-    if not told.is_well:
-        progress.release()
-    if not told.is_well or job.json or not job.quiet:
-        print_out(told.to_json() if job.json else told.to_text())
 
 
 @cache
@@ -73,7 +67,7 @@ def today() -> date:
 
 
 @contextmanager
-def _shown(job: Job) -> Iterator[Progress]:
+def _show(job: Job) -> Iterator[Progress]:
     """What a person sees on the way; with `--quiet` it is kept back until something isn't well."""
     progress = HeldBack(job.log_format) if job.quiet else progress_for(job.progress, sys.stderr, job.log_format)
     try:

@@ -43,7 +43,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @contextmanager
-def naming_variables(said: Mapping[str, str]) -> Iterator[None]:
+def name_variables(said: Mapping[str, str]) -> Iterator[None]:
     """Let a `UsageError` that is raised in here name the variables, by flag, where these were said and no flags."""
     try:
         yield
@@ -64,7 +64,7 @@ def serve_until_stopped(said: Serving) -> int:
 
 async def _serve(said: Serving) -> None:
     from batch_runner.service.local.service import LocalService
-    from batch_runner.service.local.store_file import kept_in
+    from batch_runner.service.local.store_file import open_runs
     from batch_runner.service.serve.server import check_host, serve
 
     run_timeout, grace = _seconds("--run-timeout", said.run_timeout), _seconds("--grace", said.grace, or_none=True)
@@ -74,7 +74,7 @@ async def _serve(said: Serving) -> None:
     tasks = _tasks(said)
     executor = executor_for(said.workers, said.dask, send_files=said.send_files)
     repeatable = [task_id for task_id, task in tasks.by_id.items() if task.repeatable]
-    with kept_in(Path(said.runs), keep, repeatable=repeatable) as store:
+    with open_runs(Path(said.runs), keep, repeatable=repeatable) as store:
         await serve(
             LocalService(tasks, executor, run_timeout, store=store, queue=said.queue),
             said.port,

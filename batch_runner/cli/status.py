@@ -115,7 +115,7 @@ class Story(msgspec.Struct, frozen=True):
 
 def read_status(path: Path) -> JournalStatus:
     """The nights of a journal. Raises `JournalError`, and `UsageError` if it has none or is a sheet."""
-    with _opened(path) as view:
+    with _open(path) as view:
         batches = view.batches()
         nights = tuple(Night(batch, view.counts(batch.id), batch.id == view.living) for batch in batches)
         return JournalStatus(str(path), nights, view.failures(batches[-1].id, MOST_GROUPS))
@@ -126,7 +126,7 @@ def story(path: Path, row: int, said: str | None = None) -> Story:
 
     Raises as `read_status`, and for no such row.
     """
-    with _opened(path) as view:
+    with _open(path) as view:
         sheet = sheet_of(path, view.sheets(), said)
         attempts, outcome = view.story(sheet.batch, row), view.outcome(sheet.batch, row)
         if not attempts and outcome is None:
@@ -142,7 +142,7 @@ def story_of_key(path: Path, values: Sequence[str]) -> Story:
     `values` are `COLUMN=TEXT`, one for each key column; where there is just one, its text alone will do. Raises as
     `read_status`, and for other columns, and a key that no row has.
     """
-    with _opened(path) as view:
+    with _open(path) as view:
         columns = view.key_columns()
         key = _key_from(path, columns, values)
         attempts = view.story_of_key(key_of(key))
@@ -173,7 +173,7 @@ def _key_part(value: str, columns: tuple[str, ...]) -> tuple[str, str]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[JournalView]:
+def _open(path: Path) -> Iterator[JournalView]:
     """A journal that at least one batch has begun with."""
     refuse_sheet(path)
     with JournalView.open(path) as view:

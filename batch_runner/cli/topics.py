@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from batch_runner.errors import ExitCode, UsageError
 from batch_runner.job.options import did_you_mean
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 FOLDER = Path(__file__).parent / "help"
 
@@ -25,30 +21,25 @@ def topics() -> dict[str, str]:
 
 def explanation(topic: str) -> str:
     """A topic as a terminal shows it: its headings are underlined, its code is indented."""
-    return "\n".join(_plain_lines((FOLDER / f"{topic}.md").read_text("utf-8").splitlines()))
-
-
-def _plain_lines(markdown: list[str]) -> Iterator[str]:
+    lines: list[str] = []
     is_code = False
-    for line in markdown:
+    for line in (FOLDER / f"{topic}.md").read_text("utf-8").splitlines():
         if line.startswith("```"):
             is_code = not is_code
         elif is_code:
-            yield f"    {line}".rstrip()
+            lines.append(f"    {line}".rstrip())
         elif line.startswith("#"):
             marks, _, heading = line.partition(" ")
-            yield heading
-            yield ("=" if marks == "#" else "-") * len(heading)
+            lines += [heading, ("=" if marks == "#" else "-") * len(heading)]
         else:
-            yield line
-
-
-def _complete(_: click.Context, __: click.Parameter, beginning: str) -> list[str]:
-    return [name for name in topics() if name.startswith(beginning)]
+            lines.append(line)
+    return "\n".join(lines)
 
 
 @click.command("help")
-@click.argument("topic", required=False, shell_complete=_complete)
+@click.argument(
+    "topic", required=False, shell_complete=lambda _, __, start: [name for name in topics() if name.startswith(start)]
+)
 @click.pass_context
 def help_command(context: click.Context, topic: str | None) -> int:
     """Explain a TOPIC at length; without one, list the topics.

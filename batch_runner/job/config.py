@@ -15,7 +15,6 @@ from batch_runner.job.options import (
     GIVEN,
     OF_SERVE,
     PREFIX,
-    Option,
     OptionKind,
     Provenance,
     Setting,
@@ -25,7 +24,7 @@ from batch_runner.job.options import (
     variable_of,
 )
 from batch_runner.job.path_templates import WITH_STEM, problem
-from batch_runner.job.validation import SECRETIVE, exposed
+from batch_runner.job.validation import SECRETIVE, find_exposure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -64,11 +63,11 @@ def load_job(source: str, flags: Mapping[str, object], environ: Mapping[str, str
     settings = _settings(source, flags, environ, problems)
     values = _values(settings, problems)
     problems += _exposures(values, settings)
-    problems += _labelled([*_path_problems(values), *_own_file_problem(source, values)], settings)
+    problems += _label([*_path_problems(values), *_own_file_problem(source, values)], settings)
     try:
         job = Job(**{"input": source, **values})
     except UsageError as error:
-        problems += _labelled(str(error).splitlines(), settings)
+        problems += _label(str(error).splitlines(), settings)
     if problems:
         raise UsageError("\n".join(problems))
     return Loaded(job, provenance_of(job, settings))
@@ -102,7 +101,7 @@ def _exposures(values: Mapping[str, Any], settings: Mapping[str, Setting]) -> It
     for name in SECRETIVE:
         said = values.get(name) or ()
         for url in [said] if isinstance(said, str) else said:
-            if settings[name].is_public and (problem := exposed(url)) is not None:
+            if settings[name].is_public and (problem := find_exposure(url)) is not None:
                 yield f"{settings[name].label}: {problem}"
 
 
@@ -134,9 +133,9 @@ def _settings(
         settings = _job_file(Path(source), problems)
     for option in options().values():
         if option.variable in environ:
-            settings[option.name] = Setting(
-                _from_environment(option, environ[option.variable]), option.variable, is_public=False
-            )
+            text = environ[option.variable]
+            value = text.splitlines() if option.kind is OptionKind.PAIRS else text
+            settings[option.name] = Setting(value, option.variable, is_public=False)
         if option.name in flags:
             settings[option.name] = Setting(flags[option.name], option.flag)
     return settings
@@ -150,10 +149,6 @@ def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
             yield f"{name}: no such option; it is ignored.{did_you_mean(name, known)}"
 
 
-def _from_environment(option: Option, text: str) -> object:
-    return text.splitlines() if option.kind is OptionKind.PAIRS else text
-
-
 def _job_file(path: Path, problems: list[str]) -> dict[str, Setting]:
     """The settings of a job file; relative paths in it are relative to it."""
     table = _parse(path, problems)
@@ -161,7 +156,7 @@ def _job_file(path: Path, problems: list[str]) -> dict[str, Setting]:
         return {}
     problems += _key_problems(path, table)
     return {
-        name: Setting(_placed(name, value, path), f"{path}: {name}")
+        name: Setting(_place(name, value, path), f"{path}: {name}")
         for name, value in table.items()
         if name in options() or (name == "input" and isinstance(value, str))
     }
@@ -204,7 +199,7 @@ def _meant(name: str, value: object, known: list[str]) -> str:
     return did_you_mean(name, known)
 
 
-def _placed(name: str, value: object, file: Path) -> object:
+def _place(name: str, value: object, file: Path) -> object:
     if not isinstance(value, str):
         return value
     if name in PATHS or (name == "task" and ".py:" in value):
@@ -212,7 +207,7 @@ def _placed(name: str, value: object, file: Path) -> object:
     return value
 
 
-def _labelled(lines: Iterable[str], settings: Mapping[str, Setting]) -> Iterator[str]:
+def _label(lines: Iterable[str], settings: Mapping[str, Setting]) -> Iterator[str]:
     """The problems of a job, each beginning with the names of what was said instead of the fields'."""
     for line in lines:
         fields, colon, rest = line.partition(": ")

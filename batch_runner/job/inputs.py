@@ -22,14 +22,14 @@ from batch_runner.fs import is_draft
 from batch_runner.job.job import stem_of
 from batch_runner.job.path_templates import (
     WITH_STEM,
+    escape_places,
     fill,
-    filled,
+    fill_name,
     has_day,
     has_stem,
-    lettered,
+    journal_of_all_days,
     parts,
     pieces,
-    undated,
     with_stem,
 )
 from batch_runner.sheet.open import TEXT_ENDINGS, WORKBOOK_ENDINGS
@@ -71,9 +71,9 @@ def find(text: str, day: date) -> InputFiles:
     names = parts(text)
     if not any(map(has_magic, names)) and not has_day(text) and "{" not in text:
         return _single(Found(Path(text), Path(text)))
-    folder, rest = _fixed(names)
+    folder, rest = _split_fixed(names)
     if not rest:
-        return _single(Found(folder, Path(lettered(text))))
+        return _single(Found(folder, Path(escape_places(text))))
     _insist_on(folder)
     many = any(has_magic(name) for name in rest)
     reached = [Found(folder, folder)]
@@ -88,7 +88,7 @@ def find(text: str, day: date) -> InputFiles:
 
 def is_pattern(text: str) -> bool:
     """Whether an input stands for several files."""
-    return any(has_magic(name) for name in _fixed(parts(text))[1])
+    return any(has_magic(name) for name in _split_fixed(parts(text))[1])
 
 
 def takes(text: str, path: Path, day: date) -> bool:
@@ -99,7 +99,7 @@ def takes(text: str, path: Path, day: date) -> bool:
     return _fits(names, Path(os.path.abspath(path)).parts, day)  # noqa: PTH100  a link is another name
 
 
-def _fixed(names: Sequence[str]) -> tuple[Path, tuple[str, ...]]:
+def _split_fixed(names: Sequence[str]) -> tuple[Path, tuple[str, ...]]:
     """The path up to the first name that is to be filled or matched, and all names from there on."""
     path = Path()
     for number, name in enumerate(names):
@@ -123,9 +123,9 @@ def _step(place: Found, name: str, day: date, *, last: bool) -> Iterator[Found]:
     elif os.path.lexists(place.path / name):
         yield place.below(name, name)
     elif not has_magic(name):
-        yield place.below(filled(name, day), name)
+        yield place.below(fill_name(name, day), name)
     elif place.path.is_dir():
-        pattern = _compiled(name, day)
+        pattern = _compile(name, day)
         for other in _names_in(place.path):
             match = pattern.fullmatch(other)
             if match and (last or _is_open(place.path / other)):
@@ -152,19 +152,19 @@ def _names_in(folder: Path) -> list[str]:
         raise UsageError(f"input: {folder}: the folder can't be read: {reason_of(error)}") from None
 
 
-def _compiled(name: str, day: date) -> re.Pattern[str]:
+def _compile(name: str, day: date) -> re.Pattern[str]:
     """A pattern for one name, with a group for each place of the day."""
     *before, last = pieces(name)
-    whole = "".join(_translated(p) if isinstance(p, str) else f"({re.escape(p.fill(day, ''))})" for p in before)
+    whole = "".join(_translate(p) if isinstance(p, str) else f"({re.escape(p.fill(day, ''))})" for p in before)
     if not isinstance(last, str):
         return re.compile(whole + f"({re.escape(last.fill(day, ''))})")
     stem, dot, ending = last.rpartition(".")
     if not dot or has_magic(ending):
-        return re.compile(whole + _translated(last))
-    return re.compile(f"{whole}{_translated(stem + dot)}(?i:{re.escape(ending)})")
+        return re.compile(whole + _translate(last))
+    return re.compile(f"{whole}{_translate(stem + dot)}(?i:{re.escape(ending)})")
 
 
-def _translated(text: str) -> str:
+def _translate(text: str) -> str:
     """A shell's pattern as a regular expression, without the mark of its end."""
     return translate(text)[:-2]
 
@@ -183,7 +183,7 @@ def _fits(names: tuple[str, ...], others: tuple[str, ...], day: date) -> bool:
         return not names and not others
     if names[0] == ALL_BELOW:
         return any(_fits(names[1:], others[number:], day) for number in range(len(others)))
-    fits = names[0] == others[0] or (_is_readable(names[0]) and _compiled(names[0], day).fullmatch(others[0]))
+    fits = names[0] == others[0] or (_is_readable(names[0]) and _compile(names[0], day).fullmatch(others[0]))
     return bool(fits) and _fits(names[1:], others[1:], day)
 
 
@@ -274,11 +274,11 @@ def night_job_of(job: Job, today: date) -> NightJob:
     inputs = find(job.input, day)
     if inputs.missing is not None and job.when_missing == "error":
         raise UsageError(inputs.missing)
-    batches = tuple(_planned(job, found, day) for found in inputs.found)
-    if inputs.many and (found := [*_eaten(job, batches, day), *_shared(job, batches)]):
+    batches = tuple(_plan(job, found, day) for found in inputs.found)
+    if inputs.many and (found := [*_outputs_taken_for_inputs(job, batches, day), *_find_clashes(job, batches)]):
         raise UsageError("\n".join(found))
     stem = stem_of(batches[0].job.input_path) if batches and not inputs.many else ""
-    night = msgspec.structs.replace(job, log_file=_filled(job.log_file, day, stem))
+    night = msgspec.structs.replace(job, log_file=_fill(job.log_file, day, stem))
     return NightJob(night, batches, inputs.many, inputs.missing)
 
 
@@ -299,9 +299,9 @@ def pattern_problems(values: Mapping[str, object]) -> Iterator[str]:
         yield f"log_file: {log_file!r} is one for the whole night, so it can't hold {{stem}}; use {{date}}"
 
 
-def _planned(job: Job, found: Found, day: date) -> SheetJob:
+def _plan(job: Job, found: Found, day: date) -> SheetJob:
     stem = stem_of(found.path)
-    paths = {name: _filled(getattr(job, name), day, stem) for name in ("output", "journal", "report", "log_file")}
+    paths = {name: _fill(getattr(job, name), day, stem) for name in ("output", "journal", "report", "log_file")}
     paths["journal"] = paths["journal"] or _lasting_journal(job, found, stem)
     written = job.input if found.path == Path(job.input) else str(found.path)
     return SheetJob(
@@ -316,17 +316,17 @@ def _lasting_journal(job: Job, found: Found, stem: str) -> str | None:
     One for each day would know nothing of what was sent the day before.
     """
     if job.output is None:
-        return str(undated(found.series)) if has_day(str(found.series)) else None
+        return str(journal_of_all_days(found.series)) if has_day(str(found.series)) else None
     written = stem_of(found.series)
-    output = with_stem(job.output, written if has_day(written) else lettered(stem))
-    return str(undated(Path(*parts(output)))) if has_day(output) else None
+    output = with_stem(job.output, written if has_day(written) else escape_places(stem))
+    return str(journal_of_all_days(Path(*parts(output)))) if has_day(output) else None
 
 
-def _filled(text: str | None, day: date, stem: str) -> str | None:
+def _fill(text: str | None, day: date, stem: str) -> str | None:
     return None if text is None else fill(text, day, stem)
 
 
-def _eaten(job: Job, batches: tuple[SheetJob, ...], day: date) -> Iterator[str]:
+def _outputs_taken_for_inputs(job: Job, batches: tuple[SheetJob, ...], day: date) -> Iterator[str]:
     """Outputs that the pattern would take for new sheets the next time."""
     for planned in batches:
         output = planned.job.output_path
@@ -338,7 +338,7 @@ def _eaten(job: Job, batches: tuple[SheetJob, ...], day: date) -> Iterator[str]:
             )
 
 
-def _shared(job: Job, batches: tuple[SheetJob, ...]) -> Iterator[str]:
+def _find_clashes(job: Job, batches: tuple[SheetJob, ...]) -> Iterator[str]:
     """Files that two batches would have in common."""
     one_for_all = job.journal is not None and not has_stem(job.journal)
     looks: dict[str, Callable[[Job], Path | str | None]] = {
@@ -369,21 +369,14 @@ def make_folders(job: Job, plan: NightJob) -> None:
     for option in WITH_STEM:
         written = getattr(job, option)
         folders = parts(written)[:-1] if written is not None else ()
-        fixed = Path(*takewhile(lambda name: not _has_place(name), folders))
+        fixed = Path(*takewhile(lambda name: not (has_day(name) or has_stem(name)), folders))
         if len(fixed.parts) == len(folders):
             continue
         if not fixed.is_dir():
             raise UsageError(f"{option}: {fixed}: no such folder; make it")
         for planned in plan.batches:
-            _make(option, Path(getattr(planned.job, option)).parent)
-
-
-def _make(option: str, folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{option}: {folder}: the folder can't be made: {reason_of(error)}") from None
-
-
-def _has_place(name: str) -> bool:
-    return has_day(name) or has_stem(name)
+            folder = Path(getattr(planned.job, option)).parent
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UsageError(f"{option}: {folder}: the folder can't be made: {reason_of(error)}") from None

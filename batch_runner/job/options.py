@@ -107,7 +107,15 @@ def variable_of(name: str) -> str:
 def options() -> dict[str, Option]:
     """All options by name, in the order in which people see them."""
     fields = {field.name: field for field in msgspec.structs.fields(Job)}
-    return {name: _option(name, hint, fields[name]) for name, hint in _hints().items()}
+    kinds = {bool: OptionKind.FLAG, tuple[str, ...]: OptionKind.NAMES, dict[str, str]: OptionKind.PAIRS}
+    found: dict[str, Option] = {}
+    for name, hint in _hints().items():
+        meta: msgspec.Meta = hint.__metadata__[0]
+        extra = meta.extra or {}
+        kind = kinds.get(get_args(hint)[0], OptionKind.VALUE)
+        default = () if kind in (OptionKind.NAMES, OptionKind.PAIRS) else fields[name].default
+        found[name] = Option(name, kind, extra["group"], extra["metavar"], meta.description or "", default)
+    return found
 
 
 def did_you_mean(word: str, known: list[str]) -> str:
@@ -120,15 +128,6 @@ def did_you_mean(word: str, known: list[str]) -> str:
 def _hints() -> dict[str, Any]:
     hints = get_type_hints(Job, include_extras=True)
     return {name: hint for name, hint in hints.items() if hasattr(hint, "__metadata__")}
-
-
-def _option(name: str, hint: Any, field: msgspec.structs.FieldInfo) -> Option:
-    meta: msgspec.Meta = hint.__metadata__[0]
-    extra = meta.extra or {}
-    kinds = {bool: OptionKind.FLAG, tuple[str, ...]: OptionKind.NAMES, dict[str, str]: OptionKind.PAIRS}
-    kind = kinds.get(get_args(hint)[0], OptionKind.VALUE)
-    default = () if kind in (OptionKind.NAMES, OptionKind.PAIRS) else field.default
-    return Option(name, kind, extra["group"], extra["metavar"], meta.description or "", default)
 
 
 def _names(value: object) -> object:
@@ -202,7 +201,13 @@ class Provenance(msgspec.Struct, frozen=True, rename={"where": "from"}):
 
 def provenance_of(job: Job, settings: Mapping[str, Setting]) -> tuple[Provenance, ...]:
     """Every option of a job, in the order of the table; secrets are only said to be set."""
-    return tuple(_origin(job, name, settings.get(name)) for name in ("input", *options()))
+    found = []
+    for name in ("input", *options()):
+        setting = settings.get(name)
+        is_hidden = setting is not None and name != "input" and options()[name].is_secret
+        where = setting.label if setting is not None else None
+        found.append(Provenance(name, SET if is_hidden else getattr(job, name), where))
+    return tuple(found)
 
 
 def describe_job(origins: tuple[Provenance, ...]) -> str:
@@ -210,27 +215,17 @@ def describe_job(origins: tuple[Provenance, ...]) -> str:
     return "\n".join(_lines(origins))
 
 
-def _origin(job: Job, name: str, setting: Setting | None) -> Provenance:
-    secret = name != "input" and options()[name].is_secret
-    value = SET if secret and setting is not None else getattr(job, name)
-    return Provenance(name, value, setting.label if setting is not None else None)
-
-
 def _lines(origins: tuple[Provenance, ...]) -> Iterator[str]:
-    rows = [(origin.option, _shown(origin.value), origin.where) for origin in origins if origin.where is not None]
+    rows = [(origin.option, _show(origin.value), origin.where) for origin in origins if origin.where is not None]
     names, values = (max(len(row[place]) for row in rows) for place in (0, 1))
     yield "the job in force:"
     yield from (f"  {name:<{names}}  {value:<{min(values, WIDTH // 2)}}  {where}" for name, value, where in rows)
     if rows[0][2] == GIVEN:
         return
-    unsaid = [origin for origin in origins if origin.where is None and not _is_nothing(origin.value)]
-    known = ", ".join(f"{origin.option} {_shown(origin.value)}" for origin in unsaid)
+    unsaid = [origin for origin in origins if origin.where is None and origin.value not in (None, "", (), False, {})]
+    known = ", ".join(f"{origin.option} {_show(origin.value)}" for origin in unsaid)
     yield from wrap(f"  defaults: {known}", WIDTH, subsequent_indent="    ")
 
 
-def _is_nothing(value: object) -> bool:
-    return value in (None, "", (), False) or value == {}
-
-
-def _shown(value: object) -> str:
+def _show(value: object) -> str:
     return value if isinstance(value, str) and value.isprintable() else msgspec.json.encode(value).decode()

@@ -96,11 +96,11 @@ def fill(text: str, day: date, stem: str) -> str:
     path = Path()
     for name in parts(text):
         written = path / name
-        path = written if written.is_dir() else path / filled(name, day, stem)
+        path = written if written.is_dir() else path / fill_name(name, day, stem)
     return str(path)
 
 
-def filled(name: str, day: date, stem: str = "") -> str:
+def fill_name(name: str, day: date, stem: str = "") -> str:
     """The name of one file or folder with its places filled. Raises `ValueError`."""
     return "".join(piece if isinstance(piece, str) else piece.fill(day, stem) for piece in pieces(name))
 
@@ -110,19 +110,20 @@ def with_stem(text: str, written: str) -> str:
     return _PLACE.sub(lambda match: written if match.group(1) == "stem" else match.group(), text)
 
 
-def lettered(name: str) -> str:
+def escape_places(name: str) -> str:
     """How a name is written that holds no places, whatever it looks like."""
     return name.replace("{", "{{").replace("}", "}}")
 
 
-def undated(path: Path) -> Path:
+def journal_of_all_days(path: Path) -> Path:
     """The journal that all days of a sheet or output share: named as it is without the date, beside or above it.
 
     `inbox/invoices-{date}.xlsx` and `inbox/{date}/invoices.xlsx` → `inbox/invoices.journal.db`.
     """
     names = path.with_name(stem_of(path)).parts
     first = next(number for number, name in enumerate(names) if has_day(name))
-    left = [_BEFORE_DAY.sub("", _marked(name)).strip(_MARKS) for name in names[first:]]
+    marked = ("".join(p if isinstance(p, str) else "\0" for p in _lenient(name)) for name in names[first:])
+    left = [_BEFORE_DAY.sub("", name).strip(_MARKS) for name in marked]
     stem = "-".join(name for name in left if name)
     return Path(*names[:first]) / f"{stem or BY_DATE}.journal.db"
 
@@ -137,11 +138,6 @@ def _lenient(name: str) -> tuple[str | Placeholder, ...]:
         return pieces(name)
     except ValueError:
         return (name,)
-
-
-def _marked(name: str) -> str:
-    """A name with a mark for each place."""
-    return "".join(piece if isinstance(piece, str) else "\0" for piece in _lenient(name))
 
 
 def _is_there(option: str, path: Path) -> bool:

@@ -29,10 +29,10 @@ def shown(name: str, value: object) -> object:
     """An option's value as it may be shown."""
     if name not in SECRETIVE or not value:
         return value
-    return masked(value) if isinstance(value, str) else [masked(str(url)) for url in _listed(value)]
+    return mask(value) if isinstance(value, str) else [mask(str(url)) for url in _as_tuple(value)]
 
 
-def masked(url: str) -> str:
+def mask(url: str) -> str:
     """`https://hc-ping.com/…`, `slack://…`: only of a web address the host is certainly no secret."""
     scheme, colon, _ = url.partition("://")
     if not colon or not scheme.isalnum():
@@ -41,7 +41,7 @@ def masked(url: str) -> str:
     return f"{scheme}://{host}/…" if host else f"{scheme}://…"
 
 
-def filled(url: str, environ: Mapping[str, str]) -> str:
+def fill_variables(url: str, environ: Mapping[str, str]) -> str:
     """The URL with each `${NAME}` replaced as it stands in the environment. Raises `ValueError` with a sentence."""
     for name in _VARIABLE.findall(url):
         if not environ.get(name):
@@ -54,7 +54,7 @@ def is_filled(url: str) -> bool:
     return _VARIABLE.search(url) is not None
 
 
-def exposed(url: str) -> str | None:
+def find_exposure(url: str) -> str | None:
     """A problem where a URL that was said on the command line, or stands in a job file, has a password in it."""
     if not _PASSWORD.search(url):
         return None
@@ -79,7 +79,7 @@ def _host(url: str) -> str:
     return "" if "@" in url and "@" not in place else place.rpartition("@")[2]
 
 
-def _listed(value: object) -> tuple[object, ...]:
+def _as_tuple(value: object) -> tuple[object, ...]:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.errors import NEW_JOURNAL, ExitCode, JournalBusy, JournalError, reason_of
-from batch_runner.fs import LockHeld, locked
+from batch_runner.fs import LockHeld, hold_lock
 from batch_runner.journal.same_key import forget_other_claims
 from batch_runner.plan.plan import NIGHT, Policy
 
@@ -92,10 +92,10 @@ class Begun(msgspec.Struct, frozen=True):
 
 def now() -> str:
     """This moment as recorded: UTC, to the millisecond."""
-    return _recorded(datetime.now(UTC))
+    return _timestamp(datetime.now(UTC))
 
 
-def _recorded(moment: datetime) -> str:
+def _timestamp(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -170,7 +170,7 @@ def command_gone_on_with(turns: Iterable[Turn], series: Iterable[str], policy: P
 
 
 def _is_over(began: str, lasts: timedelta | None) -> bool:
-    return lasts is not None and began < _recorded(datetime.now(UTC) - lasts)
+    return lasts is not None and began < _timestamp(datetime.now(UTC) - lasts)
 
 
 def _insert(connection: sqlite3.Connection, batch: int, night: int, info: BatchInfo) -> None:
@@ -210,7 +210,7 @@ def check_same_job(path: Path | None, connection: sqlite3.Connection, info: Batc
     for name, old, new in zip(("task", "service", "key"), before or now_given, now_given, strict=True):
         if old != new:
             raise JournalError(
-                f"{path}: this journal has the {name} {_shown(old)}, and this batch has {_shown(new)}; "
+                f"{path}: this journal has the {name} {_show(old)}, and this batch has {_show(new)}; "
                 f"give the same {name}; another --output has a journal that knows nothing of what ran, "
                 "and starts every row again"
             )
@@ -220,7 +220,7 @@ def _names(columns: tuple[str, ...]) -> str:
     return msgspec.json.encode(columns).decode()
 
 
-def _shown(value: str) -> str:
+def _show(value: str) -> str:
     return "all params" if value == "[]" else value
 
 
@@ -234,7 +234,7 @@ def hold_journal(path: Path) -> Iterator[None]:
     _check_place(path)
     with ExitStack() as held:
         try:
-            held.enter_context(locked(path))
+            held.enter_context(hold_lock(path))
         except LockHeld:
             raise JournalBusy(f"{path}: {_holder(path)}; wait until it ends") from None
         except OSError as error:

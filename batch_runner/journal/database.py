@@ -191,7 +191,7 @@ def open_memory() -> sqlite3.Connection:
     return connection
 
 
-def copied(path: Path) -> sqlite3.Connection:
+def copy_journal(path: Path) -> sqlite3.Connection:
     """What the journal at `path` holds, in a file of SQLite's own that is gone when it is closed."""
     connection = connect("")
     try:
@@ -285,9 +285,9 @@ def _set_up(path: Path, connection: sqlite3.Connection) -> None:
     try:
         mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA wal_autocheckpoint = 4000")
-        connection.execute("PRAGMA journal_size_limit = 67108864")
-        connection.execute("PRAGMA cache_size = -32768")
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages of 4 KiB: seldom enough to cost little
+        connection.execute("PRAGMA journal_size_limit = 67108864")  # 64 MiB of WAL at most stay on disk
+        connection.execute("PRAGMA cache_size = -32768")  # 32 MiB: negative means KiB
         _make_temporary(connection)
     except sqlite3.Error as error:
         raise JournalError(f"{path}: the journal can't be used: {error}; use {NEW_JOURNAL}") from error

@@ -43,6 +43,7 @@ class Commits:
         self._raise_failure()
         group = self._gathering
         group.events.append(event)
+        # The event is in the group and will be written, so who is cancelled must still learn whether it was.
         with CancelScope(shield=True):
             if group.has_leader:
                 await group.done.wait()
@@ -61,7 +62,7 @@ class Commits:
         if self._is_busy:
             await group.turn.wait()
         self._is_busy = True
-        self._gathering = _Group()
+        self._gathering = _Group()  # what comes during this write is committed by the next one
         try:
             self._raise_failure()
             await self._write(group.events)

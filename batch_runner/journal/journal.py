@@ -21,7 +21,7 @@ from batch_runner.journal.database import (
     NEXT_STEP,
     clear_places,
     connect,
-    copied,
+    copy_journal,
     make_readable,
     open_file,
     open_memory,
@@ -167,7 +167,7 @@ class Journal:
     @property
     def may_have_twins(self) -> bool:
         """Whether this sheet is to be gone over for rows with equal keys, before the first one finds its place."""
-        with self._reading() as connection:
+        with self._reader() as connection:
             return same_key.has_to_look(connection, self._begun.id, self._begun.first)
 
     async def see(self, entries: Sequence[Entry]) -> None:
@@ -183,21 +183,21 @@ class Journal:
         """Whether this sheet is to be asked what makes earlier runs unique, before its rows find their places."""
         if not self._policy.unique:
             return False
-        with self._reading() as connection:
+        with self._reader() as connection:
             return same_key.has_to_learn(connection, self._policy, self._begun.id)
 
     async def adopt(self, entries: Sequence[Entry]) -> None:
         """Learn what makes earlier runs unique from the rows of the sheet that they were started for."""
         await self._commits.add(partial(same_key.adopt, entries=entries))
 
-    def unclaimed(self) -> int:
+    def count_unclaimed(self) -> int:
         """How many rows were sent of which no sheet has told so far what makes them unique."""
-        with self._reading() as connection:
-            return same_key.unclaimed(connection)
+        with self._reader() as connection:
+            return same_key.count_unclaimed(connection)
 
     def leave_places(self, connection: sqlite3.Connection) -> None:
         """Make room for the next sheet's rows, now that this one's have their places; within a commit."""
-        self._repeated = _repeated(connection)
+        self._repeated = _count_repeated(connection)
         clear_places(connection, self._info.input)
 
     def remember(self, memory: str) -> None:
@@ -267,27 +267,27 @@ class Journal:
 
     def outcomes(self) -> Iterator[Placed]:
         """This batch's rows in order of number, with what is on disk of each; may run in another thread."""
-        with self._reading() as connection:
+        with self._reader() as connection:
             yield from view.outcomes(connection, self._begun.id)
 
     def recorded(self) -> BatchRecord:
         """What is recorded of this batch."""
-        with self._reading() as connection:
+        with self._reader() as connection:
             return view.batch_of(connection, self._begun.id)
 
     def spans(self) -> Iterator[Span]:
         """As `outcomes`, with the times of the runs instead of their results."""
-        with self._reading() as connection:
+        with self._reader() as connection:
             yield from view.spans(connection, self._begun.id)
 
     def all_new(self) -> str | None:
         """A warning where earlier batches sent rows and none of them has a place in this batch so far."""
-        with self._reading() as connection:
+        with self._reader() as connection:
             return view.all_new(connection, self._begun.id)
 
     def shared_keys(self) -> str | None:
         """A warning where rows of this batch's sheet share their key with others."""
-        rows = self._repeated if self._repeated is not None else _repeated(self._file.connection)
+        rows = self._repeated if self._repeated is not None else _count_repeated(self._file.connection)
         if not rows:
             return None
         return (
@@ -297,36 +297,36 @@ class Journal:
 
     def since(self) -> Since | None:
         """How this batch's sheet differs from that of the night before."""
-        with self._reading() as connection:
+        with self._reader() as connection:
             return since(connection, self._begun.id)
 
     def held(self, why: Literal["parked", "duplicate"]) -> HeldRows:
         """The rows of this batch that were held back."""
-        with self._reading() as connection:
+        with self._reader() as connection:
             return held(connection, self._begun.id, why)
 
     def taken(self) -> HeldRows:
         """The rows of this batch whose key another sheet's row had, with other params; they were not sent."""
-        with self._reading() as connection:
+        with self._reader() as connection:
             return taken(connection, self._begun.id)
 
     def unsettled(self) -> tuple[Unsettled, ...]:
         """The sheets of this batch's series that earlier nights did not come to the end of."""
-        with self._reading() as connection:
+        with self._reader() as connection:
             return unsettled(connection, self._begun.id)
 
     def counts(self) -> tuple[Count, ...]:
         """How many of this batch's rows have which status, the most frequent first."""
-        with self._reading() as connection:
+        with self._reader() as connection:
             return view.counts(connection, self._begun.id)
 
     def failures(self, limit: int = 20) -> tuple[Failures, ...]:
         """The rows of this batch that did not succeed, grouped by what is wrong, the most frequent first."""
-        with self._reading() as connection:
+        with self._reader() as connection:
             return view.failures(connection, self._begun.id, limit)
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
+    def _reader(self) -> Iterator[sqlite3.Connection]:
         """A connection of its own, so that reading neither waits for a commit nor sees half of one."""
         if self._path is None:
             yield self._file.connection
@@ -365,7 +365,7 @@ async def _close(connection: sqlite3.Connection) -> None:
         await to_thread.run_sync(connection.close)
 
 
-def _repeated(connection: sqlite3.Connection) -> int:
+def _count_repeated(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT coalesce(sum(rows), 0) FROM repeated").fetchone()[0])
 
 
@@ -391,7 +391,7 @@ async def rehearse(path: Path | None, info: BatchInfo) -> AsyncIterator[Journal]
     The journal itself is only read; a batch that holds it isn't disturbed. Raises `JournalError`, as `Journal.open`.
     """
     try:
-        with closing(copied(path) if path and path.exists() else open_memory()) as connection:
+        with closing(copy_journal(path) if path and path.exists() else open_memory()) as connection:
             yield await JournalFile(connection).begin(info)
     except sqlite3.Error as error:
         raise JournalError(f"{path}: the journal can't be read: {error}; {NEXT_STEP}") from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from batch_runner.journal.batches import now
 from batch_runner.journal.database import LOST
-from batch_runner.journal.same_key import Rivals, told_apart
+from batch_runner.journal.same_key import Rivals, find_twins
 from batch_runner.outcomes import QUEUED, UNKNOWN
 from batch_runner.plan.duplicates import hold_back
 from batch_runner.plan.plan import Attempt, Entry, Keep, Refuse, Send, Skip, Step, decide, last_sent
@@ -38,7 +38,7 @@ _ATTEMPTS = (
 
 def register(connection: sqlite3.Connection, begun: Begun, policy: Policy, entries: Sequence[Entry]) -> list[Step]:
     """Place the entries in the batch and say what to do with each; within a transaction of the caller's."""
-    twins = told_apart(connection, entries)
+    twins = find_twins(connection, entries)
     return [_register(connection, begun, policy, entry, twins) for entry in entries]
 
 
@@ -100,7 +100,10 @@ def _find_row(
     if entry.row_number not in twins:
         return _next_row(connection, batch, _known_key(connection, entry))
     row = twins[entry.row_number]
-    return (row, False) if row is not None else (_add_twin(connection, entry.key), True)
+    if row is not None:
+        return row, False
+    (others,) = connection.execute("SELECT coalesce(max(nth), 0) FROM row WHERE key = ?", (entry.key,)).fetchone()
+    return _add_row(connection, entry.key, others + 1), True
 
 
 def _known_key(connection: sqlite3.Connection, entry: Entry) -> bytes:
@@ -122,11 +125,6 @@ def _next_row(connection: sqlite3.Connection, batch: int, key: bytes) -> tuple[i
     nth = connection.execute(_REPEAT, (key,)).fetchone()[0]
     found = connection.execute("SELECT id FROM row WHERE key = ? AND nth = ?", (key, nth)).fetchone()
     return (found[0], False) if found else (_add_row(connection, key, nth), True)
-
-
-def _add_twin(connection: sqlite3.Connection, key: bytes) -> int:
-    (others,) = connection.execute("SELECT coalesce(max(nth), 0) FROM row WHERE key = ?", (key,)).fetchone()
-    return _add_row(connection, key, others + 1)
 
 
 def _add_row(connection: sqlite3.Connection, key: bytes, nth: int) -> int:

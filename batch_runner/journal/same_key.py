@@ -87,7 +87,7 @@ def tell_apart(connection: sqlite3.Connection) -> None:
         connection.execute(step)
 
 
-def told_apart(connection: sqlite3.Connection, entries: Sequence[Entry]) -> dict[int, int | None]:
+def find_twins(connection: sqlite3.Connection, entries: Sequence[Entry]) -> dict[int, int | None]:
     """Which rows of the journal those of these entries are, by number, that were told apart; None for a new one."""
     if not entries:
         return {}
@@ -183,7 +183,7 @@ def has_to_learn(connection: sqlite3.Connection, policy: Policy, batch: int) -> 
     return bool(connection.execute(_TO_LEARN, (asked, bool(policy.conflict))).fetchone()[0])
 
 
-def unclaimed(connection: sqlite3.Connection) -> int:
+def count_unclaimed(connection: sqlite3.Connection) -> int:
     """How many rows were sent of which it isn't known what makes them unique."""
     return int(connection.execute(_UNCLAIMED).fetchone()[0])
 
@@ -193,7 +193,7 @@ def adopt(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
 
     Rows with equal keys are told apart as where they find their places: adopt a sheet once, in order.
     """
-    twins = told_apart(connection, entries)
+    twins = find_twins(connection, entries)
     for entry in entries:
         if entry.key is not None:
             row = twins[entry.row_number] if entry.row_number in twins else _next_row(connection, entry.key)

@@ -42,7 +42,8 @@ def sheet_of(journal: Path, known: tuple[JournalSheet, ...], said: str | None) -
 
     Raises `UsageError` where that isn't one: a row 17 stands in each of several sheets.
     """
-    found = [sheet for sheet in known if said is None or _is(sheet, said)]
+    path = said and str(Path(said).absolute())
+    found = [sheet for sheet in known if said is None or sheet.path == path or Path(sheet.path).name == said]
     if len(found) == 1:
         return found[0]
     names = [Path(sheet.path).name for sheet in known]
@@ -51,10 +52,6 @@ def sheet_of(journal: Path, known: tuple[JournalSheet, ...], said: str | None) -
     which = f"it has {', '.join(listed[:_MOST_NAMED])}{more}"
     what = "a row of which sheet? say --input" if said is None else f"{said!r} is no one sheet of it"
     raise UsageError(f"{journal}: {what}; {which}")
-
-
-def _is(sheet: JournalSheet, said: str) -> bool:
-    return sheet.path == str(Path(said).absolute()) or Path(sheet.path).name == said
 
 
 _LAST = "SELECT id, ended, pid FROM batch ORDER BY id DESC LIMIT 1"
@@ -343,17 +340,13 @@ class JournalView:
         return self._tries(row for (row,) in found.fetchall())
 
     def _tries(self, rows: Iterator[int]) -> tuple[Try, ...]:
-        return tuple(
-            msgspec.structs.replace(Try(*found), resolutions=self._resolutions(attempt))
-            for row in rows
-            for attempt, *found in self._connection.execute(_STORY, self._of(row)).fetchall()
-        )
-
-    def _of(self, row: int) -> dict[str, object]:
-        return {"row": row, "living": self.living, "lost": LOST}
-
-    def _resolutions(self, attempt: int) -> tuple[Resolution, ...]:
-        return tuple(Resolution(*found) for found in self._connection.execute(_RESOLUTIONS, (attempt,)))
+        tries = []
+        for row in rows:
+            named = {"row": row, "living": self.living, "lost": LOST}
+            for attempt, *found in self._connection.execute(_STORY, named).fetchall():
+                resolutions = tuple(Resolution(*each) for each in self._connection.execute(_RESOLUTIONS, (attempt,)))
+                tries.append(msgspec.structs.replace(Try(*found), resolutions=resolutions))
+        return tuple(tries)
 
 
 _BATCH = "SELECT id, started, ended, exit_code, input, output, task, service, version, pid FROM batch WHERE id = ?"

@@ -35,7 +35,7 @@ def check_alignment(sheet: Sheet, written: Sheet, layout: OurColumns, outcomes: 
             )
             if run_column is None:
                 raise _wrong(written, row)
-        if run_column is not None and row.number > sheet.header_row and not _same_run(back, run_column, run_id):
+        if run_column is not None and row.number > sheet.header_row and not _same_text(run_id, back.texts[run_column]):
             raise _wrong(written, row)
     if placed is not None:
         raise _without_place(written.path.name, placed)
@@ -72,10 +72,6 @@ def _same_cells(row: Row, back: Row, own: tuple[int, ...]) -> bool:
 def _same_text(text: str, back: str) -> bool:
     """A leading `'` is what makes text harmless in CSV; it is no part of the text."""
     return back in (text, f"'{text}")
-
-
-def _same_run(back: Row, column: int, run_id: str) -> bool:
-    return _same_text(run_id, back.texts[column])
 
 
 def _wrong(written: Sheet, row: Row | None) -> OutputFailed:

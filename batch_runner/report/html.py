@@ -267,7 +267,7 @@ class Places(msgspec.Struct, frozen=True):
         return Link(str(number), f"{self.file.href}#row={number}" if ending in TEXTS else None)
 
 
-def with_report(summary: Summary, path: Path, journal: Journal, *, like: Path, sheet: str | None) -> Summary:
+def write_report(summary: Summary, path: Path, journal: Journal, *, like: Path, sheet: str | None) -> Summary:
     """Write the report of a batch whose output stands, and name it in the summary; or say there why it isn't there.
 
     It gets the permissions of the file `like`. `sheet` is the name of the sheet, None for a text file.
@@ -290,8 +290,8 @@ def _write(summary: Summary, target: AtomicFile, journal: Journal, sheet: str | 
     def write(file: BinaryIO) -> None:
         file.write(text.encode("utf-8", "replace"))
 
-    return target.put(write, _unchecked)
+    return target.put(write, _check_nothing)
 
 
-def _unchecked(draft: Path) -> None:
+def _check_nothing(draft: Path) -> None:
     """What stands in the page stands in the output and the journal, too."""

@@ -25,7 +25,7 @@ import msgspec
 
 from batch_runner import log
 from batch_runner.errors import ExitCode, UsageError, exit_code_of
-from batch_runner.job.validation import filled, is_filled, masked
+from batch_runner.job.validation import fill_variables, is_filled, mask
 from batch_runner.outcomes import FAILED
 from batch_runner.report.summary import number_of, row_numbers
 from batch_runner.service.http.transport import environment_proxy
@@ -165,8 +165,10 @@ class Notifier:
         self._ending: Ending | None = None
         self._over = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._heartbeat = self._heartbeat_of(wishes)
-        self._notices = self._notices_of(wishes)
+        beats = self._make("heartbeat", [wishes.heartbeat] if wishes.heartbeat else [], lambda url, _: Heartbeat(url))
+        self._heartbeat = next(beats, None)
+        urls = wishes.notify if wishes.notify_when != "never" else ()
+        self._notices = tuple(self._make("notify", urls, partial(Notice, is_public=wishes.is_public)))
 
     def check(self) -> None:
         """Raises `UsageError` with a line for each wish that can't be fulfilled."""
@@ -199,7 +201,11 @@ class Notifier:
         if self._wishes.notify_when == "always" or not self._ending.is_success:
             for notice in self._notices:
                 self._beside(partial(notice.send, self._ending))
-        self._wait()
+        until = time.monotonic() + PATIENCE
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        if any(thread.is_alive() for thread in self._threads):
+            log.warning(f"not all were told of the end within {PATIENCE:.0f} s; the program ends without them")
 
     def _beat(self, heartbeat: Heartbeat) -> None:
         heartbeat.ping("start", "", until=self._over)
@@ -210,39 +216,20 @@ class Notifier:
 
     def _beside(self, tell: Callable[[], None]) -> None:
         """Do it in a thread of its own, which the program doesn't wait for when it ends; the log keeps its batch."""
-        thread = threading.Thread(target=copy_context().run, args=(_attempted, tell), daemon=True)
+        thread = threading.Thread(target=copy_context().run, args=(_attempt, tell), daemon=True)
         self._threads.append(thread)
         thread.start()
 
-    def _wait(self) -> None:
-        until = time.monotonic() + PATIENCE
-        for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
-        if any(thread.is_alive() for thread in self._threads):
-            log.warning(f"not all were told of the end within {PATIENCE:.0f} s; the program ends without them")
-
-    def _heartbeat_of(self, wishes: NotifyConfig) -> Heartbeat | None:
-        if not wishes.heartbeat:
-            return None
-
-        return next(self._made("heartbeat", [wishes.heartbeat], lambda url, _: Heartbeat(url)), None)
-
-    def _notices_of(self, wishes: NotifyConfig) -> tuple[Notice, ...]:
-        if not wishes.notify or wishes.notify_when == "never":
-            return ()
-
-        return tuple(self._made("notify", wishes.notify, partial(Notice, is_public=wishes.is_public)))
-
-    def _made(self, option: str, urls: Sequence[str], make: Callable[[str, str], T]) -> Iterator[T]:
+    def _make(self, option: str, urls: Sequence[str], make: Callable[[str, str], T]) -> Iterator[T]:
         """What can be made of the URLs; what is wrong with the others goes among the problems."""
         for url in urls:
             try:
-                yield make(filled(url, self._environ), url)
+                yield make(fill_variables(url, self._environ), url)
             except ValueError as error:
                 self._problems.append(f"{option}: {error}")
 
 
-def _attempted(tell: Callable[[], None]) -> None:
+def _attempt(tell: Callable[[], None]) -> None:
     try:
         tell()
     except Exception as error:  # noqa: BLE001  whatever those who are told do, the batch has its own end
@@ -271,7 +258,7 @@ class Heartbeat:
             raise ValueError("not a web address; it begins with https:// or http://")
         self._url = urlsplit(url)
         self._run = f"rid={uuid4()}"
-        self._name = masked(url)
+        self._name = mask(url)
 
     def __repr__(self) -> str:
         return f"Heartbeat({self._name!r})"
@@ -339,7 +326,7 @@ class Notice:
 
     def __init__(self, url: str, said: str, *, is_public: bool) -> None:
         apprise = _apprise()
-        self._name = masked(url)
+        self._name = mask(url)
         self._service = apprise.Apprise.instantiate(url)
         if not self._service:
             raise ValueError(f"{self._name}: apprise doesn't understand this URL; github.com/caronc/apprise lists them")

@@ -40,7 +40,9 @@ class RunTimes:
 
     def add(self, number: int, milliseconds: int) -> None:
         """Count the run of a row."""
-        self._counted[_rounded(milliseconds)] += 1
+        # Counted to as many digits as are shown: their order stays as it is, and they are few.
+        excess = len(str(milliseconds)) - _DIGITS
+        self._counted[milliseconds if excess <= 0 else round(milliseconds, -excess)] += 1
         slow = Slow(milliseconds, -number)
         if len(self._slowest) < MOST_SLOWEST:
             heapq.heappush(self._slowest, slow)
@@ -65,12 +67,6 @@ class RunTimes:
             if rank <= 0:
                 return milliseconds / 1000
         raise ValueError("no runs were counted")
-
-
-def _rounded(milliseconds: int) -> int:
-    """To as many digits as are shown: which of them come first stays as it is, and they are few."""
-    excess = len(str(milliseconds)) - _DIGITS
-    return milliseconds if excess <= 0 else round(milliseconds, -excess)
 
 
 MOST_BINS = 60

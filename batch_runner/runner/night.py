@@ -96,14 +96,11 @@ class NightSummary(msgspec.Struct, frozen=True, kw_only=True):
         yield from (summary.to_text() for summary in self.batches)
         yield from (f"{not_run.input}: not run: {not_run.why}" for not_run in self.not_run)
         if len(self.batches) + len(self.not_run) > 1:
-            yield self._over_all()
-
-    def _over_all(self) -> str:
-        rows = sum(summary.rows for summary in self.batches)
-        success = sum(summary.count("success") for summary in self.batches)
-        sheets = number_of(len(self.batches) + len(self.not_run), "sheet")
-        left = f", {len(self.not_run)} not run" if self.not_run else ""
-        return f"{sheets}{left}: {number_of(rows, 'row')}, {success} success, {rows - success} other"
+            rows = sum(summary.rows for summary in self.batches)
+            success = sum(summary.count("success") for summary in self.batches)
+            sheets = number_of(len(self.batches) + len(self.not_run), "sheet")
+            left = f", {len(self.not_run)} not run" if self.not_run else ""
+            yield f"{sheets}{left}: {number_of(rows, 'row')}, {success} success, {rows - success} other"
 
 
 class _End(msgspec.Struct, frozen=True):
@@ -144,7 +141,7 @@ def look_over(plan: NightJob) -> int:
     service_of(plan.batches[0].job)
     findings = Findings()
     for planned in plan.batches:
-        with findings.look(), naming(planned.job), open_job(planned.job) as opened:
+        with findings.look(), name_input(planned.job), open_job(planned.job) as opened:
             look_at_journal(planned.job.journal_path)
             refuse_lost_journal(opened.source, plan.job)
             rows += opened.source.total
@@ -167,7 +164,7 @@ def _command(plan: NightJob) -> str:
 
 
 @contextmanager
-def naming(job: Job) -> Iterator[None]:
+def name_input(job: Job) -> Iterator[None]:
     """Let each sentence that is raised in here name the input, since there are others."""
     try:
         yield

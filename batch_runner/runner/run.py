@@ -15,7 +15,7 @@ from anyio import to_thread
 
 from batch_runner import log
 from batch_runner._version import __version__
-from batch_runner.batch.limits import Limits, Pace, held_under, open_files
+from batch_runner.batch.limits import Limits, Pace, limit_by_files, open_files
 from batch_runner.batch.poll_schedule import Schedule
 from batch_runner.batch.poller import Poller
 from batch_runner.batch.pool import Pool, SheetBatch
@@ -74,22 +74,22 @@ SHARE_UNNOTICED = 0.2
 
 def advise(limits: Limits, schedule: Schedule) -> tuple[str, ...]:
     """A sentence for each option that could be set better."""
-    return tuple(_advices(limits, schedule))
-
-
-def _advices(limits: Limits, schedule: Schedule) -> Iterator[str]:
+    found: list[str] = []
     if limits.settled is not None:
-        yield f"the service took no more than {limits.settled} runs at once; --concurrency {limits.settled} says so"
+        found.append(
+            f"the service took no more than {limits.settled} runs at once; --concurrency {limits.settled} says so"
+        )
     if limits.too_soon >= max(MANY_REFUSED, SHARE_REFUSED * limits.turns):
-        yield (
+        found.append(
             f"the service refused {limits.too_soon} of {limits.turns} starts because they came too fast (429); "
             "a --rate of what it allows avoids that"
         )
     if schedule.shortfall >= SHARE_UNNOTICED:
-        yield (
+        found.append(
             f"all polls were used, so ended runs were noticed late ({schedule.shortfall:.0%} of the runs' time); "
             "where the service allows more, a higher --poll-rate makes this batch faster"
         )
+    return tuple(found)
 
 
 class OpenedJob(msgspec.Struct, frozen=True):
@@ -118,7 +118,7 @@ def open_job(job: Job, series: str | None = None, bounds: NightBudget | None = N
     series = series or str(job.input_path.absolute())
     service = service_of(job)
     target = prepare_output(job)
-    workers, warning = held_under(job.concurrency, open_files())
+    workers, warning = limit_by_files(job.concurrency, open_files())
     with Source(job, target.real.absolute().parent, service.inputs) as source:
         for lost in filter(None, (source.lost_journal, source.lost_runs)):
             log.warning(lost)
@@ -230,7 +230,7 @@ class NightRun:
         self._chosen = chosen
         self._service = service
         self._many = many
-        self._workers, _ = held_under(job.concurrency, open_files())
+        self._workers, _ = limit_by_files(job.concurrency, open_files())
         self._tally = Tally(rows)
         self._chance = random.Random()  # noqa: S311  jitter needs no secrecy
         self._limits = Limits(self._workers, pace=bounds.pace)
@@ -276,16 +276,12 @@ class NightRun:
 
     async def conclude(self, opened: OpenedJob, batch: SheetBatch) -> Summary:
         """Write the output of a batch from what its journal holds, and say what it came to."""
-        with log.of_batch(str(batch.journal.batch)):
-            return await _conclude(opened, batch, self._stop_of(batch), advise(self._limits, self._schedule))
-
-    def _stop_of(self, batch: SheetBatch) -> Stop | None:
-        """Why starting stopped, if that kept rows of this batch from their end; a sole one is told in any case."""
-        stop = self.stopping.stop
-        unfinished = {NOT_STARTED, *GOING}
+        stop, unfinished = self.stopping.stop, {NOT_STARTED, *GOING}
+        # Of several sheets, one that the stop took nothing from doesn't speak of it.
         if self._many and stop and not any(count.status in unfinished for count in batch.journal.counts()):
-            return None
-        return stop
+            stop = None
+        with log.of_batch(str(batch.journal.batch)):
+            return await _conclude(opened, batch, stop, advise(self._limits, self._schedule))
 
 
 async def _conclude(opened: OpenedJob, batch: SheetBatch, stop: Stop | None, notes: tuple[str, ...]) -> Summary:
@@ -326,7 +322,7 @@ async def _conclude(opened: OpenedJob, batch: SheetBatch, stop: Stop | None, not
         seconds=seconds,
         totals=await to_thread.run_sync(control_totals, source, journal.outcomes()),
     )
-    return await to_thread.run_sync(_reported, opened, journal, summary)
+    return await to_thread.run_sync(_report, opened, journal, summary)
 
 
 def _why(opened: OpenedJob, stop: Stop) -> str:
@@ -335,14 +331,14 @@ def _why(opened: OpenedJob, stop: Stop) -> str:
     return f"{stop.why} (with --date {opened.job.date}: it is that day's sheet)" if is_of_a_day else stop.why
 
 
-def _reported(opened: OpenedJob, journal: Journal, summary: Summary) -> Summary:
+def _report(opened: OpenedJob, journal: Journal, summary: Summary) -> Summary:
     """Write the report, if one was asked for."""
     path = opened.job.report_path
     if path is None:
         return summary
-    from batch_runner.report.html import with_report
+    from batch_runner.report.html import write_report
 
-    return with_report(summary, path, journal, like=opened.job.input_path, sheet=opened.source.sheet.name)
+    return write_report(summary, path, journal, like=opened.job.input_path, sheet=opened.source.sheet.name)
 
 
 def info(opened: OpenedJob) -> BatchInfo:
@@ -357,7 +353,7 @@ def info_of(job: Job, source: Source, service: ChosenService | None, series: str
         input=str(job.input_path.absolute()),
         input_sha256=source.sheet.fingerprint,
         output=str(job.output_path.absolute()),
-        task=_recorded_task(job),
+        task=_task_from_journal(job),
         service=service.name if service else job.service,
         key_columns=tuple(sorted(set(job.key))),
         policy=policy_of(job, service.terms if service else None),
@@ -379,7 +375,7 @@ def policy_of(job: Job, terms: Terms | None) -> Policy:
     )
 
 
-def _recorded_task(job: Job) -> str:
+def _task_from_journal(job: Job) -> str:
     """The task as the journal knows it: a file of tasks by its way from the journal, from wherever it is called."""
     file, colon, function = job.task.rpartition(".py:")
     if not colon:

@@ -141,7 +141,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     stops: bool = False
 
     @classmethod
-    def said_in(cls, body: bytes) -> Self:
+    def read_from(cls, body: bytes) -> Self:
         """The capabilities that the body of an answer tells; none where it is anything else."""
         try:
             health = _decode_health(body)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from limited_service import Batch, Service
 
-from batch_runner.batch.limits import Limits, held_under, is_for_concurrency
+from batch_runner.batch.limits import Limits, is_for_concurrency, limit_by_files
 from batch_runner.service.protocol import Signal
 from batch_runner.units import Rate
 
@@ -286,10 +286,10 @@ def test_what_a_429_is_about(why: str, signal: Signal, expected: bool) -> None:
 
 def test_concurrency_under_the_limit_of_open_files() -> None:
     """Lowered with a sentence where there are too few open files, else left alone."""
-    assert held_under(1000, 4096) == (1000, None)
-    assert held_under(1000, None) == (1000, None)
-    allowed, warning = held_under(1000, 256)
+    assert limit_by_files(1000, 4096) == (1000, None)
+    assert limit_by_files(1000, None) == (1000, None)
+    allowed, warning = limit_by_files(1000, 256)
     assert allowed == 192
     assert warning is not None
     assert "ulimit -n 1064" in warning
-    assert held_under(5, 10)[0] == 1
+    assert limit_by_files(5, 10)[0] == 1

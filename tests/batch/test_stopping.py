@@ -128,7 +128,7 @@ def test_the_deadline_is_looked_at() -> None:
 async def waited(stop: Stopping, seconds: float) -> float:
     """How long a wait before a start takes."""
     began = anyio.current_time()
-    with stop.cutting_short():
+    with stop.cut_short():
         await anyio.sleep(seconds)
     return anyio.current_time() - began
 
@@ -169,7 +169,7 @@ def test_a_wait_cut_short_hides_no_error() -> None:
     """Only the wait is ended by a stop: an error in it comes through."""
 
     async def scene() -> None:
-        with pytest.raises(ZeroDivisionError), stopping().cutting_short():
+        with pytest.raises(ZeroDivisionError), stopping().cut_short():
             raise ZeroDivisionError
 
     trio.run(scene)

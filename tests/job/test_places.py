@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_runner.job.path_templates import (
+    escape_places,
     fill,
-    filled,
+    fill_name,
     has_day,
     has_stem,
-    lettered,
+    journal_of_all_days,
     parts,
     problem,
-    undated,
     with_stem,
 )
 
@@ -40,7 +40,7 @@ DAY = date(2026, 11, 4)
 )
 def test_what_a_place_stands_for(name: str, text: str) -> None:
     """The day in the person's own form, the input's stem, and doubled braces as braces."""
-    assert filled(name, DAY, "invoices") == text
+    assert fill_name(name, DAY, "invoices") == text
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_what_is_no_place(name: str, sentence: str) -> None:
     assert told is not None
     assert sentence in told
     with pytest.raises(ValueError, match=re.escape(told)):
-        filled(name, DAY)
+        fill_name(name, DAY)
 
 
 def test_the_stem_is_no_part_of_the_input() -> None:
@@ -105,7 +105,7 @@ def test_folders_with_braces_are_taken_to_the_letter(tmp_path: Path) -> None:
 )
 def test_the_journal_of_all_days(path: str, journal: str) -> None:
     """It is named without the date, and lies in a folder that is there every day."""
-    assert undated(Path(path)) == Path(journal)
+    assert journal_of_all_days(Path(path)) == Path(journal)
 
 
 @given(
@@ -116,11 +116,11 @@ def test_the_journal_of_all_days(path: str, journal: str) -> None:
 )
 def test_no_journal_hangs_on_the_day(text: str, stem: str) -> None:
     """Wherever the date stands, whatever braces there are: it isn't in the journal's name, so all days have one."""
-    path = with_stem(f"in/x{text}x.csv", lettered(stem))
+    path = with_stem(f"in/x{text}x.csv", escape_places(stem))
     assert has_day(path) == has_day(text)
     assert Path(fill(path, DAY, "")) == Path(fill(f"in/x{text}x.csv", DAY, stem))
     if has_day(path):
-        assert not {"04", "11", "2026"} & set(re.findall(r"\d+", str(undated(Path(path)))))
+        assert not {"04", "11", "2026"} & set(re.findall(r"\d+", str(journal_of_all_days(Path(path)))))
 
 
 def test_what_has_a_place() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from batch_runner.errors import UsageError
 from batch_runner.job.config import load_job, notify_config_of
 from batch_runner.job.job import Job
-from batch_runner.job.validation import exposed, filled, heartbeat_problem, is_filled, masked
+from batch_runner.job.validation import fill_variables, find_exposure, heartbeat_problem, is_filled, mask
 from batch_runner.report.notify import Notifier
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def test_no_repr_shows_a_secret(secret: str) -> None:
         environ = {"BATCH_RUNNER_HEARTBEAT": url, "BATCH_RUNNER_NOTIFY": '"' + url.replace('"', '""') + '"'}
         wishes = notify_config_of("a.csv", {}, environ)
         assert secret in wishes.heartbeat
-        assert secret not in f"{wishes!r} {wishes} {masked(url)}"
+        assert secret not in f"{wishes!r} {wishes} {mask(url)}"
         if heartbeat_problem(url) is None:
             job = Job(input="a.csv", heartbeat=url, notify=(url,))
             assert secret not in f"{job!r} {job} {[job]}"
@@ -56,17 +56,17 @@ def test_a_repr_says_what_was_said() -> None:
 
 def test_a_password_with_a_slash_is_no_host() -> None:
     """What stands before the slash would be taken for host and port."""
-    assert masked("https://me:123/456@x.org") == "https://…"
-    assert masked("https://me:123@x.org:8443/456") == "https://x.org:8443/…"
+    assert mask("https://me:123/456@x.org") == "https://…"
+    assert mask("https://me:123@x.org:8443/456") == "https://x.org:8443/…"
 
 
 def test_a_variable_stands_for_its_text() -> None:
     """As it is, anywhere in the URL; one that isn't there, or is empty, is a sentence that names it."""
     environ = {"HOST": "x.org", "PW": "p%40ss", "EMPTY": ""}
-    assert filled("https://me:${PW}@${HOST}/$HOME/{x}", environ) == "https://me:p%40ss@x.org/$HOME/{x}"
+    assert fill_variables("https://me:${PW}@${HOST}/$HOME/{x}", environ) == "https://me:p%40ss@x.org/$HOME/{x}"
     for name in ("EMPTY", "GONE", ""):
         with pytest.raises(ValueError, match=re.escape(f"the variable {name} is not in the environment")):
-            filled(f"https://${{HOST}}/${{{name}}}", environ)
+            fill_variables(f"https://${{HOST}}/${{{name}}}", environ)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_variable_stands_for_its_text() -> None:
 )
 def test_a_password_where_others_can_read_it(url: str, is_exposed: bool) -> None:
     """On the command line or in a file it is refused; in the environment it is at home."""
-    assert (exposed(url) is not None) == is_exposed
+    assert (find_exposure(url) is not None) == is_exposed
     if is_exposed:
         with pytest.raises(UsageError, match="--notify: a password doesn't belong here"):
             load_job("a.csv", {"notify": (url,)}, {})

@@ -22,7 +22,7 @@ from batch_runner.batch.pool import look_ahead, plan_rows
 from batch_runner.job.job import Job
 from batch_runner.journal.database import open_memory
 from batch_runner.journal.journal import Journal, JournalFile
-from batch_runner.journal.same_key import see, tell_apart, told_apart
+from batch_runner.journal.same_key import find_twins, see, tell_apart
 from batch_runner.plan.plan import Entry, Keep, Refuse, Send
 from batch_runner.rows.source import Source
 
@@ -262,7 +262,7 @@ def test_the_pairing_of_one_key(sheet: list[tuple[bytes, bool]], known: list[byt
         rows = [Entry(n, b"K", params, "bad" if bad else None) for n, (params, bad) in enumerate(sheet, 2)]
         see(connection, [*rows, Entry(1, None, b"1"), Entry(99, b"L", b"1")])
         tell_apart(connection)
-        found = told_apart(connection, [*rows, Entry(99, b"L", b"1")])
+        found = find_twins(connection, [*rows, Entry(99, b"L", b"1")])
     assert found == (paired(sheet, known) if len(sheet) > 1 or len(known) > 1 else {})
 
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from batch_runner import __version__
 from batch_runner.service.local.process_pool import InLoop
 from batch_runner.service.local.service import LocalService
-from batch_runner.service.local.store_file import CUT_OFF, NEVER_BEGUN, kept_in
+from batch_runner.service.local.store_file import CUT_OFF, NEVER_BEGUN, open_runs
 from batch_runner.service.local.tasks import load_tasks
 from batch_runner.service.serve.app import make_app
 
@@ -215,7 +215,7 @@ STEP = st.one_of(
 @asynccontextmanager
 async def one_life(folder: Path) -> AsyncIterator[Speaker]:
     """The service over the runs in a folder, until it stops; room for one run at a time."""
-    with kept_in(folder / "runs.db", keep=86400) as store:
+    with open_runs(folder / "runs.db", keep=86400) as store:
         tasks = load_tasks(OWN, files=folder)
         async with (
             LocalService(tasks, 1, async_runs=1, store=store) as service,

@@ -16,7 +16,7 @@ from disks import mount
 from batch_runner.errors import RunsBusy, UsageError
 from batch_runner.service.local import store_file
 from batch_runner.service.local.service import LocalService
-from batch_runner.service.local.store_file import kept_in
+from batch_runner.service.local.store_file import open_runs
 from batch_runner.service.local.tasks import load_tasks
 from batch_runner.service.serve.app import make_app
 
@@ -46,7 +46,7 @@ class Clock:
 @asynccontextmanager
 async def serving(path: Path, clock: Callable[[], datetime], keep: float = 7 * DAY) -> AsyncIterator[Speaker]:
     """A service that keeps its runs at `path`."""
-    with kept_in(path, keep, clock) as store:
+    with open_runs(path, keep, clock) as store:
         tasks = load_tasks(OWN, files=path.parent)
         async with (
             LocalService(tasks, 1, store=store) as service,
@@ -218,7 +218,7 @@ def test_a_file_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> N
         (tmp_path / name).write_bytes(content)
     for path in sorted(tmp_path.glob("*.db")):
         before = path.read_bytes()
-        with pytest.raises(UsageError, match=rf"{path.name}: .*--runs"), kept_in(path, DAY):
+        with pytest.raises(UsageError, match=rf"{path.name}: .*--runs"), open_runs(path, DAY):
             pass
         assert path.read_bytes() == before
 
@@ -226,7 +226,7 @@ def test_a_file_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> N
 def test_a_newer_or_damaged_file_is_refused(tmp_path: Path) -> None:
     """A key that was altered on disk would let its start run again."""
     path = tmp_path / "runs.db"
-    with kept_in(path, DAY):
+    with open_runs(path, DAY):
         pass
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(
@@ -235,12 +235,12 @@ def test_a_newer_or_damaged_file_is_refused(tmp_path: Path) -> None:
         connection.commit()
     whole = path.read_bytes()
     path.write_bytes(whole.replace(b"key-0001", b"key-0002", 1))
-    with pytest.raises(UsageError, match="damaged"), kept_in(path, DAY):
+    with pytest.raises(UsageError, match="damaged"), open_runs(path, DAY):
         pass
     path.write_bytes(whole)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 2")
-    with pytest.raises(UsageError, match="version 2"), kept_in(path, DAY):
+    with pytest.raises(UsageError, match="version 2"), open_runs(path, DAY):
         pass
 
 
@@ -248,12 +248,12 @@ def test_what_a_kill_left_of_a_new_file_is_no_obstacle(tmp_path: Path) -> None:
     """An empty file, or one with tables and no name for itself yet."""
     path = tmp_path / "runs.db"
     path.touch()
-    with kept_in(path, DAY):
+    with open_runs(path, DAY):
         pass
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("DELETE FROM memory")
         connection.commit()
-    with kept_in(path, DAY) as store:
+    with open_runs(path, DAY) as store:
         assert store.promise().memory
 
 
@@ -261,7 +261,7 @@ def test_it_is_held_by_one_at_a_time(tmp_path: Path) -> None:
     """The second is told so, and which process holds it; afterwards it is free."""
     path = tmp_path / "runs.db"
     for _ in range(2):
-        with kept_in(path, DAY), pytest.raises(RunsBusy, match="process"), kept_in(path, DAY):
+        with open_runs(path, DAY), pytest.raises(RunsBusy, match="process"), open_runs(path, DAY):
             pass
 
 

@@ -14,7 +14,7 @@ from thirds import ThirdService
 from batch_runner.service.http.client import Client
 from batch_runner.service.http.transport import AiohttpTransport
 from batch_runner.service.local.service import LocalService
-from batch_runner.service.local.store_file import kept_in
+from batch_runner.service.local.store_file import open_runs
 from batch_runner.service.local.tasks import load_tasks
 from batch_runner.service.protocol import (
     LookFailed,
@@ -54,7 +54,7 @@ async def _reached(way: str, folder: Path) -> AsyncIterator[Service]:
             yield ThirdService(group)
             group.cancel_scope.cancel()
         return
-    with kept_in(folder / "runs.db", keep=86400) as store:
+    with open_runs(folder / "runs.db", keep=86400) as store:
         tasks = load_tasks(OWN, files=SAMPLES)
         async with LocalService(tasks, 2, 20.0, store=None if way == "local" else store) as local:
             if way != "serve":

@@ -14,7 +14,7 @@ import httpx
 import jsonschema
 
 from batch_runner.service.local.service import LocalService
-from batch_runner.service.local.store_file import kept_in
+from batch_runner.service.local.store_file import open_runs
 from batch_runner.service.local.tasks import load_tasks
 from batch_runner.service.serve.app import make_app
 from batch_runner.service.serve.server import listen
@@ -117,7 +117,7 @@ async def speaking(
 @contextlib.contextmanager
 def _store(way: str, folder: Path) -> Iterator[Store | None]:
     if way.endswith("kept in a file"):
-        with kept_in(folder / "runs.db", keep=86400) as store:
+        with open_runs(folder / "runs.db", keep=86400) as store:
             yield store
     else:
         yield None

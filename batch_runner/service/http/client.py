@@ -211,7 +211,7 @@ class Client:
             except Exception:  # noqa: BLE001  it is a question on the side: the first start will tell what is wrong
                 return found
             # A service that is just stopping (503) will be there again, and be the same.
-            found = Capabilities.said_in(answer.body.data) if answer.status in (200, 503) else found
+            found = Capabilities.read_from(answer.body.data) if answer.status in (200, 503) else found
             self._tells_ends = found.tells_ends
         return found
 
@@ -230,15 +230,15 @@ class Client:
     async def look(self, run_id: str, wait: float = 0.0) -> RunSeen | LookFailed:
         """Ask once how a run is. It waits only where the service has said that it tells ends (RFC 7240, `wait`)."""
         wait = wait if self._tells_ends else 0.0
-        return await self._looked_at(run_id, lambda: self._requests.look(run_id, wait))
+        return await self._look_at(run_id, lambda: self._requests.look(run_id, wait))
 
     async def stop(self, run_id: str) -> RunSeen | LookFailed:
         """Stop a run, where that can be done; the Tasks API knows no way to."""
         if not (await self.capabilities()).stops:
             return LookFailed("this service can't stop a run", None, again=False)
-        return await self._looked_at(run_id, lambda: self._requests.stop(run_id))
+        return await self._look_at(run_id, lambda: self._requests.stop(run_id))
 
-    async def _looked_at(self, run_id: str, ask: Callable[[], httpx.Request]) -> RunSeen | LookFailed:
+    async def _look_at(self, run_id: str, ask: Callable[[], httpx.Request]) -> RunSeen | LookFailed:
         try:
             request = ask()
         except ValueError as error:
@@ -246,13 +246,13 @@ class Client:
         try:
             answer = await self._ask(request)
         except Exception as error:  # noqa: BLE001  a poll may be repeated whatever its end
-            return LookFailed(self._words(f"no answer to a poll: {_named(error)}"), None, again=True)
+            return LookFailed(self._words(f"no answer to a poll: {_describe(error)}"), None, again=True)
         return self._seen(answer, run_id)
 
     def _unanswered(self, error: Exception) -> Refused | Lost:
         if certainty_of_error(error) is RunCertainty.NO_RUN:
-            return Refused(self._words(f"no connection was made: {_named(error)}"), None, RefusalScope.LATER)
-        return Lost(self._words(f"the start was sent and its answer lost, a run may exist: {_named(error)}"))
+            return Refused(self._words(f"no connection was made: {_describe(error)}"), None, RefusalScope.LATER)
+        return Lost(self._words(f"the start was sent and its answer lost, a run may exist: {_describe(error)}"))
 
     def _started(self, answer: _Answer) -> Started | Refused | Lost:
         certainty = certainty_of_status(answer.status, answer.signal)
@@ -290,7 +290,7 @@ class Client:
     def _said(self, answer: _Answer) -> str:
         """What an answer that is no run's says, as one sentence."""
         if answer.body.cut:
-            return self._words(f"the service said {answer.status}, and no more: {_named(answer.body.cut)}")
+            return self._words(f"the service said {answer.status}, and no more: {_describe(answer.body.cut)}")
         told = "" if answer.status >= 300 else " and told no run"
         return self._words(f"the service said {answer.status}{told}: {message_in(answer.body.data[:65536])}")
 
@@ -312,5 +312,5 @@ def _is_sure_of(run: Run, signal: Signal) -> bool:
     return signal.memory is not None and run.status in ("failure", "cancelled") and not bytes(run.result)
 
 
-def _named(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return f"{error} ({type(error).__name__})" if str(error) else type(error).__name__

@@ -39,7 +39,8 @@ def read_signal(headers: Iterable[tuple[bytes, bytes]], now: float) -> Signal:
         if name in _FIELDS:
             text, key = raw_value.decode("latin-1"), name.decode()
             fields[key] = f"{fields[key]}, {text}" if key in fields else text
-    signal = _remembering(fields[MEMORY_HEADER]) if MEMORY_HEADER in fields else NO_SIGNAL
+    told = _MEMORY.fullmatch(fields.get(MEMORY_HEADER, ""))
+    signal = Signal(memory=told[1], memory_seconds=float(told[2])) if told else NO_SIGNAL
     if not fields.keys() - _NO_LIMITS:
         return signal
     now = _moment(fields.get("date", ""), now)
@@ -50,11 +51,6 @@ def read_signal(headers: Iterable[tuple[bytes, bytes]], now: float) -> Signal:
         memory=signal.memory,
         memory_seconds=signal.memory_seconds,
     )
-
-
-def _remembering(text: str) -> Signal:
-    found = _MEMORY.fullmatch(text)
-    return Signal(memory=found[1], memory_seconds=float(found[2])) if found else NO_SIGNAL
 
 
 def _moment(text: str, otherwise: float) -> float:
@@ -107,18 +103,14 @@ def _members(text: str) -> list[_Member]:
         if is_pair and not head.startswith('"'):
             pairs[key.strip().lower()] = value
         else:
-            members.append((head, dict(_parameter(param) for param in params)))
+            parts = (param.partition("=") for param in params)
+            members.append((head, {name.strip().lower(): value for name, _, value in parts}))
     return [("", pairs), *members] if pairs else members
 
 
 def _split(text: str, separator: str) -> list[str]:
     """The parts between separators that don't stand in a quoted string."""
     return [part.strip() for part in re.findall(rf'(?:[^{separator}"]|"(?:[^"\\]|\\.)*")+', text)]
-
-
-def _parameter(text: str) -> tuple[str, str]:
-    name, _, value = text.partition("=")
-    return name.strip().lower(), value
 
 
 def _tightest(limits: list[_Member]) -> _Member:

@@ -50,18 +50,23 @@ def run_in(body: bytes) -> Run | None:
         run = _unusual_run(body)
     if run is None or not run.run_id.strip():
         return None
-    return msgspec.structs.replace(run, result=_result(run.result)) if bytes(run.result) else run
+    if not (result := bytes(run.result)):
+        return run
+    # Text (UTF-8) of its own, which doesn't keep the whole answer in memory.
+    text = _NO_JSON if result == b"null" else msgspec.Raw(result.decode("utf-8", "replace").encode())
+    return msgspec.structs.replace(run, result=text)
 
 
 def message_in(body: bytes) -> str:
     """What an error's body says to a person, as one line: its JSON message, its HTML title or text, or nothing."""
     text = body.decode("utf-8", "replace").strip()
     if text.startswith("<"):
-        return _folded(_html_text(text))
+        title = re.search(r"<title[^>]*>([^<]*)", text, re.IGNORECASE)
+        return _fold(html.unescape(title[1] if title else re.sub(r"<[^>]*>", " ", text)))
     try:
-        return _folded(_message(json.loads(text)))
+        return _fold(_message(json.loads(text)))
     except _UNREADABLE:
-        return _folded(text)
+        return _fold(text)
 
 
 def _unusual_run(body: bytes) -> Run | None:
@@ -85,12 +90,6 @@ def _any_run(body: bytes) -> _AnyRun:
         return _decode_any_run(body)
     except msgspec.DecodeError:
         return _decode_any_run(json.dumps(json.loads(body, parse_constant=str)))
-
-
-def _result(raw: msgspec.Raw) -> msgspec.Raw:
-    """A result that is text (UTF-8) and doesn't keep the whole answer in memory."""
-    data = bytes(raw)
-    return _NO_JSON if data == b"null" else msgspec.Raw(data.decode("utf-8", "replace").encode())
 
 
 def _value(raw: msgspec.Raw) -> object:
@@ -121,12 +120,7 @@ def _message(value: object) -> str:
     return ""
 
 
-def _html_text(page: str) -> str:
-    title = re.search(r"<title[^>]*>([^<]*)", page, re.IGNORECASE)
-    return html.unescape(title[1] if title else re.sub(r"<[^>]*>", " ", page))
-
-
-def _folded(text: str) -> str:
+def _fold(text: str) -> str:
     return " ".join(text.split())
 
 
@@ -160,7 +154,7 @@ async def read_body(response: httpx.Response) -> Body:
         with anyio.fail_after(LONGEST_READ):
             await _read_into(data, response.stream)
         encoding = response.headers.get("content-encoding", "").strip().lower()
-        return Body(_inflated(data) if encoding in {"gzip", "x-gzip", "deflate"} else bytes(data))
+        return Body(_inflate(data) if encoding in {"gzip", "x-gzip", "deflate"} else bytes(data))
     except Exception as error:  # noqa: BLE001  whatever it is, what the status says still holds
         return Body(bytes(data), error)
     finally:
@@ -181,7 +175,7 @@ async def _read_into(data: bytearray, stream: object) -> None:
             await chunks.aclose()
 
 
-def _inflated(data: bytearray) -> bytes:
+def _inflate(data: bytearray) -> bytes:
     """No encoding is asked for, but there are gateways that don't care."""
     inflate = zlib.decompressobj(_ANY_ZLIB)
     try:
@@ -231,11 +225,7 @@ class Redactor:
             return data
         if b"\\" not in data:
             return data.replace(self._key.encode(), SECRET_MARK.encode())
-        return self._spelled.sub(_redacted, data)
-
-
-def _redacted(found: re.Match[bytes]) -> bytes:
-    return SECRET_MARK.encode() if found[1] else found[0]
+        return self._spelled.sub(lambda found: SECRET_MARK.encode() if found[1] else found[0], data)
 
 
 def _spellings(character: str) -> str:

@@ -116,7 +116,10 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         """
         gap = time.time() - time.monotonic()
         if not self._sessions or abs(gap - self._clock_gap) > _CLOCK_JUMP:
-            self._sessions.append(_open_session(scheme))
+            tls = httpx.create_ssl_context() if scheme == "https" else True
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_LIMIT, ssl=tls)
+            jar = aiohttp.DummyCookieJar()
+            self._sessions.append(aiohttp.ClientSession(connector=connector, cookie_jar=jar, auto_decompress=False))
         self._clock_gap = gap
         return self._sessions[-1]
 
@@ -148,15 +151,6 @@ def httpx_error(error: Exception) -> httpx.TransportError:
     """The httpx error that says what an error of aiohttp means for the request."""
     kind, words = next((kind, words) for fits, kind, words in _ERRORS if isinstance(error, fits))
     return kind(words.format(error=error))
-
-
-def _open_session(scheme: str) -> aiohttp.ClientSession:
-    tls = httpx.create_ssl_context() if scheme == "https" else True
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_LIMIT, ssl=tls),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-    )
 
 
 @cache

@@ -111,7 +111,11 @@ class InWorkers:
             try:
                 await self._worker().run(sent)
             finally:
-                await self._put_away()
+                # Workers that are not to be used again end with their last call; once, where several calls end now.
+                done = [worker for worker in self._workers if not (worker.takes_calls or worker.calls)]
+                self._workers = [worker for worker in self._workers if worker not in done]
+                for worker in done:
+                    await worker.kill()
         self._learn(call.source, sent.seconds)
         return sent.ending
 
@@ -132,13 +136,6 @@ class InWorkers:
             least = _Worker(self._memory, level, self._tell, self._runs_per_worker)
             self._workers.append(least)
         return least
-
-    async def _put_away(self) -> None:
-        """End the workers that are not to be used again, when their last call has ended."""
-        done = [worker for worker in self._workers if not (worker.takes_calls or worker.calls)]
-        self._workers = [worker for worker in self._workers if worker not in done]
-        for worker in done:
-            await worker.kill()
 
     def _learn(self, source: TaskSource, seconds: float) -> None:
         """How long a run of this task takes. One that is slow counts at once, and is forgotten slowly."""
@@ -223,11 +220,12 @@ class _Worker:
             while sent.ending is None and not self._is_gone:
                 await self._read()
             return
-        await self._give_up(result.timed_out(sent.call.limit))
+        await self._give_up(result.timeout(sent.call.limit))
 
     async def kill(self) -> None:
         """End the process and whatever its task has started; it takes no time that could be cancelled."""
         self._is_gone = True
+        # Cancelled here, a task would go on with nobody to end it.
         with anyio.CancelScope(shield=True):
             if self._process is not None:
                 _kill_group(self._process)
@@ -268,6 +266,7 @@ class _Worker:
         assert self._process.stdin is not None
         self._is_sending = True
         try:
+            # Half a message would leave the worker waiting for its end, and the calls of others with it.
             with anyio.CancelScope(shield=True):
                 while self._outbox and not self._is_gone:
                     await checkpoint()
@@ -416,9 +415,9 @@ class InLoop:
             except BaseException as error:  # noqa: BLE001  what a user's function raises is its run's ending
                 if cancellation := _cancellation_in(error):
                     raise cancellation from None
-                return result.raised(error)
+                return result.exception(error)
         assert time.cancelled_caught
-        return result.timed_out(call.limit)
+        return result.timeout(call.limit)
 
     def wind_down(self) -> None:
         """See Executor: a call that has its place has begun."""

@@ -106,12 +106,12 @@ def out_of_memory() -> RunEnd:
     return RunEnd("failure", error="The task needed more memory than a worker process may have.", is_last=True)
 
 
-def timed_out(seconds: float) -> RunEnd:
+def timeout(seconds: float) -> RunEnd:
     """A run that was stopped because its time was up."""
     return RunEnd("timeout", error=f"The run was stopped after {seconds:g} s, the time limit for one run.")
 
 
-def raised(error: BaseException) -> RunEnd:
+def exception(error: BaseException) -> RunEnd:
     """The ending of a function that raised: its type and text, on one line."""
     if isinstance(error, TaskCancelled):
         return RunEnd("cancelled", error=_one_line(error) or "The task cancelled its run.")

@@ -84,7 +84,7 @@ _LATER = Signal(retry_after=5.0)
 """Seconds after which a start may be tried again."""
 
 
-def refused_for_now(why: str, status_code: int = 503) -> Refused:
+def refusal_for_now(why: str, status_code: int = 503) -> Refused:
     """No run was started; that may be otherwise in a moment."""
     return Refused(why, status_code, RefusalScope.LATER, _LATER)
 
@@ -227,11 +227,11 @@ class Runs:
             return Refused(why, 404, RefusalScope.TASK)
         queue = self._async_queue if task.is_async else self._queue
         if self.is_stopping:
-            return refused_for_now("The service is stopping and starts no more runs.")
+            return refusal_for_now("The service is stopping and starts no more runs.")
         if trouble := queue.executor.trouble:
-            return refused_for_now(trouble)
+            return refusal_for_now(trouble)
         if queue.is_full:
-            return refused_for_now("The queue is full: too many runs wait for their turn.", 429)
+            return refusal_for_now("The queue is full: too many runs wait for their turn.", 429)
         going = _Going(request, is_short=queue.executor.runs_are_short)
         queue.taken += 1
         self._going[going.run.run_id] = going
@@ -245,7 +245,7 @@ class Runs:
         try:
             await self._store.queued(going.run, going.request)
         except NotRecorded as error:
-            going.refusal = refused_for_now(f"The run could not be recorded, so it was not started: {error}.")
+            going.refusal = refusal_for_now(f"The run could not be recorded, so it was not started: {error}.")
         else:
             going.is_recorded.set()
             await self._run(going, task, queue)
@@ -271,20 +271,18 @@ class Runs:
             await self._end(going)
 
     async def _work(self, going: _Going, task: Task, queue: Queue) -> None:
+        request, session_id = going.request, going.run.session_id or ""
+        context = Context(going.run.run_id, session_id, self._files, request.run.identity_id, request.row_number)
+        limit = self._limit if task.timeout is None else min(self._limit, task.timeout)
+        call = Call(task.source, request.run.input_params, context, limit, repeatable=task.repeatable)
         await queue.enter(going)
         try:
             await self._store.running(going.run.run_id)
             going.run = msgspec.structs.replace(going.run, status="running")
             going.ending = _CUT_OFF
-            going.ending = await queue.executor.run(self._call(going, task))
+            going.ending = await queue.executor.run(call)
         finally:
             queue.leave(going)
-
-    def _call(self, going: _Going, task: Task) -> Call:
-        request, session_id = going.request, going.run.session_id or ""
-        context = Context(going.run.run_id, session_id, self._files, request.run.identity_id, request.row_number)
-        limit = self._limit if task.timeout is None else min(self._limit, task.timeout)
-        return Call(task.source, request.run.input_params, context, limit, repeatable=task.repeatable)
 
     async def _end(self, going: _Going) -> None:
         """Record the end, which no cancellation cuts short (see Store)."""

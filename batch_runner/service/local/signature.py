@@ -149,11 +149,11 @@ def _annotation(function: Function, parameter: inspect.Parameter) -> Any:
 def _input(parameter: inspect.Parameter, annotation: Any) -> Input:
     if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
         raise TypeError(f"its argument {parameter.name!r} has no name to be given by; take away the / or *")
-    annotation, name = _unwrapped(annotation)
+    annotation, name = _unwrap(annotation)
     if parameter.name == "params" and name is None:
         return Input("params", "params", TEXT)
     annotation, may_be_empty = _without_none(annotation)
-    annotation, inner_name = _unwrapped(annotation)
+    annotation, inner_name = _unwrap(annotation)
     name = name or inner_name
     kind = _kind(annotation)
     if kind is None:
@@ -172,7 +172,7 @@ def _input(parameter: inspect.Parameter, annotation: Any) -> Input:
     )
 
 
-def _unwrapped(annotation: Any) -> tuple[Any, str | None]:
+def _unwrap(annotation: Any) -> tuple[Any, str | None]:
     """What is inside of `Annotated`, and the name that its `param` gives."""
     if get_origin(annotation) is not Annotated:
         return annotation, None

@@ -19,7 +19,7 @@ from anyio import to_thread
 
 from batch_runner._version import __version__
 from batch_runner.errors import JournalFailed, RunsBusy, UsageError, reason_of
-from batch_runner.fs import LockHeld, locked
+from batch_runner.fs import LockHeld, hold_lock
 from batch_runner.journal.group_commit import Commits, commit
 from batch_runner.log import LOG
 from batch_runner.service.local.store import Named, NotRecorded, Promise, fingerprint_of
@@ -90,7 +90,7 @@ class Connections(NamedTuple):
 
 
 @contextmanager
-def opened(path: Path, moment: str, repeatable: Sequence[str]) -> Iterator[Connections]:
+def open_connections(path: Path, moment: str, repeatable: Sequence[str]) -> Iterator[Connections]:
     """Hold the runs at `path`, which are made if there are none, and end what was interrupted as of `moment`.
 
     A run of a `repeatable` task has failed by that; of any other it isn't known how far it came.
@@ -98,18 +98,18 @@ def opened(path: Path, moment: str, repeatable: Sequence[str]) -> Iterator[Conne
     Raises `RunsBusy` if another service holds them, `UsageError` where they can't be used.
     """
     path = path.absolute()
-    with _holding(path), closing(_writer(path, moment, repeatable)) as writer, closing(_connect(path, "ro")) as reader:
+    with _hold(path), closing(_writer(path, moment, repeatable)) as writer, closing(_connect(path, "ro")) as reader:
         (memory,) = reader.execute("SELECT id FROM memory").fetchone()
         yield Connections(writer, reader, memory)
 
 
 @contextmanager
-def _holding(path: Path) -> Iterator[None]:
+def _hold(path: Path) -> Iterator[None]:
     if not path.parent.is_dir():
         raise UsageError(f"{path}: there is no folder {path.parent}; make it, or name another --runs.")
     with ExitStack() as held:
         try:
-            held.enter_context(locked(path))
+            held.enter_context(hold_lock(path))
         except LockHeld:
             raise RunsBusy(f"{path}: {_holder(path)}; stop it, or name another --runs.") from None
         except OSError as error:
@@ -203,16 +203,16 @@ def utc_now() -> datetime:
 
 
 @contextmanager
-def kept_in(
+def open_runs(
     path: Path, keep: float, now: Callable[[], datetime] = utc_now, *, repeatable: Sequence[str] = ()
 ) -> Iterator[InFile]:
     """The runs at `path`, for as long as the block runs; ended ones are kept for `keep` seconds.
 
     `repeatable` are the ids of the tasks of which a run that is cut off has simply failed.
 
-    Raises as `opened` does.
+    Raises as `open_connections` does.
     """
-    with opened(path, _text(now()), repeatable) as file:
+    with open_connections(path, _text(now()), repeatable) as file:
         store = InFile(file, keep, now)
         try:
             yield store

@@ -40,19 +40,27 @@ class TaskSource(msgspec.Struct, frozen=True):
 
     def load(self) -> Function:
         """The function itself. Raises UsageError with the next step if it can't be had."""
-        return _loaded(self)
+        return _load(self)
 
     def __str__(self) -> str:
         return f"{self.file}:{self.function}" if self.file else self.function
 
 
 @functools.cache
-def _loaded(source: TaskSource) -> Function:
+def _load(source: TaskSource) -> Function:
     if source.file is None:
         from batch_runner.service.local.invoice import invoice
 
         return invoice
-    return _function_of(_module(source.file), source)
+    module = _module(source.file)
+    function = getattr(module, source.function, None)
+    if not callable(function):
+        near = difflib.get_close_matches(source.function, [n for n, v in vars(module).items() if callable(v)], n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "name one that is defined there."
+        raise UsageError(f"{source.file} has no function {source.function!r}; {hint}")
+    if why := _why_no_task(function):
+        raise UsageError(f"{source} can't be a task: {why}.")
+    return function  # type: ignore[no-any-return]  # it was found by name; what it returns is checked when it runs
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -169,17 +177,6 @@ def _is_task(module: ModuleType, name: str, value: object) -> bool:
     if not is_own or name.startswith("_"):
         return False
     return is_declared(value) or (not _yields(value) and _takes_params(value))
-
-
-def _function_of(module: ModuleType, source: TaskSource) -> Function:
-    function = getattr(module, source.function, None)
-    if not callable(function):
-        near = difflib.get_close_matches(source.function, [n for n, v in vars(module).items() if callable(v)], n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "name one that is defined there."
-        raise UsageError(f"{source.file} has no function {source.function!r}; {hint}")
-    if why := _why_no_task(function):
-        raise UsageError(f"{source} can't be a task: {why}.")
-    return function  # type: ignore[no-any-return]  # it was found by name; what it returns is checked when it runs
 
 
 def _why_no_task(function: Function) -> str | None:

@@ -154,32 +154,23 @@ def _end_group() -> None:
     os._exit(1)
 
 
-def _leave_fork(ending: RunEnd) -> None:
-    """End a process that the task has forked off, and that came back from the task as if it were the worker."""
-    if ending.error is not None:
-        print(ending.error, file=sys.stderr)  # noqa: T201  the run's ending is the worker's to give
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0 if ending.status == "success" else 1)
-
-
 def _ending_of(call: Call) -> RunEnd:
     """The ending of a call, in this process alone: a fork of it ends here."""
     worker = os.getpid()
     try:
         ending = _run(call)
         if os.getpid() != worker:
-            _leave_fork(ending)
+            # The task has forked off this process, and it came back as if it were the worker.
+            if ending.error is not None:
+                print(ending.error, file=sys.stderr)  # noqa: T201  the run's ending is the worker's to give
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0 if ending.status == "success" else 1)
         return ending
     finally:
-        _flush()
-
-
-def _flush() -> None:
-    """A line without an end: this process may be killed before it prints another."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # whatever a task has done to it, or put in its place
-            stream.flush()
+        for stream in (sys.stdout, sys.stderr):  # a line without an end: this process may be killed before the next
+            with contextlib.suppress(Exception):  # whatever a task has done to it, or put in its place
+                stream.flush()
 
 
 def _run(call: Call) -> RunEnd:
@@ -190,4 +181,4 @@ def _run(call: Call) -> RunEnd:
     except MemoryError:
         return result.out_of_memory()
     except BaseException as error:  # noqa: BLE001  whatever a user's function raises is its run's ending
-        return result.raised(error)
+        return result.exception(error)

@@ -23,8 +23,17 @@ BODY_LIMIT = 8 * 1024 * 1024
 
 async def start_request(request: Request) -> StartRequest:
     """What a POST to /v2/tasks/{taskId}/run asks for. Raises HTTPException 400, and 413 for a body without an end."""
-    key, row_number = _key(request), _row(request)
-    return StartRequest(request.path_params["task_id"], _run_request(await _body(request)), key, row_number)
+    key, row_number, body = _key(request), _row(request), await _body(request)
+    try:
+        fields = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise HTTPException(400, f"The body is no JSON: {error}.") from error
+    try:
+        run = msgspec.convert(fields, RunRequest)
+    except msgspec.ValidationError as error:
+        what = _param_that_is_no_text(fields) or f"The body is not a request to run a task: {error}."
+        raise HTTPException(400, what) from error
+    return StartRequest(request.path_params["task_id"], run, key, row_number)
 
 
 def wait_of(request: Request) -> float | None:
@@ -68,18 +77,6 @@ async def _body(request: Request) -> bytes:
             if len(body) > BODY_LIMIT:
                 raise too_long
     return bytes(body)
-
-
-def _run_request(body: bytes) -> RunRequest:
-    try:
-        fields = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise HTTPException(400, f"The body is no JSON: {error}.") from error
-    try:
-        return msgspec.convert(fields, RunRequest)
-    except msgspec.ValidationError as error:
-        what = _param_that_is_no_text(fields) or f"The body is not a request to run a task: {error}."
-        raise HTTPException(400, what) from error
 
 
 def _param_that_is_no_text(fields: Any) -> str | None:

@@ -81,7 +81,7 @@ async def listen(
 def check_host(host: str, *, asks_for_key: bool) -> None:
     """Raise UsageError for a host that other machines can reach, unless they are asked for a key; or for none."""
     if not (is_loopback(host) or asks_for_key):
-        _resolved(host)
+        _resolve(host)
         raise UsageError(
             f"--host {host} would let other machines in, and no key is asked for: "
             "put one into ANCHORBROWSER_API_KEY in the environment, or leave --host out."
@@ -94,7 +94,7 @@ async def _cancel_at_next(signals: AsyncIterator[signal.Signals], scope: anyio.C
 
 
 def _bound_socket(host: str, port: int) -> socket.socket:
-    family, address = _resolved(host)
+    family, address = _resolve(host)
     try:
         # Only where the protocol is named does asyncio turn off Nagle's algorithm: else each answer takes 40 ms.
         sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -111,7 +111,7 @@ def _bound_socket(host: str, port: int) -> socket.socket:
     return sock
 
 
-def _resolved(host: str) -> tuple[socket.AddressFamily, str]:
+def _resolve(host: str) -> tuple[socket.AddressFamily, str]:
     """The address of a host; of several (localhost) that of IPv4, which every client tries.
 
     Raises UsageError for a name that is no host's.

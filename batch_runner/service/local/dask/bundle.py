@@ -94,7 +94,7 @@ class Unpacking:
         self._worker = worker
 
     @contextlib.contextmanager
-    def laid_out(self, errand: BundledCall) -> Iterator[Call]:
+    def lay_out(self, errand: BundledCall) -> Iterator[Call]:
         """The call as it is to be run here; what was sent for it alone is removed afterwards."""
         call = errand.call
         with contextlib.ExitStack() as stack:
@@ -103,7 +103,10 @@ class Unpacking:
                 call = msgspec.structs.replace(call, source=source)
             if errand.files is not None:
                 files = stack.enter_context(tempfile.TemporaryDirectory(dir=self._folder, prefix="files-"))
-                _write_files(Path(files), errand.files)
+                for name, content in errand.files.items():
+                    path = Path(files, name)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(content)
                 call = msgspec.structs.replace(call, context=msgspec.structs.replace(call.context, files=files))
             yield call
 
@@ -139,10 +142,3 @@ class Unpacking:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(errand.code)
         return path
-
-
-def _write_files(folder: Path, files: dict[str, bytes]) -> None:
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)

@@ -218,9 +218,12 @@ class OnCluster:
     async def run(self, call: Call) -> RunEnd:
         """See Executor. Cancelled, it ends the call on its worker a moment later."""
         try:
-            way = PendingCall(await self._packed(call))
+            files = str(Path(call.context.files).absolute())
+            call = msgspec.structs.replace(call, context=msgspec.structs.replace(call.context, files=files))
+            named = await to_thread.run_sync(named_files, call) if self._send_files else None
+            way = PendingCall(BundledCall(call, self._code(call.source.file), named))
         except (result.TaskFailed, OSError) as error:
-            return result.raised(error)
+            return result.exception(error)
         if why := self._outage.verdict:
             way.give_up(why)
             return way.told
@@ -231,12 +234,6 @@ class OnCluster:
         finally:
             self._withdraw(way)
         return way.told
-
-    async def _packed(self, call: Call) -> BundledCall:
-        files = str(Path(call.context.files).absolute())
-        call = msgspec.structs.replace(call, context=msgspec.structs.replace(call.context, files=files))
-        named = await to_thread.run_sync(named_files, call) if self._send_files else None
-        return BundledCall(call, self._code(call.source.file), named)
 
     def _code(self, file: str | None) -> bytes | None:
         """The text of the task's file as it was when it was first needed: one text for the whole batch."""
@@ -307,9 +304,9 @@ class OnCluster:
         except (FutureCancelledError, OSError):
             _lose(ways, "the Dask scheduler went away while it was under way")
         except KilledWorker as error:
-            _killed(ways, error.last_worker.address)
+            _lose_killed(ways, error.last_worker.address)
         except Exception as error:  # noqa: BLE001  what a foreign worker can't do is the ending of these runs
-            _end(ways, f"The Dask worker can't run this: {result.raised(error).error}")
+            _end(ways, f"The Dask worker can't run this: {result.exception(error).error}")
 
     def _take(self, ways: list[PendingCall], all_done: list[Done]) -> None:
         """What came back for a bundle: the endings of the first of its calls, of none if its worker was closed."""
@@ -403,7 +400,7 @@ def _recall(ways: list[PendingCall], why: str) -> None:
         way.recall(why)
 
 
-def _killed(ways: list[PendingCall], last: str) -> None:
+def _lose_killed(ways: list[PendingCall], last: str) -> None:
     """One worker after another went away with a bundle: which of its calls it was is found out with each alone."""
     for way in ways:
         if len(ways) > 1:

@@ -49,23 +49,24 @@ class Connection:
             raise UsageError("--dask needs Dask, which is not installed: pip install distributed")
         _quiet_dask()
         try:
-            return await self._found()
+            return await self._find()
         except BaseException:
             await self.aclose()
             raise
 
-    async def _found(self) -> int:
+    async def _find(self) -> int:
         if self._address == LOCAL:
             self._cluster = await _own_cluster(self._workers)
             self._address = self._cluster.scheduler_address
         try:
-            self._client = await _connected(self._address)
+            self._client = await _connect(self._address)
             versions: Any = self._client.get_versions(packages=["batch-runner"])  # a coroutine, as the client is async
             difference = difference_of(await versions)
             threads = await self._threads()
         except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
             raise UsageError(
-                f"There is no Dask scheduler at {self._address} ({_reason(error)}); start one with `dask scheduler`, "
+                f"There is no Dask scheduler at {self._address} ({reason}); start one with `dask scheduler`, "
                 "or correct the address of --dask."
             ) from error
         if difference is not None:
@@ -83,7 +84,7 @@ class Connection:
         assert self._client is not None
         try:
             if self._client.status == "closed":  # Dask's own client has given up looking
-                self._client = await _connected(self._address)
+                self._client = await _connect(self._address)
             return await self._threads() if self._is_there else None
         except OSError:
             return None
@@ -122,6 +123,7 @@ class Connection:
 
     async def aclose(self) -> None:
         """Leave the scheduler, which forgets and ends all that we have there; end a cluster of our own."""
+        # A client that isn't closed leaves its calls running on the cluster, also when we are being cancelled.
         with anyio.CancelScope(shield=True):
             if self._client is not None:
                 await self._client.close()
@@ -154,7 +156,7 @@ def _first(version: str | None, numbers: int) -> list[str]:
     return (version or "").split(".")[:numbers]
 
 
-async def _connected(address: str) -> Client:
+async def _connect(address: str) -> Client:
     from distributed import Client
 
     options = {"asynchronous": True, "set_as_default": False, "name": "batch_runner"}
@@ -193,7 +195,3 @@ def _quiet_dask() -> None:
     from distributed.versions import VersionMismatchWarning
 
     warnings.filterwarnings("ignore", category=VersionMismatchWarning)
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -101,7 +101,7 @@ async def work(version: str, key: str, bundle: bytes) -> bytes:
         await worker.plugin_add(WorkerSeat(), NAME, catch_errors=False)
     seat = cast("WorkerSeat", worker.plugins[NAME])
     if version != __version__:
-        return msgspec.json.encode([await seat.declined(version, key)])
+        return msgspec.json.encode([await seat.decline(version, key)])
     return await seat.work(msgspec.msgpack.decode(bundle, type=Bundle))
 
 
@@ -153,10 +153,12 @@ class WorkerSeat(WorkerPlugin):
                 return msgspec.json.encode(await self._done(bundle))
             finally:
                 del self._going[bundle.key]
-                self._rest_later()
+                if self._rest is not None:
+                    self._rest.cancel()
+                self._rest = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._rest_now)
         return b"[]"
 
-    async def declined(self, version: str, key: str) -> Done:
+    async def decline(self, version: str, key: str) -> Done:
         """What is said of a bundle that was sent by another version."""
         why = f"The Dask worker {self._worker.address} has batch_runner {__version__}, and {version} has sent this"
         begun_before = await self._claim(key)
@@ -179,7 +181,7 @@ class WorkerSeat(WorkerPlugin):
             if hindrance := self._unpacking.hindrance(errands[0]):
                 return [hindrance] * len(errands)
             with contextlib.ExitStack() as laid_out:
-                calls = [laid_out.enter_context(self._unpacking.laid_out(errand)) for errand in errands]
+                calls = [laid_out.enter_context(self._unpacking.lay_out(errand)) for errand in errands]
                 ended, enough = list[RunEnd](), _Enough()
                 for call in calls:
                     ended.append(await self._executor.run(call, hear))
@@ -204,11 +206,6 @@ class WorkerSeat(WorkerPlugin):
             )
             self._knows_claims = True
         return int(await getattr(scheduler, CLAIM)(key=key))
-
-    def _rest_later(self) -> None:
-        if self._rest is not None:
-            self._rest.cancel()
-        self._rest = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._rest_now)
 
     def _rest_now(self) -> None:
         if not self._going:
