@@ -114,12 +114,10 @@ _SENT_BEFORE = (
     "SELECT count(DISTINCT attempt.row) FROM attempt JOIN batch ON batch.id = attempt.batch"
     " WHERE batch.id < :batch AND batch.series IN ('', :series)"
 )
-_SENT = "SELECT count(DISTINCT row) FROM attempt"
 _IS_REPEATING = (
     "SELECT EXISTS (SELECT 1 FROM batch JOIN place ON place.batch = batch.id JOIN attempt ON attempt.row = place.row"
     " WHERE batch.series = :series AND batch.id < :batch AND attempt.batch < batch.id)"
 )
-_KNOWS = "SELECT EXISTS (SELECT 1 FROM row JOIN attempt ON attempt.row = row.id WHERE key = ?)"
 _BATCHES = "SELECT id, started, ended, exit_code, input, output, task, service, version, pid FROM batch ORDER BY id"
 _STORY = (
     "SELECT attempt.id, attempt.batch, place.number, iif(is_lost, 'unknown', attempt.status), posts, intended_at,"
@@ -243,10 +241,7 @@ def all_new(connection: sqlite3.Connection, batch: int) -> str | None:
         return None
     if series != sheet and not connection.execute(_IS_REPEATING, here).fetchone()[0]:
         return None
-    return _all_new(connection.execute(_SENT_BEFORE, here).fetchone()[0])
-
-
-def _all_new(sent: int) -> str | None:
+    sent = connection.execute(_SENT_BEFORE, here).fetchone()[0]
     if not sent:
         return None
     return (
@@ -306,14 +301,6 @@ class JournalView:
     def outcomes(self, batch: int) -> Iterator[Placed]:
         """As `Journal.outcomes`, for any batch."""
         return outcomes(self._connection, batch)
-
-    def knows(self, key: bytes) -> bool:
-        """Whether a row with this key was ever sent."""
-        return bool(self._connection.execute(_KNOWS, (key,)).fetchone()[0])
-
-    def all_new(self) -> str | None:
-        """The warning for a sheet of which the journal `knows` no row; None if it has none at all."""
-        return _all_new(self._connection.execute(_SENT).fetchone()[0])
 
     def sheets(self) -> tuple[JournalSheet, ...]:
         """All sheets of the journal, the latest first."""

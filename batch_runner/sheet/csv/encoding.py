@@ -59,11 +59,6 @@ class Encoding(msgspec.Struct, frozen=True):
     bom: bytes = b""
 
     @property
-    def is_unicode(self) -> bool:
-        """Whether it can hold every text."""
-        return self.codec.startswith(("utf-8", "utf-16", "utf-32"))
-
-    @property
     def label(self) -> str:
         """Its name as people know it."""
         return {"cp1252": "Windows-1252"}.get(self.codec, self.codec.upper())
