@@ -300,6 +300,7 @@ async def _conclude(opened: OpenedJob, batch: SheetBatch, stop: Stop | None, not
     groups = journal.failures(MOST_GROUPS)
     failed = sum(count.rows for count in counts if count.status in FAILED)
     since = journal.since()
+    first = source.first_notes if since is None else ()
     summary = Summary(
         exit_code=exit_code,
         input=job.input,
@@ -317,7 +318,7 @@ async def _conclude(opened: OpenedJob, batch: SheetBatch, stop: Stop | None, not
         duplicates=journal.held("duplicate"),
         taken=journal.taken(),
         unsettled=journal.unsettled(),
-        notes=(*source.notes, *opened.notes, *warnings, *source.warnings, *notes, *written.notes),
+        notes=(*source.notes, *first, *opened.notes, *warnings, *source.warnings, *notes, *written.notes),
         cautions=source.sheet.cautions if since is None else (),
         seconds=seconds,
         totals=await to_thread.run_sync(control_totals, source, journal.outcomes()),
