@@ -280,7 +280,7 @@ def progress_for(wish: Literal["auto", "always", "never"], stream: TextIO | None
 
 
 def _event(tally: Tally, pace: Pace) -> str:
-    """The same for a program: `rate` in rows a second, `left` in seconds, from and to."""
+    """The same for a program: `rate` in rows a second, the forecast in seconds."""
     return json_line(
         "progress",
         done=tally.done,
@@ -290,7 +290,8 @@ def _event(tally: Tally, pace: Pace) -> str:
         other=sum(tally.others.values()),
         running=tally.running,
         rate=pace.rate,
-        left=pace.left,
+        left_from=pace.left and pace.left[0],
+        left_to=pace.left and pace.left[1],
     )
 
 

@@ -123,8 +123,7 @@ def test_progress_is_an_event_where_the_log_is_json(clock: Clock) -> None:
     lines.tell("stopping")
     lines.printed('a "task"')
     first, second, third = (json.loads(line) for line in stream.getvalue().splitlines())
-    left = first.pop("left")
-    assert 0 < left[0] < 1 < left[1] < 2
+    assert 0 < first.pop("left_from") < 1 < first.pop("left_to") < 2
     numbers = {"done": 20, "total": 40, "success": 12, "failure": 1, "other": 7, "running": 3, "rate": 20.0}
     assert first.pop("time").endswith("Z")
     assert first == {"level": "info", "event": "progress", **numbers}
