@@ -242,8 +242,7 @@ class Bar(Progress):
         from tqdm import tqdm
 
         self._began = time.monotonic()
-        shape = {"bar_format": _BAR, "dynamic_ncols": True, "mininterval": 0.2}
-        self._bar = tqdm(total=tally.total, file=self._stream, **shape)
+        self._bar = tqdm(total=tally.total, file=self._stream, bar_format=_BAR, dynamic_ncols=True, mininterval=0.2)
         self.moved(tally)
 
     def moved(self, tally: Tally) -> None:
