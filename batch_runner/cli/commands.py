@@ -259,6 +259,25 @@ def resolve_command(
     return 0
 
 
+@program.command("adjust")
+@click.argument("journal", type=click.Path(path_type=Path))
+@click.option(
+    "--concurrency", type=click.IntRange(1), metavar="N", required=True, help="Runs in flight at most from now on."
+)
+def adjust_command(journal: Path, concurrency: int) -> int:
+    """Change a batch while it runs: how many runs it has in flight.
+
+    JOURNAL is STEM.journal.db beside the output; the sheet, the output or the job file will do, too.
+
+    With fewer, runs that are in flight end as they would have. The batch's summary says what was changed.
+    """
+    from batch_runner.cli.run import print_out, today
+    from batch_runner.runner.adjust import adjust
+
+    print_out(adjust(journal, concurrency, today()))
+    return ExitCode.OK
+
+
 def _user() -> str:
     """Who is logged in; the number where the system has no name for it."""
     import getpass

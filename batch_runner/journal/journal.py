@@ -149,6 +149,11 @@ class Journal:
             yield await JournalFile(connection).begin(info)
 
     @property
+    def path(self) -> Path | None:
+        """Where it is; None for one in memory."""
+        return self._path
+
+    @property
     def batch(self) -> int:
         """This batch's number in the journal."""
         return self._begun.id
