@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batch_runner._version import __version__
-from batch_runner.cli.options import JobCommand, ServeOption, job_options, keep_said, variables_said
-from batch_runner.cli.topics import help_command
+from batch_runner.cli.options import JobCommand, ServeOption, help_command, job_options, keep_said, variables_said
 from batch_runner.errors import ExitCode
 from batch_runner.outcomes import RESOLVED
 

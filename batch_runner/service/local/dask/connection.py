@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 LOCAL = "local"
 """The address that stands for a cluster of our own, in this process and its children."""
 
-UNDISTURBED = "batch_runner.service.local.dask.ignore_sigint"
-"""What the workers of that cluster load first."""
+UNDISTURBED = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+"""What the workers of that cluster run first, as text. Ctrl-C reaches every process of the terminal's foreground.
+
+What becomes of runs then is decided by the program, which ends its cluster when they have had their time."""
 
 FOUND_WITHIN = 6.0
 """Seconds within which a scheduler has to answer at first."""
