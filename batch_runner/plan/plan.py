@@ -19,6 +19,8 @@ Rule 8  A lost answer can be asked for where the service knows starts by their I
         under the same key, which gives the run that it made, or makes the first. It must be the service of the
         `memory` that the start was sent to. Where it can't be asked, Rule 5 holds as for any other service.
 Rule 9  A run that ended without having begun, as our own service can say, was no run: the row is sent again, at once.
+Rule 10 A row that would be started is held where what it is ran already, somewhere that this history doesn't know: a
+        `Hold` says why, and what it names. Only `again` and `same` release it, no value of `retry` or `on_unknown`.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 NIGHT = timedelta(hours=12)
 PARKED: Final = "parked"
 DUPLICATE: Final = "duplicate"
+ELSEWHERE: Final = "elsewhere"
+"""What a row is held for that ran in another journal."""
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -189,12 +193,29 @@ class Keep(msgspec.Struct, frozen=True):
     tonight: bool = False
 
 
+class Hold(msgspec.Struct, frozen=True):
+    """Why a row that could be started is held: one word for the kind, and the sentence that its `error` says.
+
+    `names` is what it is held for in few words ("ran on 29 Nov from open_items.csv"), to be counted in the plan.
+    """
+
+    reason: str
+    why: str
+    names: str = ""
+
+
 class Refuse(msgspec.Struct, frozen=True):
-    """Nothing can be sent for it: `error`, with this sentence. A `duplicate` is held back for what ran before."""
+    """Nothing is sent for it: `error`, with this sentence. `held` says of which kind its `Hold` is, if it has one."""
 
     row_number: int
     why: str
-    held: Literal["duplicate"] | None = None
+    held: str | None = None
+    names: str = ""
+
+    @classmethod
+    def hold(cls, row_number: int, hold: Hold) -> Refuse:
+        """Hold the row."""
+        return cls(row_number, hold.why, hold.reason, hold.names)
 
 
 class Skip(msgspec.Struct, frozen=True):

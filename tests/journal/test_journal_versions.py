@@ -83,10 +83,10 @@ def test_who_only_looks_changes_nothing(path: Path) -> None:
 
 def test_a_kill_in_the_middle_leaves_the_old_one(path: Path) -> None:
     """The change is one transaction: rolled back half-way, the journal is of version 1, and the next batch does it."""
-    from batch_runner.journal.database import FROM_1_TO_2
+    from batch_runner.journal.database import FROM_1_TO_2, FROM_2_TO_3
 
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.executescript(f"BEGIN IMMEDIATE; {FROM_1_TO_2} PRAGMA user_version = {VERSION};")
+        connection.executescript(f"BEGIN IMMEDIATE; {FROM_1_TO_2} {FROM_2_TO_3} PRAGMA user_version = {VERSION};")
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone()[0] == 1
     assert [type(plan) for plan in anyio.run(register, path)] == [Keep, Poll, Send]
