@@ -72,14 +72,14 @@ GROUND = 10
 """Rows that have to end before there is ground for a forecast."""
 
 
-class Pace(msgspec.Struct, frozen=True):
+class Forecast(msgspec.Struct, frozen=True):
     """How fast rows end, in rows a second, and within how many seconds the rest will: None without ground for it."""
 
     rate: float
     left: tuple[float, float] | None
 
     @classmethod
-    def of(cls, tally: Tally, seconds: float) -> Pace:
+    def of(cls, tally: Tally, seconds: float) -> Forecast:
         """The pace of so many seconds. Rows that were carried over took no time, so they don't count.
 
         Ends are taken for a Poisson process, whose count has a deviation of its square root: the range holds 19 times
@@ -220,7 +220,7 @@ class Lines(Progress):
 
     def _print(self, tally: Tally, now: float) -> None:
         self._spoke = True
-        pace = Pace.of(tally, now - self._began)
+        pace = Forecast.of(tally, now - self._began)
         text = f"{tally.done}/{tally.total} done, {tally.words}, {pace.words}"
         self.say(text if self.form == "text" else _event(tally, pace))
 
@@ -248,7 +248,7 @@ class Bar(Progress):
     def moved(self, tally: Tally) -> None:
         """Draw it anew; tqdm itself holds the frame rate."""
         if self._bar is not None:
-            pace = Pace.of(tally, time.monotonic() - self._began)
+            pace = Forecast.of(tally, time.monotonic() - self._began)
             self._bar.set_postfix_str(f"{tally.words}, {pace.words}", refresh=False)
             self._bar.update(tally.done - self._bar.n)
 
@@ -278,7 +278,7 @@ def progress_for(wish: Literal["auto", "always", "never"], stream: TextIO | None
     return Bar(stream) if has_bar else Lines(stream, form)
 
 
-def _event(tally: Tally, pace: Pace) -> str:
+def _event(tally: Tally, pace: Forecast) -> str:
     """The same for a program: `rate` in rows a second, the forecast in seconds."""
     return json_line(
         "progress",

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_runner.progress import Bar, Lines, Pace, Progress, Tally, progress_for
+from batch_runner.progress import Bar, Lines, Forecast, Progress, Tally, progress_for
 
 
 class Terminal(io.StringIO):
@@ -149,7 +149,7 @@ def test_a_forecast_holds_nineteen_times_in_twenty(rate: float, ended: int, rest
     held, chance = 0, Random(seed)
     for _ in range(60):
         seconds, last = (chance.gammavariate(rows, 1 / rate) for rows in (ended, rest))
-        left = Pace.of(Tally(ended + rest, done=ended), seconds).left
+        left = Forecast.of(Tally(ended + rest, done=ended), seconds).left
         assert left is not None
         held += left[0] <= last <= left[1]
     assert held >= 48
