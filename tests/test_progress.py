@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_runner.progress import Bar, Lines, Forecast, Progress, Tally, progress_for
+from batch_runner.progress import Bar, Forecast, Lines, Progress, Tally, progress_for
 
 
 class Terminal(io.StringIO):
