@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batch_runner._version import __version__
-from batch_runner.cli.options import JobCommand, ServeOption, help_command, job_options, keep_said, variables_said
+from batch_runner.cli.options import (
+    JobCommand,
+    ServeOption,
+    complete_input,
+    help_command,
+    job_options,
+    keep_said,
+    variables_said,
+)
 from batch_runner.errors import ExitCode
 from batch_runner.outcomes import RESOLVED
 
@@ -77,7 +85,7 @@ class RunCommand(JobCommand):
 
 
 @program.command("run", cls=RunCommand, epilog=EPILOG)
-@click.argument("source", metavar="INPUT")
+@click.argument("source", metavar="INPUT", shell_complete=complete_input)
 @job_options
 def run_command(source: str, **values: Any) -> int:
     """Run the task for each row of INPUT: a .csv, .tsv, .xlsx or .xlsm file, or a .toml job that names one.
@@ -95,7 +103,7 @@ def run_command(source: str, **values: Any) -> int:
 
 
 @program.command("check", cls=JobCommand, epilog=EPILOG)
-@click.argument("source", metavar="INPUT")
+@click.argument("source", metavar="INPUT", shell_complete=complete_input)
 @job_options
 def check_command(source: str, **values: Any) -> int:
     """Do everything short of sending: show how INPUT is understood, what is wrong, and the first rows' params.

@@ -19,6 +19,8 @@ from batch_runner.job.options import OptionKind, did_you_mean, options, variable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from click.shell_completion import CompletionItem
+
 
 class JobCommand(click.Command):
     """A command that takes a job: its options stand in groups, and end with a word about their other homes."""
@@ -69,8 +71,22 @@ def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
             multiple=option.kind in (OptionKind.NAMES, OptionKind.PAIRS),
             default=None,
             help=option.help + default,
+            shell_complete=_complete,
         )(command)
     return command
+
+
+def _complete(context: click.Context, param: click.Parameter, start: str) -> list[CompletionItem]:
+    from batch_runner.cli.completion import complete_value
+
+    return complete_value(context, param, start)
+
+
+def complete_input(context: click.Context, param: click.Parameter, start: str) -> list[CompletionItem]:
+    """See completion.py, which is loaded when a shell asks."""
+    from batch_runner.cli import completion
+
+    return completion.complete_input(context, param, start)
 
 
 def keep_said(values: dict[str, Any]) -> dict[str, object]:
