@@ -179,6 +179,14 @@ class OpenedWorkbook(msgspec.Struct, frozen=True):
     scratch: Path
 
 
+def _columns_of(seen: WorkbookSurvey) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
+    """The list's own columns, and those beside it."""
+    headers = {index: name for index, name in enumerate(seen.headers) if name}
+    own = (Column(name, index, column_letter(index)) for index, name in headers.items() if index not in seen.foreign)
+    letters = ((index, column_letter(index)) for index in sorted(seen.foreign))
+    return tuple(own), tuple(Column(headers.get(index, letter), index, letter) for index, letter in letters)
+
+
 class Workbook(Sheet):
     """A sheet of an .xlsx or .xlsm workbook, and what its writing must know of it.
 
@@ -196,15 +204,7 @@ class Workbook(Sheet):
         self.path = source.path
         self.name = sheet.name
         self.header_row = seen.header_row
-        self.columns = tuple(
-            Column(name, index, column_letter(index))
-            for index, name in enumerate(seen.headers)
-            if name and index not in seen.foreign
-        )
-        self.aside = tuple(
-            Column("".join(seen.headers[index : index + 1]) or column_letter(index), index, column_letter(index))
-            for index in sorted(seen.foreign)
-        )
+        self.columns, self.aside = _columns_of(seen)
         self.sums = seen.sums
         self.width = seen.width
         self.notes = ()
