@@ -122,6 +122,11 @@ class AdaptiveLimit:
         self._others: int | None = None
         self._no_probe_until = -inf
 
+    def lower(self, most: int) -> None:
+        """No more than this from now on; what was learned below it stays."""
+        self._most = most
+        self.limit = min(self.limit, most)
+
     def accepted(self, in_flight: int, now: float) -> None:
         """A start was accepted and makes so many in flight."""
         self._others = None
@@ -178,7 +183,7 @@ class Limits:
     """
 
     def __init__(self, concurrency: int, rate: Rate | None = None, pace: Pace | None = None) -> None:
-        self._slots = anyio.Semaphore(concurrency)
+        self._slots = anyio.CapacityLimiter(concurrency)
         self._line = anyio.Lock()
         self._moved = anyio.Event()
         self._pace = pace or Pace(rate)
@@ -201,12 +206,32 @@ class Limits:
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[Slot]:
         """A slot, held from before a start until its run has ended."""
-        async with self._slots:
-            slot = Slot(self)
-            try:
-                yield slot
-            finally:
-                self._leave(slot)
+        slot = Slot(self)
+        await self._slots.acquire_on_behalf_of(slot)
+        try:
+            yield slot
+        finally:
+            self._leave(slot)
+            self._slots.release_on_behalf_of(slot)
+
+    @property
+    def concurrency(self) -> int:
+        """How many runs a person lets be in flight."""
+        return self._most
+
+    def adjust(self, concurrency: int) -> None:
+        """Another number of runs in flight at most, from now on; with fewer, those that are in flight end first.
+
+        More is a person's word that the service carries more: what refusals have taught is forgotten.
+        """
+        if concurrency > self._most:
+            self._capacity = AdaptiveLimit(concurrency)
+            self._ahead = 1.0
+        else:
+            self._capacity.lower(concurrency)
+        self._most = concurrency
+        self._slots.total_tokens = concurrency
+        self._moved.set()
 
     async def _turn(self, slot: Slot) -> None:
         self._leave(slot)

@@ -209,6 +209,7 @@ class Pool:
         self._open: dict[SheetBatch, None] = {}
         self._most_sheets = sheets_at_once(open_files())
         self._sheets = 0
+        self._workers = 0
         self._has_room = anyio.Event()
 
     async def run(self, batches: AsyncIterator[SheetBatch], workers: int, canaries: int | None) -> None:
@@ -217,7 +218,7 @@ class Pool:
         At most `workers` runs are in flight. A sheet is taken from `batches` when those before it have been handed out.
         Raises `JournalFailed`, unless there are other sheets, which then end in order.
         """
-        self._stream, receive = anyio.create_memory_object_stream[Work](0)
+        self._stream, self._rows = anyio.create_memory_object_stream[Work](0)
         async with anyio.create_task_group() as self._ends:
             async with anyio.create_task_group() as clocks:
                 clocks.start_soon(self._tick)
@@ -225,15 +226,25 @@ class Pool:
                     clocks.start_soon(self._look_at_deadline)
                 async with anyio.create_task_group() as placing:
                     placing.start_soon(self._produce, batches, canaries)
-                    async with anyio.create_task_group() as working:
-                        clocks.start_soon(self._cut_off, working.cancel_scope, placing.cancel_scope)
-                        with receive:
-                            # A sheet that was empty may have been filled by its turn.
-                            for _ in range(max(1, min(workers, self._tally.total))):
-                                working.start_soon(self._work, receive.clone())
+                    with self._rows:
+                        async with anyio.create_task_group() as self._pool:
+                            clocks.start_soon(self._cut_off, self._pool.cancel_scope, placing.cancel_scope)
+                            self._grow(workers)
                 clocks.cancel_scope.cancel()
             for batch in list(self._open):
                 self._close(batch)
+
+    def adjust(self, concurrency: int) -> None:
+        """Another number of runs in flight at most, while it runs."""
+        self._limits.adjust(concurrency)
+        self._grow(concurrency)
+
+    def _grow(self, workers: int) -> None:
+        """Have so many workers at least. Those of a number that was lowered wait for a slot, and do no harm."""
+        wanted = max(1, min(workers, self._tally.total))  # a sheet may be filled by its turn
+        for _ in range(self._workers, wanted):
+            self._pool.start_soon(self._work, self._rows.clone())
+        self._workers = max(self._workers, wanted)
 
     async def _produce(self, batches: AsyncIterator[SheetBatch], canaries: int | None) -> None:
         """Place each sheet's rows in its journal, and hand on those that have to be started or followed."""

@@ -18,9 +18,8 @@ import anyio
 import msgspec
 
 from batch_runner import log
-from batch_runner.batch.backoff import STARTS, CircuitBreaker
 from batch_runner.batch.poller import Overdue, Unreachable, Vanished
-from batch_runner.batch.stop import Stop, refusal_for_all
+from batch_runner.batch.stop import STARTS, CircuitBreaker, Stop, refusal_for_all
 from batch_runner.errors import ExitCode
 from batch_runner.journal.journal import Outcome
 from batch_runner.plan.plan import Poll, Resend, Send

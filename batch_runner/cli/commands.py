@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batch_runner._version import __version__
-from batch_runner.cli.options import JobCommand, ServeOption, job_options, keep_said, variables_said
-from batch_runner.cli.topics import help_command
+from batch_runner.cli.options import JobCommand, ServeOption, help_command, job_options, keep_said, variables_said
 from batch_runner.errors import ExitCode
 from batch_runner.outcomes import RESOLVED
 
@@ -266,6 +265,25 @@ def resolve_command(
     numbers = ", ".join(map(str, dict.fromkeys(rows)))
     print_out(f"{path}: row {numbers}: unknown → {status}; the next batch carries it into the output")
     return 0
+
+
+@program.command("adjust")
+@click.argument("journal", type=click.Path(path_type=Path))
+@click.option(
+    "--concurrency", type=click.IntRange(1), metavar="N", required=True, help="Runs in flight at most from now on."
+)
+def adjust_command(journal: Path, concurrency: int) -> int:
+    """Change a batch while it runs: how many runs it has in flight.
+
+    JOURNAL is STEM.journal.db beside the output; the sheet, the output or the job file will do, too.
+
+    With fewer, runs that are in flight end as they would have. The batch's summary says what was changed.
+    """
+    from batch_runner.cli.run import print_out, today
+    from batch_runner.runner.adjust import adjust
+
+    print_out(adjust(journal, concurrency, today()))
+    return ExitCode.OK
 
 
 def _user() -> str:

@@ -21,7 +21,7 @@ from batch_runner.progress import HeldBack, Progress, progress_for
 from batch_runner.report.notify import Notifier
 from batch_runner.runner.connect import api_key
 from batch_runner.runner.night import NightSummary, run_night
-from batch_runner.service.local import capture
+from batch_runner.service.local import context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -66,7 +66,7 @@ def run_for_person(job: Job, telling: Notifier, signals: Signals) -> NightSummar
         _open_logs(plan.job, progress)
         for sentence in unknown_variables(os.environ):
             log.warning(sentence)
-        with capture.capture_prints(progress.printed):
+        with context.capture_prints(progress.printed):
             told = run_night(plan, progress, signals)
         for summary in told.batches:
             telling.hears(summary, summary.report)

@@ -12,7 +12,15 @@ import msgspec
 from batch_runner.errors import JournalError, UsageError
 from batch_runner.fs import seems_held
 from batch_runner.journal.batches import check_same_job, turns
-from batch_runner.journal.database import LOST, NEXT_STEP, check_header, connect, make_readable, reading_uri
+from batch_runner.journal.database import (
+    LOST,
+    NEXT_STEP,
+    check_header,
+    connect,
+    make_readable,
+    reading_uri,
+    refuse_half,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -276,6 +284,7 @@ class JournalView:
         try:
             with closing(connect(reading_uri(path))) as connection:
                 check_header(path, connection)
+                refuse_half(path, connection)
                 make_readable(connection)
                 living = living_batch(path, connection)
                 tell_as_starting(connection, living)

@@ -33,6 +33,7 @@ from batch_runner.progress import Progress, Tally
 from batch_runner.report.summary import MOST_GROUPS, Summary, exit_code_for, sorted_counts
 from batch_runner.report.totals import control_totals
 from batch_runner.rows.source import Source
+from batch_runner.runner.adjust import LOOK, AdjustmentInbox
 from batch_runner.runner.connect import ChosenService, choose_service, connect_service
 
 if TYPE_CHECKING:
@@ -246,11 +247,15 @@ class NightRun:
         self._schedule = Schedule(chosen.polls)
         self._poller = Poller(service.look, self._schedule, chosen.terms.follow_seconds, self._chance)
         self.stopping = Stopping(job.failure_limit, rows, bounds.past_deadline())
+        self._inbox = AdjustmentInbox()
+        self._adjusted: list[str] = []
 
     def batch(self, opened: OpenedJob, journal: Journal) -> SheetBatch:
         """A sheet that is open, and its journal, as the pool takes them."""
         job, rows = opened.job, opened.source.total
         log.info("journal opened", path=str(job.journal_path), number=journal.batch)
+        if journal.path is not None:
+            self._inbox.watch(journal.path, journal.batch)
         with log.of_batch(str(journal.batch)):
             log.info("batch began", input=job.input, rows=rows, task=job.task, service=self._chosen.name)
         worker = Worker(
@@ -278,9 +283,23 @@ class NightRun:
             around.start_soon(self._poller.drive)
             if end is not None:
                 around.start_soon(self._obey, end, progress)
+            around.start_soon(self._adjust, pool, progress)
             await pool.run(batches, self._workers, self._job.canary)
             progress.end(self._tally)
             around.cancel_scope.cancel()
+
+    async def _adjust(self, pool: Pool, progress: Progress) -> None:
+        """Take up another concurrency as soon as somebody asks for one."""
+        await self._inbox.has_any.wait()
+        while True:
+            for asked in self._inbox.take():
+                workers, warning = limit_by_files(asked, open_files())
+                moment = f"{datetime.now().astimezone():%H:%M:%S}"
+                told = f"at {moment} --concurrency was changed from {self._limits.concurrency} to {workers}"
+                self._adjusted += [told, warning] if warning else [told]
+                pool.adjust(workers)
+                progress.tell("; ".join(filter(None, (told, warning))))
+            await anyio.sleep(LOOK)
 
     async def conclude(self, opened: OpenedJob, batch: SheetBatch) -> Summary:
         """Write the output of a batch from what its journal holds, and say what it came to."""
@@ -289,7 +308,8 @@ class NightRun:
             stop = self._stop_of(batch)
             has_time = not self.stopping.is_hasty or self._tally.total <= MOST_ROWS
             written = await _write_output(opened, batch) if has_time else None
-            return await _sum_up(opened, batch, stop, written, advise(self._limits, self._schedule))
+            notes = (*self._adjusted, *advise(self._limits, self._schedule))
+            return await _sum_up(opened, batch, stop, written, notes)
 
     def _stop_of(self, batch: SheetBatch) -> Stop | None:
         """Why the batch stopped early. One that an interrupt, or another sheet's stop, took nothing from didn't."""
