@@ -207,7 +207,10 @@ class Limits:
     async def slot(self) -> AsyncIterator[Slot]:
         """A slot, held from before a start until its run has ended."""
         slot = Slot(self)
-        await self._slots.acquire_on_behalf_of(slot)
+        try:
+            self._slots.acquire_on_behalf_of_nowait(slot)
+        except anyio.WouldBlock:
+            await self._slots.acquire_on_behalf_of(slot)
         try:
             yield slot
         finally:
@@ -233,6 +236,14 @@ class Limits:
         self._slots.total_tokens = concurrency
         self._moved.set()
 
+    def _turn_at_once(self, slot: Slot) -> bool:
+        self._leave(slot)
+        now = anyio.current_time()
+        if self._line.locked() or self._opens_at(now) > now:
+            return False
+        self._send(slot, now)
+        return True
+
     async def _turn(self, slot: Slot) -> None:
         self._leave(slot)
         async with self._line:
@@ -240,10 +251,13 @@ class Limits:
                 self._moved = anyio.Event()
                 with anyio.move_on_after(opens_at - now):
                     await self._moved.wait()
-            self._enter(slot, now)
-            self._unanswered[slot] = now
-            self._pace.sent(now)
-            self.turns += 1
+            self._send(slot, now)
+
+    def _send(self, slot: Slot, now: float) -> None:
+        self._enter(slot, now)
+        self._unanswered[slot] = now
+        self._pace.sent(now)
+        self.turns += 1
 
     def _opens_at(self, now: float) -> float:
         if self._in_flight >= self._capacity.limit:
@@ -307,6 +321,10 @@ class Slot:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.entered_at: float | None = None
+
+    def turn_at_once(self) -> bool:
+        """Whether the next start may go out now, which must then follow at once. False: wait for the `turn`."""
+        return self._limits._turn_at_once(self)
 
     async def turn(self) -> None:
         """Wait until the next start may go out, which must then follow at once."""

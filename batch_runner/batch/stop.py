@@ -7,20 +7,25 @@ is a floor: it is waited for in full, and the drawn wait comes on top, so that a
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import os
+import signal
+import socket
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
 
 from batch_runner import log
-from batch_runner.errors import ExitCode, JournalFull
+from batch_runner.errors import ExitCode, Interrupted, JournalFull, Terminated
 from batch_runner.service.http.classify import advice_on
 from batch_runner.service.protocol import Lost, Refused
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterator
+    from types import FrameType, TracebackType
+    from typing import Self
 
     from batch_runner.units import FailureLimit
 
@@ -36,6 +41,72 @@ class Stop(msgspec.Struct, frozen=True):
 
     why: str
     exit_code: ExitCode
+
+
+class Signals:
+    """Ctrl-C, SIGTERM and SIGHUP, from the first moment of a command to its last. The second one ends it at once.
+
+    Before a batch runs, the first raises `Interrupted` or `Terminated` in the main thread: nothing has been sent. In
+    `handed_over` it is for who awaits `first`. After that it changes nothing: what there is to be told is told.
+    """
+
+    def __init__(self) -> None:
+        self._code: ExitCode | None = None
+        self._may_raise = True
+        self._before: dict[int, object] = {}
+        self._wake: tuple[socket.socket, socket.socket] | None = None
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            before = signal.getsignal(number)
+            if number != signal.SIGHUP or before != signal.SIG_IGN:  # nohup has it ignored
+                self._before[number] = before
+                signal.signal(number, self._hear)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before if callable(before) or isinstance(before, signal.Handlers) else signal.SIG_DFL)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether one has come, so that what is left has to be quick."""
+        return self._code is not None
+
+    @contextmanager
+    def handed_over(self) -> Iterator[None]:
+        """A batch runs in here."""
+        self._may_raise = False
+        self._wake = reader, writer = socket.socketpair()
+        with reader, writer:
+            reader.setblocking(False)
+            writer.setblocking(False)
+            try:
+                yield
+            finally:
+                self._wake = None
+
+    async def first(self) -> ExitCode:
+        """Wait for the first one; gives the exit code that it stands for."""
+        assert self._wake is not None
+        while self._code is None:
+            await anyio.wait_readable(self._wake[0])
+        return self._code
+
+    def _hear(self, number: int, _frame: FrameType | None) -> None:
+        code = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED
+        if self._code is not None:
+            os._exit(code)  # the journal has it all
+        self._code = code
+        if self._may_raise:
+            raise (Interrupted if code == ExitCode.INTERRUPTED else Terminated)(
+                "interrupted before anything was sent; run the same command"
+            )
+        if self._wake is not None:
+            with suppress(BlockingIOError):
+                self._wake[1].send(b"!")
 
 
 def refusal_for_all(why: str, status_code: int | None) -> Stop:
@@ -89,6 +160,11 @@ class Stopping:
     def is_interrupted(self) -> bool:
         """Whether a person (or the machine's shutdown) wants it to end now."""
         return self._interrupted.is_set()
+
+    @property
+    def is_hasty(self) -> bool:
+        """Whether the machine's shutdown wants it, which kills what has not ended in some seconds."""
+        return self.stop is not None and self.stop.exit_code == ExitCode.TERMINATED
 
     async def interrupted(self) -> None:
         """Return when that happens."""

@@ -275,6 +275,10 @@ class Worker:
         """Wait for this start's turn; False if a stop comes first, or if it can't be asked for any more."""
         if start.is_lost and not await self._is_remembered(start):
             return False
+        if self._stopping.is_stopped():
+            return False
+        if slot.turn_at_once():
+            return True
         asked_at = anyio.current_time()
         with self._stopping.cut_short():
             await slot.turn()

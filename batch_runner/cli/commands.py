@@ -74,14 +74,16 @@ class RunCommand(JobCommand):
     ) -> click.Context:
         """Read the command line; raises `click.UsageError` for one that makes no sense, when that has been told."""
         source = next((word for word in args if not word.startswith("-")), "run")
+        has_json = "--json" in args  # what is read is taken out of them
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError:
-            from batch_runner.cli.run import tell_about
+            from batch_runner.cli.run import errors_as_json, tell_about
 
             with tell_about(source, {}) as telling:
                 telling.ends(ExitCode.REFUSED)
-            raise
+            with errors_as_json(source, has_json):
+                raise
 
 
 @program.command("run", cls=RunCommand, epilog=EPILOG)
@@ -94,12 +96,19 @@ def run_command(source: str, **values: Any) -> int:
 
     The same command again continues where the last one stopped. batch-runner help nights says how.
     """
-    from batch_runner.cli.run import run_for_person, tell_about
+    from batch_runner.batch.stop import Signals
+    from batch_runner.cli.run import errors_as_json, run_for_person, tell_about
+    from batch_runner.job.config import wants_json
 
-    with tell_about(source, keep_said(values)) as telling:
-        loaded = _load(source, values)
-        telling.check()
-        return telling.ends(run_for_person(loaded.job, telling))
+    said = keep_said(values)
+    with Signals() as signals, tell_about(source, said, signals) as telling:
+        with errors_as_json(source, wants_json(source, said, os.environ)):
+            loaded = _load(source, values)
+            telling.check()
+            told = run_for_person(loaded.job, telling, signals)
+        if told.bug is not None:
+            raise told.bug
+        return telling.ends(told.exit_code)
 
 
 @program.command("check", cls=JobCommand, epilog=EPILOG)

@@ -173,6 +173,12 @@ class Journal:
         return steps
 
     @property
+    def has_sent_before(self) -> bool:
+        """Whether another batch has sent anything, so that a row without a place may have an earlier outcome."""
+        with self._reader() as connection:
+            return view.has_other_attempts(connection, self._begun.id)
+
+    @property
     def may_have_twins(self) -> bool:
         """Whether this sheet is to be gone over for rows with equal keys, before the first one finds its place."""
         with self._reader() as connection:
