@@ -88,7 +88,7 @@ _SPACES = " \u00a0\u2009\u202f"
 _AMOUNT = re.compile(rf"([^0-9]*)([0-9](?:[0-9.,'’{_SPACES}]*[0-9])?)([^0-9]*)")
 _PLAIN = re.compile(r"([0-9]+)(?:[.,]([0-9]+))?")
 _GROUPED = re.compile(rf"([1-9][0-9]{{0,2}}([.,'’{_SPACES}])[0-9]{{3}}(?:\2[0-9]{{3}})*)(?:(?!\2)[.,]([0-9]+))?")
-_EITHER = re.compile(r"[1-9][0-9]{0,2}[.,][0-9]{3}")
+_TWO_WAYS = re.compile(r"[1-9][0-9]{0,2}[.,][0-9]{3}")
 """`1.234` is 1234 to some and 1.234 to others."""
 _SCIENTIFIC = re.compile(r"-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]+")
 _ANY_DIGIT = re.compile("[0-9A-Za-z%]")
@@ -112,6 +112,7 @@ class NoAmount(msgspec.Struct, frozen=True):
 
 
 EMPTY = NoAmount("empty")
+EITHER = NoAmount("its one comma or point may mark thousands or decimals")
 
 
 def read_amount(text: str, *, typed: bool = False) -> Amount | NoAmount:
@@ -181,8 +182,8 @@ def worded(value: Decimal) -> str:
 def _value(text: str, typed: bool) -> Decimal | NoAmount:
     if typed:
         text = text.replace(",", "")
-    elif _EITHER.fullmatch(text):
-        return NoAmount("its one comma or point may mark thousands or decimals")
+    elif _TWO_WAYS.fullmatch(text):
+        return EITHER
     if plain := _PLAIN.fullmatch(text):
         whole, cents = plain[1], plain[2]
     elif grouped := _GROUPED.fullmatch(text):
