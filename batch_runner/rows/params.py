@@ -58,7 +58,9 @@ def dedup_key_of(texts: Sequence[str]) -> bytes:
 
 
 KEY_BYTES = 16
-NAMING = ("columns", "exclude", "rename", "key", "unique", "unique_conflict", "total")
+MOST_SHOWN = 3
+"""So many columns tell a row from others where no key was said."""
+NAMING = ("columns", "exclude", "rename", "key", "unique", "unique_conflict", "total", "compare")
 """The options whose values name columns of the sheet."""
 _PLACE = re.compile(r"\{\{|\}\}|\{((?:[^{}]|\{\{[^{}]*\}\})*)\}|[{}]")
 """Braces in a column's name are doubled, too: `{Amount {{EUR}}}`."""
@@ -129,6 +131,11 @@ class Template:
     def sent(self) -> tuple[Column, ...]:
         """The columns whose cells are sent, under whatever name."""
         return tuple(column for column in self._own if column.index in self._sent_indexes())
+
+    @property
+    def shown(self) -> tuple[Column, ...]:
+        """The columns by which a person knows a row: those of the key, else the first that are sent."""
+        return self._key or self.sent[:MOST_SHOWN]
 
     @property
     def names(self) -> tuple[str, ...]:
