@@ -12,7 +12,15 @@ import msgspec
 from batch_runner.errors import JournalError, UsageError
 from batch_runner.fs import seems_held
 from batch_runner.journal.batches import check_same_job, turns
-from batch_runner.journal.database import LOST, NEXT_STEP, check_header, connect, make_readable, reading_uri, refuse_half
+from batch_runner.journal.database import (
+    LOST,
+    NEXT_STEP,
+    check_header,
+    connect,
+    make_readable,
+    reading_uri,
+    refuse_half,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
