@@ -117,6 +117,17 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
 
 
 @pytest.fixture
+def own_cluster(tmp_path: Path) -> Iterator[DaskCluster]:
+    """A cluster without workers, for this test alone."""
+    from dask_cluster import DaskCluster
+
+    folder = tmp_path / "dask"
+    folder.mkdir()
+    with DaskCluster(folder) as started:
+        yield started
+
+
+@pytest.fixture
 def in_zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """Sets this process's time zone by `TZ`, and puts it back."""
     yield monkeypatch

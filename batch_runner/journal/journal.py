@@ -166,6 +166,11 @@ class Journal:
             yield await JournalFile(connection).begin(info)
 
     @property
+    def path(self) -> Path | None:
+        """Where it is; None for one in memory."""
+        return self._path
+
+    @property
     def batch(self) -> int:
         """This batch's number in the journal."""
         return self._begun.id
@@ -185,6 +190,12 @@ class Journal:
     def named(self) -> Mapping[tuple[str, str], int]:
         """How many rows are held, carried over and retried, and of which earlier night; those placed so far."""
         return self._registration.named
+
+    @property
+    def has_sent_before(self) -> bool:
+        """Whether another batch has sent anything, so that a row without a place may have an earlier outcome."""
+        with self._reader() as connection:
+            return view.has_other_attempts(connection, self._begun.id)
 
     @property
     def may_have_twins(self) -> bool:
