@@ -1,7 +1,13 @@
-"""When a batch stops starting runs before its last row, and why."""
+"""When to try again, and when a batch stops starting runs before its last row, and why.
+
+Exponential backoff with full jitter: each wait is drawn evenly between nothing and a bound that doubles up to a ceiling
+(Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). What the service says with `Retry-After`
+is a floor: it is waited for in full, and the drawn wait comes on top, so that all do not return in the same instant.
+"""
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,17 +17,115 @@ import msgspec
 from batch_runner import log
 from batch_runner.errors import ExitCode, JournalFull
 from batch_runner.service.http.classify import advice_on
+from batch_runner.service.protocol import Lost, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import random
+    from collections.abc import Callable, Collection, Iterator
 
     from batch_runner.units import FailureLimit
+
+
+_DOUBLINGS = 64
+"""More than any ceiling needs; keeps the power of two a float."""
+
+
+class Backoff(msgspec.Struct, frozen=True, kw_only=True):
+    """How to try again: `base` and `ceiling` bound the drawn waits, `budget` and `tries` end it; all in seconds.
+
+    The budget counts from the first failure to the last moment at which a try may begin.
+    """
+
+    base: float = 0.5
+    ceiling: float = 30.0
+    budget: float = 300.0
+    tries: int | None = None
+
+    def wait(
+        self, failures: int, elapsed: float, chance: random.Random, retry_after: float | None = None
+    ) -> float | None:
+        """Seconds to wait before the next try; None: give up.
+
+        `failures` is how many tries have failed in a row (1 or more), `elapsed` the seconds since the first of them.
+        """
+        if self.tries is not None and failures >= self.tries:
+            return None
+        left = self.budget - elapsed
+        floor = max(0.0, retry_after or 0.0)
+        if left <= 0 or floor > left:
+            return None
+        return min(floor + self.draw(failures, chance), left)
+
+    def draw(self, failures: int, chance: random.Random) -> float:
+        """Seconds to wait after so many failures in a row, where something else ends the trying."""
+        return chance.uniform(0.0, min(self.ceiling, self.base * 2.0 ** min(failures - 1, _DOUBLINGS)))
+
+
+POLLS = Backoff(base=1.0, ceiling=60.0, budget=900.0)
+"""Polls may be repeated freely: a service that restarts is waited for, a quarter of an hour long."""
+
+FRESH_RUN = Backoff(base=1.0, ceiling=5.0, budget=30.0)
+"""A 404 on a run id that was just given: the service may not have it everywhere yet."""
+
+STARTS = Backoff(base=0.5, ceiling=60.0, budget=900.0)
+"""Starts of which it is certain that they made no run."""
+
+NEVER_REACHED = 30.0
+"""Seconds until a service is given up that has neither said yes once in this batch nor told us to wait."""
+LONGEST_PAUSE = 3600.0
+"""Seconds of a pause that are waited for: who asks for more (a quota of the day, say) is asked by a later batch."""
+
+
+class CircuitBreaker:
+    """Knows since when no start has got through, whichever row it was for."""
+
+    def __init__(self) -> None:
+        self._said_yes = False
+        self._failing_since: float | None = None
+        self._longest_pause = 0.0
+
+    def yes(self) -> None:
+        """A start got through."""
+        self._said_yes = True
+        self._failing_since = None
+        self._longest_pause = 0.0
+
+    def no(self, answer: Refused | Lost, now: float) -> str | None:
+        """A start did not get through: why to give up, None to try on.
+
+        One that was refused only until another run ends is none of these.
+        """
+        if self._failing_since is None:
+            self._failing_since = now
+        elapsed, pause = now - self._failing_since, _pause(answer)
+        self._longest_pause = max(self._longest_pause, pause)
+        if pause > LONGEST_PAUSE:
+            return f"{answer.why}; it asks for a pause of {pause / 3600:.1f} h"
+        is_there = self._said_yes or (isinstance(answer, Refused) and answer.status_code is not None)
+        if elapsed > (STARTS.budget if is_there else NEVER_REACHED) + self._longest_pause:
+            return f"{answer.why}; no start has got through for {elapsed:.0f} s"
+        return None
+
+
+def _pause(answer: Refused | Lost) -> float:
+    """Seconds that the service asks for."""
+    return (isinstance(answer, Refused) and answer.signal.retry_after) or 0.0
 
 
 INTERRUPTS = (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
 
 SAME_ERRORS = 10
 """So many starts in a row refused with the same words, and the next will not fare better."""
+
+
+SAME_MISSING = 3
+"""The same for a param that the task must have and no column gives."""
+
+_MISSING = re.compile(r"\b(missing|required)\b|\bnot (provided|given|supplied)\b", re.IGNORECASE)
+_PARAM = re.compile(r"\b(param|parameter|input|input_params|argument|field|variable)s?\b", re.IGNORECASE)
+
+BELIEVED = 2
+"""So many starts after the first that are refused alike, with none that passes, and the refusal is every row's."""
 
 
 class Stop(msgspec.Struct, frozen=True):
@@ -36,6 +140,76 @@ def refusal_for_all(why: str, status_code: int | None) -> Stop:
     return Stop(f"{why}; {advice_on(status_code)}", ExitCode.STOPPED)
 
 
+class Doubt(msgspec.Struct, frozen=True, eq=False):
+    """A start that was refused, it is not known yet whether for its row's own sake or for every row's.
+
+    `attempt` is the journal's; certainly no run was started. `sent` is how many had gone out when it was refused.
+    """
+
+    attempt: int
+    row_number: int
+    answer: Refused
+    sent: int
+
+
+class Doubts:
+    """Refusals that may be one row's own or every row's, until the next starts tell.
+
+    Only a start that went out after the refusal tells anything of it.
+    """
+
+    def __init__(self) -> None:
+        self._open: list[Doubt] = []
+        self._cleared: list[Doubt] = []
+        self._refused_since = 0
+        self._is_told = anyio.Event()
+        self.has_passed = False
+        self.sent = 0
+        """How many starts have gone out."""
+
+    def turn(self) -> int:
+        """The number of a start that goes out now."""
+        self.sent += 1
+        return self.sent
+
+    def add(self, doubt: Doubt, turn: int) -> bool:
+        """The start of this number was refused so; whether that is every row's by now."""
+        if self._open and turn > self._open[0].sent:
+            self._refused_since += 1
+        self._open.append(doubt)
+        return self._refused_since >= BELIEVED
+
+    def passed(self, turn: int) -> None:
+        """The start of this number got further than that: what was refused before it went out is its row's own."""
+        self.has_passed = True
+        if not self._open or self._open[0].sent >= turn:
+            return
+        self._cleared += [doubt for doubt in self._open if doubt.sent < turn]
+        self._open = [doubt for doubt in self._open if doubt.sent >= turn]
+        self._refused_since = 0
+        self._is_told.set()
+
+    def first(self) -> Doubt | None:
+        """The oldest of which it isn't known."""
+        return self._open[0] if self._open else None
+
+    def give_up(self) -> None:
+        """No start comes that could tell: all of them are their rows' own."""
+        self._cleared += self._open
+        self._open = []
+        self._is_told.set()
+
+    async def told(self) -> None:
+        """Return when `take` gives something."""
+        await self._is_told.wait()
+
+    def take(self) -> list[Doubt]:
+        """Those that are known now to be their rows' own, each once."""
+        self._is_told = anyio.Event()
+        taken, self._cleared = self._cleared, []
+        return taken
+
+
 class Stopping:
     """The one place that says "no more starts". The first reason stands, but an interrupt beats any other."""
 
@@ -45,6 +219,9 @@ class Stopping:
         self._past_deadline = past_deadline
         self._failures = 0
         self._same: tuple[str, int] = ("", 0)
+        self._missing: tuple[str, int] = ("", 0)
+        self._given: set[str] = set()
+        self.doubts = Doubts()
         self._waits: set[anyio.CancelScope] = set()
         self._hurried: set[anyio.CancelScope] = set()
         self._interrupted = anyio.Event()
@@ -108,11 +285,28 @@ class Stopping:
         except JournalFull as error:
             self.now(Stop(str(error), error.exit_code))
 
-    def row_ended(self, status: str, error: str, *, started: bool) -> None:
+    def doubt(self, doubt: Doubt, turn: int) -> None:
+        """The start of this number was refused so; stops if that is every row's by now."""
+        if self.doubts.add(doubt, turn):
+            self.now(refusal_for_all(doubt.answer.why, doubt.answer.status_code))
+
+    def judge_doubts(self) -> None:
+        """No more starts come. A refusal is its row's own if any start has passed, else every row's."""
+        doubt = self.doubts.first()
+        if doubt is None or self.stop is not None:
+            return
+        if self.doubts.has_passed:
+            self.doubts.give_up()
+        else:
+            self.now(refusal_for_all(doubt.answer.why, doubt.answer.status_code))
+
+    def row_ended(self, status: str, error: str, *, started: bool, params: Collection[str] = ()) -> None:
         """Count a row's outcome of this batch towards the failure limit, and the same error in a row.
 
-        `started`: a run was certainly started for it.
+        `started`: a run was certainly started for it. `params` are the names of what was sent for it.
         """
+        self._given.update(params)
+        self._count_missing(status, error, started=started)
         if started or status == "success":
             self._same = ("", 0)
         if status == "success":
@@ -130,3 +324,21 @@ class Stopping:
         elif self._limit.reached(self._failures, self._rows):
             rows = "1 row" if self._failures == 1 else f"{self._failures} rows"
             self.now(Stop(f"{rows} did not succeed: the failure limit is reached", ExitCode.STOPPED))
+
+    def _count_missing(self, status: str, error: str, *, started: bool) -> None:
+        """Stop where one row after the other lacks a param that no column gives: the next will lack it, too."""
+        is_missing = status in ("error", "failure") and _MISSING.search(error) and (not started or _PARAM.search(error))
+        if not is_missing or any(name.lower() in error.lower() for name in self._given):
+            self._missing = ("", 0)
+            return
+        text, count = self._missing
+        self._missing = (error, count + 1 if error == text else 1)
+        if self._missing[1] == SAME_MISSING:
+            self.now(
+                Stop(
+                    f"{SAME_MISSING} rows in a row ended alike ({error}): the task needs a param that no column gives; "
+                    'say which column it is by --rename "Column=param", or its value by --param, '
+                    "then run the same command",
+                    ExitCode.STOPPED,
+                )
+            )
