@@ -1,4 +1,4 @@
-"""When to try again, and when a batch stops starting runs before its last row, and why.
+"""When a batch stops starting runs before its last row, and why; how long it tries again before it gives up.
 
 Exponential backoff with full jitter: each wait is drawn evenly between nothing and a bound that doubles up to a ceiling
 (Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). What the service says with `Retry-After`
@@ -7,23 +7,260 @@ is a floor: it is waited for in full, and the drawn wait comes on top, so that a
 
 from __future__ import annotations
 
+import os
 import re
-from contextlib import contextmanager
+import signal
+import socket
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
 
 from batch_runner import log
-from batch_runner.errors import ExitCode, JournalFull
+from batch_runner.batch.attempts import Doubts
+from batch_runner.errors import ExitCode, Interrupted, JournalFull, Terminated
 from batch_runner.service.http.classify import advice_on
 from batch_runner.service.protocol import Lost, Refused
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Collection, Iterator
+    from types import FrameType, TracebackType
+    from typing import Self
 
+    from batch_runner.batch.attempts import Doubt
     from batch_runner.units import FailureLimit
+
+
+INTERRUPTS = (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
+
+SAME_ERRORS = 10
+"""So many starts in a row refused with the same words, and the next will not fare better."""
+
+
+SAME_MISSING = 3
+"""The same for a param that the task must have and no column gives."""
+
+_MISSING = re.compile(r"\b(missing|required)\b|\bnot (provided|given|supplied)\b", re.IGNORECASE)
+_PARAM = re.compile(r"\b(param|parameter|input|input_params|argument|field|variable)s?\b", re.IGNORECASE)
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """Why the batch stopped early: a sentence with what a person can do, and the exit code."""
+
+    why: str
+    exit_code: ExitCode
+
+
+class Signals:
+    """Ctrl-C, SIGTERM and SIGHUP, from the first moment of a command to its last. The second one ends it at once.
+
+    Before a batch runs, the first raises `Interrupted` or `Terminated` in the main thread: nothing has been sent. In
+    `handed_over` it is for who awaits `first`. After that it changes nothing: what there is to be told is told.
+    """
+
+    def __init__(self) -> None:
+        self._code: ExitCode | None = None
+        self._may_raise = True
+        self._before: dict[int, object] = {}
+        self._wake: tuple[socket.socket, socket.socket] | None = None
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            before = signal.getsignal(number)
+            if number != signal.SIGHUP or before != signal.SIG_IGN:  # nohup has it ignored
+                self._before[number] = before
+                signal.signal(number, self._hear)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before if callable(before) or isinstance(before, signal.Handlers) else signal.SIG_DFL)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether one has come, so that what is left has to be quick."""
+        return self._code is not None
+
+    @contextmanager
+    def handed_over(self) -> Iterator[None]:
+        """A batch runs in here."""
+        self._may_raise = False
+        self._wake = reader, writer = socket.socketpair()
+        with reader, writer:
+            reader.setblocking(False)
+            writer.setblocking(False)
+            try:
+                yield
+            finally:
+                self._wake = None
+
+    async def first(self) -> ExitCode:
+        """Wait for the first one; gives the exit code that it stands for."""
+        assert self._wake is not None
+        while self._code is None:
+            await anyio.wait_readable(self._wake[0])
+        return self._code
+
+    def _hear(self, number: int, _frame: FrameType | None) -> None:
+        code = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED
+        if self._code is not None:
+            os._exit(code)  # the journal has it all
+        self._code = code
+        if self._may_raise:
+            raise (Interrupted if code == ExitCode.INTERRUPTED else Terminated)(
+                "interrupted before anything was sent; run the same command"
+            )
+        if self._wake is not None:
+            with suppress(BlockingIOError):
+                self._wake[1].send(b"!")
+
+
+def refusal_for_all(why: str, status_code: int | None) -> Stop:
+    """The stop for a start or a poll that was refused so, for a reason that every row has."""
+    return Stop(f"{why}; {advice_on(status_code)}", ExitCode.STOPPED)
+
+
+class Stopping:
+    """The one place that says "no more starts". The first reason stands, but an interrupt beats any other."""
+
+    def __init__(self, limit: FailureLimit | None, rows: int, past_deadline: Callable[[], bool] | None) -> None:
+        self._limit = limit
+        self._rows = rows
+        self._past_deadline = past_deadline
+        self._failures = 0
+        self._same: tuple[str, int] = ("", 0)
+        self._missing: tuple[str, int] = ("", 0)
+        self._given: set[str] = set()
+        self.doubts = Doubts()
+        self._waits: set[anyio.CancelScope] = set()
+        self._hurried: set[anyio.CancelScope] = set()
+        self._interrupted = anyio.Event()
+        self.stop: Stop | None = None
+
+    def now(self, stop: Stop) -> None:
+        """Stop starting."""
+        interrupt = stop.exit_code in INTERRUPTS
+        if self.stop is None or interrupt:
+            self.stop = stop
+            log.info("no more starts", exit_code=stop.exit_code)
+            log.debug("no more starts", why=stop.why)
+        if interrupt:
+            self._interrupted.set()
+        for wait in self._waits | (self._hurried if interrupt else set()):
+            wait.cancel()
+
+    def is_stopped(self) -> bool:
+        """Whether no more runs may be started; looks at the deadline, too."""
+        if self.stop is None and self._past_deadline is not None and self._past_deadline():
+            self.now(Stop("the deadline was reached; the same command goes on with the rest", ExitCode.STOPPED))
+        return self.stop is not None
+
+    def look_at_deadline(self) -> None:
+        """As `is_stopped`, where somebody waits for a start: a deadline that holds back nothing stops nothing."""
+        if self._waits:
+            self.is_stopped()
+
+    @property
+    def has_deadline(self) -> bool:
+        """Whether time alone can bring a stop, so that somebody has to look at the clock."""
+        return self._past_deadline is not None
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether a person (or the machine's shutdown) wants it to end now."""
+        return self._interrupted.is_set()
+
+    @property
+    def is_hasty(self) -> bool:
+        """Whether the machine's shutdown wants it, which kills what has not ended in some seconds."""
+        return self.stop is not None and self.stop.exit_code == ExitCode.TERMINATED
+
+    async def interrupted(self) -> None:
+        """Return when that happens."""
+        await self._interrupted.wait()
+
+    @contextmanager
+    def cut_short(self, *, interrupts_only: bool = False) -> Iterator[None]:
+        """What waits in here before a start is cut short by a stop, or by an interrupt only."""
+        waits = self._hurried if interrupts_only else self._waits
+        with anyio.CancelScope() as wait:
+            waits.add(wait)
+            if self.is_interrupted if interrupts_only else self.is_stopped():
+                wait.cancel()
+            try:
+                yield
+            finally:
+                waits.discard(wait)
+
+    @contextmanager
+    def when_full(self) -> Iterator[None]:
+        """A disk that is found full in here stops the batch, but not the runs that are in flight."""
+        try:
+            yield
+        except JournalFull as error:
+            self.now(Stop(str(error), error.exit_code))
+
+    def doubt(self, doubt: Doubt, turn: int) -> None:
+        """The start of this number was refused so; stops if that is every row's by now."""
+        if self.doubts.add(doubt, turn):
+            self.now(refusal_for_all(doubt.answer.why, doubt.answer.status_code))
+
+    def judge_doubts(self) -> None:
+        """No more starts come. A refusal is its row's own if any start has passed, else every row's."""
+        doubt = self.doubts.first()
+        if doubt is None or self.stop is not None:
+            return
+        if self.doubts.has_passed:
+            self.doubts.give_up()
+        else:
+            self.now(refusal_for_all(doubt.answer.why, doubt.answer.status_code))
+
+    def row_ended(self, status: str, error: str, *, started: bool, params: Collection[str] = ()) -> None:
+        """Count a row's outcome of this batch towards the failure limit, and the same error in a row.
+
+        `started`: a run was certainly started for it. `params` are the names of what was sent for it.
+        """
+        self._given.update(params)
+        self._count_missing(status, error, started=started)
+        if started or status == "success":
+            self._same = ("", 0)
+        if status == "success":
+            return
+        self._failures += 1
+        if self._limit is None:
+            if not started:
+                text, count = self._same
+                self._same = (error, count + 1 if error == text else 1)
+                if self._same[1] == SAME_ERRORS:
+                    why = (
+                        f"{SAME_ERRORS} starts in a row ended alike ({error}); fix the cause, then run the same command"
+                    )
+                    self.now(Stop(why, ExitCode.STOPPED))
+        elif self._limit.reached(self._failures, self._rows):
+            rows = "1 row" if self._failures == 1 else f"{self._failures} rows"
+            self.now(Stop(f"{rows} did not succeed: the failure limit is reached", ExitCode.STOPPED))
+
+    def _count_missing(self, status: str, error: str, *, started: bool) -> None:
+        """Stop where one row after the other lacks a param that no column gives: the next will lack it, too."""
+        is_missing = status in ("error", "failure") and _MISSING.search(error) and (not started or _PARAM.search(error))
+        if not is_missing or any(name.lower() in error.lower() for name in self._given):
+            self._missing = ("", 0)
+            return
+        text, count = self._missing
+        self._missing = (error, count + 1 if error == text else 1)
+        if self._missing[1] == SAME_MISSING:
+            self.now(
+                Stop(
+                    f"{SAME_MISSING} rows in a row ended alike ({error}): the task needs a param that no column gives; "
+                    'say which column it is by --rename "Column=param", or its value by --param, '
+                    "then run the same command",
+                    ExitCode.STOPPED,
+                )
+            )
 
 
 _DOUBLINGS = 64
@@ -110,235 +347,3 @@ class CircuitBreaker:
 def _pause(answer: Refused | Lost) -> float:
     """Seconds that the service asks for."""
     return (isinstance(answer, Refused) and answer.signal.retry_after) or 0.0
-
-
-INTERRUPTS = (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
-
-SAME_ERRORS = 10
-"""So many starts in a row refused with the same words, and the next will not fare better."""
-
-
-SAME_MISSING = 3
-"""The same for a param that the task must have and no column gives."""
-
-_MISSING = re.compile(r"\b(missing|required)\b|\bnot (provided|given|supplied)\b", re.IGNORECASE)
-_PARAM = re.compile(r"\b(param|parameter|input|input_params|argument|field|variable)s?\b", re.IGNORECASE)
-
-BELIEVED = 2
-"""So many starts after the first that are refused alike, with none that passes, and the refusal is every row's."""
-
-
-class Stop(msgspec.Struct, frozen=True):
-    """Why the batch stopped early: a sentence with what a person can do, and the exit code."""
-
-    why: str
-    exit_code: ExitCode
-
-
-def refusal_for_all(why: str, status_code: int | None) -> Stop:
-    """The stop for a start or a poll that was refused so, for a reason that every row has."""
-    return Stop(f"{why}; {advice_on(status_code)}", ExitCode.STOPPED)
-
-
-class Doubt(msgspec.Struct, frozen=True, eq=False):
-    """A start that was refused, it is not known yet whether for its row's own sake or for every row's.
-
-    `attempt` is the journal's; certainly no run was started. `sent` is how many had gone out when it was refused.
-    """
-
-    attempt: int
-    row_number: int
-    answer: Refused
-    sent: int
-
-
-class Doubts:
-    """Refusals that may be one row's own or every row's, until the next starts tell.
-
-    Only a start that went out after the refusal tells anything of it.
-    """
-
-    def __init__(self) -> None:
-        self._open: list[Doubt] = []
-        self._cleared: list[Doubt] = []
-        self._refused_since = 0
-        self._is_told = anyio.Event()
-        self.has_passed = False
-        self.sent = 0
-        """How many starts have gone out."""
-
-    def turn(self) -> int:
-        """The number of a start that goes out now."""
-        self.sent += 1
-        return self.sent
-
-    def add(self, doubt: Doubt, turn: int) -> bool:
-        """The start of this number was refused so; whether that is every row's by now."""
-        if self._open and turn > self._open[0].sent:
-            self._refused_since += 1
-        self._open.append(doubt)
-        return self._refused_since >= BELIEVED
-
-    def passed(self, turn: int) -> None:
-        """The start of this number got further than that: what was refused before it went out is its row's own."""
-        self.has_passed = True
-        if not self._open or self._open[0].sent >= turn:
-            return
-        self._cleared += [doubt for doubt in self._open if doubt.sent < turn]
-        self._open = [doubt for doubt in self._open if doubt.sent >= turn]
-        self._refused_since = 0
-        self._is_told.set()
-
-    def first(self) -> Doubt | None:
-        """The oldest of which it isn't known."""
-        return self._open[0] if self._open else None
-
-    def give_up(self) -> None:
-        """No start comes that could tell: all of them are their rows' own."""
-        self._cleared += self._open
-        self._open = []
-        self._is_told.set()
-
-    async def told(self) -> None:
-        """Return when `take` gives something."""
-        await self._is_told.wait()
-
-    def take(self) -> list[Doubt]:
-        """Those that are known now to be their rows' own, each once."""
-        self._is_told = anyio.Event()
-        taken, self._cleared = self._cleared, []
-        return taken
-
-
-class Stopping:
-    """The one place that says "no more starts". The first reason stands, but an interrupt beats any other."""
-
-    def __init__(self, limit: FailureLimit | None, rows: int, past_deadline: Callable[[], bool] | None) -> None:
-        self._limit = limit
-        self._rows = rows
-        self._past_deadline = past_deadline
-        self._failures = 0
-        self._same: tuple[str, int] = ("", 0)
-        self._missing: tuple[str, int] = ("", 0)
-        self._given: set[str] = set()
-        self.doubts = Doubts()
-        self._waits: set[anyio.CancelScope] = set()
-        self._hurried: set[anyio.CancelScope] = set()
-        self._interrupted = anyio.Event()
-        self.stop: Stop | None = None
-
-    def now(self, stop: Stop) -> None:
-        """Stop starting."""
-        interrupt = stop.exit_code in INTERRUPTS
-        if self.stop is None or interrupt:
-            self.stop = stop
-            log.info("no more starts", exit_code=stop.exit_code)
-            log.debug("no more starts", why=stop.why)
-        if interrupt:
-            self._interrupted.set()
-        for wait in self._waits | (self._hurried if interrupt else set()):
-            wait.cancel()
-
-    def is_stopped(self) -> bool:
-        """Whether no more runs may be started; looks at the deadline, too."""
-        if self.stop is None and self._past_deadline is not None and self._past_deadline():
-            self.now(Stop("the deadline was reached; the same command goes on with the rest", ExitCode.STOPPED))
-        return self.stop is not None
-
-    def look_at_deadline(self) -> None:
-        """As `is_stopped`, where somebody waits for a start: a deadline that holds back nothing stops nothing."""
-        if self._waits:
-            self.is_stopped()
-
-    @property
-    def has_deadline(self) -> bool:
-        """Whether time alone can bring a stop, so that somebody has to look at the clock."""
-        return self._past_deadline is not None
-
-    @property
-    def is_interrupted(self) -> bool:
-        """Whether a person (or the machine's shutdown) wants it to end now."""
-        return self._interrupted.is_set()
-
-    async def interrupted(self) -> None:
-        """Return when that happens."""
-        await self._interrupted.wait()
-
-    @contextmanager
-    def cut_short(self, *, interrupts_only: bool = False) -> Iterator[None]:
-        """What waits in here before a start is cut short by a stop, or by an interrupt only."""
-        waits = self._hurried if interrupts_only else self._waits
-        with anyio.CancelScope() as wait:
-            waits.add(wait)
-            if self.is_interrupted if interrupts_only else self.is_stopped():
-                wait.cancel()
-            try:
-                yield
-            finally:
-                waits.discard(wait)
-
-    @contextmanager
-    def when_full(self) -> Iterator[None]:
-        """A disk that is found full in here stops the batch, but not the runs that are in flight."""
-        try:
-            yield
-        except JournalFull as error:
-            self.now(Stop(str(error), error.exit_code))
-
-    def doubt(self, doubt: Doubt, turn: int) -> None:
-        """The start of this number was refused so; stops if that is every row's by now."""
-        if self.doubts.add(doubt, turn):
-            self.now(refusal_for_all(doubt.answer.why, doubt.answer.status_code))
-
-    def judge_doubts(self) -> None:
-        """No more starts come. A refusal is its row's own if any start has passed, else every row's."""
-        doubt = self.doubts.first()
-        if doubt is None or self.stop is not None:
-            return
-        if self.doubts.has_passed:
-            self.doubts.give_up()
-        else:
-            self.now(refusal_for_all(doubt.answer.why, doubt.answer.status_code))
-
-    def row_ended(self, status: str, error: str, *, started: bool, params: Collection[str] = ()) -> None:
-        """Count a row's outcome of this batch towards the failure limit, and the same error in a row.
-
-        `started`: a run was certainly started for it. `params` are the names of what was sent for it.
-        """
-        self._given.update(params)
-        self._count_missing(status, error, started=started)
-        if started or status == "success":
-            self._same = ("", 0)
-        if status == "success":
-            return
-        self._failures += 1
-        if self._limit is None:
-            if not started:
-                text, count = self._same
-                self._same = (error, count + 1 if error == text else 1)
-                if self._same[1] == SAME_ERRORS:
-                    why = (
-                        f"{SAME_ERRORS} starts in a row ended alike ({error}); fix the cause, then run the same command"
-                    )
-                    self.now(Stop(why, ExitCode.STOPPED))
-        elif self._limit.reached(self._failures, self._rows):
-            rows = "1 row" if self._failures == 1 else f"{self._failures} rows"
-            self.now(Stop(f"{rows} did not succeed: the failure limit is reached", ExitCode.STOPPED))
-
-    def _count_missing(self, status: str, error: str, *, started: bool) -> None:
-        """Stop where one row after the other lacks a param that no column gives: the next will lack it, too."""
-        is_missing = status in ("error", "failure") and _MISSING.search(error) and (not started or _PARAM.search(error))
-        if not is_missing or any(name.lower() in error.lower() for name in self._given):
-            self._missing = ("", 0)
-            return
-        text, count = self._missing
-        self._missing = (error, count + 1 if error == text else 1)
-        if self._missing[1] == SAME_MISSING:
-            self.now(
-                Stop(
-                    f"{SAME_MISSING} rows in a row ended alike ({error}): the task needs a param that no column gives; "
-                    'say which column it is by --rename "Column=param", or its value by --param, '
-                    "then run the same command",
-                    ExitCode.STOPPED,
-                )
-            )

@@ -109,6 +109,7 @@ def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) ->
         night = _night_gone_on_with(connection, info) or batch
         forget_other_claims(connection, info.policy)
         _insert(connection, batch, night, info)
+        connection.execute("UPDATE about SET under_way = 1 WHERE NOT under_way")
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:

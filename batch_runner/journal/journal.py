@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -23,6 +23,7 @@ from batch_runner.journal.database import (
     connect,
     copy_journal,
     make_readable,
+    mark_whole,
     open_file,
     open_memory,
 )
@@ -103,6 +104,8 @@ class JournalFile:
         latest = self._latest
         if latest is None or self.path is None:
             begun = _begin(self.path, self.connection, info)
+            # From now on the file says by itself that a batch is under way: without its WAL it is half a journal.
+            self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         else:
             begun = await to_thread.run_sync(_begin_beside, self.path, info)
             await self.commits.add(latest.leave_places)
@@ -149,6 +152,11 @@ class Journal:
             yield await JournalFile(connection).begin(info)
 
     @property
+    def path(self) -> Path | None:
+        """Where it is; None for one in memory."""
+        return self._path
+
+    @property
     def batch(self) -> int:
         """This batch's number in the journal."""
         return self._begun.id
@@ -163,6 +171,12 @@ class Journal:
 
         await self._commits.add(place)
         return steps
+
+    @property
+    def has_sent_before(self) -> bool:
+        """Whether another batch has sent anything, so that a row without a place may have an earlier outcome."""
+        with self._reader() as connection:
+            return view.has_other_attempts(connection, self._begun.id)
 
     @property
     def may_have_twins(self) -> bool:
@@ -362,6 +376,8 @@ def _execute(sql: str, values: tuple[object, ...], connection: sqlite3.Connectio
 async def _close(connection: sqlite3.Connection) -> None:
     """Closing copies what is left in the WAL into the journal: one file remains, unless somebody still reads it."""
     with anyio.CancelScope(shield=True):
+        with suppress(sqlite3.Error):  # no room even for that: then the WAL can't be emptied either, and stays beside
+            await to_thread.run_sync(mark_whole, connection)
         await to_thread.run_sync(connection.close)
 
 

@@ -14,7 +14,6 @@ from batch_runner.batch.worker import Terms
 from batch_runner.errors import UsageError
 from batch_runner.job.job import ANCHOR_URL, Job
 from batch_runner.job.validation import cluster_problem
-from batch_runner.service.http.client import is_loopback
 
 if TYPE_CHECKING:
     import ssl
@@ -70,6 +69,8 @@ def _polls_for(job: Job, auto: PollLimits) -> PollLimits:
 
 def _is_near(url: str) -> bool:
     """Whether the service is on this machine. What is wrong with an address, the client says."""
+    from batch_runner.service.http.client import is_loopback
+
     try:
         return is_loopback(urlsplit(url).hostname or "")
     except ValueError:

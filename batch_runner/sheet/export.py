@@ -9,10 +9,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
-import openpyxl
-import polars
-from openpyxl.cell import WriteOnlyCell
-from polars.io.plugins import register_io_source
 
 from batch_runner.errors import SheetError, Unlike
 from batch_runner.sheet.csv.reader import CsvSheet, view_csv
@@ -31,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
+    import polars
     from openpyxl.cell import Cell
     from openpyxl.worksheet.worksheet import Worksheet
 
@@ -47,6 +44,8 @@ _GUESSED = ("=", "#")
 
 def write_workbook(target: BinaryIO, grid: Grid) -> None:
     """Write a workbook of one sheet, every cell a text. Raises `SheetError` for what a workbook can't hold."""
+    import openpyxl
+
     book = openpyxl.Workbook(write_only=True)
     page = book.create_sheet(grid.sheet.name or "Sheet1")
     try:
@@ -76,6 +75,8 @@ def _value(page: Worksheet, text: str) -> Cell | str | None:
     """What openpyxl makes a text cell of; no cell for no text."""
     if not text.startswith(_GUESSED):
         return xstring(text) or None
+    from openpyxl.cell import WriteOnlyCell
+
     cell = WriteOnlyCell(page, xstring(text))
     cell.data_type = "s"
     return cell
@@ -100,6 +101,9 @@ ROW_GROUP = 50_000
 
 def write_parquet(target: BinaryIO, grid: Grid) -> None:
     """Write the data rows, every column a string. They are drawn in a thread of polars' while this one waits."""
+    import polars
+    from polars.io.plugins import register_io_source
+
     schema = dict.fromkeys(grid.headers, polars.String)
 
     def frames(*_pushed_down: object) -> Iterator[polars.DataFrame]:

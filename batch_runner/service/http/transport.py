@@ -235,7 +235,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                         break
                     except UnreadAnswer:
                         continue  # that connection is closed now; nothing has left on it
-        return httpx.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer))
+        return httpx.Response(answer.status, headers=answer.raw_headers, stream=_body(answer))
 
     async def _send(
         self, request: httpx.Request, body: bytes, timeouts: Mapping[str, float | None]
@@ -280,6 +280,16 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             )
         self._clock_gap = gap
         return self._sessions[-1]
+
+
+def _body(answer: aiohttp.ClientResponse) -> httpx.AsyncByteStream:
+    """The body of an answer: most come whole with their head, so that there is nothing to wait for."""
+    content = answer.content
+    if not content.is_eof() or content.exception() is not None:
+        return _Body(answer)
+    data = content.read_nowait()
+    answer.release()
+    return httpx.ByteStream(data)
 
 
 class _Body(httpx.AsyncByteStream):

@@ -1,4 +1,4 @@
-"""One try to start a run: what is known of it on its way, and how long ago it was sent."""
+"""Tries to start a run: what is known of one on its way, and what a few of them tell of all the others."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import anyio
 import msgspec
 
 from batch_runner import log
+from batch_runner.outcomes import SUCCESS
 from batch_runner.plan.plan import Poll, Resend, Send
 from batch_runner.service.protocol import Lost, Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from batch_runner.log import Fact
+    from batch_runner.rows.params import RowParams
     from batch_runner.service.protocol import Capabilities
 
 
@@ -107,3 +111,113 @@ def seconds_since(moment: str) -> float:
 def age_of(plan: Poll) -> float | None:
     """Seconds since the start of a run was sent; None where that isn't known. Never less than none: clocks are set."""
     return max(0.0, seconds_since(plan.intended_at)) if plan.intended_at else None
+
+
+BELIEVED = 2
+"""So many starts after the first that are refused alike, with none that passes, and the refusal is every row's."""
+
+
+class Doubt(msgspec.Struct, frozen=True, eq=False):
+    """A start that was refused, it is not known yet whether for its row's own sake or for every row's.
+
+    `attempt` is the journal's; certainly no run was started. `sent` is how many had gone out when it was refused.
+    """
+
+    attempt: int
+    row_number: int
+    answer: Refused
+    sent: int
+
+
+class Doubts:
+    """Refusals that may be one row's own or every row's, until the next starts tell.
+
+    Only a start that went out after the refusal tells anything of it.
+    """
+
+    def __init__(self) -> None:
+        self._open: list[Doubt] = []
+        self._cleared: list[Doubt] = []
+        self._refused_since = 0
+        self._is_told = anyio.Event()
+        self.has_passed = False
+        self.sent = 0
+        """How many starts have gone out."""
+
+    def turn(self) -> int:
+        """The number of a start that goes out now."""
+        self.sent += 1
+        return self.sent
+
+    def add(self, doubt: Doubt, turn: int) -> bool:
+        """The start of this number was refused so; whether that is every row's by now."""
+        if self._open and turn > self._open[0].sent:
+            self._refused_since += 1
+        self._open.append(doubt)
+        return self._refused_since >= BELIEVED
+
+    def passed(self, turn: int) -> None:
+        """The start of this number got further than that: what was refused before it went out is its row's own."""
+        self.has_passed = True
+        if not self._open or self._open[0].sent >= turn:
+            return
+        self._cleared += [doubt for doubt in self._open if doubt.sent < turn]
+        self._open = [doubt for doubt in self._open if doubt.sent >= turn]
+        self._refused_since = 0
+        self._is_told.set()
+
+    def first(self) -> Doubt | None:
+        """The oldest of which it isn't known."""
+        return self._open[0] if self._open else None
+
+    def give_up(self) -> None:
+        """No start comes that could tell: all of them are their rows' own."""
+        self._cleared += self._open
+        self._open = []
+        self._is_told.set()
+
+    async def told(self) -> None:
+        """Return when `take` gives something."""
+        await self._is_told.wait()
+
+    def take(self) -> list[Doubt]:
+        """Those that are known now to be their rows' own, each once."""
+        self._is_told = anyio.Event()
+        taken, self._cleared = self._cleared, []
+        return taken
+
+
+class Canary:
+    """Waits for some rows to end, and knows whether they all succeeded."""
+
+    def __init__(self, rows: Iterable[object]) -> None:
+        self._waiting = {id(row) for row in rows}
+        self._failed = 0
+        self._over = anyio.Event()
+        if not self._waiting:
+            self._over.set()
+
+    def row_ended(self, row: object, status: str) -> None:
+        """Hear of any row's end; what isn't ours is passed over."""
+        if id(row) in self._waiting:
+            self._waiting.discard(id(row))
+            self._failed += status != SUCCESS
+            if not self._waiting:
+                self._over.set()
+
+    async def failures(self) -> int:
+        """Wait for the last of them, then say how many did not succeed."""
+        await self._over.wait()
+        return self._failed
+
+
+def different_shapes(rows: Sequence[RowParams], number: int) -> tuple[int, ...]:
+    """The places of up to `number` rows: first one of each shape (which params are filled), then the first others."""
+    first_of_shape: dict[frozenset[str], int] = {}
+    for place, row in enumerate(rows):
+        first_of_shape.setdefault(frozenset(row.params), place)
+    chosen = list(first_of_shape.values())[:number]
+    others = (place for place in range(len(rows)) if place not in chosen)
+    while len(chosen) < min(number, len(rows)):
+        chosen.append(next(others))
+    return tuple(sorted(chosen))
