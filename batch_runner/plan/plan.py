@@ -206,7 +206,10 @@ class Resend(msgspec.Struct, frozen=True):
 
 
 class Poll(msgspec.Struct, frozen=True):
-    """Its run goes on: poll it, from this last known status. `otherwise` and `anew` as with `Resend`."""
+    """Its run goes on: poll it, from this last known status. `otherwise` and `anew` as with `Resend`.
+
+    `intended_at` is when its start was sent (UTC).
+    """
 
     row_number: int
     row_id: int
@@ -215,6 +218,7 @@ class Poll(msgspec.Struct, frozen=True):
     status: str
     otherwise: Send | None = None
     anew: Send | None = None
+    intended_at: str = ""
 
 
 class Keep(msgspec.Struct, frozen=True):
@@ -336,7 +340,8 @@ def decide(
     again = send(entry, row_id) if is_due and held is None else None
     anew = send(entry, row_id) if _is_as_it_was(last, entry) else None
     if last.is_going:
-        return Poll(entry.row_number, row_id, last.id, last.run_id or "", last.status, again, anew)
+        going = (last.id, last.run_id or "", last.status)
+        return Poll(entry.row_number, row_id, *going, again, anew, last.intended_at)
     if last.memory and _can_be_settled(last, entry):
         return Resend(entry.row_number, row_id, last.id, last.intended_at, last.memory, again, anew)
     return again or Keep(entry.row_number, row_id, last.outcome, changed, held)
