@@ -136,7 +136,7 @@ def control_totals(source: Source, outcomes: Iterable[Placed]) -> tuple[ColumnTo
 
     placed = _Beside(iter(outcomes))
     for row in source.chosen(see):
-        if source.sheet.is_suspect(row):
+        if row.suspicion is not None:
             continue
         outcome = placed.at(row.number)
         for account in accounts:

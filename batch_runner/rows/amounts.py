@@ -250,7 +250,7 @@ class TotalRows:
             if isinstance(amount, Amount) and is_said:
                 self._found.append((row.number, amount.value, self._seen, self._shown))
             return
-        if row.kind not in LIST_ROWS or self._sheet.is_suspect(row):
+        if row.kind not in LIST_ROWS or row.suspicion is not None:
             return
         amount = amount_in(row, self._place)
         if isinstance(amount, NoAmount):

@@ -28,6 +28,7 @@ from batch_runner.sheet.csv.writer import Appending, write_text
 from batch_runner.sheet.header import LOOK, FirstRow, find_header, header_doubt, repeats_header
 from batch_runner.sheet.model import (
     Column,
+    Judge,
     NewColumns,
     Reading,
     Row,
@@ -122,7 +123,7 @@ class CsvSheet(Sheet):
         """As `Sheet.rows`."""
         width, header_row, repeated = self.width, self.header_row, set(self._seen.repeated)
         unwraps = bool(self._seen.wrapped) and not self._reading.as_shown
-        padding = [""] * width
+        padding, judge = [""] * width, Judge(self)
         for number, fields in enumerate(islice(self._records(), self._seen.last_row), 1):
             kind = RowKind.DATA
             if number <= header_row:
@@ -146,7 +147,7 @@ class CsvSheet(Sheet):
                 )
             if len(fields) != width:
                 fields = (fields + padding)[:width]  # noqa: PLW2901  the same record, as wide as the table
-            yield self.judged(Row(number, kind, tuple(fields), (), literal, refusal))
+            yield judge.judged(Row(number, kind, tuple(fields), (), literal, refusal))
 
     def _records(self) -> Iterator[list[str]]:
         """The fields of each record. A CR inside one, which the stdlib's reader can't have, takes a longer way."""

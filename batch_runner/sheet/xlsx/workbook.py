@@ -10,6 +10,7 @@ from batch_runner.errors import SheetError
 from batch_runner.sheet.model import (
     CellProblem,
     Column,
+    Judge,
     Reading,
     Row,
     RowKind,
@@ -256,7 +257,7 @@ class Workbook(Sheet):
         cells = self._source.cells.shown()
         for row, raw in self._rows():
             typed = cells.typed_cells(raw, places) if raw is not None else {}
-            yield TypedRow(row.number, row.kind, row.texts, row.problems, typed=typed)
+            yield TypedRow(row.number, row.kind, row.texts, row.problems, suspicion=row.suspicion, typed=typed)
 
     def describe_formats(self) -> tuple[str, ...]:
         """As `Sheet.describe_formats`."""
@@ -287,12 +288,12 @@ class Workbook(Sheet):
         """Every row, and what it was read from: None for one that the file leaves out."""
         blank = ("",) * self.width
         number = 0
-        merged = MergedCells(self.merges, self.header_row)
+        merged, judge = MergedCells(self.merges, self.header_row), Judge(self)
         for raw in RowReader(self.package, self.part, quick=self._quick):
             for gap in range(number + 1, raw.number):
-                yield Row(gap, RowKind.EMPTY, blank), None
+                yield judge.judged(Row(gap, RowKind.EMPTY, blank)), None
             number = raw.number
-            yield self._row(raw, merged), raw
+            yield judge.judged(self._row(raw, merged)), raw
             if number == self.last_row:
                 return
 
@@ -307,7 +308,7 @@ class Workbook(Sheet):
         if merged.reaches(raw.number):
             texts, problems = merged.cleared(raw.number, texts, problems)
             texts, problems = merged.carried(raw.number, kind, texts, problems, self.reading.merged)
-        return self.judged(Row(raw.number, kind, tuple(texts), problems, refusal=self._outgrown(raw.number)))
+        return Row(raw.number, kind, tuple(texts), problems, refusal=self._outgrown(raw.number))
 
     def _outgrown(self, number: int) -> str | None:
         end = self._seen.end
