@@ -122,7 +122,8 @@ def header_doubt(rows: Sequence[FirstRow], number: int) -> str | None:
             f"row {first} or row {second} could be the header row; say which: --header-row {first} or "
             f"--header-row {second}"
         )
-    data_like = next((at for at in best.filled if _is_like_below(best, at, below)), None)
+    looks = (_is_like_below, _differs_by_digits)
+    data_like = next((at for is_like in looks for at in best.filled if is_like(best, at, below)), None)
     if data_like is None:
         return None
     return (
@@ -134,7 +135,8 @@ def header_doubt(rows: Sequence[FirstRow], number: int) -> str | None:
 _TOTAL_WORDS = re.compile(
     r"(?:(?:grand|sub|net|overall|running|invoice|report|page)[\s-]*)*totals?|total\s(?:g[ée]n[ée]ral|generale|geral|amount|net"
     r"|due|ht|ttc|\d{2,4})|totaux|sous[\s-]*total|subtot\.?|tot\.|(?:(?:gesamt|zwischen|end|teil|netto|brutto)[\s-]*)?summe"
-    r"|gesamt(?:betrag|ergebnis)?|teilergebnis|insgesamt|[üu]bertrag|somme|totale|subtotale|totaal|subtotaal|suma|razem|ogółem|celkem|součet|mezisoučet"
+    r"|gesamt(?:betrag|ergebnis)?|teilergebnis|insgesamt|[üu]bertrag|somme|totale|subtotale|totaal|subtotaal|suma"
+    r"|razem|ogółem|celkem|součet|mezisoučet"
     r"|összesen|summa|delsumma|i\s?alt|sum(?!\s+of\b)|yhteensä|toplam|ara toplam|genel toplam|итого|всего|合計|小計"
     r"|総計|总计|合计|小计",
     re.IGNORECASE,
@@ -146,6 +148,7 @@ def is_total_word(text: str) -> bool:
     return _TOTAL_WORDS.fullmatch(text.strip().rstrip(":").strip(" *=-")) is not None
 
 
+_DIGITS = re.compile("[0-9]+")
 _TOTAL_START = re.compile(rf"(?:{_TOTAL_WORDS.pattern})\b|.*\s(?:total|ergebnis|summe)\Z", re.IGNORECASE)
 """Such as `Total for Acme` and `Acme Total`, as Excel's own subtotals have it."""
 ALONE = 3
@@ -292,6 +295,14 @@ def _is_like_below(best: FirstRow, place: int, below: Sequence[FirstRow]) -> boo
         return False
     cells = [(kind_of(row.text(place)), place in row.typed) for row in below if row.text(place)]
     return 2 * cells.count(looks) > len(cells) if cells else not below
+
+
+def _differs_by_digits(best: FirstRow, place: int, below: Sequence[FirstRow]) -> bool:
+    """Whether a text of the header row differs from most below it by its digits alone: `RE-1` over `RE-2`, `RE-3`."""
+    own = _DIGITS.sub("9", best.text(place))
+    texts = [row.text(place) for row in below if row.text(place)]
+    alike = sum(_DIGITS.sub("9", text) == own for text in texts) if _has_digit(own) else 0
+    return alike > 1 and 2 * alike > len(texts)
 
 
 def _second_header(best: FirstRow, below: Sequence[FirstRow]) -> FirstRow | None:

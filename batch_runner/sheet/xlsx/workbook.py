@@ -162,11 +162,27 @@ def _notes(workbook: Workbook, catalog: Catalog, reading: Reading) -> Iterator[s
         letters = ", ".join(column.letter for column in workbook.aside)
         what = f"column{'s' * (len(workbook.aside) > 1)} {letters}"
         yield f"not sent unless --columns names it, since it belongs to another table or stands beside this one: {what}"
+    if apart := _behind_gap(workbook):
+        letters = ",".join(column.letter for column in apart)
+        what = f"columns {letters.replace(',', ', ')}; --exclude {letters} leaves them out"
+        yield f"sent like the others, though they stand behind an empty column: {what}"
     if workbook.hidden_rows:
         done = "left out" if reading.hidden == "skip" else "read like the others"
         yield f"hidden or filtered-out rows among the data: {workbook.hidden_rows}, {done}"
     if workbook.package.is_signed:
         yield "the workbook is digitally signed; what is written from it is another file, and the signature won't hold"
+
+
+def _behind_gap(workbook: Workbook) -> tuple[Column, ...]:
+    """The columns of what may be a list of its own: two or more behind a column without any text.
+
+    An earlier output's are none.
+    """
+    places = [column.index for column in workbook.columns]
+    filled = {*places, *workbook.strays, *(column.index for column in workbook.aside)}
+    gaps = [at for at in range(min(places, default=0), max(places, default=0)) if at not in filled]
+    apart = tuple(column for column in workbook.columns if gaps and column.index > gaps[0])
+    return apart if len(apart) > 1 and not any(column.name.lower().endswith("run_id") for column in apart) else ()
 
 
 class OpenedWorkbook(msgspec.Struct, frozen=True):
