@@ -155,6 +155,51 @@ ALONE = 3
 """So many cells does a row of the list have where a lone one is a heading or a note."""
 
 
+_TOTAL = re.compile(
+    rb"(?:<f[^>]*>|=)\s*(?:ROUND\()?(SUM|SUBTOTAL|(?:_xlfn\.)?AGGREGATE)\(([^()]*)\)(?:[,;]-?[0-9]+\))?\s*(?:</f>)?"
+)
+_SUMS = (b"9", b"109")
+"""The numbers of `SUBTOTAL` and `AGGREGATE` that stand for a sum; others are an average, a count and the like."""
+_CELLS = re.compile(rb"\s*\$?([A-Z]{1,3})\$?([0-9]{1,7})(?::\$?([A-Z]{1,3})\$?([0-9]{1,7}))?\s*")
+_TABLE_COLUMN = re.compile(rb"[^\[\],;]*\[[^\[\]]+\]")
+"""A column of a table by its name: `Invoices[Net]`; in the table's own totals row its name may be left out."""
+
+
+class AddedUp(msgspec.Struct, frozen=True):
+    """What a formula looks at that adds up its own column: the rows from `first` to `last`; 0 for a table's column.
+
+    One that takes their average or counts them `is_sum` not.
+    """
+
+    first: int
+    last: int
+    is_sum: bool
+
+
+def added_up(formula: bytes, letter: bytes, number: int) -> AddedUp | None:
+    """What a formula adds up, if that is cells of its own column which all stand above it, or all below.
+
+    It is one of a workbook's part (`<f>SUM(C2:C9)</f>`), or as a person writes it (`=SUM(C2:C9)`).
+    """
+    found = _TOTAL.fullmatch(formula)
+    if found is None:
+        return None
+    function, cells = found[1], re.split(b"[,;]", found[2])
+    is_sum = function == b"SUM" or cells[0].strip() in _SUMS
+    if function != b"SUM":
+        cells = cells[1 if function == b"SUBTOTAL" else 2 :]
+    if len(cells) == 1 and _TABLE_COLUMN.fullmatch(cells[0].strip()):
+        return AddedUp(0, 0, is_sum)
+    rows: list[int] = []
+    for one in map(_CELLS.fullmatch, cells):
+        if one is None or one[1] != letter or (one[3] or letter) != letter:
+            return None
+        rows += (int(one[2]), int(one[4] or one[2]))
+    if len(rows) < 2 or min(rows) <= number <= max(rows) or rows == rows[:1] * 2:
+        return None
+    return AddedUp(min(rows), max(rows), is_sum)
+
+
 class Suspicion(msgspec.Struct, frozen=True):
     """Why a row looks like none of the list: the place of the cell that says so, and a phrase.
 
@@ -171,14 +216,16 @@ class ListShape(msgspec.Struct, frozen=True):
     """What the rows of a list usually look like: the first of them, in the columns at `places`.
 
     `usual` are those that most of them fill, `typed` those whose texts are numbers or dates, `marked` those whose texts
-    have digits (numbers of invoices, too). `shapes` has for each place the texts, and what texts look like, that stand
-    there more than once in rows with more than one cell. A lone cell says something where `lone_is_odd`.
+    have digits (numbers of invoices, too), `lower` those whose words have no capitals. `shapes` has for each place the
+    texts, and what texts look like, that stand there more than once in rows with more than one cell. A lone cell says
+    something where `lone_is_odd`.
     """
 
     places: tuple[int, ...]
     usual: tuple[int, ...]
     typed: frozenset[int]
     marked: frozenset[int]
+    lower: frozenset[int]
     shapes: dict[int, frozenset[str]]
     lone_is_odd: bool
 
@@ -195,9 +242,10 @@ class ListShape(msgspec.Struct, frozen=True):
         texts = {place: [row[place].strip() for row in rows if row[place].strip()] for place in places}
         typed = (at for at, found in texts.items() if 3 * sum(map(bool, map(kind_of, found))) > 2 * len(found))
         marked = (at for at, found in texts.items() if 3 * sum(map(_has_digit, found)) >= 2 * len(found) > 0)
+        lower = (at for at, found in texts.items() if 2 * sum(map(str.islower, found)) > len(found))
         whole = [row for row, places in zip(rows, filled, strict=True) if len(places) > 1]
         shapes = {at: frozenset(_often([row[at].strip() for row in whole])) for at in places}
-        return cls(tuple(places), usual, frozenset(typed), frozenset(marked), shapes, is_odd)
+        return cls(tuple(places), usual, frozenset(typed), frozenset(marked), frozenset(lower), shapes, is_odd)
 
     def doubt(self, texts: Sequence[str]) -> Suspicion | None:
         """Why a row looks like none of the list; None for a row like the others."""
@@ -257,6 +305,7 @@ class ListShape(msgspec.Struct, frozen=True):
             kind_of(text) is None
             and any(map(str.isalpha, text))
             and text.lower() not in _NO_HEADERS
+            and not (place in self.lower and text.islower())
             and text not in self.shapes[place]
             and _shape_of(text) not in self.shapes[place]
         )

@@ -25,7 +25,7 @@ from batch_runner.sheet.csv.records import (
     whole_fields,
 )
 from batch_runner.sheet.csv.writer import Appending, write_text
-from batch_runner.sheet.header import LOOK, FirstRow, find_header, header_doubt, repeats_header
+from batch_runner.sheet.header import LOOK, FirstRow, added_up, find_header, header_doubt, repeats_header
 from batch_runner.sheet.model import (
     Column,
     Judge,
@@ -121,15 +121,17 @@ class CsvSheet(Sheet):
 
     def rows(self) -> Iterator[Row]:
         """As `Sheet.rows`."""
-        width, header_row, repeated = self.width, self.header_row, set(self._seen.repeated)
+        width, header_row = self.width, self.header_row
+        kinds = {
+            **dict.fromkeys(self._seen.repeated, RowKind.REPEATED),
+            **dict.fromkeys(self._seen.totals, RowKind.TOTALS),
+        }
         unwraps = bool(self._seen.wrapped) and not self._reading.as_shown
         padding, judge = [""] * width, Judge(self)
         for number, fields in enumerate(islice(self._records(), self._seen.last_row), 1):
-            kind = RowKind.DATA
+            kind = kinds.get(number, RowKind.DATA)
             if number <= header_row:
                 kind = RowKind.HEADER if number == header_row else RowKind.ABOVE
-            elif number in repeated:
-                kind = RowKind.REPEATED
             if not (fields and fields[0].strip()) and is_blank(fields):
                 kind = RowKind.EMPTY
             literal = None
@@ -272,6 +274,9 @@ _BEFORE_TEXT = ' \t"=\ufeff\xa0'
 """What may stand before the text of a record's first field."""
 
 
+_SUM = re.compile(r"=\s*(?:ROUND\()?(?:SUM|SUBTOTAL|AGGREGATE)\(")
+
+
 class Survey(msgspec.Struct, frozen=True):
     """What stands in the header row and below it.
 
@@ -285,6 +290,8 @@ class Survey(msgspec.Struct, frozen=True):
     strays: dict[int, int] = {}
     repeated: tuple[int, ...] = ()
     """The rows that are the header row once more."""
+    totals: tuple[int, ...] = ()
+    """The rows with a formula over the column above, as a person writes it: `=SUM(C2:C9)`."""
     wrapped: int = 0
     """The first row with a field like `="00123"`, 0 for none."""
     inner_cr: int = 0
@@ -314,6 +321,7 @@ class _RecordTally:
         self.spaced = re.compile(rf'{fields} +"[^"{mark}\r\n]*(?:{mark}|[\r\n]|\Z)')
         self.escaped = re.compile(rf'{fields}"(?:[^"]|"")*+(?<=\\)"(?=[^{mark}\r\n])')
         self.repeated: list[int] = []
+        self.totals: list[int] = []
         self.strays: dict[int, int] = {}
         self.width = 0
         self.before = ("", 0)
@@ -350,6 +358,13 @@ class _RecordTally:
             return False
         return repeats_header(self.headers, [unwrapped(field) for field in self.dialect.one(text)])
 
+    def adds_up(self, number: int, text: str) -> bool:
+        """Whether a field of a record is a formula over the column above."""
+        if not _SUM.search(text):
+            return False
+        fields = enumerate(self.dialect.one(text))
+        return any(added_up(one.strip().encode(), column_letter(place).encode(), number) for place, one in fields)
+
     def note_strays(self, number: int, text: str, size: int) -> None:
         """Note the places of a record's fields with text under an empty header, or beyond the last."""
         delimiter = self.dialect.delimiter
@@ -384,10 +399,14 @@ def survey(records: Iterable[tuple[str, int]], dialect: Dialect, header_row: int
         if tally.first in text and tally.repeats(text):
             tally.repeated.append(number)
             continue
+        if "=" in text and tally.adds_up(number, text):
+            tally.totals.append(number)
+            continue
         tally.note_strays(number, text, size)
         tally.row_count += 1
     return Survey(
-        tally.row_count, tally.last_row, tally.reach, tally.strays, tuple(tally.repeated), tally.wrapped,
+        tally.row_count, tally.last_row, tally.reach, tally.strays, tuple(tally.repeated), tuple(tally.totals),
+        tally.wrapped,
         tally.inner_cr, tally.misquoted, number if number == tally.last_row > header_row and not line_end(text) else 0,
     )  # fmt: skip
 
@@ -413,6 +432,8 @@ def _notes(source: TextFile, name: str, reading: Reading, headers: Sequence[str]
         yield f"{name}: with this --delimiter all of it is one column; {other.label} would divide the headers"
     if seen.repeated:
         yield f"{name}: not run, since it is the header row once more: {row_list(seen.repeated)}"
+    if seen.totals:
+        yield f"{name}: not run, since it adds up its column: {row_list(seen.totals)}"
     if seen.wrapped and not reading.as_shown:
         yield (
             f'{name}: fields such as ="00123", the first in row {seen.wrapped}, are read as the text in them, 00123; '
