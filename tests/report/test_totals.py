@@ -397,5 +397,5 @@ def test_a_column_is_compared_with_a_part_of_the_result(path: str) -> None:
 def test_a_column_that_is_compared_must_be_there(tmp_path: Path) -> None:
     """As in every option that names one."""
     path = sheet_of(tmp_path, [["No", "Net"], ["RE-1", "10.00"]])
-    with pytest.raises(UsageError, match="compare: in.csv has no column 'Nett'; did you mean 'Net'"):
+    with pytest.raises(UsageError, match=r"compare: in\.csv has no column 'Nett'; did you mean 'Net'"):
         Source(Job(input=str(path), compare={"Nett": "result.total"}), tmp_path)
