@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 
 _INTEND = (
-    "INSERT INTO attempt (id, row, batch, params, posts, intended_at, status, claim, conflict)"
-    " VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?)"
+    "INSERT INTO attempt (id, row, batch, params, posts, intended_at, status, claim, conflict, sent)"
+    " VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?, ?)"
 )
 _INTEND_AGAIN = "UPDATE attempt SET posts = posts + 1, status = ?, ended_at = NULL, error = NULL WHERE id = ?"
 _WITHDRAW = "UPDATE attempt SET status = ?, ended_at = ?, error = ?, run_id = NULL, started_at = NULL WHERE id = ?"
@@ -216,7 +216,7 @@ class Journal:
         """
         self._check_room()
         attempt = self._file.next_attempt()
-        row = (attempt, send.row_id, self._begun.id, send.params, now(), STARTING, send.claim, send.conflict)
+        row = (attempt, send.row_id, self._begun.id, send.params, now(), STARTING, send.claim, send.conflict, send.sent)
         await self._write(_INTEND, *row)
         await self._withdraw_if_cancelled(attempt)
         return attempt

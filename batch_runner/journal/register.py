@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
+
 from batch_runner.journal.batches import now
 from batch_runner.journal.database import LOST
-from batch_runner.journal.same_key import Rivals, find_twins
+from batch_runner.journal.same_key import Rivals, find_twins, renamed
 from batch_runner.outcomes import QUEUED, UNKNOWN
 from batch_runner.plan.duplicates import hold_back
 from batch_runner.plan.plan import Attempt, Entry, Keep, Refuse, Send, Skip, Step, decide, last_sent
@@ -27,19 +29,19 @@ _BESIDE = (
     "SELECT params, held FROM place WHERE row = ? AND batch >= ? AND batch < ? AND takes_part AND refusal IS NULL"
     " ORDER BY batch LIMIT 1"
 )
-_KNOWN = "SELECT 1 FROM row WHERE key = ? AND nth = 1"
 _REPEAT = "INSERT INTO repeated VALUES (?, 2) ON CONFLICT DO UPDATE SET rows = rows + 1 RETURNING rows"
+_LEARN = "INSERT OR IGNORE INTO alias VALUES (?, ?)"
 _SENDING = "INSERT OR REPLACE INTO sending VALUES (?, ?)"
 _ATTEMPTS = (
     "SELECT attempt.id, batch, params, status, run_id, ended_at IS NOT NULL, continues, intended_at, conflict, claim,"
-    " memory FROM attempt JOIN batch ON batch.id = attempt.batch WHERE row = ? ORDER BY attempt.id"
+    " memory, sent FROM attempt JOIN batch ON batch.id = attempt.batch WHERE row = ? ORDER BY attempt.id"
 )
 
 
 def register(connection: sqlite3.Connection, begun: Begun, policy: Policy, entries: Sequence[Entry]) -> list[Step]:
     """Place the entries in the batch and say what to do with each; within a transaction of the caller's."""
     twins = find_twins(connection, entries)
-    return [_register(connection, begun, policy, entry, twins) for entry in entries]
+    return [_register(connection, begun, policy, entry, twins) for entry in renamed(connection, entries)]
 
 
 def _register(
@@ -55,12 +57,22 @@ def _register(
         step = Keep(entry.row_number, row, QUEUED, params != entry.digest, held, tonight=True)
     else:
         attempts = [] if is_new else _attempts(connection, row)
+        entry = _as_recorded(entry, last_sent(attempts))
         step = decide(entry, row, attempts, policy, begun.night)
         step = hold_back(step, entry, last_sent(attempts), policy, Rivals(connection, begun.night))
         if isinstance(step, Send):
             connection.execute(_SENDING, (row, step.params))
     _place(connection, begun.id, entry, row, step)
+    if row is not None:
+        connection.executemany(_LEARN, ((alias, row) for alias in entry.aliases))
     return step
+
+
+def _as_recorded(entry: Entry, last: Attempt | None) -> Entry:
+    """The entry with the hash of its texts where an earlier release wrote that down, and they are the same still."""
+    if last is None or last.sent is not None or last.params != entry.sent:
+        return entry
+    return msgspec.structs.replace(entry, digest=last.params)
 
 
 def _beside(
@@ -98,20 +110,12 @@ def _find_row(
     if entry.key is None:
         return None, True
     if entry.row_number not in twins:
-        return _next_row(connection, batch, _known_key(connection, entry))
+        return _next_row(connection, batch, entry.key)
     row = twins[entry.row_number]
     if row is not None:
         return row, False
     (others,) = connection.execute("SELECT coalesce(max(nth), 0) FROM row WHERE key = ?", (entry.key,)).fetchone()
     return _add_row(connection, entry.key, others + 1), True
-
-
-def _known_key(connection: sqlite3.Connection, entry: Entry) -> bytes:
-    """The entry's key, or the one that it had in an earlier release, if only that is known here."""
-    assert entry.key is not None
-    if entry.former_key is None or connection.execute(_KNOWN, (entry.key,)).fetchone():
-        return entry.key
-    return entry.former_key if connection.execute(_KNOWN, (entry.former_key,)).fetchone() else entry.key
 
 
 def _next_row(connection: sqlite3.Connection, batch: int, key: bytes) -> tuple[int, bool]:

@@ -79,7 +79,10 @@ class Entry(msgspec.Struct, frozen=True):
 
     `claim` and `conflict` are hashes of what makes it unique, and of what a duplicate may not differ in either; a claim
     is empty where the row has no such values, None where nobody asked for them or a cell of them can't be read.
-    `former_key` is the one that an earlier release gave such a row, where that was another.
+
+    `aliases` are other forms of its key, under which another sheet may have it; `former_keys` those that earlier
+    releases gave such a row. `sent` is the hash of the very texts that would be sent, where `digest`, which stands for
+    their values, is another.
     """
 
     row_number: int
@@ -89,13 +92,16 @@ class Entry(msgspec.Struct, frozen=True):
     takes_part: bool = True
     claim: bytes | None = None
     conflict: bytes | None = None
-    former_key: bytes | None = None
+    aliases: tuple[bytes, ...] = ()
+    former_keys: tuple[bytes, ...] = ()
+    sent: bytes | None = None
 
 
 class Attempt(msgspec.Struct, frozen=True):
     """One try to start a run, as recorded.
 
-    `night` is the batch that its night began with, `memory` that of the service which knew its start by its key.
+    `night` is the batch that its night began with, `memory` that of the service which knew its start by its key. `sent`
+    is the hash of the very texts, where `params` is that of their values.
     """
 
     id: int
@@ -109,6 +115,7 @@ class Attempt(msgspec.Struct, frozen=True):
     conflict: bytes | None = None
     claim: bytes | None = None
     memory: str | None = None
+    sent: bytes | None = None
 
     @property
     def was_withdrawn(self) -> bool:
@@ -139,7 +146,7 @@ class Attempt(msgspec.Struct, frozen=True):
 class Send(msgspec.Struct, frozen=True):
     """Start a run for the row. `params` is the hash of what is sent; `claim` and `conflict` as in its `Entry`.
 
-    `again`: a start was sent for it before.
+    `again`: a start was sent for it before. `sent` is as in its `Entry`.
     """
 
     row_number: int
@@ -148,6 +155,7 @@ class Send(msgspec.Struct, frozen=True):
     claim: bytes | None = None
     conflict: bytes | None = None
     again: bool = False
+    sent: bytes | None = None
 
 
 class Resend(msgspec.Struct, frozen=True):
@@ -286,7 +294,7 @@ def decide(entry: Entry, row_id: int, attempts: Sequence[Attempt], policy: Polic
 
 
 def _send(entry: Entry, row_id: int, *, again: bool = True) -> Send:
-    return Send(entry.row_number, row_id, entry.digest, entry.claim, entry.conflict, again)
+    return Send(entry.row_number, row_id, entry.digest, entry.claim, entry.conflict, again, entry.sent)
 
 
 def _is_as_it_was(last: Attempt, entry: Entry) -> bool:
@@ -300,7 +308,7 @@ def _can_be_settled(last: Attempt, entry: Entry) -> bool:
 
 
 def _is_the_same_start(last: Attempt, entry: Entry) -> bool:
-    return entry.refusal is None and last.params == entry.digest
+    return entry.refusal is None and (last.sent or last.params) == (entry.sent or entry.digest)
 
 
 def _is_due_again(last: Attempt, entry: Entry, policy: Policy, night: int) -> bool:
