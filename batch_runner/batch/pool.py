@@ -122,10 +122,14 @@ class SheetBatch:
     go on from, where the pool has other sheets that can.
     """
 
-    def __init__(self, source: Source, journal: Journal, worker: Worker) -> None:
+    def __init__(
+        self, source: Source, journal: Journal, worker: Worker, sheets_left: Callable[[], Sequence[str]] = tuple
+    ) -> None:
         self.source = source
         self.journal = journal
         self.worker = worker
+        self.sheets_left = sheets_left
+        """Which sheets of its command have not begun so far."""
         self.carried = 0
         self.changed = 0
         self.error: Exception | None = None

@@ -200,6 +200,7 @@ _EXAMPLES: dict[str, object] = {
     "limit": 10,
     "retry": ["failure", "timeout"],
     "retry_limit": 3,
+    "retry_wait": "1h",
     "rate": "25/min",
     "deadline": "06:00",
     "max_failures": "5%",

@@ -49,6 +49,7 @@ CREATE TABLE batch (              -- one execution of batch-runner over a sheet
     series       TEXT NOT NULL DEFAULT '',   -- what its input is one night's of; empty: the input itself
     memory       TEXT,            -- whose service knew the starts of this batch by their keys; empty: none did
     command      TEXT NOT NULL DEFAULT '',   -- the same for all sheets of one command; empty: it had but this one
+    sheets_left  TEXT NOT NULL DEFAULT '[]', -- a JSON list: of its command, what had not begun when it ended
     whole_sheet  INTEGER NOT NULL DEFAULT 1, -- 0: only some rows of the sheet have a place in it
     unique_columns   TEXT NOT NULL DEFAULT '[]', -- a JSON list: two rows that are alike in these are duplicates
     conflict_columns TEXT NOT NULL DEFAULT '[]'  -- a JSON list: what a duplicate may not differ in either
@@ -168,6 +169,7 @@ CREATE TABLE resolution (attempt INTEGER NOT NULL REFERENCES attempt, was TEXT N
 FROM_2_TO_3 = f"""\
 ALTER TABLE about ADD COLUMN under_way INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE attempt ADD COLUMN cells BLOB;
+ALTER TABLE batch ADD COLUMN sheets_left TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE attempt ADD COLUMN sent BLOB;
 ALTER TABLE attempt ADD COLUMN origin TEXT;
 CREATE TABLE alias (key BLOB NOT NULL, row INTEGER NOT NULL REFERENCES row, PRIMARY KEY (key, row)) WITHOUT ROWID;

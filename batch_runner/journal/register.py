@@ -34,7 +34,8 @@ _LEARN = "INSERT OR IGNORE INTO alias VALUES (?, ?)"
 _SENDING = "INSERT OR REPLACE INTO sending VALUES (?, ?)"
 _ATTEMPTS = (
     "SELECT attempt.id, batch, params, status, run_id, ended_at IS NOT NULL, continues, intended_at, conflict, claim,"
-    " memory, sent FROM attempt JOIN batch ON batch.id = attempt.batch WHERE row = ? ORDER BY attempt.id"
+    " memory, sent, coalesce(ended_at, '') FROM attempt JOIN batch ON batch.id = attempt.batch WHERE row = ?"
+    " ORDER BY attempt.id"
 )
 
 
@@ -77,11 +78,11 @@ def _as_recorded(entry: Entry, last: Attempt | None) -> Entry:
 
 def _beside(
     connection: sqlite3.Connection, begun: Begun, row: int
-) -> tuple[bytes, Literal["parked", "duplicate"] | None] | None:
+) -> tuple[bytes, Literal["waiting", "parked", "duplicate"] | None] | None:
     """What another sheet of this very night sends for the row, and why it holds it; None where none has it."""
     if begun.first == begun.id:
         return None
-    found: tuple[bytes, Literal["parked", "duplicate"] | None] | None = connection.execute(
+    found: tuple[bytes, Literal["waiting", "parked", "duplicate"] | None] | None = connection.execute(
         _BESIDE, (row, begun.first, begun.id)
     ).fetchone()
     return found

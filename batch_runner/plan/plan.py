@@ -12,6 +12,8 @@ Rule 6  A retry is made once per night. A night is a batch and those that go on 
         status; a later night or other words retry it again. A stopped night is over after `NIGHT`, so that a job which
         comes to its deadline every night has its retries all the same; where `retry` names what may have succeeded, it
         lasts until a batch comes to its end, however late: the fresh start of `all` must not start afresh half-way.
+        Nor is it started again before its last attempt has ended for `retry_wait`: a scheduler that runs the command
+        once more begins no other night. A row that did not succeed and was edited since doesn't wait.
         With a `retry_limit` of N that goes on for N nights; then the row is parked, until it is edited, or the limit
         raised, or `all` said.
 Rule 7  A refusal stands in the way of a start only: a row whose cell went bad after it was sent keeps its outcome.
@@ -30,7 +32,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
-from batch_runner.outcomes import ERROR, NOT_STARTED, UNKNOWN
+from batch_runner.outcomes import ERROR, NOT_STARTED, SUCCESS, UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 NIGHT = timedelta(hours=12)
 PARKED: Final = "parked"
 DUPLICATE: Final = "duplicate"
+WAITING: Final = "waiting"
 ELSEWHERE: Final = "elsewhere"
 """What a row is held for that ran in another journal."""
 
@@ -56,6 +59,8 @@ class Policy(msgspec.Struct, frozen=True):
     unique: tuple[str, ...] = ()
     conflict: tuple[str, ...] = ()
     allow_duplicates: bool = False
+    ended_before: str = ""
+    """Of attempts that ended later than this moment (UTC, as recorded) none is retried yet; empty: all may be."""
 
     @property
     def night(self) -> timedelta | None:
@@ -116,6 +121,7 @@ class Attempt(msgspec.Struct, frozen=True):
     claim: bytes | None = None
     memory: str | None = None
     sent: bytes | None = None
+    ended_at: str = ""
 
     @property
     def was_withdrawn(self) -> bool:
@@ -189,15 +195,15 @@ class Poll(msgspec.Struct, frozen=True):
 class Keep(msgspec.Struct, frozen=True):
     """It ended before: no request at all. `changed` says that its params are not the ones that were sent.
 
-    `held` says why it isn't sent although its retry is due: it is `parked`, or a `duplicate`. `tonight`: another sheet
-    of this very night has the row, too, and its outcome is that one's.
+    `held` says why it isn't sent although `retry` names it: it is `waiting`, `parked`, or a `duplicate`. `tonight`:
+    another sheet of this very night has the row, too, and its outcome is that one's.
     """
 
     row_number: int
     row_id: int
     status: str
     changed: bool
-    held: Literal["parked", "duplicate"] | None = None
+    held: Literal["waiting", "parked", "duplicate"] | None = None
     tonight: bool = False
 
 
@@ -256,7 +262,7 @@ def counted_as(step: Step) -> str | None:
     """The field of `Counts` that a step belongs to; None for a row that takes no part."""
     if isinstance(step, Send):
         return "retried" if step.again else "start"
-    if isinstance(step, Refuse | Keep) and step.held:
+    if isinstance(step, Refuse | Keep) and step.held not in (None, WAITING):
         return "parked" if step.held == PARKED else "held"
     if isinstance(step, Keep) and step.status == UNKNOWN:
         return "unknown"
@@ -319,17 +325,32 @@ def _is_due_again(last: Attempt, entry: Entry, policy: Policy, night: int) -> bo
         return True
     if "changed" in policy.retry and last.params != entry.digest:
         return True
-    return last.batch < night and not policy.retry.isdisjoint(("all", last.outcome))
+    return (last.batch < night or _was_mended(last, entry)) and not policy.retry.isdisjoint(("all", last.outcome))
 
 
 def _held(
     attempts: Sequence[Attempt], last: Attempt, entry: Entry, policy: Policy
-) -> Literal["parked", "duplicate"] | None:
+) -> Literal["waiting", "parked", "duplicate"] | None:
     """Why a row whose retry is due isn't sent. An edited row begins anew."""
     is_limited = policy.retry_limit is not None and "all" not in policy.retry and last.params == entry.digest
     if is_limited and nights_sent(attempts) > (policy.retry_limit or 0):
         return PARKED
+    if _has_to_wait(last, entry, policy):
+        return WAITING
     return DUPLICATE if any(_would_differ(attempt, entry, policy) for attempt in attempts) else None
+
+
+def _has_to_wait(last: Attempt, entry: Entry, policy: Policy) -> bool:
+    """Whether its last attempt ended too short a time ago; what nobody knows the end of, whether it was sent then."""
+    is_resent = last.outcome == UNKNOWN and policy.on_unknown == "resend"
+    if not policy.ended_before or last.is_going or is_resent or last.params != entry.digest:
+        return False
+    return (last.intended_at if last.outcome == UNKNOWN else last.ended_at) > policy.ended_before
+
+
+def _was_mended(last: Attempt, entry: Entry) -> bool:
+    """Whether a row that did not succeed was edited since."""
+    return last.params != entry.digest and last.outcome not in (SUCCESS, UNKNOWN)
 
 
 def _would_differ(attempt: Attempt, entry: Entry, policy: Policy) -> bool:

@@ -6,7 +6,7 @@ import os
 import random
 import time
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -23,7 +23,7 @@ from batch_runner.batch.stop import Stop, Stopping
 from batch_runner.batch.worker import Worker
 from batch_runner.errors import ExitCode, JournalError, UsageError, sole_error
 from batch_runner.fs import AtomicFile
-from batch_runner.journal.batches import BatchInfo
+from batch_runner.journal.batches import BatchInfo, recorded_time
 from batch_runner.journal.journal import Journal
 from batch_runner.journal.view import JournalView
 from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, UNKNOWN
@@ -238,7 +238,9 @@ class NightRun:
         self._poller = Poller(service.look, self._schedule, chosen.terms.follow_seconds, self._chance)
         self.stopping = Stopping(job.failure_limit, rows, bounds.past_deadline())
 
-    def batch(self, opened: OpenedJob, journal: Journal) -> SheetBatch:
+    def batch(
+        self, opened: OpenedJob, journal: Journal, sheets_left: Callable[[], Sequence[str]] = tuple
+    ) -> SheetBatch:
         """A sheet that is open, and its journal, as the pool takes them."""
         job, rows = opened.job, opened.source.total
         log.info("journal opened", path=str(job.journal_path), number=journal.batch)
@@ -253,7 +255,7 @@ class NightRun:
             terms=self._chosen.terms,
             chance=self._chance,
         )
-        return SheetBatch(opened.source, journal, worker)
+        return SheetBatch(opened.source, journal, worker, sheets_left)
 
     async def run(
         self,
@@ -292,8 +294,9 @@ async def _conclude(opened: OpenedJob, batch: SheetBatch, stop: Stop | None, not
     log.info("output written", path=str(written.path))
     counts = sorted_counts(journal.counts())
     exit_code = exit_code_for(counts, stop.exit_code if stop else None)
-    await journal.finish(exit_code)
-    warnings = [warning for warning in (journal.all_new(), journal.shared_keys() if job.key else None) if warning]
+    await journal.finish(exit_code, batch.sheets_left())
+    said = (journal.all_new(), journal.shared_keys() if job.key else None, journal.waiting())
+    warnings = [warning for warning in said if warning]
     seconds = time.monotonic() - opened.began
     words = ", ".join(f"{count.rows} {count.status}" for count in counts)
     log.info("batch ended", exit_code=exit_code, counts=words, carried=batch.carried, duration=seconds)
@@ -369,6 +372,7 @@ def policy_of(job: Job, terms: Terms | None) -> Policy:
         frozenset(job.retry),
         "resend" if terms and terms.resend else "report",
         retry_limit=job.retry_limit,
+        ended_before=recorded_time(datetime.now(UTC) - timedelta(seconds=job.retry_wait_seconds)),
         unique=tuple(sorted(set(job.unique))),
         conflict=tuple(sorted(set(job.unique_conflict))),
         allow_duplicates=job.allow_duplicates,

@@ -91,7 +91,7 @@ def test_lines_that_are_swapped(folder: Path) -> None:
     write(folder, "1", "2")
     run(folder, fail="2")
     write(folder, "2", "1")
-    run(folder, "--retry", "failure")
+    run(folder, "--retry", "failure", "--retry-wait", "0")
     assert sorted(paid(folder)) == ["1", "2", "2"]
     assert results(folder) == [("2", '{"paid":"2"}'), ("1", '{"paid":"1"}')]
 
