@@ -140,7 +140,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     unique: Annotated[
         Names,
-        _says("Rows", "A,B", "Refuse a row whose values here ran before; case, spaces and leading zeros don't count."),
+        _says("Rows", "A,B", "Refuse a row whose values here ran before, however they were typed: help nights."),
     ] = ()
     unique_conflict: Annotated[
         Names, _says("Rows", "A,B", "With --unique: the message says if these columns, such as the amount, differ.")

@@ -148,7 +148,7 @@ _RIVALS = (
     " attempt.batch >= :night"
     " FROM sent AS attempt JOIN batch ON batch.id = attempt.batch"
     " LEFT JOIN place ON place.row = attempt.row AND place.batch = attempt.batch"
-    " WHERE claim = :claim AND (attempt.row <> :row OR attempt.id < :before) AND attempt.id > :since"
+    " WHERE claim IN (:claim, :former) AND (attempt.row <> :row OR attempt.id < :before) AND attempt.id > :since"
     " AND NOT (run_id IS NULL AND status = 'error') ORDER BY attempt.id DESC"
 )
 _IN_SHEET = "SELECT number, conflict, sheet FROM claimed WHERE claim = ?"
@@ -187,7 +187,14 @@ class Rivals:
 
     def of(self, entry: Entry, row: int, before: int, since: int) -> Iterator[Rival]:
         """Starts for rows with the same claim, the latest first."""
-        asked = {"claim": entry.claim, "row": row, "night": self._night, "before": before, "since": since}
+        asked = {
+            "claim": entry.claim,
+            "former": entry.former_claim,
+            "row": row,
+            "night": self._night,
+            "before": before,
+            "since": since,
+        }
         for number, started, sheet, run_id, status, ended, conflict, is_tonights in self._connection.execute(
             _RIVALS, asked
         ):

@@ -85,9 +85,9 @@ class Entry(msgspec.Struct, frozen=True):
     `claim` and `conflict` are hashes of what makes it unique, and of what a duplicate may not differ in either; a claim
     is empty where the row has no such values, None where nobody asked for them or a cell of them can't be read.
 
-    `aliases` are other forms of its key, under which another sheet may have it; `former_keys` those that earlier
-    releases gave such a row. `sent` is the hash of the very texts that would be sent, where `digest`, which stands for
-    their values, is another.
+    `aliases` are other forms of its key, under which another sheet may have it. `former_keys`, `former_claim` and
+    `former_conflict` are what earlier releases gave such a row. `sent` is the hash of the very texts that would be
+    sent, where `digest`, which stands for their values, is another.
     """
 
     row_number: int
@@ -100,6 +100,16 @@ class Entry(msgspec.Struct, frozen=True):
     aliases: tuple[bytes, ...] = ()
     former_keys: tuple[bytes, ...] = ()
     sent: bytes | None = None
+    former_claim: bytes | None = None
+    former_conflict: bytes | None = None
+
+    def has_claim(self, claim: bytes | None) -> bool:
+        """Whether that is its claim, as this or an earlier release makes it."""
+        return claim is not None and claim in (self.claim, self.former_claim)
+
+    def differs_from(self, conflict: bytes | None) -> bool:
+        """Whether a start with that conflict, if it is known, had other values in the columns of it."""
+        return conflict is not None and conflict not in (self.conflict, self.former_conflict)
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -305,7 +315,7 @@ def _send(entry: Entry, row_id: int, *, again: bool = True) -> Send:
 
 def _is_as_it_was(last: Attempt, entry: Entry) -> bool:
     """Whether a start would send what was sent last, under the same claim: then nothing new is to be asked about it."""
-    return _is_the_same_start(last, entry) and (not entry.claim or last.claim == entry.claim)
+    return _is_the_same_start(last, entry) and (not entry.claim or entry.has_claim(last.claim))
 
 
 def _can_be_settled(last: Attempt, entry: Entry) -> bool:
@@ -355,6 +365,6 @@ def _was_mended(last: Attempt, entry: Entry) -> bool:
 
 def _would_differ(attempt: Attempt, entry: Entry, policy: Policy) -> bool:
     """Whether this very row ran, and would now run with another value in a column that makes a conflict."""
-    if policy.allow_duplicates or not entry.claim or attempt.claim != entry.claim or attempt.made_no_run:
+    if policy.allow_duplicates or not entry.claim or not entry.has_claim(attempt.claim) or attempt.made_no_run:
         return False
-    return attempt.conflict not in (None, entry.conflict) and policy.blocks(attempt.outcome)
+    return entry.differs_from(attempt.conflict) and policy.blocks(attempt.outcome)

@@ -1,9 +1,10 @@
 """A row and the job's template become params, the row's key and its dedup key.
 
 Two texts are alike if they differ only in case, in spaces and what can't be seen at all, in the Unicode form of the
-same characters (full-width digits, ligatures, accents as characters of their own; NFKC, Unicode Standard Annex #15), in
-the kind of dash or of decimal digits, or in zeros that a number begins with: `RE-0042` and `re – 42`. Zeros behind a
-decimal mark count: `1.05` is not `1.5`.
+same characters (full-width digits, ligatures, accents; NFKC, Unicode Standard Annex #15), in how a letter is written
+(`ä` and `ae`), in the word between two names (`&`, `und`, `and`, `et`), in signs, or in zeros that a number begins
+with: `RE-0042`, `re / 42` and `RE0042`. Signs between two digits keep them apart (`42-1` is not `421`), a decimal mark
+keeps its zeros (`1.05` is not `1.5`), and a minus before a number stays.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from batch_runner.rows.selection import no_column
 from batch_runner.sheet.model import Column, column_letter, refuse_ambiguity
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from batch_runner.job.job import Job
     from batch_runner.rows.task_inputs import Fit, TaskInputs
@@ -35,27 +36,65 @@ NO_CLAIM = b""
 """The claim of a row that has no values to be unique by."""
 
 _LEADING_ZEROS = re.compile(r"(?<![0-9])(?<![0-9][.,])0+(?=[0-9])")
+_AND = re.compile(r"(?<=[^\W\d_])(?:\s*[&+]\s*|\W+(?:und|and|et)\W+)(?=[^\W\d_])")
+_SIGNS = re.compile(r"[-!\"#'()*,./:;<=>?\[\\\]^_`{|}~+]+")
+_NEGATIVE = re.compile(r"-[0-9.,]+|[0-9.,]+-|\([0-9.,]+\)")
+_WRITTEN = {"ä": "ae", "ö": "oe", "ü": "ue", "æ": "ae", "œ": "oe", "ø": "oe", "å": "aa"}
 
 
 def plain(text: str) -> str:
     """The form in which a text is compared."""
-    if text.isascii():
-        return _LEADING_ZEROS.sub("", "".join(text.lower().split()))
-    folded = "".join(map(_like, normalize("NFKC", normalize("NFKC", text).casefold())))
-    return _LEADING_ZEROS.sub("", normalize("NFKC", "".join(folded.split())))
+    folded = text.lower()
+    if not text.isascii():
+        folded = "".join(map(_like, normalize("NFKC", normalize("NFKC", text).casefold())))
+    while (joined := _AND.sub("&", folded)) != folded:
+        folded = joined
+    whole = normalize("NFKC", "".join(folded.split()))
+    minus = "-" if _NEGATIVE.fullmatch(whole) else ""
+    return _LEADING_ZEROS.sub("", minus + _SIGNS.sub(_kept_sign, whole))
+
+
+def _kept_sign(signs: re.Match[str]) -> str:
+    """What stays of signs: a decimal mark, or one dash, between two digits; elsewhere nothing."""
+    before, after = signs.string[: signs.start()][-1:], signs.string[signs.end() :][:1]
+    if not (before.isdecimal() and after.isdecimal()):
+        return ""
+    return signs[0] if signs[0] in {".", ","} else "-"
 
 
 def _like(letter: str) -> str:
-    """The letter that stands for all that look like it: the hyphen for dashes, 0 to 9 for digits, none for no sign."""
+    """What stands for a letter and all that look like it: 0 to 9 for digits, a dash for other signs than currencies."""
+    kind = category(letter)
+    if kind == "Nd":
+        return str(digit(letter))
+    if kind == "Cf" or "\u0300" <= letter <= "\u036f":
+        return ""
+    if letter in _WRITTEN:
+        return _WRITTEN[letter]
+    if not letter.isascii() and (kind[0] == "P" or kind in {"Sm", "Sk"}):
+        return "-"
+    base = normalize("NFD", letter)[0]
+    return base if base.isascii() and base.isalpha() else letter
+
+
+def former_plain(text: str) -> str:
+    """The form in which releases compared texts that knew less of how they are written; their journals hold it."""
+    if text.isascii():
+        return _LEADING_ZEROS.sub("", "".join(text.lower().split()))
+    folded = "".join(map(_formerly_like, normalize("NFKC", normalize("NFKC", text).casefold())))
+    return _LEADING_ZEROS.sub("", normalize("NFKC", "".join(folded.split())))
+
+
+def _formerly_like(letter: str) -> str:
     kind = category(letter)
     if kind == "Nd":
         return str(digit(letter))
     return "" if kind == "Cf" else "-" if kind == "Pd" or letter == "\N{MINUS SIGN}" else letter
 
 
-def dedup_key_of(texts: Sequence[str]) -> bytes:
+def dedup_key_of(texts: Sequence[str], form: Callable[[str], str] = plain) -> bytes:
     """The same for rows that are alike in these texts, which come in the same order for all rows."""
-    plains = [plain(text) for text in texts]
+    plains = [form(text) for text in texts]
     return sha256(msgspec.json.encode(plains)).digest()[:CLAIM_BYTES] if any(plains) else NO_CLAIM
 
 
@@ -219,6 +258,8 @@ class Template:
             refusal=self._refusal(row) or self._misfit(row, params),
             claim=_claim(row, self._unique),
             conflict=_claim(row, self._conflict),
+            former_claim=_claim(row, self._unique, former_plain),
+            former_conflict=_claim(row, self._conflict, former_plain),
         )
 
     def _params(self, texts: Sequence[str]) -> dict[str, str]:
@@ -375,11 +416,11 @@ def _by_letter(sheet: Sheet, columns: Sequence[Column]) -> dict[str, Column]:
     return {column.letter: column for column in (*columns, *nameless)}
 
 
-def _claim(row: Row, indexes: tuple[int, ...]) -> bytes | None:
+def _claim(row: Row, indexes: tuple[int, ...], form: Callable[[str], str] = plain) -> bytes | None:
     """None where nobody asked, and where a cell of it has no text to rely on."""
     if not indexes or any(problem.refuses and problem.index in indexes for problem in row.problems):
         return None
-    return dedup_key_of([row.texts[index] for index in indexes])
+    return dedup_key_of([row.texts[index] for index in indexes], form)
 
 
 def key_of(texts: dict[str, str]) -> bytes:
