@@ -22,8 +22,7 @@ from program import environment, run_program
 import batch_runner
 from batch_runner import Context
 from batch_runner.cli.commands import program
-from batch_runner.cli.options import keep_said
-from batch_runner.cli.topics import FOLDER, topics
+from batch_runner.cli.options import FOLDER, keep_said, topics
 from batch_runner.job.config import load_job
 from batch_runner.job.options import OF_SERVE, options, variable_of
 

@@ -122,6 +122,11 @@ class AdaptiveLimit:
         self._others: int | None = None
         self._no_probe_until = -inf
 
+    def lower(self, most: int) -> None:
+        """No more than this from now on; what was learned below it stays."""
+        self._most = most
+        self.limit = min(self.limit, most)
+
     def accepted(self, in_flight: int, now: float) -> None:
         """A start was accepted and makes so many in flight."""
         self._others = None
@@ -178,7 +183,7 @@ class Limits:
     """
 
     def __init__(self, concurrency: int, rate: Rate | None = None, pace: Pace | None = None) -> None:
-        self._slots = anyio.Semaphore(concurrency)
+        self._slots = anyio.CapacityLimiter(concurrency)
         self._line = anyio.Lock()
         self._moved = anyio.Event()
         self._pace = pace or Pace(rate)
@@ -201,12 +206,43 @@ class Limits:
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[Slot]:
         """A slot, held from before a start until its run has ended."""
-        async with self._slots:
-            slot = Slot(self)
-            try:
-                yield slot
-            finally:
-                self._leave(slot)
+        slot = Slot(self)
+        try:
+            self._slots.acquire_on_behalf_of_nowait(slot)
+        except anyio.WouldBlock:
+            await self._slots.acquire_on_behalf_of(slot)
+        try:
+            yield slot
+        finally:
+            self._leave(slot)
+            self._slots.release_on_behalf_of(slot)
+
+    @property
+    def concurrency(self) -> int:
+        """How many runs a person lets be in flight."""
+        return self._most
+
+    def adjust(self, concurrency: int) -> None:
+        """Another number of runs in flight at most, from now on; with fewer, those that are in flight end first.
+
+        More is a person's word that the service carries more: what refusals have taught is forgotten.
+        """
+        if concurrency > self._most:
+            self._capacity = AdaptiveLimit(concurrency)
+            self._ahead = 1.0
+        else:
+            self._capacity.lower(concurrency)
+        self._most = concurrency
+        self._slots.total_tokens = concurrency
+        self._moved.set()
+
+    def _turn_at_once(self, slot: Slot) -> bool:
+        self._leave(slot)
+        now = anyio.current_time()
+        if self._line.locked() or self._opens_at(now) > now:
+            return False
+        self._send(slot, now)
+        return True
 
     async def _turn(self, slot: Slot) -> None:
         self._leave(slot)
@@ -215,10 +251,13 @@ class Limits:
                 self._moved = anyio.Event()
                 with anyio.move_on_after(opens_at - now):
                     await self._moved.wait()
-            self._enter(slot, now)
-            self._unanswered[slot] = now
-            self._pace.sent(now)
-            self.turns += 1
+            self._send(slot, now)
+
+    def _send(self, slot: Slot, now: float) -> None:
+        self._enter(slot, now)
+        self._unanswered[slot] = now
+        self._pace.sent(now)
+        self.turns += 1
 
     def _opens_at(self, now: float) -> float:
         if self._in_flight >= self._capacity.limit:
@@ -282,6 +321,10 @@ class Slot:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.entered_at: float | None = None
+
+    def turn_at_once(self) -> bool:
+        """Whether the next start may go out now, which must then follow at once. False: wait for the `turn`."""
+        return self._limits._turn_at_once(self)
 
     async def turn(self) -> None:
         """Wait until the next start may go out, which must then follow at once."""

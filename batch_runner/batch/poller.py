@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
-from batch_runner.batch.backoff import FRESH_RUN, POLLS, Backoff
+from batch_runner.batch.stop import FRESH_RUN, POLLS, Backoff
 from batch_runner.service.http.classify import BUSY, MISSING
 from batch_runner.service.protocol import LookFailed, RunSeen
 from batch_runner.service.wire import Run

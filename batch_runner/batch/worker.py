@@ -18,9 +18,8 @@ import anyio
 import msgspec
 
 from batch_runner import log
-from batch_runner.batch.backoff import STARTS, CircuitBreaker
 from batch_runner.batch.poller import Overdue, Unreachable, Vanished
-from batch_runner.batch.stop import Stop, refusal_for_all
+from batch_runner.batch.stop import STARTS, CircuitBreaker, Stop, refusal_for_all
 from batch_runner.errors import ExitCode
 from batch_runner.journal.journal import Outcome
 from batch_runner.plan.plan import Poll, Resend, Send
@@ -276,6 +275,10 @@ class Worker:
         """Wait for this start's turn; False if a stop comes first, or if it can't be asked for any more."""
         if start.is_lost and not await self._is_remembered(start):
             return False
+        if self._stopping.is_stopped():
+            return False
+        if slot.turn_at_once():
+            return True
         asked_at = anyio.current_time()
         with self._stopping.cut_short():
             await slot.turn()

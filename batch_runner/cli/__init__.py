@@ -1,13 +1,13 @@
 """The command line: commands, options, exit codes.
 
 commands.py  the commands, as click calls them
-options.py   the options of a job, as click shows and reads them
+options.py   the options of a job, as click shows and reads them; `help TOPIC`: the Markdown in help/
+completion.py  what a shell offers at Tab: files, columns, statuses, tasks
 check.py     `check`: everything short of sending, for each input
 init.py      `init`: a job file for a sheet
 run.py       `run`: progress and log on stderr, the summary on stdout
 serve.py     `serve`: where it listens, where its runs are kept
 status.py    `status`: what a journal tells a person
-topics.py    `help TOPIC`: the Markdown in help/
 """
 
 from __future__ import annotations

@@ -11,8 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batch_runner._version import __version__
-from batch_runner.cli.options import JobCommand, ServeOption, job_options, keep_said, variables_said
-from batch_runner.cli.topics import help_command
+from batch_runner.cli.options import (
+    JobCommand,
+    ServeOption,
+    complete_input,
+    help_command,
+    job_options,
+    keep_said,
+    variables_said,
+)
 from batch_runner.errors import ExitCode
 from batch_runner.outcomes import RESOLVED
 
@@ -67,18 +74,20 @@ class RunCommand(JobCommand):
     ) -> click.Context:
         """Read the command line; raises `click.UsageError` for one that makes no sense, when that has been told."""
         source = next((word for word in args if not word.startswith("-")), "run")
+        has_json = "--json" in args  # what is read is taken out of them
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError:
-            from batch_runner.cli.run import tell_about
+            from batch_runner.cli.run import errors_as_json, tell_about
 
             with tell_about(source, {}) as telling:
                 telling.ends(ExitCode.REFUSED)
-            raise
+            with errors_as_json(source, has_json):
+                raise
 
 
 @program.command("run", cls=RunCommand, epilog=EPILOG)
-@click.argument("source", metavar="INPUT")
+@click.argument("source", metavar="INPUT", shell_complete=complete_input)
 @job_options
 def run_command(source: str, **values: Any) -> int:
     """Run the task for each row of INPUT: a .csv, .tsv, .xlsx or .xlsm file, or a .toml job that names one.
@@ -87,16 +96,23 @@ def run_command(source: str, **values: Any) -> int:
 
     The same command again continues where the last one stopped. batch-runner help nights says how.
     """
-    from batch_runner.cli.run import run_for_person, tell_about
+    from batch_runner.batch.stop import Signals
+    from batch_runner.cli.run import errors_as_json, run_for_person, tell_about
+    from batch_runner.job.config import wants_json
 
-    with tell_about(source, keep_said(values)) as telling:
-        loaded = _load(source, values)
-        telling.check()
-        return telling.ends(run_for_person(loaded.job, telling))
+    said = keep_said(values)
+    with Signals() as signals, tell_about(source, said, signals) as telling:
+        with errors_as_json(source, wants_json(source, said, os.environ)):
+            loaded = _load(source, values)
+            telling.check()
+            told = run_for_person(loaded.job, telling, signals)
+        if told.bug is not None:
+            raise told.bug
+        return telling.ends(told.exit_code)
 
 
 @program.command("check", cls=JobCommand, epilog=EPILOG)
-@click.argument("source", metavar="INPUT")
+@click.argument("source", metavar="INPUT", shell_complete=complete_input)
 @job_options
 def check_command(source: str, **values: Any) -> int:
     """Do everything short of sending: show how INPUT is understood, what is wrong, and the first rows' params.
@@ -257,6 +273,25 @@ def resolve_command(
     numbers = ", ".join(map(str, dict.fromkeys(rows)))
     print_out(f"{path}: row {numbers}: unknown → {status}; the next batch carries it into the output")
     return 0
+
+
+@program.command("adjust")
+@click.argument("journal", type=click.Path(path_type=Path))
+@click.option(
+    "--concurrency", type=click.IntRange(1), metavar="N", required=True, help="Runs in flight at most from now on."
+)
+def adjust_command(journal: Path, concurrency: int) -> int:
+    """Change a batch while it runs: how many runs it has in flight.
+
+    JOURNAL is STEM.journal.db beside the output; the sheet, the output or the job file will do, too.
+
+    With fewer, runs that are in flight end as they would have. The batch's summary says what was changed.
+    """
+    from batch_runner.cli.run import print_out, today
+    from batch_runner.runner.adjust import adjust
+
+    print_out(adjust(journal, concurrency, today()))
+    return ExitCode.OK
 
 
 def _user() -> str:

@@ -1,17 +1,25 @@
-"""The options of a job as click shows and reads them."""
+"""The options of a job as click shows and reads them; and `help`: the long explanations.
+
+Each topic is a file in help/, Markdown whose first line is `# NAME: WHAT`.
+"""
 
 from __future__ import annotations
 
+import sys
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from batch_runner.job.options import OptionKind, options, variable_of
+from batch_runner.errors import ExitCode, UsageError
+from batch_runner.job.options import OptionKind, did_you_mean, options, variable_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from click.shell_completion import CompletionItem
 
 
 class JobCommand(click.Command):
@@ -63,10 +71,85 @@ def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
             multiple=option.kind in (OptionKind.NAMES, OptionKind.PAIRS),
             default=None,
             help=option.help + default,
+            shell_complete=_complete,
         )(command)
     return command
+
+
+def _complete(context: click.Context, param: click.Parameter, start: str) -> list[CompletionItem]:
+    from batch_runner.cli.completion import complete_value
+
+    return complete_value(context, param, start)
+
+
+def complete_input(context: click.Context, param: click.Parameter, start: str) -> list[CompletionItem]:
+    """See completion.py, which is loaded when a shell asks."""
+    from batch_runner.cli import completion
+
+    return completion.complete_input(context, param, start)
 
 
 def keep_said(values: dict[str, Any]) -> dict[str, object]:
     """Only what was said on the command line, in the forms that `Option.read` takes."""
     return {name: value for name, value in values.items() if value not in (None, ())}
+
+
+FOLDER = Path(__file__).parent / "help"
+
+
+def topics() -> dict[str, str]:
+    """What each topic is about, by its name."""
+    headings = (path.read_text("utf-8").partition("\n")[0] for path in sorted(FOLDER.glob("*.md")))
+    return dict(heading.removeprefix("# ").split(": ", 1) for heading in headings)
+
+
+def explanation(topic: str) -> str:
+    """A topic as a terminal shows it: its headings are underlined, its code is indented."""
+    lines: list[str] = []
+    is_code = False
+    for line in (FOLDER / f"{topic}.md").read_text("utf-8").splitlines():
+        if line.startswith("```"):
+            is_code = not is_code
+        elif is_code:
+            lines.append(f"    {line}".rstrip())
+        elif line.startswith("#"):
+            marks, _, heading = line.partition(" ")
+            lines += [heading, ("=" if marks == "#" else "-") * len(heading)]
+        else:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+@click.command("help")
+@click.argument(
+    "topic", required=False, shell_complete=lambda _, __, start: [name for name in topics() if name.startswith(start)]
+)
+@click.pass_context
+def help_command(context: click.Context, topic: str | None) -> int:
+    """Explain a TOPIC at length; without one, list the topics.
+
+    For the name of a command, show its options.
+    """
+    known, parent = topics(), context.parent
+    commands = parent.command.commands if parent and isinstance(parent.command, click.Group) else {}
+    if topic is None:
+        lines = (f"  {name:15}{what}" for name, what in known.items())
+        _show("\n".join(["batch-runner help TOPIC explains:", *lines]))
+    elif topic in known:
+        _show(explanation(topic), paged=True)
+    elif topic in commands:
+        _show(commands[topic].get_help(click.Context(commands[topic], parent, topic)))
+    else:
+        hint = did_you_mean(topic, [*known, *commands]) or f" The topics: {', '.join(known)}."
+        raise UsageError(f"there is no topic {topic!r}.{hint}")
+    return ExitCode.OK
+
+
+def _show(text: str, *, paged: bool = False) -> None:
+    """Print it; a long one at a terminal through the reader's pager."""
+    if sys.stdout.isatty():
+        (click.echo_via_pager if paged else click.echo)(text)
+        return
+    from batch_runner.cli.run import print_out  # a pipe's reader may leave; a terminal needn't wait for this import
+
+    print_out(text)

@@ -190,6 +190,9 @@ _CHECKED = ("about", "batch", "row", "place", "attempt")
 """Tables that are checked before each batch, against their indexes too: a key that was altered on disk would make its
 row a new one, and send it again. It takes 2 s for a million rows. `result` is only ever read for the output."""
 
+WAL_HEADER = 32
+"""Bytes (SQLite file format, section 4.1)."""
+
 _DAMAGE = (sqlite3.Error, MemoryError, UnicodeDecodeError)
 """What sqlite3 raises for a file whose bytes make no sense."""
 
@@ -233,6 +236,7 @@ def copy_journal(path: Path) -> sqlite3.Connection:
     try:
         with closing(connect(reading_uri(path))) as original:
             check_header(path, original)
+            refuse_half(path, original)
             original.backup(connection)
         _bring_up(path, connection)
         _make_temporary(connection)
@@ -271,6 +275,25 @@ def check_header(path: Path, connection: sqlite3.Connection) -> None:
         )
 
 
+def refuse_half(path: Path, connection: sqlite3.Connection) -> None:
+    """Raise `JournalError` where a batch was under way, and its last events are in a WAL that isn't beside the file."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] < 3:
+        return
+    wal = path.with_name(f"{path.name}-wal")
+    # Whoever opens the file makes an empty one; without a frame behind its header it says nothing.
+    has_wal = wal.exists() and wal.stat().st_size > WAL_HEADER
+    if not has_wal and connection.execute("SELECT under_way FROM about").fetchone()[0]:
+        raise JournalError(
+            f"{path}: this is half a journal: a batch was under way, and what it wrote last is in {wal.name}, which is "
+            f"missing; bring that file, too, from where this one was; else {NEXT_STEP}"
+        )
+
+
+def mark_whole(connection: sqlite3.Connection) -> None:
+    """Say in the journal that no batch is under way, since all that was written will be in its file."""
+    connection.execute("UPDATE about SET under_way = 0 WHERE under_way")
+
+
 def make_readable(connection: sqlite3.Connection) -> None:
     """Let a journal, opened for looking only, be read like one of this version, though it may be older."""
     connection.execute(_SENT)
@@ -302,8 +325,9 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
     if path.stat().st_size == 0:
         raise JournalError(f"{path}: the journal is empty, so what was sent is not known; {NEXT_STEP}")
     check_header(path, connection)
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
     try:
+        refuse_half(path, connection)
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
         found = [
             problem
             for table in _CHECKED
@@ -334,17 +358,18 @@ def _set_up(path: Path, connection: sqlite3.Connection) -> None:
 def _bring_up(path: Path, connection: sqlite3.Connection) -> None:
     """Bring an older journal up to this version: whole, or not at all."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version == VERSION:
-        return
     steps = f"{FROM_1_TO_2 if version == 1 else ''} {FROM_2_TO_3}"
     try:
+        if version == VERSION:
+            mark_whole(connection)
+            return
         connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {VERSION};")
         if version == 1:
             _name(connection)
         connection.execute("COMMIT")
     except sqlite3.Error as error:
         raise JournalError(
-            f"{path}: the journal is an older one and can't be brought up to this version: {error}; fix that first"
+            f"{path}: the journal can't be written, or brought up to this version: {error}; fix that first"
         ) from error
 
 
@@ -361,6 +386,8 @@ def _make_temporary(connection: sqlite3.Connection) -> None:
 
     `sending`: what is about to be sent for a row, whose attempt may not be recorded before the next sheet is looked at.
 
+    `tonight`: the cells of rows that another sheet of this night may have, too.
+
     `ahead`: the sheet's rows, seen before they find their places; `form`: the other keys of each, and `renamed`: under
     which key the journal knows it, where that is another. `apart`: those with the same key, and the journal's
     (`number` is empty). `twin`: which row of the journal such a row of the sheet is; empty: a new one.
@@ -376,6 +403,7 @@ def _make_temporary(connection: sqlite3.Connection) -> None:
     )
     connection.execute("CREATE TEMP TABLE twin (number INTEGER PRIMARY KEY, row INTEGER)")
     connection.execute("CREATE TEMP TABLE sending (row INTEGER PRIMARY KEY, params BLOB NOT NULL)")
+    connection.execute("CREATE TEMP TABLE tonight (row INTEGER PRIMARY KEY, cells BLOB NOT NULL)")
     connection.execute("CREATE TEMP TABLE met (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
     connection.execute("CREATE TEMP TABLE repeated (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
     connection.execute(

@@ -109,7 +109,7 @@ def see(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     known = [entry for entry in entries if entry.key is not None]
     rows = ((e.row_number, e.key, e.digest, e.sent, e.refusal is not None) for e in known)
     connection.executemany(_SEE, rows)
-    forms = ((e.row_number, rank, key) for e in known for rank, key in enumerate((*e.aliases, *e.former_keys), 1))
+    forms = ((e.row_number, rank, key) for e in known for rank, key in enumerate((*e.forms, *e.former_keys), 1))
     connection.executemany(_SEE_FORM, forms)
 
 
@@ -139,8 +139,8 @@ def renamed(connection: sqlite3.Connection, entries: Sequence[Entry]) -> list[En
 def _named(entry: Entry, key: bytes) -> Entry:
     """The entry with that key, its own one being an alias."""
     assert entry.key is not None
-    aliases = tuple(alias for alias in (entry.key, *entry.aliases) if alias != key)
-    return msgspec.structs.replace(entry, key=key, aliases=aliases)
+    forms = tuple(alias for alias in (entry.key, *entry.forms) if alias != key)
+    return msgspec.structs.replace(entry, key=key, forms=forms)
 
 
 _RIVALS = (

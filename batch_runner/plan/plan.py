@@ -5,17 +5,18 @@ Rule 2  None: the row is sent.
 Rule 3  A run that has not ended is followed, whatever `retry` says: it is never sent a second time.
 Rule 4  An intent without an answer is `unknown`: a run may exist.
 Rule 5  An ended row is carried over, unless `retry` names its status, or `changed` and its params have changed since,
-        or it is `unknown` and the task was declared safe to repeat (`on_unknown="resend"`).
+        or it is `unknown` and the task was declared safe to repeat (`on_unknown="resend"`). It has not changed where
+        some earlier run of it had just these params, a person said that it is the same (`--same`), or only columns
+        differ that aren't compared (`--ignore`).
 Rule 6  A retry is made once per night. A night is a batch and those that go on with it: a batch that was stopped
         (killed, or exit 5, 130, 143) is continued by the next one with the same `retry` and `on_unknown`, be it over
         the same sheet or the next in the journal. What was already sent in the same night is not retried by its
         status; a later night or other words retry it again. A stopped night is over after `NIGHT`, so that a job which
         comes to its deadline every night has its retries all the same; where `retry` names what may have succeeded, it
         lasts until a batch comes to its end, however late: the fresh start of `all` must not start afresh half-way.
-        Nor is it started again before its last attempt has ended for `retry_wait`: a scheduler that runs the command
-        once more begins no other night. A row that did not succeed and was edited since doesn't wait.
-        With a `retry_limit` of N that goes on for N nights; then the row is parked, until it is edited, or the limit
-        raised, or `all` said.
+        Nor is it started again before its last attempt has ended for `retry_wait`, unless it was edited since. With a
+        `retry_limit` of N that goes on for N nights; then the row is parked, until it is edited, or the limit raised,
+        or `all` said.
 Rule 7  A refusal stands in the way of a start only: a row whose cell went bad after it was sent keeps its outcome.
 Rule 8  A lost answer can be asked for where the service knows starts by their Idempotency-Key: the same start is sent
         under the same key, which gives the run that it made, or makes the first. It must be the service of the
@@ -23,6 +24,7 @@ Rule 8  A lost answer can be asked for where the service knows starts by their I
 Rule 9  A run that ended without having begun, as our own service can say, was no run: the row is sent again, at once.
 Rule 10 A row that would be started is held where what it is ran already, somewhere that this history doesn't know: a
         `Hold` says why, and what it names. Only `again` and `same` release it, no value of `retry` or `on_unknown`.
+        An edited row is held where it ran, runs or is `unknown`, and a column differs that money hangs on.
 """
 
 from __future__ import annotations
@@ -32,25 +34,33 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
-from batch_runner.outcomes import ERROR, NOT_STARTED, SUCCESS, UNKNOWN
+from batch_runner.outcomes import ERROR, FAILED, NOT_STARTED, SUCCESS, UNKNOWN
+from batch_runner.plan.edits import cells_of, differing
+from batch_runner.units import local_day
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 NIGHT = timedelta(hours=12)
+RELEASE = "--same carries that over, --again starts this row, too"
+"""How each sentence about a held row ends."""
 PARKED: Final = "parked"
 DUPLICATE: Final = "duplicate"
 WAITING: Final = "waiting"
 ELSEWHERE: Final = "elsewhere"
-"""What a row is held for that ran in another journal."""
+"""What a row is held for that ran in another journal, or under another key."""
+VALUES: Final = "values"
+"""What a row is held for that ran with other values."""
 
 
 class Policy(msgspec.Struct, frozen=True):
     """What a person said about rows that were sent before.
 
     `retry` holds statuses, `changed` and `all`; `on_unknown` says what to do with a start whose answer was lost.
-    `unique` and `conflict` are the names of columns, and with `allow_duplicates` no row is refused for them.
+    `unique` and `conflict` are the names of columns, and with `allow_duplicates` no row is refused for them. `again`
+    starts held rows, `same` carries them over. `repeatable`: the task does no harm when it runs twice, so no row is
+    held for what ran elsewhere. Columns of `ignore` aren't compared; an edit in one of `watched` is held.
     """
 
     retry: frozenset[str] = frozenset()
@@ -61,6 +71,16 @@ class Policy(msgspec.Struct, frozen=True):
     allow_duplicates: bool = False
     ended_before: str = ""
     """Of attempts that ended later than this moment (UTC, as recorded) none is retried yet; empty: all may be."""
+    again: bool = False
+    same: bool = False
+    repeatable: bool = False
+    ignore: tuple[str, ...] = ()
+    watched: tuple[str, ...] = ()
+
+    @property
+    def releases(self) -> bool:
+        """Whether a row may run although what it is ran already: a person said so, or its task was declared safe."""
+        return self.again or self.repeatable
 
     @property
     def night(self) -> timedelta | None:
@@ -85,9 +105,7 @@ class Entry(msgspec.Struct, frozen=True):
     `claim` and `conflict` are hashes of what makes it unique, and of what a duplicate may not differ in either; a claim
     is empty where the row has no such values, None where nobody asked for them or a cell of them can't be read.
 
-    `aliases` are other forms of its key, under which another sheet may have it. `former_keys`, `former_claim` and
-    `former_conflict` are what earlier releases gave such a row. `sent` is the hash of the very texts that would be
-    sent, where `digest`, which stands for their values, is another.
+    `former_keys`, `former_claim` and `former_conflict` are what earlier releases gave such a row.
     """
 
     row_number: int
@@ -97,11 +115,24 @@ class Entry(msgspec.Struct, frozen=True):
     takes_part: bool = True
     claim: bytes | None = None
     conflict: bytes | None = None
-    aliases: tuple[bytes, ...] = ()
     former_keys: tuple[bytes, ...] = ()
-    sent: bytes | None = None
     former_claim: bytes | None = None
     former_conflict: bytes | None = None
+    forms: tuple[bytes, ...] = ()
+    """Other forms of its key, under which a sheet of another format has the row."""
+    sent: bytes | None = None
+    """The hash of the very texts that would be sent, where `digest`, which stands for their values, is another."""
+    aliases: tuple[bytes, ...] = ()
+    """Keys that the row would have with the key columns of other sheets of its task."""
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """All keys under which it may be known somewhere."""
+        return tuple(dict.fromkeys(filter(None, (self.key, *self.forms, *self.former_keys, *self.aliases))))
+
+    def named(self) -> Mapping[str, str]:
+        """The texts that are compared when it was edited, by their columns; none where nobody knows them."""
+        return {}
 
     def has_claim(self, claim: bytes | None) -> bool:
         """Whether that is its claim, as this or an earlier release makes it."""
@@ -130,6 +161,7 @@ class Attempt(msgspec.Struct, frozen=True):
     conflict: bytes | None = None
     claim: bytes | None = None
     memory: str | None = None
+    cells: bytes | None = None
     sent: bytes | None = None
     ended_at: str = ""
 
@@ -154,6 +186,11 @@ class Attempt(msgspec.Struct, frozen=True):
         return self.run_id is not None and not self.has_ended
 
     @property
+    def may_have_run(self) -> bool:
+        """Whether what it was sent for may not run once more unasked: it succeeded, goes on, or nobody knows."""
+        return not self.was_withdrawn and not self.made_no_run and self.outcome not in FAILED
+
+    @property
     def outcome(self) -> str:
         """Its status, with a lost answer named as such."""
         return UNKNOWN if self.was_lost else self.status
@@ -162,7 +199,8 @@ class Attempt(msgspec.Struct, frozen=True):
 class Send(msgspec.Struct, frozen=True):
     """Start a run for the row. `params` is the hash of what is sent; `claim` and `conflict` as in its `Entry`.
 
-    `again`: a start was sent for it before. `sent` is as in its `Entry`.
+    `again`: a start was sent for it before. `cells` stand for its texts, to tell later what was edited; `sent` is as in
+    its `Entry`.
     """
 
     row_number: int
@@ -171,6 +209,7 @@ class Send(msgspec.Struct, frozen=True):
     claim: bytes | None = None
     conflict: bytes | None = None
     again: bool = False
+    cells: bytes = b""
     sent: bytes | None = None
 
 
@@ -205,15 +244,16 @@ class Poll(msgspec.Struct, frozen=True):
 class Keep(msgspec.Struct, frozen=True):
     """It ended before: no request at all. `changed` says that its params are not the ones that were sent.
 
-    `held` says why it isn't sent although `retry` names it: it is `waiting`, `parked`, or a `duplicate`. `tonight`:
-    another sheet of this very night has the row, too, and its outcome is that one's.
+    `held` says why it isn't sent although `retry` names it: it is `waiting`, `parked`, or a `duplicate`; or its
+    `unknown` start had other values. `tonight`: another sheet of this very night has the row, too, and its outcome is
+    that one's.
     """
 
     row_number: int
     row_id: int
     status: str
     changed: bool
-    held: Literal["waiting", "parked", "duplicate"] | None = None
+    held: str | None = None
     tonight: bool = False
 
 
@@ -272,11 +312,25 @@ def counted_as(step: Step) -> str | None:
     """The field of `Counts` that a step belongs to; None for a row that takes no part."""
     if isinstance(step, Send):
         return "retried" if step.again else "start"
-    if isinstance(step, Refuse | Keep) and step.held not in (None, WAITING):
+    if (
+        isinstance(step, Refuse | Keep)
+        and step.held
+        and not (isinstance(step, Keep) and step.held in (WAITING, VALUES))
+    ):
         return "parked" if step.held == PARKED else "held"
     if isinstance(step, Keep) and step.status == UNKNOWN:
         return "unknown"
     return {Poll: "poll", Resend: "unknown", Keep: "carried_over", Refuse: "refused", Skip: None}[type(step)]
+
+
+def named_by(step: Step, last: Attempt | None) -> str:
+    """What the plan says of a row beside its count: the earlier night, and what came of it; "" for a new row."""
+    if isinstance(step, Refuse) and step.held:
+        return step.names
+    if last is None or not last.intended_at or isinstance(step, Refuse | Skip):
+        return ""
+    day = local_day(last.intended_at)
+    return f"{last.outcome} on {day}" if isinstance(step, Send) else f"from {day}"
 
 
 def last_sent(attempts: Sequence[Attempt]) -> Attempt | None:
@@ -290,27 +344,56 @@ def nights_sent(attempts: Sequence[Attempt]) -> int:
     return len({a.night for a in attempts if last and not a.was_withdrawn and a.params == last.params})
 
 
-def decide(entry: Entry, row_id: int, attempts: Sequence[Attempt], policy: Policy, night: int) -> Step:
+def decide(
+    entry: Entry, row_id: int, attempts: Sequence[Attempt], policy: Policy, night: int, *, is_same: bool = False
+) -> Step:
     """What to do with a row of this history, from the oldest attempt to the newest.
 
-    `night` is the batch that this night began with.
+    `night` is the batch that this night began with. `is_same`: a person said that the row, as it is now, is what ran.
     """
     last = last_sent(attempts)
     if last is None:
-        return _send(entry, row_id, again=False) if entry.refusal is None else Refuse(entry.row_number, entry.refusal)
-    is_due = entry.refusal is None and _is_due_again(last, entry, policy, night)
-    held = _held(attempts, last, entry, policy) if is_due else None
-    again = _send(entry, row_id) if is_due and held is None else None
-    anew = _send(entry, row_id) if _is_as_it_was(last, entry) else None
+        return send(entry, row_id, again=False) if entry.refusal is None else Refuse(entry.row_number, entry.refusal)
+    changed = not is_same and _is_changed(last, entry, policy)
+    hold = watched_edit(last, entry, policy) if changed and not last.is_going and not policy.releases else None
+    if hold is not None and last.outcome == UNKNOWN:
+        return Keep(entry.row_number, row_id, UNKNOWN, changed, VALUES)
+    if hold is not None:
+        return Refuse.hold(entry.row_number, hold)
+    is_due = entry.refusal is None and _is_due_again(attempts, last, entry, policy, night, changed=changed)
+    held = _held(attempts, last, entry, policy, changed=changed) if is_due else None
+    again = send(entry, row_id) if is_due and held is None else None
+    anew = send(entry, row_id) if _is_as_it_was(last, entry) else None
     if last.is_going:
         return Poll(entry.row_number, row_id, last.id, last.run_id or "", last.status, again, anew)
     if last.memory and _can_be_settled(last, entry):
         return Resend(entry.row_number, row_id, last.id, last.intended_at, last.memory, again, anew)
-    return again or Keep(entry.row_number, row_id, last.outcome, last.params != entry.digest, held)
+    return again or Keep(entry.row_number, row_id, last.outcome, changed, held)
 
 
-def _send(entry: Entry, row_id: int, *, again: bool = True) -> Send:
-    return Send(entry.row_number, row_id, entry.digest, entry.claim, entry.conflict, again, entry.sent)
+def send(entry: Entry, row_id: int, *, again: bool = True) -> Send:
+    """The start of a row as it is now."""
+    cells = cells_of(entry.named())
+    return Send(entry.row_number, row_id, entry.digest, entry.claim, entry.conflict, again, cells, entry.sent)
+
+
+def _is_changed(last: Attempt, entry: Entry, policy: Policy) -> bool:
+    """Whether it was edited since, in a column that is compared."""
+    if last.params == entry.digest:
+        return False
+    return not policy.ignore or differing(last.cells, entry.named(), policy.ignore) != ()
+
+
+def watched_edit(last: Attempt, entry: Entry, policy: Policy) -> Hold | None:
+    """The hold of a row that ran with another value in a column that money hangs on."""
+    if entry.refusal is not None or not last.may_have_run or last.params == entry.digest:
+        return None
+    columns = [name for name in differing(last.cells, entry.named(), policy.ignore) or () if name in policy.watched]
+    if not columns:
+        return None
+    what = f"ran on {local_day(last.intended_at)} with another {' and '.join(columns)}"
+    run = f": {last.outcome}, {last.run_id}" if last.run_id else f": {last.outcome}"
+    return Hold(VALUES, f"{what}{run}; {RELEASE}", what)
 
 
 def _is_as_it_was(last: Attempt, entry: Entry) -> bool:
@@ -327,40 +410,33 @@ def _is_the_same_start(last: Attempt, entry: Entry) -> bool:
     return entry.refusal is None and (last.sent or last.params) == (entry.sent or entry.digest)
 
 
-def _is_due_again(last: Attempt, entry: Entry, policy: Policy, night: int) -> bool:
+def _is_due_again(
+    attempts: Sequence[Attempt], last: Attempt, entry: Entry, policy: Policy, night: int, *, changed: bool
+) -> bool:
     """Whether it is to be run again; of a run that goes on, whether it is if nobody can say how it ended."""
     if last.is_going:
         return policy.on_unknown == "resend"
     if last.outcome == UNKNOWN and policy.on_unknown == "resend":
         return True
-    if "changed" in policy.retry and last.params != entry.digest:
+    if changed and policy.again and watched_edit(last, entry, policy) is not None:
         return True
-    return (last.batch < night or _was_mended(last, entry)) and not policy.retry.isdisjoint(("all", last.outcome))
+    # Against all its runs: two sheets whose rows have one key could take turns, and each would run every night.
+    if changed and "changed" in policy.retry and not any(a.params == entry.digest for a in attempts if a.may_have_run):
+        return True
+    was_mended = changed and last.outcome not in (SUCCESS, UNKNOWN)
+    return (last.batch < night or was_mended) and not policy.retry.isdisjoint(("all", last.outcome))
 
 
-def _held(
-    attempts: Sequence[Attempt], last: Attempt, entry: Entry, policy: Policy
-) -> Literal["waiting", "parked", "duplicate"] | None:
+def _held(attempts: Sequence[Attempt], last: Attempt, entry: Entry, policy: Policy, *, changed: bool) -> str | None:
     """Why a row whose retry is due isn't sent. An edited row begins anew."""
     is_limited = policy.retry_limit is not None and "all" not in policy.retry and last.params == entry.digest
     if is_limited and nights_sent(attempts) > (policy.retry_limit or 0):
         return PARKED
-    if _has_to_wait(last, entry, policy):
+    is_resent = last.outcome == UNKNOWN and policy.on_unknown == "resend"
+    ended = last.intended_at if last.outcome == UNKNOWN else last.ended_at
+    if policy.ended_before and ended > policy.ended_before and not (changed or last.is_going or is_resent):
         return WAITING
     return DUPLICATE if any(_would_differ(attempt, entry, policy) for attempt in attempts) else None
-
-
-def _has_to_wait(last: Attempt, entry: Entry, policy: Policy) -> bool:
-    """Whether its last attempt ended too short a time ago; what nobody knows the end of, whether it was sent then."""
-    is_resent = last.outcome == UNKNOWN and policy.on_unknown == "resend"
-    if not policy.ended_before or last.is_going or is_resent or last.params != entry.digest:
-        return False
-    return (last.intended_at if last.outcome == UNKNOWN else last.ended_at) > policy.ended_before
-
-
-def _was_mended(last: Attempt, entry: Entry) -> bool:
-    """Whether a row that did not succeed was edited since."""
-    return last.params != entry.digest and last.outcome not in (SUCCESS, UNKNOWN)
 
 
 def _would_differ(attempt: Attempt, entry: Entry, policy: Policy) -> bool:

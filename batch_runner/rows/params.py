@@ -1,25 +1,16 @@
-"""A row and the job's template become params, the row's key and its dedup key.
-
-Two texts are alike if they differ only in case, in spaces and what can't be seen at all, in the Unicode form of the
-same characters (full-width digits, ligatures, accents; NFKC, Unicode Standard Annex #15), in how a letter is written
-(`ä` and `ae`), in the word between two names (`&`, `und`, `and`, `et`), in signs, or in zeros that a number begins
-with: `RE-0042`, `re / 42` and `RE0042`. Signs between two digits keep them apart (`42-1` is not `421`), a decimal mark
-keeps its zeros (`1.05` is not `1.5`), and a minus before a number stays.
-"""
+"""A row and the job's template become params, the row's key and its dedup key."""
 
 from __future__ import annotations
 
 import re
-from decimal import Decimal
-from hashlib import sha256
 from types import MappingProxyType
 from typing import TYPE_CHECKING
-from unicodedata import category, digit, normalize
 
 import msgspec
 
 from batch_runner.errors import UsageError
 from batch_runner.plan.plan import Entry
+from batch_runner.rows.keys import dedup_key_of, digest_of, former_plain, key_of, number_forms, plain, with_others
 from batch_runner.rows.selection import no_column
 from batch_runner.sheet.model import Column, column_letter, refuse_ambiguity
 
@@ -31,107 +22,6 @@ if TYPE_CHECKING:
     from batch_runner.sheet.model import Row, Sheet
 
 
-CLAIM_BYTES = 16
-NO_CLAIM = b""
-"""The claim of a row that has no values to be unique by."""
-
-_LEADING_ZEROS = re.compile(r"(?<![0-9])(?<![0-9][.,])0+(?=[0-9])")
-_AND = re.compile(r"(?<=[^\W\d_])(?:\s*[&+]\s*|\W+(?:und|and|et)\W+)(?=[^\W\d_])")
-_SIGNS = re.compile(r"[-!\"#'()*,./:;<=>?\[\\\]^_`{|}~+]+")
-_NEGATIVE = re.compile(r"-[0-9.,]+|[0-9.,]+-|\([0-9.,]+\)")
-_WRITTEN = {"ä": "ae", "ö": "oe", "ü": "ue", "æ": "ae", "œ": "oe", "ø": "oe", "å": "aa"}
-
-
-def plain(text: str) -> str:
-    """The form in which a text is compared."""
-    folded = text.lower()
-    if not text.isascii():
-        folded = "".join(map(_like, normalize("NFKC", normalize("NFKC", text).casefold())))
-    while (joined := _AND.sub("&", folded)) != folded:
-        folded = joined
-    whole = normalize("NFKC", "".join(folded.split()))
-    minus = "-" if _NEGATIVE.fullmatch(whole) else ""
-    return _LEADING_ZEROS.sub("", minus + _SIGNS.sub(_kept_sign, whole))
-
-
-def _kept_sign(signs: re.Match[str]) -> str:
-    """What stays of signs: a decimal mark, or one dash, between two digits; elsewhere nothing."""
-    before, after = signs.string[: signs.start()][-1:], signs.string[signs.end() :][:1]
-    if not (before.isdecimal() and after.isdecimal()):
-        return ""
-    return signs[0] if signs[0] in {".", ","} else "-"
-
-
-def _like(letter: str) -> str:
-    """What stands for a letter and all that look like it: 0 to 9 for digits, a dash for other signs than currencies."""
-    kind = category(letter)
-    if kind == "Nd":
-        return str(digit(letter))
-    if kind == "Cf" or "\u0300" <= letter <= "\u036f":
-        return ""
-    if letter in _WRITTEN:
-        return _WRITTEN[letter]
-    if not letter.isascii() and (kind[0] == "P" or kind in {"Sm", "Sk"}):
-        return "-"
-    base = normalize("NFD", letter)[0]
-    return base if base.isascii() and base.isalpha() else letter
-
-
-def former_plain(text: str) -> str:
-    """The form in which releases compared texts that knew less of how they are written; their journals hold it."""
-    if text.isascii():
-        return _LEADING_ZEROS.sub("", "".join(text.lower().split()))
-    folded = "".join(map(_formerly_like, normalize("NFKC", normalize("NFKC", text).casefold())))
-    return _LEADING_ZEROS.sub("", normalize("NFKC", "".join(folded.split())))
-
-
-def _formerly_like(letter: str) -> str:
-    kind = category(letter)
-    if kind == "Nd":
-        return str(digit(letter))
-    return "" if kind == "Cf" else "-" if kind == "Pd" or letter == "\N{MINUS SIGN}" else letter
-
-
-def dedup_key_of(texts: Sequence[str], form: Callable[[str], str] = plain) -> bytes:
-    """The same for rows that are alike in these texts, which come in the same order for all rows."""
-    plains = [form(text) for text in texts]
-    return sha256(msgspec.json.encode(plains)).digest()[:CLAIM_BYTES] if any(plains) else NO_CLAIM
-
-
-_PLAIN_NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.([0-9]*))?(%?)")
-_MIDNIGHT = "T00:00:00"
-
-
-def number_form(text: str) -> str:
-    """The form that all ways to write a number have in common: `10` for `10.00`, `0.195` for `19.50%`.
-
-    A text with zeros in front is no number, and a midnight is a day. `1.10` in a text file may be a number or not:
-    a row with it is looked up under both forms.
-    """
-    match = _PLAIN_NUMBER.fullmatch(text)
-    if match is None:
-        return text.removesuffix(_MIDNIGHT) if text[4:5] == "-" and len(text) == len("2026-02-28T00:00:00") else text
-    if match[3]:
-        text = f"{Decimal(text[:-1]).scaleb(-2):f}"
-    if "." in text:
-        text = text.rstrip("0").rstrip(".")
-    return "0" if text == "-0" else text
-
-
-def _number_forms(texts: tuple[str, ...]) -> tuple[str, ...]:
-    """The texts with their numbers in that form; the very same where none has another."""
-    if any("." in text or "%" in text or text == "-0" or text.endswith(_MIDNIGHT) for text in texts):
-        forms = tuple(map(number_form, texts))
-        return texts if forms == texts else forms
-    return texts
-
-
-def _with(texts: tuple[str, ...], others: Mapping[int, str]) -> tuple[str, ...]:
-    """The texts with these at their places."""
-    return tuple(others.get(place, text) for place, text in enumerate(texts)) if others else texts
-
-
-KEY_BYTES = 16
 NAMING = ("columns", "exclude", "rename", "key", "unique", "unique_conflict", "total")
 """The options whose values name columns of the sheet."""
 _PLACE = re.compile(r"\{\{|\}\}|\{((?:[^{}]|\{\{[^{}]*\}\})*)\}|[{}]")
@@ -154,13 +44,13 @@ class RowParams(Entry, frozen=True, kw_only=True):
 class KeyForms(msgspec.Struct, frozen=True):
     """A row's key, and what stands for its params: their values, and their very texts where these are another.
 
-    The journal learns the `aliases`, under which another sheet may have the row; it may know the row as `former`.
+    The journal learns the `forms`, under which another sheet may have the row; it may know the row as `former`.
     """
 
     key: bytes | None
     digest: bytes
     sent: bytes | None
-    aliases: tuple[bytes, ...] = ()
+    forms: tuple[bytes, ...] = ()
     former: tuple[bytes, ...] = ()
 
 
@@ -251,7 +141,7 @@ class Template:
             key=forms.key,
             digest=forms.digest,
             sent=forms.sent,
-            aliases=forms.aliases,
+            forms=forms.forms,
             former_keys=forms.former,
             identity_id=(self._identity.fill(row.texts) or None) if self._identity else None,
             session_id=self._session.fill(row.texts) or None if self._session else None,
@@ -275,22 +165,22 @@ class Template:
         are. It may have run under what is sent now (from a text file, or by an earlier release), under the numbers that
         its texts may be (`1.10`), under its numbers without their formats, or as an earlier release read its cells.
         """
-        texts, plain = row.texts, _number_forms(row.texts)
+        texts, plain = row.texts, number_forms(row.texts)
         sent = self._digest(texts)
         digest = sent if plain is texts and not self._volatile else self._digest(plain, but=self._volatile)
         if row.problems and any(problem.refuses and problem.index in self._known_by for problem in row.problems):
             return KeyForms(None, digest, sent)
         numbers = row.numbers or {}
-        values = _with(texts, {place: number.value for place, number in numbers.items()})
-        raw = _with(plain, {place: number.raw for place, number in numbers.items()})
+        values = with_others(texts, {place: number.value for place, number in numbers.items()})
+        raw = with_others(plain, {place: number.raw for place, number in numbers.items()})
         key, *more = map(self._known_as, dict.fromkeys((values, texts, plain, raw)))
         former = {place: number.former for place, number in numbers.items()} | (row.former or {})
         past: list[bytes | None] = [sent] if self._volatile and not self._key else []
         if former or self._former_names:
-            past.append(self._known_as(_with(texts, former), is_former=True))
-        aliases = tuple(other for other in dict.fromkeys(more) if other is not None and other != key)
-        others = tuple(other for other in dict.fromkeys(past) if other is not None and other not in (key, *aliases))
-        return KeyForms(key, digest, None if sent == digest else sent, aliases, others)
+            past.append(self._known_as(with_others(texts, former), is_former=True))
+        forms = tuple(other for other in dict.fromkeys(more) if other is not None and other != key)
+        others = tuple(other for other in dict.fromkeys(past) if other is not None and other not in (key, *forms))
+        return KeyForms(key, digest, None if sent == digest else sent, forms, others)
 
     def _known_as(self, texts: Sequence[str], *, is_former: bool = False) -> bytes | None:
         """The key that these texts make; None where those of the key's columns are all empty."""
@@ -305,7 +195,7 @@ class Template:
         """Stands for all params that these texts make, under these names instead of their own, and for the identity."""
         params = [(names.get(name, name), text) for name, text in self._params(texts).items() if name not in but]
         identity = self._identity.fill(texts) if self._identity and self._identity.indexes() else ""
-        return _hash(sorted(params), identity)
+        return digest_of(sorted(params), identity)
 
     def columns(self, names: Iterable[str]) -> tuple[Column, ...]:
         """The columns of these names, each once; they are among the sheet's own."""
@@ -423,11 +313,6 @@ def _claim(row: Row, indexes: tuple[int, ...], form: Callable[[str], str] = plai
     return dedup_key_of([row.texts[index] for index in indexes], form)
 
 
-def key_of(texts: dict[str, str]) -> bytes:
-    """The key of a row whose key columns hold these texts; or, where all params are the key, that sends these."""
-    return _hash(sorted(texts.items()))
-
-
 def _texts_of(job: Job) -> Iterator[tuple[str, str]]:
     """The texts of a job that may have places for cells, each with its name."""
     yield from ((f"param {name}", text) for name, text in job.param.items())
@@ -447,11 +332,6 @@ def _unescaped(name: str) -> str:
 def _brace_problems(text: str) -> Iterator[str]:
     if any(match.group() in ("{", "}") for match in _PLACE.finditer(text)):
         yield f"{text!r} has a single brace; write {{Column}}, or {{{{ and }}}} for braces"
-
-
-def _hash(pairs: list[tuple[str, str]], identity: str = "") -> bytes:
-    """Different for whatever differs; an identity is told from a param of that name by its place."""
-    return sha256(msgspec.json.encode((pairs, identity) if identity else pairs)).digest()[:KEY_BYTES]
 
 
 def _first_twice(names: Iterable[str]) -> str | None:

@@ -86,6 +86,10 @@ class Source:
         """Stream what the rows that take part send, in the sheet's order; gathers `warnings` anew."""
         return (row for row in self.places() if row.takes_part)
 
+    def numbers(self) -> Iterator[int]:
+        """The numbers of the rows that take part, in the sheet's order."""
+        return (row.number for row in self._selection.rows(self.sheet))
+
     def chosen(self) -> Iterator[TypedRow]:
         """The rows that take part, as they stand in the sheet, with those cells of `amounts` that are no texts."""
         places = {column.index for column in self.amounts}.union(self._selection.typed_places)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import batch_runner
-from batch_runner.cli.topics import FOLDER
+from batch_runner.cli.options import FOLDER
 from batch_runner.job.job import Job
 from batch_runner.job.options import options
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from program import COMMAND, PATIENCE, environment, run_program
 
 from batch_runner.cli.commands import program
-from batch_runner.cli.topics import FOLDER, explanation, topics
+from batch_runner.cli.options import FOLDER, explanation, topics
 from batch_runner.job.options import options
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from program import run_program
 
 from batch_runner.journal.journal import Journal, Outcome
 from batch_runner.plan.plan import DUPLICATE, Entry, Keep, Poll, Refuse, Resend, Send
-from batch_runner.rows.params import dedup_key_of, former_plain, plain
+from batch_runner.rows.keys import dedup_key_of, former_plain, plain
 
 if TYPE_CHECKING:
     from batch_runner.journal.batches import BatchInfo

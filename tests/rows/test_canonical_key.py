@@ -20,7 +20,7 @@ from batch_runner.batch.pool import look_ahead, plan_rows
 from batch_runner.job.job import Job
 from batch_runner.journal.journal import Journal
 from batch_runner.plan.plan import Keep, Send
-from batch_runner.rows.params import number_form
+from batch_runner.rows.keys import number_form
 from batch_runner.rows.source import Source
 from batch_runner.sheet.numfmt.formatter import NumberFormat
 

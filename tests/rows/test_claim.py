@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_runner.rows.params import NO_CLAIM, dedup_key_of, plain
+from batch_runner.rows.keys import NO_CLAIM, dedup_key_of, plain
 
 texts = st.text(max_size=20)
 

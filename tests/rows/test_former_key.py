@@ -10,7 +10,7 @@ from journals import batch_info, made_night, steps_of
 from openpyxl import Workbook
 
 from batch_runner.plan.plan import Keep, Send
-from batch_runner.rows.params import key_of
+from batch_runner.rows.keys import key_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from program import PATIENCE, environment, run_program
 
-from batch_runner.service.local import capture
+from batch_runner.service.local import context
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -161,13 +161,13 @@ def test_a_librarys_user_has_it_on_stderr(folder: Path) -> None:
 def test_lines_are_told_whole() -> None:
     """However they are written; one that has no end is told at the end, one that is too long in pieces."""
     told: list[str] = []
-    with capture.capture_prints(told.append):
+    with context.capture_prints(told.append):
         print("one", "two", end=" ")
         assert told == []
         print("three\nfour\r\n", end="")
         assert told == ["one two three", "four"]
-        print("x" * (capture.LONGEST_LINE + 1), end="")
-        assert told[2:] == ["x" * (capture.LONGEST_LINE + 1)]
+        print("x" * (context.LONGEST_LINE + 1), end="")
+        assert told[2:] == ["x" * (context.LONGEST_LINE + 1)]
         print("\nlast", end="")
         print("another", file=sys.stderr, end="")
     assert told[3:] == ["", "another", "last"]

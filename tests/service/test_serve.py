@@ -21,7 +21,7 @@ from program import PATIENCE, run_program
 from served import Served, served, wait_until
 
 from batch_runner.service.local.store_file import CUT_OFF, NEVER_BEGUN
-from batch_runner.service.serve.request import BODY_LIMIT
+from batch_runner.service.serve.app import BODY_LIMIT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ from batch_runner.service.local.invoice.pdf import opened
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from batch_runner.service.local.invoice.result import Fields
+    from batch_runner.service.local.invoice.values import Fields
 
 
 def _register_fonts() -> None:

@@ -151,8 +151,11 @@ async def read_body(response: httpx.Response) -> Body:
     """The body of an answer whose stream was not read yet. Nothing is raised: the answer's status has come."""
     data = bytearray()
     try:
-        with anyio.fail_after(LONGEST_READ):
-            await _read_into(data, response.stream)
+        if isinstance(response.stream, httpx.ByteStream):  # all of it is here, as of most answers
+            _add(data, b"".join(response.stream))
+        else:
+            with anyio.fail_after(LONGEST_READ):
+                await _read_into(data, response.stream)
         encoding = response.headers.get("content-encoding", "").strip().lower()
         return Body(_inflate(data) if encoding in {"gzip", "x-gzip", "deflate"} else bytes(data))
     except Exception as error:  # noqa: BLE001  whatever it is, what the status says still holds
@@ -166,13 +169,17 @@ async def _read_into(data: bytearray, stream: object) -> None:
     chunks = aiter(stream)
     try:
         async for chunk in chunks:
-            data += chunk
-            if len(data) > MAX_ANSWER:
-                data.clear()
-                raise TooLarge
+            _add(data, chunk)
     finally:
         if isinstance(chunks, AsyncGenerator):
             await chunks.aclose()
+
+
+def _add(data: bytearray, chunk: bytes) -> None:
+    data += chunk
+    if len(data) > MAX_ANSWER:
+        data.clear()
+        raise TooLarge
 
 
 def _inflate(data: bytearray) -> bytes:

@@ -101,7 +101,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                     proxy=self._proxy(request.url.scheme, request.url.host, request.url.port),
                     timeout=_client_timeout(timeouts.get("connect"), timeouts.get("read")),
                 )
-        return httpx.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer))
+        return httpx.Response(answer.status, headers=answer.raw_headers, stream=_body(answer))
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -122,6 +122,16 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             self._sessions.append(aiohttp.ClientSession(connector=connector, cookie_jar=jar, auto_decompress=False))
         self._clock_gap = gap
         return self._sessions[-1]
+
+
+def _body(answer: aiohttp.ClientResponse) -> httpx.AsyncByteStream:
+    """The body of an answer: most come whole with their head, so that there is nothing to wait for."""
+    content = answer.content
+    if not content.is_eof() or content.exception() is not None:
+        return _Body(answer)
+    data = content.read_nowait()
+    answer.release()
+    return httpx.ByteStream(data)
 
 
 class _Body(httpx.AsyncByteStream):

@@ -1,7 +1,6 @@
 """The embedded service: it runs tasks in this process, in worker processes, or on Dask.
 
-capture.py       what tasks print, as whole lines, from this process and from worker processes
-context.py       what a task is given: its files folder and its log
+context.py       what a task is given: its files folder and its log; and what it prints, as whole lines
 process_pool.py  where tasks run: async ones in this loop, sync ones in worker processes
 result.py        how a run ends: a status, a result and a sentence, made of what the task returned or raised
 runs.py          what becomes of a run: queued → running → success | failure | timeout | cancelled

@@ -26,8 +26,7 @@ from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
 from batch_runner.service.local import result
-from batch_runner.service.local.capture import Pipe
-from batch_runner.service.local.context import Line, level_wanted
+from batch_runner.service.local.context import Line, Pipe, level_wanted
 from batch_runner.service.local.result import RunEnd
 from batch_runner.service.local.worker_main import LENGTH_BYTES
 

@@ -3,6 +3,5 @@
 bundle.py         what goes to a Dask worker, and what comes back
 cluster.py        runs sync functions on a Dask cluster, and says what becomes of calls that were lost
 connection.py     the way to the scheduler: found, checked, kept, and found again
-ignore_sigint.py  what a Dask worker of our own cluster loads first: Ctrl-C at the terminal is not for it
 worker_plugin.py  the Dask worker's side, and the scheduler's count of how often a call was begun
 """

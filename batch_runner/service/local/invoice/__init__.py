@@ -1,16 +1,15 @@
 """The built-in task `invoice`: reads a PDF, or an invoice as XML, in the files folder.
 
 Params `File Name` and `Operation` (exactly these names): `extract_text`, which also holds where there is no Operation,
-gives `{"text", "pages"}`; `extract_fields` gives the Fields of result.py; `extract_lines` gives these and `lines`,
+gives `{"text", "pages"}`; `extract_fields` gives the Fields of values.py; `extract_lines` gives these and `lines`,
 where there is XML. Whatever is wrong with the file ends the run as a failure with one sentence. It only reads, so a run
 that was cut off may be run again.
 
-result.py    the fields and lines
 einvoice.py  invoices as data: XML alone, or embedded in a PDF
 pdf.py       the words of a PDF with their places, its text and attachments
 layout.py    lines and cells of these words
 labels.py    what stands before a field, by language
-values.py    amounts, currencies, dates, account and VAT ids as text
+values.py    the fields and lines; amounts, currencies, dates, account and VAT ids as text
 amounts.py   net, tax and total: what adds up decides
 parties.py   seller and buyer
 fields.py    the fields of a page, and where it contradicts the XML
@@ -30,7 +29,7 @@ from batch_runner.service.local.signature import param, task
 if TYPE_CHECKING:
     from batch_runner.service.local.context import Context
     from batch_runner.service.local.invoice.pdf import Document
-    from batch_runner.service.local.invoice.result import Fields, InvoiceLine
+    from batch_runner.service.local.invoice.values import Fields, InvoiceLine
 
 SIZE_LIMIT = 256 * 1024 * 1024
 """Bytes of one file."""

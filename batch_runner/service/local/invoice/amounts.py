@@ -14,7 +14,7 @@ from batch_runner.service.local.invoice.values import Money, amounts_in, without
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from batch_runner.service.local.invoice.result import Confidence
+    from batch_runner.service.local.invoice.values import Confidence
 
 _MOST = 400
 """Amounts that are looked at; of a longer list the last ones, where the sums stand."""

@@ -15,8 +15,16 @@ from xml.parsers import expat
 
 import msgspec
 
-from batch_runner.service.local.invoice.result import VALUES, Confidence, Fields, InvoiceLine
-from batch_runner.service.local.invoice.values import is_iban, is_vat_id, plain_date, sum_of
+from batch_runner.service.local.invoice.values import (
+    VALUES,
+    Confidence,
+    Fields,
+    InvoiceLine,
+    is_iban,
+    is_vat_id,
+    plain_date,
+    sum_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

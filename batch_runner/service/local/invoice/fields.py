@@ -13,8 +13,15 @@ from batch_runner.service.local.invoice.amounts import sums_of
 from batch_runner.service.local.invoice.labels import Label, pattern_of
 from batch_runner.service.local.invoice.layout import CELL, TextLine, lines_of
 from batch_runner.service.local.invoice.parties import Parties
-from batch_runner.service.local.invoice.result import Confidence, Fields
-from batch_runner.service.local.invoice.values import Day, amounts_in, currencies_in, currency_in, dates_in
+from batch_runner.service.local.invoice.values import (
+    Confidence,
+    Day,
+    Fields,
+    amounts_in,
+    currencies_in,
+    currency_in,
+    dates_in,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
