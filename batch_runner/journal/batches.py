@@ -6,7 +6,7 @@ import os
 import sqlite3
 import tempfile
 from contextlib import ExitStack, closing, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,7 +18,6 @@ from batch_runner.plan.plan import NIGHT, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from datetime import timedelta
     from pathlib import Path
 
 
@@ -96,6 +95,11 @@ class Begun(msgspec.Struct, frozen=True):
 def now() -> str:
     """This moment as recorded: UTC, to the millisecond."""
     return recorded_time(datetime.now(UTC))
+
+
+def moment_ago(seconds: float) -> str:
+    """The moment so many seconds before this one, as recorded."""
+    return recorded_time(datetime.now(UTC) - timedelta(seconds=seconds))
 
 
 def recorded_time(moment: datetime) -> str:

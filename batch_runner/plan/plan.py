@@ -103,9 +103,8 @@ class Entry(msgspec.Struct, frozen=True):
     be equal, register it too, or the others would take its place, and its history.
 
     `claim` and `conflict` are hashes of what makes it unique, and of what a duplicate may not differ in either; a claim
-    is empty where the row has no such values, None where nobody asked for them or a cell of them can't be read.
-
-    `former_keys`, `former_claim` and `former_conflict` are what earlier releases gave such a row.
+    is empty where the row has no such values, None where nobody asked for them or a cell of them can't be read. What
+    is called `former_` is what earlier releases gave such a row.
     """
 
     row_number: int
@@ -230,7 +229,10 @@ class Resend(msgspec.Struct, frozen=True):
 
 
 class Poll(msgspec.Struct, frozen=True):
-    """Its run goes on: poll it, from this last known status. `otherwise` and `anew` as with `Resend`."""
+    """Its run goes on: poll it, from this last known status. `otherwise` and `anew` as with `Resend`.
+
+    `intended_at` is when its start was sent (UTC).
+    """
 
     row_number: int
     row_id: int
@@ -239,6 +241,7 @@ class Poll(msgspec.Struct, frozen=True):
     status: str
     otherwise: Send | None = None
     anew: Send | None = None
+    intended_at: str = ""
 
 
 class Keep(msgspec.Struct, frozen=True):
@@ -365,7 +368,8 @@ def decide(
     again = send(entry, row_id) if is_due and held is None else None
     anew = send(entry, row_id) if _is_as_it_was(last, entry) else None
     if last.is_going:
-        return Poll(entry.row_number, row_id, last.id, last.run_id or "", last.status, again, anew)
+        going = (last.id, last.run_id or "", last.status)
+        return Poll(entry.row_number, row_id, *going, again, anew, last.intended_at)
     if last.memory and _can_be_settled(last, entry):
         return Resend(entry.row_number, row_id, last.id, last.intended_at, last.memory, again, anew)
     return again or Keep(entry.row_number, row_id, last.outcome, changed, held)

@@ -6,7 +6,7 @@ import os
 import random
 import time
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -23,7 +23,7 @@ from batch_runner.batch.stop import INTERRUPTS, Stop, Stopping
 from batch_runner.batch.worker import Worker
 from batch_runner.errors import JournalError, UsageError, sole_error
 from batch_runner.fs import AtomicFile
-from batch_runner.journal.batches import BatchInfo, recorded_time
+from batch_runner.journal.batches import BatchInfo, moment_ago
 from batch_runner.journal.journal import Journal
 from batch_runner.journal.view import JournalView
 from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, UNKNOWN
@@ -357,6 +357,7 @@ async def _sum_up(
     groups = journal.failures(MOST_GROUPS)
     failed = sum(count.rows for count in counts if count.status in FAILED)
     since = journal.since()
+    about = (*(source.first_notes if since is None else ()), *opened.notes)
     about_output = written.notes if written else (TOO_LARGE,)
     summary = Summary(
         exit_code=exit_code,
@@ -375,7 +376,7 @@ async def _sum_up(
         duplicates=journal.held("duplicate"),
         taken=journal.taken(),
         unsettled=journal.unsettled(),
-        notes=(*source.notes, *opened.notes, *warnings, *source.warnings, *notes, *about_output),
+        notes=(*source.notes, *about, *warnings, *source.warnings, *notes, *about_output),
         cautions=source.sheet.cautions if since is None else (),
         seconds=seconds,
         totals=await to_thread.run_sync(control_totals, source, batch.outcomes()),
@@ -429,7 +430,7 @@ def policy_of(job: Job, terms: Terms | None) -> Policy:
         frozenset(job.retry),
         "resend" if terms and terms.resend else "report",
         retry_limit=job.retry_limit,
-        ended_before=recorded_time(datetime.now(UTC) - timedelta(seconds=job.retry_wait_seconds)),
+        ended_before=moment_ago(job.retry_wait_seconds),
         unique=tuple(sorted(set(job.unique))),
         conflict=tuple(sorted(set(job.unique_conflict))),
         allow_duplicates=job.allow_duplicates,
@@ -439,9 +440,7 @@ def policy_of(job: Job, terms: Terms | None) -> Policy:
 def _task_from_journal(job: Job) -> str:
     """The task as the journal knows it: a file of tasks by its way from the journal, from wherever it is called."""
     file, colon, function = job.task.rpartition(".py:")
-    if not colon:
-        return job.task
-    return os.path.relpath(file, job.journal_path.parent) + colon + function
+    return os.path.relpath(file, job.journal_path.parent) + colon + function if colon else job.task
 
 
 def _was_edited(opened: OpenedJob) -> bool:

@@ -187,7 +187,7 @@ def test_a_volatile_column_is_no_part_of_the_default_key(tmp_path: Path) -> None
     set_formula(book, "=TODAY()-46000", 301)
     assert starts(journal, book) == 0
     with Source(Job(input=str(book)), tmp_path) as source:
-        assert any("'B'" in note and "TODAY()" in note for note in source.notes), source.notes
+        assert any("'B'" in note and "TODAY()" in note for note in source.first_notes), source.first_notes
         assert next(source.rows()).params == {"A": "a", "B": "301"}
     set_formula(book, "=B1-46000", 302)
     assert starts(journal, book) == 1
