@@ -22,6 +22,7 @@ from batch_runner.sheet.csv.records import (
     is_blank,
     line_end,
     line_ends,
+    unwrapped,
     whole_fields,
 )
 from batch_runner.sheet.csv.writer import Appending, write_text
@@ -48,8 +49,6 @@ if TYPE_CHECKING:
 
 SAMPLE = 1 << 16
 """Characters from which the delimiter is found."""
-_AS_TEXT = re.compile(r'="((?:[^"]|"")*)"')
-"""How programs write a text that Excel must not take for a number: `="00123"`."""
 
 
 def open_csv(path: Path, reading: Reading, scratch: Path) -> Sheet:
@@ -73,7 +72,8 @@ def _open(path: Path, snapshot: Snapshot, reading: Reading, scratch: Path) -> Sh
         source = _text_file(snapshot, path.name, reading)
         header_row, headers = _header_of(source, path.name, reading)
         seen = survey(source.records(), source.dialect, header_row, headers)
-        _refuse_misquoted(path.name, seen)
+        if seen.misquoted is not None:
+            raise SheetError(f"{path.name}, row {seen.misquoted[0]}: {seen.misquoted[1]}")
         sheet = CsvSheet(path, source, reading, header_row, headers, seen, scratch)
     except OpenQuote as quote:
         snapshot.file.close()
@@ -118,6 +118,10 @@ class CsvSheet(Sheet):
         self._source = source
         self._reading = reading
         self._seen = seen
+        self._lost_end = _lost_end(source)
+        more_marks = source.encoding.bom.decode(source.encoding.codec)[1:]
+        if more_marks and header_row == 1 and headers[0]:
+            self.former_headers = {0: more_marks + headers[0]}
 
     def rows(self) -> Iterator[Row]:
         """As `Sheet.rows`."""
@@ -134,11 +138,11 @@ class CsvSheet(Sheet):
                 kind = RowKind.HEADER if number == header_row else RowKind.ABOVE
             if not (fields and fields[0].strip()) and is_blank(fields):
                 kind = RowKind.EMPTY
-            literal = None
+            former = None
             if unwraps:
                 texts = [unwrapped(field) for field in fields]
                 pairs = enumerate(zip(fields, texts, strict=True))
-                literal = {place: field for place, (field, text) in pairs if field != text} or None
+                former = {place: field for place, (field, text) in pairs if field != text} or None
                 fields = texts  # noqa: PLW2901  as a person sees them
             refusal = None
             own = len(self._headers)
@@ -147,9 +151,11 @@ class CsvSheet(Sheet):
                     f"{self.path.name}, row {number}: it has more fields than there are headers, so its cells may "
                     "stand in the wrong columns; put a text that holds the delimiter in quotes"
                 )
+            if self._lost_end and fields and number == self._seen.last_row:
+                former = {**(former or {}), len(fields) - 1: fields[-1] + self._lost_end}
             if len(fields) != width:
                 fields = (fields + padding)[:width]  # noqa: PLW2901  the same record, as wide as the table
-            yield judge.judged(Row(number, kind, tuple(fields), (), literal, refusal))
+            yield judge.judged(Row(number, kind, tuple(fields), (), former, None, refusal))
 
     def _records(self) -> Iterator[list[str]]:
         """The fields of each record. A CR inside one, which the stdlib's reader can't have, takes a longer way."""
@@ -190,12 +196,15 @@ class CsvSheet(Sheet):
         self._source.snapshot.file.close()
 
 
-def unwrapped(field: str) -> str:
-    """The text of a field `="00123"`; any other field as it is."""
-    if not field.startswith('="'):
-        return field
-    found = _AS_TEXT.fullmatch(field)
-    return found[1].replace('""', '"') if found else field
+def _lost_end(source: TextFile) -> str:
+    """The Ctrl-Z behind a last record without a line end: former releases took it for a part of its last cell."""
+    tail = source.tail().decode(source.encoding.codec, "replace").rstrip("\r\n") if source.end else ""
+    if "\x1a" not in tail or "\n" in tail or "\r" in tail:
+        return ""
+    file, before = source.snapshot.file, max(source.end - len("\n".encode(source.encoding.codec)), 0)
+    file.seek(before)
+    is_ended = file.read(source.end - before).decode(source.encoding.codec, "replace") in {"\r", "\n"}
+    return "" if is_ended else tail
 
 
 def _text_file(snapshot: Snapshot, name: str, reading: Reading) -> TextFile:
@@ -409,12 +418,6 @@ def survey(records: Iterable[tuple[str, int]], dialect: Dialect, header_row: int
         tally.wrapped,
         tally.inner_cr, tally.misquoted, number if number == tally.last_row > header_row and not line_end(text) else 0,
     )  # fmt: skip
-
-
-def _refuse_misquoted(name: str, seen: Survey) -> None:
-    if seen.misquoted is not None:
-        row, what = seen.misquoted
-        raise SheetError(f"{name}, row {row}: {what}")
 
 
 def _cautions(source: TextFile, name: str, reading: Reading) -> Iterator[str]:
