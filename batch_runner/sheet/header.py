@@ -287,7 +287,7 @@ class ListShape(msgspec.Struct, frozen=True):
             return None
         has_typed = any(kind_of(texts[place].strip()) for place in filled)
         begins_another = not has_typed and len(filled) > 1 and not any(texts[at].strip().endswith(":") for at in filled)
-        if lacking:
+        if lacking and (not has_typed or 3 * len(lacking) >= len(self.usual)):
             what = "words stand there where other rows have a number or a date, and cells that others fill are empty"
             return Suspicion(first, f"{what}: it looks like a heading or a note", begins_another=begins_another)
         if begins_another and self.typed.intersection(filled):
