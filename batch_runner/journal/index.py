@@ -186,7 +186,7 @@ def ran_in(path: Path, connection: sqlite3.Connection, keys: Sequence[bytes]) ->
     found: dict[bytes, Ran] = {}
     for start in range(0, len(keys), MOST_KEYS):
         asked = keys[start : start + MOST_KEYS]
-        rows = connection.execute(_RAN % ",".join("?" * len(asked)), asked)  # noqa: S608  only question marks are put in
+        rows = connection.execute(_RAN % ",".join("?" * len(asked)), asked)
         found |= {key: Ran(path, *ran) for key, *ran in rows}
     return found
 

@@ -28,14 +28,16 @@ from batch_runner.journal.database import (
     open_memory,
 )
 from batch_runner.journal.group_commit import Commits, in_thread, inline, set_aside
+from batch_runner.journal.outputs import has_outcome, note_output, outputs_of, params_of, take_back
 from batch_runner.journal.register import register
 from batch_runner.outcomes import NOT_STARTED, STARTING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from batch_runner.journal.batches import BatchInfo
     from batch_runner.journal.group_commit import Reserve
+    from batch_runner.journal.outputs import FoundRun, WrittenOutput
     from batch_runner.journal.view import BatchRecord, Count, Failures, Placed, Span
     from batch_runner.plan.plan import Entry, Send, Step
 
@@ -322,6 +324,32 @@ class Journal:
         """The sheets of this batch's series that earlier nights did not come to the end of."""
         with self._reader() as connection:
             return unsettled(connection, self._begun.id)
+
+    async def note_output(self, written: WrittenOutput) -> None:
+        """Remember an output that is about to take its place."""
+        await self._commits.add(partial(note_output, batch=self._begun.id, written=written))
+
+    def outputs(self) -> tuple[WrittenOutput, ...]:
+        """All outputs that were written with this journal, the latest first."""
+        with self._reader() as connection:
+            return outputs_of(connection)
+
+    async def take_back(self, found: Sequence[FoundRun]) -> None:
+        """Record runs that an output has and this journal hasn't, before any row finds its place."""
+        next_attempt = self._file.next_attempt
+        await self._commits.add(partial(take_back, batch=self._begun.id, found=found, next_attempt=next_attempt))
+
+    @contextmanager
+    def ownership(self) -> Iterator[Callable[[Entry, str], bool]]:
+        """Asks whether a run is that of a row of the sheet; see `has_outcome`."""
+        with self._reader() as connection:
+            yield partial(has_outcome, connection, self._begun.id)
+
+    @contextmanager
+    def params_of(self, batch: int) -> Iterator[Callable[[bytes, int], bytes | None]]:
+        """Asks what a row of a batch would have sent, by its key and its number among equal ones."""
+        with self._reader() as connection:
+            yield partial(params_of, connection, batch)
 
     def counts(self) -> tuple[Count, ...]:
         """How many of this batch's rows have which status, the most frequent first."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import random
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import msgspec
-from anyio import to_thread
+from anyio import from_thread, to_thread
 
 from batch_runner import log
 from batch_runner._version import __version__
@@ -21,19 +22,21 @@ from batch_runner.batch.poller import Poller
 from batch_runner.batch.pool import Pool, SheetBatch
 from batch_runner.batch.stop import Stop, Stopping
 from batch_runner.batch.worker import Worker
-from batch_runner.errors import ExitCode, JournalError, UsageError, sole_error
+from batch_runner.errors import ExitCode, JournalError, JournalFailed, UsageError, sole_error
 from batch_runner.fs import AtomicFile
 from batch_runner.journal.batches import BatchInfo
+from batch_runner.journal.index import Purpose
 from batch_runner.journal.journal import Journal
+from batch_runner.journal.outputs import OutputIndex, lowest_runs
 from batch_runner.journal.view import JournalView
 from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, UNKNOWN
-from batch_runner.output.output import Output
+from batch_runner.output.edits import put_output
 from batch_runner.plan.plan import Policy
 from batch_runner.progress import Progress, Tally
 from batch_runner.report.summary import MOST_GROUPS, Summary, exit_code_for, sorted_counts
 from batch_runner.report.totals import control_totals
-from batch_runner.rows.source import Source
 from batch_runner.runner.adjust import LOOK, AdjustmentInbox
+from batch_runner.runner.check import open_source, take_back
 from batch_runner.runner.connect import ChosenService, choose_service, connect_service
 
 if TYPE_CHECKING:
@@ -41,6 +44,9 @@ if TYPE_CHECKING:
 
     from batch_runner.batch.worker import Terms
     from batch_runner.job.job import Job
+    from batch_runner.journal.outputs import WrittenOutput
+    from batch_runner.output.previous_output import Evidence
+    from batch_runner.rows.source import Source
     from batch_runner.service.protocol import Service
 
 
@@ -106,6 +112,8 @@ class OpenedJob(msgspec.Struct, frozen=True):
     bounds: NightBudget
     series: str
     """The input's absolute path, with the places of the day still in it: tomorrow's sheet has the same."""
+    evidence: tuple[Evidence, ...] = ()
+    """Runs that only the output has."""
 
 
 @contextmanager
@@ -120,11 +128,17 @@ def open_job(job: Job, series: str | None = None, bounds: NightBudget | None = N
     service = service_of(job)
     target = prepare_output(job)
     workers, warning = limit_by_files(job.concurrency, open_files())
-    with Source(job, target.real.absolute().parent, service.inputs) as source:
-        for lost in filter(None, (source.lost_journal, source.lost_runs)):
-            log.warning(lost)
-        notes = tuple(note for note in (warning, _other_journal(job)) if note)
-        yield OpenedJob(job, source, target, service, workers, notes, began, bounds, series)
+    with open_source(job, target, service.inputs, purpose_of(job, service), target.real.absolute().parent) as (
+        source,
+        evidence,
+    ):
+        notes = tuple(note for note in (warning, _other_journal(job), *_warnings_of(evidence)) if note)
+        yield OpenedJob(job, source, target, service, workers, notes, began, bounds, series, evidence)
+
+
+def purpose_of(job: Job, service: ChosenService) -> Purpose:
+    """What the job's journal is for."""
+    return Purpose.of(_task_from_journal(job), service.name, job.journal_path.absolute().parent)
 
 
 def _other_journal(job: Job) -> str | None:
@@ -212,6 +226,7 @@ async def run_opened(
     night = NightRun(opened.job, opened.service, service, opened.bounds, rows=opened.source.total)
 
     async def one() -> AsyncIterator[SheetBatch]:
+        await take_back(opened.evidence, journal)
         yield night.batch(opened, journal)
 
     async def finish(batch: SheetBatch) -> None:
@@ -306,8 +321,7 @@ class NightRun:
 async def _conclude(opened: OpenedJob, batch: SheetBatch, stop: Stop | None, notes: tuple[str, ...]) -> Summary:
     job, source, journal = opened.job, opened.source, batch.journal
     await journal.flush()
-    output = Output(source.sheet, source.layout, opened.target, expand=job.expand)
-    written = await to_thread.run_sync(output.write, journal.outcomes, _was_edited(opened))
+    written = await to_thread.run_sync(put_output, job, source, opened.target, journal, partial(_note, opened, journal))
     log.info("output written", path=str(written.path))
     counts = sorted_counts(journal.counts())
     exit_code = exit_code_for(counts, stop.exit_code if stop else None)
@@ -337,7 +351,7 @@ async def _conclude(opened: OpenedJob, batch: SheetBatch, stop: Stop | None, not
         taken=journal.taken(),
         unsettled=journal.unsettled(),
         notes=(*source.notes, *opened.notes, *warnings, *source.warnings, *notes, *written.notes),
-        cautions=source.sheet.cautions if since is None else (),
+        cautions=(*(source.sheet.cautions if since is None else ()), *_warnings_of(opened.evidence), *written.cautions),
         seconds=seconds,
         totals=await to_thread.run_sync(control_totals, source, journal.outcomes()),
     )
@@ -402,10 +416,18 @@ def _task_from_journal(job: Job) -> str:
     return os.path.relpath(file, job.journal_path.parent) + colon + function
 
 
-def _was_edited(opened: OpenedJob) -> bool:
-    """Whether the output would replace the input, which somebody has edited since it was read."""
-    is_input = os.path.realpath(opened.target.real) == os.path.realpath(opened.job.input_path)
-    return is_input and opened.source.sheet.is_outdated()
+def _warnings_of(evidence: Sequence[Evidence]) -> tuple[str, ...]:
+    return tuple(each.note for each in evidence)
+
+
+def _note(opened: OpenedJob, journal: Journal, written: WrittenOutput) -> None:
+    """Remember an output that is about to take its place. Where that can't be done, it will look like an edited one."""
+    with suppress(JournalFailed):
+        from_thread.run(journal.note_output, written)
+    with suppress(OSError):
+        runs = lowest_runs(placed.run_id for placed in journal.outcomes() if placed.run_id)
+        purpose = purpose_of(opened.job, opened.service)
+        OutputIndex(os.environ).add(opened.target.real, purpose, written.sha256, runs)
 
 
 async def _obey_signals(stopping: Stopping, progress: Progress, first: Sequence[Callable[[], None]]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.errors import SheetError
-from batch_runner.sheet.model import column_letter
+from batch_runner.sheet.model import NewColumns, column_letter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -83,9 +83,9 @@ class Place(msgspec.Struct, frozen=True):
     """The new columns and the rows in which they have cells.
 
     `start` is the place of the first, from 0. The first `replaced` places from there on hold an earlier output's
-    columns. `header_row` and `last_row` are the first and the last row that belong to the table; a row below (a totals
-    row) isn't touched. `adjacent` is where the table's own columns end: less than `start` where something was in the
-    way.
+    columns; those of them in `kept` have a person's own and stay as they are. `header_row` and `last_row` are the first
+    and the last row that belong to the table; a row below (a totals row) isn't touched. `adjacent` is where the table's
+    own columns end: less than `start` where something was in the way.
     """
 
     start: int
@@ -94,11 +94,21 @@ class Place(msgspec.Struct, frozen=True):
     header_row: int
     last_row: int
     adjacent: int
+    kept: frozenset[int] = frozenset()
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Where each new column stands."""
+        return NewColumns(self.headers, kept=self.kept).places_from(self.start)
 
     @property
     def end(self) -> int:
         """The place right of the last new column."""
-        return self.start + len(self.headers)
+        return self.places[-1] + 1 if self.headers else self.start
+
+    def is_ours(self, index: int) -> bool:
+        """Whether a new column stands at this place."""
+        return self.start <= index < self.end and index not in self.kept
 
     @property
     def cleared(self) -> int:
@@ -107,8 +117,12 @@ class Place(msgspec.Struct, frozen=True):
 
     @property
     def cells(self) -> Range:
-        """All new cells."""
+        """The smallest range with all new cells in it."""
         return Range(max(self.header_row, 1), self.start, self.last_row, self.end - 1)
+
+    def meets(self, other: Range) -> bool:
+        """Whether a new cell stands in a range."""
+        return other.meets(self.cells) and any(map(self.is_ours, range(other.left, other.right + 1)))
 
 
 def find_place(name: str, wanted: Place, taken: Iterable[Range]) -> Place:
@@ -119,7 +133,7 @@ def find_place(name: str, wanted: Place, taken: Iterable[Range]) -> Place:
     """
     place = wanted
     in_the_way = [one for one in taken if one.right >= wanted.start]
-    while (met := next((one for one in in_the_way if one.meets(place.cells)), None)) is not None:
+    while (met := next((one for one in in_the_way if place.meets(one)), None)) is not None:
         if place.replaced:
             raise SheetError(
                 f"{name}: {met.text} is merged, or a pivot table, where "

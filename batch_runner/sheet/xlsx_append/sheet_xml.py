@@ -75,7 +75,7 @@ def _columns(head: bytes, found: Sequence[Element], place: Place, widths: Sequen
     ranges = [element for element in found if element.path == ("worksheet", "cols", "col")]
     fresh = {
         index: width
-        for index, width in enumerate(widths, place.start)
+        for index, width in zip(place.places, widths, strict=True)
         if index >= place.start + place.replaced or not any(index in _span(column) for column in ranges)
     }
     given = set[int]()
