@@ -15,9 +15,9 @@ from batch_runner.job.inputs import make_folders, night_job_of
 from batch_runner.job.options import describe_job
 from batch_runner.journal.journal import rehearse
 from batch_runner.runner.check import Preview, open_source, preview
-from batch_runner.runner.connect import choose_service
+from batch_runner.runner.connect import choose_service, purpose_of
 from batch_runner.runner.night import look_at_journal, name_input
-from batch_runner.runner.run import info_of, prepare_output, purpose_of
+from batch_runner.runner.run import info_of, prepare_output
 
 if TYPE_CHECKING:
     from batch_runner.fs import AtomicFile

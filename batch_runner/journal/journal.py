@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -28,23 +29,23 @@ from batch_runner.journal.database import (
     open_memory,
 )
 from batch_runner.journal.group_commit import Commits, in_thread, inline, set_aside
-from batch_runner.journal.outputs import has_outcome, note_output, outputs_of, params_of, take_back
-from batch_runner.journal.register import register
+from batch_runner.journal.index import OtherJournals
+from batch_runner.journal.outputs import OutputMemory
+from batch_runner.journal.register import Registration
 from batch_runner.outcomes import NOT_STARTED, STARTING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from batch_runner.journal.batches import BatchInfo
     from batch_runner.journal.group_commit import Reserve
-    from batch_runner.journal.outputs import FoundRun, WrittenOutput
     from batch_runner.journal.view import BatchRecord, Count, Failures, Placed, Span
     from batch_runner.plan.plan import Entry, Send, Step
 
 
 _INTEND = (
-    "INSERT INTO attempt (id, row, batch, params, posts, intended_at, status, claim, conflict)"
-    " VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?)"
+    "INSERT INTO attempt (id, row, batch, params, posts, intended_at, status, claim, conflict, cells)"
+    " VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?, ?)"
 )
 _INTEND_AGAIN = "UPDATE attempt SET posts = posts + 1, status = ?, ended_at = NULL, error = NULL WHERE id = ?"
 _WITHDRAW = "UPDATE attempt SET status = ?, ended_at = ?, error = ?, run_id = NULL, started_at = NULL WHERE id = ?"
@@ -72,20 +73,30 @@ class JournalFile:
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, path: Path | None = None, reserve: Reserve | None = None
+        self,
+        connection: sqlite3.Connection,
+        path: Path | None = None,
+        reserve: Reserve | None = None,
+        others: OtherJournals | None = None,
     ) -> None:
         self.connection = connection
         self.path = path
+        self.others = others or OtherJournals()
         self.reserve = reserve
         self.commits = Commits(in_thread(connection, reserve) if reserve else inline(connection))
-        self._attempts: int = connection.execute("SELECT coalesce(max(id), 0) FROM attempt").fetchone()[0]
+        (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM attempt").fetchone()
+        self._attempts = count(int(last) + 1)
         self._first: int | None = None
         self._latest: Journal | None = None
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, path: Path, mode: int = 0o600) -> AsyncIterator[JournalFile]:
+    async def open(
+        cls, path: Path, mode: int = 0o600, others: OtherJournals | None = None
+    ) -> AsyncIterator[JournalFile]:
         """The file at `path`, made with these permissions if there is none, locked until the block ends.
+
+        What ran in the `others` is held here.
 
         Raises `JournalBusy` within a second if another program holds it; `JournalError` if it is damaged or newer, or
         can't be written.
@@ -94,7 +105,7 @@ class JournalFile:
         with hold_journal(path), set_aside(path) as reserve:
             connection = await to_thread.run_sync(open_file, path, mode)
             try:
-                yield cls(connection, path, reserve)
+                yield cls(connection, path, reserve, others)
             finally:
                 await _close(connection)
 
@@ -116,9 +127,8 @@ class JournalFile:
         return self._latest
 
     def next_attempt(self) -> int:
-        """The number of a new attempt."""
-        self._attempts += 1
-        return self._attempts
+        """The number of a new attempt; rows that find their places ask in another thread."""
+        return next(self._attempts)
 
 
 class Journal:
@@ -138,12 +148,15 @@ class Journal:
         self._path = file.path
         self._commits = file.commits
         self._repeated: int | None = None
+        self._registration = Registration(begun, info.policy, file.others, file.next_attempt)
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, path: Path, info: BatchInfo, mode: int = 0o600) -> AsyncIterator[Journal]:
+    async def open(
+        cls, path: Path, info: BatchInfo, mode: int = 0o600, others: OtherJournals | None = None
+    ) -> AsyncIterator[Journal]:
         """The journal at `path` with one batch in it; see `JournalFile`."""
-        async with JournalFile.open(path, mode) as file:
+        async with JournalFile.open(path, mode, others) as file:
             yield await file.begin(info)
 
     @classmethod
@@ -169,10 +182,21 @@ class Journal:
         steps: list[Step] = []
 
         def place(connection: sqlite3.Connection) -> None:
-            steps[:] = register(connection, self._begun, self._policy, entries)
+            steps[:] = self._registration.register(connection, entries)
 
         await self._commits.add(place)
         return steps
+
+    @property
+    def named(self) -> Mapping[tuple[str, str], int]:
+        """How many rows are held, carried over and retried, and of which earlier night; those placed so far."""
+        return self._registration.named
+
+    @property
+    def has_sent_before(self) -> bool:
+        """Whether another batch has sent anything, so that a row without a place may have an earlier outcome."""
+        with self._reader() as connection:
+            return view.has_other_attempts(connection, self._begun.id)
 
     @property
     def may_have_twins(self) -> bool:
@@ -226,7 +250,17 @@ class Journal:
         """
         self._check_room()
         attempt = self._file.next_attempt()
-        row = (attempt, send.row_id, self._begun.id, send.params, now(), STARTING, send.claim, send.conflict)
+        row = (
+            attempt,
+            send.row_id,
+            self._begun.id,
+            send.params,
+            now(),
+            STARTING,
+            send.claim,
+            send.conflict,
+            send.cells,
+        )
         await self._write(_INTEND, *row)
         await self._withdraw_if_cancelled(attempt)
         return attempt
@@ -325,31 +359,10 @@ class Journal:
         with self._reader() as connection:
             return unsettled(connection, self._begun.id)
 
-    async def note_output(self, written: WrittenOutput) -> None:
-        """Remember an output that is about to take its place."""
-        await self._commits.add(partial(note_output, batch=self._begun.id, written=written))
-
-    def outputs(self) -> tuple[WrittenOutput, ...]:
-        """All outputs that were written with this journal, the latest first."""
-        with self._reader() as connection:
-            return outputs_of(connection)
-
-    async def take_back(self, found: Sequence[FoundRun]) -> None:
-        """Record runs that an output has and this journal hasn't, before any row finds its place."""
-        next_attempt = self._file.next_attempt
-        await self._commits.add(partial(take_back, batch=self._begun.id, found=found, next_attempt=next_attempt))
-
-    @contextmanager
-    def ownership(self) -> Iterator[Callable[[Entry, str], bool]]:
-        """Asks whether a run is that of a row of the sheet; see `has_outcome`."""
-        with self._reader() as connection:
-            yield partial(has_outcome, connection, self._begun.id)
-
-    @contextmanager
-    def params_of(self, batch: int) -> Iterator[Callable[[bytes, int], bytes | None]]:
-        """Asks what a row of a batch would have sent, by its key and its number among equal ones."""
-        with self._reader() as connection:
-            yield partial(params_of, connection, batch)
+    @property
+    def outputs(self) -> OutputMemory:
+        """What is remembered of outputs, and learnt from them."""
+        return OutputMemory(self._reader, self._commits.add, self._begun.id, self._file.next_attempt)
 
     def counts(self) -> tuple[Count, ...]:
         """How many of this batch's rows have which status, the most frequent first."""
@@ -423,13 +436,13 @@ def _begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) -
 
 
 @asynccontextmanager
-async def rehearse(path: Path | None, info: BatchInfo) -> AsyncIterator[Journal]:
+async def rehearse(path: Path | None, info: BatchInfo, others: OtherJournals | None = None) -> AsyncIterator[Journal]:
     """A journal that knows what the one at `path` knows, if there is one, and is gone when the block ends.
 
     The journal itself is only read; a batch that holds it isn't disturbed. Raises `JournalError`, as `Journal.open`.
     """
     try:
         with closing(copy_journal(path) if path and path.exists() else open_memory()) as connection:
-            yield await JournalFile(connection).begin(info)
+            yield await JournalFile(connection, others=others).begin(info)
     except sqlite3.Error as error:
         raise JournalError(f"{path}: the journal can't be read: {error}; {NEXT_STEP}") from error

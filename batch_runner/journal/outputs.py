@@ -7,7 +7,8 @@ since. Where an output is younger than its journal (yesterday's copy was restore
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import partial
 from hashlib import sha256
 from heapq import nsmallest
 from typing import TYPE_CHECKING
@@ -21,7 +22,8 @@ from batch_runner.outcomes import GOING
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from batch_runner.plan.plan import Entry
@@ -167,6 +169,47 @@ def params_of(connection: sqlite3.Connection, batch: int, key: bytes, nth: int) 
     """The hash of what a row of a batch would have sent."""
     found = connection.execute(_PARAMS_OF, (batch, key, nth)).fetchone()
     return found[0] if found else None
+
+
+class OutputMemory:
+    """What the journal of a running batch remembers of outputs, and learns from them."""
+
+    def __init__(
+        self,
+        reader: Callable[[], AbstractContextManager[sqlite3.Connection]],
+        commit: Callable[[Callable[[sqlite3.Connection], None]], Awaitable[None]],
+        batch: int,
+        next_attempt: Callable[[], int],
+    ) -> None:
+        self._reader = reader
+        self._commit = commit
+        self._batch = batch
+        self._next_attempt = next_attempt
+
+    async def note(self, written: WrittenOutput) -> None:
+        """Remember an output that is about to take its place."""
+        await self._commit(partial(note_output, batch=self._batch, written=written))
+
+    async def take_back(self, found: Sequence[FoundRun]) -> None:
+        """Record runs that an output has and the journal hasn't, before any row finds its place."""
+        await self._commit(partial(take_back, batch=self._batch, found=found, next_attempt=self._next_attempt))
+
+    def known(self) -> tuple[WrittenOutput, ...]:
+        """All outputs that were written with the journal, the latest first."""
+        with self._reader() as connection:
+            return outputs_of(connection)
+
+    @contextmanager
+    def ownership(self) -> Iterator[Callable[[Entry, str], bool]]:
+        """Asks whether a run is that of a row of the sheet; see `has_outcome`."""
+        with self._reader() as connection:
+            yield partial(has_outcome, connection, self._batch)
+
+    @contextmanager
+    def params_of(self, batch: int) -> Iterator[Callable[[bytes, int], bytes | None]]:
+        """Asks what a row of a batch would have sent, by its key and its number among equal ones."""
+        with self._reader() as connection:
+            yield partial(params_of, connection, batch)
 
 
 MOST_DIGESTS = 5

@@ -260,6 +260,11 @@ def all_new(connection: sqlite3.Connection, batch: int) -> str | None:
     )
 
 
+def has_other_attempts(connection: sqlite3.Connection, batch: int) -> bool:
+    """Whether any other batch has sent something."""
+    return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM attempt WHERE batch <> ?)", (batch,)).fetchone()[0])
+
+
 class JournalView:
     """A journal opened for looking only; nothing is created, locked or written, and a running batch isn't disturbed.
 

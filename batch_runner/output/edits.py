@@ -50,13 +50,19 @@ class Edits(msgspec.Struct, frozen=True):
 
 
 def put_output(
-    job: Job, source: Source, target: AtomicFile, journal: Journal, note: Callable[[WrittenOutput], None]
+    job: Job,
+    source: Source,
+    journal: Journal,
+    outcomes: Callable[[], Iterator[Placed]],
+    target: AtomicFile,
+    note: Callable[[WrittenOutput], None],
 ) -> Written:
     """Write a batch's output over the one that stands there, and lose nothing that a person has changed in that.
 
-    `note` is to remember what was written, before it takes its place. Raises `OutputFailed`.
+    `outcomes` streams what came of the rows that took part, in order of number, anew at each call. `note` is to
+    remember what was written, before it takes its place. Raises `OutputFailed`.
     """
-    known = journal.outputs()
+    known = journal.outputs.known()
     edits = look_at_edits(job, source, target, journal, known)
     sheet = str(job.input_path.absolute())
     neighbours = {written.sha256 for written in known if written.input == sheet}
@@ -66,7 +72,7 @@ def put_output(
         digest = digest_of(path)
         return digest is not None and (digest == edits.seen if path == target.real else digest in neighbours)
 
-    with WholeTexts(source.sheet.path.parent) as long, journal.ownership() as has_outcome:
+    with WholeTexts(source.sheet.path.parent) as long, journal.outputs.ownership() as has_outcome:
 
         def is_its_own(row: Row, run_id: str) -> bool:
             if job.ignore_output or has_outcome(source.template.fill(row), run_id):
@@ -74,11 +80,11 @@ def put_output(
             foreign.add(row.number)
             return False
 
-        def outcomes() -> Iterator[Placed]:
-            return with_earlier(source.sheet, source.layout, journal.outcomes(), long, is_its_own)
+        def every() -> Iterator[Placed]:
+            return with_earlier(source.sheet, source.layout, outcomes(), long, is_its_own)
 
         output = Output(source.sheet, source.layout, target, job.expand, edits.hers)
-        written = output.write(outcomes, may_replace, note)
+        written = output.write(every, may_replace, note)
     taken_out = (
         f"{row_list(sorted(foreign))}: what stood there belongs to another row (the key was edited, or the row was "
         "copied), so it was taken out: not sent so far",
@@ -165,7 +171,7 @@ class _Comparison:
         """Her notes by tonight's rows, and the addresses of cells of the sheet's own that she edited."""
         texts: dict[int, tuple[str, ...]] = {}
         batch = self._written.batch if self._written else 0
-        with closing(sqlite3.connect("")) as rows, self._journal.params_of(batch) as params_of:
+        with closing(sqlite3.connect("")) as rows, self._journal.outputs.params_of(batch) as params_of:
             self._gather(rows)
             seen: Counter[bytes] = Counter()
             outcomes = {placed.number: placed.run_id for placed in self._journal.outcomes() if placed.run_id}

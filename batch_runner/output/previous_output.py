@@ -221,7 +221,7 @@ def runs_of(previous: PreviousOutput, runs: UnknownRuns) -> Iterator[FoundRun]:
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """UnknownRuns of an output that are to be taken back into the journal before any row of the sheet finds its place."""
+    """Runs of an output that are to be taken back into the journal before any row of the sheet finds its place."""
 
     previous: PreviousOutput
     runs: UnknownRuns

@@ -147,6 +147,10 @@ T = TypeVar("T")
 
 PATIENCE = 30.0
 """Seconds that the end of the program waits for those who are told."""
+HURRIED_PATIENCE = 2.0
+"""The same when the program has been told to end."""
+LOOK = 0.1
+"""Seconds between two looks at that."""
 
 
 class Notifier:
@@ -155,8 +159,11 @@ class Notifier:
     What is wrong with the wishes is raised by `check` only, so that whoever can be told is told of that, too.
     """
 
-    def __init__(self, wishes: NotifyConfig, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, wishes: NotifyConfig, environ: Mapping[str, str], is_hurried: Callable[[], bool] | None = None
+    ) -> None:
         self._wishes = wishes
+        self._is_hurried = is_hurried or (lambda: False)
         self._environ = environ
         self._problems: list[str] = []
         self._summaries: list[tuple[Summary, str | None]] = []
@@ -200,11 +207,15 @@ class Notifier:
         if self._wishes.notify_when == "always" or not self._ending.is_success:
             for notice in self._notices:
                 self._beside(partial(notice.send, self._ending))
-        until = time.monotonic() + PATIENCE
+        began = time.monotonic()
         for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
+            while thread.is_alive() and time.monotonic() - began < self._patience():
+                thread.join(LOOK)
         if any(thread.is_alive() for thread in self._threads):
-            log.warning(f"not all were told of the end within {PATIENCE:.0f} s; the program ends without them")
+            log.warning(f"not all were told of the end within {self._patience():.0f} s; the program ends without them")
+
+    def _patience(self) -> float:
+        return HURRIED_PATIENCE if self._is_hurried() else PATIENCE
 
     def _beat(self, heartbeat: Heartbeat) -> None:
         heartbeat.ping("start", "", until=self._over)

@@ -76,8 +76,11 @@ class OurColumns(msgspec.Struct, frozen=True):
             return NewColumns(headers)
         start = earlier[0].index
         replaced = sum(column.index >= start for column in sheet.columns)
-        width = max(sheet.width, sheet.columns[-1].index + 1)
-        return NewColumns(headers, replaced, frozenset(range(start, width)) - {column.index for column in earlier})
+        end = sheet.columns[-1].index + 1
+        last = end + len(headers) - len(earlier) - 1
+        free = range(end, last + 1) if sheet.has_room(end, last) else ()
+        taken = frozenset(range(start, max(sheet.width, end)))
+        return NewColumns(headers, replaced, taken.difference(free, (column.index for column in earlier)))
 
     def fields(self, keys: Sequence[str], *, grow: bool = True) -> tuple[NewField, ...]:
         """The columns to write, those of an earlier output first, in the order in which they stand there.

@@ -12,10 +12,11 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import msgspec
+from anyio import from_thread
 
 from batch_runner.batch.pool import CHUNK, look_ahead, plan_rows
-from batch_runner.errors import ExitCode, JournalError
-from batch_runner.journal.outputs import OutputIndex
+from batch_runner.errors import ExitCode, JournalError, JournalFailed
+from batch_runner.journal.outputs import OutputIndex, lowest_runs
 from batch_runner.journal.view import JournalView, Placed
 from batch_runner.outcomes import NOT_STARTED
 from batch_runner.output.previous_output import KnownOutputs, headers_of, look_at_outputs, runs_of
@@ -30,12 +31,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from batch_runner.batch.pool import SheetBatch
     from batch_runner.fs import AtomicFile
     from batch_runner.job.job import Job
     from batch_runner.journal.index import Purpose
     from batch_runner.journal.journal import Journal
+    from batch_runner.journal.outputs import WrittenOutput
     from batch_runner.output.previous_output import Evidence
     from batch_runner.plan.plan import Step
+    from batch_runner.report.totals import ColumnTotals
     from batch_runner.rows.params import RowParams
     from batch_runner.rows.task_inputs import TaskInputs
     from batch_runner.sheet.model import Sheet
@@ -84,7 +88,8 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     says nothing. `kinds` counts the sheet's rows by what they are, up to `last_row`, and `suspects` are the numbers of
     those that look like none of the list. `plan` counts what a batch would do now; `first` are the first rows that it
     would start, `last` is the last one if it isn't among them. `refused` and `warnings` are the first sentences of
-    each; `refused_rows` counts all rows that could not be sent, held ones too.
+    each; `refused_rows` counts all rows that could not be sent, held ones too. `total_rows` compares the sheet's own
+    totals with its rows: a sentence each.
     """
 
     input: str
@@ -101,6 +106,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     plan: Counts
     totals: tuple[PlannedTotal, ...]
+    total_rows: tuple[str, ...]
     refused_rows: int
     kinds: dict[str, int]
     last_row: int
@@ -151,7 +157,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         yield f"  output:  {self.output}"
         yield f"  journal: {self.journal}"
         yield f"  plan:    {self._plan() if self.task else 'not known until a task is named'}"
-        yield from (f"  total:   {total}" for total in self.totals)
+        yield from (f"  total:   {total}" for total in (*self.totals, *self.total_rows))
         yield from (f"  note:    {note}" for note in self.notes)
         samples = [*self.first, *([self.last] if self.last else [])]
         yield from _block(
@@ -170,6 +176,8 @@ async def preview(job: Job, source: Source, journal: Journal, evidence: Sequence
     async for chunk in plan_rows(source, journal):
         for step, row in chunk:
             planned.add(step, row)
+    outcomes = (Placed(number, NOT_STARTED, "", "", "", changed=False) for number in planned.starts)
+    totals = control_totals(source, outcomes)
     return Preview(
         input=job.input,
         sheet=source.sheet.name,
@@ -184,7 +192,8 @@ async def preview(job: Job, source: Source, journal: Journal, evidence: Sequence
         journal=str(job.journal_path),
         rows=sum(planned.counted.values()),
         plan=Counts(**planned.counted),
-        totals=tuple(_planned_totals(source, planned.starts)),
+        totals=tuple(_planned_totals(totals)),
+        total_rows=tuple(f"{column.column}: {line}" for column in totals for line in column.compared()),
         refused_rows=planned.refused_rows,
         kinds=dict(kinds.counted),
         last_row=kinds.last,
@@ -195,6 +204,7 @@ async def preview(job: Job, source: Source, journal: Journal, evidence: Sequence
         warnings=source.warnings,
         notes=(
             *source.notes,
+            *source.first_notes,
             *source.sheet.describe_formats(),
             *filter(None, [journal.all_new() if planned.counted else None, *(each.note for each in evidence)]),
         ),
@@ -258,9 +268,8 @@ class PlannedTotal(msgspec.Struct, frozen=True):
         return f"{self.column}: {worded(self.start)} of {worded(self.all)} {self.currency or '(no currency)'} to start"
 
 
-def _planned_totals(source: Source, starts: Iterable[int]) -> Iterator[PlannedTotal]:
-    outcomes = (Placed(number, NOT_STARTED, "", "", "", changed=False) for number in starts)
-    for column in control_totals(source, outcomes):
+def _planned_totals(totals: Iterable[ColumnTotals]) -> Iterator[PlannedTotal]:
+    for column in totals:
         yield from (PlannedTotal(column.column, s.currency, s.not_started, s.input) for s in column.sums)
 
 
@@ -314,4 +323,13 @@ async def take_back(evidence: Sequence[Evidence], journal: Journal) -> None:
     """Record what only an output knows of runs, before any row of the sheet finds its place."""
     found = chain.from_iterable(runs_of(each.previous, each.runs) for each in evidence)
     while chunk := list(islice(found, CHUNK)):
-        await journal.take_back(chunk)
+        await journal.outputs.take_back(chunk)
+
+
+def note_output(purpose: Purpose, path: Path, batch: SheetBatch, written: WrittenOutput) -> None:
+    """Remember an output that is about to take its place. Where that can't be done, it will look like an edited one."""
+    with suppress(JournalFailed):
+        from_thread.run(batch.journal.outputs.note, written)
+    with suppress(OSError):
+        runs = lowest_runs(placed.run_id for placed in batch.outcomes() if placed.run_id)
+        OutputIndex(os.environ).add(path, purpose, written.sha256, runs)

@@ -14,8 +14,10 @@ from batch_runner.batch.worker import Terms
 from batch_runner.errors import UsageError
 from batch_runner.job.job import ANCHOR_URL, Job
 from batch_runner.job.validation import cluster_problem
+from batch_runner.journal.index import Purpose
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Callable
 
     from batch_runner.rows.task_inputs import TaskInputs
@@ -47,6 +49,7 @@ def choose_service(job: Job) -> ChosenService:
     if job.service != "local":
         name = (os.environ.get(BASE_URL_VARIABLE) or ANCHOR_URL) if job.service == "anchor" else job.service
         _key_for(job)
+        tls_of(name)
         terms = Terms(
             resend=job.on_unknown == "resend",
             runs_outlive_us=True,
@@ -75,6 +78,15 @@ def _is_near(url: str) -> bool:
         return False
 
 
+def tls_of(url: str) -> ssl.SSLContext | None:
+    """How connections to a service are secured; None where they aren't. Raises `UsageError` if that can't be."""
+    if not url.lower().startswith("https:"):
+        return None
+    from batch_runner.service.http.transport import tls_context
+
+    return tls_context()
+
+
 class ConnectedService(msgspec.Struct, frozen=True):
     """A service that is there.
 
@@ -101,7 +113,8 @@ async def connect_service(
         from batch_runner.service.http.client import Client
         from batch_runner.service.http.transport import AiohttpTransport
 
-        async with Client(chosen.name, _key_for(job), AiohttpTransport()) as client:
+        tls = tls_of(chosen.name)
+        async with Client(chosen.name, _key_for(job), AiohttpTransport(tls)) as client:
             yield ConnectedService(client, _nothing)
         return
     from batch_runner.service.local.service import LocalService
@@ -151,3 +164,16 @@ def _tasks_for(job: Job) -> tuple[Tasks, Task]:
         names = sorted(name for name in tasks.by_id if name.startswith(f"{job.task}:"))
         raise UsageError(f"{job.task} is a file of tasks; name one of them: {', '.join(names) or 'it has none'}")
     return tasks, task
+
+
+def task_from_journal(job: Job) -> str:
+    """The task as the journal knows it: a file of tasks by its way from the journal, from wherever it is called."""
+    file, colon, function = job.task.rpartition(".py:")
+    if not colon:
+        return job.task
+    return os.path.relpath(file, job.journal_path.parent) + colon + function
+
+
+def purpose_of(job: Job, service: ChosenService) -> Purpose:
+    """What the job's journal is for."""
+    return Purpose.of(task_from_journal(job), service.name, job.journal_path.absolute().parent)

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import msgspec
-from anyio import from_thread, to_thread
+from anyio import to_thread
 
 from batch_runner import log
 from batch_runner._version import __version__
 from batch_runner.batch.limits import Limits, Pace, limit_by_files, open_files
 from batch_runner.batch.poll_schedule import Schedule
 from batch_runner.batch.poller import Poller
-from batch_runner.batch.pool import Pool, SheetBatch
-from batch_runner.batch.stop import Stop, Stopping
+from batch_runner.batch.pool import MOST_ROWS, Pool, SheetBatch
+from batch_runner.batch.stop import INTERRUPTS, Stop, Stopping
 from batch_runner.batch.worker import Worker
-from batch_runner.errors import ExitCode, JournalError, JournalFailed, UsageError, sole_error
+from batch_runner.errors import JournalError, UsageError, sole_error
 from batch_runner.fs import AtomicFile
 from batch_runner.journal.batches import BatchInfo
-from batch_runner.journal.index import Purpose
 from batch_runner.journal.journal import Journal
-from batch_runner.journal.outputs import OutputIndex, lowest_runs
 from batch_runner.journal.view import JournalView
 from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, UNKNOWN
 from batch_runner.output.edits import put_output
@@ -36,15 +33,16 @@ from batch_runner.progress import Progress, Tally
 from batch_runner.report.summary import MOST_GROUPS, Summary, exit_code_for, sorted_counts
 from batch_runner.report.totals import control_totals
 from batch_runner.runner.adjust import LOOK, AdjustmentInbox
-from batch_runner.runner.check import open_source, take_back
-from batch_runner.runner.connect import ChosenService, choose_service, connect_service
+from batch_runner.runner.check import note_output, open_source, take_back
+from batch_runner.runner.connect import ChosenService, choose_service, connect_service, purpose_of, task_from_journal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
+    from batch_runner.batch.stop import Signals
     from batch_runner.batch.worker import Terms
     from batch_runner.job.job import Job
-    from batch_runner.journal.outputs import WrittenOutput
+    from batch_runner.output.output import Written
     from batch_runner.output.previous_output import Evidence
     from batch_runner.rows.source import Source
     from batch_runner.service.protocol import Service
@@ -132,13 +130,8 @@ def open_job(job: Job, series: str | None = None, bounds: NightBudget | None = N
         source,
         evidence,
     ):
-        notes = tuple(note for note in (warning, _other_journal(job), *_warnings_of(evidence)) if note)
+        notes = tuple(note for note in (warning, _other_journal(job), *(each.note for each in evidence)) if note)
         yield OpenedJob(job, source, target, service, workers, notes, began, bounds, series, evidence)
-
-
-def purpose_of(job: Job, service: ChosenService) -> Purpose:
-    """What the job's journal is for."""
-    return Purpose.of(_task_from_journal(job), service.name, job.journal_path.absolute().parent)
 
 
 def _other_journal(job: Job) -> str | None:
@@ -186,7 +179,7 @@ async def run_batch(job: Job, progress: Progress | None = None) -> Summary:
     The coroutine needs asyncio. Raises `BatchRunnerError` and `SheetError`; a row's failure is no error.
     """
     with open_job(job) as opened:
-        return await execute(opened, progress or Progress(), interrupts=False)
+        return await execute(opened, progress or Progress())
 
 
 def run_batch_blocking(job: Job, progress: Progress | None = None) -> Summary:
@@ -195,9 +188,13 @@ def run_batch_blocking(job: Job, progress: Progress | None = None) -> Summary:
 
 
 async def execute(
-    opened: OpenedJob, progress: Progress, *, interrupts: bool, printed: Callable[[str], None] | None = None
+    opened: OpenedJob,
+    progress: Progress,
+    *,
+    signals: Signals | None = None,
+    printed: Callable[[str], None] | None = None,
 ) -> Summary:
-    """Run an opened job on its own service and journal; with `interrupts`, Ctrl-C and SIGTERM end it in order.
+    """Run an opened job on its own service and journal; the first of the `signals` ends it in order.
 
     `printed` is told what tasks print in worker processes; without it, it goes to standard error.
     """
@@ -206,8 +203,8 @@ async def execute(
             connect_service(opened.job, opened.service, printed) as reached,
             Journal.open(opened.job.journal_path, info(opened), opened.target.mode & 0o666) as journal,
         ):
-            wind_down = reached.wind_down if interrupts else None
-            return await run_opened(opened, reached.service, journal, progress, wind_down=wind_down)
+            end = EndInOrder(signals, reached.wind_down) if signals else None
+            return await run_opened(opened, reached.service, journal, progress, end)
 
 
 async def run_opened(
@@ -215,13 +212,9 @@ async def run_opened(
     service: Service,
     journal: Journal,
     progress: Progress,
-    *,
-    wind_down: Callable[[], None] | None = None,
+    end: EndInOrder | None = None,
 ) -> Summary:
-    """Run an opened job with this service and journal, write the output and sum up. Runs on any backend of anyio.
-
-    With `wind_down`, Ctrl-C and SIGTERM end it in order; it is called at the first.
-    """
+    """Run an opened job with this service and journal, write the output and sum up. Runs on any backend of anyio."""
     summaries: list[Summary] = []
     night = NightRun(opened.job, opened.service, service, opened.bounds, rows=opened.source.total)
 
@@ -232,8 +225,15 @@ async def run_opened(
     async def finish(batch: SheetBatch) -> None:
         summaries.append(await night.conclude(opened, batch))
 
-    await night.run(one(), finish, progress, wind_down=wind_down)
+    await night.run(one(), finish, progress, end)
     return summaries[0]
+
+
+class EndInOrder(msgspec.Struct, frozen=True):
+    """What Ctrl-C, SIGTERM and SIGHUP do to a batch: at the first, the service is told by `wind_down`."""
+
+    signals: Signals
+    wind_down: Callable[[], None]
 
 
 class NightRun:
@@ -280,16 +280,15 @@ class NightRun:
         batches: AsyncIterator[SheetBatch],
         finish: Callable[[SheetBatch], Coroutine[Any, Any, None]],
         progress: Progress,
-        *,
-        wind_down: Callable[[], None] | None,
+        end: EndInOrder | None = None,
     ) -> None:
         """Run all batches in one pool; `finish` is called for each, when its last row has ended."""
         pool = Pool(self._limits, self.stopping, progress, self._tally, finish, many=self._many)
         progress.begin(self._tally)
         async with anyio.create_task_group() as around:
             around.start_soon(self._poller.drive)
-            if wind_down is not None:
-                around.start_soon(_obey_signals, self.stopping, progress, [wind_down, self._poller.hurry])
+            if end is not None:
+                around.start_soon(self._obey, end, progress)
             around.start_soon(self._adjust, pool, progress)
             await pool.run(batches, self._workers, self._job.canary)
             progress.end(self._tally)
@@ -310,20 +309,53 @@ class NightRun:
 
     async def conclude(self, opened: OpenedJob, batch: SheetBatch) -> Summary:
         """Write the output of a batch from what its journal holds, and say what it came to."""
-        stop, unfinished = self.stopping.stop, {NOT_STARTED, *GOING}
-        # Of several sheets, one that the stop took nothing from doesn't speak of it.
-        if self._many and stop and not any(count.status in unfinished for count in batch.journal.counts()):
-            stop = None
         with log.of_batch(str(batch.journal.batch)):
-            return await _conclude(opened, batch, stop, (*self._adjusted, *advise(self._limits, self._schedule)))
+            await batch.journal.flush()
+            stop = self._stop_of(batch)
+            has_time = not self.stopping.is_hasty or self._tally.total <= MOST_ROWS
+            written = await _write_output(opened, batch) if has_time else None
+            notes = (*self._adjusted, *advise(self._limits, self._schedule))
+            return await _sum_up(opened, batch, stop, written, notes)
+
+    def _stop_of(self, batch: SheetBatch) -> Stop | None:
+        """Why the batch stopped early. One that an interrupt, or another sheet's stop, took nothing from didn't."""
+        stop, unfinished = self.stopping.stop, {NOT_STARTED, *GOING}
+        if stop is None or not batch.is_placed or not (self._many or stop.exit_code in INTERRUPTS):
+            return stop
+        if stop.exit_code in INTERRUPTS:
+            unfinished.add(UNKNOWN)
+        return stop if any(count.status in unfinished for count in batch.journal.counts()) else None
+
+    async def _obey(self, end: EndInOrder, progress: Progress) -> None:
+        """At the first signal start nothing more, and let what is in flight end soon."""
+        code = await end.signals.first()
+        progress.tell("stopping: waiting for what can end soon, then writing the output (again: leave at once)")
+        self.stopping.now(Stop("interrupted; the same command goes on from here", code))
+        end.wind_down()
+        self._poller.hurry()
 
 
-async def _conclude(opened: OpenedJob, batch: SheetBatch, stop: Stop | None, notes: tuple[str, ...]) -> Summary:
-    job, source, journal = opened.job, opened.source, batch.journal
-    await journal.flush()
-    written = await to_thread.run_sync(put_output, job, source, opened.target, journal, partial(_note, opened, journal))
+TOO_LARGE = (
+    f"the output wasn't written: there are more than {MOST_ROWS:,} rows, and a shutdown leaves no time for them; "
+    "the journal has it all, and the same command goes on and writes it"
+)
+
+
+async def _write_output(opened: OpenedJob, batch: SheetBatch) -> Written:
+    """Write the output from what the journal holds."""
+    note = partial(note_output, purpose_of(opened.job, opened.service), opened.target.real, batch)
+    written = await to_thread.run_sync(
+        put_output, opened.job, opened.source, batch.journal, batch.outcomes, opened.target, note
+    )
     log.info("output written", path=str(written.path))
-    counts = sorted_counts(journal.counts())
+    return written
+
+
+async def _sum_up(
+    opened: OpenedJob, batch: SheetBatch, stop: Stop | None, written: Written | None, notes: tuple[str, ...]
+) -> Summary:
+    job, source, journal = opened.job, opened.source, batch.journal
+    counts = sorted_counts(batch.counts())
     exit_code = exit_code_for(counts, stop.exit_code if stop else None)
     await journal.finish(exit_code)
     warnings = [warning for warning in (journal.all_new(), journal.shared_keys() if job.key else None) if warning]
@@ -333,10 +365,12 @@ async def _conclude(opened: OpenedJob, batch: SheetBatch, stop: Stop | None, not
     groups = journal.failures(MOST_GROUPS)
     failed = sum(count.rows for count in counts if count.status in FAILED)
     since = journal.since()
+    first = source.first_notes if since is None else ()
+    about_output = written.notes if written else (TOO_LARGE,)
     summary = Summary(
         exit_code=exit_code,
         input=job.input,
-        output=str(written.path),
+        output=str(written.path) if written else None,
         journal=str(job.journal_path),
         rows=source.total,
         counts=counts,
@@ -350,11 +384,17 @@ async def _conclude(opened: OpenedJob, batch: SheetBatch, stop: Stop | None, not
         duplicates=journal.held("duplicate"),
         taken=journal.taken(),
         unsettled=journal.unsettled(),
-        notes=(*source.notes, *opened.notes, *warnings, *source.warnings, *notes, *written.notes),
-        cautions=(*(source.sheet.cautions if since is None else ()), *_warnings_of(opened.evidence), *written.cautions),
+        notes=(*source.notes, *first, *opened.notes, *warnings, *source.warnings, *notes, *about_output),
+        cautions=(
+            *(source.sheet.cautions if since is None else ()),
+            *(each.note for each in opened.evidence),
+            *(written.cautions if written else ()),
+        ),
         seconds=seconds,
-        totals=await to_thread.run_sync(control_totals, source, journal.outcomes()),
+        totals=await to_thread.run_sync(control_totals, source, batch.outcomes()),
     )
+    if written is None:
+        return summary
     return await to_thread.run_sync(_report, opened, journal, summary)
 
 
@@ -386,7 +426,7 @@ def info_of(job: Job, source: Source, service: ChosenService | None, series: str
         input=str(job.input_path.absolute()),
         input_sha256=source.sheet.fingerprint,
         output=str(job.output_path.absolute()),
-        task=_task_from_journal(job),
+        task=task_from_journal(job),
         service=service.name if service else job.service,
         key_columns=tuple(sorted(set(job.key))),
         policy=policy_of(job, service.terms if service else None),
@@ -406,40 +446,3 @@ def policy_of(job: Job, terms: Terms | None) -> Policy:
         conflict=tuple(sorted(set(job.unique_conflict))),
         allow_duplicates=job.allow_duplicates,
     )
-
-
-def _task_from_journal(job: Job) -> str:
-    """The task as the journal knows it: a file of tasks by its way from the journal, from wherever it is called."""
-    file, colon, function = job.task.rpartition(".py:")
-    if not colon:
-        return job.task
-    return os.path.relpath(file, job.journal_path.parent) + colon + function
-
-
-def _warnings_of(evidence: Sequence[Evidence]) -> tuple[str, ...]:
-    return tuple(each.note for each in evidence)
-
-
-def _note(opened: OpenedJob, journal: Journal, written: WrittenOutput) -> None:
-    """Remember an output that is about to take its place. Where that can't be done, it will look like an edited one."""
-    with suppress(JournalFailed):
-        from_thread.run(journal.note_output, written)
-    with suppress(OSError):
-        runs = lowest_runs(placed.run_id for placed in journal.outcomes() if placed.run_id)
-        purpose = purpose_of(opened.job, opened.service)
-        OutputIndex(os.environ).add(opened.target.real, purpose, written.sha256, runs)
-
-
-async def _obey_signals(stopping: Stopping, progress: Progress, first: Sequence[Callable[[], None]]) -> None:
-    """First Ctrl-C or SIGTERM: start nothing more, and do these. Second: leave at once; the journal has it all."""
-    import signal
-
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for number in signals:
-            code = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED
-            if stopping.is_interrupted:
-                os._exit(code)
-            progress.tell("stopping: waiting for what can end soon, then writing the output (again: leave at once)")
-            stopping.now(Stop("interrupted; the same command goes on from here", code))
-            for step in first:
-                step()

@@ -14,14 +14,13 @@ from batch_runner.errors import SheetError, Unlike
 from batch_runner.sheet.csv.reader import CsvSheet, view_csv
 from batch_runner.sheet.csv.records import DELIMITERS
 from batch_runner.sheet.csv.writer import harmless, storable
-from batch_runner.sheet.model import LIST_ROWS, NewCells, Reading, RowKind, TypedRow, column_letter, refuse_ambiguity
+from batch_runner.sheet.model import LIST_ROWS, NewCells, Reading, RowKind, TypedRow, column_letter
 from batch_runner.sheet.open import TEXT_ENDINGS, WORKBOOK_ENDINGS
 from batch_runner.sheet.xlsx.package import Package
 from batch_runner.sheet.xlsx.row_reader import END, HEAD_LIMIT, MAX_ROWS, ROW_END, START
 from batch_runner.sheet.xlsx.shared_strings import plain_text
 from batch_runner.sheet.xlsx.workbook import Workbook, view_workbook
-from batch_runner.sheet.xlsx_append.ranges import MAX_COLUMNS
-from batch_runner.sheet.xlsx_append.xml_tokens import CELL_UNITS, fits, xstring
+from batch_runner.sheet.xlsx_append.xml_tokens import CELL_UNITS, MAX_COLUMNS, fits, xstring
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from openpyxl.cell import Cell
     from openpyxl.worksheet.worksheet import Worksheet
 
-    from batch_runner.sheet.model import NewColumns, Row, Sheet
+    from batch_runner.sheet.model import Column, NewColumns, Row, Sheet
 
 
 _R = TypeVar("_R", bound="Row")
@@ -136,6 +135,24 @@ def open_written(path: Path, sheet: Sheet) -> Sheet:
     return view_workbook(path, reading, sheet.scratch)
 
 
+def _own_names(sheet: Sheet, kept: Sequence[Column], new: Sequence[str]) -> dict[int, str]:
+    """What each of a sheet's own columns is called where a name can stand but once, by their places."""
+    names: dict[int, str] = {}
+    headers = {column.name for column in kept}.union(new)
+    for column in kept:
+        is_taken = column.name in names.values()
+        names[column.index] = _free(f"{column.name} ({column.letter})", headers) if is_taken else column.name
+    for place in sheet.strays:
+        names[place] = _free(column_letter(place), headers.union(names.values()))
+    return dict(sorted(names.items()))
+
+
+def _free(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "'"
+    return name
+
+
 class Grid:
     """The rows of a sheet as they are to be written. May be gone through once."""
 
@@ -146,10 +163,10 @@ class Grid:
         kept = sheet.columns[: len(sheet.columns) - new.replaced]
         kept = (*kept, *(column for column in sheet.columns[len(kept) :] if column.index in new.kept))
         self.new_places = new.places_from(self.start)
-        named = sorted(
-            [*((column.index, column.name) for column in kept), *zip(self.new_places, new.headers, strict=True)]
-        )
+        own = _own_names(sheet, kept, new.headers)
+        named = sorted([*own.items(), *zip(self.new_places, new.headers, strict=True)])
         self.headers = tuple(name for _place, name in named)
+        """Each once: of two equal ones the second has its letter beside it, and a column without one is called so."""
         self.places = tuple(place for place, _name in named)
         """Where each of `headers` stands in the row, from 0."""
         self._new = new
@@ -280,8 +297,6 @@ def refuse_unwritable(sheet: Sheet, ending: str, new: NewColumns) -> None:
         make_room(sheet, new)
     elif ending == ".xlsx":
         refuse_too_much(Grid(sheet, new, ()))
-    elif ending not in DELIMITERS:  # by header: columns of one name, or of none, would be lost
-        refuse_ambiguity(sheet, sheet.columns, sheet.strays)
 
 
 def _write_text(target: BinaryIO, delimiter: str, grid: Grid) -> None:

@@ -12,13 +12,20 @@ import msgspec
 from batch_runner.errors import SheetError
 from batch_runner.sheet.model import NewCells, column_letter
 from batch_runner.sheet.xlsx.package import has_more_than_elements
-from batch_runner.sheet.xlsx_append.ranges import column_place
-from batch_runner.sheet.xlsx_append.xml_tokens import CELL_UNITS, SURELY_FITS, fits, inline_string, split_name, tag_end
+from batch_runner.sheet.xlsx_append.xml_tokens import (
+    CELL_UNITS,
+    SURELY_FITS,
+    column_place,
+    fits,
+    inline_string,
+    split_name,
+    tag_end,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
 
-    from batch_runner.sheet.xlsx_append.ranges import Place
+    from batch_runner.sheet.xlsx_append.xml_tokens import Place
 
 
 _SPANS = re.compile(rb"\sspans\s*=\s*(?:\"[0-9: ]+\"|'[0-9: ]+')")
