@@ -14,7 +14,7 @@ import msgspec
 from batch_runner.fs import copy_file, digest_of
 from batch_runner.job.job import stem_of
 from batch_runner.output.long_texts import WholeTexts
-from batch_runner.output.output import CellsHash, HerNotes, Output, comparable
+from batch_runner.output.output import CellsHash, HerNotes, Output, resaved, unharmed
 from batch_runner.output.previous_output import PreviousOutput, open_previous, with_earlier
 from batch_runner.sheet.model import LIST_ROWS, RowKind, column_letter, row_list
 from batch_runner.sheet.open import TEXT_ENDINGS
@@ -223,7 +223,7 @@ class _Comparison:
                 key = row.known.key if row.known else None
                 seen[key or b""] += 1
                 own = _json(row.texts[place] for place, _tonight in self._pairs)
-                notes = _json(comparable(row.texts[place]) for place in hers)
+                notes = _json(unharmed(row.texts[place]) for place in hers)
                 params = row.known.digest if row.known else None
                 yield row.number, key, seen[key or b""], params, row.run_id, own, notes
 
@@ -261,7 +261,7 @@ class _Earlier(msgspec.Struct, frozen=True):
 
 
 def _is_same(text: str, other: str) -> bool:
-    return text == other or comparable(text) == comparable(other)
+    return text == other or resaved(text) == resaved(other)
 
 
 def _json(texts: Iterable[str]) -> str:

@@ -240,11 +240,23 @@ _ODD = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffd-\uffff]")
 """What not every format can hold as it is: left out where texts are compared."""
 
 
-def comparable(text: str) -> str:
-    """A text without what a format may have changed about it: such characters, and the `'` that keeps it harmless."""
-    if not text.isascii() or not text.isprintable():
-        text = _ODD.sub("", text)
+_REWRITTEN = re.compile("[\0\r\ud800-\udfff\ufffd-\uffff]")
+"""What other programs leave out when they save a file again."""
+
+
+def unharmed(text: str) -> str:
+    """A text without the `'` that keeps it harmless in a text file."""
     return text[1:] if text.startswith("'") and harmless(text[1:]) != text[1:] else text
+
+
+def resaved(text: str) -> str:
+    """A text as it is when another program has saved its file, too: what differs then was changed by a person."""
+    return unharmed(_REWRITTEN.sub("", text))
+
+
+def comparable(text: str) -> str:
+    """A text without all that a format may have changed about it, to be held against what was to be written."""
+    return unharmed(text if text.isascii() and text.isprintable() else _ODD.sub("", text))
 
 
 class CellsHash:
@@ -255,7 +267,7 @@ class CellsHash:
 
     def add(self, texts: Iterable[str]) -> None:
         """One row's cells; a row without any counts as none."""
-        plain = [comparable(text) for text in texts]
+        plain = [resaved(text) for text in texts]
         if any(plain):
             self._sum += int.from_bytes(hashlib.sha256(msgspec.json.encode(plain)).digest()[:16])
 

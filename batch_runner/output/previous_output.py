@@ -19,7 +19,7 @@ from batch_runner.journal.database import LOST
 from batch_runner.journal.outputs import FoundRun
 from batch_runner.journal.view import Placed
 from batch_runner.outcomes import ENDED, RUNNING, UNKNOWN
-from batch_runner.output.output import CellsHash, comparable
+from batch_runner.output.output import CellsHash, unharmed
 from batch_runner.rows.columns import find_our_columns, holds_results
 from batch_runner.rows.params import Template
 from batch_runner.rows.source import reading_of
@@ -78,7 +78,7 @@ class PreviousOutput:
         places = [column.index if column else None for column in self.layout.four]
         for row in self.sheet.rows():
             if row.kind in LIST_ROWS:
-                four = ("" if place is None else comparable(row.texts[place]) for place in places)
+                four = ("" if place is None else unharmed(row.texts[place]) for place in places)
                 yield PreviousRow(row.number, self._template.fill(row) if self._template else None, row.texts, *four)
 
     def cells(self) -> bytes:
