@@ -122,6 +122,16 @@ CREATE TABLE resolution (         -- what a person found out about an attempt th
     at      TEXT NOT NULL
 );
 
+CREATE TABLE output (             -- an output as it was written, noted just before it took its place
+    batch  INTEGER NOT NULL REFERENCES batch,
+    path   TEXT NOT NULL,         -- where it was to go
+    sha256 TEXT NOT NULL,         -- of its bytes
+    cells  BLOB NOT NULL,         -- hash of all cells of ours in it, in whatever order
+    own    TEXT NOT NULL,         -- JSON lists of its headers: those of the sheet,
+    ours   TEXT NOT NULL,         -- our four and those of --expand,
+    hers   TEXT NOT NULL          -- and those that a person had added to the output before
+);
+
 """
 
 OUTCOME_VIEW = """\
@@ -175,6 +185,8 @@ ALTER TABLE attempt ADD COLUMN origin TEXT;
 CREATE TABLE alias (key BLOB NOT NULL, row INTEGER NOT NULL REFERENCES row, PRIMARY KEY (key, row)) WITHOUT ROWID;
 CREATE TABLE same (row INTEGER NOT NULL REFERENCES row, params BLOB NOT NULL,
     batch INTEGER NOT NULL REFERENCES batch, PRIMARY KEY (row, params)) WITHOUT ROWID;
+CREATE TABLE output (batch INTEGER NOT NULL REFERENCES batch, path TEXT NOT NULL, sha256 TEXT NOT NULL,
+    cells BLOB NOT NULL, own TEXT NOT NULL, ours TEXT NOT NULL, hers TEXT NOT NULL);
 DROP VIEW outcome;
 {OUTCOME_VIEW}"""
 """What brings a journal of version 2 up to 3."""

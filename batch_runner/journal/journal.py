@@ -30,6 +30,7 @@ from batch_runner.journal.database import (
 )
 from batch_runner.journal.group_commit import Commits, in_thread, inline, set_aside
 from batch_runner.journal.index import OtherJournals
+from batch_runner.journal.outputs import OutputMemory
 from batch_runner.journal.register import Registration
 from batch_runner.outcomes import NOT_STARTED, STARTING
 from batch_runner.plan.plan import WAITING
@@ -362,6 +363,11 @@ class Journal:
         """The sheets of this batch's series that earlier nights did not come to the end of."""
         with self._reader() as connection:
             return unsettled(connection, self._begun.id)
+
+    @property
+    def outputs(self) -> OutputMemory:
+        """What is remembered of outputs, and learnt from them."""
+        return OutputMemory(self._reader, self._commits.add, self._begun.id, self._file.next_attempt)
 
     def counts(self) -> tuple[Count, ...]:
         """How many of this batch's rows have which status, the most frequent first."""

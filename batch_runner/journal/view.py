@@ -21,11 +21,13 @@ from batch_runner.journal.database import (
     reading_uri,
     refuse_half,
 )
+from batch_runner.journal.outputs import never_sent, outputs_of, unknown_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from batch_runner.journal.batches import BatchInfo, Turn
+    from batch_runner.journal.outputs import WrittenOutput
     from batch_runner.plan.plan import Policy
 
 
@@ -319,6 +321,18 @@ class JournalView:
     def sheets(self) -> tuple[JournalSheet, ...]:
         """All sheets of the journal, the latest first."""
         return sheets(self._connection)
+
+    def outputs(self) -> tuple[WrittenOutput, ...]:
+        """All outputs that were written with this journal, the latest first."""
+        return outputs_of(self._connection)
+
+    def unknown_runs(self, run_ids: Iterable[str]) -> frozenset[str]:
+        """Those of these ids that no attempt of it has."""
+        return unknown_runs(self._connection, run_ids)
+
+    def never_sent(self, keys: Iterable[bytes]) -> frozenset[bytes]:
+        """Those of these keys of which no row of it was sent."""
+        return never_sent(self._connection, keys)
 
     def outcome(self, batch: int, number: int) -> Placed | None:
         """What the row of this number came to; None if no such row took part."""

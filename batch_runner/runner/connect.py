@@ -14,6 +14,7 @@ from batch_runner.batch.worker import Terms
 from batch_runner.errors import UsageError
 from batch_runner.job.job import ANCHOR_URL, Job
 from batch_runner.job.validation import cluster_problem
+from batch_runner.journal.index import Purpose
 
 if TYPE_CHECKING:
     import ssl
@@ -163,3 +164,16 @@ def _tasks_for(job: Job) -> tuple[Tasks, Task]:
         names = sorted(name for name in tasks.by_id if name.startswith(f"{job.task}:"))
         raise UsageError(f"{job.task} is a file of tasks; name one of them: {', '.join(names) or 'it has none'}")
     return tasks, task
+
+
+def task_from_journal(job: Job) -> str:
+    """The task as the journal knows it: a file of tasks by its way from the journal, from wherever it is called."""
+    file, colon, function = job.task.rpartition(".py:")
+    if not colon:
+        return job.task
+    return os.path.relpath(file, job.journal_path.parent) + colon + function
+
+
+def purpose_of(job: Job, service: ChosenService) -> Purpose:
+    """What the job's journal is for."""
+    return Purpose.of(task_from_journal(job), service.name, job.journal_path.absolute().parent)
