@@ -26,7 +26,7 @@ TABLES = """\
 -- Times are UTC (ISO 8601). Params and keys stand here as hashes only. Try: SELECT * FROM outcome;
 
 CREATE TABLE about (              -- one row: this journal
-    uuid TEXT NOT NULL,           -- with an attempt's number it makes the Idempotency-Key of its start
+    uuid TEXT NOT NULL,           -- of it and an attempt's number earlier versions made the key of a start
     under_way INTEGER NOT NULL DEFAULT 0 -- 1: a batch writes to it, so without its WAL it is half a journal
 );
 
@@ -51,7 +51,8 @@ CREATE TABLE batch (              -- one execution of batch-runner over a sheet
     command      TEXT NOT NULL DEFAULT '',   -- the same for all sheets of one command; empty: it had but this one
     whole_sheet  INTEGER NOT NULL DEFAULT 1, -- 0: only some rows of the sheet have a place in it
     unique_columns   TEXT NOT NULL DEFAULT '[]', -- a JSON list: two rows that are alike in these are duplicates
-    conflict_columns TEXT NOT NULL DEFAULT '[]'  -- a JSON list: what a duplicate may not differ in either
+    conflict_columns TEXT NOT NULL DEFAULT '[]', -- a JSON list: what a duplicate may not differ in either
+    start_key    TEXT             -- random: with an attempt's number it makes the Idempotency-Key of its start
 );
 
 CREATE TABLE row (                -- a row of the sheet, known by its key wherever it stands tonight
@@ -88,9 +89,11 @@ CREATE TABLE attempt (            -- one try to start a run for a row
     claim       BLOB,             -- hash of its unique columns; empty: they are empty; NULL: not known
     conflict    BLOB,             -- hash of its conflict columns
     cells       BLOB,             -- for each column a hash of its name and one of its text, to tell what differs
-    origin      TEXT              -- of a run that another journal has: which sheet, night and row it was
+    origin      TEXT,             -- of a run that another journal has: which sheet, night and row it was
+    session_id  TEXT              -- in which session the run is, as the service told it
 );
 CREATE INDEX attempt_row ON attempt (row);
+CREATE INDEX attempt_run ON attempt (run_id) WHERE run_id IS NOT NULL;
 CREATE INDEX attempt_claim ON attempt (claim) WHERE claim IS NOT NULL;
 
 CREATE TABLE result (             -- what a run gave back: JSON, to the letter
@@ -162,6 +165,9 @@ FROM_2_TO_3 = f"""\
 ALTER TABLE about ADD COLUMN under_way INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE attempt ADD COLUMN cells BLOB;
 ALTER TABLE attempt ADD COLUMN origin TEXT;
+ALTER TABLE attempt ADD COLUMN session_id TEXT;
+ALTER TABLE batch ADD COLUMN start_key TEXT;
+CREATE INDEX attempt_run ON attempt (run_id) WHERE run_id IS NOT NULL;
 CREATE TABLE same (row INTEGER NOT NULL REFERENCES row, params BLOB NOT NULL,
     batch INTEGER NOT NULL REFERENCES batch, PRIMARY KEY (row, params)) WITHOUT ROWID;
 DROP VIEW outcome;
@@ -286,8 +292,11 @@ def mark_whole(connection: sqlite3.Connection) -> None:
 def make_readable(connection: sqlite3.Connection) -> None:
     """Let a journal, opened for looking only, be read like one of this version, though it may be older."""
     connection.execute(_SENT)
-    if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version == 1:
         connection.execute("CREATE TEMP TABLE resolution (attempt, was, status, note, who, at)")
+    if version < 3:
+        connection.execute("CREATE TEMP VIEW attempt AS SELECT *, NULL AS session_id FROM main.attempt")
 
 
 def _create(path: Path, mode: int) -> None:

@@ -29,7 +29,7 @@ from batch_runner.journal.database import (
 )
 from batch_runner.journal.group_commit import Commits, in_thread, inline, set_aside
 from batch_runner.journal.register import register
-from batch_runner.outcomes import NOT_STARTED, STARTING
+from batch_runner.outcomes import NOT_STARTED, STARTING, UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -46,11 +46,20 @@ _INTEND = (
 )
 _INTEND_AGAIN = "UPDATE attempt SET posts = posts + 1, status = ?, ended_at = NULL, error = NULL WHERE id = ?"
 _WITHDRAW = "UPDATE attempt SET status = ?, ended_at = ?, error = ?, run_id = NULL, started_at = NULL WHERE id = ?"
-_START = "UPDATE attempt SET run_id = ?, status = ?, started_at = ?, ended_at = NULL, error = NULL WHERE id = ?"
+_START = (
+    "UPDATE attempt SET run_id = ?, status = ?, started_at = ?, session_id = ?, ended_at = NULL, error = NULL"
+    " WHERE id = ?"
+)
 _SEE = "UPDATE attempt SET status = ?, error = ? WHERE id = ?"
 _END = (
     "UPDATE attempt SET status = ?, run_id = coalesce(?, run_id), error = ?, ended_at = ?,"
-    " started_at = coalesce(started_at, iif(? IS NULL, NULL, ?)) WHERE id = ?"
+    " started_at = coalesce(started_at, iif(? IS NULL, NULL, ?)), session_id = coalesce(?, session_id) WHERE id = ?"
+)
+
+
+_EARLIER_KEY = (
+    "SELECT coalesce(batch.start_key, (SELECT uuid FROM about)) FROM attempt JOIN batch ON batch.id = attempt.batch"
+    " WHERE attempt.id = ?"
 )
 
 
@@ -61,6 +70,7 @@ class Outcome(msgspec.Struct, frozen=True):
     run_id: str | None = None
     result: str = ""
     error: str = ""
+    session_id: str | None = None
 
 
 class JournalFile:
@@ -76,7 +86,9 @@ class JournalFile:
         self.path = path
         self.reserve = reserve
         self.commits = Commits(in_thread(connection, reserve) if reserve else inline(connection))
-        self._attempts: int = connection.execute("SELECT coalesce(max(id), 0) FROM attempt").fetchone()[0]
+        self.earlier: int = connection.execute("SELECT coalesce(max(id), 0) FROM attempt").fetchone()[0]
+        """The last attempt of earlier nights."""
+        self._attempts: int = self.earlier
         self._first: int | None = None
         self._latest: Journal | None = None
 
@@ -214,14 +226,17 @@ class Journal:
         self._repeated = _count_repeated(connection)
         clear_places(connection, self._info.input)
 
-    def remember(self, memory: str) -> None:
-        """Note whose service knows this batch's starts by their keys; it is written with the next event."""
+    def remember(self, memory: str | None) -> None:
+        """Note whose service knows this batch's starts by their keys (None: nobody's); written with the next event."""
         sql = "UPDATE batch SET memory = ? WHERE id = ?"
         self._commits.add_later(partial(_execute, sql, (memory, self._begun.id)))
 
     def start_key(self, attempt: int) -> str:
-        """The Idempotency-Key of an attempt's start: no other start of any journal has it."""
-        return f"{self._begun.uuid}-{attempt}"
+        """The Idempotency-Key of an attempt's start: no other start of any journal or batch has it."""
+        if attempt > self._file.earlier:
+            return f"{self._begun.start_key}-{attempt}"
+        with self._reader() as connection:
+            return f"{connection.execute(_EARLIER_KEY, (attempt,)).fetchone()[0]}-{attempt}"
 
     async def intend(self, send: Send) -> int:
         """Record that the row is about to be sent; gives the attempt. Only then may its POST begin.
@@ -250,34 +265,57 @@ class Journal:
         """Record that certainly no run was started, or none that began: not connected, refused for now, not reached."""
         await self._write(_WITHDRAW, NOT_STARTED, now(), why, attempt)
 
-    async def started(self, attempt: int, run_id: str, status: str) -> None:
-        """Record the run. Only then may it be polled."""
-        await self._write(_START, run_id, status, now(), attempt)
+    async def started(self, attempt: int, run_id: str, status: str, session_id: str | None = None) -> Outcome | None:
+        """Record the run. Only then may it be polled.
+
+        Gives the row's outcome where another row has this very run: then both are `unknown`.
+        """
+        shared: list[str] = []
+        moment = now()
+
+        def start(connection: sqlite3.Connection) -> None:
+            connection.execute(_START, (run_id, status, moment, session_id, attempt))
+            shared[:] = same_key.hold_same_run(connection, attempt, moment)
+
+        await self._commits.add(start)
+        return Outcome(UNKNOWN, run_id, error=shared[0]) if shared else None
 
     def seen(self, attempt: int, status: str, why: str = "") -> None:
         """Note a run's status on the way, and why it is followed no further; it is written with the next event."""
         self._commits.add_later(partial(_execute, _SEE, (status, why or None, attempt)))
 
-    async def ended(self, attempt: int, outcome: Outcome) -> None:
-        """Record the end, with or without `started` before it. Only then the row counts as done."""
+    async def ended(self, attempt: int, outcome: Outcome) -> Outcome:
+        """Record the end, with or without `started` before it. Only then the row counts as done.
+
+        Gives what was recorded: where another row has this very run, both are `unknown`.
+        """
         moment, run_id = now(), outcome.run_id
-        values = (outcome.status, run_id, outcome.error or None, moment, run_id, moment, attempt)
+        values = (outcome.status, run_id, outcome.error or None, moment, run_id, moment, outcome.session_id, attempt)
+        shared: list[str] = []
 
         def end(connection: sqlite3.Connection) -> None:
             connection.execute(_END, values)
             if outcome.result:
                 connection.execute("INSERT OR REPLACE INTO result VALUES (?, ?)", (attempt, outcome.result))
+            shared[:] = same_key.hold_same_run(connection, attempt, moment) if run_id else ()
 
         await self._commits.add(end)
+        return Outcome(UNKNOWN, run_id, error=shared[0]) if shared else outcome
 
     async def finish(self, exit_code: int) -> None:
         """Record that the batch has ended and how."""
         await self._write("UPDATE batch SET ended = ?, exit_code = ? WHERE id = ?", now(), exit_code, self._begun.id)
 
     async def flush(self) -> None:
-        """Write what was only `seen`. On a full disk it raises: rows of the sheet may have no place in the journal."""
+        """Write what was only `seen`, before an output is made of it.
+
+        On a full disk it raises: rows of the sheet may have no place in the journal. So it does (`OutputFailed`) where
+        two rows have one run.
+        """
         await self._write("SELECT 1")
         self._check_room()
+        with self._reader() as connection:
+            view.check_runs(connection)
 
     def outcomes(self) -> Iterator[Placed]:
         """This batch's rows in order of number, with what is on disk of each; may run in another thread."""

@@ -190,6 +190,7 @@ class Client:
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
     ) -> None:
         self._tells_ends = False
+        self._memories: set[str | None] = set()
         self._requests = Requests(base_url, api_key, timeouts)
         self._redactor = Redactor(api_key)
         self._transport = transport
@@ -217,6 +218,8 @@ class Client:
             # A service that is just stopping (503) will be there again, and be the same.
             found = Capabilities.read_from(answer.body.data) if answer.status in (200, 503) else found
             self._tells_ends = found.tells_ends
+        if len(self._memories) > 1:
+            found = msgspec.structs.replace(found, memory=None, idempotency_seconds=None, several=True)
         return found
 
     async def start(self, request: StartRequest) -> Started | Refused | Lost:
@@ -322,10 +325,21 @@ class Client:
         line = self._redactor.redact_words(" ".join(text.split()).rstrip(": "))
         return line if len(line) <= MAX_REASON else f"{line[:MAX_REASON]}…"
 
+    def _trusted(self, signal: Signal, status: int) -> Signal:
+        """What an answer tells, without its memory once another one has answered, too: two services stand there.
+
+        A gateway's own refusal has no memory, so that only an answer without one that is no error says something.
+        """
+        if signal.memory is not None or 200 <= status < 300:
+            self._memories.add(signal.memory)
+        if len(self._memories) < 2:
+            return signal
+        return msgspec.structs.replace(signal, memory=None, memory_seconds=0.0, several=True)
+
     async def _ask(self, request: httpx.Request) -> _Answer:
         """Send a request and read its answer. What is raised here is raised before the answer's status is known."""
         response = await self._transport.handle_async_request(request)
-        signal = read_signal(response.headers.raw, time.time())
+        signal = self._trusted(read_signal(response.headers.raw, time.time()), response.status_code)
         waited = response.headers.get(APPLIED_HEADER, "").strip().startswith("wait=")
         location = response.headers.get("location", "") if 300 <= response.status_code < 400 else ""
         return _Answer(response.status_code, signal, await read_body(response), waited, location)
