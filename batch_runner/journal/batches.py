@@ -83,13 +83,14 @@ class Begun(msgspec.Struct, frozen=True):
 
     `id` is its number there, `night` that of the batch which its night began with, `start_key` its random part of
     the keys of its starts: a journal that was brought back from a backup must not use one again. `first` is
-    the first one that this program began: those from there on go on beside it.
+    the first one that this program began: those from there on go on beside it. `has_others`: it is one of several.
     """
 
     id: int
     night: int
     start_key: str
     first: int = 0
+    has_others: bool = False
 
 
 def now() -> str:
@@ -116,7 +117,7 @@ def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) ->
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-    return Begun(batch, night, start_key)
+    return Begun(batch, night, start_key, has_others=bool(info.command))
 
 
 def _night_gone_on_with(connection: sqlite3.Connection, info: BatchInfo) -> int | None:

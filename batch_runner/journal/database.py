@@ -384,6 +384,8 @@ def _make_temporary(connection: sqlite3.Connection) -> None:
 
     `sending`: what is about to be sent for a row, whose attempt may not be recorded before the next sheet is looked at.
 
+    `tonight`: the cells of rows that another sheet of this night may have, too.
+
     `ahead`: the sheet's rows, seen before they find their places. `apart`: those with the same key, and the journal's
     (`number` is empty). `twin`: which row of the journal such a row of the sheet is; empty: a new one.
     """
@@ -396,6 +398,7 @@ def _make_temporary(connection: sqlite3.Connection) -> None:
     )
     connection.execute("CREATE TEMP TABLE twin (number INTEGER PRIMARY KEY, row INTEGER)")
     connection.execute("CREATE TEMP TABLE sending (row INTEGER PRIMARY KEY, params BLOB NOT NULL)")
+    connection.execute("CREATE TEMP TABLE tonight (row INTEGER PRIMARY KEY, cells BLOB NOT NULL)")
     connection.execute("CREATE TEMP TABLE met (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
     connection.execute("CREATE TEMP TABLE repeated (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
     connection.execute(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -27,12 +28,14 @@ from batch_runner.journal.database import (
     open_file,
     open_memory,
 )
+from batch_runner.journal.events import Outcome, earlier_start_key, end, start
 from batch_runner.journal.group_commit import Commits, in_thread, inline, set_aside
-from batch_runner.journal.register import register
-from batch_runner.outcomes import NOT_STARTED, STARTING, UNKNOWN
+from batch_runner.journal.index import OtherJournals
+from batch_runner.journal.register import Registration
+from batch_runner.outcomes import NOT_STARTED, STARTING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from batch_runner.journal.batches import BatchInfo
     from batch_runner.journal.group_commit import Reserve
@@ -40,37 +43,15 @@ if TYPE_CHECKING:
     from batch_runner.plan.plan import Entry, Send, Step
 
 
+__all__ = ["Journal", "JournalFile", "Outcome", "rehearse"]
+
 _INTEND = (
-    "INSERT INTO attempt (id, row, batch, params, posts, intended_at, status, claim, conflict)"
-    " VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?)"
+    "INSERT INTO attempt (id, row, batch, params, posts, intended_at, status, claim, conflict, cells)"
+    " VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?, ?)"
 )
 _INTEND_AGAIN = "UPDATE attempt SET posts = posts + 1, status = ?, ended_at = NULL, error = NULL WHERE id = ?"
 _WITHDRAW = "UPDATE attempt SET status = ?, ended_at = ?, error = ?, run_id = NULL, started_at = NULL WHERE id = ?"
-_START = (
-    "UPDATE attempt SET run_id = ?, status = ?, started_at = ?, session_id = ?, ended_at = NULL, error = NULL"
-    " WHERE id = ?"
-)
 _SEE = "UPDATE attempt SET status = ?, error = ? WHERE id = ?"
-_END = (
-    "UPDATE attempt SET status = ?, run_id = coalesce(?, run_id), error = ?, ended_at = ?,"
-    " started_at = coalesce(started_at, iif(? IS NULL, NULL, ?)), session_id = coalesce(?, session_id) WHERE id = ?"
-)
-
-
-_EARLIER_KEY = (
-    "SELECT coalesce(batch.start_key, (SELECT uuid FROM about)) FROM attempt JOIN batch ON batch.id = attempt.batch"
-    " WHERE attempt.id = ?"
-)
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """How an attempt ended: the API's word, `error` or `unknown`; `result` is JSON text, "" for none."""
-
-    status: str
-    run_id: str | None = None
-    result: str = ""
-    error: str = ""
-    session_id: str | None = None
 
 
 class JournalFile:
@@ -80,22 +61,32 @@ class JournalFile:
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, path: Path | None = None, reserve: Reserve | None = None
+        self,
+        connection: sqlite3.Connection,
+        path: Path | None = None,
+        reserve: Reserve | None = None,
+        others: OtherJournals | None = None,
     ) -> None:
         self.connection = connection
         self.path = path
+        self.others = others or OtherJournals()
         self.reserve = reserve
         self.commits = Commits(in_thread(connection, reserve) if reserve else inline(connection))
-        self.earlier: int = connection.execute("SELECT coalesce(max(id), 0) FROM attempt").fetchone()[0]
+        (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM attempt").fetchone()
+        self.earlier = int(last)
         """The last attempt of earlier nights."""
-        self._attempts: int = self.earlier
+        self._attempts = count(self.earlier + 1)
         self._first: int | None = None
         self._latest: Journal | None = None
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, path: Path, mode: int = 0o600) -> AsyncIterator[JournalFile]:
+    async def open(
+        cls, path: Path, mode: int = 0o600, others: OtherJournals | None = None
+    ) -> AsyncIterator[JournalFile]:
         """The file at `path`, made with these permissions if there is none, locked until the block ends.
+
+        What ran in the `others` is held here.
 
         Raises `JournalBusy` within a second if another program holds it; `JournalError` if it is damaged or newer, or
         can't be written.
@@ -104,7 +95,7 @@ class JournalFile:
         with hold_journal(path), set_aside(path) as reserve:
             connection = await to_thread.run_sync(open_file, path, mode)
             try:
-                yield cls(connection, path, reserve)
+                yield cls(connection, path, reserve, others)
             finally:
                 await _close(connection)
 
@@ -126,9 +117,8 @@ class JournalFile:
         return self._latest
 
     def next_attempt(self) -> int:
-        """The number of a new attempt."""
-        self._attempts += 1
-        return self._attempts
+        """The number of a new attempt; rows that find their places ask in another thread."""
+        return next(self._attempts)
 
 
 class Journal:
@@ -148,12 +138,15 @@ class Journal:
         self._path = file.path
         self._commits = file.commits
         self._repeated: int | None = None
+        self._registration = Registration(begun, info.policy, file.others, file.next_attempt)
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, path: Path, info: BatchInfo, mode: int = 0o600) -> AsyncIterator[Journal]:
+    async def open(
+        cls, path: Path, info: BatchInfo, mode: int = 0o600, others: OtherJournals | None = None
+    ) -> AsyncIterator[Journal]:
         """The journal at `path` with one batch in it; see `JournalFile`."""
-        async with JournalFile.open(path, mode) as file:
+        async with JournalFile.open(path, mode, others) as file:
             yield await file.begin(info)
 
     @classmethod
@@ -179,10 +172,15 @@ class Journal:
         steps: list[Step] = []
 
         def place(connection: sqlite3.Connection) -> None:
-            steps[:] = register(connection, self._begun, self._policy, entries)
+            steps[:] = self._registration.register(connection, entries)
 
         await self._commits.add(place)
         return steps
+
+    @property
+    def named(self) -> Mapping[tuple[str, str], int]:
+        """How many rows are held, carried over and retried, and of which earlier night; those placed so far."""
+        return self._registration.named
 
     @property
     def has_sent_before(self) -> bool:
@@ -236,7 +234,7 @@ class Journal:
         if attempt > self._file.earlier:
             return f"{self._begun.start_key}-{attempt}"
         with self._reader() as connection:
-            return f"{connection.execute(_EARLIER_KEY, (attempt,)).fetchone()[0]}-{attempt}"
+            return f"{earlier_start_key(connection, attempt)}-{attempt}"
 
     async def intend(self, send: Send) -> int:
         """Record that the row is about to be sent; gives the attempt. Only then may its POST begin.
@@ -245,7 +243,17 @@ class Journal:
         """
         self._check_room()
         attempt = self._file.next_attempt()
-        row = (attempt, send.row_id, self._begun.id, send.params, now(), STARTING, send.claim, send.conflict)
+        row = (
+            attempt,
+            send.row_id,
+            self._begun.id,
+            send.params,
+            now(),
+            STARTING,
+            send.claim,
+            send.conflict,
+            send.cells,
+        )
         await self._write(_INTEND, *row)
         await self._withdraw_if_cancelled(attempt)
         return attempt
@@ -270,15 +278,9 @@ class Journal:
 
         Gives the row's outcome where another row has this very run: then both are `unknown`.
         """
-        shared: list[str] = []
-        moment = now()
-
-        def start(connection: sqlite3.Connection) -> None:
-            connection.execute(_START, (run_id, status, moment, session_id, attempt))
-            shared[:] = same_key.hold_same_run(connection, attempt, moment)
-
-        await self._commits.add(start)
-        return Outcome(UNKNOWN, run_id, error=shared[0]) if shared else None
+        told: list[Outcome | None] = []
+        await self._commits.add(lambda connection: told.append(start(connection, attempt, run_id, status, session_id)))
+        return told[-1]
 
     def seen(self, attempt: int, status: str, why: str = "") -> None:
         """Note a run's status on the way, and why it is followed no further; it is written with the next event."""
@@ -289,18 +291,9 @@ class Journal:
 
         Gives what was recorded: where another row has this very run, both are `unknown`.
         """
-        moment, run_id = now(), outcome.run_id
-        values = (outcome.status, run_id, outcome.error or None, moment, run_id, moment, outcome.session_id, attempt)
-        shared: list[str] = []
-
-        def end(connection: sqlite3.Connection) -> None:
-            connection.execute(_END, values)
-            if outcome.result:
-                connection.execute("INSERT OR REPLACE INTO result VALUES (?, ?)", (attempt, outcome.result))
-            shared[:] = same_key.hold_same_run(connection, attempt, moment) if run_id else ()
-
-        await self._commits.add(end)
-        return Outcome(UNKNOWN, run_id, error=shared[0]) if shared else outcome
+        told: list[Outcome] = []
+        await self._commits.add(lambda connection: told.append(end(connection, attempt, outcome)))
+        return told[-1]
 
     async def finish(self, exit_code: int) -> None:
         """Record that the batch has ended and how."""
@@ -439,13 +432,13 @@ def _begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) -
 
 
 @asynccontextmanager
-async def rehearse(path: Path | None, info: BatchInfo) -> AsyncIterator[Journal]:
+async def rehearse(path: Path | None, info: BatchInfo, others: OtherJournals | None = None) -> AsyncIterator[Journal]:
     """A journal that knows what the one at `path` knows, if there is one, and is gone when the block ends.
 
     The journal itself is only read; a batch that holds it isn't disturbed. Raises `JournalError`, as `Journal.open`.
     """
     try:
         with closing(copy_journal(path) if path and path.exists() else open_memory()) as connection:
-            yield await JournalFile(connection).begin(info)
+            yield await JournalFile(connection, others=others).begin(info)
     except sqlite3.Error as error:
         raise JournalError(f"{path}: the journal can't be read: {error}; {NEXT_STEP}") from error

@@ -10,7 +10,6 @@ Keys that stand once in the sheet and once in the journal take no part: an edite
 
 from __future__ import annotations
 
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -207,40 +206,3 @@ def _next_row(connection: sqlite3.Connection, key: bytes) -> int | None:
     (nth,) = connection.execute(_MET, (key,)).fetchone()
     found = connection.execute(_NTH, (key, nth)).fetchone()
     return found[0] if found else None
-
-
-_SAME_RUN = (
-    "SELECT other.id, other.row FROM attempt AS own JOIN attempt AS other ON other.run_id = own.run_id"
-    " WHERE own.id = ? AND other.row <> own.row ORDER BY other.id"
-)
-_STANDS = (
-    "SELECT place.number, batch.input FROM place JOIN batch ON batch.id = place.batch"
-    " WHERE place.row = (SELECT row FROM attempt WHERE id = ?) ORDER BY place.batch DESC LIMIT 1"
-)
-_SHARED = "UPDATE attempt SET status = ?, error = ?, ended_at = coalesce(ended_at, ?) WHERE id = ?"
-
-
-def hold_same_run(connection: sqlite3.Connection, attempt: int, moment: str) -> tuple[str, ...]:
-    """Where other rows have the run of this attempt, make all of them `unknown`; gives this attempt's error, if so.
-
-    A service (or a cache before it) told one run for several starts: which of the rows it ran for, nobody can know.
-    """
-    others = [found[0] for found in connection.execute(_SAME_RUN, (attempt,))]
-    if not others:
-        return ()
-    error = _shared_with(connection, attempt, others[0])
-    connection.execute(_SHARED, (UNKNOWN, error, moment, attempt))
-    for other in others:
-        connection.execute(_SHARED, (UNKNOWN, _shared_with(connection, other, attempt), moment, other))
-    return (error,)
-
-
-def _shared_with(connection: sqlite3.Connection, attempt: int, other: int) -> str:
-    here = connection.execute(_STANDS, (attempt,)).fetchone()
-    there = connection.execute(_STANDS, (other,)).fetchone()
-    if there is None:
-        where = "another row"
-    else:
-        sheet = "" if here is None or here[1] == there[1] else f" of {PurePath(there[1]).name}"
-        where = f"row {there[0]}{sheet}"
-    return f"the service gave the same run id to {where}: which of the two it ran for is not known"
