@@ -8,6 +8,7 @@ from functools import lru_cache
 from math import ceil
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
+from uuid import uuid4
 
 import anyio
 import httpx
@@ -17,6 +18,9 @@ from batch_runner._version import __version__
 from batch_runner.errors import UsageError
 from batch_runner.outcomes import STATUSES
 from batch_runner.service.http.classify import (
+    FORBIDDEN,
+    MISSING,
+    REFUSING_US,
     advice_on_error,
     certainty_of_error,
     certainty_of_status,
@@ -103,6 +107,10 @@ class Requests:
         """The DELETE that stops a run, as our own service knows it."""
         return self._request("DELETE", f"/v2/tasks/runs/{_segment(run_id)}", self._headers, b"", self._timeouts.read)
 
+    def versions(self, task_id: str) -> httpx.Request:
+        """The GET that asks for a task's versions."""
+        return self._request("GET", f"/v2/tasks/{_segment(task_id)}/versions", self._headers, b"", self._timeouts.read)
+
     def health(self, seconds: float) -> httpx.Request:
         """The GET that asks what the service can do, given so long for each step of it."""
         return self._request("GET", "/healthz", self._headers, b"", seconds)
@@ -166,6 +174,14 @@ MAX_REASON = 500
 """Characters of the service's own words in a `why`."""
 
 
+class Probe(msgspec.Struct, frozen=True):
+    """Whether something is right, None where the service didn't tell; and what it said otherwise."""
+
+    is_right: bool | None
+    why: str = ""
+    status_code: int | None = None
+
+
 class _Answer(msgspec.Struct, frozen=True):
     status: int
     signal: Signal
@@ -221,6 +237,24 @@ class Client:
         if len(self._memories) > 1:
             found = msgspec.structs.replace(found, memory=None, idempotency_seconds=None, several=True)
         return found
+
+    async def probe_key(self) -> Probe:
+        """Whether the service takes the key: asked by a look at a run that nobody has started."""
+        said = await self.look(f"probe-{uuid4().hex}")
+        if isinstance(said, RunSeen) or said.status_code in (400, MISSING, 410, 422):
+            return Probe(True)
+        is_refused = said.status_code is None or said.status_code in REFUSING_US or said.status_code == FORBIDDEN
+        return Probe(False if is_refused else None, said.why, said.status_code)
+
+    async def probe_task(self, task_id: str) -> Probe:
+        """Whether the service has a task: asked by its versions, which not every service tells."""
+        try:
+            answer = await self._ask(self._requests.versions(task_id))
+        except Exception as error:  # noqa: BLE001  as with a poll
+            return Probe(False, self._words(f"no answer: {_describe(error)}"))
+        said = self._said(answer)
+        is_refused = answer.status in (FORBIDDEN, MISSING) and scope_of_status(answer.status, said) is RefusalScope.TASK
+        return Probe(True if _is_2xx(answer) else False if is_refused else None, said, answer.status)
 
     async def start(self, request: StartRequest) -> Started | Refused | Lost:
         """Send one start, once. Give a key and the row's number where the service may know them."""
