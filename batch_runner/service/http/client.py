@@ -27,8 +27,7 @@ from batch_runner.service.http.classify import (
     may_poll_again,
     scope_of_status,
 )
-from batch_runner.service.http.rate_limit import read_signal
-from batch_runner.service.http.response import Redactor, TooLarge, message_in, read_body, run_in
+from batch_runner.service.http.response import Redactor, TooLarge, message_in, read_body, read_signal, run_in
 from batch_runner.service.protocol import (
     NO_CAPABILITIES,
     Capabilities,
