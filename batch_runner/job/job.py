@@ -193,6 +193,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     keep_sessions: Annotated[bool, _says("The API", None, "Leave the browser sessions open after the runs.")] = False
     task_version: Annotated[str | None, _says("The API", "V", "The version of the task (the latest).")] = None
     sync: Annotated[bool, _says("The API", None, "One long request for each run instead of polling.")] = False
+    insecure_http: Annotated[
+        bool, _says("The API", None, "Send the key over http:// to another machine, where others can read it.")
+    ] = False
     heartbeat: Annotated[
         str | None,
         _says(

@@ -377,7 +377,7 @@ async def _sum_up(
         carried=batch.carried,
         changed=batch.changed,
         failures=groups,
-        more_failures=failed - sum(group.rows for group in groups if group.status != UNKNOWN),
+        more_failures=failed - sum(group.rows for group in groups if group.status in FAILED),
         stopped=_why(opened, stop) if stop else None,
         since=since,
         parked=journal.held("parked"),
