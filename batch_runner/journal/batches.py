@@ -7,19 +7,20 @@ import sqlite3
 import tempfile
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.errors import NEW_JOURNAL, ExitCode, JournalBusy, JournalError, reason_of
+from batch_runner.errors import ExitCode, JournalBusy, JournalError, reason_of
 from batch_runner.fs import LockHeld, hold_lock
+from batch_runner.journal.database import begin_writing
 from batch_runner.journal.same_key import forget_other_claims
 from batch_runner.plan.plan import NIGHT, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import timedelta
-    from pathlib import Path
 
 
 COMPLETE = (ExitCode.OK, ExitCode.SOME_FAILED, ExitCode.SOME_UNKNOWN)
@@ -101,7 +102,7 @@ def _timestamp(moment: datetime) -> str:
 
 def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) -> Begun:
     """Record the batch. Raises `JournalError` if the journal is that of another task, service or key."""
-    connection.execute("BEGIN IMMEDIATE")
+    begin_writing(connection)
     try:
         (uuid,) = connection.execute("SELECT uuid FROM about").fetchone()
         check_same_job(path, connection, info)
@@ -243,6 +244,14 @@ def hold_journal(path: Path) -> Iterator[None]:
         yield
 
 
+def real_path(path: Path) -> Path:
+    """The journal's file, which links may lead to. Raises `JournalError` for one that leads in a circle."""
+    try:
+        return Path(path).resolve()
+    except (OSError, RuntimeError):  # the latter before Python 3.13
+        raise JournalError(f"{path}: the journal is a link that leads in a circle; name the file itself") from None
+
+
 def _check_place(path: Path) -> None:
     """Raise `JournalError` where no journal can be: its folder is missing, or it is a folder itself."""
     if not path.parent.is_dir():
@@ -263,9 +272,14 @@ def look_at_place(path: Path) -> None:
         raise _no_lock(path, error) from error
 
 
+def elsewhere(path: Path) -> str:
+    """What else a person can do where a first journal can't be made. One that is there knows what ran."""
+    return "" if path.exists() else ", or name a journal in another folder with --journal"
+
+
 def _no_lock(path: Path, error: OSError) -> JournalError:
     """What to say where nothing can be written beside a journal."""
-    return JournalError(f"{path}: no lock can be had in {path.parent} ({reason_of(error)}); use {NEW_JOURNAL}")
+    return JournalError(f"{path}: no lock can be had in {path.parent} ({reason_of(error)}); mend that{elsewhere(path)}")
 
 
 def _holder(path: Path) -> str:

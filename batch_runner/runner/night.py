@@ -25,7 +25,7 @@ from batch_runner.errors import (
     worst,
 )
 from batch_runner.job.path_templates import has_day
-from batch_runner.journal.batches import Turn, command_gone_on_with, look_at_place
+from batch_runner.journal.batches import Turn, command_gone_on_with, look_at_place, real_path
 from batch_runner.journal.journal import JournalFile
 from batch_runner.journal.view import JournalView
 from batch_runner.report.summary import Summary, number_of
@@ -197,8 +197,8 @@ def look_at_journal(path: Path, info: BatchInfo | None = None) -> None:
 
     Raises `UsageError`.
     """
-    path = path.resolve()
     try:
+        path = real_path(path)
         look_at_place(path)
         if path.exists():
             with JournalView.open(path) as journal:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import shutil
 import sqlite3
 import tempfile
@@ -162,7 +164,7 @@ def test_an_altered_key_is_noticed(whole: Closed, place: int, change: int, numbe
     ("content", "problem"),
     [
         (b"", "is empty, so what was sent is not known"),
-        (b"Invoice No;Total\n1;2\n", "damaged"),
+        (b"Invoice No;Total\n1;2\n", "is no journal, but a text"),
         (b"\x00" * 8192, "damaged"),
     ],
 )
@@ -228,3 +230,44 @@ def test_a_killed_beginning_leaves_nothing_in_the_way(whole: Closed, tmp_path: P
             return len(await journal.register(entries("A")))
 
     assert anyio.run(begin) == 1
+
+
+SENDS_AGAIN = "starts every row again"
+"""What is said where a person is advised a journal that knows nothing; of a damaged one only."""
+
+
+@pytest.mark.parametrize("around", ["a text", "a circle of links", "no folder", "a folder", "no more files"])
+def test_what_is_to_be_restored(whole: Closed, tmp_path: Path, around: str) -> None:
+    """What is around a journal can be mended: nobody is told of a backup, or of a journal that starts rows again."""
+    path = tmp_path / "a.journal.db"
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if around == "a text":
+        path.write_text('input = "sheet.csv"\n')
+    elif around == "a circle of links":
+        path.symlink_to(path.name)
+    elif around == "no folder":
+        path = tmp_path / "no" / path.name
+    elif around == "a folder":
+        path.mkdir()
+    else:
+        path.write_bytes(whole.content)
+    try:
+        with pytest.raises(JournalError) as beginning:
+            anyio.run(begin_at, path, around == "no more files")
+        with pytest.raises(JournalError) as looking, JournalView.open(path):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    for said in (str(beginning.value), str(looking.value)):
+        assert SENDS_AGAIN not in said
+        assert "backup" not in said
+        assert "damaged" not in said
+
+
+async def begin_at(path: Path, has_no_files: bool) -> None:
+    if has_no_files:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        os.close(next_one := os.dup(0))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (next_one, hard))
+    async with Journal.open(path, batch_info()):
+        pass
