@@ -82,13 +82,14 @@ class Begun(msgspec.Struct, frozen=True):
     """A batch that has its place in the journal.
 
     `id` is its number there, `night` that of the batch which its night began with, `uuid` the journal's own. `first` is
-    the first one that this program began: those from there on go on beside it.
+    the first one that this program began: those from there on go on beside it. `has_others`: it is one of several.
     """
 
     id: int
     night: int
     uuid: str
     first: int = 0
+    has_others: bool = False
 
 
 def now() -> str:
@@ -115,7 +116,7 @@ def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) ->
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-    return Begun(batch, night, uuid)
+    return Begun(batch, night, uuid, has_others=bool(info.command))
 
 
 def _night_gone_on_with(connection: sqlite3.Connection, info: BatchInfo) -> int | None:

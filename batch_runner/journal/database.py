@@ -190,8 +190,6 @@ NEXT_STEP = f"restore it from a backup (rows that ran since then start again), o
 
 
 FIX_THAT = "fix that and run the same command"
-"""The next step where the journal itself may well be whole."""
-
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 """What sqlite says of a file whose bytes are no database's any more; its other errors are of what is around it."""
 
@@ -422,6 +420,8 @@ def _make_temporary(connection: sqlite3.Connection) -> None:
 
     `sending`: what is about to be sent for a row, whose attempt may not be recorded before the next sheet is looked at.
 
+    `tonight`: the cells of rows that another sheet of this night may have, too.
+
     `ahead`: the sheet's rows, seen before they find their places. `apart`: those with the same key, and the journal's
     (`number` is empty). `twin`: which row of the journal such a row of the sheet is; empty: a new one.
     """
@@ -434,6 +434,7 @@ def _make_temporary(connection: sqlite3.Connection) -> None:
     )
     connection.execute("CREATE TEMP TABLE twin (number INTEGER PRIMARY KEY, row INTEGER)")
     connection.execute("CREATE TEMP TABLE sending (row INTEGER PRIMARY KEY, params BLOB NOT NULL)")
+    connection.execute("CREATE TEMP TABLE tonight (row INTEGER PRIMARY KEY, cells BLOB NOT NULL)")
     connection.execute("CREATE TEMP TABLE met (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
     connection.execute("CREATE TEMP TABLE repeated (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
     connection.execute(

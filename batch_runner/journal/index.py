@@ -6,10 +6,10 @@ The index has a small file for each journal: its path, task and service, nothing
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 ENDING = ".journal.db"
 STATE_VARIABLE = "BATCH_RUNNER_STATE"
-MOST_KEYS = 500
-"""Keys in one question to a journal."""
 _PARTS = 16
 """Hexadecimal digits of a hash in the name of an index's file."""
 
@@ -143,13 +141,13 @@ def purpose_of(journal: Path) -> Purpose | None:
     """What a journal was for last; None where no batch has begun. Raises `JournalError` for one that can't be read."""
     with looking_into(journal) as connection:
         found = connection.execute("SELECT task, service FROM batch ORDER BY id DESC LIMIT 1").fetchone()
-    return Purpose.of(*found, journal.resolve().parent) if found else None
+    return Purpose.of(found[0], found[1], journal.resolve().parent) if found else None
 
 
 class Ran(msgspec.Struct, frozen=True):
-    """A start that a journal knows: of which sheet, night and row, and what came of it."""
+    """A start that a journal knows (None: the one at hand): of which sheet, night and row, and what came of it."""
 
-    journal: Path
+    journal: Path | None
     attempt: int
     sheet: str
     number: int | None
@@ -167,13 +165,10 @@ class Ran(msgspec.Struct, frozen=True):
         return f"{self.names}{where}: {self.outcome}{f', {self.run_id}' if self.run_id else ''}"
 
 
-_NO_HOLD = ", ".join(f"'{status}'" for status in (*FAILED, NOT_STARTED))
 _RAN = (
-    "SELECT row.key, attempt.id, batch.input, place.number, attempt.intended_at,"
-    f" iif(attempt.run_id IS NULL AND attempt.ended_at IS NULL, '{UNKNOWN}', attempt.status), attempt.run_id"
-    " FROM row JOIN attempt ON attempt.row = row.id JOIN batch ON batch.id = attempt.batch"
-    " LEFT JOIN place ON place.row = row.id AND place.batch = attempt.batch"
-    f" WHERE row.key IN (%s) AND attempt.status NOT IN ({_NO_HOLD}) ORDER BY attempt.id"
+    "SELECT attempt.id, batch.input, place.number, attempt.intended_at, attempt.status, attempt.run_id,"
+    " attempt.ended_at IS NULL FROM row JOIN attempt ON attempt.row = row.id JOIN batch ON batch.id = attempt.batch"
+    " LEFT JOIN place ON place.row = row.id AND place.batch = attempt.batch WHERE row.key = ? ORDER BY attempt.id"
 )
 _COPY = (
     "SELECT attempt.posts, attempt.intended_at, attempt.status, attempt.run_id, attempt.started_at, attempt.ended_at,"
@@ -181,13 +176,14 @@ _COPY = (
 )
 
 
-def ran_in(path: Path, connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, Ran]:
+def ran_in(path: Path | None, connection: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, Ran]:
     """The last start of each of these keys that succeeded, goes on, or of which nobody knows."""
     found: dict[bytes, Ran] = {}
-    for start in range(0, len(keys), MOST_KEYS):
-        asked = keys[start : start + MOST_KEYS]
-        rows = connection.execute(_RAN % ",".join("?" * len(asked)), asked)  # noqa: S608  only question marks are put in
-        found |= {key: Ran(path, *ran) for key, *ran in rows}
+    for key in keys:
+        for attempt, sheet, number, began, status, run_id, is_open in connection.execute(_RAN, (key,)):
+            outcome = UNKNOWN if run_id is None and is_open else status
+            if outcome not in (*FAILED, NOT_STARTED):
+                found[key] = Ran(path, attempt, sheet, number, began, outcome, run_id)
     return found
 
 
@@ -217,10 +213,13 @@ def key_columns_of(path: Path) -> set[tuple[str, ...]]:
     return {tuple(msgspec.json.decode(names, type=list[str])) for (names,) in found}
 
 
-def copy_of(ran: Ran) -> tuple[object, ...]:
-    """What a journal says of a start: posts, times, status, run id, error and result. Raises `JournalError`."""
-    with looking_into(ran.journal) as connection:
-        copy: tuple[object, ...] = connection.execute(_COPY, (ran.attempt,)).fetchone()
+def copy_of(ran: Ran, own: sqlite3.Connection) -> tuple[Any, ...]:
+    """What a journal says of a start: posts, times, status, run id, error and result. Raises `JournalError`.
+
+    `own` is the connection to the journal at hand.
+    """
+    with looking_into(ran.journal) if ran.journal else nullcontext(own) as connection:
+        copy: tuple[Any, ...] = connection.execute(_COPY, (ran.attempt,)).fetchone()
     return copy
 
 

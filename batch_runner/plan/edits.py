@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ HALF = 4
 
 def cells_of(named: Mapping[str, str]) -> bytes:
     """What stands for these texts in a journal."""
-    return b"".join(sorted(_hash(name) + _hash(text) for name, text in named.items()))
+    return b"".join(sorted(_hash_name(name) + _hash(text) for name, text in named.items()))
 
 
 def differing(cells: bytes | None, named: Mapping[str, str], ignored: Iterable[str] = ()) -> tuple[str, ...] | None:
@@ -27,10 +28,15 @@ def differing(cells: bytes | None, named: Mapping[str, str], ignored: Iterable[s
         return None
     starts = range(0, len(cells), 2 * HALF)
     before = {cells[at : at + HALF]: cells[at + HALF : at + 2 * HALF] for at in starts}
-    skipped = {_hash(name) for name in ignored}
-    names = {_hash(name): name for name in named}
+    skipped = {_hash_name(name) for name in ignored}
+    names = {_hash_name(name): name for name in named}
     others = [n for key, n in names.items() if key not in skipped and before.get(key) != _hash(named[n])]
     return (*others, *("" for _ in before.keys() - names.keys() - skipped))
+
+
+@lru_cache(maxsize=1024)
+def _hash_name(name: str) -> bytes:
+    return _hash(name)
 
 
 def _hash(text: str) -> bytes:

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 
 from batch_runner.outcomes import ERROR, FAILED, NOT_STARTED, UNKNOWN
-from batch_runner.plan.edits import differing
+from batch_runner.plan.edits import cells_of, differing
 from batch_runner.units import local_day
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ class Attempt(msgspec.Struct, frozen=True):
 class Send(msgspec.Struct, frozen=True):
     """Start a run for the row. `params` is the hash of what is sent; `claim` and `conflict` as in its `Entry`.
 
-    `again`: a start was sent for it before.
+    `again`: a start was sent for it before. `cells` stand for its texts, to tell later what was edited.
     """
 
     row_number: int
@@ -186,6 +186,7 @@ class Send(msgspec.Struct, frozen=True):
     claim: bytes | None = None
     conflict: bytes | None = None
     again: bool = False
+    cells: bytes = b""
 
 
 class Resend(msgspec.Struct, frozen=True):
@@ -205,7 +206,10 @@ class Resend(msgspec.Struct, frozen=True):
 
 
 class Poll(msgspec.Struct, frozen=True):
-    """Its run goes on: poll it, from this last known status. `otherwise` and `anew` as with `Resend`."""
+    """Its run goes on: poll it, from this last known status. `otherwise` and `anew` as with `Resend`.
+
+    `intended_at` is when its start was sent (UTC).
+    """
 
     row_number: int
     row_id: int
@@ -214,6 +218,7 @@ class Poll(msgspec.Struct, frozen=True):
     status: str
     otherwise: Send | None = None
     anew: Send | None = None
+    intended_at: str = ""
 
 
 class Keep(msgspec.Struct, frozen=True):
@@ -323,7 +328,7 @@ def decide(
     """
     last = last_sent(attempts)
     if last is None:
-        return _send(entry, row_id, again=False) if entry.refusal is None else Refuse(entry.row_number, entry.refusal)
+        return send(entry, row_id, again=False) if entry.refusal is None else Refuse(entry.row_number, entry.refusal)
     changed = not is_same and _is_changed(last, entry, policy)
     hold = watched_edit(last, entry, policy) if changed and not last.is_going and not policy.releases else None
     if hold is not None and last.outcome == UNKNOWN:
@@ -332,17 +337,20 @@ def decide(
         return Refuse.hold(entry.row_number, hold)
     is_due = entry.refusal is None and _is_due_again(attempts, last, entry, policy, night, changed=changed)
     held = _held(attempts, last, entry, policy) if is_due else None
-    again = _send(entry, row_id) if is_due and held is None else None
-    anew = _send(entry, row_id) if _is_as_it_was(last, entry) else None
+    again = send(entry, row_id) if is_due and held is None else None
+    anew = send(entry, row_id) if _is_as_it_was(last, entry) else None
     if last.is_going:
-        return Poll(entry.row_number, row_id, last.id, last.run_id or "", last.status, again, anew)
+        going = (last.id, last.run_id or "", last.status)
+        return Poll(entry.row_number, row_id, *going, again, anew, last.intended_at)
     if last.memory and _can_be_settled(last, entry):
         return Resend(entry.row_number, row_id, last.id, last.intended_at, last.memory, again, anew)
     return again or Keep(entry.row_number, row_id, last.outcome, changed, held)
 
 
-def _send(entry: Entry, row_id: int, *, again: bool = True) -> Send:
-    return Send(entry.row_number, row_id, entry.digest, entry.claim, entry.conflict, again)
+def send(entry: Entry, row_id: int, *, again: bool = True) -> Send:
+    """The start of a row as it is now."""
+    cells = cells_of(entry.named())
+    return Send(entry.row_number, row_id, entry.digest, entry.claim, entry.conflict, again, cells)
 
 
 def _is_changed(last: Attempt, entry: Entry, policy: Policy) -> bool:

@@ -16,6 +16,7 @@ from batch_runner.job.job import ANCHOR_URL, Job
 from batch_runner.job.validation import cluster_problem
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Callable
 
     from batch_runner.rows.task_inputs import TaskInputs
@@ -47,6 +48,7 @@ def choose_service(job: Job) -> ChosenService:
     if job.service != "local":
         name = (os.environ.get(BASE_URL_VARIABLE) or ANCHOR_URL) if job.service == "anchor" else job.service
         _key_for(job)
+        tls_of(name)
         terms = Terms(
             resend=job.on_unknown == "resend",
             runs_outlive_us=True,
@@ -75,6 +77,15 @@ def _is_near(url: str) -> bool:
         return False
 
 
+def tls_of(url: str) -> ssl.SSLContext | None:
+    """How connections to a service are secured; None where they aren't. Raises `UsageError` if that can't be."""
+    if not url.lower().startswith("https:"):
+        return None
+    from batch_runner.service.http.transport import tls_context
+
+    return tls_context()
+
+
 class ConnectedService(msgspec.Struct, frozen=True):
     """A service that is there.
 
@@ -101,7 +112,8 @@ async def connect_service(
         from batch_runner.service.http.client import Client
         from batch_runner.service.http.transport import AiohttpTransport
 
-        async with Client(chosen.name, _key_for(job), AiohttpTransport()) as client:
+        tls = tls_of(chosen.name)
+        async with Client(chosen.name, _key_for(job), AiohttpTransport(tls)) as client:
             yield ConnectedService(client, _nothing)
         return
     from batch_runner.service.local.service import LocalService

@@ -357,6 +357,7 @@ async def _sum_up(
     groups = journal.failures(MOST_GROUPS)
     failed = sum(count.rows for count in counts if count.status in FAILED)
     since = journal.since()
+    first = source.first_notes if since is None else ()
     about_output = written.notes if written else (TOO_LARGE,)
     summary = Summary(
         exit_code=exit_code,
@@ -375,7 +376,7 @@ async def _sum_up(
         duplicates=journal.held("duplicate"),
         taken=journal.taken(),
         unsettled=journal.unsettled(),
-        notes=(*source.notes, *opened.notes, *warnings, *source.warnings, *notes, *about_output),
+        notes=(*source.notes, *first, *opened.notes, *warnings, *source.warnings, *notes, *about_output),
         cautions=source.sheet.cautions if since is None else (),
         seconds=seconds,
         totals=await to_thread.run_sync(control_totals, source, batch.outcomes()),

@@ -7,9 +7,10 @@ import resource
 import shutil
 import sqlite3
 import tempfile
-from contextlib import closing
+from contextlib import closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
@@ -22,6 +23,9 @@ from batch_runner.journal.database import VERSION, WAL_HEADER
 from batch_runner.journal.journal import Journal, Outcome
 from batch_runner.journal.view import JournalView
 from batch_runner.plan.plan import Entry, Send
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SECTOR = 512
 
@@ -240,7 +244,7 @@ SENDS_AGAIN = "starts every row again"
 def test_what_is_to_be_restored(whole: Closed, tmp_path: Path, around: str) -> None:
     """What is around a journal can be mended: nobody is told of a backup, or of a journal that starts rows again."""
     path = tmp_path / "a.journal.db"
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    has_files = around != "no more files"
     if around == "a text":
         path.write_text('input = "sheet.csv"\n')
     elif around == "a circle of links":
@@ -251,23 +255,30 @@ def test_what_is_to_be_restored(whole: Closed, tmp_path: Path, around: str) -> N
         path.mkdir()
     else:
         path.write_bytes(whole.content)
-    try:
-        with pytest.raises(JournalError) as beginning:
-            anyio.run(begin_at, path, around == "no more files")
-        with pytest.raises(JournalError) as looking, JournalView.open(path):
-            pass
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    with pytest.raises(JournalError) as beginning:
+        anyio.run(begin_at, path, has_files)
+    with pytest.raises(JournalError) as looking, files_for_more(has_files), JournalView.open(path):
+        pass
     for said in (str(beginning.value), str(looking.value)):
         assert SENDS_AGAIN not in said
         assert "backup" not in said
         assert "damaged" not in said
 
 
-async def begin_at(path: Path, has_no_files: bool) -> None:
-    if has_no_files:
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+@contextmanager
+def files_for_more(has_files: bool) -> Iterator[None]:
+    """In here this process can open no further file, unless it has some."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if not has_files:
         os.close(next_one := os.dup(0))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (next_one, hard))
-    async with Journal.open(path, batch_info()):
-        pass
+        resource.setrlimit(resource.RLIMIT_NOFILE, (next_one, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def begin_at(path: Path, has_files: bool) -> None:
+    with files_for_more(has_files):
+        async with Journal.open(path, batch_info()):
+            pass
