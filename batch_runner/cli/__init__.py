@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 from batch_runner.errors import BatchRunnerError, ExitCode, SheetError, exit_code_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -44,16 +44,22 @@ def run_arguments(arguments: Sequence[str] | None = None) -> int:
         _say(str(error))
         return exit_code_of(error)
     except Exception:  # noqa: BLE001  what nobody foresaw is a bug of ours, and says so
-        traceback.print_exc()
+        _say_lines(traceback.format_exc().splitlines())
         _say("this is a bug of batch-runner, please report it; what was sent is recorded: the same command goes on")
         return ExitCode.BUG
     return int(code or 0)
 
 
 def _say(text: str) -> None:
-    import click
-
     from batch_runner import log
 
-    for line in text.splitlines():
-        click.echo(log.json_line(line, "error") if log.is_json() else f"batch-runner: {line}", err=True)
+    _say_lines(log.json_line(line, "error") if log.is_json() else f"batch-runner: {line}" for line in text.splitlines())
+
+
+def _say_lines(lines: Iterable[str]) -> None:
+    """On standard error, after what a batch has said there; nobody may be reading it."""
+    from batch_runner.progress import Listener
+
+    stream = Listener(sys.stderr)
+    for line in lines:
+        stream.write(f"{line}\n")
