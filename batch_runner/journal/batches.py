@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import tempfile
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.errors import ExitCode, JournalBusy, JournalError, reason_of
-from batch_runner.fs import LockHeld, hold_lock
+from batch_runner.fs import LockHeld, hold_lock, sync_folder
 from batch_runner.journal.database import begin_writing
 from batch_runner.journal.same_key import forget_other_claims
 from batch_runner.plan.plan import NIGHT, Policy
@@ -267,10 +268,19 @@ def look_at_place(path: Path) -> None:
     """Raise `JournalError` where no batch could hold a journal; nothing is made that stays."""
     _check_place(path)
     try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            return
+        with tempfile.TemporaryFile(dir=path.parent) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
     except OSError as error:
         raise _no_lock(path, error) from error
+    if path.exists():
+        return
+    try:
+        sync_folder(path.parent)
+    except OSError as error:
+        raise JournalError(
+            f"{path}: a power cut could take a new journal out of {path.parent} again ({reason_of(error)}), and what "
+            "was sent with it; name a journal in another folder with --journal"
+        ) from error
 
 
 def elsewhere(path: Path) -> str:

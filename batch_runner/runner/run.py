@@ -22,7 +22,7 @@ from batch_runner.batch.pool import MOST_ROWS, Pool, SheetBatch
 from batch_runner.batch.stop import INTERRUPTS, Stop, Stopping
 from batch_runner.batch.worker import Worker
 from batch_runner.errors import JournalError, UsageError, sole_error
-from batch_runner.fs import AtomicFile
+from batch_runner.fs import AtomicFile, have_temporary_folder
 from batch_runner.journal.batches import BatchInfo
 from batch_runner.journal.journal import Journal
 from batch_runner.journal.view import JournalView
@@ -163,7 +163,9 @@ def prepare_output(job: Job) -> AtomicFile:
         raise UsageError(f"{job.input}: {why}")
     if job.report_path is not None:
         AtomicFile.prepare(job.report_path, job.input_path, "report")
-    return AtomicFile.prepare(job.output_path, job.input_path)
+    target = AtomicFile.prepare(job.output_path, job.input_path)
+    have_temporary_folder(target.real.absolute().parent)
+    return target
 
 
 async def run_batch(job: Job, progress: Progress | None = None) -> Summary:
@@ -381,9 +383,7 @@ async def _sum_up(
         seconds=seconds,
         totals=await to_thread.run_sync(control_totals, source, batch.outcomes()),
     )
-    if written is None:
-        return summary
-    return await to_thread.run_sync(_report, opened, journal, summary)
+    return summary if written is None else await to_thread.run_sync(_report, opened, journal, summary)
 
 
 def _why(opened: OpenedJob, stop: Stop) -> str:
@@ -394,8 +394,7 @@ def _why(opened: OpenedJob, stop: Stop) -> str:
 
 def _report(opened: OpenedJob, journal: Journal, summary: Summary) -> Summary:
     """Write the report, if one was asked for."""
-    path = opened.job.report_path
-    if path is None:
+    if (path := opened.job.report_path) is None:
         return summary
     from batch_runner.report.html import write_report
 
