@@ -63,13 +63,16 @@ class Rate(msgspec.Struct, frozen=True):
         return self.per / self.count
 
 
-def parse_duration(text: str | float) -> float:
-    """Seconds: `30m`, `90s`, `1h30m`, `2d`; a plain number is seconds. Raises `ValueError` with a sentence."""
+def parse_duration(text: str | float, *, may_be_none: bool = False) -> float:
+    """Seconds: `30m`, `90s`, `1h30m`, `2d`; a plain number is seconds, 0 where that `may_be_none`.
+
+    Raises `ValueError` with a sentence.
+    """
     found = _DURATION.fullmatch(str(text).strip().lower())
     if found is None or not any(found.groups()):
         raise ValueError(f"{text!r} is not a duration; write for example 90s, 30m, 1h30m or 2d")
     seconds = sum(float(number) * _PERIODS[unit] for unit, number in found.groupdict().items() if number)
-    if not 0 < seconds <= _LONGEST:
+    if seconds > _LONGEST or not (seconds or may_be_none):
         raise ValueError(f"{text!r} is out of range; a duration is more than 0 and at most {_LONGEST / 86400:.0f}d")
     return seconds
 
@@ -82,6 +85,10 @@ def parse_size(text: str) -> int:
     if int(found[1]) == 0:
         raise ValueError(f"{text!r} has no room for anything; write for example 10MB")
     return int(found[1]) << _POWERS[found[2]]
+
+
+JUST_PASSED = timedelta(hours=6)
+"""So long a time of day has just passed; after that it is tomorrow's."""
 
 
 class Deadline(msgspec.Struct, frozen=True):
@@ -107,6 +114,22 @@ class Deadline(msgspec.Struct, frozen=True):
             return cls(now.astimezone(UTC) + timedelta(seconds=seconds), seconds)
         at = _next_time(_clock_time(text, clock), now)
         return cls(at, (at - now).total_seconds())
+
+    @classmethod
+    def of_batch(cls, text: str | float, now: datetime) -> Self:
+        """The deadline of a batch that begins `now`: as `parse`, but a time of day that has just passed has passed.
+
+        Whoever is late (a machine that slept, a cron that hung) doesn't want to go on until tomorrow's.
+        """
+        clock = _CLOCK_TIME.fullmatch(str(text).strip())
+        if clock is not None:
+            at = _next_time(_clock_time(text, clock), now - JUST_PASSED)
+            if at <= now:
+                return cls(at, (at - now).total_seconds())
+        return cls.parse(text, now)
+
+    def __str__(self) -> str:
+        return local_time(self.at.isoformat())
 
     def passed(self, wall: datetime, elapsed: float) -> bool:
         """Whether it is over: `wall` is now (aware), `elapsed` the monotonic seconds since the batch began."""

@@ -15,8 +15,7 @@ import anyio
 from anyio import CancelScope, to_thread
 
 from batch_runner.errors import JournalError, JournalFailed, JournalFull, reason_of
-from batch_runner.journal.batches import elsewhere
-from batch_runner.journal.database import begin_writing
+from batch_runner.journal.batches import begin_writing, elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

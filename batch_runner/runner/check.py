@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
+from datetime import datetime
 from decimal import Decimal  # noqa: TC003  msgspec reads the annotation
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from batch_runner.errors import ExitCode
 from batch_runner.journal.view import Placed
 from batch_runner.outcomes import NOT_STARTED
 from batch_runner.plan.plan import Counts, Refuse, Send, counted_as
+from batch_runner.report.summary import duration_of
 from batch_runner.report.totals import control_totals
 from batch_runner.rows.amounts import worded
 from batch_runner.rows.task_inputs import TEXT
@@ -75,7 +77,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     those that look like none of the list. `plan` counts what a batch would do now; `first` are the first rows that it
     would start, `last` is the last one if it isn't among them. `refused` and `warnings` are the first sentences of
     each; `refused_rows` counts all rows that could not be sent, held ones too. `total_rows` compares the sheet's own
-    totals with its rows: a sentence each.
+    totals with its rows: a sentence each. `deadline` says when a batch that began now would stop starting.
     """
 
     input: str
@@ -104,6 +106,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]
     takes: tuple[Taken, ...] = ()
     unused: tuple[str, ...] = ()
+    deadline: str | None = None
 
     @property
     def exit_code(self) -> ExitCode:
@@ -142,6 +145,8 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         yield f"  key:     {', '.join(self.key) or 'all params'}"
         yield f"  output:  {self.output}"
         yield f"  journal: {self.journal}"
+        if self.deadline:
+            yield f"  until:   {self.deadline}"
         yield f"  plan:    {self._plan() if self.task else 'not known until a task is named'}"
         yield from (f"  total:   {total}" for total in (*self.totals, *self.total_rows))
         yield from (f"  note:    {note}" for note in self.notes)
@@ -165,6 +170,7 @@ async def preview(job: Job, source: Source, journal: Journal) -> Preview:
     totals = control_totals(source, outcomes)
     return Preview(
         input=job.input,
+        deadline=_deadline_of(job),
         sheet=source.sheet.name,
         header_row=source.sheet.header_row,
         columns=tuple(column.name for column in source.layout.own),
@@ -191,11 +197,21 @@ async def preview(job: Job, source: Source, journal: Journal) -> Preview:
             *source.notes,
             *source.first_notes,
             *source.sheet.describe_formats(),
-            *filter(None, [journal.all_new() if planned.counted else None]),
+            *filter(None, [journal.all_new() if planned.counted else None, journal.waiting()]),
         ),
         takes=tuple(_taken(source)),
         unused=source.template.fit.unused if source.template.fit else (),
     )
+
+
+def _deadline_of(job: Job) -> str | None:
+    """When a batch that began now would stop starting, in words."""
+    deadline = job.deadline_from(datetime.now().astimezone())
+    if deadline is None:
+        return None
+    if deadline.seconds <= 0:
+        return f"{deadline}, which has passed: a batch that begins now starts nothing (5)"
+    return f"{deadline}, in {duration_of(deadline.seconds)}"
 
 
 class _Kinds:

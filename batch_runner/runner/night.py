@@ -12,7 +12,7 @@ import anyio
 import msgspec
 from anyio import to_thread
 
-from batch_runner.batch.stop import Stop
+from batch_runner.batch.stop import NightBudget, Stop
 from batch_runner.errors import (
     BatchRunnerError,
     ExitCode,
@@ -30,7 +30,7 @@ from batch_runner.journal.journal import JournalFile
 from batch_runner.journal.view import JournalView
 from batch_runner.report.summary import Summary, number_of
 from batch_runner.runner.connect import connect_service
-from batch_runner.runner.run import EndInOrder, NightBudget, NightRun, execute, info, open_job, policy_of, service_of
+from batch_runner.runner.run import EndInOrder, NightRun, execute, info, open_job, policy_of, service_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -223,6 +223,10 @@ class _Sheets:
         self._files: dict[Path, tuple[JournalFile, AsyncExitStack]] = {}
         self._opened: dict[SheetBatch, tuple[int, OpenedJob, AsyncExitStack]] = {}
         self._ends: dict[int, _End] = {}
+        self._begun: set[str] = set()
+
+    def _sheets_left(self) -> list[str]:
+        return [planned.series for planned in self._plan.batches if planned.series not in self._begun]
 
     async def run(self) -> NightSummary:
         """Run them all; what is wrong with one sheet or journal alone leaves the others their turn."""
@@ -271,6 +275,8 @@ class _Sheets:
             file = await self._file(opened)
             stack.push_async_callback(self._let_go, opened.job.journal_path)
             batch = self._night.batch(opened, await file.begin(info(opened)))
+            batch.sheets_left = self._sheets_left
+            self._begun.add(planned.series)
             self._opened[batch] = (number, opened, stack.pop_all())
             return batch
 

@@ -15,15 +15,15 @@ from anyio import to_thread
 
 from batch_runner import log
 from batch_runner._version import __version__
-from batch_runner.batch.limits import Limits, Pace, limit_by_files, open_files
+from batch_runner.batch.limits import Limits, limit_by_files, open_files
 from batch_runner.batch.poll_schedule import Schedule
 from batch_runner.batch.poller import Poller
 from batch_runner.batch.pool import MOST_ROWS, Pool, SheetBatch
-from batch_runner.batch.stop import INTERRUPTS, Stop, Stopping
+from batch_runner.batch.stop import INTERRUPTS, NightBudget, Stop, Stopping
 from batch_runner.batch.worker import Worker
 from batch_runner.errors import JournalError, UsageError, sole_error
 from batch_runner.fs import AtomicFile, have_temporary_folder
-from batch_runner.journal.batches import BatchInfo
+from batch_runner.journal.batches import BatchInfo, moment_ago
 from batch_runner.journal.journal import Journal
 from batch_runner.journal.view import JournalView
 from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, UNKNOWN
@@ -44,28 +44,6 @@ if TYPE_CHECKING:
     from batch_runner.job.job import Job
     from batch_runner.output.output import Written
     from batch_runner.service.protocol import Service
-
-
-class NightBudget:
-    """One deadline, counted from when this is made, and one pace of starts, for batches that run one after another.
-
-    `command` is the same for all of them where there are several: what they do is done in one night. It is that of the
-    night which they go on with, if there is one.
-    """
-
-    def __init__(self, job: Job, command: str = "") -> None:
-        self.command = command
-        self._deadline = job.deadline_from(datetime.now().astimezone())
-        self._began = time.monotonic()
-        self.pace = Pace(job.start_rate)
-
-    def past_deadline(self) -> Callable[[], bool] | None:
-        """Asks both clocks whether the deadline has passed; None if there is none. Made where a batch begins."""
-        deadline = self._deadline
-        if deadline is None:
-            return None
-        began = anyio.current_time() - (time.monotonic() - self._began)
-        return lambda: deadline.passed(datetime.now().astimezone(), anyio.current_time() - began)
 
 
 MANY_REFUSED = 10
@@ -248,7 +226,7 @@ class NightRun:
         self._limits = Limits(self._workers, pace=bounds.pace)
         self._schedule = Schedule(chosen.polls)
         self._poller = Poller(service.look, self._schedule, chosen.terms.follow_seconds, self._chance)
-        self.stopping = Stopping(job.failure_limit, rows, bounds.past_deadline())
+        self.stopping = Stopping(job.failure_limit, rows, bounds.past_deadline(), bounds.late)
         self._inbox = AdjustmentInbox()
         self._adjusted: list[str] = []
 
@@ -351,15 +329,15 @@ async def _sum_up(
     job, source, journal = opened.job, opened.source, batch.journal
     counts = sorted_counts(batch.counts())
     exit_code = exit_code_for(counts, stop.exit_code if stop else None)
-    await journal.finish(exit_code)
-    warnings = [warning for warning in (journal.all_new(), journal.shared_keys() if job.key else None) if warning]
+    await journal.finish(exit_code, batch.sheets_left())
+    warnings = filter(None, (journal.all_new(), journal.shared_keys() if job.key else None, journal.waiting()))
     seconds = time.monotonic() - opened.began
     words = ", ".join(f"{count.rows} {count.status}" for count in counts)
     log.info("batch ended", exit_code=exit_code, counts=words, carried=batch.carried, duration=seconds)
     groups = journal.failures(MOST_GROUPS)
     failed = sum(count.rows for count in counts if count.status in FAILED)
     since = journal.since()
-    first = source.first_notes if since is None else ()
+    about = (*(source.first_notes if since is None else ()), *opened.notes)
     about_output = written.notes if written else (TOO_LARGE,)
     summary = Summary(
         exit_code=exit_code,
@@ -378,7 +356,7 @@ async def _sum_up(
         duplicates=journal.held("duplicate"),
         taken=journal.taken(),
         unsettled=journal.unsettled(),
-        notes=(*source.notes, *first, *opened.notes, *warnings, *source.warnings, *notes, *about_output),
+        notes=(*source.notes, *about, *warnings, *source.warnings, *notes, *about_output),
         cautions=source.sheet.cautions if since is None else (),
         seconds=seconds,
         totals=await to_thread.run_sync(control_totals, source, batch.outcomes()),
@@ -429,6 +407,7 @@ def policy_of(job: Job, terms: Terms | None) -> Policy:
         frozenset(job.retry),
         "resend" if terms and terms.resend else "report",
         retry_limit=job.retry_limit,
+        ended_before=moment_ago(job.retry_wait_seconds),
         unique=tuple(sorted(set(job.unique))),
         conflict=tuple(sorted(set(job.unique_conflict))),
         allow_duplicates=job.allow_duplicates,
@@ -438,9 +417,7 @@ def policy_of(job: Job, terms: Terms | None) -> Policy:
 def _task_from_journal(job: Job) -> str:
     """The task as the journal knows it: a file of tasks by its way from the journal, from wherever it is called."""
     file, colon, function = job.task.rpartition(".py:")
-    if not colon:
-        return job.task
-    return os.path.relpath(file, job.journal_path.parent) + colon + function
+    return os.path.relpath(file, job.journal_path.parent) + colon + function if colon else job.task
 
 
 def _was_edited(opened: OpenedJob) -> bool:

@@ -17,7 +17,7 @@ from remembering_service import Service, on_a_socket
 from served import wait_until
 
 from batch_runner.errors import JournalError, JournalFull
-from batch_runner.journal.database import begin_writing
+from batch_runner.journal.batches import begin_writing
 from batch_runner.journal.group_commit import Reserve, set_aside
 from batch_runner.journal.journal import Journal
 
