@@ -374,7 +374,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     def deadline_from(self, now: dt.datetime) -> Deadline | None:
         """When to stop starting, for a batch that begins `now` (aware)."""
-        return None if self.deadline is None else Deadline.parse(self.deadline, now)
+        return None if self.deadline is None else Deadline.of_batch(self.deadline, now)
 
     def day_from(self, today: dt.date) -> dt.date:
         """The day that `{date}` stands for in file names."""

@@ -15,14 +15,14 @@ from anyio import to_thread
 
 from batch_runner import log
 from batch_runner._version import __version__
-from batch_runner.batch.limits import Limits, Pace, limit_by_files, open_files
+from batch_runner.batch.limits import Limits, limit_by_files, open_files
 from batch_runner.batch.poll_schedule import Schedule
 from batch_runner.batch.poller import Poller
 from batch_runner.batch.pool import MOST_ROWS, Pool, SheetBatch
-from batch_runner.batch.stop import INTERRUPTS, Stop, Stopping
+from batch_runner.batch.stop import INTERRUPTS, NightBudget, Stop, Stopping
 from batch_runner.batch.worker import Worker
 from batch_runner.errors import JournalError, UsageError, sole_error
-from batch_runner.fs import AtomicFile
+from batch_runner.fs import AtomicFile, have_temporary_folder
 from batch_runner.journal.batches import BatchInfo, moment_ago
 from batch_runner.journal.journal import Journal
 from batch_runner.journal.view import JournalView
@@ -46,28 +46,6 @@ if TYPE_CHECKING:
     from batch_runner.output.previous_output import Evidence
     from batch_runner.rows.source import Source
     from batch_runner.service.protocol import Service
-
-
-class NightBudget:
-    """One deadline, counted from when this is made, and one pace of starts, for batches that run one after another.
-
-    `command` is the same for all of them where there are several: what they do is done in one night. It is that of the
-    night which they go on with, if there is one.
-    """
-
-    def __init__(self, job: Job, command: str = "") -> None:
-        self.command = command
-        self._deadline = job.deadline_from(datetime.now().astimezone())
-        self._began = time.monotonic()
-        self.pace = Pace(job.start_rate)
-
-    def past_deadline(self) -> Callable[[], bool] | None:
-        """Asks both clocks whether the deadline has passed; None if there is none. Made where a batch begins."""
-        deadline = self._deadline
-        if deadline is None:
-            return None
-        began = anyio.current_time() - (time.monotonic() - self._began)
-        return lambda: deadline.passed(datetime.now().astimezone(), anyio.current_time() - began)
 
 
 MANY_REFUSED = 10
@@ -168,7 +146,9 @@ def prepare_output(job: Job) -> AtomicFile:
         raise UsageError(f"{job.input}: {why}")
     if job.report_path is not None:
         AtomicFile.prepare(job.report_path, job.input_path, "report")
-    return AtomicFile.prepare(job.output_path, job.input_path)
+    target = AtomicFile.prepare(job.output_path, job.input_path)
+    have_temporary_folder(target.real.absolute().parent)
+    return target
 
 
 async def run_batch(job: Job, progress: Progress | None = None) -> Summary:
@@ -252,7 +232,7 @@ class NightRun:
         self._limits = Limits(self._workers, pace=bounds.pace)
         self._schedule = Schedule(chosen.polls)
         self._poller = Poller(service.look, self._schedule, chosen.terms.follow_seconds, self._chance)
-        self.stopping = Stopping(job.failure_limit, rows, bounds.past_deadline())
+        self.stopping = Stopping(job.failure_limit, rows, bounds.past_deadline(), bounds.late)
         self._inbox = AdjustmentInbox()
         self._adjusted: list[str] = []
 
@@ -393,9 +373,7 @@ async def _sum_up(
         seconds=seconds,
         totals=await to_thread.run_sync(control_totals, source, batch.outcomes()),
     )
-    if written is None:
-        return summary
-    return await to_thread.run_sync(_report, opened, journal, summary)
+    return summary if written is None else await to_thread.run_sync(_report, opened, journal, summary)
 
 
 def _why(opened: OpenedJob, stop: Stop) -> str:
@@ -406,8 +384,7 @@ def _why(opened: OpenedJob, stop: Stop) -> str:
 
 def _report(opened: OpenedJob, journal: Journal, summary: Summary) -> Summary:
     """Write the report, if one was asked for."""
-    path = opened.job.report_path
-    if path is None:
+    if (path := opened.job.report_path) is None:
         return summary
     from batch_runner.report.html import write_report
 
