@@ -260,3 +260,13 @@ def test_a_row_is_known_by_what_was_sent_with_the_columns_beside_it(tmp_path: Pa
     before, now = sent("A1:D11"), sent("A1:C11")
     assert (before.params.get("Memo"), now.params.get("Memo")) == ("x", None)
     assert before.key in now.former_keys
+
+
+def test_our_columns_beside_a_table_are_no_wider_list(tmp_path: Path) -> None:
+    """An output with many expanded columns, right of another table, is read again as it was."""
+    ours = ["run_id", "status", "result", "error", "result.a", "result.b"]
+    cells = {"A1": LIST, "E1": [["Code", "Meaning"], ["a", "x"]], "G1": [ours, *([[*ours]] * 10)]}
+    path = written(tmp_path, cells, ("A1:C11", "E1:F2"))
+    with opened(path) as sheet:
+        assert sheet.is_table
+        assert [column.name for column in sheet.columns] == ["No", "Vendor", "Net", *ours]
