@@ -323,10 +323,10 @@ TOO_LARGE = (
 
 async def _write_output(opened: OpenedJob, batch: SheetBatch) -> Written:
     """Write the output from what the journal holds."""
-    outcomes = lambda: marked(opened.source, batch.outcomes())  # noqa: E731  asked for anew at each pass
     note = partial(note_output, purpose_of(opened.job, opened.service), opened.target.real, batch)
+    job, source = opened.job, opened.source
     written = await to_thread.run_sync(
-        put_output, opened.job, opened.source, batch.journal, outcomes, opened.target, note
+        put_output, job, source, batch.journal, lambda: marked(source, batch.outcomes()), opened.target, note
     )
     log.info("output written", path=str(written.path))
     return written

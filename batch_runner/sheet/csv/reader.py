@@ -67,13 +67,17 @@ def view_csv(path: Path, reading: Reading, scratch: Path) -> Sheet:
     return _open(path, uncopied(path), reading, scratch)
 
 
+def _misquoted(name: str, row: int, what: str) -> SheetError:
+    return SheetError(f"{name}, row {row}: {what}")
+
+
 def _open(path: Path, snapshot: Snapshot, reading: Reading, scratch: Path) -> Sheet:
     try:
         source = _text_file(snapshot, path.name, reading)
         header_row, headers = _header_of(source, path.name, reading)
         seen = survey(source.records(), source.dialect, header_row, headers)
         if seen.misquoted is not None:
-            raise SheetError(f"{path.name}, row {seen.misquoted[0]}: {seen.misquoted[1]}")
+            raise _misquoted(path.name, *seen.misquoted)
         sheet = CsvSheet(path, source, reading, header_row, headers, seen, scratch)
     except OpenQuote as quote:
         snapshot.file.close()

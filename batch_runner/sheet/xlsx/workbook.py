@@ -325,12 +325,12 @@ class Workbook(Sheet):
             else self.width
         )
 
-    def has_room(self, places: Collection[int]) -> bool:
+    def has_room(self, first: int, last: int) -> bool:
         """Whether no cell of the list's rows holds a value or a formula in these columns; looks at all rows."""
         for raw in RowReader(self.package, self.part, quick=self._quick):
             if self.header_row <= raw.number <= self.last_data_row:
                 for order, (formula, value) in enumerate(zip(raw.formulas, raw.values, strict=True)):
-                    if (formula or value) and self._source.cells.place(raw, order) in places:
+                    if (formula or value) and first <= self._source.cells.place(raw, order) <= last:
                         return False
         return True
 

@@ -252,7 +252,7 @@ def place_of(workbook: Workbook, new: NewColumns) -> Place:
     `SheetError` where there is no room: ask before any run is started.
     """
     own, count = workbook.list_width, len(new.headers)
-    if not new.replaced and own < workbook.width and workbook.has_room(range(own, own + count)):
+    if not new.replaced and own < workbook.width and workbook.has_room(own, own + count - 1):
         beside = Place(own, new.headers, 0, workbook.header_row, _last_row(workbook), own)
         if not any(beside.cells.meets(one) for one in _taken(workbook)):
             return beside
@@ -261,7 +261,8 @@ def place_of(workbook: Workbook, new: NewColumns) -> Place:
     places = new.places_from(adjacent)
     if new.replaced and any(column.index > adjacent for column in workbook.aside):
         grown = workbook.columns[-1].index + 1
-        if not workbook.has_room([place for place in places if place >= grown]):
+        fresh = [place for place in places if place >= grown]
+        if fresh and (fresh[-1] - fresh[0] >= len(fresh) or not workbook.has_room(grown, fresh[-1])):
             raise no_room(_called(workbook), count, adjacent, "the columns of another table stand there")
     if new.replaced and in_the_way.keys() & set(places):
         index, row = min((index, row) for index, row in in_the_way.items() if index in places)
