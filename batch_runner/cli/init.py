@@ -104,7 +104,7 @@ def job_file(sheet: Path, folder: Path, seen: Seen, *, said_sheet: bool) -> str:
     lines = [*_head(sheet, seen), f"input = {toml(relative)}"]
     for group, members in groupby(options().values(), key=lambda option: option.group):
         lines += ["", "", f"# {group}"]
-        for option in members:
+        for option in (member for member in members if not member.flag_only):
             mark = "" if in_force.get(option.name) else "# "
             lines += ["", f"# {option.help}", f"{mark}{option.name} = {_example(option, sheet, seen)}"]
     return "\n".join(lines) + "\n"
@@ -168,11 +168,11 @@ def _example(option: Option, sheet: Path, seen: Seen) -> str:
 
 def _of_the_sheet(sheet: Path, seen: Seen) -> dict[str, object]:
     """Values that are made of the sheet's name and columns."""
-    job, first, last = Job(input=sheet.name), seen.columns[:1], seen.columns[-1:]
+    first, last = seen.columns[:1], seen.columns[-1:]
     quoted = '"' + (first or ("Amount",))[0].replace('"', '""') + '"'
     return {
         "output": f"{{stem}}.results{sheet.suffix}",
-        "journal": job.journal_path.name.replace("{", "{{").replace("}", "}}"),
+        "journal": "TASK_ID.journal.db",
         "total": seen.amounts or last,
         "sheet": seen.sheet,
         "header_row": seen.header_row or 1,
@@ -181,6 +181,7 @@ def _of_the_sheet(sheet: Path, seen: Seen) -> dict[str, object]:
         "rename": dict.fromkeys(first, "name to send it under"),
         "where": f"{quoted} IS NOT NULL",
         "key": seen.different[:1] or first,
+        "ignore": last,
         "unique": seen.different[:1] or first,
         "unique_conflict": seen.amounts or last,
     }

@@ -27,7 +27,8 @@ TABLES = """\
 
 CREATE TABLE about (              -- one row: this journal
     uuid TEXT NOT NULL,           -- with an attempt's number it makes the Idempotency-Key of its start
-    under_way INTEGER NOT NULL DEFAULT 0 -- 1: a batch writes to it, so without its WAL it is half a journal
+    under_way INTEGER NOT NULL DEFAULT 0, -- 1: a batch writes to it, so without its WAL it is half a journal
+    told INTEGER NOT NULL DEFAULT 0 -- 1: somebody was told that no index knows this journal
 );
 
 CREATE TABLE batch (              -- one execution of batch-runner over a sheet
@@ -160,6 +161,7 @@ CREATE TABLE resolution (attempt INTEGER NOT NULL REFERENCES attempt, was TEXT N
 
 FROM_2_TO_3 = f"""\
 ALTER TABLE about ADD COLUMN under_way INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE about ADD COLUMN told INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE attempt ADD COLUMN cells BLOB;
 ALTER TABLE attempt ADD COLUMN origin TEXT;
 CREATE TABLE same (row INTEGER NOT NULL REFERENCES row, params BLOB NOT NULL,

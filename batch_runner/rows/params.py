@@ -58,7 +58,7 @@ def dedup_key_of(texts: Sequence[str]) -> bytes:
 
 
 KEY_BYTES = 16
-NAMING = ("columns", "exclude", "rename", "key", "unique", "unique_conflict", "total")
+NAMING = ("columns", "exclude", "rename", "key", "unique", "unique_conflict", "total", "ignore")
 """The options whose values name columns of the sheet."""
 _PLACE = re.compile(r"\{\{|\}\}|\{((?:[^{}]|\{\{[^{}]*\}\})*)\}|[{}]")
 """Braces in a column's name are doubled, too: `{Amount {{EUR}}}`."""
@@ -75,6 +75,11 @@ class RowParams(Entry, frozen=True, kw_only=True):
     params: dict[str, str]
     identity_id: str | None = None
     session_id: str | None = None
+    watched: tuple[tuple[str, str], ...] = ()
+
+    def named(self) -> dict[str, str]:
+        """What is sent, and the cells of the columns that money hangs on, by the names that were said for these."""
+        return self.params | dict(self.watched)
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -116,6 +121,9 @@ class Template:
         self._key = self._sorted(job.key)
         self._unique = tuple(column.index for column in self._sorted(job.unique))
         self._conflict = tuple(column.index for column in self._sorted(job.unique_conflict))
+        self._watched = {name: self._columns[name].index for name in (*job.total, *job.unique_conflict)}
+        self._ignored = frozenset(column.index for column in self.columns(job.ignore))
+        self._also: tuple[tuple[Column, ...], ...] = ()
         self._used = self._used_indexes()
         self._starts = tuple(self._sent_indexes())
         self._refuse_ambiguity(job)
@@ -125,6 +133,21 @@ class Template:
     def sent(self) -> tuple[Column, ...]:
         """The columns whose cells are sent, under whatever name."""
         return tuple(column for column in self._own if column.index in self._sent_indexes())
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """The params that are made of columns which aren't compared, and those columns by the names that were said."""
+        texts = [(name, text.indexes()) for name, text in self._texts.items()]
+        made = [*((name, frozenset([index])) for index, name in self._sent.items()), *texts]
+        of_watched = (name for name, index in self._watched.items() if index in self._ignored)
+        return (*(name for name, places in made if places and places <= self._ignored), *of_watched)
+
+    def know_also(self, key_columns: Iterable[tuple[str, ...]]) -> None:
+        """Give each row the keys, too, that it would have with the key columns of other sheets, where it has these."""
+        own = {column.name for column in self._own}
+        known = tuple(column.name for column in self._key)
+        sets = (names for names in key_columns if names != known and own.issuperset(names))
+        self._also = tuple(self._sorted(names) for names in sorted(sets))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -162,6 +185,8 @@ class Template:
             claim=_claim(row, self._unique),
             conflict=_claim(row, self._conflict),
             former_key=self._former_key(row),
+            aliases=tuple(self._aliases(row, digest)) if self._also else (),
+            watched=tuple((name, row.texts[index]) for name, index in self._watched.items()),
         )
 
     def _former_key(self, row: Row) -> bytes | None:
@@ -170,6 +195,12 @@ class Template:
             return None
         texts = tuple(row.literal.get(index, text) for index, text in enumerate(row.texts))
         return self.fill(msgspec.structs.replace(row, texts=texts, literal=None)).key
+
+    def _aliases(self, row: Row, digest: bytes) -> Iterator[bytes]:
+        for columns in self._also:
+            texts = {column.name: row.texts[column.index] for column in columns}
+            if any(texts.values()) or not columns:
+                yield key_of(texts) if columns else digest
 
     def columns(self, names: Iterable[str]) -> tuple[Column, ...]:
         """The columns of these names, each once; they are among the sheet's own."""

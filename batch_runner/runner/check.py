@@ -14,13 +14,14 @@ from batch_runner.errors import ExitCode
 from batch_runner.journal.view import Placed
 from batch_runner.outcomes import NOT_STARTED
 from batch_runner.plan.plan import Counts, Refuse, Send, counted_as
+from batch_runner.report.summary import NamedRows, named_rows, said_of
 from batch_runner.report.totals import control_totals
 from batch_runner.rows.amounts import worded
 from batch_runner.rows.task_inputs import TEXT
 from batch_runner.sheet.model import RowKind, row_list
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from batch_runner.job.job import Job
     from batch_runner.journal.journal import Journal
@@ -69,11 +70,12 @@ class Taken(msgspec.Struct, frozen=True):
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
     """How the sheet was understood, and what would be sent.
 
-    `takes` is what the task says that it takes, `unused` the params that it does nothing with; both are empty where it
-    says nothing. `kinds` counts the sheet's rows by what they are, up to `last_row`, and `suspects` are the numbers of
-    those that look like none of the list. `plan` counts what a batch would do now; `first` are the first rows that it
-    would start, `last` is the last one if it isn't among them. `refused` and `warnings` are the first sentences of
-    each; `refused_rows` counts all rows that could not be sent, held ones too.
+    `takes` is what the task says that it takes, `unused` the params that it does nothing with; both are empty where
+    it says nothing. `kinds` counts the sheet's rows by what they are, up to `last_row`, and `suspects` are the
+    numbers of those that look like none of the list. `plan` counts what a batch would do now; `first` are the first
+    rows that it would start, `last` is the last one if it isn't among them. `named` says of held, carried and
+    retried rows why. `refused` and `warnings` are the first sentences of each; `refused_rows` counts all rows that
+    could not be sent, held ones too.
     """
 
     input: str
@@ -99,6 +101,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     refused: tuple[str, ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    named: tuple[NamedRows, ...] = ()
     takes: tuple[Taken, ...] = ()
     unused: tuple[str, ...] = ()
 
@@ -109,7 +112,8 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
 
     def _plan(self) -> str:
         counted = ((name, getattr(self.plan, name)) for name in msgspec.structs.asdict(self.plan))
-        return ", ".join(f"{rows} {_WORDS.get(name, name)}" for name, rows in counted if rows) or "nothing to do"
+        words = (f"{rows} {_WORDS.get(name, name)}{said_of(self.named, name)}" for name, rows in counted if rows)
+        return ", ".join(words) or "nothing to do"
 
     def to_json(self) -> str:
         """One JSON object, on one line."""
@@ -151,8 +155,11 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         yield from _block("worth a look", self.warnings)
 
 
-async def preview(job: Job, source: Source, journal: Journal) -> Preview:
-    """Read the whole sheet as a batch would, place its rows in a journal that nobody keeps, and send nothing."""
+async def preview(job: Job, source: Source, journal: Journal, told: Sequence[str] = ()) -> Preview:
+    """Read the whole sheet as a batch would, place its rows in a journal that nobody keeps, and send nothing.
+
+    `told` are notes about its journals.
+    """
     planned, kinds = _Planned(), _Kinds(source.sheet)
     await look_ahead(source, journal)
     async for chunk in plan_rows(source, journal):
@@ -181,7 +188,9 @@ async def preview(job: Job, source: Source, journal: Journal) -> Preview:
         suspects=tuple(kinds.suspects),
         refused=tuple(planned.refused),
         warnings=source.warnings,
+        named=named_rows(journal.named),
         notes=(
+            *told,
             *source.notes,
             *source.sheet.describe_formats(),
             *filter(None, [journal.all_new() if planned.counted else None]),

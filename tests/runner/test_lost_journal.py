@@ -44,7 +44,7 @@ def run(folder: Path, *words: str, command: str = "run") -> subprocess.Completed
     return run_program(command, *words, *COMMAND, cwd=folder)
 
 
-def warning(output: str, journal: str = "in.journal.db") -> str:
+def warning(output: str, journal: str = "task.py-pay.journal.db") -> str:
     return f"{output} has the runs of an earlier batch, but there is no journal {journal}: every row"
 
 
@@ -56,7 +56,7 @@ def test_an_output_whose_journal_is_gone_is_warned_of(folder: Path, ending: str,
     said = warning(f"in.results.{ending}")
     first, second = run(folder, f"in.{ending}"), run(folder, f"in.{ending}")
     assert all(said not in done.stdout + done.stderr for done in (first, second))
-    (folder / "in.journal.db").unlink()
+    (folder / "task.py-pay.journal.db").unlink()
     assert f"note:    {said}" in run(folder, f"in.{ending}", command="check").stdout
     third = run(folder, f"in.{ending}")
     assert third.returncode == 0
@@ -72,8 +72,8 @@ def test_an_output_of_another_format_is_known_too(folder: Path, output: str) -> 
     (folder / "in.csv").write_text("A title\n\nNumber;Name\n1;one\n")
     words = ("in.csv", "--header-row", "3", "--delimiter", ";", "--output", output)
     assert run(folder, *words).returncode == 0
-    (folder / "out.journal.db").unlink()
-    assert warning(output, "out.journal.db") in run(folder, *words).stderr
+    (folder / "task.py-pay.journal.db").unlink()
+    assert warning(output, "task.py-pay.journal.db") in run(folder, *words).stderr
 
 
 def nothing_ran(path: Path) -> None:
@@ -117,7 +117,7 @@ def test_hidden_rows_of_an_output_are_looked_at(folder: Path) -> None:
     for number in (2, 3):
         book.active.row_dimensions[number].hidden = True
     book.save(folder / "in.results.xlsx")
-    (folder / "in.journal.db").unlink()
+    (folder / "task.py-pay.journal.db").unlink()
     assert warning("in.results.xlsx") in run(folder, "in.xlsx").stderr
 
 
@@ -127,19 +127,22 @@ def test_a_night_of_several_sheets_is_refused(folder: Path) -> None:
         write_sheet(folder / name)
     assert run(folder, "*.csv").returncode == 0
     paid = (folder / "paid.txt").read_text()
-    (folder / "b.journal.db").unlink()
+    (folder / "task.py-pay.journal.db").unlink()
     for command in ("check", "run"):
         done = run(folder, "*.csv", command=command)
         assert done.returncode == 2
-        assert warning("b.results.csv", "b.journal.db") in done.stderr
+        assert warning("b.results.csv", "task.py-pay.journal.db") in done.stderr
         assert "or give the file itself as INPUT instead of a pattern" in done.stderr
     assert (folder / "paid.txt").read_text() == paid
     assert run(folder, "b.csv").returncode == 0
 
 
 def test_a_journal_for_each_day_is_none_that_is_lost(folder: Path) -> None:
-    """Whoever puts the day into its name wants a new one every night."""
+    """Whoever puts the day into its name wants a new one every night; what ran is held there, until it is released."""
     write_sheet(folder / "a.csv")
-    for day in ("2026-11-24", "2026-11-25"):
-        done = run(folder, "*.csv", "--journal", "{stem}-{date}.db", "--date", day)
-        assert done.returncode == 0, done.stderr
+    words = ("*.csv", "--journal", "{stem}-{date}.db", "--date")
+    assert run(folder, *words, "2026-11-24").returncode == 0
+    done = run(folder, *words, "2026-11-25")
+    assert done.returncode == 3
+    assert "2 held (ran on " in done.stdout
+    assert run(folder, *words, "2026-11-25", "--again").returncode == 0
