@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 class Unreachable(msgspec.Struct, frozen=True):
     """The run could not be asked for so long that it is given up, or can't be at all; it may well go on.
 
-    `status` is the last that was seen, `status_code` that of the last answer to a poll, if there was one.
+    `status` is the last that was seen, `status_code` that of the last answer to a poll, if there was one. It has told
+    nothing for so many `seconds`.
     """
 
     why: str
     status: str
     status_code: int | None = None
+    seconds: float = 0.0
 
 
 class Vanished(msgspec.Struct, frozen=True):
@@ -81,9 +83,13 @@ class Poller:
         self._followings: dict[int, _Following] = {}
         self._wakes_at = inf
         self._moved = anyio.Event()
+        self.has_met_several = False
+        """Whether looks were answered by services of several memories."""
 
-    async def follow(self, run: Run, on_status: Callable[[str], None], age: float | None = 0.0) -> Followed:
-        """Wait for a run's end, at most for the run timeout from now.
+    async def follow(
+        self, run: Run, on_status: Callable[[str], None], age: float | None = 0.0, within: float = inf
+    ) -> Followed:
+        """Wait for a run's end, at most for the run timeout from now, or for `within` seconds if that is less.
 
         `age` is how many seconds ago the run started; None where that isn't known, as with one of another night.
         `on_status` is called with each new status that is not final; one that goes backwards is told like any other.
@@ -93,7 +99,7 @@ class Poller:
         self._followings[number] = following
         self._schedule.add(number, anyio.current_time(), age)
         try:
-            with anyio.move_on_after(self._run_timeout):
+            with anyio.move_on_after(min(self._run_timeout, within)):
                 while True:
                     self._wake()
                     await following.turn.wait()
@@ -133,6 +139,7 @@ class Poller:
         asked_at = anyio.current_time()
         answer = await self._poll(following.run_id)
         now = anyio.current_time()
+        self.has_met_several |= answer.signal.several
         if isinstance(answer, LookFailed):
             return self._trouble(number, following, answer, asked_at, now)
         following.failures = 0
@@ -163,4 +170,4 @@ class Poller:
             return None
         if trouble.status_code == MISSING:
             return Vanished(trouble.why)
-        return Unreachable(trouble.why, following.status, trouble.status_code)
+        return Unreachable(trouble.why, following.status, trouble.status_code, now - following.since)

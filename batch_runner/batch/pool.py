@@ -15,16 +15,17 @@ import anyio
 import msgspec
 
 from batch_runner import log
+from batch_runner.batch.attempts import Canary, Doubt, different_shapes
 from batch_runner.batch.limits import open_files, sheets_at_once
 from batch_runner.batch.stop import Stop
 from batch_runner.batch.worker import STILL_UNKNOWN
 from batch_runner.errors import ExitCode, JournalFull
 from batch_runner.journal.view import Count, Placed
-from batch_runner.outcomes import ERROR, NOT_STARTED, SUCCESS
+from batch_runner.outcomes import ERROR, NOT_STARTED
 from batch_runner.plan.plan import Keep, Poll, Refuse, Resend, Send
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 
     from anyio.streams.memory import MemoryObjectReceiveStream
 
@@ -40,42 +41,6 @@ if TYPE_CHECKING:
 
 WINDOW = 1_000
 """So many rows are looked at to find some of different shapes."""
-
-
-class Canary:
-    """Waits for some rows to end, and knows whether they all succeeded."""
-
-    def __init__(self, rows: Iterable[object]) -> None:
-        self._waiting = {id(row) for row in rows}
-        self._failed = 0
-        self._over = anyio.Event()
-        if not self._waiting:
-            self._over.set()
-
-    def row_ended(self, row: object, status: str) -> None:
-        """Hear of any row's end; what isn't ours is passed over."""
-        if id(row) in self._waiting:
-            self._waiting.discard(id(row))
-            self._failed += status != SUCCESS
-            if not self._waiting:
-                self._over.set()
-
-    async def failures(self) -> int:
-        """Wait for the last of them, then say how many did not succeed."""
-        await self._over.wait()
-        return self._failed
-
-
-def different_shapes(rows: Sequence[RowParams], number: int) -> tuple[int, ...]:
-    """The places of up to `number` rows: first one of each shape (which params are filled), then the first others."""
-    first_of_shape: dict[frozenset[str], int] = {}
-    for place, row in enumerate(rows):
-        first_of_shape.setdefault(frozenset(row.params), place)
-    chosen = list(first_of_shape.values())[:number]
-    others = (place for place in range(len(rows)) if place not in chosen)
-    while len(chosen) < min(number, len(rows)):
-        chosen.append(next(others))
-    return tuple(sorted(chosen))
 
 
 CHUNK = 128
@@ -137,6 +102,8 @@ class SheetBatch:
         self.source = source
         self.journal = journal
         self.worker = worker
+        self.sheets_left: Callable[[], Sequence[str]] = tuple
+        """Which sheets of its command have not begun so far."""
         self.carried = 0
         self.changed = 0
         self.error: Exception | None = None
@@ -150,7 +117,7 @@ class SheetBatch:
     @property
     def is_all_new(self) -> bool:
         """Whether a row without a place certainly has no earlier outcome."""
-        return not self.source.layout.replaced and not self.journal.has_sent_before
+        return not self.source.layout.is_earlier_output and not self.journal.has_sent_before
 
     def outcomes(self) -> Iterator[Placed]:
         """What came of each row that takes part; one that an interrupt left without a place wasn't started."""
@@ -205,6 +172,7 @@ class Pool:
         self._tally = tally
         self._finish = finish
         self._many = many
+        self._doubted: dict[Doubt, Work] = {}
         self._canary = Canary(())
         self._open: dict[SheetBatch, None] = {}
         self._most_sheets = sheets_at_once(open_files())
@@ -222,6 +190,7 @@ class Pool:
         async with anyio.create_task_group() as self._ends:
             async with anyio.create_task_group() as clocks:
                 clocks.start_soon(self._tick)
+                clocks.start_soon(self._blame_as_told)
                 if self._stopping.has_deadline:
                     clocks.start_soon(self._look_at_deadline)
                 async with anyio.create_task_group() as placing:
@@ -231,6 +200,9 @@ class Pool:
                             clocks.start_soon(self._cut_off, self._pool.cancel_scope, placing.cancel_scope)
                             self._grow(workers)
                 clocks.cancel_scope.cancel()
+            await self._judge_doubts()
+            for doubt in list(self._doubted):  # every row's, or nobody knows: certainly none of them was started
+                self._row_ended(self._doubted.pop(doubt), None)
             for batch in list(self._open):
                 self._close(batch)
 
@@ -306,6 +278,10 @@ class Pool:
 
     async def _hand_on(self, work: Work) -> None:
         """Give the row to the next worker that is free, unless a stop comes first; an interrupt beats all."""
+        if work.batch.worker.is_overdue(work.plan) and not self._stopping.is_interrupted:
+            work.is_taken = True
+            self._pool.start_soon(self._follow_beside, work)
+            return
         is_start = not isinstance(work.plan, Poll)
         is_sent = False
         with self._stopping.cut_short(interrupts_only=not is_start):
@@ -324,7 +300,9 @@ class Pool:
             if work is None:
                 break
             window.append(work)
-        tonights = [work for work in window if not isinstance(work.plan, Resend)]
+        tonights = [
+            work for work in window if not (isinstance(work.plan, Resend) or work.batch.worker.is_overdue(work.plan))
+        ]
         canaries = [tonights[place] for place in different_shapes([work.row for work in tonights], number)]
         self._canary = Canary(canaries)
         for work in canaries:
@@ -333,6 +311,7 @@ class Pool:
         with self._stopping.cut_short(interrupts_only=True):  # a canary that is cut off ends in no way
             failures = await self._canary.failures()
         if failures:
+            await self._judge_doubts()
             first = f"{failures} of the first {len(canaries)} rows (--canary)"
             self._stopping.now(Stop(f"{first} did not succeed, so the rest was not started", ExitCode.STOPPED))
         chosen = {id(work) for work in canaries}
@@ -347,8 +326,13 @@ class Pool:
                 async with self._limits.slot() as slot:
                     await self._do(work, slot)
 
+    async def _follow_beside(self, work: Work) -> None:
+        """Follow a run that takes no place from another row."""
+        with self._limits.outside() as slot:
+            await self._do(work, slot)
+
     async def _do(self, work: Work, slot: Slot) -> None:
-        outcome: Outcome | None = None
+        outcome: Outcome | Doubt | None = None
         with self._keep_errors(work.batch), log.of_batch(str(work.batch.journal.batch)):
             self._tally.running += 1
             self._progress.moved(self._tally)
@@ -357,16 +341,43 @@ class Pool:
                     outcome = await work.batch.worker.do(work.plan, work.row, slot)
             finally:
                 self._tally.running -= 1
-            self._count_end(outcome)
+        if isinstance(outcome, Doubt):
+            self._doubted[outcome] = work
+            self._canary.row_ended(work, ERROR)  # it has not succeeded, whatever it is
+        else:
+            self._row_ended(work, outcome)
+
+    def _row_ended(self, work: Work, outcome: Outcome | None) -> None:
+        if outcome is not None and outcome.status != NOT_STARTED:
+            if outcome != STILL_UNKNOWN:
+                started = outcome.run_id is not None
+                self._stopping.row_ended(outcome.status, outcome.error, started=started, params=work.row.params)
+            self._row_done(outcome.status)
         self._canary.row_ended(work, outcome.status if outcome is not None else NOT_STARTED)
         self._done(work.batch)
 
-    def _count_end(self, outcome: Outcome | None) -> None:
-        if outcome is None or outcome.status == NOT_STARTED:
-            return
-        if outcome != STILL_UNKNOWN:
-            self._stopping.row_ended(outcome.status, outcome.error, started=outcome.run_id is not None)
-        self._row_done(outcome.status)
+    async def _judge_doubts(self) -> None:
+        """No more starts come that could tell whose a refusal is."""
+        self._stopping.judge_doubts()
+        await self._blame()
+
+    async def _blame_as_told(self) -> None:
+        while True:
+            await self._stopping.doubts.told()
+            await self._blame()
+
+    async def _blame(self) -> None:
+        """Rows whose own a refusal was found to be have ended."""
+        for doubt in self._stopping.doubts.take():
+            work = self._doubted.pop(doubt)
+            outcome: Outcome | None = None
+            with (
+                anyio.CancelScope(shield=True),  # what was taken is recorded, also where the batch ends just now
+                self._keep_errors(work.batch),
+                log.of_batch(str(work.batch.journal.batch)),
+            ):
+                outcome = await work.batch.worker.blame(doubt)
+            self._row_ended(work, outcome)
 
     @contextmanager
     def _keep_errors(self, batch: SheetBatch) -> Iterator[None]:

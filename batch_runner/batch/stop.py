@@ -8,6 +8,7 @@ is a floor: it is waited for in full, and the drawn wait comes on top, so that a
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 from contextlib import contextmanager, suppress
@@ -17,16 +18,18 @@ import anyio
 import msgspec
 
 from batch_runner import log
+from batch_runner.batch.attempts import Doubts
 from batch_runner.errors import ExitCode, Interrupted, JournalFull, Terminated
 from batch_runner.service.http.classify import advice_on
 from batch_runner.service.protocol import Lost, Refused
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from types import FrameType, TracebackType
     from typing import Self
 
+    from batch_runner.batch.attempts import Doubt
     from batch_runner.units import FailureLimit
 
 
@@ -34,6 +37,13 @@ INTERRUPTS = (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
 
 SAME_ERRORS = 10
 """So many starts in a row refused with the same words, and the next will not fare better."""
+
+
+SAME_MISSING = 3
+"""The same for a param that the task must have and no column gives."""
+
+_MISSING = re.compile(r"\b(missing|required)\b|\bnot (provided|given|supplied)\b", re.IGNORECASE)
+_PARAM = re.compile(r"\b(param|parameter|input|input_params|argument|field|variable)s?\b", re.IGNORECASE)
 
 
 class Stop(msgspec.Struct, frozen=True):
@@ -123,6 +133,9 @@ class Stopping:
         self._past_deadline = past_deadline
         self._failures = 0
         self._same: tuple[str, int] = ("", 0)
+        self._missing: tuple[str, int] = ("", 0)
+        self._given: set[str] = set()
+        self.doubts = Doubts()
         self._waits: set[anyio.CancelScope] = set()
         self._hurried: set[anyio.CancelScope] = set()
         self._interrupted = anyio.Event()
@@ -191,11 +204,28 @@ class Stopping:
         except JournalFull as error:
             self.now(Stop(str(error), error.exit_code))
 
-    def row_ended(self, status: str, error: str, *, started: bool) -> None:
+    def doubt(self, doubt: Doubt, turn: int) -> None:
+        """The start of this number was refused so; stops if that is every row's by now."""
+        if self.doubts.add(doubt, turn):
+            self.now(refusal_for_all(doubt.answer.why, doubt.answer.status_code))
+
+    def judge_doubts(self) -> None:
+        """No more starts come. A refusal is its row's own if any start has passed, else every row's."""
+        doubt = self.doubts.first()
+        if doubt is None or self.stop is not None:
+            return
+        if self.doubts.has_passed:
+            self.doubts.give_up()
+        else:
+            self.now(refusal_for_all(doubt.answer.why, doubt.answer.status_code))
+
+    def row_ended(self, status: str, error: str, *, started: bool, params: Collection[str] = ()) -> None:
         """Count a row's outcome of this batch towards the failure limit, and the same error in a row.
 
-        `started`: a run was certainly started for it.
+        `started`: a run was certainly started for it. `params` are the names of what was sent for it.
         """
+        self._given.update(params)
+        self._count_missing(status, error, started=started)
         if started or status == "success":
             self._same = ("", 0)
         if status == "success":
@@ -213,6 +243,24 @@ class Stopping:
         elif self._limit.reached(self._failures, self._rows):
             rows = "1 row" if self._failures == 1 else f"{self._failures} rows"
             self.now(Stop(f"{rows} did not succeed: the failure limit is reached", ExitCode.STOPPED))
+
+    def _count_missing(self, status: str, error: str, *, started: bool) -> None:
+        """Stop where one row after the other lacks a param that no column gives: the next will lack it, too."""
+        is_missing = status in ("error", "failure") and _MISSING.search(error) and (not started or _PARAM.search(error))
+        if not is_missing or any(name.lower() in error.lower() for name in self._given):
+            self._missing = ("", 0)
+            return
+        text, count = self._missing
+        self._missing = (error, count + 1 if error == text else 1)
+        if self._missing[1] == SAME_MISSING:
+            self.now(
+                Stop(
+                    f"{SAME_MISSING} rows in a row ended alike ({error}): the task needs a param that no column gives; "
+                    'say which column it is by --rename "Column=param", or its value by --param, '
+                    "then run the same command",
+                    ExitCode.STOPPED,
+                )
+            )
 
 
 _DOUBLINGS = 64

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -16,25 +15,29 @@ from batch_runner.cli.run import print_out, refuse_unwritable_log, today
 from batch_runner.errors import ExitCode, Findings, UsageError
 from batch_runner.job.inputs import make_folders, night_job_of
 from batch_runner.job.options import describe_job
-from batch_runner.journal.journal import rehearse
-from batch_runner.rows.source import Source
-from batch_runner.runner.check import Preview, preview
-from batch_runner.runner.connect import choose_service
-from batch_runner.runner.memory import info_of, place_journals, recall
-from batch_runner.runner.night import look_at_journal, name_input, refuse_lost_journal
+from batch_runner.runner.check import Preview, open_source, preview
+from batch_runner.runner.connect import choose_service, probe_service, purpose_of
+from batch_runner.runner.memory import info_of, place_journals, recall, rehearse
+from batch_runner.runner.night import look_at_journal, name_input
 from batch_runner.runner.run import prepare_output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from batch_runner.fs import AtomicFile
     from batch_runner.job.config import Loaded
     from batch_runner.job.inputs import NightJob, SheetJob
+    from batch_runner.job.job import Job
     from batch_runner.journal.journal import JournalFile
-    from batch_runner.runner.connect import ChosenService
+    from batch_runner.output.previous_output import Evidence
+    from batch_runner.rows.source import Source
+    from batch_runner.runner.connect import ChosenService, Probed
 
 
-def check_for_person(loaded: Loaded) -> int:
-    """Print how each input is understood, and the job in force; returns the exit code."""
+def check_for_person(loaded: Loaded, *, probe: bool = False) -> int:
+    """Print how each input is understood, and the job in force; returns the exit code.
+
+    With `probe` the service is asked first whether key and task are right.
+    """
+    probed = _probe(loaded.job) if probe else None
     plan = place_journals(night_job_of(loaded.job, today()))
     make_folders(loaded.job, plan)
     findings = Findings()
@@ -47,12 +50,12 @@ def check_for_person(loaded: Loaded) -> int:
     pages, problems = found
     code = ExitCode.REFUSED if problems else max((page.exit_code for page in pages), default=ExitCode.OK)
     if not loaded.job.json:
-        print_out(_text(plan, pages, loaded))
+        print_out(_text(plan, pages, loaded, probed))
     elif pages and not plan.many:
-        print_out(_encode(msgspec.to_builtins(pages[0]), loaded))
+        print_out(_encode(msgspec.to_builtins(pages[0]), loaded, probed))
     else:
         several = {"exit_code": code, "batches": pages, "missing": plan.missing, "problems": problems}
-        print_out(_encode(several, loaded))
+        print_out(_encode(several, loaded, probed))
     if problems:
         raise UsageError("\n".join(problems))
     return code
@@ -72,7 +75,7 @@ async def _pages(plan: NightJob) -> tuple[list[Preview], list[str]]:
         for planned in plan.batches:
             try:
                 with name_input(planned.job):
-                    pages.append(await rehearsal.page(planned, partial(refuse_lost_journal, night=plan.job)))
+                    pages.append(await rehearsal.page(planned))
             except UsageError as error:
                 problems += str(error).splitlines()
         return pages, problems
@@ -86,35 +89,39 @@ class _Rehearsal:
         self._command = command
         self._files: dict[Path | None, JournalFile] = {}
 
-    async def page(self, planned: SheetJob, look: Callable[[Source], None] = lambda _: None) -> Preview:
+    async def page(self, planned: SheetJob) -> Preview:
         """One sheet's page. Raises all that is wrong with it, and with what the job says of it."""
         job, findings = planned.job, Findings()
         pages: list[Preview] = []
         service: ChosenService | None = None
+        target: AtomicFile | None = None
         with findings.look():
-            prepare_output(job)
+            target = prepare_output(job)
         with findings.look():
             look_at_journal(job.journal_path)
         if job.task:
             with findings.look():
                 service = choose_service(job)
-        with findings.look(), Source(job, Path(tempfile.gettempdir()), service.inputs if service else None) as source:
-            look(source)
-            pages.append(await self._rehearse(planned, source, service))
+        inputs, purpose = (service.inputs, purpose_of(job)) if service else (None, None)
+        opening = open_source(job, target, inputs, purpose, Path(tempfile.gettempdir()))
+        with findings.look(), opening as (source, evidence):
+            pages.append(await self._rehearse(planned, source, service, evidence))
         findings.tell()
         return pages[0]
 
-    async def _rehearse(self, planned: SheetJob, source: Source, service: ChosenService | None) -> Preview:
+    async def _rehearse(
+        self, planned: SheetJob, source: Source, service: ChosenService | None, evidence: tuple[Evidence, ...]
+    ) -> Preview:
         """The page of a batch that is rehearsed; without a task, nothing was ever sent for it."""
         job = planned.job
         batch = msgspec.structs.replace(info_of(job, source, service, planned.series), command=self._command)
         if service is None:
-            return await preview(job, source, await (await self._file(None)).begin(batch))
+            return await preview(job, source, await (await self._file(None)).begin(batch), evidence)
         look_at_journal(job.journal_path, batch)
         memory = recall(job, service)
         source.template.know_also(memory.key_columns)
         journal = await (await self._file(job.journal_path)).begin(batch, memory.others)
-        return await preview(job, source, journal, (*planned.notes, *memory.cautions))
+        return await preview(job, source, journal, evidence, (*planned.notes, *memory.cautions))
 
     async def _file(self, path: Path | None) -> JournalFile:
         if path not in self._files:
@@ -122,10 +129,18 @@ class _Rehearsal:
         return self._files[path]
 
 
-def _encode(fields: dict[str, object], loaded: Loaded) -> str:
-    return msgspec.json.encode({**fields, "job": loaded.origins}).decode()
+def _probe(job: Job) -> Probed:
+    if not job.task:
+        raise UsageError("--probe: which task? say it with --task")
+    return anyio.run(probe_service, job)
 
 
-def _text(plan: NightJob, pages: list[Preview], loaded: Loaded) -> str:
+def _encode(fields: dict[str, object], loaded: Loaded, probed: Probed | None) -> str:
+    told = {} if probed is None else {"probe": probed}
+    return msgspec.json.encode({**fields, **told, "job": loaded.origins}).decode()
+
+
+def _text(plan: NightJob, pages: list[Preview], loaded: Loaded, probed: Probed | None) -> str:
     first = [f"nothing to do: {plan.missing}"] if plan.missing is not None else []
+    first += [f"probe: {probed}"] if probed is not None else []
     return "\n\n".join([*first, *(page.to_text() for page in pages), describe_job(loaded.origins)])

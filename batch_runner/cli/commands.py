@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from batch_runner.cli.options import (
     variables_said,
 )
 from batch_runner.errors import ExitCode
+from batch_runner.job.options import options
 from batch_runner.outcomes import RESOLVED
 
 if TYPE_CHECKING:
@@ -113,8 +115,9 @@ def run_command(source: str, **values: Any) -> int:
 
 @program.command("check", cls=JobCommand, epilog=EPILOG)
 @click.argument("source", metavar="INPUT", shell_complete=complete_input)
+@click.option("--probe", is_flag=True, help="Ask the service whether key and task are right; it starts no run.")
 @job_options
-def check_command(source: str, **values: Any) -> int:
+def check_command(source: str, probe: bool, **values: Any) -> int:
     """Do everything short of sending: show how INPUT is understood, what is wrong, and the first rows' params.
 
     Then the job in force: each option that was said, its value and where it came from.
@@ -126,28 +129,47 @@ def check_command(source: str, **values: Any) -> int:
     loaded = _load(source, values)
     _warn_of_variables()
     Notifier(notify_config_of(source, keep_said(values), os.environ), os.environ).check()
-    return check_for_person(loaded)
+    return check_for_person(loaded, probe=probe)
 
 
 @program.command("init")
-@click.argument("source", metavar="SHEET", type=click.Path(path_type=Path))
+@click.argument("source", metavar="SHEET|JOB", type=click.Path(path_type=Path))
 @click.option("-o", "--job", metavar="PATH", default="nightly.toml", show_default=True, help="Where to; - prints it.")
 @click.option("--sheet", metavar="NAME", help="The sheet of the workbook (the first visible one).")
-def init_command(source: Path, job: str, sheet: str | None) -> int:
-    """Write a job file for SHEET: every option with a comment, the sheet's columns filled in.
+@click.option("--task", metavar="ID", help="The task to run; asked for at a terminal.")
+@click.option("--service", metavar="local|anchor|URL", help="Who runs it.")
+@click.option("--key", metavar="A,B", multiple=True, help="The columns that identify a row; asked for at a terminal.")
+@click.option("--columns", metavar="A,B", multiple=True, help="Send only these columns; asked for at a terminal.")
+@click.option("--systemd", "runs", flag_value="systemd", help="Print the systemd units that run the job every night.")
+@click.option("--cron", "runs", flag_value="cron", help="Print its line for a crontab.")
+@click.option("--container", "runs", flag_value="container", help="Print a Containerfile and how to run it.")
+@click.option("--windows", "runs", flag_value="windows", help="Print how Windows runs it every night.")
+def init_command(source: Path, job: str, runs: str | None, **values: Any) -> int:
+    """Write a short job file for SHEET, its columns filled in; or print what runs the job JOB every night.
 
     A file that is there already is kept.
     """
-    from batch_runner.cli.init import job_file, look, write
+    from batch_runner.cli.init import ask, job_file, look, what_runs, write
     from batch_runner.cli.run import print_out
 
-    seen = look(source, sheet)
-    text = job_file(source, Path(job).parent, seen, said_sheet=sheet is not None)
-    if job == "-":
-        print_out(text.removesuffix("\n"))
+    if runs and source.suffix.lower() == ".toml":
+        print_out(what_runs(source, runs))
         return ExitCode.OK
-    write(Path(job), text)
-    print_out(f"{job}: written for {source}; put your task into it, then: batch-runner check {shlex.quote(job)}")
+    said = {name: options()[name].read(value) for name, value in keep_said(values).items()}
+    if not (runs and Path(job).is_file()):
+        seen = look(source, values["sheet"])
+        if sys.stdin.isatty() and sys.stdout.isatty() and job != "-":
+            said = ask(seen, said)
+        text = job_file(source, Path(job).parent, seen, said)
+        if job == "-":
+            print_out(text.removesuffix("\n"))
+            return ExitCode.OK
+        write(Path(job), text)
+        todo = "" if "task" in said else "put your task into it, then: "
+        told = f"{job}: written for {source}; {todo}batch-runner check {shlex.quote(job)}"
+        click.echo(told, err=runs is not None)
+    if runs:
+        print_out(what_runs(Path(job), runs))
     return ExitCode.OK
 
 

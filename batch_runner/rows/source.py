@@ -5,24 +5,24 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from batch_runner.errors import Findings, SheetError, UsageError
+from batch_runner.errors import Findings, SheetError
 from batch_runner.outcomes import ENDED
-from batch_runner.rows.columns import find_our_columns
+from batch_runner.rows.columns import find_our_columns, holds_results
 from batch_runner.rows.params import Template
 from batch_runner.rows.selection import select
-from batch_runner.sheet.export import open_written, refuse_unwritable
+from batch_runner.sheet.export import refuse_unwritable
 from batch_runner.sheet.header import ListShape
-from batch_runner.sheet.model import LIST_ROWS, NewColumns, Reading, RowKind
-from batch_runner.sheet.open import TEXT_ENDINGS, WORKBOOK_ENDINGS, open_sheet
+from batch_runner.sheet.model import LIST_ROWS, Reading, RowKind
+from batch_runner.sheet.open import open_sheet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Self
 
     from batch_runner.job.job import Job
-    from batch_runner.rows.columns import OurColumns
+    from batch_runner.journal.outputs import WrittenHeaders
     from batch_runner.rows.params import RowParams
     from batch_runner.rows.task_inputs import TaskInputs
     from batch_runner.sheet.model import Row, Sheet, TypedRow
@@ -37,18 +37,21 @@ class Source:
     """Opened, it has found every problem of the sheet as a whole and of the options that name its columns.
 
     Raises `SheetError` and `UsageError`. `scratch` is the folder for the private copy of the sheet, `inputs` what the
-    task takes, if that is known.
+    task takes, if that is known, `written` the headers of outputs that a journal knows.
     """
 
-    def __init__(self, job: Job, scratch: Path, inputs: TaskInputs | None = None) -> None:
+    def __init__(
+        self, job: Job, scratch: Path, inputs: TaskInputs | None = None, written: Sequence[WrittenHeaders] = ()
+    ) -> None:
         self._warnings: list[str] = []
         self._warned = 0
+        self._has_key = bool(job.key)
         self.sheet = open_sheet(job.input_path, reading_of(job), scratch)
         try:
             _refuse_output_without_headers(self.sheet)
-            self.layout = find_our_columns(self.sheet.columns)
-            fields = self.layout.fields(("",) if job.expand and not self.layout.has_expanded else ())
-            new = NewColumns(tuple(field.header for field in fields), self.layout.replaced)
+            self.layout = find_our_columns(self.sheet.columns, written, holds_results(self.sheet))
+            fields = self.layout.fields(("",) if job.expand and not self.layout.expanded else ())
+            new = self.layout.new_columns(fields, self.sheet)
             refuse_unwritable(self.sheet, job.output_path.suffix.lower(), new)
             findings = Findings()
             with findings.look():
@@ -58,8 +61,10 @@ class Source:
             findings.tell()
             self._look_for_suspects(job.suspect_rows)
             self.amounts = self.template.columns(job.total)
-            self.lost_journal = _lost_journal(job, self.layout)
-            self.lost_runs = None if self.lost_journal else _lost_runs(job, self.sheet)
+            sums = frozenset[int]().union(*self.sheet.sums.values())
+            self.compared = tuple(
+                dict.fromkeys((*self.amounts, *(column for column in self.layout.own if column.index in sums)))
+            )
             if inputs is not None:
                 self.template.require(inputs)
         except BaseException:
@@ -89,10 +94,26 @@ class Source:
         """The numbers of the rows that take part, in the sheet's order."""
         return (row.number for row in self._selection.rows(self.sheet))
 
-    def chosen(self) -> Iterator[TypedRow]:
-        """The rows that take part, as they stand in the sheet, with those cells of `amounts` that are no texts."""
-        places = {column.index for column in self.amounts}.union(self._selection.typed_places)
-        return self._selection.of(self.sheet.typed_rows(places))
+    def chosen(self, see: Callable[[TypedRow], None] | None = None) -> Iterator[TypedRow]:
+        """The rows that take part, as they stand in the sheet, with those cells of `compared` that are no texts.
+
+        `see` is shown every row of the sheet, of whatever kind, in their order.
+        """
+        places = {column.index for column in self.compared}.union(self._selection.typed_places)
+        every = self.sheet.typed_rows(places)
+        if see is None:
+            yield from self._selection.of(every)
+            return
+
+        def seen() -> Iterator[TypedRow]:
+            for row in every:
+                see(row)
+                yield row
+
+        rows = seen()
+        yield from self._selection.of(rows)
+        for _row in rows:
+            pass
 
     def places(self) -> Iterator[RowParams]:
         """As `rows`, with the rows left out between them: they, too, count among rows with equal keys."""
@@ -115,9 +136,14 @@ class Source:
         hints = self.template.fit.hints() if self.template.fit else ()
         return (
             *self.sheet.notes,
-            *(note for note in (self._hidden_columns(), self.layout.note, self.lost_journal, self.lost_runs) if note),
+            *filter(None, (self.layout.note,)),
             *hints,
         )
+
+    @property
+    def first_notes(self) -> tuple[str, ...]:
+        """What they should hear on the first night alone."""
+        return tuple(filter(None, (self._hidden_columns(), self._volatile_columns())))
 
     def _hidden_columns(self) -> str | None:
         """Nobody who looks at the sheet sees that these are sent."""
@@ -126,6 +152,14 @@ class Source:
             return None
         names = ", ".join(f"{column.name!r} ({column.letter})" for column in hidden)
         return f"hidden in the sheet, and sent like the others: {names}; leave them out with --exclude"
+
+    def _volatile_columns(self) -> str | None:
+        """What they hold is another value at each save, so that no row would be known again by it."""
+        volatile = self.template.volatile
+        if not volatile or self._has_key:
+            return None
+        names = ", ".join(f"{name!r} ({function})" for name, function in volatile.items())
+        return f"no part of the key, since its value differs at each save: {names}; it is sent like the others"
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -146,41 +180,6 @@ class Source:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.sheet.close()
-
-
-def _lost_journal(job: Job, layout: OurColumns) -> str | None:
-    """An earlier output without its journal: moved to another folder, or the journal was cleared away."""
-    if not layout.replaced or job.journal_path.exists():
-        return None
-    return (
-        f"{job.input} is an earlier output, but there is no journal {job.journal_path}: every row counts as new and is "
-        "sent; if runs were started for them before, name their --journal"
-    )
-
-
-def _lost_runs(job: Job, sheet: Sheet) -> str | None:
-    """Where tonight's output goes stands one with runs in it, and the journal that knew of them is gone."""
-    if job.journal_path.exists() or not _has_runs(job.output_path, sheet):
-        return None
-    return (
-        f"{job.output_path} has the runs of an earlier batch, but there is no journal {job.journal_path}: every row "
-        "counts as new and is sent; if these rows ran before, restore it, or name the one that knows with --journal"
-    )
-
-
-def _has_runs(path: Path, sheet: Sheet) -> bool:
-    """Whether this surely is what an earlier batch wrote from such a sheet, with at least one run id in it."""
-    if path.suffix.lower() not in (*TEXT_ENDINGS, *WORKBOOK_ENDINGS) or not path.is_file():
-        return False
-    try:
-        with open_written(path, sheet) as written:
-            rows = (row for row in written.rows() if row.kind in LIST_ROWS)
-            if not sheet.header_row:
-                return any(any(row.texts[sheet.width :]) for row in rows)
-            ours = find_our_columns(written.columns).places(written.columns)
-            return bool(ours) and any(row.texts[ours[0]] for row in rows)
-    except (SheetError, UsageError, OSError):  # what can't be read is written anew, as ever
-        return False
 
 
 def _refuse_output_without_headers(sheet: Sheet) -> None:

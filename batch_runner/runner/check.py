@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections import Counter
+from contextlib import ExitStack, contextmanager, suppress
 from decimal import Decimal  # noqa: TC003  msgspec reads the annotation
+from functools import partial
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import msgspec
+from anyio import from_thread
 
-from batch_runner.batch.pool import look_ahead, plan_rows
-from batch_runner.errors import ExitCode
-from batch_runner.journal.view import Placed
+from batch_runner.batch.pool import CHUNK, look_ahead, plan_rows
+from batch_runner.errors import ExitCode, JournalError, JournalFailed
+from batch_runner.journal.outputs import OutputIndex, lowest_runs
+from batch_runner.journal.view import JournalView, Placed
 from batch_runner.outcomes import NOT_STARTED
+from batch_runner.output.previous_output import KnownOutputs, headers_of, look_at_outputs, runs_of
 from batch_runner.plan.plan import Counts, Refuse, Send, counted_as
 from batch_runner.report.summary import NamedRows, named_rows, said_of
 from batch_runner.report.totals import control_totals
 from batch_runner.rows.amounts import worded
+from batch_runner.rows.source import Source
 from batch_runner.rows.task_inputs import TEXT
 from batch_runner.sheet.model import RowKind, row_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
+    from batch_runner.batch.pool import SheetBatch
+    from batch_runner.fs import AtomicFile
     from batch_runner.job.job import Job
+    from batch_runner.journal.index import Purpose
     from batch_runner.journal.journal import Journal
+    from batch_runner.journal.outputs import WrittenOutput
+    from batch_runner.output.previous_output import Evidence
     from batch_runner.plan.plan import Step
+    from batch_runner.report.totals import ColumnTotals
     from batch_runner.rows.params import RowParams
-    from batch_runner.rows.source import Source
+    from batch_runner.rows.task_inputs import TaskInputs
     from batch_runner.sheet.model import Sheet
 
 
@@ -70,12 +85,12 @@ class Taken(msgspec.Struct, frozen=True):
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
     """How the sheet was understood, and what would be sent.
 
-    `takes` is what the task says that it takes, `unused` the params that it does nothing with; both are empty where
-    it says nothing. `kinds` counts the sheet's rows by what they are, up to `last_row`, and `suspects` are the
-    numbers of those that look like none of the list. `plan` counts what a batch would do now; `first` are the first
-    rows that it would start, `last` is the last one if it isn't among them. `named` says of held, carried and
-    retried rows why. `refused` and `warnings` are the first sentences of each; `refused_rows` counts all rows that
-    could not be sent, held ones too.
+    `takes` is what the task says that it takes, `unused` the params that it does nothing with; both are empty where it
+    says nothing. `kinds` counts the sheet's rows by what they are, up to `last_row`, and `suspects` are the numbers of
+    those that look like none of the list. `plan` counts what a batch would do now, and `named` says of rows that are
+    held, carried over and retried why; `first` are the first rows that it would start, `last` is the last one if it
+    isn't among them. `refused` and `warnings` are the first sentences of each; `refused_rows` counts all rows that
+    could not be sent, held ones too. `total_rows` compares the sheet's own totals with its rows: a sentence each.
     """
 
     input: str
@@ -92,6 +107,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     plan: Counts
     totals: tuple[PlannedTotal, ...]
+    total_rows: tuple[str, ...]
     refused_rows: int
     kinds: dict[str, int]
     last_row: int
@@ -144,7 +160,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         yield f"  output:  {self.output}"
         yield f"  journal: {self.journal}"
         yield f"  plan:    {self._plan() if self.task else 'not known until a task is named'}"
-        yield from (f"  total:   {total}" for total in self.totals)
+        yield from (f"  total:   {total}" for total in (*self.totals, *self.total_rows))
         yield from (f"  note:    {note}" for note in self.notes)
         samples = [*self.first, *([self.last] if self.last else [])]
         yield from _block(
@@ -155,23 +171,28 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         yield from _block("worth a look", self.warnings)
 
 
-async def preview(job: Job, source: Source, journal: Journal, told: Sequence[str] = ()) -> Preview:
+async def preview(
+    job: Job, source: Source, journal: Journal, evidence: Sequence[Evidence] = (), told: Sequence[str] = ()
+) -> Preview:
     """Read the whole sheet as a batch would, place its rows in a journal that nobody keeps, and send nothing.
 
     `told` are notes about its journals.
     """
     planned, kinds = _Planned(), _Kinds(source.sheet)
+    await take_back(evidence, journal)
     await look_ahead(source, journal)
     async for chunk in plan_rows(source, journal):
         for step, row in chunk:
             planned.add(step, row)
+    outcomes = (Placed(number, NOT_STARTED, "", "", "", changed=False) for number in planned.starts)
+    totals = control_totals(source, outcomes)
     return Preview(
         input=job.input,
         sheet=source.sheet.name,
         header_row=source.sheet.header_row,
         columns=tuple(column.name for column in source.layout.own),
         params=source.template.names,
-        earlier_output=source.layout.replaced > 0,
+        earlier_output=source.layout.is_earlier_output,
         task=job.task,
         service=job.service,
         key=job.key,
@@ -179,7 +200,8 @@ async def preview(job: Job, source: Source, journal: Journal, told: Sequence[str
         journal=str(job.journal_path),
         rows=sum(planned.counted.values()),
         plan=Counts(**planned.counted),
-        totals=tuple(_planned_totals(source, planned.starts)),
+        totals=tuple(_planned_totals(totals)),
+        total_rows=tuple(f"{column.column}: {line}" for column in totals for line in column.compared()),
         refused_rows=planned.refused_rows,
         kinds=dict(kinds.counted),
         last_row=kinds.last,
@@ -192,8 +214,10 @@ async def preview(job: Job, source: Source, journal: Journal, told: Sequence[str
         notes=(
             *told,
             *source.notes,
+            *source.first_notes,
             *source.sheet.describe_formats(),
-            *filter(None, [journal.all_new() if planned.counted else None]),
+            *filter(None, [journal.all_new() if planned.counted else None, journal.waiting()]),
+            *(note for each in evidence if (note := each.note)),
         ),
         takes=tuple(_taken(source)),
         unused=source.template.fit.unused if source.template.fit else (),
@@ -255,9 +279,8 @@ class PlannedTotal(msgspec.Struct, frozen=True):
         return f"{self.column}: {worded(self.start)} of {worded(self.all)} {self.currency or '(no currency)'} to start"
 
 
-def _planned_totals(source: Source, starts: Iterable[int]) -> Iterator[PlannedTotal]:
-    outcomes = (Placed(number, NOT_STARTED, "", "", "", changed=False) for number in starts)
-    for column in control_totals(source, outcomes):
+def _planned_totals(totals: Iterable[ColumnTotals]) -> Iterator[PlannedTotal]:
+    for column in totals:
         yield from (PlannedTotal(column.column, s.currency, s.not_started, s.input) for s in column.sums)
 
 
@@ -276,3 +299,48 @@ def _block(title: str, lines: list[str] | tuple[str, ...]) -> Iterator[str]:
 
 def _shown(params: dict[str, str]) -> str:
     return msgspec.json.encode(params).decode()
+
+
+@contextmanager
+def open_source(
+    job: Job, target: AtomicFile | None, inputs: TaskInputs | None, purpose: Purpose | None, scratch: Path
+) -> Iterator[tuple[Source, tuple[Evidence, ...]]]:
+    """The sheet, and what the output that stands there knows of runs, where the journal doesn't.
+
+    `inputs` are what the task takes, where that is known; `purpose` is what the journal is for (None: no task is named
+    yet). `scratch` is the folder for private copies. Raises `UsageError` and `SheetError`.
+    """
+    with ExitStack() as stack:
+        view = None
+        if purpose is not None and job.journal_path.exists():
+            with suppress(JournalError):  # whoever opens it for the batch says what is wrong with it
+                view = stack.enter_context(JournalView.open(job.journal_path))
+        written = view.outputs() if view else ()
+        headers = headers_of(job.input_path, written)
+        source = stack.enter_context(Source(job, scratch, inputs, headers))
+
+        if purpose is None or target is None:
+            yield source, ()
+            return
+        folders = (job.input_path.absolute().parent, target.real.absolute().parent)
+        is_known = partial(OutputIndex(os.environ).knows, purpose, folders)
+        real = os.path.realpath(target.real)
+        was_written = any(os.path.realpath(batch.output) == real for batch in view.batches()) if view else False
+        known = KnownOutputs(view, written, was_written, is_known)
+        yield source, look_at_outputs(job, source, target, known, stack)
+
+
+async def take_back(evidence: Sequence[Evidence], journal: Journal) -> None:
+    """Record what only an output knows of runs, before any row of the sheet finds its place."""
+    found = chain.from_iterable(runs_of(each.previous, each.runs) for each in evidence)
+    while chunk := list(islice(found, CHUNK)):
+        await journal.outputs.take_back(chunk)
+
+
+def note_output(purpose: Purpose, path: Path, batch: SheetBatch, written: WrittenOutput) -> None:
+    """Remember an output that is about to take its place. Where that can't be done, it will look like an edited one."""
+    with suppress(JournalFailed):
+        from_thread.run(batch.journal.outputs.note, written)
+    with suppress(OSError):
+        runs = lowest_runs(placed.run_id for placed in batch.outcomes() if placed.run_id)
+        OutputIndex(os.environ).add(path, purpose, written.sha256, runs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -14,8 +15,11 @@ from batch_runner.batch.worker import Terms
 from batch_runner.errors import UsageError
 from batch_runner.job.job import ANCHOR_URL, Job
 from batch_runner.job.validation import cluster_problem
+from batch_runner.journal.index import Purpose
+from batch_runner.service.http.classify import advice_on
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Callable
 
     from batch_runner.rows.task_inputs import TaskInputs
@@ -53,6 +57,7 @@ def choose_service(job: Job) -> ChosenService:
     if job.service != "local":
         name = service_name(job)
         _key_for(job)
+        _refuse_way(job, name)
         terms = Terms(
             resend=job.on_unknown == "resend",
             runs_outlive_us=True,
@@ -81,6 +86,52 @@ def _is_near(url: str) -> bool:
         return False
 
 
+def _refuse_way(job: Job, url: str) -> None:
+    """Raise `UsageError` where no start could go to the service, or where others could read the key on the way."""
+    tls_of(url)
+    if url.lower().startswith("http:") and api_key() is not None and not (job.insecure_http or _is_near(url)):
+        raise UsageError(
+            f"{url} is another machine, and over http:// the key from {KEY_VARIABLES[0]} can be read on the way there: "
+            "say https://, or --insecure-http if that network is yours alone"
+        )
+
+
+class Probed(msgspec.Struct, frozen=True):
+    """What a service said of the key and of the task: `right`, or that it didn't tell."""
+
+    key: str
+    task: str
+
+    def __str__(self) -> str:
+        return f"key {self.key}, task {self.task} (no run was started)"
+
+
+async def probe_service(job: Job) -> Probed:
+    """Ask the job's service whether key and task are right, without starting a run. Raises `UsageError` if not."""
+    chosen = choose_service(job)
+    if chosen.tasks is not None:
+        return Probed("not needed", "right")
+    from batch_runner.service.http.client import Client
+    from batch_runner.service.http.transport import AiohttpTransport
+
+    async with Client(chosen.name, _key_for(job), AiohttpTransport(tls_of(chosen.name))) as client:
+        key = await client.probe_key()
+        task = key if key.is_right is False else await client.probe_task(job.task)
+        if task.is_right is False:
+            raise UsageError(f"--probe: {task.why.rstrip('.')}; {advice_on(task.status_code)}")
+    untold = ("not told by the service", "right")
+    return Probed(untold[bool(key.is_right)], untold[bool(task.is_right)])
+
+
+def tls_of(url: str) -> ssl.SSLContext | None:
+    """How connections to a service are secured; None where they aren't. Raises `UsageError` if that can't be."""
+    if not url.lower().startswith("https:"):
+        return None
+    from batch_runner.service.http.transport import tls_context
+
+    return tls_context()
+
+
 class ConnectedService(msgspec.Struct, frozen=True):
     """A service that is there.
 
@@ -107,7 +158,8 @@ async def connect_service(
         from batch_runner.service.http.client import Client
         from batch_runner.service.http.transport import AiohttpTransport
 
-        async with Client(chosen.name, _key_for(job), AiohttpTransport()) as client:
+        tls = tls_of(chosen.name)
+        async with Client(chosen.name, _key_for(job), AiohttpTransport(tls)) as client:
             yield ConnectedService(client, _nothing)
         return
     from batch_runner.service.local.service import LocalService
@@ -157,3 +209,16 @@ def _tasks_for(job: Job) -> tuple[Tasks, Task]:
         names = sorted(name for name in tasks.by_id if name.startswith(f"{job.task}:"))
         raise UsageError(f"{job.task} is a file of tasks; name one of them: {', '.join(names) or 'it has none'}")
     return tasks, task
+
+
+def task_from_journal(job: Job) -> str:
+    """The task as the journal knows it: a file of tasks by its way from the journal, from wherever it is called."""
+    file, colon, function = job.task.rpartition(".py:")
+    if not colon:
+        return job.task
+    return os.path.relpath(file, job.journal_path.parent) + colon + function
+
+
+def purpose_of(job: Job) -> Purpose:
+    """What the job's journal is for."""
+    return Purpose.of(job.task, service_name(job), Path.cwd())

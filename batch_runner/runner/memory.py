@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import asynccontextmanager, closing
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +17,8 @@ from batch_runner.job.config import load_job
 from batch_runner.job.inputs import SheetJob, night_job_of
 from batch_runner.job.job import safe_name
 from batch_runner.job.validation import OUTPUT_ENDINGS
-from batch_runner.journal.batches import BatchInfo
+from batch_runner.journal.batches import BatchInfo, moment_ago
+from batch_runner.journal.database import NEXT_STEP, copy_journal, open_memory
 from batch_runner.journal.index import (
     ENDING,
     Index,
@@ -23,15 +26,16 @@ from batch_runner.journal.index import (
     Purpose,
     journals_in,
     key_columns_of,
-    purpose_of,
+    purpose_in,
     state_folder,
 )
+from batch_runner.journal.journal import JournalFile
 from batch_runner.journal.view import JournalView
 from batch_runner.plan.plan import Policy
-from batch_runner.runner.connect import service_name
+from batch_runner.runner.connect import purpose_of, task_from_journal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import AsyncIterator, Iterable, Iterator
     from datetime import date
 
     from batch_runner.batch.worker import Terms
@@ -60,17 +64,12 @@ def index_of_user() -> Index:
     return Index(state_folder(os.environ))
 
 
-def purpose_of_job(job: Job) -> Purpose:
-    """What a job's journal is for."""
-    return Purpose.of(job.task, service_name(job), Path.cwd())
-
-
 def recall(job: Job, chosen: ChosenService) -> Memory:
     """Look for the other journals of the job's task. Raises `JournalError` for one of which only half is there.
 
     Where the task is declared safe to repeat, nobody asks them.
     """
-    purpose, own = purpose_of_job(job), job.journal_path.resolve()
+    purpose, own = purpose_of(job), job.journal_path.resolve()
     keys = key_columns_of(own) if own.is_file() else set()
     if chosen.repeatable:
         return Memory(purpose)
@@ -90,7 +89,7 @@ def recall(job: Job, chosen: ChosenService) -> Memory:
 
 def _is_for(path: Path, purpose: Purpose, cautions: list[str]) -> bool:
     try:
-        return purpose_of(path) == purpose
+        return purpose_in(path) == purpose
     except JournalError as error:
         cautions.append(f"{error}; rows that ran in it can't be held")
         return False
@@ -115,7 +114,7 @@ def place_journal(planned: SheetJob) -> SheetJob:
     job = planned.job
     if job.journal is not None or not job.task:
         return planned
-    purpose = purpose_of_job(job)
+    purpose = purpose_of(job)
     if planned.former.is_file() and _belongs_to(planned.former, purpose):
         note = f"{planned.former}: this sheet has a journal of its own from an earlier release, and goes on with it"
         return _with_journal(planned, planned.former, (note,))
@@ -142,7 +141,7 @@ def _names(folder: Path, task: str) -> Iterator[Path]:
 def _belongs_to(path: Path, purpose: Purpose) -> bool:
     """Whether a journal is for this, or for nothing yet; one that can't be read may be, so that it is refused later."""
     try:
-        return purpose_of(path) in (purpose, None)
+        return purpose_in(path) in (purpose, None)
     except JournalError:
         return True
 
@@ -194,7 +193,7 @@ def info_of(job: Job, source: Source, service: ChosenService | None, series: str
         input=str(job.input_path.absolute()),
         input_sha256=source.sheet.fingerprint,
         output=str(job.output_path.absolute()),
-        task=_task_from_journal(job),
+        task=task_from_journal(job),
         service=service.name if service else job.service,
         key_columns=tuple(sorted(set(job.key))),
         policy=msgspec.structs.replace(
@@ -214,6 +213,7 @@ def policy_of(job: Job, terms: Terms | None) -> Policy:
         frozenset(job.retry),
         "resend" if terms and terms.resend else "report",
         retry_limit=job.retry_limit,
+        ended_before=moment_ago(job.retry_wait_seconds),
         unique=tuple(sorted(set(job.unique))),
         conflict=tuple(sorted(set(job.unique_conflict))),
         allow_duplicates=job.allow_duplicates,
@@ -229,3 +229,16 @@ def _task_from_journal(job: Job) -> str:
     if not colon:
         return job.task
     return os.path.relpath(file, job.journal_path.parent) + colon + function
+
+
+@asynccontextmanager
+async def rehearse(path: Path | None) -> AsyncIterator[JournalFile]:
+    """A journal that knows what the one at `path` knows, if there is one, and is gone when the block ends.
+
+    The journal itself is only read; a batch that holds it isn't disturbed. Raises `JournalError`, as `Journal.open`.
+    """
+    try:
+        with closing(copy_journal(path) if path and path.exists() else open_memory()) as connection:
+            yield JournalFile(connection)
+    except sqlite3.Error as error:
+        raise JournalError(f"{path}: the journal can't be read: {error}; {NEXT_STEP}") from error

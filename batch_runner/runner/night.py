@@ -24,11 +24,11 @@ from batch_runner.errors import (
     sole_error,
     worst,
 )
-from batch_runner.job.path_templates import has_day
 from batch_runner.journal.batches import Turn, command_gone_on_with, look_at_place
 from batch_runner.journal.journal import JournalFile
 from batch_runner.journal.view import JournalView
 from batch_runner.report.summary import Summary, number_of
+from batch_runner.runner.check import take_back
 from batch_runner.runner.connect import connect_service
 from batch_runner.runner.memory import place_journals, policy_of
 from batch_runner.runner.run import (
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
     from batch_runner.job.job import Job
     from batch_runner.journal.batches import BatchInfo
     from batch_runner.progress import Progress
-    from batch_runner.rows.source import Source
     from batch_runner.runner.run import OpenedJob
 
 
@@ -162,7 +161,6 @@ def look_over(plan: NightJob) -> int:
     for planned in plan.batches:
         with findings.look(), name_input(planned.job), open_job(planned) as opened:
             look_at_journal(planned.job.journal_path)
-            refuse_lost_journal(opened.source, plan.job)
             rows += opened.source.total
     findings.tell()
     return rows
@@ -191,16 +189,6 @@ def name_input(job: Job) -> Iterator[None]:
         lines = str(error).splitlines()
         named = (line if line.startswith(job.input) else f"{job.input}: {line}" for line in lines)
         raise UsageError("\n".join(named)) from None
-
-
-def refuse_lost_journal(source: Source, night: Job) -> None:
-    """A sheet that nobody has named, whose journal is gone: its rows would all be sent again. Raises `UsageError`.
-
-    A journal with the day in its name is a new one every night, as was asked for.
-    """
-    lost = source.lost_journal or (None if has_day(night.journal) else source.lost_runs)
-    if lost is not None:
-        raise UsageError(f"{lost}, or give the file itself as INPUT instead of a pattern")
 
 
 def look_at_journal(path: Path, info: BatchInfo | None = None) -> None:
@@ -234,6 +222,10 @@ class _Sheets:
         self._files: dict[Path, tuple[JournalFile, AsyncExitStack]] = {}
         self._opened: dict[SheetBatch, tuple[int, OpenedJob, AsyncExitStack]] = {}
         self._ends: dict[int, _End] = {}
+        self._begun: set[str] = set()
+
+    def _sheets_left(self) -> list[str]:
+        return [planned.series for planned in self._plan.batches if planned.series not in self._begun]
 
     async def run(self) -> NightSummary:
         """Run them all; what is wrong with one sheet or journal alone leaves the others their turn."""
@@ -283,7 +275,10 @@ class _Sheets:
             stack.push_async_callback(self._let_go, opened.job.journal_path)
             journal = await file.begin(info(opened), opened.memory.others)
             opened = await remember(opened, journal)
+            await take_back(opened.evidence, journal)
             batch = self._night.batch(opened, journal)
+            batch.sheets_left = self._sheets_left
+            self._begun.add(planned.series)
             self._opened[batch] = (number, opened, stack.pop_all())
             return batch
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -25,13 +25,13 @@ from batch_runner.fs import AtomicFile
 from batch_runner.job.job import Job
 from batch_runner.journal.journal import Journal
 from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, UNKNOWN
-from batch_runner.output.output import Output
+from batch_runner.output.edits import put_output
 from batch_runner.progress import Progress, Tally
 from batch_runner.report.summary import MOST_GROUPS, Summary, exit_code_for, named_rows, sorted_counts
 from batch_runner.report.totals import control_totals
-from batch_runner.rows.source import Source
 from batch_runner.runner.adjust import LOOK, AdjustmentInbox
-from batch_runner.runner.connect import ChosenService, choose_service, connect_service
+from batch_runner.runner.check import note_output, open_source, take_back
+from batch_runner.runner.connect import ChosenService, choose_service, connect_service, purpose_of
 from batch_runner.runner.memory import Memory, index_of_user, info_of, place_alone, recall
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from batch_runner.job.inputs import SheetJob
     from batch_runner.journal.batches import BatchInfo
     from batch_runner.output.output import Written
+    from batch_runner.output.previous_output import Evidence
+    from batch_runner.rows.source import Source
     from batch_runner.service.protocol import Service
 
 
@@ -108,6 +110,8 @@ class OpenedJob(msgspec.Struct, frozen=True):
     """The input's absolute path, with the places of the day still in it: tomorrow's sheet has the same."""
     memory: Memory
     """What is known of its task in other journals."""
+    evidence: tuple[Evidence, ...] = ()
+    """Runs that only the output has."""
 
 
 @contextmanager
@@ -123,13 +127,13 @@ def open_job(planned: SheetJob | Job, bounds: NightBudget | None = None) -> Iter
     service = service_of(job)
     target = prepare_output(job)
     workers, warning = limit_by_files(job.concurrency, open_files())
-    with Source(job, target.real.absolute().parent, service.inputs) as source:
+    with open_source(job, target, service.inputs, purpose_of(job), target.real.absolute().parent) as (source, evidence):
         memory = recall(job, service)
         source.template.know_also(memory.key_columns)
-        for lost in filter(None, (source.lost_journal, source.lost_runs, *memory.cautions)):
-            log.warning(lost)
-        notes = tuple(note for note in (warning, *planned.notes) if note)
-        yield OpenedJob(job, source, target, service, workers, notes, began, bounds, planned.series, memory)
+        for caution in memory.cautions:
+            log.warning(caution)
+        notes = tuple(note for note in (warning, *planned.notes, *(each.note for each in evidence)) if note)
+        yield OpenedJob(job, source, target, service, workers, notes, began, bounds, planned.series, memory, evidence)
 
 
 def service_of(job: Job) -> ChosenService:
@@ -202,6 +206,7 @@ async def run_opened(
     night = NightRun(opened.job, opened.service, service, opened.bounds, rows=opened.source.total)
 
     async def one() -> AsyncIterator[SheetBatch]:
+        await take_back(opened.evidence, journal)
         yield night.batch(opened, journal)
 
     async def finish(batch: SheetBatch) -> None:
@@ -325,8 +330,10 @@ TOO_LARGE = (
 
 async def _write_output(opened: OpenedJob, batch: SheetBatch) -> Written:
     """Write the output from what the journal holds."""
-    output = Output(opened.source.sheet, opened.source.layout, opened.target, expand=opened.job.expand)
-    written = await to_thread.run_sync(output.write, batch.outcomes, _was_edited(opened))
+    note = partial(note_output, purpose_of(opened.job), opened.target.real, batch)
+    written = await to_thread.run_sync(
+        put_output, opened.job, opened.source, batch.journal, batch.outcomes, opened.target, note
+    )
     log.info("output written", path=str(written.path))
     return written
 
@@ -337,16 +344,16 @@ async def _sum_up(
     job, source, journal = opened.job, opened.source, batch.journal
     counts = sorted_counts(batch.counts())
     exit_code = exit_code_for(counts, stop.exit_code if stop else None)
-    await journal.finish(exit_code)
-    shared = [shared] if job.key and (shared := journal.shared_keys()) else []
+    await journal.finish(exit_code, batch.sheets_left())
     all_new = [new] if (new := journal.all_new()) else []
-    lost = [told for told in (source.lost_journal, source.lost_runs) if told]
+    warnings = (*all_new, *filter(None, (journal.shared_keys() if job.key else None, journal.waiting())))
     seconds = time.monotonic() - opened.began
     words = ", ".join(f"{count.rows} {count.status}" for count in counts)
     log.info("batch ended", exit_code=exit_code, counts=words, carried=batch.carried, duration=seconds)
     groups = journal.failures(MOST_GROUPS)
     failed = sum(count.rows for count in counts if count.status in FAILED)
     since = journal.since()
+    about = (*(source.first_notes if since is None else ()), *opened.notes)
     about_output = written.notes if written else (TOO_LARGE,)
     summary = Summary(
         exit_code=exit_code,
@@ -358,7 +365,7 @@ async def _sum_up(
         carried=batch.carried,
         changed=batch.changed,
         failures=groups,
-        more_failures=failed - sum(group.rows for group in groups if group.status != UNKNOWN),
+        more_failures=failed - sum(group.rows for group in groups if group.status in FAILED),
         stopped=_why(opened, stop) if stop else None,
         since=since,
         parked=journal.held("parked"),
@@ -367,15 +374,20 @@ async def _sum_up(
         unsettled=journal.unsettled(),
         notes=(
             *source.notes,
-            *opened.notes,
+            *about,
             *opened.memory.cautions,
-            *all_new,
-            *shared,
+            *warnings,
             *source.warnings,
             *notes,
             *about_output,
         ),
-        cautions=(*(source.sheet.cautions if since is None else ()), *lost, *opened.memory.cautions, *all_new),
+        cautions=(
+            *(source.sheet.cautions if since is None else ()),
+            *opened.memory.cautions,
+            *all_new,
+            *(each.note for each in opened.evidence),
+            *(written.cautions if written else ()),
+        ),
         seconds=seconds,
         named=named_rows(journal.named),
         totals=await to_thread.run_sync(control_totals, source, batch.outcomes()),
@@ -419,9 +431,3 @@ def info(opened: OpenedJob) -> BatchInfo:
     """What the journal records of the batch."""
     found = info_of(opened.job, opened.source, opened.service, opened.series)
     return msgspec.structs.replace(found, command=opened.bounds.command)
-
-
-def _was_edited(opened: OpenedJob) -> bool:
-    """Whether the output would replace the input, which somebody has edited since it was read."""
-    is_input = os.path.realpath(opened.target.real) == os.path.realpath(opened.job.input_path)
-    return is_input and opened.source.sheet.is_outdated()

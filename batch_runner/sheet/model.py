@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from enum import Enum
+from itertools import count, islice
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 import msgspec
@@ -33,7 +35,7 @@ class RowKind(Enum):
     REPEATED = "repeated"
     """The header row once more, as printed lists have it on each page."""
     TOTALS = "totals"
-    """The totals row of the sheet's table, or a row whose amounts are formulas over the column above."""
+    """The totals row of the sheet's table, or a row whose amounts are formulas over the column above or below."""
     OUTSIDE = "outside"
     """Stands below the end of the list: that of its table or autofilter, or where another table begins."""
     SUSPECT = "suspect"
@@ -58,6 +60,19 @@ class CellProblem(msgspec.Struct, frozen=True):
     refuses: bool
 
 
+class NumberForms(msgspec.Struct, frozen=True):
+    """What a cell that holds a number is beside the text that is sent for it.
+
+    `value` says all of its number, however many digits the sheet shows: a number without trailing zeros, a date with
+    its time; masks and identifiers as shown. `raw` is the number alone, whatever its format: a date's day count.
+    `former` is the text that an earlier release sent for it.
+    """
+
+    value: str
+    raw: str
+    former: str
+
+
 class Row(msgspec.Struct, frozen=True):
     """One row of the sheet, of whatever kind.
 
@@ -69,8 +84,10 @@ class Row(msgspec.Struct, frozen=True):
     kind: RowKind
     texts: tuple[str, ...]
     problems: tuple[CellProblem, ...] = ()
-    literal: dict[int, str] | None = None
-    """The cells, by their places in `texts`, that stand otherwise in the file (`="00123"`), as they stand there."""
+    former: dict[int, str] | None = None
+    """The cells, by their places in `texts`, of a text file that an earlier release read otherwise, as it did."""
+    numbers: dict[int, NumberForms] | None = None
+    """Those that hold numbers which have other forms than their texts."""
     refusal: str | None = None
     """Why the row as a whole can't be sent in good faith, as a sentence that names it."""
 
@@ -120,11 +137,19 @@ class NewColumns(msgspec.Struct, frozen=True):
     """Columns to write right of the table.
 
     `headers` are the new header cells. The last `replaced` columns of the table (an earlier output's) are
-    dropped first, and the new ones begin where they began.
+    dropped first, and the new ones begin where they began. Of these places those in `kept` stay as they are: a person
+    has put columns of her own there.
     """
 
     headers: tuple[str, ...]
     replaced: int = 0
+    kept: frozenset[int] = frozenset()
+
+    def places_from(self, start: int) -> tuple[int, ...]:
+        """Where the new columns stand, the first of them at `start` or right of it."""
+        if not self.kept:
+            return tuple(range(start, start + len(self.headers)))
+        return tuple(islice((place for place in count(start) if place not in self.kept), len(self.headers)))
 
 
 class Sheet(ABC):
@@ -142,6 +167,11 @@ class Sheet(ABC):
     """0 where there is none."""
     columns: tuple[Column, ...]
     """The columns that have a header, from left to right."""
+    aside: tuple[Column, ...] = ()
+    """Those beside the list: another table's, or outside its own table or autofilter. One without a header has its
+    letter as name."""
+    sums: Mapping[int, frozenset[int]] = {}
+    """The places of the cells that are sums of their column for certain, by the numbers of their rows."""
     strays: Mapping[int, int]
     """The places of columns without a header that have text, each with the first row that has it."""
     width: int
@@ -159,6 +189,8 @@ class Sheet(ABC):
     shape: ListShape | None = None
     """Once it is set, rows that look like none of the list are refused, or skipped with `skips_suspects`."""
     skips_suspects: bool = False
+    former_headers: Mapping[int, str] = MappingProxyType({})
+    """The headers, by the places of their columns, that an earlier release read otherwise, as it did."""
     fingerprint: str
     """SHA-256 of the file's bytes, in hex."""
     scratch: Path
@@ -172,6 +204,10 @@ class Sheet(ABC):
         """The same rows, with their cells at these places that are no texts."""
         return (TypedRow(*msgspec.structs.astuple(row)) for row in self.rows())
 
+    def volatile_columns(self) -> dict[int, str]:
+        """The places of columns whose formulas give another value at each save, each with the function that does so."""
+        return {}
+
     def describe_formats(self) -> tuple[str, ...]:
         """What the number formats of the rows read so far were taken for, where a person may think otherwise.
 
@@ -183,6 +219,13 @@ class Sheet(ABC):
         """Whether a row of data looks like none of the list."""
         return self.shape is not None and self.shape.doubt(row.texts) is not None
 
+    def is_total(self, row: Row) -> bool:
+        """Whether a row is, or looks like, a total of the list."""
+        if row.kind is RowKind.TOTALS or row.number in self.sums:
+            return True
+        doubt = self.shape.doubt(row.texts) if self.shape is not None and row.kind in LIST_ROWS else None
+        return doubt is not None and doubt.is_total
+
     def judged(self, row: Row) -> Row:
         """A row of data as it is, or as a suspect one: of that kind, or with a refusal that says why."""
         found = self.shape.doubt(row.texts) if self.shape and row.kind is RowKind.DATA and not row.refusal else None
@@ -190,13 +233,16 @@ class Sheet(ABC):
             return row
         if self.skips_suspects:
             return msgspec.structs.replace(row, kind=RowKind.SUSPECT)
-        place, why = found
         advice = "say --suspect-rows run or skip, or leave it out with --rows"
-        return msgspec.structs.replace(row, refusal=f"{self.address(row.number, place)}: {why}; {advice}")
+        return msgspec.structs.replace(row, refusal=f"{self.address(row.number, found.place)}: {found.why}; {advice}")
 
     @abstractmethod
     def reading_again(self) -> Reading:
         """How to read what was written so that it says the same: what was found is named, hidden rows included."""
+
+    def has_room(self, first: int, last: int) -> bool:  # noqa: ARG002  a workbook may have gaps
+        """Whether nothing stands in these columns."""
+        return first >= self.width
 
     @abstractmethod
     def close(self) -> None:

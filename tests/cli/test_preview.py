@@ -12,10 +12,9 @@ from csvfiles import csv_text
 
 from batch_runner.errors import SheetError, UsageError
 from batch_runner.job.job import Job
-from batch_runner.journal.journal import rehearse
 from batch_runner.rows.source import MOST_WARNINGS, Source
 from batch_runner.runner.check import FIRST_ROWS, MOST_SENTENCES, preview
-from batch_runner.runner.memory import info_of
+from batch_runner.runner.memory import info_of, rehearse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

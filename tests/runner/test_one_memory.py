@@ -192,7 +192,7 @@ def test_what_failed_elsewhere_holds_nobody(tmp_path: Path, impatient: None) -> 
 def test_without_the_index_what_lies_beside_is_read_all_the_same(night: Night) -> None:
     """Another journal beside the input: its rows are held, though no index knows of it."""
     night.run(night.sheet("in.csv"), "--journal", "mine.journal.db")
-    assert night.run("in.csv", code=3, BATCH_RUNNER_STATE=str(night.folder / "other-state")) == []
+    assert night.run(night.sheet("in (1).csv"), code=3, BATCH_RUNNER_STATE=str(night.folder / "other-state")) == []
 
 
 def test_without_a_state_folder_it_is_told_once(night: Night) -> None:
@@ -209,7 +209,7 @@ def test_the_index_is_for_its_owner_only_and_holds_no_values(night: Night, tmp_p
     """Paths, task and service."""
     state = tmp_path / "state"
     night.run(night.sheet("in.csv"), BATCH_RUNNER_STATE=str(state))
-    files = [path for path in state.rglob("*") if path.is_file()]
+    files = [path for path in (state / "journals").iterdir() if path.is_file()]
     assert [json.loads(path.read_bytes()) for path in files] == [
         {
             "path": str(night.folder / "pay.journal.db"),
@@ -238,10 +238,10 @@ def test_a_file_of_that_name_for_another_service_is_left_alone(night: Night) -> 
         night.run(night.sheet("in.csv"))
         before = (night.folder / "pay.journal.db").read_bytes()
         second = Night(night.folder, other)
-        assert len(second.run("in.csv")) == 4
+        assert len(second.run(second.sheet("other.csv"))) == 4
         assert "pay.journal.db: the journal of another task or service; this one's is pay-2.journal.db" in second.said
         assert (night.folder / "pay.journal.db").read_bytes() == before
-        assert second.run("in.csv") == []
+        assert second.run("other.csv") == []
 
 
 def test_an_earlier_releases_journal_is_found_named_and_gone_on_with(night: Night) -> None:

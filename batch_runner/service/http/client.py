@@ -8,6 +8,7 @@ from functools import lru_cache
 from math import ceil
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
+from uuid import uuid4
 
 import anyio
 import httpx
@@ -15,14 +16,18 @@ import msgspec
 
 from batch_runner._version import __version__
 from batch_runner.errors import UsageError
+from batch_runner.outcomes import STATUSES
 from batch_runner.service.http.classify import (
+    FORBIDDEN,
+    MISSING,
+    REFUSING_US,
+    advice_on_error,
     certainty_of_error,
     certainty_of_status,
     may_poll_again,
     scope_of_status,
 )
-from batch_runner.service.http.rate_limit import read_signal
-from batch_runner.service.http.response import Redactor, TooLarge, message_in, read_body, run_in
+from batch_runner.service.http.response import Redactor, TooLarge, message_in, read_body, read_signal, run_in
 from batch_runner.service.protocol import (
     NO_CAPABILITIES,
     Capabilities,
@@ -101,6 +106,10 @@ class Requests:
         """The DELETE that stops a run, as our own service knows it."""
         return self._request("DELETE", f"/v2/tasks/runs/{_segment(run_id)}", self._headers, b"", self._timeouts.read)
 
+    def versions(self, task_id: str) -> httpx.Request:
+        """The GET that asks for a task's versions."""
+        return self._request("GET", f"/v2/tasks/{_segment(task_id)}/versions", self._headers, b"", self._timeouts.read)
+
     def health(self, seconds: float) -> httpx.Request:
         """The GET that asks what the service can do, given so long for each step of it."""
         return self._request("GET", "/healthz", self._headers, b"", seconds)
@@ -164,11 +173,21 @@ MAX_REASON = 500
 """Characters of the service's own words in a `why`."""
 
 
+class Probe(msgspec.Struct, frozen=True):
+    """Whether something is right, None where the service didn't tell; and what it said otherwise."""
+
+    is_right: bool | None
+    why: str = ""
+    status_code: int | None = None
+
+
 class _Answer(msgspec.Struct, frozen=True):
     status: int
     signal: Signal
     body: Body
     waited: bool
+    location: str = ""
+    """Where else a redirect shows to."""
 
 
 class Client:
@@ -186,6 +205,7 @@ class Client:
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
     ) -> None:
         self._tells_ends = False
+        self._memories: set[str | None] = set()
         self._requests = Requests(base_url, api_key, timeouts)
         self._redactor = Redactor(api_key)
         self._transport = transport
@@ -213,7 +233,27 @@ class Client:
             # A service that is just stopping (503) will be there again, and be the same.
             found = Capabilities.read_from(answer.body.data) if answer.status in (200, 503) else found
             self._tells_ends = found.tells_ends
+        if len(self._memories) > 1:
+            found = msgspec.structs.replace(found, memory=None, idempotency_seconds=None, several=True)
         return found
+
+    async def probe_key(self) -> Probe:
+        """Whether the service takes the key: asked by a look at a run that nobody has started."""
+        said = await self.look(f"probe-{uuid4().hex}")
+        if isinstance(said, RunSeen) or said.status_code in (400, MISSING, 410, 422):
+            return Probe(True)
+        is_refused = said.status_code is None or said.status_code in REFUSING_US or said.status_code == FORBIDDEN
+        return Probe(False if is_refused else None, said.why, said.status_code)
+
+    async def probe_task(self, task_id: str) -> Probe:
+        """Whether the service has a task: asked by its versions, which not every service tells."""
+        try:
+            answer = await self._ask(self._requests.versions(task_id))
+        except Exception as error:  # noqa: BLE001  as with a poll
+            return Probe(False, self._words(f"no answer: {_describe(error)}"))
+        said = self._said(answer)
+        is_refused = answer.status in (FORBIDDEN, MISSING) and scope_of_status(answer.status, said) is RefusalScope.TASK
+        return Probe(True if _is_2xx(answer) else False if is_refused else None, said, answer.status)
 
     async def start(self, request: StartRequest) -> Started | Refused | Lost:
         """Send one start, once. Give a key and the row's number where the service may know them."""
@@ -246,45 +286,63 @@ class Client:
         try:
             answer = await self._ask(request)
         except Exception as error:  # noqa: BLE001  a poll may be repeated whatever its end
-            return LookFailed(self._words(f"no answer to a poll: {_describe(error)}"), None, again=True)
+            advice = advice_on_error(error)
+            why = f"no answer to a poll: {_describe(error)}" + (f"; {advice}" if advice else "")
+            return LookFailed(self._words(why), None, again=advice is None)
         return self._seen(answer, run_id)
 
     def _unanswered(self, error: Exception) -> Refused | Lost:
         if certainty_of_error(error) is RunCertainty.NO_RUN:
-            return Refused(self._words(f"no connection was made: {_describe(error)}"), None, RefusalScope.LATER)
+            why = self._words(f"no connection was made: {_describe(error)}")
+            if (advice := advice_on_error(error)) is not None:
+                return Refused(f"{why}; {advice}", None, RefusalScope.TASK)
+            return Refused(why, None, RefusalScope.LATER)
         return Lost(self._words(f"the start was sent and its answer lost, a run may exist: {_describe(error)}"))
 
     def _started(self, answer: _Answer) -> Started | Refused | Lost:
-        certainty = certainty_of_status(answer.status, answer.signal)
-        if certainty is RunCertainty.NO_RUN:
-            return Refused(self._said(answer), answer.status, scope_of_status(answer.status), answer.signal)
-        run = self._run_in(answer) if certainty is RunCertainty.RUN else None
-        if run is None:
-            return Lost(f"a run may exist: {self._said(answer)}")
-        return Started(run if run.status else msgspec.structs.replace(run, status="queued"), answer.signal)
+        """What a start came to. A body that names a run is a run, whatever the status code says."""
+        run = self._run_in(answer)
+        if run is not None and (run.has_ended or self._redactor.redact_text(run.run_id) == run.run_id):
+            told = run.status if _is_2xx(answer) or run.status in STATUSES else ""
+            return Started(self._without_key(msgspec.structs.replace(run, status=told or "queued")), answer.signal)
+        if run is not None:
+            return Lost("a run may exist: the service told the API key as its run's id, so it can't be asked for")
+        if certainty_of_status(answer.status, answer.signal) is RunCertainty.NO_RUN:
+            said = self._said(answer)
+            return Refused(said, answer.status, scope_of_status(answer.status, said), answer.signal)
+        return Lost(f"a run may exist: {self._said(answer)}")
 
     def _seen(self, answer: _Answer, run_id: str) -> RunSeen | LookFailed:
-        run = self._run_in(answer) if 200 <= answer.status < 300 else None
-        if run is None or not run.status:
+        run = self._run_in(answer)
+        if run is None or not (run.status if _is_2xx(answer) else run.status in STATUSES):
             again = not isinstance(answer.body.cut, TooLarge) and may_poll_again(answer.status)
             return LookFailed(self._said(answer), answer.status, again, answer.signal)
         if run.run_id != run_id:
             why = self._words(f"the service told of another run, {run.run_id}, when asked for {run_id}")
             return LookFailed(why, answer.status, again=True, signal=answer.signal)
-        return RunSeen(run, answer.signal, answer.waited)
+        return RunSeen(self._without_key(run), answer.signal, answer.waited)
 
     def _run_in(self, answer: _Answer) -> Run | None:
-        """The run that an answer tells, with no key in its result and error, though the service may send it back."""
+        """The run that an answer tells."""
         run = run_in(answer.body.data)
         if run is None:
             return None
         return msgspec.structs.replace(
             run,
-            status=self._redactor.redact_text(run.status),
-            result=msgspec.Raw(self._redactor.redact_json(bytes(run.result))),
-            error=run.error and self._redactor.redact_text(run.error),
             never_began=run.never_began and _is_sure_of(run, answer.signal),
             cut_off=run.cut_off and _is_sure_of(run, answer.signal),
+        )
+
+    def _without_key(self, run: Run) -> Run:
+        """The run with no key in any of its texts, though the service may send it back."""
+        redact = self._redactor.redact_text
+        return msgspec.structs.replace(
+            run,
+            run_id=redact(run.run_id),
+            status=redact(run.status),
+            result=msgspec.Raw(self._redactor.redact_json(bytes(run.result))),
+            error=run.error and redact(run.error),
+            session_id=run.session_id and redact(run.session_id),
         )
 
     def _said(self, answer: _Answer) -> str:
@@ -292,6 +350,7 @@ class Client:
         if answer.body.cut:
             return self._words(f"the service said {answer.status}, and no more: {_describe(answer.body.cut)}")
         told = "" if answer.status >= 300 else " and told no run"
+        told = f" and shows to {answer.location}" if answer.location else told
         return self._words(f"the service said {answer.status}{told}: {message_in(answer.body.data[:65536])}")
 
     def _words(self, text: str) -> str:
@@ -299,12 +358,28 @@ class Client:
         line = self._redactor.redact_words(" ".join(text.split()).rstrip(": "))
         return line if len(line) <= MAX_REASON else f"{line[:MAX_REASON]}…"
 
+    def _trusted(self, signal: Signal, status: int) -> Signal:
+        """What an answer tells, without its memory once another one has answered, too: two services stand there.
+
+        A gateway's own refusal has no memory, so that only an answer without one that is no error says something.
+        """
+        if signal.memory is not None or 200 <= status < 300:
+            self._memories.add(signal.memory)
+        if len(self._memories) < 2:
+            return signal
+        return msgspec.structs.replace(signal, memory=None, memory_seconds=0.0, several=True)
+
     async def _ask(self, request: httpx.Request) -> _Answer:
         """Send a request and read its answer. What is raised here is raised before the answer's status is known."""
         response = await self._transport.handle_async_request(request)
-        signal = read_signal(response.headers.raw, time.time())
+        signal = self._trusted(read_signal(response.headers.raw, time.time()), response.status_code)
         waited = response.headers.get(APPLIED_HEADER, "").strip().startswith("wait=")
-        return _Answer(response.status_code, signal, await read_body(response), waited)
+        location = response.headers.get("location", "") if 300 <= response.status_code < 400 else ""
+        return _Answer(response.status_code, signal, await read_body(response), waited, location)
+
+
+def _is_2xx(answer: _Answer) -> bool:
+    return 200 <= answer.status < 300
 
 
 def _is_sure_of(run: Run, signal: Signal) -> bool:
