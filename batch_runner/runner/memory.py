@@ -18,7 +18,7 @@ from batch_runner.job.inputs import SheetJob, night_job_of
 from batch_runner.job.job import safe_name
 from batch_runner.job.validation import OUTPUT_ENDINGS
 from batch_runner.journal.batches import BatchInfo, moment_ago
-from batch_runner.journal.database import NEXT_STEP, copy_journal, open_memory
+from batch_runner.journal.database import cant_be_read, copy_journal, open_memory
 from batch_runner.journal.index import (
     ENDING,
     Index,
@@ -241,4 +241,4 @@ async def rehearse(path: Path | None) -> AsyncIterator[JournalFile]:
         with closing(copy_journal(path) if path and path.exists() else open_memory()) as connection:
             yield JournalFile(connection)
     except sqlite3.Error as error:
-        raise JournalError(f"{path}: the journal can't be read: {error}; {NEXT_STEP}") from error
+        raise (cant_be_read(path, error) if path else error) from error
