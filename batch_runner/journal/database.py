@@ -297,7 +297,10 @@ def mark_whole(connection: sqlite3.Connection) -> None:
 def make_readable(connection: sqlite3.Connection) -> None:
     """Let a journal, opened for looking only, be read like one of this version, though it may be older."""
     connection.execute(_SENT)
-    if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version in (1, 2):
+        connection.execute("CREATE TEMP TABLE alias (key, row)")
+    if version == 1:
         connection.execute("CREATE TEMP TABLE resolution (attempt, was, status, note, who, at)")
 
 
