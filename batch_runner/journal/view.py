@@ -118,7 +118,7 @@ _NUMBERS = (
     "SELECT number FROM outcome WHERE batch = ? AND status = ? AND coalesce(error, '') = ? ORDER BY number LIMIT ?"
 )
 _MET = (
-    "SELECT NOT EXISTS (SELECT 1 FROM place WHERE batch = :batch) OR EXISTS (SELECT 1 FROM place"
+    "SELECT NOT EXISTS (SELECT 1 FROM place WHERE batch = :batch AND held IS NULL) OR EXISTS (SELECT 1 FROM place"
     " JOIN attempt ON attempt.row = place.row WHERE place.batch = :batch AND attempt.batch < :batch)"
 )
 _SENT_BEFORE = (

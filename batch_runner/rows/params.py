@@ -10,7 +10,16 @@ import msgspec
 
 from batch_runner.errors import UsageError
 from batch_runner.plan.plan import Entry
-from batch_runner.rows.keys import dedup_key_of, digest_of, former_plain, key_of, number_forms, plain, with_others
+from batch_runner.rows.keys import (
+    dedup_key_of,
+    digest_of,
+    former_plain,
+    key_of,
+    number_form,
+    number_forms,
+    plain,
+    with_others,
+)
 from batch_runner.rows.selection import columns_by_letter, no_column
 from batch_runner.sheet.model import refuse_ambiguity
 
@@ -39,6 +48,10 @@ class RowParams(Entry, frozen=True, kw_only=True):
     params: dict[str, str]
     identity_id: str | None = None
     session_id: str | None = None
+
+    def named(self) -> dict[str, str]:
+        """What is sent, its numbers as values: `10` shown as `10.00` is no other text."""
+        return {name: number_form(text) for name, text in self.params.items()}
 
 
 class KeyForms(msgspec.Struct, frozen=True):
@@ -200,6 +213,11 @@ class Template:
         params = [(names.get(name, name), text) for name, text in self._params(texts).items() if name not in but]
         identity = self._identity.fill(texts) if self._identity and self._identity.indexes() else ""
         return digest_of(sorted(params), identity)
+
+    def params_of(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The params that these columns are sent as; none where one of them isn't sent."""
+        sent = {column.name: self._sent.get(column.index) for column in self.columns(names)}
+        return () if None in sent.values() else tuple(name for name in sent.values() if name is not None)
 
     def columns(self, names: Iterable[str]) -> tuple[Column, ...]:
         """The columns of these names, each once; they are among the sheet's own."""

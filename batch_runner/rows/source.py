@@ -48,6 +48,7 @@ class Source:
         self._warnings: list[str] = []
         self._warned = 0
         self._job = job
+        self.identifying: tuple[str, ...] = ()
         self.likely_key: tuple[str, ...] = ()
         """Without a key: the columns that look like one, once the rows have been gone through to their end."""
         self.sheet = open_sheet(job.input_path, reading_of(job), scratch)
@@ -133,10 +134,16 @@ class Source:
         self.likely_key = finder.found if finder is not None else ()
 
     def every(self) -> Iterator[RowParams]:
-        """As `places`, to the sheet's end, whichever rows take part; nothing is said of its cells."""
+        """As `places`, to the sheet's end, whichever rows take part; nothing is said of its cells.
+
+        Then `identifying` has the params of the columns that look like a row's own number.
+        """
+        finder = KeyFinder(self.layout.own)
         for row in self.sheet.rows():
             if row.kind in LIST_ROWS:
+                finder.add(row.texts)
                 yield self.template.fill(row, takes_part=row.kind is RowKind.DATA)
+        self.identifying = self.template.params_of(finder.found)
 
     @property
     def notes(self) -> tuple[str, ...]:
