@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from batch_runner.errors import NEW_JOURNAL, JournalError
 from batch_runner.fs import sync_folder
+from batch_runner.journal.same_key import make_temporary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -217,6 +218,28 @@ _DAMAGE = (sqlite3.Error, MemoryError, UnicodeDecodeError)
 NEXT_STEP = f"restore it from a backup (rows that ran since then start again), or use {NEW_JOURNAL}"
 
 
+FIX_THAT = "fix that and run the same command"
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+"""What sqlite says of a file whose bytes are no database's any more; its other errors are of what is around it."""
+
+
+def cant_be_read(path: Path, error: Exception) -> JournalError:
+    """What to say where reading a journal raised this: only a damaged one is to be restored from a backup."""
+    if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
+        return JournalError(f"{path}: the journal can't be read: {error}; {FIX_THAT}")
+    if _is_text(path):
+        return JournalError(f"{path}: this is no journal, but a text, such as a job file; give the path of a journal")
+    is_other = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB
+    what = "this is no journal, or a damaged one" if is_other else "the journal is damaged"
+    return JournalError(f"{path}: {what} ({error}); {NEXT_STEP}")
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a file is something that a person wrote, such as a job file or a sheet."""
+    with path.open("rb") as file:
+        return 0 not in file.read(4096)  # a database has zeros in its header
+
+
 def open_file(path: Path, mode: int = 0o600) -> sqlite3.Connection:
     """A connection that may write, to the journal at `path`, which is made with these permissions if there is none.
 
@@ -228,7 +251,7 @@ def open_file(path: Path, mode: int = 0o600) -> sqlite3.Connection:
             _create(path, mode)
         connection = connect(f"{path.as_uri()}?mode=rw")
     except (sqlite3.Error, OSError) as error:
-        raise JournalError(f"{path}: the journal can't be opened: {error}; fix that, or use {NEW_JOURNAL}") from error
+        raise JournalError(f"{path}: the journal can't be opened: {error}; {FIX_THAT}") from error
     try:
         _check(path, connection)
         _set_up(path, connection)
@@ -244,7 +267,8 @@ def open_memory() -> sqlite3.Connection:
     connection = connect(":memory:")
     connection.executescript(SCHEMA)
     _name(connection)
-    _make_temporary(connection)
+    connection.execute(_SENT)
+    make_temporary(connection)
     return connection
 
 
@@ -257,7 +281,8 @@ def copy_journal(path: Path) -> sqlite3.Connection:
             refuse_half(path, original)
             original.backup(connection)
         _bring_up(path, connection)
-        _make_temporary(connection)
+        connection.execute(_SENT)
+        make_temporary(connection)
     except BaseException:
         connection.close()
         raise
@@ -281,9 +306,7 @@ def check_header(path: Path, connection: sqlite3.Connection) -> None:
         ours = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
     except _DAMAGE as error:
-        is_other = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB
-        what = "this is no journal, or a damaged one" if is_other else "the journal is damaged"
-        raise JournalError(f"{path}: {what} ({error}); {NEXT_STEP}") from error
+        raise cant_be_read(path, error) from error
     if ours != APPLICATION_ID:
         raise JournalError(f"{path}: this file is no journal of batch-runner; give the path of a journal")
     if not 1 <= version <= VERSION:
@@ -359,6 +382,8 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
             if problem != "ok"
         ]
     except _DAMAGE as error:
+        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
+            raise cant_be_read(path, error) from error
         found = [str(error)]
     if found:
         raise JournalError(f"{path}: the journal is damaged ({found[0]}); {NEXT_STEP}")
@@ -371,9 +396,10 @@ def _set_up(path: Path, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages of 4 KiB: seldom enough to cost little
         connection.execute("PRAGMA journal_size_limit = 67108864")  # 64 MiB of WAL at most stay on disk
         connection.execute("PRAGMA cache_size = -32768")  # 32 MiB: negative means KiB
-        _make_temporary(connection)
+        connection.execute(_SENT)
+        make_temporary(connection)
     except sqlite3.Error as error:
-        raise JournalError(f"{path}: the journal can't be used: {error}; use {NEW_JOURNAL}") from error
+        raise JournalError(f"{path}: the journal can't be used: {error}; {FIX_THAT}") from error
     if mode != "wal":
         raise JournalError(f"{path}: the file system has no shared memory for a journal; name one on a local disk")
 
@@ -398,48 +424,3 @@ def _bring_up(path: Path, connection: sqlite3.Connection) -> None:
 
 def _name(connection: sqlite3.Connection) -> None:
     connection.execute("INSERT INTO about (uuid) VALUES (?)", (uuid.uuid4().hex,))
-
-
-def _make_temporary(connection: sqlite3.Connection) -> None:
-    """What is known of this batch's rows while they find their places; on disk, so no sheet is too large.
-
-    `repeated`: how often a key was seen, for keys that were seen twice. `claimed`: what is about to be sent, by
-    which sheet (empty: by the one whose rows find their places now). `met`: how
-    often a key was seen while the sheet was asked what makes its rows unique.
-
-    `sending`: what is about to be sent for a row, whose attempt may not be recorded before the next sheet is looked at.
-
-    `almost`: what may not run twice, by what stands for its identifying text. `tonight`: the cells of rows that another
-    sheet of this night may have, too.
-
-    `ahead`: the sheet's rows, seen before they find their places; `form`: the other keys of each, and `renamed`: under
-    which key the journal knows it, where that is another. `apart`: those with the same key, and the journal's
-    (`number` is empty). `twin`: which row of the journal such a row of the sheet is; empty: a new one.
-    """
-    connection.execute(_SENT)
-    connection.execute(
-        "CREATE TEMP TABLE ahead (number INTEGER PRIMARY KEY, key BLOB, params BLOB, sent BLOB, is_refused INTEGER)"
-    )
-    connection.execute("CREATE TEMP TABLE form (number INTEGER, rank INTEGER, key BLOB)")
-    connection.execute("CREATE TEMP TABLE renamed (number INTEGER PRIMARY KEY, key BLOB NOT NULL)")
-    connection.execute(
-        "CREATE TEMP TABLE apart (key BLOB, params BLOB, number, row, place INTEGER, is_refused INTEGER)"
-    )
-    connection.execute("CREATE TEMP TABLE twin (number INTEGER PRIMARY KEY, row INTEGER)")
-    connection.execute("CREATE TEMP TABLE sending (row INTEGER PRIMARY KEY, params BLOB NOT NULL)")
-    connection.execute("CREATE TEMP TABLE almost (cell BLOB NOT NULL, attempt INTEGER NOT NULL)")
-    connection.execute("CREATE INDEX temp.almost_cell ON almost (cell)")
-    connection.execute("CREATE TEMP TABLE tonight (row INTEGER PRIMARY KEY, cells BLOB NOT NULL)")
-    connection.execute("CREATE TEMP TABLE met (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
-    connection.execute("CREATE TEMP TABLE repeated (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
-    connection.execute(
-        "CREATE TEMP TABLE claimed"
-        " (claim BLOB PRIMARY KEY, number INTEGER NOT NULL, conflict BLOB, sheet TEXT NOT NULL) WITHOUT ROWID"
-    )
-
-
-def clear_places(connection: sqlite3.Connection, sheet: str) -> None:
-    """Forget what was only needed while the rows of this sheet found their places; what it claims and sends stays."""
-    for table in ("ahead", "form", "renamed", "apart", "twin", "met", "repeated"):
-        connection.execute(f"DELETE FROM {table}")  # noqa: S608  the names stand above
-    connection.execute("UPDATE claimed SET sheet = ? WHERE sheet = ''", (sheet,))

@@ -6,7 +6,6 @@ import sqlite3
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -14,13 +13,13 @@ import msgspec
 from anyio import to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from batch_runner.errors import NEW_JOURNAL, JournalError, JournalFailed
+from batch_runner.errors import JournalError, JournalFailed
 from batch_runner.journal import same_key, view
-from batch_runner.journal.batches import Begun, begin, hold_journal, now
+from batch_runner.journal.batches import Begun, begin, hold_journal, now, real_path
 from batch_runner.journal.changes import HeldRows, Since, Unsettled, describe_waiting, held, since, taken, unsettled
 from batch_runner.journal.database import (
-    NEXT_STEP,
-    clear_places,
+    FIX_THAT,
+    cant_be_read,
     connect,
     copy_journal,
     make_readable,
@@ -38,6 +37,7 @@ from batch_runner.plan.plan import WAITING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from batch_runner.journal.batches import BatchInfo
     from batch_runner.journal.group_commit import Reserve
@@ -94,7 +94,7 @@ class JournalFile:
         Raises `JournalBusy` within a second if another program holds it; `JournalError` if it is damaged or newer, or
         can't be written.
         """
-        path = Path(path).resolve()
+        path = real_path(path)
         with hold_journal(path), set_aside(path) as reserve:
             connection = await to_thread.run_sync(open_file, path, mode)
             try:
@@ -226,7 +226,7 @@ class Journal:
     def leave_places(self, connection: sqlite3.Connection) -> None:
         """Make room for the next sheet's rows, now that this one's have their places; within a commit."""
         self._repeated = _count_repeated(connection)
-        clear_places(connection, self._info.input)
+        same_key.clear_places(connection, self._info.input)
 
     def remember(self, memory: str | None) -> None:
         """Note whose service knows this batch's starts by their keys (None: nobody's); written with the next event."""
@@ -433,7 +433,7 @@ def _begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) -
     try:
         return begin(path, connection, info)
     except sqlite3.Error as error:
-        raise JournalError(f"{path}: the journal can't be written: {error}; fix that, or use {NEW_JOURNAL}") from error
+        raise JournalError(f"{path}: the journal can't be written: {error}; {FIX_THAT}") from error
 
 
 @asynccontextmanager
@@ -446,4 +446,4 @@ async def rehearse(path: Path | None, info: BatchInfo, others: OtherJournals | N
         with closing(copy_journal(path) if path and path.exists() else open_memory()) as connection:
             yield await JournalFile(connection, others=others).begin(info)
     except sqlite3.Error as error:
-        raise JournalError(f"{path}: the journal can't be read: {error}; {NEXT_STEP}") from error
+        raise (cant_be_read(path, error) if path else error) from error

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.errors import JournalError, UsageError
-from batch_runner.journal.batches import hold_journal, now
-from batch_runner.journal.database import clear_places, open_file
+from batch_runner.journal.batches import hold_journal, now, real_path
+from batch_runner.journal.database import open_file
 from batch_runner.journal.group_commit import commit
 from batch_runner.journal.register import attempts_of
-from batch_runner.journal.same_key import find_twins, renamed, see, tell_apart
+from batch_runner.journal.same_key import clear_places, find_twins, renamed, see, tell_apart
 from batch_runner.journal.view import sheet_of, sheets
 from batch_runner.outcomes import NOT_STARTED, UNKNOWN
 from batch_runner.plan.plan import Attempt, Entry, last_sent
@@ -46,7 +46,7 @@ def resolve(path: Path, numbers: Sequence[int], verdict: Finding, sheet: str | N
     The numbers are those of the last batch over the sheet, which is to be named where the journal has several. Raises
     `UsageError` for a row that isn't there or has ended, `JournalBusy` while a batch runs, `JournalError`.
     """
-    path = path.resolve()
+    path = real_path(path)
     if not path.is_file():
         raise JournalError(f"{path}: there is no journal here; give the path of a batch's journal")
     with hold_journal(path), closing(open_file(path)) as connection:
@@ -104,7 +104,7 @@ def rekey(path: Path, columns: tuple[str, ...], rows: Callable[[Path, tuple[str,
     raises `UsageError` where a row that was sent isn't found again, or not by this key alone; and `JournalBusy`,
     `JournalError`, and what `rows` raises.
     """
-    path = path.resolve()
+    path = real_path(path)
     if not path.is_file():
         raise JournalError(f"{path}: there is no journal here; give the path of a batch's journal")
     with hold_journal(path), closing(open_file(path)) as connection:
