@@ -215,3 +215,57 @@ class KeyFinder:
             if first in numbers and second.is_filled and not second.is_different:
                 return tuple(each.column.name for each in sorted((first, second), key=lambda e: e.column.index))
         return ()
+
+
+_IBAN = re.compile(r"[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}")
+ALIKE = 85
+"""So many percent of two rows' texts are the same where they are almost duplicates."""
+MOST_COMPARED = 50_000
+"""Rows of a sheet that are looked at; they are kept in memory."""
+MOST_IN_BLOCK = 8
+
+
+class NearDuplicates:
+    """Finds rows that are almost the same: equal in amounts, dates and IBANs and alike in the rest, or the other way.
+
+    What `--unique` knows to be the same is none of them. They are hints for a person, and hold nothing.
+    """
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self._columns = columns
+        self._blocks: dict[tuple[bool, tuple[str, ...]], list[tuple[int, tuple[str, ...], tuple[str, ...]]]] = {}
+        self._rows = 0
+        self.hints: list[str] = []
+
+    def add(self, number: int, texts: Sequence[str]) -> None:
+        """Compare a row with those above it."""
+        self._rows += 1
+        if self._rows > MOST_COMPARED:
+            return
+        cells = [texts[column.index].strip() for column in self._columns]
+        is_value = [any(kind.fullmatch(text) for kind in (_DECIMAL, _DATED, _IBAN)) for text in cells]
+        values = tuple(text if kind else "" for text, kind in zip(cells, is_value, strict=True))
+        rest = tuple("" if kind else plain(text) for text, kind in zip(cells, is_value, strict=True))
+        if not any(values) or not any(map(str.isdecimal, "".join(rest))):
+            return
+        for block, same, other in (((True, values), values, rest), ((False, rest), rest, values)):
+            above = self._blocks.setdefault(block, [])
+            self._compare(number, same, other, above)
+            if len(above) < MOST_IN_BLOCK:
+                above.append((number, same, other))
+
+    def _compare(
+        self,
+        number: int,
+        same: tuple[str, ...],
+        other: tuple[str, ...],
+        above: Sequence[tuple[int, tuple[str, ...], tuple[str, ...]]],
+    ) -> None:
+        from rapidfuzz import fuzz  # half a megabyte of compiled code, for `check` alone
+
+        for earlier, _, others in above:
+            differ = [place for place, (one, two) in enumerate(zip(other, others, strict=True)) if one != two]
+            if len(differ) == 1 and fuzz.ratio(other[differ[0]], others[differ[0]]) >= ALIKE:
+                names = " and ".join(repr(self._columns[place].name) for place, text in enumerate(same) if text)
+                what = self._columns[differ[0]].name
+                self.hints.append(f"rows {earlier} and {number} have the same {names}, and almost the same {what!r}")

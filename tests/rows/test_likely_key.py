@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from program import run_program
 
-from batch_runner.rows.keys import KeyFinder
+from batch_runner.rows.keys import KeyFinder, NearDuplicates
 from batch_runner.sheet.model import Column
 
 if TYPE_CHECKING:
@@ -52,3 +52,39 @@ def test_check_run_and_init_name_it(tmp_path: Path) -> None:
     assert "'Invoice, No' differs in every row" in run_program("run", *words, cwd=tmp_path).stdout
     assert "batch-runner rekey j.db --key" in run_program("check", *words, cwd=tmp_path).stdout
     assert 'key = ["Invoice, No"]' in run_program("init", "in.csv", "--job", "-", cwd=tmp_path).stdout
+
+
+IBAN = "DE89 3704 0044 0532 0130 00"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "hint"),
+    [
+        (("ACME GmbH", "RE-1042", "1234.50", IBAN), ("ACME Gmbh & Co", "RE-1042", "1234.50", IBAN), None),
+        (("ACME GmbH", "RE-1042", "1234.50", IBAN), ("ACMEE GmbH", "RE-1042", "1234.50", IBAN), "Vendor"),
+        (("ACME", "RE-20421", "1234.50", IBAN), ("ACME", "RE-20412", "1234.50", IBAN), "No"),
+        (("ACME", "RE-1042", "1234.50", IBAN), ("ACME", "RE-1042", "1243.50", IBAN), "Amount"),
+        (("ACME", "RE-1042", "1234.50", IBAN), ("ACME", "RE-1042", "1234.50", IBAN[:-1] + "1"), "IBAN"),
+        (("ACME", "RE-1042", "1234.50", IBAN), ("ACME", "re 1042", "1234.50", IBAN), None),
+        (("ACME", "RE-1042", "1234.50", IBAN), ("Bolt", "RE-9", "77.00", IBAN), None),
+    ],
+)
+def test_rows_that_are_almost_the_same_are_hints(
+    one: tuple[str, ...], other: tuple[str, ...], hint: str | None
+) -> None:
+    """Equal amounts, dates and IBANs beside texts that are alike, or the other way; equal rows are --unique's."""
+    near = NearDuplicates(
+        [Column(name, at, chr(65 + at)) for at, name in enumerate(("Vendor", "No", "Amount", "IBAN"))]
+    )
+    near.add(2, one)
+    near.add(3, other)
+    assert [each.rpartition("almost the same ")[2] for each in near.hints] == ([f"{hint!r}"] if hint else [])
+
+
+def test_check_lists_them(tmp_path: Path) -> None:
+    """With both row numbers; nothing is held for it, and the exit code stays 0."""
+    (tmp_path / "task.py").write_text(TASK)
+    (tmp_path / "in.csv").write_text("Vendor,No,Amount\nACME,RE-20421,1234.50\nACME,RE-20412,1234.50\n")
+    done = run_program("check", "in.csv", "--task", "task.py:pay", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "rows 2 and 3 have the same 'Amount', and almost the same 'No'" in done.stdout
