@@ -42,6 +42,19 @@ def _text(_: click.Context, option: click.Parameter, value: Any) -> Any:
     return value
 
 
+def _columns(_: click.Context, option: click.Parameter, value: str) -> tuple[str, ...]:
+    """Names of columns as in every job."""
+    from batch_runner.job.options import options
+
+    try:
+        names = options()["key"].read(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=option) from None
+    if not names:
+        raise click.BadParameter("name at least one column", param=option)
+    return tuple(map(str, names)) if isinstance(names, tuple | list) else ()
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
 @click.version_option(__version__, prog_name="batch-runner")
 @click.pass_context
@@ -300,6 +313,21 @@ def resolve_command(
     print_out(
         f"{of.path}: row {numbers} (night of {of.night}): unknown → {status}; the next batch carries it into the output"
     )
+    return 0
+
+
+@program.command("rekey")
+@click.argument("journal", type=click.Path(path_type=Path))
+@click.option("--key", metavar="A,B", callback=_columns, required=True, help="The columns that identify a row.")
+def rekey_command(journal: Path, key: tuple[str, ...]) -> int:
+    """Have a JOURNAL know its rows by other columns: what ran is found in the sheets, and nothing runs again.
+
+    All rows that ran must be found as they are known now; else nothing is changed. JOURNAL may be the job file.
+    """
+    from batch_runner.cli.run import print_out
+    from batch_runner.cli.status import rekey_for_person
+
+    print_out(rekey_for_person(journal, key))
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -11,10 +13,15 @@ import msgspec
 
 from batch_runner.cli.run import today
 from batch_runner.errors import UsageError
+from batch_runner.job.config import load_job
+from batch_runner.job.job import Job
+from batch_runner.journal.resolve import Rekeyed, rekey
 from batch_runner.journal.view import BatchRecord, Count, Failures, JournalView, Placed, Try, sheet_of
 from batch_runner.report.summary import duration_of, number_of, row_numbers
-from batch_runner.rows.keys import key_of
+from batch_runner.rows.keys import key_of, number_forms
+from batch_runner.rows.source import Source
 from batch_runner.runner.memory import journal_meant
+from batch_runner.sheet.open import TEXT_ENDINGS, WORKBOOK_ENDINGS
 from batch_runner.units import local_time
 
 if TYPE_CHECKING:
@@ -151,7 +158,8 @@ def story_of_key(source: Path, values: Sequence[str]) -> Story:
     with _open(path) as view:
         columns = view.key_columns()
         key = _key_from(path, columns, values)
-        attempts = view.story_of_key(key_of(key))
+        forms = dict(zip(key, number_forms(tuple(key.values())), strict=True))
+        attempts = view.story_of_key(key_of(key), key_of(forms))
         if not attempts:
             raise UsageError(
                 f"{path}: no row with the key {', '.join(values)} was ever sent; write it as the cell's text (where a "
@@ -185,6 +193,29 @@ def _open(path: Path) -> Iterator[JournalView]:
         if not view.batches():
             raise UsageError(f"{path}: no batch has begun with this journal yet")
         yield view
+
+
+def rekey_for_person(path: Path, columns: tuple[str, ...]) -> str:
+    """Have a journal know its rows by other columns; `path` may be that of a job, which says what is sent.
+
+    Raises as `journal.resolve.rekey`.
+    """
+    is_job = path.suffix.lower() == ".toml"
+    job = load_job(str(path), {"key": columns}, os.environ).job if is_job else Job(input=str(path), key=columns)
+    journal, _ = journal_meant(path, today())
+
+    def rows(file: Path, before: tuple[str, ...]) -> list[Rekeyed]:
+        of_file = msgspec.structs.replace(job, input=str(file), output=None, rows=None, limit=None, where=None)
+        was = msgspec.structs.replace(of_file, key=before)
+        scratch = Path(tempfile.gettempdir())
+        if file.suffix.lower() not in (*TEXT_ENDINGS, *WORKBOOK_ENDINGS):
+            return []
+        with Source(was, scratch) as old, Source(of_file, scratch) as new:
+            return list(zip(old.every(), new.every(), strict=True))
+
+    known = rekey(journal, tuple(sorted(set(columns))), rows)
+    names = ", ".join(columns)
+    return f"{journal}: {number_of(known, 'row')} that ran {'is' if known == 1 else 'are'} known by {names} from now on"
 
 
 def local(moment: str | None) -> str:

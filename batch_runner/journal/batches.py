@@ -264,8 +264,11 @@ def check_same_job(path: Path | None, connection: sqlite3.Connection, info: Batc
             raise JournalError(
                 f"{path}: this journal has the {name} {_show(old)}, and this batch has {_show(new)}; "
                 f"give the same {name}; another --output has a journal that knows nothing of what ran, "
-                "and starts every row again"
+                f"and starts every row again{_REKEY.format(path) if name == 'key' else ''}"
             )
+
+
+_REKEY = ". To change the key, say batch-runner rekey {} --key A,B: it finds what ran"
 
 
 def _names(columns: tuple[str, ...]) -> str:

@@ -347,6 +347,8 @@ def make_readable(connection: sqlite3.Connection) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version == 1:
         connection.execute("CREATE TEMP TABLE resolution (attempt, was, status, note, who, at)")
+    if version in (1, 2):
+        connection.execute("CREATE TEMP TABLE alias (key, row)")
     if version < 3:
         connection.execute("CREATE TEMP VIEW attempt AS SELECT *, NULL AS session_id FROM main.attempt")
 

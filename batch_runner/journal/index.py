@@ -196,6 +196,15 @@ def ran_in(path: Path | None, connection: sqlite3.Connection, keys: Iterable[byt
     return found
 
 
+def ran_as(connection: sqlite3.Connection, attempt: int) -> Ran:
+    """The start that is an attempt of the journal at hand."""
+    sql = _RAN.format(rows="SELECT row FROM attempt WHERE id = :attempt")
+    for found, sheet, number, began, status, run_id, is_open in connection.execute(sql, {"attempt": attempt}):
+        if found == attempt:
+            return Ran(None, found, sheet, number, began, UNKNOWN if run_id is None and is_open else status, run_id)
+    raise KeyError(attempt)
+
+
 class OtherJournals:
     """What the other journals of a task know. One is open at a time, and only for one question."""
 

@@ -16,7 +16,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from batch_runner.errors import JournalError, JournalFailed
 from batch_runner.journal import same_key, view
 from batch_runner.journal.batches import Begun, begin, hold_journal, now, real_path
-from batch_runner.journal.changes import HeldRows, Since, Unsettled, held, since, taken, unsettled
+from batch_runner.journal.changes import HeldRows, Since, Unsettled, describe_waiting, held, since, taken, unsettled
 from batch_runner.journal.database import (
     FIX_THAT,
     connect,
@@ -207,9 +207,10 @@ class Journal:
         """Note a chunk of the sheet's rows, whichever take part, for `tell_apart`."""
         await self._commits.add(partial(same_key.see, entries=entries))
 
-    async def tell_apart(self) -> None:
-        """Find out which rows of the journal those with equal keys are; only then `adopt` and `register`."""
+    async def tell_apart(self, identifying: tuple[str, ...] = ()) -> None:
+        """Find out who rows with equal keys, or by `identifying` params almost equal ones, are; then `adopt` them."""
         await self._commits.add(same_key.tell_apart)
+        await self._commits.add(partial(self._registration.know_almost, identifying=identifying))
 
     @property
     def needs_claims(self) -> bool:
@@ -348,14 +349,7 @@ class Journal:
 
     def waiting(self) -> str | None:
         """A sentence where rows are to be started again, but not yet."""
-        rows = self.held(WAITING)
-        if not rows.rows:
-            return None
-        numbers = ", ".join([*map(str, rows.numbers), *(["…"] if rows.rows > len(rows.numbers) else [])])
-        return (
-            f"waiting for their retry: {rows.rows} (rows {numbers}); a row is started again once it is edited, or when "
-            "its last attempt ended --retry-wait ago (1h, if nothing is said); --retry-wait 0 starts them at once"
-        )
+        return describe_waiting(self.held(WAITING))
 
     def held(self, why: str) -> HeldRows:
         """The rows of this batch that were held back."""

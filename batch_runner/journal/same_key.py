@@ -272,7 +272,8 @@ def make_temporary(connection: sqlite3.Connection) -> None:
 
     `sending`: what is about to be sent for a row, whose attempt may not be recorded before the next sheet is looked at.
 
-    `tonight`: the cells of rows that another sheet of this night may have, too.
+    `almost`: what may not run twice, by what stands for its identifying text. `tonight`: the cells of rows that another
+    sheet of this night may have, too.
 
     `ahead`: the sheet's rows, seen before they find their places; `form`: the other keys of each, and `renamed`: under
     which key the journal knows it, where that is another. `apart`: those with the same key, and the journal's
@@ -288,6 +289,8 @@ def make_temporary(connection: sqlite3.Connection) -> None:
     )
     connection.execute("CREATE TEMP TABLE twin (number INTEGER PRIMARY KEY, row INTEGER)")
     connection.execute("CREATE TEMP TABLE sending (row INTEGER PRIMARY KEY, params BLOB NOT NULL)")
+    connection.execute("CREATE TEMP TABLE almost (cell BLOB NOT NULL, attempt INTEGER NOT NULL)")
+    connection.execute("CREATE INDEX temp.almost_cell ON almost (cell)")
     connection.execute("CREATE TEMP TABLE tonight (row INTEGER PRIMARY KEY, cells BLOB NOT NULL)")
     connection.execute("CREATE TEMP TABLE met (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
     connection.execute("CREATE TEMP TABLE repeated (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")

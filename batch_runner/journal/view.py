@@ -125,7 +125,7 @@ _NUMBERS = (
     "SELECT number FROM outcome WHERE batch = ? AND status = ? AND coalesce(error, '') = ? ORDER BY number LIMIT ?"
 )
 _MET = (
-    "SELECT NOT EXISTS (SELECT 1 FROM place WHERE batch = :batch) OR EXISTS (SELECT 1 FROM place"
+    "SELECT NOT EXISTS (SELECT 1 FROM place WHERE batch = :batch AND held IS NULL) OR EXISTS (SELECT 1 FROM place"
     " JOIN attempt ON attempt.row = place.row WHERE place.batch = :batch AND attempt.batch < :batch)"
 )
 _SENT_BEFORE = (
@@ -386,9 +386,9 @@ class JournalView:
         found = self._connection.execute("SELECT key_columns FROM batch ORDER BY id DESC LIMIT 1").fetchone()
         return tuple(msgspec.json.decode(found[0], type=list[str])) if found else ()
 
-    def story_of_key(self, key: bytes) -> tuple[Try, ...]:
-        """As `story`, for all rows with this key."""
-        found = self._connection.execute("SELECT id FROM row WHERE key = ? ORDER BY nth", (key,))
+    def story_of_key(self, key: bytes, form: bytes | None = None) -> tuple[Try, ...]:
+        """As `story`, for all rows with this key, or with another form of it."""
+        found = self._connection.execute(_OF_KEY, {"key": key, "form": form})
         return self._tries(row for (row,) in found.fetchall())
 
     def _tries(self, rows: Iterator[int]) -> tuple[Try, ...]:
@@ -403,6 +403,10 @@ class JournalView:
         return tuple(tries)
 
 
+_OF_KEY = (
+    "SELECT id FROM row WHERE key IN (:key, :form) OR id IN (SELECT row FROM alias WHERE key IN (:key, :form))"
+    " ORDER BY nth, id"
+)
 _BATCH = "SELECT id, started, ended, exit_code, input, output, task, service, version, pid FROM batch WHERE id = ?"
 _SPANS = (
     "SELECT number, outcome.status, coalesce(outcome.error, ''), attempt.batch = outcome.batch,"

@@ -11,7 +11,15 @@ import msgspec
 
 from batch_runner.errors import UsageError
 from batch_runner.plan.plan import Entry
-from batch_runner.rows.keys import dedup_key_of, digest_of, former_plain, key_of, number_forms, plain, with_others
+from batch_runner.rows.keys import (
+    dedup_key_of,
+    digest_of,
+    former_plain,
+    key_of,
+    number_forms,
+    plain,
+    with_others,
+)
 from batch_runner.rows.selection import columns_by_letter, no_column
 from batch_runner.sheet.model import refuse_ambiguity
 from batch_runner.units import SingleBrace, Slot, template_parts
@@ -257,6 +265,11 @@ class Template:
                     yield key_of(found)
                 elif not columns:
                     yield self._digest(texts)
+
+    def params_of(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The params that these columns are sent as; none where one of them isn't sent."""
+        sent = {column.name: self._sent.get(column.index) for column in self.columns(names)}
+        return () if None in sent.values() else tuple(name for name in sent.values() if name is not None)
 
     def columns(self, names: Iterable[str]) -> tuple[Column, ...]:
         """The columns of these names, each once; they are among the sheet's own."""

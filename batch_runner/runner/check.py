@@ -25,6 +25,7 @@ from batch_runner.plan.plan import Counts, Refuse, Send, counted_as
 from batch_runner.report.summary import NamedRows, duration_of, named_rows, said_of
 from batch_runner.report.totals import control_totals
 from batch_runner.rows.amounts import worded
+from batch_runner.rows.keys import NearDuplicates
 from batch_runner.rows.source import Source
 from batch_runner.rows.task_inputs import TEXT
 from batch_runner.sheet.model import RowKind, row_list
@@ -122,6 +123,8 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     named: tuple[NamedRows, ...] = ()
     takes: tuple[Taken, ...] = ()
     unused: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
+    """Rows that are almost the same: for a person to look at."""
     deadline: str | None = None
 
     @property
@@ -174,6 +177,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         )
         yield from _block(f"refused: {self.refused_rows} of {self.rows} rows", self.refused)
         yield from _block("worth a look", self.warnings)
+        yield from _block("hints: almost the same", self.hints)
 
 
 async def preview(
@@ -217,6 +221,7 @@ async def preview(
         refused=tuple(planned.refused),
         warnings=source.warnings,
         named=named_rows(journal.named),
+        hints=_near_duplicates(source),
         notes=(
             *told,
             *source.notes,
@@ -238,6 +243,15 @@ def _deadline_of(job: Job) -> str | None:
     if deadline.seconds <= 0:
         return f"{deadline}, which has passed: a batch that begins now starts nothing (5)"
     return f"{deadline}, in {duration_of(deadline.seconds)}"
+
+
+def _near_duplicates(source: Source) -> tuple[str, ...]:
+    """The first pairs of rows that are almost the same, a sentence each."""
+    near = NearDuplicates(source.layout.own)
+    for row in source.chosen():
+        near.add(row.number, row.texts)
+    more = [f"and {len(near.hints) - MOST_SENTENCES} more such pairs"] if len(near.hints) > MOST_SENTENCES else []
+    return (*near.hints[:MOST_SENTENCES], *more)
 
 
 class _Kinds:

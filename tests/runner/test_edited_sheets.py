@@ -134,7 +134,7 @@ def test_a_row_that_changed_after_it_ended(ending: str, tmp_path: Path, service:
 
 
 def test_a_sheet_of_which_no_row_is_known(tmp_path: Path, service: Service) -> None:
-    """One more column makes every row a new one: `check` says so, and `run` before the first start and at the end."""
+    """Other columns make every row a new one: `check` says so, and `run` before the first start and at the end."""
     sheet = tmp_path / "list.csv"
     sheet.write_text("Row,Amount\nr0,1.00\nr1,2.00\n")
     command = ("list.csv", "--task", "pay", "--service", service.url)
@@ -142,12 +142,12 @@ def test_a_sheet_of_which_no_row_is_known(tmp_path: Path, service: Service) -> N
     assert warning not in run_program("check", *command, cwd=tmp_path).stdout
     assert warning not in night(tmp_path, service) + night(tmp_path, service)
     assert warning not in run_program("check", *command, cwd=tmp_path).stdout
-    sheet.write_text("Row,Amount,Note\nr0,1.00,a\nr1,2.00,b\n")
+    sheet.write_text("Row,Sum,Note\nr0,1.00,a\nr1,2.00,b\n")
     assert warning in run_program("check", *command, cwd=tmp_path).stdout
     done = run_program("run", *command, cwd=tmp_path)
     assert warning in done.stderr
     assert f"note: {warning}" in done.stdout
-    sheet.write_text("Row,Amount,Note\nr0,1.00,a\nr9,9.00,\n")
+    sheet.write_text("Row,Sum,Note\nr0,1.00,a\nr9,9.00,\n")
     assert warning not in night(tmp_path, service)
 
 
