@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import re
 from io import TextIOWrapper
-from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -94,8 +93,21 @@ def _too_much(where: str, limit: str) -> SheetError:
 
 
 AT_ONCE = 10_000
+MOST_TEXT = 8 << 20
+"""Characters that are handed on at once."""
 ROW_GROUP = 50_000
 """Rows that are compressed together: what a reader takes in at once."""
+
+
+def _some_of(rows: Iterator[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """The next of these rows: none more once they hold so much text that memory would grow with the results."""
+    batch, size = [], 0
+    for row in rows:
+        batch.append(row)
+        size += sum(map(len, row))
+        if len(batch) >= AT_ONCE or size >= MOST_TEXT:
+            break
+    return batch
 
 
 def write_parquet(target: BinaryIO, grid: Grid) -> None:
@@ -108,7 +120,7 @@ def write_parquet(target: BinaryIO, grid: Grid) -> None:
     def frames(*_pushed_down: object) -> Iterator[polars.DataFrame]:
         rows = grid.data()
         while True:
-            batch = list(islice(rows, AT_ONCE))
+            batch = _some_of(rows)
             yield polars.DataFrame(batch, schema=schema, orient="row")
             if not batch:
                 return
