@@ -15,7 +15,7 @@ from batch_runner.job.inputs import make_folders, night_job_of
 from batch_runner.job.options import describe_job
 from batch_runner.journal.journal import rehearse
 from batch_runner.runner.check import Preview, open_source, preview
-from batch_runner.runner.connect import choose_service, purpose_of
+from batch_runner.runner.connect import choose_service, probe_service, purpose_of
 from batch_runner.runner.night import look_at_journal, name_input
 from batch_runner.runner.run import info_of, prepare_output
 
@@ -23,13 +23,18 @@ if TYPE_CHECKING:
     from batch_runner.fs import AtomicFile
     from batch_runner.job.config import Loaded
     from batch_runner.job.inputs import NightJob, SheetJob
+    from batch_runner.job.job import Job
     from batch_runner.output.previous_output import Evidence
     from batch_runner.rows.source import Source
-    from batch_runner.runner.connect import ChosenService
+    from batch_runner.runner.connect import ChosenService, Probed
 
 
-def check_for_person(loaded: Loaded) -> int:
-    """Print how each input is understood, and the job in force; returns the exit code."""
+def check_for_person(loaded: Loaded, *, probe: bool = False) -> int:
+    """Print how each input is understood, and the job in force; returns the exit code.
+
+    With `probe` the service is asked first whether key and task are right.
+    """
+    probed = _probe(loaded.job) if probe else None
     plan = night_job_of(loaded.job, today())
     make_folders(loaded.job, plan)
     findings = Findings()
@@ -42,12 +47,12 @@ def check_for_person(loaded: Loaded) -> int:
     pages, problems = found
     code = ExitCode.REFUSED if problems else max((page.exit_code for page in pages), default=ExitCode.OK)
     if not loaded.job.json:
-        print_out(_text(plan, pages, loaded))
+        print_out(_text(plan, pages, loaded, probed))
     elif pages and not plan.many:
-        print_out(_encode(msgspec.to_builtins(pages[0]), loaded))
+        print_out(_encode(msgspec.to_builtins(pages[0]), loaded, probed))
     else:
         several = {"exit_code": code, "batches": pages, "missing": plan.missing, "problems": problems}
-        print_out(_encode(several, loaded))
+        print_out(_encode(several, loaded, probed))
     if problems:
         raise UsageError("\n".join(problems))
     return code
@@ -101,10 +106,18 @@ async def _rehearse(
         return await preview(job, source, journal, evidence)
 
 
-def _encode(fields: dict[str, object], loaded: Loaded) -> str:
-    return msgspec.json.encode({**fields, "job": loaded.origins}).decode()
+def _probe(job: Job) -> Probed:
+    if not job.task:
+        raise UsageError("--probe: which task? say it with --task")
+    return anyio.run(probe_service, job)
 
 
-def _text(plan: NightJob, pages: list[Preview], loaded: Loaded) -> str:
+def _encode(fields: dict[str, object], loaded: Loaded, probed: Probed | None) -> str:
+    told = {} if probed is None else {"probe": probed}
+    return msgspec.json.encode({**fields, **told, "job": loaded.origins}).decode()
+
+
+def _text(plan: NightJob, pages: list[Preview], loaded: Loaded, probed: Probed | None) -> str:
     first = [f"nothing to do: {plan.missing}"] if plan.missing is not None else []
+    first += [f"probe: {probed}"] if probed is not None else []
     return "\n\n".join([*first, *(page.to_text() for page in pages), describe_job(loaded.origins)])

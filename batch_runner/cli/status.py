@@ -14,7 +14,7 @@ from batch_runner.job.job import Job
 from batch_runner.job.validation import OUTPUT_ENDINGS
 from batch_runner.journal.view import BatchRecord, Count, Failures, JournalView, Placed, Try, sheet_of
 from batch_runner.report.summary import duration_of, number_of, row_numbers
-from batch_runner.rows.params import key_of
+from batch_runner.rows.keys import key_of
 from batch_runner.units import local_time
 
 if TYPE_CHECKING:
@@ -207,7 +207,8 @@ def _paragraph(attempt: Try) -> str:
     moments = {"intended": attempt.intended_at, "started": attempt.started_at, "ended": attempt.ended_at}
     lines.append("    " + ", ".join(f"{name} {local(moment)}" for name, moment in moments.items()))
     if attempt.run_id:
-        lines.append(f"    run {printable(attempt.run_id)}")
+        session = f", session {printable(attempt.session_id)}" if attempt.session_id else ""
+        lines.append(f"    run {printable(attempt.run_id)}{session}")
     lines += [
         f"    resolved {local(said.at)} by {printable(said.who)}: {said.was} → {said.status} ({printable(said.note)})"
         for said in attempt.resolutions

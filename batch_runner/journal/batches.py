@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
+import uuid
 from contextlib import ExitStack, closing, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,8 +18,7 @@ from batch_runner.journal.same_key import forget_other_claims
 from batch_runner.plan.plan import NIGHT, Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from datetime import timedelta
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 
@@ -27,9 +27,9 @@ COMPLETE = (ExitCode.OK, ExitCode.SOME_FAILED, ExitCode.SOME_UNKNOWN)
 
 _INSERT = (
     "INSERT INTO batch (id, continues, started, input, input_sha256, output, task, service, key_columns,"
-    " retry, on_unknown, version, pid, series, command, whole_sheet, unique_columns, conflict_columns)"
+    " retry, on_unknown, version, pid, series, command, whole_sheet, unique_columns, conflict_columns, start_key)"
     " VALUES (:id, :continues, :started, :input, :input_sha256, :output, :task, :service, :key_columns, :retry,"
-    " :on_unknown, :version, :pid, :series, :command, :whole_sheet, :unique_columns, :conflict_columns)"
+    " :on_unknown, :version, :pid, :series, :command, :whole_sheet, :unique_columns, :conflict_columns, :start_key)"
 )
 _HAS_STARTED = "SELECT EXISTS (SELECT 1 FROM sent)"
 """Whether any start of the journal counts: with none, a mistyped task or key has done no harm yet."""
@@ -43,7 +43,7 @@ _LAST_OF_SHEET = (
     _NIGHT + " WHERE last.series = :series OR (last.series = '' AND last.input = :input) ORDER BY last.id DESC LIMIT 1"
 )
 _TURNS = (
-    "SELECT command, series, started, exit_code FROM batch WHERE command = (SELECT command FROM batch"
+    "SELECT command, series, started, exit_code, {left} FROM batch WHERE command = (SELECT command FROM batch"
     " WHERE command <> '' AND retry = ? AND on_unknown = ? ORDER BY id DESC LIMIT 1) ORDER BY id"
 )
 
@@ -75,28 +75,37 @@ class Turn(msgspec.Struct, frozen=True):
     series: str
     began: str
     exit_code: int | None
+    left: str = "[]"
+    """A JSON list: the sheets of that command that had not begun when this one ended."""
 
 
 class Begun(msgspec.Struct, frozen=True):
     """A batch that has its place in the journal.
 
-    `id` is its number there, `night` that of the batch which its night began with, `uuid` the journal's own. `first` is
+    `id` is its number there, `night` that of the batch which its night began with, `start_key` its random part of
+    the keys of its starts: a journal that was brought back from a backup must not use one again. `first` is
     the first one that this program began: those from there on go on beside it. `has_others`: it is one of several.
     """
 
     id: int
     night: int
-    uuid: str
+    start_key: str
     first: int = 0
     has_others: bool = False
 
 
 def now() -> str:
     """This moment as recorded: UTC, to the millisecond."""
-    return _timestamp(datetime.now(UTC))
+    return recorded_time(datetime.now(UTC))
 
 
-def _timestamp(moment: datetime) -> str:
+def moment_ago(seconds: float) -> str:
+    """The moment so many seconds before this one, as recorded."""
+    return recorded_time(datetime.now(UTC) - timedelta(seconds=seconds))
+
+
+def recorded_time(moment: datetime) -> str:
+    """A moment of UTC as recorded."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -104,18 +113,18 @@ def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) ->
     """Record the batch. Raises `JournalError` if the journal is that of another task, service or key."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        (uuid,) = connection.execute("SELECT uuid FROM about").fetchone()
+        start_key = uuid.uuid4().hex
         check_same_job(path, connection, info)
         (batch,) = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM batch").fetchone()
         night = _night_gone_on_with(connection, info) or batch
         forget_other_claims(connection, info.policy)
-        _insert(connection, batch, night, info)
+        _insert(connection, batch, night, info, start_key)
         connection.execute("UPDATE about SET under_way = 1 WHERE NOT under_way")
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-    return Begun(batch, night, uuid, has_others=bool(info.command))
+    return Begun(batch, night, start_key, has_others=bool(info.command))
 
 
 def _night_gone_on_with(connection: sqlite3.Connection, info: BatchInfo) -> int | None:
@@ -144,25 +153,28 @@ def _goes_on(last: tuple[int, str, int | None, str, str], policy: Policy, *, tog
 def turns(connection: sqlite3.Connection, policy: Policy) -> tuple[Turn, ...]:
     """What the last command over several sheets, with this policy, has of them in this journal, the oldest first.
 
-    Version 1 knew no such commands.
+    Version 1 knew no such commands, version 2 not which sheets were left.
     """
-    if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == 1:
         return ()
-    return tuple(Turn(*found) for found in connection.execute(_TURNS, (_words(policy), policy.on_unknown)))
+    sql = _TURNS.format(left="'[]'" if version == 2 else "sheets_left")
+    return tuple(Turn(*found) for found in connection.execute(sql, (_words(policy), policy.on_unknown)))
 
 
-def command_gone_on_with(turns: Iterable[Turn], series: Iterable[str], policy: Policy) -> str | None:
+def command_gone_on_with(turns: Iterable[Turn], series: Sequence[str], policy: Policy) -> str | None:
     """The word of the command whose night goes on where these sheets are run again; None where a new night begins.
 
     `turns` are those of all journals of these sheets. The last command's night goes on if one of the sheets was stopped
-    in it, or did not come to its turn: a stop may fall between two sheets. The latter for as long as `NIGHT` only: it
-    may also be a new sheet.
+    in it, or was to come and did not come to its turn: a stop may fall between two sheets. The latter for as long as
+    `NIGHT` only: it may be a sheet that can't be read. A sheet that this night never knew of begins a new one.
     """
     ordered = sorted(turns, key=lambda turn: turn.began)
     night = [turn for turn in ordered if turn.command == ordered[-1].command]
     ends = {turn.series: turn.exit_code for turn in night}
     was_stopped = any(name in ends and ends[name] not in COMPLETE for name in series)
-    was_left_out = any(name not in ends for name in series)
+    left = [msgspec.json.decode(turn.left, type=list[str]) for turn in night if turn.exit_code is not None]
+    was_left_out = not set(series).isdisjoint(set(left[0]).intersection(*left) if left else ())
     if night and (
         (was_stopped and not _is_over(night[0].began, policy.night))
         or (was_left_out and not _is_over(night[0].began, NIGHT))
@@ -172,10 +184,10 @@ def command_gone_on_with(turns: Iterable[Turn], series: Iterable[str], policy: P
 
 
 def _is_over(began: str, lasts: timedelta | None) -> bool:
-    return lasts is not None and began < _timestamp(datetime.now(UTC) - lasts)
+    return lasts is not None and began < recorded_time(datetime.now(UTC) - lasts)
 
 
-def _insert(connection: sqlite3.Connection, batch: int, night: int, info: BatchInfo) -> None:
+def _insert(connection: sqlite3.Connection, batch: int, night: int, info: BatchInfo, start_key: str) -> None:
     columns = {
         "id": batch,
         "continues": night,
@@ -195,6 +207,7 @@ def _insert(connection: sqlite3.Connection, batch: int, night: int, info: BatchI
         "whole_sheet": info.whole_sheet,
         "unique_columns": _names(info.policy.unique),
         "conflict_columns": _names(info.policy.conflict),
+        "start_key": start_key,
     }
     connection.execute(_INSERT, columns)
 

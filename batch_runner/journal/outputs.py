@@ -60,7 +60,7 @@ class WrittenOutput(msgspec.Struct, frozen=True):
 
 
 _OF_PLACE = "SELECT row FROM place WHERE batch = ? AND number = ? AND row IS NOT NULL"
-_OF_KEY = "SELECT id FROM row WHERE key IN (?, ?)"
+_OF_KEY = "SELECT id FROM row WHERE key = :key UNION SELECT row FROM alias WHERE key = :key"
 _RUN_OF = "SELECT 1 FROM attempt WHERE row = ? AND run_id = ?"
 _PARAMS_OF = "SELECT params FROM place JOIN row ON row.id = place.row WHERE batch = ? AND key = ? AND nth = ?"
 _NOTE = "INSERT INTO output VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -159,7 +159,7 @@ def has_outcome(connection: sqlite3.Connection, batch: int, entry: Entry, run_id
     """
     rows = [row for (row,) in connection.execute(_OF_PLACE, (batch, entry.row_number)).fetchall()]
     if not rows:
-        rows = [row for (row,) in connection.execute(_OF_KEY, (entry.key, entry.former_key)).fetchall()]
+        rows = [row for key in entry.keys for (row,) in connection.execute(_OF_KEY, {"key": key}).fetchall()]
     if not run_id:
         return bool(rows)
     return any(connection.execute(_RUN_OF, (row, run_id)).fetchone() for row in rows)

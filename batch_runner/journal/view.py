@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.errors import JournalError, UsageError
+from batch_runner.errors import JournalError, OutputFailed, UsageError
 from batch_runner.fs import seems_held
 from batch_runner.journal.batches import check_same_job, turns
 from batch_runner.journal.database import (
@@ -112,7 +112,8 @@ _OUTCOME = _OUTCOMES.partition(" AND number >")[0] + " AND number = ?"
 _COUNTS = "SELECT status, count(*) FROM outcome WHERE batch = ? GROUP BY status ORDER BY count(*) DESC, status"
 _FAILURES = (
     "SELECT status, coalesce(error, ''), count(*) FROM outcome"
-    " WHERE batch = ? AND status IN ('failure', 'timeout', 'cancelled', 'error', 'unknown')"
+    " WHERE batch = ? AND (status IN ('failure', 'timeout', 'cancelled', 'error', 'unknown')"
+    " OR (status IN ('running', 'queued') AND error IS NOT NULL))"
     " GROUP BY status, error ORDER BY count(*) DESC, min(number) LIMIT ?"
 )
 _NUMBERS = (
@@ -133,13 +134,20 @@ _IS_REPEATING = (
 _BATCHES = "SELECT id, started, ended, exit_code, input, output, task, service, version, pid FROM batch ORDER BY id"
 _STORY = (
     "SELECT attempt.id, attempt.batch, place.number, iif(is_lost, 'unknown', attempt.status), posts, intended_at,"
-    " started_at, ended_at, coalesce(run_id, ''), coalesce(json, ''), iif(is_lost, :lost, coalesce(error, ''))"
+    " started_at, ended_at, coalesce(run_id, ''), coalesce(json, ''), iif(is_lost, :lost, coalesce(error, '')),"
+    " coalesce(session_id, '')"
     " FROM (SELECT *, run_id IS NULL AND ended_at IS NULL AND batch IS NOT :living AS is_lost"
     " FROM attempt WHERE row = :row) AS attempt"
     " LEFT JOIN place ON place.row = attempt.row AND place.batch = attempt.batch"
     " LEFT JOIN result ON result.attempt = attempt.id ORDER BY attempt.id"
 )
 _RESOLUTIONS = "SELECT at, who, was, status, note FROM resolution WHERE attempt = ? ORDER BY rowid"
+
+
+_SHARED_RUN = (
+    "SELECT run_id FROM attempt WHERE run_id IS NOT NULL AND status <> 'unknown'"
+    " GROUP BY run_id HAVING count(DISTINCT row) > 1 LIMIT 1"
+)
 
 
 class Placed(msgspec.Struct, frozen=True):
@@ -210,6 +218,7 @@ class Try(msgspec.Struct, frozen=True):
     run_id: str
     result: str
     error: str
+    session_id: str = ""
     resolutions: tuple[Resolution, ...] = ()
 
 
@@ -234,6 +243,16 @@ def _page(found: Iterable[tuple[int, str, str, str, str, int]]) -> list[Placed]:
 
 def _placed(number: int, status: str, run_id: str, result: str, error: str, changed: int) -> Placed:
     return Placed(number, status, run_id, result, error, bool(changed))
+
+
+def check_runs(connection: sqlite3.Connection) -> None:
+    """Raise `OutputFailed` if a run stands beside two rows: each has its own, or is `unknown`."""
+    found = connection.execute(_SHARED_RUN).fetchone()
+    if found is not None:
+        raise OutputFailed(
+            f"two rows have the run {found[0]}, so no output was written: look up at the service which row it ran for; "
+            "the journal has all the others"
+        )
 
 
 def counts(connection: sqlite3.Connection, batch: int) -> tuple[Count, ...]:

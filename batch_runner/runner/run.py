@@ -23,7 +23,7 @@ from batch_runner.batch.stop import INTERRUPTS, Stop, Stopping
 from batch_runner.batch.worker import Worker
 from batch_runner.errors import JournalError, UsageError, sole_error
 from batch_runner.fs import AtomicFile
-from batch_runner.journal.batches import BatchInfo
+from batch_runner.journal.batches import BatchInfo, moment_ago
 from batch_runner.journal.journal import Journal
 from batch_runner.journal.view import JournalView
 from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, UNKNOWN
@@ -357,15 +357,15 @@ async def _sum_up(
     job, source, journal = opened.job, opened.source, batch.journal
     counts = sorted_counts(batch.counts())
     exit_code = exit_code_for(counts, stop.exit_code if stop else None)
-    await journal.finish(exit_code)
-    warnings = [warning for warning in (journal.all_new(), journal.shared_keys() if job.key else None) if warning]
+    await journal.finish(exit_code, batch.sheets_left())
+    warnings = filter(None, (journal.all_new(), journal.shared_keys() if job.key else None, journal.waiting()))
     seconds = time.monotonic() - opened.began
     words = ", ".join(f"{count.rows} {count.status}" for count in counts)
     log.info("batch ended", exit_code=exit_code, counts=words, carried=batch.carried, duration=seconds)
     groups = journal.failures(MOST_GROUPS)
     failed = sum(count.rows for count in counts if count.status in FAILED)
     since = journal.since()
-    first = source.first_notes if since is None else ()
+    about = (*(source.first_notes if since is None else ()), *opened.notes)
     about_output = written.notes if written else (TOO_LARGE,)
     summary = Summary(
         exit_code=exit_code,
@@ -377,14 +377,14 @@ async def _sum_up(
         carried=batch.carried,
         changed=batch.changed,
         failures=groups,
-        more_failures=failed - sum(group.rows for group in groups if group.status != UNKNOWN),
+        more_failures=failed - sum(group.rows for group in groups if group.status in FAILED),
         stopped=_why(opened, stop) if stop else None,
         since=since,
         parked=journal.held("parked"),
         duplicates=journal.held("duplicate"),
         taken=journal.taken(),
         unsettled=journal.unsettled(),
-        notes=(*source.notes, *first, *opened.notes, *warnings, *source.warnings, *notes, *about_output),
+        notes=(*source.notes, *about, *warnings, *source.warnings, *notes, *about_output),
         cautions=(
             *(source.sheet.cautions if since is None else ()),
             *(each.note for each in opened.evidence),
@@ -442,6 +442,7 @@ def policy_of(job: Job, terms: Terms | None) -> Policy:
         frozenset(job.retry),
         "resend" if terms and terms.resend else "report",
         retry_limit=job.retry_limit,
+        ended_before=moment_ago(job.retry_wait_seconds),
         unique=tuple(sorted(set(job.unique))),
         conflict=tuple(sorted(set(job.unique_conflict))),
         allow_duplicates=job.allow_duplicates,
