@@ -16,7 +16,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, NoReturn
 
-from batch_runner.errors import BatchRunnerError, ExitCode, SheetError, exit_code_of
+from batch_runner.errors import BatchRunnerError, ExitCode, SheetError, exit_code_of, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,4 +56,4 @@ def _say(text: str) -> None:
     from batch_runner import log
 
     for line in text.splitlines():
-        click.echo(log.json_line(line, "error") if log.is_json() else f"batch-runner: {line}", err=True)
+        click.echo(log.json_line(line, "error") if log.is_json() else printable(f"batch-runner: {line}"), err=True)

@@ -110,9 +110,9 @@ def recorded_time(moment: datetime) -> str:
 
 
 def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) -> Begun:
-    """Record the batch. Raises `JournalError` if the journal is that of another task, service or key."""
-    connection.execute("BEGIN IMMEDIATE")
+    """Record the batch. Raises `JournalError` if the journal is another task's or service's, or can't be written."""
     try:
+        connection.execute("BEGIN IMMEDIATE")
         start_key = uuid.uuid4().hex
         check_same_job(path, connection, info)
         (batch,) = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM batch").fetchone()
@@ -121,6 +121,8 @@ def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) ->
         _insert(connection, batch, night, info, start_key)
         connection.execute("UPDATE about SET under_way = 1 WHERE NOT under_way")
         connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise JournalError(f"{path}: the journal can't be written: {error}; fix that, or use {NEW_JOURNAL}") from error
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")

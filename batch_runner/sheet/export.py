@@ -1,4 +1,4 @@
-"""A sheet written in another format than its own, and opened again to be checked."""
+"""Opens a spreadsheet, whatever its format, and writes one in another; that is opened again to be checked."""
 
 from __future__ import annotations
 
@@ -10,15 +10,23 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from batch_runner.errors import SheetError, Unlike
-from batch_runner.sheet.csv.reader import CsvSheet, view_csv
+from batch_runner.sheet.csv.reader import CsvSheet, open_csv, view_csv
 from batch_runner.sheet.csv.records import DELIMITERS
 from batch_runner.sheet.csv.writer import harmless, storable
-from batch_runner.sheet.model import LIST_ROWS, NewCells, Reading, RowKind, TypedRow, column_letter
-from batch_runner.sheet.open import TEXT_ENDINGS, WORKBOOK_ENDINGS
+from batch_runner.sheet.model import (
+    LIST_ROWS,
+    TEXT_ENDINGS,
+    WORKBOOK_ENDINGS,
+    NewCells,
+    Reading,
+    RowKind,
+    TypedRow,
+    column_letter,
+)
 from batch_runner.sheet.xlsx.package import Package
 from batch_runner.sheet.xlsx.row_reader import END, HEAD_LIMIT, MAX_ROWS, ROW_END, START
 from batch_runner.sheet.xlsx.shared_strings import plain_text
-from batch_runner.sheet.xlsx.workbook import Workbook, view_workbook
+from batch_runner.sheet.xlsx.workbook import Workbook, open_workbook, view_workbook
 from batch_runner.sheet.xlsx_append.xml_tokens import CELL_UNITS, MAX_COLUMNS, fits, xstring
 
 if TYPE_CHECKING:
@@ -31,6 +39,19 @@ if TYPE_CHECKING:
     from openpyxl.worksheet.worksheet import Worksheet
 
     from batch_runner.sheet.model import Column, NewColumns, Row, Sheet
+
+
+def open_sheet(path: Path, reading: Reading, scratch: Path) -> Sheet:
+    """Open a sheet, keep it as it is now, and look at all of it once.
+
+    `scratch` is the folder for the private copy, which vanishes with the process. Raises `SheetError`.
+    """
+    ending = path.suffix.lower()
+    if ending in TEXT_ENDINGS:
+        return open_csv(path, reading, scratch)
+    if ending in WORKBOOK_ENDINGS:
+        return open_workbook(path, reading, scratch)
+    raise SheetError(f"{path.name}: not a file this program reads; save it as .xlsx, .xlsm, .csv or .tsv")
 
 
 _R = TypeVar("_R", bound="Row")
