@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import msgspec
 from filelock import FileLock, Timeout
 
-from batch_runner.errors import OutputFailed, UsageError
+from batch_runner.errors import OutputFailed, UsageError, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -120,6 +120,10 @@ LOCK_NAMES = ("~${name}", ".~lock.{name}#")
 """What Excel and LibreOffice leave beside a file that they have open."""
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 """What a file system says that knows no locks (some network ones)."""
+NO_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What a file system says that can't sync (some network ones)."""
+IN_USE = (errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY)
+"""What the system says of a file that can't be replaced now: somebody has it open, or keeps it."""
 MOST_NEIGHBOURS = 99
 LONGER_NAMES = 20
 """So many bytes more than the output's has any name of a file that is written beside it."""
@@ -148,10 +152,12 @@ class AtomicFile(msgspec.Struct, frozen=True):
                 raise UsageError(f"{path}: the {what} is a folder; name a file")
             if len(os.fsencode(real.name)) + LONGER_NAMES > os.pathconf(real.parent, "PC_NAME_MAX"):
                 raise UsageError(f"{path}: the {what}'s name is too long; name a shorter one with --{what}")
-            with tempfile.TemporaryFile(dir=real.parent):
-                return cls(path, real, stat.S_IMODE(like.stat().st_mode) | stat.S_IWUSR, what)
+            _try_out(real.parent)
+            target = cls(path, real, _mode_for(real, like), what)
+            target.look_at_draft()
         except OSError as error:
             raise UsageError(f"{path}: the {what} can't be written there: {error.strerror}; use --{what}") from None
+        return target
 
     def put(
         self,
@@ -170,15 +176,26 @@ class AtomicFile(msgspec.Struct, frozen=True):
                 with draft.open("r+b") as file:
                     write(file)
                     file.flush()
-                    os.fsync(file.fileno())  # before the rename: after a crash the new name may not lead to half a file
+                    sync(file.fileno())  # before the rename: after a crash the new name may not lead to half a file
                 check(draft)
-                draft.chmod(self.mode)
+                with suppress(OSError):  # some mounts know no permissions: all files there have the same
+                    draft.chmod(self.mode)
                 return self._swap(draft, may_replace)
         except OSError as error:
             raise OutputFailed(
                 f"{self.path}: the {self.what} could not be written: {error.strerror or error}; "
                 "the journal has it all: make room and run the same command"
             ) from error
+
+    @property
+    def _draft_path(self) -> Path:
+        return self.real.with_name(f".{self.real.stem}.part{self.path.suffix}")
+
+    def look_at_draft(self) -> None:
+        """Raise `OSError`, which names it, where something else stands in the way of the hidden file."""
+        draft = self._draft_path
+        if draft.is_symlink() or (draft.exists() and not (draft.is_file() and os.access(draft, os.R_OK | os.W_OK))):
+            raise OSError(errno.EEXIST, f"the hidden {draft} is in the way; remove it")
 
     @contextmanager
     def _draft(self) -> Iterator[Path]:
@@ -187,7 +204,8 @@ class AtomicFile(msgspec.Struct, frozen=True):
         Its name is always the same, so that what a kill leaves is overwritten by the next batch, not added to. While
         it is written it is locked: two batches with one output (and two journals) would write into each other's draft.
         """
-        draft = self.real.with_name(f".{self.real.stem}.part{self.path.suffix}")
+        draft = self._draft_path
+        self.look_at_draft()
         handle = os.open(draft, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
         try:
             if not _try_lock(handle, draft):
@@ -208,7 +226,9 @@ class AtomicFile(msgspec.Struct, frozen=True):
                 continue
             try:
                 draft.replace(path)
-            except PermissionError:
+            except OSError as error:
+                if error.errno not in IN_USE:
+                    raise
                 continue
             sync_if_possible(path.parent)  # else a crash could bring the old file back, after we told of the new one
             return self.path if path == self.real else path
@@ -222,6 +242,48 @@ class AtomicFile(msgspec.Struct, frozen=True):
             neighbour = self.real.with_name(f"{self.real.stem}-{number}{self.real.suffix}")
             if not is_held(neighbour):
                 yield neighbour
+
+
+def _mode_for(real: Path, like: Path) -> int:
+    """The permissions of an output: its own if it is there, else the input's, as far as the umask lets them through."""
+    if real.exists():
+        return stat.S_IMODE(real.stat().st_mode) | stat.S_IWUSR
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return stat.S_IMODE(like.stat().st_mode) & ~mask | stat.S_IWUSR
+
+
+def _try_out(folder: Path) -> None:
+    """Do with two files of a moment what is done with an output. Raises `OSError` where its folder refuses that."""
+    names: list[str] = []
+    try:
+        for _ in range(2):
+            handle, name = tempfile.mkstemp(prefix=".", suffix=".trial", dir=folder)
+            names.append(name)
+            try:
+                os.write(handle, b"trial")
+                sync(handle)
+            finally:
+                os.close(handle)
+        try:
+            os.replace(names[0], names[1])  # noqa: PTH105  the call that an output is swapped in by
+        except OSError as error:
+            why = f"a file there can't be replaced ({reason_of(error)}), so it could come out in part"
+            raise OSError(error.errno, why) from None
+        names.pop(0)
+        sync_if_possible(folder)
+    finally:
+        for name in names:
+            Path(name).unlink(missing_ok=True)
+
+
+def have_temporary_folder(folder: Path) -> None:
+    """Where the system has no folder for temporary files, let this one serve, for our children and SQLite, too."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        tempfile.tempdir = str(folder)
+        os.environ["TMPDIR"] = os.environ["SQLITE_TMPDIR"] = str(folder)
 
 
 def _follow_link(path: Path) -> Path:
@@ -294,6 +356,15 @@ def _try_lock(handle: int, draft: Path) -> bool:
         return True
 
 
+def sync(handle: int) -> None:
+    """Have a file on disk, where its file system can do that. Raises `OSError` for any other failure."""
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise
+
+
 def sync_if_possible(folder: Path) -> None:
     """Make a rename in the folder durable where its file system can do that; the rename stands all the same.
 
@@ -302,5 +373,5 @@ def sync_if_possible(folder: Path) -> None:
     try:
         sync_folder(folder)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EBADF):
+        if error.errno not in (*NO_SYNC, errno.EACCES, errno.EPERM, errno.EISDIR):
             raise

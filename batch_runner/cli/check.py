@@ -11,6 +11,7 @@ import msgspec
 
 from batch_runner.cli.run import print_out, refuse_unwritable_log, today
 from batch_runner.errors import ExitCode, Findings, UsageError
+from batch_runner.fs import have_temporary_folder
 from batch_runner.job.inputs import make_folders, night_job_of
 from batch_runner.job.options import describe_job
 from batch_runner.journal.journal import rehearse
@@ -79,6 +80,7 @@ def _page(planned: SheetJob) -> Preview:
     pages: list[Preview] = []
     service: ChosenService | None = None
     target: AtomicFile | None = None
+    have_temporary_folder(job.output_path.absolute().parent)
     with findings.look():
         target = prepare_output(job)
     with findings.look():

@@ -6,7 +6,6 @@ import sqlite3
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -14,12 +13,12 @@ import msgspec
 from anyio import to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from batch_runner.errors import JournalError, JournalFailed
+from batch_runner.errors import JournalFailed
 from batch_runner.journal import same_key, view
-from batch_runner.journal.batches import Begun, begin, hold_journal, now
+from batch_runner.journal.batches import Begun, begin, hold_journal, now, real_path
 from batch_runner.journal.changes import HeldRows, Since, Unsettled, held, since, taken, unsettled
 from batch_runner.journal.database import (
-    NEXT_STEP,
+    cant_be_read,
     clear_places,
     connect,
     copy_journal,
@@ -38,6 +37,7 @@ from batch_runner.plan.plan import WAITING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from batch_runner.journal.batches import BatchInfo
     from batch_runner.journal.group_commit import Reserve
@@ -94,7 +94,7 @@ class JournalFile:
         Raises `JournalBusy` within a second if another program holds it; `JournalError` if it is damaged or newer, or
         can't be written.
         """
-        path = Path(path).resolve()
+        path = real_path(path)
         with hold_journal(path), set_aside(path) as reserve:
             connection = await to_thread.run_sync(open_file, path, mode)
             try:
@@ -445,4 +445,4 @@ async def rehearse(path: Path | None, info: BatchInfo, others: OtherJournals | N
         with closing(copy_journal(path) if path and path.exists() else open_memory()) as connection:
             yield await JournalFile(connection, others=others).begin(info)
     except sqlite3.Error as error:
-        raise JournalError(f"{path}: the journal can't be read: {error}; {NEXT_STEP}") from error
+        raise (cant_be_read(path, error) if path else error) from error

@@ -6,6 +6,7 @@ import os
 from array import array
 from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import datetime
 from decimal import Decimal  # noqa: TC003  msgspec reads the annotation
 from functools import partial
 from itertools import chain, islice
@@ -21,6 +22,7 @@ from batch_runner.journal.view import JournalView, Placed
 from batch_runner.outcomes import NOT_STARTED
 from batch_runner.output.previous_output import KnownOutputs, headers_of, look_at_outputs, runs_of
 from batch_runner.plan.plan import Counts, Refuse, Send, counted_as
+from batch_runner.report.summary import duration_of
 from batch_runner.report.totals import control_totals
 from batch_runner.rows.amounts import worded
 from batch_runner.rows.source import Source
@@ -89,7 +91,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     those that look like none of the list. `plan` counts what a batch would do now; `first` are the first rows that it
     would start, `last` is the last one if it isn't among them. `refused` and `warnings` are the first sentences of
     each; `refused_rows` counts all rows that could not be sent, held ones too. `total_rows` compares the sheet's own
-    totals with its rows: a sentence each.
+    totals with its rows: a sentence each. `deadline` says when a batch that began now would stop starting.
     """
 
     input: str
@@ -118,6 +120,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]
     takes: tuple[Taken, ...] = ()
     unused: tuple[str, ...] = ()
+    deadline: str | None = None
 
     @property
     def exit_code(self) -> ExitCode:
@@ -156,6 +159,8 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         yield f"  key:     {', '.join(self.key) or 'all params'}"
         yield f"  output:  {self.output}"
         yield f"  journal: {self.journal}"
+        if self.deadline:
+            yield f"  until:   {self.deadline}"
         yield f"  plan:    {self._plan() if self.task else 'not known until a task is named'}"
         yield from (f"  total:   {total}" for total in (*self.totals, *self.total_rows))
         yield from (f"  note:    {note}" for note in self.notes)
@@ -180,6 +185,7 @@ async def preview(job: Job, source: Source, journal: Journal, evidence: Sequence
     totals = control_totals(source, outcomes)
     return Preview(
         input=job.input,
+        deadline=_deadline_of(job),
         sheet=source.sheet.name,
         header_row=source.sheet.header_row,
         columns=tuple(column.name for column in source.layout.own),
@@ -214,6 +220,16 @@ async def preview(job: Job, source: Source, journal: Journal, evidence: Sequence
     )
 
 
+def _deadline_of(job: Job) -> str | None:
+    """When a batch that began now would stop starting, in words."""
+    deadline = job.deadline_from(datetime.now().astimezone())
+    if deadline is None:
+        return None
+    if deadline.seconds <= 0:
+        return f"{deadline}, which has passed: a batch that begins now starts nothing (5)"
+    return f"{deadline}, in {duration_of(deadline.seconds)}"
+
+
 class _Kinds:
     """How many rows of what kind a sheet has. They add up to its last row; suspect ones are told from other data."""
 
@@ -222,7 +238,7 @@ class _Kinds:
         self.suspects = array("q")
         self.last = 0
         for row in sheet.rows():
-            is_suspect = row.kind is RowKind.SUSPECT or (row.kind is RowKind.DATA and sheet.is_suspect(row))
+            is_suspect = row.kind is RowKind.SUSPECT or (row.kind is RowKind.DATA and row.suspicion is not None)
             self.counted[RowKind.SUSPECT.value if is_suspect else row.kind.value] += 1
             self.last = row.number
             if is_suspect:

@@ -12,7 +12,7 @@ import anyio
 import msgspec
 from anyio import to_thread
 
-from batch_runner.batch.stop import Stop
+from batch_runner.batch.stop import NightBudget, Stop
 from batch_runner.errors import (
     BatchRunnerError,
     ExitCode,
@@ -24,13 +24,13 @@ from batch_runner.errors import (
     sole_error,
     worst,
 )
-from batch_runner.journal.batches import Turn, command_gone_on_with, look_at_place
+from batch_runner.journal.batches import Turn, command_gone_on_with, look_at_place, real_path
 from batch_runner.journal.journal import JournalFile
 from batch_runner.journal.view import JournalView
 from batch_runner.report.summary import Summary, number_of
 from batch_runner.runner.check import take_back
 from batch_runner.runner.connect import connect_service
-from batch_runner.runner.run import EndInOrder, NightBudget, NightRun, execute, info, open_job, policy_of, service_of
+from batch_runner.runner.run import EndInOrder, NightRun, execute, info, open_job, policy_of, service_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -185,8 +185,8 @@ def look_at_journal(path: Path, info: BatchInfo | None = None) -> None:
 
     Raises `UsageError`.
     """
-    path = path.resolve()
     try:
+        path = real_path(path)
         look_at_place(path)
         if path.exists():
             with JournalView.open(path) as journal:

@@ -15,14 +15,14 @@ from anyio import to_thread
 
 from batch_runner import log
 from batch_runner._version import __version__
-from batch_runner.batch.limits import Limits, Pace, limit_by_files, open_files
+from batch_runner.batch.limits import Limits, limit_by_files, open_files
 from batch_runner.batch.poll_schedule import Schedule
 from batch_runner.batch.poller import Poller
 from batch_runner.batch.pool import MOST_ROWS, Pool, SheetBatch
-from batch_runner.batch.stop import INTERRUPTS, Stop, Stopping
+from batch_runner.batch.stop import INTERRUPTS, NightBudget, Stop, Stopping
 from batch_runner.batch.worker import Worker
 from batch_runner.errors import JournalError, UsageError, sole_error
-from batch_runner.fs import AtomicFile
+from batch_runner.fs import AtomicFile, have_temporary_folder
 from batch_runner.journal.batches import BatchInfo, moment_ago
 from batch_runner.journal.journal import Journal
 from batch_runner.journal.view import JournalView
@@ -31,7 +31,7 @@ from batch_runner.output.edits import put_output
 from batch_runner.plan.plan import Policy
 from batch_runner.progress import Progress, Tally
 from batch_runner.report.summary import MOST_GROUPS, Summary, exit_code_for, sorted_counts
-from batch_runner.report.totals import control_totals
+from batch_runner.report.totals import control_totals, differing, marked
 from batch_runner.runner.adjust import LOOK, AdjustmentInbox
 from batch_runner.runner.check import note_output, open_source, take_back
 from batch_runner.runner.connect import ChosenService, choose_service, connect_service, purpose_of, task_from_journal
@@ -46,28 +46,6 @@ if TYPE_CHECKING:
     from batch_runner.output.previous_output import Evidence
     from batch_runner.rows.source import Source
     from batch_runner.service.protocol import Service
-
-
-class NightBudget:
-    """One deadline, counted from when this is made, and one pace of starts, for batches that run one after another.
-
-    `command` is the same for all of them where there are several: what they do is done in one night. It is that of the
-    night which they go on with, if there is one.
-    """
-
-    def __init__(self, job: Job, command: str = "") -> None:
-        self.command = command
-        self._deadline = job.deadline_from(datetime.now().astimezone())
-        self._began = time.monotonic()
-        self.pace = Pace(job.start_rate)
-
-    def past_deadline(self) -> Callable[[], bool] | None:
-        """Asks both clocks whether the deadline has passed; None if there is none. Made where a batch begins."""
-        deadline = self._deadline
-        if deadline is None:
-            return None
-        began = anyio.current_time() - (time.monotonic() - self._began)
-        return lambda: deadline.passed(datetime.now().astimezone(), anyio.current_time() - began)
 
 
 MANY_REFUSED = 10
@@ -168,7 +146,9 @@ def prepare_output(job: Job) -> AtomicFile:
         raise UsageError(f"{job.input}: {why}")
     if job.report_path is not None:
         AtomicFile.prepare(job.report_path, job.input_path, "report")
-    return AtomicFile.prepare(job.output_path, job.input_path)
+    target = AtomicFile.prepare(job.output_path, job.input_path)
+    have_temporary_folder(target.real.absolute().parent)
+    return target
 
 
 async def run_batch(job: Job, progress: Progress | None = None) -> Summary:
@@ -252,7 +232,7 @@ class NightRun:
         self._limits = Limits(self._workers, pace=bounds.pace)
         self._schedule = Schedule(chosen.polls)
         self._poller = Poller(service.look, self._schedule, chosen.terms.follow_seconds, self._chance)
-        self.stopping = Stopping(job.failure_limit, rows, bounds.past_deadline())
+        self.stopping = Stopping(job.failure_limit, rows, bounds.past_deadline(), bounds.late)
         self._inbox = AdjustmentInbox()
         self._adjusted: list[str] = []
 
@@ -344,8 +324,9 @@ TOO_LARGE = (
 async def _write_output(opened: OpenedJob, batch: SheetBatch) -> Written:
     """Write the output from what the journal holds."""
     note = partial(note_output, purpose_of(opened.job, opened.service), opened.target.real, batch)
+    job, source = opened.job, opened.source
     written = await to_thread.run_sync(
-        put_output, opened.job, opened.source, batch.journal, batch.outcomes, opened.target, note
+        put_output, job, source, batch.journal, lambda: marked(source, batch.outcomes()), opened.target, note
     )
     log.info("output written", path=str(written.path))
     return written
@@ -392,26 +373,19 @@ async def _sum_up(
         ),
         seconds=seconds,
         totals=await to_thread.run_sync(control_totals, source, batch.outcomes()),
+        differing=await to_thread.run_sync(differing, source, batch.outcomes()),
     )
-    if written is None:
+    if written is None or job.report_path is None:
         return summary
-    return await to_thread.run_sync(_report, opened, journal, summary)
+    from batch_runner.report.html import write_report
+
+    return await to_thread.run_sync(write_report, summary, journal, job, source)
 
 
 def _why(opened: OpenedJob, stop: Stop) -> str:
     """Why it stopped, and how it goes on where tomorrow the same command takes another sheet."""
     is_of_a_day = opened.series != str(opened.job.input_path.absolute())
     return f"{stop.why} (with --date {opened.job.date}: it is that day's sheet)" if is_of_a_day else stop.why
-
-
-def _report(opened: OpenedJob, journal: Journal, summary: Summary) -> Summary:
-    """Write the report, if one was asked for."""
-    path = opened.job.report_path
-    if path is None:
-        return summary
-    from batch_runner.report.html import write_report
-
-    return write_report(summary, path, journal, like=opened.job.input_path, sheet=opened.source.sheet.name)
 
 
 def info(opened: OpenedJob) -> BatchInfo:
