@@ -25,6 +25,7 @@ from batch_runner.job.options import (
 )
 from batch_runner.job.path_templates import WITH_STEM, problem
 from batch_runner.job.validation import SECRETIVE, find_exposure, read_secret
+from batch_runner.journal.index import STATE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -154,7 +155,7 @@ def _settings(
 
 def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
     """A sentence for each variable that looks like an option of ours and is none."""
-    known = [variable_of(name) for name in (*options(), *OF_SERVE)]
+    known = [*(variable_of(name) for name in (*options(), *OF_SERVE)), STATE_VARIABLE]
     known += [f"{variable_of(name)}_FILE" for name in SECRETIVE]
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in known:
