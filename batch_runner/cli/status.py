@@ -117,7 +117,7 @@ class Story(msgspec.Struct, frozen=True):
         name = f"row {self.row}" if self.key is None else ", ".join(f"{n} {text!r}" for n, text in self.key.items())
         yield f"{name}: {number_of(len(self.attempts), 'attempt')}"
         if self.outcome is not None and not self.attempts:
-            yield f"  {self.outcome.status}: {printable(self.outcome.error)}".rstrip(": ")
+            yield f"  {self.outcome.status}: {on_one_line(self.outcome.error)}".rstrip(": ")
 
 
 def read_status(source: Path) -> JournalStatus:
@@ -223,10 +223,9 @@ def local(moment: str | None) -> str:
     return "–" if moment is None else local_time(moment, "seconds")
 
 
-def printable(text: str) -> str:
-    """A text of somebody else's on one line, with nothing in it that a terminal would obey."""
-    line = " ".join(text.split())
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
+def on_one_line(text: str) -> str:
+    """A text of somebody else's without its line ends."""
+    return " ".join(text.split())
 
 
 def _paragraph(attempt: Try) -> str:
@@ -238,14 +237,15 @@ def _paragraph(attempt: Try) -> str:
     moments = {"intended": attempt.intended_at, "started": attempt.started_at, "ended": attempt.ended_at}
     lines.append("    " + ", ".join(f"{name} {local(moment)}" for name, moment in moments.items()))
     if attempt.run_id:
-        session = f", session {printable(attempt.session_id)}" if attempt.session_id else ""
-        lines.append(f"    run {printable(attempt.run_id)}{session}")
+        session = f", session {on_one_line(attempt.session_id)}" if attempt.session_id else ""
+        lines.append(f"    run {on_one_line(attempt.run_id)}{session}")
     lines += [
-        f"    resolved {local(said.at)} by {printable(said.who)}: {said.was} → {said.status} ({printable(said.note)})"
+        f"    resolved {local(said.at)} by {on_one_line(said.who)}: {said.was} → {said.status}"
+        f" ({on_one_line(said.note)})"
         for said in attempt.resolutions
     ]
     lines += [
-        f"    {name}: {printable(text)}"
+        f"    {name}: {on_one_line(text)}"
         for name, text in (("error", attempt.error), ("result", attempt.result))
         if text
     ]

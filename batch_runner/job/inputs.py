@@ -32,7 +32,7 @@ from batch_runner.job.path_templates import (
     pieces,
     with_stem,
 )
-from batch_runner.sheet.open import TEXT_ENDINGS, WORKBOOK_ENDINGS
+from batch_runner.sheet.model import TEXT_ENDINGS, WORKBOOK_ENDINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -17,6 +17,7 @@ import msgspec
 from batch_runner import log
 from batch_runner.errors import ExitCode, JournalBusy, JournalError, reason_of
 from batch_runner.fs import LockHeld, hold_lock, sync_folder
+from batch_runner.journal.database import FIX_THAT
 from batch_runner.journal.same_key import forget_other_claims
 from batch_runner.plan.plan import NIGHT, Policy
 
@@ -140,9 +141,9 @@ def begin_writing(connection: sqlite3.Connection) -> None:
 
 
 def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) -> Begun:
-    """Record the batch. Raises `JournalError` if the journal is that of another task, service or key."""
-    begin_writing(connection)
+    """Record the batch. Raises `JournalError` if the journal is another task's or service's, or can't be written."""
     try:
+        begin_writing(connection)
         start_key = uuid.uuid4().hex
         check_same_job(path, connection, info)
         (batch,) = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM batch").fetchone()
@@ -151,6 +152,8 @@ def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) ->
         _insert(connection, batch, night, info, start_key)
         connection.execute("UPDATE about SET under_way = 1 WHERE NOT under_way")
         connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise JournalError(f"{path}: the journal can't be written: {error}; {FIX_THAT}") from error
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")

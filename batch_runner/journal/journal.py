@@ -13,12 +13,11 @@ import msgspec
 from anyio import to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from batch_runner.errors import JournalError, JournalFailed
+from batch_runner.errors import JournalFailed
 from batch_runner.journal import same_key, view
 from batch_runner.journal.batches import Begun, begin, hold_journal, now, real_path
 from batch_runner.journal.changes import HeldRows, Since, Unsettled, describe_waiting, held, since, taken, unsettled
 from batch_runner.journal.database import (
-    FIX_THAT,
     connect,
     make_readable,
     mark_whole,
@@ -103,7 +102,7 @@ class JournalFile:
         """
         latest = self._latest
         if latest is None or self.path is None:
-            begun = _begin(self.path, self.connection, info)
+            begun = begin(self.path, self.connection, info)
             # From now on the file says by itself that a batch is under way: without its WAL it is half a journal.
             self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         else:
@@ -432,11 +431,4 @@ def _begin_beside(path: Path, info: BatchInfo) -> Begun:
     with closing(connect(f"{path.as_uri()}?mode=rw")) as connection:
         make_readable(connection)
         connection.execute("PRAGMA synchronous = FULL")
-        return _begin(path, connection, info)
-
-
-def _begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) -> Begun:
-    try:
         return begin(path, connection, info)
-    except sqlite3.Error as error:
-        raise JournalError(f"{path}: the journal can't be written: {error}; {FIX_THAT}") from error

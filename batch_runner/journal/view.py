@@ -107,6 +107,8 @@ def tell_as_starting(connection: sqlite3.Connection, living: int | None) -> None
 
 
 _PAGE = 500
+_MOST_TEXT = 4 << 20
+"""Characters of results that are read together."""
 _SAMPLES = 5
 
 _OUTCOMES = (
@@ -235,9 +237,20 @@ class Try(msgspec.Struct, frozen=True):
 def outcomes(connection: sqlite3.Connection, batch: int) -> Iterator[Placed]:
     """The batch's rows in order of number; page by page, so that a slow reader doesn't hold up the WAL."""
     number = -1
-    while page := connection.execute(_OUTCOMES, (batch, number, _PAGE)).fetchall():
-        yield from (_placed(*found) for found in page)
-        number = page[-1][0]
+    while page := _page(connection.execute(_OUTCOMES, (batch, number, _PAGE))):
+        yield from page
+        number = page[-1].number
+
+
+def _page(found: Iterable[tuple[int, str, str, str, str, int]]) -> list[Placed]:
+    """The first of these rows: none more once they hold so much text that memory would grow with the results."""
+    page, size = [], 0
+    for row in found:
+        page.append(_placed(*row))
+        size += len(page[-1].result)
+        if size >= _MOST_TEXT:
+            break
+    return page
 
 
 def _placed(number: int, status: str, run_id: str, result: str, error: str, changed: int) -> Placed:

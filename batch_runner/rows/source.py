@@ -12,10 +12,9 @@ from batch_runner.rows.columns import find_our_columns, holds_results
 from batch_runner.rows.keys import KeyFinder, said
 from batch_runner.rows.params import Template
 from batch_runner.rows.selection import select
-from batch_runner.sheet.export import refuse_unwritable
+from batch_runner.sheet.export import open_sheet, refuse_unwritable
 from batch_runner.sheet.header import ListShape
 from batch_runner.sheet.model import LIST_ROWS, Reading, RowKind
-from batch_runner.sheet.open import open_sheet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence

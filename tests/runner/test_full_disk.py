@@ -86,7 +86,7 @@ def test_no_room_for_the_output(small_disk: Path, tmp_path: Path, service: Servi
     output = small_disk / "out.csv"
     output.write_text("what stood there before\n")
     service.read = lambda number: fill(small_disk) if number == 3 else None
-    again = [*command(service), "--output", str(output), "--journal", "list.journal.db"]
+    again = [*command(service), "--output", str(output), "--overwrite", "--journal", "list.journal.db"]
     assert run(tmp_path, again) == 5
     assert "the output could not be written: No space left on device" in (tmp_path / "said.txt").read_text()
     assert output.read_text() == "what stood there before\n"

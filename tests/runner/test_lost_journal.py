@@ -250,3 +250,15 @@ def test_the_two_options_exclude_each_other(folder: Path) -> None:
     done = run(folder, "in.csv", "--adopt-output", "--ignore-output")
     assert done.returncode == 2
     assert "say one of them" in done.stderr
+
+
+def test_the_folder_of_the_index_can_be_said(folder: Path) -> None:
+    """`$BATCH_RUNNER_STATE`: what one knows, another doesn't; and nobody calls it an unknown option."""
+    write_sheet(folder / "in.csv")
+    one, other = str(folder / "one"), str(folder / "other")
+    first = run_program("run", "in.csv", *COMMAND, cwd=folder, BATCH_RUNNER_STATE=one)
+    assert (first.returncode, first.stderr) == (0, "")
+    lose_journal(folder)
+    assert run_program("run", "in.csv", *COMMAND, cwd=folder, BATCH_RUNNER_STATE=other).returncode == 2
+    assert run_program("run", "in.csv", *COMMAND, cwd=folder, BATCH_RUNNER_STATE=one).returncode == 0
+    assert paid(folder) == ["10", "20"]
