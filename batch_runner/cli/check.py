@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,21 +11,22 @@ import msgspec
 
 from batch_runner.cli.run import print_out, refuse_unwritable_log, today
 from batch_runner.errors import ExitCode, Findings, UsageError
+from batch_runner.fs import have_temporary_folder
 from batch_runner.job.inputs import make_folders, night_job_of
 from batch_runner.job.options import describe_job
 from batch_runner.journal.journal import rehearse
-from batch_runner.rows.source import Source
-from batch_runner.runner.check import Preview, preview
-from batch_runner.runner.connect import choose_service, probe_service
-from batch_runner.runner.night import look_at_journal, name_input, refuse_lost_journal
+from batch_runner.runner.check import Preview, open_source, preview
+from batch_runner.runner.connect import choose_service, probe_service, purpose_of
+from batch_runner.runner.night import look_at_journal, name_input
 from batch_runner.runner.run import info_of, prepare_output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from batch_runner.fs import AtomicFile
     from batch_runner.job.config import Loaded
     from batch_runner.job.inputs import NightJob, SheetJob
     from batch_runner.job.job import Job
+    from batch_runner.output.previous_output import Evidence
+    from batch_runner.rows.source import Source
     from batch_runner.runner.connect import ChosenService, Probed
 
 
@@ -68,39 +68,44 @@ def _pages(plan: NightJob) -> tuple[list[Preview], list[str]]:
     for planned in plan.batches:
         try:
             with name_input(planned.job):
-                pages.append(_page(planned, partial(refuse_lost_journal, night=plan.job)))
+                pages.append(_page(planned))
         except UsageError as error:
             problems += str(error).splitlines()
     return pages, problems
 
 
-def _page(planned: SheetJob, look: Callable[[Source], None] = lambda _: None) -> Preview:
+def _page(planned: SheetJob) -> Preview:
     """One sheet's page. Raises all that is wrong with it, and with what the job says of it."""
     job, findings = planned.job, Findings()
     pages: list[Preview] = []
     service: ChosenService | None = None
+    target: AtomicFile | None = None
+    have_temporary_folder(job.output_path.absolute().parent)
     with findings.look():
-        prepare_output(job)
+        target = prepare_output(job)
     with findings.look():
         look_at_journal(job.journal_path)
     if job.task:
         with findings.look():
             service = choose_service(job)
-    with findings.look(), Source(job, Path(tempfile.gettempdir()), service.inputs if service else None) as source:
-        look(source)
-        pages.append(anyio.run(_rehearse, planned, source, service))
+    inputs, purpose = (service.inputs, purpose_of(job, service)) if service else (None, None)
+    opening = open_source(job, target, inputs, purpose, Path(tempfile.gettempdir()))
+    with findings.look(), opening as (source, evidence):
+        pages.append(anyio.run(_rehearse, planned, source, service, evidence))
     findings.tell()
     return pages[0]
 
 
-async def _rehearse(planned: SheetJob, source: Source, service: ChosenService | None) -> Preview:
+async def _rehearse(
+    planned: SheetJob, source: Source, service: ChosenService | None, evidence: tuple[Evidence, ...]
+) -> Preview:
     """The page of a batch that is rehearsed on what its journal knows; without a task, nothing was ever sent for it."""
     job = planned.job
     batch = info_of(job, source, service, planned.series)
     if service is not None:
         look_at_journal(job.journal_path, batch)
     async with rehearse(job.journal_path if service is not None else None, batch) as journal:
-        return await preview(job, source, journal)
+        return await preview(job, source, journal, evidence)
 
 
 def _probe(job: Job) -> Probed:

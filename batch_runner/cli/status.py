@@ -117,7 +117,7 @@ def read_status(path: Path) -> JournalStatus:
     """The nights of a journal. Raises `JournalError`, and `UsageError` if it has none or is a sheet."""
     with _open(path) as view:
         batches = view.batches()
-        nights = tuple(Night(batch, view.counts(batch.id), batch.id == view.living) for batch in batches)
+        nights = tuple(Night(batch, view.counts(batch.id), view.is_running(batch)) for batch in batches)
         return JournalStatus(str(path), nights, view.failures(batches[-1].id, MOST_GROUPS))
 
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import tempfile
 import uuid
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.errors import NEW_JOURNAL, ExitCode, JournalBusy, JournalError, reason_of
-from batch_runner.fs import LockHeld, hold_lock
+from batch_runner import log
+from batch_runner.errors import ExitCode, JournalBusy, JournalError, reason_of
+from batch_runner.fs import LockHeld, hold_lock, sync_folder
 from batch_runner.journal.same_key import forget_other_claims
 from batch_runner.plan.plan import NIGHT, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
 
 COMPLETE = (ExitCode.OK, ExitCode.SOME_FAILED, ExitCode.SOME_UNKNOWN)
@@ -109,9 +111,31 @@ def recorded_time(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def begin_writing(connection: sqlite3.Connection) -> None:
+    """Begin a transaction. As long as another program holds the write lock (a shell, a backup), wait and say so."""
+    is_told = False
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            if not is_told:
+                path = connection.execute("PRAGMA database_list").fetchone()[2]
+                log.warning(
+                    f"{path}: another program has locked the journal (a database shell, a backup?); waiting until it "
+                    "lets go: nothing is started meanwhile, and nothing is lost"
+                )
+            is_told = True
+        else:
+            if is_told:
+                log.warning("the journal is free again; the batch goes on")
+            return
+
+
 def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) -> Begun:
     """Record the batch. Raises `JournalError` if the journal is that of another task, service or key."""
-    connection.execute("BEGIN IMMEDIATE")
+    begin_writing(connection)
     try:
         start_key = uuid.uuid4().hex
         check_same_job(path, connection, info)
@@ -257,6 +281,14 @@ def hold_journal(path: Path) -> Iterator[None]:
         yield
 
 
+def real_path(path: Path) -> Path:
+    """The journal's file, which links may lead to. Raises `JournalError` for one that leads in a circle."""
+    try:
+        return Path(path).resolve()
+    except (OSError, RuntimeError):  # the latter before Python 3.13
+        raise JournalError(f"{path}: the journal is a link that leads in a circle; name the file itself") from None
+
+
 def _check_place(path: Path) -> None:
     """Raise `JournalError` where no journal can be: its folder is missing, or it is a folder itself."""
     if not path.parent.is_dir():
@@ -271,15 +303,29 @@ def look_at_place(path: Path) -> None:
     """Raise `JournalError` where no batch could hold a journal; nothing is made that stays."""
     _check_place(path)
     try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            return
+        with tempfile.TemporaryFile(dir=path.parent) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
     except OSError as error:
         raise _no_lock(path, error) from error
+    if path.exists():
+        return
+    try:
+        sync_folder(path.parent)
+    except OSError as error:
+        raise JournalError(
+            f"{path}: a power cut could take a new journal out of {path.parent} again ({reason_of(error)}), and what "
+            "was sent with it; name a journal in another folder with --journal"
+        ) from error
+
+
+def elsewhere(path: Path) -> str:
+    """What else a person can do where a first journal can't be made. One that is there knows what ran."""
+    return "" if path.exists() else ", or name a journal in another folder with --journal"
 
 
 def _no_lock(path: Path, error: OSError) -> JournalError:
     """What to say where nothing can be written beside a journal."""
-    return JournalError(f"{path}: no lock can be had in {path.parent} ({reason_of(error)}); use {NEW_JOURNAL}")
+    return JournalError(f"{path}: no lock can be had in {path.parent} ({reason_of(error)}); mend that{elsewhere(path)}")
 
 
 def _holder(path: Path) -> str:

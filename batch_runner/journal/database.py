@@ -125,6 +125,16 @@ CREATE TABLE resolution (         -- what a person found out about an attempt th
     at      TEXT NOT NULL
 );
 
+CREATE TABLE output (             -- an output as it was written, noted just before it took its place
+    batch  INTEGER NOT NULL REFERENCES batch,
+    path   TEXT NOT NULL,         -- where it was to go
+    sha256 TEXT NOT NULL,         -- of its bytes
+    cells  BLOB NOT NULL,         -- hash of all cells of ours in it, in whatever order
+    own    TEXT NOT NULL,         -- JSON lists of its headers: those of the sheet,
+    ours   TEXT NOT NULL,         -- our four and those of --expand,
+    hers   TEXT NOT NULL          -- and those that a person had added to the output before
+);
+
 """
 
 OUTCOME_VIEW = """\
@@ -181,6 +191,8 @@ CREATE INDEX attempt_run ON attempt (run_id) WHERE run_id IS NOT NULL;
 CREATE TABLE alias (key BLOB NOT NULL, row INTEGER NOT NULL REFERENCES row, PRIMARY KEY (key, row)) WITHOUT ROWID;
 CREATE TABLE same (row INTEGER NOT NULL REFERENCES row, params BLOB NOT NULL,
     batch INTEGER NOT NULL REFERENCES batch, PRIMARY KEY (row, params)) WITHOUT ROWID;
+CREATE TABLE output (batch INTEGER NOT NULL REFERENCES batch, path TEXT NOT NULL, sha256 TEXT NOT NULL,
+    cells BLOB NOT NULL, own TEXT NOT NULL, ours TEXT NOT NULL, hers TEXT NOT NULL);
 DROP VIEW outcome;
 {OUTCOME_VIEW}"""
 """What brings a journal of version 2 up to 3."""
@@ -205,6 +217,28 @@ _DAMAGE = (sqlite3.Error, MemoryError, UnicodeDecodeError)
 NEXT_STEP = f"restore it from a backup (rows that ran since then start again), or use {NEW_JOURNAL}"
 
 
+FIX_THAT = "fix that and run the same command"
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+"""What sqlite says of a file whose bytes are no database's any more; its other errors are of what is around it."""
+
+
+def cant_be_read(path: Path, error: Exception) -> JournalError:
+    """What to say where reading a journal raised this: only a damaged one is to be restored from a backup."""
+    if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
+        return JournalError(f"{path}: the journal can't be read: {error}; {FIX_THAT}")
+    if _is_text(path):
+        return JournalError(f"{path}: this is no journal, but a text, such as a job file; give the path of a journal")
+    is_other = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB
+    what = "this is no journal, or a damaged one" if is_other else "the journal is damaged"
+    return JournalError(f"{path}: {what} ({error}); {NEXT_STEP}")
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a file is something that a person wrote, such as a job file or a sheet."""
+    with path.open("rb") as file:
+        return 0 not in file.read(4096)  # a database has zeros in its header
+
+
 def open_file(path: Path, mode: int = 0o600) -> sqlite3.Connection:
     """A connection that may write, to the journal at `path`, which is made with these permissions if there is none.
 
@@ -216,7 +250,7 @@ def open_file(path: Path, mode: int = 0o600) -> sqlite3.Connection:
             _create(path, mode)
         connection = connect(f"{path.as_uri()}?mode=rw")
     except (sqlite3.Error, OSError) as error:
-        raise JournalError(f"{path}: the journal can't be opened: {error}; fix that, or use {NEW_JOURNAL}") from error
+        raise JournalError(f"{path}: the journal can't be opened: {error}; {FIX_THAT}") from error
     try:
         _check(path, connection)
         _set_up(path, connection)
@@ -269,9 +303,7 @@ def check_header(path: Path, connection: sqlite3.Connection) -> None:
         ours = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
     except _DAMAGE as error:
-        is_other = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB
-        what = "this is no journal, or a damaged one" if is_other else "the journal is damaged"
-        raise JournalError(f"{path}: {what} ({error}); {NEXT_STEP}") from error
+        raise cant_be_read(path, error) from error
     if ours != APPLICATION_ID:
         raise JournalError(f"{path}: this file is no journal of batch-runner; give the path of a journal")
     if not 1 <= version <= VERSION:
@@ -345,6 +377,8 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
             if problem != "ok"
         ]
     except _DAMAGE as error:
+        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
+            raise cant_be_read(path, error) from error
         found = [str(error)]
     if found:
         raise JournalError(f"{path}: the journal is damaged ({found[0]}); {NEXT_STEP}")
@@ -359,7 +393,7 @@ def _set_up(path: Path, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA cache_size = -32768")  # 32 MiB: negative means KiB
         _make_temporary(connection)
     except sqlite3.Error as error:
-        raise JournalError(f"{path}: the journal can't be used: {error}; use {NEW_JOURNAL}") from error
+        raise JournalError(f"{path}: the journal can't be used: {error}; {FIX_THAT}") from error
     if mode != "wal":
         raise JournalError(f"{path}: the file system has no shared memory for a journal; name one on a local disk")
 

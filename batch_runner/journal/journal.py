@@ -6,7 +6,6 @@ import sqlite3
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -14,12 +13,13 @@ import msgspec
 from anyio import to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from batch_runner.errors import NEW_JOURNAL, JournalError, JournalFailed
+from batch_runner.errors import JournalError, JournalFailed
 from batch_runner.journal import same_key, view
-from batch_runner.journal.batches import Begun, begin, hold_journal, now
+from batch_runner.journal.batches import Begun, begin, hold_journal, now, real_path
 from batch_runner.journal.changes import HeldRows, Since, Unsettled, held, since, taken, unsettled
 from batch_runner.journal.database import (
-    NEXT_STEP,
+    FIX_THAT,
+    cant_be_read,
     clear_places,
     connect,
     copy_journal,
@@ -31,12 +31,14 @@ from batch_runner.journal.database import (
 from batch_runner.journal.events import Outcome, earlier_start_key, end, start
 from batch_runner.journal.group_commit import Commits, in_thread, inline, set_aside
 from batch_runner.journal.index import OtherJournals
+from batch_runner.journal.outputs import OutputMemory
 from batch_runner.journal.register import Registration
 from batch_runner.outcomes import NOT_STARTED, STARTING
 from batch_runner.plan.plan import WAITING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from batch_runner.journal.batches import BatchInfo
     from batch_runner.journal.group_commit import Reserve
@@ -93,7 +95,7 @@ class JournalFile:
         Raises `JournalBusy` within a second if another program holds it; `JournalError` if it is damaged or newer, or
         can't be written.
         """
-        path = Path(path).resolve()
+        path = real_path(path)
         with hold_journal(path), set_aside(path) as reserve:
             connection = await to_thread.run_sync(open_file, path, mode)
             try:
@@ -365,6 +367,11 @@ class Journal:
         with self._reader() as connection:
             return unsettled(connection, self._begun.id)
 
+    @property
+    def outputs(self) -> OutputMemory:
+        """What is remembered of outputs, and learnt from them."""
+        return OutputMemory(self._reader, self._commits.add, self._begun.id, self._file.next_attempt)
+
     def counts(self) -> tuple[Count, ...]:
         """How many of this batch's rows have which status, the most frequent first."""
         with self._reader() as connection:
@@ -433,7 +440,7 @@ def _begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) -
     try:
         return begin(path, connection, info)
     except sqlite3.Error as error:
-        raise JournalError(f"{path}: the journal can't be written: {error}; fix that, or use {NEW_JOURNAL}") from error
+        raise JournalError(f"{path}: the journal can't be written: {error}; {FIX_THAT}") from error
 
 
 @asynccontextmanager
@@ -446,4 +453,4 @@ async def rehearse(path: Path | None, info: BatchInfo, others: OtherJournals | N
         with closing(copy_journal(path) if path and path.exists() else open_memory()) as connection:
             yield await JournalFile(connection, others=others).begin(info)
     except sqlite3.Error as error:
-        raise JournalError(f"{path}: the journal can't be read: {error}; {NEXT_STEP}") from error
+        raise (cant_be_read(path, error) if path else error) from error

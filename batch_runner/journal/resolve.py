@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.errors import JournalError, UsageError
-from batch_runner.journal.batches import hold_journal, now
+from batch_runner.journal.batches import hold_journal, now, real_path
 from batch_runner.journal.database import open_file
 from batch_runner.journal.group_commit import commit
 from batch_runner.journal.register import attempts_of
@@ -44,7 +44,7 @@ def resolve(path: Path, numbers: Sequence[int], verdict: Finding, sheet: str | N
     The numbers are those of the last batch over the sheet, which is to be named where the journal has several. Raises
     `UsageError` for a row that isn't there or has ended, `JournalBusy` while a batch runs, `JournalError`.
     """
-    path = path.resolve()
+    path = real_path(path)
     if not path.is_file():
         raise JournalError(f"{path}: there is no journal here; give the path of a batch's journal")
     with hold_journal(path), closing(open_file(path)) as connection:

@@ -11,21 +11,23 @@ import msgspec
 
 from batch_runner.errors import JournalError, OutputFailed, UsageError
 from batch_runner.fs import seems_held
-from batch_runner.journal.batches import check_same_job, turns
+from batch_runner.journal.batches import check_same_job, real_path, turns
 from batch_runner.journal.database import (
     LOST,
-    NEXT_STEP,
+    cant_be_read,
     check_header,
     connect,
     make_readable,
     reading_uri,
     refuse_half,
 )
+from batch_runner.journal.outputs import never_sent, outputs_of, unknown_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from batch_runner.journal.batches import BatchInfo, Turn
+    from batch_runner.journal.outputs import WrittenOutput
     from batch_runner.plan.plan import Policy
 
 
@@ -297,7 +299,7 @@ class JournalView:
     @contextmanager
     def open(cls, path: Path) -> Iterator[JournalView]:
         """The journal at `path`. Raises `JournalError` if there is none, or none that can be read."""
-        path = path.resolve()
+        path = real_path(path)
         if not path.is_file():
             raise JournalError(f"{path}: there is no journal here; give the path of a batch's journal")
         try:
@@ -309,7 +311,13 @@ class JournalView:
                 tell_as_starting(connection, living)
                 yield cls(connection, living)
         except sqlite3.Error as error:
-            raise JournalError(f"{path}: the journal can't be read: {error}; {NEXT_STEP}") from error
+            raise cant_be_read(path, error) from error
+
+    def is_running(self, batch: BatchRecord) -> bool:
+        """Whether a batch seems to run just now: the living one, or one of another sheet that its program has begun."""
+        if self.living is None or batch.ended is not None or batch.id < self.living:
+            return False
+        return any(other.id == self.living and other.pid == batch.pid for other in self.batches())
 
     def check_job(self, path: Path, info: BatchInfo) -> None:
         """Raise `JournalError` if a batch such as this one can't go on with the journal, which is at `path`."""
@@ -338,6 +346,18 @@ class JournalView:
     def sheets(self) -> tuple[JournalSheet, ...]:
         """All sheets of the journal, the latest first."""
         return sheets(self._connection)
+
+    def outputs(self) -> tuple[WrittenOutput, ...]:
+        """All outputs that were written with this journal, the latest first."""
+        return outputs_of(self._connection)
+
+    def unknown_runs(self, run_ids: Iterable[str]) -> frozenset[str]:
+        """Those of these ids that no attempt of it has."""
+        return unknown_runs(self._connection, run_ids)
+
+    def never_sent(self, keys: Iterable[bytes]) -> frozenset[bytes]:
+        """Those of these keys of which no row of it was sent."""
+        return never_sent(self._connection, keys)
 
     def outcome(self, batch: int, number: int) -> Placed | None:
         """What the row of this number came to; None if no such row took part."""

@@ -13,7 +13,8 @@ from batch_runner.batch.poll_schedule import AUTO, AUTO_NEAR, IN_PROCESS, PollLi
 from batch_runner.batch.worker import Terms
 from batch_runner.errors import UsageError
 from batch_runner.job.job import ANCHOR_URL, Job
-from batch_runner.job.validation import cluster_problem
+from batch_runner.job.validation import cluster_problem, read_secret
+from batch_runner.journal.index import Purpose
 from batch_runner.service.http.classify import advice_on
 
 if TYPE_CHECKING:
@@ -180,14 +181,20 @@ def executor_for(
 
 
 def api_key() -> str | None:
-    """The key from the environment, the only place it may come from."""
-    return next((key for name in KEY_VARIABLES if (key := os.environ.get(name, "").strip())), None)
+    """The key from the environment, or from a file that it names. Raises `UsageError` where that can't be read."""
+    try:
+        return next((key for name in KEY_VARIABLES if (key := read_secret(name, os.environ))), None)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def _key_for(job: Job) -> str:
     key = api_key()
     if key is None and job.service == "anchor":
-        raise UsageError(f"Anchor's cloud wants a key: put yours into {KEY_VARIABLES[0]} in the environment")
+        raise UsageError(
+            f"Anchor's cloud wants a key: put yours into {KEY_VARIABLES[0]} in the environment, "
+            f"or into a file that {KEY_VARIABLES[0]}_FILE names"
+        )
     return key or ""
 
 
@@ -201,3 +208,16 @@ def _tasks_for(job: Job) -> tuple[Tasks, Task]:
         names = sorted(name for name in tasks.by_id if name.startswith(f"{job.task}:"))
         raise UsageError(f"{job.task} is a file of tasks; name one of them: {', '.join(names) or 'it has none'}")
     return tasks, task
+
+
+def task_from_journal(job: Job) -> str:
+    """The task as the journal knows it: a file of tasks by its way from the journal, from wherever it is called."""
+    file, colon, function = job.task.rpartition(".py:")
+    if not colon:
+        return job.task
+    return os.path.relpath(file, job.journal_path.parent) + colon + function
+
+
+def purpose_of(job: Job, service: ChosenService) -> Purpose:
+    """What the job's journal is for."""
+    return Purpose.of(task_from_journal(job), service.name, job.journal_path.absolute().parent)
