@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.cli.run import today
-from batch_runner.errors import UsageError
+from batch_runner.errors import UsageError, printable
 from batch_runner.job.config import load_job
 from batch_runner.job.job import Job
 from batch_runner.journal.resolve import Rekeyed, rekey
@@ -21,7 +21,7 @@ from batch_runner.report.summary import duration_of, number_of, row_numbers
 from batch_runner.rows.keys import key_of, number_forms
 from batch_runner.rows.source import Source
 from batch_runner.runner.memory import journal_meant
-from batch_runner.sheet.open import TEXT_ENDINGS, WORKBOOK_ENDINGS
+from batch_runner.sheet.model import TEXT_ENDINGS, WORKBOOK_ENDINGS
 from batch_runner.units import local_time
 
 if TYPE_CHECKING:

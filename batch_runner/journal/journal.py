@@ -24,11 +24,11 @@ from batch_runner.journal.database import (
     open_file,
     open_memory,
 )
-from batch_runner.journal.events import Outcome, earlier_start_key, end, start
 from batch_runner.journal.group_commit import Commits, in_thread, inline, set_aside
 from batch_runner.journal.index import OtherJournals
 from batch_runner.journal.outputs import OutputMemory
 from batch_runner.journal.register import Registration
+from batch_runner.journal.resolve import INTEND, INTEND_AGAIN, SEE, WITHDRAW, Outcome, earlier_start_key, end, start
 from batch_runner.outcomes import NOT_STARTED, STARTING
 from batch_runner.plan.plan import WAITING
 
@@ -44,14 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Journal", "JournalFile", "Outcome"]
 
-_INTEND = (
-    "INSERT INTO attempt (id, row, batch, params, posts, intended_at, status, claim, conflict, cells, sent)"
-    " VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?)"
-)
 _FINISH = "UPDATE batch SET ended = ?, exit_code = ?, sheets_left = ? WHERE id = ?"
-_INTEND_AGAIN = "UPDATE attempt SET posts = posts + 1, status = ?, ended_at = NULL, error = NULL WHERE id = ?"
-_WITHDRAW = "UPDATE attempt SET status = ?, ended_at = ?, error = ?, run_id = NULL, started_at = NULL WHERE id = ?"
-_SEE = "UPDATE attempt SET status = ?, error = ? WHERE id = ?"
 
 
 class JournalFile:
@@ -254,14 +247,14 @@ class Journal:
         attempt = self._file.next_attempt()
         known = (send.claim, send.conflict, send.cells, send.sent)
         row = (attempt, send.row_id, self._begun.id, send.params, now(), STARTING, *known)
-        await self._write(_INTEND, *row)
+        await self._write(INTEND, *row)
         await self._withdraw_if_cancelled(attempt)
         return attempt
 
     async def intend_again(self, attempt: int) -> None:
         """Record one more POST of an attempt that was withdrawn; as `intend`."""
         self._check_room()
-        await self._write(_INTEND_AGAIN, STARTING, attempt)
+        await self._write(INTEND_AGAIN, STARTING, attempt)
         await self._withdraw_if_cancelled(attempt)
 
     async def ask_again(self, attempt: int) -> None:
@@ -271,7 +264,7 @@ class Journal:
 
     async def withdrawn(self, attempt: int, why: str) -> None:
         """Record that certainly no run was started, or none that began: not connected, refused for now, not reached."""
-        await self._write(_WITHDRAW, NOT_STARTED, now(), why, attempt)
+        await self._write(WITHDRAW, NOT_STARTED, now(), why, attempt)
 
     async def started(self, attempt: int, run_id: str, status: str, session_id: str | None = None) -> Outcome | None:
         """Record the run. Only then may it be polled.
@@ -284,7 +277,7 @@ class Journal:
 
     def seen(self, attempt: int, status: str, why: str = "") -> None:
         """Note a run's status on the way, and why it is followed no further; it is written with the next event."""
-        self._commits.add_later(partial(_execute, _SEE, (status, why or None, attempt)))
+        self._commits.add_later(partial(_execute, SEE, (status, why or None, attempt)))
 
     async def ended(self, attempt: int, outcome: Outcome) -> Outcome:
         """Record the end, with or without `started` before it. Only then the row counts as done.
