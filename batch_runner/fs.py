@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
+import shutil
 import stat
 import tempfile
 from contextlib import contextmanager, suppress
@@ -157,11 +159,17 @@ class AtomicFile(msgspec.Struct, frozen=True):
             raise UsageError(f"{path}: the {what} can't be written there: {error.strerror}; use --{what}") from None
         return target
 
-    def put(self, write: Callable[[BinaryIO], None], check: Callable[[Path], None], *, keep: bool = False) -> Path:
+    def put(
+        self,
+        write: Callable[[BinaryIO], None],
+        check: Callable[[Path], None],
+        may_replace: Callable[[Path], bool] | None = None,
+    ) -> Path:
         """Write, check, swap in; returns the path it ended up at, `path` where that leads to it.
 
-        With `keep` the file that stands there is kept, whatever it is. Raises `OutputFailed` where nothing could be
-        written (a full disk); then what stood there before stands there still.
+        `may_replace` says of a file that stands there, or beside it as its neighbour, whether it may be written over;
+        it is asked last, just before the rename. Without it, the file itself may be, and no neighbour. Raises
+        `OutputFailed` where nothing could be written (a full disk); then what stood there before stands there still.
         """
         try:
             with self._draft() as draft:
@@ -172,7 +180,7 @@ class AtomicFile(msgspec.Struct, frozen=True):
                 check(draft)
                 with suppress(OSError):  # some mounts know no permissions: all files there have the same
                     draft.chmod(self.mode)
-                return self._swap(draft, keep)
+                return self._swap(draft, may_replace)
         except OSError as error:
             raise OutputFailed(
                 f"{self.path}: the {self.what} could not be written: {error.strerror or error}; "
@@ -212,8 +220,10 @@ class AtomicFile(msgspec.Struct, frozen=True):
         finally:
             os.close(handle)
 
-    def _swap(self, draft: Path, keep: bool) -> Path:
-        for path in self._candidates(keep):
+    def _swap(self, draft: Path, may_replace: Callable[[Path], bool] | None) -> Path:
+        for path in self._candidates():
+            if path.exists() and not (may_replace(path) if may_replace else path == self.real):
+                continue
             try:
                 draft.replace(path)
             except OSError as error:
@@ -224,9 +234,9 @@ class AtomicFile(msgspec.Struct, frozen=True):
             return self.path if path == self.real else path
         raise PermissionError(None, f"neither it nor any of {MOST_NEIGHBOURS} neighbours can be replaced")
 
-    def _candidates(self, keep: bool) -> Iterator[Path]:
-        """The real file, then its neighbours `STEM-2`, `STEM-3`, …, less those that must be left alone."""
-        if not keep and not is_held(self.real) and not is_held(self.path):
+    def _candidates(self) -> Iterator[Path]:
+        """The real file, then its neighbours `STEM-2`, `STEM-3`, …, less those that a person keeps from us."""
+        if not is_held(self.real) and not is_held(self.path):
             yield self.real
         for number in range(2, MOST_NEIGHBOURS + 2):
             neighbour = self.real.with_name(f"{self.real.stem}-{number}{self.real.suffix}")
@@ -284,6 +294,37 @@ def _follow_link(path: Path) -> Path:
     if real.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     return real
+
+
+def digest_of(path: Path) -> str | None:
+    """SHA-256 of a file's bytes, in hex; None where there is none, or it is being written. Raises `OSError`."""
+    try:
+        with path.open("rb") as file:
+            before = os.fstat(file.fileno())
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            after = path.stat()
+    except FileNotFoundError:
+        return None
+    is_same = (before.st_ino, before.st_size, before.st_mtime_ns) == (after.st_ino, after.st_size, after.st_mtime_ns)
+    return digest if is_same else None
+
+
+def copy_file(path: Path, copy: Path) -> bool:
+    """Make a copy of a file, durable and whole; False where something has that name. Raises `OSError`."""
+    handle, name = tempfile.mkstemp(f".part{copy.suffix}", ".", copy.parent)
+    os.close(handle)
+    draft = Path(name)
+    try:
+        shutil.copy2(path, draft)
+        with draft.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.link(draft, copy)  # unlike a rename, it never takes another file's place
+        sync_if_possible(copy.parent)
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink(missing_ok=True)
+    return True
 
 
 def is_draft(path: Path) -> bool:

@@ -100,6 +100,12 @@ def own_log() -> Iterator[None]:
     LOG.propagate = propagate
 
 
+@pytest.fixture(autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test hears of another's journals and outputs, nor of this user's own."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at runs every few milliseconds: those of the tests' services end at once."""

@@ -117,7 +117,7 @@ class SheetBatch:
     @property
     def is_all_new(self) -> bool:
         """Whether a row without a place certainly has no earlier outcome."""
-        return not self.source.layout.replaced and not self.journal.has_sent_before
+        return not self.source.layout.is_earlier_output and not self.journal.has_sent_before
 
     def outcomes(self) -> Iterator[Placed]:
         """What came of each row that takes part; one that an interrupt left without a place wasn't started."""

@@ -207,7 +207,8 @@ def _paragraph(attempt: Try) -> str:
     moments = {"intended": attempt.intended_at, "started": attempt.started_at, "ended": attempt.ended_at}
     lines.append("    " + ", ".join(f"{name} {local(moment)}" for name, moment in moments.items()))
     if attempt.run_id:
-        lines.append(f"    run {printable(attempt.run_id)}")
+        session = f", session {printable(attempt.session_id)}" if attempt.session_id else ""
+        lines.append(f"    run {printable(attempt.run_id)}{session}")
     lines += [
         f"    resolved {local(said.at)} by {printable(said.who)}: {said.was} → {said.status} ({printable(said.note)})"
         for said in attempt.resolutions

@@ -6,6 +6,7 @@ import fcntl
 import os
 import sqlite3
 import tempfile
+import uuid
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,9 +29,9 @@ COMPLETE = (ExitCode.OK, ExitCode.SOME_FAILED, ExitCode.SOME_UNKNOWN)
 
 _INSERT = (
     "INSERT INTO batch (id, continues, started, input, input_sha256, output, task, service, key_columns,"
-    " retry, on_unknown, version, pid, series, command, whole_sheet, unique_columns, conflict_columns)"
+    " retry, on_unknown, version, pid, series, command, whole_sheet, unique_columns, conflict_columns, start_key)"
     " VALUES (:id, :continues, :started, :input, :input_sha256, :output, :task, :service, :key_columns, :retry,"
-    " :on_unknown, :version, :pid, :series, :command, :whole_sheet, :unique_columns, :conflict_columns)"
+    " :on_unknown, :version, :pid, :series, :command, :whole_sheet, :unique_columns, :conflict_columns, :start_key)"
 )
 _HAS_STARTED = "SELECT EXISTS (SELECT 1 FROM sent)"
 """Whether any start of the journal counts: with none, a mistyped task or key has done no harm yet."""
@@ -83,13 +84,14 @@ class Turn(msgspec.Struct, frozen=True):
 class Begun(msgspec.Struct, frozen=True):
     """A batch that has its place in the journal.
 
-    `id` is its number there, `night` that of the batch which its night began with, `uuid` the journal's own. `first` is
+    `id` is its number there, `night` that of the batch which its night began with, `start_key` its random part of
+    the keys of its starts: a journal that was brought back from a backup must not use one again. `first` is
     the first one that this program began: those from there on go on beside it. `has_others`: it is one of several.
     """
 
     id: int
     night: int
-    uuid: str
+    start_key: str
     first: int = 0
     has_others: bool = False
 
@@ -135,18 +137,18 @@ def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) ->
     """Record the batch. Raises `JournalError` if the journal is that of another task, service or key."""
     begin_writing(connection)
     try:
-        (uuid,) = connection.execute("SELECT uuid FROM about").fetchone()
+        start_key = uuid.uuid4().hex
         check_same_job(path, connection, info)
         (batch,) = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM batch").fetchone()
         night = _night_gone_on_with(connection, info) or batch
         forget_other_claims(connection, info.policy)
-        _insert(connection, batch, night, info)
+        _insert(connection, batch, night, info, start_key)
         connection.execute("UPDATE about SET under_way = 1 WHERE NOT under_way")
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-    return Begun(batch, night, uuid, has_others=bool(info.command))
+    return Begun(batch, night, start_key, has_others=bool(info.command))
 
 
 def _night_gone_on_with(connection: sqlite3.Connection, info: BatchInfo) -> int | None:
@@ -209,7 +211,7 @@ def _is_over(began: str, lasts: timedelta | None) -> bool:
     return lasts is not None and began < recorded_time(datetime.now(UTC) - lasts)
 
 
-def _insert(connection: sqlite3.Connection, batch: int, night: int, info: BatchInfo) -> None:
+def _insert(connection: sqlite3.Connection, batch: int, night: int, info: BatchInfo, start_key: str) -> None:
     columns = {
         "id": batch,
         "continues": night,
@@ -229,6 +231,7 @@ def _insert(connection: sqlite3.Connection, batch: int, night: int, info: BatchI
         "whole_sheet": info.whole_sheet,
         "unique_columns": _names(info.policy.unique),
         "conflict_columns": _names(info.policy.conflict),
+        "start_key": start_key,
     }
     connection.execute(_INSERT, columns)
 

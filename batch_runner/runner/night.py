@@ -24,11 +24,11 @@ from batch_runner.errors import (
     sole_error,
     worst,
 )
-from batch_runner.job.path_templates import has_day
 from batch_runner.journal.batches import Turn, command_gone_on_with, look_at_place, real_path
 from batch_runner.journal.journal import JournalFile
 from batch_runner.journal.view import JournalView
 from batch_runner.report.summary import Summary, number_of
+from batch_runner.runner.check import take_back
 from batch_runner.runner.connect import connect_service
 from batch_runner.runner.run import EndInOrder, NightRun, execute, info, open_job, policy_of, service_of
 
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from batch_runner.job.job import Job
     from batch_runner.journal.batches import BatchInfo
     from batch_runner.progress import Progress
-    from batch_runner.rows.source import Source
     from batch_runner.runner.run import OpenedJob
 
 
@@ -151,7 +150,6 @@ def look_over(plan: NightJob) -> int:
     for planned in plan.batches:
         with findings.look(), name_input(planned.job), open_job(planned.job) as opened:
             look_at_journal(planned.job.journal_path)
-            refuse_lost_journal(opened.source, plan.job)
             rows += opened.source.total
     findings.tell()
     return rows
@@ -180,16 +178,6 @@ def name_input(job: Job) -> Iterator[None]:
         lines = str(error).splitlines()
         named = (line if line.startswith(job.input) else f"{job.input}: {line}" for line in lines)
         raise UsageError("\n".join(named)) from None
-
-
-def refuse_lost_journal(source: Source, night: Job) -> None:
-    """A sheet that nobody has named, whose journal is gone: its rows would all be sent again. Raises `UsageError`.
-
-    A journal with the day in its name is a new one every night, as was asked for.
-    """
-    lost = source.lost_journal or (None if has_day(night.journal) else source.lost_runs)
-    if lost is not None:
-        raise UsageError(f"{lost}, or give the file itself as INPUT instead of a pattern")
 
 
 def look_at_journal(path: Path, info: BatchInfo | None = None) -> None:
@@ -274,7 +262,9 @@ class _Sheets:
             opened = await to_thread.run_sync(stack.enter_context, opening)
             file = await self._file(opened)
             stack.push_async_callback(self._let_go, opened.job.journal_path)
-            batch = self._night.batch(opened, await file.begin(info(opened)))
+            journal = await file.begin(info(opened))
+            await take_back(opened.evidence, journal)
+            batch = self._night.batch(opened, journal)
             batch.sheets_left = self._sheets_left
             self._begun.add(planned.series)
             self._opened[batch] = (number, opened, stack.pop_all())

@@ -174,9 +174,9 @@ def test_a_read_only_file_gets_a_neighbour(target: AtomicFile) -> None:
     assert target.path.read_text() == "old"
 
 
-def test_keep_leaves_what_stands_there(target: AtomicFile) -> None:
-    """With `keep` the file is not replaced, though it could be."""
-    assert target.put(new, nothing, keep=True) == target.path.with_name("in.results-2.csv")
+def test_what_may_not_be_replaced_is_left(target: AtomicFile) -> None:
+    """Where it is said, the file is not replaced, though it could be."""
+    assert target.put(new, nothing, lambda _path: False) == target.path.with_name("in.results-2.csv")
     assert target.path.read_text() == "old"
 
 
@@ -219,7 +219,7 @@ def test_the_longest_name_is_written(tmp_path: Path) -> None:
     path = tmp_path / ("x" * (255 - 20 - 4) + ".csv")
     target = AtomicFile.prepare(path, source)
     assert target.put(new, nothing) == path
-    assert target.put(new, nothing, keep=True).name.endswith("x-2.csv")
+    assert target.put(new, nothing, lambda _path: False).name.endswith("x-2.csv")
 
 
 def test_preparing_leaves_nothing(tmp_path: Path) -> None:
