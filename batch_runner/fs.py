@@ -330,9 +330,11 @@ def copy_file(path: Path, copy: Path) -> bool:
     os.close(handle)
     draft = Path(name)
     try:
-        shutil.copy2(path, draft)
+        shutil.copyfile(path, draft)
+        with suppress(OSError):  # permissions and times are a courtesy: some mounts know none
+            shutil.copystat(path, draft)
         with draft.open("rb+") as file:
-            os.fsync(file.fileno())
+            sync(file.fileno())
         _give_new_name(draft, copy)
         sync_if_possible(copy.parent)
     except FileExistsError:
