@@ -223,7 +223,7 @@ class Journal:
 
     def leave_places(self, connection: sqlite3.Connection) -> None:
         """Make room for the next sheet's rows, now that this one's have their places; within a commit."""
-        self._repeated = _count_repeated(connection)
+        self._repeated = same_key.count_repeated(connection)
         same_key.clear_places(connection, self._info.input)
 
     def remember(self, memory: str | None) -> None:
@@ -326,7 +326,7 @@ class Journal:
 
     def shared_keys(self) -> str | None:
         """A warning where rows of this batch's sheet share their key with others."""
-        rows = self._repeated if self._repeated is not None else _count_repeated(self._file.connection)
+        rows = self._repeated if self._repeated is not None else same_key.count_repeated(self._file.connection)
         if not rows:
             return None
         return (
@@ -413,10 +413,6 @@ async def _close(connection: sqlite3.Connection) -> None:
         with suppress(sqlite3.Error):  # no room even for that: then the WAL can't be emptied either, and stays beside
             await to_thread.run_sync(mark_whole, connection)
         await to_thread.run_sync(connection.close)
-
-
-def _count_repeated(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("SELECT coalesce(sum(rows), 0) FROM repeated").fetchone()[0])
 
 
 def _begin_beside(path: Path, info: BatchInfo) -> Begun:

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.errors import JournalError, OutputFailed, UsageError
+from batch_runner.errors import JournalError, OutputFailed, UsageError, cant_be_read
 from batch_runner.fs import seems_held
 from batch_runner.journal.batches import check_same_job, real_path, turns
 from batch_runner.journal.database import (
     LOST,
-    cant_be_read,
     check_header,
     connect,
     make_readable,
