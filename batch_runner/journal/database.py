@@ -28,7 +28,8 @@ TABLES = """\
 
 CREATE TABLE about (              -- one row: this journal
     uuid TEXT NOT NULL,           -- of it and an attempt's number earlier versions made the key of a start
-    under_way INTEGER NOT NULL DEFAULT 0 -- 1: a batch writes to it, so without its WAL it is half a journal
+    under_way INTEGER NOT NULL DEFAULT 0, -- 1: a batch writes to it, so without its WAL it is half a journal
+    told INTEGER NOT NULL DEFAULT 0 -- 1: somebody was told that no index knows this journal
 );
 
 CREATE TABLE batch (              -- one execution of batch-runner over a sheet
@@ -182,6 +183,7 @@ CREATE TABLE resolution (attempt INTEGER NOT NULL REFERENCES attempt, was TEXT N
 
 FROM_2_TO_3 = f"""\
 ALTER TABLE about ADD COLUMN under_way INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE about ADD COLUMN told INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE attempt ADD COLUMN cells BLOB;
 ALTER TABLE batch ADD COLUMN sheets_left TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE attempt ADD COLUMN sent BLOB;
@@ -331,8 +333,12 @@ def refuse_half(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def mark_whole(connection: sqlite3.Connection) -> None:
-    """Say in the journal that no batch is under way, since all that was written will be in its file."""
+    """Say in the journal's file that no batch is under way, and put all into it that is in the WAL.
+
+    Closing does that only where nobody else reads it just now.
+    """
     connection.execute("UPDATE about SET under_way = 0 WHERE under_way")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def make_readable(connection: sqlite3.Connection) -> None:
@@ -350,7 +356,7 @@ def make_readable(connection: sqlite3.Connection) -> None:
 def _create(path: Path, mode: int) -> None:
     """Make it under another name first, so that a kill leaves either no journal or a whole one."""
     wal = path.with_name(f"{path.name}-wal")
-    if wal.exists():
+    if wal.exists() and wal.stat().st_size > WAL_HEADER:
         raise JournalError(f"{path}: the journal is gone, but {wal.name} holds a part of it; {NEXT_STEP}")
     new = path.with_name(f"{path.name}-new")
     new.unlink(missing_ok=True)

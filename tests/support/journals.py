@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -16,9 +14,11 @@ from batch_runner.journal.batches import BatchInfo
 from batch_runner.journal.journal import Journal, Outcome
 from batch_runner.plan.plan import Entry, Policy, Send
 from batch_runner.rows.source import Source
+from batch_runner.runner.memory import rehearse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from batch_runner.plan.plan import Step
 
@@ -85,8 +85,8 @@ def steps_of(path: Path, sheet: Path, info: BatchInfo, **options: Any) -> list[S
     async def steps() -> list[Step]:
         job = Job(input=str(sheet), **options)
         with Source(job, sheet.parent) as source:
-            copied = shutil.copy(path, path.with_name(f"copy-of-{path.name}"))
-            async with Journal.open(Path(copied), info) as journal:
+            async with rehearse(path) as file:
+                journal = await file.begin(info)
                 await look_ahead(source, journal)
                 return [step async for chunk in plan_rows(source, journal) for step, _row in chunk]
 
