@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import anyio
 import msgspec
@@ -14,17 +16,18 @@ from batch_runner.errors import ExitCode, Findings, UsageError
 from batch_runner.fs import have_temporary_folder
 from batch_runner.job.inputs import make_folders, night_job_of
 from batch_runner.job.options import describe_job
-from batch_runner.journal.journal import rehearse
 from batch_runner.runner.check import Preview, open_source, preview
 from batch_runner.runner.connect import choose_service, probe_service, purpose_of
+from batch_runner.runner.memory import info_of, place_journals, recall, rehearse
 from batch_runner.runner.night import look_at_journal, name_input
-from batch_runner.runner.run import info_of, prepare_output
+from batch_runner.runner.run import prepare_output
 
 if TYPE_CHECKING:
     from batch_runner.fs import AtomicFile
     from batch_runner.job.config import Loaded
     from batch_runner.job.inputs import NightJob, SheetJob
     from batch_runner.job.job import Job
+    from batch_runner.journal.journal import JournalFile
     from batch_runner.output.previous_output import Evidence
     from batch_runner.rows.source import Source
     from batch_runner.runner.connect import ChosenService, Probed
@@ -36,14 +39,14 @@ def check_for_person(loaded: Loaded, *, probe: bool = False) -> int:
     With `probe` the service is asked first whether key and task are right.
     """
     probed = _probe(loaded.job) if probe else None
-    plan = night_job_of(loaded.job, today())
+    plan = place_journals(night_job_of(loaded.job, today()))
     make_folders(loaded.job, plan)
     findings = Findings()
     found: tuple[list[Preview], list[str]] = ([], [])
     with findings.look():
         refuse_unwritable_log(plan.job)
     with findings.look():
-        found = _pages(plan)
+        found = anyio.run(_pages, plan)
     findings.tell()
     pages, problems = found
     code = ExitCode.REFUSED if problems else max((page.exit_code for page in pages), default=ExitCode.OK)
@@ -59,53 +62,73 @@ def check_for_person(loaded: Loaded, *, probe: bool = False) -> int:
     return code
 
 
-def _pages(plan: NightJob) -> tuple[list[Preview], list[str]]:
-    """A page for each sheet that can be used, and what is wrong with the others. Raises for a sole sheet."""
-    if not plan.many:
-        return [_page(planned) for planned in plan.batches], []
-    pages: list[Preview] = []
-    problems: list[str] = []
-    for planned in plan.batches:
-        try:
-            with name_input(planned.job):
-                pages.append(_page(planned))
-        except UsageError as error:
-            problems += str(error).splitlines()
-    return pages, problems
+async def _pages(plan: NightJob) -> tuple[list[Preview], list[str]]:
+    """A page for each sheet that can be used, and what is wrong with the others. Raises for a sole sheet.
+
+    Sheets that share a journal share its rehearsal: a row that stands in two of them is sent once.
+    """
+    async with AsyncExitStack() as stack:
+        rehearsal = _Rehearsal(stack, uuid4().hex if plan.many else "")
+        if not plan.many:
+            return [await rehearsal.page(planned) for planned in plan.batches], []
+        pages: list[Preview] = []
+        problems: list[str] = []
+        for planned in plan.batches:
+            try:
+                with name_input(planned.job):
+                    pages.append(await rehearsal.page(planned))
+            except UsageError as error:
+                problems += str(error).splitlines()
+        return pages, problems
 
 
-def _page(planned: SheetJob) -> Preview:
-    """One sheet's page. Raises all that is wrong with it, and with what the job says of it."""
-    job, findings = planned.job, Findings()
-    pages: list[Preview] = []
-    service: ChosenService | None = None
-    target: AtomicFile | None = None
-    have_temporary_folder(job.output_path.absolute().parent)
-    with findings.look():
-        target = prepare_output(job)
-    with findings.look():
-        look_at_journal(job.journal_path)
-    if job.task:
+class _Rehearsal:
+    """A night that is gone over without sending: what its journals know, and what it would record, stays in a copy."""
+
+    def __init__(self, stack: AsyncExitStack, command: str) -> None:
+        self._stack = stack
+        self._command = command
+        self._files: dict[Path | None, JournalFile] = {}
+
+    async def page(self, planned: SheetJob) -> Preview:
+        """One sheet's page. Raises all that is wrong with it, and with what the job says of it."""
+        job, findings = planned.job, Findings()
+        pages: list[Preview] = []
+        service: ChosenService | None = None
+        target: AtomicFile | None = None
+        have_temporary_folder(job.output_path.absolute().parent)
         with findings.look():
-            service = choose_service(job)
-    inputs, purpose = (service.inputs, purpose_of(job, service)) if service else (None, None)
-    opening = open_source(job, target, inputs, purpose, Path(tempfile.gettempdir()))
-    with findings.look(), opening as (source, evidence):
-        pages.append(anyio.run(_rehearse, planned, source, service, evidence))
-    findings.tell()
-    return pages[0]
+            target = prepare_output(job)
+        with findings.look():
+            look_at_journal(job.journal_path)
+        if job.task:
+            with findings.look():
+                service = choose_service(job)
+        inputs, purpose = (service.inputs, purpose_of(job)) if service else (None, None)
+        opening = open_source(job, target, inputs, purpose, Path(tempfile.gettempdir()))
+        with findings.look(), opening as (source, evidence):
+            pages.append(await self._rehearse(planned, source, service, evidence))
+        findings.tell()
+        return pages[0]
 
-
-async def _rehearse(
-    planned: SheetJob, source: Source, service: ChosenService | None, evidence: tuple[Evidence, ...]
-) -> Preview:
-    """The page of a batch that is rehearsed on what its journal knows; without a task, nothing was ever sent for it."""
-    job = planned.job
-    batch = info_of(job, source, service, planned.series)
-    if service is not None:
+    async def _rehearse(
+        self, planned: SheetJob, source: Source, service: ChosenService | None, evidence: tuple[Evidence, ...]
+    ) -> Preview:
+        """The page of a batch that is rehearsed; without a task, nothing was ever sent for it."""
+        job = planned.job
+        batch = msgspec.structs.replace(info_of(job, source, service, planned.series), command=self._command)
+        if service is None:
+            return await preview(job, source, await (await self._file(None)).begin(batch), evidence)
         look_at_journal(job.journal_path, batch)
-    async with rehearse(job.journal_path if service is not None else None, batch) as journal:
-        return await preview(job, source, journal, evidence)
+        memory = recall(job, service)
+        source.template.know_also(memory.key_columns)
+        journal = await (await self._file(job.journal_path)).begin(batch, memory.others)
+        return await preview(job, source, journal, evidence, (*planned.notes, *memory.cautions))
+
+    async def _file(self, path: Path | None) -> JournalFile:
+        if path not in self._files:
+            self._files[path] = await self._stack.enter_async_context(rehearse(path))
+        return self._files[path]
 
 
 def _probe(job: Job) -> Probed:

@@ -243,7 +243,10 @@ def serve_command(context: click.Context, /, **values: Any) -> int:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status_command(journal: Path, row: int | None, sheet: str | None, key_value: tuple[str, ...], as_json: bool) -> int:
-    """Show what a batch has done so far, from its JOURNAL (STEM.journal.db beside the output)."""
+    """Show what a batch has done so far, from its JOURNAL (TASK.journal.db beside the output).
+
+    JOURNAL may also be the sheet, its output or the job.
+    """
     from batch_runner.cli.run import print_out
     from batch_runner.cli.status import read_status, story, story_of_key
 
@@ -282,18 +285,21 @@ def resolve_command(
 ) -> int:
     """Settle rows that are unknown: you have looked in the service, or in the books, and know what became of them.
 
-    JOURNAL is STEM.journal.db beside the output. The next batch carries the outcome over into the output.
+    JOURNAL is TASK.journal.db beside the output; or the sheet, its output or the job. The next batch carries the
+    outcome over into the output.
     """
-    from batch_runner.cli.run import print_out
-    from batch_runner.cli.status import refuse_sheet
+    from batch_runner.cli.run import print_out, today
     from batch_runner.journal.resolve import Finding, resolve
+    from batch_runner.runner.memory import journal_meant
 
-    refuse_sheet(journal)
     if not note.strip():
         raise click.UsageError("--note: say how you know; it is kept for whoever asks")
-    path = resolve(journal, rows, Finding(status, note, who or _user(), run_id), sheet)
+    named, meant = journal_meant(journal, today())
+    of = resolve(named, rows, Finding(status, note, who or _user(), run_id), sheet or meant)
     numbers = ", ".join(map(str, dict.fromkeys(rows)))
-    print_out(f"{path}: row {numbers}: unknown → {status}; the next batch carries it into the output")
+    print_out(
+        f"{of.path}: row {numbers} (night of {of.night}): unknown → {status}; the next batch carries it into the output"
+    )
     return 0
 
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from batch_runner.cli.run import today
 from batch_runner.errors import UsageError
-from batch_runner.job.job import Job
-from batch_runner.job.validation import OUTPUT_ENDINGS
 from batch_runner.journal.view import BatchRecord, Count, Failures, JournalView, Placed, Try, sheet_of
 from batch_runner.report.summary import duration_of, number_of, row_numbers
 from batch_runner.rows.keys import key_of
+from batch_runner.runner.memory import journal_meant
 from batch_runner.units import local_time
 
 if TYPE_CHECKING:
@@ -113,21 +113,26 @@ class Story(msgspec.Struct, frozen=True):
             yield f"  {self.outcome.status}: {on_one_line(self.outcome.error)}".rstrip(": ")
 
 
-def read_status(path: Path) -> JournalStatus:
-    """The nights of a journal. Raises `JournalError`, and `UsageError` if it has none or is a sheet."""
+def read_status(source: Path) -> JournalStatus:
+    """The nights of a journal, which may be named by its sheet, output or job too.
+
+    Raises `JournalError`, and `UsageError` if it has none.
+    """
+    path, _ = journal_meant(source, today())
     with _open(path) as view:
         batches = view.batches()
         nights = tuple(Night(batch, view.counts(batch.id), view.is_running(batch)) for batch in batches)
         return JournalStatus(str(path), nights, view.failures(batches[-1].id, MOST_GROUPS))
 
 
-def story(path: Path, row: int, said: str | None = None) -> Story:
+def story(source: Path, row: int, said: str | None = None) -> Story:
     """The attempts for the row of this number in a sheet, which is to be said where the journal has several.
 
     Raises as `read_status`, and for no such row.
     """
+    path, meant = journal_meant(source, today())
     with _open(path) as view:
-        sheet = sheet_of(path, view.sheets(), said)
+        sheet = sheet_of(path, view.sheets(), said or meant)
         attempts, outcome = view.story(sheet.batch, row), view.outcome(sheet.batch, row)
         if not attempts and outcome is None:
             raise UsageError(
@@ -136,12 +141,13 @@ def story(path: Path, row: int, said: str | None = None) -> Story:
         return Story(row, attempts, None, sheet.path, outcome)
 
 
-def story_of_key(path: Path, values: Sequence[str]) -> Story:
+def story_of_key(source: Path, values: Sequence[str]) -> Story:
     """The attempts for the row that this key knows, in the last night's sheet or no more.
 
     `values` are `COLUMN=TEXT`, one for each key column; where there is just one, its text alone will do. Raises as
     `read_status`, and for other columns, and a key that no row has.
     """
+    path, _ = journal_meant(source, today())
     with _open(path) as view:
         columns = view.key_columns()
         key = _key_from(path, columns, values)
@@ -175,19 +181,10 @@ def _key_part(value: str, columns: tuple[str, ...]) -> tuple[str, str]:
 @contextmanager
 def _open(path: Path) -> Iterator[JournalView]:
     """A journal that at least one batch has begun with."""
-    refuse_sheet(path)
     with JournalView.open(path) as view:
         if not view.batches():
             raise UsageError(f"{path}: no batch has begun with this journal yet")
         yield view
-
-
-def refuse_sheet(path: Path) -> None:
-    """Raise `UsageError` for who gives a sheet, an output or a job file where a journal is meant."""
-    if path.suffix.lower() == ".toml" and path.is_file():
-        raise UsageError(f"{path}: this is a job file; batch-runner check {path} says where its journal is")
-    if path.suffix.lower() in OUTPUT_ENDINGS and path.is_file():
-        raise UsageError(f"{path}: this is a spreadsheet; its journal is {Job(input=str(path)).journal_path}")
 
 
 def local(moment: str | None) -> str:
@@ -202,7 +199,10 @@ def on_one_line(text: str) -> str:
 
 def _paragraph(attempt: Try) -> str:
     place = f" (row {attempt.number} then)" if attempt.number is not None else ""
-    lines = [f"  batch {attempt.batch}{place}: {attempt.status}, sent {number_of(attempt.posts, 'time')}"]
+    of = f" of {on_one_line(Path(attempt.sheet).name)}"
+    lines = [f"  batch {attempt.batch}{of}{place}: {attempt.status}, sent {number_of(attempt.posts, 'time')}"]
+    if attempt.origin:
+        lines.append(f"    carried over: {on_one_line(attempt.origin)}")
     moments = {"intended": attempt.intended_at, "started": attempt.started_at, "ended": attempt.ended_at}
     lines.append("    " + ", ".join(f"{name} {local(moment)}" for name, moment in moments.items()))
     if attempt.run_id:

@@ -137,9 +137,12 @@ def journals_in(folders: Iterable[Path]) -> list[Path]:
     return [path for folder in real if folder.is_dir() for path in sorted(folder.glob(f"*{ENDING}")) if path.is_file()]
 
 
-def purpose_of(journal: Path) -> Purpose | None:
-    """What a journal was for last; None where no batch has begun. Raises `JournalError` for one that can't be read."""
-    with looking_into(journal) as connection:
+def purpose_in(journal: Path) -> Purpose | None:
+    """What a journal, or half of one, was for last; None where no batch has begun.
+
+    Raises `JournalError` for one that can't be read.
+    """
+    with looking_into(journal, half=True) as connection:
         found = connection.execute("SELECT task, service FROM batch ORDER BY id DESC LIMIT 1").fetchone()
     return Purpose.of(found[0], found[1], journal.resolve().parent) if found else None
 
@@ -230,12 +233,13 @@ def copy_of(ran: Ran, own: sqlite3.Connection) -> tuple[Any, ...]:
 
 
 @contextmanager
-def looking_into(path: Path) -> Iterator[sqlite3.Connection]:
+def looking_into(path: Path, *, half: bool = False) -> Iterator[sqlite3.Connection]:
     """A journal of any version, for a short look. Raises `JournalError` for one that can't be read, or is a half."""
     try:
         with closing(connect(reading_uri(path))) as connection:
             check_header(path, connection)
-            refuse_half(path, connection)
+            if not half:
+                refuse_half(path, connection)
             yield connection
     except sqlite3.Error as error:
         raise JournalError(f"{path}: this journal can't be read ({error}), so what ran in it isn't known") from error

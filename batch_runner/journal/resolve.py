@@ -38,8 +38,8 @@ class Finding(msgspec.Struct, frozen=True):
     run_id: str | None = None
 
 
-def resolve(path: Path, numbers: Sequence[int], verdict: Finding, sheet: str | None = None) -> str:
-    """Record the verdict for these rows of a sheet: for all of them, or for none. Gives the sheet's path.
+def resolve(path: Path, numbers: Sequence[int], verdict: Finding, sheet: str | None = None) -> JournalSheet:
+    """Record the verdict for these rows of a sheet: for all of them, or for none. Gives the sheet.
 
     The numbers are those of the last batch over the sheet, which is to be named where the journal has several. Raises
     `UsageError` for a row that isn't there or has ended, `JournalBusy` while a batch runs, `JournalError`.
@@ -54,7 +54,7 @@ def resolve(path: Path, numbers: Sequence[int], verdict: Finding, sheet: str | N
             commit(connection, [_Resolving(attempt, verdict) for attempt in attempts])
         except sqlite3.Error as error:
             raise JournalError(f"{path}: the journal can't be written: {error}; nothing was resolved") from error
-        return meant.path
+        return meant
 
 
 class _Resolving(msgspec.Struct, frozen=True):

@@ -22,6 +22,7 @@ from batch_runner.journal.database import (
     refuse_half,
 )
 from batch_runner.journal.outputs import never_sent, outputs_of, unknown_runs
+from batch_runner.units import local_day
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,15 +32,21 @@ if TYPE_CHECKING:
     from batch_runner.plan.plan import Policy
 
 
-_SHEETS = "SELECT input, max(id) FROM batch GROUP BY input ORDER BY max(id) DESC"
+_SHEETS = "SELECT input, max(id), started FROM batch GROUP BY input ORDER BY max(id) DESC"
 _MOST_NAMED = 5
 
 
 class JournalSheet(msgspec.Struct, frozen=True):
-    """One sheet: its path, and the last batch over it."""
+    """One sheet: its path, the last batch over it, and when that began (UTC)."""
 
     path: str
     batch: int
+    began: str
+
+    @property
+    def night(self) -> str:
+        """The day of its last batch."""
+        return local_day(self.began)
 
 
 def sheets(connection: sqlite3.Connection) -> tuple[JournalSheet, ...]:
@@ -135,7 +142,7 @@ _BATCHES = "SELECT id, started, ended, exit_code, input, output, task, service, 
 _STORY = (
     "SELECT attempt.id, attempt.batch, place.number, iif(is_lost, 'unknown', attempt.status), posts, intended_at,"
     " started_at, ended_at, coalesce(run_id, ''), coalesce(json, ''), iif(is_lost, :lost, coalesce(error, '')),"
-    " coalesce(session_id, '')"
+    " coalesce(session_id, ''), (SELECT input FROM batch WHERE batch.id = attempt.batch), coalesce(origin, '')"
     " FROM (SELECT *, run_id IS NULL AND ended_at IS NULL AND batch IS NOT :living AS is_lost"
     " FROM attempt WHERE row = :row) AS attempt"
     " LEFT JOIN place ON place.row = attempt.row AND place.batch = attempt.batch"
@@ -206,7 +213,10 @@ class Resolution(msgspec.Struct, frozen=True):
 
 
 class Try(msgspec.Struct, frozen=True):
-    """One attempt of a row's story; `number` is where the row stood then. Times are UTC."""
+    """One attempt of a row's story; `number` is where the row stood then, in the sheet of this path. Times are UTC.
+
+    `origin` says which start of another journal it is, if it was carried over from there.
+    """
 
     batch: int
     number: int | None
@@ -219,6 +229,8 @@ class Try(msgspec.Struct, frozen=True):
     result: str
     error: str
     session_id: str = ""
+    sheet: str = ""
+    origin: str = ""
     resolutions: tuple[Resolution, ...] = ()
 
 
@@ -394,9 +406,11 @@ class JournalView:
 
     def _tries(self, rows: Iterator[int]) -> tuple[Try, ...]:
         tries = []
+        is_old = self._connection.execute("PRAGMA user_version").fetchone()[0] < 3
+        sql = _STORY.replace("coalesce(origin, '')", "''") if is_old else _STORY
         for row in rows:
             named = {"row": row, "living": self.living, "lost": LOST}
-            for attempt, *found in self._connection.execute(_STORY, named).fetchall():
+            for attempt, *found in self._connection.execute(sql, named).fetchall():
                 resolutions = tuple(Resolution(*each) for each in self._connection.execute(_RESOLUTIONS, (attempt,)))
                 tries.append(msgspec.structs.replace(Try(*found), resolutions=resolutions))
         return tuple(tries)

@@ -22,7 +22,7 @@ from batch_runner.journal.view import JournalView, Placed
 from batch_runner.outcomes import NOT_STARTED
 from batch_runner.output.previous_output import KnownOutputs, headers_of, look_at_outputs, runs_of
 from batch_runner.plan.plan import Counts, Refuse, Send, counted_as
-from batch_runner.report.summary import duration_of
+from batch_runner.report.summary import NamedRows, duration_of, named_rows, said_of
 from batch_runner.report.totals import control_totals
 from batch_runner.rows.amounts import worded
 from batch_runner.rows.source import Source
@@ -88,10 +88,11 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
 
     `takes` is what the task says that it takes, `unused` the params that it does nothing with; both are empty where it
     says nothing. `kinds` counts the sheet's rows by what they are, up to `last_row`, and `suspects` are the numbers of
-    those that look like none of the list. `plan` counts what a batch would do now; `first` are the first rows that it
-    would start, `last` is the last one if it isn't among them. `refused` and `warnings` are the first sentences of
-    each; `refused_rows` counts all rows that could not be sent, held ones too. `total_rows` compares the sheet's own
-    totals with its rows: a sentence each. `deadline` says when a batch that began now would stop starting.
+    those that look like none of the list. `plan` counts what a batch would do now, and `named` says of rows that are
+    held, carried over and retried why; `first` are the first rows that it would start, `last` is the last one if it
+    isn't among them. `refused` and `warnings` are the first sentences of each; `refused_rows` counts all rows that
+    could not be sent, held ones too. `total_rows` compares the sheet's own totals with its rows: a sentence each.
+    `deadline` says when a batch that began now would stop starting.
     """
 
     input: str
@@ -118,6 +119,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     refused: tuple[str, ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    named: tuple[NamedRows, ...] = ()
     takes: tuple[Taken, ...] = ()
     unused: tuple[str, ...] = ()
     deadline: str | None = None
@@ -129,7 +131,8 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
 
     def _plan(self) -> str:
         counted = ((name, getattr(self.plan, name)) for name in msgspec.structs.asdict(self.plan))
-        return ", ".join(f"{rows} {_WORDS.get(name, name)}" for name, rows in counted if rows) or "nothing to do"
+        words = (f"{rows} {_WORDS.get(name, name)}{said_of(self.named, name)}" for name, rows in counted if rows)
+        return ", ".join(words) or "nothing to do"
 
     def to_json(self) -> str:
         """One JSON object, on one line."""
@@ -173,8 +176,13 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         yield from _block("worth a look", self.warnings)
 
 
-async def preview(job: Job, source: Source, journal: Journal, evidence: Sequence[Evidence] = ()) -> Preview:
-    """Read the whole sheet as a batch would, place its rows in a journal that nobody keeps, and send nothing."""
+async def preview(
+    job: Job, source: Source, journal: Journal, evidence: Sequence[Evidence] = (), told: Sequence[str] = ()
+) -> Preview:
+    """Read the whole sheet as a batch would, place its rows in a journal that nobody keeps, and send nothing.
+
+    `told` are notes about its journals.
+    """
     planned, kinds = _Planned(), _Kinds(source.sheet)
     await take_back(evidence, journal)
     await look_ahead(source, journal)
@@ -208,7 +216,9 @@ async def preview(job: Job, source: Source, journal: Journal, evidence: Sequence
         suspects=tuple(kinds.suspects),
         refused=tuple(planned.refused),
         warnings=source.warnings,
+        named=named_rows(journal.named),
         notes=(
+            *told,
             *source.notes,
             *source.first_notes,
             *source.sheet.describe_formats(),

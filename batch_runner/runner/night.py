@@ -30,7 +30,8 @@ from batch_runner.journal.view import JournalView
 from batch_runner.report.summary import Summary, number_of
 from batch_runner.runner.check import take_back
 from batch_runner.runner.connect import connect_service
-from batch_runner.runner.run import EndInOrder, NightRun, execute, info, open_job, policy_of, service_of
+from batch_runner.runner.memory import place_journals, policy_of
+from batch_runner.runner.run import EndInOrder, NightRun, execute, info, open_job, remember, service_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -124,6 +125,7 @@ def run_night(plan: NightJob, progress: Progress, signals: Signals | None = None
     Raises `UsageError` and `SheetError` for what is found wrong while nothing has been sent, and what a batch raises
     whose input is no pattern.
     """
+    plan = place_journals(plan)
     if plan.many:
         rows = look_over(plan)
         if not plan.batches:
@@ -148,7 +150,7 @@ def look_over(plan: NightJob) -> int:
     service_of(plan.batches[0].job)
     findings = Findings()
     for planned in plan.batches:
-        with findings.look(), name_input(planned.job), open_job(planned.job) as opened:
+        with findings.look(), name_input(planned.job), open_job(planned) as opened:
             look_at_journal(planned.job.journal_path)
             rows += opened.source.total
     findings.tell()
@@ -258,11 +260,12 @@ class _Sheets:
 
     async def _open(self, number: int, planned: SheetJob) -> SheetBatch:
         async with AsyncExitStack() as stack:
-            opening = open_job(planned.job, planned.series, self._bounds)
+            opening = open_job(planned, self._bounds)
             opened = await to_thread.run_sync(stack.enter_context, opening)
             file = await self._file(opened)
             stack.push_async_callback(self._let_go, opened.job.journal_path)
-            journal = await file.begin(info(opened))
+            journal = await file.begin(info(opened), opened.memory.others)
+            opened = await remember(opened, journal)
             await take_back(opened.evidence, journal)
             batch = self._night.batch(opened, journal)
             batch.sheets_left = self._sheets_left
@@ -306,7 +309,7 @@ def _end_of(summary: Summary | None, error: Exception | None) -> _End:
 
 
 def _run(planned: SheetJob, bounds: NightBudget, progress: Progress, signals: Signals | None) -> Summary:
-    with open_job(planned.job, planned.series, bounds) as opened, _handed_over(signals):
+    with open_job(planned, bounds) as opened, _handed_over(signals):
         return anyio.run(partial(execute, opened, progress, signals=signals, printed=progress.printed))
 
 

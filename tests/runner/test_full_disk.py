@@ -47,8 +47,8 @@ def test_it_fills_up_in_mid_batch(concurrency: int, small_disk: Path, service: S
     assert "make room and run the same command" in said
     assert said.count("batch-runner: ") == 1
     assert 10 < len(service.sent) < len(ROWS)
-    assert lost_rows(small_disk / "list.journal.db") == set()
-    assert known_runs(small_disk / "list.journal.db") == set(service.rows)
+    assert lost_rows(small_disk / "pay.journal.db") == set()
+    assert known_runs(small_disk / "pay.journal.db") == set(service.rows)
     assert not (small_disk / "list.results.csv").exists()
     mount("-o", "remount,size=50m", "none", str(small_disk))
     assert run(small_disk, again) == 0
