@@ -230,10 +230,10 @@ def on_one_line(text: str) -> str:
 
 def _paragraph(attempt: Try) -> str:
     place = f" (row {attempt.number} then)" if attempt.number is not None else ""
-    of = f" of {printable(Path(attempt.sheet).name)}"
+    of = f" of {on_one_line(Path(attempt.sheet).name)}"
     lines = [f"  batch {attempt.batch}{of}{place}: {attempt.status}, sent {number_of(attempt.posts, 'time')}"]
     if attempt.origin:
-        lines.append(f"    carried over: {printable(attempt.origin)}")
+        lines.append(f"    carried over: {on_one_line(attempt.origin)}")
     moments = {"intended": attempt.intended_at, "started": attempt.started_at, "ended": attempt.ended_at}
     lines.append("    " + ", ".join(f"{name} {local(moment)}" for name, moment in moments.items()))
     if attempt.run_id:
