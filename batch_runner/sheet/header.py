@@ -214,8 +214,10 @@ class ListShape(msgspec.Struct, frozen=True):
 
         One with words or a date may be an invoice of the company Total.
         """
-        first, *others = (texts[place].strip() for place in self.places)
-        return is_total_word(first) and all(kind_of(text) == "number" for text in others if text)
+        first, *others = self.places
+        if not is_total_word(texts[first]):
+            return False
+        return all(kind_of(text) == "number" for place in others if (text := texts[place].strip()))
 
     def _is_prose(self, texts: Sequence[str], place: int) -> bool:
         """Whether a text is words, and none like those of other rows in its column.

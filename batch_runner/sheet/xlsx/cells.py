@@ -7,7 +7,7 @@ import re
 from contextlib import suppress
 from datetime import datetime, time
 from operator import getitem
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -15,7 +15,7 @@ from batch_runner.sheet.model import CellProblem, TypedCell, column_letter
 from batch_runner.sheet.numfmt.dates import DAY, NoDate, serial
 from batch_runner.sheet.numfmt.digits import general
 from batch_runner.sheet.numfmt.formatter import Unsure
-from batch_runner.sheet.xlsx.row_reader import column_places, read_mark
+from batch_runner.sheet.xlsx.row_reader import column_places
 from batch_runner.sheet.xlsx.shared_strings import is_blank, plain_text
 
 if TYPE_CHECKING:
@@ -89,6 +89,40 @@ class Flaw(Exception):  # noqa: N818  a property of the cell
         self.refuses = refuses
 
 
+class Mark(msgspec.Struct, frozen=True):
+    """What a cell's attributes say: `s` its place in the cell formats, `t` its type, `vm` its place in the metadata."""
+
+    style: int = 0
+    type: str = "n"
+    metadata: int = 0
+
+
+_ATTRIBUTE = re.compile(rb' ([a-z]+)="([^"]*)"')
+
+
+def read_mark(mark: bytes) -> Mark:
+    """The attributes of a cell, from `b' s="5" t="s"'`."""
+    known = dict(_ATTRIBUTE.findall(mark))
+    return Mark(
+        _row_number(known.get(b"s")),
+        (known.get(b"t") or b"n").decode("ascii", "replace"),
+        _row_number(known.get(b"vm")),
+    )
+
+
+def _row_number(text: bytes | None) -> int:
+    return int(text) if text and text.isdigit() else 0
+
+
+class _Same(NamedTuple):
+    """What rows have in common whose letters and marks are the same lists: where cells stand, and how they are read."""
+
+    letters: list[bytes | None]
+    marks: list[bytes | None]
+    places: list[int]
+    readers: list[_Texts]
+
+
 class Cells:
     """Turns raw rows into texts. `formats` are the workbook's cell formats; `rich` says what a `vm` stands for.
 
@@ -118,11 +152,16 @@ class Cells:
         """What a column's formats were taken for, as far as another reader could think otherwise (see `note`)."""
         self._types: dict[bytes | None, str] = {}
         self._whole: list[int] = []
+        self._same = _Same([], [], [], [])
 
     def texts(self, row: RawRow, width: int) -> tuple[list[str], tuple[CellProblem, ...]]:
         """The texts of a row's first `width` cells, and their problems."""
-        places = column_places(row.letters, self._places)
-        found, problems = self._all_at_once(row) or self._one_by_one(row, places, width)
+        same = self._same
+        if row.marks is not same.marks or row.letters is not same.letters:
+            readers = list(map(self._known.__getitem__, row.marks))
+            same = self._same = _Same(row.letters, row.marks, column_places(row.letters, self._places), readers)
+        places = same.places
+        found, problems = self._all_at_once(row, same.readers) or self._one_by_one(row, places, width)
         if len(found) == width and places == self._side_by_side(width):
             return found, problems
         texts = [""] * width
@@ -153,12 +192,12 @@ class Cells:
             self._whole = list(range(width))
         return self._whole
 
-    def _all_at_once(self, row: RawRow) -> tuple[list[str], tuple[CellProblem, ...]] | None:
+    def _all_at_once(self, row: RawRow, readers: list[_Texts]) -> tuple[list[str], tuple[CellProblem, ...]] | None:
         """A text for each cell of a row; None where it has formulas, or anything wrong with it."""
         if any(row.formulas) or self.computed:
             return None
         try:
-            return list(map(getitem, map(self._known.__getitem__, row.marks), row.values)), ()
+            return list(map(getitem, readers, row.values)), ()
         except Flaw:
             return None
 

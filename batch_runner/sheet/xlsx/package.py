@@ -127,6 +127,15 @@ def has_more_than_elements(block: bytes) -> bool:
     return (b"!" in block and b"<!" in block) or (b"?" in block and b"<?" in block)
 
 
+def may_have_computed(data: bytes) -> bool:
+    """Whether the words of a formula stand there that fills other cells, too: an array's or a data table's.
+
+    A character written as a number could hide them. In UTF-16 each letter has a zero beside it.
+    """
+    data = data.replace(b"\0", b"") if b"\0" in data else data
+    return b"array" in data or b"dataTable" in data or b"&#" in data
+
+
 STEP = 1 << 18
 """How many bytes of a part are inflated at a time."""
 BOMB_SIZE = 64 << 20
