@@ -152,7 +152,7 @@ ALONE = 3
 """So many cells does a row of the list have where a lone one is a heading or a note."""
 
 
-class Doubt(msgspec.Struct, frozen=True):
+class Suspicion(msgspec.Struct, frozen=True):
     """Why a row looks like none of the list: the place of the cell that says so, and a phrase."""
 
     place: int
@@ -189,7 +189,7 @@ class ListShape(msgspec.Struct, frozen=True):
         shapes = {at: frozenset(_often([row[at].strip() for row in whole])) for at in places}
         return cls(tuple(places), usual, frozenset(typed), shapes, is_odd)
 
-    def doubt(self, texts: Sequence[str]) -> Doubt | None:
+    def doubt(self, texts: Sequence[str]) -> Suspicion | None:
         """Why a row looks like none of the list; None for a row like the others."""
         lacking = [place for place in self.usual if not texts[place]]
         if not lacking and not self._is_whole_total(texts):
@@ -200,13 +200,13 @@ class ListShape(msgspec.Struct, frozen=True):
             many = 2 * len(lacking) >= len(self.usual) and place == filled[0]
             if is_total_word(text) or (many and len(text) <= LONGEST_LABEL and _TOTAL_START.match(text)):
                 empty = ", and cells that other rows fill are empty" if lacking else " in place of a row's own text"
-                return Doubt(place, f"{text!r} stands there{empty}: it looks like a total", is_total=True)
+                return Suspicion(place, f"{text!r} stands there{empty}: it looks like a total", is_total=True)
         if len(filled) == 1 and self.lone_is_odd and self._is_prose(texts, filled[0]):
-            return Doubt(filled[0], "no other cell of the row is filled: it looks like a heading or a note")
+            return Suspicion(filled[0], "no other cell of the row is filled: it looks like a heading or a note")
         is_other = filled and filled[0] in self.typed and self._is_prose(texts, filled[0])
         if lacking and is_other and not any(kind_of(texts[place]) for place in self.typed):
             what = "words stand there where other rows have a number or a date, and other such cells are empty"
-            return Doubt(filled[0], f"{what}: it looks like a heading or a note")
+            return Suspicion(filled[0], f"{what}: it looks like a heading or a note")
         return None
 
     def _is_whole_total(self, texts: Sequence[str]) -> bool:

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packages import MAIN, PKG, relations
 
-from batch_runner.sheet.xlsx.cells import Mark, read_mark
-from batch_runner.sheet.xlsx.package import Package
+from batch_runner.sheet.xlsx.package import Mark, Package, read_mark
 from batch_runner.sheet.xlsx.row_reader import RawRow, RowReader, column_places
 from batch_runner.sheet.xlsx.shared_strings import plain_text
 

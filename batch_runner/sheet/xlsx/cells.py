@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from batch_runner.sheet.model import CellProblem, TypedCell, column_letter
+from batch_runner.sheet.model import CellProblem, NumberForms, TypedCell, column_letter
 from batch_runner.sheet.numfmt.dates import DAY, NoDate, serial
 from batch_runner.sheet.numfmt.digits import general
 from batch_runner.sheet.numfmt.formatter import Unsure
+from batch_runner.sheet.xlsx.package import read_mark
 from batch_runner.sheet.xlsx.row_reader import column_places
 from batch_runner.sheet.xlsx.shared_strings import is_blank, plain_text
 
@@ -89,38 +90,17 @@ class Flaw(Exception):  # noqa: N818  a property of the cell
         self.refuses = refuses
 
 
-class Mark(msgspec.Struct, frozen=True):
-    """What a cell's attributes say: `s` its place in the cell formats, `t` its type, `vm` its place in the metadata."""
-
-    style: int = 0
-    type: str = "n"
-    metadata: int = 0
-
-
-_ATTRIBUTE = re.compile(rb' ([a-z]+)="([^"]*)"')
-
-
-def read_mark(mark: bytes) -> Mark:
-    """The attributes of a cell, from `b' s="5" t="s"'`."""
-    known = dict(_ATTRIBUTE.findall(mark))
-    return Mark(
-        _row_number(known.get(b"s")),
-        (known.get(b"t") or b"n").decode("ascii", "replace"),
-        _row_number(known.get(b"vm")),
-    )
-
-
-def _row_number(text: bytes | None) -> int:
-    return int(text) if text and text.isdigit() else 0
-
-
 class _Same(NamedTuple):
-    """What rows have in common whose letters and marks are the same lists: where cells stand, and how they are read."""
+    """What rows have in common whose letters and marks are the same lists: where cells stand, and how they are read.
+
+    `side_by_side` is their number where none is left out from the first column on, else -1.
+    """
 
     letters: list[bytes | None]
     marks: list[bytes | None]
     places: list[int]
     readers: list[_Texts]
+    side_by_side: int
 
 
 class Cells:
@@ -148,27 +128,36 @@ class Cells:
         self._places: dict[bytes | None, int] = {}
         self._known = _ByMark(self._texts_of)
         self._noted: dict[bytes | None, NumberFormat] = {}
+        self._forms: dict[bytes | None, _Forms] = {}
         self.format_notes: dict[tuple[int, NumberFormat], FormatNote] = {}
         """What a column's formats were taken for, as far as another reader could think otherwise (see `note`)."""
         self._types: dict[bytes | None, str] = {}
-        self._whole: list[int] = []
-        self._same = _Same([], [], [], [])
+        self._same = _Same([], [], [], [], 0)
 
     def texts(self, row: RawRow, width: int) -> tuple[list[str], tuple[CellProblem, ...]]:
         """The texts of a row's first `width` cells, and their problems."""
         same = self._same
         if row.marks is not same.marks or row.letters is not same.letters:
-            readers = list(map(self._known.__getitem__, row.marks))
-            same = self._same = _Same(row.letters, row.marks, column_places(row.letters, self._places), readers)
-        places = same.places
-        found, problems = self._all_at_once(row, same.readers) or self._one_by_one(row, places, width)
-        if len(found) == width and places == self._side_by_side(width):
+            same = self._same = self._common(row)
+        found, problems = self._all_at_once(row, same.readers) or self._one_by_one(row, same.places, width)
+        if same.side_by_side == width:
             return found, problems
         texts = [""] * width
-        for place, text in zip(places, found, strict=True):
+        for place, text in zip(same.places, found, strict=True):
             if text and place < width:
                 texts[place] = text
         return texts, problems
+
+    def numbers(self, row: RawRow, width: int) -> dict[int, NumberForms] | None:
+        """The other forms of a row's numbers, by their places; only after its `texts` have been asked for."""
+        if self._forms.keys().isdisjoint(row.marks):
+            return None
+        found: dict[int, NumberForms] = {}
+        for place, mark, value in zip(column_places(row.letters, self._places), row.marks, row.values, strict=True):
+            forms = self._forms.get(mark)
+            if forms is not None and value and place < width and (number := forms[value]) is not None:
+                found[place] = number
+        return found or None
 
     def shown(self) -> Cells:
         """The same cells as the sheet shows them."""
@@ -186,11 +175,10 @@ class Cells:
                     note = FormatNote(place, shape.code, shape.literal_use, shape.shown(number), shape.plain(number))
                     self.format_notes[place, shape] = note
 
-    def _side_by_side(self, width: int) -> list[int]:
-        """The places of the cells of a row that has them all."""
-        if len(self._whole) != width:
-            self._whole = list(range(width))
-        return self._whole
+    def _common(self, row: RawRow) -> _Same:
+        places = column_places(row.letters, self._places)
+        side_by_side = len(places) if places == list(range(len(places))) else -1
+        return _Same(row.letters, row.marks, places, [self._known[mark] for mark in row.marks], side_by_side)
 
     def _all_at_once(self, row: RawRow, readers: list[_Texts]) -> tuple[list[str], tuple[CellProblem, ...]] | None:
         """A text for each cell of a row; None where it has formulas, or anything wrong with it."""
@@ -316,6 +304,8 @@ class Cells:
         if mark.type == "n":
             if shape.literal_use and not self._as_shown:
                 self._noted[raw] = shape
+            if not shape.is_general or self._as_shown:
+                self._forms[raw] = _Forms(lambda value: self._number_forms(value, shape))
             kept = _General if shape.is_general and not self._as_shown else _Texts
             return kept(lambda value: self._number(value, shape))
         if mark.type == "b":
@@ -344,6 +334,16 @@ class Cells:
         if abs(number) >= SAFE_WHOLE and number.is_integer() and len(text) > 15:
             raise Flaw(text, "a number of 16 or more digits: Excel keeps only 15 of them", refuses=False)
         return text
+
+    def _number_forms(self, value: bytes, shape: NumberFormat) -> NumberForms | None:
+        """Its forms; None where they are all its text."""
+        try:
+            number = float(value)
+            text = self._formatted(number, shape)
+            forms = NumberForms(shape.value(number), general(number), shape.former(number))
+        except (Flaw, NoDate, ValueError):
+            return None
+        return None if {text} == {forms.value, forms.raw, forms.former} else forms
 
     def _formatted(self, number: float, shape: NumberFormat) -> str:
         try:
@@ -388,6 +388,19 @@ class _Texts(dict[bytes | None, str]):
                 self.clear()
             self[value] = text
         return text
+
+
+class _Forms(dict[bytes, NumberForms | None]):
+    """The other forms of numbers with the same attributes by their values; the last few thousand stay at hand."""
+
+    def __init__(self, read: Callable[[bytes], NumberForms | None]) -> None:
+        self._read = read
+
+    def __missing__(self, value: bytes) -> NumberForms | None:
+        if len(self) >= CACHE:
+            self.clear()
+        forms = self[value] = self._read(value)
+        return forms
 
 
 class _General(_Texts):
