@@ -100,6 +100,7 @@ class _Same(NamedTuple):
     marks: list[bytes | None]
     places: list[int]
     readers: list[_Texts]
+    forms: list[tuple[int, _Forms]]
     side_by_side: int
 
 
@@ -132,13 +133,11 @@ class Cells:
         self.format_notes: dict[tuple[int, NumberFormat], FormatNote] = {}
         """What a column's formats were taken for, as far as another reader could think otherwise (see `note`)."""
         self._types: dict[bytes | None, str] = {}
-        self._same = _Same([], [], [], [], 0)
+        self._same = _Same([], [], [], [], [], 0)
 
     def texts(self, row: RawRow, width: int) -> tuple[list[str], tuple[CellProblem, ...]]:
         """The texts of a row's first `width` cells, and their problems."""
-        same = self._same
-        if row.marks is not same.marks or row.letters is not same.letters:
-            same = self._same = self._common(row)
+        same = self._same_as(row)
         found, problems = self._all_at_once(row, same.readers) or self._one_by_one(row, same.places, width)
         if same.side_by_side == width:
             return found, problems
@@ -150,12 +149,13 @@ class Cells:
 
     def numbers(self, row: RawRow, width: int) -> dict[int, NumberForms] | None:
         """The other forms of a row's numbers, by their places; only after its `texts` have been asked for."""
-        if self._forms.keys().isdisjoint(row.marks):
+        same = self._same_as(row)
+        if not same.forms:
             return None
         found: dict[int, NumberForms] = {}
-        for place, mark, value in zip(column_places(row.letters, self._places), row.marks, row.values, strict=True):
-            forms = self._forms.get(mark)
-            if forms is not None and value and place < width and (number := forms[value]) is not None:
+        for order, forms in same.forms:
+            value, place = row.values[order], same.places[order]
+            if value and place < width and (number := forms[value]) is not None:
                 found[place] = number
         return found or None
 
@@ -175,10 +175,17 @@ class Cells:
                     note = FormatNote(place, shape.code, shape.literal_use, shape.shown(number), shape.plain(number))
                     self.format_notes[place, shape] = note
 
-    def _common(self, row: RawRow) -> _Same:
+    def _same_as(self, row: RawRow) -> _Same:
+        """What this row has in common with the last one, or may have with the next."""
+        same = self._same
+        if row.marks is same.marks and row.letters is same.letters:
+            return same
         places = column_places(row.letters, self._places)
+        readers = [self._known[mark] for mark in row.marks]
+        forms = [(order, self._forms[mark]) for order, mark in enumerate(row.marks) if mark in self._forms]
         side_by_side = len(places) if places == list(range(len(places))) else -1
-        return _Same(row.letters, row.marks, places, [self._known[mark] for mark in row.marks], side_by_side)
+        self._same = _Same(row.letters, row.marks, places, readers, forms, side_by_side)
+        return self._same
 
     def _all_at_once(self, row: RawRow, readers: list[_Texts]) -> tuple[list[str], tuple[CellProblem, ...]] | None:
         """A text for each cell of a row; None where it has formulas, or anything wrong with it."""
