@@ -87,6 +87,10 @@ def parse_size(text: str) -> int:
     return int(found[1]) << _POWERS[found[2]]
 
 
+JUST_PASSED = timedelta(hours=6)
+"""So long a time of day has just passed; after that it is tomorrow's."""
+
+
 class Deadline(msgspec.Struct, frozen=True):
     """A moment on the wall clock, and how many seconds after the batch's begin it was expected to come.
 
@@ -110,6 +114,22 @@ class Deadline(msgspec.Struct, frozen=True):
             return cls(now.astimezone(UTC) + timedelta(seconds=seconds), seconds)
         at = _next_time(_clock_time(text, clock), now)
         return cls(at, (at - now).total_seconds())
+
+    @classmethod
+    def of_batch(cls, text: str | float, now: datetime) -> Self:
+        """The deadline of a batch that begins `now`: as `parse`, but a time of day that has just passed has passed.
+
+        Whoever is late (a machine that slept, a cron that hung) doesn't want to go on until tomorrow's.
+        """
+        clock = _CLOCK_TIME.fullmatch(str(text).strip())
+        if clock is not None:
+            at = _next_time(_clock_time(text, clock), now - JUST_PASSED)
+            if at <= now:
+                return cls(at, (at - now).total_seconds())
+        return cls.parse(text, now)
+
+    def __str__(self) -> str:
+        return local_time(self.at.isoformat())
 
     def passed(self, wall: datetime, elapsed: float) -> bool:
         """Whether it is over: `wall` is now (aware), `elapsed` the monotonic seconds since the batch began."""

@@ -35,6 +35,7 @@ poll_simulation.py      runs and a policy that says whom to poll
 The real program, journals and disks
 program.py              the program in this process, or in one of its own
 served.py               `serve` in such a process, and what is asked of it
+recorder.py             what it does to files, in order; faults of its calls
 killing.py              the program killed at a chosen moment
 kept_promises.py        what must hold of a batch that was killed
 journals.py             a batch's description, rows, and what stands in a journal
@@ -97,6 +98,12 @@ def own_log() -> Iterator[None]:
             handler.close()
     LOG.setLevel(level)
     LOG.propagate = propagate
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test hears of another's journals and outputs, nor of this user's own."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
 
 
 @pytest.fixture

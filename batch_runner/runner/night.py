@@ -12,7 +12,7 @@ import anyio
 import msgspec
 from anyio import to_thread
 
-from batch_runner.batch.stop import Stop
+from batch_runner.batch.stop import NightBudget, Stop
 from batch_runner.errors import (
     BatchRunnerError,
     ExitCode,
@@ -24,13 +24,13 @@ from batch_runner.errors import (
     sole_error,
     worst,
 )
-from batch_runner.job.path_templates import has_day
-from batch_runner.journal.batches import Turn, command_gone_on_with, look_at_place
+from batch_runner.journal.batches import Turn, command_gone_on_with, look_at_place, real_path
 from batch_runner.journal.journal import JournalFile
 from batch_runner.journal.view import JournalView
 from batch_runner.report.summary import Summary, number_of
+from batch_runner.runner.check import take_back
 from batch_runner.runner.connect import connect_service
-from batch_runner.runner.run import EndInOrder, NightBudget, NightRun, execute, info, open_job, policy_of, service_of
+from batch_runner.runner.run import EndInOrder, NightRun, execute, info, open_job, policy_of, service_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from batch_runner.job.job import Job
     from batch_runner.journal.batches import BatchInfo
     from batch_runner.progress import Progress
-    from batch_runner.rows.source import Source
     from batch_runner.runner.run import OpenedJob
 
 
@@ -151,7 +150,6 @@ def look_over(plan: NightJob) -> int:
     for planned in plan.batches:
         with findings.look(), name_input(planned.job), open_job(planned.job) as opened:
             look_at_journal(planned.job.journal_path)
-            refuse_lost_journal(opened.source, plan.job)
             rows += opened.source.total
     findings.tell()
     return rows
@@ -182,23 +180,13 @@ def name_input(job: Job) -> Iterator[None]:
         raise UsageError("\n".join(named)) from None
 
 
-def refuse_lost_journal(source: Source, night: Job) -> None:
-    """A sheet that nobody has named, whose journal is gone: its rows would all be sent again. Raises `UsageError`.
-
-    A journal with the day in its name is a new one every night, as was asked for.
-    """
-    lost = source.lost_journal or (None if has_day(night.journal) else source.lost_runs)
-    if lost is not None:
-        raise UsageError(f"{lost}, or give the file itself as INPUT instead of a pattern")
-
-
 def look_at_journal(path: Path, info: BatchInfo | None = None) -> None:
     """Look, without making anything, whether there can be a journal here, and one for a batch such as `info` says.
 
     Raises `UsageError`.
     """
-    path = path.resolve()
     try:
+        path = real_path(path)
         look_at_place(path)
         if path.exists():
             with JournalView.open(path) as journal:
@@ -274,7 +262,9 @@ class _Sheets:
             opened = await to_thread.run_sync(stack.enter_context, opening)
             file = await self._file(opened)
             stack.push_async_callback(self._let_go, opened.job.journal_path)
-            batch = self._night.batch(opened, await file.begin(info(opened)))
+            journal = await file.begin(info(opened))
+            await take_back(opened.evidence, journal)
+            batch = self._night.batch(opened, journal)
             batch.sheets_left = self._sheets_left
             self._begun.add(planned.series)
             self._opened[batch] = (number, opened, stack.pop_all())

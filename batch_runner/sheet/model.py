@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from enum import Enum
+from itertools import count, islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
@@ -136,11 +137,19 @@ class NewColumns(msgspec.Struct, frozen=True):
     """Columns to write right of the table.
 
     `headers` are the new header cells. The last `replaced` columns of the table (an earlier output's) are
-    dropped first, and the new ones begin where they began.
+    dropped first, and the new ones begin where they began. Of these places those in `kept` stay as they are: a person
+    has put columns of her own there.
     """
 
     headers: tuple[str, ...]
     replaced: int = 0
+    kept: frozenset[int] = frozenset()
+
+    def places_from(self, start: int) -> tuple[int, ...]:
+        """Where the new columns stand, the first of them at `start` or right of it."""
+        if not self.kept:
+            return tuple(range(start, start + len(self.headers)))
+        return tuple(islice((place for place in count(start) if place not in self.kept), len(self.headers)))
 
 
 class Sheet(ABC):
@@ -230,6 +239,10 @@ class Sheet(ABC):
     @abstractmethod
     def reading_again(self) -> Reading:
         """How to read what was written so that it says the same: what was found is named, hidden rows included."""
+
+    def has_room(self, first: int, last: int) -> bool:  # noqa: ARG002  a workbook may have gaps
+        """Whether nothing stands in these columns."""
+        return first >= self.width
 
     @abstractmethod
     def close(self) -> None:

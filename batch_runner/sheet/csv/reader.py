@@ -168,7 +168,7 @@ class CsvSheet(Sheet):
     ) -> tuple[str, ...]:
         """As `append_columns`: each record's own bytes stay, the new fields follow where all of them begin."""
         start = self.columns[-new.replaced].index if new.replaced else self._seen.reach
-        appending = Appending(self._source, self.header_row, start, new.headers)
+        appending = Appending(self._source, self.header_row, start, new)
         encoding = self._source.encoding
         used = write_text(target, appending.records(cells), self._source, self.scratch)
         if used == encoding or encoding.codec == "ascii":
