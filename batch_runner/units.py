@@ -1,15 +1,20 @@
-"""Rates, durations, sizes, deadlines, days, rows and failure limits: how a person writes them, and what they mean."""
+"""Rates, durations, sizes, deadlines, days, rows, failure limits, templates: how they are written, what they mean."""
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_right
 from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from functools import lru_cache
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from zoneinfo import ZoneInfo
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 _PERIODS = {"s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "hour": 3600.0, "d": 86400.0, "day": 86400.0}
 _RATE = re.compile(r"(\d{1,9})\s*/\s*([a-z]+)", re.ASCII)
@@ -18,7 +23,9 @@ _DURATION = re.compile(
     r"(?:(?P<m>\d+(?:\.\d+)?)\s*m(?:in)?)?\s*(?:(?P<s>\d+(?:\.\d+)?)\s*s?)?",
     re.ASCII,
 )
-_NUMBER = re.compile(r"[\d.]+", re.ASCII)
+_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?", re.ASCII)
+BRACES = re.compile(r"\{\{|\}\}|\{((?:[^{}]|\{\{[^{}]*\}\})*)\}|[{}]")
+"""Braces within a place are doubled, too: `{Amount {{EUR}}}`."""
 _CLOCK_TIME = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?", re.ASCII)
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _LONGEST = 3650 * 86400.0
@@ -136,9 +143,37 @@ class Deadline(msgspec.Struct, frozen=True):
         return wall >= self.at or elapsed >= self.seconds
 
 
+def plain_number(text: str) -> Decimal | None:
+    """The number that a program writes so, such as `-1234.50` or `1.5E+03`; None for all else, `1,234.50` too."""
+    return Decimal(text) if _NUMBER.fullmatch(text) else None
+
+
+class SingleBrace(ValueError):  # noqa: N818  it says what stands there
+    """A brace in a template that is neither doubled nor one of a place's."""
+
+
+class Slot(msgspec.Struct, frozen=True):
+    """A place in a template: what stands between its braces, and the place as it is written."""
+
+    inside: str
+    written: str
+
+
+def template_parts(text: str) -> Iterator[str | Slot]:
+    """A template as texts and places; `{{` and `}}` are the braces themselves. Raises `SingleBrace`."""
+    end = 0
+    for match in BRACES.finditer(text):
+        yield text[end : match.start()]
+        if match.group() in ("{", "}"):
+            raise SingleBrace(text)
+        yield match.group()[0] if match.group(1) is None else Slot(match.group(1), match.group())
+        end = match.end()
+    yield text[end:]
+
+
 def _duration_until(text: str | float) -> float:
     """As `parse_duration`; a plain number is refused: whoever writes 6 may mean hours, or six o'clock."""
-    if _NUMBER.fullmatch(str(text).strip()):
+    if plain_number(str(text).strip()) is not None:
         raise ValueError(f"{text!r} has no unit; write for example 6h, 6m or 06:00")
     try:
         return parse_duration(text)

@@ -80,6 +80,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     total: Annotated[
         Names, _says("Files", "A,B", "Columns of amounts, to be added up in the report by currency and outcome.")
     ] = ()
+    locale: Annotated[
+        str | None, _says("Files", "L", "How the report writes amounts and dates, such as de or fr-CH (the reader's).")
+    ] = None
+    compare: Annotated[
+        Pairs, _says("Files", "COLUMN=result.KEY", "Mark the rows whose result says something else than this column.")
+    ] = {}
     when_missing: Annotated[
         Literal["error", "ok"],
         _says("Files", "error|ok", "If there is no INPUT tonight: end with an error (2), or with 0."),
@@ -266,6 +272,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         yield validation.cluster_problem(self.dask, self.workers, send_files=self.send_files)
         yield from validation.retry_problems(self.retry)
         yield from (f"rename: {old!r} needs a name to be sent under" for old, new in self.rename.items() if not new)
+        yield from validation.compare_problems(self.compare)
+        yield validation.locale_problem(self.locale)
         yield from self._clashes()
         yield validation.heartbeat_problem(self.heartbeat)
         if self.unique_conflict and not self.unique:

@@ -18,7 +18,7 @@ from batch_runner.errors import reason_of
 from batch_runner.outcomes import RETRY_WORDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 
 SECRETIVE = ("heartbeat", "notify")
@@ -226,3 +226,21 @@ def delimiter_problem(delimiter: str | None) -> str | None:
     if delimiter is None or len(delimiter) == 1 or delimiter.lower() in words:
         return None
     return f"delimiter: {delimiter!r} is not one character; use for example ';' or tab"
+
+
+def compare_problems(compare: Mapping[str, str]) -> Iterator[str]:
+    """A column can be compared with a part of the result alone."""
+    for column, path in compare.items():
+        if not path.startswith("result.") or path.endswith("."):
+            yield f"compare: {column!r} is compared with {path!r}; name a part of the result, such as result.total"
+
+
+_LOCALE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8})*")
+"""A language tag, such as `de` or `fr-CH` (BCP 47)."""
+
+
+def locale_problem(locale: str | None) -> str | None:
+    """A locale is called by a language tag."""
+    if locale is None or _LOCALE.fullmatch(locale):
+        return None
+    return f"locale: {locale!r} is no language; write for example de or fr-CH"

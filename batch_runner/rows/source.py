@@ -16,7 +16,7 @@ from batch_runner.sheet.model import LIST_ROWS, Reading, RowKind
 from batch_runner.sheet.open import open_sheet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -65,6 +65,8 @@ class Source:
             self.compared = tuple(
                 dict.fromkeys((*self.amounts, *(column for column in self.layout.own if column.index in sums)))
             )
+            self.pairs = tuple((self.template.columns([name])[0], path) for name, path in job.compare.items())
+            """The columns that are compared with a part of the result, each with that part: `result.total`."""
             if inputs is not None:
                 self.template.require(inputs)
         except BaseException:
@@ -95,11 +97,12 @@ class Source:
         return (row.number for row in self._selection.rows(self.sheet))
 
     def chosen(self, see: Callable[[TypedRow], None] | None = None) -> Iterator[TypedRow]:
-        """The rows that take part, as they stand in the sheet, with those cells of `compared` that are no texts.
+        """The rows that take part, as in the sheet, with those cells of `compared` and `pairs` that are no texts.
 
         `see` is shown every row of the sheet, of whatever kind, in their order.
         """
-        places = {column.index for column in self.compared}.union(self._selection.typed_places)
+        asked = (*self.compared, *(column for column, _path in self.pairs))
+        places = {column.index for column in asked}.union(self._selection.typed_places)
         every = self.sheet.typed_rows(places)
         if see is None:
             yield from self._selection.of(every)
@@ -129,6 +132,18 @@ class Source:
         for row in self.sheet.rows():
             if row.kind in LIST_ROWS:
                 yield self.template.fill(row, takes_part=row.kind is RowKind.DATA)
+
+    def shown(self, numbers: Collection[int]) -> dict[int, str]:
+        """By what a person knows the rows with these numbers: the texts of the key's columns."""
+        wanted, last = set(numbers), max(numbers, default=0)
+        places = [column.index for column in self.template.shown]
+        found: dict[int, str] = {}
+        for row in self.sheet.rows() if wanted else ():
+            if row.number in wanted:
+                found[row.number] = ", ".join(text for place in places if (text := row.texts[place].strip()))
+            if row.number >= last:
+                break
+        return found
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -238,7 +238,7 @@ class _Kinds:
         self.suspects = array("q")
         self.last = 0
         for row in sheet.rows():
-            is_suspect = row.kind is RowKind.SUSPECT or (row.kind is RowKind.DATA and sheet.is_suspect(row))
+            is_suspect = row.kind is RowKind.SUSPECT or (row.kind is RowKind.DATA and row.suspicion is not None)
             self.counted[RowKind.SUSPECT.value if is_suspect else row.kind.value] += 1
             self.last = row.number
             if is_suspect:

@@ -31,7 +31,7 @@ from batch_runner.output.edits import put_output
 from batch_runner.plan.plan import Policy
 from batch_runner.progress import Progress, Tally
 from batch_runner.report.summary import MOST_GROUPS, Summary, exit_code_for, sorted_counts
-from batch_runner.report.totals import control_totals
+from batch_runner.report.totals import control_totals, differing, marked
 from batch_runner.runner.adjust import LOOK, AdjustmentInbox
 from batch_runner.runner.check import note_output, open_source, take_back
 from batch_runner.runner.connect import ChosenService, choose_service, connect_service, purpose_of, task_from_journal
@@ -324,8 +324,9 @@ TOO_LARGE = (
 async def _write_output(opened: OpenedJob, batch: SheetBatch) -> Written:
     """Write the output from what the journal holds."""
     note = partial(note_output, purpose_of(opened.job, opened.service), opened.target.real, batch)
+    job, source = opened.job, opened.source
     written = await to_thread.run_sync(
-        put_output, opened.job, opened.source, batch.journal, batch.outcomes, opened.target, note
+        put_output, job, source, batch.journal, lambda: marked(source, batch.outcomes()), opened.target, note
     )
     log.info("output written", path=str(written.path))
     return written
@@ -372,23 +373,19 @@ async def _sum_up(
         ),
         seconds=seconds,
         totals=await to_thread.run_sync(control_totals, source, batch.outcomes()),
+        differing=await to_thread.run_sync(differing, source, batch.outcomes()),
     )
-    return summary if written is None else await to_thread.run_sync(_report, opened, journal, summary)
+    if written is None or job.report_path is None:
+        return summary
+    from batch_runner.report.html import write_report
+
+    return await to_thread.run_sync(write_report, summary, journal, job, source)
 
 
 def _why(opened: OpenedJob, stop: Stop) -> str:
     """Why it stopped, and how it goes on where tomorrow the same command takes another sheet."""
     is_of_a_day = opened.series != str(opened.job.input_path.absolute())
     return f"{stop.why} (with --date {opened.job.date}: it is that day's sheet)" if is_of_a_day else stop.why
-
-
-def _report(opened: OpenedJob, journal: Journal, summary: Summary) -> Summary:
-    """Write the report, if one was asked for."""
-    if (path := opened.job.report_path) is None:
-        return summary
-    from batch_runner.report.html import write_report
-
-    return write_report(summary, path, journal, like=opened.job.input_path, sheet=opened.source.sheet.name)
 
 
 def info(opened: OpenedJob) -> BatchInfo:

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from batch_runner.errors import SheetError
+from batch_runner.sheet.header import ListShape, Suspicion
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
-
-    from batch_runner.sheet.header import ListShape
 
 
 class RowKind(Enum):
@@ -90,6 +89,8 @@ class Row(msgspec.Struct, frozen=True):
     """Those that hold numbers which have other forms than their texts."""
     refusal: str | None = None
     """Why the row as a whole can't be sent in good faith, as a sentence that names it."""
+    suspicion: Suspicion | None = None
+    """Why it looks like no row of a plain list, where it does."""
 
 
 class TypedCell(msgspec.Struct, frozen=True):
@@ -215,26 +216,10 @@ class Sheet(ABC):
         """
         return ()
 
-    def is_suspect(self, row: Row) -> bool:
-        """Whether a row of data looks like none of the list."""
-        return self.shape is not None and self.shape.doubt(row.texts) is not None
-
     def is_total(self, row: Row) -> bool:
         """Whether a row is, or looks like, a total of the list."""
-        if row.kind is RowKind.TOTALS or row.number in self.sums:
-            return True
-        doubt = self.shape.doubt(row.texts) if self.shape is not None and row.kind in LIST_ROWS else None
-        return doubt is not None and doubt.is_total
-
-    def judged(self, row: Row) -> Row:
-        """A row of data as it is, or as a suspect one: of that kind, or with a refusal that says why."""
-        found = self.shape.doubt(row.texts) if self.shape and row.kind is RowKind.DATA and not row.refusal else None
-        if found is None:
-            return row
-        if self.skips_suspects:
-            return msgspec.structs.replace(row, kind=RowKind.SUSPECT)
-        advice = "say --suspect-rows run or skip, or leave it out with --rows"
-        return msgspec.structs.replace(row, refusal=f"{self.address(row.number, found.place)}: {found.why}; {advice}")
+        is_said = row.kind is RowKind.TOTALS or row.number in self.sums
+        return is_said or (row.suspicion is not None and row.suspicion.is_total)
 
     @abstractmethod
     def reading_again(self) -> Reading:
@@ -307,6 +292,46 @@ def refuse_ambiguity(sheet: Sheet, columns: Iterable[Column], strays: Collection
             f"{cells}: there is text under an empty header; give the column a header, clear the cell, leave the column "
             f"out with --exclude {column_letter(index)}, or name another row with --header-row"
         )
+
+
+class Judge:
+    """Goes along a sheet's rows, in order, and says of each row of data whether it looks like one of the list.
+
+    What stands below the headers of another list, which follow an empty row, is all that other list's.
+    """
+
+    def __init__(self, sheet: Sheet) -> None:
+        self._sheet = sheet
+        self._follows_empty = False
+        self._another = 0
+        """The row that looks like the headers of another list."""
+
+    def judged(self, row: Row) -> Row:
+        """The row as it is, or as a suspect one: of that kind, or with a refusal that says why."""
+        shape = self._sheet.shape
+        if shape is None:
+            return row
+        if row.kind is not RowKind.DATA or row.refusal:
+            self._another = 0 if row.kind is RowKind.REPEATED else self._another
+            self._follows_empty = row.kind is RowKind.EMPTY
+            return row
+        found = shape.doubt(row.texts)
+        if found is not None and found.begins_another and self._follows_empty:
+            self._another = row.number
+        elif found is None and self._another:
+            place = next((place for place in shape.places if row.texts[place].strip()), 0)
+            found = Suspicion(
+                place, f"it stands below row {self._another}, which looks like the headers of another list"
+            )
+        self._follows_empty = False
+        return row if found is None else self._suspect(row, found)
+
+    def _suspect(self, row: Row, found: Suspicion) -> Row:
+        if self._sheet.skips_suspects:
+            return msgspec.structs.replace(row, kind=RowKind.SUSPECT, suspicion=found)
+        advice = "say --suspect-rows run or skip, or leave it out with --rows"
+        refusal = f"{self._sheet.address(row.number, found.place)}: {found.why}; {advice}"
+        return msgspec.structs.replace(row, refusal=refusal, suspicion=found)
 
 
 class NewCells:

@@ -89,7 +89,7 @@ def test_the_key_goes_over_plain_http_to_this_machine_only(
     tmp_path: Path, service: str, options: dict[str, object], is_refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To any other it is refused before anything is sent, unless a person says that it may."""
-    job = job_of(tmp_path, service, **options)
+    job = job_of(tmp_path, service, "invoice", **options)
     choose_service(job)  # without a key there is nothing to be read
     monkeypatch.setenv("ANCHORBROWSER_API_KEY", KEY)
     if not is_refused:

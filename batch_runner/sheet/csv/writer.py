@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import re
 import shutil
 import tempfile
 from io import TextIOWrapper
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from batch_runner.sheet.csv.encoding import CHUNK, Encoding
 from batch_runner.sheet.csv.records import has_text, line_end, whole_fields
 from batch_runner.sheet.model import NewCells
+from batch_runner.units import plain_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,7 +30,6 @@ programs pass over, and in full width, as Excel has it in East Asian locales.
 """
 _TO_QUOTE = frozenset('"\r\n\0\x1a')
 """Also what would be no text at the end of a file."""
-_NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?")
 
 
 class Appending:
@@ -136,7 +135,7 @@ def _begin_anew(target: BinaryIO, encoding: Encoding, scratch: Path) -> Encoding
 
 def harmless(text: str) -> str:
     """The text, with a leading `'` where a spreadsheet would run it as a formula. A plain number stays a number."""
-    if text.startswith(FORMULA_STARTS) and not _NUMBER.fullmatch(text):
+    if text.startswith(FORMULA_STARTS) and plain_number(text.replace(",", ".", 1)) is None:
         return f"'{text}"
     return text
 
