@@ -179,12 +179,16 @@ class Output:
         with LongTexts(self._target) as long:
 
             def cells() -> Iterator[tuple[int, tuple[str, ...]]]:
-                return ((number, long.cut(texts)) for number, texts in self._cells(outcomes(), fields))
+                """What is expected, to its end: a check that begins anew hashes it anew."""
+                nonlocal found
+                found = CellsHash()
+                for number, texts in self._cells(outcomes(), fields):
+                    cut = long.cut(texts)
+                    found.add(cut[place] for place in ours)
+                    yield number, cut
 
             own = (*self._layout.own, *self._layout.beside)
             check_output(draft, self._target.path.name, self._sheet, own, new, cells)
-            for _number, texts in cells():
-                found.add(texts[place] for place in ours)
         return found.digest
 
     def _cells(self, outcomes: Iterable[Placed], fields: tuple[NewField, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
@@ -251,7 +255,7 @@ def unharmed(text: str) -> str:
 
 def resaved(text: str) -> str:
     """A text as it is when another program has saved its file, too: what differs then was changed by a person."""
-    return unharmed(_REWRITTEN.sub("", text))
+    return unharmed(text if text.isascii() and text.isprintable() else _REWRITTEN.sub("", text))
 
 
 def comparable(text: str) -> str:
