@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.cli.run import today
-from batch_runner.errors import UsageError, printable
+from batch_runner.errors import UsageError
 from batch_runner.job.config import load_job
 from batch_runner.job.job import Job
 from batch_runner.journal.resolve import Rekeyed, rekey

@@ -126,7 +126,7 @@ class Journal:
         self._begun = begun
         self._info = info
         self._policy = info.policy
-        self._path = file.path
+        self.path = file.path
         self._commits = file.commits
         self._repeated: int | None = None
         self._registration = Registration(begun, info.policy, others, file.next_attempt)
@@ -146,11 +146,6 @@ class Journal:
         """A journal without file, threads and fsync; it is gone when the block ends."""
         with closing(open_memory()) as connection:
             yield await JournalFile(connection).begin(info)
-
-    @property
-    def path(self) -> Path | None:
-        """Where it is; None for one in memory."""
-        return self._path
 
     @property
     def batch(self) -> int:
@@ -376,16 +371,16 @@ class Journal:
     @contextmanager
     def _reader(self) -> Iterator[sqlite3.Connection]:
         """A connection of its own, so that reading neither waits for a commit nor sees half of one."""
-        if self._path is None:
+        if self.path is None:
             yield self._file.connection
             return
         try:
-            with closing(connect(f"{self._path.as_uri()}?mode=ro")) as connection:
+            with closing(connect(f"{self.path.as_uri()}?mode=ro")) as connection:
                 make_readable(connection)
                 yield connection
         except sqlite3.Error as error:
             raise JournalFailed(
-                f"{self._path}: the journal can't be read ({error}); fix that and run the same command"
+                f"{self.path}: the journal can't be read ({error}); fix that and run the same command"
             ) from error
 
     def _check_room(self) -> None:
