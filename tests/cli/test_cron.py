@@ -17,6 +17,8 @@ from ping_server import PingServer, ping_server
 from program import PATIENCE, run_program
 from served import wait_until
 
+from batch_runner.journal.index import STATE_VARIABLE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -78,7 +80,7 @@ def cron(folder: Path, *options: str, **variables: str) -> subprocess.Popen[str]
     return subprocess.Popen(
         [BINARY, "run", str(folder / "nightly.toml"), *options],
         cwd="/",
-        env={"PATH": "/usr/bin:/bin", "LANG": "C", **variables},
+        env={"PATH": "/usr/bin:/bin", "LANG": "C", STATE_VARIABLE: os.environ[STATE_VARIABLE], **variables},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
