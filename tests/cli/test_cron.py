@@ -243,6 +243,6 @@ def test_a_key_of_another_days_row_is_told(folder: Path) -> None:
     assert night(folder, "--date", "2026-03-27") == (0, "", "")
     write_sheet(folder, "2026-03-28", "Beta,1,99.00\n")
     code, out, _ = night(folder, "--date", "2026-03-28")
-    assert code == 0
-    assert "not sent: 1 row of those that count as edited: the key ran before, from another file of this journal" in out
+    assert code == 3
+    assert "with another Amount: success" in out
     assert paid(folder) == ["1"]
