@@ -152,21 +152,21 @@ class SingleBrace(ValueError):  # noqa: N818  it says what stands there
     """A brace in a template that is neither doubled nor one of a place's."""
 
 
-class Slot(msgspec.Struct, frozen=True):
+class Braced(msgspec.Struct, frozen=True):
     """A place in a template: what stands between its braces, and the place as it is written."""
 
     inside: str
     written: str
 
 
-def template_parts(text: str) -> Iterator[str | Slot]:
+def template_parts(text: str) -> Iterator[str | Braced]:
     """A template as texts and places; `{{` and `}}` are the braces themselves. Raises `SingleBrace`."""
     end = 0
     for match in BRACES.finditer(text):
         yield text[end : match.start()]
         if match.group() in ("{", "}"):
             raise SingleBrace(text)
-        yield match.group()[0] if match.group(1) is None else Slot(match.group(1), match.group())
+        yield match.group()[0] if match.group(1) is None else Braced(match.group(1), match.group())
         end = match.end()
     yield text[end:]
 

@@ -12,14 +12,7 @@ import msgspec
 from batch_runner.errors import JournalError, OutputFailed, UsageError, cant_be_read
 from batch_runner.fs import seems_held
 from batch_runner.journal.batches import check_same_job, real_path, turns
-from batch_runner.journal.database import (
-    LOST,
-    check_header,
-    connect,
-    make_readable,
-    reading_uri,
-    refuse_half,
-)
+from batch_runner.journal.database import LOST, check_header, connect, make_readable, reading_uri, refuse_half
 from batch_runner.journal.outputs import never_sent, outputs_of, unknown_runs
 from batch_runner.units import local_day
 
