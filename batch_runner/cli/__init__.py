@@ -5,7 +5,7 @@ options.py   the options of a job, as click shows and reads them; `help TOPIC`: 
 check.py     `check`: everything short of sending, for each input
 init.py      `init`: a job file for a sheet
 run.py       `run`: progress and log on stderr, the summary on stdout
-serve.py     `serve`: where it listens, where its runs are kept
+serve.py     `serve` and `open`: where they listen, where runs are kept
 status.py    `status`: what a journal tells a person
 """
 

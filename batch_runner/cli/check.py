@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import tempfile
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import anyio
 import msgspec
 
 from batch_runner.cli.run import print_out, refuse_unwritable_log, today
 from batch_runner.errors import ExitCode, Findings, UsageError
 from batch_runner.job.inputs import make_folders, night_job_of
 from batch_runner.job.options import describe_job
-from batch_runner.journal.journal import rehearse
-from batch_runner.rows.source import Source
-from batch_runner.runner.check import Preview, preview
-from batch_runner.runner.connect import choose_service
-from batch_runner.runner.night import look_at_journal, name_input, refuse_lost_journal
-from batch_runner.runner.run import info_of, prepare_output
+from batch_runner.runner.check import Preview, preview_sheet
+from batch_runner.runner.night import name_input, refuse_lost_journal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from batch_runner.job.config import Loaded
-    from batch_runner.job.inputs import NightJob, SheetJob
-    from batch_runner.runner.connect import ChosenService
+    from batch_runner.job.inputs import NightJob
 
 
 def check_for_person(loaded: Loaded) -> int:
@@ -57,45 +47,16 @@ def check_for_person(loaded: Loaded) -> int:
 def _pages(plan: NightJob) -> tuple[list[Preview], list[str]]:
     """A page for each sheet that can be used, and what is wrong with the others. Raises for a sole sheet."""
     if not plan.many:
-        return [_page(planned) for planned in plan.batches], []
+        return [preview_sheet(planned) for planned in plan.batches], []
     pages: list[Preview] = []
     problems: list[str] = []
     for planned in plan.batches:
         try:
             with name_input(planned.job):
-                pages.append(_page(planned, partial(refuse_lost_journal, night=plan.job)))
+                pages.append(preview_sheet(planned, partial(refuse_lost_journal, night=plan.job)))
         except UsageError as error:
             problems += str(error).splitlines()
     return pages, problems
-
-
-def _page(planned: SheetJob, look: Callable[[Source], None] = lambda _: None) -> Preview:
-    """One sheet's page. Raises all that is wrong with it, and with what the job says of it."""
-    job, findings = planned.job, Findings()
-    pages: list[Preview] = []
-    service: ChosenService | None = None
-    with findings.look():
-        prepare_output(job)
-    with findings.look():
-        look_at_journal(job.journal_path)
-    if job.task:
-        with findings.look():
-            service = choose_service(job)
-    with findings.look(), Source(job, Path(tempfile.gettempdir()), service.inputs if service else None) as source:
-        look(source)
-        pages.append(anyio.run(_rehearse, planned, source, service))
-    findings.tell()
-    return pages[0]
-
-
-async def _rehearse(planned: SheetJob, source: Source, service: ChosenService | None) -> Preview:
-    """The page of a batch that is rehearsed on what its journal knows; without a task, nothing was ever sent for it."""
-    job = planned.job
-    batch = info_of(job, source, service, planned.series)
-    if service is not None:
-        look_at_journal(job.journal_path, batch)
-    async with rehearse(job.journal_path if service is not None else None, batch) as journal:
-        return await preview(job, source, journal)
 
 
 def _encode(fields: dict[str, object], loaded: Loaded) -> str:

@@ -192,6 +192,22 @@ def serve_command(context: click.Context, /, **values: Any) -> int:
         return serve_until_stopped(Serving(**values))
 
 
+@program.command("open")
+@click.argument("target", metavar="[FOLDER|FILE]", type=click.Path(path_type=Path), default=".")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Where to listen (a free one).")
+@click.option("--no-browser", is_flag=True, help="Print the address, and open no browser.")
+def open_command(target: Path, port: int, no_browser: bool) -> int:
+    """Work on a local page: choose a sheet, check it, run it, mend what failed; until Ctrl-C.
+
+    The first line printed is its address, which only this machine can reach. Batches that are started there go on when
+    the page is closed.
+    """
+    from batch_runner.cli.serve import open_page
+
+    open_page(target, port, browser=not no_browser)
+    return ExitCode.OK
+
+
 @program.command("status")
 @click.argument("journal", type=click.Path(path_type=Path))
 @click.option("--row", type=click.IntRange(1), metavar="N", help="The whole story of one row of the sheet.")

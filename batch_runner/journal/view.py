@@ -103,6 +103,7 @@ _FAILURES = (
     " WHERE batch = ? AND status IN ('failure', 'timeout', 'cancelled', 'error', 'unknown')"
     " GROUP BY status, error ORDER BY count(*) DESC, min(number) LIMIT ?"
 )
+_HELD = "SELECT held, count(*) FROM place WHERE batch = ? AND held IS NOT NULL GROUP BY held ORDER BY held"
 _NUMBERS = (
     "SELECT number FROM outcome WHERE batch = ? AND status = ? AND coalesce(error, '') = ? ORDER BY number LIMIT ?"
 )
@@ -221,13 +222,13 @@ def counts(connection: sqlite3.Connection, batch: int) -> tuple[Count, ...]:
 def failures(connection: sqlite3.Connection, batch: int, limit: int) -> tuple[Failures, ...]:
     """The rows that did not succeed, grouped by status and error, at most `limit` groups, the most frequent first."""
     return tuple(
-        Failures(status, error, rows, _numbers(connection, batch, status, error))
+        Failures(status, error, rows, _numbers(connection, batch, status, error, _SAMPLES))
         for status, error, rows in connection.execute(_FAILURES, (batch, limit)).fetchall()
     )
 
 
-def _numbers(connection: sqlite3.Connection, batch: int, status: str, error: str) -> tuple[int, ...]:
-    return tuple(number for (number,) in connection.execute(_NUMBERS, (batch, status, error, _SAMPLES)))
+def _numbers(connection: sqlite3.Connection, batch: int, status: str, error: str, limit: int) -> tuple[int, ...]:
+    return tuple(number for (number,) in connection.execute(_NUMBERS, (batch, status, error, limit)))
 
 
 def all_new(connection: sqlite3.Connection, batch: int) -> str | None:
@@ -301,6 +302,22 @@ class JournalView:
     def outcomes(self, batch: int) -> Iterator[Placed]:
         """As `Journal.outcomes`, for any batch."""
         return outcomes(self._connection, batch)
+
+    def page(self, batch: int, status: str | None, after: int, limit: int) -> tuple[Placed, ...]:
+        """The first rows behind the number `after`, of one status or of any."""
+        only, values = ("", ()) if status is None else (" AND status = ?", (status,))
+        sql = _OUTCOMES.replace(" ORDER BY", f"{only} ORDER BY")
+        return tuple(_placed(*found) for found in self._connection.execute(sql, (batch, after, *values, limit)))
+
+    def numbers(self, batch: int, status: str, error: str) -> tuple[int, ...]:
+        """All rows that came to this status with this error."""
+        return _numbers(self._connection, batch, status, error, -1)
+
+    def held(self, batch: int) -> dict[str, int]:
+        """How many rows were held back, by why; version 1 knew none."""
+        if self._connection.execute("PRAGMA user_version").fetchone()[0] == 1:
+            return {}
+        return dict(self._connection.execute(_HELD, (batch,)).fetchall())
 
     def sheets(self) -> tuple[JournalSheet, ...]:
         """All sheets of the journal, the latest first."""

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import tempfile
 from array import array
 from collections import Counter
 from decimal import Decimal  # noqa: TC003  msgspec reads the annotation
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
 import msgspec
 
 from batch_runner.batch.pool import look_ahead, plan_rows
-from batch_runner.errors import ExitCode
+from batch_runner.errors import ExitCode, Findings
+from batch_runner.journal.journal import rehearse
 from batch_runner.journal.view import Placed
 from batch_runner.outcomes import NOT_STARTED
 from batch_runner.plan.plan import Counts, Refuse, Send, counted_as
 from batch_runner.report.totals import control_totals
 from batch_runner.rows.amounts import worded
+from batch_runner.rows.source import Source
 from batch_runner.rows.task_inputs import TEXT
+from batch_runner.runner.connect import choose_service
+from batch_runner.runner.night import look_at_journal
+from batch_runner.runner.run import info_of, prepare_output
 from batch_runner.sheet.model import RowKind, row_list
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from batch_runner.job.inputs import SheetJob
     from batch_runner.job.job import Job
     from batch_runner.journal.journal import Journal
     from batch_runner.plan.plan import Step
     from batch_runner.rows.params import RowParams
-    from batch_runner.rows.source import Source
+    from batch_runner.runner.connect import ChosenService
     from batch_runner.sheet.model import Sheet
 
 
@@ -151,13 +160,51 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         yield from _block("worth a look", self.warnings)
 
 
-async def preview(job: Job, source: Source, journal: Journal) -> Preview:
+def preview_sheet(
+    planned: SheetJob,
+    look: Callable[[Source], None] = lambda _: None,
+    seen: Callable[[Step, RowParams], None] = lambda _step, _row: None,
+) -> Preview:
+    """One sheet's page; `seen` is told each row with its step. Raises all that is wrong with it, or with its job."""
+    job, findings = planned.job, Findings()
+    pages: list[Preview] = []
+    service: ChosenService | None = None
+    with findings.look():
+        prepare_output(job)
+    with findings.look():
+        look_at_journal(job.journal_path)
+    if job.task:
+        with findings.look():
+            service = choose_service(job)
+    with findings.look(), Source(job, Path(tempfile.gettempdir()), service.inputs if service else None) as source:
+        look(source)
+        pages.append(anyio.run(_rehearse, planned, source, service, seen))
+    findings.tell()
+    return pages[0]
+
+
+async def _rehearse(
+    planned: SheetJob, source: Source, service: ChosenService | None, seen: Callable[[Step, RowParams], None]
+) -> Preview:
+    """The page of a batch that is rehearsed on what its journal knows; without a task, nothing was ever sent for it."""
+    job = planned.job
+    batch = info_of(job, source, service, planned.series)
+    if service is not None:
+        look_at_journal(job.journal_path, batch)
+    async with rehearse(job.journal_path if service is not None else None, batch) as journal:
+        return await preview(job, source, journal, seen)
+
+
+async def preview(
+    job: Job, source: Source, journal: Journal, seen: Callable[[Step, RowParams], None] = lambda _step, _row: None
+) -> Preview:
     """Read the whole sheet as a batch would, place its rows in a journal that nobody keeps, and send nothing."""
     planned, kinds = _Planned(), _Kinds(source.sheet)
     await look_ahead(source, journal)
     async for chunk in plan_rows(source, journal):
         for step, row in chunk:
             planned.add(step, row)
+            seen(step, row)
     return Preview(
         input=job.input,
         sheet=source.sheet.name,

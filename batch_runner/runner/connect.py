@@ -18,6 +18,7 @@ from batch_runner.service.http.client import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from batch_runner.rows.task_inputs import TaskInputs
     from batch_runner.service.local.process_pool import Executor
@@ -150,3 +151,16 @@ def _tasks_for(job: Job) -> tuple[Tasks, Task]:
         names = sorted(name for name in tasks.by_id if name.startswith(f"{job.task}:"))
         raise UsageError(f"{job.task} is a file of tasks; name one of them: {', '.join(names) or 'it has none'}")
     return tasks, task
+
+
+def inputs_of(task: str, files: Path) -> TaskInputs | None:
+    """What a task of the embedded service takes, the built-in one's own included; None where it doesn't say.
+
+    Raises `UsageError` for a task that there isn't.
+    """
+    from batch_runner.service.local.signature import signature_of
+    from batch_runner.service.local.tasks import load_tasks
+
+    found = load_tasks(task, files=files).find(task)
+    signature = signature_of(found.source.load()) if found else None
+    return signature.inputs if signature else None

@@ -27,7 +27,7 @@ from batch_runner.sheet.xlsx_append.ranges import MAX_COLUMNS
 from batch_runner.sheet.xlsx_append.xml_tokens import CELL_UNITS, fits, xstring
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import BinaryIO
 
@@ -193,6 +193,20 @@ def append_columns(
         return append.append_columns(sheet, target, new, cells)
     assert isinstance(sheet, CsvSheet)
     return sheet.append(target, new, cells)
+
+
+def replace_cells(sheet: Sheet, target: BinaryIO, cells: Mapping[tuple[int, int], str]) -> None:
+    """Write the sheet's own file to the seekable `target` with other texts in these cells, and all else as it is.
+
+    `cells` are known by row number and place in `Row.texts`. Raises `SheetError` for one that can't be replaced.
+    """
+    if isinstance(sheet, Workbook):
+        from batch_runner.sheet.xlsx_append import append
+
+        append.replace_cells(sheet, target, cells)
+        return
+    assert isinstance(sheet, CsvSheet)
+    sheet.replace(target, cells)
 
 
 def make_room(sheet: Sheet, new: NewColumns) -> None:

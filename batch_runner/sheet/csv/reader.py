@@ -24,7 +24,7 @@ from batch_runner.sheet.csv.records import (
     line_ends,
     whole_fields,
 )
-from batch_runner.sheet.csv.writer import Appending, write_text
+from batch_runner.sheet.csv.writer import Appending, replaced, write_text
 from batch_runner.sheet.header import LOOK, FirstRow, find_header, header_doubt, repeats_header
 from batch_runner.sheet.model import (
     Column,
@@ -39,7 +39,7 @@ from batch_runner.sheet.model import (
 from batch_runner.sheet.snapshot import Snapshot, take_whole_lines, uncopied
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import BinaryIO
 
     from batch_runner.sheet.csv.records import Dialect
@@ -171,6 +171,10 @@ class CsvSheet(Sheet):
             f"{self.path.name} is in {encoding.label}, which can't hold all of the new text: "
             f"the output is in UTF-8 with a byte order mark",
         )
+
+    def replace(self, target: BinaryIO, cells: Mapping[tuple[int, int], str]) -> None:
+        """As `replace_cells`: of a record with such a cell all fields are written anew, of others no byte changes."""
+        write_text(target, replaced(self._source, cells), self._source, self.scratch)
 
     def reading_again(self) -> Reading:
         """As `Sheet.reading_again`."""
