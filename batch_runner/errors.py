@@ -8,7 +8,9 @@
     ├── RunsBusy               6   another `serve` holds the file of its runs
     ├── JournalFailed          5   the journal could not be written in mid-batch: starting stopped
     │   └── JournalFull        5   its disk is full; what was started before is still recorded
-    └── OutputFailed           5   the output could not be written; the journal has it all
+    ├── OutputFailed           5   the output could not be written; the journal has it all
+    └── Interrupted          130   Ctrl-C before a batch ran: nothing was sent
+        └── Terminated       143   the same by SIGTERM or SIGHUP
 
 A row's failure is no error: it is data (its outcome). Exceptions only stop the batch.
 """
@@ -111,6 +113,18 @@ class OutputFailed(BatchRunnerError):  # noqa: N818  as above
     """The output could not be written, or was found wrong before the swap. The journal still has every outcome."""
 
     exit_code = ExitCode.STOPPED
+
+
+class Interrupted(BatchRunnerError):  # noqa: N818  as above
+    """Ctrl-C came before a batch ran. Nothing was sent."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
+class Terminated(Interrupted):
+    """The same by SIGTERM or SIGHUP."""
+
+    exit_code = ExitCode.TERMINATED
 
 
 class Findings:

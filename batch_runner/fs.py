@@ -55,7 +55,7 @@ def seems_held(path: Path, pid: int) -> bool:
     The lock itself is left alone: who took it only to see would turn away a process that begins just then. This
     process looks and holds none: a container gives its processes the numbers of those of the night before.
     """
-    if pid == os.getpid() or not _lock_of(path).exists():
+    if pid == os.getpid() or not is_lock_there(path):
         return False
     try:
         os.kill(pid, 0)
@@ -64,6 +64,11 @@ def seems_held(path: Path, pid: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def is_lock_there(path: Path) -> bool:
+    """Whether the lock's file of `path` is there: without it nobody holds it; with it, somebody may."""
+    return _lock_of(path).exists()
 
 
 def _lock_of(path: Path) -> Path:
@@ -80,6 +85,33 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a small file whole, for its owner's eyes alone, in place of what stood there. Raises `OSError`."""
+    handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # with mode 600, by a name of its own
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(draft).replace(path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+
+
+def read_private(path: Path, most: int) -> bytes | None:
+    """The whole of a file that only this user could have written; None where there is none, or it may be another's.
+
+    A link is never followed, and what is longer than `most` bytes isn't read.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with os.fdopen(handle, "rb") as file:
+        seen = os.fstat(handle)
+        is_ours = stat.S_ISREG(seen.st_mode) and seen.st_uid == os.geteuid() and not seen.st_mode & 0o077
+        return file.read() if is_ours and seen.st_size <= most else None
 
 
 LOCK_NAMES = ("~${name}", ".~lock.{name}#")

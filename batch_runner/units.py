@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Self
 from zoneinfo import ZoneInfo
 
@@ -26,12 +27,21 @@ _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _LONGEST = 3650 * 86400.0
 _SIZE = re.compile(r"(\d{1,9})\s*([kmg]?)i?b?", re.ASCII)
 _RANGE = re.compile(r"(\d{1,9})(?:(\s*-\s*)(\d{1,9})?)?", re.ASCII)
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _POWERS = {"": 0, "k": 10, "m": 20, "g": 30}
 
 
 def local_time(moment: str, to: str = "minutes") -> str:
     """A recorded moment (ISO 8601, UTC) on this computer's clock, `to` the minutes or the seconds."""
     return datetime.fromisoformat(moment).astimezone().replace(tzinfo=None).isoformat(" ", to)
+
+
+@lru_cache(maxsize=256)
+def local_day(moment: str) -> str:
+    """The day of a recorded moment on this computer's clock: `29 Nov`, with the year where it isn't this one."""
+    day = datetime.fromisoformat(moment).astimezone().date()
+    year = "" if day.year == datetime.now().astimezone().year else f" {day.year}"
+    return f"{day.day} {_MONTHS[day.month - 1]}{year}"
 
 
 class Rate(msgspec.Struct, frozen=True):

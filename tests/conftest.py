@@ -41,6 +41,7 @@ kept_promises.py        what must hold of a batch that was killed
 journals.py             a batch's description, rows, and what stands in a journal
 claims.py               nights whose rows make claims to be unique
 journal_v1.sql          the tables of a journal of version 1
+journal_v2.sql          those of version 2
 journal_child.py        a batch that writes a journal until it is killed
 disks.py                small disks
 """
@@ -113,6 +114,17 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
 
     with DaskCluster(tmp_path_factory.mktemp("cluster")) as started:
         started.add_workers(2)
+        yield started
+
+
+@pytest.fixture
+def own_cluster(tmp_path: Path) -> Iterator[DaskCluster]:
+    """A cluster without workers, for this test alone."""
+    from dask_cluster import DaskCluster
+
+    folder = tmp_path / "dask"
+    folder.mkdir()
+    with DaskCluster(folder) as started:
         yield started
 
 

@@ -8,10 +8,13 @@ import os
 import re
 import subprocess
 import sys
+from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from batch_runner.progress import Bar, Lines, Progress, Tally, progress_for
+from batch_runner.progress import Bar, Forecast, Lines, Progress, Tally, progress_for
 
 
 class Terminal(io.StringIO):
@@ -62,8 +65,8 @@ def test_lines_come_now_and_then(clock: Clock) -> None:
     lines.end(tally)
     shown = stream.getvalue().splitlines()
     assert len(shown) == 5
-    assert shown[0] == "4/1000 done, 3 success, 1 failure, 5 running, 4.0 rows/s, 4:09 left"
-    assert shown[-1] == "400/1000 done, 300 success, 100 failure, 5 running, 4.0 rows/s, 2:30 left"
+    assert shown[0] == "4/1000 done, 3 success, 1 failure, 5 running, 4.0 rows/s"
+    assert shown[-1] == "400/1000 done, 300 success, 100 failure, 5 running, 4.0 rows/s, 2:13 to 2:49 left"
 
 
 def test_rows_of_another_night_are_not_this_nights_pace(clock: Clock) -> None:
@@ -72,7 +75,7 @@ def test_rows_of_another_night_are_not_this_nights_pace(clock: Clock) -> None:
     lines = Lines(stream)
     clock.now += 10
     lines.moved(Tally(1000, done=910, success=910, carried=900))
-    assert stream.getvalue() == "910/1000 done, 910 success, 0 failure, 0 running, 1.0 rows/s, 1:30 left\n"
+    assert stream.getvalue() == "910/1000 done, 910 success, 0 failure, 0 running, 1.0 rows/s, 0:54 to 2:29 left\n"
 
 
 def test_the_next_sheet_is_timed_from_its_own_begin(clock: Clock) -> None:
@@ -86,7 +89,7 @@ def test_the_next_sheet_is_timed_from_its_own_begin(clock: Clock) -> None:
     assert stream.getvalue() == ""
     clock.now += 0.1
     lines.moved(Tally(100, done=10, success=10))
-    assert stream.getvalue() == "10/100 done, 10 success, 0 failure, 0 running, 10.0 rows/s, 0:09 left\n"
+    assert stream.getvalue() == "10/100 done, 10 success, 0 failure, 0 running, 10.0 rows/s, 0:05 to 0:15 left\n"
 
 
 def test_nothing_done_yet_has_no_time_left(clock: Clock) -> None:
@@ -116,11 +119,12 @@ def test_progress_is_an_event_where_the_log_is_json(clock: Clock) -> None:
     stream = Terminal()
     lines = progress_for("always", stream, "json")
     clock.now += 1
-    lines.moved(Tally(10, done=4, success=2, failure=1, running=3, others={"error": 1}))
+    lines.moved(Tally(40, done=20, success=12, failure=1, running=3, others={"error": 7}))
     lines.tell("stopping")
     lines.printed('a "task"')
     first, second, third = (json.loads(line) for line in stream.getvalue().splitlines())
-    numbers = {"done": 4, "total": 10, "success": 2, "failure": 1, "other": 1, "running": 3, "rate": 4.0, "left": 1.5}
+    assert 0 < first.pop("left_from") < 1 < first.pop("left_to") < 2
+    numbers = {"done": 20, "total": 40, "success": 12, "failure": 1, "other": 7, "running": 3, "rate": 20.0}
     assert first.pop("time").endswith("Z")
     assert first == {"level": "info", "event": "progress", **numbers}
     assert second["event"] == "stopping"
@@ -132,8 +136,23 @@ def test_hours_left(clock: Clock) -> None:
     stream = io.StringIO()
     lines = Lines(stream)
     clock.now += 1
-    lines.moved(Tally(4000, done=1, success=1))
-    assert stream.getvalue().endswith("1:06:39 left\n")
+    clock.now += 99
+    lines.moved(Tally(10000, done=100, success=100))
+    assert stream.getvalue().endswith("2:17:51 to 3:17:30 left\n")
+
+
+@given(
+    rate=st.floats(0.1, 1000), ended=st.integers(10, 10_000), rest=st.integers(20, 10_000), seed=st.integers(0, 2**32)
+)
+def test_a_forecast_holds_nineteen_times_in_twenty(rate: float, ended: int, rest: int, seed: int) -> None:
+    """Rows that end at random moments: the rest take a time within the range (here: of 60 nights at least 48 do)."""
+    held, chance = 0, Random(seed)
+    for _ in range(60):
+        seconds, last = (chance.gammavariate(rows, 1 / rate) for rows in (ended, rest))
+        left = Forecast.of(Tally(ended + rest, done=ended), seconds).left
+        assert left is not None
+        held += left[0] <= last <= left[1]
+    assert held >= 48
 
 
 def test_a_bar_shows_done_total_and_counts() -> None:

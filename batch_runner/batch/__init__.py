@@ -1,10 +1,10 @@
 """One batch: a pool of workers brings rows to their outcomes.
 
-backoff.py  how long to wait before another try, and when to give up. Pure: times are passed in
-limits.py   concurrency and rate, shared by all workers and moved by what the service says
-pool.py     the pool: one producer, a bounded stream, and workers that bring each row to its outcome
-stop.py     when a batch stops starting runs before its last row, and why
-worker.py   one row from its plan to its outcome: intent, start, run id, polls, outcome; each recorded before the next
+attempts.py       tries to start a run, and what a few of them tell of all the others
+limits.py         concurrency and rate, shared by all workers and moved by what the service says
+pool.py           the pool: one producer, a bounded stream, and workers that bring each row to its outcome
+stop.py           when a batch stops starting runs before its last row, and why; how long it tries again
+worker.py         one row from its plan to its outcome: each step is recorded before the next
 poll_schedule.py  which run to look at next, and when. Pure: times are passed in
-poller.py   follows all runs of a batch to their ends
+poller.py         follows all runs of a batch to their ends
 """

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict, deque
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from math import ceil, inf
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ from batch_runner.service.protocol import NO_SIGNAL, Signal
 from batch_runner.units import Rate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 
 JITTER = 1.01
@@ -122,6 +122,11 @@ class AdaptiveLimit:
         self._others: int | None = None
         self._no_probe_until = -inf
 
+    def lower(self, most: int) -> None:
+        """No more than this from now on; what was learned below it stays."""
+        self._most = most
+        self.limit = min(self.limit, most)
+
     def accepted(self, in_flight: int, now: float) -> None:
         """A start was accepted and makes so many in flight."""
         self._others = None
@@ -167,6 +172,8 @@ def is_for_concurrency(why: str, signal: Signal) -> bool:
 
 AHEAD = 0.25
 """How many more unanswered starts an accepted one allows: of a service with 8 slots 3 starts too many are asked."""
+FIRST_PROBE_PAUSE, LONGEST_PROBE_PAUSE = 1.0, 60.0
+"""Seconds between two starts while the answers are lost: doubled each time. The first probe goes out at once."""
 PRESUMED = 2.0
 """Seconds after which a start that is not answered is taken for accepted: refusals come fast, a sync start late."""
 
@@ -178,7 +185,7 @@ class Limits:
     """
 
     def __init__(self, concurrency: int, rate: Rate | None = None, pace: Pace | None = None) -> None:
-        self._slots = anyio.Semaphore(concurrency)
+        self._slots = anyio.CapacityLimiter(concurrency)
         self._line = anyio.Lock()
         self._moved = anyio.Event()
         self._pace = pace or Pace(rate)
@@ -188,6 +195,7 @@ class Limits:
         self._unanswered: OrderedDict[Slot, float] = OrderedDict()
         self._ahead = 1.0
         self._lowered_at = -inf
+        self._outage: Outage | None = None
         self.turns = 0
         """Starts that went out."""
         self.too_soon = 0
@@ -198,15 +206,55 @@ class Limits:
         """The concurrency that the service was found to carry; None if it never refused for it."""
         return self._capacity.limit if self._capacity.was_refused else None
 
+    @contextmanager
+    def outside(self) -> Iterator[Slot]:
+        """A slot beside the others, for a run that no longer counts: it has gone on for longer than any may."""
+        slot = Slot(self)
+        try:
+            yield slot
+        finally:
+            self._leave(slot)
+
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[Slot]:
         """A slot, held from before a start until its run has ended."""
-        async with self._slots:
-            slot = Slot(self)
-            try:
-                yield slot
-            finally:
-                self._leave(slot)
+        slot = Slot(self)
+        try:
+            self._slots.acquire_on_behalf_of_nowait(slot)
+        except anyio.WouldBlock:
+            await self._slots.acquire_on_behalf_of(slot)
+        try:
+            yield slot
+        finally:
+            self._leave(slot)
+            self._slots.release_on_behalf_of(slot)
+
+    @property
+    def concurrency(self) -> int:
+        """How many runs a person lets be in flight."""
+        return self._most
+
+    def adjust(self, concurrency: int) -> None:
+        """Another number of runs in flight at most, from now on; with fewer, those that are in flight end first.
+
+        More is a person's word that the service carries more: what refusals have taught is forgotten.
+        """
+        if concurrency > self._most:
+            self._capacity = AdaptiveLimit(concurrency)
+            self._ahead = 1.0
+        else:
+            self._capacity.lower(concurrency)
+        self._most = concurrency
+        self._slots.total_tokens = concurrency
+        self._moved.set()
+
+    def _turn_at_once(self, slot: Slot) -> bool:
+        self._leave(slot)
+        now = anyio.current_time()
+        if self._line.locked() or self._opens_at(now) > now:
+            return False
+        self._send(slot, now)
+        return True
 
     async def _turn(self, slot: Slot) -> None:
         self._leave(slot)
@@ -215,13 +263,18 @@ class Limits:
                 self._moved = anyio.Event()
                 with anyio.move_on_after(opens_at - now):
                     await self._moved.wait()
-            self._enter(slot, now)
-            self._unanswered[slot] = now
-            self._pace.sent(now)
-            self.turns += 1
+            self._send(slot, now)
+
+    def _send(self, slot: Slot, now: float) -> None:
+        self._enter(slot, now)
+        if self._outage:
+            self._outage.probe = slot
+        self._unanswered[slot] = now
+        self._pace.sent(now)
+        self.turns += 1
 
     def _opens_at(self, now: float) -> float:
-        if self._in_flight >= self._capacity.limit:
+        if self._in_flight >= self._capacity.limit or (self._outage and self._outage.probe):
             return inf
         # A start whose answer takes longer has most likely been taken, so it holds up no other one.
         while self._unanswered and next(iter(self._unanswered.values())) + PRESUMED <= now:
@@ -244,10 +297,35 @@ class Limits:
             slot.entered_at = None
             self._in_flight -= 1
             self._unanswered.pop(slot, None)
+            if self._outage and self._outage.probe is slot:
+                self._outage.probe = None
             self._moved.set()
+
+    def _answered(self) -> None:
+        """The service answers: starts may go out side by side."""
+        if self._outage:
+            self._outage = None
+            self._moved.set()
+
+    def _lost(self, slot: Slot) -> None:
+        """The answer to a start was lost: from now on one goes out at a time, until one is answered.
+
+        Those that were out before are lost together, so they count once.
+        """
+        now = anyio.current_time()
+        if self._outage is None:
+            self._outage = Outage()
+            self._ahead = 1.0
+        elif self._outage.probe is slot:
+            pause = min(LONGEST_PROBE_PAUSE, FIRST_PROBE_PAUSE * 2**self._outage.lost_probes)
+            self._outage.lost_probes = min(self._outage.lost_probes + 1, 10)
+            self._outage.probe = None
+            self._pace.pause(now + pause)
+        self._moved.set()
 
     def _accepted(self, slot: Slot, signal: Signal) -> None:
         now = anyio.current_time()
+        self._answered()
         if self._unanswered.pop(slot, None) is not None:
             self._more_ahead()
         self._pace.told(signal, now, len(self._unanswered))
@@ -257,6 +335,8 @@ class Limits:
     def _refused(self, slot: Slot, status_code: int | None, why: str, signal: Signal) -> bool:
         now, entered_at, pause = anyio.current_time(), slot.entered_at, signal.retry_after or 0.0
         self._leave(slot)
+        if status_code is not None:
+            self._answered()
         self._ahead = 1.0
         too_many = status_code == TOO_MANY and is_for_concurrency(why, signal)
         # With no run of ours in flight it says nothing about how many we may have.
@@ -272,16 +352,27 @@ class Limits:
         return is_full
 
 
-class Slot:
-    """One place for a run in flight. Each start is preceded by `turn` and followed by `accepted` or `refused`.
+class Outage:
+    """The answer to a start was lost, and none has come since. `probe` is the one start that is out, to learn more."""
 
-    A start whose answer was lost is neither: it may be in flight, and counts so until the slot is left or asks for
-    another turn.
+    def __init__(self) -> None:
+        self.probe: Slot | None = None
+        self.lost_probes = 0
+
+
+class Slot:
+    """One place for a run in flight. Each start is preceded by `turn` and followed by what became of it.
+
+    A start whose answer was `lost` may be in flight, and counts so until the slot is left or asks for another turn.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.entered_at: float | None = None
+
+    def turn_at_once(self) -> bool:
+        """Whether the next start may go out now, which must then follow at once. False: wait for the `turn`."""
+        return self._limits._turn_at_once(self)
 
     async def turn(self) -> None:
         """Wait until the next start may go out, which must then follow at once."""
@@ -294,6 +385,14 @@ class Slot:
     def accepted(self, signal: Signal = NO_SIGNAL) -> None:
         """The start made a run."""
         self._limits._accepted(self, signal)
+
+    def answered(self) -> None:
+        """The start was refused for good: that says nothing of the pace, but the service is there."""
+        self._limits._answered()
+
+    def lost(self) -> None:
+        """Nobody knows what came of the start."""
+        self._limits._lost(self)
 
     def refused(self, status_code: int | None, why: str = "", signal: Signal = NO_SIGNAL) -> bool:
         """The start made no run: the service said no with this status and these words, or (None) wasn't reached.

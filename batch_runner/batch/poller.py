@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
-from batch_runner.batch.backoff import FRESH_RUN, POLLS, Backoff
+from batch_runner.batch.stop import FRESH_RUN, POLLS, Backoff
 from batch_runner.service.http.classify import BUSY, MISSING
 from batch_runner.service.protocol import LookFailed, RunSeen
 from batch_runner.service.wire import Run
@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 class Unreachable(msgspec.Struct, frozen=True):
     """The run could not be asked for so long that it is given up, or can't be at all; it may well go on.
 
-    `status` is the last that was seen, `status_code` that of the last answer to a poll, if there was one.
+    `status` is the last that was seen, `status_code` that of the last answer to a poll, if there was one. It has told
+    nothing for so many `seconds`.
     """
 
     why: str
     status: str
     status_code: int | None = None
+    seconds: float = 0.0
 
 
 class Vanished(msgspec.Struct, frozen=True):
@@ -82,8 +84,10 @@ class Poller:
         self._wakes_at = inf
         self._moved = anyio.Event()
 
-    async def follow(self, run: Run, on_status: Callable[[str], None], age: float | None = 0.0) -> Followed:
-        """Wait for a run's end, at most for the run timeout from now.
+    async def follow(
+        self, run: Run, on_status: Callable[[str], None], age: float | None = 0.0, within: float = inf
+    ) -> Followed:
+        """Wait for a run's end, at most for the run timeout from now, or for `within` seconds if that is less.
 
         `age` is how many seconds ago the run started; None where that isn't known, as with one of another night.
         `on_status` is called with each new status that is not final; one that goes backwards is told like any other.
@@ -93,7 +97,7 @@ class Poller:
         self._followings[number] = following
         self._schedule.add(number, anyio.current_time(), age)
         try:
-            with anyio.move_on_after(self._run_timeout):
+            with anyio.move_on_after(min(self._run_timeout, within)):
                 while True:
                     self._wake()
                     await following.turn.wait()
@@ -163,4 +167,4 @@ class Poller:
             return None
         if trouble.status_code == MISSING:
             return Vanished(trouble.why)
-        return Unreachable(trouble.why, following.status, trouble.status_code)
+        return Unreachable(trouble.why, following.status, trouble.status_code, now - following.since)

@@ -1,11 +1,12 @@
 """The pool: one producer, a bounded stream, and workers that bring each row to its outcome.
 
 After a stop nothing is started; the rest of the sheet still finds its place in the journal, and runs in flight are
-followed to their end; when a person interrupted, for `GRACE` seconds.
+followed to their end; after an interrupt, for some seconds only.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -14,15 +15,17 @@ import anyio
 import msgspec
 
 from batch_runner import log
+from batch_runner.batch.attempts import Canary, Doubt, different_shapes
 from batch_runner.batch.limits import open_files, sheets_at_once
 from batch_runner.batch.stop import Stop
 from batch_runner.batch.worker import STILL_UNKNOWN
 from batch_runner.errors import ExitCode, JournalFull
-from batch_runner.outcomes import ERROR, NOT_STARTED, SUCCESS
+from batch_runner.journal.view import Count, Placed
+from batch_runner.outcomes import ERROR, NOT_STARTED
 from batch_runner.plan.plan import Keep, Poll, Refuse, Resend, Send
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
     from anyio.streams.memory import MemoryObjectReceiveStream
 
@@ -40,49 +43,18 @@ WINDOW = 1_000
 """So many rows are looked at to find some of different shapes."""
 
 
-class Canary:
-    """Waits for some rows to end, and knows whether they all succeeded."""
-
-    def __init__(self, rows: Iterable[object]) -> None:
-        self._waiting = {id(row) for row in rows}
-        self._failed = 0
-        self._over = anyio.Event()
-        if not self._waiting:
-            self._over.set()
-
-    def row_ended(self, row: object, status: str) -> None:
-        """Hear of any row's end; what isn't ours is passed over."""
-        if id(row) in self._waiting:
-            self._waiting.discard(id(row))
-            self._failed += status != SUCCESS
-            if not self._waiting:
-                self._over.set()
-
-    async def failures(self) -> int:
-        """Wait for the last of them, then say how many did not succeed."""
-        await self._over.wait()
-        return self._failed
-
-
-def different_shapes(rows: Sequence[RowParams], number: int) -> tuple[int, ...]:
-    """The places of up to `number` rows: first one of each shape (which params are filled), then the first others."""
-    first_of_shape: dict[frozenset[str], int] = {}
-    for place, row in enumerate(rows):
-        first_of_shape.setdefault(frozenset(row.params), place)
-    chosen = list(first_of_shape.values())[:number]
-    others = (place for place in range(len(rows)) if place not in chosen)
-    while len(chosen) < min(number, len(rows)):
-        chosen.append(next(others))
-    return tuple(sorted(chosen))
-
-
 CHUNK = 128
 """Rows that are read and placed in the journal at once: some milliseconds' work."""
+LARGE_CHUNK = 2_048
+"""The same where nobody waits for a commit of their own any more: half the time for each row."""
 
 
-async def plan_rows(source: Source, journal: Journal) -> AsyncIterator[list[tuple[Step, RowParams]]]:
+async def plan_rows(
+    source: Source, journal: Journal, stopping: Stopping | None = None
+) -> AsyncIterator[list[tuple[Step, RowParams]]]:
     """The plan: what to do with each row, in the sheet's order; a chunk is placed when it is asked for."""
-    for chunk in _chunks(source.places()):
+    rows = source.places()
+    while chunk := tuple(islice(rows, LARGE_CHUNK if stopping and stopping.is_interrupted else CHUNK)):
         yield list(zip(await journal.register(chunk), chunk, strict=True))
 
 
@@ -108,7 +80,11 @@ def _chunks(rows: Iterator[RowParams]) -> Iterator[tuple[RowParams, ...]]:
 
 
 GRACE = 10.0
-"""Seconds that runs in flight get to end after an interrupt."""
+"""Seconds that runs in flight get to end after Ctrl-C."""
+SHORT_GRACE = 1.0
+"""The same after SIGTERM and SIGHUP: the machine goes down, and the output is to be there within five seconds."""
+MOST_ROWS = 100_000
+"""Rows for which there is time to write the outputs when the machine goes down."""
 TICK = 5.0
 """Seconds between two looks at the progress when nothing happens."""
 DEADLINE_LOOK = 1.0
@@ -133,6 +109,34 @@ class SheetBatch:
         """Rows whose end is still to come, and 1 more while the sheet is being placed."""
         self.waits_for_others = False
         """Whether some of its rows are another sheet's, too: they end when those do."""
+        self.is_placed = False
+        """Whether all its rows have found their places in the journal."""
+
+    @property
+    def is_all_new(self) -> bool:
+        """Whether a row without a place certainly has no earlier outcome."""
+        return not self.source.layout.replaced and not self.journal.has_sent_before
+
+    def outcomes(self) -> Iterator[Placed]:
+        """What came of each row that takes part; one that an interrupt left without a place wasn't started."""
+        placed = self.journal.outcomes()
+        if self.is_placed:
+            yield from placed
+            return
+        known = next(placed, None)
+        for number in self.source.numbers():
+            if known is not None and known.number == number:
+                yield known
+                known = next(placed, None)
+            else:
+                yield Placed(number, NOT_STARTED, "", "", "", changed=False)
+
+    def counts(self) -> tuple[Count, ...]:
+        """How many rows came to what, as in `outcomes`."""
+        counts = Counter({count.status: count.rows for count in self.journal.counts()})
+        if not self.is_placed:
+            counts[NOT_STARTED] += self.source.total - counts.total()
+        return tuple(Count(status, rows) for status, rows in counts.items() if rows)
 
 
 class Work(msgspec.Struct):
@@ -166,10 +170,12 @@ class Pool:
         self._tally = tally
         self._finish = finish
         self._many = many
+        self._doubted: dict[Doubt, Work] = {}
         self._canary = Canary(())
         self._open: dict[SheetBatch, None] = {}
         self._most_sheets = sheets_at_once(open_files())
         self._sheets = 0
+        self._workers = 0
         self._has_room = anyio.Event()
 
     async def run(self, batches: AsyncIterator[SheetBatch], workers: int, canaries: int | None) -> None:
@@ -178,21 +184,37 @@ class Pool:
         At most `workers` runs are in flight. A sheet is taken from `batches` when those before it have been handed out.
         Raises `JournalFailed`, unless there are other sheets, which then end in order.
         """
-        self._stream, receive = anyio.create_memory_object_stream[Work](0)
+        self._stream, self._rows = anyio.create_memory_object_stream[Work](0)
         async with anyio.create_task_group() as self._ends:
             async with anyio.create_task_group() as clocks:
-                clocks.start_soon(self._cut_off, clocks.cancel_scope)
                 clocks.start_soon(self._tick)
+                clocks.start_soon(self._blame_as_told)
                 if self._stopping.has_deadline:
                     clocks.start_soon(self._look_at_deadline)
-                async with anyio.create_task_group() as pool:
-                    pool.start_soon(self._produce, batches, canaries)
-                    with receive:
-                        for _ in range(max(1, min(workers, self._tally.total))):  # a sheet may be filled by its turn
-                            pool.start_soon(self._work, receive.clone())
+                async with anyio.create_task_group() as placing:
+                    placing.start_soon(self._produce, batches, canaries)
+                    with self._rows:
+                        async with anyio.create_task_group() as self._pool:
+                            clocks.start_soon(self._cut_off, self._pool.cancel_scope, placing.cancel_scope)
+                            self._grow(workers)
                 clocks.cancel_scope.cancel()
+            await self._judge_doubts()
+            for doubt in list(self._doubted):  # every row's, or nobody knows: certainly none of them was started
+                self._row_ended(self._doubted.pop(doubt), None)
             for batch in list(self._open):
                 self._close(batch)
+
+    def adjust(self, concurrency: int) -> None:
+        """Another number of runs in flight at most, while it runs."""
+        self._limits.adjust(concurrency)
+        self._grow(concurrency)
+
+    def _grow(self, workers: int) -> None:
+        """Have so many workers at least. Those of a number that was lowered wait for a slot, and do no harm."""
+        wanted = max(1, min(workers, self._tally.total))  # a sheet may be filled by its turn
+        for _ in range(self._workers, wanted):
+            self._pool.start_soon(self._work, self._rows.clone())
+        self._workers = max(self._workers, wanted)
 
     async def _produce(self, batches: AsyncIterator[SheetBatch], canaries: int | None) -> None:
         """Place each sheet's rows in its journal, and hand on those that have to be started or followed."""
@@ -215,8 +237,9 @@ class Pool:
             # One that waits for others ends last: were it counted, the others might wait for it.
             self._sheets -= batch.waits_for_others
             self._done(batch)
-            while self._sheets >= self._most_sheets:
-                await self._has_room.wait()
+            with self._stopping.cut_short(interrupts_only=True):  # then there is no next sheet to be taken
+                while self._sheets >= self._most_sheets:
+                    await self._has_room.wait()
 
     async def _works_of(self, batch: SheetBatch) -> AsyncIterator[Work]:
         if missing := await look_ahead(batch.source, batch.journal):
@@ -224,7 +247,7 @@ class Pool:
                 f"rows that ran before, but are not in the sheet as they were then: {missing}; --unique can't know them"
             )
         is_first = True
-        async for chunk in plan_rows(batch.source, batch.journal):
+        async for chunk in plan_rows(batch.source, batch.journal, self._stopping):
             if is_first and (warning := batch.journal.all_new()) is not None:
                 log.warning(warning)
             is_first = False
@@ -234,6 +257,7 @@ class Pool:
                 elif isinstance(step, Keep | Refuse):
                     with log.of_batch(str(batch.journal.batch)):
                         self._carry(step, batch)
+        batch.is_placed = True
 
     def _carry(self, step: Keep | Refuse, batch: SheetBatch) -> None:
         if isinstance(step, Refuse):
@@ -252,6 +276,10 @@ class Pool:
 
     async def _hand_on(self, work: Work) -> None:
         """Give the row to the next worker that is free, unless a stop comes first; an interrupt beats all."""
+        if work.batch.worker.is_overdue(work.plan) and not self._stopping.is_interrupted:
+            work.is_taken = True
+            self._pool.start_soon(self._follow_beside, work)
+            return
         is_start = not isinstance(work.plan, Poll)
         is_sent = False
         with self._stopping.cut_short(interrupts_only=not is_start):
@@ -270,13 +298,18 @@ class Pool:
             if work is None:
                 break
             window.append(work)
-        tonights = [work for work in window if not isinstance(work.plan, Resend)]
+        tonights = [
+            work for work in window if not (isinstance(work.plan, Resend) or work.batch.worker.is_overdue(work.plan))
+        ]
         canaries = [tonights[place] for place in different_shapes([work.row for work in tonights], number)]
         self._canary = Canary(canaries)
         for work in canaries:
             await self._hand_on(work)
-        failures = await self._canary.failures()
+        failures = 0
+        with self._stopping.cut_short(interrupts_only=True):  # a canary that is cut off ends in no way
+            failures = await self._canary.failures()
         if failures:
+            await self._judge_doubts()
             first = f"{failures} of the first {len(canaries)} rows (--canary)"
             self._stopping.now(Stop(f"{first} did not succeed, so the rest was not started", ExitCode.STOPPED))
         chosen = {id(work) for work in canaries}
@@ -291,8 +324,13 @@ class Pool:
                 async with self._limits.slot() as slot:
                     await self._do(work, slot)
 
+    async def _follow_beside(self, work: Work) -> None:
+        """Follow a run that takes no place from another row."""
+        with self._limits.outside() as slot:
+            await self._do(work, slot)
+
     async def _do(self, work: Work, slot: Slot) -> None:
-        outcome: Outcome | None = None
+        outcome: Outcome | Doubt | None = None
         with self._keep_errors(work.batch), log.of_batch(str(work.batch.journal.batch)):
             self._tally.running += 1
             self._progress.moved(self._tally)
@@ -301,16 +339,43 @@ class Pool:
                     outcome = await work.batch.worker.do(work.plan, work.row, slot)
             finally:
                 self._tally.running -= 1
-            self._count_end(outcome)
+        if isinstance(outcome, Doubt):
+            self._doubted[outcome] = work
+            self._canary.row_ended(work, ERROR)  # it has not succeeded, whatever it is
+        else:
+            self._row_ended(work, outcome)
+
+    def _row_ended(self, work: Work, outcome: Outcome | None) -> None:
+        if outcome is not None and outcome.status != NOT_STARTED:
+            if outcome != STILL_UNKNOWN:
+                started = outcome.run_id is not None
+                self._stopping.row_ended(outcome.status, outcome.error, started=started, params=work.row.params)
+            self._row_done(outcome.status)
         self._canary.row_ended(work, outcome.status if outcome is not None else NOT_STARTED)
         self._done(work.batch)
 
-    def _count_end(self, outcome: Outcome | None) -> None:
-        if outcome is None or outcome.status == NOT_STARTED:
-            return
-        if outcome != STILL_UNKNOWN:
-            self._stopping.row_ended(outcome.status, outcome.error, started=outcome.run_id is not None)
-        self._row_done(outcome.status)
+    async def _judge_doubts(self) -> None:
+        """No more starts come that could tell whose a refusal is."""
+        self._stopping.judge_doubts()
+        await self._blame()
+
+    async def _blame_as_told(self) -> None:
+        while True:
+            await self._stopping.doubts.told()
+            await self._blame()
+
+    async def _blame(self) -> None:
+        """Rows whose own a refusal was found to be have ended."""
+        for doubt in self._stopping.doubts.take():
+            work = self._doubted.pop(doubt)
+            outcome: Outcome | None = None
+            with (
+                anyio.CancelScope(shield=True),  # what was taken is recorded, also where the batch ends just now
+                self._keep_errors(work.batch),
+                log.of_batch(str(work.batch.journal.batch)),
+            ):
+                outcome = await work.batch.worker.blame(doubt)
+            self._row_ended(work, outcome)
 
     @contextmanager
     def _keep_errors(self, batch: SheetBatch) -> Iterator[None]:
@@ -345,10 +410,20 @@ class Pool:
         self._tally.ended(status)
         self._progress.moved(self._tally)
 
-    async def _cut_off(self, scope: anyio.CancelScope) -> None:
-        """After an interrupt, what has not ended in time is left as it is: the same command goes on from there."""
+    async def _cut_off(self, working: anyio.CancelScope, placing: anyio.CancelScope) -> None:
+        """After an interrupt, what has not ended in time is left as it is: the same command goes on from there.
+
+        The rest of the sheets finds its places all the same: only there a row's earlier outcome is found. When the
+        machine goes down that is left where there is none to be found, and where it would last too long.
+        """
         await self._stopping.interrupted()
-        scope.deadline = anyio.current_time() + GRACE
+        if not self._stopping.is_hasty:
+            working.deadline = anyio.current_time() + GRACE
+            return
+        working.deadline = anyio.current_time() + SHORT_GRACE
+        await anyio.sleep(SHORT_GRACE)
+        if self._tally.total > MOST_ROWS or all(batch.is_placed or batch.is_all_new for batch in self._open):
+            placing.cancel()
 
     async def _tick(self) -> None:
         """Let the progress be seen to go on while nothing ends."""

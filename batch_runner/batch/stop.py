@@ -1,20 +1,35 @@
-"""When a batch stops starting runs before its last row, and why."""
+"""When a batch stops starting runs before its last row, and why; how long it tries again before it gives up.
+
+Exponential backoff with full jitter: each wait is drawn evenly between nothing and a bound that doubles up to a ceiling
+(Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). What the service says with `Retry-After`
+is a floor: it is waited for in full, and the drawn wait comes on top, so that all do not return in the same instant.
+"""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import os
+import re
+import signal
+import socket
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
 
 from batch_runner import log
-from batch_runner.errors import ExitCode, JournalFull
+from batch_runner.batch.attempts import Doubts
+from batch_runner.errors import ExitCode, Interrupted, JournalFull, Terminated
 from batch_runner.service.http.classify import advice_on
+from batch_runner.service.protocol import Lost, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import random
+    from collections.abc import Callable, Collection, Iterator
+    from types import FrameType, TracebackType
+    from typing import Self
 
+    from batch_runner.batch.attempts import Doubt
     from batch_runner.units import FailureLimit
 
 
@@ -24,11 +39,84 @@ SAME_ERRORS = 10
 """So many starts in a row refused with the same words, and the next will not fare better."""
 
 
+SAME_MISSING = 3
+"""The same for a param that the task must have and no column gives."""
+
+_MISSING = re.compile(r"\b(missing|required)\b|\bnot (provided|given|supplied)\b", re.IGNORECASE)
+_PARAM = re.compile(r"\b(param|parameter|input|input_params|argument|field|variable)s?\b", re.IGNORECASE)
+
+
 class Stop(msgspec.Struct, frozen=True):
     """Why the batch stopped early: a sentence with what a person can do, and the exit code."""
 
     why: str
     exit_code: ExitCode
+
+
+class Signals:
+    """Ctrl-C, SIGTERM and SIGHUP, from the first moment of a command to its last. The second one ends it at once.
+
+    Before a batch runs, the first raises `Interrupted` or `Terminated` in the main thread: nothing has been sent. In
+    `handed_over` it is for who awaits `first`. After that it changes nothing: what there is to be told is told.
+    """
+
+    def __init__(self) -> None:
+        self._code: ExitCode | None = None
+        self._may_raise = True
+        self._before: dict[int, object] = {}
+        self._wake: tuple[socket.socket, socket.socket] | None = None
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            before = signal.getsignal(number)
+            if number != signal.SIGHUP or before != signal.SIG_IGN:  # nohup has it ignored
+                self._before[number] = before
+                signal.signal(number, self._hear)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before if callable(before) or isinstance(before, signal.Handlers) else signal.SIG_DFL)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether one has come, so that what is left has to be quick."""
+        return self._code is not None
+
+    @contextmanager
+    def handed_over(self) -> Iterator[None]:
+        """A batch runs in here."""
+        self._may_raise = False
+        self._wake = reader, writer = socket.socketpair()
+        with reader, writer:
+            reader.setblocking(False)
+            writer.setblocking(False)
+            try:
+                yield
+            finally:
+                self._wake = None
+
+    async def first(self) -> ExitCode:
+        """Wait for the first one; gives the exit code that it stands for."""
+        assert self._wake is not None
+        while self._code is None:
+            await anyio.wait_readable(self._wake[0])
+        return self._code
+
+    def _hear(self, number: int, _frame: FrameType | None) -> None:
+        code = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED
+        if self._code is not None:
+            os._exit(code)  # the journal has it all
+        self._code = code
+        if self._may_raise:
+            raise (Interrupted if code == ExitCode.INTERRUPTED else Terminated)(
+                "interrupted before anything was sent; run the same command"
+            )
+        if self._wake is not None:
+            with suppress(BlockingIOError):
+                self._wake[1].send(b"!")
 
 
 def refusal_for_all(why: str, status_code: int | None) -> Stop:
@@ -45,6 +133,9 @@ class Stopping:
         self._past_deadline = past_deadline
         self._failures = 0
         self._same: tuple[str, int] = ("", 0)
+        self._missing: tuple[str, int] = ("", 0)
+        self._given: set[str] = set()
+        self.doubts = Doubts()
         self._waits: set[anyio.CancelScope] = set()
         self._hurried: set[anyio.CancelScope] = set()
         self._interrupted = anyio.Event()
@@ -83,6 +174,11 @@ class Stopping:
         """Whether a person (or the machine's shutdown) wants it to end now."""
         return self._interrupted.is_set()
 
+    @property
+    def is_hasty(self) -> bool:
+        """Whether the machine's shutdown wants it, which kills what has not ended in some seconds."""
+        return self.stop is not None and self.stop.exit_code == ExitCode.TERMINATED
+
     async def interrupted(self) -> None:
         """Return when that happens."""
         await self._interrupted.wait()
@@ -108,11 +204,28 @@ class Stopping:
         except JournalFull as error:
             self.now(Stop(str(error), error.exit_code))
 
-    def row_ended(self, status: str, error: str, *, started: bool) -> None:
+    def doubt(self, doubt: Doubt, turn: int) -> None:
+        """The start of this number was refused so; stops if that is every row's by now."""
+        if self.doubts.add(doubt, turn):
+            self.now(refusal_for_all(doubt.answer.why, doubt.answer.status_code))
+
+    def judge_doubts(self) -> None:
+        """No more starts come. A refusal is its row's own if any start has passed, else every row's."""
+        doubt = self.doubts.first()
+        if doubt is None or self.stop is not None:
+            return
+        if self.doubts.has_passed:
+            self.doubts.give_up()
+        else:
+            self.now(refusal_for_all(doubt.answer.why, doubt.answer.status_code))
+
+    def row_ended(self, status: str, error: str, *, started: bool, params: Collection[str] = ()) -> None:
         """Count a row's outcome of this batch towards the failure limit, and the same error in a row.
 
-        `started`: a run was certainly started for it.
+        `started`: a run was certainly started for it. `params` are the names of what was sent for it.
         """
+        self._given.update(params)
+        self._count_missing(status, error, started=started)
         if started or status == "success":
             self._same = ("", 0)
         if status == "success":
@@ -130,3 +243,107 @@ class Stopping:
         elif self._limit.reached(self._failures, self._rows):
             rows = "1 row" if self._failures == 1 else f"{self._failures} rows"
             self.now(Stop(f"{rows} did not succeed: the failure limit is reached", ExitCode.STOPPED))
+
+    def _count_missing(self, status: str, error: str, *, started: bool) -> None:
+        """Stop where one row after the other lacks a param that no column gives: the next will lack it, too."""
+        is_missing = status in ("error", "failure") and _MISSING.search(error) and (not started or _PARAM.search(error))
+        if not is_missing or any(name.lower() in error.lower() for name in self._given):
+            self._missing = ("", 0)
+            return
+        text, count = self._missing
+        self._missing = (error, count + 1 if error == text else 1)
+        if self._missing[1] == SAME_MISSING:
+            self.now(
+                Stop(
+                    f"{SAME_MISSING} rows in a row ended alike ({error}): the task needs a param that no column gives; "
+                    'say which column it is by --rename "Column=param", or its value by --param, '
+                    "then run the same command",
+                    ExitCode.STOPPED,
+                )
+            )
+
+
+_DOUBLINGS = 64
+"""More than any ceiling needs; keeps the power of two a float."""
+
+
+class Backoff(msgspec.Struct, frozen=True, kw_only=True):
+    """How to try again: `base` and `ceiling` bound the drawn waits, `budget` and `tries` end it; all in seconds.
+
+    The budget counts from the first failure to the last moment at which a try may begin.
+    """
+
+    base: float = 0.5
+    ceiling: float = 30.0
+    budget: float = 300.0
+    tries: int | None = None
+
+    def wait(
+        self, failures: int, elapsed: float, chance: random.Random, retry_after: float | None = None
+    ) -> float | None:
+        """Seconds to wait before the next try; None: give up.
+
+        `failures` is how many tries have failed in a row (1 or more), `elapsed` the seconds since the first of them.
+        """
+        if self.tries is not None and failures >= self.tries:
+            return None
+        left = self.budget - elapsed
+        floor = max(0.0, retry_after or 0.0)
+        if left <= 0 or floor > left:
+            return None
+        return min(floor + self.draw(failures, chance), left)
+
+    def draw(self, failures: int, chance: random.Random) -> float:
+        """Seconds to wait after so many failures in a row, where something else ends the trying."""
+        return chance.uniform(0.0, min(self.ceiling, self.base * 2.0 ** min(failures - 1, _DOUBLINGS)))
+
+
+POLLS = Backoff(base=1.0, ceiling=60.0, budget=900.0)
+"""Polls may be repeated freely: a service that restarts is waited for, a quarter of an hour long."""
+
+FRESH_RUN = Backoff(base=1.0, ceiling=5.0, budget=30.0)
+"""A 404 on a run id that was just given: the service may not have it everywhere yet."""
+
+STARTS = Backoff(base=0.5, ceiling=60.0, budget=900.0)
+"""Starts of which it is certain that they made no run."""
+
+NEVER_REACHED = 30.0
+"""Seconds until a service is given up that has neither said yes once in this batch nor told us to wait."""
+LONGEST_PAUSE = 3600.0
+"""Seconds of a pause that are waited for: who asks for more (a quota of the day, say) is asked by a later batch."""
+
+
+class CircuitBreaker:
+    """Knows since when no start has got through, whichever row it was for."""
+
+    def __init__(self) -> None:
+        self._said_yes = False
+        self._failing_since: float | None = None
+        self._longest_pause = 0.0
+
+    def yes(self) -> None:
+        """A start got through."""
+        self._said_yes = True
+        self._failing_since = None
+        self._longest_pause = 0.0
+
+    def no(self, answer: Refused | Lost, now: float) -> str | None:
+        """A start did not get through: why to give up, None to try on.
+
+        One that was refused only until another run ends is none of these.
+        """
+        if self._failing_since is None:
+            self._failing_since = now
+        elapsed, pause = now - self._failing_since, _pause(answer)
+        self._longest_pause = max(self._longest_pause, pause)
+        if pause > LONGEST_PAUSE:
+            return f"{answer.why}; it asks for a pause of {pause / 3600:.1f} h"
+        is_there = self._said_yes or (isinstance(answer, Refused) and answer.status_code is not None)
+        if elapsed > (STARTS.budget if is_there else NEVER_REACHED) + self._longest_pause:
+            return f"{answer.why}; no start has got through for {elapsed:.0f} s"
+        return None
+
+
+def _pause(answer: Refused | Lost) -> float:
+    """Seconds that the service asks for."""
+    return (isinstance(answer, Refused) and answer.signal.retry_after) or 0.0

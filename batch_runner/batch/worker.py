@@ -9,7 +9,7 @@ Rule 4  A row's failure is data. What is raised (`JournalFailed`) stops the batc
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
@@ -18,15 +18,16 @@ import anyio
 import msgspec
 
 from batch_runner import log
-from batch_runner.batch.backoff import STARTS, CircuitBreaker
+from batch_runner.batch.attempts import Doubt, RowAttempt, Start, age_of, start_of
 from batch_runner.batch.poller import Overdue, Unreachable, Vanished
-from batch_runner.batch.stop import Stop, refusal_for_all
+from batch_runner.batch.stop import STARTS, CircuitBreaker, Stop, refusal_for_all
 from batch_runner.errors import ExitCode
 from batch_runner.journal.journal import Outcome
 from batch_runner.plan.plan import Poll, Resend, Send
-from batch_runner.service.http.classify import FORBIDDEN, REFUSING_US
+from batch_runner.service.http.classify import FORBIDDEN, REFUSING_US, names_identity
 from batch_runner.service.protocol import Lost, RefusalScope, Refused, RunSeen, Started, StartRequest
 from batch_runner.service.wire import Run, RunRequest
+from batch_runner.units import local_time
 
 if TYPE_CHECKING:
     import random
@@ -37,91 +38,8 @@ if TYPE_CHECKING:
     from batch_runner.batch.stop import Stopping
     from batch_runner.job.job import Job
     from batch_runner.journal.journal import Journal
-    from batch_runner.log import Fact
     from batch_runner.rows.params import RowParams
-    from batch_runner.service.protocol import Capabilities, Service
-
-
-class RowAttempt(msgspec.Struct, frozen=True):
-    """`id` is the journal's, `row` the sheet's number of the row, `began` when its start went out (the loop's clock).
-
-    `began` is None where that was an earlier batch. `may_be_replaced`: another attempt can take its place if its run
-    never begins.
-    """
-
-    id: int
-    row: int
-    began: float | None = None
-    may_be_replaced: bool = False
-
-    def info(self, event: str, **facts: Fact) -> None:
-        """Log an event of it, with the seconds since its start."""
-        if log.hears_info():
-            log.info(event, row=self.row, attempt=self.id, **facts, duration=self._seconds())
-
-    def debug(self, event: str, **facts: Fact) -> None:
-        """As `info`, for what only debug may hold."""
-        if log.hears_debug():
-            log.debug(event, row=self.row, attempt=self.id, **facts, duration=self._seconds())
-
-    def no_run(self, answer: Refused | Lost) -> None:
-        """Log a start that told no run: the service's own words may hold what a cell holds."""
-        if isinstance(answer, Refused):
-            self.info("start refused", code=answer.status_code, reach=answer.scope.value)
-        else:
-            self.info("answer lost")
-        self.debug("the answer", why=answer.why)
-
-    def _seconds(self) -> float | None:
-        return None if self.began is None else anyio.current_time() - self.began
-
-
-class Start:
-    """The start of one row, over all its tries.
-
-    `intended_at` is on this batch's clock (seconds). `is_lost`: nobody knows what came of it, and the same start can be
-    sent again to learn that, from a service of this `memory`, which knows it by its Idempotency-Key.
-    """
-
-    def __init__(self) -> None:
-        self.attempt: int | None = None
-        self.intended_at = 0.0
-        self.memory: str | None = None
-        self.is_lost = False
-        self.unbegun = 0
-        """How many runs it made that ended without having begun."""
-
-    def intended(self, attempt: int) -> int:
-        """It is about to be sent as this attempt, which is returned."""
-        self.attempt, self.intended_at = attempt, anyio.current_time()
-        return attempt
-
-    def answer_lost(self, memory: str | None) -> None:
-        """Nobody knows what came of it. Where it can't be asked for (no memory), another try is another attempt."""
-        self.memory = self.memory or memory
-        self.is_lost = self.memory is not None
-        if not self.is_lost:
-            self.attempt = None
-
-    def begin_anew(self) -> None:
-        """The run that it made has ended, and nothing of it was done: another try is another attempt."""
-        self.attempt, self.memory, self.is_lost = None, None, False
-        self.unbegun += 1
-
-    def is_known_to(self, capabilities: Capabilities) -> bool:
-        """Whether a service with these capabilities surely knows it, so that sending it again makes no second run."""
-        return capabilities.is_one_run(self.memory, anyio.current_time() - self.intended_at)
-
-
-def start_of(plan: Send | Resend) -> Start:
-    """A row's first try in this batch; with `Resend` that of an earlier batch, whose answer was lost."""
-    start = Start()
-    if isinstance(plan, Resend):
-        age = datetime.now(UTC) - datetime.fromisoformat(plan.intended_at)
-        start.intended(plan.attempt)
-        start.intended_at -= age.total_seconds()
-        start.answer_lost(plan.memory)
-    return start
+    from batch_runner.service.protocol import Service
 
 
 SYNC_MARGIN = 60.0
@@ -184,13 +102,21 @@ class Worker:
         self._was_answered = anyio.Event()
         self._is_away = False
         self._warned = False
+        self._told_unlearned = False
         self._tells_ends = True if terms.tells_ends else None
         self._asking = anyio.Lock()
 
-    async def do(self, plan: Send | Resend | Poll, row: RowParams, slot: Slot) -> Outcome:
-        """Bring the row to its outcome and return it: `not_started` if a stop came first, the status it had if so."""
+    def is_overdue(self, plan: Send | Resend | Poll) -> bool:
+        """Whether it is a run that has gone on for longer than any may: it is followed, but holds up no other row."""
+        return isinstance(plan, Poll) and (age_of(plan) or 0.0) >= self._terms.follow_seconds
+
+    async def do(self, plan: Send | Resend | Poll, row: RowParams, slot: Slot) -> Outcome | Doubt:
+        """Bring the row to its outcome and return it: `not_started` if a stop came first, the status it had if so.
+
+        A `Doubt` says that its start was refused, and that only other rows' starts can tell what that means for it.
+        """
         if isinstance(plan, Poll):
-            outcome = await self._follow_earlier(plan, slot)
+            outcome: Outcome | Doubt = await self._follow_earlier(plan, slot)
         else:
             outcome = await self._send(plan, self._request(row), slot)
         again = _again(plan, outcome)
@@ -201,13 +127,20 @@ class Worker:
         attempt = RowAttempt(plan.attempt, plan.row_number, may_be_replaced=plan.anew is not None)
         if not self._terms.runs_outlive_us:
             return await self._end(attempt, Outcome("unknown", plan.run_id, error=ENDED_WITH_US))
-        slot.follows()
+        within = inf
+        if not self.is_overdue(plan):
+            slot.follows()
+            within = self._terms.follow_seconds - (age_of(plan) or 0.0)
         attempt.debug("run followed", run_id=plan.run_id)
-        return await self._follow(attempt, Run(plan.run_id, plan.status), age=None)
+        return await self._follow(attempt, Run(plan.run_id, plan.status), None, within, plan.intended_at)
 
-    async def _send(self, plan: Send | Resend, request: RunRequest, slot: Slot) -> Outcome:
+    async def blame(self, doubt: Doubt) -> Outcome:
+        """The refusal was this row's own: record that."""
+        return await self._end(RowAttempt(doubt.attempt, doubt.row_number), Outcome("error", error=doubt.answer.why))
+
+    async def _send(self, plan: Send | Resend, request: RunRequest, slot: Slot) -> Outcome | Doubt:
         start = start_of(plan)
-        outcome = STILL_UNKNOWN if start.is_lost else NOT_STARTED
+        outcome: Outcome = STILL_UNKNOWN if start.is_lost else NOT_STARTED
         failures = 0
         while await self._may_start(slot, start):
             attempt = await self._intend(plan, start)
@@ -215,6 +148,7 @@ class Worker:
             self._learn(answer)
             if isinstance(answer, Started):
                 slot.accepted(answer.signal)
+                self._stopping.doubts.passed(attempt.turn)
                 outcome = await self._started(attempt, answer.run)
                 if outcome is not NOT_STARTED or isinstance(plan, Resend):
                     return outcome
@@ -222,7 +156,7 @@ class Worker:
                 await self._pause(start.unbegun)
                 continue
             attempt.no_run(answer)
-            is_full = isinstance(answer, Refused) and self._slow_down(slot, answer)
+            is_full = self._slow_down(slot, answer)
             if isinstance(answer, Lost) or start.is_lost:
                 outcome = await self._doubt(attempt, answer)
                 start.answer_lost(await self._memory_by_now())
@@ -276,6 +210,10 @@ class Worker:
         """Wait for this start's turn; False if a stop comes first, or if it can't be asked for any more."""
         if start.is_lost and not await self._is_remembered(start):
             return False
+        if self._stopping.is_stopped():
+            return False
+        if slot.turn_at_once():
+            return True
         asked_at = anyio.current_time()
         with self._stopping.cut_short():
             await slot.turn()
@@ -284,9 +222,13 @@ class Worker:
         is_stale = start.is_lost and anyio.current_time() - asked_at > LEARNING
         return not is_stale or await self._is_remembered(start)
 
-    def _slow_down(self, slot: Slot, answer: Refused) -> bool:
-        """Hear what a refusal says of the pace; whether it holds until another run ends."""
+    def _slow_down(self, slot: Slot, answer: Refused | Lost) -> bool:
+        """Hear what an answer says of the pace, or that none came; whether a refusal holds until another run ends."""
+        if isinstance(answer, Lost):
+            slot.lost()
+            return False
         if answer.scope is not RefusalScope.LATER:
+            slot.answered()
             return False
         if answer.status_code is None and not self._warned:  # said at once, not when the service is given up
             self._warned = True
@@ -303,7 +245,8 @@ class Worker:
             await (self._journal.ask_again if start.is_lost else self._journal.intend_again)(intended)
         has_another = isinstance(plan, Send) or plan.anew is not None
         may_be_replaced = has_another and start.unbegun < MOST_RESENDS
-        attempt = RowAttempt(intended, plan.row_number, anyio.current_time(), may_be_replaced)
+        turn = self._stopping.doubts.turn()
+        attempt = RowAttempt(intended, plan.row_number, anyio.current_time(), may_be_replaced, turn)
         attempt.debug("start intended")
         return attempt
 
@@ -317,12 +260,22 @@ class Worker:
             await self._end(attempt, Outcome("unknown", error=CUT_OFF))
             raise
 
-    async def _refused(self, attempt: RowAttempt, answer: Refused) -> Outcome:
-        if answer.scope is RefusalScope.ROW:
+    async def _refused(self, attempt: RowAttempt, answer: Refused) -> Outcome | Doubt:
+        if answer.scope is RefusalScope.ROW or (answer.scope is RefusalScope.UNCLEAR and self._is_its_own(answer)):
+            self._stopping.doubts.passed(attempt.turn)
             return await self._end(attempt, Outcome("error", error=answer.why))
         await self._journal.withdrawn(attempt.id, answer.why)
-        self._stop_for(answer)
-        return NOT_STARTED
+        if answer.scope is RefusalScope.TASK:
+            self._stop_for(answer)
+        if self._stopping.stop is not None:
+            return NOT_STARTED
+        doubt = Doubt(attempt.id, attempt.row, answer, self._stopping.doubts.sent)
+        self._stopping.doubt(doubt, attempt.turn)
+        return doubt
+
+    def _is_its_own(self, answer: Refused) -> bool:
+        """Whether a refusal speaks of an identity or a session that each row chooses for itself."""
+        return "{" in f"{self._job.identity_id}{self._job.session_id}" and names_identity(answer.why)
 
     def _stop_for(self, answer: Refused) -> None:
         self._stopping.now(refusal_for_all(answer.why, answer.status_code))
@@ -353,27 +306,43 @@ class Worker:
         attempt.info("run started", run_id=run.run_id, status=run.status)
         return await self._follow(attempt, run)
 
-    async def _follow(self, attempt: RowAttempt, run: Run, age: float | None = 0.0) -> Outcome:
-        """Follow a run to its end. One that can't be followed so far keeps its status, with the reason.
+    async def _follow(
+        self, attempt: RowAttempt, run: Run, age: float | None = 0.0, within: float = inf, since: str = ""
+    ) -> Outcome:
+        """Follow a run to its end, for `within` seconds. One that can't be followed so far keeps its status, with why.
 
-        `age` is how many seconds ago it started, None where that is not known.
+        `age` is how many seconds ago it started, None for one of an earlier batch, and `since` when that was (UTC).
         """
+        since = since or datetime.now(UTC).isoformat()
         seen = partial(self._journal.seen, attempt.id)
-        found = await self._wait_for_end(run, seen) if await self._can_wait() else None
-        match found or await self._poller.follow(run, seen, age):
+        found = await self._wait_for_end(run, seen, within) if await self._can_wait() else None
+        match found or await self._poller.follow(run, seen, age, within):
             case Run() as ended:
                 return await self._run_ended(attempt, ended)
             case Vanished(why=why):
                 return await self._end(attempt, Outcome("unknown", run.run_id, error=f"the run is gone: {why}"))
             case Overdue(status=status):
-                why = f"still going after {self._job.run_timeout}; the same command goes on from there"
-            case Unreachable(why=why, status=status, status_code=code):
+                why = (
+                    f"still going after {self._job.run_timeout}, since {local_time(since)}; the same command goes on "
+                    "from there, or resolve says what became of it"
+                )
+            case Unreachable(why=reason, status=status, status_code=code, seconds=seconds):
+                why = self._unlearned(attempt, run, reason, seconds)
                 if code in REFUSING_US or (code == FORBIDDEN and attempt.began is not None):
-                    self._stopping.now(refusal_for_all(why, code))
+                    self._stopping.now(refusal_for_all(reason, code))
         self._journal.seen(attempt.id, status, why)
         attempt.info("run left as it is", run_id=run.run_id, status=status)
         attempt.debug("run left as it is", why=why)
         return Outcome(status, run.run_id, error=why)
+
+    def _unlearned(self, attempt: RowAttempt, run: Run, reason: str, seconds: float) -> str:
+        """Say of a run that nobody knows how it stands. A first one is worth a warning, the others stand beside it."""
+        since = local_time((datetime.now(UTC) - timedelta(seconds=seconds)).isoformat())
+        why = f"how it stands could not be learned since {since[-5:]}: {reason}"
+        if not self._told_unlearned:
+            self._told_unlearned = True
+            log.warning(f"row {attempt.row}, {run.run_id}: {why}; the run may go on, and the same command asks again")
+        return why
 
     async def _can_wait(self) -> bool:
         """Whether the service tells a run's end by itself. One that turns out to be ours is asked, once."""
@@ -383,10 +352,10 @@ class Worker:
                     self._tells_ends = (await self._service.capabilities()).tells_ends
         return bool(self._tells_ends)
 
-    async def _wait_for_end(self, run: Run, on_status: Callable[[str], None]) -> Run | Overdue | None:
+    async def _wait_for_end(self, run: Run, on_status: Callable[[str], None], within: float) -> Run | Overdue | None:
         """Wait for a run to be told as ended; None where that doesn't work, so that it is to be polled."""
         status, wait = run.status, FIRST_LOOK
-        with anyio.move_on_after(self._terms.follow_seconds):
+        with anyio.move_on_after(min(self._terms.follow_seconds, within)):
             while isinstance(found := await self._service.look(run.run_id, wait), RunSeen) and found.waited:
                 if found.run.has_ended:
                     return found.run
@@ -423,9 +392,9 @@ class Worker:
         )
 
 
-def _again(plan: Send | Resend | Poll, outcome: Outcome) -> Send | None:
+def _again(plan: Send | Resend | Poll, outcome: Outcome | Doubt) -> Send | None:
     """What is to be sent after what came of an earlier batch's start, if anything."""
-    if isinstance(plan, Send):
+    if isinstance(plan, Send) or isinstance(outcome, Doubt):
         return None
     if outcome.status == "unknown":
         return plan.otherwise

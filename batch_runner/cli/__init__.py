@@ -2,6 +2,7 @@
 
 commands.py  the commands, as click calls them
 options.py   the options of a job, as click shows and reads them; `help TOPIC`: the Markdown in help/
+completion.py  what a shell offers at Tab: files, columns, statuses, tasks
 check.py     `check`: everything short of sending, for each input
 init.py      `init`: a job file for a sheet
 run.py       `run`: progress and log on stderr, the summary on stdout

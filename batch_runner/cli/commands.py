@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batch_runner._version import __version__
-from batch_runner.cli.options import JobCommand, ServeOption, help_command, job_options, keep_said, variables_said
+from batch_runner.cli.options import (
+    JobCommand,
+    ServeOption,
+    complete_input,
+    help_command,
+    job_options,
+    keep_said,
+    variables_said,
+)
 from batch_runner.errors import ExitCode
+from batch_runner.job.options import options
 from batch_runner.outcomes import RESOLVED
 
 if TYPE_CHECKING:
@@ -66,18 +76,20 @@ class RunCommand(JobCommand):
     ) -> click.Context:
         """Read the command line; raises `click.UsageError` for one that makes no sense, when that has been told."""
         source = next((word for word in args if not word.startswith("-")), "run")
+        has_json = "--json" in args  # what is read is taken out of them
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError:
-            from batch_runner.cli.run import tell_about
+            from batch_runner.cli.run import errors_as_json, tell_about
 
             with tell_about(source, {}) as telling:
                 telling.ends(ExitCode.REFUSED)
-            raise
+            with errors_as_json(source, has_json):
+                raise
 
 
 @program.command("run", cls=RunCommand, epilog=EPILOG)
-@click.argument("source", metavar="INPUT")
+@click.argument("source", metavar="INPUT", shell_complete=complete_input)
 @job_options
 def run_command(source: str, **values: Any) -> int:
     """Run the task for each row of INPUT: a .csv, .tsv, .xlsx or .xlsm file, or a .toml job that names one.
@@ -86,16 +98,23 @@ def run_command(source: str, **values: Any) -> int:
 
     The same command again continues where the last one stopped. batch-runner help nights says how.
     """
-    from batch_runner.cli.run import run_for_person, tell_about
+    from batch_runner.batch.stop import Signals
+    from batch_runner.cli.run import errors_as_json, run_for_person, tell_about
+    from batch_runner.job.config import wants_json
 
-    with tell_about(source, keep_said(values)) as telling:
-        loaded = _load(source, values)
-        telling.check()
-        return telling.ends(run_for_person(loaded.job, telling))
+    said = keep_said(values)
+    with Signals() as signals, tell_about(source, said, signals) as telling:
+        with errors_as_json(source, wants_json(source, said, os.environ)):
+            loaded = _load(source, values)
+            telling.check()
+            told = run_for_person(loaded.job, telling, signals)
+        if told.bug is not None:
+            raise told.bug
+        return telling.ends(told.exit_code)
 
 
 @program.command("check", cls=JobCommand, epilog=EPILOG)
-@click.argument("source", metavar="INPUT")
+@click.argument("source", metavar="INPUT", shell_complete=complete_input)
 @job_options
 def check_command(source: str, **values: Any) -> int:
     """Do everything short of sending: show how INPUT is understood, what is wrong, and the first rows' params.
@@ -113,24 +132,43 @@ def check_command(source: str, **values: Any) -> int:
 
 
 @program.command("init")
-@click.argument("source", metavar="SHEET", type=click.Path(path_type=Path))
+@click.argument("source", metavar="SHEET|JOB", type=click.Path(path_type=Path))
 @click.option("-o", "--job", metavar="PATH", default="nightly.toml", show_default=True, help="Where to; - prints it.")
 @click.option("--sheet", metavar="NAME", help="The sheet of the workbook (the first visible one).")
-def init_command(source: Path, job: str, sheet: str | None) -> int:
-    """Write a job file for SHEET: every option with a comment, the sheet's columns filled in.
+@click.option("--task", metavar="ID", help="The task to run; asked for at a terminal.")
+@click.option("--service", metavar="local|anchor|URL", help="Who runs it.")
+@click.option("--key", metavar="A,B", multiple=True, help="The columns that identify a row; asked for at a terminal.")
+@click.option("--columns", metavar="A,B", multiple=True, help="Send only these columns; asked for at a terminal.")
+@click.option("--systemd", "runs", flag_value="systemd", help="Print the systemd units that run the job every night.")
+@click.option("--cron", "runs", flag_value="cron", help="Print its line for a crontab.")
+@click.option("--container", "runs", flag_value="container", help="Print a Containerfile and how to run it.")
+@click.option("--windows", "runs", flag_value="windows", help="Print how Windows runs it every night.")
+def init_command(source: Path, job: str, runs: str | None, **values: Any) -> int:
+    """Write a short job file for SHEET, its columns filled in; or print what runs the job JOB every night.
 
     A file that is there already is kept.
     """
-    from batch_runner.cli.init import job_file, look, write
+    from batch_runner.cli.init import ask, job_file, look, what_runs, write
     from batch_runner.cli.run import print_out
 
-    seen = look(source, sheet)
-    text = job_file(source, Path(job).parent, seen, said_sheet=sheet is not None)
-    if job == "-":
-        print_out(text.removesuffix("\n"))
+    if runs and source.suffix.lower() == ".toml":
+        print_out(what_runs(source, runs))
         return ExitCode.OK
-    write(Path(job), text)
-    print_out(f"{job}: written for {source}; put your task into it, then: batch-runner check {shlex.quote(job)}")
+    said = {name: options()[name].read(value) for name, value in keep_said(values).items()}
+    if not (runs and Path(job).is_file()):
+        seen = look(source, values["sheet"])
+        if sys.stdin.isatty() and sys.stdout.isatty() and job != "-":
+            said = ask(seen, said)
+        text = job_file(source, Path(job).parent, seen, said)
+        if job == "-":
+            print_out(text.removesuffix("\n"))
+            return ExitCode.OK
+        write(Path(job), text)
+        todo = "" if "task" in said else "put your task into it, then: "
+        told = f"{job}: written for {source}; {todo}batch-runner check {shlex.quote(job)}"
+        click.echo(told, err=runs is not None)
+    if runs:
+        print_out(what_runs(Path(job), runs))
     return ExitCode.OK
 
 
@@ -272,6 +310,25 @@ def resolve_command(
     numbers = ", ".join(map(str, dict.fromkeys(rows)))
     print_out(f"{path}: row {numbers}: unknown → {status}; the next batch carries it into the output")
     return 0
+
+
+@program.command("adjust")
+@click.argument("journal", type=click.Path(path_type=Path))
+@click.option(
+    "--concurrency", type=click.IntRange(1), metavar="N", required=True, help="Runs in flight at most from now on."
+)
+def adjust_command(journal: Path, concurrency: int) -> int:
+    """Change a batch while it runs: how many runs it has in flight.
+
+    JOURNAL is STEM.journal.db beside the output; the sheet, the output or the job file will do, too.
+
+    With fewer, runs that are in flight end as they would have. The batch's summary says what was changed.
+    """
+    from batch_runner.cli.run import print_out, today
+    from batch_runner.runner.adjust import adjust
+
+    print_out(adjust(journal, concurrency, today()))
+    return ExitCode.OK
 
 
 def _user() -> str:

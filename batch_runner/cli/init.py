@@ -1,28 +1,34 @@
-"""`init`: a commented job file for a sheet, its columns filled in."""
+"""`init`: a short job file for a sheet, its columns filled in; and what runs a job every night."""
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import re
+import shlex
+import shutil
+import sys
 import tempfile
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import click
 import msgspec
 
 from batch_runner.errors import SheetError, UsageError, reason_of
 from batch_runner.job.job import Job
-from batch_runner.job.options import Option, OptionKind, options
+from batch_runner.job.options import options
+from batch_runner.rows.amounts import EITHER, Amount, read_amount
 from batch_runner.rows.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 SKIP: Final = "skip"
-_PLAIN_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?\Z")
+_DECIMALS = re.compile(r"[.,][0-9]{1,2}\b")
+_PADDED = re.compile(r"[^0-9]*0[0-9]")
 _AMOUNT_WORDS = re.compile(
     r"amount|total|sum|net|gross|price|betrag|preis|brutto|montant|prix|importe|precio|importo|bedrag|kwota|valor",
     re.IGNORECASE,
@@ -59,14 +65,14 @@ class _Column:
             self.is_different = bool(text) and known not in self._seen
             self._seen.add(known)
         if text:
-            number = _PLAIN_NUMBER.match(text)
+            amount = read_amount(text)
             self._texts += 1
-            self._numbers += number is not None
-            self._decimals += number is not None and number[1] is not None
+            self._numbers += amount == EITHER or (isinstance(amount, Amount) and not _PADDED.match(text))
+            self._decimals += bool(isinstance(amount, Amount) and (amount.currency or _DECIMALS.search(text)))
 
     @property
     def is_amount(self) -> bool:
-        """Numbers only, with decimals or under a header that speaks of money."""
+        """Amounts only, some with decimals or a currency, or under a header that speaks of money."""
         return 0 < self._texts == self._numbers and bool(self._decimals or _AMOUNT_WORDS.search(self.name))
 
 
@@ -93,21 +99,55 @@ def write(path: Path, text: str) -> None:
         raise UsageError(f"{path}: can't be written: {reason_of(error)}; name another with -o") from None
 
 
-def job_file(sheet: Path, folder: Path, seen: Seen, *, said_sheet: bool) -> str:
-    """The text of a job file that is to lie in `folder`. Raises `UsageError` for a path that no text can hold."""
+def job_file(sheet: Path, folder: Path, seen: Seen, said: dict[str, object]) -> str:
+    """The text of a job file that is to lie in `folder`; `said` are the options that a person named.
+
+    Raises `UsageError` for a path that no text can hold.
+    """
     relative = os.path.relpath(sheet, folder)
     try:
         relative.encode()
     except UnicodeEncodeError:
         raise UsageError(f"{relative!r}: the name holds bytes that are no text; rename the file") from None
-    in_force = {"hidden": seen.hidden, "sheet": said_sheet}
-    lines = [*_head(sheet, seen), f"input = {toml(relative)}"]
-    for group, members in groupby(options().values(), key=lambda option: option.group):
-        lines += ["", "", f"# {group}"]
-        for option in members:
-            mark = "" if in_force.get(option.name) else "# "
-            lines += ["", f"# {option.help}", f"{mark}{option.name} = {_example(option, sheet, seen)}"]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*_head(sheet, seen), f"input = {toml(relative)}", *_lines(seen, said)]) + "\n"
+
+
+def _lines(seen: Seen, said: dict[str, object]) -> Iterator[str]:
+    """The options that most jobs need; a proposal that nobody has agreed to yet has a `#` before it."""
+    if seen.hidden:
+        yield f"hidden = {toml(SKIP)}  # the sheet has hidden or filtered-out rows: skip or include them"
+    proposed: dict[str, tuple[object, str]] = {
+        "sheet": (None, ""),
+        "task": ("TASK_ID", "invoice, FILE.py:FUNCTION, or the id of a task of the service"),
+        "service": ("anchor", "who runs it; without this line, this program itself"),
+        "columns": (seen.columns[:5], "send only these"),
+        "key": (seen.different[:1] or seen.columns[:1], "what makes a row the same row tomorrow"),
+        "report": ("{stem}.report.html", "a page for people"),
+        "retry": (["failure", "timeout"], "start these again the next night"),
+        "deadline": ("06:00", "start nothing later than that"),
+    }
+    for name, (value, why) in proposed.items():
+        if name in said:
+            yield f"{name} = {toml(said[name])}"
+        elif value:
+            yield f"# {name} = {toml(value)}  # {why}"
+    if seen.amounts:
+        yield f"total = {toml(seen.amounts)}  # added up by currency and outcome"
+
+
+def ask(seen: Seen, said: dict[str, object]) -> dict[str, object]:
+    """What was said, and at a terminal what a person answers to the rest: an empty answer leaves it open."""
+    proposals = {"task": "invoice", "key": ",".join(seen.different[:1]), "columns": ""}
+    questions = {
+        "task": "The task to run (invoice, FILE.py:FUNCTION, or an id of the service)",
+        "key": f"The columns that make a row the same row tomorrow, of {', '.join(seen.columns)}",
+        "columns": "The columns to send (none: all)",
+    }
+    for name in [name for name in questions if name not in said]:
+        answer = click.prompt(questions[name], default=proposals[name], err=True).strip()
+        if answer:
+            said = {**said, name: options()[name].read(answer)}
+    return said
 
 
 def toml(value: object) -> str:
@@ -139,80 +179,125 @@ def _look(job: Job, *, hidden: bool) -> Seen:
 def _head(sheet: Path, seen: Seen) -> Iterator[str]:
     where = f", sheet {toml(seen.sheet)}" if seen.sheet else ""
     headers = f"whose headers stand in row {seen.header_row}" if seen.header_row else "which has no headers"
-    yield "# A job for batch-runner, which runs a task for each row of a sheet. Give this file to it:"
-    yield "#   batch-runner check THIS_FILE   to see what it would do"
-    yield "#   batch-runner run THIS_FILE     to do it, tonight and every night"
-    yield "# A line that begins with # counts for nothing; take its # away, and it counts. Each line holds one option."
-    yield '# Texts stand in "quotes", a list of texts in [ ]; within quotes, \\" is a quote and \\\\ a backslash.'
-    yield "# Paths are relative to this file."
-    yield "#"
-    yield f"# The columns of {toml(sheet.name)}{where}, {headers}:"
-    for name in seen.columns:
-        notes = [*(["all different"] if name in seen.different else []), *(["amounts"] if name in seen.amounts else [])]
-        yield f"#   {toml(name)}{' (' + ', '.join(notes) + ')' if notes else ''}"
-    yield ""
-    yield "# The sheet. A pattern, inbox/*.xlsx, stands for several, a batch each; invoices-{date}.xlsx for the day's."
-    if seen.hidden:
-        yield "# It has hidden or filtered-out rows: see hidden, below, which is set to leave them out."
+    yield "# A job for batch-runner: check THIS_FILE shows what it would do, run THIS_FILE does it."
+    yield "# A line that begins with # counts for nothing. batch-runner help jobs lists all other options."
+    yield f"# The columns of {toml(sheet.name)}{where}, {headers}: {', '.join(map(toml, seen.columns))}"
 
 
-def _example(option: Option, sheet: Path, seen: Seen) -> str:
-    """A value that makes sense for this sheet; the default where there is one."""
-    if option.kind is OptionKind.FLAG:
-        return "true"
-    if option.default:
-        return toml(option.default)
-    value = _of_the_sheet(sheet, seen).get(option.name, _EXAMPLES.get(option.name))
-    return toml((option.metavar or "").partition("|")[0] if value is None else value)
+def what_runs(job: Path, kind: str) -> str:
+    """What a person installs so that a job runs every night at 02:15: `kind` is how. It is printed, never installed."""
+    place = job.absolute()
+    name = re.sub(r"[^A-Za-z0-9]+", "-", place.stem).strip("-") or "nightly"
+    return _KINDS[kind](place, f"batch-runner-{name}")
 
 
-def _of_the_sheet(sheet: Path, seen: Seen) -> dict[str, object]:
-    """Values that are made of the sheet's name and columns."""
-    job, first, last = Job(input=sheet.name), seen.columns[:1], seen.columns[-1:]
-    quoted = '"' + (first or ("Amount",))[0].replace('"', '""') + '"'
-    return {
-        "output": f"{{stem}}.results{sheet.suffix}",
-        "journal": job.journal_path.name.replace("{", "{{").replace("}", "}}"),
-        "total": seen.amounts or last,
-        "sheet": seen.sheet,
-        "header_row": seen.header_row or 1,
-        "columns": seen.columns,
-        "exclude": last,
-        "rename": dict.fromkeys(first, "name to send it under"),
-        "where": f"{quoted} IS NOT NULL",
-        "key": seen.different[:1] or first,
-        "unique": seen.different[:1] or first,
-        "unique_conflict": seen.amounts or last,
-    }
+def _command(job: Path, *, quiet: bool = False) -> str:
+    program = shutil.which("batch-runner") or f"{shlex.quote(sys.executable)} -m batch_runner"
+    return f"{program} run {shlex.quote(str(job))}{' --quiet' if quiet else ''}"
 
 
-_EXAMPLES: dict[str, object] = {
-    "task": "TASK_ID",
-    "report": "{stem}.report.html",
-    "log_level": "info",
-    "date": "yesterday",
-    "sheet": "Sheet1",
-    "encoding": "utf-8",
-    "delimiter": ";",
-    "hidden": SKIP,
-    "param": {"Country": "DE"},
-    "rows": "2-100",
-    "limit": 10,
-    "retry": ["failure", "timeout"],
-    "retry_limit": 3,
-    "rate": "25/min",
-    "deadline": "06:00",
-    "max_failures": "5%",
-    "canary": 3,
-    "files": ".",
-    "workers": 4,
-    "dask": "tcp://HOST:8786",
-    "identity_id": "IDENTITY_ID",
-    "session_id": "SESSION_ID",
-    "task_version": "1",
-    "heartbeat": "https://hc-ping.com/${PING_ID}",
-    "notify": ["${NOTIFY_URL}"],
-    "log_file": "batch-runner-{date}.log",
-    "log_rotate": "10MB",
+def _cron(job: Path, _name: str) -> str:
+    line = _command(job, quiet=True).replace("%", r"\%")
+    return (
+        "# For crontab -e. It prints, and cron sends mail, only if something is not well.\n"
+        "# The API key stands in /etc/batch-runner.env (mode 600): ANCHORBROWSER_API_KEY=…\n"
+        f"15 2 * * *  set -a; [ ! -r /etc/batch-runner.env ] || . /etc/batch-runner.env; set +a; {line}"
+    )
+
+
+def _systemd(job: Path, name: str) -> str:
+    command = _command(job).replace("%", "%%")
+    folder = str(job.parent).replace("%", "%%")
+    return f"""# /etc/systemd/system/{name}.service
+[Unit]
+Description=batch-runner: {job.name}
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=oneshot
+ExecStart={command}
+User={getpass.getuser()}
+# The API key stands there as one line (mode 600): ANCHORBROWSER_API_KEY=…
+EnvironmentFile=-/etc/batch-runner.env
+StateDirectory=batch-runner
+Environment=BATCH_RUNNER_STATE=%S/batch-runner
+UMask=0077
+KillMode=mixed
+TimeoutStopSec=30
+ProtectSystem=strict
+ReadWritePaths="{folder}"
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+ProcSubset=pid
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+RemoveIPC=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged
+
+# /etc/systemd/system/{name}.timer
+[Unit]
+Description=batch-runner every night: {job.name}
+
+[Timer]
+OnCalendar=*-*-* 02:15
+Persistent=true
+
+[Install]
+WantedBy=timers.target
+
+# Then: systemctl daemon-reload && systemctl enable --now {name}.timer"""
+
+
+def _container(job: Path, name: str) -> str:
+    return f"""# Containerfile, in the folder of the program's own pyproject.toml
+FROM docker.io/library/python:3.12-slim
+COPY . /src
+RUN pip install --no-cache-dir /src && useradd --create-home runner
+USER runner
+WORKDIR /data
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["batch-runner"]
+CMD ["run", {toml(f"/data/{job.name}")}]
+
+# Build it once:
+#   podman build -t batch-runner .
+# Run it every night, on the folder that holds the job, its sheets and its journal (docker takes the same words):
+#   podman run --rm --name {name} --read-only --tmpfs /tmp --cap-drop=all --security-opt=no-new-privileges \\
+#     --userns=keep-id --user "$(id -u):$(id -g)" --stop-timeout 30 --env-file /etc/batch-runner.env \\
+#     -e BATCH_RUNNER_STATE=/data/.batch-runner -v {shlex.quote(f"{job.parent}:/data")} batch-runner"""
+
+
+def _windows(job: Path, name: str) -> str:
+    def quoted(text: str) -> str:
+        return "'" + text.replace("'", "''") + "'"
+
+    return f"""# In PowerShell, as the user that runs it; the API key is a variable of that user:
+#   [Environment]::SetEnvironmentVariable('ANCHORBROWSER_API_KEY', '…', 'User')
+$action = New-ScheduledTaskAction -Execute 'batch-runner' `
+  -Argument {quoted(f'run "{job}"')} -WorkingDirectory {quoted(str(job.parent))}
+$trigger = New-ScheduledTaskTrigger -Daily -At 02:15
+$settings = New-ScheduledTaskSettingsSet -StartWhenAvailable -MultipleInstances IgnoreNew
+Register-ScheduledTask -TaskName {quoted(name)} -Action $action -Trigger $trigger -Settings $settings"""
+
+
+_KINDS: dict[str, Callable[[Path, str], str]] = {
+    "systemd": _systemd,
+    "cron": _cron,
+    "container": _container,
+    "windows": _windows,
 }
-"""Values of options that are no column and have no default."""

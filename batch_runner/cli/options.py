@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from itertools import groupby
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,7 +18,9 @@ from batch_runner.errors import ExitCode, UsageError
 from batch_runner.job.options import OptionKind, did_you_mean, options, variable_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from click.shell_completion import CompletionItem
 
 
 class JobCommand(click.Command):
@@ -69,8 +72,22 @@ def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
             multiple=option.kind in (OptionKind.NAMES, OptionKind.PAIRS),
             default=None,
             help=option.help + default,
+            shell_complete=_complete,
         )(command)
     return command
+
+
+def _complete(context: click.Context, param: click.Parameter, start: str) -> list[CompletionItem]:
+    from batch_runner.cli.completion import complete_value
+
+    return complete_value(context, param, start)
+
+
+def complete_input(context: click.Context, param: click.Parameter, start: str) -> list[CompletionItem]:
+    """See completion.py, which is loaded when a shell asks."""
+    from batch_runner.cli import completion
+
+    return completion.complete_input(context, param, start)
 
 
 def keep_said(values: dict[str, Any]) -> dict[str, object]:
@@ -101,7 +118,22 @@ def explanation(topic: str) -> str:
             lines += [heading, ("=" if marks == "#" else "-") * len(heading)]
         else:
             lines.append(line)
+    if topic == "jobs":
+        lines += ["", "All options", "-----------", "", *_every_option()]
     return "\n".join(lines)
+
+
+def _every_option() -> Iterator[str]:
+    """The keys of a job file, group by group, each with what it does."""
+    for group, members in groupby(options().values(), key=lambda option: option.group):
+        yield f"{group}:"
+        yield ""
+        for option in members:
+            text = f"{option.help} [{option.default}]" if option.default else option.help
+            yield from wrap(
+                text, 76, initial_indent=f"- {option.name}: ", subsequent_indent="  ", break_long_words=False
+            )
+        yield ""
 
 
 @click.command("help")

@@ -14,33 +14,52 @@ from uuid import uuid4
 import click
 
 from batch_runner import log
-from batch_runner.errors import UsageError, reason_of
+from batch_runner.errors import BatchRunnerError, ExitCode, SheetError, UsageError, exit_code_of, reason_of
 from batch_runner.job.config import notify_config_of, unknown_variables
 from batch_runner.job.inputs import make_folders, night_job_of
 from batch_runner.progress import HeldBack, Progress, progress_for
 from batch_runner.report.notify import Notifier
 from batch_runner.runner.connect import api_key
-from batch_runner.runner.night import run_night
+from batch_runner.runner.night import NightSummary, run_night
 from batch_runner.service.local import context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import date
 
+    from batch_runner.batch.stop import Signals
     from batch_runner.job.job import Job
 
 
 @contextmanager
-def tell_about(source: str, flags: Mapping[str, object]) -> Iterator[Notifier]:
-    """Whatever happens in here to a job, even to one that is wrong, is told to those who want to hear of it."""
+def tell_about(source: str, flags: Mapping[str, object], signals: Signals | None = None) -> Iterator[Notifier]:
+    """Whatever happens in here to a job, even to one that is wrong, is told to those who want to hear of it.
+
+    When a signal has come they are told in a few seconds, or not at all.
+    """
     log.write_log("text", "warning", Progress().say, api_key())
     wishes = notify_config_of(source, flags, os.environ)
-    with log.of_batch(uuid4().hex[:8]), Notifier(wishes, os.environ) as telling:
+    is_hurried = (lambda: signals.is_heard) if signals else None
+    with log.of_batch(uuid4().hex[:8]), Notifier(wishes, os.environ, is_hurried) as telling:
         yield telling
 
 
-def run_for_person(job: Job, telling: Notifier) -> int:
-    """Run the job on all its inputs, show the progress, print what it came to; returns the exit code."""
+@contextmanager
+def errors_as_json(source: str, is_wanted: bool) -> Iterator[None]:
+    """With `--json` its object is printed however a command ends: here, where an error leaves it without a summary."""
+    try:
+        yield
+    except Exception as error:
+        if is_wanted:
+            is_known = isinstance(error, BatchRunnerError | SheetError | click.UsageError)
+            why = str(error) if is_known else f"a bug of batch-runner ({type(error).__name__})"
+            code = ExitCode.REFUSED if isinstance(error, click.UsageError) else exit_code_of(error)
+            print_out(NightSummary.without_batch(code, source, why).to_json())
+        raise
+
+
+def run_for_person(job: Job, telling: Notifier, signals: Signals) -> NightSummary:
+    """Run the job on all its inputs, show the progress, print what it came to; its bug, if any, is to be raised."""
     plan = night_job_of(job, today())
     make_folders(job, plan)
     with _show(job) as progress:
@@ -48,16 +67,14 @@ def run_for_person(job: Job, telling: Notifier) -> int:
         for sentence in unknown_variables(os.environ):
             log.warning(sentence)
         with context.capture_prints(progress.printed):
-            told = run_night(plan, progress)
+            told = run_night(plan, progress, signals)
         for summary in told.batches:
             telling.hears(summary, summary.report)
         if not told.is_well:
             progress.release()
         if not told.is_well or job.json or not job.quiet:
             print_out(told.to_json() if job.json else told.to_text())
-    if told.bug is not None:
-        raise told.bug
-    return told.exit_code
+    return told
 
 
 @cache

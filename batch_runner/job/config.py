@@ -85,6 +85,12 @@ def notify_config_of(source: str, flags: Mapping[str, object], environ: Mapping[
     return NotifyConfig(source, is_public=is_public, **hidden)
 
 
+def wants_json(source: str, flags: Mapping[str, object], environ: Mapping[str, str]) -> bool:
+    """Whether the summary is to be an object, as far as it can be known although all else may be wrong."""
+    settings = _settings(source, flags, environ, [])
+    return "json" in settings and bool(_values({"json": settings["json"]}, []).get("json"))
+
+
 def _values(settings: Mapping[str, Setting], problems: list[str]) -> dict[str, Any]:
     """The values of those that can be read, as `Job` wants them."""
     values: dict[str, Any] = {}

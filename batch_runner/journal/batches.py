@@ -81,13 +81,14 @@ class Begun(msgspec.Struct, frozen=True):
     """A batch that has its place in the journal.
 
     `id` is its number there, `night` that of the batch which its night began with, `uuid` the journal's own. `first` is
-    the first one that this program began: those from there on go on beside it.
+    the first one that this program began: those from there on go on beside it. `has_others`: it is one of several.
     """
 
     id: int
     night: int
     uuid: str
     first: int = 0
+    has_others: bool = False
 
 
 def now() -> str:
@@ -109,11 +110,12 @@ def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) ->
         night = _night_gone_on_with(connection, info) or batch
         forget_other_claims(connection, info.policy)
         _insert(connection, batch, night, info)
+        connection.execute("UPDATE about SET under_way = 1 WHERE NOT under_way")
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-    return Begun(batch, night, uuid)
+    return Begun(batch, night, uuid, has_others=bool(info.command))
 
 
 def _night_gone_on_with(connection: sqlite3.Connection, info: BatchInfo) -> int | None:

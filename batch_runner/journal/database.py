@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x62724A31
 """`brJ1`, in the file's header (SQLite file format, section 1.3.15): says whose file this is."""
 
-VERSION = 2
+VERSION = 3
 """The schema's own, in the header's `user_version`. A lower one is brought up to it, a higher one is refused."""
 
-SCHEMA = """\
+TABLES = """\
 -- The journal of batch-runner: what was sent for each row of a sheet, and what came back, over all nights.
 -- Times are UTC (ISO 8601). Params and keys stand here as hashes only. Try: SELECT * FROM outcome;
 
 CREATE TABLE about (              -- one row: this journal
-    uuid TEXT NOT NULL            -- with an attempt's number it makes the Idempotency-Key of its start
+    uuid TEXT NOT NULL,           -- with an attempt's number it makes the Idempotency-Key of its start
+    under_way INTEGER NOT NULL DEFAULT 0 -- 1: a batch writes to it, so without its WAL it is half a journal
 );
 
 CREATE TABLE batch (              -- one execution of batch-runner over a sheet
@@ -67,7 +68,7 @@ CREATE TABLE place (              -- where a row stood in the sheet of one batch
     params  BLOB NOT NULL,        -- hash of what would be sent for it
     takes_part INTEGER NOT NULL,  -- 0: left out of this batch; it only holds its place among equal keys
     refusal TEXT,                 -- why nothing can be sent for it
-    held    TEXT,                 -- parked: retried often enough; duplicate: what is alike ran, or is about to
+    held    TEXT,                 -- parked: retried often enough; else what it is ran already: the kind of hold
     PRIMARY KEY (batch, number)
 ) WITHOUT ROWID;
 CREATE INDEX place_row ON place (row, batch);
@@ -85,7 +86,9 @@ CREATE TABLE attempt (            -- one try to start a run for a row
     ended_at    TEXT,             -- empty: its end is not known yet
     error       TEXT,
     claim       BLOB,             -- hash of its unique columns; empty: they are empty; NULL: not known
-    conflict    BLOB              -- hash of its conflict columns
+    conflict    BLOB,             -- hash of its conflict columns
+    cells       BLOB,             -- for each column a hash of its name and one of its text, to tell what differs
+    origin      TEXT              -- of a run that another journal has: which sheet, night and row it was
 );
 CREATE INDEX attempt_row ON attempt (row);
 CREATE INDEX attempt_claim ON attempt (claim) WHERE claim IS NOT NULL;
@@ -94,6 +97,13 @@ CREATE TABLE result (             -- what a run gave back: JSON, to the letter
     attempt INTEGER PRIMARY KEY REFERENCES attempt,
     json    TEXT NOT NULL
 );
+
+CREATE TABLE same (               -- a person said that the row, with these params, is what ran (--same)
+    row    INTEGER NOT NULL REFERENCES row,
+    params BLOB NOT NULL,
+    batch  INTEGER NOT NULL REFERENCES batch,
+    PRIMARY KEY (row, params)
+) WITHOUT ROWID;
 
 CREATE TABLE resolution (         -- what a person found out about an attempt that was unknown
     attempt INTEGER NOT NULL REFERENCES attempt,
@@ -104,27 +114,32 @@ CREATE TABLE resolution (         -- what a person found out about an attempt th
     at      TEXT NOT NULL
 );
 
+"""
+
+OUTCOME_VIEW = """\
 CREATE VIEW outcome AS            -- what each row of each batch came to: the last attempt that may have started a run
 SELECT place.batch, place.number,
        CASE WHEN attempt.id IS NULL THEN iif(place.refusal IS NULL, 'not_started', 'error')
+            WHEN is_held THEN 'error'
             WHEN attempt.run_id IS NULL AND attempt.ended_at IS NULL THEN 'unknown'
             ELSE attempt.status END AS status,
-       attempt.run_id,
-       result.json AS result,
-       CASE WHEN attempt.id IS NULL THEN place.refusal
+       iif(is_held, NULL, attempt.run_id) AS run_id,
+       iif(is_held, NULL, result.json) AS result,
+       CASE WHEN attempt.id IS NULL OR is_held THEN place.refusal
             WHEN attempt.run_id IS NULL AND attempt.ended_at IS NULL
             THEN 'a start was sent and its answer was lost: a run may exist'
             ELSE attempt.error END AS error,
        attempt.params <> place.params AS changed, -- 1: the row was edited after it was sent
        attempt.id AS attempt,
        place.row
-FROM place
+FROM (SELECT *, refusal IS NOT NULL AND held IS NOT NULL AND held <> 'duplicate' AS is_held FROM place) AS place
 LEFT JOIN attempt ON attempt.id = (
     SELECT max(id) FROM attempt AS sent
     WHERE sent.row = place.row AND sent.batch <= place.batch AND NOT (status = 'not_started' AND run_id IS NULL))
 LEFT JOIN result ON result.attempt = attempt.id
 WHERE place.takes_part;
 """
+SCHEMA = TABLES + OUTCOME_VIEW
 
 FROM_1_TO_2 = """\
 CREATE TABLE about (uuid TEXT NOT NULL);
@@ -143,6 +158,16 @@ CREATE TABLE resolution (attempt INTEGER NOT NULL REFERENCES attempt, was TEXT N
 """
 """What brings a journal of version 1 up to 2."""
 
+FROM_2_TO_3 = f"""\
+ALTER TABLE about ADD COLUMN under_way INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE attempt ADD COLUMN cells BLOB;
+ALTER TABLE attempt ADD COLUMN origin TEXT;
+CREATE TABLE same (row INTEGER NOT NULL REFERENCES row, params BLOB NOT NULL,
+    batch INTEGER NOT NULL REFERENCES batch, PRIMARY KEY (row, params)) WITHOUT ROWID;
+DROP VIEW outcome;
+{OUTCOME_VIEW}"""
+"""What brings a journal of version 2 up to 3."""
+
 LOST = "a start was sent and its answer was lost: a run may exist"
 """The error of an attempt without an answer, as in the view `outcome`."""
 
@@ -153,6 +178,9 @@ of every version have it."""
 _CHECKED = ("about", "batch", "row", "place", "attempt")
 """Tables that are checked before each batch, against their indexes too: a key that was altered on disk would make its
 row a new one, and send it again. It takes 2 s for a million rows. `result` is only ever read for the output."""
+
+WAL_HEADER = 32
+"""Bytes (SQLite file format, section 4.1)."""
 
 _DAMAGE = (sqlite3.Error, MemoryError, UnicodeDecodeError)
 """What sqlite3 raises for a file whose bytes make no sense."""
@@ -197,6 +225,7 @@ def copy_journal(path: Path) -> sqlite3.Connection:
     try:
         with closing(connect(reading_uri(path))) as original:
             check_header(path, original)
+            refuse_half(path, original)
             original.backup(connection)
         _bring_up(path, connection)
         _make_temporary(connection)
@@ -235,6 +264,25 @@ def check_header(path: Path, connection: sqlite3.Connection) -> None:
         )
 
 
+def refuse_half(path: Path, connection: sqlite3.Connection) -> None:
+    """Raise `JournalError` where a batch was under way, and its last events are in a WAL that isn't beside the file."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] < 3:
+        return
+    wal = path.with_name(f"{path.name}-wal")
+    # Whoever opens the file makes an empty one; without a frame behind its header it says nothing.
+    has_wal = wal.exists() and wal.stat().st_size > WAL_HEADER
+    if not has_wal and connection.execute("SELECT under_way FROM about").fetchone()[0]:
+        raise JournalError(
+            f"{path}: this is half a journal: a batch was under way, and what it wrote last is in {wal.name}, which is "
+            f"missing; bring that file, too, from where this one was; else {NEXT_STEP}"
+        )
+
+
+def mark_whole(connection: sqlite3.Connection) -> None:
+    """Say in the journal that no batch is under way, since all that was written will be in its file."""
+    connection.execute("UPDATE about SET under_way = 0 WHERE under_way")
+
+
 def make_readable(connection: sqlite3.Connection) -> None:
     """Let a journal, opened for looking only, be read like one of this version, though it may be older."""
     connection.execute(_SENT)
@@ -266,8 +314,9 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
     if path.stat().st_size == 0:
         raise JournalError(f"{path}: the journal is empty, so what was sent is not known; {NEXT_STEP}")
     check_header(path, connection)
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
     try:
+        refuse_half(path, connection)
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
         found = [
             problem
             for table in _CHECKED
@@ -297,20 +346,24 @@ def _set_up(path: Path, connection: sqlite3.Connection) -> None:
 
 def _bring_up(path: Path, connection: sqlite3.Connection) -> None:
     """Bring an older journal up to this version: whole, or not at all."""
-    if connection.execute("PRAGMA user_version").fetchone()[0] == VERSION:
-        return
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    steps = f"{FROM_1_TO_2 if version == 1 else ''} {FROM_2_TO_3}"
     try:
-        connection.executescript(f"BEGIN IMMEDIATE; {FROM_1_TO_2} PRAGMA user_version = {VERSION};")
-        _name(connection)
+        if version == VERSION:
+            mark_whole(connection)
+            return
+        connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {VERSION};")
+        if version == 1:
+            _name(connection)
         connection.execute("COMMIT")
     except sqlite3.Error as error:
         raise JournalError(
-            f"{path}: the journal is an older one and can't be brought up to this version: {error}; fix that first"
+            f"{path}: the journal can't be written, or brought up to this version: {error}; fix that first"
         ) from error
 
 
 def _name(connection: sqlite3.Connection) -> None:
-    connection.execute("INSERT INTO about VALUES (?)", (uuid.uuid4().hex,))
+    connection.execute("INSERT INTO about (uuid) VALUES (?)", (uuid.uuid4().hex,))
 
 
 def _make_temporary(connection: sqlite3.Connection) -> None:
@@ -321,6 +374,8 @@ def _make_temporary(connection: sqlite3.Connection) -> None:
     often a key was seen while the sheet was asked what makes its rows unique.
 
     `sending`: what is about to be sent for a row, whose attempt may not be recorded before the next sheet is looked at.
+
+    `tonight`: the cells of rows that another sheet of this night may have, too.
 
     `ahead`: the sheet's rows, seen before they find their places. `apart`: those with the same key, and the journal's
     (`number` is empty). `twin`: which row of the journal such a row of the sheet is; empty: a new one.
@@ -334,6 +389,7 @@ def _make_temporary(connection: sqlite3.Connection) -> None:
     )
     connection.execute("CREATE TEMP TABLE twin (number INTEGER PRIMARY KEY, row INTEGER)")
     connection.execute("CREATE TEMP TABLE sending (row INTEGER PRIMARY KEY, params BLOB NOT NULL)")
+    connection.execute("CREATE TEMP TABLE tonight (row INTEGER PRIMARY KEY, cells BLOB NOT NULL)")
     connection.execute("CREATE TEMP TABLE met (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
     connection.execute("CREATE TEMP TABLE repeated (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
     connection.execute(

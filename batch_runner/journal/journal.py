@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -23,15 +24,17 @@ from batch_runner.journal.database import (
     connect,
     copy_journal,
     make_readable,
+    mark_whole,
     open_file,
     open_memory,
 )
 from batch_runner.journal.group_commit import Commits, in_thread, inline, set_aside
-from batch_runner.journal.register import register
+from batch_runner.journal.index import OtherJournals
+from batch_runner.journal.register import Registration
 from batch_runner.outcomes import NOT_STARTED, STARTING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from batch_runner.journal.batches import BatchInfo
     from batch_runner.journal.group_commit import Reserve
@@ -40,8 +43,8 @@ if TYPE_CHECKING:
 
 
 _INTEND = (
-    "INSERT INTO attempt (id, row, batch, params, posts, intended_at, status, claim, conflict)"
-    " VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?)"
+    "INSERT INTO attempt (id, row, batch, params, posts, intended_at, status, claim, conflict, cells)"
+    " VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?, ?)"
 )
 _INTEND_AGAIN = "UPDATE attempt SET posts = posts + 1, status = ?, ended_at = NULL, error = NULL WHERE id = ?"
 _WITHDRAW = "UPDATE attempt SET status = ?, ended_at = ?, error = ?, run_id = NULL, started_at = NULL WHERE id = ?"
@@ -69,20 +72,30 @@ class JournalFile:
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, path: Path | None = None, reserve: Reserve | None = None
+        self,
+        connection: sqlite3.Connection,
+        path: Path | None = None,
+        reserve: Reserve | None = None,
+        others: OtherJournals | None = None,
     ) -> None:
         self.connection = connection
         self.path = path
+        self.others = others or OtherJournals()
         self.reserve = reserve
         self.commits = Commits(in_thread(connection, reserve) if reserve else inline(connection))
-        self._attempts: int = connection.execute("SELECT coalesce(max(id), 0) FROM attempt").fetchone()[0]
+        (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM attempt").fetchone()
+        self._attempts = count(int(last) + 1)
         self._first: int | None = None
         self._latest: Journal | None = None
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, path: Path, mode: int = 0o600) -> AsyncIterator[JournalFile]:
+    async def open(
+        cls, path: Path, mode: int = 0o600, others: OtherJournals | None = None
+    ) -> AsyncIterator[JournalFile]:
         """The file at `path`, made with these permissions if there is none, locked until the block ends.
+
+        What ran in the `others` is held here.
 
         Raises `JournalBusy` within a second if another program holds it; `JournalError` if it is damaged or newer, or
         can't be written.
@@ -91,7 +104,7 @@ class JournalFile:
         with hold_journal(path), set_aside(path) as reserve:
             connection = await to_thread.run_sync(open_file, path, mode)
             try:
-                yield cls(connection, path, reserve)
+                yield cls(connection, path, reserve, others)
             finally:
                 await _close(connection)
 
@@ -103,6 +116,8 @@ class JournalFile:
         latest = self._latest
         if latest is None or self.path is None:
             begun = _begin(self.path, self.connection, info)
+            # From now on the file says by itself that a batch is under way: without its WAL it is half a journal.
+            self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         else:
             begun = await to_thread.run_sync(_begin_beside, self.path, info)
             await self.commits.add(latest.leave_places)
@@ -111,9 +126,8 @@ class JournalFile:
         return self._latest
 
     def next_attempt(self) -> int:
-        """The number of a new attempt."""
-        self._attempts += 1
-        return self._attempts
+        """The number of a new attempt; rows that find their places ask in another thread."""
+        return next(self._attempts)
 
 
 class Journal:
@@ -133,12 +147,15 @@ class Journal:
         self._path = file.path
         self._commits = file.commits
         self._repeated: int | None = None
+        self._registration = Registration(begun, info.policy, file.others, file.next_attempt)
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, path: Path, info: BatchInfo, mode: int = 0o600) -> AsyncIterator[Journal]:
+    async def open(
+        cls, path: Path, info: BatchInfo, mode: int = 0o600, others: OtherJournals | None = None
+    ) -> AsyncIterator[Journal]:
         """The journal at `path` with one batch in it; see `JournalFile`."""
-        async with JournalFile.open(path, mode) as file:
+        async with JournalFile.open(path, mode, others) as file:
             yield await file.begin(info)
 
     @classmethod
@@ -147,6 +164,11 @@ class Journal:
         """A journal without file, threads and fsync; it is gone when the block ends."""
         with closing(open_memory()) as connection:
             yield await JournalFile(connection).begin(info)
+
+    @property
+    def path(self) -> Path | None:
+        """Where it is; None for one in memory."""
+        return self._path
 
     @property
     def batch(self) -> int:
@@ -159,10 +181,21 @@ class Journal:
         steps: list[Step] = []
 
         def place(connection: sqlite3.Connection) -> None:
-            steps[:] = register(connection, self._begun, self._policy, entries)
+            steps[:] = self._registration.register(connection, entries)
 
         await self._commits.add(place)
         return steps
+
+    @property
+    def named(self) -> Mapping[tuple[str, str], int]:
+        """How many rows are held, carried over and retried, and of which earlier night; those placed so far."""
+        return self._registration.named
+
+    @property
+    def has_sent_before(self) -> bool:
+        """Whether another batch has sent anything, so that a row without a place may have an earlier outcome."""
+        with self._reader() as connection:
+            return view.has_other_attempts(connection, self._begun.id)
 
     @property
     def may_have_twins(self) -> bool:
@@ -216,7 +249,17 @@ class Journal:
         """
         self._check_room()
         attempt = self._file.next_attempt()
-        row = (attempt, send.row_id, self._begun.id, send.params, now(), STARTING, send.claim, send.conflict)
+        row = (
+            attempt,
+            send.row_id,
+            self._begun.id,
+            send.params,
+            now(),
+            STARTING,
+            send.claim,
+            send.conflict,
+            send.cells,
+        )
         await self._write(_INTEND, *row)
         await self._withdraw_if_cancelled(attempt)
         return attempt
@@ -362,6 +405,8 @@ def _execute(sql: str, values: tuple[object, ...], connection: sqlite3.Connectio
 async def _close(connection: sqlite3.Connection) -> None:
     """Closing copies what is left in the WAL into the journal: one file remains, unless somebody still reads it."""
     with anyio.CancelScope(shield=True):
+        with suppress(sqlite3.Error):  # no room even for that: then the WAL can't be emptied either, and stays beside
+            await to_thread.run_sync(mark_whole, connection)
         await to_thread.run_sync(connection.close)
 
 
@@ -385,13 +430,13 @@ def _begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) -
 
 
 @asynccontextmanager
-async def rehearse(path: Path | None, info: BatchInfo) -> AsyncIterator[Journal]:
+async def rehearse(path: Path | None, info: BatchInfo, others: OtherJournals | None = None) -> AsyncIterator[Journal]:
     """A journal that knows what the one at `path` knows, if there is one, and is gone when the block ends.
 
     The journal itself is only read; a batch that holds it isn't disturbed. Raises `JournalError`, as `Journal.open`.
     """
     try:
         with closing(copy_journal(path) if path and path.exists() else open_memory()) as connection:
-            yield await JournalFile(connection).begin(info)
+            yield await JournalFile(connection, others=others).begin(info)
     except sqlite3.Error as error:
         raise JournalError(f"{path}: the journal can't be read: {error}; {NEXT_STEP}") from error

@@ -5,74 +5,232 @@ Rows with the same key are who `twins` found out that they are; where it wasn't 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from batch_runner.journal.batches import now
 from batch_runner.journal.database import LOST
+from batch_runner.journal.index import Ran, copy_of, ran_in
 from batch_runner.journal.same_key import Rivals, find_twins
 from batch_runner.outcomes import QUEUED, UNKNOWN
 from batch_runner.plan.duplicates import hold_back
-from batch_runner.plan.plan import Attempt, Entry, Keep, Refuse, Send, Skip, Step, decide, last_sent
+from batch_runner.plan.edits import cells_of, differing
+from batch_runner.plan.plan import (
+    ELSEWHERE,
+    RELEASE,
+    VALUES,
+    Attempt,
+    Entry,
+    Hold,
+    Keep,
+    Poll,
+    Refuse,
+    Resend,
+    Send,
+    Skip,
+    Step,
+    counted_as,
+    decide,
+    last_sent,
+    named_by,
+    send,
+    watched_edit,
+)
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from batch_runner.journal.batches import Begun
+    from batch_runner.journal.index import OtherJournals
     from batch_runner.plan.plan import Policy
 
 
 _FIRST = "SELECT id, EXISTS (SELECT 1 FROM place WHERE row = row.id AND batch = ?) FROM row WHERE key = ? AND nth = 1"
 _BESIDE = (
-    "SELECT params, held FROM place WHERE row = ? AND batch >= ? AND batch < ? AND takes_part AND refusal IS NULL"
-    " ORDER BY batch LIMIT 1"
+    "SELECT place.params, held, batch.input, number, cells FROM place JOIN batch ON batch.id = place.batch"
+    " LEFT JOIN tonight ON tonight.row = place.row"
+    " WHERE place.row = ? AND batch >= ? AND batch < ? AND takes_part AND refusal IS NULL ORDER BY batch LIMIT 1"
 )
+_TONIGHT = "INSERT OR IGNORE INTO tonight VALUES (?, ?)"
 _KNOWN = "SELECT 1 FROM row WHERE key = ? AND nth = 1"
 _REPEAT = "INSERT INTO repeated VALUES (?, 2) ON CONFLICT DO UPDATE SET rows = rows + 1 RETURNING rows"
 _SENDING = "INSERT OR REPLACE INTO sending VALUES (?, ?)"
+_IS_SAME = "SELECT 1 FROM same WHERE row = ? AND params = ?"
+_SAY_SAME = "INSERT OR IGNORE INTO same VALUES (?, ?, ?)"
 _ATTEMPTS = (
     "SELECT attempt.id, batch, params, status, run_id, ended_at IS NOT NULL, continues, intended_at, conflict, claim,"
-    " memory FROM attempt JOIN batch ON batch.id = attempt.batch WHERE row = ? ORDER BY attempt.id"
+    " iif(origin IS NULL, memory, NULL), cells"
+    " FROM attempt JOIN batch ON batch.id = attempt.batch WHERE row = ? ORDER BY attempt.id"
+)
+"""A service knows by its key only what this journal sent, not what it took over from another."""
+_TAKE_OVER = (
+    "INSERT INTO attempt (id, row, batch, params, posts, intended_at, status, run_id, started_at, ended_at, error,"
+    " claim, conflict, cells, origin) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
 
-def register(connection: sqlite3.Connection, begun: Begun, policy: Policy, entries: Sequence[Entry]) -> list[Step]:
-    """Place the entries in the batch and say what to do with each; within a transaction of the caller's."""
-    twins = find_twins(connection, entries)
-    return [_register(connection, begun, policy, entry, twins) for entry in entries]
+class Beside(msgspec.Struct, frozen=True):
+    """What another sheet of this very night sends for a row, or why it holds it."""
+
+    params: bytes
+    held: str | None
+    sheet: str
+    number: int
+    cells: bytes | None
+
+    def differing(self, entry: Entry, policy: Policy) -> tuple[str, ...]:
+        """The columns in which a row with the same key differs; one of them is "" where it isn't known which."""
+        if self.params == entry.digest:
+            return ()
+        found = differing(self.cells, entry.named(), policy.ignore)
+        return ("",) if found is None else found
 
 
-def _register(
-    connection: sqlite3.Connection, begun: Begun, policy: Policy, entry: Entry, twins: dict[int, int | None]
-) -> Step:
-    row, is_new = _find_row(connection, begun.id, entry, twins)
-    if not entry.takes_part:
-        step: Step = Skip(entry.row_number)
-    elif row is None:
-        step = Refuse(entry.row_number, entry.refusal or "a cell of its key can't be read")
-    elif not is_new and (beside := _beside(connection, begun, row)) is not None:
-        params, held = beside
-        step = Keep(entry.row_number, row, QUEUED, params != entry.digest, held, tonight=True)
-    else:
-        attempts = [] if is_new else _attempts(connection, row)
-        step = decide(entry, row, attempts, policy, begun.night)
-        step = hold_back(step, entry, last_sent(attempts), policy, Rivals(connection, begun.night))
+class Registration:
+    """The rows of one batch find their places, chunk by chunk; each method within a transaction of the caller's.
+
+    `named` counts what the plan says of the rows: what is done, the earlier night, and what came of it then.
+    """
+
+    def __init__(self, begun: Begun, policy: Policy, others: OtherJournals, next_attempt: Callable[[], int]) -> None:
+        self._begun = begun
+        self._policy = policy
+        self._others = others
+        self._next_attempt = next_attempt
+        self._elsewhere: dict[bytes, Ran] | None = None
+        self.named: Counter[tuple[str, str]] = Counter()
+
+    def register(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> list[Step]:
+        """Place the entries in the batch and say what to do with each."""
+        twins = find_twins(connection, entries)
+        self._elsewhere = None
+        return [self._register(connection, entry, twins, entries) for entry in entries]
+
+    def _register(
+        self,
+        connection: sqlite3.Connection,
+        entry: Entry,
+        twins: dict[int, int | None],
+        entries: Sequence[Entry],
+    ) -> Step:
+        row, is_new = _find_row(connection, self._begun.id, entry, twins)
+        last: Attempt | None = None
+        if not entry.takes_part:
+            step: Step = Skip(entry.row_number)
+        elif row is None:
+            step = Refuse(entry.row_number, entry.refusal or "a cell of its key can't be read")
+        elif not is_new and (beside := _beside(connection, self._begun, row)) is not None:
+            step = self._share(connection, entry, row, beside)
+            if isinstance(step, Send):
+                row = step.row_id
+        else:
+            attempts = [] if is_new else _attempts(connection, row)
+            step, last = self._decide(connection, entry, row, attempts), last_sent(attempts)
+            if isinstance(step, Send | Poll | Resend) and (ran := self._ran_elsewhere(connection, entry, entries)):
+                step, last = self._hold(connection, step, entry, ran, last)
+            step = hold_back(step, entry, last, self._policy, Rivals(connection, self._begun.night))
         if isinstance(step, Send):
-            connection.execute(_SENDING, (row, step.params))
-    _place(connection, begun.id, entry, row, step)
-    return step
+            connection.execute(_SENDING, (step.row_id, step.params))
+        self._count(step, last)
+        self._place(connection, entry, row, step, last)
+        return step
+
+    def _decide(self, connection: sqlite3.Connection, entry: Entry, row: int, attempts: Sequence[Attempt]) -> Step:
+        """What its own history says, and what a person said of it."""
+        last = last_sent(attempts)
+        is_same = False
+        if last is not None and last.params != entry.digest:
+            if self._policy.same and watched_edit(last, entry, self._policy):
+                connection.execute(_SAY_SAME, (row, entry.digest, self._begun.id))
+            is_same = connection.execute(_IS_SAME, (row, entry.digest)).fetchone() is not None
+        return decide(entry, row, attempts, self._policy, self._begun.night, is_same=is_same)
+
+    def _share(self, connection: sqlite3.Connection, entry: Entry, row: int, beside: Beside) -> Step:
+        """A row whose key another sheet of this night has: it is that row, or is held, since both can't be it."""
+        columns = beside.differing(entry, self._policy)
+        keep = Keep(entry.row_number, row, QUEUED, bool(columns), beside.held, tonight=True)
+        if not columns or entry.refusal is not None:
+            return keep
+        if self._policy.releases:
+            return send(entry, _add_twin(connection, row), again=False)
+        if self._policy.same:
+            connection.execute(_SAY_SAME, (row, entry.digest, self._begun.id))
+        if connection.execute(_IS_SAME, (row, entry.digest)).fetchone():
+            return msgspec.structs.replace(keep, changed=False)
+        others = " and ".join(filter(None, columns)) or "values"
+        what = f"the same key stands in row {beside.number} of {beside.sheet.rpartition('/')[2]}, with other {others}"
+        return Refuse.hold(entry.row_number, Hold(VALUES, f"{what}; {RELEASE}", "the same key, with other values"))
+
+    def _ran_elsewhere(self, connection: sqlite3.Connection, entry: Entry, entries: Sequence[Entry]) -> Ran | None:
+        """Where the row ran that is about to be sent: in another journal, or here under another sheet's key."""
+        if self._policy.releases or not (self._others.paths or entry.aliases):
+            return None
+        if self._elsewhere is None:  # all rows of the chunk in one question to each journal
+            keys = list(dict.fromkeys(key for each in entries if each.takes_part for key in each.keys))
+            self._elsewhere = self._others.ran(keys)
+        here = ran_in(None, connection, entry.aliases)
+        found = (here.get(key) or self._elsewhere.get(key) for key in entry.keys)
+        return next(filter(None, found), None)
+
+    def _hold(
+        self, connection: sqlite3.Connection, step: Send | Poll | Resend, entry: Entry, ran: Ran, last: Attempt | None
+    ) -> tuple[Step, Attempt | None]:
+        """Hold the row, or take over what it came to there; a run that goes on is followed, and never replaced."""
+        if isinstance(step, Poll):
+            return msgspec.structs.replace(step, otherwise=None, anew=None), last
+        if isinstance(step, Resend):
+            return Keep(entry.row_number, step.row_id, UNKNOWN, changed=False), last
+        if self._policy.same:
+            self._take_over(connection, step.row_id, entry, ran)
+            attempts = attempts_of(connection, step.row_id)
+            return self._decide(connection, entry, step.row_id, attempts), last_sent(attempts)
+        of = f" (journal {ran.journal})" if ran.journal else ""
+        goes_on = f", --journal {ran.journal} goes on with that one" if ran.journal else ""
+        why = f"{ran}{of}; {RELEASE}{goes_on}"
+        return Refuse.hold(entry.row_number, Hold(ELSEWHERE, why, ran.names)), last
+
+    def _take_over(self, connection: sqlite3.Connection, row: int, entry: Entry, ran: Ran) -> None:
+        """Record here, as an attempt of this row, what is known of its start elsewhere."""
+        posts, intended, status, run_id, started, ended, error, result = copy_of(ran, connection)
+        if ran.outcome == UNKNOWN:
+            status, error, ended = UNKNOWN, error or LOST, ended or now()
+        number = self._next_attempt()
+        seen = (posts, intended, status, run_id, started, ended, error)
+        known = (entry.claim, entry.conflict, cells_of(entry.named()), str(ran))
+        connection.execute(_TAKE_OVER, (number, row, self._begun.id, entry.digest, *seen, *known))
+        if result is not None:
+            connection.execute("INSERT INTO result VALUES (?, ?)", (number, result))
+
+    def _count(self, step: Step, last: Attempt | None) -> None:
+        name = counted_as(step)
+        if name in ("held", "carried_over", "retried") and (named := named_by(step, last)):
+            self.named[name, named] += 1
+
+    def _place(
+        self, connection: sqlite3.Connection, entry: Entry, row: int | None, step: Step, last: Attempt | None
+    ) -> None:
+        refusal = step.why if isinstance(step, Refuse) else None
+        held = step.held if isinstance(step, Refuse | Keep) else None
+        # A difference that doesn't count is none, also for whoever compares the places later.
+        is_unchanged = isinstance(step, Keep) and not step.changed and last is not None
+        params = last.params if is_unchanged and last is not None else entry.digest
+        connection.execute(
+            "INSERT INTO place (batch, number, row, params, takes_part, refusal, held) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (self._begun.id, entry.row_number, row, params, entry.takes_part, refusal, held),
+        )
+        if self._begun.has_others and row is not None and entry.takes_part and refusal is None:
+            connection.execute(_TONIGHT, (row, cells_of(entry.named())))
 
 
-def _beside(
-    connection: sqlite3.Connection, begun: Begun, row: int
-) -> tuple[bytes, Literal["parked", "duplicate"] | None] | None:
+def _beside(connection: sqlite3.Connection, begun: Begun, row: int) -> Beside | None:
     """What another sheet of this very night sends for the row, and why it holds it; None where none has it."""
     if begun.first == begun.id:
         return None
-    found: tuple[bytes, Literal["parked", "duplicate"] | None] | None = connection.execute(
-        _BESIDE, (row, begun.first, begun.id)
-    ).fetchone()
-    return found
+    found = connection.execute(_BESIDE, (row, begun.first, begun.id)).fetchone()
+    return Beside(*found) if found else None
 
 
 def attempts_of(connection: sqlite3.Connection, row: int) -> list[Attempt]:
@@ -127,16 +285,15 @@ def _next_row(connection: sqlite3.Connection, batch: int, key: bytes) -> tuple[i
     return (found[0], False) if found else (_add_row(connection, key, nth), True)
 
 
+def _add_twin(connection: sqlite3.Connection, row: int) -> int:
+    """Another row with the key of this one."""
+    key, others = connection.execute(
+        "SELECT key, max(nth) FROM row WHERE key = (SELECT key FROM row WHERE id = ?)", (row,)
+    ).fetchone()
+    return _add_row(connection, key, others + 1)
+
+
 def _add_row(connection: sqlite3.Connection, key: bytes, nth: int) -> int:
     row = connection.execute("INSERT INTO row (key, nth) VALUES (?, ?)", (key, nth)).lastrowid
     assert row is not None
     return row
-
-
-def _place(connection: sqlite3.Connection, batch: int, entry: Entry, row: int | None, step: Step) -> None:
-    refusal = step.why if isinstance(step, Refuse) else None
-    held = step.held if isinstance(step, Refuse | Keep) else None
-    connection.execute(
-        "INSERT INTO place (batch, number, row, params, takes_part, refusal, held) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (batch, entry.row_number, row, entry.digest, entry.takes_part, refusal, held),
-    )

@@ -12,7 +12,15 @@ import msgspec
 from batch_runner.errors import JournalError, UsageError
 from batch_runner.fs import seems_held
 from batch_runner.journal.batches import check_same_job, turns
-from batch_runner.journal.database import LOST, NEXT_STEP, check_header, connect, make_readable, reading_uri
+from batch_runner.journal.database import (
+    LOST,
+    NEXT_STEP,
+    check_header,
+    connect,
+    make_readable,
+    reading_uri,
+    refuse_half,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -251,6 +259,11 @@ def all_new(connection: sqlite3.Connection, batch: int) -> str | None:
     )
 
 
+def has_other_attempts(connection: sqlite3.Connection, batch: int) -> bool:
+    """Whether any other batch has sent something."""
+    return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM attempt WHERE batch <> ?)", (batch,)).fetchone()[0])
+
+
 class JournalView:
     """A journal opened for looking only; nothing is created, locked or written, and a running batch isn't disturbed.
 
@@ -272,6 +285,7 @@ class JournalView:
         try:
             with closing(connect(reading_uri(path))) as connection:
                 check_header(path, connection)
+                refuse_half(path, connection)
                 make_readable(connection)
                 living = living_batch(path, connection)
                 tell_as_starting(connection, living)

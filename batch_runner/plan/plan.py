@@ -5,7 +5,9 @@ Rule 2  None: the row is sent.
 Rule 3  A run that has not ended is followed, whatever `retry` says: it is never sent a second time.
 Rule 4  An intent without an answer is `unknown`: a run may exist.
 Rule 5  An ended row is carried over, unless `retry` names its status, or `changed` and its params have changed since,
-        or it is `unknown` and the task was declared safe to repeat (`on_unknown="resend"`).
+        or it is `unknown` and the task was declared safe to repeat (`on_unknown="resend"`). It has not changed where
+        some earlier run of it had just these params, a person said that it is the same (`--same`), or only columns
+        differ that aren't compared (`--ignore`).
 Rule 6  A retry is made once per night. A night is a batch and those that go on with it: a batch that was stopped
         (killed, or exit 5, 130, 143) is continued by the next one with the same `retry` and `on_unknown`, be it over
         the same sheet or the next in the journal. What was already sent in the same night is not retried by its
@@ -19,6 +21,9 @@ Rule 8  A lost answer can be asked for where the service knows starts by their I
         under the same key, which gives the run that it made, or makes the first. It must be the service of the
         `memory` that the start was sent to. Where it can't be asked, Rule 5 holds as for any other service.
 Rule 9  A run that ended without having begun, as our own service can say, was no run: the row is sent again, at once.
+Rule 10 A row that would be started is held where what it is ran already, somewhere that this history doesn't know: a
+        `Hold` says why, and what it names. Only `again` and `same` release it, no value of `retry` or `on_unknown`.
+        An edited row is held where it ran, runs or is `unknown`, and a column differs that money hangs on.
 """
 
 from __future__ import annotations
@@ -28,22 +33,32 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
-from batch_runner.outcomes import ERROR, NOT_STARTED, UNKNOWN
+from batch_runner.outcomes import ERROR, FAILED, NOT_STARTED, UNKNOWN
+from batch_runner.plan.edits import cells_of, differing
+from batch_runner.units import local_day
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 NIGHT = timedelta(hours=12)
+RELEASE = "--same carries that over, --again starts this row, too"
+"""How each sentence about a held row ends."""
 PARKED: Final = "parked"
 DUPLICATE: Final = "duplicate"
+ELSEWHERE: Final = "elsewhere"
+"""What a row is held for that ran in another journal, or under another key."""
+VALUES: Final = "values"
+"""What a row is held for that ran with other values."""
 
 
 class Policy(msgspec.Struct, frozen=True):
     """What a person said about rows that were sent before.
 
     `retry` holds statuses, `changed` and `all`; `on_unknown` says what to do with a start whose answer was lost.
-    `unique` and `conflict` are the names of columns, and with `allow_duplicates` no row is refused for them.
+    `unique` and `conflict` are the names of columns, and with `allow_duplicates` no row is refused for them. `again`
+    starts held rows, `same` carries them over. `repeatable`: the task does no harm when it runs twice, so no row is
+    held for what ran elsewhere. Columns of `ignore` aren't compared; an edit in one of `watched` is held.
     """
 
     retry: frozenset[str] = frozenset()
@@ -52,6 +67,16 @@ class Policy(msgspec.Struct, frozen=True):
     unique: tuple[str, ...] = ()
     conflict: tuple[str, ...] = ()
     allow_duplicates: bool = False
+    again: bool = False
+    same: bool = False
+    repeatable: bool = False
+    ignore: tuple[str, ...] = ()
+    watched: tuple[str, ...] = ()
+
+    @property
+    def releases(self) -> bool:
+        """Whether a row may run although what it is ran already: a person said so, or its task was declared safe."""
+        return self.again or self.repeatable
 
     @property
     def night(self) -> timedelta | None:
@@ -86,6 +111,17 @@ class Entry(msgspec.Struct, frozen=True):
     claim: bytes | None = None
     conflict: bytes | None = None
     former_key: bytes | None = None
+    aliases: tuple[bytes, ...] = ()
+    """Keys that the row would have with the key columns of other sheets of its task."""
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """All keys under which it may be known somewhere."""
+        return tuple(dict.fromkeys(filter(None, (self.key, self.former_key, *self.aliases))))
+
+    def named(self) -> Mapping[str, str]:
+        """The texts that are compared when it was edited, by their columns; none where nobody knows them."""
+        return {}
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -105,6 +141,7 @@ class Attempt(msgspec.Struct, frozen=True):
     conflict: bytes | None = None
     claim: bytes | None = None
     memory: str | None = None
+    cells: bytes | None = None
 
     @property
     def was_withdrawn(self) -> bool:
@@ -127,6 +164,11 @@ class Attempt(msgspec.Struct, frozen=True):
         return self.run_id is not None and not self.has_ended
 
     @property
+    def may_have_run(self) -> bool:
+        """Whether what it was sent for may not run once more unasked: it succeeded, goes on, or nobody knows."""
+        return not self.was_withdrawn and not self.made_no_run and self.outcome not in FAILED
+
+    @property
     def outcome(self) -> str:
         """Its status, with a lost answer named as such."""
         return UNKNOWN if self.was_lost else self.status
@@ -135,7 +177,7 @@ class Attempt(msgspec.Struct, frozen=True):
 class Send(msgspec.Struct, frozen=True):
     """Start a run for the row. `params` is the hash of what is sent; `claim` and `conflict` as in its `Entry`.
 
-    `again`: a start was sent for it before.
+    `again`: a start was sent for it before. `cells` stand for its texts, to tell later what was edited.
     """
 
     row_number: int
@@ -144,6 +186,7 @@ class Send(msgspec.Struct, frozen=True):
     claim: bytes | None = None
     conflict: bytes | None = None
     again: bool = False
+    cells: bytes = b""
 
 
 class Resend(msgspec.Struct, frozen=True):
@@ -163,7 +206,10 @@ class Resend(msgspec.Struct, frozen=True):
 
 
 class Poll(msgspec.Struct, frozen=True):
-    """Its run goes on: poll it, from this last known status. `otherwise` and `anew` as with `Resend`."""
+    """Its run goes on: poll it, from this last known status. `otherwise` and `anew` as with `Resend`.
+
+    `intended_at` is when its start was sent (UTC).
+    """
 
     row_number: int
     row_id: int
@@ -172,29 +218,47 @@ class Poll(msgspec.Struct, frozen=True):
     status: str
     otherwise: Send | None = None
     anew: Send | None = None
+    intended_at: str = ""
 
 
 class Keep(msgspec.Struct, frozen=True):
     """It ended before: no request at all. `changed` says that its params are not the ones that were sent.
 
-    `held` says why it isn't sent although its retry is due: it is `parked`, or a `duplicate`. `tonight`: another sheet
-    of this very night has the row, too, and its outcome is that one's.
+    `held` says why it isn't sent although its retry is due: it is `parked`, or a `duplicate`; or its `unknown` start
+    had other values. `tonight`: another sheet of this very night has the row, too, and its outcome is that one's.
     """
 
     row_number: int
     row_id: int
     status: str
     changed: bool
-    held: Literal["parked", "duplicate"] | None = None
+    held: str | None = None
     tonight: bool = False
 
 
+class Hold(msgspec.Struct, frozen=True):
+    """Why a row that could be started is held: one word for the kind, and the sentence that its `error` says.
+
+    `names` is what it is held for in few words ("ran on 29 Nov from open_items.csv"), to be counted in the plan.
+    """
+
+    reason: str
+    why: str
+    names: str = ""
+
+
 class Refuse(msgspec.Struct, frozen=True):
-    """Nothing can be sent for it: `error`, with this sentence. A `duplicate` is held back for what ran before."""
+    """Nothing is sent for it: `error`, with this sentence. `held` says of which kind its `Hold` is, if it has one."""
 
     row_number: int
     why: str
-    held: Literal["duplicate"] | None = None
+    held: str | None = None
+    names: str = ""
+
+    @classmethod
+    def hold(cls, row_number: int, hold: Hold) -> Refuse:
+        """Hold the row."""
+        return cls(row_number, hold.why, hold.reason, hold.names)
 
 
 class Skip(msgspec.Struct, frozen=True):
@@ -227,11 +291,21 @@ def counted_as(step: Step) -> str | None:
     """The field of `Counts` that a step belongs to; None for a row that takes no part."""
     if isinstance(step, Send):
         return "retried" if step.again else "start"
-    if isinstance(step, Refuse | Keep) and step.held:
+    if isinstance(step, Refuse | Keep) and step.held and not (isinstance(step, Keep) and step.held == VALUES):
         return "parked" if step.held == PARKED else "held"
     if isinstance(step, Keep) and step.status == UNKNOWN:
         return "unknown"
     return {Poll: "poll", Resend: "unknown", Keep: "carried_over", Refuse: "refused", Skip: None}[type(step)]
+
+
+def named_by(step: Step, last: Attempt | None) -> str:
+    """What the plan says of a row beside its count: the earlier night, and what came of it; "" for a new row."""
+    if isinstance(step, Refuse) and step.held:
+        return step.names
+    if last is None or not last.intended_at or isinstance(step, Refuse | Skip):
+        return ""
+    day = local_day(last.intended_at)
+    return f"{last.outcome} on {day}" if isinstance(step, Send) else f"from {day}"
 
 
 def last_sent(attempts: Sequence[Attempt]) -> Attempt | None:
@@ -245,27 +319,57 @@ def nights_sent(attempts: Sequence[Attempt]) -> int:
     return len({a.night for a in attempts if last and not a.was_withdrawn and a.params == last.params})
 
 
-def decide(entry: Entry, row_id: int, attempts: Sequence[Attempt], policy: Policy, night: int) -> Step:
+def decide(
+    entry: Entry, row_id: int, attempts: Sequence[Attempt], policy: Policy, night: int, *, is_same: bool = False
+) -> Step:
     """What to do with a row of this history, from the oldest attempt to the newest.
 
-    `night` is the batch that this night began with.
+    `night` is the batch that this night began with. `is_same`: a person said that the row, as it is now, is what ran.
     """
     last = last_sent(attempts)
     if last is None:
-        return _send(entry, row_id, again=False) if entry.refusal is None else Refuse(entry.row_number, entry.refusal)
-    is_due = entry.refusal is None and _is_due_again(last, entry, policy, night)
+        return send(entry, row_id, again=False) if entry.refusal is None else Refuse(entry.row_number, entry.refusal)
+    changed = not is_same and _is_changed(last, entry, policy)
+    hold = watched_edit(last, entry, policy) if changed and not last.is_going and not policy.releases else None
+    if hold is not None and last.outcome == UNKNOWN:
+        return Keep(entry.row_number, row_id, UNKNOWN, changed, VALUES)
+    if hold is not None:
+        return Refuse.hold(entry.row_number, hold)
+    is_due = entry.refusal is None and _is_due_again(attempts, last, entry, policy, night, changed=changed)
     held = _held(attempts, last, entry, policy) if is_due else None
-    again = _send(entry, row_id) if is_due and held is None else None
-    anew = _send(entry, row_id) if _is_as_it_was(last, entry) else None
+    again = send(entry, row_id) if is_due and held is None else None
+    anew = send(entry, row_id) if _is_as_it_was(last, entry) else None
     if last.is_going:
-        return Poll(entry.row_number, row_id, last.id, last.run_id or "", last.status, again, anew)
+        going = (last.id, last.run_id or "", last.status)
+        return Poll(entry.row_number, row_id, *going, again, anew, last.intended_at)
     if last.memory and _can_be_settled(last, entry):
         return Resend(entry.row_number, row_id, last.id, last.intended_at, last.memory, again, anew)
-    return again or Keep(entry.row_number, row_id, last.outcome, last.params != entry.digest, held)
+    return again or Keep(entry.row_number, row_id, last.outcome, changed, held)
 
 
-def _send(entry: Entry, row_id: int, *, again: bool = True) -> Send:
-    return Send(entry.row_number, row_id, entry.digest, entry.claim, entry.conflict, again)
+def send(entry: Entry, row_id: int, *, again: bool = True) -> Send:
+    """The start of a row as it is now."""
+    cells = cells_of(entry.named())
+    return Send(entry.row_number, row_id, entry.digest, entry.claim, entry.conflict, again, cells)
+
+
+def _is_changed(last: Attempt, entry: Entry, policy: Policy) -> bool:
+    """Whether it was edited since, in a column that is compared."""
+    if last.params == entry.digest:
+        return False
+    return not policy.ignore or differing(last.cells, entry.named(), policy.ignore) != ()
+
+
+def watched_edit(last: Attempt, entry: Entry, policy: Policy) -> Hold | None:
+    """The hold of a row that ran with another value in a column that money hangs on."""
+    if entry.refusal is not None or not last.may_have_run or last.params == entry.digest:
+        return None
+    columns = [name for name in differing(last.cells, entry.named(), policy.ignore) or () if name in policy.watched]
+    if not columns:
+        return None
+    what = f"ran on {local_day(last.intended_at)} with another {' and '.join(columns)}"
+    run = f": {last.outcome}, {last.run_id}" if last.run_id else f": {last.outcome}"
+    return Hold(VALUES, f"{what}{run}; {RELEASE}", what)
 
 
 def _is_as_it_was(last: Attempt, entry: Entry) -> bool:
@@ -282,13 +386,18 @@ def _is_the_same_start(last: Attempt, entry: Entry) -> bool:
     return entry.refusal is None and last.params == entry.digest
 
 
-def _is_due_again(last: Attempt, entry: Entry, policy: Policy, night: int) -> bool:
+def _is_due_again(
+    attempts: Sequence[Attempt], last: Attempt, entry: Entry, policy: Policy, night: int, *, changed: bool
+) -> bool:
     """Whether it is to be run again; of a run that goes on, whether it is if nobody can say how it ended."""
     if last.is_going:
         return policy.on_unknown == "resend"
     if last.outcome == UNKNOWN and policy.on_unknown == "resend":
         return True
-    if "changed" in policy.retry and last.params != entry.digest:
+    if changed and policy.again and watched_edit(last, entry, policy) is not None:
+        return True
+    # Against all its runs: two sheets whose rows have one key could take turns, and each would run every night.
+    if changed and "changed" in policy.retry and not any(a.params == entry.digest for a in attempts if a.may_have_run):
         return True
     return last.batch < night and not policy.retry.isdisjoint(("all", last.outcome))
 

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-import httpx
 import msgspec
 
 from batch_runner import log
@@ -28,12 +27,13 @@ from batch_runner.errors import ExitCode, UsageError, exit_code_of
 from batch_runner.job.validation import fill_variables, is_filled, mask
 from batch_runner.outcomes import FAILED
 from batch_runner.report.summary import number_of, row_numbers
-from batch_runner.service.http.transport import environment_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from threading import Event
     from types import ModuleType, TracebackType
+
+    import httpx
 
     from batch_runner.job.config import NotifyConfig
     from batch_runner.report.summary import Summary
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 MOST_GROUPS = 5
 """Groups of failures that are told of each batch."""
-"""Statuses that `--retry` is offered for; a row that is `unknown` must be looked at first."""
 MOST_BATCHES = 20
 """Batches that are told of one by one."""
 
@@ -148,6 +147,10 @@ T = TypeVar("T")
 
 PATIENCE = 30.0
 """Seconds that the end of the program waits for those who are told."""
+HURRIED_PATIENCE = 2.0
+"""The same when the program has been told to end."""
+LOOK = 0.1
+"""Seconds between two looks at that."""
 
 
 class Notifier:
@@ -156,8 +159,11 @@ class Notifier:
     What is wrong with the wishes is raised by `check` only, so that whoever can be told is told of that, too.
     """
 
-    def __init__(self, wishes: NotifyConfig, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, wishes: NotifyConfig, environ: Mapping[str, str], is_hurried: Callable[[], bool] | None = None
+    ) -> None:
         self._wishes = wishes
+        self._is_hurried = is_hurried or (lambda: False)
         self._environ = environ
         self._problems: list[str] = []
         self._summaries: list[tuple[Summary, str | None]] = []
@@ -201,11 +207,15 @@ class Notifier:
         if self._wishes.notify_when == "always" or not self._ending.is_success:
             for notice in self._notices:
                 self._beside(partial(notice.send, self._ending))
-        until = time.monotonic() + PATIENCE
+        began = time.monotonic()
         for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
+            while thread.is_alive() and time.monotonic() - began < self._patience():
+                thread.join(LOOK)
         if any(thread.is_alive() for thread in self._threads):
-            log.warning(f"not all were told of the end within {PATIENCE:.0f} s; the program ends without them")
+            log.warning(f"not all were told of the end within {self._patience():.0f} s; the program ends without them")
+
+    def _patience(self) -> float:
+        return HURRIED_PATIENCE if self._is_hurried() else PATIENCE
 
     def _beat(self, heartbeat: Heartbeat) -> None:
         heartbeat.ping("start", "", until=self._over)
@@ -276,6 +286,8 @@ class Heartbeat:
 
     def _try(self, signal: Signal, text: str) -> tuple[str | None, bool]:
         """What went wrong, None for nothing, and whether that may pass."""
+        import httpx
+
         url = self._url_for(signal)
         try:
             with self._client(url) as client, client.stream("POST", url, content=text.encode()) as answer:
@@ -289,6 +301,8 @@ class Heartbeat:
 
     def _url_for(self, signal: Signal) -> httpx.URL:
         """The signal goes at the path's end, before a query (`…/slug?create=1`)."""
+        import httpx
+
         path, query = self._url.path, self._url.query
         if signal != "success":
             path = f"{path.rstrip('/')}/{signal}"
@@ -297,12 +311,18 @@ class Heartbeat:
 
     def _client(self, url: httpx.URL) -> httpx.Client:
         """As the client of the service: proxies from the environment, no redirects, no `.netrc`."""
+        import httpx
+
+        from batch_runner.service.http.transport import environment_proxy
+
         proxy = environment_proxy(url.scheme, url.host, url.port)
         tls = httpx.create_ssl_context() if url.scheme == "https" else False
         return httpx.Client(proxy=proxy, verify=tls, timeout=TIMEOUT, trust_env=False, follow_redirects=False)
 
 
 def _is_web_address(url: str) -> bool:
+    import httpx
+
     try:
         parts = httpx.URL(url)
     except httpx.InvalidURL:

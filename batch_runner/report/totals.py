@@ -13,10 +13,12 @@ from batch_runner.rows.amounts import (
     EXACT,
     Amount,
     NoAmount,
+    TotalRow,
+    TotalRows,
     agreed,
+    amount_in,
     currency_column,
     currency_of,
-    held_amount,
     read_amount,
     shown_currency,
     worded,
@@ -71,7 +73,8 @@ class ColumnTotals(msgspec.Struct, frozen=True):
     """The control totals of one column; `not_added` cells hold no amount that is sure, `unread` are the first ones.
 
     What a cell holds is added, as Excel's SUM does; `differing` cells show another number, `differing_rows` has the
-    first ones.
+    first ones. Rows that are, or look like, the sheet's own totals are none of its amounts: `total_rows` says for each
+    whether it is equal. A column that nobody asked for has them alone.
     """
 
     column: str
@@ -80,6 +83,7 @@ class ColumnTotals(msgspec.Struct, frozen=True):
     unread: tuple[Unread, ...]
     differing: int = 0
     differing_rows: tuple[int, ...] = ()
+    total_rows: tuple[TotalRow, ...] = ()
 
     def lines(self) -> Iterator[str]:
         """A line for each currency, for a person."""
@@ -92,6 +96,7 @@ class ColumnTotals(msgspec.Struct, frozen=True):
                 f" = {worded(found.succeeded)} succeeded + {worded(found.failed)} failed{unsettled}{edited}"
                 f" + {worded(found.not_started)} not started{odds}"
             )
+        yield from (f"total {self.column}: {line}" for line in self.compared())
         if self.not_added:
             named = ", ".join(f"row {cell.row}: {cell.why}" for cell in self.unread[:3])
             more = "; …" if self.not_added > 3 else ""
@@ -103,26 +108,48 @@ class ColumnTotals(msgspec.Struct, frozen=True):
                 f"({row_list(self.differing_rows)})"
             )
 
+    def compared(self) -> Iterator[str]:
+        """What the sheet's own total rows say, and whether that is equal: a line each, the first ones that differ."""
+        equal = [one for one in self.total_rows if one.is_equal]
+        odd = [one for one in self.total_rows if not one.is_equal]
+        yield from map(str, odd[:MOST_UNREAD])
+        if len(odd) > MOST_UNREAD:
+            yield f"and {len(odd) - MOST_UNREAD} more of your total rows are not equal"
+        if equal:
+            also = f" (and {row_list([one.row for one in equal[:-1]])})" if len(equal) > 1 else ""
+            yield f"{equal[-1]}{also}"
+
 
 def control_totals(source: Source, outcomes: Iterable[Placed]) -> tuple[ColumnTotals, ...]:
     """Add up the job's `total` columns in one pass; `outcomes` are the batch's, in order of row number."""
-    if not source.amounts:
-        return ()
     named = currency_column(source.layout.own)
     accounts = [_Account(column, named, source) for column in source.amounts]
+    compared = [TotalRows(source.sheet, column) for column in source.compared]
+    if not accounts and not compared:
+        return ()
+
+    def see(row: TypedRow) -> None:
+        for one in compared:
+            one.see(row)
+
     placed = _Beside(iter(outcomes))
-    for row in source.chosen():
+    for row in source.chosen(see):
+        if source.sheet.is_suspect(row):
+            continue
         outcome = placed.at(row.number)
         for account in accounts:
             account.add(row, outcome)
-    return tuple(account.totals() for account in accounts)
+    found = {column: one.found() for column, one in zip(source.compared, compared, strict=True)}
+    asked = (account.totals(found[account.column]) for account in accounts)
+    others = (ColumnTotals(c.name, (), 0, (), total_rows=found[c]) for c in source.compared if c not in source.amounts)
+    return (*asked, *(one for one in others if one.total_rows))
 
 
 class _Account:
     """One column's sums, growing."""
 
     def __init__(self, column: Column, named: Column | None, source: Source) -> None:
-        self._column = column
+        self.column = column
         self._named = named
         self._sheet = source.sheet
         self._rows: defaultdict[str, int] = defaultdict(int)
@@ -138,24 +165,30 @@ class _Account:
         if isinstance(amount, NoAmount):
             self._not_added += 1
             if len(self._unread) < MOST_UNREAD:
-                address = self._sheet.address(row.number, self._column.index)
+                address = self._sheet.address(row.number, self.column.index)
                 self._unread.append(Unread(row.number, address, amount.why))
             return
         self._rows[amount.currency] += 1
         self._put(amount, "input")
-        shown = read_amount(row.texts[self._column.index], typed=True)
-        if self._column.index in row.typed and (isinstance(shown, NoAmount) or shown.value != amount.value):
+        shown = read_amount(row.texts[self.column.index], typed=True)
+        if self.column.index in row.typed and (isinstance(shown, NoAmount) or shown.value != amount.value):
             self._differing += 1
             if len(self._differing_rows) < MOST_UNREAD:
                 self._differing_rows.append(row.number)
         if outcome is not None:
             self._put(amount, _EDITED if outcome.changed else _PARTS.get(outcome.status, "unsettled"))
 
-    def totals(self) -> ColumnTotals:
-        """What it came to, currencies in the order of the alphabet."""
+    def totals(self, total_rows: tuple[TotalRow, ...]) -> ColumnTotals:
+        """What it came to, currencies in the order of the alphabet, beside what the sheet's own totals say."""
         sums = tuple(self._sum(currency) for currency in sorted(self._rows))
         return ColumnTotals(
-            self._column.name, sums, self._not_added, tuple(self._unread), self._differing, tuple(self._differing_rows)
+            self.column.name,
+            sums,
+            self._not_added,
+            tuple(self._unread),
+            self._differing,
+            tuple(self._differing_rows),
+            total_rows,
         )
 
     def _put(self, amount: Amount, part: str) -> None:
@@ -173,14 +206,11 @@ class _Account:
 
     def _amount(self, row: TypedRow) -> Amount | NoAmount:
         """The cell's amount; its currency stands beside it, in its format, or in the column that names it."""
-        place = self._column.index
-        problem = next((problem for problem in row.problems if problem.index == place and problem.refuses), None)
-        if problem is not None:
-            return NoAmount(problem.what)
-        cell = row.typed.get(place)
-        amount = read_amount(row.texts[place]) if cell is None else held_amount(row.texts[place], cell)
+        place = self.column.index
+        amount = amount_in(row, place)
         if isinstance(amount, NoAmount):
             return amount
+        cell = row.typed.get(place)
         own = amount.currency or (shown_currency(cell.shown) if cell is not None else "")
         word = row.texts[self._named.index].strip() if self._named is not None else ""
         other = currency_of(word) if word else ""

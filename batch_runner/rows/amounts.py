@@ -1,20 +1,24 @@
-"""A cell's text as an amount with its currency. What may be read in two ways isn't read at all."""
+"""A cell's text as an amount with its currency, and what a sheet says itself that its amounts come to.
+
+What may be read in two ways isn't read at all.
+"""
 
 from __future__ import annotations
 
 import re
 from decimal import Context, Decimal, Inexact, InvalidOperation
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from batch_runner.sheet.model import LIST_ROWS, RowKind
 from batch_runner.sheet.numfmt.digits import decimal_of
 from batch_runner.sheet.numfmt.meaning import CURRENCY_CODES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-    from batch_runner.sheet.model import Column, TypedCell
+    from batch_runner.sheet.model import Column, Sheet, TypedCell, TypedRow
 
 
 SIGNS = {
@@ -84,7 +88,7 @@ _SPACES = " \u00a0\u2009\u202f"
 _AMOUNT = re.compile(rf"([^0-9]*)([0-9](?:[0-9.,'’{_SPACES}]*[0-9])?)([^0-9]*)")
 _PLAIN = re.compile(r"([0-9]+)(?:[.,]([0-9]+))?")
 _GROUPED = re.compile(rf"([1-9][0-9]{{0,2}}([.,'’{_SPACES}])[0-9]{{3}}(?:\2[0-9]{{3}})*)(?:(?!\2)[.,]([0-9]+))?")
-_EITHER = re.compile(r"[1-9][0-9]{0,2}[.,][0-9]{3}")
+_TWO_WAYS = re.compile(r"[1-9][0-9]{0,2}[.,][0-9]{3}")
 """`1.234` is 1234 to some and 1.234 to others."""
 _SCIENTIFIC = re.compile(r"-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]+")
 _ANY_DIGIT = re.compile("[0-9A-Za-z%]")
@@ -107,6 +111,10 @@ class NoAmount(msgspec.Struct, frozen=True):
     why: str
 
 
+EMPTY = NoAmount("empty")
+EITHER = NoAmount("its one comma or point may mark thousands or decimals")
+
+
 def read_amount(text: str, *, typed: bool = False) -> Amount | NoAmount:
     """The amount that a text stands for.
 
@@ -115,7 +123,7 @@ def read_amount(text: str, *, typed: bool = False) -> Amount | NoAmount:
     comma can only group and a point only divide.
     """
     if not text.strip():
-        return NoAmount("empty")
+        return EMPTY
     found = _AMOUNT.fullmatch(text.strip())
     if found is None:
         return NoAmount("not an amount")
@@ -151,6 +159,15 @@ def held_amount(text: str, cell: TypedCell) -> Amount | NoAmount:
     return shown
 
 
+def amount_in(row: TypedRow, place: int) -> Amount | NoAmount:
+    """The amount that a row's cell holds; the cell of a number is among those that are typed."""
+    problem = next((problem for problem in row.problems if problem.index == place and problem.refuses), None)
+    if problem is not None:
+        return NoAmount(problem.what)
+    cell = row.typed.get(place)
+    return read_amount(row.texts[place]) if cell is None else held_amount(row.texts[place], cell)
+
+
 def shown_currency(text: str) -> str:
     """The currency that a number's format shows beside it; "" where it shows none that is known."""
     return currency_of(_FIGURES.sub("", text)) or ""
@@ -165,8 +182,8 @@ def worded(value: Decimal) -> str:
 def _value(text: str, typed: bool) -> Decimal | NoAmount:
     if typed:
         text = text.replace(",", "")
-    elif _EITHER.fullmatch(text):
-        return NoAmount("its one comma or point may mark thousands or decimals")
+    elif _TWO_WAYS.fullmatch(text):
+        return EITHER
     if plain := _PLAIN.fullmatch(text):
         whole, cents = plain[1], plain[2]
     elif grouped := _GROUPED.fullmatch(text):
@@ -180,3 +197,81 @@ def _value(text: str, typed: bool) -> Decimal | NoAmount:
 
 def _word(text: str) -> str:
     return text.translate(_NO_SIGNS).strip()
+
+
+NEAR = Decimal("1e-9")
+"""What two sums may differ by, as a share of them: a workbook keeps 15 digits of a number."""
+
+
+class TotalRow(msgspec.Struct, frozen=True):
+    """What a total row of the sheet says that a column comes to, and what the sheet's rows come to.
+
+    `rows` is the nearest of the sums that may be meant; None where some cells hold no amount that is sure.
+    """
+
+    row: int
+    says: Decimal
+    rows: Decimal | None
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether both are the same."""
+        return self.rows is not None and abs(self.says - self.rows) <= NEAR * max(Decimal(1), abs(self.says))
+
+    def __str__(self) -> str:
+        said = f"your row {self.row} says {worded(self.says)}"
+        if self.is_equal:
+            return f"{said}: equal"
+        if self.rows is None:
+            return f"{said}, which can't be compared: some cells hold no amount that is sure"
+        by = EXACT.subtract(self.says, self.rows)
+        return f"{said}: NOT EQUAL, the rows come to {worded(self.rows)}, which differs by {worded(by)}"
+
+
+class TotalRows:
+    """Goes along all rows of a sheet and compares its own totals of one column with its rows."""
+
+    def __init__(self, sheet: Sheet, column: Column) -> None:
+        self._sheet = sheet
+        self._place = column.index
+        self._seen = Decimal(0)
+        """What the rows so far come to; without those that are hidden and left out: `_shown`."""
+        self._shown = Decimal(0)
+        self._is_sure = True
+        self._found: list[tuple[int, Decimal, Decimal, Decimal]] = []
+
+    def see(self, row: TypedRow) -> None:
+        """Add a row, or note what it says as a total."""
+        if self._sheet.is_total(row):
+            sums = self._sheet.sums.get(row.number)
+            amount = amount_in(row, self._place)
+            is_said = row.kind is not RowKind.TOTALS if sums is None else self._place in sums
+            if isinstance(amount, Amount) and is_said:
+                self._found.append((row.number, amount.value, self._seen, self._shown))
+            return
+        if row.kind not in LIST_ROWS or self._sheet.is_suspect(row):
+            return
+        amount = amount_in(row, self._place)
+        if isinstance(amount, NoAmount):
+            self._is_sure &= amount == EMPTY
+            return
+        self._seen = EXACT.add(self._seen, amount.value)
+        if row.kind is RowKind.DATA:
+            self._shown = EXACT.add(self._shown, amount.value)
+
+    def found(self) -> tuple[TotalRow, ...]:
+        """The sheet's totals, compared with the rows above each; or with those since the total before, or below it."""
+        compared: list[TotalRow] = []
+        for at, (number, says, above, _shown) in enumerate(self._found):
+            sums = [one for side in (2, 3) for one in self._may_be_meant(at, side)]
+            found = (TotalRow(number, says, one) for one in sums)
+            other = TotalRow(number, says, (above or self._seen) if self._is_sure else None)
+            compared.append(next((one for one in found if one.is_equal), other))
+        return tuple(compared)
+
+    def _may_be_meant(self, at: int, side: Literal[2, 3]) -> Iterator[Decimal]:
+        """What a total may add up: the rows above it, all, those below, or those up to its neighbours."""
+        marks = [Decimal(0), *(one[side] for one in self._found), self._seen if side == 2 else self._shown]
+        before, here, after, last = marks[at], marks[at + 1], marks[at + 2], marks[-1]
+        yield from (here, last)
+        yield from (EXACT.subtract(*pair) for pair in ((here, before), (after, here), (last, here)))

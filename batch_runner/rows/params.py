@@ -17,15 +17,15 @@ import msgspec
 
 from batch_runner.errors import UsageError
 from batch_runner.plan.plan import Entry
-from batch_runner.rows.selection import no_column
-from batch_runner.sheet.model import Column, column_letter, refuse_ambiguity
+from batch_runner.rows.selection import columns_by_letter, no_column
+from batch_runner.sheet.model import refuse_ambiguity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from batch_runner.job.job import Job
     from batch_runner.rows.task_inputs import Fit, TaskInputs
-    from batch_runner.sheet.model import Row, Sheet
+    from batch_runner.sheet.model import Column, Row, Sheet
 
 
 CLAIM_BYTES = 16
@@ -105,10 +105,14 @@ class Template:
     def __init__(self, job: Job, sheet: Sheet, columns: tuple[Column, ...]) -> None:
         self._sheet = sheet
         self._own = columns
-        self._columns = _by_letter(sheet, columns) | {column.name: column for column in reversed(columns)}
+        ours = {column.letter for column in sheet.columns if column not in columns}
+        letters = {letter: column for letter, column in columns_by_letter(sheet).items() if letter not in ours}
+        aside = {column.name: column for column in reversed(sheet.aside)}
+        self._columns = {**aside, **letters, **{column.name: column for column in reversed(columns)}}
         self._send_empty = job.send_empty
         if problems := [*self._problems(job)]:
             raise UsageError("\n".join(problems))
+        self._own = tuple(sorted({*columns, *self.columns(job.columns)}, key=lambda column: column.index))
         self._sent = self._sent_columns(job)
         self._texts = {name: self._text(value) for name, value in job.param.items()}
         self._identity = None if job.identity_id is None else self._text(job.identity_id)
@@ -280,12 +284,6 @@ class Template:
         text = self._texts.get(name)
         indexes = sorted(text.indexes()) if text else [index for index, sent in self._sent.items() if sent == name]
         return ", ".join(self._sheet.address(row.number, index) for index in indexes)
-
-
-def _by_letter(sheet: Sheet, columns: Sequence[Column]) -> dict[str, Column]:
-    """The columns by their letters, those that lack a header and have text included."""
-    nameless = [Column(column_letter(place), place, column_letter(place)) for place in sheet.strays]
-    return {column.letter: column for column in (*columns, *nameless)}
 
 
 def _claim(row: Row, indexes: tuple[int, ...]) -> bytes | None:

@@ -12,14 +12,14 @@ import msgspec
 
 from batch_runner.errors import UsageError
 from batch_runner.rows.amounts import Amount, NoAmount, agreed, held_amount, read_amount
-from batch_runner.sheet.model import LIST_ROWS, RowKind, TypedRow, refuse_ambiguity
+from batch_runner.sheet.model import LIST_ROWS, Column, RowKind, TypedRow, column_letter, refuse_ambiguity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     import polars as pl
 
-    from batch_runner.sheet.model import Column, Row, Sheet
+    from batch_runner.sheet.model import Row, Sheet
     from batch_runner.units import RowRanges
 
 
@@ -199,8 +199,9 @@ def _parsed(where: str) -> pl.Expr:
 
 
 def _columns(sheet: Sheet, expression: pl.Expr) -> tuple[Column, ...]:
-    """The columns that an expression names."""
-    columns = {column.name: column for column in sheet.columns}
+    """The columns that an expression names, by header or letter; each is called as the expression calls it."""
+    letters = {letter: Column(letter, column.index, letter) for letter, column in columns_by_letter(sheet).items()}
+    columns = letters | {column.name: column for column in sheet.columns}
     names = tuple(dict.fromkeys(expression.meta.root_names()))
     if unknown := [f"where: {no_column(sheet, name)}" for name in names if name not in columns]:
         raise UsageError("\n".join(unknown))
@@ -317,6 +318,12 @@ def _hints(columns: Sequence[Column], texts: dict[str, str], filled: set[str]) -
     hints = [f"{name} is text, since {cell} is no plain number" for name, cell in texts.items()]
     hints += [f"{c.name} is a number" for c in columns if c.name in filled and c.name not in texts]
     return "".join(f"; {hint}" for hint in hints)
+
+
+def columns_by_letter(sheet: Sheet) -> dict[str, Column]:
+    """A sheet's columns by their letters: those that lack a header and have text, and those beside the list, too."""
+    nameless = [Column(column_letter(place), place, column_letter(place)) for place in sheet.strays]
+    return {column.letter: column for column in (*sheet.aside, *sheet.columns, *nameless)}
 
 
 def no_column(sheet: Sheet, name: str) -> str:

@@ -16,7 +16,7 @@ from batch_runner.sheet.model import LIST_ROWS, NewColumns, Reading, RowKind
 from batch_runner.sheet.open import TEXT_ENDINGS, WORKBOOK_ENDINGS, open_sheet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -58,6 +58,10 @@ class Source:
             findings.tell()
             self._look_for_suspects(job.suspect_rows)
             self.amounts = self.template.columns(job.total)
+            sums = frozenset[int]().union(*self.sheet.sums.values())
+            self.compared = tuple(
+                dict.fromkeys((*self.amounts, *(column for column in self.layout.own if column.index in sums)))
+            )
             self.lost_journal = _lost_journal(job, self.layout)
             self.lost_runs = None if self.lost_journal else _lost_runs(job, self.sheet)
             if inputs is not None:
@@ -85,10 +89,30 @@ class Source:
         """Stream what the rows that take part send, in the sheet's order; gathers `warnings` anew."""
         return (row for row in self.places() if row.takes_part)
 
-    def chosen(self) -> Iterator[TypedRow]:
-        """The rows that take part, as they stand in the sheet, with those cells of `amounts` that are no texts."""
-        places = {column.index for column in self.amounts}.union(self._selection.typed_places)
-        return self._selection.of(self.sheet.typed_rows(places))
+    def numbers(self) -> Iterator[int]:
+        """The numbers of the rows that take part, in the sheet's order."""
+        return (row.number for row in self._selection.rows(self.sheet))
+
+    def chosen(self, see: Callable[[TypedRow], None] | None = None) -> Iterator[TypedRow]:
+        """The rows that take part, as they stand in the sheet, with those cells of `compared` that are no texts.
+
+        `see` is shown every row of the sheet, of whatever kind, in their order.
+        """
+        places = {column.index for column in self.compared}.union(self._selection.typed_places)
+        every = self.sheet.typed_rows(places)
+        if see is None:
+            yield from self._selection.of(every)
+            return
+
+        def seen() -> Iterator[TypedRow]:
+            for row in every:
+                see(row)
+                yield row
+
+        rows = seen()
+        yield from self._selection.of(rows)
+        for _row in rows:
+            pass
 
     def places(self) -> Iterator[RowParams]:
         """As `rows`, with the rows left out between them: they, too, count among rows with equal keys."""
@@ -111,17 +135,18 @@ class Source:
         hints = self.template.fit.hints() if self.template.fit else ()
         return (
             *self.sheet.notes,
-            *(note for note in (self._hidden_columns(), self.layout.note, self.lost_journal, self.lost_runs) if note),
+            *(note for note in (self.layout.note, self.lost_journal, self.lost_runs) if note),
             *hints,
         )
 
-    def _hidden_columns(self) -> str | None:
-        """Nobody who looks at the sheet sees that these are sent."""
+    @property
+    def first_notes(self) -> tuple[str, ...]:
+        """What they should hear on the first night alone: nobody who looks at the sheet sees that these are sent."""
         hidden = [column for column in self.template.sent if column.index in self.sheet.hidden_columns]
         if not hidden:
-            return None
+            return ()
         names = ", ".join(f"{column.name!r} ({column.letter})" for column in hidden)
-        return f"hidden in the sheet, and sent like the others: {names}; leave them out with --exclude"
+        return (f"hidden in the sheet, and sent like the others: {names}; leave them out with --exclude",)
 
     @property
     def warnings(self) -> tuple[str, ...]:

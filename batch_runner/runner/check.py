@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from batch_runner.job.job import Job
     from batch_runner.journal.journal import Journal
     from batch_runner.plan.plan import Step
+    from batch_runner.report.totals import ColumnTotals
     from batch_runner.rows.params import RowParams
     from batch_runner.runner.connect import ChosenService
     from batch_runner.sheet.model import Sheet
@@ -82,7 +83,8 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     says nothing. `kinds` counts the sheet's rows by what they are, up to `last_row`, and `suspects` are the numbers of
     those that look like none of the list. `plan` counts what a batch would do now; `first` are the first rows that it
     would start, `last` is the last one if it isn't among them. `refused` and `warnings` are the first sentences of
-    each; `refused_rows` counts all rows that could not be sent, held ones too.
+    each; `refused_rows` counts all rows that could not be sent, held ones too. `total_rows` compares the sheet's own
+    totals with its rows: a sentence each.
     """
 
     input: str
@@ -99,6 +101,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     plan: Counts
     totals: tuple[PlannedTotal, ...]
+    total_rows: tuple[str, ...]
     refused_rows: int
     kinds: dict[str, int]
     last_row: int
@@ -149,7 +152,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         yield f"  output:  {self.output}"
         yield f"  journal: {self.journal}"
         yield f"  plan:    {self._plan() if self.task else 'not known until a task is named'}"
-        yield from (f"  total:   {total}" for total in self.totals)
+        yield from (f"  total:   {total}" for total in (*self.totals, *self.total_rows))
         yield from (f"  note:    {note}" for note in self.notes)
         samples = [*self.first, *([self.last] if self.last else [])]
         yield from _block(
@@ -205,6 +208,8 @@ async def preview(
         for step, row in chunk:
             planned.add(step, row)
             seen(step, row)
+    outcomes = (Placed(number, NOT_STARTED, "", "", "", changed=False) for number in planned.starts)
+    totals = control_totals(source, outcomes)
     return Preview(
         input=job.input,
         sheet=source.sheet.name,
@@ -219,7 +224,8 @@ async def preview(
         journal=str(job.journal_path),
         rows=sum(planned.counted.values()),
         plan=Counts(**planned.counted),
-        totals=tuple(_planned_totals(source, planned.starts)),
+        totals=tuple(_planned_totals(totals)),
+        total_rows=tuple(f"{column.column}: {line}" for column in totals for line in column.compared()),
         refused_rows=planned.refused_rows,
         kinds=dict(kinds.counted),
         last_row=kinds.last,
@@ -230,6 +236,7 @@ async def preview(
         warnings=source.warnings,
         notes=(
             *source.notes,
+            *source.first_notes,
             *source.sheet.describe_formats(),
             *filter(None, [journal.all_new() if planned.counted else None]),
         ),
@@ -293,9 +300,8 @@ class PlannedTotal(msgspec.Struct, frozen=True):
         return f"{self.column}: {worded(self.start)} of {worded(self.all)} {self.currency or '(no currency)'} to start"
 
 
-def _planned_totals(source: Source, starts: Iterable[int]) -> Iterator[PlannedTotal]:
-    outcomes = (Placed(number, NOT_STARTED, "", "", "", changed=False) for number in starts)
-    for column in control_totals(source, outcomes):
+def _planned_totals(totals: Iterable[ColumnTotals]) -> Iterator[PlannedTotal]:
+    for column in totals:
         yield from (PlannedTotal(column.column, s.currency, s.not_started, s.input) for s in column.sums)
 
 

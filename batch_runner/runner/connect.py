@@ -14,9 +14,9 @@ from batch_runner.batch.worker import Terms
 from batch_runner.errors import UsageError
 from batch_runner.job.job import ANCHOR_URL, Job
 from batch_runner.job.validation import cluster_problem
-from batch_runner.service.http.client import is_loopback
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
@@ -49,6 +49,7 @@ def choose_service(job: Job) -> ChosenService:
     if job.service != "local":
         name = (os.environ.get(BASE_URL_VARIABLE) or ANCHOR_URL) if job.service == "anchor" else job.service
         _key_for(job)
+        tls_of(name)
         terms = Terms(
             resend=job.on_unknown == "resend",
             runs_outlive_us=True,
@@ -69,10 +70,21 @@ def _polls_for(job: Job, auto: PollLimits) -> PollLimits:
 
 def _is_near(url: str) -> bool:
     """Whether the service is on this machine. What is wrong with an address, the client says."""
+    from batch_runner.service.http.client import is_loopback
+
     try:
         return is_loopback(urlsplit(url).hostname or "")
     except ValueError:
         return False
+
+
+def tls_of(url: str) -> ssl.SSLContext | None:
+    """How connections to a service are secured; None where they aren't. Raises `UsageError` if that can't be."""
+    if not url.lower().startswith("https:"):
+        return None
+    from batch_runner.service.http.transport import tls_context
+
+    return tls_context()
 
 
 class ConnectedService(msgspec.Struct, frozen=True):
@@ -101,7 +113,8 @@ async def connect_service(
         from batch_runner.service.http.client import Client
         from batch_runner.service.http.transport import AiohttpTransport
 
-        async with Client(chosen.name, _key_for(job), AiohttpTransport()) as client:
+        tls = tls_of(chosen.name)
+        async with Client(chosen.name, _key_for(job), AiohttpTransport(tls)) as client:
             yield ConnectedService(client, _nothing)
         return
     from batch_runner.service.local.service import LocalService

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -12,7 +12,7 @@ import anyio
 import msgspec
 from anyio import to_thread
 
-from batch_runner.batch.stop import INTERRUPTS, Stop
+from batch_runner.batch.stop import Stop
 from batch_runner.errors import (
     BatchRunnerError,
     ExitCode,
@@ -30,13 +30,15 @@ from batch_runner.journal.journal import JournalFile
 from batch_runner.journal.view import JournalView
 from batch_runner.report.summary import Summary, number_of
 from batch_runner.runner.connect import connect_service
-from batch_runner.runner.run import NightBudget, NightRun, execute, info, open_job, policy_of, service_of
+from batch_runner.runner.run import EndInOrder, NightBudget, NightRun, execute, info, open_job, policy_of, service_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from batch_runner.batch.pool import SheetBatch
+    from batch_runner.batch.stop import Signals
     from batch_runner.job.inputs import NightJob, SheetJob
     from batch_runner.job.job import Job
     from batch_runner.journal.batches import BatchInfo
@@ -68,6 +70,11 @@ class NightSummary(msgspec.Struct, frozen=True, kw_only=True):
     missing: str | None
     many: bool
     bug: Exception | None = None
+
+    @classmethod
+    def without_batch(cls, exit_code: ExitCode, source: str, why: str) -> NightSummary:
+        """The night of a command that ended before its batches, or without a word of them."""
+        return cls(exit_code=exit_code, batches=(), not_run=(NotRun(source, why),), missing=None, many=False)
 
     @property
     def is_well(self) -> bool:
@@ -112,8 +119,8 @@ class _End(msgspec.Struct, frozen=True):
     bug: Exception | None = None
 
 
-def run_night(plan: NightJob, progress: Progress) -> NightSummary:
-    """Run the batches of a plan, those of a pattern in one pool.
+def run_night(plan: NightJob, progress: Progress, signals: Signals | None = None) -> NightSummary:
+    """Run the batches of a plan, those of a pattern in one pool. The first of the `signals` ends them in order.
 
     Raises `UsageError` and `SheetError` for what is found wrong while nothing has been sent, and what a batch raises
     whose input is no pattern.
@@ -122,10 +129,11 @@ def run_night(plan: NightJob, progress: Progress) -> NightSummary:
         rows = look_over(plan)
         if not plan.batches:
             return NightSummary(exit_code=ExitCode.OK, batches=(), not_run=(), missing=plan.missing, many=True)
-        with sole_error():
-            return anyio.run(_Sheets(plan, NightBudget(plan.job, _command(plan)), progress, rows).run)
+        sheets = _Sheets(plan, NightBudget(plan.job, _command(plan)), progress, rows, signals)
+        with sole_error(), _handed_over(signals):
+            return anyio.run(sheets.run)
     bounds = NightBudget(plan.job)
-    summaries = tuple(_run(planned, bounds, progress) for planned in plan.batches)
+    summaries = tuple(_run(planned, bounds, progress, signals) for planned in plan.batches)
     code = ExitCode(summaries[0].exit_code) if summaries else ExitCode.OK
     return NightSummary(exit_code=code, batches=summaries, not_run=(), missing=plan.missing, many=False)
 
@@ -203,8 +211,11 @@ def look_at_journal(path: Path, info: BatchInfo | None = None) -> None:
 class _Sheets:
     """The sheets of a night, run in one pool: each is opened at its turn, and ends with a summary or a reason."""
 
-    def __init__(self, plan: NightJob, bounds: NightBudget, progress: Progress, rows: int) -> None:
+    def __init__(
+        self, plan: NightJob, bounds: NightBudget, progress: Progress, rows: int, signals: Signals | None
+    ) -> None:
         self._plan = plan
+        self._signals = signals
         self._bounds = bounds
         self._progress = progress
         self._rows = rows
@@ -220,12 +231,12 @@ class _Sheets:
         async with connect_service(job, chosen, self._progress.printed) as reached:
             night = NightRun(job, chosen, reached.service, self._bounds, rows=self._rows, many=True)
             self._night = night
-            await night.run(self._batches(), self._finish, self._progress, wind_down=reached.wind_down)
+            end = EndInOrder(self._signals, reached.wind_down) if self._signals else None
+            await night.run(self._batches(), self._finish, self._progress, end)
         left = [n for n in range(len(self._plan.batches)) if n not in self._ends]
         ends = [self._ends.get(n, _End(ExitCode.OK, why=NOT_REACHED)) for n in range(len(self._plan.batches))]
         stop = night.stopping.stop
-        is_told = stop is not None and (left or stop.exit_code in INTERRUPTS)
-        codes = [*(end.code for end in ends), *([stop.exit_code] if stop and is_told else [])]
+        codes = [*(end.code for end in ends), *([stop.exit_code] if stop and left else [])]
         return NightSummary(
             exit_code=worst(codes),
             batches=tuple(end.summary for end in ends if end.summary),
@@ -298,6 +309,10 @@ def _end_of(summary: Summary | None, error: Exception | None) -> _End:
     return _End(ExitCode(summary.exit_code), summary)
 
 
-def _run(planned: SheetJob, bounds: NightBudget, progress: Progress) -> Summary:
-    with open_job(planned.job, planned.series, bounds) as opened:
-        return anyio.run(partial(execute, opened, progress, interrupts=True, printed=progress.printed))
+def _run(planned: SheetJob, bounds: NightBudget, progress: Progress, signals: Signals | None) -> Summary:
+    with open_job(planned.job, planned.series, bounds) as opened, _handed_over(signals):
+        return anyio.run(partial(execute, opened, progress, signals=signals, printed=progress.printed))
+
+
+def _handed_over(signals: Signals | None) -> AbstractContextManager[None]:
+    return signals.handed_over() if signals else nullcontext()

@@ -18,10 +18,10 @@ from batch_runner._version import __version__
 from batch_runner.batch.limits import Limits, Pace, limit_by_files, open_files
 from batch_runner.batch.poll_schedule import Schedule
 from batch_runner.batch.poller import Poller
-from batch_runner.batch.pool import Pool, SheetBatch
-from batch_runner.batch.stop import Stop, Stopping
+from batch_runner.batch.pool import MOST_ROWS, Pool, SheetBatch
+from batch_runner.batch.stop import INTERRUPTS, Stop, Stopping
 from batch_runner.batch.worker import Worker
-from batch_runner.errors import ExitCode, JournalError, UsageError, sole_error
+from batch_runner.errors import JournalError, UsageError, sole_error
 from batch_runner.fs import AtomicFile
 from batch_runner.journal.batches import BatchInfo
 from batch_runner.journal.journal import Journal
@@ -33,13 +33,16 @@ from batch_runner.progress import Progress, Tally
 from batch_runner.report.summary import MOST_GROUPS, Summary, exit_code_for, sorted_counts
 from batch_runner.report.totals import control_totals
 from batch_runner.rows.source import Source
+from batch_runner.runner.adjust import LOOK, AdjustmentInbox
 from batch_runner.runner.connect import ChosenService, choose_service, connect_service
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
+    from batch_runner.batch.stop import Signals
     from batch_runner.batch.worker import Terms
     from batch_runner.job.job import Job
+    from batch_runner.output.output import Written
     from batch_runner.service.protocol import Service
 
 
@@ -171,7 +174,7 @@ async def run_batch(job: Job, progress: Progress | None = None) -> Summary:
     The coroutine needs asyncio. Raises `BatchRunnerError` and `SheetError`; a row's failure is no error.
     """
     with open_job(job) as opened:
-        return await execute(opened, progress or Progress(), interrupts=False)
+        return await execute(opened, progress or Progress())
 
 
 def run_batch_blocking(job: Job, progress: Progress | None = None) -> Summary:
@@ -180,9 +183,13 @@ def run_batch_blocking(job: Job, progress: Progress | None = None) -> Summary:
 
 
 async def execute(
-    opened: OpenedJob, progress: Progress, *, interrupts: bool, printed: Callable[[str], None] | None = None
+    opened: OpenedJob,
+    progress: Progress,
+    *,
+    signals: Signals | None = None,
+    printed: Callable[[str], None] | None = None,
 ) -> Summary:
-    """Run an opened job on its own service and journal; with `interrupts`, Ctrl-C and SIGTERM end it in order.
+    """Run an opened job on its own service and journal; the first of the `signals` ends it in order.
 
     `printed` is told what tasks print in worker processes; without it, it goes to standard error.
     """
@@ -191,8 +198,8 @@ async def execute(
             connect_service(opened.job, opened.service, printed) as reached,
             Journal.open(opened.job.journal_path, info(opened), opened.target.mode & 0o666) as journal,
         ):
-            wind_down = reached.wind_down if interrupts else None
-            return await run_opened(opened, reached.service, journal, progress, wind_down=wind_down)
+            end = EndInOrder(signals, reached.wind_down) if signals else None
+            return await run_opened(opened, reached.service, journal, progress, end)
 
 
 async def run_opened(
@@ -200,13 +207,9 @@ async def run_opened(
     service: Service,
     journal: Journal,
     progress: Progress,
-    *,
-    wind_down: Callable[[], None] | None = None,
+    end: EndInOrder | None = None,
 ) -> Summary:
-    """Run an opened job with this service and journal, write the output and sum up. Runs on any backend of anyio.
-
-    With `wind_down`, Ctrl-C and SIGTERM end it in order; it is called at the first.
-    """
+    """Run an opened job with this service and journal, write the output and sum up. Runs on any backend of anyio."""
     summaries: list[Summary] = []
     night = NightRun(opened.job, opened.service, service, opened.bounds, rows=opened.source.total)
 
@@ -216,8 +219,15 @@ async def run_opened(
     async def finish(batch: SheetBatch) -> None:
         summaries.append(await night.conclude(opened, batch))
 
-    await night.run(one(), finish, progress, wind_down=wind_down)
+    await night.run(one(), finish, progress, end)
     return summaries[0]
+
+
+class EndInOrder(msgspec.Struct, frozen=True):
+    """What Ctrl-C, SIGTERM and SIGHUP do to a batch: at the first, the service is told by `wind_down`."""
+
+    signals: Signals
+    wind_down: Callable[[], None]
 
 
 class NightRun:
@@ -237,11 +247,15 @@ class NightRun:
         self._schedule = Schedule(chosen.polls)
         self._poller = Poller(service.look, self._schedule, chosen.terms.follow_seconds, self._chance)
         self.stopping = Stopping(job.failure_limit, rows, bounds.past_deadline())
+        self._inbox = AdjustmentInbox()
+        self._adjusted: list[str] = []
 
     def batch(self, opened: OpenedJob, journal: Journal) -> SheetBatch:
         """A sheet that is open, and its journal, as the pool takes them."""
         job, rows = opened.job, opened.source.total
         log.info("journal opened", path=str(job.journal_path), number=journal.batch)
+        if journal.path is not None:
+            self._inbox.watch(journal.path, journal.batch)
         with log.of_batch(str(journal.batch)):
             log.info("batch began", input=job.input, rows=rows, task=job.task, service=self._chosen.name)
         worker = Worker(
@@ -260,37 +274,80 @@ class NightRun:
         batches: AsyncIterator[SheetBatch],
         finish: Callable[[SheetBatch], Coroutine[Any, Any, None]],
         progress: Progress,
-        *,
-        wind_down: Callable[[], None] | None,
+        end: EndInOrder | None = None,
     ) -> None:
         """Run all batches in one pool; `finish` is called for each, when its last row has ended."""
         pool = Pool(self._limits, self.stopping, progress, self._tally, finish, many=self._many)
         progress.begin(self._tally)
         async with anyio.create_task_group() as around:
             around.start_soon(self._poller.drive)
-            if wind_down is not None:
-                around.start_soon(_obey_signals, self.stopping, progress, [wind_down, self._poller.hurry])
+            if end is not None:
+                around.start_soon(self._obey, end, progress)
+            around.start_soon(self._adjust, pool, progress)
             await pool.run(batches, self._workers, self._job.canary)
             progress.end(self._tally)
             around.cancel_scope.cancel()
 
+    async def _adjust(self, pool: Pool, progress: Progress) -> None:
+        """Take up another concurrency as soon as somebody asks for one."""
+        await self._inbox.has_any.wait()
+        while True:
+            for asked in self._inbox.take():
+                workers, warning = limit_by_files(asked, open_files())
+                moment = f"{datetime.now().astimezone():%H:%M:%S}"
+                told = f"at {moment} --concurrency was changed from {self._limits.concurrency} to {workers}"
+                self._adjusted += [told, warning] if warning else [told]
+                pool.adjust(workers)
+                progress.tell("; ".join(filter(None, (told, warning))))
+            await anyio.sleep(LOOK)
+
     async def conclude(self, opened: OpenedJob, batch: SheetBatch) -> Summary:
         """Write the output of a batch from what its journal holds, and say what it came to."""
-        stop, unfinished = self.stopping.stop, {NOT_STARTED, *GOING}
-        # Of several sheets, one that the stop took nothing from doesn't speak of it.
-        if self._many and stop and not any(count.status in unfinished for count in batch.journal.counts()):
-            stop = None
         with log.of_batch(str(batch.journal.batch)):
-            return await _conclude(opened, batch, stop, advise(self._limits, self._schedule))
+            await batch.journal.flush()
+            stop = self._stop_of(batch)
+            has_time = not self.stopping.is_hasty or self._tally.total <= MOST_ROWS
+            written = await _write_output(opened, batch) if has_time else None
+            notes = (*self._adjusted, *advise(self._limits, self._schedule))
+            return await _sum_up(opened, batch, stop, written, notes)
+
+    def _stop_of(self, batch: SheetBatch) -> Stop | None:
+        """Why the batch stopped early. One that an interrupt, or another sheet's stop, took nothing from didn't."""
+        stop, unfinished = self.stopping.stop, {NOT_STARTED, *GOING}
+        if stop is None or not batch.is_placed or not (self._many or stop.exit_code in INTERRUPTS):
+            return stop
+        if stop.exit_code in INTERRUPTS:
+            unfinished.add(UNKNOWN)
+        return stop if any(count.status in unfinished for count in batch.journal.counts()) else None
+
+    async def _obey(self, end: EndInOrder, progress: Progress) -> None:
+        """At the first signal start nothing more, and let what is in flight end soon."""
+        code = await end.signals.first()
+        progress.tell("stopping: waiting for what can end soon, then writing the output (again: leave at once)")
+        self.stopping.now(Stop("interrupted; the same command goes on from here", code))
+        end.wind_down()
+        self._poller.hurry()
 
 
-async def _conclude(opened: OpenedJob, batch: SheetBatch, stop: Stop | None, notes: tuple[str, ...]) -> Summary:
-    job, source, journal = opened.job, opened.source, batch.journal
-    await journal.flush()
-    output = Output(source.sheet, source.layout, opened.target, expand=job.expand)
-    written = await to_thread.run_sync(output.write, journal.outcomes, _was_edited(opened))
+TOO_LARGE = (
+    f"the output wasn't written: there are more than {MOST_ROWS:,} rows, and a shutdown leaves no time for them; "
+    "the journal has it all, and the same command goes on and writes it"
+)
+
+
+async def _write_output(opened: OpenedJob, batch: SheetBatch) -> Written:
+    """Write the output from what the journal holds."""
+    output = Output(opened.source.sheet, opened.source.layout, opened.target, expand=opened.job.expand)
+    written = await to_thread.run_sync(output.write, batch.outcomes, _was_edited(opened))
     log.info("output written", path=str(written.path))
-    counts = sorted_counts(journal.counts())
+    return written
+
+
+async def _sum_up(
+    opened: OpenedJob, batch: SheetBatch, stop: Stop | None, written: Written | None, notes: tuple[str, ...]
+) -> Summary:
+    job, source, journal = opened.job, opened.source, batch.journal
+    counts = sorted_counts(batch.counts())
     exit_code = exit_code_for(counts, stop.exit_code if stop else None)
     await journal.finish(exit_code)
     warnings = [warning for warning in (journal.all_new(), journal.shared_keys() if job.key else None) if warning]
@@ -300,10 +357,12 @@ async def _conclude(opened: OpenedJob, batch: SheetBatch, stop: Stop | None, not
     groups = journal.failures(MOST_GROUPS)
     failed = sum(count.rows for count in counts if count.status in FAILED)
     since = journal.since()
+    first = source.first_notes if since is None else ()
+    about_output = written.notes if written else (TOO_LARGE,)
     summary = Summary(
         exit_code=exit_code,
         input=job.input,
-        output=str(written.path),
+        output=str(written.path) if written else None,
         journal=str(job.journal_path),
         rows=source.total,
         counts=counts,
@@ -317,11 +376,13 @@ async def _conclude(opened: OpenedJob, batch: SheetBatch, stop: Stop | None, not
         duplicates=journal.held("duplicate"),
         taken=journal.taken(),
         unsettled=journal.unsettled(),
-        notes=(*source.notes, *opened.notes, *warnings, *source.warnings, *notes, *written.notes),
+        notes=(*source.notes, *first, *opened.notes, *warnings, *source.warnings, *notes, *about_output),
         cautions=source.sheet.cautions if since is None else (),
         seconds=seconds,
-        totals=await to_thread.run_sync(control_totals, source, journal.outcomes()),
+        totals=await to_thread.run_sync(control_totals, source, batch.outcomes()),
     )
+    if written is None:
+        return summary
     return await to_thread.run_sync(_report, opened, journal, summary)
 
 
@@ -387,18 +448,3 @@ def _was_edited(opened: OpenedJob) -> bool:
     """Whether the output would replace the input, which somebody has edited since it was read."""
     is_input = os.path.realpath(opened.target.real) == os.path.realpath(opened.job.input_path)
     return is_input and opened.source.sheet.is_outdated()
-
-
-async def _obey_signals(stopping: Stopping, progress: Progress, first: Sequence[Callable[[], None]]) -> None:
-    """First Ctrl-C or SIGTERM: start nothing more, and do these. Second: leave at once; the journal has it all."""
-    import signal
-
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for number in signals:
-            code = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED
-            if stopping.is_interrupted:
-                os._exit(code)
-            progress.tell("stopping: waiting for what can end soon, then writing the output (again: leave at once)")
-            stopping.now(Stop("interrupted; the same command goes on from here", code))
-            for step in first:
-                step()

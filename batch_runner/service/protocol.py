@@ -38,6 +38,8 @@ class RefusalScope(Enum):
     """It was never connected, or is limited now: the same start may be sent again, later."""
     ROW = "row"
     """This row is refused for good."""
+    UNCLEAR = "row or task"
+    """This row, or nothing more would work: what the next starts are answered tells."""
     TASK = "task"
     """Nothing more would work: the key, the credits or the task."""
 

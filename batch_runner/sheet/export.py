@@ -9,16 +9,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
-import openpyxl
-import polars
-from openpyxl.cell import WriteOnlyCell
-from polars.io.plugins import register_io_source
 
 from batch_runner.errors import SheetError, Unlike
 from batch_runner.sheet.csv.reader import CsvSheet, view_csv
 from batch_runner.sheet.csv.records import DELIMITERS
 from batch_runner.sheet.csv.writer import harmless, storable
-from batch_runner.sheet.model import LIST_ROWS, NewCells, Reading, RowKind, column_letter, refuse_ambiguity
+from batch_runner.sheet.model import LIST_ROWS, NewCells, Reading, RowKind, column_letter
 from batch_runner.sheet.xlsx.package import Package
 from batch_runner.sheet.xlsx.row_reader import END, HEAD_LIMIT, MAX_ROWS, ROW_END, START
 from batch_runner.sheet.xlsx.shared_strings import plain_text
@@ -31,10 +27,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
+    import polars
     from openpyxl.cell import Cell
     from openpyxl.worksheet.worksheet import Worksheet
 
-    from batch_runner.sheet.model import NewColumns, Row, Sheet
+    from batch_runner.sheet.model import Column, NewColumns, Row, Sheet
 
 
 _R = TypeVar("_R", bound="Row")
@@ -47,6 +44,8 @@ _GUESSED = ("=", "#")
 
 def write_workbook(target: BinaryIO, grid: Grid) -> None:
     """Write a workbook of one sheet, every cell a text. Raises `SheetError` for what a workbook can't hold."""
+    import openpyxl
+
     book = openpyxl.Workbook(write_only=True)
     page = book.create_sheet(grid.sheet.name or "Sheet1")
     try:
@@ -76,6 +75,8 @@ def _value(page: Worksheet, text: str) -> Cell | str | None:
     """What openpyxl makes a text cell of; no cell for no text."""
     if not text.startswith(_GUESSED):
         return xstring(text) or None
+    from openpyxl.cell import WriteOnlyCell
+
     cell = WriteOnlyCell(page, xstring(text))
     cell.data_type = "s"
     return cell
@@ -100,6 +101,9 @@ ROW_GROUP = 50_000
 
 def write_parquet(target: BinaryIO, grid: Grid) -> None:
     """Write the data rows, every column a string. They are drawn in a thread of polars' while this one waits."""
+    import polars
+    from polars.io.plugins import register_io_source
+
     schema = dict.fromkeys(grid.headers, polars.String)
 
     def frames(*_pushed_down: object) -> Iterator[polars.DataFrame]:
@@ -132,6 +136,24 @@ def open_written(path: Path, sheet: Sheet) -> Sheet:
     return view_workbook(path, reading, sheet.scratch)
 
 
+def _own_names(sheet: Sheet, kept: Sequence[Column], new: Sequence[str]) -> dict[int, str]:
+    """What each of a sheet's own columns is called where a name can stand but once, by their places."""
+    names: dict[int, str] = {}
+    headers = {column.name for column in kept}.union(new)
+    for column in kept:
+        is_taken = column.name in names.values()
+        names[column.index] = _free(f"{column.name} ({column.letter})", headers) if is_taken else column.name
+    for place in sheet.strays:
+        names[place] = _free(column_letter(place), headers.union(names.values()))
+    return dict(sorted(names.items()))
+
+
+def _free(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "'"
+    return name
+
+
 class Grid:
     """The rows of a sheet as they are to be written. May be gone through once."""
 
@@ -141,8 +163,10 @@ class Grid:
         """Where the new columns begin."""
         kept = sheet.columns[: len(sheet.columns) - new.replaced]
         self._named = [order for order, header in enumerate(new.headers) if header]
-        self.headers = (*(column.name for column in kept), *(new.headers[order] for order in self._named))
-        self.places = (*(column.index for column in kept), *(self.start + order for order in self._named))
+        own = _own_names(sheet, kept, new.headers)
+        self.headers = (*own.values(), *(new.headers[order] for order in self._named))
+        """Each once: of two equal ones the second has its letter beside it, and a column without one is called so."""
+        self.places = (*own, *(self.start + order for order in self._named))
         """Where each of `headers` stands in the row, from 0."""
         self._new = new
         self._cells = cells
@@ -279,8 +303,6 @@ def refuse_unwritable(sheet: Sheet, ending: str, new: NewColumns) -> None:
         make_room(sheet, new)
     elif ending == ".xlsx":
         refuse_too_much(Grid(sheet, new, ()))
-    elif ending not in DELIMITERS:  # by header: columns of one name, or of none, would be lost
-        refuse_ambiguity(sheet, sheet.columns, sheet.strays)
 
 
 def _write_text(target: BinaryIO, delimiter: str, grid: Grid) -> None:

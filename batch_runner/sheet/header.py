@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 LOOK = 100
@@ -135,8 +135,8 @@ _TOTAL_WORDS = re.compile(
     r"(?:(?:grand|sub|net|overall|running|invoice|report|page)[\s-]*)*totals?|total\s(?:g[ée]n[ée]ral|generale|geral|amount|net"
     r"|due|ht|ttc|\d{2,4})|totaux|sous[\s-]*total|subtot\.?|tot\.|(?:(?:gesamt|zwischen|end|teil|netto|brutto)[\s-]*)?summe"
     r"|gesamt(?:betrag)?|insgesamt|somme|totale|subtotale|totaal|subtotaal|suma|razem|ogółem|celkem|součet|mezisoučet"
-    r"|összesen|summa|delsumma|i\s?alt|sum|yhteensä|toplam|ara toplam|genel toplam|итого|всего|合計|小計|総計"
-    r"|总计|合计|小计",
+    r"|összesen|summa|delsumma|i\s?alt|sum(?!\s+of\b)|yhteensä|toplam|ara toplam|genel toplam|итого|всего|合計|小計"
+    r"|総計|总计|合计|小计",
     re.IGNORECASE,
 )
 
@@ -152,19 +152,26 @@ ALONE = 3
 """So many cells does a row of the list have where a lone one is a heading or a note."""
 
 
-def _is_prose(text: str) -> bool:
-    """Whether a text has words in it: a lone number, date or sign is rather a row that somebody didn't finish."""
-    return kind_of(text) is None and any(map(str.isalpha, text))
+class Suspicion(msgspec.Struct, frozen=True):
+    """Why a row looks like none of the list: the place of the cell that says so, and a phrase."""
+
+    place: int
+    why: str
+    is_total: bool = False
 
 
 class ListShape(msgspec.Struct, frozen=True):
     """What the rows of a list usually look like: the first of them, in the columns at `places`.
 
-    `usual` are those that most of them fill; a lone cell says something where `lone_is_odd`.
+    `usual` are those that most of them fill, `typed` those whose texts are numbers or dates. `shapes` has for each
+    place what its texts look like, and those that stand there more than once, in rows with more than one cell. A lone
+    cell says something where `lone_is_odd`.
     """
 
     places: tuple[int, ...]
     usual: tuple[int, ...]
+    typed: frozenset[int]
+    shapes: dict[int, frozenset[str]]
     lone_is_odd: bool
 
     @classmethod
@@ -176,22 +183,59 @@ class ListShape(msgspec.Struct, frozen=True):
         sizes = sorted(map(len, filled)) or [0]
         lone = sizes.count(1)
         is_odd = sizes[2 * len(sizes) // 3] >= ALONE and (lone <= 2 or 3 * lone <= len(rows))
-        return cls(tuple(places), usual, is_odd)
+        texts = {place: [row[place].strip() for row in rows if row[place].strip()] for place in places}
+        typed = (at for at, found in texts.items() if 3 * sum(map(bool, map(kind_of, found))) > 2 * len(found))
+        whole = [row for row, places in zip(rows, filled, strict=True) if len(places) > 1]
+        shapes = {at: frozenset(_often([row[at].strip() for row in whole])) for at in places}
+        return cls(tuple(places), usual, frozenset(typed), shapes, is_odd)
 
-    def doubt(self, texts: Sequence[str]) -> tuple[int, str] | None:
-        """The cell that makes a row look like none of the list, and why; None for a row like the others."""
+    def doubt(self, texts: Sequence[str]) -> Suspicion | None:
+        """Why a row looks like none of the list; None for a row like the others."""
         lacking = [place for place in self.usual if not texts[place]]
-        if not lacking:
+        if not lacking and not self._is_whole_total(texts):
             return None
         filled = [place for place in self.places if texts[place].strip()]
         for place in filled:
             text = texts[place].strip()
             many = 2 * len(lacking) >= len(self.usual) and place == filled[0]
             if is_total_word(text) or (many and len(text) <= LONGEST_LABEL and _TOTAL_START.match(text)):
-                return place, f"{text!r} stands there, and cells that other rows fill are empty: it looks like a total"
-        if len(filled) == 1 and self.lone_is_odd and _is_prose(texts[filled[0]]):
-            return filled[0], "no other cell of the row is filled: it looks like a heading or a note"
+                empty = ", and cells that other rows fill are empty" if lacking else " in place of a row's own text"
+                return Suspicion(place, f"{text!r} stands there{empty}: it looks like a total", is_total=True)
+        if len(filled) == 1 and self.lone_is_odd and self._is_prose(texts, filled[0]):
+            return Suspicion(filled[0], "no other cell of the row is filled: it looks like a heading or a note")
+        is_other = filled and filled[0] in self.typed and self._is_prose(texts, filled[0])
+        if lacking and is_other and not any(kind_of(texts[place]) for place in self.typed):
+            what = "words stand there where other rows have a number or a date, and other such cells are empty"
+            return Suspicion(filled[0], f"{what}: it looks like a heading or a note")
         return None
+
+    def _is_whole_total(self, texts: Sequence[str]) -> bool:
+        """Whether a row that lacks nothing says that it is a total, and has but numbers beside that.
+
+        One with words or a date may be an invoice of the company Total.
+        """
+        first, *others = (texts[place].strip() for place in self.places)
+        return is_total_word(first) and all(kind_of(text) == "number" for text in others if text)
+
+    def _is_prose(self, texts: Sequence[str], place: int) -> bool:
+        """Whether a text is words, and none like those of other rows in its column.
+
+        A lone number, date, sign or `Value 4` below `Value 3` is rather a row that somebody didn't finish.
+        """
+        text = texts[place].strip()
+        return (
+            kind_of(text) is None
+            and any(map(str.isalpha, text))
+            and text.lower() not in _NO_HEADERS
+            and text not in self.shapes[place]
+            and _shape_of(text) not in self.shapes[place]
+        )
+
+
+def _often(texts: Sequence[str]) -> Iterator[str]:
+    """What texts of a column look like, and those that stand there more than once."""
+    yield from (shape for text in texts if (shape := _shape_of(text)))
+    yield from (text for text, times in Counter(texts).items() if text and times > 1)
 
 
 def repeats_header(headers: Sequence[str], texts: Iterable[str]) -> bool:
@@ -256,8 +300,13 @@ def looks_like_below(row: FirstRow, below: Sequence[FirstRow]) -> bool:
 
 
 def _shape(row: FirstRow, place: int) -> str | None:
-    """What a cell looks like, letters and digits aside (`A-17` → `a-9`); None for mere words, which all look alike."""
-    shape = re.sub(r"\d+", "9", re.sub(r"[^\W\d_]+", "a", row.text(place).strip()))
+    """What a cell looks like."""
+    return _shape_of(row.text(place))
+
+
+def _shape_of(text: str) -> str | None:
+    """What a text looks like, letters and digits aside (`A-17` → `a-9`); None for mere words, which all look alike."""
+    shape = re.sub(r"\d+", "9", re.sub(r"[^\W\d_]+", "a", text.strip()))
     return None if set(shape) <= {"a", " "} else shape
 
 

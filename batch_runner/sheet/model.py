@@ -33,7 +33,7 @@ class RowKind(Enum):
     REPEATED = "repeated"
     """The header row once more, as printed lists have it on each page."""
     TOTALS = "totals"
-    """The totals row of the sheet's table, or a row whose amounts are formulas over the column above."""
+    """The totals row of the sheet's table, or a row whose amounts are formulas over the column above or below."""
     OUTSIDE = "outside"
     """Stands below the end of the list: that of its table or autofilter, or where another table begins."""
     SUSPECT = "suspect"
@@ -142,6 +142,11 @@ class Sheet(ABC):
     """0 where there is none."""
     columns: tuple[Column, ...]
     """The columns that have a header, from left to right."""
+    aside: tuple[Column, ...] = ()
+    """Those beside the list: another table's, or outside its own table or autofilter. One without a header has its
+    letter as name."""
+    sums: Mapping[int, frozenset[int]] = {}
+    """The places of the cells that are sums of their column for certain, by the numbers of their rows."""
     strays: Mapping[int, int]
     """The places of columns without a header that have text, each with the first row that has it."""
     width: int
@@ -183,6 +188,13 @@ class Sheet(ABC):
         """Whether a row of data looks like none of the list."""
         return self.shape is not None and self.shape.doubt(row.texts) is not None
 
+    def is_total(self, row: Row) -> bool:
+        """Whether a row is, or looks like, a total of the list."""
+        if row.kind is RowKind.TOTALS or row.number in self.sums:
+            return True
+        doubt = self.shape.doubt(row.texts) if self.shape is not None and row.kind in LIST_ROWS else None
+        return doubt is not None and doubt.is_total
+
     def judged(self, row: Row) -> Row:
         """A row of data as it is, or as a suspect one: of that kind, or with a refusal that says why."""
         found = self.shape.doubt(row.texts) if self.shape and row.kind is RowKind.DATA and not row.refusal else None
@@ -190,9 +202,8 @@ class Sheet(ABC):
             return row
         if self.skips_suspects:
             return msgspec.structs.replace(row, kind=RowKind.SUSPECT)
-        place, why = found
         advice = "say --suspect-rows run or skip, or leave it out with --rows"
-        return msgspec.structs.replace(row, refusal=f"{self.address(row.number, place)}: {why}; {advice}")
+        return msgspec.structs.replace(row, refusal=f"{self.address(row.number, found.place)}: {found.why}; {advice}")
 
     @abstractmethod
     def reading_again(self) -> Reading:

@@ -7,7 +7,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_runner.batch.pool import Canary, different_shapes
+from batch_runner.batch.attempts import Canary, different_shapes
 from batch_runner.rows.params import RowParams
 
 SHAPES = st.lists(st.frozensets(st.sampled_from("ABC")), max_size=20)

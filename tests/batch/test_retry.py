@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_runner.batch.backoff import FRESH_RUN, POLLS, STARTS, Backoff
+from batch_runner.batch.stop import FRESH_RUN, POLLS, STARTS, Backoff
 
 seconds = st.floats(0, 1e5)
 backoffs = st.builds(

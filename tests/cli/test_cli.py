@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -219,6 +220,20 @@ def test_a_full_disk_under_stdout_is_no_failure(folder: Path, command: tuple[str
         line = [*COMMAND, *command, "--progress", "never"]
         done = subprocess.run(line, cwd=folder, env=environment(), stdout=full, stderr=subprocess.PIPE, check=False)
     assert (done.returncode, done.stderr) == (0, b"batch-runner: this can't be printed: no space left on device\n")
+
+
+def test_a_night_of_a_csv_pays_for_no_library_that_it_does_not_use(folder: Path) -> None:
+    """Each is a good part of a second at every start: workbooks made anew, Parquet, HTTP, servers, PDFs, clusters."""
+    heavy = {"openpyxl", "polars", "httpx", "aiohttp", "starlette", "uvicorn", "jinja2", "pypdfium2", "distributed"}
+    program = f"""
+import sys
+from batch_runner.cli import run_arguments
+code = run_arguments(["run", "sheet.csv", "--task", "tasks.py:quick", "--quiet"])
+print(code, sorted({heavy!r} & set(sys.modules)))
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=True)
+    assert done.stdout == "0 []\n"
 
 
 def test_a_run_that_takes_too_long_ends_as_timeout(folder: Path) -> None:

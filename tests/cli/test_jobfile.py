@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import tomllib
 from datetime import date
 from pathlib import Path
@@ -62,26 +64,21 @@ def test_what_a_sheet_shows(invoices: Path) -> None:
     assert look(book, None).sheet == "May"
 
 
-def test_every_option_stands_in_it_with_its_help(invoices: Path) -> None:
-    """Nothing has to be looked up: each option has its line and its sentence."""
-    text = job_file(invoices, invoices.parent, look(invoices, None), said_sheet=False)
-    assert list(without_hash(text)) == list(options())
-    assert all(f"# {option.help}\n" in text for option in options().values())
-    assert tomllib.loads(text) == {"input": "invoices.csv"}
+def test_it_is_short(invoices: Path) -> None:
+    """About 15 lines; `help jobs` lists the rest, each option with its sentence."""
+    text = job_file(invoices, invoices.parent, look(invoices, None), {})
+    assert len(text.splitlines()) <= 15
+    assert tomllib.loads(text) == {"input": "invoices.csv", "total": ["Amount"]}
+    told = " ".join(run_program("help", "jobs", cwd=invoices.parent).stdout.split())
+    assert all(f"- {option.name}: {option.help.split()[0]}" in told for option in options().values())
 
 
-NEEDS = {"unique_conflict": "unique", "log_rotate": "log_file", "send_files": "dask"}
-"""Options that make sense only with another one."""
-
-
-@pytest.mark.parametrize("name", options())
+@pytest.mark.parametrize("name", ["task", "service", "columns", "key", "report", "retry", "deadline"])
 def test_every_line_makes_sense_when_its_hash_is_taken_away(invoices: Path, name: str) -> None:
     """Whichever option a person switches on, the job and its columns pass."""
-    path = workbook(invoices.parent, "May") if name == "sheet" else invoices
-    lines = without_hash(job_file(path, path.parent, look(path, None), said_sheet=False))
+    lines = without_hash(job_file(invoices, invoices.parent, look(invoices, None), {}))
     job = invoices.with_name("nightly.toml")
-    more = lines[NEEDS[name]] if name in NEEDS else ""
-    job.write_text(f'input = "{path.name}"\n{more}\n{lines[name]}\n', "utf-8")
+    job.write_text(f'input = "invoices.csv"\n{lines[name]}\n', "utf-8")
     (planned,) = night_job_of(load_job(str(job), {}, {}).job, date(2026, 11, 4)).batches
     with Source(planned.job, invoices.parent) as source:
         assert len(list(source.rows())) == source.total
@@ -89,11 +86,83 @@ def test_every_line_makes_sense_when_its_hash_is_taken_away(invoices: Path, name
 
 def test_the_columns_are_filled_in(invoices: Path) -> None:
     """Keys are suggested from columns whose values are all different, totals from amounts."""
-    lines = without_hash(job_file(invoices, invoices.parent, look(invoices, None), said_sheet=False))
-    assert lines["key"] == 'key = ["Invoice No"]'
-    assert lines["total"] == 'total = ["Amount"]'
-    assert lines["columns"] == 'columns = ["Invoice No", "Vendor", "Amount", "Due", "Days"]'
-    assert lines["journal"] == 'journal = "invoices.journal.db"'
+    lines = without_hash(job_file(invoices, invoices.parent, look(invoices, None), {}))
+    assert lines["key"].startswith('key = ["Invoice No"]')
+    assert lines["columns"].startswith('columns = ["Invoice No", "Vendor", "Amount", "Due", "Days"]')
+
+
+@pytest.mark.parametrize(
+    ("texts", "is_amount"),
+    [
+        (("1.234,50", "7,00", ""), True),
+        (("1.234,50 €", "-7,00 €"), True),
+        (("1.234", "12,50"), True),
+        (("1'234.50", "7.00 CHF"), True),
+        (("1.234", "2.345"), False),
+        (("00123", "00124"), False),
+        (("01.02.2026", "02.02.2026"), False),
+        (("3", "4"), False),
+        (("12,5 %", "7,5 %"), False),
+        (("10,00", "offen"), False),
+    ],
+)
+def test_amounts_are_proposed_as_totals_in_any_locale(tmp_path: Path, texts: tuple[str, ...], is_amount: bool) -> None:
+    """Decimal commas, currencies and grouped thousands; no numbers of another kind."""
+    path = tmp_path / "rechnungen.csv"
+    path.write_text("Nr;Wert\n" + "".join(f"R-{n};{text}\n" for n, text in enumerate(texts)), "utf-8")
+    assert look(path, None).amounts == (("Wert",) if is_amount else ())
+
+
+def test_a_header_that_speaks_of_money_needs_no_decimals(tmp_path: Path) -> None:
+    """Whole amounts are amounts under `Betrag`."""
+    (tmp_path / "r.csv").write_text("Nr;Betrag;Tage\nR-1;100;3\nR-2;250;4\n")
+    assert look(tmp_path / "r.csv", None).amounts == ("Betrag",)
+
+
+def test_flags_say_what_a_terminal_would_ask(invoices: Path) -> None:
+    """Task, key and columns stand in the job as said, and it passes `check`."""
+    words = ("--task", "invoice", "--key", "Invoice No", "--columns", "Invoice No,Amount", "--service", "local")
+    done = run_program("init", "invoices.csv", *words, cwd=invoices.parent)
+    assert (done.returncode, done.stderr) == (0, "")
+    job = tomllib.loads((invoices.parent / "nightly.toml").read_text("utf-8"))
+    assert job == {
+        "input": "invoices.csv",
+        "task": "invoice",
+        "service": "local",
+        "columns": ["Invoice No", "Amount"],
+        "key": ["Invoice No"],
+        "total": ["Amount"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--cron", ("15 2 * * *", " run ", "nightly.toml --quiet")),
+        ("--systemd", ("[Service]", "ExecStart=", "[Timer]", "NoNewPrivileges=yes", "OnCalendar=")),
+        ("--container", ("FROM ", 'CMD ["run", "/data/nightly.toml"]', "podman run", ":/data")),
+        ("--windows", ("Register-ScheduledTask", "-Daily -At 02:15")),
+    ],
+)
+def test_what_runs_a_job_is_printed(invoices: Path, flag: str, words: tuple[str, ...]) -> None:
+    """For a job that is there, and for a sheet, whose job is written first; nothing is installed."""
+    folder = invoices.parent
+    first = run_program("init", "invoices.csv", flag, cwd=folder)
+    again = run_program("init", "nightly.toml", flag, cwd=folder)
+    assert (first.returncode, again.returncode) == (0, 0)
+    assert first.stdout == again.stdout
+    assert all(word in again.stdout for word in words)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze isn't installed")
+def test_the_unit_is_hardened(invoices: Path) -> None:
+    """`systemd-analyze security` gives it at most 4 of 10 points of exposure."""
+    text = run_program("init", "invoices.csv", "--systemd", cwd=invoices.parent).stdout
+    unit = invoices.parent / "nightly.service"
+    unit.write_text(text.partition("# /etc/systemd/system/batch-runner-nightly.timer")[0])
+    words = ("systemd-analyze", "security", "--offline=true", "--threshold=40", str(unit))
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stdout[-400:] + done.stderr
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
@@ -108,8 +177,8 @@ def test_no_header_breaks_out_of_its_comment(columns: list[str], name: str) -> N
     name = "".join(letter for letter in name if letter not in "/\0" and not 0xD800 <= ord(letter) < 0xE000) or "a"
     names = tuple(columns)
     seen = Seen(sheet=name, header_row=1, columns=names, different=names, amounts=names, hidden=False)
-    text = job_file(Path(f"/in/{name}.csv"), Path("/in"), seen, said_sheet=True)
-    assert tomllib.loads(text) == {"input": f"{name}.csv", "sheet": name}
+    text = job_file(Path(f"/in/{name}.csv"), Path("/in"), seen, {"sheet": name})
+    assert tomllib.loads(text) == {"input": f"{name}.csv", "sheet": name, "total": columns}
     for option, line in without_hash(text).items():
         assert list(tomllib.loads(line)) == [option]
 
@@ -124,6 +193,7 @@ def test_a_hostile_sheet_passes_check(tmp_path: Path, name: str) -> None:
         "input": "invoices.xlsx",
         "sheet": name,
         "hidden": "skip",
+        "total": [HOSTILE[2]],
     }
     checked = run_program("check", "a.toml", "--json", cwd=tmp_path)
     assert checked.returncode == 0, checked.stderr
@@ -147,7 +217,7 @@ def test_a_file_that_is_there_is_kept(invoices: Path) -> None:
     assert "nightly.toml: there is such a file already, which is kept; name another with -o" in done.stderr
     assert job.read_text() == "mine"
     printed = run_program("init", "invoices.csv", "-o", "-", cwd=invoices.parent)
-    assert tomllib.loads(printed.stdout) == {"input": "invoices.csv"}
+    assert tomllib.loads(printed.stdout) == {"input": "invoices.csv", "total": ["Amount"]}
     assert run_program("init", "invoices.csv", "-o", "no/n.toml", cwd=invoices.parent).returncode == 2
 
 
@@ -165,4 +235,4 @@ def test_a_name_that_is_no_text_is_refused(invoices: Path) -> None:
     """TOML holds text only."""
     strange = invoices.with_name("caf\udce9.csv")
     with pytest.raises(UsageError, match="holds bytes that are no text; rename the file"):
-        job_file(strange, invoices.parent, look(invoices, None), said_sheet=False)
+        job_file(strange, invoices.parent, look(invoices, None), {})

@@ -17,26 +17,35 @@ from batch_runner.journal.journal import Journal
 from batch_runner.journal.view import JournalView
 from batch_runner.plan.plan import Keep, Poll, Send
 
-SCHEMA_1 = (Path(__file__).parents[1] / "support" / "journal_v1.sql").read_text("utf-8")
+SUPPORT = Path(__file__).parents[1] / "support"
+SCHEMAS = {version: (SUPPORT / f"journal_v{version}.sql").read_text("utf-8") for version in (1, 2)}
 BATCH = (
-    "INSERT INTO batch VALUES (1, 1, '2026-01-01T02:00:00.000Z', '2026-01-01T02:10:00.000Z', 3, '/in/invoices.csv',"
+    "INSERT INTO batch (id, continues, started, ended, exit_code, input, input_sha256, output, task, service,"
+    " key_columns, retry, on_unknown, version, pid)"
+    " VALUES (1, 1, '2026-01-01T02:00:00.000Z', '2026-01-01T02:10:00.000Z', 3, '/in/invoices.csv',"
     " 'x', '/in/out.csv', 'invoice', 'local', '[]', '', 'report', '0.1.0', 77)"
 )
-ATTEMPT = "INSERT INTO attempt VALUES (?, ?, 1, ?, 1, '2026-01-01T02:00:01.000Z', ?, ?, ?, ?, NULL)"
+ATTEMPT = (
+    "INSERT INTO attempt (id, row, batch, params, posts, intended_at, status, run_id, started_at, ended_at)"
+    " VALUES (?, ?, 1, ?, 1, '2026-01-01T02:00:01.000Z', ?, ?, ?, ?)"
+)
+PLACE = "INSERT INTO place (batch, number, row, params, takes_part) VALUES (1, ?, ?, ?, 1)"
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """A journal of version 1 in which A succeeded and B was still running."""
-    path = tmp_path / "a.journal.db"
+@pytest.fixture(params=[1, 2], ids=["version 1", "version 2"])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A journal of an earlier version in which A succeeded and B was still running."""
+    path, version = tmp_path / "a.journal.db", int(request.param)
     with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(f"BEGIN; {SCHEMA_1} COMMIT")
+        connection.executescript(f"BEGIN; {SCHEMAS[version]} COMMIT")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute("PRAGMA user_version = 1")
+        connection.execute(f"PRAGMA user_version = {version}")
+        if version == 2:
+            connection.execute("INSERT INTO about VALUES ('abc')")
         connection.execute(BATCH)
         for number, key in enumerate((b"A", b"B"), 1):
             connection.execute("INSERT INTO row VALUES (?, ?, 1)", (number, key))
-            connection.execute("INSERT INTO place VALUES (1, ?, ?, ?, 1, NULL)", (number + 1, number, key))
+            connection.execute(PLACE, (number + 1, number, key))
         moment = "2026-01-01T02:05:00.000Z"
         connection.execute(ATTEMPT, (1, 1, b"A", "success", "run-A", moment, moment))
         connection.execute(ATTEMPT, (2, 2, b"B", "running", "run-B", moment, None))
@@ -82,11 +91,13 @@ def test_who_only_looks_changes_nothing(path: Path) -> None:
 
 
 def test_a_kill_in_the_middle_leaves_the_old_one(path: Path) -> None:
-    """The change is one transaction: rolled back half-way, the journal is of version 1, and the next batch does it."""
-    from batch_runner.journal.database import FROM_1_TO_2
+    """The change is one transaction: rolled back half-way, the journal is as it was, and the next batch does it."""
+    from batch_runner.journal.database import FROM_1_TO_2, FROM_2_TO_3
 
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.executescript(f"BEGIN IMMEDIATE; {FROM_1_TO_2} PRAGMA user_version = {VERSION};")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        steps = f"{FROM_1_TO_2 if version == 1 else ''} {FROM_2_TO_3}"
+        connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {VERSION};")
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone()[0] == 1
+        assert connection.execute("PRAGMA user_version").fetchone()[0] == version
     assert [type(plan) for plan in anyio.run(register, path)] == [Keep, Poll, Send]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import zipfile
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -241,3 +243,96 @@ def test_the_program_says_the_totals(tmp_path: Path) -> None:
         }
     ]
     assert msgspec.convert(again["totals"][0], ColumnTotals, strict=False).not_added == 0
+
+
+def _said(path: Path, **options: object) -> list[str]:
+    """What the totals of Net say of the sheet's own total rows, all rows counted as not started."""
+    with Source(Job(input=str(path), total=("Net",), **options), path.parent) as source:  # type: ignore[arg-type]
+        (column,) = control_totals(source, [placed(row.row_number, "not_started") for row in source.rows()])
+        assert all(not found.difference for found in column.sums)
+        return list(column.compared())
+
+
+def _book(folder: Path, *rows: list[object]) -> Path:
+    book = Workbook()
+    book.calculation.fullCalcOnLoad = False  # its values are those that the test gives it
+    page = book.active
+    assert page is not None
+    for row in rows:
+        page.append(row)
+    book.save(folder / "in.xlsx")
+    return folder / "in.xlsx"
+
+
+def _calculated(path: Path, values: dict[str, str]) -> Path:
+    """The workbook with values for its formulas, as Excel leaves them."""
+    with zipfile.ZipFile(path) as before:
+        files = {name: before.read(name) for name in before.namelist()}
+    part = files["xl/worksheets/sheet1.xml"].decode()
+    for address, value in values.items():
+        head, _, tail = part.partition(f'<c r="{address}">')
+        assert "<v />" in tail or "<v/>" in tail
+        part = f'{head}<c r="{address}">' + re.sub("<v ?/>", f"<v>{value}</v>", tail, count=1)
+    files["xl/worksheets/sheet1.xml"] = part.encode()
+    with zipfile.ZipFile(path, "w") as after:
+        for name, data in files.items():
+            after.writestr(name, data)
+    return path
+
+
+LIST: list[list[object]] = [["No", "Net"], ["RE-1", 10.1], ["RE-2", 20.2], ["RE-3", 30.3]]
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("60.6", "your row 5 says 60.60: equal"),
+        ("60.599999999999994", "your row 5 says 60.60: equal"),
+        ("70.7", "your row 5 says 70.70: NOT EQUAL, the rows come to 60.60, which differs by 10.10"),
+    ],
+)
+def test_a_certain_total_row_is_compared(tmp_path: Path, value: str, says: str) -> None:
+    """Its value is none of our amounts; whether both are equal is said."""
+    path = _book(tmp_path, *LIST, ["Total", "=SUM(B2:B4)"])
+    assert _said(_calculated(path, {"B5": value})) == [says]
+
+
+def test_subtotals_are_compared_with_their_own_rows(tmp_path: Path) -> None:
+    """And the last one with all."""
+    path = _book(
+        tmp_path, *LIST, ["Sum", "=SUM(B2:B4)"], ["RE-4", 5], ["RE-5", 6], ["Sum", "=SUM(B6:B7)"], ["", "=SUM(B5,B8)"]
+    )
+    said = _said(_calculated(path, {"B5": "60.6", "B8": "11", "B9": "71.6"}))
+    assert said == ["your row 9 says 71.60: equal (and rows 5, 8)"]
+
+
+def test_a_total_that_only_looks_like_one_is_never_added(tmp_path: Path) -> None:
+    """It is refused as suspect, so that no total is doubled; its value is compared all the same."""
+    path = sheet_of(tmp_path, [["No", "Net"], ["RE-1", "10,00"], ["RE-2", "20,50"], ["Gesamtsumme", "30,50"]])
+    with Source(Job(input=str(path), total=("Net",)), path.parent) as source:
+        (column,) = control_totals(source, [placed(2, "success"), placed(3, "success"), placed(4, "error")])
+    assert (column.sums[0].rows, column.sums[0].input) == (2, Decimal("30.50"))
+    assert list(column.lines())[1] == "total Net: your row 4 says 30.50: equal"
+
+
+def test_rows_that_are_left_out_still_make_the_sheets_total(tmp_path: Path) -> None:
+    """The sheet's total is of all its rows, whichever take part."""
+    path = _book(tmp_path, *LIST, ["Total", "=SUM(B2:B4)"])
+    _calculated(path, {"B5": "60.6"})
+    for options in ({"limit": 1}, {"rows": "2-3"}, {"where": "Net > 15"}):
+        assert _said(path, **options) == ["your row 5 says 60.60: equal"]
+
+
+def test_a_total_row_is_compared_without_being_asked(tmp_path: Path) -> None:
+    """`check` and the summary say it, and nothing else of that column."""
+    path = _calculated(_book(tmp_path, *LIST, ["Total", "=SUM(B2:B4)"]), {"B5": "60.6"})
+    (tmp_path / "tasks.py").write_text("async def echo(params):\n    return params\n")
+    for verb in ("check", "run"):
+        done = run_program(verb, str(path), "--task", f"{tmp_path / 'tasks.py'}:echo", cwd=tmp_path)
+        assert "Net: your row 5 says 60.60: equal" in done.stdout
+
+
+def test_an_unsure_amount_makes_no_verdict(tmp_path: Path) -> None:
+    """Neither equal nor not."""
+    path = sheet_of(tmp_path, [["No", "Net"], ["RE-1", "1.234"], ["RE-2", "20.50"], ["Total", "1254.50"]])
+    assert _said(path) == ["your row 4 says 1,254.50, which can't be compared: some cells hold no amount that is sure"]

@@ -43,11 +43,16 @@ def refused(folder: Path, content: list[list[str]], **options: Any) -> dict[int,
         (["", "", "36"], None),
         (["Total", "V9", "9"], None),
         (["A-9", "Total", "9"], None),
+        (["Total", "8", "36"], "A10: 'Total' stands there in place of a row's own text"),
+        (["Total", "2026-01-05", "36"], None),
+        (["A-17", "", ""], None),
+        (["Sum of F", "B", ""], None),
         (["A-9", "", "9"], None),
     ],
 )
 def test_what_looks_like_no_row_of_the_list_is_refused_alone(tmp_path: Path, row: list[str], why: str | None) -> None:
-    """A total's word where other rows fill more, or a lone cell; a whole row is data, whatever it says."""
+    """A total's word where other rows fill more, or a lone cell unlike those above; a whole row is data, unless it has
+    but numbers beside such a word."""
     found = refused(tmp_path, [*LIST, row])
     assert list(found) == ([10] if why else [])
     assert why is None or (why in found[10] and "--suspect-rows run or skip" in found[10])
@@ -149,9 +154,9 @@ def test_a_row_below_a_merged_cell_lacks_its_value(tmp_path: Path) -> None:
 def test_hidden_columns_that_are_sent_are_named(tmp_path: Path) -> None:
     """And only those."""
     with merged(tmp_path) as opened:
-        assert any("hidden in the sheet, and sent like the others: 'Net' (C)" in note for note in opened.notes)
+        assert any("hidden in the sheet, and sent like the others: 'Net' (C)" in note for note in opened.first_notes)
     with merged(tmp_path, exclude=("Net",)) as opened:
-        assert not any("hidden in the sheet" in note for note in opened.notes)
+        assert not any("hidden in the sheet" in note for note in opened.first_notes)
 
 
 def test_a_row_of_no_height_is_hidden(tmp_path: Path) -> None:

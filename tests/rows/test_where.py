@@ -270,3 +270,17 @@ def test_amounts_of_a_workbook_compare_whatever_their_formats(tmp_path: Path, *,
         assert chosen(sheet, "Amount > 1000") == [3, 4, 5, 6]
         assert chosen(sheet, "Amount < 151") == [2, 7]
         assert chosen(sheet, "Amount >= 2000000") == [6]
+
+
+def test_a_column_goes_by_its_letter_too(sheet: Sheet) -> None:
+    """Unless a header has that text."""
+    assert chosen(sheet, "A > 99") == chosen(sheet, "Amount > 99")
+    assert chosen(sheet, "B = 'DE' AND Amount > 0") == [2]
+    assert "no column 'ZZ'" in refusal(sheet, "ZZ > 1")
+
+
+def test_a_header_wins_over_a_letter_in_a_condition(tmp_path: Path) -> None:
+    """As it does in the other options."""
+    with csv_sheet(tmp_path, ["B", "Net"], ["1", "20"], ["2", "10"]) as sheet:
+        assert chosen(sheet, "B > 1") == [3]
+        assert chosen(sheet, "A > 1") == [3]

@@ -203,7 +203,7 @@ def test_who_is_not_ours_or_contradicts_himself_is_not_believed(tmp_path: Path, 
 @pytest.mark.parametrize(("is_sent", "never_began"), [(False, True), (True, False)])
 def test_a_cluster_that_is_given_up(is_sent: bool, never_began: bool) -> None:
     """What Dask had may have begun there; what waited here did not."""
-    way = PendingCall(BundledCall(Call(TaskSource("own", "pay"), {}, Context("run_1", "s", "."), 1.0), None, None))
+    way = PendingCall(BundledCall(Call(TaskSource("own", "pay"), {}, Context("run_1", "s", "."), 1.0), None))
     way.is_sent = is_sent
     way.give_up("no workers for 960 s")
     assert (way.told.status, way.told.never_began) == ("failure", never_began)
@@ -212,7 +212,7 @@ def test_a_cluster_that_is_given_up(is_sent: bool, never_began: bool) -> None:
 def test_what_may_have_run_before_is_not_called_unbegun() -> None:
     """Sent, lost and taken back before it was sent again: nobody knows how far it came the first time."""
     way = PendingCall(
-        BundledCall(Call(TaskSource("own", "pay"), {}, Context("run_1", "s", "."), 1.0, repeatable=True), None, None)
+        BundledCall(Call(TaskSource("own", "pay"), {}, Context("run_1", "s", "."), 1.0, repeatable=True), None)
     )
     way.is_sent = True
     way.lose("its worker was lost")

@@ -268,7 +268,7 @@ def test_what_would_refuse_every_row_stops_at_once(tmp_path: Path, status: int, 
 
 def test_a_stop_reaches_all_who_wait_for_a_turn(tmp_path: Path) -> None:
     """One start a minute, fifty rows waiting, the third is told that the key is bad: all end in that moment."""
-    no = Fault(403, (), b'{"error": {"code": 403, "message": "not yours"}}')
+    no = Fault(403, (), b'{"error": {"code": 403, "message": "not your API key"}}')
     done = night(tmp_path, numbered(80), lambda row, _: no if row == "3" else None, rate="1/min", concurrency=50)
     assert done.statuses == ["success"] * 2 + ["not_started"] * 78
     assert done.seconds < 121

@@ -89,7 +89,8 @@ STARTS = {
 }
 EXPECTED = {
     **dict.fromkeys(("good", "no-status", "own-word", "result-a-list"), "success"),
-    **dict.fromkeys(("no-id", "no-json", "empty", "html", "list", "redirect", "moved", "reset"), "unknown"),
+    **dict.fromkeys(("no-id", "no-json", "empty", "html", "list", "reset"), "unknown"),
+    **dict.fromkeys(("redirect", "moved"), "error"),
     "200-with-an-error": "unknown",
     "error-an-object": "failure",
 }

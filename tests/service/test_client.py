@@ -176,11 +176,67 @@ async def test_answers_that_name_no_run(body: bytes) -> None:
     assert seen.again
 
 
-@pytest.mark.parametrize("status", [302, 307, 500, 503])
-async def test_a_run_told_with_another_status_is_lost(status: int) -> None:
-    """No redirect is followed, and what is no 2xx gives no run."""
-    said = await start(status, b'{"run_id": "r1", "status": "queued"}', {"Location": "http://service.invalid/x"})
-    assert isinstance(said, Lost)
+@pytest.mark.parametrize("status", [302, 307, 400, 402, 403, 404, 409, 429, 500, 503])
+async def test_a_body_that_names_a_run_is_a_run(status: int) -> None:
+    """Whatever the status code says: a run that has its id may be paid for, so it is followed and never sent again."""
+    body = b'{"run_id": "r1", "status": "running", "session_id": "s1", "error": {"code": 402, "message": "low"}}'
+    said = await start(status, body, {"Location": "http://service.invalid/x", "Retry-After": "1"})
+    assert isinstance(said, Started)
+    assert (said.run.run_id, said.run.status, said.run.session_id) == ("r1", "running", "s1")
+    seen = await poll(status, body)
+    assert isinstance(seen, RunSeen)
+
+
+async def test_an_errors_own_number_is_no_status_of_a_run() -> None:
+    """`status` may be the error's own (RFC 9457): a start of it is queued, a look at it tells nothing."""
+    body = b'{"run_id": "r1", "status": 409, "title": "Conflict"}'
+    said = await start(409, body)
+    assert isinstance(said, Started)
+    assert said.run.status == "queued"
+    assert isinstance(await poll(409, body), LookFailed)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_a_redirect_started_no_run(status: int) -> None:
+    """The service is elsewhere and has done nothing: no redirect is followed, and the reason shows where to."""
+    said = await start(status, b"", {"Location": "http://service.invalid/x"})
+    assert isinstance(said, Refused)
+    assert (said.scope, said.status_code) == (RefusalScope.UNCLEAR, status)
+    assert "http://service.invalid/x" in said.why
+
+
+async def test_the_key_as_an_id() -> None:
+    """A service that sends the key back as a run's or session's id: it is kept nowhere, nothing starts twice."""
+    ended = await start(200, json.dumps({"run_id": KEY, "status": "success", "session_id": f"s-{KEY}"}).encode())
+    assert isinstance(ended, Started)
+    assert KEY not in f"{ended.run.run_id} {ended.run.session_id}"
+    going = await start(200, json.dumps({"run_id": KEY, "status": "queued"}).encode())
+    assert isinstance(going, Lost)
+    assert KEY not in going.why
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (rb'{"run_id": "r1\ud83d", "status": "queued"}', ("r1\ufffd", "queued", None)),
+        (rb'{"run_id": "r1", "status": "queued\uDE00"}', ("r1", "queued\ufffd", None)),
+        (rb'{"run_id": "r1", "status": "failure", "error": "cut \ud83d"}', ("r1", "failure", "cut \ufffd")),
+        (rb'{"run_id": "r1", "status": "failure", "error": "\ud83d\ude00"}', ("r1", "failure", "\U0001f600")),
+        (rb'{"run_id": "r1", "status": "failure", "error": "C:\\ud83d"}', ("r1", "failure", "C:\\ud83d")),
+    ],
+)
+async def test_half_a_character_is_made_whole(body: bytes, told: tuple[str, str, str | None]) -> None:
+    """A service that cuts a text inside an emoji: U+FFFD stands there, the run counts, other text stays."""
+    said = await start(200, body)
+    assert isinstance(said, Started)
+    assert (said.run.run_id, said.run.status, said.run.error) == told
+
+
+async def test_half_a_character_in_a_result() -> None:
+    """Such a result can be read and written as any other."""
+    said = await start(200, rb'{"run_id": "r1", "status": "success", "result": {"a": "x\udE00\ud83d\ude00"}}')
+    assert isinstance(said, Started)
+    assert json.loads(bytes(said.run.result)) == {"a": "x\ufffd\U0001f600"}
 
 
 @pytest.mark.parametrize(

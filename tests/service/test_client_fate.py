@@ -13,7 +13,7 @@ from one_start import LARGE, SMALL, assert_never_sent, client_of, forget_proxies
 from ports import kept_port
 from scripted_server import QUEUED, Connection, answer, behaves, serving
 
-from batch_runner.service.protocol import Lost, Refused, Started, StartRequest
+from batch_runner.service.protocol import Lost, RefusalScope, Refused, Started, StartRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,11 +77,13 @@ async def test_tls_closed_in_the_handshake() -> None:
 
 
 async def test_tls_with_a_certificate_that_nobody_signed(tmp_path: Path) -> None:
-    """A certificate that isn't trusted: no run was started, and the reason says so."""
+    """A certificate that isn't trusted: no run was started, no time heals it, and the reason says what does."""
     async with serving(behaves, tls_of(make_certificate(tmp_path))) as server:
         said = await start(f"https://127.0.0.1:{server.port}")
-        assert_never_sent(said)
-        assert "certificate" in str(said)
+        assert isinstance(said, Refused)
+        assert (said.scope, said.status_code) == (RefusalScope.TASK, None)
+        assert "certificate" in said.why
+        assert "SSL_CERT_FILE" in said.why
         assert server.requests == []
 
 

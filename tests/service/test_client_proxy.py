@@ -11,7 +11,7 @@ from one_start import assert_never_sent, forget_proxies, start
 from ports import kept_port
 from scripted_server import Connection, Server, answer, behaves, serving
 
-from batch_runner.service.protocol import Lost, Started
+from batch_runner.service.protocol import Lost, RefusalScope, Refused, Started
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,13 +71,37 @@ async def test_a_proxy_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "ProxyError" in str(said)
 
 
-@pytest.mark.parametrize("status", [403, 407, 502, 503])
+@pytest.mark.parametrize("status", [307, 403, 404, 500, 502, 503, 504])
 async def test_a_proxy_that_makes_no_tunnel(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy that says no to CONNECT, before the request: no run was started."""
     async with serving(says(answer(b"", status))) as server:
         monkeypatch.setenv("HTTPS_PROXY", server.url)
         assert_never_sent(await start("https://service.invalid"))
         assert server.requests[0].startswith(b"CONNECT service.invalid:443 ")
+
+
+async def test_a_proxy_that_wants_a_login_is_no_matter_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A 407 to CONNECT: no run was started, and the next try would be answered alike; the reason says what to do."""
+    async with serving(says(answer(b"", 407))) as server:
+        monkeypatch.setenv("HTTPS_PROXY", server.url)
+        said = await start("https://service.invalid")
+    assert isinstance(said, Refused)
+    assert (said.scope, said.status_code) == (RefusalScope.TASK, None)
+    assert "put the proxy's user and password into HTTPS_PROXY" in said.why
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"no HTTP at all\r\n\r\n", b"HTTP/1.1 200", b"HTTP/1.1 407 No\r\nContent-Length: 90\r\n\r\nx"]
+)
+async def test_whatever_a_proxy_says_to_connect_no_run_was_started(
+    data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tunnel that never was carried nothing: a proxy that hangs up, speaks nonsense or stops in mid-answer."""
+    async with serving(says(data)) as server:
+        monkeypatch.setenv("HTTPS_PROXY", server.url)
+        said = await start("https://service.invalid")
+    assert isinstance(said, Refused), said
+    assert said.status_code is None
 
 
 async def test_an_address_of_the_machine_is_reached_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,15 +99,15 @@ def test_a_run(status: int) -> None:
     assert certainty_of_status(status, NO_SIGNAL) is RunCertainty.RUN
 
 
-@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 405, 409, 410, 412, 413, 415, 422, 425, 429, 431, 451])
+@pytest.mark.parametrize(
+    "status", [301, 302, 307, 308, 400, 401, 402, 403, 404, 405, 409, 410, 412, 413, 415, 422, 425, 429, 431, 451]
+)
 def test_a_no(status: int) -> None:
     """The service has said no: no run."""
     assert certainty_of_status(status, NO_SIGNAL) is RunCertainty.NO_RUN
 
 
-@pytest.mark.parametrize(
-    "status", [100, 101, 301, 302, 307, 308, 408, 420, 460, 499, 500, 501, 502, 504, 520, 529, 599]
-)
+@pytest.mark.parametrize("status", [100, 101, 300, 303, 304, 408, 420, 460, 499, 500, 501, 502, 504, 520, 529, 599])
 def test_maybe(status: int) -> None:
     """What may come from a gateway behind which the start goes on, or isn't known, may have started a run."""
     assert certainty_of_status(status, LATER) is RunCertainty.MAYBE
@@ -126,10 +126,35 @@ def test_every_registered_refusal_is_decided() -> None:
 
 
 def test_how_far_a_refusal_reaches() -> None:
-    """Key, credits and task concern all rows; limits pass; the rest concerns the row."""
-    reaches = {status: scope_of_status(status) for status in (400, 401, 402, 403, 404, 409, 412, 422, 429, 503)}
-    assert {status for status, reach in reaches.items() if reach is RefusalScope.TASK} == {401, 402, 403, 404}
+    """Key and credits concern all rows; limits pass; a 403, a 404 or a redirect is unclear; the rest is a row's."""
+    statuses = (301, 302, 307, 308, 400, 401, 402, 403, 404, 407, 409, 412, 422, 429, 503)
+    reaches = {status: scope_of_status(status) for status in statuses}
+    assert {status for status, reach in reaches.items() if reach is RefusalScope.TASK} == {401, 402, 407}
+    assert {status for status, reach in reaches.items() if reach is RefusalScope.UNCLEAR} == {
+        *(301, 302, 307, 308, 403, 404)
+    }
     assert {status for status, reach in reaches.items() if reach is RefusalScope.LATER} == {429, 503}
+
+
+@pytest.mark.parametrize(
+    ("words", "reach"),
+    [
+        ("Task not found", RefusalScope.TASK),
+        ("There is no task 'invoices'; there is invoice.", RefusalScope.TASK),
+        ("The task 'invoice' has no version '7'; it has 1, which is the latest.", RefusalScope.TASK),
+        ("Invalid API key", RefusalScope.TASK),
+        ("Insufficient credits", RefusalScope.TASK),
+        ("Forbidden", RefusalScope.UNCLEAR),
+        ("Access denied | Ray ID 8a1", RefusalScope.UNCLEAR),
+        ("Identity not found", RefusalScope.UNCLEAR),
+        ("Task run failed: identity not found", RefusalScope.UNCLEAR),
+        ("", RefusalScope.UNCLEAR),
+    ],
+)
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_403_or_404_is_believed_where_it_says_so(status: int, words: str, reach: RefusalScope) -> None:
+    """Words of the key, the credits or the task are believed at once, but not beside words of what a row has."""
+    assert scope_of_status(status, f"the service said {status}: {words}") is reach
 
 
 def test_which_polls_may_be_repeated() -> None:

@@ -21,7 +21,6 @@ from batch_runner.service.local.dask import cluster as outage
 from batch_runner.service.local.dask import connection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from batch_runner.service.local.process_pool import Executor
@@ -33,15 +32,6 @@ pytestmark = [
     pytest.mark.long,
     pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX"),
 ]
-
-
-@pytest.fixture
-def own_cluster(tmp_path: Path) -> Iterator[DaskCluster]:
-    """A cluster without workers, for this test alone."""
-    folder = tmp_path / "dask"
-    folder.mkdir()
-    with DaskCluster(folder) as started:
-        yield started
 
 
 class Follow:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import msgspec
 import pytest
+from anyio.abc import SocketAttribute
 from contract import until
 from distributed import Scheduler, Worker
 from executing import all_ended, call, is_alive, on_cluster
@@ -17,13 +20,14 @@ from batch_runner.errors import UsageError
 from batch_runner.service.local.dask import bundle, connection, worker_plugin
 from batch_runner.service.local.dask import cluster as executor_module
 from batch_runner.service.local.dask import cluster as outage
-from batch_runner.service.local.dask.connection import difference_of
+from batch_runner.service.local.dask.bundle import code_of
+from batch_runner.service.local.dask.connection import differences_of
 from batch_runner.service.local.dask.worker_plugin import AttemptCounter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
+    from anyio.abc import SocketStream
     from dask_cluster import DaskCluster
 
     from batch_runner.service.local.dask.cluster import OnCluster
@@ -63,6 +67,59 @@ async def test_a_task_file_is_sent(cluster: DaskCluster, tmp_path: Path) -> None
         assert result_of(await executor.run(call("f", file=one))) == 3
         (tmp_path / "one" / "task.py").unlink()
         assert result_of(await executor.run(call("f", file=one))) == 3
+
+
+async def test_files_beside_the_tasks_go_along_as_it_imports_them(cluster: DaskCluster, tmp_path: Path) -> None:
+    """Modules and packages, however far, and no other file; a changed one isn't taken for the one of before."""
+    file = written(tmp_path / "task.py", "import beside_42\ndef f(params): return beside_42.value")
+    written(tmp_path / "other.py", "this is no Python")
+    written(tmp_path / "beside_42.py", "from package_42.deep import value")
+    written(tmp_path / "package_42" / "__init__.py", "")
+    for value in (1, 2):
+        written(tmp_path / "package_42" / "deep.py", f"value = {value}")
+        assert [*code_of(file)] == ["beside_42.py", "package_42/__init__.py", "package_42/deep.py", "task.py"]
+        async with on_cluster(cluster.address) as executor:
+            assert result_of(await executor.run(call("f", file=file))) == value
+
+
+@pytest.mark.parametrize("is_there_at_first", [True, False])
+async def test_a_worker_that_lacks_the_program_is_not_harmed(
+    own_cluster: DaskCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there_at_first: bool
+) -> None:
+    """It may do other people's work; what goes there declines, and the calls go to another."""
+    lacking = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "batch_runner":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Blocked())
+"""
+    own_cluster.add_workers(1)
+    file = written(tmp_path / "task.py", "import time\ndef f(params): time.sleep(0.1)")
+    with monkeypatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(written(tmp_path / "bare" / "sitecustomize.py", lacking)).parent))
+        bare = own_cluster.add_workers(1) if is_there_at_first else []
+        async with on_cluster(own_cluster.address) as executor:
+            bare = bare or own_cluster.add_workers(1)
+            endings = await all_ended(executor, [call("f", file=file) for _ in range(12)])
+    assert {ending.status for ending in endings} == {"success"}
+    assert bare[0].poll() is None
+
+
+async def test_a_worker_that_can_not_import_the_task_declines(
+    own_cluster: DaskCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is installed on one machine only runs there; the other one is named once, and fails no row."""
+    file = written(tmp_path / "task.py", "import installed_42, time\ndef f(params): time.sleep(0.1)")
+    own_cluster.add_workers(1)
+    monkeypatch.setenv("PYTHONPATH", str(Path(written(tmp_path / "packages" / "installed_42.py", "")).parent))
+    own_cluster.add_workers(1)
+    async with on_cluster(own_cluster.address) as executor:
+        endings = await all_ended(executor, [call("f", file=file) for _ in range(12)])
+    assert {ending.status for ending in endings} == {"success"}
+    (told,) = [record.getMessage() for record in caplog.records if "Nothing more is sent" in record.getMessage()]
+    assert "No module named 'installed_42' (on the Dask worker tcp://127.0.0.1:" in told
 
 
 @pytest.mark.parametrize("text", ["import not_there_42\ndef f(params): ...", "def f(params): import not_there_42"])
@@ -194,6 +251,27 @@ async def test_worker_processes_rest_when_nothing_has_come_for_a_while(
         assert result_of(await executor.run(call("pid"))) != process
 
 
+async def test_what_answers_as_no_scheduler_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that takes the connection and says nothing, and one that speaks another language."""
+    monkeypatch.setattr(connection, "FOUND_WITHIN", 0.5)
+
+    async def speak(stream: SocketStream) -> None:
+        async with stream:
+            await stream.send(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+            await stream.receive()
+
+    with socket.create_server((HOST, 0)) as silent:
+        ports = [silent.getsockname()[1]]
+        async with await anyio.create_tcp_listener(local_host=HOST) as listener, anyio.create_task_group() as group:
+            group.start_soon(listener.serve, speak)
+            ports.append(listener.extra(SocketAttribute.local_port))
+            for address in (*(f"tcp://{HOST}:{port}" for port in ports), f"tls://{HOST}:{ports[1]}"):
+                with pytest.raises(UsageError, match=f"There is no Dask scheduler at {address} "):
+                    async with on_cluster(address):
+                        pass
+            group.cancel_scope.cancel()
+
+
 async def test_no_scheduler_at_the_address_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     """And it doesn't take long."""
     monkeypatch.setattr(connection, "FOUND_WITHIN", 0.2)
@@ -217,14 +295,14 @@ def versions(**others: str | None) -> dict[str, Any]:
     [
         ({}, None),
         ({"msgpack": "1.1.0", "python": "3.11.2.final.0"}, None),
-        ({"python": "3.12.1.final.0"}, "worker tcp://w:1 has python 3.12.1.final.0, here it is 3.11.7.final.0"),
-        ({"batch_runner": None}, "worker tcp://w:1 has batch-runner not at all, here it is 0.1.0"),
-        ({"distributed": "2026.7.0"}, "worker tcp://w:1 has distributed 2026.7.0, here it is 2026.8.0"),
+        ({"python": "3.12.1.final.0"}, "has python 3.12.1.final.0, here it is 3.11.7.final.0"),
+        ({"batch_runner": None}, "has batch-runner not at all, here it is 0.1.0"),
+        ({"distributed": "2026.7.0"}, "has distributed 2026.7.0, here it is 2026.8.0"),
     ],
 )
 def test_other_versions_are_one_sentence(others: dict[str, str | None], said: str | None) -> None:
     """It names the machine, the package and both versions; what is compatible is not mentioned."""
-    assert difference_of(versions(**others)) == said
+    assert differences_of(versions(**others)) == ({} if said is None else {"tcp://w:1": said})
 
 
 async def test_a_worker_of_another_version_swallows_no_rows(

@@ -96,3 +96,29 @@ def test_an_error_of_the_block_passes_through_the_service_as_it_is() -> None:
         assert trio.current_time() < HOUR
 
     in_virtual_time(main)
+
+
+def test_where_runs_are_short_a_start_tells_the_end_and_where_one_is_not_the_next_start_is_answered_at_once() -> None:
+    """Nobody has to look for a run that ends in a moment; one slow run, and no start waits for an end any more."""
+
+    async def main() -> None:
+        async with speaking("in process on trio") as service:
+
+            async def start(seconds: str) -> tuple[str, float]:
+                began = trio.current_time()
+                _, run = await service.start("sleep_in_loop", {"seconds": seconds})
+                return run["status"], trio.current_time() - began
+
+            assert (await start("0.01"))[0] == "queued"  # nobody knows yet that runs are short
+            for _ in range(20):
+                await start("0")
+                await trio.sleep(1)
+            status, waited = await start("0.01")
+            assert (status, waited < 0.02) == ("success", True)
+            status, waited = await start("3")
+            assert status != "success"
+            assert waited <= 0.5
+            await trio.sleep(3)
+            assert await start("0.01") == ("queued", 0.0)
+
+    in_virtual_time(main)

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import subprocess
 import time
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from certificates import make_certificate, tls_of
 from scripted_server import Connection, answer, behaves, serving
 
+from batch_runner.errors import UsageError
+from batch_runner.service.http import response, transport
 from batch_runner.service.http.client import Client
-from batch_runner.service.http.transport import AiohttpTransport, environment_proxy
-from batch_runner.service.protocol import Started, StartRequest
+from batch_runner.service.http.transport import AiohttpTransport, environment_proxy, needs_no_proxy
+from batch_runner.service.protocol import Lost, Started, StartRequest
 from batch_runner.service.wire import RunRequest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.anyio
 
@@ -109,3 +118,190 @@ def test_a_proxy_without_a_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "other.invalid")
     assert environment_proxy("https", "service.invalid", None) == "http://proxy.invalid:3128"
     assert environment_proxy("https", "api.other.invalid", 8443) is None
+
+
+async def many_starts(url: str, number: int) -> list[str]:
+    """The run ids of so many starts, one after another; what is no run is told as it is."""
+    found = []
+    async with Client(url, "", AiohttpTransport()) as client:
+        for _ in range(number):
+            said = await client.start(StartRequest("invoice", START))
+            found.append(said.run.run_id if isinstance(said, Started) else repr(said))
+            await asyncio.sleep(0.02)
+    return found
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.005])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        answer(b'{"run_id": "run-of-another", "status": "success"}'),
+        b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 408 Requ",
+        b"\r\n",
+    ],
+)
+async def test_a_connection_with_an_unread_answer_is_not_used_again(extra: bytes, pause: float) -> None:
+    """One answer too many, or a gateway's 408 to an idle connection: no row gets it, each start is sent once."""
+
+    async def says_too_much(connection: Connection) -> None:
+        while await connection.request():
+            number = len(connection.server.requests)
+            await connection.send(answer(b'{"run_id": "run-%d", "status": "queued"}' % number))
+            await asyncio.sleep(pause)
+            await connection.send(extra)
+
+    async with serving(says_too_much) as server:
+        assert await many_starts(server.url, 4) == ["run-1", "run-2", "run-3", "run-4"]
+        assert len(server.requests) == 4
+
+
+async def test_an_unread_answer_behind_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same over TLS, whose own messages after the handshake cost no connection."""
+    certificate = make_certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    extra = False
+
+    async def script(connection: Connection) -> None:
+        while await connection.request():
+            number = len(connection.server.requests)
+            await connection.send(answer(b'{"run_id": "run-%d", "status": "queued"}' % number))
+            if extra:
+                await connection.send(answer(b'{"run_id": "run-of-another", "status": "queued"}'))
+
+    async with serving(script, tls_of(certificate)) as server:
+        url = server.url.replace("http:", "https:")
+        assert await many_starts(url, 4) == ["run-1", "run-2", "run-3", "run-4"]
+        assert server.connections == 1
+        extra = True
+        assert await many_starts(url, 3) == ["run-5", "run-6", "run-7"]
+        assert len(server.requests) == 7
+
+
+async def test_interim_answers_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few are passed over; a flood of them ends the connection at once, and the start is lost."""
+    few = b"HTTP/1.1 100 Continue\r\n\r\n" * 3
+
+    async def some(connection: Connection) -> None:
+        while await connection.request():
+            await connection.send(few + answer())
+
+    async def flood(connection: Connection) -> None:
+        await connection.request()
+        while True:
+            await connection.send(few)
+            await asyncio.sleep(0)
+
+    async with serving(some) as server:
+        assert await many_starts(server.url, 3) == ["run-1"] * 3
+        assert server.connections == 1
+    async with serving(flood) as server, Client(server.url, "", AiohttpTransport()) as client:
+        async with asyncio.timeout(5):
+            said = await client.start(StartRequest("invoice", START))
+        assert isinstance(said, Lost)
+        assert "interim answers without end" in said.why
+
+
+async def test_a_body_that_drips_has_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then holds a place no longer than the bound on the whole answer."""
+    monkeypatch.setattr(response, "LONGEST_READ", 0.3)
+
+    async def drips(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        while True:
+            await connection.send(b" ")
+            await asyncio.sleep(0.01)
+
+    async with serving(drips) as server, Client(server.url, "", AiohttpTransport()) as client:
+        began = time.monotonic()
+        assert isinstance(await client.start(StartRequest("invoice", START)), Lost)
+        assert time.monotonic() - began < 3
+
+
+async def test_connections_are_kept_alive_by_tcp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On every connection TCP asks after a silence that no NAT takes for the end (350 s at many)."""
+    made: list[socket.socket] = []
+    whole = transport.keep_alive
+
+    def keep_alive(sock: socket.socket) -> None:
+        made.append(sock)
+        whole(sock)
+
+    monkeypatch.setattr(transport, "keep_alive", keep_alive)
+
+    async def looks(connection: Connection) -> None:
+        while await connection.request():
+            assert made[0].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            idle = made[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+            await connection.send(answer(b'{"run_id": "idle-%d", "status": "queued"}' % idle))
+
+    async with serving(looks) as server:
+        assert await many_starts(server.url, 1) == [f"idle-{transport.ALIVE_AFTER}"]
+    assert transport.ALIVE_AFTER < 350
+
+
+@pytest.mark.parametrize("name", transport.AUTHORITIES)
+@pytest.mark.parametrize("as_folder", [False, True])
+async def test_whom_to_trust(name: str, as_folder: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each variable of the field names a file of certificates, or a folder of them."""
+    certificate = make_certificate(tmp_path)
+    for other in transport.AUTHORITIES:
+        monkeypatch.delenv(other, raising=False)
+    if as_folder:
+        folder = tmp_path / "authorities"
+        folder.mkdir()
+        hashed = subprocess.run(
+            ["openssl", "x509", "-hash", "-noout", "-in", certificate], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        (folder / f"{hashed}.0").write_bytes(certificate.read_bytes())
+        monkeypatch.setenv(name, str(folder))
+    else:
+        monkeypatch.setenv(name, str(certificate))
+    async with serving(behaves, tls_of(certificate)) as server:
+        assert await many_starts(server.url.replace("http:", "https:"), 1) == ["run-1"]
+
+
+@pytest.mark.parametrize("name", transport.AUTHORITIES)
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_authorities_that_cannot_be_used(
+    name: str, content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is missing or holds no certificate: one sentence that names variable and file, before any start."""
+    for other in transport.AUTHORITIES:
+        monkeypatch.delenv(other, raising=False)
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_text(content)
+    monkeypatch.setenv(name, str(path))
+    with pytest.raises(UsageError, match=f"{name} names .*ca.pem"):
+        transport.tls_context()
+
+
+@pytest.mark.parametrize(
+    ("listed", "host", "port", "is_listed"),
+    [
+        ("*", "any.example", None, True),
+        ("", "any.example", None, False),
+        ("example.com", "example.com", None, True),
+        ("example.com", "api.example.com", 443, True),
+        ("example.com", "notexample.com", None, False),
+        (".example.com", "example.com", None, True),
+        ("*.example.com", "api.example.com", None, True),
+        ("other, Example.COM", "API.example.com", None, True),
+        ("other example.com", "api.example.com", None, True),
+        ("example.com:8443", "api.example.com", 8443, True),
+        ("example.com:8443", "api.example.com", None, False),
+        ("10.0.0.0/8", "10.20.30.40", None, True),
+        ("10.0.0.0/8", "11.0.0.1", None, False),
+        ("192.168.1.7", "192.168.1.7", 80, True),
+        ("192.168.1.7", "192.168.1.77", 80, False),
+        ("fd00::/8", "fd00::1", None, True),
+        ("[fd00::1]:8080", "fd00::1", 8080, True),
+        ("[fd00::1]:8080", "fd00::1", 80, False),
+        ("10.0.0.0/8", "ten.example", None, False),
+    ],
+)
+def test_what_no_proxy_lists(listed: str, host: str, port: int | None, is_listed: bool) -> None:
+    """Domains, one port, networks and the star, as curl, requests and urllib have them."""
+    assert needs_no_proxy(host, port, listed) is is_listed

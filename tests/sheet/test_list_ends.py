@@ -76,13 +76,13 @@ def test_an_autofilter_over_the_headers_alone_ends_nothing(tmp_path: Path) -> No
 
 
 def test_columns_of_another_table_are_not_ours(tmp_path: Path) -> None:
-    """They aren't sent; the new columns go right of everything, and no table but ours may grow."""
+    """They aren't sent; without room beside ours the new columns go right of everything, and no other table grows."""
     block: list[list[Any]] = [["Code", "Meaning"], ["a", "x"], ["b", "y"]]
     path = written(tmp_path, {"A1": LIST, "F1": block}, ("A1:C11", "F1:G3"))
     with opened(path) as sheet, (tmp_path / "b.xlsx").open("w+b") as target:
         assert [column.name for column in sheet.columns] == ["No", "Vendor", "Net"]
         assert any("not sent" in note and "F, G" in note for note in sheet.notes)
-        append_columns(sheet, target, NewColumns(("run_id",)), [(2, ("r",))])
+        append_columns(sheet, target, NewColumns(("run_id", "status", "error")), [(2, ("r", "s", "e"))])
         before = {name: data for name, data in parts(path).items() if "/tables/" in name}
     assert before == {name: data for name, data in parts(tmp_path / "b.xlsx").items() if "/tables/" in name}
     assert openpyxl.load_workbook(tmp_path / "b.xlsx")["Sheet"]["H2"].value == "r"
@@ -134,7 +134,7 @@ def test_a_row_that_adds_up_its_column_is_a_total(tmp_path: Path, formula: str) 
     assert kinds(path, RowKind.TOTALS) == [12]
     with opened(path) as sheet:
         assert sheet.row_count == 10
-        assert "not run, since it adds up the column above: row 12" in sheet.notes
+        assert "not run, since it adds up its column: row 12" in sheet.notes
 
 
 def test_sums_across_a_row_are_data(tmp_path: Path) -> None:
@@ -145,3 +145,90 @@ def test_sums_across_a_row_are_data(tmp_path: Path) -> None:
     ]
     path = written(tmp_path, {"A1": rows, "E1": [["Running"], *([f"=SUM(B$2:B{n})"] for n in range(2, 6))]})
     assert kinds(path, RowKind.DATA) == [2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("formula", ["=SUM(C2,C11)", "=ROUND(SUM(C2:C11),2)", "=_xlfn.AGGREGATE(9,5,C2:C11)"])
+def test_sums_of_other_forms_are_totals(tmp_path: Path, formula: str) -> None:
+    """Single cells of the column, a rounded sum and Excel's newer function say as much."""
+    path = written(tmp_path, {"A1": LIST, "A12": [["A-11", "V11", formula]]})
+    assert kinds(path, RowKind.TOTALS) == [12]
+    with opened(path) as sheet:
+        assert sheet.sums == {12: frozenset({2})}
+
+
+def test_an_average_is_no_sum(tmp_path: Path) -> None:
+    """Its row is never run; its value says nothing of what the rows come to."""
+    path = written(tmp_path, {"A1": LIST, "A12": [["Mean", None, "=SUBTOTAL(1,C2:C11)"]]})
+    assert kinds(path, RowKind.TOTALS) == [12]
+    with opened(path) as sheet:
+        assert sheet.sums == {12: frozenset()}
+
+
+@pytest.mark.parametrize("ends", [{"tables": ("A1:C11",)}, {"autofilter": "A1:C11"}])
+def test_a_sum_below_the_end_is_a_total(tmp_path: Path, ends: dict[str, Any]) -> None:
+    """A formula over the list's own rows is its total, wherever it stands; one over other rows is outside."""
+    cells = {"A1": LIST, "A13": [["Total", None, "=SUM(C2:C11)"]], "A15": [["x", 1, 2], ["y", 1, "=SUM(C15:C15,C15)"]]}
+    path = written(tmp_path, cells, **ends)
+    assert kinds(path, RowKind.TOTALS) == [13]
+    assert kinds(path, RowKind.OUTSIDE) == [15, 16]
+
+
+@pytest.mark.parametrize("ends", [{"tables": ("A1:C11",)}, {"autofilter": "A1:C11"}])
+def test_columns_beside_the_list_take_no_part(tmp_path: Path, ends: dict[str, Any]) -> None:
+    """With a header or without, right of it; a note names them, and --columns may."""
+    path = written(tmp_path, {"A1": LIST, "E1": [["Memo", None], ["x", "stray"]]}, **ends)
+    with opened(path) as sheet:
+        assert [column.name for column in sheet.columns] == ["No", "Vendor", "Net"]
+        assert [(column.name, column.letter) for column in sheet.aside] == [("Memo", "E"), ("F", "F")]
+        assert not sheet.strays
+        assert any("not sent" in note and "columns E, F" in note for note in sheet.notes)
+
+
+def test_an_earlier_output_beside_a_filter_is_known(tmp_path: Path) -> None:
+    """Our columns may stand right of a filter that couldn't take them in."""
+    ours = ["run_id", "status", "result", "error", "result.total"]
+    path = written(tmp_path, {"A1": LIST, "D1": [["Memo", *ours], ["x", *ours]]}, autofilter="A1:C11")
+    with opened(path) as sheet:
+        assert [column.name for column in sheet.columns] == ["No", "Vendor", "Net", *ours]
+
+
+@pytest.mark.parametrize(("beside", "first"), [("G1", "D"), ("I1", "D"), ("F1", "H"), ("D1", "F")])
+def test_new_columns_go_right_of_the_list_where_there_is_room(tmp_path: Path, beside: str, first: str) -> None:
+    """Else right of everything; the other table keeps its cells and its range."""
+    block: list[list[Any]] = [["Code", "Meaning"], ["a", "x"], ["b", "y"]]
+    ref = f"{beside}:{chr(ord(beside[0]) + 1)}3"
+    path = written(tmp_path, {"A1": LIST, beside: block}, ("A1:C11", ref))
+    with opened(path) as sheet, (tmp_path / "b.xlsx").open("w+b") as target:
+        append_columns(sheet, target, NewColumns(("run_id", "status", "result")), [(2, ("r", "s", "{}"))])
+    page: Any = openpyxl.load_workbook(tmp_path / "b.xlsx")["Sheet"]
+    assert [page[f"{first}1"].value, page[f"{first}2"].value] == ["run_id", "r"]
+    assert [page[beside].value, page[f"{beside[0]}3"].value] == ["Code", "b"]
+    assert page.tables["T2"].ref == ref
+    assert page.tables["T1"].ref == ("A1:F11" if first == "D" else "A1:C11")
+    with opened(tmp_path / "b.xlsx") as again:
+        assert [column.name for column in again.columns] == ["No", "Vendor", "Net", "run_id", "status", "result"]
+
+
+def test_a_formula_that_shows_nothing_leaves_no_room(tmp_path: Path) -> None:
+    """New cells never take its place."""
+    block: list[list[Any]] = [["Code", "Meaning"], ["a", "x"], ["b", "y"]]
+    path = written(tmp_path, {"A1": LIST, "E3": [['=""']], "H1": block}, ("A1:C11", "H1:I3"))
+    with opened(path) as sheet, (tmp_path / "b.xlsx").open("w+b") as target:
+        append_columns(sheet, target, NewColumns(("run_id", "status")), [(2, ("r", "s"))])
+    page: Any = openpyxl.load_workbook(tmp_path / "b.xlsx")["Sheet"]
+    assert [page["E3"].value, page["J1"].value] == ['=""', "run_id"]
+
+
+def test_an_earlier_output_between_two_tables_is_refreshed(tmp_path: Path) -> None:
+    """Formulas of the other table are in nobody's way; more columns than there is room for are refused."""
+    block: list[list[Any]] = [["Code", "Twice"], ["a", "=1+1"], ["b", "=2+2"]]
+    path = written(tmp_path, {"A1": LIST, "F1": block}, ("A1:C11", "F1:G3"))
+    new = NewColumns(("run_id", "status"))
+    with opened(path) as sheet, (tmp_path / "b.xlsx").open("w+b") as target:
+        append_columns(sheet, target, new, [(2, ("r", "s"))])
+    with opened(tmp_path / "b.xlsx") as sheet, (tmp_path / "c.xlsx").open("w+b") as target:
+        append_columns(sheet, target, NewColumns(new.headers, 2), [(2, ("r2", "s2"))])
+        with pytest.raises(SheetError, match="no room for 3 columns right of C"):
+            append_columns(sheet, target, NewColumns((*new.headers, "result"), 2), [])
+    page: Any = openpyxl.load_workbook(tmp_path / "c.xlsx")["Sheet"]
+    assert [page["D2"].value, page["E2"].value, page["G2"].value] == ["r2", "s2", "=1+1"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import polars
 import pytest
-from csvfiles import OURS, records_of, sheet_of
+from csvfiles import OURS, csv_sheet, records_of, sheet_of
 from hypothesis import given
 from hypothesis import strategies as st
 from openpyxl import load_workbook
@@ -20,7 +20,7 @@ from openpyxl import load_workbook
 from batch_runner.errors import SheetError
 from batch_runner.sheet.csv.reader import open_csv
 from batch_runner.sheet.csv.writer import harmless
-from batch_runner.sheet.export import open_written, refuse_unwritable, write_table
+from batch_runner.sheet.export import Grid, open_written, refuse_unwritable, write_table
 from batch_runner.sheet.model import NewColumns, Reading
 
 if TYPE_CHECKING:
@@ -219,3 +219,13 @@ def test_a_text_too_long_for_a_workbook_is_named_before_a_run(tmp_path: Path, le
             return
         with pytest.raises(SheetError, match="B2: a workbook holds at most 32,767 characters in a cell"):
             refuse_unwritable(sheet, ".xlsx", new)
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+def test_equal_headers_are_told_apart_by_letter(tmp_path: Path, ending: str) -> None:
+    """In the formats that have each name once; so is text under no header. Nothing is lost or refused."""
+    with csv_sheet(tmp_path, ["No", "Cur", "", "Cur", "C"], ["1", "EUR", "x", "USD", "y"], name="twice.csv") as sheet:
+        refuse_unwritable(sheet, ending, NewColumns(OURS))
+        grid = Grid(sheet, NewColumns(OURS), [])
+        assert grid.headers[:5] == ("No", "Cur", "C'", "Cur (D)", "C")
+        assert next(grid.data())[:5] == ("1", "EUR", "x", "USD", "y")

@@ -32,7 +32,7 @@ EXPECTED = {
     "html": "unknown",
     "strange": "success",
     "cut": "unknown",
-    "307": "unknown",
+    "307": "error",
     "large": "success",
 }
 """The truth about a row that this befalls, with one start each."""

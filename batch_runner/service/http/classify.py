@@ -5,6 +5,7 @@ Whether a start may be sent again hangs on this alone: what is not in the table 
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from batch_runner.service.protocol import RefusalScope, RunCertainty
@@ -59,9 +60,13 @@ CERTAINTIES: dict[str, RunCertainty] = {
 """Of each error that a transport can raise: can a run exist? *No run* only where it is raised before the POST's first
 byte leaves. A bare `OSError`, whatever its kind, is *maybe*: in process it may be the service's own."""
 
-_REFUSING_ALL = frozenset({401, 402, 403, 404, 405, 407, 410})
+_MOVED = frozenset({301, 302, 307, 308})
+"""The address is another: whoever answers so has done nothing with the start (RFC 9110, section 15.4). A 303 isn't one
+of them: it shows where the answer to what was done is."""
+_REFUSING_ALL = frozenset({401, 402, 407})
+_REFUSING_SOME = frozenset({403, 404, 405, 410})
 _REFUSING_ROW = frozenset({400, 406, 409, *range(411, 419), *range(421, 427), 428, 431, 451})
-_REFUSING = _REFUSING_ALL | _REFUSING_ROW
+_REFUSING = _REFUSING_ALL | _REFUSING_SOME | _REFUSING_ROW
 
 REFUSING_US = frozenset({401, 402})
 """The key or the account is refused: that reaches all rows, whether a start or a poll was answered so."""
@@ -92,14 +97,52 @@ def certainty_of_status(status: int, signal: Signal) -> RunCertainty:
         return RunCertainty.RUN
     if status == 429 or (status == 503 and signal.retry_after is not None):
         return RunCertainty.NO_RUN
-    return RunCertainty.NO_RUN if status in _REFUSING else RunCertainty.MAYBE
+    return RunCertainty.NO_RUN if status in _REFUSING | _MOVED else RunCertainty.MAYBE
 
 
-def scope_of_status(status: int) -> RefusalScope:
-    """How far a refusal with this status reaches."""
+_ONE_ROW = re.compile(r"\b(identity|session|profile|params?|parameters?|input|file)\b", re.IGNORECASE)
+_EVERY_ROW = re.compile(
+    r"\bapi[ _-]?key\b|\baccess[ _]token\b|\bcredentials?\b|\bun(authori[sz]ed|authenticated)\b|\bnot authori[sz]ed\b"
+    r"|\bcredits?\b|\bbilling\b|\bpayment required\b|\bsubscription\b"
+    r"|\b(no|no such|unknown|invalid) task\b|\btask[ _]not[ _]found\b"
+    r"|\btask\b.{0,100}?\b(not found|not exist|doesn.t exist|no longer exists|deleted|has no version)\b",
+    re.IGNORECASE,
+)
+
+
+def scope_of_status(status: int, words: str = "") -> RefusalScope:
+    """How far a refusal with this status and these words reaches.
+
+    A 403 or 404 may be one row's own (a firewall's page, an identity that is gone) or every row's. It is every row's
+    where its words speak of the key, the credits or the task, and of nothing that a row has.
+    """
     if status in {429, 503}:
         return RefusalScope.LATER
+    if status in _REFUSING_SOME | _MOVED:
+        says_so = _EVERY_ROW.search(words) and not _ONE_ROW.search(words)
+        return RefusalScope.TASK if says_so else RefusalScope.UNCLEAR
     return RefusalScope.TASK if status in _REFUSING_ALL else RefusalScope.ROW
+
+
+def names_identity(words: str) -> bool:
+    """Whether a refusal speaks of what the person chose for a row beside its params: its identity or its session."""
+    return re.search(r"\b(identity|session|profile)\b", words, re.IGNORECASE) is not None
+
+
+_PROXY_LOGIN = "put the proxy's user and password into HTTPS_PROXY (http://USER:PASSWORD@HOST:PORT)"
+
+
+def advice_on_error(error: Exception) -> str | None:
+    """What a person must do about an error that time doesn't heal; None where the next try may do better."""
+    cause = error.__cause__
+    if type(cause).__name__ in ("ClientConnectorCertificateError", "ServerFingerprintMismatch"):
+        return (
+            "the service's certificate is not trusted: if your network has an authority of its own, name its file in "
+            "SSL_CERT_FILE (batch-runner help network)"
+        )
+    if type(cause).__name__ == "ClientHttpProxyError" and getattr(cause, "status", None) == 407:
+        return _PROXY_LOGIN
+    return None
 
 
 def may_poll_again(status: int) -> bool:
@@ -114,5 +157,9 @@ def advice_on(status: int | None) -> str:
         402: "the account has no credits left: add some",
         FORBIDDEN: "the key may not run this task: check the key and the account",
         MISSING: "check --task and --service: there is no such task",
+        407: _PROXY_LOGIN,
+        **dict.fromkeys(_MOVED, "check --service: its address is another one"),
     }
-    return advice.get(status or 0, "check --service and --task") + "; then run the same command"
+    # Without a status the reason itself says what to do.
+    told = "" if status is None else advice.get(status, "check --service and --task") + "; "
+    return f"{told}then run the same command"

@@ -15,7 +15,9 @@ import msgspec
 
 from batch_runner._version import __version__
 from batch_runner.errors import UsageError
+from batch_runner.outcomes import STATUSES
 from batch_runner.service.http.classify import (
+    advice_on_error,
     certainty_of_error,
     certainty_of_status,
     may_poll_again,
@@ -169,6 +171,8 @@ class _Answer(msgspec.Struct, frozen=True):
     signal: Signal
     body: Body
     waited: bool
+    location: str = ""
+    """Where else a redirect shows to."""
 
 
 class Client:
@@ -246,45 +250,63 @@ class Client:
         try:
             answer = await self._ask(request)
         except Exception as error:  # noqa: BLE001  a poll may be repeated whatever its end
-            return LookFailed(self._words(f"no answer to a poll: {_describe(error)}"), None, again=True)
+            advice = advice_on_error(error)
+            why = f"no answer to a poll: {_describe(error)}" + (f"; {advice}" if advice else "")
+            return LookFailed(self._words(why), None, again=advice is None)
         return self._seen(answer, run_id)
 
     def _unanswered(self, error: Exception) -> Refused | Lost:
         if certainty_of_error(error) is RunCertainty.NO_RUN:
-            return Refused(self._words(f"no connection was made: {_describe(error)}"), None, RefusalScope.LATER)
+            why = self._words(f"no connection was made: {_describe(error)}")
+            if (advice := advice_on_error(error)) is not None:
+                return Refused(f"{why}; {advice}", None, RefusalScope.TASK)
+            return Refused(why, None, RefusalScope.LATER)
         return Lost(self._words(f"the start was sent and its answer lost, a run may exist: {_describe(error)}"))
 
     def _started(self, answer: _Answer) -> Started | Refused | Lost:
-        certainty = certainty_of_status(answer.status, answer.signal)
-        if certainty is RunCertainty.NO_RUN:
-            return Refused(self._said(answer), answer.status, scope_of_status(answer.status), answer.signal)
-        run = self._run_in(answer) if certainty is RunCertainty.RUN else None
-        if run is None:
-            return Lost(f"a run may exist: {self._said(answer)}")
-        return Started(run if run.status else msgspec.structs.replace(run, status="queued"), answer.signal)
+        """What a start came to. A body that names a run is a run, whatever the status code says."""
+        run = self._run_in(answer)
+        if run is not None and (run.has_ended or self._redactor.redact_text(run.run_id) == run.run_id):
+            told = run.status if _is_2xx(answer) or run.status in STATUSES else ""
+            return Started(self._without_key(msgspec.structs.replace(run, status=told or "queued")), answer.signal)
+        if run is not None:
+            return Lost("a run may exist: the service told the API key as its run's id, so it can't be asked for")
+        if certainty_of_status(answer.status, answer.signal) is RunCertainty.NO_RUN:
+            said = self._said(answer)
+            return Refused(said, answer.status, scope_of_status(answer.status, said), answer.signal)
+        return Lost(f"a run may exist: {self._said(answer)}")
 
     def _seen(self, answer: _Answer, run_id: str) -> RunSeen | LookFailed:
-        run = self._run_in(answer) if 200 <= answer.status < 300 else None
-        if run is None or not run.status:
+        run = self._run_in(answer)
+        if run is None or not (run.status if _is_2xx(answer) else run.status in STATUSES):
             again = not isinstance(answer.body.cut, TooLarge) and may_poll_again(answer.status)
             return LookFailed(self._said(answer), answer.status, again, answer.signal)
         if run.run_id != run_id:
             why = self._words(f"the service told of another run, {run.run_id}, when asked for {run_id}")
             return LookFailed(why, answer.status, again=True, signal=answer.signal)
-        return RunSeen(run, answer.signal, answer.waited)
+        return RunSeen(self._without_key(run), answer.signal, answer.waited)
 
     def _run_in(self, answer: _Answer) -> Run | None:
-        """The run that an answer tells, with no key in its result and error, though the service may send it back."""
+        """The run that an answer tells."""
         run = run_in(answer.body.data)
         if run is None:
             return None
         return msgspec.structs.replace(
             run,
-            status=self._redactor.redact_text(run.status),
-            result=msgspec.Raw(self._redactor.redact_json(bytes(run.result))),
-            error=run.error and self._redactor.redact_text(run.error),
             never_began=run.never_began and _is_sure_of(run, answer.signal),
             cut_off=run.cut_off and _is_sure_of(run, answer.signal),
+        )
+
+    def _without_key(self, run: Run) -> Run:
+        """The run with no key in any of its texts, though the service may send it back."""
+        redact = self._redactor.redact_text
+        return msgspec.structs.replace(
+            run,
+            run_id=redact(run.run_id),
+            status=redact(run.status),
+            result=msgspec.Raw(self._redactor.redact_json(bytes(run.result))),
+            error=run.error and redact(run.error),
+            session_id=run.session_id and redact(run.session_id),
         )
 
     def _said(self, answer: _Answer) -> str:
@@ -292,6 +314,7 @@ class Client:
         if answer.body.cut:
             return self._words(f"the service said {answer.status}, and no more: {_describe(answer.body.cut)}")
         told = "" if answer.status >= 300 else " and told no run"
+        told = f" and shows to {answer.location}" if answer.location else told
         return self._words(f"the service said {answer.status}{told}: {message_in(answer.body.data[:65536])}")
 
     def _words(self, text: str) -> str:
@@ -304,7 +327,12 @@ class Client:
         response = await self._transport.handle_async_request(request)
         signal = read_signal(response.headers.raw, time.time())
         waited = response.headers.get(APPLIED_HEADER, "").strip().startswith("wait=")
-        return _Answer(response.status_code, signal, await read_body(response), waited)
+        location = response.headers.get("location", "") if 300 <= response.status_code < 400 else ""
+        return _Answer(response.status_code, signal, await read_body(response), waited, location)
+
+
+def _is_2xx(answer: _Answer) -> bool:
+    return 200 <= answer.status < 300
 
 
 def _is_sure_of(run: Run, signal: Signal) -> bool:

@@ -1,7 +1,8 @@
 """The body of an answer: read within bounds, its run or message found, the API key redacted.
 
 What comes over the wire is the service's (or a gateway's), so nothing here raises: a body that can't be read tells no
-run and has no message.
+run and has no message. Its texts are made whole in `read_body`, the one place where they come in: a lone surrogate
+could not be written anywhere.
 """
 
 from __future__ import annotations
@@ -126,8 +127,13 @@ def _fold(text: str) -> str:
 
 MAX_ANSWER = 64 * 1024 * 1024
 """Bytes of an answer that are read at most, decoded too."""
-LONGEST_READ = 600.0
+LONGEST_READ = 120.0
 """Seconds that a body may take in all: the wait for its next bytes is bounded by the request, but not their number."""
+
+_SURROGATES = re.compile(
+    rb"(\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+)
+"""What may stand (a backslash of the text, both halves of a character), or the half of a character alone."""
 
 _ANY_ZLIB = 32 + zlib.MAX_WBITS
 """Finds out by itself whether it is gzip or deflate (zlib's manual, inflateInit2)."""
@@ -151,14 +157,24 @@ async def read_body(response: httpx.Response) -> Body:
     """The body of an answer whose stream was not read yet. Nothing is raised: the answer's status has come."""
     data = bytearray()
     try:
-        with anyio.fail_after(LONGEST_READ):
-            await _read_into(data, response.stream)
+        if isinstance(response.stream, httpx.ByteStream):  # all of it is here, as of most answers
+            _add(data, b"".join(response.stream))
+        else:
+            with anyio.fail_after(LONGEST_READ):
+                await _read_into(data, response.stream)
         encoding = response.headers.get("content-encoding", "").strip().lower()
-        return Body(_inflate(data) if encoding in {"gzip", "x-gzip", "deflate"} else bytes(data))
+        return Body(make_whole(_inflate(data) if encoding in {"gzip", "x-gzip", "deflate"} else bytes(data)))
     except Exception as error:  # noqa: BLE001  whatever it is, what the status says still holds
-        return Body(bytes(data), error)
+        return Body(make_whole(bytes(data)), error)
     finally:
         await response.aclose()
+
+
+def make_whole(data: bytes) -> bytes:
+    """JSON in which U+FFFD stands for each half of a character, as a service sends it that cuts a text in an emoji."""
+    if b"\\ud" not in data and b"\\uD" not in data:
+        return data
+    return _SURROGATES.sub(lambda found: found[1] or b"\\ufffd", data)
 
 
 async def _read_into(data: bytearray, stream: object) -> None:
@@ -166,13 +182,17 @@ async def _read_into(data: bytearray, stream: object) -> None:
     chunks = aiter(stream)
     try:
         async for chunk in chunks:
-            data += chunk
-            if len(data) > MAX_ANSWER:
-                data.clear()
-                raise TooLarge
+            _add(data, chunk)
     finally:
         if isinstance(chunks, AsyncGenerator):
             await chunks.aclose()
+
+
+def _add(data: bytearray, chunk: bytes) -> None:
+    data += chunk
+    if len(data) > MAX_ANSWER:
+        data.clear()
+        raise TooLarge
 
 
 def _inflate(data: bytearray) -> bytes:

@@ -10,28 +10,64 @@ aiohttp is imported with this module, so only what opens a connection imports it
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import os
+import select
+import socket
+import ssl
 import time
+import weakref
 from contextlib import contextmanager
-from functools import cache
+from contextvars import ContextVar
+from functools import cache, partial
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.request import getproxies, proxy_bypass
+from urllib.request import getproxies
 
 import aiohttp
 import httpx
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
+from batch_runner.errors import UsageError
 from batch_runner.service.http.client import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
+
+    from aiohttp.connector import Connection
+
+AUTHORITIES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""Variables that name whom to trust, the first that is set: OpenSSL's own, then those of requests and curl."""
+
+
+def tls_context() -> ssl.SSLContext:
+    """How connections are secured, by the authorities that the environment names, else those of certifi.
+
+    Raises `UsageError` where what is named can't be used: nothing has been sent then.
+    """
+    name = next((name for name in AUTHORITIES if os.environ.get(name, "").strip()), None)
+    if name is None:
+        return httpx.create_ssl_context(trust_env=False)
+    path = Path(os.environ[name].strip())
+    try:
+        if path.is_dir():
+            return ssl.create_default_context(capath=path)
+        path.open("rb").close()  # for the system's own word of what is wrong with it
+        return ssl.create_default_context(cafile=path)
+    except OSError as error:
+        raise UsageError(
+            f"{name} names {path}, which can't be used: {error.strerror or error}; name a file (or a folder) of "
+            "certificates in PEM, or unset it (batch-runner help network)"
+        ) from error
 
 
 def environment_proxy(scheme: str, host: str, port: int | None) -> str | None:
     """The proxy that the environment names for an origin; never one for a loopback address."""
     proxies = getproxies()
     proxy = proxies.get(scheme) or proxies.get("all")
-    if not proxy or is_loopback(host) or proxy_bypass(f"{host}:{port}" if port else host):
+    if not proxy or is_loopback(host) or needs_no_proxy(host, port, proxies.get("no", "")):
         return None
     proxy = proxy if "://" in proxy else f"http://{proxy}"
     if not proxy.startswith(("http://", "https://")):
@@ -40,9 +76,106 @@ def environment_proxy(scheme: str, host: str, port: int | None) -> str | None:
     return proxy
 
 
+def needs_no_proxy(host: str, port: int | None, listed: str) -> bool:
+    """Whether `NO_PROXY` lists a host, in any of the forms that curl, requests and urllib know.
+
+    `*` is every host. `example.com`, `.example.com` and `*.example.com` are that domain and all below it, and
+    `example.com:8443` is one port of it. `10.0.0.0/8` is a network of addresses (CIDR).
+    """
+    return any(_lists(entry, host.lower().strip("[]"), port) for entry in listed.lower().replace(",", " ").split())
+
+
+def _lists(entry: str, host: str, port: int | None) -> bool:
+    name, colon, only = entry.rpartition(":")
+    if colon and only.isdecimal() and (name.endswith("]") or ":" not in name):
+        return only == str(port) and _lists(name, host, port)
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(entry.strip("[]"), strict=False)
+    except ValueError:  # one of the two is a name
+        domain = entry.removeprefix("*").lstrip(".")
+        return entry == "*" or (bool(domain) and f".{host}".endswith(f".{domain}"))
+
+
 IDLE_LIMIT = 0.5
 """Seconds that a connection may have been idle when a request goes out on it. The promise is one second; the other
 half is for the way: the server began to count when it had sent its answer, not when we had it."""
+
+MOST_INTERIM = 20
+"""Interim answers (100 Continue, 103 Early Hints) before one answer; who sends more ends its connection."""
+
+ALIVE_AFTER, ALIVE_EVERY, ALIVE_TRIES = 45, 30, 6
+"""Seconds of silence after which TCP asks whether the other end is there, and how often: some NATs and load balancers
+forget a connection that was silent for 60 s, most after 350 s, and a sync start is silent for as long as its run."""
+
+
+def keep_alive(sock: socket.socket) -> None:
+    """Let TCP itself keep a connection known on its way, as far as the system can be told how."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    wanted = {"TCP_KEEPIDLE": ALIVE_AFTER, "TCP_KEEPINTVL": ALIVE_EVERY, "TCP_KEEPCNT": ALIVE_TRIES}
+    for name, value in wanted.items():
+        if (option := getattr(socket, name, None)) is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def _kept_alive_socket(address: tuple[object, ...]) -> socket.socket:
+    """A socket for an address that `getaddrinfo` gave."""
+    family, kind, protocol = address[:3]
+    sock = socket.socket(family, kind, protocol)  # type: ignore[arg-type]
+    keep_alive(sock)
+    return sock
+
+
+class UnreadAnswer(Exception):  # noqa: N818  it says of a connection what it is
+    """A connection that was to be used again holds an answer that nobody asked for. Nothing was sent on it."""
+
+
+class _Protocol(ResponseHandler):
+    """One connection. It ends when it brings interim answers without end."""
+
+    _interim = 0
+
+    def feed_data(self, data: object, size: int = 0) -> None:
+        message = data[0]  # type: ignore[index]
+        self._interim = self._interim + 1 if 100 <= message.code < 200 else 0
+        if self._interim > MOST_INTERIM and self.transport is not None:
+            self.transport.abort()
+            self.set_exception(aiohttp.ClientConnectionError("the service sent interim answers without end"))
+        super().feed_data(data, size)  # type: ignore[arg-type]
+
+
+_used: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
+_has_left: ContextVar[bool] = ContextVar("_has_left", default=False)
+"""Whether the request of this context has been given to a connection to its service: a CONNECT comes before."""
+
+
+class _Request(aiohttp.ClientRequest):
+    """A request that goes out only on a connection which holds no answer to another one.
+
+    A gateway may say 408 to an idle connection, a service may answer once too often. aiohttp would take it for the
+    answer to the next request: a row would get another row's run.
+    """
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        protocol = conn.protocol
+        assert protocol is not None
+        if protocol in _used and (protocol.should_close or _has_unread(protocol)):
+            raise UnreadAnswer
+        _used.add(protocol)
+        _has_left.set(True)
+        return await super().send(conn)
+
+
+def _has_unread(protocol: ResponseHandler) -> bool:
+    """Whether bytes have come that aiohttp hasn't read yet, or the end."""
+    sock = protocol.transport.get_extra_info("socket") if protocol.transport is not None else None
+    if sock is None or sock.fileno() < 0:
+        return True
+    if not hasattr(select, "poll"):  # on Windows
+        return bool(select.select([sock.fileno()], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
 
 _CLOCK_JUMP = 1.0
 """Seconds by which wall clock and monotonic clock may drift between two requests; more, and the machine has slept."""
@@ -71,37 +204,51 @@ _ERRORS: tuple[tuple[type[Exception], type[httpx.TransportError], str], ...] = (
 """The first that fits: the narrow classes stand before those that they derive from. Beside them what a person reads."""
 
 
+_NOTHING_LEFT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+
+
 class AiohttpTransport(httpx.AsyncBaseTransport):
     """Sends requests on keep-alive connections that are never older in idleness than `IDLE_LIMIT`.
 
     It neither repeats a request nor follows a redirect, keeps no cookies and decodes no content. The number of
-    connections is the caller's to bound. Proxies come from the environment (`HTTPS_PROXY`, `NO_PROXY`) as urllib
-    reads it; a loopback address never goes through one. Of the request's timeouts `connect` bounds name lookup, TCP
-    and TLS together, and `read` each wait for bytes.
+    connections is the caller's to bound. Proxies come from the environment (`HTTPS_PROXY`, `NO_PROXY`); a loopback
+    address never goes through one. Of the request's timeouts `connect` bounds name lookup, TCP and TLS together, and
+    `read` each wait for bytes. `tls` is a `tls_context`; without it, the first request to https makes one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self._sessions: list[aiohttp.ClientSession] = []
         self._clock_gap = 0.0
         self._proxy = cache(environment_proxy)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request, exactly once; the answer's body is still to be read."""
-        url = str(request.url)
         timeouts = request.extensions.get("timeout", {})
         body = await request.aread()
+        _has_left.set(False)
         with _httpx_errors():
             async with asyncio.timeout(_whole_wait(timeouts)):
-                answer = await self._session(request.url.scheme).request(
-                    request.method,
-                    URL(url, encoded=True),
-                    headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw],
-                    data=BytesIO(body) if len(body) > _PIECE else body or None,
-                    allow_redirects=False,
-                    proxy=self._proxy(request.url.scheme, request.url.host, request.url.port),
-                    timeout=_client_timeout(timeouts.get("connect"), timeouts.get("read")),
-                )
-        return httpx.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer))
+                while True:
+                    try:
+                        answer = await self._send(request, body, timeouts)
+                        break
+                    except UnreadAnswer:
+                        continue  # that connection is closed now; nothing has left on it
+        return httpx.Response(answer.status, headers=answer.raw_headers, stream=_body(answer))
+
+    async def _send(
+        self, request: httpx.Request, body: bytes, timeouts: Mapping[str, float | None]
+    ) -> aiohttp.ClientResponse:
+        return await self._session(request.url.scheme).request(
+            request.method,
+            URL(str(request.url), encoded=True),
+            headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw],
+            data=BytesIO(body) if len(body) > _PIECE else body or None,
+            allow_redirects=False,
+            proxy=self._proxy(request.url.scheme, request.url.host, request.url.port),
+            timeout=_client_timeout(timeouts.get("connect"), timeouts.get("read")),
+        )
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -116,12 +263,33 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         """
         gap = time.time() - time.monotonic()
         if not self._sessions or abs(gap - self._clock_gap) > _CLOCK_JUMP:
-            tls = httpx.create_ssl_context() if scheme == "https" else True
-            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_LIMIT, ssl=tls)
-            jar = aiohttp.DummyCookieJar()
-            self._sessions.append(aiohttp.ClientSession(connector=connector, cookie_jar=jar, auto_decompress=False))
+            if scheme == "https" and self._tls is None:
+                self._tls = tls_context()
+            connector = aiohttp.TCPConnector(
+                limit=0, keepalive_timeout=IDLE_LIMIT, ssl=self._tls or True, socket_factory=_kept_alive_socket
+            )
+            # aiohttp 3 offers no other way to a protocol of one's own.
+            connector._factory = partial(_Protocol, loop=asyncio.get_running_loop())  # type: ignore[assignment]
+            self._sessions.append(
+                aiohttp.ClientSession(
+                    connector=connector,
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    auto_decompress=False,
+                    request_class=_Request,
+                )
+            )
         self._clock_gap = gap
         return self._sessions[-1]
+
+
+def _body(answer: aiohttp.ClientResponse) -> httpx.AsyncByteStream:
+    """The body of an answer: most come whole with their head, so that there is nothing to wait for."""
+    content = answer.content
+    if not content.is_eof() or content.exception() is not None:
+        return _Body(answer)
+    data = content.read_nowait()
+    answer.release()
+    return httpx.ByteStream(data)
 
 
 class _Body(httpx.AsyncByteStream):
@@ -144,7 +312,10 @@ def _httpx_errors() -> Iterator[None]:
     try:
         yield
     except (aiohttp.ClientError, OSError) as error:
-        raise httpx_error(error) from error
+        told = httpx_error(error)
+        if not (_has_left.get() or isinstance(told, _NOTHING_LEFT)):
+            raise httpx.ConnectError(f"no way to the service: {told}") from None
+        raise told from error
 
 
 def httpx_error(error: Exception) -> httpx.TransportError:

@@ -98,7 +98,7 @@ class InWorkers:
         self._pace: dict[TaskSource, float] = {}
 
     async def open(self) -> None:
-        """See Executor: a worker starts when the first run needs it."""
+        """See Executor: a worker starts when it is needed."""
 
     async def run(self, call: Call, hear: Callable[[Line], None] = Line.log) -> RunEnd:
         """See Executor. A timeout or a cancellation kills the worker, and the programs that its task has started.
@@ -137,13 +137,17 @@ class InWorkers:
         return least
 
     def _learn(self, source: TaskSource, seconds: float) -> None:
-        """How long a run of this task takes. One that is slow counts at once, and is forgotten slowly."""
-        pace = self._pace.get(source, AHEAD_SECONDS)
-        self._pace[source] = pace = max(seconds, 0.9 * pace + 0.1 * seconds)
+        """How long a run of this task takes."""
+        self._pace[source] = _pace_after(self._pace.get(source, AHEAD_SECONDS), seconds)
         fits = self._fits * (1 + min(MOST_AHEAD, int(AHEAD_SECONDS / max(self._pace.values()))))
         if fits != self.places.total_tokens:
             self.places.total_tokens = fits
             self.runs_are_short = fits > 2 * self._fits
+
+
+def _pace_after(pace: float, seconds: float) -> float:
+    """How long runs take, after one more. One that is slow counts at once, and is forgotten slowly."""
+    return max(seconds, 0.9 * pace + 0.1 * seconds)
 
 
 class _SentCall:
@@ -396,16 +400,25 @@ class InLoop:
     """Runs async functions in the event loop that is there: no thread, no process."""
 
     trouble: str | None = None
-    runs_are_short = False
 
     def __init__(self, fits: int = ASYNC_RUNS) -> None:
         self.places = anyio.CapacityLimiter(fits)
+        self.runs_are_short = False
+        self._pace = AHEAD_SECONDS
 
     async def open(self) -> None:
         """See Executor: the loop is there."""
 
     async def run(self, call: Call) -> RunEnd:
         """See Executor. A function that swallows its cancellation can't be stopped: it shares this process."""
+        began = anyio.current_time()
+        try:
+            return await self._run(call)
+        finally:
+            self._pace = _pace_after(self._pace, anyio.current_time() - began)
+            self.runs_are_short = self._pace < AHEAD_SECONDS / 2
+
+    async def _run(self, call: Call) -> RunEnd:
         with anyio.move_on_after(call.limit) as time:
             try:
                 return result.success(await call.bind(call.source.load())())

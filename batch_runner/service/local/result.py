@@ -26,7 +26,8 @@ class RunEnd(msgspec.Struct, frozen=True, omit_defaults=True, tag=True):
     """The end of a run. `status` is a final one, `result` JSON text (empty unless it is `success`).
 
     `is_last` says that the worker process ended with it: it had no memory left, so the next run would suffer for it.
-    `never_began`: nothing of the task was done. `cut_off`: how far it had come is not known.
+    `never_began`: nothing of the task was done. `cut_off`: how far it had come is not known. `cant_load`: the process
+    that was to run it can't import the task, so nothing of it was done there.
     """
 
     status: str
@@ -35,6 +36,7 @@ class RunEnd(msgspec.Struct, frozen=True, omit_defaults=True, tag=True):
     is_last: bool = False
     never_began: bool = False
     cut_off: bool = False
+    cant_load: bool = False
 
 
 def success(result: object) -> RunEnd:

@@ -16,7 +16,6 @@ import anyio
 import msgspec
 
 from batch_runner.service.local.context import Context
-from batch_runner.service.local.process_pool import AHEAD_SECONDS
 from batch_runner.service.local.result import RunEnd, not_begun
 from batch_runner.service.local.store import NotRecorded, fingerprint_of
 from batch_runner.service.local.tasks import Call, Task
@@ -89,6 +88,9 @@ def refusal_for_now(why: str, status_code: int = 503) -> Refused:
     return Refused(why, status_code, RefusalScope.LATER, _LATER)
 
 
+MOMENT = 0.5
+"""Seconds that a start waits for a run's end where runs are short: on a busy machine its commits alone take 0.1."""
+
 VERSIONS = (None, "latest", "1")
 """Of a task that runs here there is only one."""
 
@@ -140,7 +142,7 @@ class Runs:
         if request.run.sync:
             await going.has_ended.wait()
         elif going.is_short and not going.has_ended.is_set():
-            with anyio.move_on_after(AHEAD_SECONDS):
+            with anyio.move_on_after(MOMENT):
                 await going.has_ended.wait()
         return (self._store.tell(run.run_id) or going.run) if going.has_ended.is_set() else run
 

@@ -175,9 +175,11 @@ def _ending_of(call: Call) -> RunEnd:
 
 def _run(call: Call) -> RunEnd:
     try:
-        return result.success(call.bind(call.source.load())())
+        function = call.source.load()
     except UsageError as error:
-        return result.failure(str(error))
+        return result.RunEnd("failure", error=str(error), cant_load=True)
+    try:
+        return result.success(call.bind(function)())
     except MemoryError:
         return result.out_of_memory()
     except BaseException as error:  # noqa: BLE001  whatever a user's function raises is its run's ending

@@ -193,7 +193,10 @@ class Package:
         return self._overrides.get(key) or self._defaults.get(key.rpartition(".")[2], "")
 
     def relations(self, part: str) -> tuple[Relation, ...]:
-        """The relationships of a part ("" for the package's own) that lead to parts which exist, in their order."""
+        """The relationships of a part ("" for the package's own) that lead to parts which exist, in their order.
+
+        Raises `SheetError` for a sheet that lies elsewhere: outside the package, or in none of its parts.
+        """
         folder, base = posixpath.split(part.replace("\\", "/"))
         own = self.find(posixpath.join(folder, "_rels", f"{base}.rels"))
         found: list[Relation] = []
@@ -201,12 +204,16 @@ class Package:
             return ()
 
         def start(name: str, attributes: dict[str, str]) -> None:
-            if name != "Relationship" or attributes.get("TargetMode") == "External":
+            if name != "Relationship":
                 return
-            kind = attributes.get("Type", "").rpartition("/")[2]
-            target = self._resolve(folder, attributes.get("Target", ""))
+            kind, path = attributes.get("Type", "").rpartition("/")[2], attributes.get("Target", "")
+            is_external = attributes.get("TargetMode") == "External"
+            target = None if is_external else self._resolve(folder, path)
             if target:
                 found.append(Relation(attributes.get("Id", ""), kind, target))
+            elif kind == "worksheet":
+                where = "lies outside the file" if is_external else "isn't in the file"
+                raise self.damaged(own or "", f"names a sheet that {where}: {path[:80]!r}")
 
         self.parse(own, start)
         return tuple(found)

@@ -143,9 +143,11 @@ class RowParser:
             self.merges.append(attributes.get("ref", ""))
 
     def _begin_row(self, attributes: dict[str, str]) -> None:
-        number = attributes.get("r", "")
+        number = attributes.get("r")
+        if number is not None and not _PLAIN_NUMBER.fullmatch(number):
+            raise MarkupError(f"has a row whose number is {number[:20]!r}")
         self._row = RawRow(
-            int(number) if number.isdigit() else self._row.number + 1,
+            self._row.number + 1 if number is None else int(number),
             is_true(attributes.get("hidden")) or _is_zero(attributes.get("ht")),
             [], [], [], [],
         )  # fmt: skip
@@ -178,6 +180,10 @@ class RowParser:
             self._formula = None
         elif name == "row" and not self._row.is_blank:
             self._rows.append(self._row)
+
+
+_PLAIN_NUMBER = re.compile("[0-9]{1,9}")
+"""What a row's number may be; one without a number follows the row before it (ECMA-376 part 1, 18.3.1.73)."""
 
 
 def _is_zero(value: str | None) -> bool:
@@ -224,7 +230,7 @@ _STEP = 7
 _ROW = re.compile(rb'\s*+<row(?: r="([0-9]{1,9})")?+((?: [a-zA-Z:0-9]++="[^"<>&]*+")*+) ?+(/?)>')
 _HIDDEN = re.compile(rb' (?:hidden="(?:1|true|on)"|ht="0(?:\.0*)?")')
 """A row of no height is as hidden as one that says so."""
-_TOTAL = re.compile(rb">(?:SUM|SUBTOTAL|AGGREGATE)\(")
+_TOTAL = re.compile(rb">(?:ROUND\()?(?:SUM|SUBTOTAL|(?:_xlfn\.)?AGGREGATE)\(")
 _HEAD = plain_start("worksheet")
 
 

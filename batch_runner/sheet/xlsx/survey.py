@@ -11,8 +11,8 @@ import msgspec
 from batch_runner.errors import SheetError
 from batch_runner.sheet.header import LOOK, FirstRow, find_header, header_doubt, is_total_word, repeats_header
 from batch_runner.sheet.model import column_letter
-from batch_runner.sheet.xlsx.metadata import bounds, range_in, table_at
-from batch_runner.sheet.xlsx.row_reader import column_index
+from batch_runner.sheet.xlsx.metadata import AddedUp, added_up, bounds, range_in, table_at
+from batch_runner.sheet.xlsx.row_reader import MAX_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,11 +26,9 @@ MAX_COLUMNS = 16_384
 """So many columns has a sheet (Excel's limit)."""
 
 
-_SUM = re.compile(
-    rb"<f[^>]*>\s*(?:SUM|SUBTOTAL|AGGREGATE)\((?:[0-9]+[,;])*"
-    rb"\$?([A-Z]{1,3})\$?[0-9]{1,7}:\$?([A-Z]{1,3})\$?([0-9]{1,7})\)\s*</f>"
-)
-"""A formula that adds up a range."""
+_SHARED = re.compile(rb'<f[^>]* si="([0-9]+)"')
+"""A formula that is the same in several cells: the first of them alone has its text."""
+_OURS = ("run_id", "status", "result", "error")
 
 
 class ListEnd(msgspec.Struct, frozen=True):
@@ -63,17 +61,20 @@ def own_table(tables: Sequence[TablePart], header: FirstRow) -> TablePart | None
 def list_end(
     tables: Sequence[TablePart], header: FirstRow, autofilter: tuple[int, int, int, int] | None
 ) -> tuple[ListEnd | None, frozenset[int]]:
-    """Where the list under a header row ends, and the places of the columns beside it that are another table's.
+    """Where the list under a header row ends, and the places of the columns that aren't the list's.
 
-    An autofilter over the header row alone says nothing of an end.
+    Those are the columns of other tables; and, where a table or autofilter says what the list is, all beside that but
+    those of an earlier output. An autofilter over the header row alone says nothing.
     """
     bare = (table for table in tables if not table.header_rows and table.first_row == header.number + 1)
     own = own_table(tables, header) or next(bare, None)
     columns = set(_outside(tables, header))
-    if own is not None:
-        columns = set(range(bounds(own.ref)[0] - 1, bounds(own.ref)[2]))
+    is_filtered = own is None and autofilter is not None and autofilter[1] == header.number < autofilter[3]
+    said = bounds(own.ref) if own is not None else autofilter if is_filtered else None
+    if said is not None:
+        columns = set(range(said[0] - 1, said[2])) | _ours(header)
     ends: list[ListEnd] = []
-    foreign: set[int] = set()
+    foreign = set(range(MAX_COLUMNS)) - columns if said is not None else set[int]()
     for table in tables:
         left, top, right, bottom = bounds(table.ref)
         places = range(left - 1, right)
@@ -86,9 +87,17 @@ def list_end(
     stop = min((end.last + 1 for end in ends), default=0)
     if own is not None and not own.totals_rows:
         ends.append(ListEnd(f"the table {own.name} ends there ({own.ref})", bounds(own.ref)[3], True, stop))
-    elif own is None and autofilter is not None and autofilter[1] == header.number < autofilter[3]:
+    elif is_filtered and autofilter is not None:
         ends.append(ListEnd("its autofilter ends there", autofilter[3], True, stop))
     return min(ends, key=lambda end: end.last, default=None), frozenset(foreign)
+
+
+def _ours(header: FirstRow) -> set[int]:
+    """The places of the columns that an output of ours has where its table or filter couldn't take them in."""
+    names = {at: header.text(at).lower().removeprefix("batch_") for at in header.filled}
+    if "run_id" not in names.values():
+        return set()
+    return {at for at, name in names.items() if name in _OURS or name.startswith("result.")}
 
 
 def refuse_wider_list(scan: RowReader, cells: Cells, tables: Sequence[TablePart], table: TablePart, name: str) -> None:
@@ -164,7 +173,9 @@ class WorkbookSurvey(msgspec.Struct, frozen=True):
     repeated: tuple[int, ...] = ()
     """The rows that are the header row once more."""
     totals: tuple[int, ...] = ()
-    """The rows whose amounts are formulas over the column above."""
+    """The rows whose amounts are formulas over the column above, or below."""
+    sums: dict[int, frozenset[int]] = {}
+    """The places of the cells that are sums of their column, by the numbers of their rows."""
     end: ListEnd | None = None
     """Where the list ends, if anything says so."""
     outside: tuple[int, ...] = ()
@@ -172,7 +183,7 @@ class WorkbookSurvey(msgspec.Struct, frozen=True):
     grown: tuple[int, ...] = ()
     """The rows right below that end which look like data."""
     foreign: frozenset[int] = frozenset()
-    """The places of columns that belong to another table."""
+    """The places of columns with text that aren't the list's: another table's, or beside its own table or filter."""
     table: TablePart | None = None
     """The list's table."""
     doubt: str | None = None
@@ -201,12 +212,15 @@ class _Tally:
             self.covered = MAX_COLUMNS
         self.repeated: list[int] = []
         self.totals: list[int] = []
+        self.sums: dict[int, frozenset[int]] = {}
         self.outside: list[int] = []
         self.grown: list[int] = []
         self.last_row = header.number
         self.width = header.width
         self.first = self.last = self.filled = self.hidden = self.first_hidden = 0
         self.strays: dict[int, int] = {}
+        self.aside = set(header.filled) & foreign
+        """The places of columns that have text and aren't the list's."""
         self.formulas: dict[int, int] = {}
 
     def take(self, row: RawRow) -> bool:
@@ -224,9 +238,39 @@ class _Tally:
         end = self.cells.last_filled(row) + 1
         if 0 < self.header.number < row.number and end and self._repeats(row, end):
             self.repeated.append(row.number)
-        elif row.number > self.header.number and end and is_total(row, self.cells):
-            self.totals.append(row.number)
+        elif row.number != self.header.number and end and any(row.formulas):
+            self._note_total(row)
         self._count(row, end)
+
+    def _note_total(self, row: RawRow) -> None:
+        """Note a row with formulas over the column above or below it, and which of its cells are sums of that.
+
+        What adds up another list's rows, or a table that isn't named here, is no total of this list.
+        """
+        last = self.end.last if self.end is not None else MAX_ROWS
+        found: dict[int, AddedUp] = {}
+        shared: dict[bytes, AddedUp] = {}
+        for order, formula in enumerate(row.formulas):
+            place, mark = self.cells.place(row, order), _SHARED.match(formula or b"")
+            one = added_up(formula, place, row.number) if formula else None
+            if one is None and mark is not None:
+                one = shared.get(mark[1])
+            if one is None or (one.first and (one.first > last or one.last <= self.header.number)):
+                continue
+            if not one.first and not self._is_below_table(row.number):
+                continue
+            found[place] = one
+            if mark is not None:
+                shared[mark[1]] = one
+        if found and row.number > self.header.number:
+            self.totals.append(row.number)
+        if found:
+            self.sums[row.number] = frozenset(place for place, one in found.items() if one.is_sum)
+
+    def _is_below_table(self, number: int) -> bool:
+        """Whether a row stands in or below the totals row of the list's table, or below the table."""
+        is_totals = self.totals_row is not None and number >= self.totals_row
+        return is_totals or (self.end is not None and number > self.end.last)
 
     def _ends_as_header(self, row: RawRow, order: int) -> bool:
         """Whether a cell of a row, by its order, says the same as the header above it."""
@@ -248,7 +292,7 @@ class _Tally:
         if number < self.header.number or (self.totals_row is not None and number >= self.totals_row):
             return
         if self.end is not None and number > self.end.last and not self._outgrows(row):
-            self.outside += [number] * bool(end)
+            self.outside += [number] * bool(end and not self._is_total(number))
             return
         formula = self.cells.last_formula(row)
         if formula >= 0:
@@ -256,7 +300,9 @@ class _Tally:
         if not end or number == self.header.number:
             return
         self.width = max(self.width, end)
-        if self._is_total(number) or (self.foreign and self.foreign.issuperset(self.cells.filled(row))):
+        if end > self.covered:
+            self._note_strays(row)
+        if self._is_total(number) or (end - 1 in self.foreign and self.foreign.issuperset(self.cells.filled(row))):
             return
         self.first = self.first or number
         self.last = number
@@ -266,8 +312,6 @@ class _Tally:
         if row.hidden:
             self.hidden += 1
             self.first_hidden = self.first_hidden or number
-        if end > self.covered:
-            self._note_strays(row)
 
     def _is_total(self, number: int) -> bool:
         return bool(self.totals) and self.totals[-1] == number
@@ -292,19 +336,10 @@ class _Tally:
     def _note_strays(self, row: RawRow) -> None:
         texts = self.header.texts
         for place in self.cells.filled(row):
-            if place not in self.foreign and (place >= len(texts) or not texts[place]):
+            if place in self.foreign:
+                self.aside.add(place)
+            elif (place >= len(texts) or not texts[place]) and not self._is_total(row.number):
                 self.strays.setdefault(place, row.number)
-
-
-def is_total(row: RawRow, cells: Cells) -> bool:
-    """Whether a cell of a row is a formula that adds up the column above it."""
-    if not any(row.formulas):
-        return False
-    for order, formula in enumerate(row.formulas):
-        found = _SUM.fullmatch(formula) if formula else None
-        if found and column_index(found[1]) == column_index(found[2]) == cells.place(row, order):
-            return int(found[3]) < row.number
-    return False
 
 
 def survey_sheet(
@@ -314,7 +349,7 @@ def survey_sheet(
 
     `asked` is the header row that a person named (0: there is none); otherwise the sheet's first table is read. Without
     either, the autofilter counts, which is known only at the sheet's end: where its first row isn't the one that was
-    found, or rows stand below its last one, the sheet is looked at again.
+    found, or cells stand below or beside it, the sheet is looked at again.
     """
     first = next((table for table in tables if table.header_rows), None)
     table = table_at(tables, first.first_row) if first else None
@@ -330,7 +365,8 @@ def survey_sheet(
         seen = again if again and any(again.headers) else seen
     if autofilter[1] != seen.header_row:
         return seen
-    if seen.end is None and autofilter[1] < autofilter[3] < seen.last_row:
+    is_beyond = autofilter[3] < seen.last_row or autofilter[2] < seen.width or any(seen.headers[: autofilter[0] - 1])
+    if seen.table is None and autofilter[1] < autofilter[3] and is_beyond:
         seen = _look(scan, cells, autofilter[1], tables, autofilter)
     return msgspec.structs.replace(seen, doubt=None) if seen else None
 
@@ -353,7 +389,7 @@ def _look(
     table = own_table(tables, header)
     end, foreign = list_end(tables, header, autofilter) if number else (None, frozenset[int]())
     tally = _Tally(header, cells, table.totals_row if table else None, end, foreign)
-    if tally.covered >= header.width and not foreign:  # without a gap among the headers a row's end says it all
+    if tally.covered >= header.width and not tally.aside:  # without a gap among the headers a row's end says it all
         scan.skims = tally.take
     for row in chain(first, rows):
         tally.add(row)
@@ -364,7 +400,8 @@ def _look(
         header.number, headers, tally.last_row, tally.width, tally.first, tally.last, tally.filled,
         tally.hidden, tally.first_hidden, tally.strays,
         tuple(item for item in tally.formulas.items() if item[1] <= (tally.last or header.number)),
-        tuple(tally.repeated), tuple(tally.totals), end, tuple(tally.outside), tuple(tally.grown), foreign, table,
+        tuple(tally.repeated), tuple(tally.totals), tally.sums, end, tuple(tally.outside), tuple(tally.grown),
+        frozenset(tally.aside), table,
         header_doubt(shown, number) if known is None else None,
     )  # fmt: skip
 

@@ -154,12 +154,13 @@ def _notes(workbook: Workbook, catalog: Catalog, reading: Reading) -> Iterator[s
         yield f"not run, since it is the header row once more: {row_list(workbook.repeated)}"
     seen = workbook._seen
     if seen.totals:
-        yield f"not run, since it adds up the column above: {row_list(seen.totals)}"
+        yield f"not run, since it adds up its column: {row_list(seen.totals)}"
     if seen.outside and seen.end:
         yield f"not run, since it stands below row {seen.end.last}, and {seen.end.what}: {row_list(seen.outside)}"
-    if seen.foreign:
-        letters = ", ".join(map(column_letter, sorted(seen.foreign)))
-        yield f"not sent, since they belong to another table: columns {letters}"
+    if workbook.aside:
+        letters = ", ".join(column.letter for column in workbook.aside)
+        what = f"column{'s' * (len(workbook.aside) > 1)} {letters}"
+        yield f"not sent unless --columns names it, since it belongs to another table or stands beside this one: {what}"
     if workbook.hidden_rows:
         done = "left out" if reading.hidden == "skip" else "read like the others"
         yield f"hidden or filtered-out rows among the data: {workbook.hidden_rows}, {done}"
@@ -176,6 +177,14 @@ class OpenedWorkbook(msgspec.Struct, frozen=True):
     cells: Cells
     reading: Reading
     scratch: Path
+
+
+def _columns_of(seen: WorkbookSurvey) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
+    """The list's own columns, and those beside it."""
+    headers = {index: name for index, name in enumerate(seen.headers) if name}
+    own = (Column(name, index, column_letter(index)) for index, name in headers.items() if index not in seen.foreign)
+    letters = ((index, column_letter(index)) for index in sorted(seen.foreign))
+    return tuple(own), tuple(Column(headers.get(index, letter), index, letter) for index, letter in letters)
 
 
 class Workbook(Sheet):
@@ -195,11 +204,8 @@ class Workbook(Sheet):
         self.path = source.path
         self.name = sheet.name
         self.header_row = seen.header_row
-        self.columns = tuple(
-            Column(name, index, column_letter(index))
-            for index, name in enumerate(seen.headers)
-            if name and index not in seen.foreign
-        )
+        self.columns, self.aside = _columns_of(seen)
+        self.sums = seen.sums
         self.width = seen.width
         self.notes = ()
         self.fingerprint = source.snapshot.fingerprint
@@ -257,6 +263,25 @@ class Workbook(Sheet):
         names = {column.index: column.name for column in self.columns}
         found = sorted(self._source.cells.format_notes.values(), key=lambda one: one.index)
         return tuple(f"{names[one.index]}, {one}" for one in found if one.index in names)
+
+    @property
+    def list_width(self) -> int:
+        """Up to which place the list's own columns go; less than `width` where others have text right of them."""
+        own = (*(column.index for column in self.columns), *self.strays)
+        return (
+            max(own, default=-1) + 1
+            if any(column.index > max(own, default=-1) for column in self.aside)
+            else self.width
+        )
+
+    def has_room(self, first: int, last: int) -> bool:
+        """Whether no cell of the list's rows holds a value or a formula in these columns; looks at all of them."""
+        for raw in RowReader(self.package, self.part, quick=self._quick):
+            if self.header_row <= raw.number <= self.last_data_row:
+                for order, (formula, value) in enumerate(zip(raw.formulas, raw.values, strict=True)):
+                    if (formula or value) and first <= self._source.cells.place(raw, order) <= last:
+                        return False
+        return True
 
     def _rows(self) -> Iterator[tuple[Row, RawRow | None]]:
         """Every row, and what it was read from: None for one that the file leaves out."""

@@ -10,7 +10,7 @@ import msgspec
 from batch_runner.errors import SheetError
 from batch_runner.sheet.model import column_letter
 from batch_runner.sheet.xlsx.metadata import computed_ranges
-from batch_runner.sheet.xlsx_append.ranges import Place, Range, find_place, parse_range
+from batch_runner.sheet.xlsx_append.ranges import Place, Range, find_place, no_room, parse_range
 from batch_runner.sheet.xlsx_append.rows import formula_in_the_way
 from batch_runner.sheet.xlsx_append.sheet_xml import as_utf8, with_columns
 from batch_runner.sheet.xlsx_append.xml_tokens import (
@@ -237,20 +237,34 @@ def append_columns(
 
 
 def place_of(workbook: Workbook, new: NewColumns) -> Place:
-    """Where new columns will stand: right of every formula, also of one that shows nothing yet.
+    """Where new columns will stand: right of the list if there is room for them beside another table or a note there.
 
-    Raises `SheetError` where there is no room: ask before any run is started.
+    Otherwise they stand right of everything, and of every formula, also of one that shows nothing yet. Raises
+    `SheetError` where there is no room: ask before any run is started.
     """
+    own, count = workbook.list_width, len(new.headers)
+    if not new.replaced and own < workbook.width and workbook.has_room(own, own + count - 1):
+        beside = Place(own, new.headers, 0, workbook.header_row, _last_row(workbook), own)
+        if not any(beside.cells.meets(one) for one in _taken(workbook)):
+            return beside
     adjacent = workbook.columns[-new.replaced].index if new.replaced else workbook.width
     in_the_way = {index: row for index, row in workbook.formulas if index >= adjacent}
+    if new.replaced and any(column.index > adjacent for column in workbook.aside):
+        grown = workbook.columns[-1].index + 1
+        if grown < adjacent + count and not workbook.has_room(grown, adjacent + count - 1):
+            raise no_room(_called(workbook), count, adjacent, "the columns of another table stand there")
+        in_the_way = {index: row for index, row in in_the_way.items() if index < max(grown, adjacent + count)}
     if new.replaced and in_the_way:
         index, row = min(in_the_way.items())
         raise formula_in_the_way(_called(workbook), row, index)
     start = max(in_the_way, default=adjacent - 1) + 1
-    last_row = workbook.last_data_row or workbook.header_row
     replaced = workbook.columns[-1].index + 1 - adjacent if new.replaced else 0
-    wanted = Place(start, new.headers, replaced, workbook.header_row, last_row, adjacent)
+    wanted = Place(start, new.headers, replaced, workbook.header_row, _last_row(workbook), adjacent)
     return find_place(_called(workbook), wanted, _taken(workbook))
+
+
+def _last_row(workbook: Workbook) -> int:
+    return workbook.last_data_row or workbook.header_row
 
 
 def _taken(workbook: Workbook) -> Iterator[Range]:

@@ -128,8 +128,12 @@ def find_place(name: str, wanted: Place, taken: Iterable[Range]) -> Place:
             )
         place = msgspec.structs.replace(place, start=met.right + 1)
     if place.end > MAX_COLUMNS:
-        raise SheetError(
-            f"{name}: no room for {len(place.headers)} columns right of {column_letter(wanted.start - 1)}: a sheet "
-            "ends at XFD, and merged cells can't hold results; delete what stands there, then try again"
-        )
+        why = "a sheet ends at XFD, and merged cells can't hold results"
+        raise no_room(name, len(place.headers), wanted.start, why)
     return place
+
+
+def no_room(name: str, count: int, start: int, why: str) -> SheetError:
+    """The error for so many new columns from a place on; `name` is what messages call the sheet."""
+    where = f"{name}: no room for {count} columns right of {column_letter(start - 1)}"
+    return SheetError(f"{where}: {why}; delete what stands there, then try again")

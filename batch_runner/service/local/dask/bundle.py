@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tempfile
+from modulefinder import ModuleFinder
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -29,12 +30,10 @@ NOT_REPEATED = "it may have run, in part or to its end, and is not run again"
 class BundledCall(msgspec.Struct, frozen=True):
     """One call, and what it needs at the worker.
 
-    `code` is the text of the task's file, None for the built-in task. `files` are the files that its params name, by
-    their names within the folder; None where the folder is shared.
+    `files` are the files that its params name, by their names within the folder; None where the folder is shared.
     """
 
     call: Call
-    code: bytes | None = None
     files: dict[str, bytes] | None = None
 
     @property
@@ -44,10 +43,15 @@ class BundledCall(msgspec.Struct, frozen=True):
 
 
 class Bundle(msgspec.Struct, frozen=True):
-    """What one Dask task does: errands of the same task, one after another. `key` is the Dask task's."""
+    """What one Dask task does: errands of the same task, one after another. `key` is the Dask task's.
+
+    `code` is the task's file and those beside it that it imports, by their names within its folder: none for the
+    built-in task.
+    """
 
     key: str
     errands: tuple[BundledCall, ...]
+    code: dict[str, bytes] = {}
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -62,6 +66,26 @@ class Done(msgspec.Struct, frozen=True):
     lines: tuple[Line, ...] = ()
     begun_before: int = 0
     declined_by: str | None = None
+
+
+def code_of(file: str | None) -> dict[str, bytes]:
+    """The Python file of a task and those in its folder that it imports, however far, by their names within it.
+
+    Nothing is executed. Raises OSError for a file that can't be read, TaskFailed if they are too many bytes.
+    """
+    if file is None:
+        return {}
+    folder = Path(file).parent
+    finder = ModuleFinder(path=[str(folder)])
+    try:
+        finder.run_script(file)
+    except SyntaxError as error:
+        raise TaskFailed(f"{error.filename}, which {file} imports, is no Python this program can read.") from error
+    paths = {Path(file), *(Path(place) for module in finder.modules.values() if (place := vars(module)["__file__"]))}
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(paths)}
+    if sum(map(len, found.values())) > FILES_LIMIT:
+        raise TaskFailed(f"{file} and the files beside it that it imports are more than {FILES_LIMIT} bytes.")
+    return found
 
 
 def named_files(call: Call) -> dict[str, bytes]:
@@ -86,6 +110,39 @@ def _file_named(folder: Path, name: str) -> Path | None:
         return None
 
 
+SENT = "(exec(source, globals()), answer)[-1]"
+"""The expression that a Dask worker evaluates for a bundle: Python's own `eval` is what is sent, and plain values.
+
+Anything of ours would have to be imported as soon as it arrives there. A worker that lacks this program dies of that,
+and other people's work with it.
+"""
+SOURCE = """
+try:
+    from batch_runner.service.local.dask.worker_plugin import work
+except ImportError as error:
+    from distributed import get_worker
+    from distributed.utils import sync
+
+    worker = get_worker()
+    try:
+        begun_before = sync(worker.loop, worker.scheduler.batch_runner_claim, key=key)
+    except Exception:  # the scheduler doesn't say: it may have begun elsewhere
+        begun_before = 1
+    answer = {"declined_by": worker.address, "why": str(error), "begun_before": begun_before}
+else:
+    answer = work(version, key, bundle)
+"""
+"""What that expression does: see `worker_plugin.work`. A worker that can't import it declines, and says who it is."""
+
+
+def done_by(answer: bytes | dict[str, Any]) -> list[Done]:
+    """What came back for a bundle."""
+    if isinstance(answer, bytes):
+        return msgspec.json.decode(answer, type=list[Done])
+    why = f"The Dask worker {answer['declined_by']} can't import batch_runner: {answer['why']}"
+    return [Done(failure(why), 0.0, begun_before=answer["begun_before"], declined_by=answer["declined_by"])]
+
+
 class Unpacking:
     """Lays out at a worker, under `folder`, what errands bring."""
 
@@ -94,12 +151,12 @@ class Unpacking:
         self._worker = worker
 
     @contextlib.contextmanager
-    def lay_out(self, errand: BundledCall) -> Iterator[Call]:
+    def lay_out(self, errand: BundledCall, code: dict[str, bytes]) -> Iterator[Call]:
         """The call as it is to be run here; what was sent for it alone is removed afterwards."""
         call = errand.call
         with contextlib.ExitStack() as stack:
-            if errand.code is not None:
-                source = msgspec.structs.replace(call.source, file=str(self._module_file(errand)))
+            if call.source.file is not None:
+                source = msgspec.structs.replace(call.source, file=str(self._module_file(call.source.file, code)))
                 call = msgspec.structs.replace(call, source=source)
             if errand.files is not None:
                 files = stack.enter_context(tempfile.TemporaryDirectory(dir=self._folder, prefix="files-"))
@@ -115,9 +172,8 @@ class Unpacking:
         folder = errand.call.context.files
         if errand.files is not None or Path(folder).is_dir():
             return None
-        return failure(
-            f"The Dask worker {self._worker} has no folder {folder}; share it with the workers, or say --send-files."
-        )
+        why = f"The Dask worker {self._worker} has no folder {folder}; share it with the workers, or say --send-files."
+        return RunEnd("failure", error=why, cant_load=True)
 
     def as_at_home(self, ending: RunEnd, errand: BundledCall, here: Call) -> RunEnd:
         """The ending with the paths of whom it is for; what is missing on this worker is said to be missing here."""
@@ -129,16 +185,20 @@ class Unpacking:
                 error = error.replace(local, there)
         if "No module named" in error:
             error += (
-                f" (on the Dask worker {self._worker}: install it there; of your files only the task's own is sent)"
+                f" (on the Dask worker {self._worker}: install it there; of your files only the task's own, and those "
+                "beside it that it imports, are sent)"
             )
         return msgspec.structs.replace(ending, error=error)
 
-    def _module_file(self, errand: BundledCall) -> Path:
-        """The task's file here: under its own name, in a folder for exactly this text of it."""
-        assert errand.code is not None
-        assert errand.call.source.file is not None
-        path = self._folder / hashlib.sha256(errand.code).hexdigest() / Path(errand.call.source.file).name
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(errand.code)
-        return path
+    def _module_file(self, file: str, code: dict[str, bytes]) -> Path:
+        """The task's file here: under its own name, in a folder for exactly these texts of it and of its neighbours."""
+        digest = hashlib.sha256()
+        for name, text in code.items():
+            digest.update(f"{name}\0{len(text)}\0".encode() + text)
+        folder = self._folder / digest.hexdigest()
+        if not folder.exists():
+            for name, text in code.items():
+                path = folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(text)
+        return folder / Path(file).name

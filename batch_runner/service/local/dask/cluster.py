@@ -15,7 +15,18 @@ from anyio import to_thread
 from batch_runner import log
 from batch_runner._version import __version__
 from batch_runner.service.local import result
-from batch_runner.service.local.dask.bundle import FILES_LIMIT, NOT_REPEATED, Bundle, BundledCall, Done, named_files
+from batch_runner.service.local.dask.bundle import (
+    FILES_LIMIT,
+    NOT_REPEATED,
+    SENT,
+    SOURCE,
+    Bundle,
+    BundledCall,
+    Done,
+    code_of,
+    done_by,
+    named_files,
+)
 from batch_runner.service.local.dask.connection import Connection
 
 if TYPE_CHECKING:
@@ -182,7 +193,7 @@ class OnCluster:
         self.runs_are_short = False
         self._connection = Connection(address, workers)
         self._send_files = send_files
-        self._codes: dict[str, bytes] = {}
+        self._codes: dict[str | None, dict[str, bytes]] = {}
         self._threads: int | None = 1
         self._outage = Availability()
         self._pace: dict[TaskSource, float] = {}
@@ -221,7 +232,8 @@ class OnCluster:
             files = str(Path(call.context.files).absolute())
             call = msgspec.structs.replace(call, context=msgspec.structs.replace(call.context, files=files))
             named = await to_thread.run_sync(named_files, call) if self._send_files else None
-            way = PendingCall(BundledCall(call, self._code(call.source.file), named))
+            way = PendingCall(BundledCall(call, named))
+            self._keep_code(call.source.file)
         except (result.TaskFailed, OSError) as error:
             return result.exception(error)
         if why := self._outage.verdict:
@@ -235,13 +247,10 @@ class OnCluster:
             self._withdraw(way)
         return way.told
 
-    def _code(self, file: str | None) -> bytes | None:
-        """The text of the task's file as it was when it was first needed: one text for the whole batch."""
-        if file is None:
-            return None
+    def _keep_code(self, file: str | None) -> None:
+        """The task's files as they were when they were first needed: the same for the whole batch."""
         if file not in self._codes:
-            self._codes[file] = Path(file).read_bytes()
-        return self._codes[file]
+            self._codes[file] = code_of(file)
 
     def _withdraw(self, way: PendingCall) -> None:
         way.is_wanted = False
@@ -327,9 +336,17 @@ class OnCluster:
             way.is_sent = False
 
     def _decline(self, ways: list[PendingCall], done: Done, worker: str) -> None:
-        """A worker didn't begin these: they go to others, but for those that were begun before by one that was lost."""
+        """A worker didn't begin these: they go to others, but for those that were begun before by one that was lost.
+
+        What the last worker can't load is a mistake of the task's, not of that machine's.
+        """
+        if done.ending.cant_load and self._connection.has_no_other(worker):
+            for way in ways:
+                way.end(done.ending)
+            return
         if self._connection.avoid(worker):
-            log.warning(f"{done.ending.error}; install the same there. Nothing more is sent to it")
+            advice = "" if done.ending.cant_load else "; install the same there."
+            log.warning(f"{done.ending.error}{advice} Nothing more is sent to it")
         if done.begun_before:
             _lose(ways, WORKER_LOST)
         for way in ways:
@@ -338,18 +355,18 @@ class OnCluster:
     async def _ask(self, ways: list[PendingCall]) -> list[Done]:
         import dask
 
-        from batch_runner.service.local.dask.worker_plugin import work
-
         client, workers = await self._connection.ready()
         for way in ways:
             way.is_sent = True
         key = f"{ways[0].errand.call.source.function}-{uuid.uuid4().hex}"
-        bundle = msgspec.msgpack.encode(Bundle(key, tuple(way.errand for way in ways)))
+        code = self._codes[ways[0].errand.call.source.file]
+        bundle = msgspec.msgpack.encode(Bundle(key, tuple(way.errand for way in ways), code))
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": 4 * FILES_LIMIT}):
             where = {"workers": workers, "allow_other_workers": workers is not None}
-            future = client.submit(work, __version__, key, bundle, key=key, pure=False, **where)
+            values = {"source": SOURCE, "version": __version__, "key": key, "bundle": bundle}
+            future = client.submit(eval, SENT, values, key=key, pure=False, **where)
         try:
-            return msgspec.json.decode(await future, type=list[Done])
+            return done_by(await future)
         finally:
             future.release()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from batch_runner import log
 from batch_runner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,8 +26,10 @@ UNDISTURBED = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 What becomes of runs then is decided by the program, which ends its cluster when they have had their time."""
 
-FOUND_WITHIN = 8.0
+FOUND_WITHIN = 6.0
 """Seconds within which a scheduler has to answer at first."""
+
+_NO_SCHEDULER = "what answers there is no scheduler"
 
 _LOOK = 1.0
 """Seconds between two looks at the workers and at the connection."""
@@ -57,23 +61,39 @@ class Connection:
             raise
 
     async def _find(self) -> int:
+        from batch_runner.service.local.dask.worker_plugin import AttemptCounter
+
         if self._address == LOCAL:
             self._cluster = await _own_cluster(self._workers)
             self._address = self._cluster.scheduler_address
         try:
             self._client = await _connect(self._address)
-            versions: Any = self._client.get_versions(packages=["batch-runner"])  # a coroutine, as the client is async
-            difference = difference_of(await versions)
+            self._there = await self._client.nthreads()
+            await self._compare()
+            await self._client.register_plugin(AttemptCounter())
             threads = await self._threads()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:  # TypeError: `tls://` where Dask has no certificates
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UsageError(
                 f"There is no Dask scheduler at {self._address} ({reason}); start one with `dask scheduler`, "
                 "or correct the address of --dask."
             ) from error
-        if difference is not None:
-            raise UsageError(f"The Dask cluster at {self._address} has other versions than this program: {difference}.")
         return threads
+
+    async def _compare(self) -> None:
+        """Avoid workers of other versions. Raises UsageError for such a scheduler, or if no worker is right."""
+        assert self._client is not None
+        asked: Any = self._client.get_versions(packages=["batch-runner"])  # a coroutine, as the client is async
+        others = differences_of(await asked)
+        wrong = [worker for worker in self._there if worker in others]
+        if SCHEDULER in others or (wrong and len(wrong) == len(self._there)):
+            told = [f"{machine} {what}" for machine, what in others.items()]
+            more = f", and {len(told) - 3} more" if len(told) > 3 else ""
+            why = f"{'; '.join(told[:3])}{more}"
+            raise UsageError(f"The Dask cluster at {self._address} has other versions than this program: {why}.")
+        for worker in wrong:
+            if self.avoid(worker):
+                log.warning(f"the Dask worker {worker} {others[worker]}; install the same there. Nothing is sent to it")
 
     async def watch(self, changed: Callable[[int | None], object]) -> None:
         """Keep the connection, and tell the number of the workers' threads now and then, for ever: None while the
@@ -108,6 +128,10 @@ class Connection:
         self._avoided.add(worker)
         return is_new
 
+    def has_no_other(self, worker: str) -> bool:
+        """Whether no other worker can run our calls, as was seen a moment ago."""
+        return not set(self._right) - {worker}
+
     async def ready(self) -> tuple[Client, list[str] | None]:
         """The client, once it is connected, and the workers to send to: None for any.
 
@@ -140,18 +164,22 @@ class Connection:
         return sum(self._there[worker] for worker in self._right)
 
 
-def difference_of(versions: Mapping[str, Any]) -> str | None:
-    """What is not the same everywhere, machine by machine; from `Client.get_versions`."""
+SCHEDULER = "the scheduler"
+
+
+def differences_of(versions: Mapping[str, Any]) -> dict[str, str]:
+    """What is not the same there, by machine (a worker's address); from `Client.get_versions`."""
     ours = versions["client"]["packages"]
-    others = {"the scheduler": versions["scheduler"], **{f"worker {k}": v for k, v in versions["workers"].items()}}
-    found = [
-        f"{machine} has {package} {there or 'not at all'}, here it is {ours[package]}"
+    others = {SCHEDULER: versions["scheduler"], **versions["workers"]}
+    found = {
+        machine: [
+            f"has {package} {there or 'not at all'}, here it is {ours[package]}"
+            for package, numbers in _SAME.items()
+            if _first(there := told["packages"].get(package), numbers) != _first(ours[package], numbers)
+        ]
         for machine, told in others.items()
-        for package, numbers in _SAME.items()
-        if _first(there := told["packages"].get(package), numbers) != _first(ours[package], numbers)
-    ]
-    more = f", and {len(found) - 3} more" if len(found) > 3 else ""
-    return "; ".join(found[:3]) + more if found else None
+    }
+    return {machine: " and ".join(what) for machine, what in found.items() if what}
 
 
 def _first(version: str | None, numbers: int) -> list[str]:
@@ -159,11 +187,35 @@ def _first(version: str | None, numbers: int) -> list[str]:
 
 
 async def _connect(address: str) -> Client:
+    """A client of the scheduler. Raises OSError, ValueError or TypeError where none answers within `FOUND_WITHIN`."""
     from distributed import Client
 
+    await _look_who_answers(address)
     options = {"asynchronous": True, "set_as_default": False, "name": "batch_runner"}
     client: Client = await Client(address, timeout=FOUND_WITHIN, **options)
     return client
+
+
+async def _look_who_answers(address: str) -> None:
+    """Raises as `_connect`. Dask's own client waits for ever where something takes the connection and says nothing."""
+    from distributed.comm.core import connect
+    from distributed.core import send_recv
+    from distributed.security import Security
+
+    arguments: dict[str, Any] = Security().get_connection_args("client")
+    try:
+        async with asyncio.timeout(FOUND_WITHIN):
+            comm = await connect(address, timeout=FOUND_WITHIN, **arguments)
+            try:
+                who = await send_recv(comm, op="identity")
+            finally:
+                comm.abort()
+    except TimeoutError as error:
+        raise OSError(f"nothing there answered as a scheduler within {FOUND_WITHIN:.0f} s") from error
+    except MemoryError as error:  # another language's first bytes, read as the length of a message
+        raise OSError(_NO_SCHEDULER) from error
+    if not isinstance(who, dict) or who.get("type") != "Scheduler":
+        raise OSError(_NO_SCHEDULER)
 
 
 async def _own_cluster(workers: int | None) -> LocalCluster:

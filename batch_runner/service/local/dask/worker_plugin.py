@@ -22,11 +22,12 @@ import anyio
 import msgspec
 from distributed import get_worker
 from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
+from distributed.utils import sync
 
 from batch_runner._version import __version__
 from batch_runner.service.local import result
 from batch_runner.service.local.dask.bundle import NOT_REPEATED, Bundle, Done, Unpacking
-from batch_runner.service.local.process_pool import InWorkers
+from batch_runner.service.local.process_pool import WORKER_MEMORY, InWorkers
 from batch_runner.service.local.result import RunEnd
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from distributed import Scheduler, Worker
 
     from batch_runner.service.local.context import Line
-    from batch_runner.service.local.dask.bundle import BundledCall
 
 
 CLAIM = "batch_runner_claim"
@@ -46,6 +46,7 @@ class AttemptCounter(SchedulerPlugin):
     """Counts the claims of keys, until the scheduler forgets their tasks. One for all programs on the cluster."""
 
     name = "batch_runner-claims"
+    idempotent = True
 
     def __init__(self) -> None:
         self._claimed: Counter[str] = Counter()
@@ -90,19 +91,30 @@ BEGUN_BEFORE = result.cut_off(
 )
 
 
-async def work(version: str, key: str, bundle: bytes) -> bytes:
-    """Run a Bundle on this worker; gives Dones as JSON, one for each errand that was begun. This is Dask's task.
+def work(version: str, key: str, bundle: bytes) -> bytes:
+    """Run a Bundle on this worker; gives Dones as JSON, one for each errand that was begun.
 
-    It runs in the worker's event loop and takes one of its threads' turns; its processes do the work. A bundle of
-    another version is declined: only its `key` can be read here.
+    It waits in one of the worker's threads; the worker's processes do the work. A bundle of another version is
+    declined: only its `key` can be read here.
     """
     worker = get_worker()
+    done: bytes = sync(worker.loop, _work, worker, version, key, bundle)
+    return done
+
+
+async def _work(worker: Worker, version: str, key: str, bundle: bytes) -> bytes:
     if NAME not in worker.plugins:
         await worker.plugin_add(WorkerSeat(), NAME, catch_errors=False)
     seat = cast("WorkerSeat", worker.plugins[NAME])
     if version != __version__:
         return msgspec.json.encode([await seat.decline(version, key)])
     return await seat.work(msgspec.msgpack.decode(bundle, type=Bundle))
+
+
+def _memory_of(worker: Worker) -> int:
+    """Bytes that a task's process may have: its share of what this worker was given, which Dask doesn't watch there."""
+    given = worker.memory_manager.memory_limit
+    return min(WORKER_MEMORY, given // worker.state.nthreads) if given else WORKER_MEMORY
 
 
 class _Enough:
@@ -124,7 +136,7 @@ class WorkerSeat(WorkerPlugin):
     def setup(self, worker: Worker) -> None:
         """Called by Dask when the plugin is added; it must not fail, and what may is done when it is needed."""
         self._worker = worker
-        self._executor = InWorkers(worker.state.nthreads, level=logging.INFO)
+        self._executor = InWorkers(worker.state.nthreads, memory=_memory_of(worker), level=logging.INFO)
         self._going: dict[str, anyio.CancelScope] = {}
         self._rest: asyncio.TimerHandle | None = None
         self._resting: asyncio.Task[None] | None = None
@@ -161,8 +173,10 @@ class WorkerSeat(WorkerPlugin):
     async def decline(self, version: str, key: str) -> Done:
         """What is said of a bundle that was sent by another version."""
         why = f"The Dask worker {self._worker.address} has batch_runner {__version__}, and {version} has sent this"
-        begun_before = await self._claim(key)
-        return Done(result.failure(why), 0.0, begun_before=begun_before, declined_by=self._worker.address)
+        return self._declined(result.failure(why), await self._claim(key))
+
+    def _declined(self, ending: RunEnd, begun_before: int) -> Done:
+        return Done(ending, 0.0, begun_before=begun_before, declined_by=self._worker.address)
 
     async def _done(self, bundle: Bundle) -> list[Done]:
         begun_before = await self._claim(bundle.key)
@@ -170,22 +184,25 @@ class WorkerSeat(WorkerPlugin):
             return [Done(BEGUN_BEFORE, 0.0)]
         began = time.monotonic()
         lines: deque[Line] = deque(maxlen=MOST_LINES)
-        ended = await self._endings(bundle.errands, lines.append)
+        ended = await self._endings(bundle, lines.append)
+        if ended[0].cant_load:
+            return [self._declined(ended[0], begun_before)]
         seconds = (time.monotonic() - began) / len(ended)
         first, *others = (Done(ending, seconds, begun_before=begun_before) for ending in ended)
         return [msgspec.structs.replace(first, lines=tuple(lines)), *others]
 
-    async def _endings(self, errands: tuple[BundledCall, ...], hear: Callable[[Line], None]) -> list[RunEnd]:
+    async def _endings(self, bundle: Bundle, hear: Callable[[Line], None]) -> list[RunEnd]:
         """The endings of errands, of fewer than all where that is enough. They share the folder of their files."""
+        errands = bundle.errands
         try:
             if hindrance := self._unpacking.hindrance(errands[0]):
-                return [hindrance] * len(errands)
+                return [hindrance]
             with contextlib.ExitStack() as laid_out:
-                calls = [laid_out.enter_context(self._unpacking.lay_out(errand)) for errand in errands]
+                calls = [laid_out.enter_context(self._unpacking.lay_out(errand, bundle.code)) for errand in errands]
                 ended, enough = list[RunEnd](), _Enough()
                 for call in calls:
                     ended.append(await self._executor.run(call, hear))
-                    if ended[-1].is_last or ended[-1].cut_off or enough.is_reached(ended[-1]):
+                    if ended[-1].is_last or ended[-1].cant_load or ended[-1].cut_off or enough.is_reached(ended[-1]):
                         break
         except OSError as error:
             sentence = f"The Dask worker {self._worker.address} can't lay out the run's files: {error}"

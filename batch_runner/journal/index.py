@@ -1,0 +1,235 @@
+"""All journals of a task on a service, wherever they lie: an index in the user's state folder, and what lies beside.
+
+The index has a small file for each journal: its path, task and service, nothing else, for its owner only.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, contextmanager, nullcontext
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from batch_runner.errors import JournalError, reason_of
+from batch_runner.journal.database import check_header, connect, reading_uri, refuse_half
+from batch_runner.outcomes import FAILED, NOT_STARTED, UNKNOWN
+from batch_runner.units import local_day
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+
+ENDING = ".journal.db"
+STATE_VARIABLE = "BATCH_RUNNER_STATE"
+_PARTS = 16
+"""Hexadecimal digits of a hash in the name of an index's file."""
+
+
+class Purpose(msgspec.Struct, frozen=True):
+    """What a journal is for. A file of tasks is named by its real path, from wherever it was called."""
+
+    task: str
+    service: str
+
+    @classmethod
+    def of(cls, task: str, service: str, folder: Path) -> Purpose:
+        """The purpose of a batch whose journal lies in this folder and names its task from there."""
+        file, colon, function = task.rpartition(".py:")
+        real = str((folder / f"{file}.py").resolve()) if colon else ""
+        return cls(f"{real}:{function}" if colon else task, service)
+
+
+class _Line(msgspec.Struct, frozen=True):
+    """One file of the index."""
+
+    path: str
+    task: str
+    service: str
+    is_gone: bool = False
+
+
+def state_folder(environ: Mapping[str, str]) -> Path | None:
+    """Where the index lies; None where there is no place for it.
+
+    `$BATCH_RUNNER_STATE`, systemd's `$STATE_DIRECTORY` (systemd.exec(5); the first of several), else the state home of
+    the XDG Base Directory Specification 0.8.
+    """
+    if said := environ.get(STATE_VARIABLE) or environ.get("STATE_DIRECTORY", "").partition(":")[0]:
+        return Path(said)
+    home = environ.get("XDG_STATE_HOME") or (environ.get("HOME") and f"{environ['HOME']}/.local/state")
+    return Path(home) / "batch-runner" if home else None
+
+
+class Index:
+    """The journals that this user's batches had, by what they are for."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder / "journals" if folder else None
+
+    def add(self, journal: Path, purpose: Purpose) -> str | None:
+        """Remember a journal. Gives a sentence where that can't be done."""
+        if self._folder is None:
+            return f"there is no folder for the index of journals: set {STATE_VARIABLE}, or HOME"
+        line = _Line(str(journal.resolve()), purpose.task, purpose.service)
+        file = self._folder / f"{_digits(*_texts(purpose))}-{_digits(line.path)}.json"
+        try:
+            if not file.exists() or _read(file) != line:
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _write(file, line)
+        except OSError as error:
+            return f"the index of journals can't be written in {self._folder}: {reason_of(error)}; set {STATE_VARIABLE}"
+        return None
+
+    def journals(self, purpose: Purpose) -> tuple[list[Path], list[Path]]:
+        """Those that are there, and those that are gone and that nobody was told of."""
+        lines = list(self._lines(f"{_digits(*_texts(purpose))}-*.json"))
+        found = [(file, line, Path(line.path)) for file, line in lines if (line.task, line.service) == _texts(purpose)]
+        there = [path for _, _, path in found if path.is_file()]
+        return there, [path for _, line, path in found if not path.is_file() and not line.is_gone]
+
+    def told_gone(self, journals: Iterable[Path]) -> None:
+        """Whoever runs this task was told that these are gone: once is enough."""
+        names = set(map(str, journals))
+        for file, line in self._lines("*.json") if names else ():
+            if line.path in names:
+                _write(file, msgspec.structs.replace(line, is_gone=True))
+
+    def all(self) -> list[Path]:
+        """Every journal that is there, whatever it is for."""
+        return [Path(line.path) for _, line in self._lines("*.json") if Path(line.path).is_file()]
+
+    def _lines(self, pattern: str) -> Iterator[tuple[Path, _Line]]:
+        for file in sorted(self._folder.glob(pattern)) if self._folder else ():
+            line = _read(file)
+            if line is not None:
+                yield file, line
+
+
+def _texts(purpose: Purpose) -> tuple[str, str]:
+    return purpose.task, purpose.service
+
+
+def _digits(*texts: str) -> str:
+    return sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:_PARTS]
+
+
+def _read(file: Path) -> _Line | None:
+    """A line; None for a file that is none, or that another batch is writing."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=_Line)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _write(file: Path, line: _Line) -> None:
+    new = file.with_suffix(".new")
+    new.touch(0o600)
+    new.write_bytes(msgspec.json.encode(line))
+    new.replace(file)
+
+
+def journals_in(folders: Iterable[Path]) -> list[Path]:
+    """All journals in these folders, by their names."""
+    real = dict.fromkeys(folder.resolve() for folder in folders)
+    return [path for folder in real if folder.is_dir() for path in sorted(folder.glob(f"*{ENDING}")) if path.is_file()]
+
+
+def purpose_of(journal: Path) -> Purpose | None:
+    """What a journal was for last; None where no batch has begun. Raises `JournalError` for one that can't be read."""
+    with looking_into(journal) as connection:
+        found = connection.execute("SELECT task, service FROM batch ORDER BY id DESC LIMIT 1").fetchone()
+    return Purpose.of(found[0], found[1], journal.resolve().parent) if found else None
+
+
+class Ran(msgspec.Struct, frozen=True):
+    """A start that a journal knows (None: the one at hand): of which sheet, night and row, and what came of it."""
+
+    journal: Path | None
+    attempt: int
+    sheet: str
+    number: int | None
+    began: str
+    outcome: str
+    run_id: str | None
+
+    @property
+    def names(self) -> str:
+        """The night and the sheet."""
+        return f"ran on {local_day(self.began)} from {self.sheet.rpartition('/')[2]}"
+
+    def __str__(self) -> str:
+        where = f", row {self.number}" if self.number is not None else ""
+        return f"{self.names}{where}: {self.outcome}{f', {self.run_id}' if self.run_id else ''}"
+
+
+_RAN = (
+    "SELECT attempt.id, batch.input, place.number, attempt.intended_at, attempt.status, attempt.run_id,"
+    " attempt.ended_at IS NULL FROM row JOIN attempt ON attempt.row = row.id JOIN batch ON batch.id = attempt.batch"
+    " LEFT JOIN place ON place.row = row.id AND place.batch = attempt.batch WHERE row.key = ? ORDER BY attempt.id"
+)
+_COPY = (
+    "SELECT attempt.posts, attempt.intended_at, attempt.status, attempt.run_id, attempt.started_at, attempt.ended_at,"
+    " attempt.error, result.json FROM attempt LEFT JOIN result ON result.attempt = attempt.id WHERE attempt.id = ?"
+)
+
+
+def ran_in(path: Path | None, connection: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, Ran]:
+    """The last start of each of these keys that succeeded, goes on, or of which nobody knows."""
+    found: dict[bytes, Ran] = {}
+    for key in keys:
+        for attempt, sheet, number, began, status, run_id, is_open in connection.execute(_RAN, (key,)):
+            outcome = UNKNOWN if run_id is None and is_open else status
+            if outcome not in (*FAILED, NOT_STARTED):
+                found[key] = Ran(path, attempt, sheet, number, began, outcome, run_id)
+    return found
+
+
+class OtherJournals:
+    """What the other journals of a task know. One is open at a time, and only for one question."""
+
+    def __init__(self, paths: Sequence[Path] = ()) -> None:
+        self.paths = tuple(paths)
+
+    def ran(self, keys: Sequence[bytes]) -> dict[bytes, Ran]:
+        """As `ran_in`, over all of them. Raises `JournalError` where one can't be read: what ran there isn't known."""
+        found: dict[bytes, Ran] = {}
+        for path in self.paths:
+            with looking_into(path) as connection:
+                found = ran_in(path, connection, keys) | found
+        return found
+
+    def key_columns(self) -> set[tuple[str, ...]]:
+        """All sets of columns by which rows are known there; an empty one stands for all params."""
+        return set().union(*map(key_columns_of, self.paths))
+
+
+def key_columns_of(path: Path) -> set[tuple[str, ...]]:
+    """The sets of columns by which a journal knows its rows. Raises `JournalError`."""
+    with looking_into(path) as connection:
+        found = connection.execute("SELECT DISTINCT key_columns FROM batch").fetchall()
+    return {tuple(msgspec.json.decode(names, type=list[str])) for (names,) in found}
+
+
+def copy_of(ran: Ran, own: sqlite3.Connection) -> tuple[Any, ...]:
+    """What a journal says of a start: posts, times, status, run id, error and result. Raises `JournalError`.
+
+    `own` is the connection to the journal at hand.
+    """
+    with looking_into(ran.journal) if ran.journal else nullcontext(own) as connection:
+        copy: tuple[Any, ...] = connection.execute(_COPY, (ran.attempt,)).fetchone()
+    return copy
+
+
+@contextmanager
+def looking_into(path: Path) -> Iterator[sqlite3.Connection]:
+    """A journal of any version, for a short look. Raises `JournalError` for one that can't be read, or is a half."""
+    try:
+        with closing(connect(reading_uri(path))) as connection:
+            check_header(path, connection)
+            refuse_half(path, connection)
+            yield connection
+    except sqlite3.Error as error:
+        raise JournalError(f"{path}: this journal can't be read ({error}), so what ran in it isn't known") from error
