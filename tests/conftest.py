@@ -36,6 +36,7 @@ The real program, journals and disks
 program.py              the program in this process, or in one of its own
 served.py               `serve` in such a process, and what is asked of it
 paged.py                the same for `open`
+browsing.py             a real browser, a person's hand and keys, and what axe finds
 killing.py              the program killed at a chosen moment
 kept_promises.py        what must hold of a batch that was killed
 journals.py             a batch's description, rows, and what stands in a journal

@@ -197,6 +197,7 @@ def make_page(folder: Path, port: int, token: str, start: str, is_closing: Calla
         "/key": screens.key,
         "/run": screens.run,
         "/stop": screens.stop,
+        "/adjust": screens.adjust,
         "/mend": screens.mend,
         "/retry": screens.retry,
         "/resolve": screens.resolve,
@@ -381,6 +382,11 @@ class Screens:
         """Stop a batch in two steps: first it starts nothing more, then it leaves at once."""
         seen = self._batches.stop(asked.form)
         return Go("/batch", {"journal": seen.journal_name, "id": seen.batch.id, "stopping": "1"})
+
+    def adjust(self, asked: Asked) -> Answer:
+        """More or fewer runs at once, from now on."""
+        seen = self._batches.change(asked.form)
+        return Go("/batch", {"journal": seen.journal_name, "id": seen.batch.id})
 
     def row(self, asked: Asked) -> Answer:
         """The story of one row."""

@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from math import sqrt
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
@@ -21,9 +21,11 @@ from batch_runner.errors import BatchRunnerError, ExitCode, JournalError, SheetE
 from batch_runner.job.config import load_job
 from batch_runner.job.inputs import night_job_of
 from batch_runner.job.options import command_words, options
+from batch_runner.journal.index import Index, state_folder
 from batch_runner.journal.view import BatchRecord, Failures, JournalView
 from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, STARTING, SUCCESS, UNKNOWN
 from batch_runner.report.summary import duration_of, sorted_counts
+from batch_runner.runner.adjust import adjust
 from batch_runner.sheet.open import TEXT_ENDINGS, WORKBOOK_ENDINGS
 from batch_runner.units import local_time, ranges_of
 
@@ -31,10 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
-STATE: Final = "BATCH_RUNNER_STATE"
 MOST_NIGHTS = 100
 MOST_GROUPS = 20
 MOST_OTHERS = 10
+MOST_AT_ONCE = 10_000
 GROUND = 10
 """So many rows must have ended before a forecast has ground."""
 ENDS = {
@@ -292,9 +294,12 @@ class Batches:
         )
 
     def journals(self) -> dict[str, Path]:
-        """The journals that the page may show, by name; no address can ask for any other file."""
-        found = {self.name_of(path): path.resolve() for path in sorted(self._folder.glob("*.db"))}
-        return {**found, **self._journals}
+        """The journals that the page may show, by name: those of the folder, and all that this user's batches had.
+
+        No address can ask for any other file.
+        """
+        paths = (*sorted(self._folder.glob("*.db")), *Index(state_folder(os.environ)).all())
+        return {**{self.name_of(path): path.resolve() for path in paths}, **self._journals}
 
     def _journal(self, name: str) -> Path:
         try:
@@ -398,6 +403,15 @@ class Batches:
         self._asked_to_stop.add((seen.journal, seen.batch.id))
         return seen
 
+    def change(self, query: Mapping[str, Any]) -> Seen:
+        """Let the batch have more or fewer runs in flight, as `adjust` does."""
+        seen = self.look_at(query)
+        wanted = str(query.get("concurrency", ""))
+        if not wanted.isdecimal() or not 1 <= int(wanted) <= MOST_AT_ONCE:
+            raise UsageError(f"how many runs at once? say a number from 1 to {MOST_AT_ONCE}")
+        adjust(seen.journal, int(wanted), datetime.now().astimezone().date())
+        return seen
+
     def numbers_of(self, seen: Seen, status: str, error: str) -> list[int]:
         """All rows of a group that failed alike."""
         if status not in FAILED:
@@ -411,29 +425,25 @@ class Batches:
             child.process.poll()
 
 
-def state_folder() -> Path:
-    """Where this user's state lies (XDG Base Directory Specification), or where BATCH_RUNNER_STATE says."""
-    said = os.environ.get(STATE)
-    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(said) if said else Path(base) / "batch-runner"
-
-
-def _place(journal: Path) -> Path:
-    return state_folder() / "page" / f"{hashlib.sha256(str(journal).encode()).hexdigest()[:24]}.json"
+def _place(journal: Path) -> Path | None:
+    folder = state_folder(os.environ)
+    return folder and folder / "page" / f"{hashlib.sha256(str(journal).encode()).hexdigest()[:24]}.json"
 
 
 def _remember(journal: Path, started: Started) -> None:
     """Without it the batch goes on all the same; only mending from here is not offered after the page is gone."""
+    place = _place(journal)
     with suppress(OSError):
-        place = _place(journal)
-        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft = place.with_suffix(f".{os.getpid()}")
-        draft.write_bytes(msgspec.json.encode(started))
-        draft.replace(place)
+        if place is not None:
+            place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            draft = place.with_suffix(f".{os.getpid()}")
+            draft.write_bytes(msgspec.json.encode(started))
+            draft.replace(place)
 
 
 def _recall(journal: Path) -> Started | None:
+    place = _place(journal)
     try:
-        return msgspec.json.decode(_place(journal).read_bytes(), type=Started)
+        return msgspec.json.decode(place.read_bytes(), type=Started) if place else None
     except (OSError, msgspec.DecodeError):
         return None
