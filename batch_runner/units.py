@@ -66,13 +66,16 @@ class Rate(msgspec.Struct, frozen=True):
         return self.per / self.count
 
 
-def parse_duration(text: str | float) -> float:
-    """Seconds: `30m`, `90s`, `1h30m`, `2d`; a plain number is seconds. Raises `ValueError` with a sentence."""
+def parse_duration(text: str | float, *, may_be_none: bool = False) -> float:
+    """Seconds: `30m`, `90s`, `1h30m`, `2d`; a plain number is seconds, 0 where that `may_be_none`.
+
+    Raises `ValueError` with a sentence.
+    """
     found = _DURATION.fullmatch(str(text).strip().lower())
     if found is None or not any(found.groups()):
         raise ValueError(f"{text!r} is not a duration; write for example 90s, 30m, 1h30m or 2d")
     seconds = sum(float(number) * _PERIODS[unit] for unit, number in found.groupdict().items() if number)
-    if not 0 < seconds <= _LONGEST:
+    if seconds > _LONGEST or not (seconds or may_be_none):
         raise ValueError(f"{text!r} is out of range; a duration is more than 0 and at most {_LONGEST / 86400:.0f}d")
     return seconds
 

@@ -80,7 +80,7 @@ def test_a_good_night_says_nothing(folder: Path) -> None:
 def test_cells_and_results_stand_in_debug_only(folder: Path) -> None:
     """What a cell or an error holds is no business of a log, unless somebody looks for a fault."""
     for form in ("text", "json"):
-        _, said = run(folder, "--log-level", "debug", "--log-format", form, "--retry", "all")
+        _, said = run(folder, "--log-level", "debug", "--log-format", form, "--retry", "all", "--retry-wait", "0")
         named = [line for line in said.splitlines() if CELL in line]
         assert named
         assert all((" debug " in line) or ('"level":"debug"' in line) for line in named)

@@ -25,7 +25,7 @@ from batch_runner.outcomes import ERROR, NOT_STARTED
 from batch_runner.plan.plan import Keep, Poll, Refuse, Resend, Send
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 
     from anyio.streams.memory import MemoryObjectReceiveStream
 
@@ -102,6 +102,8 @@ class SheetBatch:
         self.source = source
         self.journal = journal
         self.worker = worker
+        self.sheets_left: Callable[[], Sequence[str]] = tuple
+        """Which sheets of its command have not begun so far."""
         self.carried = 0
         self.changed = 0
         self.error: Exception | None = None

@@ -14,7 +14,7 @@ from batch_runner.job.job import Job
 from batch_runner.job.validation import OUTPUT_ENDINGS
 from batch_runner.journal.view import BatchRecord, Count, Failures, JournalView, Placed, Try, sheet_of
 from batch_runner.report.summary import duration_of, number_of, row_numbers
-from batch_runner.rows.params import key_of
+from batch_runner.rows.keys import key_of
 from batch_runner.units import local_time
 
 if TYPE_CHECKING:

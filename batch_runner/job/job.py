@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 ANCHOR_URL = "https://api.anchorbrowser.io"
 _RESULTS = re.compile(r"\.results(-\d+)?\Z", re.ASCII)
 
+RETRY_WAIT = 3600.0
 Duration = str | int | float
 Names = tuple[str, ...]
 Pairs = dict[str, str]
@@ -130,9 +132,15 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     retry_limit: Annotated[
         int | None, _says("Rows", "N", "Retry a row on N nights at most; then it is parked and named.")
     ] = None
+    retry_wait: Annotated[
+        Duration | None,
+        _says(
+            "Rows", "TIME", "Retry a row so long after its last attempt ended (1h; 0 at a terminal), or once edited."
+        ),
+    ] = None
     unique: Annotated[
         Names,
-        _says("Rows", "A,B", "Refuse a row whose values here ran before; case, spaces and leading zeros don't count."),
+        _says("Rows", "A,B", "Refuse a row whose values here ran before, however they were typed: help nights."),
     ] = ()
     unique_conflict: Annotated[
         Names, _says("Rows", "A,B", "With --unique: the message says if these columns, such as the amount, differ.")
@@ -229,6 +237,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             "rate": lambda: self.start_rate,
             "poll_rate": lambda: self.poll_budget,
             "run_timeout": lambda: self.run_seconds,
+            "retry_wait": lambda: self.retry_wait_seconds,
             "max_failures": lambda: self.failure_limit,
             "log_rotate": lambda: self.log_bytes,
             "deadline": lambda: self.deadline_from(now),
@@ -333,6 +342,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     def run_seconds(self) -> float:
         """How long to follow one run, in seconds."""
         return parse_duration(self.run_timeout)
+
+    @property
+    def retry_wait_seconds(self) -> float:
+        """How long ago a row's last attempt must have ended for a retry; who sits at a terminal has looked already."""
+        if self.retry_wait is not None:
+            return parse_duration(self.retry_wait, may_be_none=True)
+        return 0.0 if sys.stdin is not None and sys.stdin.isatty() else RETRY_WAIT
 
     @property
     def failure_limit(self) -> FailureLimit | None:

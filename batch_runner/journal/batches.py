@@ -6,7 +6,7 @@ import os
 import sqlite3
 import tempfile
 from contextlib import ExitStack, closing, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,8 +17,7 @@ from batch_runner.journal.same_key import forget_other_claims
 from batch_runner.plan.plan import NIGHT, Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from datetime import timedelta
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 
@@ -43,7 +42,7 @@ _LAST_OF_SHEET = (
     _NIGHT + " WHERE last.series = :series OR (last.series = '' AND last.input = :input) ORDER BY last.id DESC LIMIT 1"
 )
 _TURNS = (
-    "SELECT command, series, started, exit_code FROM batch WHERE command = (SELECT command FROM batch"
+    "SELECT command, series, started, exit_code, {left} FROM batch WHERE command = (SELECT command FROM batch"
     " WHERE command <> '' AND retry = ? AND on_unknown = ? ORDER BY id DESC LIMIT 1) ORDER BY id"
 )
 
@@ -75,6 +74,8 @@ class Turn(msgspec.Struct, frozen=True):
     series: str
     began: str
     exit_code: int | None
+    left: str = "[]"
+    """A JSON list: the sheets of that command that had not begun when this one ended."""
 
 
 class Begun(msgspec.Struct, frozen=True):
@@ -93,10 +94,16 @@ class Begun(msgspec.Struct, frozen=True):
 
 def now() -> str:
     """This moment as recorded: UTC, to the millisecond."""
-    return _timestamp(datetime.now(UTC))
+    return recorded_time(datetime.now(UTC))
 
 
-def _timestamp(moment: datetime) -> str:
+def moment_ago(seconds: float) -> str:
+    """The moment so many seconds before this one, as recorded."""
+    return recorded_time(datetime.now(UTC) - timedelta(seconds=seconds))
+
+
+def recorded_time(moment: datetime) -> str:
+    """A moment of UTC as recorded."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -144,25 +151,28 @@ def _goes_on(last: tuple[int, str, int | None, str, str], policy: Policy, *, tog
 def turns(connection: sqlite3.Connection, policy: Policy) -> tuple[Turn, ...]:
     """What the last command over several sheets, with this policy, has of them in this journal, the oldest first.
 
-    Version 1 knew no such commands.
+    Version 1 knew no such commands, version 2 not which sheets were left.
     """
-    if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == 1:
         return ()
-    return tuple(Turn(*found) for found in connection.execute(_TURNS, (_words(policy), policy.on_unknown)))
+    sql = _TURNS.format(left="'[]'" if version == 2 else "sheets_left")
+    return tuple(Turn(*found) for found in connection.execute(sql, (_words(policy), policy.on_unknown)))
 
 
-def command_gone_on_with(turns: Iterable[Turn], series: Iterable[str], policy: Policy) -> str | None:
+def command_gone_on_with(turns: Iterable[Turn], series: Sequence[str], policy: Policy) -> str | None:
     """The word of the command whose night goes on where these sheets are run again; None where a new night begins.
 
     `turns` are those of all journals of these sheets. The last command's night goes on if one of the sheets was stopped
-    in it, or did not come to its turn: a stop may fall between two sheets. The latter for as long as `NIGHT` only: it
-    may also be a new sheet.
+    in it, or was to come and did not come to its turn: a stop may fall between two sheets. The latter for as long as
+    `NIGHT` only: it may be a sheet that can't be read. A sheet that this night never knew of begins a new one.
     """
     ordered = sorted(turns, key=lambda turn: turn.began)
     night = [turn for turn in ordered if turn.command == ordered[-1].command]
     ends = {turn.series: turn.exit_code for turn in night}
     was_stopped = any(name in ends and ends[name] not in COMPLETE for name in series)
-    was_left_out = any(name not in ends for name in series)
+    left = [msgspec.json.decode(turn.left, type=list[str]) for turn in night if turn.exit_code is not None]
+    was_left_out = not set(series).isdisjoint(set(left[0]).intersection(*left) if left else ())
     if night and (
         (was_stopped and not _is_over(night[0].began, policy.night))
         or (was_left_out and not _is_over(night[0].began, NIGHT))
@@ -172,7 +182,7 @@ def command_gone_on_with(turns: Iterable[Turn], series: Iterable[str], policy: P
 
 
 def _is_over(began: str, lasts: timedelta | None) -> bool:
-    return lasts is not None and began < _timestamp(datetime.now(UTC) - lasts)
+    return lasts is not None and began < recorded_time(datetime.now(UTC) - lasts)
 
 
 def _insert(connection: sqlite3.Connection, batch: int, night: int, info: BatchInfo) -> None:

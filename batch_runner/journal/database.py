@@ -49,6 +49,7 @@ CREATE TABLE batch (              -- one execution of batch-runner over a sheet
     series       TEXT NOT NULL DEFAULT '',   -- what its input is one night's of; empty: the input itself
     memory       TEXT,            -- whose service knew the starts of this batch by their keys; empty: none did
     command      TEXT NOT NULL DEFAULT '',   -- the same for all sheets of one command; empty: it had but this one
+    sheets_left  TEXT NOT NULL DEFAULT '[]', -- a JSON list: of its command, what had not begun when it ended
     whole_sheet  INTEGER NOT NULL DEFAULT 1, -- 0: only some rows of the sheet have a place in it
     unique_columns   TEXT NOT NULL DEFAULT '[]', -- a JSON list: two rows that are alike in these are duplicates
     conflict_columns TEXT NOT NULL DEFAULT '[]'  -- a JSON list: what a duplicate may not differ in either
@@ -61,11 +62,17 @@ CREATE TABLE row (                -- a row of the sheet, known by its key wherev
     UNIQUE (key, nth)
 );
 
+CREATE TABLE alias (              -- other forms of a row's key, such as that of its texts where another sheet has them
+    key BLOB NOT NULL,
+    row INTEGER NOT NULL REFERENCES row,
+    PRIMARY KEY (key, row)
+) WITHOUT ROWID;
+
 CREATE TABLE place (              -- where a row stood in the sheet of one batch
     batch   INTEGER NOT NULL REFERENCES batch,
     number  INTEGER NOT NULL,     -- as Excel shows it
     row     INTEGER REFERENCES row, -- empty: a cell of its key could not be read
-    params  BLOB NOT NULL,        -- hash of what would be sent for it
+    params  BLOB NOT NULL,        -- hash of the values of what would be sent for it
     takes_part INTEGER NOT NULL,  -- 0: left out of this batch; it only holds its place among equal keys
     refusal TEXT,                 -- why nothing can be sent for it
     held    TEXT,                 -- parked: retried often enough; else what it is ran already: the kind of hold
@@ -77,7 +84,7 @@ CREATE TABLE attempt (            -- one try to start a run for a row
     id          INTEGER PRIMARY KEY,
     row         INTEGER NOT NULL REFERENCES row,
     batch       INTEGER NOT NULL REFERENCES batch, -- the one that sent it; a later one may have seen its end
-    params      BLOB NOT NULL,    -- hash of what was sent
+    params      BLOB NOT NULL,    -- hash of the values of what was sent
     posts       INTEGER NOT NULL, -- how often it was sent; again only after a certain "no run was started"
     intended_at TEXT NOT NULL,    -- on disk before the first byte was sent
     status      TEXT NOT NULL,    -- starting, the service's word, error, unknown; not_started: certainly no run
@@ -88,6 +95,7 @@ CREATE TABLE attempt (            -- one try to start a run for a row
     claim       BLOB,             -- hash of its unique columns; empty: they are empty; NULL: not known
     conflict    BLOB,             -- hash of its conflict columns
     cells       BLOB,             -- for each column a hash of its name and one of its text, to tell what differs
+    sent        BLOB,             -- hash of the very texts that were sent; empty: params is that, too
     origin      TEXT              -- of a run that another journal has: which sheet, night and row it was
 );
 CREATE INDEX attempt_row ON attempt (row);
@@ -161,7 +169,10 @@ CREATE TABLE resolution (attempt INTEGER NOT NULL REFERENCES attempt, was TEXT N
 FROM_2_TO_3 = f"""\
 ALTER TABLE about ADD COLUMN under_way INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE attempt ADD COLUMN cells BLOB;
+ALTER TABLE batch ADD COLUMN sheets_left TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE attempt ADD COLUMN sent BLOB;
 ALTER TABLE attempt ADD COLUMN origin TEXT;
+CREATE TABLE alias (key BLOB NOT NULL, row INTEGER NOT NULL REFERENCES row, PRIMARY KEY (key, row)) WITHOUT ROWID;
 CREATE TABLE same (row INTEGER NOT NULL REFERENCES row, params BLOB NOT NULL,
     batch INTEGER NOT NULL REFERENCES batch, PRIMARY KEY (row, params)) WITHOUT ROWID;
 DROP VIEW outcome;
@@ -377,13 +388,16 @@ def _make_temporary(connection: sqlite3.Connection) -> None:
 
     `tonight`: the cells of rows that another sheet of this night may have, too.
 
-    `ahead`: the sheet's rows, seen before they find their places. `apart`: those with the same key, and the journal's
+    `ahead`: the sheet's rows, seen before they find their places; `form`: the other keys of each, and `renamed`: under
+    which key the journal knows it, where that is another. `apart`: those with the same key, and the journal's
     (`number` is empty). `twin`: which row of the journal such a row of the sheet is; empty: a new one.
     """
     connection.execute(_SENT)
     connection.execute(
-        "CREATE TEMP TABLE ahead (number INTEGER PRIMARY KEY, key BLOB, params BLOB, is_refused INTEGER)"
+        "CREATE TEMP TABLE ahead (number INTEGER PRIMARY KEY, key BLOB, params BLOB, sent BLOB, is_refused INTEGER)"
     )
+    connection.execute("CREATE TEMP TABLE form (number INTEGER, rank INTEGER, key BLOB)")
+    connection.execute("CREATE TEMP TABLE renamed (number INTEGER PRIMARY KEY, key BLOB NOT NULL)")
     connection.execute(
         "CREATE TEMP TABLE apart (key BLOB, params BLOB, number, row, place INTEGER, is_refused INTEGER)"
     )
@@ -400,6 +414,6 @@ def _make_temporary(connection: sqlite3.Connection) -> None:
 
 def clear_places(connection: sqlite3.Connection, sheet: str) -> None:
     """Forget what was only needed while the rows of this sheet found their places; what it claims and sends stays."""
-    for table in ("ahead", "apart", "twin", "met", "repeated"):
+    for table in ("ahead", "form", "renamed", "apart", "twin", "met", "repeated"):
         connection.execute(f"DELETE FROM {table}")  # noqa: S608  the names stand above
     connection.execute("UPDATE claimed SET sheet = ? WHERE sheet = ''", (sheet,))

@@ -168,8 +168,12 @@ class Ran(msgspec.Struct, frozen=True):
 _RAN = (
     "SELECT attempt.id, batch.input, place.number, attempt.intended_at, attempt.status, attempt.run_id,"
     " attempt.ended_at IS NULL FROM row JOIN attempt ON attempt.row = row.id JOIN batch ON batch.id = attempt.batch"
-    " LEFT JOIN place ON place.row = row.id AND place.batch = attempt.batch WHERE row.key = ? ORDER BY attempt.id"
+    " LEFT JOIN place ON place.row = row.id AND place.batch = attempt.batch"
+    " WHERE row.id IN ({rows}) ORDER BY attempt.id"
 )
+_KNOWN = "SELECT id FROM row WHERE key = :key"
+_KNOWN_AS = "SELECT id FROM row WHERE key = :key UNION SELECT row FROM alias WHERE key = :key"
+"""Version 3 knows the other forms of its rows' keys."""
 _COPY = (
     "SELECT attempt.posts, attempt.intended_at, attempt.status, attempt.run_id, attempt.started_at, attempt.ended_at,"
     " attempt.error, result.json FROM attempt LEFT JOIN result ON result.attempt = attempt.id WHERE attempt.id = ?"
@@ -179,8 +183,10 @@ _COPY = (
 def ran_in(path: Path | None, connection: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, Ran]:
     """The last start of each of these keys that succeeded, goes on, or of which nobody knows."""
     found: dict[bytes, Ran] = {}
+    has_aliases = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'alias'").fetchone()
+    sql = _RAN.format(rows=_KNOWN_AS if has_aliases else _KNOWN)
     for key in keys:
-        for attempt, sheet, number, began, status, run_id, is_open in connection.execute(_RAN, (key,)):
+        for attempt, sheet, number, began, status, run_id, is_open in connection.execute(sql, {"key": key}):
             outcome = UNKNOWN if run_id is None and is_open else status
             if outcome not in (*FAILED, NOT_STARTED):
                 found[key] = Ran(path, attempt, sheet, number, began, outcome, run_id)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
@@ -32,6 +32,7 @@ from batch_runner.journal.group_commit import Commits, in_thread, inline, set_as
 from batch_runner.journal.index import OtherJournals
 from batch_runner.journal.register import Registration
 from batch_runner.outcomes import NOT_STARTED, STARTING
+from batch_runner.plan.plan import WAITING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -43,9 +44,10 @@ if TYPE_CHECKING:
 
 
 _INTEND = (
-    "INSERT INTO attempt (id, row, batch, params, posts, intended_at, status, claim, conflict, cells)"
-    " VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?, ?)"
+    "INSERT INTO attempt (id, row, batch, params, posts, intended_at, status, claim, conflict, cells, sent)"
+    " VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?)"
 )
+_FINISH = "UPDATE batch SET ended = ?, exit_code = ?, sheets_left = ? WHERE id = ?"
 _INTEND_AGAIN = "UPDATE attempt SET posts = posts + 1, status = ?, ended_at = NULL, error = NULL WHERE id = ?"
 _WITHDRAW = "UPDATE attempt SET status = ?, ended_at = ?, error = ?, run_id = NULL, started_at = NULL WHERE id = ?"
 _START = "UPDATE attempt SET run_id = ?, status = ?, started_at = ?, ended_at = NULL, error = NULL WHERE id = ?"
@@ -249,17 +251,8 @@ class Journal:
         """
         self._check_room()
         attempt = self._file.next_attempt()
-        row = (
-            attempt,
-            send.row_id,
-            self._begun.id,
-            send.params,
-            now(),
-            STARTING,
-            send.claim,
-            send.conflict,
-            send.cells,
-        )
+        known = (send.claim, send.conflict, send.cells, send.sent)
+        row = (attempt, send.row_id, self._begun.id, send.params, now(), STARTING, *known)
         await self._write(_INTEND, *row)
         await self._withdraw_if_cancelled(attempt)
         return attempt
@@ -299,9 +292,10 @@ class Journal:
 
         await self._commits.add(end)
 
-    async def finish(self, exit_code: int) -> None:
-        """Record that the batch has ended and how."""
-        await self._write("UPDATE batch SET ended = ?, exit_code = ? WHERE id = ?", now(), exit_code, self._begun.id)
+    async def finish(self, exit_code: int, left: Sequence[str] = ()) -> None:
+        """Record that the batch has ended and how, and which sheets of its command have not begun so far."""
+        names = msgspec.json.encode(left).decode()
+        await self._write(_FINISH, now(), exit_code, names, self._begun.id)
 
     async def flush(self) -> None:
         """Write what was only `seen`. On a full disk it raises: rows of the sheet may have no place in the journal."""
@@ -343,7 +337,18 @@ class Journal:
         with self._reader() as connection:
             return since(connection, self._begun.id)
 
-    def held(self, why: Literal["parked", "duplicate"]) -> HeldRows:
+    def waiting(self) -> str | None:
+        """A sentence where rows are to be started again, but not yet."""
+        rows = self.held(WAITING)
+        if not rows.rows:
+            return None
+        numbers = ", ".join([*map(str, rows.numbers), *(["…"] if rows.rows > len(rows.numbers) else [])])
+        return (
+            f"waiting for their retry: {rows.rows} (rows {numbers}); a row is started again once it is edited, or when "
+            "its last attempt ended --retry-wait ago (1h, if nothing is said); --retry-wait 0 starts them at once"
+        )
+
+    def held(self, why: str) -> HeldRows:
         """The rows of this batch that were held back."""
         with self._reader() as connection:
             return held(connection, self._begun.id, why)

@@ -13,7 +13,7 @@ import msgspec
 from batch_runner.journal.batches import now
 from batch_runner.journal.database import LOST
 from batch_runner.journal.index import Ran, copy_of, ran_in
-from batch_runner.journal.same_key import Rivals, find_twins
+from batch_runner.journal.same_key import Rivals, find_twins, renamed
 from batch_runner.outcomes import QUEUED, UNKNOWN
 from batch_runner.plan.duplicates import hold_back
 from batch_runner.plan.edits import cells_of, differing
@@ -55,14 +55,14 @@ _BESIDE = (
     " WHERE place.row = ? AND batch >= ? AND batch < ? AND takes_part AND refusal IS NULL ORDER BY batch LIMIT 1"
 )
 _TONIGHT = "INSERT OR IGNORE INTO tonight VALUES (?, ?)"
-_KNOWN = "SELECT 1 FROM row WHERE key = ? AND nth = 1"
 _REPEAT = "INSERT INTO repeated VALUES (?, 2) ON CONFLICT DO UPDATE SET rows = rows + 1 RETURNING rows"
+_LEARN = "INSERT OR IGNORE INTO alias VALUES (?, ?)"
 _SENDING = "INSERT OR REPLACE INTO sending VALUES (?, ?)"
 _IS_SAME = "SELECT 1 FROM same WHERE row = ? AND params = ?"
 _SAY_SAME = "INSERT OR IGNORE INTO same VALUES (?, ?, ?)"
 _ATTEMPTS = (
     "SELECT attempt.id, batch, params, status, run_id, ended_at IS NOT NULL, continues, intended_at, conflict, claim,"
-    " iif(origin IS NULL, memory, NULL), cells"
+    " iif(origin IS NULL, memory, NULL), cells, sent, coalesce(ended_at, '')"
     " FROM attempt JOIN batch ON batch.id = attempt.batch WHERE row = ? ORDER BY attempt.id"
 )
 """A service knows by its key only what this journal sent, not what it took over from another."""
@@ -107,6 +107,7 @@ class Registration:
         """Place the entries in the batch and say what to do with each."""
         twins = find_twins(connection, entries)
         self._elsewhere = None
+        entries = renamed(connection, entries)
         return [self._register(connection, entry, twins, entries) for entry in entries]
 
     def _register(
@@ -128,6 +129,7 @@ class Registration:
                 row = step.row_id
         else:
             attempts = [] if is_new else _attempts(connection, row)
+            entry = _as_recorded(entry, last_sent(attempts))
             step, last = self._decide(connection, entry, row, attempts), last_sent(attempts)
             if isinstance(step, Send | Poll | Resend) and (ran := self._ran_elsewhere(connection, entry, entries)):
                 step, last = self._hold(connection, step, entry, ran, last)
@@ -136,6 +138,8 @@ class Registration:
             connection.execute(_SENDING, (step.row_id, step.params))
         self._count(step, last)
         self._place(connection, entry, row, step, last)
+        if row is not None:
+            connection.executemany(_LEARN, ((form, row) for form in entry.forms))
         return step
 
     def _decide(self, connection: sqlite3.Connection, entry: Entry, row: int, attempts: Sequence[Attempt]) -> Step:
@@ -225,6 +229,13 @@ class Registration:
             connection.execute(_TONIGHT, (row, cells_of(entry.named())))
 
 
+def _as_recorded(entry: Entry, last: Attempt | None) -> Entry:
+    """The entry with the hash of its texts where an earlier release wrote that down, and they are the same still."""
+    if last is None or last.sent is not None or last.params != entry.sent:
+        return entry
+    return msgspec.structs.replace(entry, digest=last.params)
+
+
 def _beside(connection: sqlite3.Connection, begun: Begun, row: int) -> Beside | None:
     """What another sheet of this very night sends for the row, and why it holds it; None where none has it."""
     if begun.first == begun.id:
@@ -256,20 +267,12 @@ def _find_row(
     if entry.key is None:
         return None, True
     if entry.row_number not in twins:
-        return _next_row(connection, batch, _known_key(connection, entry))
+        return _next_row(connection, batch, entry.key)
     row = twins[entry.row_number]
     if row is not None:
         return row, False
     (others,) = connection.execute("SELECT coalesce(max(nth), 0) FROM row WHERE key = ?", (entry.key,)).fetchone()
     return _add_row(connection, entry.key, others + 1), True
-
-
-def _known_key(connection: sqlite3.Connection, entry: Entry) -> bytes:
-    """The entry's key, or the one that it had in an earlier release, if only that is known here."""
-    assert entry.key is not None
-    if entry.former_key is None or connection.execute(_KNOWN, (entry.key,)).fetchone():
-        return entry.key
-    return entry.former_key if connection.execute(_KNOWN, (entry.former_key,)).fetchone() else entry.key
 
 
 def _next_row(connection: sqlite3.Connection, batch: int, key: bytes) -> tuple[int, bool]:

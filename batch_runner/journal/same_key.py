@@ -5,6 +5,10 @@ Rule 2  Where several would, or several were, the first is the first: nothing bu
         which nothing can be sent has what the others leave.
 Rule 3  Who is left over then, on both sides, is told apart by order, too; a row for which the journal has none is new.
 
+Before that, a row whose key the journal doesn't know is looked for under the other forms of it: as a sheet of another
+format has it, or as earlier releases made it. It is then the row that is found, unless that has its own place in this
+sheet.
+
 Keys that stand once in the sheet and once in the journal take no part: an edited row with such a key is that row.
 """
 
@@ -26,10 +30,29 @@ if TYPE_CHECKING:
 
 
 _HAS_TO_LOOK = (
-    "SELECT key_columns <> '[]' AND (EXISTS (SELECT 1 FROM sent) OR EXISTS"
-    " (SELECT 1 FROM place WHERE place.batch >= :first AND place.batch < :batch)) FROM batch WHERE id = :batch"
+    "SELECT EXISTS (SELECT 1 FROM sent) OR EXISTS"
+    " (SELECT 1 FROM place WHERE place.batch >= :first AND place.batch < :batch)"
 )
-_SEE = "INSERT INTO ahead VALUES (?, ?, ?, ?)"
+_SEE = "INSERT INTO ahead VALUES (?, ?, ?, ?, ?)"
+_SEE_FORM = "INSERT INTO form VALUES (?, ?, ?)"
+_OWN_FORMS = "INSERT INTO form SELECT number, 0, key FROM ahead WHERE key NOT IN (SELECT key FROM row)"
+_RENAME_BY_ROW = (
+    "INSERT OR IGNORE INTO renamed SELECT number, row.key FROM form JOIN row ON row.key = form.key"
+    " WHERE number IN (SELECT number FROM form WHERE rank = 0) AND row.key NOT IN (SELECT key FROM ahead)"
+    " ORDER BY rank, row.id"
+)
+_RENAME_BY_ALIAS = _RENAME_BY_ROW.replace(
+    "JOIN row ON row.key = form.key", "JOIN alias ON alias.key = form.key JOIN row ON row.id = alias.row"
+)
+_TAKE_NAMES = (
+    "UPDATE ahead SET key = coalesce((SELECT key FROM renamed WHERE renamed.number = ahead.number), key)"
+    " WHERE number IN (SELECT number FROM renamed)"
+)
+_AS_SENT = (
+    "UPDATE ahead SET params = sent WHERE sent IS NOT NULL AND EXISTS (SELECT 1 FROM row JOIN main.attempt"
+    " ON attempt.row = row.id WHERE row.key = ahead.key AND attempt.params = ahead.sent AND attempt.sent IS NULL)"
+)
+"""Releases before these were two hashes wrote down the one of the texts."""
 _OF_THE_SHEET = (
     "INSERT INTO apart SELECT key, params, number, NULL, number, is_refused FROM ahead WHERE key IN"
     " (SELECT key FROM ahead GROUP BY key HAVING count(*) > 1 UNION SELECT key FROM row WHERE nth = 2)"
@@ -55,6 +78,11 @@ _PAIR_BY_ORDER = (
     " GROUP BY key, rank HAVING max(number) IS NOT NULL"
 )
 _STEPS = (
+    _OWN_FORMS,
+    _RENAME_BY_ROW,
+    _RENAME_BY_ALIAS,
+    _TAKE_NAMES,
+    _AS_SENT,
     _OF_THE_SHEET,
     _COUNT_REPEATED,
     _OF_THE_JOURNAL,
@@ -62,27 +90,31 @@ _STEPS = (
     _LEAVE_OTHERS,
     _PAIR_BY_ORDER,
     "DELETE FROM apart",
+    "DELETE FROM renamed WHERE number IN (SELECT number FROM twin WHERE row IS NULL)",
     "DELETE FROM ahead",
+    "DELETE FROM form",
 )
 
 
 def has_to_look(connection: sqlite3.Connection, batch: int, first: int) -> bool:
-    """Whether rows with one key may differ in what they send, and one may be confused with what was sent for another.
+    """Whether a row may be confused with what was sent for another, or be known under another form of its key.
 
-    So they may with what the sheets of this night, from the batch `first` on, are about to send. Where all params are
-    the key, those with the same key are alike in all.
+    So it may with what the sheets of this night, from the batch `first` on, are about to send.
     """
     return bool(connection.execute(_HAS_TO_LOOK, {"batch": batch, "first": first}).fetchone()[0])
 
 
 def see(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     """Note rows of the sheet, before the first one finds its place; those whose key isn't known are nobody's twins."""
-    known = ((e.row_number, e.key, e.digest, e.refusal is not None) for e in entries if e.key is not None)
-    connection.executemany(_SEE, known)
+    known = [entry for entry in entries if entry.key is not None]
+    rows = ((e.row_number, e.key, e.digest, e.sent, e.refusal is not None) for e in known)
+    connection.executemany(_SEE, rows)
+    forms = ((e.row_number, rank, key) for e in known for rank, key in enumerate((*e.forms, *e.former_keys), 1))
+    connection.executemany(_SEE_FORM, forms)
 
 
 def tell_apart(connection: sqlite3.Connection) -> None:
-    """Find out who is who, of all rows that were seen and have a key which occurs more than once."""
+    """Find out who is who, of all rows that were seen and have another key here, or one which occurs more than once."""
     for step in _STEPS:
         connection.execute(step)
 
@@ -95,12 +127,28 @@ def find_twins(connection: sqlite3.Connection, entries: Sequence[Entry]) -> dict
     return dict(connection.execute("SELECT number, row FROM twin WHERE number BETWEEN ? AND ?", between))
 
 
+def renamed(connection: sqlite3.Connection, entries: Sequence[Entry]) -> list[Entry]:
+    """The entries, each with the key under which the journal knows it."""
+    if not entries:
+        return []
+    between = (min(entry.row_number for entry in entries), max(entry.row_number for entry in entries))
+    names = dict(connection.execute("SELECT number, key FROM renamed WHERE number BETWEEN ? AND ?", between))
+    return [_named(entry, names[entry.row_number]) if entry.row_number in names else entry for entry in entries]
+
+
+def _named(entry: Entry, key: bytes) -> Entry:
+    """The entry with that key, its own one being an alias."""
+    assert entry.key is not None
+    forms = tuple(alias for alias in (entry.key, *entry.forms) if alias != key)
+    return msgspec.structs.replace(entry, key=key, forms=forms)
+
+
 _RIVALS = (
     "SELECT place.number, batch.started, batch.input, attempt.run_id, attempt.status, attempt.ended_at, conflict,"
     " attempt.batch >= :night"
     " FROM sent AS attempt JOIN batch ON batch.id = attempt.batch"
     " LEFT JOIN place ON place.row = attempt.row AND place.batch = attempt.batch"
-    " WHERE claim = :claim AND (attempt.row <> :row OR attempt.id < :before) AND attempt.id > :since"
+    " WHERE claim IN (:claim, :former) AND (attempt.row <> :row OR attempt.id < :before) AND attempt.id > :since"
     " AND NOT (run_id IS NULL AND status = 'error') ORDER BY attempt.id DESC"
 )
 _IN_SHEET = "SELECT number, conflict, sheet FROM claimed WHERE claim = ?"
@@ -124,7 +172,7 @@ _TO_LEARN = "SELECT EXISTS (SELECT 1 FROM sent WHERE batch > ? AND (claim IS NUL
 _MET = "INSERT INTO met VALUES (?, 1) ON CONFLICT DO UPDATE SET rows = rows + 1 RETURNING rows"
 _NTH = "SELECT id FROM row WHERE key = ? AND nth = ?"
 _ADOPT = (
-    "UPDATE attempt SET claim = :claim, conflict = coalesce(conflict, :conflict) WHERE params = :params"
+    "UPDATE attempt SET claim = :claim, conflict = coalesce(conflict, :conflict) WHERE params IN (:params, :sent)"
     " AND row = :row"
     " AND (claim IS NULL OR (claim = :claim AND conflict IS NULL))"
 )
@@ -139,7 +187,14 @@ class Rivals:
 
     def of(self, entry: Entry, row: int, before: int, since: int) -> Iterator[Rival]:
         """Starts for rows with the same claim, the latest first."""
-        asked = {"claim": entry.claim, "row": row, "night": self._night, "before": before, "since": since}
+        asked = {
+            "claim": entry.claim,
+            "former": entry.former_claim,
+            "row": row,
+            "night": self._night,
+            "before": before,
+            "since": since,
+        }
         for number, started, sheet, run_id, status, ended, conflict, is_tonights in self._connection.execute(
             _RIVALS, asked
         ):
@@ -194,10 +249,10 @@ def adopt(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     Rows with equal keys are told apart as where they find their places: adopt a sheet once, in order.
     """
     twins = find_twins(connection, entries)
-    for entry in entries:
+    for entry in renamed(connection, entries):
         if entry.key is not None:
             row = twins[entry.row_number] if entry.row_number in twins else _next_row(connection, entry.key)
-            known = {"claim": entry.claim, "conflict": entry.conflict, "params": entry.digest}
+            known = {"claim": entry.claim, "conflict": entry.conflict, "params": entry.digest, "sent": entry.sent}
             connection.execute(_ADOPT, {**known, "row": row})
 
 

@@ -57,7 +57,7 @@ def hold_back(step: Step, entry: Entry, last: Attempt | None, policy: Policy, kn
     if isinstance(step, Keep | Refuse | Skip) or not entry.claim or policy.allow_duplicates:
         return step
     # Before this attempt the row may have been what it is now, and was something else since.
-    came_back = last.id if last is not None and last.claim is not None and last.claim != entry.claim else 0
+    came_back = last.id if last is not None and last.claim is not None and not entry.has_claim(last.claim) else 0
     why = _standing(known, policy, entry, step.row_id, before=came_back)
     if why is None or not _is_barred(known, policy, entry, step):
         known.claim(entry)
@@ -83,7 +83,7 @@ def _standing(known: Known, policy: Policy, entry: Entry, row: int, before: int 
             where = f"row {rival.number}" if rival.number is not None else "a row"
             run = f"run {rival.run_id}" if rival.run_id else "its run not known"
             what = f"ran before, as {where} of {rival.sheet} on the night of {rival.night} ({run}: {rival.outcome})"
-            return _sentence(policy, what, differs=rival.conflict not in (None, entry.conflict))
+            return _sentence(policy, what, differs=entry.differs_from(rival.conflict))
     found = known.above(entry)
     if found is None:
         return None

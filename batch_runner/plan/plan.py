@@ -14,8 +14,9 @@ Rule 6  A retry is made once per night. A night is a batch and those that go on 
         status; a later night or other words retry it again. A stopped night is over after `NIGHT`, so that a job which
         comes to its deadline every night has its retries all the same; where `retry` names what may have succeeded, it
         lasts until a batch comes to its end, however late: the fresh start of `all` must not start afresh half-way.
-        With a `retry_limit` of N that goes on for N nights; then the row is parked, until it is edited, or the limit
-        raised, or `all` said.
+        Nor is it started again before its last attempt has ended for `retry_wait`, unless it was edited since. With a
+        `retry_limit` of N that goes on for N nights; then the row is parked, until it is edited, or the limit raised,
+        or `all` said.
 Rule 7  A refusal stands in the way of a start only: a row whose cell went bad after it was sent keeps its outcome.
 Rule 8  A lost answer can be asked for where the service knows starts by their Idempotency-Key: the same start is sent
         under the same key, which gives the run that it made, or makes the first. It must be the service of the
@@ -33,7 +34,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
-from batch_runner.outcomes import ERROR, FAILED, NOT_STARTED, UNKNOWN
+from batch_runner.outcomes import ERROR, FAILED, NOT_STARTED, SUCCESS, UNKNOWN
 from batch_runner.plan.edits import cells_of, differing
 from batch_runner.units import local_day
 
@@ -46,6 +47,7 @@ RELEASE = "--same carries that over, --again starts this row, too"
 """How each sentence about a held row ends."""
 PARKED: Final = "parked"
 DUPLICATE: Final = "duplicate"
+WAITING: Final = "waiting"
 ELSEWHERE: Final = "elsewhere"
 """What a row is held for that ran in another journal, or under another key."""
 VALUES: Final = "values"
@@ -67,6 +69,8 @@ class Policy(msgspec.Struct, frozen=True):
     unique: tuple[str, ...] = ()
     conflict: tuple[str, ...] = ()
     allow_duplicates: bool = False
+    ended_before: str = ""
+    """Of attempts that ended later than this moment (UTC, as recorded) none is retried yet; empty: all may be."""
     again: bool = False
     same: bool = False
     repeatable: bool = False
@@ -99,8 +103,8 @@ class Entry(msgspec.Struct, frozen=True):
     be equal, register it too, or the others would take its place, and its history.
 
     `claim` and `conflict` are hashes of what makes it unique, and of what a duplicate may not differ in either; a claim
-    is empty where the row has no such values, None where nobody asked for them or a cell of them can't be read.
-    `former_key` is the one that an earlier release gave such a row, where that was another.
+    is empty where the row has no such values, None where nobody asked for them or a cell of them can't be read. What
+    is called `former_` is what earlier releases gave such a row.
     """
 
     row_number: int
@@ -110,24 +114,39 @@ class Entry(msgspec.Struct, frozen=True):
     takes_part: bool = True
     claim: bytes | None = None
     conflict: bytes | None = None
-    former_key: bytes | None = None
+    former_keys: tuple[bytes, ...] = ()
+    former_claim: bytes | None = None
+    former_conflict: bytes | None = None
+    forms: tuple[bytes, ...] = ()
+    """Other forms of its key, under which a sheet of another format has the row."""
+    sent: bytes | None = None
+    """The hash of the very texts that would be sent, where `digest`, which stands for their values, is another."""
     aliases: tuple[bytes, ...] = ()
     """Keys that the row would have with the key columns of other sheets of its task."""
 
     @property
     def keys(self) -> tuple[bytes, ...]:
         """All keys under which it may be known somewhere."""
-        return tuple(dict.fromkeys(filter(None, (self.key, self.former_key, *self.aliases))))
+        return tuple(dict.fromkeys(filter(None, (self.key, *self.forms, *self.former_keys, *self.aliases))))
 
     def named(self) -> Mapping[str, str]:
         """The texts that are compared when it was edited, by their columns; none where nobody knows them."""
         return {}
 
+    def has_claim(self, claim: bytes | None) -> bool:
+        """Whether that is its claim, as this or an earlier release makes it."""
+        return claim is not None and claim in (self.claim, self.former_claim)
+
+    def differs_from(self, conflict: bytes | None) -> bool:
+        """Whether a start with that conflict, if it is known, had other values in the columns of it."""
+        return conflict is not None and conflict not in (self.conflict, self.former_conflict)
+
 
 class Attempt(msgspec.Struct, frozen=True):
     """One try to start a run, as recorded.
 
-    `night` is the batch that its night began with, `memory` that of the service which knew its start by its key.
+    `night` is the batch that its night began with, `memory` that of the service which knew its start by its key. `sent`
+    is the hash of the very texts, where `params` is that of their values.
     """
 
     id: int
@@ -142,6 +161,8 @@ class Attempt(msgspec.Struct, frozen=True):
     claim: bytes | None = None
     memory: str | None = None
     cells: bytes | None = None
+    sent: bytes | None = None
+    ended_at: str = ""
 
     @property
     def was_withdrawn(self) -> bool:
@@ -177,7 +198,8 @@ class Attempt(msgspec.Struct, frozen=True):
 class Send(msgspec.Struct, frozen=True):
     """Start a run for the row. `params` is the hash of what is sent; `claim` and `conflict` as in its `Entry`.
 
-    `again`: a start was sent for it before. `cells` stand for its texts, to tell later what was edited.
+    `again`: a start was sent for it before. `cells` stand for its texts, to tell later what was edited; `sent` is as in
+    its `Entry`.
     """
 
     row_number: int
@@ -187,6 +209,7 @@ class Send(msgspec.Struct, frozen=True):
     conflict: bytes | None = None
     again: bool = False
     cells: bytes = b""
+    sent: bytes | None = None
 
 
 class Resend(msgspec.Struct, frozen=True):
@@ -224,8 +247,9 @@ class Poll(msgspec.Struct, frozen=True):
 class Keep(msgspec.Struct, frozen=True):
     """It ended before: no request at all. `changed` says that its params are not the ones that were sent.
 
-    `held` says why it isn't sent although its retry is due: it is `parked`, or a `duplicate`; or its `unknown` start
-    had other values. `tonight`: another sheet of this very night has the row, too, and its outcome is that one's.
+    `held` says why it isn't sent although `retry` names it: it is `waiting`, `parked`, or a `duplicate`; or its
+    `unknown` start had other values. `tonight`: another sheet of this very night has the row, too, and its outcome is
+    that one's.
     """
 
     row_number: int
@@ -291,7 +315,11 @@ def counted_as(step: Step) -> str | None:
     """The field of `Counts` that a step belongs to; None for a row that takes no part."""
     if isinstance(step, Send):
         return "retried" if step.again else "start"
-    if isinstance(step, Refuse | Keep) and step.held and not (isinstance(step, Keep) and step.held == VALUES):
+    if (
+        isinstance(step, Refuse | Keep)
+        and step.held
+        and not (isinstance(step, Keep) and step.held in (WAITING, VALUES))
+    ):
         return "parked" if step.held == PARKED else "held"
     if isinstance(step, Keep) and step.status == UNKNOWN:
         return "unknown"
@@ -336,7 +364,7 @@ def decide(
     if hold is not None:
         return Refuse.hold(entry.row_number, hold)
     is_due = entry.refusal is None and _is_due_again(attempts, last, entry, policy, night, changed=changed)
-    held = _held(attempts, last, entry, policy) if is_due else None
+    held = _held(attempts, last, entry, policy, changed=changed) if is_due else None
     again = send(entry, row_id) if is_due and held is None else None
     anew = send(entry, row_id) if _is_as_it_was(last, entry) else None
     if last.is_going:
@@ -350,7 +378,7 @@ def decide(
 def send(entry: Entry, row_id: int, *, again: bool = True) -> Send:
     """The start of a row as it is now."""
     cells = cells_of(entry.named())
-    return Send(entry.row_number, row_id, entry.digest, entry.claim, entry.conflict, again, cells)
+    return Send(entry.row_number, row_id, entry.digest, entry.claim, entry.conflict, again, cells, entry.sent)
 
 
 def _is_changed(last: Attempt, entry: Entry, policy: Policy) -> bool:
@@ -374,7 +402,7 @@ def watched_edit(last: Attempt, entry: Entry, policy: Policy) -> Hold | None:
 
 def _is_as_it_was(last: Attempt, entry: Entry) -> bool:
     """Whether a start would send what was sent last, under the same claim: then nothing new is to be asked about it."""
-    return _is_the_same_start(last, entry) and (not entry.claim or last.claim == entry.claim)
+    return _is_the_same_start(last, entry) and (not entry.claim or entry.has_claim(last.claim))
 
 
 def _can_be_settled(last: Attempt, entry: Entry) -> bool:
@@ -383,7 +411,7 @@ def _can_be_settled(last: Attempt, entry: Entry) -> bool:
 
 
 def _is_the_same_start(last: Attempt, entry: Entry) -> bool:
-    return entry.refusal is None and last.params == entry.digest
+    return entry.refusal is None and (last.sent or last.params) == (entry.sent or entry.digest)
 
 
 def _is_due_again(
@@ -399,21 +427,24 @@ def _is_due_again(
     # Against all its runs: two sheets whose rows have one key could take turns, and each would run every night.
     if changed and "changed" in policy.retry and not any(a.params == entry.digest for a in attempts if a.may_have_run):
         return True
-    return last.batch < night and not policy.retry.isdisjoint(("all", last.outcome))
+    was_mended = changed and last.outcome not in (SUCCESS, UNKNOWN)
+    return (last.batch < night or was_mended) and not policy.retry.isdisjoint(("all", last.outcome))
 
 
-def _held(
-    attempts: Sequence[Attempt], last: Attempt, entry: Entry, policy: Policy
-) -> Literal["parked", "duplicate"] | None:
+def _held(attempts: Sequence[Attempt], last: Attempt, entry: Entry, policy: Policy, *, changed: bool) -> str | None:
     """Why a row whose retry is due isn't sent. An edited row begins anew."""
     is_limited = policy.retry_limit is not None and "all" not in policy.retry and last.params == entry.digest
     if is_limited and nights_sent(attempts) > (policy.retry_limit or 0):
         return PARKED
+    is_resent = last.outcome == UNKNOWN and policy.on_unknown == "resend"
+    ended = last.intended_at if last.outcome == UNKNOWN else last.ended_at
+    if policy.ended_before and ended > policy.ended_before and not (changed or last.is_going or is_resent):
+        return WAITING
     return DUPLICATE if any(_would_differ(attempt, entry, policy) for attempt in attempts) else None
 
 
 def _would_differ(attempt: Attempt, entry: Entry, policy: Policy) -> bool:
     """Whether this very row ran, and would now run with another value in a column that makes a conflict."""
-    if policy.allow_duplicates or not entry.claim or attempt.claim != entry.claim or attempt.made_no_run:
+    if policy.allow_duplicates or not entry.claim or not entry.has_claim(attempt.claim) or attempt.made_no_run:
         return False
-    return attempt.conflict not in (None, entry.conflict) and policy.blocks(attempt.outcome)
+    return entry.differs_from(attempt.conflict) and policy.blocks(attempt.outcome)

@@ -1,63 +1,27 @@
-"""A row and the job's template become params, the row's key and its dedup key.
-
-Two texts are alike if they differ only in case, in spaces and what can't be seen at all, in the Unicode form of the
-same characters (full-width digits, ligatures, accents as characters of their own; NFKC, Unicode Standard Annex #15), in
-the kind of dash or of decimal digits, or in zeros that a number begins with: `RE-0042` and `re – 42`. Zeros behind a
-decimal mark count: `1.05` is not `1.5`.
-"""
+"""A row and the job's template become params, the row's key and its dedup key."""
 
 from __future__ import annotations
 
 import re
-from hashlib import sha256
+from types import MappingProxyType
 from typing import TYPE_CHECKING
-from unicodedata import category, digit, normalize
 
 import msgspec
 
 from batch_runner.errors import UsageError
 from batch_runner.plan.plan import Entry
+from batch_runner.rows.keys import dedup_key_of, digest_of, former_plain, key_of, number_forms, plain, with_others
 from batch_runner.rows.selection import columns_by_letter, no_column
 from batch_runner.sheet.model import refuse_ambiguity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from batch_runner.job.job import Job
     from batch_runner.rows.task_inputs import Fit, TaskInputs
     from batch_runner.sheet.model import Column, Row, Sheet
 
 
-CLAIM_BYTES = 16
-NO_CLAIM = b""
-"""The claim of a row that has no values to be unique by."""
-
-_LEADING_ZEROS = re.compile(r"(?<![0-9])(?<![0-9][.,])0+(?=[0-9])")
-
-
-def plain(text: str) -> str:
-    """The form in which a text is compared."""
-    if text.isascii():
-        return _LEADING_ZEROS.sub("", "".join(text.lower().split()))
-    folded = "".join(map(_like, normalize("NFKC", normalize("NFKC", text).casefold())))
-    return _LEADING_ZEROS.sub("", normalize("NFKC", "".join(folded.split())))
-
-
-def _like(letter: str) -> str:
-    """The letter that stands for all that look like it: the hyphen for dashes, 0 to 9 for digits, none for no sign."""
-    kind = category(letter)
-    if kind == "Nd":
-        return str(digit(letter))
-    return "" if kind == "Cf" else "-" if kind == "Pd" or letter == "\N{MINUS SIGN}" else letter
-
-
-def dedup_key_of(texts: Sequence[str]) -> bytes:
-    """The same for rows that are alike in these texts, which come in the same order for all rows."""
-    plains = [plain(text) for text in texts]
-    return sha256(msgspec.json.encode(plains)).digest()[:CLAIM_BYTES] if any(plains) else NO_CLAIM
-
-
-KEY_BYTES = 16
 NAMING = ("columns", "exclude", "rename", "key", "unique", "unique_conflict", "total")
 """The options whose values name columns of the sheet."""
 _PLACE = re.compile(r"\{\{|\}\}|\{((?:[^{}]|\{\{[^{}]*\}\})*)\}|[{}]")
@@ -67,14 +31,27 @@ _PLACE = re.compile(r"\{\{|\}\}|\{((?:[^{}]|\{\{[^{}]*\}\})*)\}|[{}]")
 class RowParams(Entry, frozen=True, kw_only=True):
     """What is sent for one row, and how the row is known; it goes from the sheet to the pool as it is.
 
-    `key` makes it the same row tomorrow; `digest` stands for all its params and for the identity that its cells
-    choose. Both are SHA-256, cut to 16 bytes, so that no params stand in the journal. A row with a `refusal` (a
-    sentence that names the cells) is not sent.
+    `key` makes it the same row tomorrow, and is made of its cells' values; `digest` stands for the values of all its
+    params and for the identity that its cells choose, `sent` for their very texts. All are SHA-256, cut to 16 bytes, so
+    that no params stand in the journal. A row with a `refusal` (a sentence that names the cells) is not sent.
     """
 
     params: dict[str, str]
     identity_id: str | None = None
     session_id: str | None = None
+
+
+class KeyForms(msgspec.Struct, frozen=True):
+    """A row's key, and what stands for its params: their values, and their very texts where these are another.
+
+    The journal learns the `forms`, under which another sheet may have the row; it may know the row as `former`.
+    """
+
+    key: bytes | None
+    digest: bytes
+    sent: bytes | None
+    forms: tuple[bytes, ...] = ()
+    former: tuple[bytes, ...] = ()
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -85,9 +62,9 @@ class Text(msgspec.Struct, frozen=True):
 
     parts: tuple[str | int, ...]
 
-    def fill(self, row: Row) -> str:
-        """The text for one row."""
-        return "".join(part if isinstance(part, str) else row.texts[part] for part in self.parts)
+    def fill(self, texts: Sequence[str]) -> str:
+        """The text for one row, whose cells hold these."""
+        return "".join(part if isinstance(part, str) else texts[part] for part in self.parts)
 
     def indexes(self) -> frozenset[int]:
         """The columns it takes cells from."""
@@ -124,6 +101,18 @@ class Template:
         self._starts = tuple(self._sent_indexes())
         self._refuse_ambiguity(job)
         self._known_by = frozenset(column.index for column in self._key) or self._sent_indexes()
+        volatile = sheet.volatile_columns()
+        self._volatile = frozenset(self._names_from(volatile))
+        self.volatile = {self._sent[place]: why for place, why in volatile.items() if place in self._sent}
+        """The params whose values differ at each save, each with the function that makes them."""
+        self._former_names = {
+            self._sent[place]: header for place, header in sheet.former_headers.items() if place in self._sent
+        }
+
+    def _names_from(self, places: Collection[int]) -> Iterator[str]:
+        """The params that take cells from these columns."""
+        yield from (name for place, name in self._sent.items() if place in places)
+        yield from (name for name, text in self._texts.items() if not text.indexes().isdisjoint(places))
 
     @property
     def sent(self) -> tuple[Column, ...]:
@@ -147,33 +136,70 @@ class Template:
 
     def fill(self, row: Row, *, takes_part: bool = True) -> RowParams:
         """The params of one row. Each is a text; an empty one is left out unless the job sends empty ones."""
-        params = {name: row.texts[index] for index, name in self._sent.items()}
-        for name, text in self._texts.items():
-            params[name] = text.fill(row)
-        if not self._send_empty:
-            params = {name: text for name, text in params.items() if text}
-        identity = self._identity.fill(row) if self._identity else ""
-        digest = _hash(sorted(params.items()), identity if self._identity and self._identity.indexes() else "")
+        params = self._params(row.texts)
+        forms = self._forms(row)
         return RowParams(
             row_number=row.number,
             takes_part=takes_part,
             params=params,
-            key=self._key_of(row, digest),
-            digest=digest,
-            identity_id=identity or None,
-            session_id=self._session.fill(row) or None if self._session else None,
+            key=forms.key,
+            digest=forms.digest,
+            sent=forms.sent,
+            forms=forms.forms,
+            former_keys=forms.former,
+            identity_id=(self._identity.fill(row.texts) or None) if self._identity else None,
+            session_id=self._session.fill(row.texts) or None if self._session else None,
             refusal=self._refusal(row) or self._misfit(row, params),
             claim=_claim(row, self._unique),
             conflict=_claim(row, self._conflict),
-            former_key=self._former_key(row),
+            former_claim=_claim(row, self._unique, former_plain),
+            former_conflict=_claim(row, self._conflict, former_plain),
         )
 
-    def _former_key(self, row: Row) -> bytes | None:
-        """The key of the row when `="007"` was sent to the letter: it may have run under that."""
-        if not row.literal:
-            return None
-        texts = tuple(row.literal.get(index, text) for index, text in enumerate(row.texts))
-        return self.fill(msgspec.structs.replace(row, texts=texts, literal=None)).key
+    def _params(self, texts: Sequence[str]) -> dict[str, str]:
+        params = {name: texts[index] for index, name in self._sent.items()}
+        for name, text in self._texts.items():
+            params[name] = text.fill(texts)
+        return params if self._send_empty else {name: text for name, text in params.items() if text}
+
+    def _forms(self, row: Row) -> KeyForms:
+        """How the row is known, and under what else it may have run.
+
+        Its key is made of values: a number without the zeros that a format shows, a date with its time, texts as they
+        are. It may have run under what is sent now (from a text file, or by an earlier release), under the numbers that
+        its texts may be (`1.10`), under its numbers without their formats, or as an earlier release read its cells.
+        """
+        texts, plain = row.texts, number_forms(row.texts)
+        sent = self._digest(texts)
+        digest = sent if plain is texts and not self._volatile else self._digest(plain, but=self._volatile)
+        if row.problems and any(problem.refuses and problem.index in self._known_by for problem in row.problems):
+            return KeyForms(None, digest, sent)
+        numbers = row.numbers or {}
+        values = with_others(texts, {place: number.value for place, number in numbers.items()})
+        raw = with_others(plain, {place: number.raw for place, number in numbers.items()})
+        key, *more = map(self._known_as, dict.fromkeys((values, texts, plain, raw)))
+        former = {place: number.former for place, number in numbers.items()} | (row.former or {})
+        past: list[bytes | None] = [sent] if self._volatile and not self._key else []
+        if former or self._former_names:
+            past.append(self._known_as(with_others(texts, former), is_former=True))
+        forms = tuple(other for other in dict.fromkeys(more) if other is not None and other != key)
+        others = tuple(other for other in dict.fromkeys(past) if other is not None and other not in (key, *forms))
+        return KeyForms(key, digest, None if sent == digest else sent, forms, others)
+
+    def _known_as(self, texts: Sequence[str], *, is_former: bool = False) -> bytes | None:
+        """The key that these texts make; None where those of the key's columns are all empty."""
+        if self._key:
+            found = {column.name: texts[column.index] for column in self._key}
+            return key_of(found) if any(found.values()) else None
+        return self._digest(texts, self._former_names if is_former else {}, but=() if is_former else self._volatile)
+
+    def _digest(
+        self, texts: Sequence[str], names: Mapping[str, str] = MappingProxyType({}), but: Collection[str] = ()
+    ) -> bytes:
+        """Stands for all params that these texts make, under these names instead of their own, and for the identity."""
+        params = [(names.get(name, name), text) for name, text in self._params(texts).items() if name not in but]
+        identity = self._identity.fill(texts) if self._identity and self._identity.indexes() else ""
+        return digest_of(sorted(params), identity)
 
     def columns(self, names: Iterable[str]) -> tuple[Column, ...]:
         """The columns of these names, each once; they are among the sheet's own."""
@@ -250,14 +276,6 @@ class Template:
         known_by = {column.index for column in self._key} | set(self._unique) | set(self._conflict)
         return self._sent_indexes() | known_by
 
-    def _key_of(self, row: Row, digest: bytes) -> bytes | None:
-        if row.problems and any(problem.refuses and problem.index in self._known_by for problem in row.problems):
-            return None
-        if not self._key:
-            return digest
-        texts = [(column.name, row.texts[column.index]) for column in self._key]
-        return key_of(dict(texts)) if any(text for _, text in texts) else None
-
     def _refusal(self, row: Row) -> str | None:
         if row.refusal is not None:
             return row.refusal
@@ -286,16 +304,11 @@ class Template:
         return ", ".join(self._sheet.address(row.number, index) for index in indexes)
 
 
-def _claim(row: Row, indexes: tuple[int, ...]) -> bytes | None:
+def _claim(row: Row, indexes: tuple[int, ...], form: Callable[[str], str] = plain) -> bytes | None:
     """None where nobody asked, and where a cell of it has no text to rely on."""
     if not indexes or any(problem.refuses and problem.index in indexes for problem in row.problems):
         return None
-    return dedup_key_of([row.texts[index] for index in indexes])
-
-
-def key_of(texts: dict[str, str]) -> bytes:
-    """The key of a row whose key columns hold these texts; or, where all params are the key, that sends these."""
-    return _hash(sorted(texts.items()))
+    return dedup_key_of([row.texts[index] for index in indexes], form)
 
 
 def _texts_of(job: Job) -> Iterator[tuple[str, str]]:
@@ -317,11 +330,6 @@ def _unescaped(name: str) -> str:
 def _brace_problems(text: str) -> Iterator[str]:
     if any(match.group() in ("{", "}") for match in _PLACE.finditer(text)):
         yield f"{text!r} has a single brace; write {{Column}}, or {{{{ and }}}} for braces"
-
-
-def _hash(pairs: list[tuple[str, str]], identity: str = "") -> bytes:
-    """Different for whatever differs; an identity is told from a param of that name by its place."""
-    return sha256(msgspec.json.encode((pairs, identity) if identity else pairs)).digest()[:KEY_BYTES]
 
 
 def _first_twice(names: Iterable[str]) -> str | None:

@@ -43,6 +43,7 @@ class Source:
     def __init__(self, job: Job, scratch: Path, inputs: TaskInputs | None = None) -> None:
         self._warnings: list[str] = []
         self._warned = 0
+        self._has_key = bool(job.key)
         self.sheet = open_sheet(job.input_path, reading_of(job), scratch)
         try:
             _refuse_output_without_headers(self.sheet)
@@ -135,18 +136,30 @@ class Source:
         hints = self.template.fit.hints() if self.template.fit else ()
         return (
             *self.sheet.notes,
-            *(note for note in (self.layout.note, self.lost_journal, self.lost_runs) if note),
+            *filter(None, (self.layout.note, self.lost_journal, self.lost_runs)),
             *hints,
         )
 
     @property
     def first_notes(self) -> tuple[str, ...]:
-        """What they should hear on the first night alone: nobody who looks at the sheet sees that these are sent."""
+        """What they should hear on the first night alone."""
+        return tuple(filter(None, (self._hidden_columns(), self._volatile_columns())))
+
+    def _hidden_columns(self) -> str | None:
+        """Nobody who looks at the sheet sees that these are sent."""
         hidden = [column for column in self.template.sent if column.index in self.sheet.hidden_columns]
         if not hidden:
-            return ()
+            return None
         names = ", ".join(f"{column.name!r} ({column.letter})" for column in hidden)
-        return (f"hidden in the sheet, and sent like the others: {names}; leave them out with --exclude",)
+        return f"hidden in the sheet, and sent like the others: {names}; leave them out with --exclude"
+
+    def _volatile_columns(self) -> str | None:
+        """What they hold is another value at each save, so that no row would be known again by it."""
+        volatile = self.template.volatile
+        if not volatile or self._has_key:
+            return None
+        names = ", ".join(f"{name!r} ({function})" for name, function in volatile.items())
+        return f"no part of the key, since its value differs at each save: {names}; it is sent like the others"
 
     @property
     def warnings(self) -> tuple[str, ...]:

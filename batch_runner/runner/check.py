@@ -238,7 +238,7 @@ async def preview(
             *source.notes,
             *source.first_notes,
             *source.sheet.describe_formats(),
-            *filter(None, [journal.all_new() if planned.counted else None]),
+            *filter(None, [journal.all_new() if planned.counted else None, journal.waiting()]),
         ),
         takes=tuple(_taken(source)),
         unused=source.template.fit.unused if source.template.fit else (),

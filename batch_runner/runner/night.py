@@ -223,6 +223,10 @@ class _Sheets:
         self._files: dict[Path, tuple[JournalFile, AsyncExitStack]] = {}
         self._opened: dict[SheetBatch, tuple[int, OpenedJob, AsyncExitStack]] = {}
         self._ends: dict[int, _End] = {}
+        self._begun: set[str] = set()
+
+    def _sheets_left(self) -> list[str]:
+        return [planned.series for planned in self._plan.batches if planned.series not in self._begun]
 
     async def run(self) -> NightSummary:
         """Run them all; what is wrong with one sheet or journal alone leaves the others their turn."""
@@ -271,6 +275,8 @@ class _Sheets:
             file = await self._file(opened)
             stack.push_async_callback(self._let_go, opened.job.journal_path)
             batch = self._night.batch(opened, await file.begin(info(opened)))
+            batch.sheets_left = self._sheets_left
+            self._begun.add(planned.series)
             self._opened[batch] = (number, opened, stack.pop_all())
             return batch
 

@@ -23,7 +23,7 @@ from batch_runner.batch.stop import INTERRUPTS, Stop, Stopping
 from batch_runner.batch.worker import Worker
 from batch_runner.errors import JournalError, UsageError, sole_error
 from batch_runner.fs import AtomicFile
-from batch_runner.journal.batches import BatchInfo
+from batch_runner.journal.batches import BatchInfo, moment_ago
 from batch_runner.journal.journal import Journal
 from batch_runner.journal.view import JournalView
 from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, UNKNOWN
@@ -349,15 +349,15 @@ async def _sum_up(
     job, source, journal = opened.job, opened.source, batch.journal
     counts = sorted_counts(batch.counts())
     exit_code = exit_code_for(counts, stop.exit_code if stop else None)
-    await journal.finish(exit_code)
-    warnings = [warning for warning in (journal.all_new(), journal.shared_keys() if job.key else None) if warning]
+    await journal.finish(exit_code, batch.sheets_left())
+    warnings = filter(None, (journal.all_new(), journal.shared_keys() if job.key else None, journal.waiting()))
     seconds = time.monotonic() - opened.began
     words = ", ".join(f"{count.rows} {count.status}" for count in counts)
     log.info("batch ended", exit_code=exit_code, counts=words, carried=batch.carried, duration=seconds)
     groups = journal.failures(MOST_GROUPS)
     failed = sum(count.rows for count in counts if count.status in FAILED)
     since = journal.since()
-    first = source.first_notes if since is None else ()
+    about = (*(source.first_notes if since is None else ()), *opened.notes)
     about_output = written.notes if written else (TOO_LARGE,)
     summary = Summary(
         exit_code=exit_code,
@@ -376,7 +376,7 @@ async def _sum_up(
         duplicates=journal.held("duplicate"),
         taken=journal.taken(),
         unsettled=journal.unsettled(),
-        notes=(*source.notes, *first, *opened.notes, *warnings, *source.warnings, *notes, *about_output),
+        notes=(*source.notes, *about, *warnings, *source.warnings, *notes, *about_output),
         cautions=source.sheet.cautions if since is None else (),
         seconds=seconds,
         totals=await to_thread.run_sync(control_totals, source, batch.outcomes()),
@@ -430,6 +430,7 @@ def policy_of(job: Job, terms: Terms | None) -> Policy:
         frozenset(job.retry),
         "resend" if terms and terms.resend else "report",
         retry_limit=job.retry_limit,
+        ended_before=moment_ago(job.retry_wait_seconds),
         unique=tuple(sorted(set(job.unique))),
         conflict=tuple(sorted(set(job.unique_conflict))),
         allow_duplicates=job.allow_duplicates,
@@ -439,9 +440,7 @@ def policy_of(job: Job, terms: Terms | None) -> Policy:
 def _task_from_journal(job: Job) -> str:
     """The task as the journal knows it: a file of tasks by its way from the journal, from wherever it is called."""
     file, colon, function = job.task.rpartition(".py:")
-    if not colon:
-        return job.task
-    return os.path.relpath(file, job.journal_path.parent) + colon + function
+    return os.path.relpath(file, job.journal_path.parent) + colon + function if colon else job.task
 
 
 def _was_edited(opened: OpenedJob) -> bool:

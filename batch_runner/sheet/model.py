@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from enum import Enum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 import msgspec
@@ -58,6 +59,19 @@ class CellProblem(msgspec.Struct, frozen=True):
     refuses: bool
 
 
+class NumberForms(msgspec.Struct, frozen=True):
+    """What a cell that holds a number is beside the text that is sent for it.
+
+    `value` says all of its number, however many digits the sheet shows: a number without trailing zeros, a date with
+    its time; masks and identifiers as shown. `raw` is the number alone, whatever its format: a date's day count.
+    `former` is the text that an earlier release sent for it.
+    """
+
+    value: str
+    raw: str
+    former: str
+
+
 class Row(msgspec.Struct, frozen=True):
     """One row of the sheet, of whatever kind.
 
@@ -69,8 +83,10 @@ class Row(msgspec.Struct, frozen=True):
     kind: RowKind
     texts: tuple[str, ...]
     problems: tuple[CellProblem, ...] = ()
-    literal: dict[int, str] | None = None
-    """The cells, by their places in `texts`, that stand otherwise in the file (`="00123"`), as they stand there."""
+    former: dict[int, str] | None = None
+    """The cells, by their places in `texts`, of a text file that an earlier release read otherwise, as it did."""
+    numbers: dict[int, NumberForms] | None = None
+    """Those that hold numbers which have other forms than their texts."""
     refusal: str | None = None
     """Why the row as a whole can't be sent in good faith, as a sentence that names it."""
 
@@ -164,6 +180,8 @@ class Sheet(ABC):
     shape: ListShape | None = None
     """Once it is set, rows that look like none of the list are refused, or skipped with `skips_suspects`."""
     skips_suspects: bool = False
+    former_headers: Mapping[int, str] = MappingProxyType({})
+    """The headers, by the places of their columns, that an earlier release read otherwise, as it did."""
     fingerprint: str
     """SHA-256 of the file's bytes, in hex."""
     scratch: Path
@@ -176,6 +194,10 @@ class Sheet(ABC):
     def typed_rows(self, places: Collection[int]) -> Iterator[TypedRow]:  # noqa: ARG002  a text file has only texts
         """The same rows, with their cells at these places that are no texts."""
         return (TypedRow(*msgspec.structs.astuple(row)) for row in self.rows())
+
+    def volatile_columns(self) -> dict[int, str]:
+        """The places of columns whose formulas give another value at each save, each with the function that does so."""
+        return {}
 
     def describe_formats(self) -> tuple[str, ...]:
         """What the number formats of the rows read so far were taken for, where a person may think otherwise.

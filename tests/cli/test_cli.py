@@ -284,7 +284,18 @@ def test_rows_left_out_keep_what_an_earlier_output_said(folder: Path) -> None:
     """Run in place for one row, a result file keeps the other rows' outcomes."""
     run_program("run", "sheet.csv", "--task", "tasks.py:quick", cwd=folder)
     before = records(folder / "sheet.results.csv")
-    again = ["run", "sheet.results.csv", "--task", "tasks.py:quick", "--rows", "3", "--retry", "all"]
+    again = [
+        "run",
+        "sheet.results.csv",
+        "--task",
+        "tasks.py:quick",
+        "--rows",
+        "3",
+        "--retry",
+        "all",
+        "--retry-wait",
+        "0",
+    ]
     assert run_program(*again, cwd=folder).returncode == 0
     after = records(folder / "sheet.results.csv")
     assert [before[0], before[2]] == [after[0], after[2]]

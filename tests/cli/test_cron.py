@@ -43,6 +43,7 @@ key = ["Vendor", "Invoice"]
 unique = ["Vendor", "Invoice"]
 unique_conflict = ["Amount"]
 retry = ["failure"]
+retry_wait = 0
 retry_limit = 1
 report = "done/{stem}.html"
 total = ["Amount"]
@@ -226,7 +227,7 @@ def test_a_day_that_was_left_is_not_forgotten(folder: Path) -> None:
     code, out, _ = night(folder, "--date", "2026-03-28")
     assert code == 0
     assert "invoices-2026-03-27.csv: 2 rows not started, unknown or still going" in out
-    assert night(folder, "--date", "2026-03-27", "--retry", "all")[0] == 3
+    assert night(folder, "--date", "2026-03-27", "--retry", "all", "--retry-wait", "0")[0] == 3
     write_sheet(folder, "2026-03-29", "Beta,2,5.00\n")
     assert night(folder, "--date", "2026-03-29") == (0, "", "")
 

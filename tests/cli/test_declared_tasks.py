@@ -253,7 +253,9 @@ def test_what_a_task_logs_stands_in_the_log(folder: Path) -> None:
         ("info", "half way 50"),
     ]
     assert {line["run_id"] for line in lines} == runs
-    quiet = run_program("run", "sheet.csv", "--task", "tasks.py:tell", "--retry", "all", cwd=folder)
+    quiet = run_program(
+        "run", "sheet.csv", "--task", "tasks.py:tell", "--retry", "all", "--retry-wait", "0", cwd=folder
+    )
     assert "half way" not in quiet.stderr
     assert re.search(r"^\S+Z error it went wrong: .+ run_id=run_\w+$", quiet.stderr, re.MULTILINE)
 

@@ -18,6 +18,7 @@ from program import run_program
 
 from batch_runner.journal.journal import Journal, Outcome
 from batch_runner.plan.plan import DUPLICATE, Entry, Keep, Poll, Refuse, Resend, Send
+from batch_runner.rows.keys import dedup_key_of, former_plain, plain
 
 if TYPE_CHECKING:
     from batch_runner.journal.batches import BatchInfo
@@ -277,3 +278,23 @@ def test_a_stopped_night_goes_on_without_the_duplicate(path: Path) -> None:
 
     assert kinds(anyio.run(stopped)) == [Send, Send, Refuse]
     assert kinds(anyio.run(night, path, sheet, unique("all"))) == [Keep, Send, Refuse]
+
+
+def test_a_claim_of_an_earlier_release_still_holds(tmp_path: Path) -> None:
+    """That compared signs: what it wrote down for `RE/42` holds a row with `RE/0042` back, and no amount differs."""
+    former, claim = (dedup_key_of(["RE/42"], form) for form in (former_plain, plain))
+    conflict = former
+    assert former != claim
+    old = msgspec.structs.replace(row(2, "A", "", ""), claim=former, conflict=conflict)
+    again = Entry(
+        3, b"B", b"B", None, True, claim, dedup_key_of(["RE/42"]), former_claim=former, former_conflict=conflict
+    )
+
+    async def nights() -> list[Step]:
+        await night(tmp_path / "a.journal.db", [old], unique(conflict=True))
+        return await night(tmp_path / "a.journal.db", [again], unique(conflict=True))
+
+    (step,) = anyio.run(nights)
+    assert isinstance(step, Refuse)
+    assert step.held == "duplicate"
+    assert "with another" not in step.why

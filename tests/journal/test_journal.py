@@ -198,7 +198,9 @@ async def test_a_person_can_read_the_file(tmp_path: Path) -> None:
         assert connection.execute("SELECT status, run_id, result FROM outcome").fetchall() == [
             ("success", "run-1", '"run-1"')
         ]
-    assert {"about", "batch", "row", "place", "attempt", "result", "resolution", "same", "outcome"} == set(tables)
+    assert {"about", "batch", "row", "alias", "place", "attempt", "result", "same", "resolution", "outcome"} == set(
+        tables
+    )
     assert all("--" in sql for sql in tables.values())
 
 

@@ -2,35 +2,55 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
-import anyio
-from journals import batch_info, run_row
+import pytest
+from journals import batch_info, made_night, steps_of
+from openpyxl import Workbook
 
-from batch_runner.job.job import Job
-from batch_runner.journal.journal import Journal
-from batch_runner.plan.plan import Entry, Keep
-from batch_runner.rows.params import key_of
-from batch_runner.rows.source import Source
+from batch_runner.plan.plan import Keep, Send
+from batch_runner.rows.keys import key_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_text_formula_that_was_sent_to_the_letter(tmp_path: Path) -> None:
-    """`="007"` ran as it stood in the file; now that 007 is sent for it, it is carried over, and counted as changed."""
-    (tmp_path / "in.csv").write_text('Id,Name\n"=""007""",x\n')
-    former = key_of({"Id": '="007"', "Name": "x"})
+@pytest.mark.parametrize(
+    ("text", "former"),
+    [
+        ('Id,Name\n"=""007""",x\n', {"Id": '="007"', "Name": "x"}),
+        ("Id,Name\n007,x\x1a", {"Id": "007", "Name": "x\x1a"}),
+        ("Id,Name\n007,x\x1a\r\n", {"Id": "007", "Name": "x\x1a"}),
+        ("\ufeff\ufeffId,Name\n007,x\n", {"\ufeffId": "007", "Name": "x"}),
+    ],
+)
+def test_a_text_file_that_was_read_otherwise(tmp_path: Path, text: str, former: dict[str, str]) -> None:
+    """`="007"`, a Ctrl-Z in the last cell, a second mark before a header: what ran so is carried over as changed."""
+    path = tmp_path / "in.csv"
+    path.write_bytes(text.encode())
+    journal = made_night(tmp_path, (key_of(former), key_of(former)))
+    (step,) = steps_of(journal, path, batch_info())
+    assert step == Keep(2, 1, "success", changed=True)
 
-    async def nights() -> list[object]:
-        async with Journal.open(tmp_path / "a.journal.db", batch_info()) as journal:
-            (step,) = await journal.register([Entry(2, former, former)])
-            await run_row(journal, step, "run-1")
-            await journal.finish(0)
-        with Source(Job(input=str(tmp_path / "in.csv")), tmp_path) as source:
-            (row,) = source.rows()
-            assert row.params == {"Id": "007", "Name": "x"}
-            async with Journal.open(tmp_path / "a.journal.db", batch_info()) as journal:
-                return list(await journal.register([row]))
 
-    assert anyio.run(nights) == [Keep(2, 1, "success", changed=True)]
+@pytest.mark.parametrize(
+    ("code", "number", "former"),
+    [('"INV-"0', 5, "5"), ('0"/2026"', 17, "17"), ("#,##0,", 5000, "5"), ('"R-"00000', 123, "R-00123"),
+     ("0.00E+00;0.00E+00", -5, "5.00E+00"), ("0.00", 10, "10.00"), ("dd/mm/yy", 46081, "2026-02-28")],
+)  # fmt: skip
+def test_a_number_that_was_sent_otherwise(tmp_path: Path, code: str, number: float, former: str) -> None:
+    """A number format that an earlier release read in another way: its row is found under what was sent then."""
+    path = tmp_path / "in.xlsx"
+    book = Workbook()
+    assert book.active is not None
+    for row in (("Id", "Amount"), ("a", number), ("b", number)):
+        book.active.append(row)
+    book.active["B2"].number_format = code
+    book.active["B3"].number_format = code
+    book.save(path)
+    key = key_of({"Id": "a", "Amount": former})
+    first, second = steps_of(made_night(tmp_path, (key, key)), path, batch_info())
+    assert isinstance(first, Keep), first
+    assert isinstance(second, Send)
+    assert json.dumps(first.status) == '"success"'

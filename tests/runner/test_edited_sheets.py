@@ -126,9 +126,9 @@ def test_a_row_that_changed_after_it_ended(ending: str, tmp_path: Path, service:
     assert "changed" in night(tmp_path, service, "--key", "Row", sheet=sheet)
     assert len(service.sent) == 3
     assert [service.rows[record.run_id] for record in read_output(output)] == ["r1", "r0", "r2"]
-    night(tmp_path, service, "--key", "Row", "--retry", "changed", sheet=sheet)
+    night(tmp_path, service, "--key", "Row", "--retry", "changed", "--retry-wait", "0", sheet=sheet)
     assert service.sent[3:] == [{"Row": "r1", "Amount": "77.00"}]
-    night(tmp_path, service, "--key", "Row", "--retry", "changed", sheet=sheet)
+    night(tmp_path, service, "--key", "Row", "--retry", "changed", "--retry-wait", "0", sheet=sheet)
     assert len(service.sent) == 4
     assert read_output(output)[0].run_id == "run-4"
 
@@ -170,7 +170,7 @@ def test_retried_failures_are_kept_as_attempts(tmp_path: Path) -> None:
         write_sheet(tmp_path / "list.csv", numbered(3))
         night(tmp_path, service, code=3)
         write_sheet(tmp_path / "list.csv", reversed(numbered(3)))
-        night(tmp_path, service, "--retry", "failure")
+        night(tmp_path, service, "--retry", "failure", "--retry-wait", "0")
         assert service.starts_of == {"r0": 2, "r1": 2, "r2": 2}
         first, second = (run_id for run_id, row in service.rows.items() if row == "r2")
     told = run_program("status", "list.journal.db", "--row", "2", cwd=tmp_path).stdout

@@ -110,7 +110,7 @@ def test_killed_during_a_second_attempt(name: str, tmp_path: Path, failing: Serv
     rows = numbered(3)
     write_sheet(tmp_path / "list.csv", rows)
     assert run(tmp_path, command(failing)) == 3
-    again = command(failing, "--retry", "failure")
+    again = command(failing, "--retry", "failure", "--retry-wait", "0")
     assert run(tmp_path, again, moment) == -signal.SIGKILL
     assert run(tmp_path, again) == (4 if status == "unknown" else 0)
     records = read_output(tmp_path / "list.results.csv")
@@ -124,7 +124,7 @@ def test_each_attempt_is_kept(tmp_path: Path, failing: Service) -> None:
     """`status --row` tells of both attempts, each with its own run, although a kill lay between start and end."""
     write_sheet(tmp_path / "list.csv", numbered(3))
     run(tmp_path, command(failing))
-    again = command(failing, "--retry", "failure")
+    again = command(failing, "--retry", "failure", "--retry-wait", "0")
     run(tmp_path, again, Moment("after", "poll", 3))
     run(tmp_path, again)
     told = run_program("status", "list.journal.db", "--row", "3", cwd=tmp_path).stdout
@@ -135,7 +135,8 @@ def test_each_attempt_is_kept(tmp_path: Path, failing: Service) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "codes"), [(("--on-unknown", "resend"), (0, 0)), (("--retry", "unknown"), (0, 0)), ((), (4, 4))]
+    ("words", "codes"),
+    [(("--on-unknown", "resend"), (0, 0)), (("--retry", "unknown", "--retry-wait", "0"), (0, 0)), ((), (4, 4))],
 )
 def test_a_lost_start_is_sent_again_when_a_person_says_so(
     words: tuple[str, ...], codes: tuple[int, int], tmp_path: Path

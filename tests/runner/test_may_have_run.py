@@ -50,7 +50,7 @@ def folder(tmp_path: Path) -> Path:
 
 def night(folder: Path, task: str, *options: object) -> tuple[int, list[tuple[str, str]]]:
     """One night that retries failures; its exit code, and status and error of each row."""
-    command = ("run", "in.csv", "--task", task, "--retry", "failure", *options)
+    command = ("run", "in.csv", "--task", task, "--retry", "failure", "--retry-wait", "0", *options)
     done = run_program(*command, cwd=folder)
     with (folder / "in.results.csv").open(newline="") as file:
         return done.returncode, [(row["status"], row["error"]) for row in csv.DictReader(file)]

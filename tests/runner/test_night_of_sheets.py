@@ -344,7 +344,7 @@ def test_a_night_is_one_night_for_all_its_sheets(folder: Path) -> None:
     """A row that failed in the first sheet isn't retried in the second of the same night, and isn't parked early."""
     sheet(folder, "a.csv", "Number,Fail\n1,x\n")
     sheet(folder, "b.csv", "Number,Fail\n1,x\n")
-    options = ("--journal", "all.journal.db", "--retry", "failure", "--retry-limit", "2")
+    options = ("--journal", "all.journal.db", "--retry", "failure", "--retry-wait", "0", "--retry-limit", "2")
     ran = []
     for _ in range(4):
         fields = told(folder, *options)
@@ -361,7 +361,18 @@ def test_a_night_that_was_stopped_begins_no_retry_again(folder: Path, journal: s
     """
     sheet(folder, "a.csv", "Number,Fail\n1,x\n2,\n3,\n")
     sheet(folder, "b.csv", "Number,Fail\n4,x\n5,x\n6,\n")
-    options = ("--journal", journal, "--retry", "all", "--concurrency", "1", "--max-failures", "50%")
+    options = (
+        "--journal",
+        journal,
+        "--retry",
+        "all",
+        "--retry-wait",
+        "0",
+        "--concurrency",
+        "1",
+        "--max-failures",
+        "50%",
+    )
     assert told(folder, *options)["exit_code"] == 5
     assert paid(folder) == ["1", "2", "3", "4", "5"]
     assert told(folder, *options)["exit_code"] == 3

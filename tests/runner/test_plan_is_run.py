@@ -27,6 +27,7 @@ options = st.fixed_dictionaries(
     {},
     optional={
         "--retry": st.sampled_from(["failure", "all", "changed", "failure,changed"]),
+        "--retry-wait": st.sampled_from(["0", "1h"]),
         "--retry-limit": st.sampled_from(["1", "2"]),
         "--unique": st.just("Id"),
         "--limit": st.sampled_from(["1", "3"]),

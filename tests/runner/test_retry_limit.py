@@ -66,7 +66,18 @@ def test_five_nights_with_the_program(tmp_path: Path) -> None:
     """Sent on the first night, retried on two, parked from then on: the summary says so and names the row."""
     (tmp_path / "task.py").write_text(TASK)
     (tmp_path / "in.csv").write_text("No\n1\n2\n")
-    command = ("run", "in.csv", "--task", "task.py:fail", "--retry", "failure", "--retry-limit", "2")
+    command = (
+        "run",
+        "in.csv",
+        "--task",
+        "task.py:fail",
+        "--retry",
+        "failure",
+        "--retry-wait",
+        "0",
+        "--retry-limit",
+        "2",
+    )
     carried = []
     for _ in range(5):
         done = run_program(*command, "--json", cwd=tmp_path)

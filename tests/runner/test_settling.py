@@ -214,7 +214,7 @@ def two_nights(
 @pytest.mark.long
 def test_a_person_may_have_it_sent_all_the_same(folder: Path) -> None:
     """`--retry unknown` sends a row anew whose service has forgotten its key; once, and not again in the same night."""
-    done, starts = two_nights(folder, {"r7"}, "--retry", "unknown")
+    done, starts = two_nights(folder, {"r7"}, "--retry", "unknown", "--retry-wait", "0")
     assert (done.returncode, counts(done)) == (0, {"success": ROWS + 1})
     assert starts["r7"] == 2
 

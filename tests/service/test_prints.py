@@ -122,7 +122,7 @@ def test_a_task_that_prints_without_end_is_not_held_up(folder: Path) -> None:
     assert done.returncode == 0
     assert done.stderr.count("\n") == 20_000 + 300 + 2
     assert done.stderr.count("y") == 3_000_000
-    quiet = run(folder, "flood", "--quiet", "--retry", "all")
+    quiet = run(folder, "flood", "--quiet", "--retry", "all", "--retry-wait", "0")
     assert (quiet.returncode, quiet.stderr) == (0, "")
 
 

@@ -50,7 +50,7 @@ def test_a_field_that_excel_must_take_for_text_is_its_text(tmp_path: Path, field
     content = f"Zip,Name\n{field},x\n"
     with sheet_of(tmp_path, content) as sheet:
         assert texts_of(sheet) == [(text, "x")]
-        assert [row.literal for row in sheet.rows()][1] == (
+        assert [row.former for row in sheet.rows()][1] == (
             {0: next(csv.reader([field]))[0]} if text not in ("", '="a') else None
         )
         assert bool(sheet.notes) is (text not in ("", '="a'))

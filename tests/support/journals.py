@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import anyio
+
+from batch_runner.batch.pool import look_ahead, plan_rows
+from batch_runner.job.job import Job
 from batch_runner.journal.batches import BatchInfo
-from batch_runner.journal.journal import Outcome
+from batch_runner.journal.journal import Journal, Outcome, rehearse
 from batch_runner.plan.plan import Entry, Policy, Send
+from batch_runner.rows.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from batch_runner.journal.journal import Journal
     from batch_runner.plan.plan import Step
 
 
@@ -57,3 +61,31 @@ def attempts_in(path: Path) -> list[tuple[int, str, str | None, bool]]:
 def files_beside(path: Path) -> list[str]:
     """The names of the journal's file and of those that belong to it."""
     return sorted(found.name for found in path.parent.iterdir() if found.name.startswith(path.name))
+
+
+def made_night(folder: Path, *rows: tuple[bytes, bytes], name: str = "a.journal.db", key: tuple[str, ...] = ()) -> Path:
+    """A journal in which rows with these keys and hashes of params succeeded, as an earlier release wrote them."""
+    path = folder / name
+
+    async def night() -> None:
+        async with Journal.open(path, batch_info(key=key)) as journal:
+            for number, (of_row, params) in enumerate(rows, 2):
+                (step,) = await journal.register([Entry(number, of_row, params)])
+                await run_row(journal, step, f"run-{number}")
+            await journal.finish(0)
+
+    anyio.run(night)
+    return path
+
+
+def steps_of(path: Path, sheet: Path, info: BatchInfo, **options: Any) -> list[Step]:
+    """What a batch over the sheet would do with each row, by what the journal at `path` knows."""
+
+    async def steps() -> list[Step]:
+        job = Job(input=str(sheet), **options)
+        with Source(job, sheet.parent) as source:
+            async with rehearse(path, info) as journal:
+                await look_ahead(source, journal)
+                return [step async for chunk in plan_rows(source, journal) for step, _row in chunk]
+
+    return anyio.run(steps)

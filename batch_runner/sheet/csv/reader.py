@@ -117,6 +117,10 @@ class CsvSheet(Sheet):
         self._source = source
         self._reading = reading
         self._seen = seen
+        self._lost_end = _lost_end(source)
+        more_marks = source.encoding.bom.decode(source.encoding.codec)[1:]
+        if more_marks and header_row == 1 and headers[0]:
+            self.former_headers = {0: more_marks + headers[0]}
 
     def rows(self) -> Iterator[Row]:
         """As `Sheet.rows`."""
@@ -131,11 +135,11 @@ class CsvSheet(Sheet):
                 kind = RowKind.REPEATED
             if not (fields and fields[0].strip()) and is_blank(fields):
                 kind = RowKind.EMPTY
-            literal = None
+            former = None
             if unwraps:
                 texts = [unwrapped(field) for field in fields]
                 pairs = enumerate(zip(fields, texts, strict=True))
-                literal = {place: field for place, (field, text) in pairs if field != text} or None
+                former = {place: field for place, (field, text) in pairs if field != text} or None
                 fields = texts  # noqa: PLW2901  as a person sees them
             refusal = None
             own = len(self._headers)
@@ -144,9 +148,11 @@ class CsvSheet(Sheet):
                     f"{self.path.name}, row {number}: it has more fields than there are headers, so its cells may "
                     "stand in the wrong columns; put a text that holds the delimiter in quotes"
                 )
+            if self._lost_end and fields and number == self._seen.last_row:
+                former = {**(former or {}), len(fields) - 1: fields[-1] + self._lost_end}
             if len(fields) != width:
                 fields = (fields + padding)[:width]  # noqa: PLW2901  the same record, as wide as the table
-            yield self.judged(Row(number, kind, tuple(fields), (), literal, refusal))
+            yield self.judged(Row(number, kind, tuple(fields), (), former, None, refusal))
 
     def _records(self) -> Iterator[list[str]]:
         """The fields of each record. A CR inside one, which the stdlib's reader can't have, takes a longer way."""
@@ -189,6 +195,17 @@ class CsvSheet(Sheet):
     def close(self) -> None:
         """Let go of the private copy."""
         self._source.snapshot.file.close()
+
+
+def _lost_end(source: TextFile) -> str:
+    """The Ctrl-Z behind a last record without a line end: former releases took it for a part of its last cell."""
+    tail = source.tail().decode(source.encoding.codec, "replace").rstrip("\r\n") if source.end else ""
+    if "\x1a" not in tail or "\n" in tail or "\r" in tail:
+        return ""
+    file, before = source.snapshot.file, max(source.end - len("\n".encode(source.encoding.codec)), 0)
+    file.seek(before)
+    is_ended = file.read(source.end - before).decode(source.encoding.codec, "replace") in {"\r", "\n"}
+    return "" if is_ended else tail
 
 
 def unwrapped(field: str) -> str:

@@ -127,6 +127,17 @@ def plain_wording(section: Section, *, is_1904: bool) -> Callable[[float], str]:
     return wording
 
 
+def iso(number: float, *, is_1904: bool) -> str:
+    """The day and, where there is one, the time of day, to the millisecond. Raises `NoDate`."""
+    is_below = number < 0 and is_1904
+    found = moment(-number if is_below else number, is_1904=is_1904, digits=3)
+    day = f"{'-' if is_below else ''}{found.year:04}-{found.month:02}-{found.day:02}"
+    if not (found.hour or found.minute or found.second):
+        return day
+    whole, _, rest = _seconds(found.second, 2, 3).partition(".")
+    return f"{day}T{found.hour:02}:{found.minute:02}:{whole}{f'.{rest}'.rstrip('0').rstrip('.')}"
+
+
 def _letters(section: Section) -> set[str]:
     """For what its tokens stand: `y m d` and the like, `h n s` of the clock."""
     return {token.text[0].lower() for token in roles(section) if token.part is Part.DATE}

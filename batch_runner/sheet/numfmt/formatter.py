@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 Wording = Callable[[float], str]
 """How a section words a number. Raises `dates.NoDate` for what can't be a date, and `Unsure`."""
 _NUMBER = re.compile(r"([-+]?[0-9]+(?:[.,][0-9]+)?)(%?)")
+_UNPADDED = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?%?")
 _OWN = frozenset({Part.DIGIT, Part.POINT, Part.COMMA, Part.EXPONENT})
 
 
@@ -83,6 +84,36 @@ class NumberFormat:
         if wording is None:
             wording = self._plain[place] = self._plain_wording(place)
         return wording(number)
+
+    def value(self, number: float) -> str:
+        """What a key is made of: the whole number, whatever the format shows of it.
+
+        Dates as ISO 8601 has them; masks, identifiers and zeros that fill up as shown, for they are part of a name.
+        """
+        kind = self._others[self._choose(number)[0]].section.kind
+        try:
+            if kind is TokenKind.DATE:
+                return dates.iso(number, is_1904=self.is_1904)
+            text = self.plain(number)
+        except (dates.NoDate, Unsure):
+            return general(number)
+        is_name = kind in {TokenKind.NUMBER, TokenKind.GENERAL, TokenKind.LITERAL} and not _UNPADDED.fullmatch(text)
+        return text if is_name else general(number)
+
+    def former(self, number: float) -> str:
+        """What releases sent before they told units from identifiers: rows ran under keys with this text."""
+        place, is_absolute = self._choose(number)
+        meaning = self._others[place]
+        if meaning.is_dash:
+            meaning = self._others[0]
+        section, form = meaning.section, meaning.section.layout
+        if section.kind is TokenKind.DATE:
+            return dates.plain_wording(section, is_1904=self.is_1904)(number)
+        if section.kind is TokenKind.GENERAL or (section.kind is TokenKind.LITERAL and _shows_nothing(meaning)):
+            return general(number)
+        if section.kind is TokenKind.NUMBER and not form.thousands and (form.percents or not _was_mask(section)):
+            return _amount(form, "%" * form.percents, 0)(number)
+        return _shown_wording(section, is_1904=self.is_1904, is_absolute=is_absolute)(number).strip()
 
     def shown(self, number: float) -> str:
         """What the cell shows in an English Excel, blanks at its ends left out. Raises `dates.NoDate` and `Unsure`.
@@ -188,6 +219,16 @@ def _literal_use(meaning: Meaning) -> LiteralUse | None:
 
 def _shows_nothing(meaning: Meaning) -> bool:
     return meaning.is_dash or not meaning.words.strip()
+
+
+def _was_mask(section: Section) -> bool:
+    """Whether former releases took its digits for a mask: zeros in front, or literals among them."""
+    form = section.layout
+    if form.integer.count("0") > 1 and not form.grouped:
+        return True
+    places = [place for place, token in enumerate(section.tokens) if token.part is Part.DIGIT]
+    within = section.tokens[places[0] : places[-1]]
+    return any(token.part is Part.LITERAL and token.text.strip() for token in within)
 
 
 def _doubtful(meaning: Meaning) -> Wording:

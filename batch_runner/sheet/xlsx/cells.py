@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.sheet.model import CellProblem, TypedCell, column_letter
+from batch_runner.sheet.model import CellProblem, NumberForms, TypedCell, column_letter
 from batch_runner.sheet.numfmt.dates import DAY, NoDate, serial
 from batch_runner.sheet.numfmt.digits import general
 from batch_runner.sheet.numfmt.formatter import Unsure
@@ -114,6 +114,7 @@ class Cells:
         self._places: dict[bytes | None, int] = {}
         self._known = _ByMark(self._texts_of)
         self._noted: dict[bytes | None, NumberFormat] = {}
+        self._forms: dict[bytes | None, _Forms] = {}
         self.format_notes: dict[tuple[int, NumberFormat], FormatNote] = {}
         """What a column's formats were taken for, as far as another reader could think otherwise (see `note`)."""
         self._types: dict[bytes | None, str] = {}
@@ -130,6 +131,17 @@ class Cells:
             if text and place < width:
                 texts[place] = text
         return texts, problems
+
+    def numbers(self, row: RawRow, width: int) -> dict[int, NumberForms] | None:
+        """The other forms of a row's numbers, by their places; only after its `texts` have been asked for."""
+        if self._forms.keys().isdisjoint(row.marks):
+            return None
+        found: dict[int, NumberForms] = {}
+        for place, mark, value in zip(column_places(row.letters, self._places), row.marks, row.values, strict=True):
+            forms = self._forms.get(mark)
+            if forms is not None and value and place < width and (number := forms[value]) is not None:
+                found[place] = number
+        return found or None
 
     def shown(self) -> Cells:
         """The same cells as the sheet shows them."""
@@ -277,6 +289,8 @@ class Cells:
         if mark.type == "n":
             if shape.literal_use and not self._as_shown:
                 self._noted[raw] = shape
+            if not shape.is_general or self._as_shown:
+                self._forms[raw] = _Forms(lambda value: self._number_forms(value, shape))
             kept = _General if shape.is_general and not self._as_shown else _Texts
             return kept(lambda value: self._number(value, shape))
         if mark.type == "b":
@@ -305,6 +319,16 @@ class Cells:
         if abs(number) >= SAFE_WHOLE and number.is_integer() and len(text) > 15:
             raise Flaw(text, "a number of 16 or more digits: Excel keeps only 15 of them", refuses=False)
         return text
+
+    def _number_forms(self, value: bytes, shape: NumberFormat) -> NumberForms | None:
+        """Its forms; None where they are all its text."""
+        try:
+            number = float(value)
+            text = self._formatted(number, shape)
+            forms = NumberForms(shape.value(number), general(number), shape.former(number))
+        except (Flaw, NoDate, ValueError):
+            return None
+        return None if {text} == {forms.value, forms.raw, forms.former} else forms
 
     def _formatted(self, number: float, shape: NumberFormat) -> str:
         try:
@@ -349,6 +373,19 @@ class _Texts(dict[bytes | None, str]):
                 self.clear()
             self[value] = text
         return text
+
+
+class _Forms(dict[bytes, NumberForms | None]):
+    """The other forms of numbers with the same attributes by their values; the last few thousand stay at hand."""
+
+    def __init__(self, read: Callable[[bytes], NumberForms | None]) -> None:
+        self._read = read
+
+    def __missing__(self, value: bytes) -> NumberForms | None:
+        if len(self) >= CACHE:
+            self.clear()
+        forms = self[value] = self._read(value)
+        return forms
 
 
 class _General(_Texts):

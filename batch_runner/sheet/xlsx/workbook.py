@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -89,6 +91,25 @@ class MergedCells:
             what = f"it is one cell with {letter}{top} above, {value!r}; say --merged fill or --merged first"
             found.append(CellProblem(place, f"{letter}{number}", what, refuses=True))
         return texts, tuple(found)
+
+
+VOLATILE_LOOK = 100
+"""Rows below the header that are looked at for formulas which give another value at each save."""
+_VOLATILE = re.compile(rb"(?<![A-Z0-9_.])(TODAY|NOW|RAND|RANDBETWEEN|RANDARRAY)\(", re.IGNORECASE)
+_EMPTY_FORMULA = re.compile(rb"<f[^>]*(?:/>|></f>)")
+
+
+def volatile_function(formula: bytes | None, above: str | None) -> str | None:
+    """Which function of a formula gives another value at each save; one that is shared has its text further up.
+
+    `above` is that of the formula above it (ECMA-376 part 1, 18.3.1.40: shared formulas).
+    """
+    if not formula:
+        return None
+    if _EMPTY_FORMULA.fullmatch(formula):
+        return above
+    match = _VOLATILE.search(formula)
+    return f"{match[1].decode().upper()}()" if match else None
 
 
 def open_workbook(path: Path, reading: Reading, scratch: Path) -> Workbook:
@@ -258,6 +279,19 @@ class Workbook(Sheet):
             typed = cells.typed_cells(raw, places) if raw is not None else {}
             yield TypedRow(row.number, row.kind, row.texts, row.problems, typed=typed)
 
+    def volatile_columns(self) -> dict[int, str]:
+        """As `Sheet.volatile_columns`: those where most of the first cells hold such formulas."""
+        found: dict[int, list[str | None]] = {}
+        for row, raw in islice(self._rows(), self.header_row, self.header_row + VOLATILE_LOOK):
+            if raw is None or row.kind is not RowKind.DATA:
+                continue
+            for order, formula in enumerate(raw.formulas):
+                if self._source.cells.is_filled(raw, order):
+                    names = found.setdefault(self._source.cells.place(raw, order), [])
+                    names.append(volatile_function(formula, names[-1] if names else None))
+        named = {place: [name for name in names if name] for place, names in found.items()}
+        return {place: names[0] for place, names in named.items() if 2 * len(names) > len(found[place])}
+
     def describe_formats(self) -> tuple[str, ...]:
         """As `Sheet.describe_formats`."""
         names = {column.index: column.name for column in self.columns}
@@ -307,7 +341,9 @@ class Workbook(Sheet):
         if merged.reaches(raw.number):
             texts, problems = merged.cleared(raw.number, texts, problems)
             texts, problems = merged.carried(raw.number, kind, texts, problems, self.reading.merged)
-        return self.judged(Row(raw.number, kind, tuple(texts), problems, refusal=self._outgrown(raw.number)))
+        numbers = self._source.cells.numbers(raw, self.width)
+        refusal = self._outgrown(raw.number)
+        return self.judged(Row(raw.number, kind, tuple(texts), problems, None, numbers, refusal))
 
     def _outgrown(self, number: int) -> str | None:
         end = self._seen.end
