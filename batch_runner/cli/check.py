@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import msgspec
 from batch_runner.cli.run import print_out, refuse_unwritable_log, today
 from batch_runner.errors import ExitCode, Findings, UsageError
 from batch_runner.job.inputs import make_folders, night_job_of
-from batch_runner.job.options import describe_job
+from batch_runner.job.options import GIVEN, command_words, describe_job, options
 from batch_runner.runner.check import Preview, preview_sheet
 from batch_runner.runner.night import name_input, refuse_lost_journal
 
@@ -65,4 +66,18 @@ def _encode(fields: dict[str, object], loaded: Loaded) -> str:
 
 def _text(plan: NightJob, pages: list[Preview], loaded: Loaded) -> str:
     first = [f"nothing to do: {plan.missing}"] if plan.missing is not None else []
-    return "\n\n".join([*first, *(page.to_text() for page in pages), describe_job(loaded.origins)])
+    told = (page.to_text() for page in pages)
+    return "\n\n".join([*first, *told, describe_job(loaded.origins), f"next: {next_command(loaded)}"])
+
+
+def next_command(loaded: Loaded) -> str:
+    """What to type when all of this is as it is meant: the same words, to run; or, without a task, to name one."""
+    said = {origin.option: origin.value for origin in loaded.origins if (origin.where or "").startswith("--")}
+    shown = {name: value for name, value in said.items() if not options()[name].is_secret}
+    given = loaded.origins[0]
+    source = str(given.value) if given.where == GIVEN else (given.where or "").removesuffix(": input")
+    if not loaded.job.task:
+        return shlex.join(["batch-runner", *command_words("check", source, {**shown, "task": "invoice"})]) + (
+            "   (it reads PDFs; or --task FILE.py:FUNCTION for your own)"
+        )
+    return shlex.join(["batch-runner", *command_words("run", source, shown)])

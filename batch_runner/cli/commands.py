@@ -42,7 +42,21 @@ def _text(_: click.Context, option: click.Parameter, value: Any) -> Any:
     return value
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
+class Program(click.Group):
+    """The program: `batch-runner FILE` is `batch-runner check FILE`."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with a sheet's or a job's name for `check` before it."""
+        from batch_runner.sheet.open import TEXT_ENDINGS, WORKBOOK_ENDINGS
+
+        ending = Path(args[0]).suffix.lower()
+        is_file = args[0] not in self.commands and ending in (*TEXT_ENDINGS, *WORKBOOK_ENDINGS, ".toml")
+        return super().resolve_command(ctx, ["check", *args] if is_file else args)
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
 @click.version_option(__version__, prog_name="batch-runner")
 @click.pass_context
 def program(context: click.Context) -> int:
@@ -52,12 +66,13 @@ def program(context: click.Context) -> int:
     spreadsheet back with four more columns: run_id, status, result, error.
 
     \b
-    Try it:      batch-runner check invoices.xlsx
+    Try it:      batch-runner invoices.xlsx
                  batch-runner run invoices.xlsx --task invoice
     With Anchor: export ANCHORBROWSER_API_KEY=…
                  batch-runner run invoices.xlsx --service anchor --task TASK_ID
     Every night: batch-runner init invoices.xlsx
                  batch-runner run nightly.toml
+    On a page:   batch-runner open
     To read on:  batch-runner help
     """
     if context.invoked_subcommand is None:
