@@ -320,8 +320,7 @@ class Screens:
         """Keep a sheet that was chosen or dropped; a file of that name stays, and the new one gets a number."""
         if asked.upload is None or not asked.upload[0]:
             raise UsageError("no file came with this: choose a sheet first")
-        name = sheets.keep_upload(self._folder, *asked.upload)
-        return Go("/sheet", {"file": name})
+        return Go("/sheet", {"file": sheets.keep_upload(self._folder, *asked.upload)})
 
     def key(self, asked: Asked) -> Answer:
         """Keep the API key for this process and the batches that it starts; it is written nowhere."""
@@ -341,10 +340,11 @@ class Screens:
         """Start a batch as a process of its own."""
         choices = sheets.choices_of(asked.form, self._folder)
         planned = sheets.planned_of(choices)
-        return self._started(choices.file, choices.options(), planned.job.journal_path)
+        output = str(planned.job.output_path.absolute())
+        return self._started(choices.file, choices.options(), planned.job.journal_path, output)
 
-    def _started(self, source: str, options: dict[str, Any], journal: Path) -> Answer:
-        pid = self._batches.start(source, options, journal)
+    def _started(self, source: str, options: dict[str, Any], journal: Path, output: str) -> Answer:
+        pid = self._batches.start(source, options, journal, output)
         return Go("/batch", {"journal": self._batches.name_of(journal), "pid": pid})
 
     def batch(self, asked: Asked) -> Answer:
@@ -399,14 +399,14 @@ class Screens:
         seen = self._batches.look_at(asked.form)
         path, numbers = self._columns.write(seen, asked.form)
         options = seen.options_again(numbers, path)
-        return self._started(path, options, seen.journal)
+        return self._started(path, options, seen.journal, path)
 
     def retry(self, asked: Asked) -> Answer:
         """Run a group of rows again that failed alike."""
         seen = self._batches.look_at(asked.form)
         numbers = self._batches.numbers_of(seen, asked.text("status"), asked.text("error"))
         options = seen.options_again(numbers, seen.batch.output)
-        return self._started(seen.batch.output, options, seen.journal)
+        return self._started(seen.batch.output, options, seen.journal, seen.batch.output)
 
     def resolve(self, asked: Asked) -> Answer:
         """Settle an unknown row."""
@@ -438,8 +438,8 @@ class Screens:
     def keep_job(self, asked: Asked) -> Answer:
         """Write the job file; one that is there stays."""
         seen = self._batches.look_at(asked.form)
-        name = rows.keep_job(self._folder, asked.text("name"), rows.job_text(seen))
-        return Go("/save", {"journal": seen.journal_name, "id": seen.batch.id, "saved": name})
+        saved = rows.keep_job(self._folder, asked.text("name"), rows.job_text(seen))
+        return Go("/save", {"journal": seen.journal_name, "id": seen.batch.id, "saved": saved})
 
     def download(self, asked: Asked) -> Answer:
         """The output or the report of a batch, as the journal names them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import subprocess
@@ -21,7 +20,7 @@ from batch_runner.errors import BatchRunnerError, ExitCode, JournalError, SheetE
 from batch_runner.job.config import load_job
 from batch_runner.job.inputs import night_job_of
 from batch_runner.job.options import command_words, options
-from batch_runner.journal.index import Index, state_folder
+from batch_runner.journal.index import Index, Started, recall_start, remember_start, state_folder
 from batch_runner.journal.view import BatchRecord, Failures, JournalView
 from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, STARTING, SUCCESS, UNKNOWN
 from batch_runner.report.summary import duration_of, sorted_counts
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 MOST_NIGHTS = 100
 MOST_GROUPS = 20
 MOST_OTHERS = 10
+MOST_KNOWN = 2 * MOST_NIGHTS
 MOST_AT_ONCE = 10_000
 GROUND = 10
 """So many rows must have ended before a forecast has ground."""
@@ -162,7 +162,7 @@ class Seen(msgspec.Struct, frozen=True):
         left = size - self.done
         if not self.is_running or self.done < GROUND or left <= 0 or self.is_stopping:
             return ""
-        spread = 2 / sqrt(self.done)
+        spread = max(2 / sqrt(self.done), 0.15)
         low, high = (left * self.seconds / self.done * factor for factor in (max(1 - spread, 0.3), 1 + spread))
         return f"about {duration_of(low)} to {duration_of(high)} more"
 
@@ -216,6 +216,7 @@ class Seen(msgspec.Struct, frozen=True):
             "journal": str(self.journal),
             "rows": ranges_of(numbers),
             "retry": list(FAILED),
+            "retry_wait": "0s",
         }
 
 
@@ -242,13 +243,6 @@ class Child(msgspec.Struct, frozen=True):
         return self.printed.read(20_000).decode("utf-8", "replace")
 
 
-class Started(msgspec.Struct, frozen=True):
-    """How a batch was started, kept for when the page is opened again: by journal, in the user's state folder."""
-
-    source: str
-    chosen: dict[str, Any]
-
-
 class Batches:
     """The batches of a folder: those of its journals, and those that this page has started."""
 
@@ -256,9 +250,10 @@ class Batches:
         self._folder = folder
         self._children: dict[int, Child] = {}
         self._journals: dict[str, Path] = {}
+        self._known: dict[tuple[object, ...], tuple[dict[str, int], tuple[Failures, ...]]] = {}
         self._asked_to_stop: set[tuple[Path, int]] = set()
 
-    def start(self, source: str, chosen: Mapping[str, Any], journal: Path) -> int:
+    def start(self, source: str, chosen: Mapping[str, Any], journal: Path, output: str) -> int:
         """Start a batch in a session of its own, so that it outlives this page; gives its process's number."""
         words = command_words("run", source, chosen)
         printed = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as the child
@@ -273,7 +268,7 @@ class Batches:
         self._children[process.pid] = Child(process, printed, words)
         self._journals[self.name_of(journal)] = journal.resolve()
         if "retry" not in chosen or "rows" not in chosen:
-            _remember(journal.resolve(), Started(source, dict(chosen)))
+            remember_start(journal.resolve(), output, Started(source, dict(chosen)))
         self._await_place(process.pid, journal)
         return process.pid
 
@@ -314,8 +309,8 @@ class Batches:
         for name, path in self.journals().items():
             with suppress(JournalError), JournalView.open(path) as view:
                 for batch in view.batches()[-most:]:
-                    counts = {count.status: count.rows for count in sorted_counts(view.counts(batch.id))}
                     is_running = view.living is not None and batch.id >= view.living and batch.ended is None
+                    counts, _ = self._sums(path, view, batch.id, is_running=is_running)
                     found.append(Night(name, batch, counts, view.held(batch.id), is_running))
         return sorted(found, key=lambda night: night.batch.started, reverse=True)[:most]
 
@@ -345,15 +340,14 @@ class Batches:
         child = self._children.get(batch.pid)
         is_running = view.living is not None and batch.id >= view.living and batch.ended is None
         is_running = is_running or (child is not None and child.process.poll() is None)  # it still writes its report
-        started = _recall(path) or self._of_job_file(path, batch)
-        groups = () if is_running else view.failures(batch.id, MOST_GROUPS)
-        can_retry = started is not None
+        started = recall_start(path, batch.output) or self._of_job_file(path, batch)
+        counts, groups = self._sums(path, view, batch.id, is_running=is_running)
         return Seen(
             path,
             self.name_of(path),
             batch,
-            {count.status: count.rows for count in sorted_counts(view.counts(batch.id))},
-            tuple(Group(group, can_retry and group.status in FAILED) for group in groups),
+            counts,
+            tuple(Group(group, started is not None and group.status in FAILED) for group in groups),
             is_running,
             (path, batch.id) in self._asked_to_stop,
             started.source if started else Path(batch.input).name,
@@ -363,6 +357,20 @@ class Batches:
             ],
             tuple(child.words) if child else (),
         )
+
+    def _sums(
+        self, path: Path, view: JournalView, batch: int, *, is_running: bool
+    ) -> tuple[dict[str, int], tuple[Failures, ...]]:
+        """The counts and groups of a batch; those of one that has ended are kept until something is written."""
+        files = (path, path.with_name(f"{path.name}-wal"))
+        key = (path, batch, *((f.stat().st_mtime_ns, f.stat().st_size) for f in files if f.exists()))
+        if is_running or key not in self._known:
+            counts = {count.status: count.rows for count in sorted_counts(view.counts(batch))}
+            if is_running:
+                return counts, ()
+            self._known = dict([*self._known.items()][-MOST_KNOWN:])
+            self._known[key] = (counts, view.failures(batch, MOST_GROUPS))
+        return self._known[key]
 
     def _of_job_file(self, journal: Path, batch: BatchRecord) -> Started | None:
         """How the job file in the folder that has this journal starts its batches."""
@@ -423,27 +431,3 @@ class Batches:
         """A child that has ended is let go: as a zombie it would still seem to hold its journal."""
         for child in self._children.values():
             child.process.poll()
-
-
-def _place(journal: Path) -> Path | None:
-    folder = state_folder(os.environ)
-    return folder and folder / "page" / f"{hashlib.sha256(str(journal).encode()).hexdigest()[:24]}.json"
-
-
-def _remember(journal: Path, started: Started) -> None:
-    """Without it the batch goes on all the same; only mending from here is not offered after the page is gone."""
-    place = _place(journal)
-    with suppress(OSError):
-        if place is not None:
-            place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            draft = place.with_suffix(f".{os.getpid()}")
-            draft.write_bytes(msgspec.json.encode(started))
-            draft.replace(place)
-
-
-def _recall(journal: Path) -> Started | None:
-    place = _place(journal)
-    try:
-        return msgspec.json.decode(place.read_bytes(), type=Started) if place else None
-    except (OSError, msgspec.DecodeError):
-        return None

@@ -44,6 +44,8 @@ PAGE = 100
 MOST_PROFILED = 2_000
 """So many rows say what a column holds; whether its values are all different, all rows say."""
 LONGEST_TASK_FILE = 1 << 20
+MANY = 20_000
+"""The plan of a sheet with more rows takes a while: it waits until it is asked for."""
 _FILES = re.compile(r".+\.(pdf|xml)", re.IGNORECASE)
 LEFT = {
     RowKind.ABOVE: "above the list",
@@ -319,10 +321,11 @@ class Understood(msgspec.Struct, frozen=True, kw_only=True):
 def look(choices: Choices, folder: Path, show: str, begin: str) -> Understood:
     """Read the sheet once as `check` does, and make the screen of it. Raises what makes it no sheet at all."""
     with _opened(choices) as source:
-        profile = _profile(source)
+        profile, was_asked = _profile(source), choices.asked
         choices, params = _completed(choices, profile, folder)
         steps: dict[int, tuple[str, str]] = {}
-        plan, problems = _planned(choices, steps)
+        is_large = not was_asked and source.sheet.row_count > MANY
+        plan, problems = (None, []) if is_large else _planned(choices, steps)
         first = int(begin) if begin.isdecimal() else 0
         rows = list(islice(_rows(source, steps, show, first, is_planned=plan is not None), PAGE + 1))
         counted = msgspec.structs.asdict(plan.plan) if plan else {}
@@ -336,7 +339,7 @@ def look(choices: Choices, folder: Path, show: str, begin: str) -> Understood:
             params=params,
             problems=tuple(problems),
             plan=plan,
-            counts=tuple((name, PLANNED[name], rows) for name, rows in counted.items() if rows),
+            counts=tuple((name, PLANNED.get(name, name), rows) for name, rows in counted.items() if rows),
             rows=tuple(rows[:PAGE]),
             show=show,
             following=rows[PAGE].number if len(rows) > PAGE else None,
@@ -434,4 +437,4 @@ def _shown(
     if not name:
         return ShownRow(row.number, "left" if is_planned else "taken", "left out" if is_planned else "", "", cells)
     kind = "refused" if name in ("refused", "held", "parked", "unknown") else "taken"
-    return ShownRow(row.number, kind, PLANNED[name], why if name != "carried_over" else "", cells)
+    return ShownRow(row.number, kind, PLANNED.get(name, name), why if name != "carried_over" else "", cells)
