@@ -342,11 +342,13 @@ def _changed(source: Source, form: Mapping[str, Any]) -> Iterator[tuple[tuple[in
 
 
 def _check(draft: Path, source: Source, chosen: Mapping[str, Any], changed: Mapping[tuple[int, int], str]) -> None:
-    """Read the draft back: every cell is as it was, but for the mended ones."""
+    """Read the draft back: every cell is as it was, but for the mended ones, and formulas that are to be calculated."""
     with open_own(draft, chosen) as mended:
         for before, after in zip(source.sheet.rows(), mended.sheet.rows(), strict=True):
-            wanted = tuple(changed.get((before.number, place), text) for place, text in enumerate(before.texts))
-            if after.texts != wanted and before.kind in (*LIST_ROWS, RowKind.HEADER):
+            unread = {problem.index for problem in after.problems if problem.refuses}
+            pairs = enumerate(zip(before.texts, after.texts, strict=True))
+            wrong = [i for i, (old, new) in pairs if i not in unread and new != changed.get((before.number, i), old)]
+            if wrong and before.kind in (*LIST_ROWS, RowKind.HEADER):
                 raise SheetError(f"row {before.number} could not be mended: edit the file in Excel, and run it again")
 
 

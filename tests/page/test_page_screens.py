@@ -385,3 +385,28 @@ def test_what_stands_in_a_sheet_is_text(tmp_path: Path, text: str) -> None:
     assert "<img" not in shown
     assert "&gt; 49" not in shown
     assert text in plain(shown) or text in shown.replace("&lt;", "<").replace("&gt;", ">").replace("&#34;", '"')
+
+
+def test_a_workbook_with_formulas_is_mended_and_stays_whole(tmp_path: Path) -> None:
+    """A refused `#N/A` in it is mended in the result file; formulas stay formulas, which Excel calculates anew."""
+    write_sheet(tmp_path)
+    book = openpyxl.Workbook()
+    sheet = book.active
+    assert sheet is not None
+    for row in (
+        ["Id", "Vendor", "Amount"],
+        ["a", "A", 1.5],
+        ["b", "B", "#N/A"],
+        ["c", "C", 2.5],
+        [None, None, "=SUM(C2:C4)"],
+    ):
+        sheet.append(row)
+    book.save(tmp_path / "sums.xlsx")
+    with paged(tmp_path) as page:
+        text = page.finish(page.send("/run", file="sums.xlsx", task="tasks.py:pay", key="Id"))
+        form = hidden_fields(text, "/mend")
+        again = page.finish(page.send("/mend", **{**form, "cell.3.2": "7.25"}))
+    assert "every row succeeded" in again, plain(again)
+    mended = openpyxl.load_workbook(tmp_path / "sums.results.xlsx")["Sheet"]
+    assert [cell.value for cell in mended["C"]] == ["Amount", 1.5, "7.25", 2.5, "=SUM(C2:C4)"]
+    assert [cell.value for cell in mended["E"]][1:4] == ["success"] * 3

@@ -105,6 +105,8 @@ def grown_name(workbook: bytes, position: int, new: Range) -> bytes | None:
     return None
 
 
+BEFORE_CALCULATION = ("sheets", "functionGroups", "externalReferences", "definedNames")
+"""What stands before `calcPr` in a workbook's part; it must have the first of these (ECMA-376 part 1, 18.2.27)."""
 LONGEST_NAME = 255
 """A table column's name in UTF-16 units; Excel cuts a longer header."""
 
@@ -349,7 +351,27 @@ def replace_cells(workbook: Workbook, target: BinaryIO, cells: Mapping[tuple[int
     if wanted:
         raise _unmendable(workbook, f"row {min(wanted)} doesn't say its number")
     changes = [Change(package.entry(workbook.part), [edited(data, edits)])]
+    is_calculated = bool(package.related(package.main, "calcChain")) or any(tag_of("f").finditer(data))
+    changes += [_to_be_calculated(workbook)] if is_calculated else []
     copy_package(package.file, target, [*changes, *_unchained(workbook, freed)])
+
+
+def _to_be_calculated(workbook: Workbook) -> Change:
+    """The workbook's own part, which says that the values of formulas are none until Excel has calculated them anew.
+
+    Such a value may be made of a cell that was replaced (ECMA-376 part 1, 18.2.2).
+    """
+    package = workbook.package
+    data = _whole(package, package.main)
+    found = [element for element in elements(data) if len(element.path) == 2]
+    own = next((element for element in found if element.path[-1] == "calcPr"), None)
+    if own is not None:
+        tag = with_attribute(data[own.start : own.opened], "fullCalcOnLoad", "1")
+        edit = Edit(own.start, own.opened, tag)
+    else:
+        before = max((e for e in found if e.path[-1] in BEFORE_CALCULATION), key=lambda element: element.end)
+        edit = Edit(before.end, before.end, b'<%bcalcPr fullCalcOnLoad="1"/>' % before.prefix)
+    return Change(package.entry(package.main), [edited(data, [edit])])
 
 
 def _replaced(
