@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
+import shutil
 import stat
 import tempfile
 from contextlib import contextmanager, suppress
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import msgspec
 from filelock import FileLock, Timeout
 
-from batch_runner.errors import OutputFailed, UsageError
+from batch_runner.errors import OutputFailed, UsageError, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,6 +120,10 @@ LOCK_NAMES = ("~${name}", ".~lock.{name}#")
 """What Excel and LibreOffice leave beside a file that they have open."""
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 """What a file system says that knows no locks (some network ones)."""
+NO_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What a file system says that can't sync (some network ones)."""
+IN_USE = (errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY)
+"""What the system says of a file that can't be replaced now: somebody has it open, or keeps it."""
 MOST_NEIGHBOURS = 99
 LONGER_NAMES = 20
 """So many bytes more than the output's has any name of a file that is written beside it."""
@@ -146,31 +152,50 @@ class AtomicFile(msgspec.Struct, frozen=True):
                 raise UsageError(f"{path}: the {what} is a folder; name a file")
             if len(os.fsencode(real.name)) + LONGER_NAMES > os.pathconf(real.parent, "PC_NAME_MAX"):
                 raise UsageError(f"{path}: the {what}'s name is too long; name a shorter one with --{what}")
-            with tempfile.TemporaryFile(dir=real.parent):
-                return cls(path, real, stat.S_IMODE(like.stat().st_mode) | stat.S_IWUSR, what)
+            _try_out(real.parent)
+            target = cls(path, real, _mode_for(real, like), what)
+            target.look_at_draft()
         except OSError as error:
             raise UsageError(f"{path}: the {what} can't be written there: {error.strerror}; use --{what}") from None
+        return target
 
-    def put(self, write: Callable[[BinaryIO], None], check: Callable[[Path], None], *, keep: bool = False) -> Path:
+    def put(
+        self,
+        write: Callable[[BinaryIO], None],
+        check: Callable[[Path], None],
+        may_replace: Callable[[Path], bool] | None = None,
+    ) -> Path:
         """Write, check, swap in; returns the path it ended up at, `path` where that leads to it.
 
-        With `keep` the file that stands there is kept, whatever it is. Raises `OutputFailed` where nothing could be
-        written (a full disk); then what stood there before stands there still.
+        `may_replace` says of a file that stands there, or beside it as its neighbour, whether it may be written over;
+        it is asked last, just before the rename. Without it, the file itself may be, and no neighbour. Raises
+        `OutputFailed` where nothing could be written (a full disk); then what stood there before stands there still.
         """
         try:
             with self._draft() as draft:
                 with draft.open("r+b") as file:
                     write(file)
                     file.flush()
-                    os.fsync(file.fileno())  # before the rename: after a crash the new name may not lead to half a file
+                    sync(file.fileno())  # before the rename: after a crash the new name may not lead to half a file
                 check(draft)
-                draft.chmod(self.mode)
-                return self._swap(draft, keep)
+                with suppress(OSError):  # some mounts know no permissions: all files there have the same
+                    draft.chmod(self.mode)
+                return self._swap(draft, may_replace)
         except OSError as error:
             raise OutputFailed(
                 f"{self.path}: the {self.what} could not be written: {error.strerror or error}; "
                 "the journal has it all: make room and run the same command"
             ) from error
+
+    @property
+    def _draft_path(self) -> Path:
+        return self.real.with_name(f".{self.real.stem}.part{self.path.suffix}")
+
+    def look_at_draft(self) -> None:
+        """Raise `OSError`, which names it, where something else stands in the way of the hidden file."""
+        draft = self._draft_path
+        if draft.is_symlink() or (draft.exists() and not (draft.is_file() and os.access(draft, os.R_OK | os.W_OK))):
+            raise OSError(errno.EEXIST, f"the hidden {draft} is in the way; remove it")
 
     @contextmanager
     def _draft(self) -> Iterator[Path]:
@@ -179,7 +204,8 @@ class AtomicFile(msgspec.Struct, frozen=True):
         Its name is always the same, so that what a kill leaves is overwritten by the next batch, not added to. While
         it is written it is locked: two batches with one output (and two journals) would write into each other's draft.
         """
-        draft = self.real.with_name(f".{self.real.stem}.part{self.path.suffix}")
+        draft = self._draft_path
+        self.look_at_draft()
         handle = os.open(draft, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
         try:
             if not _try_lock(handle, draft):
@@ -194,24 +220,70 @@ class AtomicFile(msgspec.Struct, frozen=True):
         finally:
             os.close(handle)
 
-    def _swap(self, draft: Path, keep: bool) -> Path:
-        for path in self._candidates(keep):
+    def _swap(self, draft: Path, may_replace: Callable[[Path], bool] | None) -> Path:
+        for path in self._candidates():
+            if path.exists() and not (may_replace(path) if may_replace else path == self.real):
+                continue
             try:
                 draft.replace(path)
-            except PermissionError:
+            except OSError as error:
+                if error.errno not in IN_USE:
+                    raise
                 continue
             sync_if_possible(path.parent)  # else a crash could bring the old file back, after we told of the new one
             return self.path if path == self.real else path
         raise PermissionError(None, f"neither it nor any of {MOST_NEIGHBOURS} neighbours can be replaced")
 
-    def _candidates(self, keep: bool) -> Iterator[Path]:
-        """The real file, then its neighbours `STEM-2`, `STEM-3`, …, less those that must be left alone."""
-        if not keep and not is_held(self.real) and not is_held(self.path):
+    def _candidates(self) -> Iterator[Path]:
+        """The real file, then its neighbours `STEM-2`, `STEM-3`, …, less those that a person keeps from us."""
+        if not is_held(self.real) and not is_held(self.path):
             yield self.real
         for number in range(2, MOST_NEIGHBOURS + 2):
             neighbour = self.real.with_name(f"{self.real.stem}-{number}{self.real.suffix}")
             if not is_held(neighbour):
                 yield neighbour
+
+
+def _mode_for(real: Path, like: Path) -> int:
+    """The permissions of an output: its own if it is there, else the input's, as far as the umask lets them through."""
+    if real.exists():
+        return stat.S_IMODE(real.stat().st_mode) | stat.S_IWUSR
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return stat.S_IMODE(like.stat().st_mode) & ~mask | stat.S_IWUSR
+
+
+def _try_out(folder: Path) -> None:
+    """Do with two files of a moment what is done with an output. Raises `OSError` where its folder refuses that."""
+    names: list[str] = []
+    try:
+        for _ in range(2):
+            handle, name = tempfile.mkstemp(prefix=".", suffix=".trial", dir=folder)
+            names.append(name)
+            try:
+                os.write(handle, b"trial")
+                sync(handle)
+            finally:
+                os.close(handle)
+        try:
+            os.replace(names[0], names[1])  # noqa: PTH105  the call that an output is swapped in by
+        except OSError as error:
+            why = f"a file there can't be replaced ({reason_of(error)}), so it could come out in part"
+            raise OSError(error.errno, why) from None
+        names.pop(0)
+        sync_if_possible(folder)
+    finally:
+        for name in names:
+            Path(name).unlink(missing_ok=True)
+
+
+def have_temporary_folder(folder: Path) -> None:
+    """Where the system has no folder for temporary files, let this one serve, for our children and SQLite, too."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        tempfile.tempdir = str(folder)
+        os.environ["TMPDIR"] = os.environ["SQLITE_TMPDIR"] = str(folder)
 
 
 def _follow_link(path: Path) -> Path:
@@ -222,6 +294,37 @@ def _follow_link(path: Path) -> Path:
     if real.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     return real
+
+
+def digest_of(path: Path) -> str | None:
+    """SHA-256 of a file's bytes, in hex; None where there is none, or it is being written. Raises `OSError`."""
+    try:
+        with path.open("rb") as file:
+            before = os.fstat(file.fileno())
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            after = path.stat()
+    except FileNotFoundError:
+        return None
+    is_same = (before.st_ino, before.st_size, before.st_mtime_ns) == (after.st_ino, after.st_size, after.st_mtime_ns)
+    return digest if is_same else None
+
+
+def copy_file(path: Path, copy: Path) -> bool:
+    """Make a copy of a file, durable and whole; False where something has that name. Raises `OSError`."""
+    handle, name = tempfile.mkstemp(f".part{copy.suffix}", ".", copy.parent)
+    os.close(handle)
+    draft = Path(name)
+    try:
+        shutil.copy2(path, draft)
+        with draft.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.link(draft, copy)  # unlike a rename, it never takes another file's place
+        sync_if_possible(copy.parent)
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink(missing_ok=True)
+    return True
 
 
 def is_draft(path: Path) -> bool:
@@ -253,6 +356,15 @@ def _try_lock(handle: int, draft: Path) -> bool:
         return True
 
 
+def sync(handle: int) -> None:
+    """Have a file on disk, where its file system can do that. Raises `OSError` for any other failure."""
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise
+
+
 def sync_if_possible(folder: Path) -> None:
     """Make a rename in the folder durable where its file system can do that; the rename stands all the same.
 
@@ -261,5 +373,5 @@ def sync_if_possible(folder: Path) -> None:
     try:
         sync_folder(folder)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EBADF):
+        if error.errno not in (*NO_SYNC, errno.EACCES, errno.EPERM, errno.EISDIR):
             raise

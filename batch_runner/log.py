@@ -15,7 +15,7 @@ import tempfile
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from logging.handlers import RotatingFileHandler
+from logging.handlers import RotatingFileHandler, WatchedFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -159,12 +159,30 @@ class _Saying(logging.Handler):
             self.handleError(record)
 
 
-class _File(RotatingFileHandler):
-    """Writes each line at once and whole, so that nothing is pending when a disk is full."""
+class _File(RotatingFileHandler, WatchedFileHandler):
+    """Writes each line at once and whole, so that nothing is pending when a disk is full.
+
+    A file that somebody else has moved away (logrotate) is begun anew, as logging's `WatchedFileHandler` does.
+    """
 
     def __init__(self, path: Path, most_bytes: int) -> None:
-        super().__init__(path, maxBytes=most_bytes, backupCount=OLD_FILES, encoding="utf-8")
+        self.dev = self.ino = -1
+        RotatingFileHandler.__init__(self, path, maxBytes=most_bytes, backupCount=OLD_FILES, encoding="utf-8")
         self._complained = False
+        self._statstream()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.reopenIfNeeded()
+        except OSError:
+            self.handleError(record)
+        else:
+            super().emit(record)
+
+    def doRollover(self) -> None:  # noqa: N802  logging's own name
+        """A rotation of our own is none of somebody else's."""
+        super().doRollover()
+        self._statstream()
 
     def _open(self) -> io.TextIOWrapper:
         handle = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)

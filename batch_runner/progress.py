@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import stat
 import sys
 import threading
 import time
 from collections import deque
+from functools import partial
 from math import sqrt
 from typing import TYPE_CHECKING, Literal
 
@@ -106,18 +110,22 @@ class Forecast(msgspec.Struct, frozen=True):
 
 
 class Listener:
-    """A stream that a batch outlives: when nobody reads it any more, what is said is lost and the batch goes on.
+    """A stream that a batch outlives: when nobody reads it, what is said is lost and the batch goes on.
 
-    A pipe's reader leaves (`2>&1 | head`), a terminal is closed while the batch goes on in the background.
+    A pipe's reader leaves (`2>&1 | head`) or stops reading, a terminal is closed while the batch goes on in the
+    background, or held (Ctrl-S).
     """
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
+        self._writer = None if stream is None else _writer_of(stream)
 
     def write(self, text: str) -> int:
-        """Write at once, as long as somebody listens."""
+        """Write at once, as long as somebody listens; where that may last, leave it to a thread."""
         with _WRITING:
-            if self._stream is not None:
+            if self._writer is not None and self._stream is not None:
+                self._writer.add(text.encode(self._stream.encoding or "utf-8", "backslashreplace"))
+            elif self._stream is not None:
                 try:
                     self._stream.write(text)
                     self._stream.flush()
@@ -131,6 +139,82 @@ class Listener:
     def __getattr__(self, name: str) -> object:
         """All else that a bar asks of a stream: its encoding, its width."""
         return getattr(self._stream, name)
+
+
+MOST_PENDING = 1_000
+"""Pieces that wait for a reader at most; what comes then is dropped and counted."""
+LAST_WAIT = 1.0
+"""Seconds that the end of the program waits for a reader who takes nothing."""
+
+
+class _Writer:
+    """Writes to a pipe, a socket or a terminal in a thread of its own: its reader may be in no hurry."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        self._pending: deque[bytes] = deque()
+        self._changed = threading.Condition()
+        self._dropped = 0
+        self._is_gone = False
+        self._thread: threading.Thread | None = None
+
+    def add(self, piece: bytes) -> None:
+        """Write it when those before it are written; where too many wait, drop it."""
+        with self._changed:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._write_all, name="standard error", daemon=True)
+                self._thread.start()
+                atexit.register(self.wait)
+            if len(self._pending) >= MOST_PENDING:
+                self._dropped += 1
+            elif not self._is_gone:
+                if self._dropped:
+                    lost = f"… {self._dropped} lines before this one were dropped: nobody read them\n"
+                    self._pending.append(lost.encode())
+                    self._dropped = 0
+                self._pending.append(piece)
+            self._changed.notify_all()
+
+    def wait(self) -> None:
+        """Wait until all is written, for as long as somebody goes on reading."""
+        with self._changed:
+            while (left := len(self._pending)) and self._changed.wait_for(
+                partial(self._has_less_than, left), LAST_WAIT
+            ):
+                pass
+
+    def _has_less_than(self, left: int) -> bool:
+        return len(self._pending) < left
+
+    def _write_all(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._pending)
+                piece = memoryview(self._pending[0])
+            try:
+                while piece:
+                    piece = piece[os.write(self._handle, piece) :]
+            except OSError:
+                self._is_gone = True
+            with self._changed:
+                self._pending.clear() if self._is_gone else self._pending.popleft()
+                self._changed.notify_all()
+
+
+_WRITERS: dict[tuple[int, int], _Writer] = {}
+"""One for each descriptor, as long as it is of the same pipe: what several say comes in order."""
+
+
+def _writer_of(stream: TextIO) -> _Writer | None:
+    """Who writes to a stream whose reader could keep us waiting; None for a file, or what has no descriptor."""
+    try:
+        handle = stream.fileno()
+        found = os.fstat(handle)
+    except (OSError, ValueError, AttributeError):
+        return None
+    if not (stat.S_ISFIFO(found.st_mode) or stat.S_ISSOCK(found.st_mode) or os.isatty(handle)):
+        return None
+    return _WRITERS.setdefault((handle, found.st_ino), _Writer(handle))
 
 
 class Progress:

@@ -1,10 +1,11 @@
-"""Rates, durations, sizes, deadlines, days, rows and failure limits: how a person writes them, and what they mean."""
+"""Rates, durations, sizes, deadlines, days, rows, failure limits, templates: how they are written, what they mean."""
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_right
 from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Self
 from zoneinfo import ZoneInfo
@@ -12,7 +13,8 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+
 
 _PERIODS = {"s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "hour": 3600.0, "d": 86400.0, "day": 86400.0}
 _RATE = re.compile(r"(\d{1,9})\s*/\s*([a-z]+)", re.ASCII)
@@ -21,7 +23,9 @@ _DURATION = re.compile(
     r"(?:(?P<m>\d+(?:\.\d+)?)\s*m(?:in)?)?\s*(?:(?P<s>\d+(?:\.\d+)?)\s*s?)?",
     re.ASCII,
 )
-_NUMBER = re.compile(r"[\d.]+", re.ASCII)
+_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?", re.ASCII)
+BRACES = re.compile(r"\{\{|\}\}|\{((?:[^{}]|\{\{[^{}]*\}\})*)\}|[{}]")
+"""Braces within a place are doubled, too: `{Amount {{EUR}}}`."""
 _CLOCK_TIME = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?", re.ASCII)
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _LONGEST = 3650 * 86400.0
@@ -90,6 +94,10 @@ def parse_size(text: str) -> int:
     return int(found[1]) << _POWERS[found[2]]
 
 
+JUST_PASSED = timedelta(hours=6)
+"""So long a time of day has just passed; after that it is tomorrow's."""
+
+
 class Deadline(msgspec.Struct, frozen=True):
     """A moment on the wall clock, and how many seconds after the batch's begin it was expected to come.
 
@@ -114,14 +122,58 @@ class Deadline(msgspec.Struct, frozen=True):
         at = _next_time(_clock_time(text, clock), now)
         return cls(at, (at - now).total_seconds())
 
+    @classmethod
+    def of_batch(cls, text: str | float, now: datetime) -> Self:
+        """The deadline of a batch that begins `now`: as `parse`, but a time of day that has just passed has passed.
+
+        Whoever is late (a machine that slept, a cron that hung) doesn't want to go on until tomorrow's.
+        """
+        clock = _CLOCK_TIME.fullmatch(str(text).strip())
+        if clock is not None:
+            at = _next_time(_clock_time(text, clock), now - JUST_PASSED)
+            if at <= now:
+                return cls(at, (at - now).total_seconds())
+        return cls.parse(text, now)
+
+    def __str__(self) -> str:
+        return local_time(self.at.isoformat())
+
     def passed(self, wall: datetime, elapsed: float) -> bool:
         """Whether it is over: `wall` is now (aware), `elapsed` the monotonic seconds since the batch began."""
         return wall >= self.at or elapsed >= self.seconds
 
 
+def plain_number(text: str) -> Decimal | None:
+    """The number that a program writes so, such as `-1234.50` or `1.5E+03`; None for all else, `1,234.50` too."""
+    return Decimal(text) if _NUMBER.fullmatch(text) else None
+
+
+class SingleBrace(ValueError):  # noqa: N818  it says what stands there
+    """A brace in a template that is neither doubled nor one of a place's."""
+
+
+class Slot(msgspec.Struct, frozen=True):
+    """A place in a template: what stands between its braces, and the place as it is written."""
+
+    inside: str
+    written: str
+
+
+def template_parts(text: str) -> Iterator[str | Slot]:
+    """A template as texts and places; `{{` and `}}` are the braces themselves. Raises `SingleBrace`."""
+    end = 0
+    for match in BRACES.finditer(text):
+        yield text[end : match.start()]
+        if match.group() in ("{", "}"):
+            raise SingleBrace(text)
+        yield match.group()[0] if match.group(1) is None else Slot(match.group(1), match.group())
+        end = match.end()
+    yield text[end:]
+
+
 def _duration_until(text: str | float) -> float:
     """As `parse_duration`; a plain number is refused: whoever writes 6 may mean hours, or six o'clock."""
-    if _NUMBER.fullmatch(str(text).strip()):
+    if plain_number(str(text).strip()) is not None:
         raise ValueError(f"{text!r} has no unit; write for example 6h, 6m or 06:00")
     try:
         return parse_duration(text)

@@ -37,6 +37,7 @@ program.py              the program in this process, or in one of its own
 served.py               `serve` in such a process, and what is asked of it
 paged.py                the same for `open`
 browsing.py             a real browser, a person's hand and keys, and what axe finds
+recorder.py             what it does to files, in order; faults of its calls
 killing.py              the program killed at a chosen moment
 kept_promises.py        what must hold of a batch that was killed
 journals.py             a batch's description, rows, and what stands in a journal
@@ -99,6 +100,12 @@ def own_log() -> Iterator[None]:
             handler.close()
     LOG.setLevel(level)
     LOG.propagate = propagate
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test hears of another's journals and outputs, nor of this user's own."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
 
 
 @pytest.fixture

@@ -237,3 +237,28 @@ def test_a_disk_with_room_again(tmp_path: Path, small_disk: Path) -> None:
     assert text.splitlines()[0].endswith('"event":"before"}')
     assert text.endswith('"event":"after"}\n')
     assert len(said) == 1
+
+
+@pytest.mark.parametrize("most_bytes", [0, 100_000])
+@pytest.mark.parametrize("how", ["moved away", "removed", "emptied"])
+def test_a_log_that_somebody_else_rotates(tmp_path: Path, most_bytes: int, how: str) -> None:
+    """After logrotate, with `create` or `copytruncate`, the next line stands in a new file, ours alone to read."""
+    path = tmp_path / "night.log"
+    log.write_log("text", "error", lambda _: None)
+    log.write_log_file(path, "text", "info", most_bytes)
+    try:
+        log.info("before")
+        if how == "moved away":
+            path.rename(tmp_path / "night.log.1")
+        elif how == "removed":
+            path.unlink()
+        else:
+            path.write_text("")
+        log.info("after")
+        log.info("still after")
+    finally:
+        log.write_log("text", "error", lambda _: None)
+    assert [line.split()[2:] for line in path.read_text().splitlines()] == [["after"], ["still", "after"]]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    if how == "moved away":
+        assert "before" in (tmp_path / "night.log.1").read_text()

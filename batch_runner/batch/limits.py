@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict, deque
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from math import ceil, inf
 from typing import TYPE_CHECKING
 
@@ -406,6 +406,10 @@ RESERVED = 64
 """Open files that are for all else: sheets, journal, log, standard streams, libraries."""
 
 
+MOST_FILES = 65_536
+"""Open files that are asked for where the system names no end."""
+
+
 def open_files() -> int | None:
     """The process's limit of open files (RLIMIT_NOFILE), raised as far as the system lets it. None: no limit known."""
     try:
@@ -413,9 +417,11 @@ def open_files() -> int | None:
     except ImportError:
         return None
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard not in (resource.RLIM_INFINITY, soft):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        soft = hard
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):  # what the system says is endless may have an end all the same
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
     return None if soft == resource.RLIM_INFINITY else soft
 
 

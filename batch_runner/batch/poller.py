@@ -83,6 +83,8 @@ class Poller:
         self._followings: dict[int, _Following] = {}
         self._wakes_at = inf
         self._moved = anyio.Event()
+        self.has_met_several = False
+        """Whether looks were answered by services of several memories."""
 
     async def follow(
         self, run: Run, on_status: Callable[[str], None], age: float | None = 0.0, within: float = inf
@@ -137,6 +139,7 @@ class Poller:
         asked_at = anyio.current_time()
         answer = await self._poll(following.run_id)
         now = anyio.current_time()
+        self.has_met_several |= answer.signal.several
         if isinstance(answer, LookFailed):
             return self._trouble(number, following, answer, asked_at, now)
         following.failures = 0

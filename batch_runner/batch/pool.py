@@ -117,7 +117,7 @@ class SheetBatch:
     @property
     def is_all_new(self) -> bool:
         """Whether a row without a place certainly has no earlier outcome."""
-        return not self.source.layout.replaced and not self.journal.has_sent_before
+        return not self.source.layout.is_earlier_output and not self.journal.has_sent_before
 
     def outcomes(self) -> Iterator[Placed]:
         """What came of each row that takes part; one that an interrupt left without a place wasn't started."""
@@ -348,11 +348,12 @@ class Pool:
             self._row_ended(work, outcome)
 
     def _row_ended(self, work: Work, outcome: Outcome | None) -> None:
-        if outcome is not None and outcome.status != NOT_STARTED:
-            if outcome != STILL_UNKNOWN:
-                started = outcome.run_id is not None
-                self._stopping.row_ended(outcome.status, outcome.error, started=started, params=work.row.params)
-            self._row_done(outcome.status)
+        with self._keep_errors(work.batch):
+            if outcome is not None and outcome.status != NOT_STARTED:
+                if outcome != STILL_UNKNOWN:
+                    started = outcome.run_id is not None
+                    self._stopping.row_ended(outcome.status, outcome.error, started=started, params=work.row.params)
+                self._row_done(outcome.status)
         self._canary.row_ended(work, outcome.status if outcome is not None else NOT_STARTED)
         self._done(work.batch)
 

@@ -11,7 +11,9 @@ import os
 import re
 import signal
 import socket
+import time
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import anyio
@@ -19,6 +21,7 @@ import msgspec
 
 from batch_runner import log
 from batch_runner.batch.attempts import Doubts
+from batch_runner.batch.limits import Pace
 from batch_runner.errors import ExitCode, Interrupted, JournalFull, Terminated
 from batch_runner.service.http.classify import advice_on
 from batch_runner.service.protocol import Lost, Refused
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from batch_runner.batch.attempts import Doubt
+    from batch_runner.job.job import Job
     from batch_runner.units import FailureLimit
 
 
@@ -124,13 +128,45 @@ def refusal_for_all(why: str, status_code: int | None) -> Stop:
     return Stop(f"{why}; {advice_on(status_code)}", ExitCode.STOPPED)
 
 
+class NightBudget:
+    """One deadline, counted from when this is made, and one pace of starts, for batches that run one after another.
+
+    `command` is the same for all of them where there are several: what they do is done in one night. It is that of the
+    night which they go on with, if there is one.
+    """
+
+    def __init__(self, job: Job, command: str = "") -> None:
+        self.command = command
+        self._deadline = job.deadline_from(datetime.now().astimezone())
+        self._began = time.monotonic()
+        self.pace = Pace(job.start_rate)
+
+    @property
+    def late(self) -> str:
+        """A sentence where the night began after its deadline, a time of day that had just passed."""
+        if self._deadline is None or self._deadline.seconds > 0:
+            return ""
+        return f"the deadline ({self._deadline}) had passed when it began; the same command goes on before the next one"
+
+    def past_deadline(self) -> Callable[[], bool] | None:
+        """Asks both clocks whether the deadline has passed; None if there is none. Made where a batch begins."""
+        deadline = self._deadline
+        if deadline is None:
+            return None
+        began = anyio.current_time() - (time.monotonic() - self._began)
+        return lambda: deadline.passed(datetime.now().astimezone(), anyio.current_time() - began)
+
+
 class Stopping:
     """The one place that says "no more starts". The first reason stands, but an interrupt beats any other."""
 
-    def __init__(self, limit: FailureLimit | None, rows: int, past_deadline: Callable[[], bool] | None) -> None:
+    def __init__(
+        self, limit: FailureLimit | None, rows: int, past_deadline: Callable[[], bool] | None, late: str = ""
+    ) -> None:
         self._limit = limit
         self._rows = rows
         self._past_deadline = past_deadline
+        self._at_deadline = late or "the deadline was reached; the same command goes on with the rest"
         self._failures = 0
         self._same: tuple[str, int] = ("", 0)
         self._missing: tuple[str, int] = ("", 0)
@@ -156,7 +192,7 @@ class Stopping:
     def is_stopped(self) -> bool:
         """Whether no more runs may be started; looks at the deadline, too."""
         if self.stop is None and self._past_deadline is not None and self._past_deadline():
-            self.now(Stop("the deadline was reached; the same command goes on with the rest", ExitCode.STOPPED))
+            self.now(Stop(self._at_deadline, ExitCode.STOPPED))
         return self.stop is not None
 
     def look_at_deadline(self) -> None:

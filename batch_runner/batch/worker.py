@@ -98,6 +98,7 @@ class Worker:
         self._answer_within = job.run_seconds + SYNC_MARGIN if job.sync else None
         self._patience = CircuitBreaker()
         self._memory: str | None = None
+        self._is_distrusted = False
         self._first_at = inf
         self._was_answered = anyio.Event()
         self._is_away = False
@@ -171,13 +172,23 @@ class Worker:
 
     def _learn(self, answer: Started | Refused | Lost) -> None:
         """From an answer: is this a service of ours, and does its memory know all starts of this batch?"""
-        if isinstance(answer, Lost) or self._memory is not None:
+        if isinstance(answer, Lost) or self._is_distrusted:
             return
         signal = answer.signal
-        if self._terms.beyond_api and signal.memory and anyio.current_time() - self._first_at < signal.memory_seconds:
+        if signal.several:
+            self._distrust()
+        elif self._memory is not None:
+            return
+        elif self._terms.beyond_api and signal.memory and anyio.current_time() - self._first_at < signal.memory_seconds:
             self._memory = signal.memory
             self._journal.remember(signal.memory)
         self._was_answered.set()
+
+    def _distrust(self) -> None:
+        """Several services stand behind the address: none of them knows all starts, tomorrow neither."""
+        self._is_distrusted = True
+        self._memory = None
+        self._journal.remember(None)
 
     async def _memory_by_now(self) -> str | None:
         """The memory of the service, for a start whose answer was lost: another row's answer may tell it just now."""
@@ -188,11 +199,14 @@ class Worker:
 
     async def _is_remembered(self, start: Start) -> bool:
         """Whether the service surely knows the start by its key; one that is away is waited for."""
-        if not self._terms.beyond_api:
+        if not self._terms.beyond_api or self._is_distrusted:
             return False
         failures = 0
         most = 0 if self._is_away else MOST_RESENDS
         while (capabilities := await self._service.capabilities()).memory is None and failures < most:
+            if capabilities.several:
+                self._distrust()
+                return False
             failures += 1
             await self._pause(failures)
             if self._stopping.is_stopped():
@@ -302,8 +316,11 @@ class Worker:
         self._patience.yes()
         if run.has_ended:
             return await self._run_ended(attempt, run)
-        await self._journal.started(attempt.id, run.run_id, run.status)
+        shared = await self._journal.started(attempt.id, run.run_id, run.status, run.session_id)
         attempt.info("run started", run_id=run.run_id, status=run.status)
+        if shared is not None:
+            attempt.info("row ended", run_id=run.run_id, status=shared.status)
+            return shared
         return await self._follow(attempt, run)
 
     async def _follow(
@@ -357,6 +374,7 @@ class Worker:
         status, wait = run.status, FIRST_LOOK
         with anyio.move_on_after(min(self._terms.follow_seconds, within)):
             while isinstance(found := await self._service.look(run.run_id, wait), RunSeen) and found.waited:
+                self._poller.has_met_several |= found.signal.several
                 if found.run.has_ended:
                     return found.run
                 wait = min(2 * wait, LONGEST_LOOK)
@@ -375,7 +393,9 @@ class Worker:
         return NOT_STARTED
 
     async def _end(self, attempt: RowAttempt, outcome: Outcome) -> Outcome:
-        await self._journal.ended(attempt.id, outcome)
+        if self._poller.has_met_several and not self._is_distrusted:
+            self._distrust()
+        outcome = await self._journal.ended(attempt.id, outcome)
         attempt.info("row ended", run_id=outcome.run_id, status=outcome.status)
         if outcome.error:
             attempt.debug("row ended", why=outcome.error)
@@ -403,4 +423,5 @@ def _again(plan: Send | Resend | Poll, outcome: Outcome | Doubt) -> Send | None:
 
 def outcome_of(run: Run) -> Outcome:
     """What a run came to, as the journal records it: `unknown` where nobody knows how far it had come."""
-    return Outcome("unknown" if run.cut_off else run.status, run.run_id, bytes(run.result).decode(), run.error or "")
+    status = "unknown" if run.cut_off else run.status
+    return Outcome(status, run.run_id, bytes(run.result).decode(), run.error or "", run.session_id)

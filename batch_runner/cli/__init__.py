@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from batch_runner.errors import BatchRunnerError, ExitCode, SheetError, exit_code_of
+from batch_runner.errors import BatchRunnerError, ExitCode, SheetError, UsageError, exit_code_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -34,6 +35,7 @@ def run_arguments(arguments: Sequence[str] | None = None) -> int:
     from batch_runner.cli.commands import program
 
     try:
+        _refuse_lost_folder()
         code = program.main(args=arguments, prog_name="batch-runner", standalone_mode=False)
     except click.ClickException as error:
         _say(error.format_message())
@@ -43,17 +45,41 @@ def run_arguments(arguments: Sequence[str] | None = None) -> int:
     except (BatchRunnerError, SheetError) as error:
         _say(str(error))
         return exit_code_of(error)
-    except Exception:  # noqa: BLE001  what nobody foresaw is a bug of ours, and says so
-        traceback.print_exc()
+    except Exception as error:  # noqa: BLE001  what nobody foresaw is a bug of ours, and says so
+        if isinstance(error, UnicodeEncodeError) and _is_of_locale():
+            _say("a name holds letters that this locale can't read or write; set LC_ALL=C.UTF-8, or rename the file")
+            return ExitCode.REFUSED
+        _say_lines(traceback.format_exc().splitlines())
         _say("this is a bug of batch-runner, please report it; what was sent is recorded: the same command goes on")
         return ExitCode.BUG
     return int(code or 0)
 
 
-def _say(text: str) -> None:
-    import click
+def _refuse_lost_folder() -> None:
+    """Raise `UsageError` where the working folder was deleted: no relative path leads anywhere."""
+    try:
+        Path.cwd()
+    except OSError:
+        raise UsageError("the working folder is gone; go to one that is there, and say the same command") from None
 
+
+def _is_of_locale() -> bool:
+    """Whether names are no UTF-8 here, or one that was said can't be decoded (it then holds surrogates, PEP 383)."""
+    return sys.getfilesystemencoding() != "utf-8" or any(
+        word.encode("utf-8", "replace").decode() != word for word in sys.argv
+    )
+
+
+def _say(text: str) -> None:
     from batch_runner import log
 
-    for line in text.splitlines():
-        click.echo(log.json_line(line, "error") if log.is_json() else f"batch-runner: {line}", err=True)
+    _say_lines(log.json_line(line, "error") if log.is_json() else f"batch-runner: {line}" for line in text.splitlines())
+
+
+def _say_lines(lines: Iterable[str]) -> None:
+    """On standard error, after what a batch has said there; nobody may be reading it."""
+    from batch_runner.progress import Listener
+
+    stream = Listener(sys.stderr)
+    for line in lines:
+        stream.write(f"{line}\n")

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import shlex
-from functools import partial
 from typing import TYPE_CHECKING
 
+import anyio
 import msgspec
 
 from batch_runner.cli.run import print_out, refuse_unwritable_log, today
 from batch_runner.errors import ExitCode, Findings, UsageError
 from batch_runner.job.inputs import make_folders, night_job_of
 from batch_runner.job.options import GIVEN, command_words, describe_job, options
-from batch_runner.runner.check import Preview, preview_sheet
-from batch_runner.runner.night import name_input, refuse_lost_journal
+from batch_runner.runner.connect import probe_service
+from batch_runner.runner.night import name_input, preview_sheet
 
 if TYPE_CHECKING:
     from batch_runner.job.config import Loaded
     from batch_runner.job.inputs import NightJob
+    from batch_runner.job.job import Job
+    from batch_runner.runner.check import Preview
+    from batch_runner.runner.connect import Probed
 
 
-def check_for_person(loaded: Loaded) -> int:
-    """Print how each input is understood, and the job in force; returns the exit code."""
+def check_for_person(loaded: Loaded, *, probe: bool = False) -> int:
+    """Print how each input is understood, and the job in force; returns the exit code.
+
+    With `probe` the service is asked first whether key and task are right.
+    """
+    probed = _probe(loaded.job) if probe else None
     plan = night_job_of(loaded.job, today())
     make_folders(loaded.job, plan)
     findings = Findings()
@@ -34,12 +41,12 @@ def check_for_person(loaded: Loaded) -> int:
     pages, problems = found
     code = ExitCode.REFUSED if problems else max((page.exit_code for page in pages), default=ExitCode.OK)
     if not loaded.job.json:
-        print_out(_text(plan, pages, loaded))
+        print_out(_text(plan, pages, loaded, probed))
     elif pages and not plan.many:
-        print_out(_encode(msgspec.to_builtins(pages[0]), loaded))
+        print_out(_encode(msgspec.to_builtins(pages[0]), loaded, probed))
     else:
         several = {"exit_code": code, "batches": pages, "missing": plan.missing, "problems": problems}
-        print_out(_encode(several, loaded))
+        print_out(_encode(several, loaded, probed))
     if problems:
         raise UsageError("\n".join(problems))
     return code
@@ -54,18 +61,26 @@ def _pages(plan: NightJob) -> tuple[list[Preview], list[str]]:
     for planned in plan.batches:
         try:
             with name_input(planned.job):
-                pages.append(preview_sheet(planned, partial(refuse_lost_journal, night=plan.job)))
+                pages.append(preview_sheet(planned))
         except UsageError as error:
             problems += str(error).splitlines()
     return pages, problems
 
 
-def _encode(fields: dict[str, object], loaded: Loaded) -> str:
-    return msgspec.json.encode({**fields, "job": loaded.origins}).decode()
+def _probe(job: Job) -> Probed:
+    if not job.task:
+        raise UsageError("--probe: which task? say it with --task")
+    return anyio.run(probe_service, job)
 
 
-def _text(plan: NightJob, pages: list[Preview], loaded: Loaded) -> str:
+def _encode(fields: dict[str, object], loaded: Loaded, probed: Probed | None) -> str:
+    told = {} if probed is None else {"probe": probed}
+    return msgspec.json.encode({**fields, **told, "job": loaded.origins}).decode()
+
+
+def _text(plan: NightJob, pages: list[Preview], loaded: Loaded, probed: Probed | None) -> str:
     first = [f"nothing to do: {plan.missing}"] if plan.missing is not None else []
+    first += [f"probe: {probed}"] if probed is not None else []
     told = (page.to_text() for page in pages)
     return "\n\n".join([*first, *told, describe_job(loaded.origins), f"next: {next_command(loaded)}"])
 

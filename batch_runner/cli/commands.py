@@ -130,8 +130,9 @@ def run_command(source: str, **values: Any) -> int:
 
 @program.command("check", cls=JobCommand, epilog=EPILOG)
 @click.argument("source", metavar="INPUT", shell_complete=complete_input)
+@click.option("--probe", is_flag=True, help="Ask the service whether key and task are right; it starts no run.")
 @job_options
-def check_command(source: str, **values: Any) -> int:
+def check_command(source: str, probe: bool, **values: Any) -> int:
     """Do everything short of sending: show how INPUT is understood, what is wrong, and the first rows' params.
 
     Then the job in force: each option that was said, its value and where it came from.
@@ -143,7 +144,7 @@ def check_command(source: str, **values: Any) -> int:
     loaded = _load(source, values)
     _warn_of_variables()
     Notifier(notify_config_of(source, keep_said(values), os.environ), os.environ).check()
-    return check_for_person(loaded)
+    return check_for_person(loaded, probe=probe)
 
 
 @program.command("init")

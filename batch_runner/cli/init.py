@@ -17,6 +17,7 @@ import click
 import msgspec
 
 from batch_runner.errors import SheetError, UsageError, reason_of
+from batch_runner.fs import have_temporary_folder
 from batch_runner.job.job import Job
 from batch_runner.job.options import options
 from batch_runner.rows.amounts import EITHER, Amount, read_amount
@@ -160,6 +161,7 @@ def toml(value: object) -> str:
 
 
 def _look(job: Job, *, hidden: bool) -> Seen:
+    have_temporary_folder(job.input_path.absolute().parent)
     with Source(job, Path(tempfile.gettempdir())) as source:
         columns = [(column.index, _Column(column.name)) for column in source.layout.own]
         for row in source.chosen():

@@ -37,7 +37,10 @@ def tell_about(source: str, flags: Mapping[str, object], signals: Signals | None
 
     When a signal has come they are told in a few seconds, or not at all.
     """
-    log.write_log("text", "warning", Progress().say, api_key())
+    key = None
+    with suppress(UsageError):  # it is said when the job is read, and told to whoever wants to hear of it
+        key = api_key()
+    log.write_log("text", "warning", Progress().say, key)
     wishes = notify_config_of(source, flags, os.environ)
     is_hurried = (lambda: signals.is_heard) if signals else None
     with log.of_batch(uuid4().hex[:8]), Notifier(wishes, os.environ, is_hurried) as telling:

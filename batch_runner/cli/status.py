@@ -117,7 +117,7 @@ def read_status(path: Path) -> JournalStatus:
     """The nights of a journal. Raises `JournalError`, and `UsageError` if it has none or is a sheet."""
     with _open(path) as view:
         batches = view.batches()
-        nights = tuple(Night(batch, view.counts(batch.id), batch.id == view.living) for batch in batches)
+        nights = tuple(Night(batch, view.counts(batch.id), view.is_running(batch)) for batch in batches)
         return JournalStatus(str(path), nights, view.failures(batches[-1].id, MOST_GROUPS))
 
 
@@ -207,7 +207,8 @@ def _paragraph(attempt: Try) -> str:
     moments = {"intended": attempt.intended_at, "started": attempt.started_at, "ended": attempt.ended_at}
     lines.append("    " + ", ".join(f"{name} {local(moment)}" for name, moment in moments.items()))
     if attempt.run_id:
-        lines.append(f"    run {printable(attempt.run_id)}")
+        session = f", session {printable(attempt.session_id)}" if attempt.session_id else ""
+        lines.append(f"    run {printable(attempt.run_id)}{session}")
     lines += [
         f"    resolved {local(said.at)} by {printable(said.who)}: {said.was} → {said.status} ({printable(said.note)})"
         for said in attempt.resolutions

@@ -24,7 +24,7 @@ from batch_runner.job.options import (
     variable_of,
 )
 from batch_runner.job.path_templates import WITH_STEM, problem
-from batch_runner.job.validation import SECRETIVE, find_exposure
+from batch_runner.job.validation import SECRETIVE, find_exposure, read_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -138,8 +138,13 @@ def _settings(
     if source.lower().endswith(".toml"):
         settings = _job_file(Path(source), problems)
     for option in options().values():
-        if option.variable in environ:
-            text = environ[option.variable]
+        text = environ.get(option.variable)
+        if text is None and option.is_secret:
+            try:
+                text = read_secret(option.variable, environ)
+            except ValueError as error:
+                problems.append(str(error))
+        if text is not None:
             value = text.splitlines() if option.kind is OptionKind.PAIRS else text
             settings[option.name] = Setting(value, option.variable, is_public=False)
         if option.name in flags:
@@ -150,6 +155,7 @@ def _settings(
 def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
     """A sentence for each variable that looks like an option of ours and is none."""
     known = [variable_of(name) for name in (*options(), *OF_SERVE)]
+    known += [f"{variable_of(name)}_FILE" for name in SECRETIVE]
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in known:
             yield f"{name}: no such option; it is ignored.{did_you_mean(name, known)}"

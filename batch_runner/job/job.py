@@ -70,9 +70,22 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     report: Annotated[
         str | None, _says("Files", "PATH", "Write a report for people, too: one HTML page that needs no network.")
     ] = None
+    overwrite: Annotated[bool, _says("Files", None, "Write over a file that isn't an output of this program.")] = False
+    adopt_output: Annotated[
+        bool, _says("Files", None, "Take back the runs that only the output has: none of these rows is started again.")
+    ] = False
+    ignore_output: Annotated[
+        bool, _says("Files", None, "Leave them where they are: these rows count as new, and are started.")
+    ] = False
     total: Annotated[
         Names, _says("Files", "A,B", "Columns of amounts, to be added up in the report by currency and outcome.")
     ] = ()
+    locale: Annotated[
+        str | None, _says("Files", "L", "How the report writes amounts and dates, such as de or fr-CH (the reader's).")
+    ] = None
+    compare: Annotated[
+        Pairs, _says("Files", "COLUMN=result.KEY", "Mark the rows whose result says something else than this column.")
+    ] = {}
     when_missing: Annotated[
         Literal["error", "ok"],
         _says("Files", "error|ok", "If there is no INPUT tonight: end with an error (2), or with 0."),
@@ -186,6 +199,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     keep_sessions: Annotated[bool, _says("The API", None, "Leave the browser sessions open after the runs.")] = False
     task_version: Annotated[str | None, _says("The API", "V", "The version of the task (the latest).")] = None
     sync: Annotated[bool, _says("The API", None, "One long request for each run instead of polling.")] = False
+    insecure_http: Annotated[
+        bool, _says("The API", None, "Send the key over http:// to another machine, where others can read it.")
+    ] = False
     heartbeat: Annotated[
         str | None,
         _says(
@@ -256,6 +272,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         yield validation.cluster_problem(self.dask, self.workers, send_files=self.send_files)
         yield from validation.retry_problems(self.retry)
         yield from (f"rename: {old!r} needs a name to be sent under" for old, new in self.rename.items() if not new)
+        yield from validation.compare_problems(self.compare)
+        yield validation.locale_problem(self.locale)
         yield from self._clashes()
         yield validation.heartbeat_problem(self.heartbeat)
         if self.unique_conflict and not self.unique:
@@ -264,6 +282,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             yield "no_header, header_row: say one of them, that no row holds headers or which one does"
         if self.no_header and os.path.realpath(self.output_path) == os.path.realpath(self.input_path):
             yield "no_header: without headers its columns can't be told from ours; name another file with --output"
+        if self.adopt_output and self.ignore_output:
+            yield "adopt_output, ignore_output: say one of them, to take the runs of the output back or to leave them"
         if self.columns and self.exclude:
             yield "columns, exclude: say one of them, what to send or what to leave out"
 
@@ -362,7 +382,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     def deadline_from(self, now: dt.datetime) -> Deadline | None:
         """When to stop starting, for a batch that begins `now` (aware)."""
-        return None if self.deadline is None else Deadline.parse(self.deadline, now)
+        return None if self.deadline is None else Deadline.of_batch(self.deadline, now)
 
     def day_from(self, today: dt.date) -> dt.date:
         """The day that `{date}` stands for in file names."""

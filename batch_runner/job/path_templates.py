@@ -13,6 +13,7 @@ import msgspec
 
 from batch_runner.job.job import stem_of
 from batch_runner.job.options import did_you_mean
+from batch_runner.units import BRACES, SingleBrace, Slot, template_parts
 
 if TYPE_CHECKING:
     from datetime import date
@@ -24,7 +25,6 @@ PLAIN_DAY = "%Y-%m-%d"
 BY_DATE = "by-date"
 """What a journal is called if nothing but the date is in its sheet's name."""
 
-_PLACE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _SLASHED = re.compile(r"\{date:([^{}]*)\}")
 _DIRECTIVE = re.compile(r"%-?(.?)", re.DOTALL)
 _DIRECTIVES = "aAbBdGjmuUVwWyY%"
@@ -46,15 +46,11 @@ class Placeholder(msgspec.Struct, frozen=True):
 
 def pieces(name: str) -> tuple[str | Placeholder, ...]:
     """The name of one file or folder as texts and places. Raises `ValueError` with a sentence."""
-    found: list[str | Placeholder] = []
-    end = 0
-    for match in _PLACE.finditer(name):
-        found.append(name[end : match.start()])
-        if match.group() in ("{", "}"):
-            raise ValueError(f"{name!r} has a single brace; write {{date}} or {{stem}}, or {{{{ and }}}} for braces")
-        found.append(match.group()[0] if match.group(1) is None else _place(match.group(), match.group(1)))
-        end = match.end()
-    found.append(name[end:])
+    try:
+        found = [part if isinstance(part, str) else _place(part) for part in list(template_parts(name))]
+    except SingleBrace:
+        what = "has a single brace; write {date} or {stem}, or {{ and }} for braces"
+        raise ValueError(f"{name!r} {what}") from None
     return tuple(piece for piece in found if piece != "")
 
 
@@ -107,7 +103,7 @@ def fill_name(name: str, day: date, stem: str = "") -> str:
 
 def with_stem(text: str, written: str) -> str:
     """The path with only the stem's places filled, by what is `written` so: it may hold places of the day itself."""
-    return _PLACE.sub(lambda match: written if match.group(1) == "stem" else match.group(), text)
+    return BRACES.sub(lambda match: written if match.group(1) == "stem" else match.group(), text)
 
 
 def escape_places(name: str) -> str:
@@ -145,8 +141,9 @@ def _is_there(option: str, path: Path) -> bool:
     return path.exists() if option == "input" else path.is_dir()
 
 
-def _place(written: str, inside: str) -> Placeholder:
-    name, colon, form = inside.partition(":")
+def _place(slot: Slot) -> Placeholder:
+    written = slot.written
+    name, colon, form = slot.inside.partition(":")
     if name == "stem" and not colon:
         return Placeholder(None, written)
     if name != "date":

@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from batch_runner.errors import reason_of
 from batch_runner.outcomes import RETRY_WORDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 
 SECRETIVE = ("heartbeat", "notify")
@@ -43,10 +44,37 @@ def mask(url: str) -> str:
 
 def fill_variables(url: str, environ: Mapping[str, str]) -> str:
     """The URL with each `${NAME}` replaced as it stands in the environment. Raises `ValueError` with a sentence."""
-    for name in _VARIABLE.findall(url):
-        if not environ.get(name):
+    values = {name: read_secret(name, environ) for name in _VARIABLE.findall(url)}
+    for name, value in values.items():
+        if not value:
             raise ValueError(f"the variable {name} is not in the environment; set it to what ${{{name}}} stands for")
-    return _VARIABLE.sub(lambda found: environ[found[1]], url)
+    return _VARIABLE.sub(lambda found: values[found[1]] or "", url)
+
+
+def read_secret(name: str, environ: Mapping[str, str]) -> str | None:
+    """The variable of this name; else what the file holds that `NAME_FILE` names, or systemd's folder of credentials.
+
+    The latter is `$CREDENTIALS_DIRECTORY`, with a file of that name, in capitals or not. Raises `ValueError` with a
+    sentence, in which nothing of the file stands.
+    """
+    if value := environ.get(name, "").strip():
+        return value
+    label, path = f"{name}_FILE", Path(environ.get(f"{name}_FILE", ""))
+    if not path.name:
+        label, folder = "CREDENTIALS_DIRECTORY", environ.get("CREDENTIALS_DIRECTORY")
+        found = [Path(folder) / word for word in (name, name.lower())] if folder else []
+        path = next((candidate for candidate in found if candidate.is_file()), Path())
+    if not path.name:
+        return None
+    try:
+        value = path.read_text("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise ValueError(f"{label}: {path} holds no text; write the secret into it as one line of UTF-8") from None
+    except OSError as error:
+        raise ValueError(f"{label}: {path} can't be read ({reason_of(error)}); name a file with the secret") from None
+    if not value or len(value.splitlines()) != 1:
+        raise ValueError(f"{label}: {path} has {'nothing' if not value else 'several lines'} in it; one line is wanted")
+    return value
 
 
 def is_filled(url: str) -> bool:
@@ -198,3 +226,21 @@ def delimiter_problem(delimiter: str | None) -> str | None:
     if delimiter is None or len(delimiter) == 1 or delimiter.lower() in words:
         return None
     return f"delimiter: {delimiter!r} is not one character; use for example ';' or tab"
+
+
+def compare_problems(compare: Mapping[str, str]) -> Iterator[str]:
+    """A column can be compared with a part of the result alone."""
+    for column, path in compare.items():
+        if not path.startswith("result.") or path.endswith("."):
+            yield f"compare: {column!r} is compared with {path!r}; name a part of the result, such as result.total"
+
+
+_LOCALE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8})*")
+"""A language tag, such as `de` or `fr-CH` (BCP 47)."""
+
+
+def locale_problem(locale: str | None) -> str | None:
+    """A locale is called by a language tag."""
+    if locale is None or _LOCALE.fullmatch(locale):
+        return None
+    return f"locale: {locale!r} is no language; write for example de or fr-CH"

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import tempfile
+import uuid
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.errors import NEW_JOURNAL, ExitCode, JournalBusy, JournalError, reason_of
-from batch_runner.fs import LockHeld, hold_lock
+from batch_runner import log
+from batch_runner.errors import ExitCode, JournalBusy, JournalError, reason_of
+from batch_runner.fs import LockHeld, hold_lock, sync_folder
 from batch_runner.journal.same_key import forget_other_claims
 from batch_runner.plan.plan import NIGHT, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
 
 COMPLETE = (ExitCode.OK, ExitCode.SOME_FAILED, ExitCode.SOME_UNKNOWN)
@@ -26,9 +29,9 @@ COMPLETE = (ExitCode.OK, ExitCode.SOME_FAILED, ExitCode.SOME_UNKNOWN)
 
 _INSERT = (
     "INSERT INTO batch (id, continues, started, input, input_sha256, output, task, service, key_columns,"
-    " retry, on_unknown, version, pid, series, command, whole_sheet, unique_columns, conflict_columns)"
+    " retry, on_unknown, version, pid, series, command, whole_sheet, unique_columns, conflict_columns, start_key)"
     " VALUES (:id, :continues, :started, :input, :input_sha256, :output, :task, :service, :key_columns, :retry,"
-    " :on_unknown, :version, :pid, :series, :command, :whole_sheet, :unique_columns, :conflict_columns)"
+    " :on_unknown, :version, :pid, :series, :command, :whole_sheet, :unique_columns, :conflict_columns, :start_key)"
 )
 _HAS_STARTED = "SELECT EXISTS (SELECT 1 FROM sent)"
 """Whether any start of the journal counts: with none, a mistyped task or key has done no harm yet."""
@@ -81,13 +84,14 @@ class Turn(msgspec.Struct, frozen=True):
 class Begun(msgspec.Struct, frozen=True):
     """A batch that has its place in the journal.
 
-    `id` is its number there, `night` that of the batch which its night began with, `uuid` the journal's own. `first` is
+    `id` is its number there, `night` that of the batch which its night began with, `start_key` its random part of
+    the keys of its starts: a journal that was brought back from a backup must not use one again. `first` is
     the first one that this program began: those from there on go on beside it. `has_others`: it is one of several.
     """
 
     id: int
     night: int
-    uuid: str
+    start_key: str
     first: int = 0
     has_others: bool = False
 
@@ -107,22 +111,44 @@ def recorded_time(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def begin_writing(connection: sqlite3.Connection) -> None:
+    """Begin a transaction. As long as another program holds the write lock (a shell, a backup), wait and say so."""
+    is_told = False
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            if not is_told:
+                path = connection.execute("PRAGMA database_list").fetchone()[2]
+                log.warning(
+                    f"{path}: another program has locked the journal (a database shell, a backup?); waiting until it "
+                    "lets go: nothing is started meanwhile, and nothing is lost"
+                )
+            is_told = True
+        else:
+            if is_told:
+                log.warning("the journal is free again; the batch goes on")
+            return
+
+
 def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) -> Begun:
     """Record the batch. Raises `JournalError` if the journal is that of another task, service or key."""
-    connection.execute("BEGIN IMMEDIATE")
+    begin_writing(connection)
     try:
-        (uuid,) = connection.execute("SELECT uuid FROM about").fetchone()
+        start_key = uuid.uuid4().hex
         check_same_job(path, connection, info)
         (batch,) = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM batch").fetchone()
         night = _night_gone_on_with(connection, info) or batch
         forget_other_claims(connection, info.policy)
-        _insert(connection, batch, night, info)
+        _insert(connection, batch, night, info, start_key)
         connection.execute("UPDATE about SET under_way = 1 WHERE NOT under_way")
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-    return Begun(batch, night, uuid, has_others=bool(info.command))
+    return Begun(batch, night, start_key, has_others=bool(info.command))
 
 
 def _night_gone_on_with(connection: sqlite3.Connection, info: BatchInfo) -> int | None:
@@ -185,7 +211,7 @@ def _is_over(began: str, lasts: timedelta | None) -> bool:
     return lasts is not None and began < recorded_time(datetime.now(UTC) - lasts)
 
 
-def _insert(connection: sqlite3.Connection, batch: int, night: int, info: BatchInfo) -> None:
+def _insert(connection: sqlite3.Connection, batch: int, night: int, info: BatchInfo, start_key: str) -> None:
     columns = {
         "id": batch,
         "continues": night,
@@ -205,6 +231,7 @@ def _insert(connection: sqlite3.Connection, batch: int, night: int, info: BatchI
         "whole_sheet": info.whole_sheet,
         "unique_columns": _names(info.policy.unique),
         "conflict_columns": _names(info.policy.conflict),
+        "start_key": start_key,
     }
     connection.execute(_INSERT, columns)
 
@@ -254,6 +281,14 @@ def hold_journal(path: Path) -> Iterator[None]:
         yield
 
 
+def real_path(path: Path) -> Path:
+    """The journal's file, which links may lead to. Raises `JournalError` for one that leads in a circle."""
+    try:
+        return Path(path).resolve()
+    except (OSError, RuntimeError):  # the latter before Python 3.13
+        raise JournalError(f"{path}: the journal is a link that leads in a circle; name the file itself") from None
+
+
 def _check_place(path: Path) -> None:
     """Raise `JournalError` where no journal can be: its folder is missing, or it is a folder itself."""
     if not path.parent.is_dir():
@@ -268,15 +303,29 @@ def look_at_place(path: Path) -> None:
     """Raise `JournalError` where no batch could hold a journal; nothing is made that stays."""
     _check_place(path)
     try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            return
+        with tempfile.TemporaryFile(dir=path.parent) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
     except OSError as error:
         raise _no_lock(path, error) from error
+    if path.exists():
+        return
+    try:
+        sync_folder(path.parent)
+    except OSError as error:
+        raise JournalError(
+            f"{path}: a power cut could take a new journal out of {path.parent} again ({reason_of(error)}), and what "
+            "was sent with it; name a journal in another folder with --journal"
+        ) from error
+
+
+def elsewhere(path: Path) -> str:
+    """What else a person can do where a first journal can't be made. One that is there knows what ran."""
+    return "" if path.exists() else ", or name a journal in another folder with --journal"
 
 
 def _no_lock(path: Path, error: OSError) -> JournalError:
     """What to say where nothing can be written beside a journal."""
-    return JournalError(f"{path}: no lock can be had in {path.parent} ({reason_of(error)}); use {NEW_JOURNAL}")
+    return JournalError(f"{path}: no lock can be had in {path.parent} ({reason_of(error)}); mend that{elsewhere(path)}")
 
 
 def _holder(path: Path) -> str:

@@ -26,7 +26,7 @@ TABLES = """\
 -- Times are UTC (ISO 8601). Params and keys stand here as hashes only. Try: SELECT * FROM outcome;
 
 CREATE TABLE about (              -- one row: this journal
-    uuid TEXT NOT NULL,           -- with an attempt's number it makes the Idempotency-Key of its start
+    uuid TEXT NOT NULL,           -- of it and an attempt's number earlier versions made the key of a start
     under_way INTEGER NOT NULL DEFAULT 0 -- 1: a batch writes to it, so without its WAL it is half a journal
 );
 
@@ -52,7 +52,8 @@ CREATE TABLE batch (              -- one execution of batch-runner over a sheet
     sheets_left  TEXT NOT NULL DEFAULT '[]', -- a JSON list: of its command, what had not begun when it ended
     whole_sheet  INTEGER NOT NULL DEFAULT 1, -- 0: only some rows of the sheet have a place in it
     unique_columns   TEXT NOT NULL DEFAULT '[]', -- a JSON list: two rows that are alike in these are duplicates
-    conflict_columns TEXT NOT NULL DEFAULT '[]'  -- a JSON list: what a duplicate may not differ in either
+    conflict_columns TEXT NOT NULL DEFAULT '[]', -- a JSON list: what a duplicate may not differ in either
+    start_key    TEXT             -- random: with an attempt's number it makes the Idempotency-Key of its start
 );
 
 CREATE TABLE row (                -- a row of the sheet, known by its key wherever it stands tonight
@@ -96,9 +97,11 @@ CREATE TABLE attempt (            -- one try to start a run for a row
     conflict    BLOB,             -- hash of its conflict columns
     cells       BLOB,             -- for each column a hash of its name and one of its text, to tell what differs
     sent        BLOB,             -- hash of the very texts that were sent; empty: params is that, too
-    origin      TEXT              -- of a run that another journal has: which sheet, night and row it was
+    origin      TEXT,             -- of a run that another journal has: which sheet, night and row it was
+    session_id  TEXT              -- in which session the run is, as the service told it
 );
 CREATE INDEX attempt_row ON attempt (row);
+CREATE INDEX attempt_run ON attempt (run_id) WHERE run_id IS NOT NULL;
 CREATE INDEX attempt_claim ON attempt (claim) WHERE claim IS NOT NULL;
 
 CREATE TABLE result (             -- what a run gave back: JSON, to the letter
@@ -120,6 +123,16 @@ CREATE TABLE resolution (         -- what a person found out about an attempt th
     note    TEXT NOT NULL,
     who     TEXT NOT NULL,
     at      TEXT NOT NULL
+);
+
+CREATE TABLE output (             -- an output as it was written, noted just before it took its place
+    batch  INTEGER NOT NULL REFERENCES batch,
+    path   TEXT NOT NULL,         -- where it was to go
+    sha256 TEXT NOT NULL,         -- of its bytes
+    cells  BLOB NOT NULL,         -- hash of all cells of ours in it, in whatever order
+    own    TEXT NOT NULL,         -- JSON lists of its headers: those of the sheet,
+    ours   TEXT NOT NULL,         -- our four and those of --expand,
+    hers   TEXT NOT NULL          -- and those that a person had added to the output before
 );
 
 """
@@ -172,9 +185,14 @@ ALTER TABLE attempt ADD COLUMN cells BLOB;
 ALTER TABLE batch ADD COLUMN sheets_left TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE attempt ADD COLUMN sent BLOB;
 ALTER TABLE attempt ADD COLUMN origin TEXT;
+ALTER TABLE attempt ADD COLUMN session_id TEXT;
+ALTER TABLE batch ADD COLUMN start_key TEXT;
+CREATE INDEX attempt_run ON attempt (run_id) WHERE run_id IS NOT NULL;
 CREATE TABLE alias (key BLOB NOT NULL, row INTEGER NOT NULL REFERENCES row, PRIMARY KEY (key, row)) WITHOUT ROWID;
 CREATE TABLE same (row INTEGER NOT NULL REFERENCES row, params BLOB NOT NULL,
     batch INTEGER NOT NULL REFERENCES batch, PRIMARY KEY (row, params)) WITHOUT ROWID;
+CREATE TABLE output (batch INTEGER NOT NULL REFERENCES batch, path TEXT NOT NULL, sha256 TEXT NOT NULL,
+    cells BLOB NOT NULL, own TEXT NOT NULL, ours TEXT NOT NULL, hers TEXT NOT NULL);
 DROP VIEW outcome;
 {OUTCOME_VIEW}"""
 """What brings a journal of version 2 up to 3."""
@@ -199,6 +217,28 @@ _DAMAGE = (sqlite3.Error, MemoryError, UnicodeDecodeError)
 NEXT_STEP = f"restore it from a backup (rows that ran since then start again), or use {NEW_JOURNAL}"
 
 
+FIX_THAT = "fix that and run the same command"
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+"""What sqlite says of a file whose bytes are no database's any more; its other errors are of what is around it."""
+
+
+def cant_be_read(path: Path, error: Exception) -> JournalError:
+    """What to say where reading a journal raised this: only a damaged one is to be restored from a backup."""
+    if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
+        return JournalError(f"{path}: the journal can't be read: {error}; {FIX_THAT}")
+    if _is_text(path):
+        return JournalError(f"{path}: this is no journal, but a text, such as a job file; give the path of a journal")
+    is_other = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB
+    what = "this is no journal, or a damaged one" if is_other else "the journal is damaged"
+    return JournalError(f"{path}: {what} ({error}); {NEXT_STEP}")
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a file is something that a person wrote, such as a job file or a sheet."""
+    with path.open("rb") as file:
+        return 0 not in file.read(4096)  # a database has zeros in its header
+
+
 def open_file(path: Path, mode: int = 0o600) -> sqlite3.Connection:
     """A connection that may write, to the journal at `path`, which is made with these permissions if there is none.
 
@@ -210,7 +250,7 @@ def open_file(path: Path, mode: int = 0o600) -> sqlite3.Connection:
             _create(path, mode)
         connection = connect(f"{path.as_uri()}?mode=rw")
     except (sqlite3.Error, OSError) as error:
-        raise JournalError(f"{path}: the journal can't be opened: {error}; fix that, or use {NEW_JOURNAL}") from error
+        raise JournalError(f"{path}: the journal can't be opened: {error}; {FIX_THAT}") from error
     try:
         _check(path, connection)
         _set_up(path, connection)
@@ -263,9 +303,7 @@ def check_header(path: Path, connection: sqlite3.Connection) -> None:
         ours = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
     except _DAMAGE as error:
-        is_other = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB
-        what = "this is no journal, or a damaged one" if is_other else "the journal is damaged"
-        raise JournalError(f"{path}: {what} ({error}); {NEXT_STEP}") from error
+        raise cant_be_read(path, error) from error
     if ours != APPLICATION_ID:
         raise JournalError(f"{path}: this file is no journal of batch-runner; give the path of a journal")
     if not 1 <= version <= VERSION:
@@ -297,8 +335,11 @@ def mark_whole(connection: sqlite3.Connection) -> None:
 def make_readable(connection: sqlite3.Connection) -> None:
     """Let a journal, opened for looking only, be read like one of this version, though it may be older."""
     connection.execute(_SENT)
-    if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version == 1:
         connection.execute("CREATE TEMP TABLE resolution (attempt, was, status, note, who, at)")
+    if version < 3:
+        connection.execute("CREATE TEMP VIEW attempt AS SELECT *, NULL AS session_id FROM main.attempt")
 
 
 def _create(path: Path, mode: int) -> None:
@@ -336,6 +377,8 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
             if problem != "ok"
         ]
     except _DAMAGE as error:
+        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
+            raise cant_be_read(path, error) from error
         found = [str(error)]
     if found:
         raise JournalError(f"{path}: the journal is damaged ({found[0]}); {NEXT_STEP}")
@@ -350,7 +393,7 @@ def _set_up(path: Path, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA cache_size = -32768")  # 32 MiB: negative means KiB
         _make_temporary(connection)
     except sqlite3.Error as error:
-        raise JournalError(f"{path}: the journal can't be used: {error}; use {NEW_JOURNAL}") from error
+        raise JournalError(f"{path}: the journal can't be used: {error}; {FIX_THAT}") from error
     if mode != "wal":
         raise JournalError(f"{path}: the file system has no shared memory for a journal; name one on a local disk")
 

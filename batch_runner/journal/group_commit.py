@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from anyio import CancelScope, to_thread
 
-from batch_runner.errors import NEW_JOURNAL, JournalError, JournalFailed, JournalFull, reason_of
+from batch_runner.errors import JournalError, JournalFailed, JournalFull, reason_of
+from batch_runner.journal.batches import begin_writing, elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -97,7 +98,7 @@ class _Group:
 
 def commit(connection: sqlite3.Connection, events: list[Event]) -> None:
     """Write all of them in one transaction, in order."""
-    connection.execute("BEGIN IMMEDIATE")
+    begin_writing(connection)
     try:
         for event in events:
             event(connection)
@@ -139,8 +140,9 @@ def inline(connection: sqlite3.Connection) -> Write:
 ROOM = 1 << 20
 """Bytes. Some hundred rows in flight end in that, if their results are not long."""
 
-NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
-"""What sqlite says on a full disk, of the journal and of the shared memory beside it (sqlite.org/rescode.html)."""
+NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_WRITE)
+"""What sqlite says on a full disk, of the journal and of the shared memory beside it; and of a quota (EDQUOT)
+(sqlite.org/rescode.html)."""
 
 
 class Reserve:
@@ -154,7 +156,7 @@ class Reserve:
         """Whether the error says that the disk is full, and the room was still there; now it is free."""
         if self._is_freed or getattr(error, "sqlite_errorcode", None) not in NO_ROOM:
             return False
-        self._file.unlink()
+        self._file.unlink(missing_ok=True)
         self._is_freed = True
         return True
 
@@ -162,8 +164,8 @@ class Reserve:
         """Raise `JournalFull` once the room is in use: then it is kept for what was started before."""
         if self._is_freed:
             raise JournalFull(
-                f"the disk is full ({self._file.parent}), so nothing more was started, and what had been is recorded; "
-                "make room and run the same command: it goes on from there"
+                f"the disk is full, or a quota used up ({self._file.parent}), so nothing more was started, and what "
+                "had been is recorded; make room and run the same command: it goes on from there"
             )
 
 
@@ -171,13 +173,17 @@ class Reserve:
 def set_aside(path: Path) -> Iterator[Reserve]:
     """Hold the room beside the journal at `path` while the block runs. Raises `JournalError` where there is none."""
     file = path.with_name(f"{path.name}-reserve")
+    if file.is_symlink() or file.is_dir():
+        raise JournalError(f"{file}: room is set aside in a file of this name, and this is none; remove it")
     try:
         try:
-            file.write_bytes(os.urandom(ROOM))  # zeros would take no room where the file system compresses
+            handle = os.open(file, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(handle, "wb") as room:
+                room.write(os.urandom(ROOM))  # zeros would take no room where the file system compresses
         except OSError as error:
             raise JournalError(
                 f"{path}: no room can be set aside in {path.parent} ({reason_of(error)}); "
-                f"a batch needs 1 MB there at least: make room, or use {NEW_JOURNAL}"
+                f"a batch needs 1 MB there at least: make room{elsewhere(path)}"
             ) from error
         yield Reserve(file)
     finally:

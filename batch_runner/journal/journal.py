@@ -6,7 +6,6 @@ import sqlite3
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -14,12 +13,13 @@ import msgspec
 from anyio import to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from batch_runner.errors import NEW_JOURNAL, JournalError, JournalFailed
+from batch_runner.errors import JournalError, JournalFailed
 from batch_runner.journal import same_key, view
-from batch_runner.journal.batches import Begun, begin, hold_journal, now
+from batch_runner.journal.batches import Begun, begin, hold_journal, now, real_path
 from batch_runner.journal.changes import HeldRows, Since, Unsettled, held, since, taken, unsettled
 from batch_runner.journal.database import (
-    NEXT_STEP,
+    FIX_THAT,
+    cant_be_read,
     clear_places,
     connect,
     copy_journal,
@@ -28,20 +28,25 @@ from batch_runner.journal.database import (
     open_file,
     open_memory,
 )
+from batch_runner.journal.events import Outcome, earlier_start_key, end, start
 from batch_runner.journal.group_commit import Commits, in_thread, inline, set_aside
 from batch_runner.journal.index import OtherJournals
+from batch_runner.journal.outputs import OutputMemory
 from batch_runner.journal.register import Registration
 from batch_runner.outcomes import NOT_STARTED, STARTING
 from batch_runner.plan.plan import WAITING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from batch_runner.journal.batches import BatchInfo
     from batch_runner.journal.group_commit import Reserve
     from batch_runner.journal.view import BatchRecord, Count, Failures, Placed, Span
     from batch_runner.plan.plan import Entry, Send, Step
 
+
+__all__ = ["Journal", "JournalFile", "Outcome", "rehearse"]
 
 _INTEND = (
     "INSERT INTO attempt (id, row, batch, params, posts, intended_at, status, claim, conflict, cells, sent)"
@@ -50,21 +55,7 @@ _INTEND = (
 _FINISH = "UPDATE batch SET ended = ?, exit_code = ?, sheets_left = ? WHERE id = ?"
 _INTEND_AGAIN = "UPDATE attempt SET posts = posts + 1, status = ?, ended_at = NULL, error = NULL WHERE id = ?"
 _WITHDRAW = "UPDATE attempt SET status = ?, ended_at = ?, error = ?, run_id = NULL, started_at = NULL WHERE id = ?"
-_START = "UPDATE attempt SET run_id = ?, status = ?, started_at = ?, ended_at = NULL, error = NULL WHERE id = ?"
 _SEE = "UPDATE attempt SET status = ?, error = ? WHERE id = ?"
-_END = (
-    "UPDATE attempt SET status = ?, run_id = coalesce(?, run_id), error = ?, ended_at = ?,"
-    " started_at = coalesce(started_at, iif(? IS NULL, NULL, ?)) WHERE id = ?"
-)
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """How an attempt ended: the API's word, `error` or `unknown`; `result` is JSON text, "" for none."""
-
-    status: str
-    run_id: str | None = None
-    result: str = ""
-    error: str = ""
 
 
 class JournalFile:
@@ -86,7 +77,9 @@ class JournalFile:
         self.reserve = reserve
         self.commits = Commits(in_thread(connection, reserve) if reserve else inline(connection))
         (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM attempt").fetchone()
-        self._attempts = count(int(last) + 1)
+        self.earlier = int(last)
+        """The last attempt of earlier nights."""
+        self._attempts = count(self.earlier + 1)
         self._first: int | None = None
         self._latest: Journal | None = None
 
@@ -102,7 +95,7 @@ class JournalFile:
         Raises `JournalBusy` within a second if another program holds it; `JournalError` if it is damaged or newer, or
         can't be written.
         """
-        path = Path(path).resolve()
+        path = real_path(path)
         with hold_journal(path), set_aside(path) as reserve:
             connection = await to_thread.run_sync(open_file, path, mode)
             try:
@@ -235,14 +228,17 @@ class Journal:
         self._repeated = _count_repeated(connection)
         clear_places(connection, self._info.input)
 
-    def remember(self, memory: str) -> None:
-        """Note whose service knows this batch's starts by their keys; it is written with the next event."""
+    def remember(self, memory: str | None) -> None:
+        """Note whose service knows this batch's starts by their keys (None: nobody's); written with the next event."""
         sql = "UPDATE batch SET memory = ? WHERE id = ?"
         self._commits.add_later(partial(_execute, sql, (memory, self._begun.id)))
 
     def start_key(self, attempt: int) -> str:
-        """The Idempotency-Key of an attempt's start: no other start of any journal has it."""
-        return f"{self._begun.uuid}-{attempt}"
+        """The Idempotency-Key of an attempt's start: no other start of any journal or batch has it."""
+        if attempt > self._file.earlier:
+            return f"{self._begun.start_key}-{attempt}"
+        with self._reader() as connection:
+            return f"{earlier_start_key(connection, attempt)}-{attempt}"
 
     async def intend(self, send: Send) -> int:
         """Record that the row is about to be sent; gives the attempt. Only then may its POST begin.
@@ -272,25 +268,27 @@ class Journal:
         """Record that certainly no run was started, or none that began: not connected, refused for now, not reached."""
         await self._write(_WITHDRAW, NOT_STARTED, now(), why, attempt)
 
-    async def started(self, attempt: int, run_id: str, status: str) -> None:
-        """Record the run. Only then may it be polled."""
-        await self._write(_START, run_id, status, now(), attempt)
+    async def started(self, attempt: int, run_id: str, status: str, session_id: str | None = None) -> Outcome | None:
+        """Record the run. Only then may it be polled.
+
+        Gives the row's outcome where another row has this very run: then both are `unknown`.
+        """
+        told: list[Outcome | None] = []
+        await self._commits.add(lambda connection: told.append(start(connection, attempt, run_id, status, session_id)))
+        return told[-1]
 
     def seen(self, attempt: int, status: str, why: str = "") -> None:
         """Note a run's status on the way, and why it is followed no further; it is written with the next event."""
         self._commits.add_later(partial(_execute, _SEE, (status, why or None, attempt)))
 
-    async def ended(self, attempt: int, outcome: Outcome) -> None:
-        """Record the end, with or without `started` before it. Only then the row counts as done."""
-        moment, run_id = now(), outcome.run_id
-        values = (outcome.status, run_id, outcome.error or None, moment, run_id, moment, attempt)
+    async def ended(self, attempt: int, outcome: Outcome) -> Outcome:
+        """Record the end, with or without `started` before it. Only then the row counts as done.
 
-        def end(connection: sqlite3.Connection) -> None:
-            connection.execute(_END, values)
-            if outcome.result:
-                connection.execute("INSERT OR REPLACE INTO result VALUES (?, ?)", (attempt, outcome.result))
-
-        await self._commits.add(end)
+        Gives what was recorded: where another row has this very run, both are `unknown`.
+        """
+        told: list[Outcome] = []
+        await self._commits.add(lambda connection: told.append(end(connection, attempt, outcome)))
+        return told[-1]
 
     async def finish(self, exit_code: int, left: Sequence[str] = ()) -> None:
         """Record that the batch has ended and how, and which sheets of its command have not begun so far."""
@@ -298,9 +296,15 @@ class Journal:
         await self._write(_FINISH, now(), exit_code, names, self._begun.id)
 
     async def flush(self) -> None:
-        """Write what was only `seen`. On a full disk it raises: rows of the sheet may have no place in the journal."""
+        """Write what was only `seen`, before an output is made of it.
+
+        On a full disk it raises: rows of the sheet may have no place in the journal. So it does (`OutputFailed`) where
+        two rows have one run.
+        """
         await self._write("SELECT 1")
         self._check_room()
+        with self._reader() as connection:
+            view.check_runs(connection)
 
     def outcomes(self) -> Iterator[Placed]:
         """This batch's rows in order of number, with what is on disk of each; may run in another thread."""
@@ -362,6 +366,11 @@ class Journal:
         """The sheets of this batch's series that earlier nights did not come to the end of."""
         with self._reader() as connection:
             return unsettled(connection, self._begun.id)
+
+    @property
+    def outputs(self) -> OutputMemory:
+        """What is remembered of outputs, and learnt from them."""
+        return OutputMemory(self._reader, self._commits.add, self._begun.id, self._file.next_attempt)
 
     def counts(self) -> tuple[Count, ...]:
         """How many of this batch's rows have which status, the most frequent first."""
@@ -431,7 +440,7 @@ def _begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) -
     try:
         return begin(path, connection, info)
     except sqlite3.Error as error:
-        raise JournalError(f"{path}: the journal can't be written: {error}; fix that, or use {NEW_JOURNAL}") from error
+        raise JournalError(f"{path}: the journal can't be written: {error}; {FIX_THAT}") from error
 
 
 @asynccontextmanager
@@ -444,4 +453,4 @@ async def rehearse(path: Path | None, info: BatchInfo, others: OtherJournals | N
         with closing(copy_journal(path) if path and path.exists() else open_memory()) as connection:
             yield await JournalFile(connection, others=others).begin(info)
     except sqlite3.Error as error:
-        raise JournalError(f"{path}: the journal can't be read: {error}; {NEXT_STEP}") from error
+        raise (cant_be_read(path, error) if path else error) from error

@@ -1,4 +1,4 @@
-"""A person looked what became of an `unknown` row, and says so: kept with who and when."""
+"""A person looked what became of an `unknown` row, or of a run that never ends, and says so: kept with who and when."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.errors import JournalError, UsageError
-from batch_runner.journal.batches import hold_journal, now
+from batch_runner.journal.batches import hold_journal, now, real_path
 from batch_runner.journal.database import open_file
 from batch_runner.journal.group_commit import commit
 from batch_runner.journal.register import attempts_of
@@ -42,9 +42,9 @@ def resolve(path: Path, numbers: Sequence[int], verdict: Finding, sheet: str | N
     """Record the verdict for these rows of a sheet: for all of them, or for none. Gives the sheet's path.
 
     The numbers are those of the last batch over the sheet, which is to be named where the journal has several. Raises
-    `UsageError` for a row that isn't there or isn't unknown, `JournalBusy` while a batch runs, `JournalError`.
+    `UsageError` for a row that isn't there or has ended, `JournalBusy` while a batch runs, `JournalError`.
     """
-    path = path.resolve()
+    path = real_path(path)
     if not path.is_file():
         raise JournalError(f"{path}: there is no journal here; give the path of a batch's journal")
     with hold_journal(path), closing(open_file(path)) as connection:
@@ -68,18 +68,20 @@ class _Resolving(msgspec.Struct, frozen=True):
         error = "" if said.status == "success" else said.note
         run_id = said.run_id or self.attempt.run_id
         connection.execute(_RESOLVE, (said.status, run_id, moment, error or None, self.attempt.id))
-        connection.execute(_RECORD, (self.attempt.id, UNKNOWN, said.status, said.note, said.who, moment))
+        connection.execute(_RECORD, (self.attempt.id, self.attempt.outcome, said.status, said.note, said.who, moment))
 
 
 def _unknown(sheet: JournalSheet, connection: sqlite3.Connection, number: int, verdict: Finding) -> Attempt:
-    """The attempt of the row that nobody knows the end of."""
+    """The attempt of the row that nobody knows the end of, or that doesn't come to one."""
     placed = connection.execute(_PLACE, (sheet.batch, number)).fetchone()
     if placed is None or placed[0] is None:
         raise UsageError(f"{sheet.path}: it has no row {number}; `batch-runner status` tells the unknown ones")
     last = last_sent(attempts_of(connection, placed[0]))
     outcome = "not_started" if last is None else last.outcome
-    if last is None or outcome != UNKNOWN:
-        raise UsageError(f"{sheet.path}: row {number} is {outcome}, not unknown: there is nothing to resolve")
+    if last is None or not (outcome == UNKNOWN or last.is_going):
+        raise UsageError(
+            f"{sheet.path}: row {number} is {outcome}, neither unknown nor still going: there is nothing to resolve"
+        )
     if verdict.status == NOT_STARTED and (last.run_id or verdict.run_id):
         raise UsageError(f"{sheet.path}: row {number} has the run {last.run_id or verdict.run_id}, so it was started")
     return last

@@ -9,23 +9,25 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.errors import JournalError, UsageError
+from batch_runner.errors import JournalError, OutputFailed, UsageError
 from batch_runner.fs import seems_held
-from batch_runner.journal.batches import check_same_job, turns
+from batch_runner.journal.batches import check_same_job, real_path, turns
 from batch_runner.journal.database import (
     LOST,
-    NEXT_STEP,
+    cant_be_read,
     check_header,
     connect,
     make_readable,
     reading_uri,
     refuse_half,
 )
+from batch_runner.journal.outputs import never_sent, outputs_of, unknown_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from batch_runner.journal.batches import BatchInfo, Turn
+    from batch_runner.journal.outputs import WrittenOutput
     from batch_runner.plan.plan import Policy
 
 
@@ -108,7 +110,8 @@ _OUTCOME = _OUTCOMES.partition(" AND number >")[0] + " AND number = ?"
 _COUNTS = "SELECT status, count(*) FROM outcome WHERE batch = ? GROUP BY status ORDER BY count(*) DESC, status"
 _FAILURES = (
     "SELECT status, coalesce(error, ''), count(*) FROM outcome"
-    " WHERE batch = ? AND status IN ('failure', 'timeout', 'cancelled', 'error', 'unknown')"
+    " WHERE batch = ? AND (status IN ('failure', 'timeout', 'cancelled', 'error', 'unknown')"
+    " OR (status IN ('running', 'queued') AND error IS NOT NULL))"
     " GROUP BY status, error ORDER BY count(*) DESC, min(number) LIMIT ?"
 )
 _HELD = "SELECT held, count(*) FROM place WHERE batch = ? AND held IS NOT NULL GROUP BY held ORDER BY held"
@@ -130,13 +133,20 @@ _IS_REPEATING = (
 _BATCHES = "SELECT id, started, ended, exit_code, input, output, task, service, version, pid FROM batch ORDER BY id"
 _STORY = (
     "SELECT attempt.id, attempt.batch, place.number, iif(is_lost, 'unknown', attempt.status), posts, intended_at,"
-    " started_at, ended_at, coalesce(run_id, ''), coalesce(json, ''), iif(is_lost, :lost, coalesce(error, ''))"
+    " started_at, ended_at, coalesce(run_id, ''), coalesce(json, ''), iif(is_lost, :lost, coalesce(error, '')),"
+    " coalesce(session_id, '')"
     " FROM (SELECT *, run_id IS NULL AND ended_at IS NULL AND batch IS NOT :living AS is_lost"
     " FROM attempt WHERE row = :row) AS attempt"
     " LEFT JOIN place ON place.row = attempt.row AND place.batch = attempt.batch"
     " LEFT JOIN result ON result.attempt = attempt.id ORDER BY attempt.id"
 )
 _RESOLUTIONS = "SELECT at, who, was, status, note FROM resolution WHERE attempt = ? ORDER BY rowid"
+
+
+_SHARED_RUN = (
+    "SELECT run_id FROM attempt WHERE run_id IS NOT NULL AND status <> 'unknown'"
+    " GROUP BY run_id HAVING count(DISTINCT row) > 1 LIMIT 1"
+)
 
 
 class Placed(msgspec.Struct, frozen=True):
@@ -207,6 +217,7 @@ class Try(msgspec.Struct, frozen=True):
     run_id: str
     result: str
     error: str
+    session_id: str = ""
     resolutions: tuple[Resolution, ...] = ()
 
 
@@ -220,6 +231,16 @@ def outcomes(connection: sqlite3.Connection, batch: int) -> Iterator[Placed]:
 
 def _placed(number: int, status: str, run_id: str, result: str, error: str, changed: int) -> Placed:
     return Placed(number, status, run_id, result, error, bool(changed))
+
+
+def check_runs(connection: sqlite3.Connection) -> None:
+    """Raise `OutputFailed` if a run stands beside two rows: each has its own, or is `unknown`."""
+    found = connection.execute(_SHARED_RUN).fetchone()
+    if found is not None:
+        raise OutputFailed(
+            f"two rows have the run {found[0]}, so no output was written: look up at the service which row it ran for; "
+            "the journal has all the others"
+        )
 
 
 def counts(connection: sqlite3.Connection, batch: int) -> tuple[Count, ...]:
@@ -279,7 +300,7 @@ class JournalView:
     @contextmanager
     def open(cls, path: Path) -> Iterator[JournalView]:
         """The journal at `path`. Raises `JournalError` if there is none, or none that can be read."""
-        path = path.resolve()
+        path = real_path(path)
         if not path.is_file():
             raise JournalError(f"{path}: there is no journal here; give the path of a batch's journal")
         try:
@@ -291,7 +312,13 @@ class JournalView:
                 tell_as_starting(connection, living)
                 yield cls(connection, living)
         except sqlite3.Error as error:
-            raise JournalError(f"{path}: the journal can't be read: {error}; {NEXT_STEP}") from error
+            raise cant_be_read(path, error) from error
+
+    def is_running(self, batch: BatchRecord) -> bool:
+        """Whether a batch seems to run just now: the living one, or one of another sheet that its program has begun."""
+        if self.living is None or batch.ended is not None or batch.id < self.living:
+            return False
+        return any(other.id == self.living and other.pid == batch.pid for other in self.batches())
 
     def check_job(self, path: Path, info: BatchInfo) -> None:
         """Raise `JournalError` if a batch such as this one can't go on with the journal, which is at `path`."""
@@ -336,6 +363,18 @@ class JournalView:
     def sheets(self) -> tuple[JournalSheet, ...]:
         """All sheets of the journal, the latest first."""
         return sheets(self._connection)
+
+    def outputs(self) -> tuple[WrittenOutput, ...]:
+        """All outputs that were written with this journal, the latest first."""
+        return outputs_of(self._connection)
+
+    def unknown_runs(self, run_ids: Iterable[str]) -> frozenset[str]:
+        """Those of these ids that no attempt of it has."""
+        return unknown_runs(self._connection, run_ids)
+
+    def never_sent(self, keys: Iterable[bytes]) -> frozenset[bytes]:
+        """Those of these keys of which no row of it was sent."""
+        return never_sent(self._connection, keys)
 
     def outcome(self, batch: int, number: int) -> Placed | None:
         """What the row of this number came to; None if no such row took part."""

@@ -1,214 +1,49 @@
-"""Sheet and outcomes become the output file: written, checked, swapped in."""
+"""Sheet and outcomes become the output file: written, checked, swapped in.
+
+The check before the swap: every input row once, in order, each with its own run and all else of ours.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 import re
-import shutil
-import tempfile
 from bisect import bisect_left
+from heapq import merge
+from itertools import zip_longest
 from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
 from batch_runner.errors import OutputFailed, SheetError, Unlike
-from batch_runner.fs import AtomicFile
-from batch_runner.job.job import stem_of
-from batch_runner.journal.view import Placed
-from batch_runner.output.verify import check_alignment, check_appended
-from batch_runner.sheet.export import append_columns, appended, open_written, refuse_unwritable, write_table
-from batch_runner.sheet.model import LIST_ROWS, NewColumns, RowKind
+from batch_runner.fs import AtomicFile, digest_of
+from batch_runner.journal.outputs import WrittenHeaders, WrittenOutput
+from batch_runner.output.long_texts import LongTexts
+from batch_runner.rows.columns import NewField, free_name, plain_text, top_level
+from batch_runner.sheet.csv.writer import harmless
+from batch_runner.sheet.export import (
+    READ_BACK,
+    Grid,
+    append_columns,
+    appended,
+    open_written,
+    refuse_unwritable,
+    write_table,
+    written_lines,
+)
+from batch_runner.sheet.model import LIST_ROWS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
-    from types import TracebackType
-    from typing import Self
 
-    from batch_runner.rows.columns import NewField, OurColumns
-    from batch_runner.sheet.model import Row, Sheet
-
-
-CELL_UNITS = 32_767
-"""What one cell of a workbook holds, in UTF-16 units (Excel specifications and limits)."""
+    from batch_runner.journal.view import Placed
+    from batch_runner.rows.columns import OurColumns
+    from batch_runner.sheet.model import Column, NewColumns, Row, Sheet
 
 
-_CUT = re.compile(r" … \[cut: the whole text is in ([^/\\\]]+\.long\.jsonl)\]\Z")
-"""How a cell ends that holds a part of a text."""
-
-
-class LongText(msgspec.Struct, frozen=True):
-    """One line of the file: the row's number, the header of the column, the whole text."""
-
-    row: int
-    column: str
-    text: str
-
-
-class LongTexts:
-    """The long texts of one output, gathered while it is written, put beside it by `put`, and let go on leaving."""
-
-    def __init__(self, output: AtomicFile) -> None:
-        beside = output.real.with_name(f"{stem_of(output.real)}.long.jsonl")
-        self._target = AtomicFile(beside, beside, output.mode)
-        self._is_elsewhere = output.real != output.path
-        self._spool: BinaryIO | None = None
-        self._count = 0
-
-    def fitted(self, number: int, headers: tuple[str, ...], texts: tuple[str, ...]) -> tuple[str, ...]:
-        """The texts of one row as cells can hold them; what is too long is kept whole."""
-        if all(len(text) <= CELL_UNITS // 2 for text in texts):
-            return texts
-        return tuple(self._fit(number, header, text) for header, text in zip(headers, texts, strict=True))
-
-    def put(self) -> tuple[str, ...]:
-        """Put the file beside the output, if there was anything too long; says so in a sentence."""
-        spool = self._spool
-        if spool is None:
-            return ()
-        spool.seek(0)
-        path = self._target.put(lambda file: shutil.copyfileobj(spool, file), _unchecked)
-        texts = "1 text was" if self._count == 1 else f"{self._count} texts were"
-        return (f"{texts} too long for a cell and cut; {path if self._is_elsewhere else path.name} has the whole",)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._spool is not None:
-            self._spool.close()
-
-    def _fit(self, number: int, header: str, text: str) -> str:
-        cut = cut_text(text, self._target.path.name)
-        if cut == text:
-            return text
-        if self._spool is None:
-            self._spool = tempfile.TemporaryFile(dir=self._target.path.parent)  # noqa: SIM115  closed on leaving
-        self._count += 1
-        whole = text.encode("utf-8", "replace").decode()
-        self._spool.write(msgspec.json.encode(LongText(number, header, whole)) + b"\n")
-        return cut
-
-
-def cut_text(text: str, name: str) -> str:
-    """A text as a cell can hold it; where it is cut, it says in which file the whole is."""
-    encoded = text.encode("utf-16-le", "surrogatepass")
-    if len(encoded) <= 2 * CELL_UNITS:
-        return text
-    mark = f" … [cut: the whole text is in {name}]"
-    room = CELL_UNITS - len(mark.encode("utf-16-le")) // 2
-    return encoded[: 2 * room].decode("utf-16-le", "ignore") + mark
-
-
-class WholeTexts:
-    """The long texts of earlier outputs in one folder, found by what a cell has of them. Holds only where they stand.
-
-    A file is opened when a cell first names it, and kept open: ours replaces it in the end.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._files: dict[str, tuple[BinaryIO, dict[bytes, list[tuple[int, int]]]] | None] = {}
-
-    def whole(self, row: int, text: str) -> str:
-        """The whole of a text that may be cut; as it is where no file has it, or several texts begin like it."""
-        named = _CUT.search(text) if len(text) > CELL_UNITS // 2 else None
-        opened = self._opened(named[1]) if named is not None else None
-        if opened is None:
-            return text
-        file, places = opened
-        found = places.get(_digest(text), [])
-        here = [place for number, place in found if number == row] or [place for _number, place in found]
-        texts = {_long_text(file, place).text for place in here}
-        return texts.pop() if len(texts) == 1 else text
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for opened in self._files.values():
-            if opened is not None:
-                opened[0].close()
-
-    def _opened(self, name: str) -> tuple[BinaryIO, dict[bytes, list[tuple[int, int]]]] | None:
-        if name not in self._files:
-            try:
-                file = (self._folder / name).open("rb")
-            except OSError:  # moved or deleted: the cell keeps what it has
-                self._files[name] = None
-            else:
-                self._files[name] = file, _places(file, name)
-        return self._files[name]
-
-
-def _places(file: BinaryIO, name: str) -> dict[bytes, list[tuple[int, int]]]:
-    """Row number and offset of each text, by a digest of what a cell has of it."""
-    places: dict[bytes, list[tuple[int, int]]] = {}
-    offset = 0
-    for line in file:
-        try:
-            long = msgspec.json.decode(line, type=LongText)
-        except msgspec.DecodeError:  # not a line of ours
-            pass
-        else:
-            places.setdefault(_digest(cut_text(long.text, name)), []).append((long.row, offset))
-        offset += len(line)
-    return places
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-
-
-def _long_text(file: BinaryIO, place: int) -> LongText:
-    file.seek(place)
-    return msgspec.json.decode(file.readline(), type=LongText)
-
-
-def _unchecked(draft: Path) -> None:
-    """The spool is the one copy there is: nothing to compare it with."""
-
-
-_ROWS = (*LIST_ROWS, RowKind.TOTALS, RowKind.OUTSIDE)
-
-
-def with_earlier(
-    sheet: Sheet, layout: OurColumns, outcomes: Iterator[Placed], long: WholeTexts | None = None
-) -> Iterator[Placed]:
-    """The outcomes, and between them those that stand in the sheet itself for rows without one, in order of number.
-
-    `long` has the whole of what was too long for its cells.
-    """
-    ours = layout.places(sheet.columns)
-    if not ours:
-        yield from outcomes
-        return
-    placed = next(outcomes, None)
-    for row in sheet.rows():
-        if placed is not None and placed.number == row.number:
-            yield placed
-            placed = next(outcomes, None)
-        elif row.kind in _ROWS and any(row.texts[index] for index in ours):
-            yield _placed(row, ours, long)
-
-
-def _placed(row: Row, ours: list[int], long: WholeTexts | None) -> Placed:
-    texts = (row.texts[index] for index in ours)
-    run_id, status, result, error = (long.whole(row.number, text) if long else text for text in texts)
-    return Placed(row.number, status, run_id, result, error, changed=False)
-
-
-WORKBOOKS = (".xlsx", ".xlsm")
 MOST_KEYS = 1_000
 """So many columns may `--expand` add: results keyed by something like a number would outgrow any sheet."""
-_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-CHECKED = (*WORKBOOKS, ".csv", ".tsv")
-"""The formats that are read back before the swap."""
 
 
 class Written(msgspec.Struct, frozen=True):
@@ -216,35 +51,55 @@ class Written(msgspec.Struct, frozen=True):
 
     path: Path
     notes: tuple[str, ...]
+    cautions: tuple[str, ...] = ()
+    """Those of the notes that a person should hear however quiet the program is to be."""
+
+
+class HerNotes(msgspec.Struct, frozen=True):
+    """Columns that a person added to the output, and what stands in them, by the number of tonight's row."""
+
+    headers: tuple[str, ...] = ()
+    texts: dict[int, tuple[str, ...]] = {}
 
 
 class Output:
-    """The output of one batch: the sheet's rows with our columns right of them.
+    """The output of one batch: the sheet's rows with our columns right of them, and `hers` right of those."""
 
-    `outcomes` streams what came of each row that took part, in order of its number, anew at each call.
-    """
-
-    def __init__(self, sheet: Sheet, layout: OurColumns, target: AtomicFile, expand: bool) -> None:
+    def __init__(
+        self, sheet: Sheet, layout: OurColumns, target: AtomicFile, expand: bool, hers: HerNotes | None = None
+    ) -> None:
         self._sheet = sheet
         self._layout = layout
         self._target = target
         self._expand = expand
+        self._hers = hers or HerNotes()
         self._ending = target.path.suffix.lower()
 
-    def write(self, outcomes: Callable[[], Iterator[Placed]], keep: bool) -> Written:
-        """Write the file; with `keep` beside the one that stands there. Raises `OutputFailed`."""
-        with WholeTexts(self._sheet.path.parent) as long:
-            return self._put(lambda: with_earlier(self._sheet, self._layout, outcomes(), long), keep)
+    def write(
+        self,
+        outcomes: Callable[[], Iterator[Placed]],
+        may_replace: Callable[[Path], bool] | None = None,
+        note: Callable[[WrittenOutput], None] = lambda _written: None,
+    ) -> Written:
+        """Write the file. Raises `OutputFailed`.
 
-    def _put(self, all_outcomes: Callable[[], Iterator[Placed]], keep: bool) -> Written:
-        fields, note = self._fields(all_outcomes)
-        notes = [note] if note else []
+        `outcomes` streams what came of each row, in order of its number, anew at each call. `may_replace` is as for
+        `AtomicFile.put`; `note` hears what was written, and is to remember it, before it takes its place.
+        """
+        fields, sentence = self._fields(outcomes)
+        notes = [sentence] if sentence else []
 
         def write(file: BinaryIO) -> None:
-            notes.extend(self._write(file, all_outcomes(), fields))
+            notes.extend(self._write(file, outcomes(), fields))
+
+        def check(draft: Path) -> None:
+            cells = self._check(draft, outcomes, fields)
+            note(
+                WrittenOutput(os.path.realpath(self._target.real), digest_of(draft) or "", cells, self._headers(fields))
+            )
 
         try:
-            path = self._target.put(write, lambda draft: self._check(draft, all_outcomes, fields), keep=keep)
+            path = self._target.put(write, check, may_replace)
         except SheetError as error:
             other = self._target.path.with_suffix(".csv")
             raise OutputFailed(f"{error}; the journal has it all: the same command with --output {other}") from error
@@ -255,8 +110,8 @@ class Output:
     def _fields(self, outcomes: Callable[[], Iterator[Placed]]) -> tuple[tuple[NewField, ...], str | None]:
         """The columns to write, and what a person should hear where not every key of the results has one."""
         layout = self._layout
-        if not self._expand and not layout.has_expanded:
-            return layout.fields(()), None
+        if not self._expand and not layout.expanded:
+            return self._with_hers(layout.fields(())), None
         keys = _keys(outcomes(), layout.expanded_keys())
         fields = layout.fields(keys, grow=self._expand)
         kept = layout.fields(keys, grow=False)
@@ -265,9 +120,11 @@ class Output:
         if not self._has_room((*kept, *fresh[:room])):
             room = bisect_left(range(1, room), True, key=lambda count: not self._has_room((*kept, *fresh[:count])))
         if room == len(fresh):
-            return fields, None
+            return self._with_hers(fields), None
         what = f"more than {MOST_KEYS} keys" if room == MOST_KEYS else "more keys than there is room for"
-        return (*kept, *fresh[:room]), f"the results have {what}: the first {room} have columns of their own"
+        return self._with_hers(
+            (*kept, *fresh[:room])
+        ), f"the results have {what}: the first {room} have columns of their own"
 
     def _has_room(self, fields: tuple[NewField, ...]) -> bool:
         try:
@@ -276,51 +133,89 @@ class Output:
             return False
         return True
 
+    def _with_hers(self, fields: tuple[NewField, ...]) -> tuple[NewField, ...]:
+        taken = {column.name.casefold() for column in (*self._layout.own, *self._layout.beside)}
+        taken |= {field.header.casefold() for field in fields}
+        for place, header in enumerate(self._hers.headers):
+            name = free_name(header, taken)
+            taken.add(name.casefold())
+            fields = (*fields, NewField(name, note=place))
+        return fields
+
     def _new(self, fields: tuple[NewField, ...]) -> NewColumns:
-        return NewColumns(tuple(field.header for field in fields), self._layout.replaced)
+        return self._layout.new_columns(fields, self._sheet)
+
+    def _headers(self, fields: tuple[NewField, ...]) -> WrittenHeaders:
+        ours = [field for field in fields if field.note is None]
+        four = sorted((field for field in ours if field.ours is not None), key=lambda field: field.ours or 0)
+        return WrittenHeaders(
+            own=tuple(column.name for column in self._layout.own),
+            ours=tuple(field.header for field in (*four, *(field for field in ours if field.ours is None))),
+            hers=(
+                *(column.name for column in self._layout.beside),
+                *(field.header for field in fields if field.note is not None),
+            ),
+        )
 
     def _write(self, file: BinaryIO, outcomes: Iterable[Placed], fields: tuple[NewField, ...]) -> tuple[str, ...]:
         """The sheet with our columns to `file`, and what is too long for it beside it. Returns notes for a person."""
         new = self._new(fields)
         with LongTexts(self._target) as long:
-            cells = _cells(outcomes, fields)
-            if self._ending in WORKBOOKS:
-                cells = ((number, long.fitted(number, new.headers, texts)) for number, texts in cells)
+            cells = self._cells(outcomes, fields)
+            fitted = ((number, long.fitted(number, new.headers, texts)) for number, texts in cells)
             if self._sheet.path.suffix.lower() == self._ending:
-                notes = append_columns(self._sheet, file, new, cells)
+                notes = append_columns(self._sheet, file, new, fitted)
             else:
-                notes = write_table(file, self._ending, self._sheet, new, cells)
+                notes = write_table(file, self._ending, self._sheet, new, fitted)
             return (*notes, *long.put())
 
-    def _check(self, draft: Path, outcomes: Callable[[], Iterator[Placed]], fields: tuple[NewField, ...]) -> None:
-        """Read the draft back: every input row once, in order, each with its own run (DESIGN, *The output*)."""
-        if self._ending not in CHECKED:
-            return
-        sheet, layout = self._sheet, self._layout
-        name = self._target.path.name  # the draft is hidden, and gone by the time that a person reads of it
-        try:
-            try:
-                rows = appended(sheet, draft, self._new(fields))
-                check_appended(name, sheet.header_row, layout.headers[0], rows, outcomes())
-            except Unlike:
-                with open_written(draft, sheet) as written:
-                    check_alignment(sheet, written, layout, outcomes())
-        except (SheetError, OutputFailed) as error:
-            raise type(error)(str(error).replace(draft.name, name)) from error
+    def _check(self, draft: Path, outcomes: Callable[[], Iterator[Placed]], fields: tuple[NewField, ...]) -> bytes:
+        """Read the draft back: every input row once, in order, each with its own run (DESIGN, *The output*).
+
+        Returns a hash of our cells.
+        """
+        new, found = self._new(fields), CellsHash()
+        ours = [place for place, field in enumerate(fields) if field.note is None]
+        with LongTexts(self._target) as long:
+
+            def cells() -> Iterator[tuple[int, tuple[str, ...]]]:
+                return ((number, long.cut(texts)) for number, texts in self._cells(outcomes(), fields))
+
+            own = (*self._layout.own, *self._layout.beside)
+            check_output(draft, self._target.path.name, self._sheet, own, new, cells)
+            for _number, texts in cells():
+                found.add(texts[place] for place in ours)
+        return found.digest
+
+    def _cells(self, outcomes: Iterable[Placed], fields: tuple[NewField, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """The new cells of each row that has any."""
+        is_expanded = any(field.key is not None for field in fields)
+        noted = ((number, None) for number in sorted(self._hers.texts))
+        placed = ((placed.number, placed) for placed in outcomes)
+        waiting: tuple[int, Placed | None] | None = None
+        for number, found in merge(placed, noted, key=lambda each: each[0]):
+            if waiting is not None and waiting[0] != number:
+                yield waiting[0], self._texts(*waiting, fields, is_expanded)
+                waiting = None
+            waiting = (number, found or (waiting[1] if waiting else None))
+        if waiting is not None:
+            yield waiting[0], self._texts(*waiting, fields, is_expanded)
+
+    def _texts(
+        self, number: int, placed: Placed | None, fields: tuple[NewField, ...], is_expanded: bool
+    ) -> tuple[str, ...]:
+        four = (placed.run_id, placed.status, placed.result, placed.error) if placed else ("",) * 4
+        values = top_level(four[2]) if is_expanded else {}
+        hers = self._hers.texts.get(number)
+        return tuple(_text(field, four, values, hers) for field in fields)
 
 
-def _cells(outcomes: Iterable[Placed], fields: tuple[NewField, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
-    is_expanded = any(field.key is not None for field in fields)
-    for placed in outcomes:
-        four = (placed.run_id, placed.status, placed.result, placed.error)
-        values = _top_level(placed.result) if is_expanded else {}
-        yield placed.number, tuple(_text(field, four, values) for field in fields)
-
-
-def _text(field: NewField, four: tuple[str, ...], values: dict[str, msgspec.Raw]) -> str:
+def _text(field: NewField, four: tuple[str, ...], values: dict[str, msgspec.Raw], hers: tuple[str, ...] | None) -> str:
     if field.ours is not None:
         return four[field.ours]
-    return "" if field.key is None else _plain(values.get(field.key))
+    if field.note is not None:
+        return hers[field.note] if hers else ""
+    return "" if field.key is None else plain_text(values.get(field.key))
 
 
 def _keys(outcomes: Iterable[Placed], known: set[str]) -> tuple[str, ...]:
@@ -331,26 +226,166 @@ def _keys(outcomes: Iterable[Placed], known: set[str]) -> tuple[str, ...]:
     keys: dict[str, None] = {}
     fresh = 0
     for placed in outcomes:
-        for key in _top_level(placed.result):
+        for key in top_level(placed.result):
             if key not in keys and (key in known or fresh <= MOST_KEYS):
                 keys[key] = None
                 fresh += key not in known
     return tuple(keys)
 
 
-def _top_level(result: str) -> dict[str, msgspec.Raw]:
-    """The values of an object by key; none where it can't be taken apart (half a character, nested without end)."""
-    if not result.startswith("{"):
-        return {}
+Cells = tuple[int, tuple[str, ...]]
+
+
+_ODD = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffd-\uffff]")
+"""What not every format can hold as it is: left out where texts are compared."""
+
+
+_REWRITTEN = re.compile("[\0\r\ud800-\udfff\ufffd-\uffff]")
+"""What other programs leave out when they save a file again."""
+
+
+def unharmed(text: str) -> str:
+    """A text without the `'` that keeps it harmless in a text file."""
+    return text[1:] if text.startswith("'") and harmless(text[1:]) != text[1:] else text
+
+
+def resaved(text: str) -> str:
+    """A text as it is when another program has saved its file, too: what differs then was changed by a person."""
+    return unharmed(_REWRITTEN.sub("", text))
+
+
+def comparable(text: str) -> str:
+    """A text without all that a format may have changed about it, to be held against what was to be written."""
+    return unharmed(text if text.isascii() and text.isprintable() else _ODD.sub("", text))
+
+
+class CellsHash:
+    """A hash over the cells of ours of all rows, in whatever order they come: a sorted output has the same."""
+
+    def __init__(self) -> None:
+        self._sum = 0
+
+    def add(self, texts: Iterable[str]) -> None:
+        """One row's cells; a row without any counts as none."""
+        plain = [resaved(text) for text in texts]
+        if any(plain):
+            self._sum += int.from_bytes(hashlib.sha256(msgspec.json.encode(plain)).digest()[:16])
+
+    @property
+    def digest(self) -> bytes:
+        """What stands for all of them."""
+        return (self._sum % (1 << 128)).to_bytes(16)
+
+
+class Expected:
+    """The new cells as they should have come out; asked for row by row, in ascending order."""
+
+    def __init__(self, name: str, headers: tuple[str, ...], cells: Iterable[Cells]) -> None:
+        self._name = name
+        self._nothing = ("",) * len(headers)
+        self._cells = iter(cells)
+        self._next = next(self._cells, None)
+
+    def of(self, number: int) -> tuple[str, ...]:
+        """The new texts of a row."""
+        if self._next is None or self._next[0] != number:
+            return self._nothing
+        texts = self._next[1]
+        self._next = next(self._cells, None)
+        return texts
+
+    def wrong(self, number: int | None) -> OutputFailed:
+        """What to raise about a row; None: the header row."""
+        what = f"row {number}" if number is not None else "the header row"
+        return OutputFailed(f"{self._name}: {what} came out wrong, so nothing was replaced; please report this")
+
+    def finish(self) -> None:
+        """Raises `OutputFailed` where cells are left for which there was no row."""
+        if self._next is not None:
+            raise OutputFailed(f"{self._name}: row {self._next[0]} has an outcome but no place in the output")
+
+
+def check_output(
+    draft: Path, name: str, sheet: Sheet, own: Sequence[Column], new: NewColumns, cells: Callable[[], Iterator[Cells]]
+) -> None:
+    """Read a draft back and hold it against the sheet and the new cells. Raises `OutputFailed` naming the row.
+
+    `name` is what messages call the file: the draft is hidden, and gone by the time that a person reads of it.
+    """
     try:
-        return _decode_object(result)
-    except (msgspec.DecodeError, RecursionError):
-        return {}
+        if draft.suffix.lower() not in READ_BACK:
+            check_lines(written_lines(draft), sheet, new, Expected(name, new.headers, cells()))
+            return
+        try:
+            check_appended(appended(sheet, draft, new), sheet.header_row, new, Expected(name, new.headers, cells()))
+        except Unlike:
+            with open_written(draft, sheet) as written:
+                check_alignment(sheet, written, own, new, Expected(name, new.headers, cells()))
+    except SheetError as error:
+        raise OutputFailed(str(error).replace(draft.name, name)) from error
 
 
-def _plain(value: msgspec.Raw | None) -> str:
-    """A text as itself, null as nothing, all else as the JSON that it came as."""
-    text = "" if value is None else bytes(value).decode().strip()
-    if text.startswith('"'):
-        return str(json.loads(text))
-    return "" if text == "null" else text
+def check_appended(rows: Iterator[Cells], header_row: int, new: NewColumns, expected: Expected) -> None:
+    """Where each row's own cells were compared already: `rows` are (number, texts in the new columns).
+
+    Raises `OutputFailed`, and `Unlike` as `appended`.
+    """
+    for number, texts in rows:
+        wanted = new.headers if number == header_row else expected.of(number)
+        if not _same_texts(wanted, texts):
+            raise expected.wrong(number if number != header_row else None)
+    expected.finish()
+
+
+def check_lines(lines: Iterator[tuple[str, ...]], sheet: Sheet, new: NewColumns, expected: Expected) -> None:
+    """Where the file has the rows of the list only, each with all its texts, and no numbers."""
+    grid = Grid(sheet, new, ())
+    for row in sheet.rows():
+        texts = dict(enumerate(row.texts)) | dict(zip(grid.new_places, expected.of(row.number), strict=True))
+        if row.kind in LIST_ROWS and not _same_texts([texts[place] for place in grid.places], next(lines, ())):
+            raise expected.wrong(row.number)
+    if next(lines, None) is not None:
+        raise expected.wrong(None)
+    expected.finish()
+
+
+def check_alignment(sheet: Sheet, written: Sheet, own: Sequence[Column], new: NewColumns, expected: Expected) -> None:
+    """Compare what was written, read back, with the sheet and the new cells."""
+    start = next((column.index for column in written.columns if column.name == new.headers[0]), None)
+    if start is None and sheet.header_row:
+        raise expected.wrong(None)
+    places = [column.index for column in own]
+    for row, back in zip_longest(sheet.rows(), written.rows()):
+        if row is None or back is None or not _same_cells(row, back, places):
+            raise expected.wrong((row or back).number)
+        texts = expected.of(row.number)
+        if start is None and any(texts):  # without headers the first row that has any shows where they stand
+            start = next(
+                (place for place in range(sheet.width, written.width) if _same_texts(texts, _cells(back, new, place))),
+                None,
+            )
+            if start is None:
+                raise expected.wrong(row.number)
+        wanted = new.headers if row.number == sheet.header_row else texts
+        if start is not None and row.number >= sheet.header_row and not _same_texts(wanted, _cells(back, new, start)):
+            raise expected.wrong(row.number if row.number != sheet.header_row else None)
+    expected.finish()
+
+
+def _cells(back: Row, new: NewColumns, start: int) -> list[str]:
+    return [back.texts[place] if place < len(back.texts) else "" for place in new.places_from(start)]
+
+
+def _same_cells(row: Row, back: Row, own: Sequence[int]) -> bool:
+    if row.number != back.number:
+        return False
+    if row.texts == back.texts[: len(row.texts)]:
+        return True
+    pairs = [(row.texts[index], back.texts[index]) for index in own if index < len(back.texts)]
+    return len(pairs) == len(own) and all(text == back or comparable(text) == comparable(back) for text, back in pairs)
+
+
+def _same_texts(texts: Sequence[str], back: Sequence[str]) -> bool:
+    if len(texts) != len(back):
+        return False
+    return all(text == other or comparable(text) == comparable(other) for text, other in zip(texts, back, strict=True))

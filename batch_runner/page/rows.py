@@ -220,7 +220,7 @@ class OwnColumns:
             def write(file: BinaryIO) -> None:
                 replace_cells(source.sheet, file, changed)
 
-            written = target.put(write, lambda draft: _check(draft, source, seen.chosen or {}, changed), keep=False)
+            written = target.put(write, lambda draft: _check(draft, source, seen.chosen or {}, changed))
         return str(written), sorted({number for number, _ in changed})
 
 

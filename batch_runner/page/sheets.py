@@ -21,8 +21,8 @@ from batch_runner.job.options import command_words
 from batch_runner.plan.plan import Keep, Refuse, Step, counted_as
 from batch_runner.rows.amounts import Amount, read_amount
 from batch_runner.rows.source import Source
-from batch_runner.runner.check import Preview, preview_sheet
 from batch_runner.runner.connect import inputs_of
+from batch_runner.runner.night import preview_sheet
 from batch_runner.sheet.model import Row, RowKind
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from batch_runner.job.inputs import SheetJob
     from batch_runner.rows.params import RowParams
     from batch_runner.rows.task_inputs import Input
+    from batch_runner.runner.check import Preview
     from batch_runner.sheet.model import Column
 
 
@@ -211,7 +212,7 @@ def _profile(source: Source) -> Profile:
     samples: list[Sequence[str]] = []
     rows = 0
     for row in source.sheet.rows():
-        if row.kind is not RowKind.DATA or source.sheet.is_suspect(row):
+        if row.kind is not RowKind.DATA or row.suspicion is not None:
             continue
         rows += 1
         if len(samples) < MOST_PROFILED:

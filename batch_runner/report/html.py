@@ -10,6 +10,7 @@ import os
 import re
 import time
 from base64 import b64encode
+from decimal import Decimal
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
@@ -19,6 +20,7 @@ from urllib.parse import quote
 
 import jinja2
 import msgspec
+from markupsafe import Markup
 
 from batch_runner.errors import BatchRunnerError
 from batch_runner.fs import AtomicFile
@@ -28,15 +30,20 @@ from batch_runner.report.summary import duration_of
 from batch_runner.rows.amounts import worded
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
     from typing import BinaryIO
 
+    from batch_runner.job.job import Job
     from batch_runner.journal.journal import Journal
     from batch_runner.journal.view import BatchRecord
     from batch_runner.report.stats import BatchStats
     from batch_runner.report.summary import Summary
+    from batch_runner.rows.source import Source
 
 
+LONGEST_NAME = 80
+"""Characters of a row's key that are shown."""
 LONGEST_MESSAGE = 1_000
 """Characters of a message that are shown; the output has it whole."""
 LEAST_TALL = 2.0
@@ -109,14 +116,18 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     """The time that 95 of a hundred runs did not exceed."""
     slowest: tuple[Slowest, ...]
     since: datetime | None
+    place: Callable[[int], Link]
+    """The address of a row by its number."""
 
     @property
-    def night(self) -> str:
-        """From when to when it lasted, each day named once."""
-        begin, end = f"{self.begin:%Y-%m-%d %H:%M}", f"{self.end:%Y-%m-%d %H:%M}"
-        if begin == end:
-            return begin
-        return f"{begin} – {end[11:] if begin[:10] == end[:10] else end}"
+    def is_short(self) -> bool:
+        """Whether it began and ended in the same minute."""
+        return f"{self.begin:%Y-%m-%d %H:%M}" == f"{self.end:%Y-%m-%d %H:%M}"
+
+    @property
+    def is_of_one_day(self) -> bool:
+        """Whether it ended on the day on which it began."""
+        return self.begin.date() == self.end.date()
 
     @property
     def zone(self) -> str:
@@ -147,18 +158,78 @@ def page_of(summary: Summary, batch: BatchRecord, course: BatchStats, places: Pl
         most=times.percentile(95) if times.runs else 0.0,
         slowest=tuple(Slowest(places.row(slow.number), slow.milliseconds / 1000) for slow in times.slowest),
         since=local(moment_of(summary.since.started)) if summary.since else None,
+        place=places.row,
     )
 
 
-def render(page: Page) -> str:
-    """The page as HTML: it holds all that it needs, and its policy lets nothing else in."""
-    css = files(__package__).joinpath("page.css").read_text("utf-8")
-    digest = b64encode(sha256(css.encode()).digest()).decode()
-    return _templates().get_template("page.html").render(page=page, css=css, digest=digest)
+def render(page: Page, locale: str | None = None) -> str:
+    """The page as HTML: it holds all that it needs, and its policy lets nothing else in.
+
+    Amounts and moments are written as `locale` has it; a browser's own is taken where nobody named one.
+    """
+    css, js = (files(__package__).joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
+    known = _known(locale)
+    return (
+        _templates(known)
+        .get_template("page.html")
+        .render(
+            page=page,
+            css=css,
+            digest=_digest(css),
+            js=None if known else js,
+            js_digest=_digest(js),
+            locale=(locale or "").replace("_", "-"),
+        )
+    )
+
+
+def _digest(text: str) -> str:
+    return b64encode(sha256(text.encode()).digest()).decode()
+
+
+class Writing(msgspec.Struct, frozen=True):
+    """How a locale writes amounts and days: what groups thousands, what stands before decimals, a form of a day."""
+
+    group: str
+    decimal: str
+    day: str
+
+
+PLAIN = Writing(",", ".", "%Y-%m-%d")
+"""As it stands there where no script makes it the reader's own."""
+WRITINGS = {
+    "de": Writing(".", ",", "%d.%m.%Y"),
+    "de-ch": Writing("’", ".", "%d.%m.%Y"),
+    "en-gb": Writing(",", ".", "%d/%m/%Y"),
+    "fr": Writing("\u202f", ",", "%d/%m/%Y"),
+    "it": Writing(".", ",", "%d/%m/%Y"),
+    "nl": Writing(".", ",", "%d-%m-%Y"),
+}
+"""Locales that need no script (CLDR 45). All others are written by the browser, which knows them."""
+_ALIKE = {"de-de": "de", "fr-fr": "fr", "it-it": "it", "nl-nl": "nl"}
+
+
+def _known(locale: str | None) -> Writing | None:
+    name = (locale or "").replace("_", "-").lower()
+    return WRITINGS.get(_ALIKE.get(name, name))
 
 
 @cache
-def _templates() -> jinja2.Environment:
+def _templates(known: Writing | None) -> jinja2.Environment:
+    writing = known or PLAIN
+
+    def figure(text: str, value: object) -> Markup:
+        written = text.translate({ord(","): writing.group, ord("."): writing.decimal})
+        return Markup('<data value="{}">{}</data>').format(
+            f"{value:f}" if isinstance(value, Decimal) else value, written
+        )
+
+    def moment(at: datetime, *, is_clock: bool = False) -> Markup:
+        form = "%H:%M" if is_clock else f"{writing.day} %H:%M"
+        kind = "clock" if is_clock else "moment"
+        text = Markup('<time class="{}" datetime="{}">{}</time>')
+        return text.format(kind, at.strftime("%Y-%m-%dT%H:%M"), at.strftime(form))
+
     templates = jinja2.Environment(
         autoescape=True,
         finalize=_readable,
@@ -167,7 +238,15 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    templates.filters.update(number=_number, time=_time, span=_span, share=_share, amount=worded, kind=_kind)
+    templates.filters.update(
+        number=lambda value: figure(f"{value:,}", value),
+        amount=lambda value: figure(worded(value), value),
+        moment=moment,
+        time=_time,
+        span=_span,
+        share=_share,
+        kind=_kind,
+    )
     return templates
 
 
@@ -206,10 +285,6 @@ def _kind(status: str) -> str:
     return KINDS.get(status, "unsure")
 
 
-def _number(value: float) -> str:
-    return f"{value:,}"
-
-
 def _share(rows: int, of: int) -> str:
     """In percent; what is not all is never shown as all, what is not nothing never as nothing."""
     percent = 100 * rows / of if of else 0.0
@@ -238,18 +313,23 @@ TEXTS = (".csv", ".tsv")
 
 
 class Link(msgspec.Struct, frozen=True):
-    """What stands there, and where it leads; None for nowhere."""
+    """What stands there, and where it leads; None for nowhere. `name` is by what a person knows the row."""
 
     text: str
     href: str | None = None
+    name: str = ""
 
 
 class Places(msgspec.Struct, frozen=True):
-    """The rows of an output as seen from a report. `sheet` is the name of the sheet, None for a text file."""
+    """The rows of an output as seen from a report. `sheet` is the name of the sheet, None for a text file.
+
+    `names` are the texts of the key's columns by the numbers of rows.
+    """
 
     output: Path
     report: Path
     sheet: str | None
+    names: dict[int, str] = {}
 
     @property
     def file(self) -> Link:
@@ -259,33 +339,36 @@ class Places(msgspec.Struct, frozen=True):
 
     def row(self, number: int) -> Link:
         """A row of it."""
-        ending = self.output.suffix.lower()
+        ending, name = self.output.suffix.lower(), self.names.get(number, "")[:LONGEST_NAME]
         if ending in WORKBOOKS:
             tab = (self.sheet or "Sheet1").replace("'", "''")
             place = quote(f"'{tab}'!A{number}", safe="'!", errors="replace")
-            return Link(f"A{number}", f"{self.file.href}#{place}")
-        return Link(str(number), f"{self.file.href}#row={number}" if ending in TEXTS else None)
+            return Link(f"A{number}", f"{self.file.href}#{place}", name)
+        return Link(str(number), f"{self.file.href}#row={number}" if ending in TEXTS else None, name)
 
 
-def write_report(summary: Summary, path: Path, journal: Journal, *, like: Path, sheet: str | None) -> Summary:
+def write_report(summary: Summary, journal: Journal, job: Job, source: Source) -> Summary:
     """Write the report of a batch whose output stands, and name it in the summary; or say there why it isn't there.
 
-    It gets the permissions of the file `like`. `sheet` is the name of the sheet, None for a text file.
+    It gets the permissions of the sheet's file.
     """
+    assert job.report_path is not None
     try:
-        written = _write(summary, AtomicFile.prepare(path, like, "report"), journal, sheet)
+        written = _write(summary, AtomicFile.prepare(job.report_path, job.input_path, "report"), journal, job, source)
     except BatchRunnerError as error:
         return msgspec.structs.replace(summary, notes=(*summary.notes, f"there is no report: {error}"))
     return msgspec.structs.replace(summary, report=str(written))
 
 
-def _write(summary: Summary, target: AtomicFile, journal: Journal, sheet: str | None) -> Path:
-
+def _write(summary: Summary, target: AtomicFile, journal: Journal, job: Job, source: Source) -> Path:
     output = Path(summary.output or summary.input)
     batch = journal.recorded()
     end = moment_of(batch.ended) if batch.ended else time.time()
     course = gather_stats(batch, journal.spans(), summary.failures, end)
-    text = render(page_of(summary, batch, course, Places(output, target.path, sheet)))
+    rows = {row for found in course.rows for row in found} | {slow.number for slow in course.times.slowest}
+    rows.update(number for pair in summary.differing for number, _what in pair.first)
+    places = Places(output, target.path, source.sheet.name, source.shown(rows))
+    text = render(page_of(summary, batch, course, places), job.locale)
 
     def write(file: BinaryIO) -> None:
         file.write(text.encode("utf-8", "replace"))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from batch_runner.journal.view import Count, Failures
-    from batch_runner.report.totals import ColumnTotals
+    from batch_runner.report.totals import ColumnTotals, Differing
 
 
 MOST_GROUPS = 20
@@ -32,8 +32,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     the batch stopped early. `since` tells the difference from the last night, None on the first one. `parked` rows are
     retried no more (`--retry-limit`), `duplicates` were refused (`--unique`), `taken` have the key of another
     sheet's rows, `unsettled` are sheets of other days that were left before their end. `totals` has an entry for each
-    column of `--total`. `report` is the path of the page that `--report` asked for. `cautions` are those of the `notes`
-    that are told also with `--quiet`.
+    column of `--total`, `differing` one for each of `--compare`. `report` is the path of the page that `--report` asked
+    for. `cautions` are those of the `notes` that are told also with `--quiet`.
     """
 
     exit_code: int
@@ -55,6 +55,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     taken: HeldRows = HeldRows(0, ())
     unsettled: tuple[Unsettled, ...] = ()
     totals: tuple[ColumnTotals, ...] = ()
+    differing: tuple[Differing, ...] = ()
     report: str | None = None
     cautions: tuple[str, ...] = ()
 
@@ -66,7 +67,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_well(self) -> bool:
         """Whether there is nothing that a person has to look at."""
-        return self.exit_code == 0 and not self.taken.rows and not self.unsettled and not self.cautions
+        is_told = self.taken.rows or self.unsettled or self.cautions or any(one.rows for one in self.differing)
+        return self.exit_code == 0 and not is_told
 
     def count(self, status: str) -> int:
         """How many rows have this status."""
@@ -107,8 +109,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             yield f"  {group.rows} × {group.status}: {_line(group.error) or '(no message)'}  [{row_numbers(group)}]"
         if self.more_failures:
             yield f"  and {number_of(self.more_failures, 'row')} more that did not succeed"
-        for column in self.totals:
-            yield from (f"  {line}" for line in column.lines())
+        told: tuple[ColumnTotals | Differing, ...] = (*self.totals, *self.differing)
+        for one in told:
+            yield from (f"  {line}" for line in one.lines())
         if self.stopped:
             yield f"  stopped early: {self.stopped}"
         if self.count("unknown"):

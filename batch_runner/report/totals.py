@@ -1,4 +1,4 @@
-"""Control totals: input = succeeded + failed + unsettled + edited + not started."""
+"""Control totals: input = succeeded + failed + unsettled + edited + not started; and rows whose result differs."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from batch_runner.rows.amounts import (
     amount_in,
     currency_column,
     currency_of,
+    is_same,
+    part_of,
     read_amount,
     shown_currency,
     worded,
@@ -134,7 +136,7 @@ def control_totals(source: Source, outcomes: Iterable[Placed]) -> tuple[ColumnTo
 
     placed = _Beside(iter(outcomes))
     for row in source.chosen(see):
-        if source.sheet.is_suspect(row):
+        if row.suspicion is not None:
             continue
         outcome = placed.at(row.number)
         for account in accounts:
@@ -232,3 +234,76 @@ class _Beside:
         while self._next is not None and self._next.number < number:
             self._next = next(self._coming, None)
         return self._next if self._next is not None and self._next.number == number else None
+
+
+class Differing(msgspec.Struct, frozen=True):
+    """The rows that succeeded with another result than a column of theirs says.
+
+    `path` is the part of the result. Of `compared` rows so many differ; `first` says of the first ones how.
+    """
+
+    column: str
+    path: str
+    compared: int
+    rows: int
+    first: tuple[tuple[int, str], ...]
+
+    @property
+    def headline(self) -> str:
+        """How many of how many differ."""
+        return f"{self.column} and {self.path} differ in {self.rows} of {self.compared} rows that succeeded"
+
+    def lines(self) -> Iterator[str]:
+        """For a person, the first rows that differ."""
+        yield self.headline
+        yield from (f"  row {number}: {what}" for number, what in self.first)
+        if self.rows > len(self.first):
+            yield f"  and {self.rows - len(self.first)} more rows"
+
+
+def differing(source: Source, outcomes: Iterable[Placed]) -> tuple[Differing, ...]:
+    """Compare the job's `compare` columns with the results in one pass; `outcomes` come in order of row number."""
+    if not source.pairs:
+        return ()
+    compared = 0
+    found: list[list[tuple[int, str]]] = [[] for _pair in source.pairs]
+    counted = [0] * len(source.pairs)
+    for outcome, differences in _compared(source, outcomes):
+        compared += outcome.status == SUCCESS
+        for place, what in differences.items():
+            counted[place] += 1
+            if len(found[place]) < MOST_UNREAD:
+                found[place].append((outcome.number, what))
+    pairs = zip(source.pairs, counted, found, strict=True)
+    return tuple(Differing(column.name, path, compared, rows, tuple(first)) for (column, path), rows, first in pairs)
+
+
+def marked(source: Source, outcomes: Iterable[Placed]) -> Iterator[Placed]:
+    """The outcomes, those whose result differs from the sheet with a sentence that says how as their error."""
+    if not source.pairs:
+        yield from outcomes
+        return
+    for outcome, differences in _compared(source, outcomes):
+        what = "; ".join(differences.values())
+        yield msgspec.structs.replace(outcome, error=f"differs: {what}") if what else outcome
+
+
+def _compared(source: Source, outcomes: Iterable[Placed]) -> Iterator[tuple[Placed, dict[int, str]]]:
+    """Each outcome, and how it differs from its row, by the places of the pairs."""
+    rows = source.chosen()
+    row = next(rows, None)
+    for outcome in outcomes:
+        while row is not None and row.number < outcome.number:
+            row = next(rows, None)
+        is_comparable = row is not None and row.number == outcome.number and outcome.status == SUCCESS
+        yield outcome, dict(_differences(source, row, outcome.result)) if row is not None and is_comparable else {}
+
+
+def _differences(source: Source, row: TypedRow, result: str) -> Iterator[tuple[int, str]]:
+    for place, (column, path) in enumerate(source.pairs):
+        other = part_of(result, path.removeprefix("result."))
+        text = row.texts[column.index]
+        if other is None:
+            yield place, f"{column.name} {text or '(empty)'} in the sheet, no {path}"
+        elif not is_same(row, column.index, other):
+            yield place, f"{column.name} {text or '(empty)'} in the sheet, {other} in {path}"

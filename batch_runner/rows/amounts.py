@@ -5,6 +5,7 @@ What may be read in two ways isn't read at all.
 
 from __future__ import annotations
 
+import json
 import re
 from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import TYPE_CHECKING, Literal
@@ -249,7 +250,7 @@ class TotalRows:
             if isinstance(amount, Amount) and is_said:
                 self._found.append((row.number, amount.value, self._seen, self._shown))
             return
-        if row.kind not in LIST_ROWS or self._sheet.is_suspect(row):
+        if row.kind not in LIST_ROWS or row.suspicion is not None:
             return
         amount = amount_in(row, self._place)
         if isinstance(amount, NoAmount):
@@ -275,3 +276,44 @@ class TotalRows:
         before, here, after, last = marks[at], marks[at + 1], marks[at + 2], marks[-1]
         yield from (here, last)
         yield from (EXACT.subtract(*pair) for pair in ((here, before), (after, here), (last, here)))
+
+
+def part_of(result: str, path: str) -> str | None:
+    """The text, number or truth value that a result has at `total` or `sums.net`; None where it has none."""
+    try:
+        value = json.loads(result, parse_float=str, parse_int=str)
+    except (ValueError, RecursionError):
+        return None
+    while path:
+        if not isinstance(value, dict):
+            return None
+        if path in value:
+            value, path = value[path], ""
+        else:
+            name, _dot, path = path.partition(".")
+            value = value.get(name)
+    if isinstance(value, bool):
+        return str(value).upper()
+    return value if isinstance(value, str) and value else None
+
+
+def is_same(row: TypedRow, place: int, other: str) -> bool:
+    """Whether a cell and a text say the same: as amounts if they can be read so, in any way, else as texts."""
+    amount = amount_in(row, place)
+    held = [amount] if isinstance(amount, Amount) else _readings(row.texts[place])
+    for one in held:
+        for two in _readings(other):
+            if one.value == two.value and agreed(one.currency, two.currency) is not None:
+                return True
+    return row.texts[place].strip().casefold() == other.strip().casefold()
+
+
+def _readings(text: str) -> list[Amount]:
+    """The amounts that a text may stand for: `1.234` is two."""
+    amount = read_amount(text)
+    if isinstance(amount, Amount):
+        return [amount]
+    if amount != EITHER:
+        return []
+    both = (read_amount(re.sub(r"[.,](?=[0-9]{3}(?![0-9]))", mark, text), typed=True) for mark in ("", "."))
+    return [one for one in both if isinstance(one, Amount)]

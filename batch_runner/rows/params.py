@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import re
+from collections import deque
+from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from batch_runner.plan.plan import Entry
 from batch_runner.rows.keys import dedup_key_of, digest_of, former_plain, key_of, number_forms, plain, with_others
 from batch_runner.rows.selection import columns_by_letter, no_column
 from batch_runner.sheet.model import refuse_ambiguity
+from batch_runner.units import SingleBrace, Slot, template_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -22,10 +24,10 @@ if TYPE_CHECKING:
     from batch_runner.sheet.model import Column, Row, Sheet
 
 
-NAMING = ("columns", "exclude", "rename", "key", "unique", "unique_conflict", "total")
+MOST_SHOWN = 3
+"""So many columns tell a row from others where no key was said."""
+NAMING = ("columns", "exclude", "rename", "key", "unique", "unique_conflict", "total", "compare")
 """The options whose values name columns of the sheet."""
-_PLACE = re.compile(r"\{\{|\}\}|\{((?:[^{}]|\{\{[^{}]*\}\})*)\}|[{}]")
-"""Braces in a column's name are doubled, too: `{Amount {{EUR}}}`."""
 
 
 class RowParams(Entry, frozen=True, kw_only=True):
@@ -118,6 +120,11 @@ class Template:
     def sent(self) -> tuple[Column, ...]:
         """The columns whose cells are sent, under whatever name."""
         return tuple(column for column in self._own if column.index in self._sent_indexes())
+
+    @property
+    def shown(self) -> tuple[Column, ...]:
+        """The columns by which a person knows a row: those of the key, else the first that are sent."""
+        return self._key or self.sent[:MOST_SHOWN]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -257,14 +264,10 @@ class Template:
         refuse_ambiguity(self._sheet, wanted, places & self._sheet.strays.keys())
 
     def _text(self, value: str) -> Text:
-        parts: list[str | int] = []
-        end = 0
-        for match in _PLACE.finditer(value):
-            parts.append(value[end : match.start()])
-            name = match.group(1)
-            parts.append(match.group()[0] if name is None else self._columns[_unescaped(name)].index)
-            end = match.end()
-        parts.append(value[end:])
+        parts = (
+            part if isinstance(part, str) else self._columns[_unescaped(part.inside)].index
+            for part in template_parts(value)
+        )
         return Text(tuple(part for part in parts if part != ""))
 
     def _sent_indexes(self) -> frozenset[int]:
@@ -318,9 +321,11 @@ def _texts_of(job: Job) -> Iterator[tuple[str, str]]:
 
 
 def _names_in(text: str) -> Iterator[str]:
-    """The columns that a text has places for."""
-    names = (match.group(1) for match in _PLACE.finditer(text))
-    return (_unescaped(name) for name in dict.fromkeys(names) if name is not None)
+    """The columns that a text has places for, up to a single brace, which is said elsewhere."""
+    names: dict[str, None] = {}
+    with suppress(SingleBrace):
+        names.update((_unescaped(part.inside), None) for part in template_parts(text) if isinstance(part, Slot))
+    return iter(names)
 
 
 def _unescaped(name: str) -> str:
@@ -328,7 +333,9 @@ def _unescaped(name: str) -> str:
 
 
 def _brace_problems(text: str) -> Iterator[str]:
-    if any(match.group() in ("{", "}") for match in _PLACE.finditer(text)):
+    try:
+        deque(template_parts(text), maxlen=0)
+    except SingleBrace:
         yield f"{text!r} has a single brace; write {{Column}}, or {{{{ and }}}} for braces"
 
 

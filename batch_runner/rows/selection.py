@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 from difflib import get_close_matches
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
@@ -13,9 +12,11 @@ import msgspec
 from batch_runner.errors import UsageError
 from batch_runner.rows.amounts import Amount, NoAmount, agreed, held_amount, read_amount
 from batch_runner.sheet.model import LIST_ROWS, Column, RowKind, TypedRow, column_letter, refuse_ambiguity
+from batch_runner.units import plain_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from decimal import Decimal
 
     import polars as pl
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 CHUNK = 512
 MOST_FLOAT_DIGITS = 15
 """So many digits has a number that a float keeps."""
-_NUMBER = re.compile(r"-?(?!(?:\.?[0-9]){16})(0|[1-9][0-9]*)(\.[0-9]+)?\Z")
 _PADDED = re.compile(r"[^0-9]*0[0-9]")
 _SQL_TOKEN = re.compile(
     r"""(?P<text>'(?:[^']|'')*')|"(?:[^"]|"")*"|--[^\n]*|(?P<order><=|>=|<(?!>)|>|\bBETWEEN\b)"""
@@ -260,12 +260,19 @@ def _plain_number(row: Row, place: int) -> str | None:
     return None if amount is None else format(amount.value, "f")
 
 
+def _kept_number(text: str) -> Decimal | None:
+    """A plain number without leading zeros that a float keeps."""
+    number = plain_number(text)
+    is_kept = number is not None and format(number, "f") == text and sum(map(str.isdigit, text)) <= MOST_FLOAT_DIGITS
+    return number if is_kept else None
+
+
 def _amount(row: Row, place: int) -> Amount | None:
     """The amount of a cell: of a number in a workbook, whatever its format; of a text that can be read in one way."""
     text = row.texts[place]
     cell = row.typed.get(place) if isinstance(row, TypedRow) else None
-    if _NUMBER.match(text):
-        return Amount(Decimal(text), "")
+    if (number := _kept_number(text)) is not None:
+        return Amount(number, "")
     if _PADDED.match(text):
         return None
     amount = read_amount(text) if cell is None else held_amount(text, cell)
@@ -291,7 +298,7 @@ class _Amounts:
             return False
         is_text = not (isinstance(row, TypedRow) and place in row.typed)
         self._unsure |= is_text and isinstance(read_amount(row.texts[place]), NoAmount)
-        self._grouped |= is_text and not _NUMBER.match(row.texts[place])
+        self._grouped |= is_text and _kept_number(row.texts[place]) is None
         both = agreed(self._currency, amount.currency)
         self._currency = both or ""
         return both is not None and not (self._unsure and self._grouped)

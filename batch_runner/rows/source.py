@@ -5,24 +5,24 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from batch_runner.errors import Findings, SheetError, UsageError
+from batch_runner.errors import Findings, SheetError
 from batch_runner.outcomes import ENDED
-from batch_runner.rows.columns import find_our_columns
+from batch_runner.rows.columns import find_our_columns, holds_results
 from batch_runner.rows.params import Template
 from batch_runner.rows.selection import select
-from batch_runner.sheet.export import open_written, refuse_unwritable
+from batch_runner.sheet.export import refuse_unwritable
 from batch_runner.sheet.header import ListShape
-from batch_runner.sheet.model import LIST_ROWS, NewColumns, Reading, RowKind
-from batch_runner.sheet.open import TEXT_ENDINGS, WORKBOOK_ENDINGS, open_sheet
+from batch_runner.sheet.model import LIST_ROWS, Reading, RowKind
+from batch_runner.sheet.open import open_sheet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Self
 
     from batch_runner.job.job import Job
-    from batch_runner.rows.columns import OurColumns
+    from batch_runner.journal.outputs import WrittenHeaders
     from batch_runner.rows.params import RowParams
     from batch_runner.rows.task_inputs import TaskInputs
     from batch_runner.sheet.model import Row, Sheet, TypedRow
@@ -37,19 +37,21 @@ class Source:
     """Opened, it has found every problem of the sheet as a whole and of the options that name its columns.
 
     Raises `SheetError` and `UsageError`. `scratch` is the folder for the private copy of the sheet, `inputs` what the
-    task takes, if that is known.
+    task takes, if that is known, `written` the headers of outputs that a journal knows.
     """
 
-    def __init__(self, job: Job, scratch: Path, inputs: TaskInputs | None = None) -> None:
+    def __init__(
+        self, job: Job, scratch: Path, inputs: TaskInputs | None = None, written: Sequence[WrittenHeaders] = ()
+    ) -> None:
         self._warnings: list[str] = []
         self._warned = 0
         self._has_key = bool(job.key)
         self.sheet = open_sheet(job.input_path, reading_of(job), scratch)
         try:
             _refuse_output_without_headers(self.sheet)
-            self.layout = find_our_columns(self.sheet.columns)
-            fields = self.layout.fields(("",) if job.expand and not self.layout.has_expanded else ())
-            new = NewColumns(tuple(field.header for field in fields), self.layout.replaced)
+            self.layout = find_our_columns(self.sheet.columns, written, holds_results(self.sheet))
+            fields = self.layout.fields(("",) if job.expand and not self.layout.expanded else ())
+            new = self.layout.new_columns(fields, self.sheet)
             refuse_unwritable(self.sheet, job.output_path.suffix.lower(), new)
             findings = Findings()
             with findings.look():
@@ -63,8 +65,8 @@ class Source:
             self.compared = tuple(
                 dict.fromkeys((*self.amounts, *(column for column in self.layout.own if column.index in sums)))
             )
-            self.lost_journal = _lost_journal(job, self.layout)
-            self.lost_runs = None if self.lost_journal else _lost_runs(job, self.sheet)
+            self.pairs = tuple((self.template.columns([name])[0], path) for name, path in job.compare.items())
+            """The columns that are compared with a part of the result, each with that part: `result.total`."""
             if inputs is not None:
                 self.template.require(inputs)
         except BaseException:
@@ -95,11 +97,12 @@ class Source:
         return (row.number for row in self._selection.rows(self.sheet))
 
     def chosen(self, see: Callable[[TypedRow], None] | None = None) -> Iterator[TypedRow]:
-        """The rows that take part, as they stand in the sheet, with those cells of `compared` that are no texts.
+        """The rows that take part, as in the sheet, with those cells of `compared` and `pairs` that are no texts.
 
         `see` is shown every row of the sheet, of whatever kind, in their order.
         """
-        places = {column.index for column in self.compared}.union(self._selection.typed_places)
+        asked = (*self.compared, *(column for column, _path in self.pairs))
+        places = {column.index for column in asked}.union(self._selection.typed_places)
         every = self.sheet.typed_rows(places)
         if see is None:
             yield from self._selection.of(every)
@@ -130,13 +133,25 @@ class Source:
             if row.kind in LIST_ROWS:
                 yield self.template.fill(row, takes_part=row.kind is RowKind.DATA)
 
+    def shown(self, numbers: Collection[int]) -> dict[int, str]:
+        """By what a person knows the rows with these numbers: the texts of the key's columns."""
+        wanted, last = set(numbers), max(numbers, default=0)
+        places = [column.index for column in self.template.shown]
+        found: dict[int, str] = {}
+        for row in self.sheet.rows() if wanted else ():
+            if row.number in wanted:
+                found[row.number] = ", ".join(text for place in places if (text := row.texts[place].strip()))
+            if row.number >= last:
+                break
+        return found
+
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person should hear about how the sheet was understood."""
         hints = self.template.fit.hints() if self.template.fit else ()
         return (
             *self.sheet.notes,
-            *filter(None, (self.layout.note, self.lost_journal, self.lost_runs)),
+            *filter(None, (self.layout.note,)),
             *hints,
         )
 
@@ -180,41 +195,6 @@ class Source:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.sheet.close()
-
-
-def _lost_journal(job: Job, layout: OurColumns) -> str | None:
-    """An earlier output without its journal: moved to another folder, or the journal was cleared away."""
-    if not layout.replaced or job.journal_path.exists():
-        return None
-    return (
-        f"{job.input} is an earlier output, but there is no journal {job.journal_path}: every row counts as new and is "
-        "sent; if runs were started for them before, name their --journal"
-    )
-
-
-def _lost_runs(job: Job, sheet: Sheet) -> str | None:
-    """Where tonight's output goes stands one with runs in it, and the journal that knew of them is gone."""
-    if job.journal_path.exists() or not _has_runs(job.output_path, sheet):
-        return None
-    return (
-        f"{job.output_path} has the runs of an earlier batch, but there is no journal {job.journal_path}: every row "
-        "counts as new and is sent; if these rows ran before, restore it, or name the one that knows with --journal"
-    )
-
-
-def _has_runs(path: Path, sheet: Sheet) -> bool:
-    """Whether this surely is what an earlier batch wrote from such a sheet, with at least one run id in it."""
-    if path.suffix.lower() not in (*TEXT_ENDINGS, *WORKBOOK_ENDINGS) or not path.is_file():
-        return False
-    try:
-        with open_written(path, sheet) as written:
-            rows = (row for row in written.rows() if row.kind in LIST_ROWS)
-            if not sheet.header_row:
-                return any(any(row.texts[sheet.width :]) for row in rows)
-            ours = find_our_columns(written.columns).places(written.columns)
-            return bool(ours) and any(row.texts[ours[0]] for row in rows)
-    except (SheetError, UsageError, OSError):  # what can't be read is written anew, as ever
-        return False
 
 
 def _refuse_output_without_headers(sheet: Sheet) -> None:

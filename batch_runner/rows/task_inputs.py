@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from batch_runner.units import plain_number
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -194,7 +196,6 @@ LONGEST_TEXT = 60
 """Characters of a wrong text that a sentence shows."""
 
 _WHOLE = re.compile(r"[+-]?\d{1,4000}(?=(\.0+)?\Z)", re.ASCII)
-_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3}|%)?", re.ASCII)
 _DATE = re.compile(r"(\d{4}-\d\d-\d\d)(?:[T ]00:00(?::00)?)?", re.ASCII)
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:\d\d)?)?", re.ASCII)
 _TIME = re.compile(r"\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?", re.ASCII)
@@ -272,7 +273,11 @@ def _whole(text: str) -> int:
 
 def _decimal(text: str) -> Decimal:
     """`1234.50`, `1.5E+03`; `19.5%` is 0.195, as in the sheet."""
-    return Decimal(_found(_NUMBER, text)[0].replace("%", "e-2"))
+    bare = text.strip()
+    number = plain_number(bare.removesuffix("%"))
+    if number is None or (bare.endswith("%") and "e" in bare.lower()):
+        raise ValueError(text)
+    return Decimal(f"{bare[:-1]}e-2") if bare.endswith("%") else number
 
 
 def _float(text: str) -> float:

@@ -2,41 +2,48 @@
 
 from __future__ import annotations
 
-import tempfile
+import os
 from array import array
 from collections import Counter
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import datetime
 from decimal import Decimal  # noqa: TC003  msgspec reads the annotation
-from pathlib import Path
+from functools import partial
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-import anyio
 import msgspec
+from anyio import from_thread
 
-from batch_runner.batch.pool import look_ahead, plan_rows
-from batch_runner.errors import ExitCode, Findings
-from batch_runner.journal.journal import rehearse
-from batch_runner.journal.view import Placed
+from batch_runner.batch.pool import CHUNK, look_ahead, plan_rows
+from batch_runner.errors import ExitCode, JournalError, JournalFailed
+from batch_runner.journal.outputs import OutputIndex, lowest_runs
+from batch_runner.journal.view import JournalView, Placed
 from batch_runner.outcomes import NOT_STARTED
+from batch_runner.output.previous_output import KnownOutputs, headers_of, look_at_outputs, runs_of
 from batch_runner.plan.plan import Counts, Refuse, Send, counted_as
+from batch_runner.report.summary import duration_of
 from batch_runner.report.totals import control_totals
 from batch_runner.rows.amounts import worded
 from batch_runner.rows.source import Source
 from batch_runner.rows.task_inputs import TEXT
-from batch_runner.runner.connect import choose_service
-from batch_runner.runner.night import look_at_journal
-from batch_runner.runner.run import info_of, prepare_output
 from batch_runner.sheet.model import RowKind, row_list
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
-    from batch_runner.job.inputs import SheetJob
+    from batch_runner.batch.pool import SheetBatch
+    from batch_runner.fs import AtomicFile
     from batch_runner.job.job import Job
+    from batch_runner.journal.index import Purpose
     from batch_runner.journal.journal import Journal
+    from batch_runner.journal.outputs import WrittenOutput
+    from batch_runner.output.previous_output import Evidence
     from batch_runner.plan.plan import Step
     from batch_runner.report.totals import ColumnTotals
     from batch_runner.rows.params import RowParams
-    from batch_runner.runner.connect import ChosenService
+    from batch_runner.rows.task_inputs import TaskInputs
     from batch_runner.sheet.model import Sheet
 
 
@@ -84,7 +91,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     those that look like none of the list. `plan` counts what a batch would do now; `first` are the first rows that it
     would start, `last` is the last one if it isn't among them. `refused` and `warnings` are the first sentences of
     each; `refused_rows` counts all rows that could not be sent, held ones too. `total_rows` compares the sheet's own
-    totals with its rows: a sentence each.
+    totals with its rows: a sentence each. `deadline` says when a batch that began now would stop starting.
     """
 
     input: str
@@ -113,6 +120,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]
     takes: tuple[Taken, ...] = ()
     unused: tuple[str, ...] = ()
+    deadline: str | None = None
 
     @property
     def exit_code(self) -> ExitCode:
@@ -151,6 +159,8 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         yield f"  key:     {', '.join(self.key) or 'all params'}"
         yield f"  output:  {self.output}"
         yield f"  journal: {self.journal}"
+        if self.deadline:
+            yield f"  until:   {self.deadline}"
         yield f"  plan:    {self._plan() if self.task else 'not known until a task is named'}"
         yield from (f"  total:   {total}" for total in (*self.totals, *self.total_rows))
         yield from (f"  note:    {note}" for note in self.notes)
@@ -163,46 +173,19 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         yield from _block("worth a look", self.warnings)
 
 
-def preview_sheet(
-    planned: SheetJob,
-    look: Callable[[Source], None] = lambda _: None,
+async def preview(
+    job: Job,
+    source: Source,
+    journal: Journal,
+    evidence: Sequence[Evidence] = (),
     seen: Callable[[Step, RowParams], None] = lambda _step, _row: None,
 ) -> Preview:
-    """One sheet's page; `seen` is told each row with its step. Raises all that is wrong with it, or with its job."""
-    job, findings = planned.job, Findings()
-    pages: list[Preview] = []
-    service: ChosenService | None = None
-    with findings.look():
-        prepare_output(job)
-    with findings.look():
-        look_at_journal(job.journal_path)
-    if job.task:
-        with findings.look():
-            service = choose_service(job)
-    with findings.look(), Source(job, Path(tempfile.gettempdir()), service.inputs if service else None) as source:
-        look(source)
-        pages.append(anyio.run(_rehearse, planned, source, service, seen))
-    findings.tell()
-    return pages[0]
+    """Read the whole sheet as a batch would, place its rows in a journal that nobody keeps, and send nothing.
 
-
-async def _rehearse(
-    planned: SheetJob, source: Source, service: ChosenService | None, seen: Callable[[Step, RowParams], None]
-) -> Preview:
-    """The page of a batch that is rehearsed on what its journal knows; without a task, nothing was ever sent for it."""
-    job = planned.job
-    batch = info_of(job, source, service, planned.series)
-    if service is not None:
-        look_at_journal(job.journal_path, batch)
-    async with rehearse(job.journal_path if service is not None else None, batch) as journal:
-        return await preview(job, source, journal, seen)
-
-
-async def preview(
-    job: Job, source: Source, journal: Journal, seen: Callable[[Step, RowParams], None] = lambda _step, _row: None
-) -> Preview:
-    """Read the whole sheet as a batch would, place its rows in a journal that nobody keeps, and send nothing."""
+    `seen` is told each row with its step.
+    """
     planned, kinds = _Planned(), _Kinds(source.sheet)
+    await take_back(evidence, journal)
     await look_ahead(source, journal)
     async for chunk in plan_rows(source, journal):
         for step, row in chunk:
@@ -212,11 +195,12 @@ async def preview(
     totals = control_totals(source, outcomes)
     return Preview(
         input=job.input,
+        deadline=_deadline_of(job),
         sheet=source.sheet.name,
         header_row=source.sheet.header_row,
         columns=tuple(column.name for column in source.layout.own),
         params=source.template.names,
-        earlier_output=source.layout.replaced > 0,
+        earlier_output=source.layout.is_earlier_output,
         task=job.task,
         service=job.service,
         key=job.key,
@@ -239,10 +223,21 @@ async def preview(
             *source.first_notes,
             *source.sheet.describe_formats(),
             *filter(None, [journal.all_new() if planned.counted else None, journal.waiting()]),
+            *(note for each in evidence if (note := each.note)),
         ),
         takes=tuple(_taken(source)),
         unused=source.template.fit.unused if source.template.fit else (),
     )
+
+
+def _deadline_of(job: Job) -> str | None:
+    """When a batch that began now would stop starting, in words."""
+    deadline = job.deadline_from(datetime.now().astimezone())
+    if deadline is None:
+        return None
+    if deadline.seconds <= 0:
+        return f"{deadline}, which has passed: a batch that begins now starts nothing (5)"
+    return f"{deadline}, in {duration_of(deadline.seconds)}"
 
 
 class _Kinds:
@@ -253,7 +248,7 @@ class _Kinds:
         self.suspects = array("q")
         self.last = 0
         for row in sheet.rows():
-            is_suspect = row.kind is RowKind.SUSPECT or (row.kind is RowKind.DATA and sheet.is_suspect(row))
+            is_suspect = row.kind is RowKind.SUSPECT or (row.kind is RowKind.DATA and row.suspicion is not None)
             self.counted[RowKind.SUSPECT.value if is_suspect else row.kind.value] += 1
             self.last = row.number
             if is_suspect:
@@ -320,3 +315,48 @@ def _block(title: str, lines: list[str] | tuple[str, ...]) -> Iterator[str]:
 
 def _shown(params: dict[str, str]) -> str:
     return msgspec.json.encode(params).decode()
+
+
+@contextmanager
+def open_source(
+    job: Job, target: AtomicFile | None, inputs: TaskInputs | None, purpose: Purpose | None, scratch: Path
+) -> Iterator[tuple[Source, tuple[Evidence, ...]]]:
+    """The sheet, and what the output that stands there knows of runs, where the journal doesn't.
+
+    `inputs` are what the task takes, where that is known; `purpose` is what the journal is for (None: no task is named
+    yet). `scratch` is the folder for private copies. Raises `UsageError` and `SheetError`.
+    """
+    with ExitStack() as stack:
+        view = None
+        if purpose is not None and job.journal_path.exists():
+            with suppress(JournalError):  # whoever opens it for the batch says what is wrong with it
+                view = stack.enter_context(JournalView.open(job.journal_path))
+        written = view.outputs() if view else ()
+        headers = headers_of(job.input_path, written)
+        source = stack.enter_context(Source(job, scratch, inputs, headers))
+
+        if purpose is None or target is None:
+            yield source, ()
+            return
+        folders = (job.input_path.absolute().parent, target.real.absolute().parent)
+        is_known = partial(OutputIndex(os.environ).knows, purpose, folders)
+        real = os.path.realpath(target.real)
+        was_written = any(os.path.realpath(batch.output) == real for batch in view.batches()) if view else False
+        known = KnownOutputs(view, written, was_written, is_known)
+        yield source, look_at_outputs(job, source, target, known, stack)
+
+
+async def take_back(evidence: Sequence[Evidence], journal: Journal) -> None:
+    """Record what only an output knows of runs, before any row of the sheet finds its place."""
+    found = chain.from_iterable(runs_of(each.previous, each.runs) for each in evidence)
+    while chunk := list(islice(found, CHUNK)):
+        await journal.outputs.take_back(chunk)
+
+
+def note_output(purpose: Purpose, path: Path, batch: SheetBatch, written: WrittenOutput) -> None:
+    """Remember an output that is about to take its place. Where that can't be done, it will look like an edited one."""
+    with suppress(JournalFailed):
+        from_thread.run(batch.journal.outputs.note, written)
+    with suppress(OSError):
+        runs = lowest_runs(placed.run_id for placed in batch.outcomes() if placed.run_id)
+        OutputIndex(os.environ).add(path, purpose, written.sha256, runs)

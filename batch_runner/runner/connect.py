@@ -13,7 +13,9 @@ from batch_runner.batch.poll_schedule import AUTO, AUTO_NEAR, IN_PROCESS, PollLi
 from batch_runner.batch.worker import Terms
 from batch_runner.errors import UsageError
 from batch_runner.job.job import ANCHOR_URL, Job
-from batch_runner.job.validation import cluster_problem
+from batch_runner.job.validation import cluster_problem, read_secret
+from batch_runner.journal.index import Purpose
+from batch_runner.service.http.classify import advice_on
 
 if TYPE_CHECKING:
     import ssl
@@ -49,7 +51,7 @@ def choose_service(job: Job) -> ChosenService:
     if job.service != "local":
         name = (os.environ.get(BASE_URL_VARIABLE) or ANCHOR_URL) if job.service == "anchor" else job.service
         _key_for(job)
-        tls_of(name)
+        _refuse_way(job, name)
         terms = Terms(
             resend=job.on_unknown == "resend",
             runs_outlive_us=True,
@@ -76,6 +78,43 @@ def _is_near(url: str) -> bool:
         return is_loopback(urlsplit(url).hostname or "")
     except ValueError:
         return False
+
+
+def _refuse_way(job: Job, url: str) -> None:
+    """Raise `UsageError` where no start could go to the service, or where others could read the key on the way."""
+    tls_of(url)
+    if url.lower().startswith("http:") and api_key() is not None and not (job.insecure_http or _is_near(url)):
+        raise UsageError(
+            f"{url} is another machine, and over http:// the key from {KEY_VARIABLES[0]} can be read on the way there: "
+            "say https://, or --insecure-http if that network is yours alone"
+        )
+
+
+class Probed(msgspec.Struct, frozen=True):
+    """What a service said of the key and of the task: `right`, or that it didn't tell."""
+
+    key: str
+    task: str
+
+    def __str__(self) -> str:
+        return f"key {self.key}, task {self.task} (no run was started)"
+
+
+async def probe_service(job: Job) -> Probed:
+    """Ask the job's service whether key and task are right, without starting a run. Raises `UsageError` if not."""
+    chosen = choose_service(job)
+    if chosen.tasks is not None:
+        return Probed("not needed", "right")
+    from batch_runner.service.http.client import Client
+    from batch_runner.service.http.transport import AiohttpTransport
+
+    async with Client(chosen.name, _key_for(job), AiohttpTransport(tls_of(chosen.name))) as client:
+        key = await client.probe_key()
+        task = key if key.is_right is False else await client.probe_task(job.task)
+        if task.is_right is False:
+            raise UsageError(f"--probe: {task.why.rstrip('.')}; {advice_on(task.status_code)}")
+    untold = ("not told by the service", "right")
+    return Probed(untold[bool(key.is_right)], untold[bool(task.is_right)])
 
 
 def tls_of(url: str) -> ssl.SSLContext | None:
@@ -143,14 +182,20 @@ def executor_for(
 
 
 def api_key() -> str | None:
-    """The key from the environment, the only place it may come from."""
-    return next((key for name in KEY_VARIABLES if (key := os.environ.get(name, "").strip())), None)
+    """The key from the environment, or from a file that it names. Raises `UsageError` where that can't be read."""
+    try:
+        return next((key for name in KEY_VARIABLES if (key := read_secret(name, os.environ))), None)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def _key_for(job: Job) -> str:
     key = api_key()
     if key is None and job.service == "anchor":
-        raise UsageError(f"Anchor's cloud wants a key: put yours into {KEY_VARIABLES[0]} in the environment")
+        raise UsageError(
+            f"Anchor's cloud wants a key: put yours into {KEY_VARIABLES[0]} in the environment, "
+            f"or into a file that {KEY_VARIABLES[0]}_FILE names"
+        )
     return key or ""
 
 
@@ -177,3 +222,16 @@ def inputs_of(task: str, files: Path) -> TaskInputs | None:
     found = load_tasks(task, files=files).find(task)
     signature = signature_of(found.source.load()) if found else None
     return signature.inputs if signature else None
+
+
+def task_from_journal(job: Job) -> str:
+    """The task as the journal knows it: a file of tasks by its way from the journal, from wherever it is called."""
+    file, colon, function = job.task.rpartition(".py:")
+    if not colon:
+        return job.task
+    return os.path.relpath(file, job.journal_path.parent) + colon + function
+
+
+def purpose_of(job: Job, service: ChosenService) -> Purpose:
+    """What the job's journal is for."""
+    return Purpose.of(task_from_journal(job), service.name, job.journal_path.absolute().parent)

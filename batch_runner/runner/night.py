@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from contextlib import AsyncExitStack, contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -12,7 +14,7 @@ import anyio
 import msgspec
 from anyio import to_thread
 
-from batch_runner.batch.stop import Stop
+from batch_runner.batch.stop import NightBudget, Stop
 from batch_runner.errors import (
     BatchRunnerError,
     ExitCode,
@@ -24,26 +26,42 @@ from batch_runner.errors import (
     sole_error,
     worst,
 )
-from batch_runner.job.path_templates import has_day
-from batch_runner.journal.batches import Turn, command_gone_on_with, look_at_place
-from batch_runner.journal.journal import JournalFile
+from batch_runner.fs import have_temporary_folder
+from batch_runner.journal.batches import Turn, command_gone_on_with, look_at_place, real_path
+from batch_runner.journal.journal import JournalFile, rehearse
 from batch_runner.journal.view import JournalView
 from batch_runner.report.summary import Summary, number_of
-from batch_runner.runner.connect import connect_service
-from batch_runner.runner.run import EndInOrder, NightBudget, NightRun, execute, info, open_job, policy_of, service_of
+from batch_runner.runner.check import open_source, preview, take_back
+from batch_runner.runner.connect import choose_service, connect_service, purpose_of
+from batch_runner.runner.run import (
+    EndInOrder,
+    NightRun,
+    execute,
+    info,
+    info_of,
+    open_job,
+    policy_of,
+    prepare_output,
+    service_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from batch_runner.batch.pool import SheetBatch
     from batch_runner.batch.stop import Signals
+    from batch_runner.fs import AtomicFile
     from batch_runner.job.inputs import NightJob, SheetJob
     from batch_runner.job.job import Job
     from batch_runner.journal.batches import BatchInfo
+    from batch_runner.output.previous_output import Evidence
+    from batch_runner.plan.plan import Step
     from batch_runner.progress import Progress
+    from batch_runner.rows.params import RowParams
     from batch_runner.rows.source import Source
+    from batch_runner.runner.check import Preview
+    from batch_runner.runner.connect import ChosenService
     from batch_runner.runner.run import OpenedJob
 
 
@@ -151,7 +169,6 @@ def look_over(plan: NightJob) -> int:
     for planned in plan.batches:
         with findings.look(), name_input(planned.job), open_job(planned.job) as opened:
             look_at_journal(planned.job.journal_path)
-            refuse_lost_journal(opened.source, plan.job)
             rows += opened.source.total
     findings.tell()
     return rows
@@ -182,23 +199,13 @@ def name_input(job: Job) -> Iterator[None]:
         raise UsageError("\n".join(named)) from None
 
 
-def refuse_lost_journal(source: Source, night: Job) -> None:
-    """A sheet that nobody has named, whose journal is gone: its rows would all be sent again. Raises `UsageError`.
-
-    A journal with the day in its name is a new one every night, as was asked for.
-    """
-    lost = source.lost_journal or (None if has_day(night.journal) else source.lost_runs)
-    if lost is not None:
-        raise UsageError(f"{lost}, or give the file itself as INPUT instead of a pattern")
-
-
 def look_at_journal(path: Path, info: BatchInfo | None = None) -> None:
     """Look, without making anything, whether there can be a journal here, and one for a batch such as `info` says.
 
     Raises `UsageError`.
     """
-    path = path.resolve()
     try:
+        path = real_path(path)
         look_at_place(path)
         if path.exists():
             with JournalView.open(path) as journal:
@@ -274,7 +281,9 @@ class _Sheets:
             opened = await to_thread.run_sync(stack.enter_context, opening)
             file = await self._file(opened)
             stack.push_async_callback(self._let_go, opened.job.journal_path)
-            batch = self._night.batch(opened, await file.begin(info(opened)))
+            journal = await file.begin(info(opened))
+            await take_back(opened.evidence, journal)
+            batch = self._night.batch(opened, journal)
             batch.sheets_left = self._sheets_left
             self._begun.add(planned.series)
             self._opened[batch] = (number, opened, stack.pop_all())
@@ -322,3 +331,41 @@ def _run(planned: SheetJob, bounds: NightBudget, progress: Progress, signals: Si
 
 def _handed_over(signals: Signals | None) -> AbstractContextManager[None]:
     return signals.handed_over() if signals else nullcontext()
+
+
+def preview_sheet(planned: SheetJob, seen: Callable[[Step, RowParams], None] = lambda _step, _row: None) -> Preview:
+    """One sheet's page; `seen` is told each row with its step. Raises all that is wrong with it, or with its job."""
+    job, findings = planned.job, Findings()
+    pages: list[Preview] = []
+    service: ChosenService | None = None
+    target: AtomicFile | None = None
+    have_temporary_folder(job.output_path.absolute().parent)
+    with findings.look():
+        target = prepare_output(job)
+    with findings.look():
+        look_at_journal(job.journal_path)
+    if job.task:
+        with findings.look():
+            service = choose_service(job)
+    inputs, purpose = (service.inputs, purpose_of(job, service)) if service else (None, None)
+    opening = open_source(job, target, inputs, purpose, Path(tempfile.gettempdir()))
+    with findings.look(), opening as (source, evidence):
+        pages.append(anyio.run(_rehearse, planned, source, service, evidence, seen))
+    findings.tell()
+    return pages[0]
+
+
+async def _rehearse(
+    planned: SheetJob,
+    source: Source,
+    service: ChosenService | None,
+    evidence: tuple[Evidence, ...],
+    seen: Callable[[Step, RowParams], None],
+) -> Preview:
+    """The page of a batch that is rehearsed on what its journal knows; without a task, nothing was ever sent for it."""
+    job = planned.job
+    batch = info_of(job, source, service, planned.series)
+    if service is not None:
+        look_at_journal(job.journal_path, batch)
+    async with rehearse(job.journal_path if service is not None else None, batch) as journal:
+        return await preview(job, source, journal, evidence, seen)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -15,26 +15,26 @@ from anyio import to_thread
 
 from batch_runner import log
 from batch_runner._version import __version__
-from batch_runner.batch.limits import Limits, Pace, limit_by_files, open_files
+from batch_runner.batch.limits import Limits, limit_by_files, open_files
 from batch_runner.batch.poll_schedule import Schedule
 from batch_runner.batch.poller import Poller
 from batch_runner.batch.pool import MOST_ROWS, Pool, SheetBatch
-from batch_runner.batch.stop import INTERRUPTS, Stop, Stopping
+from batch_runner.batch.stop import INTERRUPTS, NightBudget, Stop, Stopping
 from batch_runner.batch.worker import Worker
 from batch_runner.errors import JournalError, UsageError, sole_error
-from batch_runner.fs import AtomicFile
+from batch_runner.fs import AtomicFile, have_temporary_folder
 from batch_runner.journal.batches import BatchInfo, moment_ago
 from batch_runner.journal.journal import Journal
 from batch_runner.journal.view import JournalView
 from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, UNKNOWN
-from batch_runner.output.output import Output
+from batch_runner.output.edits import put_output
 from batch_runner.plan.plan import Policy
 from batch_runner.progress import Progress, Tally
 from batch_runner.report.summary import MOST_GROUPS, Summary, exit_code_for, sorted_counts
-from batch_runner.report.totals import control_totals
-from batch_runner.rows.source import Source
+from batch_runner.report.totals import control_totals, differing, marked
 from batch_runner.runner.adjust import LOOK, AdjustmentInbox
-from batch_runner.runner.connect import ChosenService, choose_service, connect_service
+from batch_runner.runner.check import note_output, open_source, take_back
+from batch_runner.runner.connect import ChosenService, choose_service, connect_service, purpose_of, task_from_journal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -43,29 +43,9 @@ if TYPE_CHECKING:
     from batch_runner.batch.worker import Terms
     from batch_runner.job.job import Job
     from batch_runner.output.output import Written
+    from batch_runner.output.previous_output import Evidence
+    from batch_runner.rows.source import Source
     from batch_runner.service.protocol import Service
-
-
-class NightBudget:
-    """One deadline, counted from when this is made, and one pace of starts, for batches that run one after another.
-
-    `command` is the same for all of them where there are several: what they do is done in one night. It is that of the
-    night which they go on with, if there is one.
-    """
-
-    def __init__(self, job: Job, command: str = "") -> None:
-        self.command = command
-        self._deadline = job.deadline_from(datetime.now().astimezone())
-        self._began = time.monotonic()
-        self.pace = Pace(job.start_rate)
-
-    def past_deadline(self) -> Callable[[], bool] | None:
-        """Asks both clocks whether the deadline has passed; None if there is none. Made where a batch begins."""
-        deadline = self._deadline
-        if deadline is None:
-            return None
-        began = anyio.current_time() - (time.monotonic() - self._began)
-        return lambda: deadline.passed(datetime.now().astimezone(), anyio.current_time() - began)
 
 
 MANY_REFUSED = 10
@@ -108,6 +88,8 @@ class OpenedJob(msgspec.Struct, frozen=True):
     bounds: NightBudget
     series: str
     """The input's absolute path, with the places of the day still in it: tomorrow's sheet has the same."""
+    evidence: tuple[Evidence, ...] = ()
+    """Runs that only the output has."""
 
 
 @contextmanager
@@ -122,11 +104,12 @@ def open_job(job: Job, series: str | None = None, bounds: NightBudget | None = N
     service = service_of(job)
     target = prepare_output(job)
     workers, warning = limit_by_files(job.concurrency, open_files())
-    with Source(job, target.real.absolute().parent, service.inputs) as source:
-        for lost in filter(None, (source.lost_journal, source.lost_runs)):
-            log.warning(lost)
-        notes = tuple(note for note in (warning, _other_journal(job)) if note)
-        yield OpenedJob(job, source, target, service, workers, notes, began, bounds, series)
+    with open_source(job, target, service.inputs, purpose_of(job, service), target.real.absolute().parent) as (
+        source,
+        evidence,
+    ):
+        notes = tuple(note for note in (warning, _other_journal(job), *(each.note for each in evidence)) if note)
+        yield OpenedJob(job, source, target, service, workers, notes, began, bounds, series, evidence)
 
 
 def _other_journal(job: Job) -> str | None:
@@ -163,7 +146,9 @@ def prepare_output(job: Job) -> AtomicFile:
         raise UsageError(f"{job.input}: {why}")
     if job.report_path is not None:
         AtomicFile.prepare(job.report_path, job.input_path, "report")
-    return AtomicFile.prepare(job.output_path, job.input_path)
+    target = AtomicFile.prepare(job.output_path, job.input_path)
+    have_temporary_folder(target.real.absolute().parent)
+    return target
 
 
 async def run_batch(job: Job, progress: Progress | None = None) -> Summary:
@@ -214,6 +199,7 @@ async def run_opened(
     night = NightRun(opened.job, opened.service, service, opened.bounds, rows=opened.source.total)
 
     async def one() -> AsyncIterator[SheetBatch]:
+        await take_back(opened.evidence, journal)
         yield night.batch(opened, journal)
 
     async def finish(batch: SheetBatch) -> None:
@@ -246,7 +232,7 @@ class NightRun:
         self._limits = Limits(self._workers, pace=bounds.pace)
         self._schedule = Schedule(chosen.polls)
         self._poller = Poller(service.look, self._schedule, chosen.terms.follow_seconds, self._chance)
-        self.stopping = Stopping(job.failure_limit, rows, bounds.past_deadline())
+        self.stopping = Stopping(job.failure_limit, rows, bounds.past_deadline(), bounds.late)
         self._inbox = AdjustmentInbox()
         self._adjusted: list[str] = []
 
@@ -337,8 +323,11 @@ TOO_LARGE = (
 
 async def _write_output(opened: OpenedJob, batch: SheetBatch) -> Written:
     """Write the output from what the journal holds."""
-    output = Output(opened.source.sheet, opened.source.layout, opened.target, expand=opened.job.expand)
-    written = await to_thread.run_sync(output.write, batch.outcomes, _was_edited(opened))
+    note = partial(note_output, purpose_of(opened.job, opened.service), opened.target.real, batch)
+    job, source = opened.job, opened.source
+    written = await to_thread.run_sync(
+        put_output, job, source, batch.journal, lambda: marked(source, batch.outcomes()), opened.target, note
+    )
     log.info("output written", path=str(written.path))
     return written
 
@@ -369,7 +358,7 @@ async def _sum_up(
         carried=batch.carried,
         changed=batch.changed,
         failures=groups,
-        more_failures=failed - sum(group.rows for group in groups if group.status != UNKNOWN),
+        more_failures=failed - sum(group.rows for group in groups if group.status in FAILED),
         stopped=_why(opened, stop) if stop else None,
         since=since,
         parked=journal.held("parked"),
@@ -377,29 +366,26 @@ async def _sum_up(
         taken=journal.taken(),
         unsettled=journal.unsettled(),
         notes=(*source.notes, *about, *warnings, *source.warnings, *notes, *about_output),
-        cautions=source.sheet.cautions if since is None else (),
+        cautions=(
+            *(source.sheet.cautions if since is None else ()),
+            *(each.note for each in opened.evidence),
+            *(written.cautions if written else ()),
+        ),
         seconds=seconds,
         totals=await to_thread.run_sync(control_totals, source, batch.outcomes()),
+        differing=await to_thread.run_sync(differing, source, batch.outcomes()),
     )
-    if written is None:
+    if written is None or job.report_path is None:
         return summary
-    return await to_thread.run_sync(_report, opened, journal, summary)
+    from batch_runner.report.html import write_report
+
+    return await to_thread.run_sync(write_report, summary, journal, job, source)
 
 
 def _why(opened: OpenedJob, stop: Stop) -> str:
     """Why it stopped, and how it goes on where tomorrow the same command takes another sheet."""
     is_of_a_day = opened.series != str(opened.job.input_path.absolute())
     return f"{stop.why} (with --date {opened.job.date}: it is that day's sheet)" if is_of_a_day else stop.why
-
-
-def _report(opened: OpenedJob, journal: Journal, summary: Summary) -> Summary:
-    """Write the report, if one was asked for."""
-    path = opened.job.report_path
-    if path is None:
-        return summary
-    from batch_runner.report.html import write_report
-
-    return write_report(summary, path, journal, like=opened.job.input_path, sheet=opened.source.sheet.name)
 
 
 def info(opened: OpenedJob) -> BatchInfo:
@@ -414,7 +400,7 @@ def info_of(job: Job, source: Source, service: ChosenService | None, series: str
         input=str(job.input_path.absolute()),
         input_sha256=source.sheet.fingerprint,
         output=str(job.output_path.absolute()),
-        task=_task_from_journal(job),
+        task=task_from_journal(job),
         service=service.name if service else job.service,
         key_columns=tuple(sorted(set(job.key))),
         policy=policy_of(job, service.terms if service else None),
@@ -435,15 +421,3 @@ def policy_of(job: Job, terms: Terms | None) -> Policy:
         conflict=tuple(sorted(set(job.unique_conflict))),
         allow_duplicates=job.allow_duplicates,
     )
-
-
-def _task_from_journal(job: Job) -> str:
-    """The task as the journal knows it: a file of tasks by its way from the journal, from wherever it is called."""
-    file, colon, function = job.task.rpartition(".py:")
-    return os.path.relpath(file, job.journal_path.parent) + colon + function if colon else job.task
-
-
-def _was_edited(opened: OpenedJob) -> bool:
-    """Whether the output would replace the input, which somebody has edited since it was read."""
-    is_input = os.path.realpath(opened.target.real) == os.path.realpath(opened.job.input_path)
-    return is_input and opened.source.sheet.is_outdated()

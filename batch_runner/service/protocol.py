@@ -49,7 +49,8 @@ class Signal(msgspec.Struct, frozen=True):
 
     `retry_after` and `reset` are seconds from now, `window` the length of the quota's window in seconds,
     `remaining` and `quota` numbers of starts. A `memory` says that it is a service of ours, which knows the starts of
-    the last `memory_seconds` by their keys.
+    the last `memory_seconds` by their keys. `several`: answers of more than one memory have come from this address, so
+    that none can be relied on.
     """
 
     retry_after: float | None = None
@@ -59,6 +60,7 @@ class Signal(msgspec.Struct, frozen=True):
     window: float | None = None
     memory: str | None = None
     memory_seconds: float = 0.0
+    several: bool = False
 
 
 NO_SIGNAL = Signal()
@@ -133,7 +135,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     `idempotency_seconds`: a start that was sent so long ago at most, with a key and while the service was the same
     `memory`, may be sent again with that key: it is one run. 0 is a promise too (a service that has just begun
     remembers from now on); None is none, and a key would say nothing. `row_number`: it wants to know the rows' numbers.
-    `tells_ends`: a look may wait for the run's end. `stops`: it can stop a run.
+    `tells_ends`: a look may wait for the run's end. `stops`: it can stop a run. `several`: see `Signal`.
     """
 
     idempotency_seconds: float | None = None
@@ -141,6 +143,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     row_number: bool = False
     tells_ends: bool = False
     stops: bool = False
+    several: bool = False
 
     @classmethod
     def read_from(cls, body: bytes) -> Self:

@@ -13,14 +13,14 @@ import msgspec
 from batch_runner.errors import SheetError, Unlike
 from batch_runner.sheet.csv.reader import CsvSheet, view_csv
 from batch_runner.sheet.csv.records import DELIMITERS
-from batch_runner.sheet.csv.writer import harmless, storable
-from batch_runner.sheet.model import LIST_ROWS, NewCells, Reading, RowKind, column_letter
+from batch_runner.sheet.csv.writer import harmless, replaced, storable, write_text
+from batch_runner.sheet.model import LIST_ROWS, NewCells, Reading, RowKind, TypedRow, column_letter
+from batch_runner.sheet.open import TEXT_ENDINGS, WORKBOOK_ENDINGS
 from batch_runner.sheet.xlsx.package import Package
 from batch_runner.sheet.xlsx.row_reader import END, HEAD_LIMIT, MAX_ROWS, ROW_END, START
 from batch_runner.sheet.xlsx.shared_strings import plain_text
 from batch_runner.sheet.xlsx.workbook import Workbook, view_workbook
-from batch_runner.sheet.xlsx_append.ranges import MAX_COLUMNS
-from batch_runner.sheet.xlsx_append.xml_tokens import CELL_UNITS, fits, xstring
+from batch_runner.sheet.xlsx_append.xml_tokens import CELL_UNITS, MAX_COLUMNS, fits, xstring
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -50,8 +50,7 @@ def write_workbook(target: BinaryIO, grid: Grid) -> None:
     page = book.create_sheet(grid.sheet.name or "Sheet1")
     try:
         _set_widths(page, grid)
-        for row, own, new in grid.rows():
-            texts = (*own, *new)
+        for row, texts in grid.rows():
             _refuse_row(grid, row, texts)
             page.append([_value(page, text) for text in texts])
     except BaseException:
@@ -62,8 +61,8 @@ def write_workbook(target: BinaryIO, grid: Grid) -> None:
 
 def refuse_too_much(grid: Grid) -> None:
     """Raises `SheetError` for a sheet that a workbook can't hold, naming the first cell that is too much."""
-    for row, own, new in grid.rows():
-        _refuse_row(grid, row, (*own, *new))
+    for row, texts in grid.rows():
+        _refuse_row(grid, row, texts)
 
 
 def _set_widths(page: Worksheet, grid: Grid) -> None:
@@ -162,45 +161,54 @@ class Grid:
         self.start = sheet.columns[-new.replaced].index if new.replaced else sheet.width
         """Where the new columns begin."""
         kept = sheet.columns[: len(sheet.columns) - new.replaced]
-        self._named = [order for order, header in enumerate(new.headers) if header]
+        kept = (*kept, *(column for column in sheet.columns[len(kept) :] if column.index in new.kept))
+        self.new_places = new.places_from(self.start)
         own = _own_names(sheet, kept, new.headers)
-        self.headers = (*own.values(), *(new.headers[order] for order in self._named))
+        named = sorted([*own.items(), *zip(self.new_places, new.headers, strict=True)])
+        self.headers = tuple(name for _place, name in named)
         """Each once: of two equal ones the second has its letter beside it, and a column without one is called so."""
-        self.places = (*own, *(self.start + order for order in self._named))
+        self.places = tuple(place for place, _name in named)
         """Where each of `headers` stands in the row, from 0."""
         self._new = new
         self._cells = cells
 
-    def rows(self) -> Iterator[tuple[Row, tuple[str, ...], tuple[str, ...]]]:
-        """(row, its own texts, its new ones) for every row of the sheet, in order."""
-        return self._beside(self.sheet.rows())
+    def rows(self) -> Iterator[tuple[Row, tuple[str, ...]]]:
+        """(row, its texts with the new ones) for every row of the sheet, in order."""
+        return ((row, self._woven(row.texts, new)) for row, new in self._beside(self.sheet.rows()))
 
-    def _beside(self, every: Iterable[_R]) -> Iterator[tuple[_R, tuple[str, ...], tuple[str, ...]]]:
+    def _beside(self, every: Iterable[_R]) -> Iterator[tuple[_R, tuple[str, ...]]]:
         new = NewCells(self._cells)
         nothing = ("",) * len(self._new.headers)
         for row in every:
-            texts = self._new.headers if row.kind is RowKind.HEADER else new.of(row.number) or nothing
-            yield row, row.texts[: self.start], texts
+            yield row, self._new.headers if row.kind is RowKind.HEADER else new.of(row.number) or nothing
         new.finish()
 
-    def texts(self) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
-        """(its own texts, its new ones) for every row of the sheet, as a text file may have them.
+    def _woven(self, own: tuple[str, ...], new: tuple[str, ...]) -> tuple[str, ...]:
+        """The texts of a row: the new ones at their places, all others as they stood."""
+        if not self._new.kept:
+            return (*own[: self.start], *new)
+        texts = dict(enumerate(own)) | dict(zip(self.new_places, new, strict=True))
+        return tuple(texts.get(place, "") for place in range(max(texts) + 1))
+
+    def texts(self) -> Iterator[tuple[str, ...]]:
+        """The texts of every row of the sheet, as a text file may have them.
 
         What is text in a workbook would be a formula in a text file (`=cmd|…`), so it is made harmless. A number stays
         as it is, and so does what a text file had.
         """
-        if not isinstance(self.sheet, Workbook):
-            yield from ((own, new) for _row, own, new in self.rows())
-            return
-        for row, own, new in self._beside(self.sheet.typed_rows(range(self.start))):
-            yield tuple(text if place in row.typed else harmless(text) for place, text in enumerate(own)), new
+        is_workbook = isinstance(self.sheet, Workbook)
+        rows = self.sheet.typed_rows(range(self.sheet.width)) if is_workbook else self.sheet.rows()
+        for row, new in self._beside(rows):
+            own = row.texts
+            if isinstance(row, TypedRow):
+                own = tuple(text if place in row.typed else harmless(text) for place, text in enumerate(own))
+            yield self._woven(own, tuple(harmless(storable(text)) for text in new))
 
     def data(self) -> Iterator[tuple[str, ...]]:
         """One text for each of `headers`, for every row of data."""
-        own_places = [place for place in self.places if place < self.start]
-        for row, own, texts in self.rows():
+        for row, texts in self.rows():
             if row.kind in LIST_ROWS:
-                yield (*[own[place] for place in own_places], *(storable(texts[order]) for order in self._named))
+                yield tuple(storable(texts[place]) for place in self.places)
 
 
 def append_columns(
@@ -230,7 +238,7 @@ def replace_cells(sheet: Sheet, target: BinaryIO, cells: Mapping[tuple[int, int]
         append.replace_cells(sheet, target, cells)
         return
     assert isinstance(sheet, CsvSheet)
-    sheet.replace(target, cells)
+    write_text(target, replaced(sheet.source, cells), sheet.source, sheet.scratch)
 
 
 def make_room(sheet: Sheet, new: NewColumns) -> None:
@@ -244,8 +252,8 @@ def make_room(sheet: Sheet, new: NewColumns) -> None:
         place_of(sheet, new)
 
 
-def appended(sheet: Sheet, path: Path, new: NewColumns) -> Iterator[tuple[int, str]]:
-    """Each row's number and its text in the first new column, in what `append_columns` wrote to `path`.
+def appended(sheet: Sheet, path: Path, new: NewColumns) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Each row's number and its texts in the new columns, in what `append_columns` wrote to `path`.
 
     Every row's own bytes have been compared with the sheet's by then. Raises `Unlike` where that can't be done, also in
     mid-iteration: read it by `open_written` then.
@@ -254,9 +262,9 @@ def appended(sheet: Sheet, path: Path, new: NewColumns) -> Iterator[tuple[int, s
         raise Unlike  # cells that are written anew are in the way of a comparison byte by byte
     from batch_runner.sheet.xlsx_append.append import place_of
 
-    column = column_letter(place_of(sheet, new).start)
+    columns = tuple(column_letter(index) for index in place_of(sheet, new).places)
     with path.open("rb") as file:
-        yield from first_new_cells(sheet.package, Package(file, path.name), sheet.part, column)
+        yield from new_cells(sheet.package, Package(file, path.name), sheet.part, columns)
 
 
 TABLE_ENDINGS = (*DELIMITERS, ".xlsx", ".jsonl", ".parquet")
@@ -309,7 +317,7 @@ def _write_text(target: BinaryIO, delimiter: str, grid: Grid) -> None:
     stream = TextIOWrapper(target, "utf-8-sig", newline="")
     try:
         writer = csv.writer(stream, delimiter=delimiter, lineterminator="\r\n")
-        writer.writerows((*own, *map(harmless, map(storable, new))) for own, new in grid.texts())
+        writer.writerows(grid.texts())
     finally:
         stream.detach()
 
@@ -321,20 +329,57 @@ def _write_lines(target: BinaryIO, grid: Grid) -> None:
         target.write(encoder.encode(dict(zip(headers, texts, strict=True))) + b"\n")
 
 
+READ_BACK = (*TEXT_ENDINGS, *WORKBOOK_ENDINGS)
+"""The formats that can be opened again as a sheet."""
+
+
+def written_headers(path: Path) -> tuple[str, ...]:
+    """The headers of what was written as `.jsonl` or `.parquet`. Raises `SheetError` for what wasn't."""
+    if path.suffix.lower() == ".jsonl":
+        with path.open("rb") as file:
+            try:
+                return tuple(msgspec.json.decode(next(file, b""), type=dict[str, str]))
+            except msgspec.DecodeError as error:
+                raise SheetError(f"{path.name}: these are no lines of JSON objects: {error}") from error
+    import polars
+
+    try:
+        return tuple(polars.scan_parquet(path).collect_schema())
+    except polars.exceptions.PolarsError as error:
+        raise SheetError(f"{path.name}: this is no Parquet file: {error}") from error
+
+
+def written_lines(path: Path) -> Iterator[tuple[str, ...]]:
+    """The texts of each row that `write_table` wrote as `.jsonl` or `.parquet`, in the order of its headers."""
+    if path.suffix.lower() == ".jsonl":
+        with path.open("rb") as file:
+            yield from (tuple(msgspec.json.decode(line, type=dict[str, str]).values()) for line in file)
+        return
+    import polars
+
+    rows = polars.scan_parquet(path)
+    start = 0
+    while len(page := rows.slice(start, AT_ONCE).collect()):
+        yield from page.iter_rows()
+        start += len(page)
+
+
 _ROW = re.compile(rb'\s*+<row r="([0-9]{1,7})"(?: (?!spans=)[A-Za-z0-9:]++="[^"<>&]*+"| spans="[0-9: ]*+")*+>')
-_FIRST = re.compile(
+_CELL = re.compile(
     rb'<c r="([A-Z]{1,3})[0-9]{1,7}"(?: s="[0-9]+")?'
     rb'(?: t="inlineStr"><is><t(?: xml:space="preserve")?>([^<]*+)</t></is></c>|/>)'
 )
 
 
-def first_new_cells(before: Package, after: Package, part: str, column: str) -> Iterator[tuple[int, str]]:
-    """Each row's number, and its text in the first new column, where `after` is `before` with columns appended.
+def new_cells(
+    before: Package, after: Package, part: str, columns: Sequence[str]
+) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Each row's number, and its texts in the new columns, where `after` is `before` with columns appended.
 
     Raises `Unlike` where a row isn't the same row to the letter with cells of ours behind it: that may well be right,
     but only a reader can tell.
     """
-    letters = column.encode()
+    places = {column.encode(): place for place, column in enumerate(columns)}
     for old, new in zip(_rows(before, part), _rows(after, part), strict=False):
         own, all_ = _ROW.match(old), _ROW.match(new)
         if own is None or all_ is None or own[1] != all_[1]:
@@ -344,11 +389,14 @@ def first_new_cells(before: Package, after: Package, part: str, column: str) -> 
         end = all_.end() + len(old) - own.end()
         if new[all_.end() : end] != old[own.end() :]:
             raise Unlike
-        first = _FIRST.match(new, end)
-        if first is None and end < len(new):
-            raise Unlike
-        is_ours = first is not None and first[1] == letters and first[2] is not None
-        yield int(own[1]), plain_text(first[2]) if first is not None and is_ours else ""
+        texts = [""] * len(columns)
+        while end < len(new):
+            cell = _CELL.match(new, end)
+            if cell is None or cell[1] not in places:
+                raise Unlike
+            texts[places[cell[1]]] = plain_text(cell[2]) if cell[2] is not None else ""
+            end = cell.end()
+        yield int(own[1]), tuple(texts)
     raise Unlike
 
 

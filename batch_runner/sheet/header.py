@@ -122,7 +122,8 @@ def header_doubt(rows: Sequence[FirstRow], number: int) -> str | None:
             f"row {first} or row {second} could be the header row; say which: --header-row {first} or "
             f"--header-row {second}"
         )
-    data_like = next((at for at in best.filled if _is_like_below(best, at, below)), None)
+    looks = (_is_like_below, _differs_by_digits)
+    data_like = next((at for is_like in looks for at in best.filled if is_like(best, at, below)), None)
     if data_like is None:
         return None
     return (
@@ -134,7 +135,8 @@ def header_doubt(rows: Sequence[FirstRow], number: int) -> str | None:
 _TOTAL_WORDS = re.compile(
     r"(?:(?:grand|sub|net|overall|running|invoice|report|page)[\s-]*)*totals?|total\s(?:g[ée]n[ée]ral|generale|geral|amount|net"
     r"|due|ht|ttc|\d{2,4})|totaux|sous[\s-]*total|subtot\.?|tot\.|(?:(?:gesamt|zwischen|end|teil|netto|brutto)[\s-]*)?summe"
-    r"|gesamt(?:betrag)?|insgesamt|somme|totale|subtotale|totaal|subtotaal|suma|razem|ogółem|celkem|součet|mezisoučet"
+    r"|gesamt(?:betrag|ergebnis)?|teilergebnis|insgesamt|[üu]bertrag|somme|totale|subtotale|totaal|subtotaal|suma"
+    r"|razem|ogółem|celkem|součet|mezisoučet"
     r"|összesen|summa|delsumma|i\s?alt|sum(?!\s+of\b)|yhteensä|toplam|ara toplam|genel toplam|итого|всего|合計|小計"
     r"|総計|总计|合计|小计",
     re.IGNORECASE,
@@ -146,31 +148,84 @@ def is_total_word(text: str) -> bool:
     return _TOTAL_WORDS.fullmatch(text.strip().rstrip(":").strip(" *=-")) is not None
 
 
+_DIGITS = re.compile("[0-9]+")
 _TOTAL_START = re.compile(rf"(?:{_TOTAL_WORDS.pattern})\b|.*\s(?:total|ergebnis|summe)\Z", re.IGNORECASE)
 """Such as `Total for Acme` and `Acme Total`, as Excel's own subtotals have it."""
 ALONE = 3
 """So many cells does a row of the list have where a lone one is a heading or a note."""
 
 
+_TOTAL = re.compile(
+    rb"(?:<f[^>]*>|=)\s*(?:ROUND\()?(SUM|SUBTOTAL|(?:_xlfn\.)?AGGREGATE)\(([^()]*)\)(?:[,;]-?[0-9]+\))?\s*(?:</f>)?"
+)
+_SUMS = (b"9", b"109")
+"""The numbers of `SUBTOTAL` and `AGGREGATE` that stand for a sum; others are an average, a count and the like."""
+_CELLS = re.compile(rb"\s*\$?([A-Z]{1,3})\$?([0-9]{1,7})(?::\$?([A-Z]{1,3})\$?([0-9]{1,7}))?\s*")
+_TABLE_COLUMN = re.compile(rb"[^\[\],;]*\[[^\[\]]+\]")
+"""A column of a table by its name: `Invoices[Net]`; in the table's own totals row its name may be left out."""
+
+
+class AddedUp(msgspec.Struct, frozen=True):
+    """What a formula looks at that adds up its own column: the rows from `first` to `last`; 0 for a table's column.
+
+    One that takes their average or counts them `is_sum` not.
+    """
+
+    first: int
+    last: int
+    is_sum: bool
+
+
+def added_up(formula: bytes, letter: bytes, number: int) -> AddedUp | None:
+    """What a formula adds up, if that is cells of its own column which all stand above it, or all below.
+
+    It is one of a workbook's part (`<f>SUM(C2:C9)</f>`), or as a person writes it (`=SUM(C2:C9)`).
+    """
+    found = _TOTAL.fullmatch(formula)
+    if found is None:
+        return None
+    function, cells = found[1], re.split(b"[,;]", found[2])
+    is_sum = function == b"SUM" or cells[0].strip() in _SUMS
+    if function != b"SUM":
+        cells = cells[1 if function == b"SUBTOTAL" else 2 :]
+    if len(cells) == 1 and _TABLE_COLUMN.fullmatch(cells[0].strip()):
+        return AddedUp(0, 0, is_sum)
+    rows: list[int] = []
+    for one in map(_CELLS.fullmatch, cells):
+        if one is None or one[1] != letter or (one[3] or letter) != letter:
+            return None
+        rows += (int(one[2]), int(one[4] or one[2]))
+    if len(rows) < 2 or min(rows) <= number <= max(rows) or rows == rows[:1] * 2:
+        return None
+    return AddedUp(min(rows), max(rows), is_sum)
+
+
 class Suspicion(msgspec.Struct, frozen=True):
-    """Why a row looks like none of the list: the place of the cell that says so, and a phrase."""
+    """Why a row looks like none of the list: the place of the cell that says so, and a phrase.
+
+    With `begins_another` it looks like the header row of another list.
+    """
 
     place: int
     why: str
     is_total: bool = False
+    begins_another: bool = False
 
 
 class ListShape(msgspec.Struct, frozen=True):
     """What the rows of a list usually look like: the first of them, in the columns at `places`.
 
-    `usual` are those that most of them fill, `typed` those whose texts are numbers or dates. `shapes` has for each
-    place what its texts look like, and those that stand there more than once, in rows with more than one cell. A lone
-    cell says something where `lone_is_odd`.
+    `usual` are those that most of them fill, `typed` those whose texts are numbers or dates, `marked` those whose texts
+    have digits (numbers of invoices, too), `lower` those whose words have no capitals. `shapes` has for each place the
+    texts, and what texts look like, that stand there more than once in rows with more than one cell. A lone cell says
+    something where `lone_is_odd`.
     """
 
     places: tuple[int, ...]
     usual: tuple[int, ...]
     typed: frozenset[int]
+    marked: frozenset[int]
+    lower: frozenset[int]
     shapes: dict[int, frozenset[str]]
     lone_is_odd: bool
 
@@ -178,44 +233,67 @@ class ListShape(msgspec.Struct, frozen=True):
     def of(cls, places: Sequence[int], rows: Sequence[Sequence[str]]) -> ListShape:
         """The shape of these rows."""
         filled = [[place for place in places if row[place].strip()] for row in rows]
-        count = Counter(place for row in filled for place in row)
-        usual = tuple(place for place in places if 2 * count[place] >= len(rows))
         sizes = sorted(map(len, filled)) or [0]
-        lone = sizes.count(1)
-        is_odd = sizes[2 * len(sizes) // 3] >= ALONE and (lone <= 2 or 3 * lone <= len(rows))
+        lone, most = sizes.count(1), sizes[2 * len(sizes) // 3]
+        fuller = [row for row in filled if 2 * len(row) > most]
+        count = Counter(place for row in fuller for place in row)
+        usual = tuple(place for place in places if 2 * count[place] >= len(fuller))
+        is_odd = most >= ALONE and (lone <= 2 or 3 * lone <= len(rows))
         texts = {place: [row[place].strip() for row in rows if row[place].strip()] for place in places}
         typed = (at for at, found in texts.items() if 3 * sum(map(bool, map(kind_of, found))) > 2 * len(found))
+        marked = (at for at, found in texts.items() if 3 * sum(map(_has_digit, found)) >= 2 * len(found) > 0)
+        lower = (at for at, found in texts.items() if 2 * sum(map(str.islower, found)) > len(found))
         whole = [row for row, places in zip(rows, filled, strict=True) if len(places) > 1]
         shapes = {at: frozenset(_often([row[at].strip() for row in whole])) for at in places}
-        return cls(tuple(places), usual, frozenset(typed), shapes, is_odd)
+        return cls(tuple(places), usual, frozenset(typed), frozenset(marked), frozenset(lower), shapes, is_odd)
 
     def doubt(self, texts: Sequence[str]) -> Suspicion | None:
         """Why a row looks like none of the list; None for a row like the others."""
         lacking = [place for place in self.usual if not texts[place]]
-        if not lacking and not self._is_whole_total(texts):
+        first = texts[self.places[0]] if self.places else ""
+        if not lacking and not is_total_word(first) and (self.places[0] not in self.marked or _has_digit(first)):
             return None
         filled = [place for place in self.places if texts[place].strip()]
-        for place in filled:
+        return (self._total(texts, filled, lacking) or self._words(texts, filled, lacking)) if filled else None
+
+    def _total(self, texts: Sequence[str], filled: Sequence[int], lacking: Sequence[int]) -> Suspicion | None:
+        """A total's word, alone or beside numbers; or an amount that stands all by itself."""
+        kinds = [kind_of(texts[place].strip()) for place in filled]
+        has_but_numbers = all(kind == "number" for kind in kinds[1:])
+        many = 2 * len(lacking) >= len(self.usual)
+        for order, place in enumerate(filled):
             text = texts[place].strip()
-            many = 2 * len(lacking) >= len(self.usual) and place == filled[0]
-            if is_total_word(text) or (many and len(text) <= LONGEST_LABEL and _TOTAL_START.match(text)):
-                empty = ", and cells that other rows fill are empty" if lacking else " in place of a row's own text"
-                return Suspicion(place, f"{text!r} stands there{empty}: it looks like a total", is_total=True)
-        if len(filled) == 1 and self.lone_is_odd and self._is_prose(texts, filled[0]):
-            return Suspicion(filled[0], "no other cell of the row is filled: it looks like a heading or a note")
-        is_other = filled and filled[0] in self.typed and self._is_prose(texts, filled[0])
-        if lacking and is_other and not any(kind_of(texts[place]) for place in self.typed):
-            what = "words stand there where other rows have a number or a date, and other such cells are empty"
-            return Suspicion(filled[0], f"{what}: it looks like a heading or a note")
+            begins = len(text) <= LONGEST_LABEL and bool(_TOTAL_START.match(text))
+            is_said = order == 0 and begins and (many or has_but_numbers)
+            if lacking and (is_said or is_total_word(text)):
+                what = "stands there, and cells that other rows fill are empty: it looks like a total"
+                return Suspicion(place, f"{text!r} {what}", is_total=True)
+        if not lacking and is_total_word(texts[filled[0]]) and has_but_numbers:
+            what = "stands there in place of a row's own text: it looks like a total"
+            return Suspicion(filled[0], f"{texts[filled[0]].strip()!r} {what}", is_total=True)
+        if kinds == ["number"] and filled[0] in self.typed and self.lone_is_odd and many:
+            what = "a number stands there alone, and all other cells of the row are empty: it looks like a total"
+            return Suspicion(filled[0], what, is_total=True)
         return None
 
-    def _is_whole_total(self, texts: Sequence[str]) -> bool:
-        """Whether a row that lacks nothing says that it is a total, and has but numbers beside that.
-
-        One with words or a date may be an invoice of the company Total.
-        """
-        first, *others = (texts[place].strip() for place in self.places)
-        return is_total_word(first) and all(kind_of(text) == "number" for text in others if text)
+    def _words(self, texts: Sequence[str], filled: Sequence[int], lacking: Sequence[int]) -> Suspicion | None:
+        """Words in place of a row's numbers or dates, or one text alone."""
+        first = filled[0]
+        if not self._is_prose(texts, first):
+            return None
+        if len(filled) == 1 and self.lone_is_odd:
+            return Suspicion(first, "no other cell of the row is filled: it looks like a heading or a note")
+        if first not in self.marked or _has_digit(texts[first]):
+            return None
+        has_typed = any(kind_of(texts[place].strip()) for place in filled)
+        begins_another = not has_typed and len(filled) > 1 and not any(texts[at].strip().endswith(":") for at in filled)
+        if lacking and (not has_typed or 3 * len(lacking) >= len(self.usual)):
+            what = "words stand there where other rows have a number or a date, and cells that others fill are empty"
+            return Suspicion(first, f"{what}: it looks like a heading or a note", begins_another=begins_another)
+        if begins_another and self.typed.intersection(filled):
+            what = "the row has words where others have numbers or dates: it looks like the headers of another list"
+            return Suspicion(first, what, begins_another=True)
+        return None
 
     def _is_prose(self, texts: Sequence[str], place: int) -> bool:
         """Whether a text is words, and none like those of other rows in its column.
@@ -227,15 +305,20 @@ class ListShape(msgspec.Struct, frozen=True):
             kind_of(text) is None
             and any(map(str.isalpha, text))
             and text.lower() not in _NO_HEADERS
+            and not (place in self.lower and text.islower())
             and text not in self.shapes[place]
             and _shape_of(text) not in self.shapes[place]
         )
 
 
+def _has_digit(text: str) -> bool:
+    return any(map(str.isdigit, text))
+
+
 def _often(texts: Sequence[str]) -> Iterator[str]:
-    """What texts of a column look like, and those that stand there more than once."""
-    yield from (shape for text in texts if (shape := _shape_of(text)))
-    yield from (text for text, times in Counter(texts).items() if text and times > 1)
+    """What texts of a column look like, and texts themselves, that stand there more than once."""
+    shapes = Counter(shape for text in texts if (shape := _shape_of(text)))
+    yield from (one for one, times in (*shapes.items(), *Counter(texts).items()) if one and times > 1)
 
 
 def repeats_header(headers: Sequence[str], texts: Iterable[str]) -> bool:
@@ -261,6 +344,14 @@ def _is_like_below(best: FirstRow, place: int, below: Sequence[FirstRow]) -> boo
         return False
     cells = [(kind_of(row.text(place)), place in row.typed) for row in below if row.text(place)]
     return 2 * cells.count(looks) > len(cells) if cells else not below
+
+
+def _differs_by_digits(best: FirstRow, place: int, below: Sequence[FirstRow]) -> bool:
+    """Whether a text of the header row differs from most below it by its digits alone: `RE-1` over `RE-2`, `RE-3`."""
+    own = _DIGITS.sub("9", best.text(place))
+    texts = [row.text(place) for row in below if row.text(place)]
+    alike = sum(_DIGITS.sub("9", text) == own for text in texts) if _has_digit(own) else 0
+    return alike > 1 and 2 * alike > len(texts)
 
 
 def _second_header(best: FirstRow, below: Sequence[FirstRow]) -> FirstRow | None:

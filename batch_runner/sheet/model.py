@@ -5,19 +5,19 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from enum import Enum
+from itertools import count, islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 import msgspec
 
 from batch_runner.errors import SheetError
+from batch_runner.sheet.header import ListShape, Suspicion
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
-
-    from batch_runner.sheet.header import ListShape
 
 
 class RowKind(Enum):
@@ -89,6 +89,8 @@ class Row(msgspec.Struct, frozen=True):
     """Those that hold numbers which have other forms than their texts."""
     refusal: str | None = None
     """Why the row as a whole can't be sent in good faith, as a sentence that names it."""
+    suspicion: Suspicion | None = None
+    """Why it looks like no row of a plain list, where it does."""
 
 
 class TypedCell(msgspec.Struct, frozen=True):
@@ -136,11 +138,19 @@ class NewColumns(msgspec.Struct, frozen=True):
     """Columns to write right of the table.
 
     `headers` are the new header cells. The last `replaced` columns of the table (an earlier output's) are
-    dropped first, and the new ones begin where they began.
+    dropped first, and the new ones begin where they began. Of these places those in `kept` stay as they are: a person
+    has put columns of her own there.
     """
 
     headers: tuple[str, ...]
     replaced: int = 0
+    kept: frozenset[int] = frozenset()
+
+    def places_from(self, start: int) -> tuple[int, ...]:
+        """Where the new columns stand, the first of them at `start` or right of it."""
+        if not self.kept:
+            return tuple(range(start, start + len(self.headers)))
+        return tuple(islice((place for place in count(start) if place not in self.kept), len(self.headers)))
 
 
 class Sheet(ABC):
@@ -206,30 +216,18 @@ class Sheet(ABC):
         """
         return ()
 
-    def is_suspect(self, row: Row) -> bool:
-        """Whether a row of data looks like none of the list."""
-        return self.shape is not None and self.shape.doubt(row.texts) is not None
-
     def is_total(self, row: Row) -> bool:
         """Whether a row is, or looks like, a total of the list."""
-        if row.kind is RowKind.TOTALS or row.number in self.sums:
-            return True
-        doubt = self.shape.doubt(row.texts) if self.shape is not None and row.kind in LIST_ROWS else None
-        return doubt is not None and doubt.is_total
-
-    def judged(self, row: Row) -> Row:
-        """A row of data as it is, or as a suspect one: of that kind, or with a refusal that says why."""
-        found = self.shape.doubt(row.texts) if self.shape and row.kind is RowKind.DATA and not row.refusal else None
-        if found is None:
-            return row
-        if self.skips_suspects:
-            return msgspec.structs.replace(row, kind=RowKind.SUSPECT)
-        advice = "say --suspect-rows run or skip, or leave it out with --rows"
-        return msgspec.structs.replace(row, refusal=f"{self.address(row.number, found.place)}: {found.why}; {advice}")
+        is_said = row.kind is RowKind.TOTALS or row.number in self.sums
+        return is_said or (row.suspicion is not None and row.suspicion.is_total)
 
     @abstractmethod
     def reading_again(self) -> Reading:
         """How to read what was written so that it says the same: what was found is named, hidden rows included."""
+
+    def has_room(self, first: int, last: int) -> bool:  # noqa: ARG002  a workbook may have gaps
+        """Whether nothing stands in these columns."""
+        return first >= self.width
 
     @abstractmethod
     def close(self) -> None:
@@ -294,6 +292,46 @@ def refuse_ambiguity(sheet: Sheet, columns: Iterable[Column], strays: Collection
             f"{cells}: there is text under an empty header; give the column a header, clear the cell, leave the column "
             f"out with --exclude {column_letter(index)}, or name another row with --header-row"
         )
+
+
+class Judge:
+    """Goes along a sheet's rows, in order, and says of each row of data whether it looks like one of the list.
+
+    What stands below the headers of another list, which follow an empty row, is all that other list's.
+    """
+
+    def __init__(self, sheet: Sheet) -> None:
+        self._sheet = sheet
+        self._follows_empty = False
+        self._another = 0
+        """The row that looks like the headers of another list."""
+
+    def judged(self, row: Row) -> Row:
+        """The row as it is, or as a suspect one: of that kind, or with a refusal that says why."""
+        shape = self._sheet.shape
+        if shape is None:
+            return row
+        if row.kind is not RowKind.DATA or row.refusal:
+            self._another = 0 if row.kind is RowKind.REPEATED else self._another
+            self._follows_empty = row.kind is RowKind.EMPTY
+            return row
+        found = shape.doubt(row.texts)
+        if found is not None and found.begins_another and self._follows_empty:
+            self._another = row.number
+        elif found is None and self._another:
+            place = next((place for place in shape.places if row.texts[place].strip()), 0)
+            found = Suspicion(
+                place, f"it stands below row {self._another}, which looks like the headers of another list"
+            )
+        self._follows_empty = False
+        return row if found is None else self._suspect(row, found)
+
+    def _suspect(self, row: Row, found: Suspicion) -> Row:
+        if self._sheet.skips_suspects:
+            return msgspec.structs.replace(row, kind=RowKind.SUSPECT, suspicion=found)
+        advice = "say --suspect-rows run or skip, or leave it out with --rows"
+        refusal = f"{self._sheet.address(row.number, found.place)}: {found.why}; {advice}"
+        return msgspec.structs.replace(row, refusal=refusal, suspicion=found)
 
 
 class NewCells:

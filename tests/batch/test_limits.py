@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import resource
 from itertools import pairwise
 
 import anyio
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from limited_service import Batch, Service
 
-from batch_runner.batch.limits import Limits, is_for_concurrency, limit_by_files
+from batch_runner.batch.limits import MOST_FILES, Limits, is_for_concurrency, limit_by_files, open_files
 from batch_runner.service.protocol import Signal
 from batch_runner.units import Rate
 
@@ -293,3 +294,29 @@ def test_concurrency_under_the_limit_of_open_files() -> None:
     assert warning is not None
     assert "ulimit -n 1064" in warning
     assert limit_by_files(5, 10)[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "raised"),
+    [(256, 4096, 4096), (256, resource.RLIM_INFINITY, MOST_FILES), (4096, 4096, 4096), (100_000, -1, 100_000)],
+)
+def test_the_soft_limit_is_raised_as_far_as_the_system_lets_it(
+    soft: int, hard: int, raised: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the hard one is endless, as in many containers."""
+    limits = [(soft, hard)]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limit: limits.append(limit))
+    assert open_files() == raised
+    assert limits[-1] == (raised, hard)
+
+
+def test_a_limit_that_is_said_to_be_endless_and_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the soft one stays, and no batch ends by it."""
+
+    def refuse(*_: object) -> None:
+        raise ValueError("current limit exceeds maximum limit")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, resource.RLIM_INFINITY))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    assert open_files() == 256

@@ -49,7 +49,7 @@ def sheet_alone(path: Path, rows: int) -> float:
         for _row in source.sheet.rows():
             pass
         target = AtomicFile.prepare(path.with_name(f"alone{path.suffix}"), path)
-        Output(source.sheet, source.layout, target, expand=False).write(lambda: outcomes(rows), keep=False)
+        Output(source.sheet, source.layout, target, expand=False).write(lambda: outcomes(rows))
     return time.process_time() - begin - 2 * ours
 
 

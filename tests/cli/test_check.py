@@ -45,7 +45,7 @@ def both(folder: Path, *options: str) -> list[subprocess.CompletedProcess[str]]:
         (("--journal", "no/x.db"), "/no/x.db: there is no folder"),
         (("--journal", "folder"), "/folder: the journal is a folder; name a file"),
         (("--journal", "."), "--journal: '.': not a file; name a file to write"),
-        (("--journal", "tasks.py"), "tasks.py: this is no journal, or a damaged one (file is not a database)"),
+        (("--journal", "tasks.py"), "tasks.py: this is no journal, but a text, such as a job file"),
     ],
 )
 def test_check_and_run_agree_about_log_and_journal(folder: Path, options: tuple[str, ...], sentence: str) -> None:

@@ -163,3 +163,34 @@ def test_who_asks_for_the_status_never_takes_the_lock(
     awaiting.wait()
     assert not read_status(path).nights[0].running
     assert not taken
+
+
+def test_every_sheet_of_a_living_night_is_running(tmp_path: Path) -> None:
+    """Two sheets with one journal, both begun and neither ended: both are running, not "or killed"."""
+    (tmp_path / "inbox").mkdir()
+    for name, row in (("a", "1"), ("b", "2")):
+        (tmp_path / "inbox" / f"{name}.csv").write_text(f"Row\n{row}\n")
+    go, service = threading.Event(), Service()
+
+    def wait(_: int) -> None:
+        go.wait(PATIENCE)
+
+    service.read = wait
+    command = ("run", "inbox/*.csv", "--task", "t", "--journal", "list.journal.db")
+    with on_a_socket(service):
+        batch = start_program(*command, "--service", service.url, cwd=tmp_path)
+        try:
+            wait_until(lambda: len(_nights(tmp_path)) == 2 or batch.poll() is not None)
+            nights = _nights(tmp_path)
+            page = run_program("status", "list.journal.db", cwd=tmp_path).stdout
+        finally:
+            go.set()
+            batch.kill()
+            batch.communicate()
+    assert [night["running"] for night in nights] == [True, True]
+    assert "killed" not in page
+
+
+def _nights(folder: Path) -> list[dict[str, object]]:
+    done = run_program("status", "list.journal.db", "--json", cwd=folder)
+    return list(json.loads(done.stdout)["nights"]) if done.returncode == 0 else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
+from unittest.mock import ANY
 
 import anyio
 import pytest
@@ -74,7 +75,7 @@ async def test_going_on(tmp_path: Path) -> None:
     async with Journal.open(path, batch_info()) as journal:
         assert await journal.register(entries("ABCD")) == [
             Keep(2, 1, "success", changed=False),
-            Poll(3, 2, 2, "run-b", "queued", anew=Send(3, 2, b"B", again=True)),
+            Poll(3, 2, 2, "run-b", "queued", anew=Send(3, 2, b"B", again=True), intended_at=ANY),
             Keep(4, 3, "unknown", changed=False),
             Send(5, 4, b"D"),
         ]
@@ -107,7 +108,7 @@ async def test_counts_and_failures(tmp_path: Path) -> None:
     async with Journal.open(tmp_path / "a.journal.db", batch_info()) as journal:
         plans = await journal.register(entries("ABCDEFGHIJ"))
         await run_row(journal, plans[0], "run-0")
-        for number, plan in enumerate(plans[1:8]):
+        for number, plan in enumerate(plans[1:8], 1):
             await run_row(journal, plan, f"run-{number}", "failure")
         await run_row(journal, plans[8], "run-8", "timeout")
         assert journal.counts() == (
@@ -198,9 +199,8 @@ async def test_a_person_can_read_the_file(tmp_path: Path) -> None:
         assert connection.execute("SELECT status, run_id, result FROM outcome").fetchall() == [
             ("success", "run-1", '"run-1"')
         ]
-    assert {"about", "batch", "row", "alias", "place", "attempt", "result", "same", "resolution", "outcome"} == set(
-        tables
-    )
+    of_rows = {"row", "alias", "place", "attempt", "result", "resolution", "same", "outcome"}
+    assert of_rows | {"about", "batch", "output"} == set(tables)
     assert all("--" in sql for sql in tables.values())
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import shutil
 import sqlite3
 import tempfile
-from contextlib import closing
+from contextlib import closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
@@ -20,6 +23,9 @@ from batch_runner.journal.database import VERSION, WAL_HEADER
 from batch_runner.journal.journal import Journal, Outcome
 from batch_runner.journal.view import JournalView
 from batch_runner.plan.plan import Entry, Send
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SECTOR = 512
 
@@ -162,7 +168,7 @@ def test_an_altered_key_is_noticed(whole: Closed, place: int, change: int, numbe
     ("content", "problem"),
     [
         (b"", "is empty, so what was sent is not known"),
-        (b"Invoice No;Total\n1;2\n", "damaged"),
+        (b"Invoice No;Total\n1;2\n", "is no journal, but a text"),
         (b"\x00" * 8192, "damaged"),
     ],
 )
@@ -228,3 +234,51 @@ def test_a_killed_beginning_leaves_nothing_in_the_way(whole: Closed, tmp_path: P
             return len(await journal.register(entries("A")))
 
     assert anyio.run(begin) == 1
+
+
+SENDS_AGAIN = "starts every row again"
+"""What is said where a person is advised a journal that knows nothing; of a damaged one only."""
+
+
+@pytest.mark.parametrize("around", ["a text", "a circle of links", "no folder", "a folder", "no more files"])
+def test_what_is_to_be_restored(whole: Closed, tmp_path: Path, around: str) -> None:
+    """What is around a journal can be mended: nobody is told of a backup, or of a journal that starts rows again."""
+    path = tmp_path / "a.journal.db"
+    has_files = around != "no more files"
+    if around == "a text":
+        path.write_text('input = "sheet.csv"\n')
+    elif around == "a circle of links":
+        path.symlink_to(path.name)
+    elif around == "no folder":
+        path = tmp_path / "no" / path.name
+    elif around == "a folder":
+        path.mkdir()
+    else:
+        path.write_bytes(whole.content)
+    with pytest.raises(JournalError) as beginning:
+        anyio.run(begin_at, path, has_files)
+    with pytest.raises(JournalError) as looking, files_for_more(has_files), JournalView.open(path):
+        pass
+    for said in (str(beginning.value), str(looking.value)):
+        assert SENDS_AGAIN not in said
+        assert "backup" not in said
+        assert "damaged" not in said
+
+
+@contextmanager
+def files_for_more(has_files: bool) -> Iterator[None]:
+    """In here this process can open no further file, unless it has some."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if not has_files:
+        os.close(next_one := os.dup(0))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (next_one, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def begin_at(path: Path, has_files: bool) -> None:
+    with files_for_more(has_files):
+        async with Journal.open(path, batch_info()):
+            pass

@@ -8,6 +8,7 @@ from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest.mock import ANY
 
 import anyio
 import msgspec
@@ -240,7 +241,7 @@ def test_a_run_is_followed_over_nights(tmp_path: Path) -> None:
             await journal.started(await journal.intend(send), "run-1", "running")
         async with Journal.open(path, batch_info("all")) as journal:
             (follow,) = await journal.register(entries("A"))
-            assert follow == Poll(2, 1, 1, "run-1", "running", anew=Send(2, 1, b"A", again=True))
+            assert follow == Poll(2, 1, 1, "run-1", "running", anew=Send(2, 1, b"A", again=True), intended_at=ANY)
             await journal.ended(follow.attempt, Outcome("success", result="1"))
             assert [(row.run_id, row.result) for row in journal.outcomes()] == [("run-1", "1")]
 
@@ -283,5 +284,5 @@ def test_a_lost_answer_that_came_is_followed(tmp_path: Path) -> None:
         async with Journal.open(path, batch_info()) as journal:
             return await journal.register(entries("A"))
 
-    followed = Poll(2, 1, 1, "run-A", "running", anew=Send(2, 1, b"A", again=True))
+    followed = Poll(2, 1, 1, "run-A", "running", anew=Send(2, 1, b"A", again=True), intended_at=ANY)
     assert anyio.run(nights, tmp_path / "a.journal.db") == [followed]

@@ -66,7 +66,7 @@ def test_a_start_that_made_no_run_is_sent(path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "verdict", "why"),
     [
-        ([2], SAID, "row 2 is success, not unknown"),
+        ([2], SAID, "row 2 is success, neither unknown nor still going"),
         ([3, 99], SAID, "no row 99"),
         ([4], Finding("not_started", "", "Ada"), "has the run run-4, so it was started"),
     ],

@@ -9,9 +9,9 @@ from csvfiles import csv_sheet, csv_text
 
 from batch_runner.errors import OutputFailed
 from batch_runner.journal.view import Placed
-from batch_runner.output.verify import check_alignment
-from batch_runner.rows.columns import find_our_columns
+from batch_runner.output.output import Expected, check_alignment
 from batch_runner.sheet.export import open_written
+from batch_runner.sheet.model import NewColumns
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,10 @@ def check(folder: Path, written: list[list[str]], outcomes: list[Placed] | None 
     draft = folder / ".draft.csv"
     draft.write_text(csv_text(*written), "utf-8", newline="")
     with csv_sheet(folder, HEADERS, *ROWS) as sheet, open_written(draft, sheet) as back:
-        check_alignment(sheet, back, find_our_columns(sheet.columns), iter(OUTCOMES if outcomes is None else outcomes))
+        placed = OUTCOMES if outcomes is None else outcomes
+        cells = ((one.number, (one.run_id, one.status, one.result, one.error)) for one in placed)
+        new = NewColumns(tuple(OURS))
+        check_alignment(sheet, back, sheet.columns, new, Expected(draft.name, new.headers, cells))
 
 
 def changed(row: int, column: int, text: str) -> list[list[str]]:
@@ -60,6 +63,10 @@ def test_what_is_right_passes(tmp_path: Path) -> None:
         (changed(0, 0, "M"), "row 1"),
         (changed(0, 2, "run"), "the header row"),
         (GOOD[:4], "row 5"),
+        (changed(1, 3, "failure"), "row 2"),
+        (changed(1, 4, "{}"), "row 2"),
+        (changed(3, 5, "no"), "row 4"),
+        (changed(0, 4, "error"), "the header row"),
         ([*GOOD, ["4", "d", "", "", "", ""]], "row 6"),
         ([GOOD[0], GOOD[3], GOOD[2], GOOD[1], GOOD[4]], "row 2"),
         ([GOOD[0], GOOD[1], *GOOD[3:]], "row 3"),
@@ -83,5 +90,5 @@ def test_an_outcome_without_a_place_is_found(tmp_path: Path) -> None:
 
 def test_a_row_without_a_run_needs_none(tmp_path: Path) -> None:
     """A row that was refused has an outcome, and an empty run id."""
-    refused = Placed(4, "error", "", "", "no", changed=False)
+    refused = Placed(4, "error", "", "", "", changed=False)
     check(tmp_path, changed(3, 3, "error"), [OUTCOMES[0], refused, OUTCOMES[1]])

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batch_runner.fs import AtomicFile
-from batch_runner.output.output import CELL_UNITS, LongTexts
+from batch_runner.output.long_texts import CELL_UNITS, LongTexts
 
 if TYPE_CHECKING:
     from pathlib import Path

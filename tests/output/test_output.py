@@ -15,7 +15,9 @@ from batch_runner.errors import OutputFailed, SheetError
 from batch_runner.fs import AtomicFile
 from batch_runner.job.job import Job
 from batch_runner.journal.view import Placed
+from batch_runner.output.long_texts import WholeTexts
 from batch_runner.output.output import Output
+from batch_runner.output.previous_output import with_earlier
 from batch_runner.rows.columns import find_our_columns
 from batch_runner.rows.source import Source
 from batch_runner.sheet.model import Reading, RowKind
@@ -37,8 +39,10 @@ def placed(number: int, result: str = "", run_id: str = "", status: str = "succe
 
 def write(sheet: Sheet, ending: str, *outcomes: Placed, **options: Any) -> Written:
     target = AtomicFile.prepare(sheet.path.with_name(f"out{ending}"), sheet.path)
-    output = Output(sheet, find_our_columns(sheet.columns), target, options.pop("expand", False))
-    return output.write(lambda: iter(outcomes), options.pop("keep", False))
+    layout = find_our_columns(sheet.columns)
+    output = Output(sheet, layout, target, options.pop("expand", False))
+    with WholeTexts(sheet.path.parent) as long:
+        return output.write(lambda: with_earlier(sheet, layout, iter(outcomes), long), options.pop("may_replace", None))
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -179,7 +183,7 @@ def test_a_neighbour_is_named(tmp_path: Path) -> None:
     """Where the output can't be replaced, a note says which file it is."""
     (tmp_path / "out.csv").write_text("theirs")
     with csv_sheet(tmp_path, ["N"], ["1"]) as sheet:
-        written = write(sheet, ".csv", placed(2), keep=True)
+        written = write(sheet, ".csv", placed(2), may_replace=lambda _path: False)
     assert written.path.name == "out-2.csv"
     assert written.notes == ("out.csv could not be replaced (open, read-only or edited): see out-2.csv",)
     assert (tmp_path / "out.csv").read_text() == "theirs"
@@ -328,7 +332,7 @@ def test_the_whole_of_a_long_text_is_kept_for_rows_that_are_left_out(tmp_path: P
     expected = long[::-1] if moved else long
     for _night in range(2):
         with open_sheet(path, Reading(header_row=1), tmp_path) as sheet:
-            write(sheet, ".xlsx", placed(2, expected[0]))
+            write(sheet, ".xlsx", placed(2, expected[0], run_id="run-4" if moved else "run-2"))
         lines = [json.loads(line) for line in (tmp_path / "out.long.jsonl").read_text("utf-8").splitlines()]
         kept = [(line["row"], line["text"]) for line in lines if line["column"] == "result"]
         assert [text for _row, text in kept] == expected
@@ -355,6 +359,6 @@ def test_a_hidden_draft_is_not_named(tmp_path: Path) -> None:
         layout = structs.replace(find_our_columns(sheet.columns), headers=("N", "status", "result", "error"))
         output = Output(sheet, layout, AtomicFile.prepare(tmp_path / "out.csv", sheet.path), expand=False)
         with pytest.raises(OutputFailed) as caught:
-            output.write(lambda: iter([placed(2)]), keep=False)
+            output.write(lambda: iter([placed(2)]))
     assert "out.csv" in str(caught.value)
     assert ".part" not in str(caught.value)

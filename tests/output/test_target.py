@@ -85,7 +85,7 @@ def test_a_draft_is_not_written_through_a_link(target: AtomicFile, tmp_path: Pat
     """A link by the draft's name, whoever put it there, doesn't lead the writing elsewhere."""
     (tmp_path / "precious").write_text("precious")
     target.path.with_name(".in.results.part.csv").symlink_to(tmp_path / "precious")
-    with pytest.raises(OutputFailed):
+    with pytest.raises(OutputFailed, match=r"\.in\.results\.part\.csv is in the way; remove it"):
         target.put(new, nothing)
     assert (tmp_path / "precious").read_text() == "precious"
 
@@ -113,7 +113,7 @@ def test_a_folder_that_can_not_be_synced_is_no_failure() -> None:
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
 def test_permissions_are_the_inputs(tmp_path: Path, mode: int) -> None:
-    """Who could read the input can read the output, and nobody else, whatever the umask."""
+    """Who could read the input can read a new output, as far as the umask lets them, and nobody else."""
     source = tmp_path / "in.csv"
     source.write_text("A\n")
     source.chmod(mode)
@@ -123,7 +123,18 @@ def test_permissions_are_the_inputs(tmp_path: Path, mode: int) -> None:
             path = AtomicFile.prepare(tmp_path / f"{umask}.csv", source).put(new, nothing)
         finally:
             os.umask(before)
-        assert path.stat().st_mode & 0o777 == mode
+        assert path.stat().st_mode & 0o777 == mode & ~umask
+
+
+def test_a_file_that_is_there_keeps_its_permissions(tmp_path: Path) -> None:
+    """Whoever let others read the output, or shut them out, is asked no more: neither input nor umask change it."""
+    (tmp_path / "in.csv").write_text("A\n")
+    output = tmp_path / "out.csv"
+    for mode in (0o640, 0o666):
+        output.write_text("old")
+        output.chmod(mode)
+        assert AtomicFile.prepare(output, tmp_path / "in.csv").put(new, nothing) == output
+        assert output.stat().st_mode & 0o777 == mode
 
 
 def test_the_output_of_a_read_only_input_can_be_replaced(tmp_path: Path) -> None:
@@ -163,9 +174,9 @@ def test_a_read_only_file_gets_a_neighbour(target: AtomicFile) -> None:
     assert target.path.read_text() == "old"
 
 
-def test_keep_leaves_what_stands_there(target: AtomicFile) -> None:
-    """With `keep` the file is not replaced, though it could be."""
-    assert target.put(new, nothing, keep=True) == target.path.with_name("in.results-2.csv")
+def test_what_may_not_be_replaced_is_left(target: AtomicFile) -> None:
+    """Where it is said, the file is not replaced, though it could be."""
+    assert target.put(new, nothing, lambda _path: False) == target.path.with_name("in.results-2.csv")
     assert target.path.read_text() == "old"
 
 
@@ -208,7 +219,7 @@ def test_the_longest_name_is_written(tmp_path: Path) -> None:
     path = tmp_path / ("x" * (255 - 20 - 4) + ".csv")
     target = AtomicFile.prepare(path, source)
     assert target.put(new, nothing) == path
-    assert target.put(new, nothing, keep=True).name.endswith("x-2.csv")
+    assert target.put(new, nothing, lambda _path: False).name.endswith("x-2.csv")
 
 
 def test_preparing_leaves_nothing(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from batch_runner.errors import UsageError
 from batch_runner.job.job import Job
 from batch_runner.journal.view import Placed
 from batch_runner.outcomes import STATUSES
-from batch_runner.report.totals import ColumnTotals, Unread, control_totals
+from batch_runner.report.totals import ColumnTotals, Unread, control_totals, differing, marked
 from batch_runner.rows.source import Source
 
 if TYPE_CHECKING:
@@ -176,11 +176,11 @@ def test_what_the_cells_hold_is_added(tmp_path: Path) -> None:
         page.cell(page.max_row, 1).number_format = code
     book.save(tmp_path / "in.xlsx")
     held = Decimal("1234567") + Decimal("1234.56") - 5 + Decimal("0.3") + 123456
-    for options, differing in (({}, (3, 8)), ({"as_shown": True}, (2, 3, 7, 8))):
+    for options, other in (({}, (3, 8)), ({"as_shown": True}, (2, 3, 7, 8))):
         (column,) = totals(tmp_path / "in.xlsx", ["success"] * 7, "Amount", **options)
         assert column.sums[0].input == held
-        assert (column.not_added, column.differing_rows) == (0, differing)
-        numbers = ", ".join(map(str, differing))
+        assert (column.not_added, column.differing_rows) == (0, other)
+        numbers = ", ".join(map(str, other))
         assert f"cells show another number than what is held and added here (rows {numbers})" in [*column.lines()][-1]
 
 
@@ -336,3 +336,66 @@ def test_an_unsure_amount_makes_no_verdict(tmp_path: Path) -> None:
     """Neither equal nor not."""
     path = sheet_of(tmp_path, [["No", "Net"], ["RE-1", "1.234"], ["RE-2", "20.50"], ["Total", "1254.50"]])
     assert _said(path) == ["your row 4 says 1,254.50, which can't be compared: some cells hold no amount that is sure"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "total", "differs"),
+    [
+        ("1190.00", '"1190.00"', None),
+        ("1190", "1190.0", None),
+        ("1.190,00 €", '"1190.00"', None),
+        ("1190.00", '"1.190"', None),
+        ("1190.00", '"EUR 1,190.00"', None),
+        ("$1190.00", '"EUR 1,190.00"', "Gross $1190.00 in the sheet, EUR 1,190.00 in result.total"),
+        ("1190.00", '"1199.00"', "Gross 1190.00 in the sheet, 1199.00 in result.total"),
+        ("1190.00", "null", "Gross 1190.00 in the sheet, no result.total"),
+        ("", '"5"', "Gross (empty) in the sheet, 5 in result.total"),
+        ("2026-02-28", '"2026-02-28"', None),
+        ("Acme ", '"ACME"', None),
+    ],
+)
+def test_a_result_is_compared_with_its_row(tmp_path: Path, cell: str, total: str, differs: str | None) -> None:
+    """As amounts where both can be read so, else as texts; the row is marked, and counted."""
+    path = sheet_of(tmp_path, [["No", "Gross"], ["RE-1", cell], ["RE-2", "7"]])
+    outcomes = [
+        Placed(2, "success", "r1", f'{{"total": {total}}}', "", changed=False),
+        Placed(3, "failure", "r2", "", "no", changed=False),
+    ]
+    with Source(Job(input=str(path), compare={"Gross": "result.total"}), path.parent) as source:
+        (found,) = differing(source, outcomes)
+        errors = [one.error for one in marked(source, outcomes)]
+    assert (found.compared, found.rows) == (1, int(differs is not None))
+    assert found.first == (((2, differs),) if differs else ())
+    assert errors == [f"differs: {differs}" if differs else "", "no"]
+
+
+def test_what_differs_is_told_however_quiet(tmp_path: Path) -> None:
+    """In the output beside a success, in the summary also with --quiet, and in the report; the exit code is 0."""
+    sheet_of(tmp_path, [["No", "Net"], ["RE-1", "10.00"], ["RE-2", "20.00"]])
+    (tmp_path / "t.py").write_text("async def t(params):\n    return {'sum': {'net': '10.00'}}\n")
+    words = ("--task", "t.py:t", "--compare", "Net=result.sum.net", "--report", "r.html", "--quiet")
+    done = run_program("run", "in.csv", *words, cwd=tmp_path)
+    assert done.returncode == 0
+    assert "Net and result.sum.net differ in 1 of 2 rows that succeeded" in done.stdout
+    said = "Net 20.00 in the sheet, 10.00 in result.sum.net"
+    assert f"row 3: {said}" in done.stdout
+    with (tmp_path / "in.results.csv").open(encoding="utf-8-sig", newline="") as file:
+        assert [row["error"] for row in csv.DictReader(file)] == ["", f"differs: {said}"]
+    assert said in (tmp_path / "r.html").read_text("utf-8")
+    again = run_program("run", "in.csv", *words, cwd=tmp_path)
+    assert f"row 3: {said}" in again.stdout
+    assert json.loads(run_program("run", "in.csv", *words, "--json", cwd=tmp_path).stdout)["differing"][0]["rows"] == 1
+
+
+@pytest.mark.parametrize("path", ["total", "result.", "result"])
+def test_a_column_is_compared_with_a_part_of_the_result(path: str) -> None:
+    """Anything else is a mistake."""
+    with pytest.raises(UsageError, match="name a part of the result, such as"):
+        Job(input="a.csv", compare={"Net": path})
+
+
+def test_a_column_that_is_compared_must_be_there(tmp_path: Path) -> None:
+    """As in every option that names one."""
+    path = sheet_of(tmp_path, [["No", "Net"], ["RE-1", "10.00"]])
+    with pytest.raises(UsageError, match=r"compare: in\.csv has no column 'Nett'; did you mean 'Net'"):
+        Source(Job(input=str(path), compare={"Nett": "result.total"}), tmp_path)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_runner.errors import UsageError
+from batch_runner.journal.outputs import WrittenHeaders
 from batch_runner.rows.columns import OURS, PREFIXED, find_our_columns
 from batch_runner.sheet.model import Column, column_letter
 
@@ -26,18 +27,18 @@ def columns(*names: str) -> tuple[Column, ...]:
         (("Status", *PREFIXED), 1, 4, PREFIXED),
         (("Status", *PREFIXED, "batch_result.net"), 1, 5, PREFIXED),
         (("A", *OURS[:3]), 4, 0, PREFIXED),
-        (("A", *reversed(OURS)), 5, 0, PREFIXED),
-        (("A", *OURS, "Comment"), 6, 0, PREFIXED),
-        (("A", "run_id", "status", "result", "Error"), 5, 0, PREFIXED),
+        (("A", *reversed(OURS)), 1, 4, OURS),
+        (("A", *OURS, "Comment"), 1, 4, OURS),
+        (("A", "run_id", "Note", "status", "result", "Error"), 1, 4, OURS),
         (("A", "result.net"), 2, 0, OURS),
         (("A", "batch_status"), 2, 0, OURS),
         (OURS, 0, 4, OURS),
     ],
 )
 def test_own_columns_and_ours(names: tuple[str, ...], own: int, replaced: int, headers: tuple[str, ...]) -> None:
-    """Only an input that ends in exactly our four (and what `--expand` added) is an earlier output."""
+    """Without a journal ours are known by all four names, in any case and order, and what `--expand` added to them."""
     layout = find_our_columns(columns(*names))
-    assert (len(layout.own), layout.replaced, layout.headers) == (own, replaced, headers)
+    assert (len(layout.own), len(layout.earlier), layout.headers) == (own, replaced, headers)
 
 
 @pytest.mark.parametrize("name", ["status", "Status", "STATUS", "Run_ID", "error", "Result"])
@@ -53,7 +54,7 @@ def test_no_name_is_left() -> None:
     with pytest.raises(UsageError, match=r"column C: the output needs the name 'Batch_Status'"):
         find_our_columns(columns("A", "Status", "Batch_Status"))
     with pytest.raises(UsageError, match="column B: the output needs the name 'batch_run_id'"):
-        find_our_columns(columns("Status", *PREFIXED, "Comment"))
+        find_our_columns(columns("Status", *PREFIXED[:3]))
 
 
 def test_what_was_written_is_known_again() -> None:
@@ -62,7 +63,7 @@ def test_what_was_written_is_known_again() -> None:
     headers = [field.header for field in first.fields(["net", "Net", "a b"])]
     again = find_our_columns(columns("A", "Status", *headers))
     assert again.own == first.own
-    assert again.replaced == len(headers)
+    assert len(again.earlier) == len(headers)
     assert again.headers == first.headers
 
 
@@ -79,10 +80,40 @@ def test_expanded_headers_are_unique_whatever_their_case(names: list[str], keys:
     assert len(set(folded)) == len(folded)
 
 
-def test_a_column_right_of_an_earlier_output_is_spoken_of() -> None:
-    """Sent as params, our old columns make every row a new one: a person hears of it, and what to do."""
-    note = find_our_columns(columns("Id", *OURS, "Note")).note
-    assert note is not None
-    assert "'Note' (F) stands right of" in note
-    assert "move it left of 'run_id' (B)" in note
+def test_a_column_right_of_an_earlier_output_is_kept_and_not_sent() -> None:
+    """A person put it there: sent as a param, it would make every row a new one."""
+    layout = find_our_columns(columns("Id", *OURS, "Note"))
+    assert [column.name for column in layout.own] == ["Id"]
+    assert [column.name for column in layout.beside] == ["Note"]
+    assert layout.note is not None
+    assert "kept as they are and not sent: 'Note' (F)" in layout.note
     assert find_our_columns(columns("Id", "Status", *PREFIXED)).note is None
+
+
+WROTE = WrittenHeaders(("Id", "Amount"), (*OURS, "result.net"))
+
+
+@pytest.mark.parametrize(
+    ("names", "own", "four", "expanded", "beside"),
+    [
+        (("Id", "Amount", "Run_ID", "STATUS", "Result", "error", "result.net"), 2, 4, 1, []),
+        (("Id", "Amount", "status", "result", "error"), 2, 3, 0, []),
+        (("Id", "Amount", *OURS, "result.net", "result.checked by"), 2, 4, 1, ["result.checked by"]),
+        (("Id", "Amount", "run_id", "Seen", "status", "Ok", "result", "error"), 2, 4, 0, ["Seen", "Ok"]),
+        (("run_id", "Id", "Amount", "status"), 2, 2, 0, []),
+        (("Id", "Amount"), 2, 0, 0, []),
+    ],
+)
+def test_ours_are_known_by_what_the_journal_wrote(
+    names: tuple[str, ...], own: int, four: int, expanded: int, beside: list[str]
+) -> None:
+    """In any case, in part, in any order, with columns of hers between or behind them."""
+    layout = find_our_columns(columns(*names), [WROTE])
+    assert (len(layout.own), sum(column is not None for column in layout.four)) == (own, four)
+    assert (len(layout.expanded), [column.name for column in layout.beside]) == (expanded, beside)
+
+
+def test_two_columns_that_could_be_ours_are_refused() -> None:
+    """Which one is ours can't be told: both are named."""
+    with pytest.raises(UsageError, match="columns C and D: both are called 'run_id'"):
+        find_our_columns(columns("Id", "Amount", "run_id", "RUN_ID", "status"), [WROTE])

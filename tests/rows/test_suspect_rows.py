@@ -38,15 +38,19 @@ def refused(folder: Path, content: list[list[str]], **options: Any) -> dict[int,
         (["Total", "", "36"], "A10: 'Total' stands there"),
         (["", "Zwischensumme:", "36"], "B10: 'Zwischensumme:' stands there"),
         (["Acme Total", "", ""], "A10: 'Acme Total' stands there"),
-        (["Summe netto", "", "36"], None),
+        (["Summe netto", "", "36"], "A10: 'Summe netto' stands there"),
+        (["Übertrag", "", "36"], "A10: 'Übertrag' stands there"),
+        (["Mean", "", "4.5"], "A10: words stand there where other rows have a number"),
+        (["Made by:", "Ann", ""], "A10: words stand there where other rows have a number"),
+        (["pending", "V9", "9"], None),
+        (["n/a", "V9", ""], None),
         (["Amounts in EUR", "", ""], "A10: no other cell of the row is filled"),
-        (["", "", "36"], None),
+        (["", "", "36"], "C10: a number stands there alone"),
         (["Total", "V9", "9"], None),
         (["A-9", "Total", "9"], None),
         (["Total", "8", "36"], "A10: 'Total' stands there in place of a row's own text"),
         (["Total", "2026-01-05", "36"], None),
         (["A-17", "", ""], None),
-        (["Sum of F", "B", ""], None),
         (["A-9", "", "9"], None),
     ],
 )
@@ -88,11 +92,27 @@ def test_a_list_of_one_column_has_no_suspects(tmp_path: Path) -> None:
     assert not refused(tmp_path, [["Word"], ["a"], ["Total"]])
 
 
-@given(st.lists(st.lists(st.sampled_from(["x", "y 1", "7"]), min_size=3, max_size=3), min_size=1, max_size=8))
-def test_a_whole_row_is_never_suspect(rows: list[list[str]]) -> None:
+@given(st.lists(st.lists(st.sampled_from(["x 2", "y 1", "7"]), min_size=3, max_size=3), min_size=1, max_size=8))
+def test_a_whole_row_with_digits_is_never_suspect(rows: list[list[str]]) -> None:
     """Whatever the others are like."""
     shape = ListShape.of(range(3), [*rows, ["", "", "z"]])
-    assert all(shape.doubt(row) is None for row in [*rows, ["Total", "Summe", "1"]])
+    assert all(shape.doubt(row) is None for row in [*rows, ["Total", "Summe 3", "1"]])
+
+
+def test_another_list_below_is_refused_to_its_end(tmp_path: Path) -> None:
+    """Its headers follow an empty row; a header row of ours once more begins our list again."""
+    below = [["", "", ""], ["Account", "Name", "Balance"], ["4711", "Office", "1"], ["4712", "Fees", "2"]]
+    found = refused(tmp_path, [*LIST, *below, LIST[0], ["A-9", "V", "9"]])
+    assert list(found) == [11, 12, 13]
+    assert "it looks like the headers of another list" in found[11]
+    assert "it stands below row 11, which looks like the headers of another list" in found[13]
+
+
+def test_subtotals_and_headings_of_groups_are_suspect(tmp_path: Path) -> None:
+    """However many of them there are among the rows."""
+    rows = [["No", "Client", "Net"], ["January", "", ""], ["1", "A", "10"], ["2", "B", "20"], ["Sum January", "", "30"]]
+    found = refused(tmp_path, [*rows, ["February", "", ""], ["3", "C", "5"], ["Sum February", "", "5"]])
+    assert list(found) == [2, 5, 6, 8]
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import trio
 import trio.testing
 
 from batch_runner.batch.limits import Limits
+from batch_runner.batch.stop import NightBudget
 from batch_runner.job.job import Job
-from batch_runner.runner.run import NightBudget
 
 
 def test_the_deadline_counts_from_the_nights_begin() -> None:

@@ -151,19 +151,6 @@ def test_a_sheet_of_which_no_row_is_known(tmp_path: Path, service: Service) -> N
     assert warning not in night(tmp_path, service)
 
 
-def test_an_earlier_output_without_its_journal(tmp_path: Path, service: Service) -> None:
-    """Every row of it would be sent again: `check` says so, and `run` before the first start; once only."""
-    write_sheet(tmp_path / "list.csv", numbered(2))
-    night(tmp_path, service)
-    command = ("list.results.csv", "--task", "pay", "--service", service.url)
-    warning = "is an earlier output, but there is no journal list.journal.db"
-    assert warning not in run_program("check", *command, cwd=tmp_path).stdout
-    (tmp_path / "list.journal.db").unlink()
-    assert warning in run_program("check", *command, cwd=tmp_path).stdout
-    assert warning in run_program("run", *command, cwd=tmp_path).stderr
-    assert warning not in run_program("run", *command, cwd=tmp_path).stderr
-
-
 def test_retried_failures_are_kept_as_attempts(tmp_path: Path) -> None:
     """`--retry failure` sends the failed rows again, in another order, too; `status --row` shows both attempts."""
     with on_a_socket(Service(looks=2, ends=fails_first)) as service:

@@ -278,7 +278,7 @@ def test_an_earlier_output_without_its_journal_is_not_run_unasked(folder: Path) 
     sheet(folder, "c.csv", "Number,run_id,status,result,error\n9,r,success,{},\n")
     done = run(folder)
     assert done.returncode == 2
-    assert "c.csv is an earlier output, but there is no journal" in done.stderr
+    assert "c.csv: it has 1 run that the journal" in done.stderr
     assert run_program("check", folder / "nightly.toml", cwd=folder).returncode == 2
     assert paid(folder) == []
 

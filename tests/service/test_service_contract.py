@@ -190,7 +190,7 @@ async def test_a_task_id_may_be_a_path(service: Speaker) -> None:
 @pytest.mark.parametrize(
     ("body", "named"),
     [
-        ('{"input_params": {"Amount": 12.5}}', "'Amount'"),
+        ('{"input_params": {"Amount": [12.5]}}', "'Amount'"),
         ('{"input_params": ["a"]}', "input_params"),
         ('{"input_params": null}', "input_params"),
         ("{}", "input_params"),

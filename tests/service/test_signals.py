@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_runner.service.http.rate_limit import read_signal
+from batch_runner.service.http.response import read_signal
 from batch_runner.service.protocol import NO_SIGNAL, Signal
 
 NOW = 1_790_000_000.0

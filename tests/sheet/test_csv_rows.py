@@ -124,3 +124,22 @@ def test_without_headers_the_columns_have_letters(tmp_path: Path) -> None:
             assert texts_of(back)[0][:5] == ("A-1", "10.50", "", "", "")
     assert written.decode() == "A-1,10.50,,,,r1,success,{},\n\nA-2,20.00,late,,,r2,success,{},\n"
     assert OURS[0] not in written.decode()
+
+
+@pytest.mark.parametrize(
+    ("field", "is_total"),
+    [
+        ("=SUM(C2:C3)", True),
+        ('"=SUBTOTAL(9;C2:C3)"', True),
+        ("=SUM(A4:B4)", False),
+        ("=SUM(B2:B3)", False),
+        ("see =SUM(C2:C3)", False),
+    ],
+)
+def test_a_formula_over_the_column_above_makes_a_total(tmp_path: Path, field: str, is_total: bool) -> None:
+    """As in a workbook: its row is never run, and a note names it."""
+    content = f"No,Vendor,Net\nA-1,V,1.00\nA-2,W,2.00\n,X,{field}\n"
+    with sheet_of(tmp_path, content, reading=Reading(delimiter=",")) as sheet:
+        assert sheet.row_count == 3 - is_total
+        assert [row.kind for row in sheet.rows()][3] is (RowKind.TOTALS if is_total else RowKind.DATA)
+        assert any("it adds up its column: row 4" in note for note in sheet.notes) is is_total

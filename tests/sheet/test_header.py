@@ -143,3 +143,20 @@ def test_a_repeated_header_says_nothing_else(headers: list[str], data: st.DataOb
     other = [*kept, ""]
     other[place] = f"{headers[place] if place < len(headers) else ''}x"
     assert not repeats_header(headers, other)
+
+
+@pytest.mark.parametrize(
+    ("first", "below", "is_data"),
+    [
+        ("RE-1", ("RE-2", "RE-3", "RE-17"), True),
+        ("RE-1", ("RE-2", "X-3", "Y-17"), False),
+        ("Invoice", ("RE-2", "RE-3"), False),
+        ("Column1", ("a1", "a2"), False),
+        ("Q1", ("open", "paid"), False),
+    ],
+)
+def test_a_text_that_differs_by_digits_alone_is_data(first: str, below: tuple[str, ...], is_data: bool) -> None:
+    """A list without headers whose cells are all words: its first row is none."""
+    rows = [FirstRow(number, (text, "Acme")) for number, text in enumerate((first, *below), 1)]
+    doubt = header_doubt(rows, 1)
+    assert (doubt is not None and "looks like data" in doubt) is is_data

@@ -11,7 +11,7 @@ from workbooks import Tab, opened, text_row, write_workbook
 
 from batch_runner.errors import OutputFailed, Unlike
 from batch_runner.journal.view import Placed
-from batch_runner.output.verify import check_appended
+from batch_runner.output.output import Expected, check_appended
 from batch_runner.sheet.export import append_columns, appended
 from batch_runner.sheet.model import NewColumns
 
@@ -44,7 +44,8 @@ def check(folder: Path, old: str = "", new: str = "", outcomes: list[Placed] | N
                     assert old.encode() in data
                     data = data.replace(old.encode(), new.encode(), 1)
                 after.writestr(name, data)
-        check_appended("a.xlsx", 1, "run_id", appended(sheet, draft, NEW), iter(given))
+        cells = ((one.number, (one.run_id, one.status, one.result, one.error)) for one in given)
+        check_appended(appended(sheet, draft, NEW), 1, NEW, Expected("a.xlsx", NEW.headers, cells))
 
 
 def test_what_is_right_passes(tmp_path: Path) -> None:
@@ -57,7 +58,9 @@ def test_what_is_right_passes(tmp_path: Path) -> None:
     [
         ("r4", "r&lt;2&gt;", "row 4"),
         ("r&lt;2&gt;", "", "row 2"),
-        ("run_id", "id", "row 1"),
+        ("run_id", "id", "the header row"),
+        ("success", "failure", "row 2"),
+        (">no<", ">na<", "row 3"),
         ('r="C4"', 'r="D4"', "row 4"),
     ],
 )

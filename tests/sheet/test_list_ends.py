@@ -232,3 +232,11 @@ def test_an_earlier_output_between_two_tables_is_refreshed(tmp_path: Path) -> No
             append_columns(sheet, target, NewColumns((*new.headers, "result"), 2), [])
     page: Any = openpyxl.load_workbook(tmp_path / "c.xlsx")["Sheet"]
     assert [page["D2"].value, page["E2"].value, page["G2"].value] == ["r2", "s2", "=1+1"]
+
+
+def test_a_plain_block_behind_an_empty_column_is_named(tmp_path: Path) -> None:
+    """It may be a list of its own; nobody knows, so it is sent like the others, and said."""
+    path = written(tmp_path, {"A1": LIST, "F1": [["Code", "Meaning"], ["a", "x"]]})
+    with opened(path) as sheet:
+        assert [column.name for column in sheet.columns] == ["No", "Vendor", "Net", "Code", "Meaning"]
+        assert any("behind an empty column: columns F, G; --exclude F,G leaves them out" in one for one in sheet.notes)

@@ -17,9 +17,8 @@ from packages import HandMade
 from batch_runner.sheet.export import append_columns, open_written
 from batch_runner.sheet.model import NewColumns, Reading, column_letter
 from batch_runner.sheet.open import open_sheet
-from batch_runner.sheet.xlsx_append.ranges import Place
 from batch_runner.sheet.xlsx_append.sheet_xml import with_columns
-from batch_runner.sheet.xlsx_append.xml_tokens import escaped
+from batch_runner.sheet.xlsx_append.xml_tokens import Place, escaped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from batch_runner.errors import SheetError
-from batch_runner.sheet.xlsx_append.ranges import Place
 from batch_runner.sheet.xlsx_append.sheet_xml import with_columns
+from batch_runner.sheet.xlsx_append.xml_tokens import Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

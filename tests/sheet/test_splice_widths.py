@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from batch_runner.sheet.xlsx_append.ranges import Place
 from batch_runner.sheet.xlsx_append.sheet_xml import grown_head, measure, take_head
+from batch_runner.sheet.xlsx_append.xml_tokens import Place
 
 MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 PLACE = Place(start=2, headers=("run_id", "status"), replaced=0, header_row=1, last_row=9, adjacent=2)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_runner.errors import SheetError
-from batch_runner.sheet.xlsx_append import zip_copy
-from batch_runner.sheet.xlsx_append.zip_copy import Change, copy_package
+from batch_runner.sheet.xlsx_append import sheet_xml
+from batch_runner.sheet.xlsx_append.sheet_xml import Change, copy_package
 
 
 class Unseekable(BytesIO):
@@ -133,7 +133,7 @@ def test_zip64_sizes_stay_where_they_are_used() -> None:
 
 def test_a_large_part_gets_room_for_64_bit_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A part that may pass 4 GiB has its sizes in a zip64 extra field of its local header."""
-    monkeypatch.setattr(zip_copy, "ROOM_FROM", 2)
+    monkeypatch.setattr(sheet_xml, "ROOM_FROM", 2)
     out = copied(odd_package(descriptors=False), "sheet.xml", b"new")
     assert local_entry(out, "sheet.xml")[18:26] == b"\xff" * 8
     with zipfile.ZipFile(BytesIO(out)) as package:
@@ -142,7 +142,7 @@ def test_a_large_part_gets_room_for_64_bit_sizes(monkeypatch: pytest.MonkeyPatch
 
 def test_a_part_that_becomes_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there was no room for 64-bit sizes, a part of 4 GiB is an error, not a damaged file."""
-    monkeypatch.setattr(zip_copy, "WIDE", 100)
+    monkeypatch.setattr(sheet_xml, "WIDE", 100)
     with pytest.raises(SheetError, match="larger than 4 GiB"):
         copied(odd_package(descriptors=False), "sheet.xml", bytes(101))
 

@@ -8,6 +8,7 @@ from functools import lru_cache
 from math import ceil
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
+from uuid import uuid4
 
 import anyio
 import httpx
@@ -17,14 +18,16 @@ from batch_runner._version import __version__
 from batch_runner.errors import UsageError
 from batch_runner.outcomes import STATUSES
 from batch_runner.service.http.classify import (
+    FORBIDDEN,
+    MISSING,
+    REFUSING_US,
     advice_on_error,
     certainty_of_error,
     certainty_of_status,
     may_poll_again,
     scope_of_status,
 )
-from batch_runner.service.http.rate_limit import read_signal
-from batch_runner.service.http.response import Redactor, TooLarge, message_in, read_body, run_in
+from batch_runner.service.http.response import Redactor, TooLarge, message_in, read_body, read_signal, run_in
 from batch_runner.service.protocol import (
     NO_CAPABILITIES,
     Capabilities,
@@ -103,6 +106,10 @@ class Requests:
         """The DELETE that stops a run, as our own service knows it."""
         return self._request("DELETE", f"/v2/tasks/runs/{_segment(run_id)}", self._headers, b"", self._timeouts.read)
 
+    def versions(self, task_id: str) -> httpx.Request:
+        """The GET that asks for a task's versions."""
+        return self._request("GET", f"/v2/tasks/{_segment(task_id)}/versions", self._headers, b"", self._timeouts.read)
+
     def health(self, seconds: float) -> httpx.Request:
         """The GET that asks what the service can do, given so long for each step of it."""
         return self._request("GET", "/healthz", self._headers, b"", seconds)
@@ -166,6 +173,14 @@ MAX_REASON = 500
 """Characters of the service's own words in a `why`."""
 
 
+class Probe(msgspec.Struct, frozen=True):
+    """Whether something is right, None where the service didn't tell; and what it said otherwise."""
+
+    is_right: bool | None
+    why: str = ""
+    status_code: int | None = None
+
+
 class _Answer(msgspec.Struct, frozen=True):
     status: int
     signal: Signal
@@ -190,6 +205,7 @@ class Client:
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
     ) -> None:
         self._tells_ends = False
+        self._memories: set[str | None] = set()
         self._requests = Requests(base_url, api_key, timeouts)
         self._redactor = Redactor(api_key)
         self._transport = transport
@@ -217,7 +233,27 @@ class Client:
             # A service that is just stopping (503) will be there again, and be the same.
             found = Capabilities.read_from(answer.body.data) if answer.status in (200, 503) else found
             self._tells_ends = found.tells_ends
+        if len(self._memories) > 1:
+            found = msgspec.structs.replace(found, memory=None, idempotency_seconds=None, several=True)
         return found
+
+    async def probe_key(self) -> Probe:
+        """Whether the service takes the key: asked by a look at a run that nobody has started."""
+        said = await self.look(f"probe-{uuid4().hex}")
+        if isinstance(said, RunSeen) or said.status_code in (400, MISSING, 410, 422):
+            return Probe(True)
+        is_refused = said.status_code is None or said.status_code in REFUSING_US or said.status_code == FORBIDDEN
+        return Probe(False if is_refused else None, said.why, said.status_code)
+
+    async def probe_task(self, task_id: str) -> Probe:
+        """Whether the service has a task: asked by its versions, which not every service tells."""
+        try:
+            answer = await self._ask(self._requests.versions(task_id))
+        except Exception as error:  # noqa: BLE001  as with a poll
+            return Probe(False, self._words(f"no answer: {_describe(error)}"))
+        said = self._said(answer)
+        is_refused = answer.status in (FORBIDDEN, MISSING) and scope_of_status(answer.status, said) is RefusalScope.TASK
+        return Probe(True if _is_2xx(answer) else False if is_refused else None, said, answer.status)
 
     async def start(self, request: StartRequest) -> Started | Refused | Lost:
         """Send one start, once. Give a key and the row's number where the service may know them."""
@@ -322,10 +358,21 @@ class Client:
         line = self._redactor.redact_words(" ".join(text.split()).rstrip(": "))
         return line if len(line) <= MAX_REASON else f"{line[:MAX_REASON]}…"
 
+    def _trusted(self, signal: Signal, status: int) -> Signal:
+        """What an answer tells, without its memory once another one has answered, too: two services stand there.
+
+        A gateway's own refusal has no memory, so that only an answer without one that is no error says something.
+        """
+        if signal.memory is not None or 200 <= status < 300:
+            self._memories.add(signal.memory)
+        if len(self._memories) < 2:
+            return signal
+        return msgspec.structs.replace(signal, memory=None, memory_seconds=0.0, several=True)
+
     async def _ask(self, request: httpx.Request) -> _Answer:
         """Send a request and read its answer. What is raised here is raised before the answer's status is known."""
         response = await self._transport.handle_async_request(request)
-        signal = read_signal(response.headers.raw, time.time())
+        signal = self._trusted(read_signal(response.headers.raw, time.time()), response.status_code)
         waited = response.headers.get(APPLIED_HEADER, "").strip().startswith("wait=")
         location = response.headers.get("location", "") if 300 <= response.status_code < 400 else ""
         return _Answer(response.status_code, signal, await read_body(response), waited, location)

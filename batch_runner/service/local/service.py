@@ -91,6 +91,10 @@ class LocalService:
         """See Service. It returns when the run has ended."""
         return _seen(run_id, await self.runs.stop(run_id))
 
+    def has_task(self, task_id: str) -> bool:
+        """Whether a run of this task could be started."""
+        return self._tasks.find(task_id) is not None
+
     async def capabilities(self) -> Capabilities:
         """See Service."""
         promise = self._store.promise()

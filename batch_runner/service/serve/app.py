@@ -56,6 +56,12 @@ def error_answer(status_code: int, sentence: str) -> Response:
     return json_answer(status_code, ErrorResponse(ErrorDetail(status_code, sentence)))
 
 
+class TaskVersions(msgspec.Struct, frozen=True):
+    """The body of a task's versions."""
+
+    versions: tuple[dict[str, str], ...]
+
+
 HEALTH = "/healthz"
 """The one path that needs no key: whoever watches over the service needn't be one who may use it."""
 
@@ -124,6 +130,7 @@ def make_app(service: LocalService, api_key: str | None = None) -> ASGIApp:
             # A task's id may be a path (FILE.py:FUNCTION); its slashes come as %2F and are decoded by now.
             Route("/v2/tasks/{task_id:path}/run", routes.start, methods=["POST"]),
             Route("/v2/tasks/runs/{run_id}/status", routes.status, methods=["GET"]),
+            Route("/v2/tasks/{task_id:path}/versions", routes.versions, methods=["GET"]),
             Route("/v2/tasks/runs/{run_id}", routes.stop, methods=["DELETE"]),
             Route(HEALTH, routes.health, methods=["GET"]),
         ],
@@ -180,6 +187,13 @@ class _Routes:
         """DELETE /v2/tasks/runs/{runId}: not of the contract; a run that goes on ends as `cancelled`."""
         return _run_answer(await self._service.stop(request.path_params["run_id"]))
 
+    async def versions(self, request: Request) -> Response:
+        """GET /v2/tasks/{taskId}/versions: of a task that runs here there is only one."""
+        task_id = request.path_params["task_id"]
+        if not self._service.has_task(task_id):
+            raise HTTPException(404, f"There is no task {task_id!r}.")
+        return json_answer(200, TaskVersions(({"version": "1"},)))
+
     async def health(self, _: Request) -> Response:
         """GET /healthz"""
         health = await self._service.health()
@@ -216,7 +230,7 @@ async def start_request(request: Request) -> StartRequest:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise HTTPException(400, f"The body is no JSON: {error}.") from error
     try:
-        run = msgspec.convert(fields, RunRequest)
+        run = msgspec.convert(_with_texts(fields, body), RunRequest)
     except msgspec.ValidationError as error:
         what = _param_that_is_no_text(fields) or f"The body is not a request to run a task: {error}."
         raise HTTPException(400, what) from error
@@ -266,10 +280,29 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
+class _RawParams(msgspec.Struct):
+    """Params as they were written: `1.10` stays `1.10`."""
+
+    input_params: dict[str, msgspec.Raw]
+
+
+def _with_texts(fields: Any, body: bytes) -> Any:
+    """The body's fields, with the JSON text of each param that is a number, true, false or null."""
+    params = fields.get("input_params") if isinstance(fields, dict) else None
+    if not isinstance(params, dict) or all(isinstance(value, str) for value in params.values()):
+        return fields
+    raw = msgspec.json.decode(body, type=_RawParams).input_params
+    texts = {
+        name: bytes(raw[name]).decode().strip() if value is None or isinstance(value, bool | int | float) else value
+        for name, value in params.items()
+    }
+    return {**fields, "input_params": texts}
+
+
 def _param_that_is_no_text(fields: Any) -> str | None:
     """A sentence that names the param; msgspec would call it `[...]`."""
     params = fields.get("input_params") if isinstance(fields, dict) else None
     if not isinstance(params, dict):
         return None
-    wrong = next((name for name, value in params.items() if not isinstance(value, str)), None)
-    return wrong if wrong is None else f"input_params has to map text to text, and the value of {wrong!r} is no text."
+    wrong = next((name for name, value in params.items() if isinstance(value, list | dict)), None)
+    return None if wrong is None else f"input_params has to map text to text, and the value of {wrong!r} is no text."

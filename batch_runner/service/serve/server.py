@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
 import signal
 import socket
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from batch_runner.errors import UsageError
+from batch_runner import log
+from batch_runner.errors import UsageError, reason_of
 from batch_runner.service.serve.app import LoopbackMiddleware, is_loopback, make_app
 
 if TYPE_CHECKING:
@@ -23,6 +28,22 @@ if TYPE_CHECKING:
 
 
 HOST = "127.0.0.1"
+
+HEAD_SECONDS, BODY_SECONDS, IDLE_SECONDS = 20.0, 60.0, 5
+"""How long the head of a request may take to come in, its body, and how long a connection may be idle between two."""
+MOST_CONNECTIONS = 10_000
+"""Connections at once, where the limit of open files allows so many."""
+RESERVED_FILES = 64
+"""Open files that are for all else."""
+_AGAIN_SECONDS = 60.0
+"""A line of the log about the same trouble comes no sooner than that."""
+_BUSY = b"""HTTP/1.1 503 Service Unavailable\r
+Retry-After: 5\r
+Content-Type: application/json\r
+Content-Length: 95\r
+Connection: close\r
+\r
+{"error":{"code":503,"message":"There are too many connections to this service at the moment"}}"""
 
 _PATIENCE = 5
 """Seconds that open connections have to take their answers when the service stops."""
@@ -66,6 +87,7 @@ async def listen(
     Raises UsageError if the port can't be had, and for a host that others can reach if the service asks for no key.
     """
     check_host(host, asks_for_key=bool(api_key))
+    asyncio.get_running_loop().set_exception_handler(_OnceInAWhile())
     app = make_app(service, api_key)
     server = _Server(_config(LoopbackMiddleware(app) if is_loopback(host) else app))
     with _bound_socket(host, port) as sock:
@@ -103,6 +125,7 @@ def _bound_socket(host: str, port: int) -> socket.socket:
     try:
         if sys.platform != "win32":  # there it would let two programs share a port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # those that are accepted inherit it
         sock.bind((address, port))
         sock.listen(1024)
     except (OSError, OverflowError) as error:
@@ -134,8 +157,79 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        http=_Connection,
+        timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=_PATIENCE,
     )
+
+
+def most_connections() -> int:
+    """How many connections may be open at once, so that there are descriptors left for all else."""
+    if sys.platform == "win32":
+        return MOST_CONNECTIONS
+    import resource
+
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return (
+        MOST_CONNECTIONS if files == resource.RLIM_INFINITY else max(8, min(MOST_CONNECTIONS, files - RESERVED_FILES))
+    )
+
+
+class _Connection(H11Protocol):
+    """A connection whose requests have to come in within a time, one of so many at once.
+
+    One too many is told to come back: with `Retry-After` a client knows that it started no run.
+    """
+
+    _waits: asyncio.TimerHandle | None = None
+    _waits_for: object = None
+    _is_surplus = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait_for(h11.IDLE)
+        if len(self.connections) > most_connections():
+            self._is_surplus = True
+            transport.write(_BUSY)
+            self.loop.call_later(1.0, transport.close)  # closed at once, what it sends would take the answer away
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_surplus:
+            return
+        super().data_received(data)
+        self._wait_for(self.conn.their_state)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wait_for(None)
+        super().connection_lost(exc)
+
+    def _wait_for(self, state: object) -> None:
+        """The client has to send the rest of a head (it is idle so far) or of a body in time, or is cut off."""
+        if state is self._waits_for:
+            return
+        if self._waits is not None:
+            self._waits.cancel()
+        self._waits_for, self._waits = state, None
+        seconds = {h11.IDLE: HEAD_SECONDS, h11.SEND_BODY: BODY_SECONDS}.get(state)  # type: ignore[call-overload]
+        if seconds is not None:
+            self._waits = self.loop.call_later(seconds, self.transport.close)
+
+
+class _OnceInAWhile:
+    """Says in one line of the log that no descriptor is left, where asyncio would say it thousandfold a second."""
+
+    def __init__(self) -> None:
+        self._said_at = -_AGAIN_SECONDS
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if not (
+            isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+        ):
+            loop.default_exception_handler(context)
+        elif loop.time() - self._said_at >= _AGAIN_SECONDS:
+            self._said_at = loop.time()
+            log.warning(f"no more connections can be taken for now ({reason_of(error)}); raise the limit (ulimit -n)")
 
 
 class _Server(uvicorn.Server):

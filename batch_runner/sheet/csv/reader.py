@@ -22,12 +22,14 @@ from batch_runner.sheet.csv.records import (
     is_blank,
     line_end,
     line_ends,
+    unwrapped,
     whole_fields,
 )
-from batch_runner.sheet.csv.writer import Appending, replaced, write_text
-from batch_runner.sheet.header import LOOK, FirstRow, find_header, header_doubt, repeats_header
+from batch_runner.sheet.csv.writer import Appending, write_text
+from batch_runner.sheet.header import LOOK, FirstRow, added_up, find_header, header_doubt, repeats_header
 from batch_runner.sheet.model import (
     Column,
+    Judge,
     NewColumns,
     Reading,
     Row,
@@ -39,7 +41,7 @@ from batch_runner.sheet.model import (
 from batch_runner.sheet.snapshot import Snapshot, take_whole_lines, uncopied
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import BinaryIO
 
     from batch_runner.sheet.csv.records import Dialect
@@ -47,8 +49,6 @@ if TYPE_CHECKING:
 
 SAMPLE = 1 << 16
 """Characters from which the delimiter is found."""
-_AS_TEXT = re.compile(r'="((?:[^"]|"")*)"')
-"""How programs write a text that Excel must not take for a number: `="00123"`."""
 
 
 def open_csv(path: Path, reading: Reading, scratch: Path) -> Sheet:
@@ -67,12 +67,17 @@ def view_csv(path: Path, reading: Reading, scratch: Path) -> Sheet:
     return _open(path, uncopied(path), reading, scratch)
 
 
+def _misquoted(name: str, row: int, what: str) -> SheetError:
+    return SheetError(f"{name}, row {row}: {what}")
+
+
 def _open(path: Path, snapshot: Snapshot, reading: Reading, scratch: Path) -> Sheet:
     try:
         source = _text_file(snapshot, path.name, reading)
         header_row, headers = _header_of(source, path.name, reading)
         seen = survey(source.records(), source.dialect, header_row, headers)
-        _refuse_misquoted(path.name, seen)
+        if seen.misquoted is not None:
+            raise _misquoted(path.name, *seen.misquoted)
         sheet = CsvSheet(path, source, reading, header_row, headers, seen, scratch)
     except OpenQuote as quote:
         snapshot.file.close()
@@ -114,7 +119,7 @@ class CsvSheet(Sheet):
         self.fingerprint = source.snapshot.fingerprint
         self.scratch = scratch
         self._headers = headers
-        self._source = source
+        self.source = source
         self._reading = reading
         self._seen = seen
         self._lost_end = _lost_end(source)
@@ -124,15 +129,17 @@ class CsvSheet(Sheet):
 
     def rows(self) -> Iterator[Row]:
         """As `Sheet.rows`."""
-        width, header_row, repeated = self.width, self.header_row, set(self._seen.repeated)
+        width, header_row = self.width, self.header_row
+        kinds = {
+            **dict.fromkeys(self._seen.repeated, RowKind.REPEATED),
+            **dict.fromkeys(self._seen.totals, RowKind.TOTALS),
+        }
         unwraps = bool(self._seen.wrapped) and not self._reading.as_shown
-        padding = [""] * width
+        padding, judge = [""] * width, Judge(self)
         for number, fields in enumerate(islice(self._records(), self._seen.last_row), 1):
-            kind = RowKind.DATA
+            kind = kinds.get(number, RowKind.DATA)
             if number <= header_row:
                 kind = RowKind.HEADER if number == header_row else RowKind.ABOVE
-            elif number in repeated:
-                kind = RowKind.REPEATED
             if not (fields and fields[0].strip()) and is_blank(fields):
                 kind = RowKind.EMPTY
             former = None
@@ -152,15 +159,15 @@ class CsvSheet(Sheet):
                 former = {**(former or {}), len(fields) - 1: fields[-1] + self._lost_end}
             if len(fields) != width:
                 fields = (fields + padding)[:width]  # noqa: PLW2901  the same record, as wide as the table
-            yield self.judged(Row(number, kind, tuple(fields), (), former, None, refusal))
+            yield judge.judged(Row(number, kind, tuple(fields), (), former, None, refusal))
 
     def _records(self) -> Iterator[list[str]]:
         """The fields of each record. A CR inside one, which the stdlib's reader can't have, takes a longer way."""
-        dialect = self._source.dialect
+        dialect = self.source.dialect
         if self._seen.inner_cr:
-            yield from (dialect.one(text) for text, _size in self._source.records())
+            yield from (dialect.one(text) for text, _size in self.source.records())
             return
-        with self._source.lines() as lines:
+        with self.source.lines() as lines:
             yield from dialect.fields(lines)
 
     def append(
@@ -168,9 +175,9 @@ class CsvSheet(Sheet):
     ) -> tuple[str, ...]:
         """As `append_columns`: each record's own bytes stay, the new fields follow where all of them begin."""
         start = self.columns[-new.replaced].index if new.replaced else self._seen.reach
-        appending = Appending(self._source, self.header_row, start, new.headers)
-        encoding = self._source.encoding
-        used = write_text(target, appending.records(cells), self._source, self.scratch)
+        appending = Appending(self.source, self.header_row, start, new)
+        encoding = self.source.encoding
+        used = write_text(target, appending.records(cells), self.source, self.scratch)
         if used == encoding or encoding.codec == "ascii":
             return ()
         return (
@@ -178,23 +185,19 @@ class CsvSheet(Sheet):
             f"the output is in UTF-8 with a byte order mark",
         )
 
-    def replace(self, target: BinaryIO, cells: Mapping[tuple[int, int], str]) -> None:
-        """As `replace_cells`: of a record with such a cell all fields are written anew, of others no byte changes."""
-        write_text(target, replaced(self._source, cells), self._source, self.scratch)
-
     def reading_again(self) -> Reading:
         """As `Sheet.reading_again`."""
         return Reading(
             header_row=self.header_row or None,
             no_header=not self.header_row,
-            encoding=self._source.encoding.codec,
-            delimiter=self._source.dialect.delimiter,
+            encoding=self.source.encoding.codec,
+            delimiter=self.source.dialect.delimiter,
             as_shown=self._reading.as_shown,
         )
 
     def close(self) -> None:
         """Let go of the private copy."""
-        self._source.snapshot.file.close()
+        self.source.snapshot.file.close()
 
 
 def _lost_end(source: TextFile) -> str:
@@ -206,14 +209,6 @@ def _lost_end(source: TextFile) -> str:
     file.seek(before)
     is_ended = file.read(source.end - before).decode(source.encoding.codec, "replace") in {"\r", "\n"}
     return "" if is_ended else tail
-
-
-def unwrapped(field: str) -> str:
-    """The text of a field `="00123"`; any other field as it is."""
-    if not field.startswith('="'):
-        return field
-    found = _AS_TEXT.fullmatch(field)
-    return found[1].replace('""', '"') if found else field
 
 
 def _text_file(snapshot: Snapshot, name: str, reading: Reading) -> TextFile:
@@ -292,6 +287,9 @@ _BEFORE_TEXT = ' \t"=\ufeff\xa0'
 """What may stand before the text of a record's first field."""
 
 
+_SUM = re.compile(r"=\s*(?:ROUND\()?(?:SUM|SUBTOTAL|AGGREGATE)\(")
+
+
 class Survey(msgspec.Struct, frozen=True):
     """What stands in the header row and below it.
 
@@ -305,6 +303,8 @@ class Survey(msgspec.Struct, frozen=True):
     strays: dict[int, int] = {}
     repeated: tuple[int, ...] = ()
     """The rows that are the header row once more."""
+    totals: tuple[int, ...] = ()
+    """The rows with a formula over the column above, as a person writes it: `=SUM(C2:C9)`."""
     wrapped: int = 0
     """The first row with a field like `="00123"`, 0 for none."""
     inner_cr: int = 0
@@ -334,6 +334,7 @@ class _RecordTally:
         self.spaced = re.compile(rf'{fields} +"[^"{mark}\r\n]*(?:{mark}|[\r\n]|\Z)')
         self.escaped = re.compile(rf'{fields}"(?:[^"]|"")*+(?<=\\)"(?=[^{mark}\r\n])')
         self.repeated: list[int] = []
+        self.totals: list[int] = []
         self.strays: dict[int, int] = {}
         self.width = 0
         self.before = ("", 0)
@@ -370,6 +371,13 @@ class _RecordTally:
             return False
         return repeats_header(self.headers, [unwrapped(field) for field in self.dialect.one(text)])
 
+    def adds_up(self, number: int, text: str) -> bool:
+        """Whether a field of a record is a formula over the column above."""
+        if not _SUM.search(text):
+            return False
+        fields = enumerate(self.dialect.one(text))
+        return any(added_up(one.strip().encode(), column_letter(place).encode(), number) for place, one in fields)
+
     def note_strays(self, number: int, text: str, size: int) -> None:
         """Note the places of a record's fields with text under an empty header, or beyond the last."""
         delimiter = self.dialect.delimiter
@@ -404,18 +412,16 @@ def survey(records: Iterable[tuple[str, int]], dialect: Dialect, header_row: int
         if tally.first in text and tally.repeats(text):
             tally.repeated.append(number)
             continue
+        if "=" in text and tally.adds_up(number, text):
+            tally.totals.append(number)
+            continue
         tally.note_strays(number, text, size)
         tally.row_count += 1
     return Survey(
-        tally.row_count, tally.last_row, tally.reach, tally.strays, tuple(tally.repeated), tally.wrapped,
+        tally.row_count, tally.last_row, tally.reach, tally.strays, tuple(tally.repeated), tuple(tally.totals),
+        tally.wrapped,
         tally.inner_cr, tally.misquoted, number if number == tally.last_row > header_row and not line_end(text) else 0,
     )  # fmt: skip
-
-
-def _refuse_misquoted(name: str, seen: Survey) -> None:
-    if seen.misquoted is not None:
-        row, what = seen.misquoted
-        raise SheetError(f"{name}, row {row}: {what}")
 
 
 def _cautions(source: TextFile, name: str, reading: Reading) -> Iterator[str]:
@@ -433,6 +439,8 @@ def _notes(source: TextFile, name: str, reading: Reading, headers: Sequence[str]
         yield f"{name}: with this --delimiter all of it is one column; {other.label} would divide the headers"
     if seen.repeated:
         yield f"{name}: not run, since it is the header row once more: {row_list(seen.repeated)}"
+    if seen.totals:
+        yield f"{name}: not run, since it adds up its column: {row_list(seen.totals)}"
     if seen.wrapped and not reading.as_shown:
         yield (
             f'{name}: fields such as ="00123", the first in row {seen.wrapped}, are read as the text in them, 00123; '

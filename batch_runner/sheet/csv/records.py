@@ -404,3 +404,15 @@ def _quoting(sample: str, delimiter: str) -> float:
     bad = len(re.findall(rf'(?m)(?:^|(?<={mark}))"(?:[^"]|""){{0,5000}}+"(?=[^{mark}\r\n])', rest))
     bad += len(re.findall(rf'(?m)[{others}]"(?=[^\s"])|^"', rest))
     return (good + 1) / (good + bad + 1)
+
+
+_AS_TEXT = re.compile(r'="((?:[^"]|"")*)"')
+"""How programs write a text that Excel must not take for a number: `="00123"`."""
+
+
+def unwrapped(field: str) -> str:
+    """The text of a field `="00123"`; any other field as it is."""
+    if not field.startswith('="'):
+        return field
+    found = _AS_TEXT.fullmatch(field)
+    return found[1].replace('""', '"') if found else field

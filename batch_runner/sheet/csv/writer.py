@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import codecs
-import re
 import shutil
 import tempfile
 from io import TextIOWrapper
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from batch_runner.sheet.csv.encoding import CHUNK, Encoding
 from batch_runner.sheet.csv.records import has_text, line_end, whole_fields
 from batch_runner.sheet.model import NewCells
+from batch_runner.units import plain_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -20,29 +19,32 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from batch_runner.sheet.csv.records import TextFile
+    from batch_runner.sheet.model import NewColumns
 
 
-AT_ONCE = 4096
-"""Records that are encoded and written together."""
+AT_ONCE = 1 << 18
+"""Characters that are encoded and written together."""
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\v", "\f", "\x85", "\u2028", "\u2029", "＝", "＋", "－", "＠")
 """What makes a spreadsheet take a field for a formula (OWASP, *CSV Injection*): also behind a line break, which some
 programs pass over, and in full width, as Excel has it in East Asian locales.
 """
 _TO_QUOTE = frozenset('"\r\n\0\x1a')
 """Also what would be no text at the end of a file."""
-_NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?")
 
 
 class Appending:
     """New columns for a text file, whose first one stands at the place `start` of every record."""
 
-    def __init__(self, source: TextFile, header_row: int, start: int, headers: tuple[str, ...]) -> None:
+    def __init__(self, source: TextFile, header_row: int, start: int, new: NewColumns) -> None:
         self._source = source
         self._header_row = header_row
         self._start = start
-        self._headers = headers
+        self._headers = new.headers
+        self._places = new.places_from(start) if new.kept else ()
+        """Where they stand, if fields of the person's own stand between or behind them."""
         self._delimiter = source.dialect.delimiter
         self._kept = whole_fields(self._delimiter, start)
+        self._field = whole_fields(self._delimiter, 1)
 
     def records(self, cells: Iterable[tuple[int, tuple[str, ...]]]) -> Iterator[str]:
         """Every record of the file, in order; those of header and data rows with new fields."""
@@ -65,6 +67,8 @@ class Appending:
     def _extended(self, text: str, size: int, new: tuple[str, ...]) -> str:
         """A record with new fields at their place: padded where it is too short, cut where it holds older ones."""
         end = line_end(text)
+        if self._places:
+            return self._woven(text.removesuffix(end), new) + end
         if size > self._start:
             kept = self._kept.match(text)
             assert kept is not None, "a record has as many fields as the reader has counted"
@@ -73,6 +77,12 @@ class Appending:
             text = text.removesuffix(end)
         padding = self._delimiter * (self._start - max(size, 1) + 1)
         return text + padding + self._delimiter.join([field(one, self._delimiter) for one in new]) + end
+
+    def _woven(self, text: str, new: tuple[str, ...]) -> str:
+        """A record's own fields to the letter, with new ones at their places."""
+        fields = dict(enumerate(found[0][:-1] for found in self._field.finditer(text + self._delimiter)))
+        fields |= dict(zip(self._places, (field(one, self._delimiter) for one in new), strict=True))
+        return self._delimiter.join(fields.get(place, "") for place in range(max(fields) + 1))
 
 
 def replaced(source: TextFile, cells: Mapping[tuple[int, int], str]) -> Iterator[str]:
@@ -107,7 +117,7 @@ def write_text(target: BinaryIO, records: Iterator[str], source: TextFile, scrat
     encoding = source.encoding
     encoder = codecs.getincrementalencoder(encoding.codec)()
     target.write(encoding.bom)
-    for text in iter(lambda: "".join(islice(records, AT_ONCE)), ""):
+    for text in _chunks(records):
         try:
             target.write(encoder.encode(text))
         except UnicodeEncodeError:
@@ -117,6 +127,18 @@ def write_text(target: BinaryIO, records: Iterator[str], source: TextFile, scrat
     target.write(encoder.encode("", final=True))
     target.write(source.tail())
     return encoding
+
+
+def _chunks(records: Iterator[str]) -> Iterator[str]:
+    """The records, many at once, but never more text than it takes to be quick."""
+    chunk, size = [], 0
+    for record in records:
+        chunk.append(record)
+        size += len(record)
+        if size >= AT_ONCE:
+            yield "".join(chunk)
+            chunk, size = [], 0
+    yield "".join(chunk)
 
 
 def _begin_anew(target: BinaryIO, encoding: Encoding, scratch: Path) -> Encoding:
@@ -136,7 +158,7 @@ def _begin_anew(target: BinaryIO, encoding: Encoding, scratch: Path) -> Encoding
 
 def harmless(text: str) -> str:
     """The text, with a leading `'` where a spreadsheet would run it as a formula. A plain number stays a number."""
-    if text.startswith(FORMULA_STARTS) and not _NUMBER.fullmatch(text):
+    if text.startswith(FORMULA_STARTS) and plain_number(text.replace(",", ".", 1)) is None:
         return f"'{text}"
     return text
 

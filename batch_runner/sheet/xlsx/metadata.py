@@ -1,4 +1,4 @@
-"""What stands beside a sheet's rows: sheets, tables, cell formats, rich values; and what a formula adds up."""
+"""What stands beside a sheet's rows: sheets, tables, cell formats, rich values."""
 
 from __future__ import annotations
 
@@ -143,47 +143,6 @@ def _may_have_computed(chunks: Iterable[bytes]) -> bool:
             return True
         rest = chunk[-32:]
     return False
-
-
-_TOTAL = re.compile(rb"<f[^>]*>\s*(?:ROUND\()?(SUM|SUBTOTAL|(?:_xlfn\.)?AGGREGATE)\(([^()]*)\)(?:,-?[0-9]+\))?\s*</f>")
-_SUMS = (b"9", b"109")
-"""The numbers of `SUBTOTAL` and `AGGREGATE` that stand for a sum; others are an average, a count and the like."""
-_CELLS = re.compile(rb"\s*\$?([A-Z]{1,3})\$?([0-9]{1,7})(?::\$?([A-Z]{1,3})\$?([0-9]{1,7}))?\s*")
-_TABLE_COLUMN = re.compile(rb"[^\[\],;]*\[[^\[\]]+\]")
-"""A column of a table by its name: `Invoices[Net]`; in the table's own totals row its name may be left out."""
-
-
-class AddedUp(msgspec.Struct, frozen=True):
-    """What a formula looks at that adds up its own column: the rows from `first` to `last`; 0 for a table's column.
-
-    One that takes their average or counts them `is_sum` not.
-    """
-
-    first: int
-    last: int
-    is_sum: bool
-
-
-def added_up(formula: bytes, place: int, number: int) -> AddedUp | None:
-    """What a formula adds up, if that is cells of its own column which all stand above it, or all below."""
-    found = _TOTAL.fullmatch(formula)
-    if found is None:
-        return None
-    function, cells = found[1], found[2].split(b",")
-    is_sum = function == b"SUM" or cells[0].strip() in _SUMS
-    if function != b"SUM":
-        cells = cells[1 if function == b"SUBTOTAL" else 2 :]
-    if len(cells) == 1 and _TABLE_COLUMN.fullmatch(cells[0].strip()):
-        return AddedUp(0, 0, is_sum)
-    ranges = [_CELLS.fullmatch(one) for one in cells]
-    rows: list[int] = []
-    for one in ranges:
-        if one is None or column_index(one[1]) != place or column_index(one[3] or one[1]) != place:
-            return None
-        rows += (int(one[2]), int(one[4] or one[2]))
-    if len(rows) < 2 or min(rows) <= number <= max(rows) or rows == rows[:1] * 2:
-        return None
-    return AddedUp(min(rows), max(rows), is_sum)
 
 
 def named_sheet(catalog: Catalog, name: str, file: str) -> SheetPart:

@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.errors import SheetError
-from batch_runner.sheet.header import LOOK, FirstRow, find_header, header_doubt, is_total_word, repeats_header
+from batch_runner.sheet.header import (
+    LOOK,
+    AddedUp,
+    FirstRow,
+    added_up,
+    find_header,
+    header_doubt,
+    is_total_word,
+    repeats_header,
+)
 from batch_runner.sheet.model import column_letter
-from batch_runner.sheet.xlsx.metadata import AddedUp, added_up, bounds, range_in, table_at
+from batch_runner.sheet.xlsx.metadata import bounds, range_in, table_at
 from batch_runner.sheet.xlsx.row_reader import MAX_ROWS
 
 if TYPE_CHECKING:
@@ -252,7 +261,7 @@ class _Tally:
         shared: dict[bytes, AddedUp] = {}
         for order, formula in enumerate(row.formulas):
             place, mark = self.cells.place(row, order), _SHARED.match(formula or b"")
-            one = added_up(formula, place, row.number) if formula else None
+            one = added_up(formula, column_letter(place).encode(), row.number) if formula else None
             if one is None and mark is not None:
                 one = shared.get(mark[1])
             if one is None or (one.first and (one.first > last or one.last <= self.header.number)):

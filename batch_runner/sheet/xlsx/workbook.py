@@ -12,6 +12,7 @@ from batch_runner.errors import SheetError
 from batch_runner.sheet.model import (
     CellProblem,
     Column,
+    Judge,
     Reading,
     Row,
     RowKind,
@@ -182,11 +183,27 @@ def _notes(workbook: Workbook, catalog: Catalog, reading: Reading) -> Iterator[s
         letters = ", ".join(column.letter for column in workbook.aside)
         what = f"column{'s' * (len(workbook.aside) > 1)} {letters}"
         yield f"not sent unless --columns names it, since it belongs to another table or stands beside this one: {what}"
+    if apart := _behind_gap(workbook):
+        letters = ",".join(column.letter for column in apart)
+        what = f"columns {letters.replace(',', ', ')}; --exclude {letters} leaves them out"
+        yield f"sent like the others, though they stand behind an empty column: {what}"
     if workbook.hidden_rows:
         done = "left out" if reading.hidden == "skip" else "read like the others"
         yield f"hidden or filtered-out rows among the data: {workbook.hidden_rows}, {done}"
     if workbook.package.is_signed:
         yield "the workbook is digitally signed; what is written from it is another file, and the signature won't hold"
+
+
+def _behind_gap(workbook: Workbook) -> tuple[Column, ...]:
+    """The columns of what may be a list of its own: two or more behind a column without any text.
+
+    An earlier output's are none.
+    """
+    places = [column.index for column in workbook.columns]
+    filled = {*places, *workbook.strays, *(column.index for column in workbook.aside)}
+    gaps = [at for at in range(min(places, default=0), max(places, default=0)) if at not in filled]
+    apart = tuple(column for column in workbook.columns if gaps and column.index > gaps[0])
+    return apart if len(apart) > 1 and not any(column.name.lower().endswith("run_id") for column in apart) else ()
 
 
 class OpenedWorkbook(msgspec.Struct, frozen=True):
@@ -277,7 +294,7 @@ class Workbook(Sheet):
         cells = self._source.cells.shown()
         for row, raw in self._rows():
             typed = cells.typed_cells(raw, places) if raw is not None else {}
-            yield TypedRow(row.number, row.kind, row.texts, row.problems, typed=typed)
+            yield TypedRow(row.number, row.kind, row.texts, row.problems, suspicion=row.suspicion, typed=typed)
 
     def volatile_columns(self) -> dict[int, str]:
         """As `Sheet.volatile_columns`: those where most of the first cells hold such formulas."""
@@ -321,12 +338,12 @@ class Workbook(Sheet):
         """Every row, and what it was read from: None for one that the file leaves out."""
         blank = ("",) * self.width
         number = 0
-        merged = MergedCells(self.merges, self.header_row)
+        merged, judge = MergedCells(self.merges, self.header_row), Judge(self)
         for raw in RowReader(self.package, self.part, quick=self._quick):
             for gap in range(number + 1, raw.number):
-                yield Row(gap, RowKind.EMPTY, blank), None
+                yield judge.judged(Row(gap, RowKind.EMPTY, blank)), None
             number = raw.number
-            yield self._row(raw, merged), raw
+            yield judge.judged(self._row(raw, merged)), raw
             if number == self.last_row:
                 return
 
@@ -343,7 +360,7 @@ class Workbook(Sheet):
             texts, problems = merged.carried(raw.number, kind, texts, problems, self.reading.merged)
         numbers = self._source.cells.numbers(raw, self.width)
         refusal = self._outgrown(raw.number)
-        return self.judged(Row(raw.number, kind, tuple(texts), problems, None, numbers, refusal))
+        return Row(raw.number, kind, tuple(texts), problems, None, numbers, refusal)
 
     def _outgrown(self, number: int) -> str | None:
         end = self._seen.end

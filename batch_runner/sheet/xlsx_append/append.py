@@ -10,22 +10,25 @@ import msgspec
 from batch_runner.errors import SheetError
 from batch_runner.sheet.model import column_letter
 from batch_runner.sheet.xlsx.metadata import computed_ranges
-from batch_runner.sheet.xlsx_append.ranges import Place, Range, find_place, no_room, parse_range
 from batch_runner.sheet.xlsx_append.rows import formula_in_the_way
-from batch_runner.sheet.xlsx_append.sheet_xml import as_utf8, with_columns
+from batch_runner.sheet.xlsx_append.sheet_xml import Change, as_utf8, copy_package, with_columns
 from batch_runner.sheet.xlsx_append.xml_tokens import (
     Edit,
     Element,
+    Place,
+    Range,
     attribute,
     attribute_text,
     edited,
     elements,
+    find_place,
     inline_string,
+    no_room,
+    parse_range,
     tag_of,
     with_attribute,
     xstring,
 )
-from batch_runner.sheet.xlsx_append.zip_copy import Change, copy_package
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -128,7 +131,10 @@ class Table(msgspec.Struct, frozen=True):
             (not self.has_header, "has no header row"),
             (self.cells.right + 1 < place.adjacent, "ends left of other columns"),
             (place.start > place.adjacent, "ends left of merged cells or a pivot table"),
-            (not all(place.headers), "would have a column without a header"),
+            (
+                any(index in place.kept for index in range(self.cells.right + 1, place.end)),
+                "ends left of other columns",
+            ),
             (any(len(_column_name(header)) > LONGEST_NAME for header in place.headers), "can't have headers so long"),
             (_clash(_names(self.data, self.cells.left, place), place.headers), "has a column by one of their names"),
         )
@@ -137,7 +143,7 @@ class Table(msgspec.Struct, frozen=True):
     def grown(self, place: Place) -> bytes:
         """The table's part with the new columns, an earlier output's renamed or dropped as needed."""
         found = elements(self.data)
-        new = self.cells.with_right(place.end - 1)
+        new = self.cells.with_right(max([place.end - 1, *(index for index in place.kept if index <= self.cells.right)]))
         edits = [
             *_ranges(self.data, found, new),
             *_filters(found, new.right - new.left + 1),
@@ -160,9 +166,13 @@ def read_table(part: str, data: bytes) -> Table | None:
 
 
 def _names(data: bytes, left: int, place: Place) -> set[str]:
-    """The names of the table's columns left of the new ones, as they are compared: without regard to case."""
+    """The names of the table's columns that aren't new ones, as they are compared: without regard to case."""
     columns = [element for element in elements(data) if element.path[-1] == "tableColumn"]
-    return {column.attributes.get("name", "").casefold() for column in columns[: place.start - left]}
+    return {
+        column.attributes.get("name", "").casefold()
+        for index, column in enumerate(columns, left)
+        if not place.is_ours(index)
+    }
 
 
 def _clash(names: set[str], headers: Sequence[str]) -> bool:
@@ -194,17 +204,20 @@ def _filters(found: Sequence[Element], width: int) -> Iterator[Edit]:
 def _columns(data: bytes, found: Sequence[Element], left: int, place: Place) -> Iterator[Edit]:
     (around,) = (element for element in found if element.path == ("table", "tableColumns"))
     columns = [element for element in found if element.path == ("table", "tableColumns", "tableColumn")]
-    wanted = [_column_name(header) for header in place.headers]
-    kept = columns[: place.start - left]
-    for column, name in zip(columns[len(kept) :], wanted, strict=False):
-        if column.attributes.get("name") != name:
+    wanted = {index: _column_name(header) for index, header in zip(place.places, place.headers, strict=True)}
+    width = 0
+    for index, column in enumerate(columns, left):
+        name = wanted.pop(index, None)
+        if name is None and index >= place.start and index not in place.kept:
+            yield Edit(column.start, column.end, b"")
+            continue
+        width += 1
+        if name is not None and column.attributes.get("name") != name:
             yield Edit(column.start, column.opened, with_attribute(data[column.start : column.opened], "name", name))
-    for column in columns[len(kept) + len(wanted) :]:
-        yield Edit(column.start, column.end, b"")
-    tag = with_attribute(data[around.start : around.opened], "count", str(len(kept) + len(wanted)))
+    added = list(wanted.values())
+    tag = with_attribute(data[around.start : around.opened], "count", str(width + len(added)))
     yield Edit(around.start, around.opened, tag)
     first = max(int(column.attributes["id"]) for column in columns) + 1
-    added = wanted[len(columns) - len(kept) :]
     new = b"".join(_column(around.prefix, number, name) for number, name in enumerate(added, first))
     yield Edit(columns[-1].end, columns[-1].end, new)
 
@@ -251,17 +264,18 @@ def place_of(workbook: Workbook, new: NewColumns) -> Place:
             return beside
     adjacent = workbook.columns[-new.replaced].index if new.replaced else workbook.width
     in_the_way = {index: row for index, row in workbook.formulas if index >= adjacent}
+    places = new.places_from(adjacent)
     if new.replaced and any(column.index > adjacent for column in workbook.aside):
         grown = workbook.columns[-1].index + 1
-        if grown < adjacent + count and not workbook.has_room(grown, adjacent + count - 1):
+        more = sum(place >= grown for place in places)
+        if more and places[-1] >= grown + more:
             raise no_room(_called(workbook), count, adjacent, "the columns of another table stand there")
-        in_the_way = {index: row for index, row in in_the_way.items() if index < max(grown, adjacent + count)}
-    if new.replaced and in_the_way:
-        index, row = min(in_the_way.items())
+    if new.replaced and in_the_way.keys() & set(places):
+        index, row = min((index, row) for index, row in in_the_way.items() if index in places)
         raise formula_in_the_way(_called(workbook), row, index)
-    start = max(in_the_way, default=adjacent - 1) + 1
+    start = adjacent if new.replaced else max(in_the_way, default=adjacent - 1) + 1
     replaced = workbook.columns[-1].index + 1 - adjacent if new.replaced else 0
-    wanted = Place(start, new.headers, replaced, workbook.header_row, _last_row(workbook), adjacent)
+    wanted = Place(start, new.headers, replaced, workbook.header_row, _last_row(workbook), adjacent, new.kept)
     return find_place(_called(workbook), wanted, _taken(workbook))
 
 

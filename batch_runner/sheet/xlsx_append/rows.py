@@ -12,13 +12,20 @@ import msgspec
 from batch_runner.errors import SheetError
 from batch_runner.sheet.model import NewCells, column_letter
 from batch_runner.sheet.xlsx.package import has_more_than_elements
-from batch_runner.sheet.xlsx_append.ranges import column_place
-from batch_runner.sheet.xlsx_append.xml_tokens import CELL_UNITS, SURELY_FITS, fits, inline_string, split_name, tag_end
+from batch_runner.sheet.xlsx_append.xml_tokens import (
+    CELL_UNITS,
+    SURELY_FITS,
+    column_place,
+    fits,
+    inline_string,
+    split_name,
+    tag_end,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
 
-    from batch_runner.sheet.xlsx_append.ranges import Place
+    from batch_runner.sheet.xlsx_append.xml_tokens import Place
 
 
 _SPANS = re.compile(rb"\sspans\s*=\s*(?:\"[0-9: ]+\"|'[0-9: ]+')")
@@ -28,7 +35,8 @@ class Cut(NamedTuple):
     """Where a row is cut: new cells go between `data[:first]` and `data[after:]`.
 
     `styles` has the `s` of the cells that go, by their place, "" for none; `left` that of the cell left of them;
-    `formula` is the place of a cell among them that holds a formula.
+    `formula` is the place of a cell among them that holds a formula. `kept` are the cells between the new ones that
+    stay, to the letter.
     """
 
     first: int
@@ -36,6 +44,7 @@ class Cut(NamedTuple):
     styles: Mapping[int, str] = MappingProxyType({})
     left: str = ""
     formula: int | None = None
+    kept: Mapping[int, bytes] = MappingProxyType({})
 
     def spares(self, texts: tuple[str, ...]) -> bool:
         """Whether the row stays to the letter: no cell goes, and none comes."""
@@ -50,7 +59,8 @@ class NewRows:
         self.place = place
         self._cells = NewCells(cells)
         self._nothing = ("",) * len(place.headers)
-        self._letters = [column_letter(index) for index in range(place.start, place.end)]
+        self._places = place.places
+        self._letters = [column_letter(index) for index in self._places]
         self._spans: dict[bytes, bytes] = {}
 
     def texts_of(self, number: int) -> tuple[str, ...] | None:
@@ -72,21 +82,24 @@ class NewRows:
         if cut.formula is not None:
             raise formula_in_the_way(self.name, number, cut.formula)
         styles = self._header_styles(cut) if number == self.place.header_row else cut.styles
-        written = []
+        written: dict[int, str] = {}
         for order, text in enumerate(texts):
-            style = styles.get(self.place.start + order) if styles else None
+            style = styles.get(self._places[order]) if styles else None
             if not text and not style:
                 continue
             address = f"{self._letters[order]}{number}"
             mark = f' s="{style}"' if style else ""
             if not text:
-                written.append(f'<{prefix}c r="{address}"{mark}/>')
+                written[self._places[order]] = f'<{prefix}c r="{address}"{mark}/>'
                 continue
             if len(text) > SURELY_FITS and not fits(text):
                 raise SheetError(f"{self.name}!{address}: a cell holds {CELL_UNITS:,} characters, not more")
             inside = inline_string(text, prefix)
-            written.append(f'<{prefix}c r="{address}"{mark} t="inlineStr">{inside}</{prefix}c>')
-        return "".join(written).encode()
+            written[self._places[order]] = f'<{prefix}c r="{address}"{mark} t="inlineStr">{inside}</{prefix}c>'
+        if not cut.kept:
+            return "".join(written.values()).encode()
+        cells = {place: cell.encode() for place, cell in written.items()} | dict(cut.kept)
+        return b"".join(cells[place] for place in sorted(cells))
 
     def opened(self, tag: bytes) -> bytes:
         """A row's start tag, opened if it was closed, its `spans` grown (18.3.1.73: first and last column, from 1)."""
@@ -103,7 +116,7 @@ class NewRows:
     def _header_styles(self, cut: Cut) -> dict[int, str]:
         """An earlier output's headers keep their style, a new one takes that of its left neighbour."""
         place, left, styles = self.place, cut.left, {}
-        for index in range(place.start, place.end):
+        for index in self._places:
             if index < place.start + place.replaced:
                 left = cut.styles.get(index, left)
             styles[index] = left
@@ -227,7 +240,7 @@ class ParsedRows:
         close = row.close - self._at if is_open else opened
         end = tag_end(data, close) if is_open else opened
         texts = self._new.texts_of(row.number)
-        cut = self._cut(row, close)
+        cut = self._cut(data, row, close)
         if texts is None or cut.spares(texts):
             return data[start:end], end
         new = self._new.cells(row.number, texts, cut, row.prefix.decode())
@@ -235,22 +248,26 @@ class ParsedRows:
         tag = self._new.opened(data[start:opened])
         return b"".join((tag, data[opened : cut.first], new, data[cut.after : close], end_tag)), end
 
-    def _cut(self, row: _Row, close: int) -> Cut:
+    def _cut(self, data: bytes, row: _Row, close: int) -> Cut:
         start, cleared = self._new.place.start, self._new.place.cleared
         first, after, left = close, close, ""
         styles: dict[int, str] = {}
+        kept: dict[int, bytes] = {}
         formula = None
         for cell in reversed(row.cells):
             if cell.index is not None and cell.index < start:
                 left = cell.style
                 break
-            first = cell.start - self._at
+            begin, end = cell.start - self._at, first
+            first = begin
             if cell.index is None or cell.index >= cleared:
                 after = first
+            elif cell.index in self._new.place.kept:
+                kept[cell.index] = data[begin:end]
             else:
                 styles[cell.index] = cell.style
                 formula = cell.index if cell.has_formula else formula
-        return Cut(first, after, styles, left, formula)
+        return Cut(first, after, styles, left, formula, kept)
 
 
 _END = b"</row>"
@@ -274,7 +291,7 @@ class QuickRows:
         self.rest = b""
         self.number = 0
         self._new = new
-        self._start, self._cleared = new.place.start, new.place.cleared
+        self._start, self._cleared, self._kept = new.place.start, new.place.cleared, new.place.kept
         self._indices: dict[bytes, int] = {}
         self._is_plain = True
 
@@ -338,6 +355,7 @@ class QuickRows:
         """Where the row is cut: its cells are looked at from the last one to the left, as far as it takes."""
         first = after = len(row)
         styles: dict[int, str] = {}
+        kept: dict[int, bytes] = {}
         left, formula = "", None
         while (at := row.rfind(b"<c ", begin, first)) >= 0:
             cell = _CELL.match(row, at)
@@ -350,13 +368,15 @@ class QuickRows:
                 break
             if index >= self._cleared:
                 after = at
+            elif index in self._kept:
+                kept[index] = row[at:first]
             else:
                 styles[index] = style[1].decode() if style else ""
                 formula = index if row.find(b"<f", at, first) >= 0 else formula
             first = at
         if at < 0 and row.find(b"<c", begin, first) >= 0:
             raise _OddRow
-        return Cut(first, after, styles, left, formula)
+        return Cut(first, after, styles, left, formula, kept)
 
     def _index(self, letters: bytes) -> int:
         index = self._indices.get(letters)

@@ -1,0 +1,134 @@
+"""Another program holds the journal's write lock, or its room runs out: nothing becomes unknown by it."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+from journals import attempts_in, batch_info, entries
+from program import PATIENCE, run_program, start_program
+from recorder import injected
+from remembering_service import Service, on_a_socket
+from served import wait_until
+
+from batch_runner.errors import JournalError, JournalFull
+from batch_runner.journal.batches import begin_writing
+from batch_runner.journal.group_commit import Reserve, set_aside
+from batch_runner.journal.journal import Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextmanager
+def write_lock(path: Path) -> Iterator[None]:
+    """Hold it, as a shell in which somebody has begun a transaction."""
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+def test_whoever_writes_waits_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Said once, however long it takes, and once more when it is free."""
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path, timeout=0.05, isolation_level=None, check_same_thread=False)) as connection:
+        with write_lock(path):
+            waiting = threading.Thread(target=begin_writing, args=(connection,))
+            waiting.start()
+            time.sleep(0.5)
+            assert waiting.is_alive()
+        waiting.join(10)
+        assert connection.in_transaction
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2, said
+    assert f"{path}: another program has locked the journal" in said[0]
+    assert "nothing is lost" in said[0]
+    assert "free again" in said[1]
+
+
+@pytest.mark.long
+def test_a_lock_that_is_held_for_longer_than_five_seconds(tmp_path: Path) -> None:
+    """Starts pause, ends wait, and in the end every row is a success, each with one run."""
+    (tmp_path / "in.csv").write_text("Row\n" + "".join(f"r{row}\n" for row in range(30)))
+    with on_a_socket(Service(looks=2)) as service:
+        where = ("--service", service.url, "--poll-rate", "1000/s", "--journal", "a.journal.db")
+        process = start_program("run", "in.csv", "--task", "pay", *where, "--rate", "10/s", "--json", cwd=tmp_path)
+        wait_until(lambda: len(service.sent) >= 3)
+        with write_lock(tmp_path / "a.journal.db"):
+            time.sleep(1)
+            before = len(service.sent)
+            time.sleep(6)
+            assert len(service.sent) == before, "a start left although its intent could not be recorded"
+        out, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, err
+        assert '"counts":{"success":30}' in out
+        assert set(service.starts_of.values()) == {1}
+    assert "another program has locked the journal" in err
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_WRITE])
+def test_the_reserve_is_freed_for_every_word_that_means_no_room(tmp_path: Path, code: int) -> None:
+    """A full disk, one that is full where the shared memory beside the journal lies, and a quota; once."""
+    error = sqlite3.OperationalError("no room")
+    error.sqlite_errorcode = code
+    with set_aside(tmp_path / "a.journal.db") as reserve:
+        assert (tmp_path / "a.journal.db-reserve").stat().st_size == 1 << 20
+        reserve.check()
+        assert reserve.free(error)
+        assert not (tmp_path / "a.journal.db-reserve").exists()
+        assert not reserve.free(error)
+        with pytest.raises(JournalFull, match="disk is full"):
+            reserve.check()
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_BUSY])
+def test_the_reserve_is_kept_for_what_has_nothing_to_do_with_room(tmp_path: Path, code: int) -> None:
+    """It would help nobody."""
+    error = sqlite3.OperationalError("something else")
+    error.sqlite_errorcode = code
+    reserve = Reserve(tmp_path / "reserve")
+    assert not reserve.free(error)
+    reserve.check()
+
+
+def test_a_quota_that_is_used_up(tmp_path: Path) -> None:
+    """EDQUOT at one write of the journal: starts stop (5), every run that was started is recorded, none is unknown."""
+    (tmp_path / "in.csv").write_text("Row\n" + "".join(f"r{row}\n" for row in range(60)))
+    with on_a_socket(Service(looks=2)) as service:
+        where = ("--service", service.url, "--poll-rate", "1000/s", "--journal", "a.journal.db")
+        command = ("run", "in.csv", "--task", "pay", *where)
+        done = injected(tmp_path, "pwrite64:error=EDQUOT:when=60", tmp_path / "a.journal.db-wal", *command)
+        assert done.returncode == 5, done.stderr
+        assert "a quota used up" in done.stdout + done.stderr
+        assert 0 < len(service.sent) < 60
+        attempts = attempts_in(tmp_path / "a.journal.db")
+        assert {status for _, status, _, _ in attempts} <= {"success", "not_started"}
+        assert run_program(*command, cwd=tmp_path).returncode == 0
+        assert set(service.starts_of.values()) == {1}
+
+
+@pytest.mark.parametrize("kind", ["link", "folder"])
+def test_room_is_not_set_aside_through_a_link(tmp_path: Path, kind: str) -> None:
+    """Whoever put a link by the reserve's name: what it leads to stays as it is, and the link is named."""
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    place = tmp_path / "a.journal.db-reserve"
+    if kind == "link":
+        place.symlink_to(precious)
+    else:
+        place.mkdir()
+
+    async def begin() -> None:
+        async with Journal.open(tmp_path / "a.journal.db", batch_info()) as journal:
+            await journal.register(entries("A"))
+
+    with pytest.raises(JournalError, match=r"a\.journal\.db-reserve: .*remove it"):
+        anyio.run(begin)
+    assert precious.read_text() == "precious"
