@@ -112,6 +112,18 @@ def test_no_task_of_the_folder_is_executed_before_it_is_chosen(tmp_path: Path) -
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_task_that_was_edited_is_read_anew(tmp_path: Path) -> None:
+    """The menus are those of the task as it is now."""
+    (tmp_path / "list.csv").write_text("Id,Vendor\n1,a\n2,b\n", "utf-8")
+    body = "from batch_runner import task\n\n@task\ndef act(*, {}: str) -> str:\n    return ''\n"
+    with paged(tmp_path) as page:
+        for name in ("vendor", "supplier"):
+            (tmp_path / "tasks.py").write_text(body.format(name), "utf-8")
+            text = page.show("/sheet", file="list.csv", task="tasks.py:act")
+            assert f'id="map.{name}"' in text
+    assert "the task needs" in plain(text)
+
+
 def test_what_is_wrong_is_said_and_can_be_chosen_away(tmp_path: Path) -> None:
     """Hidden rows are refused with the sentence of `check`, and the table is there all the same; a choice mends it."""
     write_sheet(tmp_path)
