@@ -107,6 +107,9 @@ class Template:
         self._volatile = frozenset(self._names_from(volatile))
         self.volatile = {self._sent[place]: why for place, why in volatile.items() if place in self._sent}
         """The params whose values differ at each save, each with the function that makes them."""
+        is_open = not (job.columns or job.key)
+        self._formerly = [c for c in sheet.aside if is_open and not self._is_named(c, job.exclude)]
+        """Columns beside the list, which earlier releases sent."""
         self._former_names = {
             self._sent[place]: header for place, header in sheet.former_headers.items() if place in self._sent
         }
@@ -189,6 +192,8 @@ class Template:
         past: list[bytes | None] = [sent] if self._volatile and not self._key else []
         if former or self._former_names:
             past.append(self._known_as(with_others(texts, former), is_former=True))
+        if self._formerly:
+            past.append(self._digest(texts, more=((c.name, text) for c in self._formerly if (text := texts[c.index]))))
         forms = tuple(other for other in dict.fromkeys(more) if other is not None and other != key)
         others = tuple(other for other in dict.fromkeys(past) if other is not None and other not in (key, *forms))
         return KeyForms(key, digest, None if sent == digest else sent, forms, others)
@@ -201,12 +206,16 @@ class Template:
         return self._digest(texts, self._former_names if is_former else {}, but=() if is_former else self._volatile)
 
     def _digest(
-        self, texts: Sequence[str], names: Mapping[str, str] = MappingProxyType({}), but: Collection[str] = ()
+        self,
+        texts: Sequence[str],
+        names: Mapping[str, str] = MappingProxyType({}),
+        but: Collection[str] = (),
+        more: Iterable[tuple[str, str]] = (),
     ) -> bytes:
         """Stands for all params that these texts make, under these names instead of their own, and for the identity."""
         params = [(names.get(name, name), text) for name, text in self._params(texts).items() if name not in but]
         identity = self._identity.fill(texts) if self._identity and self._identity.indexes() else ""
-        return digest_of(sorted(params), identity)
+        return digest_of(sorted([*params, *more]), identity)
 
     def columns(self, names: Iterable[str]) -> tuple[Column, ...]:
         """The columns of these names, each once; they are among the sheet's own."""

@@ -9,6 +9,7 @@ import pytest
 from csvfiles import csv_text
 from hypothesis import given
 from hypothesis import strategies as st
+from program import run_program
 from workbooks import Tab, text_row, write_workbook
 
 from batch_runner.job.job import Job
@@ -169,6 +170,21 @@ def test_a_row_below_a_merged_cell_lacks_its_value(tmp_path: Path) -> None:
     for options in ({"merged": "first"}, {"exclude": ("Vendor",)}):
         with merged(tmp_path, **options) as opened:
             assert [row.refusal for row in opened.rows()] == [None] * 3
+
+
+def test_hidden_columns_are_told_on_the_first_night(tmp_path: Path) -> None:
+    """`check` names them each time, the summary on the first night alone."""
+    (tmp_path / "t.py").write_text("async def t(params):\n    return params\n")
+    book = openpyxl.Workbook()
+    assert book.active is not None
+    for row in LIST[:4]:
+        book.active.append(row)
+    book.active.column_dimensions["C"].hidden = True
+    book.save(tmp_path / "a.xlsx")
+    said = "hidden in the sheet, and sent like the others: 'Net' (C)"
+    told = [run_program(verb, "a.xlsx", "--task", "t.py:t", cwd=tmp_path).stdout for verb in ("check", "run", "run")]
+    assert [said in text for text in told] == [True, True, False]
+    assert said in run_program("check", "a.xlsx", "--task", "t.py:t", cwd=tmp_path).stdout
 
 
 def test_hidden_columns_that_are_sent_are_named(tmp_path: Path) -> None:

@@ -11,11 +11,15 @@ from packages import parts
 from workbooks import opened
 
 from batch_runner.errors import SheetError
+from batch_runner.job.job import Job
+from batch_runner.rows.source import Source
 from batch_runner.sheet.export import append_columns
 from batch_runner.sheet.model import NewColumns, Reading, RowKind
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from batch_runner.rows.params import RowParams
 
 LIST: list[list[Any]] = [["No", "Vendor", "Net"], *([f"A-{n}", f"V{n}", 10 * n] for n in range(1, 11))]
 
@@ -240,3 +244,29 @@ def test_a_plain_block_behind_an_empty_column_is_named(tmp_path: Path) -> None:
     with opened(path) as sheet:
         assert [column.name for column in sheet.columns] == ["No", "Vendor", "Net", "Code", "Meaning"]
         assert any("behind an empty column: columns F, G; --exclude F,G leaves them out" in one for one in sheet.notes)
+
+
+def test_a_row_is_known_by_what_was_sent_with_the_columns_beside_it(tmp_path: Path) -> None:
+    """Earlier releases sent columns beside a filter: such a row isn't a new one."""
+
+    def sent(ref: str) -> RowParams:
+        folder = tmp_path / ref.partition(":")[2]
+        folder.mkdir()
+        cells: dict[str, list[list[Any]]] = {"A1": LIST, "D1": [["Memo"], ["x"]]}
+        path = written(folder, cells, autofilter=ref)
+        with Source(Job(input=str(path), task="t"), tmp_path) as source:
+            return next(source.rows())
+
+    before, now = sent("A1:D11"), sent("A1:C11")
+    assert (before.params.get("Memo"), now.params.get("Memo")) == ("x", None)
+    assert before.key in now.former_keys
+
+
+def test_our_columns_beside_a_table_are_no_wider_list(tmp_path: Path) -> None:
+    """An output with many expanded columns, right of another table, is read again as it was."""
+    ours = ["run_id", "status", "result", "error", "result.a", "result.b"]
+    cells = {"A1": LIST, "E1": [["Code", "Meaning"], ["a", "x"]], "G1": [ours, *([[*ours]] * 10)]}
+    path = written(tmp_path, cells, ("A1:C11", "E1:F2"))
+    with opened(path) as sheet:
+        assert sheet.is_table
+        assert [column.name for column in sheet.columns] == ["No", "Vendor", "Net", *ours]

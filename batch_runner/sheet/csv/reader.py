@@ -287,9 +287,6 @@ _BEFORE_TEXT = ' \t"=\ufeff\xa0'
 """What may stand before the text of a record's first field."""
 
 
-_SUM = re.compile(r"=\s*(?:ROUND\()?(?:SUM|SUBTOTAL|AGGREGATE)\(")
-
-
 class Survey(msgspec.Struct, frozen=True):
     """What stands in the header row and below it.
 
@@ -373,7 +370,7 @@ class _RecordTally:
 
     def adds_up(self, number: int, text: str) -> bool:
         """Whether a field of a record is a formula over the column above."""
-        if not _SUM.search(text):
+        if "(" not in text:
             return False
         fields = enumerate(self.dialect.one(text))
         return any(added_up(one.strip().encode(), column_letter(place).encode(), number) for place, one in fields)

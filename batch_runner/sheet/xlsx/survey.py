@@ -64,7 +64,7 @@ def own_table(tables: Sequence[TablePart], header: FirstRow) -> TablePart | None
     if table is None:
         return None
     left, _top, right, _bottom = bounds(table.ref)
-    return table if len(_outside(tables, header)) <= right - left + 1 else None
+    return table if len({*_outside(tables, header)} - _ours(header)) <= right - left + 1 else None
 
 
 def list_end(
@@ -137,6 +137,7 @@ def _wider_rows(
     """The first of two rows that fill more cells outside all tables than a table has columns: (row, first, last)."""
     left, top, right, bottom = own
     seen = 0
+    ours = set[int]()
     before: tuple[int, int, int] | None = None
 
     def is_inside(row: RawRow) -> bool:
@@ -146,8 +147,11 @@ def _wider_rows(
     try:
         for row in scan:
             seen += 1
+            if row.number == top:
+                ours = _ours(_first_row(row, cells))
             taken = [one for one in ranges if one[1] <= row.number <= one[3]]
-            free = [at for at in cells.filled(row) if not any(one[0] <= at + 1 <= one[2] for one in taken)]
+            filled = (at for at in cells.filled(row) if at not in ours)
+            free = [at for at in filled if not any(one[0] <= at + 1 <= one[2] for one in taken)]
             if len(free) <= right - left + 1:
                 before = None
                 continue

@@ -326,7 +326,7 @@ class Workbook(Sheet):
         )
 
     def has_room(self, first: int, last: int) -> bool:
-        """Whether no cell of the list's rows holds a value or a formula in these columns; looks at all of them."""
+        """Whether no cell of the list's rows holds a value or a formula in these columns; looks at all rows."""
         for raw in RowReader(self.package, self.part, quick=self._quick):
             if self.header_row <= raw.number <= self.last_data_row:
                 for order, (formula, value) in enumerate(zip(raw.formulas, raw.values, strict=True)):

@@ -267,8 +267,8 @@ def place_of(workbook: Workbook, new: NewColumns) -> Place:
     places = new.places_from(adjacent)
     if new.replaced and any(column.index > adjacent for column in workbook.aside):
         grown = workbook.columns[-1].index + 1
-        more = sum(place >= grown for place in places)
-        if more and places[-1] >= grown + more:
+        fresh = [place for place in places if place >= grown]
+        if fresh and (fresh[-1] - fresh[0] >= len(fresh) or not workbook.has_room(grown, fresh[-1])):
             raise no_room(_called(workbook), count, adjacent, "the columns of another table stand there")
     if new.replaced and in_the_way.keys() & set(places):
         index, row = min((index, row) for index, row in in_the_way.items() if index in places)
