@@ -240,7 +240,7 @@ def test_rows_are_filtered_and_searched(tmp_path: Path) -> None:
 
 
 def test_a_batch_of_cron_is_seen_live_and_stopped_here(tmp_path: Path) -> None:
-    """One that somebody else started is seen while it runs, counts and all; stopping it is two steps."""
+    """One that somebody else started is seen while it runs; it gets more runs at once, and stops in two steps."""
     write_sheet(tmp_path)
     program = start_program(
         "run", "list.csv", "--task", "tasks.py:wait", "--workers", "1", "--concurrency", "1", cwd=tmp_path
@@ -258,6 +258,8 @@ def test_a_batch_of_cron_is_seen_live_and_stopped_here(tmp_path: Path) -> None:
         with page.http.stream("GET", "/events", params={"journal": journal, "id": "1"}) as events:
             assert '"running":true' in next(events.iter_text())
         form = hidden_fields(text, "/stop")
+        assert page.send("/adjust", **form, concurrency="2").status_code == 200
+        assert page.send("/adjust", **form, concurrency="0").status_code == 400
         stopping = page.send("/stop", **form)
         assert "Leave at once" in stopping.text
         (tmp_path / "go").touch()
