@@ -17,6 +17,7 @@ A row's failure is no error: it is data (its outcome). Exceptions only stop the 
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import TYPE_CHECKING, ClassVar
@@ -180,3 +181,15 @@ def exit_code_of(error: Exception) -> ExitCode:
 def reason_of(error: OSError) -> str:
     """What the system says of an error, without its path, to stand inside a sentence."""
     return (error.strerror or str(error)).lower()
+
+
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What a terminal or a mail program would obey, and not show: controls, escapes, marks of direction."""
+
+
+def printable(text: str) -> str:
+    """A text, somebody else's in part, as a terminal, a mail and a log of text may show it; line ends and tabs stay.
+
+    The escapes are those of JSON, so that a line of JSON stays one.
+    """
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from batch_runner.errors import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -221,7 +223,7 @@ class _Text(_Form):
         facts = self.facts_of(record)
         event = facts.pop("event")
         words = " ".join(f"{name}={_word(value)}" for name, value in facts.items())
-        return f"{_moment(record)} {record.levelname.lower()} {event} {words}".rstrip()
+        return printable(f"{_moment(record)} {record.levelname.lower()} {event} {words}".rstrip())
 
 
 class _Json(_Form):
@@ -229,7 +231,7 @@ class _Json(_Form):
 
     def format(self, record: logging.LogRecord) -> str:
         line = {"time": _moment(record), "level": record.levelname.lower()}
-        return msgspec.json.encode(line | self.facts_of(record)).decode()
+        return printable(msgspec.json.encode(line | self.facts_of(record)).decode())
 
 
 def _word(value: Fact) -> str:

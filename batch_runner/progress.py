@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from batch_runner.errors import printable
 from batch_runner.log import json_line
 
 if TYPE_CHECKING:
@@ -236,7 +237,7 @@ class Progress:
 
     def tell(self, sentence: str) -> None:
         """Say a sentence, in the form of the log."""
-        self.say(sentence if self.form == "text" else json_line(sentence))
+        self.say(printable(sentence) if self.form == "text" else json_line(sentence))
 
     def printed(self, line: str) -> None:
         """Say what a task printed, in the form of the log."""

@@ -51,7 +51,10 @@ disks.py                small disks
 from __future__ import annotations
 
 import compileall
+import os
+import tempfile
 import time
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +64,7 @@ from hypothesis import HealthCheck, settings
 
 import batch_runner
 from batch_runner.batch import poll_schedule
+from batch_runner.journal.index import STATE_VARIABLE
 from batch_runner.log import LOG
 
 if TYPE_CHECKING:
@@ -78,7 +82,11 @@ settings.load_profile("gate")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compile the package once, not in each of the hundreds of processes, where bytecode isn't written by itself."""
+    """Compile the package once, not in each of the hundreds of processes, where bytecode isn't written by itself.
+
+    What is made before a test, for many, has a state folder of its own, too.
+    """
+    os.environ[STATE_VARIABLE] = str(Path(tempfile.gettempdir()) / f"batch-runner-tests-{os.getpid()}")
     if not hasattr(config, "workerinput"):
         compileall.compile_dir(Path(batch_runner.__file__).parent, quiet=2)
 
@@ -87,6 +95,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def anyio_backend() -> str:
     """The event loop of the real program; files that test on another, or on two, have a fixture of their own."""
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the index of another's journals, nor that of this machine's user."""
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path_factory.getbasetemp() / f"state-{next(_STATES)}"))
+
+
+_STATES = count(1)
 
 
 @pytest.fixture(autouse=True)
@@ -100,12 +117,6 @@ def own_log() -> Iterator[None]:
             handler.close()
     LOG.setLevel(level)
     LOG.propagate = propagate
-
-
-@pytest.fixture(autouse=True)
-def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test hears of another's journals and outputs, nor of this user's own."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
 
 
 @pytest.fixture

@@ -198,7 +198,7 @@ def test_a_log_file_is_rotated(tmp_path: Path) -> None:
         (["--log-file", "sheet.csv"], "--log-file, INPUT: sheet.csv can't be both"),
         (["--log-file", "sheet.results.csv"], "--log-file, output: sheet.results.csv can't be both"),
         (["--log-file", "tasks.py"], "--log-file, --task: tasks.py can't be both"),
-        (["--log-file", "sheet.journal.db"], "--log-file, journal: sheet.journal.db can't be both"),
+        (["--log-file", "tasks.py-go.journal.db"], "--log-file, journal: tasks.py-go.journal.db can't be both"),
         (["--log-rotate", "10MB"], "--log-rotate: there is no log file to be rotated"),
         (["--log-file", "a.log", "--log-rotate", "ten"], "--log-rotate: 'ten' is not a size"),
     ],

@@ -75,7 +75,7 @@ def test_the_job_checks_and_runs(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["carried"] == carried
     assert (tmp_path / "samples" / "invoices.nightly.results.xlsx").is_file()
-    assert (tmp_path / "samples" / "invoices.nightly.journal.db").is_file()
+    assert (tmp_path / "samples" / "invoice.journal.db").is_file()
 
 
 def test_every_file_that_the_csv_names_is_there() -> None:

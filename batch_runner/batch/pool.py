@@ -66,7 +66,7 @@ async def look_ahead(source: Source, journal: Journal) -> int:
     if journal.may_have_twins:  # of rows with equal keys, a later one may be what was sent before
         for chunk in _chunks(source.every()):
             await journal.see(chunk)
-        await journal.tell_apart()
+        await journal.tell_apart(source.identifying)
     if not journal.needs_claims:
         return 0
     for chunk in _chunks(source.every()):  # rows that ran before anybody asked what makes them unique

@@ -17,7 +17,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from batch_runner.errors import BatchRunnerError, ExitCode, SheetError, UsageError, exit_code_of
+from batch_runner.errors import BatchRunnerError, ExitCode, SheetError, UsageError, exit_code_of, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -73,7 +73,8 @@ def _is_of_locale() -> bool:
 def _say(text: str) -> None:
     from batch_runner import log
 
-    _say_lines(log.json_line(line, "error") if log.is_json() else f"batch-runner: {line}" for line in text.splitlines())
+    lines = text.splitlines()
+    _say_lines(log.json_line(line, "error") if log.is_json() else printable(f"batch-runner: {line}") for line in lines)
 
 
 def _say_lines(lines: Iterable[str]) -> None:

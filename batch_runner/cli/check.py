@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import anyio
 import msgspec
@@ -13,7 +15,8 @@ from batch_runner.errors import ExitCode, Findings, UsageError
 from batch_runner.job.inputs import make_folders, night_job_of
 from batch_runner.job.options import GIVEN, command_words, describe_job, options
 from batch_runner.runner.connect import probe_service
-from batch_runner.runner.night import name_input, preview_sheet
+from batch_runner.runner.memory import place_journals
+from batch_runner.runner.night import Rehearsal, name_input
 
 if TYPE_CHECKING:
     from batch_runner.job.config import Loaded
@@ -29,14 +32,14 @@ def check_for_person(loaded: Loaded, *, probe: bool = False) -> int:
     With `probe` the service is asked first whether key and task are right.
     """
     probed = _probe(loaded.job) if probe else None
-    plan = night_job_of(loaded.job, today())
+    plan = place_journals(night_job_of(loaded.job, today()))
     make_folders(loaded.job, plan)
     findings = Findings()
     found: tuple[list[Preview], list[str]] = ([], [])
     with findings.look():
         refuse_unwritable_log(plan.job)
     with findings.look():
-        found = _pages(plan)
+        found = anyio.run(_pages, plan)
     findings.tell()
     pages, problems = found
     code = ExitCode.REFUSED if problems else max((page.exit_code for page in pages), default=ExitCode.OK)
@@ -52,19 +55,24 @@ def check_for_person(loaded: Loaded, *, probe: bool = False) -> int:
     return code
 
 
-def _pages(plan: NightJob) -> tuple[list[Preview], list[str]]:
-    """A page for each sheet that can be used, and what is wrong with the others. Raises for a sole sheet."""
-    if not plan.many:
-        return [preview_sheet(planned) for planned in plan.batches], []
-    pages: list[Preview] = []
-    problems: list[str] = []
-    for planned in plan.batches:
-        try:
-            with name_input(planned.job):
-                pages.append(preview_sheet(planned))
-        except UsageError as error:
-            problems += str(error).splitlines()
-    return pages, problems
+async def _pages(plan: NightJob) -> tuple[list[Preview], list[str]]:
+    """A page for each sheet that can be used, and what is wrong with the others. Raises for a sole sheet.
+
+    Sheets that share a journal share its rehearsal: a row that stands in two of them is sent once.
+    """
+    async with AsyncExitStack() as stack:
+        rehearsal = Rehearsal(stack, uuid4().hex if plan.many else "")
+        if not plan.many:
+            return [await rehearsal.page(planned) for planned in plan.batches], []
+        pages: list[Preview] = []
+        problems: list[str] = []
+        for planned in plan.batches:
+            try:
+                with name_input(planned.job):
+                    pages.append(await rehearsal.page(planned))
+            except UsageError as error:
+                problems += str(error).splitlines()
+        return pages, problems
 
 
 def _probe(job: Job) -> Probed:

@@ -42,6 +42,19 @@ def _text(_: click.Context, option: click.Parameter, value: Any) -> Any:
     return value
 
 
+def _columns(_: click.Context, option: click.Parameter, value: str) -> tuple[str, ...]:
+    """Names of columns as in every job."""
+    from batch_runner.job.options import options
+
+    try:
+        names = options()["key"].read(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=option) from None
+    if not names:
+        raise click.BadParameter("name at least one column", param=option)
+    return tuple(map(str, names)) if isinstance(names, tuple | list) else ()
+
+
 class Program(click.Group):
     """The program: `batch-runner FILE` is `batch-runner check FILE`."""
 
@@ -49,7 +62,7 @@ class Program(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, with a sheet's or a job's name for `check` before it."""
-        from batch_runner.sheet.open import TEXT_ENDINGS, WORKBOOK_ENDINGS
+        from batch_runner.sheet.model import TEXT_ENDINGS, WORKBOOK_ENDINGS
 
         ending = Path(args[0]).suffix.lower()
         is_file = args[0] not in self.commands and ending in (*TEXT_ENDINGS, *WORKBOOK_ENDINGS, ".toml")
@@ -66,13 +79,12 @@ def program(context: click.Context) -> int:
     spreadsheet back with four more columns: run_id, status, result, error.
 
     \b
-    Try it:      batch-runner invoices.xlsx
+    Try it:      batch-runner check invoices.xlsx
                  batch-runner run invoices.xlsx --task invoice
     With Anchor: export ANCHORBROWSER_API_KEY=…
                  batch-runner run invoices.xlsx --service anchor --task TASK_ID
     Every night: batch-runner init invoices.xlsx
                  batch-runner run nightly.toml
-    On a page:   batch-runner open
     To read on:  batch-runner help
     """
     if context.invoked_subcommand is None:
@@ -246,22 +258,6 @@ def serve_command(context: click.Context, /, **values: Any) -> int:
         return serve_until_stopped(Serving(**values))
 
 
-@program.command("open")
-@click.argument("target", metavar="[FOLDER|FILE]", type=click.Path(path_type=Path), default=".")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Where to listen (a free one).")
-@click.option("--no-browser", is_flag=True, help="Print the address, and open no browser.")
-def open_command(target: Path, port: int, no_browser: bool) -> int:
-    """Work on a local page: choose a sheet, check it, run it, mend what failed; until Ctrl-C.
-
-    The first line printed is its address, which only this machine can reach. Batches that are started there go on when
-    the page is closed.
-    """
-    from batch_runner.cli.serve import open_page
-
-    open_page(target, port, browser=not no_browser)
-    return ExitCode.OK
-
-
 @program.command("status")
 @click.argument("journal", type=click.Path(path_type=Path))
 @click.option("--row", type=click.IntRange(1), metavar="N", help="The whole story of one row of the sheet.")
@@ -274,7 +270,10 @@ def open_command(target: Path, port: int, no_browser: bool) -> int:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status_command(journal: Path, row: int | None, sheet: str | None, key_value: tuple[str, ...], as_json: bool) -> int:
-    """Show what a batch has done so far, from its JOURNAL (STEM.journal.db beside the output)."""
+    """Show what a batch has done so far, from its JOURNAL (TASK.journal.db beside the output).
+
+    JOURNAL may also be the sheet, its output or the job.
+    """
     from batch_runner.cli.run import print_out
     from batch_runner.cli.status import read_status, story, story_of_key
 
@@ -313,18 +312,36 @@ def resolve_command(
 ) -> int:
     """Settle rows that are unknown: you have looked in the service, or in the books, and know what became of them.
 
-    JOURNAL is STEM.journal.db beside the output. The next batch carries the outcome over into the output.
+    JOURNAL is TASK.journal.db beside the output; or the sheet, its output or the job. The next batch carries the
+    outcome over into the output.
     """
-    from batch_runner.cli.run import print_out
-    from batch_runner.cli.status import refuse_sheet
+    from batch_runner.cli.run import print_out, today
     from batch_runner.journal.resolve import Finding, resolve
+    from batch_runner.runner.memory import journal_meant
 
-    refuse_sheet(journal)
     if not note.strip():
         raise click.UsageError("--note: say how you know; it is kept for whoever asks")
-    path = resolve(journal, rows, Finding(status, note, who or _user(), run_id), sheet)
+    named, meant = journal_meant(journal, today())
+    of = resolve(named, rows, Finding(status, note, who or _user(), run_id), sheet or meant)
     numbers = ", ".join(map(str, dict.fromkeys(rows)))
-    print_out(f"{path}: row {numbers}: unknown → {status}; the next batch carries it into the output")
+    print_out(
+        f"{of.path}: row {numbers} (night of {of.night}): unknown → {status}; the next batch carries it into the output"
+    )
+    return 0
+
+
+@program.command("rekey")
+@click.argument("journal", type=click.Path(path_type=Path))
+@click.option("--key", metavar="A,B", callback=_columns, required=True, help="The columns that identify a row.")
+def rekey_command(journal: Path, key: tuple[str, ...]) -> int:
+    """Have a JOURNAL know its rows by other columns: what ran is found in the sheets, and nothing runs again.
+
+    All rows that ran must be found as they are known now; else nothing is changed. JOURNAL may be the job file.
+    """
+    from batch_runner.cli.run import print_out
+    from batch_runner.cli.status import rekey_for_person
+
+    print_out(rekey_for_person(journal, key))
     return 0
 
 

@@ -61,8 +61,8 @@ def _words(option: Option, context: click.Context) -> Iterable[str]:
 
 def _headers(context: click.Context) -> list[str]:
     """The headers of the sheet that the command line names; none where it can't be read, which `check` explains."""
+    from batch_runner.sheet.export import open_sheet
     from batch_runner.sheet.model import Reading
-    from batch_runner.sheet.open import open_sheet
 
     # A line that ends in an option without its value isn't parsed: its words are all there is.
     path = Path(context.params.get("source") or next((word for word in context.args if word[:1] != "-"), ""))

@@ -21,6 +21,7 @@ from batch_runner.fs import have_temporary_folder
 from batch_runner.job.job import Job
 from batch_runner.job.options import options
 from batch_runner.rows.amounts import EITHER, Amount, read_amount
+from batch_runner.rows.keys import KeyFinder
 from batch_runner.rows.source import Source
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Seen(msgspec.Struct, frozen=True):
     different: tuple[str, ...]
     amounts: tuple[str, ...]
     hidden: bool
+    key: tuple[str, ...] = ()
+    """The column, or the two, by which a row would be known."""
 
 
 class _Column:
@@ -122,7 +125,7 @@ def _lines(seen: Seen, said: dict[str, object]) -> Iterator[str]:
         "task": ("TASK_ID", "invoice, FILE.py:FUNCTION, or the id of a task of the service"),
         "service": ("anchor", "who runs it; without this line, this program itself"),
         "columns": (seen.columns[:5], "send only these"),
-        "key": (seen.different[:1] or seen.columns[:1], "what makes a row the same row tomorrow"),
+        "key": (seen.key or seen.columns[:1], "what makes a row the same row tomorrow"),
         "report": ("{stem}.report.html", "a page for people"),
         "retry": (["failure", "timeout"], "start these again the next night"),
         "deadline": ("06:00", "start nothing later than that"),
@@ -138,7 +141,7 @@ def _lines(seen: Seen, said: dict[str, object]) -> Iterator[str]:
 
 def ask(seen: Seen, said: dict[str, object]) -> dict[str, object]:
     """What was said, and at a terminal what a person answers to the rest: an empty answer leaves it open."""
-    proposals = {"task": "invoice", "key": ",".join(seen.different[:1]), "columns": ""}
+    proposals = {"task": "invoice", "key": ",".join(seen.key), "columns": ""}
     questions = {
         "task": "The task to run (invoice, FILE.py:FUNCTION, or an id of the service)",
         "key": f"The columns that make a row the same row tomorrow, of {', '.join(seen.columns)}",
@@ -164,17 +167,21 @@ def _look(job: Job, *, hidden: bool) -> Seen:
     have_temporary_folder(job.input_path.absolute().parent)
     with Source(job, Path(tempfile.gettempdir())) as source:
         columns = [(column.index, _Column(column.name)) for column in source.layout.own]
+        finder = KeyFinder(source.layout.own)
         for row in source.chosen():
+            finder.add(row.texts)
             for index, column in columns:
                 column.add(row.texts[index])
         amounts = tuple(column.name for _, column in columns if column.is_amount)
+        different = tuple(c.name for _, c in columns if source.total > 1 and c.is_different and not c.is_amount)
         return Seen(
             sheet=source.sheet.name,
             header_row=source.sheet.header_row,
             columns=tuple(column.name for _, column in columns),
-            different=tuple(c.name for _, c in columns if source.total > 1 and c.is_different and not c.is_amount),
+            different=different,
             amounts=amounts,
             hidden=hidden,
+            key=finder.found or different[:1],
         )
 
 

@@ -14,7 +14,7 @@ from uuid import uuid4
 import click
 
 from batch_runner import log
-from batch_runner.errors import BatchRunnerError, ExitCode, SheetError, UsageError, exit_code_of, reason_of
+from batch_runner.errors import BatchRunnerError, ExitCode, SheetError, UsageError, exit_code_of, printable, reason_of
 from batch_runner.job.config import notify_config_of, unknown_variables
 from batch_runner.job.inputs import make_folders, night_job_of
 from batch_runner.progress import HeldBack, Progress, progress_for
@@ -127,7 +127,7 @@ def print_out(text: str) -> None:
     A reader that has left (`| head`) wants no more; of a full disk stderr tells, if that isn't on it, too.
     """
     try:
-        click.echo(text)
+        click.echo(printable(text))
     except OSError as error:
         sys.stdout = None  # so that the interpreter doesn't try to flush it at exit
         if not isinstance(error, BrokenPipeError):

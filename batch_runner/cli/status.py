@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -9,12 +11,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from batch_runner.cli.run import today
 from batch_runner.errors import UsageError
+from batch_runner.job.config import load_job
 from batch_runner.job.job import Job
-from batch_runner.job.validation import OUTPUT_ENDINGS
+from batch_runner.journal.resolve import Rekeyed, rekey
 from batch_runner.journal.view import BatchRecord, Count, Failures, JournalView, Placed, Try, sheet_of
 from batch_runner.report.summary import duration_of, number_of, row_numbers
-from batch_runner.rows.keys import key_of
+from batch_runner.rows.keys import key_of, number_forms
+from batch_runner.rows.source import Source
+from batch_runner.runner.memory import journal_meant
+from batch_runner.sheet.open import TEXT_ENDINGS, WORKBOOK_ENDINGS
 from batch_runner.units import local_time
 
 if TYPE_CHECKING:
@@ -110,24 +117,29 @@ class Story(msgspec.Struct, frozen=True):
         name = f"row {self.row}" if self.key is None else ", ".join(f"{n} {text!r}" for n, text in self.key.items())
         yield f"{name}: {number_of(len(self.attempts), 'attempt')}"
         if self.outcome is not None and not self.attempts:
-            yield f"  {self.outcome.status}: {printable(self.outcome.error)}".rstrip(": ")
+            yield f"  {self.outcome.status}: {on_one_line(self.outcome.error)}".rstrip(": ")
 
 
-def read_status(path: Path) -> JournalStatus:
-    """The nights of a journal. Raises `JournalError`, and `UsageError` if it has none or is a sheet."""
+def read_status(source: Path) -> JournalStatus:
+    """The nights of a journal, which may be named by its sheet, output or job too.
+
+    Raises `JournalError`, and `UsageError` if it has none.
+    """
+    path, _ = journal_meant(source, today())
     with _open(path) as view:
         batches = view.batches()
         nights = tuple(Night(batch, view.counts(batch.id), view.is_running(batch)) for batch in batches)
         return JournalStatus(str(path), nights, view.failures(batches[-1].id, MOST_GROUPS))
 
 
-def story(path: Path, row: int, said: str | None = None) -> Story:
+def story(source: Path, row: int, said: str | None = None) -> Story:
     """The attempts for the row of this number in a sheet, which is to be said where the journal has several.
 
     Raises as `read_status`, and for no such row.
     """
+    path, meant = journal_meant(source, today())
     with _open(path) as view:
-        sheet = sheet_of(path, view.sheets(), said)
+        sheet = sheet_of(path, view.sheets(), said or meant)
         attempts, outcome = view.story(sheet.batch, row), view.outcome(sheet.batch, row)
         if not attempts and outcome is None:
             raise UsageError(
@@ -136,16 +148,18 @@ def story(path: Path, row: int, said: str | None = None) -> Story:
         return Story(row, attempts, None, sheet.path, outcome)
 
 
-def story_of_key(path: Path, values: Sequence[str]) -> Story:
+def story_of_key(source: Path, values: Sequence[str]) -> Story:
     """The attempts for the row that this key knows, in the last night's sheet or no more.
 
     `values` are `COLUMN=TEXT`, one for each key column; where there is just one, its text alone will do. Raises as
     `read_status`, and for other columns, and a key that no row has.
     """
+    path, _ = journal_meant(source, today())
     with _open(path) as view:
         columns = view.key_columns()
         key = _key_from(path, columns, values)
-        attempts = view.story_of_key(key_of(key))
+        forms = dict(zip(key, number_forms(tuple(key.values())), strict=True))
+        attempts = view.story_of_key(key_of(key), key_of(forms))
         if not attempts:
             raise UsageError(
                 f"{path}: no row with the key {', '.join(values)} was ever sent; write it as the cell's text (where a "
@@ -175,19 +189,33 @@ def _key_part(value: str, columns: tuple[str, ...]) -> tuple[str, str]:
 @contextmanager
 def _open(path: Path) -> Iterator[JournalView]:
     """A journal that at least one batch has begun with."""
-    refuse_sheet(path)
     with JournalView.open(path) as view:
         if not view.batches():
             raise UsageError(f"{path}: no batch has begun with this journal yet")
         yield view
 
 
-def refuse_sheet(path: Path) -> None:
-    """Raise `UsageError` for who gives a sheet, an output or a job file where a journal is meant."""
-    if path.suffix.lower() == ".toml" and path.is_file():
-        raise UsageError(f"{path}: this is a job file; batch-runner check {path} says where its journal is")
-    if path.suffix.lower() in OUTPUT_ENDINGS and path.is_file():
-        raise UsageError(f"{path}: this is a spreadsheet; its journal is {Job(input=str(path)).journal_path}")
+def rekey_for_person(path: Path, columns: tuple[str, ...]) -> str:
+    """Have a journal know its rows by other columns; `path` may be that of a job, which says what is sent.
+
+    Raises as `journal.resolve.rekey`.
+    """
+    is_job = path.suffix.lower() == ".toml"
+    job = load_job(str(path), {"key": columns}, os.environ).job if is_job else Job(input=str(path), key=columns)
+    journal, _ = journal_meant(path, today())
+
+    def rows(file: Path, before: tuple[str, ...]) -> list[Rekeyed]:
+        of_file = msgspec.structs.replace(job, input=str(file), output=None, rows=None, limit=None, where=None)
+        was = msgspec.structs.replace(of_file, key=before)
+        scratch = Path(tempfile.gettempdir())
+        if file.suffix.lower() not in (*TEXT_ENDINGS, *WORKBOOK_ENDINGS):
+            return []
+        with Source(was, scratch) as old, Source(of_file, scratch) as new:
+            return list(zip(old.every(), new.every(), strict=True))
+
+    known = rekey(journal, tuple(sorted(set(columns))), rows)
+    names = ", ".join(columns)
+    return f"{journal}: {number_of(known, 'row')} that ran {'is' if known == 1 else 'are'} known by {names} from now on"
 
 
 def local(moment: str | None) -> str:
@@ -195,26 +223,29 @@ def local(moment: str | None) -> str:
     return "–" if moment is None else local_time(moment, "seconds")
 
 
-def printable(text: str) -> str:
-    """A text of somebody else's on one line, with nothing in it that a terminal would obey."""
-    line = " ".join(text.split())
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
+def on_one_line(text: str) -> str:
+    """A text of somebody else's without its line ends."""
+    return " ".join(text.split())
 
 
 def _paragraph(attempt: Try) -> str:
     place = f" (row {attempt.number} then)" if attempt.number is not None else ""
-    lines = [f"  batch {attempt.batch}{place}: {attempt.status}, sent {number_of(attempt.posts, 'time')}"]
+    of = f" of {printable(Path(attempt.sheet).name)}"
+    lines = [f"  batch {attempt.batch}{of}{place}: {attempt.status}, sent {number_of(attempt.posts, 'time')}"]
+    if attempt.origin:
+        lines.append(f"    carried over: {printable(attempt.origin)}")
     moments = {"intended": attempt.intended_at, "started": attempt.started_at, "ended": attempt.ended_at}
     lines.append("    " + ", ".join(f"{name} {local(moment)}" for name, moment in moments.items()))
     if attempt.run_id:
-        session = f", session {printable(attempt.session_id)}" if attempt.session_id else ""
-        lines.append(f"    run {printable(attempt.run_id)}{session}")
+        session = f", session {on_one_line(attempt.session_id)}" if attempt.session_id else ""
+        lines.append(f"    run {on_one_line(attempt.run_id)}{session}")
     lines += [
-        f"    resolved {local(said.at)} by {printable(said.who)}: {said.was} → {said.status} ({printable(said.note)})"
+        f"    resolved {local(said.at)} by {on_one_line(said.who)}: {said.was} → {said.status}"
+        f" ({on_one_line(said.note)})"
         for said in attempt.resolutions
     ]
     lines += [
-        f"    {name}: {printable(text)}"
+        f"    {name}: {on_one_line(text)}"
         for name, text in (("error", attempt.error), ("result", attempt.result))
         if text
     ]

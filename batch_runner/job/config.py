@@ -15,6 +15,7 @@ from batch_runner.job.options import (
     GIVEN,
     OF_SERVE,
     PREFIX,
+    STATE,
     OptionKind,
     Provenance,
     Setting,
@@ -65,7 +66,7 @@ def load_job(source: str, flags: Mapping[str, object], environ: Mapping[str, str
     problems += _exposures(values, settings)
     problems += _label([*_path_problems(values), *_own_file_problem(source, values)], settings)
     try:
-        job = Job(**{"input": source, **values})
+        job = Job(**{"input": source, **values}, job_file=source if source.lower().endswith(".toml") else None)
     except UsageError as error:
         problems += _label(str(error).splitlines(), settings)
     if problems:
@@ -138,7 +139,7 @@ def _settings(
     if source.lower().endswith(".toml"):
         settings = _job_file(Path(source), problems)
     for option in options().values():
-        text = environ.get(option.variable)
+        text = None if option.flag_only else environ.get(option.variable)
         if text is None and option.is_secret:
             try:
                 text = read_secret(option.variable, environ)
@@ -154,7 +155,7 @@ def _settings(
 
 def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
     """A sentence for each variable that looks like an option of ours and is none."""
-    known = [variable_of(name) for name in (*options(), *OF_SERVE)]
+    known = [*(o.variable for o in options().values() if not o.flag_only), *map(variable_of, (*OF_SERVE, STATE))]
     known += [f"{variable_of(name)}_FILE" for name in SECRETIVE]
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in known:
@@ -170,7 +171,7 @@ def _job_file(path: Path, problems: list[str]) -> dict[str, Setting]:
     return {
         name: Setting(_place(name, value, path), f"{path}: {name}")
         for name, value in table.items()
-        if name in options() or (name == "input" and isinstance(value, str))
+        if (name in options() and not options()[name].flag_only) or (name == "input" and isinstance(value, str))
     }
 
 
@@ -193,6 +194,8 @@ def _key_problems(path: Path, table: Mapping[str, object]) -> Iterator[str]:
     for name, value in table.items():
         if name.lower().replace("-", "_") in SECRETS:
             yield f"{path}: {name}: a key doesn't belong into a file; put it into ANCHORBROWSER_API_KEY"
+        elif name in options() and options()[name].flag_only:
+            yield f"{path}: {name}: it is for one batch only; say {options()[name].flag} on the command line"
         elif name not in known:
             yield f"{path}: {name}: no such key.{_meant(name, value, known)}"
     if "input" not in table:

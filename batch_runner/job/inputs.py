@@ -32,7 +32,7 @@ from batch_runner.job.path_templates import (
     pieces,
     with_stem,
 )
-from batch_runner.sheet.open import TEXT_ENDINGS, WORKBOOK_ENDINGS
+from batch_runner.sheet.model import TEXT_ENDINGS, WORKBOOK_ENDINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -249,10 +249,15 @@ class SheetJob(msgspec.Struct, frozen=True):
     """One batch to come: its job, whose paths are all to the letter, and the series of sheets that it belongs to.
 
     `series` is the input's absolute path with the places of the day still in it: tomorrow's sheet has the same.
+    Where no journal was named, the task's memory lies in the folder `memory`; `former` is where an earlier release had
+    the sheet's own journal. `notes` say which journal was taken, and why.
     """
 
     job: Job
     series: str
+    memory: Path
+    former: Path
+    notes: tuple[str, ...] = ()
 
 
 class NightJob(msgspec.Struct, frozen=True):
@@ -292,7 +297,7 @@ def pattern_problems(values: Mapping[str, object]) -> Iterator[str]:
         if isinstance(path, str) and not has_stem(path):
             yield f"{option}: {path!r} would be that of every sheet of {text}; put {{stem}} into it"
     journal = values.get("journal")
-    if values.get("unique") and (not isinstance(journal, str) or has_stem(journal)):
+    if values.get("unique") and isinstance(journal, str) and has_stem(journal):
         yield f"unique: each sheet of {text} has its own journal, which knows no duplicates in others; name one for all"
     log_file = values.get("log_file")
     if isinstance(log_file, str) and has_stem(log_file):
@@ -302,24 +307,30 @@ def pattern_problems(values: Mapping[str, object]) -> Iterator[str]:
 def _plan(job: Job, found: Found, day: date) -> SheetJob:
     stem = stem_of(found.path)
     paths = {name: _fill(getattr(job, name), day, stem) for name in ("output", "journal", "report", "log_file")}
-    paths["journal"] = paths["journal"] or _lasting_journal(job, found, stem)
     written = job.input if found.path == Path(job.input) else str(found.path)
-    return SheetJob(
-        msgspec.structs.replace(job, input=written, date=day.isoformat(), **paths),
-        os.path.abspath(found.series if has_day(str(found.series)) else found.path),  # noqa: PTH100  links stay as said
-    )
+    sheet_job = msgspec.structs.replace(job, input=written, date=day.isoformat(), **paths)
+    series = os.path.abspath(found.series if has_day(str(found.series)) else found.path)  # noqa: PTH100  links stay as said
+    former = _former_journal(job, found, stem) or sheet_job.former_journal
+    return SheetJob(sheet_job, series, _memory_folder(job), former)
 
 
-def _lasting_journal(job: Job, found: Found, stem: str) -> str | None:
-    """A journal that outlasts the day where the date is in the name of what it would be named after.
+def _memory_folder(job: Job) -> Path:
+    """Where the memory of a job's task lies: beside its outputs, whatever the day, and however many there are."""
+    if job.output is not None and not has_day(job.output) and not has_stem(job.output):
+        return Path(job.output).parent
+    if job.output is not None and job.job_file is not None:
+        return Path(job.job_file).parent
+    fixed, rest = _split_fixed(parts(job.input))
+    return fixed if rest else fixed.parent
 
-    One for each day would know nothing of what was sent the day before.
-    """
+
+def _former_journal(job: Job, found: Found, stem: str) -> Path | None:
+    """The journal that an earlier release made where the date is in the name of what it was named after."""
     if job.output is None:
-        return str(journal_of_all_days(found.series)) if has_day(str(found.series)) else None
+        return journal_of_all_days(found.series) if has_day(str(found.series)) else None
     written = stem_of(found.series)
     output = with_stem(job.output, written if has_day(written) else escape_places(stem))
-    return str(journal_of_all_days(Path(*parts(output)))) if has_day(output) else None
+    return journal_of_all_days(Path(*parts(output))) if has_day(output) else None
 
 
 def _fill(text: str | None, day: date, stem: str) -> str | None:
@@ -340,7 +351,7 @@ def _outputs_taken_for_inputs(job: Job, batches: tuple[SheetJob, ...], day: date
 
 def _find_clashes(job: Job, batches: tuple[SheetJob, ...]) -> Iterator[str]:
     """Files that two batches would have in common."""
-    one_for_all = job.journal is not None and not has_stem(job.journal)
+    one_for_all = job.journal is None or not has_stem(job.journal)
     looks: dict[str, Callable[[Job], Path | str | None]] = {
         "file": lambda job: job.input_path,
         "output": lambda job: job.output_path,

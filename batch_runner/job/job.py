@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 
 ANCHOR_URL = "https://api.anchorbrowser.io"
+LONGEST_NAME = 100
+_UNSAFE = re.compile(r"[^\w.-]+")
 _RESULTS = re.compile(r"\.results(-\d+)?\Z", re.ASCII)
 
 RETRY_WAIT = 3600.0
@@ -35,9 +37,12 @@ Names = tuple[str, ...]
 Pairs = dict[str, str]
 
 
-def _says(group: str, metavar: str | None, text: str) -> Meta:
-    """How an option is shown to people: its group in `--help`, the word for its value, what it does."""
-    return Meta(description=text, extra={"group": group, "metavar": metavar})
+def _says(group: str, metavar: str | None, text: str, *, flag_only: bool = False) -> Meta:
+    """How an option is shown to people: its group in `--help`, the word for its value, what it does.
+
+    With `flag_only` it is said for one batch: no job file and no variable has it.
+    """
+    return Meta(description=text, extra={"group": group, "metavar": metavar, "flag_only": flag_only})
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +54,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     input: str
+    job_file: str | None = None
+    """The file that the job was read from; no option."""
     task: Annotated[
         str,
         _says("The task", "ID", "The task to run; with the local service: invoice, or FILE.py:FUNCTION for your own."),
@@ -62,7 +69,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         _says("Files", "PATH", "Where the result goes; the ending chooses csv, tsv, xlsx, jsonl or parquet."),
     ] = None
     journal: Annotated[
-        str | None, _says("Files", "PATH", "The record of what was sent; a new one starts every row again.")
+        str | None,
+        _says("Files", "PATH", "The memory of what the task ran for (TASK.journal.db beside the output)."),
     ] = None
     expand: Annotated[
         bool, _says("Files", None, "Add one column result.NAME for each top-level key of the results.")
@@ -160,6 +168,16 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     ] = ()
     allow_duplicates: Annotated[
         bool, _says("Rows", None, "Send the rows that --unique refuses, in this batch: they may run twice.")
+    ] = False
+    ignore: Annotated[
+        Names, _says("Rows", "A,B", "Columns that aren't compared: an edit in these changes nothing (days overdue).")
+    ] = ()
+    same: Annotated[bool, _says("Rows", None, "Carry held rows over: they are what ran before. It is remembered.")] = (
+        False
+    )
+    again: Annotated[
+        bool,
+        _says("Rows", None, "Start held rows in this batch, though they ran before: a second run.", flag_only=True),
     ] = False
     on_unknown: Annotated[
         Literal["report", "resend"],
@@ -278,6 +296,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         yield validation.heartbeat_problem(self.heartbeat)
         if self.unique_conflict and not self.unique:
             yield "unique_conflict: it says in what a duplicate may differ; say with --unique what makes one"
+        if self.again and self.same:
+            yield "again, same: say one of them, that held rows are started or that they are carried over"
         if self.no_header and self.header_row is not None:
             yield "no_header, header_row: say one of them, that no row holds headers or which one does"
         if self.no_header and os.path.realpath(self.output_path) == os.path.realpath(self.input_path):
@@ -323,9 +343,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def journal_path(self) -> Path:
-        """The journal: as told, or `STEM.journal.db` beside the output."""
+        """The journal: as told, or `TASK.journal.db` beside the output."""
         if self.journal is not None:
             return Path(self.journal)
+        return self.output_path.with_name(f"{safe_name(self.task)}.journal.db")
+
+    @property
+    def former_journal(self) -> Path:
+        """Where an earlier release had the sheet's own journal: `STEM.journal.db` beside the output."""
         return self.output_path.with_name(f"{stem_of(self.output_path)}.journal.db")
 
     @property
@@ -395,3 +420,8 @@ def stem_of(path: Path) -> str:
     The neighbour of one that couldn't be replaced (`.results-2`) is a result file, too: its rows are the same rows.
     """
     return _RESULTS.sub("", path.stem) or path.stem
+
+
+def safe_name(task: str) -> str:
+    """A task's name as part of a file's: its last part, with a hyphen for what may mean something in a path."""
+    return _UNSAFE.sub("-", task.rpartition("/")[2]).strip("-.")[:LONGEST_NAME] or "task"

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 PREFIX = "BATCH_RUNNER_"
 OF_SERVE = ("port", "host", "tasks", "runs", "keep", "queue", "grace")
 """The options that only `serve` has: their variables are none of a job's, and no mistakes either."""
+STATE = "state"
+"""The variable that names the folder of the index of journals; it is no option."""
 
 
 class OptionKind(Enum):
@@ -50,7 +52,10 @@ _FORMS = {
 
 
 class Option(msgspec.Struct, frozen=True):
-    """One option: `name` is the key in a job file, `flag` that of the command line, `variable` the environment's."""
+    """One option: `name` is the key in a job file, `flag` that of the command line, `variable` the environment's.
+
+    `flag_only`: it is said on the command line, for one batch, and nowhere else.
+    """
 
     name: str
     kind: OptionKind
@@ -58,6 +63,7 @@ class Option(msgspec.Struct, frozen=True):
     metavar: str | None
     help: str
     default: object
+    flag_only: bool = False
 
     @property
     def flag(self) -> str:
@@ -114,7 +120,8 @@ def options() -> dict[str, Option]:
         extra = meta.extra or {}
         kind = kinds.get(get_args(hint)[0], OptionKind.VALUE)
         default = () if kind in (OptionKind.NAMES, OptionKind.PAIRS) else fields[name].default
-        found[name] = Option(name, kind, extra["group"], extra["metavar"], meta.description or "", default)
+        shown = (extra["group"], extra["metavar"], meta.description or "")
+        found[name] = Option(name, kind, *shown, default, extra["flag_only"])
     return found
 
 

@@ -10,6 +10,6 @@ index.py         all journals of a task on a service: an index in the state fold
 journal.py       the journal of a running batch: every event is on disk before the next step is taken
 outputs.py       what the journal remembers of outputs, and learns from them: files as written, runs that only they have
 register.py      the rows of tonight's sheet find their place in the journal, and with it their history
-resolve.py       a person looked what became of an `unknown` row, and says so: kept with who and when
+resolve.py       what a person changes: what became of an `unknown` row, with who and when; what rows are known by
 view.py          looks into a journal without touching it: outcomes, batches, times, sheets, one row's story
 """

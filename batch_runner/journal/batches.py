@@ -17,6 +17,7 @@ import msgspec
 from batch_runner import log
 from batch_runner.errors import ExitCode, JournalBusy, JournalError, reason_of
 from batch_runner.fs import LockHeld, hold_lock, sync_folder
+from batch_runner.journal.database import FIX_THAT
 from batch_runner.journal.same_key import forget_other_claims
 from batch_runner.plan.plan import NIGHT, Policy
 
@@ -35,6 +36,12 @@ _INSERT = (
 )
 _HAS_STARTED = "SELECT EXISTS (SELECT 1 FROM sent)"
 """Whether any start of the journal counts: with none, a mistyped task or key has done no harm yet."""
+_KEY_OF_SHEET = (
+    "SELECT key_columns FROM batch WHERE input = :input AND EXISTS (SELECT 1 FROM place JOIN sent ON sent.row ="
+    " place.row WHERE place.batch = batch.id) ORDER BY id DESC LIMIT 1"
+)
+_KEY_OF_SERIES = _KEY_OF_SHEET.replace("input = :input", "(series = :series OR (series = '' AND input = :input))")
+"""By which columns this very sheet was known when something of it was started; others of its task may have others."""
 _NIGHT = (
     "SELECT last.continues, first.started, last.exit_code, last.retry, last.on_unknown"
     " FROM batch AS last JOIN batch AS first ON first.id = last.continues"
@@ -134,9 +141,9 @@ def begin_writing(connection: sqlite3.Connection) -> None:
 
 
 def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) -> Begun:
-    """Record the batch. Raises `JournalError` if the journal is that of another task, service or key."""
-    begin_writing(connection)
+    """Record the batch. Raises `JournalError` if the journal is another task's or service's, or can't be written."""
     try:
+        begin_writing(connection)
         start_key = uuid.uuid4().hex
         check_same_job(path, connection, info)
         (batch,) = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM batch").fetchone()
@@ -145,6 +152,8 @@ def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) ->
         _insert(connection, batch, night, info, start_key)
         connection.execute("UPDATE about SET under_way = 1 WHERE NOT under_way")
         connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise JournalError(f"{path}: the journal can't be written: {error}; {FIX_THAT}") from error
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
@@ -241,18 +250,28 @@ def _words(policy: Policy) -> str:
 
 
 def check_same_job(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) -> None:
-    """Raise `JournalError` if the journal is that of another task, service or key, and something was started."""
+    """Raise `JournalError` if the journal is another task's or service's, or knows this sheet by another key.
+
+    With nothing started, a mistyped one has done no harm.
+    """
     if not connection.execute(_HAS_STARTED).fetchone()[0]:
         return
-    before = connection.execute("SELECT task, service, key_columns FROM batch ORDER BY id DESC LIMIT 1").fetchone()
+    has_series = connection.execute("PRAGMA user_version").fetchone()[0] > 1
+    named = {"series": info.series or info.input, "input": info.input}
+    key = connection.execute(_KEY_OF_SERIES if has_series else _KEY_OF_SHEET, named).fetchone()
+    before = connection.execute("SELECT task, service FROM batch ORDER BY id DESC LIMIT 1").fetchone()
     now_given = (info.task, info.service, _names(info.key_columns))
-    for name, old, new in zip(("task", "service", "key"), before or now_given, now_given, strict=True):
+    known = (*(before or now_given[:2]), key[0] if key else now_given[2])
+    for name, old, new in zip(("task", "service", "key"), known, now_given, strict=True):
         if old != new:
             raise JournalError(
                 f"{path}: this journal has the {name} {_show(old)}, and this batch has {_show(new)}; "
                 f"give the same {name}; another --output has a journal that knows nothing of what ran, "
-                "and starts every row again"
+                f"and starts every row again{_REKEY.format(path) if name == 'key' else ''}"
             )
+
+
+_REKEY = ". To change the key, say batch-runner rekey {} --key A,B: it finds what ran"
 
 
 def _names(columns: tuple[str, ...]) -> str:

@@ -94,6 +94,17 @@ def since(connection: sqlite3.Connection, batch: int) -> Since | None:
     )
 
 
+def describe_waiting(rows: HeldRows) -> str | None:
+    """A sentence where rows are to be started again, but not yet."""
+    if not rows.rows:
+        return None
+    numbers = ", ".join([*map(str, rows.numbers), *(["…"] if rows.rows > len(rows.numbers) else [])])
+    return (
+        f"waiting for their retry: {rows.rows} (rows {numbers}); a row is started again once it is edited, or when "
+        "its last attempt ended --retry-wait ago (1h, if nothing is said); --retry-wait 0 starts them at once"
+    )
+
+
 def held(connection: sqlite3.Connection, batch: int, why: str) -> HeldRows:
     """The rows that were held back in a batch as `parked` or `duplicate`."""
     return _held(connection, _HELD, batch, why)

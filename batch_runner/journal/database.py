@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from batch_runner.errors import NEW_JOURNAL, JournalError
 from batch_runner.fs import sync_folder
+from batch_runner.journal.same_key import make_temporary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +28,8 @@ TABLES = """\
 
 CREATE TABLE about (              -- one row: this journal
     uuid TEXT NOT NULL,           -- of it and an attempt's number earlier versions made the key of a start
-    under_way INTEGER NOT NULL DEFAULT 0 -- 1: a batch writes to it, so without its WAL it is half a journal
+    under_way INTEGER NOT NULL DEFAULT 0, -- 1: a batch writes to it, so without its WAL it is half a journal
+    told INTEGER NOT NULL DEFAULT 0 -- 1: somebody was told that no index knows this journal
 );
 
 CREATE TABLE batch (              -- one execution of batch-runner over a sheet
@@ -181,6 +183,7 @@ CREATE TABLE resolution (attempt INTEGER NOT NULL REFERENCES attempt, was TEXT N
 
 FROM_2_TO_3 = f"""\
 ALTER TABLE about ADD COLUMN under_way INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE about ADD COLUMN told INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE attempt ADD COLUMN cells BLOB;
 ALTER TABLE batch ADD COLUMN sheets_left TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE attempt ADD COLUMN sent BLOB;
@@ -266,7 +269,8 @@ def open_memory() -> sqlite3.Connection:
     connection = connect(":memory:")
     connection.executescript(SCHEMA)
     _name(connection)
-    _make_temporary(connection)
+    connection.execute(_SENT)
+    make_temporary(connection)
     return connection
 
 
@@ -279,7 +283,8 @@ def copy_journal(path: Path) -> sqlite3.Connection:
             refuse_half(path, original)
             original.backup(connection)
         _bring_up(path, connection)
-        _make_temporary(connection)
+        connection.execute(_SENT)
+        make_temporary(connection)
     except BaseException:
         connection.close()
         raise
@@ -328,8 +333,12 @@ def refuse_half(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def mark_whole(connection: sqlite3.Connection) -> None:
-    """Say in the journal that no batch is under way, since all that was written will be in its file."""
+    """Say in the journal's file that no batch is under way, and put all into it that is in the WAL.
+
+    Closing does that only where nobody else reads it just now.
+    """
     connection.execute("UPDATE about SET under_way = 0 WHERE under_way")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def make_readable(connection: sqlite3.Connection) -> None:
@@ -338,6 +347,8 @@ def make_readable(connection: sqlite3.Connection) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version == 1:
         connection.execute("CREATE TEMP TABLE resolution (attempt, was, status, note, who, at)")
+    if version in (1, 2):
+        connection.execute("CREATE TEMP TABLE alias (key, row)")
     if version < 3:
         connection.execute("CREATE TEMP VIEW attempt AS SELECT *, NULL AS session_id FROM main.attempt")
 
@@ -345,7 +356,7 @@ def make_readable(connection: sqlite3.Connection) -> None:
 def _create(path: Path, mode: int) -> None:
     """Make it under another name first, so that a kill leaves either no journal or a whole one."""
     wal = path.with_name(f"{path.name}-wal")
-    if wal.exists():
+    if wal.exists() and wal.stat().st_size > WAL_HEADER:
         raise JournalError(f"{path}: the journal is gone, but {wal.name} holds a part of it; {NEXT_STEP}")
     new = path.with_name(f"{path.name}-new")
     new.unlink(missing_ok=True)
@@ -391,7 +402,8 @@ def _set_up(path: Path, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages of 4 KiB: seldom enough to cost little
         connection.execute("PRAGMA journal_size_limit = 67108864")  # 64 MiB of WAL at most stay on disk
         connection.execute("PRAGMA cache_size = -32768")  # 32 MiB: negative means KiB
-        _make_temporary(connection)
+        connection.execute(_SENT)
+        make_temporary(connection)
     except sqlite3.Error as error:
         raise JournalError(f"{path}: the journal can't be used: {error}; {FIX_THAT}") from error
     if mode != "wal":
@@ -418,45 +430,3 @@ def _bring_up(path: Path, connection: sqlite3.Connection) -> None:
 
 def _name(connection: sqlite3.Connection) -> None:
     connection.execute("INSERT INTO about (uuid) VALUES (?)", (uuid.uuid4().hex,))
-
-
-def _make_temporary(connection: sqlite3.Connection) -> None:
-    """What is known of this batch's rows while they find their places; on disk, so no sheet is too large.
-
-    `repeated`: how often a key was seen, for keys that were seen twice. `claimed`: what is about to be sent, by
-    which sheet (empty: by the one whose rows find their places now). `met`: how
-    often a key was seen while the sheet was asked what makes its rows unique.
-
-    `sending`: what is about to be sent for a row, whose attempt may not be recorded before the next sheet is looked at.
-
-    `tonight`: the cells of rows that another sheet of this night may have, too.
-
-    `ahead`: the sheet's rows, seen before they find their places; `form`: the other keys of each, and `renamed`: under
-    which key the journal knows it, where that is another. `apart`: those with the same key, and the journal's
-    (`number` is empty). `twin`: which row of the journal such a row of the sheet is; empty: a new one.
-    """
-    connection.execute(_SENT)
-    connection.execute(
-        "CREATE TEMP TABLE ahead (number INTEGER PRIMARY KEY, key BLOB, params BLOB, sent BLOB, is_refused INTEGER)"
-    )
-    connection.execute("CREATE TEMP TABLE form (number INTEGER, rank INTEGER, key BLOB)")
-    connection.execute("CREATE TEMP TABLE renamed (number INTEGER PRIMARY KEY, key BLOB NOT NULL)")
-    connection.execute(
-        "CREATE TEMP TABLE apart (key BLOB, params BLOB, number, row, place INTEGER, is_refused INTEGER)"
-    )
-    connection.execute("CREATE TEMP TABLE twin (number INTEGER PRIMARY KEY, row INTEGER)")
-    connection.execute("CREATE TEMP TABLE sending (row INTEGER PRIMARY KEY, params BLOB NOT NULL)")
-    connection.execute("CREATE TEMP TABLE tonight (row INTEGER PRIMARY KEY, cells BLOB NOT NULL)")
-    connection.execute("CREATE TEMP TABLE met (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
-    connection.execute("CREATE TEMP TABLE repeated (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
-    connection.execute(
-        "CREATE TEMP TABLE claimed"
-        " (claim BLOB PRIMARY KEY, number INTEGER NOT NULL, conflict BLOB, sheet TEXT NOT NULL) WITHOUT ROWID"
-    )
-
-
-def clear_places(connection: sqlite3.Connection, sheet: str) -> None:
-    """Forget what was only needed while the rows of this sheet found their places; what it claims and sends stays."""
-    for table in ("ahead", "form", "renamed", "apart", "twin", "met", "repeated"):
-        connection.execute(f"DELETE FROM {table}")  # noqa: S608  the names stand above
-    connection.execute("UPDATE claimed SET sheet = ? WHERE sheet = ''", (sheet,))

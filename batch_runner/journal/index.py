@@ -139,9 +139,12 @@ def journals_in(folders: Iterable[Path]) -> list[Path]:
     return [path for folder in real if folder.is_dir() for path in sorted(folder.glob(f"*{ENDING}")) if path.is_file()]
 
 
-def purpose_of(journal: Path) -> Purpose | None:
-    """What a journal was for last; None where no batch has begun. Raises `JournalError` for one that can't be read."""
-    with looking_into(journal) as connection:
+def purpose_in(journal: Path) -> Purpose | None:
+    """What a journal, or half of one, was for last; None where no batch has begun.
+
+    Raises `JournalError` for one that can't be read.
+    """
+    with looking_into(journal, half=True) as connection:
         found = connection.execute("SELECT task, service FROM batch ORDER BY id DESC LIMIT 1").fetchone()
     return Purpose.of(found[0], found[1], journal.resolve().parent) if found else None
 
@@ -195,6 +198,15 @@ def ran_in(path: Path | None, connection: sqlite3.Connection, keys: Iterable[byt
     return found
 
 
+def ran_as(connection: sqlite3.Connection, attempt: int) -> Ran:
+    """The start that is an attempt of the journal at hand."""
+    sql = _RAN.format(rows="SELECT row FROM attempt WHERE id = :attempt")
+    for found, sheet, number, began, status, run_id, is_open in connection.execute(sql, {"attempt": attempt}):
+        if found == attempt:
+            return Ran(None, found, sheet, number, began, UNKNOWN if run_id is None and is_open else status, run_id)
+    raise KeyError(attempt)
+
+
 class OtherJournals:
     """What the other journals of a task know. One is open at a time, and only for one question."""
 
@@ -232,12 +244,13 @@ def copy_of(ran: Ran, own: sqlite3.Connection) -> tuple[Any, ...]:
 
 
 @contextmanager
-def looking_into(path: Path) -> Iterator[sqlite3.Connection]:
+def looking_into(path: Path, *, half: bool = False) -> Iterator[sqlite3.Connection]:
     """A journal of any version, for a short look. Raises `JournalError` for one that can't be read, or is a half."""
     try:
         with closing(connect(reading_uri(path))) as connection:
             check_header(path, connection)
-            refuse_half(path, connection)
+            if not half:
+                refuse_half(path, connection)
             yield connection
     except sqlite3.Error as error:
         raise JournalError(f"{path}: this journal can't be read ({error}), so what ran in it isn't known") from error

@@ -13,16 +13,12 @@ import msgspec
 from anyio import to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from batch_runner.errors import JournalError, JournalFailed
+from batch_runner.errors import JournalFailed
 from batch_runner.journal import same_key, view
 from batch_runner.journal.batches import Begun, begin, hold_journal, now, real_path
-from batch_runner.journal.changes import HeldRows, Since, Unsettled, held, since, taken, unsettled
+from batch_runner.journal.changes import HeldRows, Since, Unsettled, describe_waiting, held, since, taken, unsettled
 from batch_runner.journal.database import (
-    FIX_THAT,
-    cant_be_read,
-    clear_places,
     connect,
-    copy_journal,
     make_readable,
     mark_whole,
     open_file,
@@ -46,7 +42,7 @@ if TYPE_CHECKING:
     from batch_runner.plan.plan import Entry, Send, Step
 
 
-__all__ = ["Journal", "JournalFile", "Outcome", "rehearse"]
+__all__ = ["Journal", "JournalFile", "Outcome"]
 
 _INTEND = (
     "INSERT INTO attempt (id, row, batch, params, posts, intended_at, status, claim, conflict, cells, sent)"
@@ -69,11 +65,9 @@ class JournalFile:
         connection: sqlite3.Connection,
         path: Path | None = None,
         reserve: Reserve | None = None,
-        others: OtherJournals | None = None,
     ) -> None:
         self.connection = connection
         self.path = path
-        self.others = others or OtherJournals()
         self.reserve = reserve
         self.commits = Commits(in_thread(connection, reserve) if reserve else inline(connection))
         (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM attempt").fetchone()
@@ -85,12 +79,8 @@ class JournalFile:
 
     @classmethod
     @asynccontextmanager
-    async def open(
-        cls, path: Path, mode: int = 0o600, others: OtherJournals | None = None
-    ) -> AsyncIterator[JournalFile]:
+    async def open(cls, path: Path, mode: int = 0o600) -> AsyncIterator[JournalFile]:
         """The file at `path`, made with these permissions if there is none, locked until the block ends.
-
-        What ran in the `others` is held here.
 
         Raises `JournalBusy` within a second if another program holds it; `JournalError` if it is damaged or newer, or
         can't be written.
@@ -99,25 +89,29 @@ class JournalFile:
         with hold_journal(path), set_aside(path) as reserve:
             connection = await to_thread.run_sync(open_file, path, mode)
             try:
-                yield cls(connection, path, reserve, others)
+                yield cls(connection, path, reserve)
             finally:
                 await _close(connection)
 
-    async def begin(self, info: BatchInfo) -> Journal:
-        """Begin a batch. Raises `JournalError` if the journal is that of another task, service or key columns.
+    async def begin(self, info: BatchInfo, others: OtherJournals | None = None) -> Journal:
+        """Begin a batch; what ran in the `others` is held in it.
+
+        Raises `JournalError` if the journal is that of another task or service, or knows this sheet by another key.
 
         With a batch under way, it is called when the rows of its sheet have all found their places.
         """
         latest = self._latest
         if latest is None or self.path is None:
-            begun = _begin(self.path, self.connection, info)
+            begun = begin(self.path, self.connection, info)
             # From now on the file says by itself that a batch is under way: without its WAL it is half a journal.
             self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         else:
             begun = await to_thread.run_sync(_begin_beside, self.path, info)
+        if latest is not None:
             await self.commits.add(latest.leave_places)
         self._first = self._first or begun.id
-        self._latest = Journal(self, msgspec.structs.replace(begun, first=self._first), info)
+        begun = msgspec.structs.replace(begun, first=self._first)
+        self._latest = Journal(self, begun, info, others or OtherJournals())
         return self._latest
 
     def next_attempt(self) -> int:
@@ -134,7 +128,7 @@ class Journal:
     raise `JournalFull`.
     """
 
-    def __init__(self, file: JournalFile, begun: Begun, info: BatchInfo) -> None:
+    def __init__(self, file: JournalFile, begun: Begun, info: BatchInfo, others: OtherJournals) -> None:
         self._file = file
         self._begun = begun
         self._info = info
@@ -142,7 +136,7 @@ class Journal:
         self._path = file.path
         self._commits = file.commits
         self._repeated: int | None = None
-        self._registration = Registration(begun, info.policy, file.others, file.next_attempt)
+        self._registration = Registration(begun, info.policy, others, file.next_attempt)
 
     @classmethod
     @asynccontextmanager
@@ -150,8 +144,8 @@ class Journal:
         cls, path: Path, info: BatchInfo, mode: int = 0o600, others: OtherJournals | None = None
     ) -> AsyncIterator[Journal]:
         """The journal at `path` with one batch in it; see `JournalFile`."""
-        async with JournalFile.open(path, mode, others) as file:
-            yield await file.begin(info)
+        async with JournalFile.open(path, mode) as file:
+            yield await file.begin(info, others)
 
     @classmethod
     @asynccontextmanager
@@ -181,6 +175,16 @@ class Journal:
         await self._commits.add(place)
         return steps
 
+    async def is_told_first(self) -> bool:
+        """Whether nobody was told so far that no index knows this journal; from now on somebody was."""
+        told: list[object] = []
+
+        def tell(connection: sqlite3.Connection) -> None:
+            told.extend(connection.execute("UPDATE about SET told = 1 WHERE NOT told RETURNING 1"))
+
+        await self._commits.add(tell)
+        return bool(told)
+
     @property
     def named(self) -> Mapping[tuple[str, str], int]:
         """How many rows are held, carried over and retried, and of which earlier night; those placed so far."""
@@ -202,9 +206,10 @@ class Journal:
         """Note a chunk of the sheet's rows, whichever take part, for `tell_apart`."""
         await self._commits.add(partial(same_key.see, entries=entries))
 
-    async def tell_apart(self) -> None:
-        """Find out which rows of the journal those with equal keys are; only then `adopt` and `register`."""
+    async def tell_apart(self, identifying: tuple[str, ...] = ()) -> None:
+        """Find out who rows with equal keys, or by `identifying` params almost equal ones, are; then `adopt` them."""
         await self._commits.add(same_key.tell_apart)
+        await self._commits.add(partial(self._registration.know_almost, identifying=identifying))
 
     @property
     def needs_claims(self) -> bool:
@@ -226,7 +231,7 @@ class Journal:
     def leave_places(self, connection: sqlite3.Connection) -> None:
         """Make room for the next sheet's rows, now that this one's have their places; within a commit."""
         self._repeated = _count_repeated(connection)
-        clear_places(connection, self._info.input)
+        same_key.clear_places(connection, self._info.input)
 
     def remember(self, memory: str | None) -> None:
         """Note whose service knows this batch's starts by their keys (None: nobody's); written with the next event."""
@@ -343,14 +348,7 @@ class Journal:
 
     def waiting(self) -> str | None:
         """A sentence where rows are to be started again, but not yet."""
-        rows = self.held(WAITING)
-        if not rows.rows:
-            return None
-        numbers = ", ".join([*map(str, rows.numbers), *(["…"] if rows.rows > len(rows.numbers) else [])])
-        return (
-            f"waiting for their retry: {rows.rows} (rows {numbers}); a row is started again once it is edited, or when "
-            "its last attempt ended --retry-wait ago (1h, if nothing is said); --retry-wait 0 starts them at once"
-        )
+        return describe_waiting(self.held(WAITING))
 
     def held(self, why: str) -> HeldRows:
         """The rows of this batch that were held back."""
@@ -433,24 +431,4 @@ def _begin_beside(path: Path, info: BatchInfo) -> Begun:
     with closing(connect(f"{path.as_uri()}?mode=rw")) as connection:
         make_readable(connection)
         connection.execute("PRAGMA synchronous = FULL")
-        return _begin(path, connection, info)
-
-
-def _begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) -> Begun:
-    try:
         return begin(path, connection, info)
-    except sqlite3.Error as error:
-        raise JournalError(f"{path}: the journal can't be written: {error}; {FIX_THAT}") from error
-
-
-@asynccontextmanager
-async def rehearse(path: Path | None, info: BatchInfo, others: OtherJournals | None = None) -> AsyncIterator[Journal]:
-    """A journal that knows what the one at `path` knows, if there is one, and is gone when the block ends.
-
-    The journal itself is only read; a batch that holds it isn't disturbed. Raises `JournalError`, as `Journal.open`.
-    """
-    try:
-        with closing(copy_journal(path) if path and path.exists() else open_memory()) as connection:
-            yield await JournalFile(connection, others=others).begin(info)
-    except sqlite3.Error as error:
-        raise (cant_be_read(path, error) if path else error) from error

@@ -12,11 +12,11 @@ import msgspec
 
 from batch_runner.journal.batches import now
 from batch_runner.journal.database import LOST
-from batch_runner.journal.index import Ran, copy_of, ran_in
+from batch_runner.journal.index import Ran, copy_of, ran_as, ran_in
 from batch_runner.journal.same_key import Rivals, find_twins, renamed
 from batch_runner.outcomes import QUEUED, UNKNOWN
 from batch_runner.plan.duplicates import hold_back
-from batch_runner.plan.edits import cells_of, differing
+from batch_runner.plan.edits import ALMOST, cell_of, cells_of, differing
 from batch_runner.plan.plan import (
     ELSEWHERE,
     RELEASE,
@@ -54,6 +54,11 @@ _BESIDE = (
     " LEFT JOIN tonight ON tonight.row = place.row"
     " WHERE place.row = ? AND batch >= ? AND batch < ? AND takes_part AND refusal IS NULL ORDER BY batch LIMIT 1"
 )
+_MAY_HAVE_RUN = (
+    "SELECT id, cells FROM sent WHERE cells IS NOT NULL AND NOT (run_id IS NULL AND status = 'error')"
+    " AND status NOT IN ('failure', 'timeout', 'cancelled')"
+)
+_ALMOST = "SELECT id, cells FROM almost JOIN main.attempt ON id = attempt WHERE cell = ? ORDER BY id DESC"
 _TONIGHT = "INSERT OR IGNORE INTO tonight VALUES (?, ?)"
 _REPEAT = "INSERT INTO repeated VALUES (?, 2) ON CONFLICT DO UPDATE SET rows = rows + 1 RETURNING rows"
 _LEARN = "INSERT OR IGNORE INTO alias VALUES (?, ?)"
@@ -101,6 +106,7 @@ class Registration:
         self._others = others
         self._next_attempt = next_attempt
         self._elsewhere: dict[bytes, Ran] | None = None
+        self._identifying: tuple[str, ...] = ()
         self.named: Counter[tuple[str, str]] = Counter()
 
     def register(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> list[Step]:
@@ -133,6 +139,8 @@ class Registration:
             step, last = self._decide(connection, entry, row, attempts), last_sent(attempts)
             if isinstance(step, Send | Poll | Resend) and (ran := self._ran_elsewhere(connection, entry, entries)):
                 step, last = self._hold(connection, step, entry, ran, last)
+            elif isinstance(step, Send) and last is None and (near := self._almost(connection, entry)):
+                step, last = self._hold(connection, step, entry, near[0], last, also=near[1])
             step = hold_back(step, entry, last, self._policy, Rivals(connection, self._begun.night))
         if isinstance(step, Send):
             connection.execute(_SENDING, (step.row_id, step.params))
@@ -179,8 +187,40 @@ class Registration:
         found = (here.get(key) or self._elsewhere.get(key) for key in entry.keys)
         return next(filter(None, found), None)
 
+    def know_almost(self, connection: sqlite3.Connection, identifying: tuple[str, ...]) -> None:
+        """Note what ran by the text of the params that identify a row, for those that are new by their key."""
+        self._identifying = identifying
+        connection.execute("DELETE FROM almost")
+        if not identifying or self._policy.releases:
+            return
+        ran = (attempt for attempt in connection.execute(_MAY_HAVE_RUN))
+        cells = ((cell_of(found, identifying[0]), attempt) for attempt, found in ran)
+        connection.executemany("INSERT INTO almost VALUES (?, ?)", (pair for pair in cells if pair[0]))
+
+    def _almost(self, connection: sqlite3.Connection, entry: Entry) -> tuple[Ran, str] | None:
+        """What ran with the same identifying texts where few others differ, and which these are."""
+        named = entry.named()
+        if not self._identifying or not named.keys() >= set(self._identifying):
+            return None
+        cell = cell_of(cells_of(named), self._identifying[0])
+        for attempt, cells in connection.execute(_ALMOST, (cell,)):
+            others = differing(cells, named, self._policy.ignore)
+            beside = len(named) - len(self._identifying)
+            few = 0 < len(others or ()) <= (beside + 1) // 2 and len(others or ()) < beside
+            if others and few and not set(self._identifying) & set(others):
+                same, other = " and ".join(self._identifying), " and ".join(filter(None, others)) or "columns"
+                return ran_as(connection, attempt), f" (the same {same}, with another {other})"
+        return None
+
     def _hold(
-        self, connection: sqlite3.Connection, step: Send | Poll | Resend, entry: Entry, ran: Ran, last: Attempt | None
+        self,
+        connection: sqlite3.Connection,
+        step: Send | Poll | Resend,
+        entry: Entry,
+        ran: Ran,
+        last: Attempt | None,
+        *,
+        also: str = "",
     ) -> tuple[Step, Attempt | None]:
         """Hold the row, or take over what it came to there; a run that goes on is followed, and never replaced."""
         if isinstance(step, Poll):
@@ -193,8 +233,8 @@ class Registration:
             return self._decide(connection, entry, step.row_id, attempts), last_sent(attempts)
         of = f" (journal {ran.journal})" if ran.journal else ""
         goes_on = f", --journal {ran.journal} goes on with that one" if ran.journal else ""
-        why = f"{ran}{of}; {RELEASE}{goes_on}"
-        return Refuse.hold(entry.row_number, Hold(ELSEWHERE, why, ran.names)), last
+        why = f"{'almost a row that ' if also else ''}{ran}{also}{of}; {RELEASE}{goes_on}"
+        return Refuse.hold(entry.row_number, Hold(ALMOST if also else ELSEWHERE, why, ran.names)), last
 
     def _take_over(self, connection: sqlite3.Connection, row: int, entry: Entry, ran: Ran) -> None:
         """Record here, as an attempt of this row, what is known of its start elsewhere."""

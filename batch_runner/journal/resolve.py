@@ -1,9 +1,11 @@
-"""A person looked what became of an `unknown` row, or of a run that never ends, and says so: kept with who and when."""
+"""What a person changes in a journal: what became of a row, kept with who and when; and what rows are known by."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,13 +15,13 @@ from batch_runner.journal.batches import hold_journal, now, real_path
 from batch_runner.journal.database import open_file
 from batch_runner.journal.group_commit import commit
 from batch_runner.journal.register import attempts_of
+from batch_runner.journal.same_key import clear_places, find_twins, renamed, see, tell_apart
 from batch_runner.journal.view import sheet_of, sheets
 from batch_runner.outcomes import NOT_STARTED, UNKNOWN
-from batch_runner.plan.plan import Attempt, last_sent
+from batch_runner.plan.plan import Attempt, Entry, last_sent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from batch_runner.journal.view import JournalSheet
 
@@ -38,8 +40,8 @@ class Finding(msgspec.Struct, frozen=True):
     run_id: str | None = None
 
 
-def resolve(path: Path, numbers: Sequence[int], verdict: Finding, sheet: str | None = None) -> str:
-    """Record the verdict for these rows of a sheet: for all of them, or for none. Gives the sheet's path.
+def resolve(path: Path, numbers: Sequence[int], verdict: Finding, sheet: str | None = None) -> JournalSheet:
+    """Record the verdict for these rows of a sheet: for all of them, or for none. Gives the sheet.
 
     The numbers are those of the last batch over the sheet, which is to be named where the journal has several. Raises
     `UsageError` for a row that isn't there or has ended, `JournalBusy` while a batch runs, `JournalError`.
@@ -54,7 +56,7 @@ def resolve(path: Path, numbers: Sequence[int], verdict: Finding, sheet: str | N
             commit(connection, [_Resolving(attempt, verdict) for attempt in attempts])
         except sqlite3.Error as error:
             raise JournalError(f"{path}: the journal can't be written: {error}; nothing was resolved") from error
-        return meant.path
+        return meant
 
 
 class _Resolving(msgspec.Struct, frozen=True):
@@ -85,3 +87,107 @@ def _unknown(sheet: JournalSheet, connection: sqlite3.Connection, number: int, v
     if verdict.status == NOT_STARTED and (last.run_id or verdict.run_id):
         raise UsageError(f"{sheet.path}: row {number} has the run {last.run_id or verdict.run_id}, so it was started")
     return last
+
+
+_FILES = "SELECT input, output, key_columns FROM batch ORDER BY id DESC"
+_SENT = "SELECT DISTINCT sent.row, place.number FROM sent LEFT JOIN place ON place.row = sent.row GROUP BY sent.row"
+_ALONE = "SELECT id FROM row WHERE key = ? AND nth = 1"
+_MOST_NAMED = 5
+Rekeyed = tuple[Entry, Entry]
+"""A row of a sheet under the key that it had, and under the one that it is to have."""
+
+
+def rekey(path: Path, columns: tuple[str, ...], rows: Callable[[Path, tuple[str, ...]], Iterable[Rekeyed]]) -> int:
+    """Have the journal know its rows by these columns; gives how many it knows.
+
+    `rows` gives those of a file, an input or an output of the journal, known by some columns until now. All or nothing:
+    raises `UsageError` where a row that was sent isn't found again, or not by this key alone; and `JournalBusy`,
+    `JournalError`, and what `rows` raises.
+    """
+    path = real_path(path)
+    if not path.is_file():
+        raise JournalError(f"{path}: there is no journal here; give the path of a batch's journal")
+    with hold_journal(path), closing(open_file(path)) as connection:
+        sent = dict(connection.execute(_SENT).fetchall())
+        found: dict[int, Entry] = {}
+        for file, before in _files(connection):
+            if not sent.keys() <= found.keys():
+                found = _found_in(connection, list(rows(file, before))) | found
+        _refuse_unknown(path, columns, sent, found)
+        try:
+            _give_keys(connection, columns, found)
+        except sqlite3.Error as error:
+            raise JournalError(f"{path}: the journal can't be written: {error}; nothing was changed") from error
+        return len(sent)
+
+
+def _files(connection: sqlite3.Connection) -> dict[tuple[Path, tuple[str, ...]], None]:
+    """The sheets of the journal and then its outputs, as far as they are there, the latest first, with their keys."""
+    batches = connection.execute(_FILES).fetchall()
+    named = [(file, key) for place in (0, 1) for *files, key in batches for file in [files[place]]]
+    keys = {key: tuple(msgspec.json.decode(key, type=list[str])) for _, key in named}
+    return {(Path(file), keys[key]): None for file, key in named if Path(file).is_file()}
+
+
+def _found_in(connection: sqlite3.Connection, rows: Sequence[Rekeyed]) -> dict[int, Entry]:
+    """Which rows of the journal these are, each with what it is to be."""
+    before = [entry for entry, _ in rows]
+    see(connection, before)
+    tell_apart(connection)
+    twins, found = find_twins(connection, before), dict[int, Entry]()
+    for old, (_, new) in zip(renamed(connection, before), rows, strict=True):
+        alone = connection.execute(_ALONE, (old.key,)).fetchone() or (None,)
+        row = twins.get(old.row_number, alone[0])
+        if row is not None:
+            found.setdefault(row, new)
+    clear_places(connection, "")
+    return found
+
+
+def _refuse_unknown(
+    path: Path, columns: tuple[str, ...], sent: Mapping[int, int | None], found: Mapping[int, Entry]
+) -> None:
+    by_key: dict[bytes | None, list[int]] = {}
+    for row, entry in found.items():
+        by_key.setdefault(entry.key, []).append(row)
+    lost = [number for row, number in sent.items() if row not in found]
+    shared = [sent[row] for key, rows in by_key.items() for row in rows if row in sent and (len(rows) > 1 or not key)]
+    if lost:
+        raise UsageError(
+            f"{path}: {_listed(lost)} ran and can't be found as they were in the sheets and outputs that are there, so "
+            "nothing was changed; bring those files back, give the job file instead of the journal if it says which "
+            "columns are sent, or keep the key"
+        )
+    if shared:
+        raise UsageError(
+            f"{path}: {_listed(shared)} have no key of their own in {', '.join(columns)}, so nothing was changed; name "
+            "more columns, or keep the key"
+        )
+
+
+def _listed(numbers: Sequence[int | None]) -> str:
+    """The first few rows, by where they stood last."""
+    named = [*map(str, sorted(number for number in numbers if number is not None))]
+    more = ["…"] if len(named) > _MOST_NAMED else []
+    return f"{len(numbers)} rows ({', '.join([*named[:_MOST_NAMED], *more])})"
+
+
+def _give_keys(connection: sqlite3.Connection, columns: tuple[str, ...], found: Mapping[int, Entry]) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        # First out of each other's way: a key may go from one row to another.
+        connection.executemany("UPDATE row SET key = randomblob(16), nth = 1 WHERE id = ?", ((row,) for row in found))
+        known = [(entry.key, row) for row, entry in found.items() if entry.key is not None]
+        nth: Counter[bytes] = Counter()
+        for key, row in known:
+            nth[key] += 1
+            connection.execute("UPDATE row SET key = ?, nth = ? WHERE id = ?", (key, nth[key], row))
+        connection.executemany("DELETE FROM alias WHERE row = ?", ((row,) for row in found))
+        forms = ((form, row) for row, entry in found.items() for form in entry.forms)
+        connection.executemany("INSERT OR IGNORE INTO alias VALUES (?, ?)", forms)
+        names = msgspec.json.encode(columns).decode()
+        connection.execute("UPDATE batch SET key_columns = ?", (names,))
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")

@@ -261,3 +261,47 @@ def _next_row(connection: sqlite3.Connection, key: bytes) -> int | None:
     (nth,) = connection.execute(_MET, (key,)).fetchone()
     found = connection.execute(_NTH, (key, nth)).fetchone()
     return found[0] if found else None
+
+
+def make_temporary(connection: sqlite3.Connection) -> None:
+    """What is known of this batch's rows while they find their places; on disk, so no sheet is too large.
+
+    `repeated`: how often a key was seen, for keys that were seen twice. `claimed`: what is about to be sent, by
+    which sheet (empty: by the one whose rows find their places now). `met`: how
+    often a key was seen while the sheet was asked what makes its rows unique.
+
+    `sending`: what is about to be sent for a row, whose attempt may not be recorded before the next sheet is looked at.
+
+    `almost`: what may not run twice, by what stands for its identifying text. `tonight`: the cells of rows that another
+    sheet of this night may have, too.
+
+    `ahead`: the sheet's rows, seen before they find their places; `form`: the other keys of each, and `renamed`: under
+    which key the journal knows it, where that is another. `apart`: those with the same key, and the journal's
+    (`number` is empty). `twin`: which row of the journal such a row of the sheet is; empty: a new one.
+    """
+    connection.execute(
+        "CREATE TEMP TABLE ahead (number INTEGER PRIMARY KEY, key BLOB, params BLOB, sent BLOB, is_refused INTEGER)"
+    )
+    connection.execute("CREATE TEMP TABLE form (number INTEGER, rank INTEGER, key BLOB)")
+    connection.execute("CREATE TEMP TABLE renamed (number INTEGER PRIMARY KEY, key BLOB NOT NULL)")
+    connection.execute(
+        "CREATE TEMP TABLE apart (key BLOB, params BLOB, number, row, place INTEGER, is_refused INTEGER)"
+    )
+    connection.execute("CREATE TEMP TABLE twin (number INTEGER PRIMARY KEY, row INTEGER)")
+    connection.execute("CREATE TEMP TABLE sending (row INTEGER PRIMARY KEY, params BLOB NOT NULL)")
+    connection.execute("CREATE TEMP TABLE almost (cell BLOB NOT NULL, attempt INTEGER NOT NULL)")
+    connection.execute("CREATE INDEX temp.almost_cell ON almost (cell)")
+    connection.execute("CREATE TEMP TABLE tonight (row INTEGER PRIMARY KEY, cells BLOB NOT NULL)")
+    connection.execute("CREATE TEMP TABLE met (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
+    connection.execute("CREATE TEMP TABLE repeated (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
+    connection.execute(
+        "CREATE TEMP TABLE claimed"
+        " (claim BLOB PRIMARY KEY, number INTEGER NOT NULL, conflict BLOB, sheet TEXT NOT NULL) WITHOUT ROWID"
+    )
+
+
+def clear_places(connection: sqlite3.Connection, sheet: str) -> None:
+    """Forget what was only needed while the rows of this sheet found their places; what it claims and sends stays."""
+    for table in ("ahead", "form", "renamed", "apart", "twin", "met", "repeated"):
+        connection.execute(f"DELETE FROM {table}")  # noqa: S608  the names stand above
+    connection.execute("UPDATE claimed SET sheet = ? WHERE sheet = ''", (sheet,))

@@ -22,6 +22,7 @@ from batch_runner.journal.database import (
     refuse_half,
 )
 from batch_runner.journal.outputs import never_sent, outputs_of, unknown_runs
+from batch_runner.units import local_day
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,15 +32,21 @@ if TYPE_CHECKING:
     from batch_runner.plan.plan import Policy
 
 
-_SHEETS = "SELECT input, max(id) FROM batch GROUP BY input ORDER BY max(id) DESC"
+_SHEETS = "SELECT input, max(id), started FROM batch GROUP BY input ORDER BY max(id) DESC"
 _MOST_NAMED = 5
 
 
 class JournalSheet(msgspec.Struct, frozen=True):
-    """One sheet: its path, and the last batch over it."""
+    """One sheet: its path, the last batch over it, and when that began (UTC)."""
 
     path: str
     batch: int
+    began: str
+
+    @property
+    def night(self) -> str:
+        """The day of its last batch."""
+        return local_day(self.began)
 
 
 def sheets(connection: sqlite3.Connection) -> tuple[JournalSheet, ...]:
@@ -100,6 +107,8 @@ def tell_as_starting(connection: sqlite3.Connection, living: int | None) -> None
 
 
 _PAGE = 500
+_MOST_TEXT = 4 << 20
+"""Characters of results that are read together."""
 _SAMPLES = 5
 
 _OUTCOMES = (
@@ -119,7 +128,7 @@ _NUMBERS = (
     "SELECT number FROM outcome WHERE batch = ? AND status = ? AND coalesce(error, '') = ? ORDER BY number LIMIT ?"
 )
 _MET = (
-    "SELECT NOT EXISTS (SELECT 1 FROM place WHERE batch = :batch) OR EXISTS (SELECT 1 FROM place"
+    "SELECT NOT EXISTS (SELECT 1 FROM place WHERE batch = :batch AND held IS NULL) OR EXISTS (SELECT 1 FROM place"
     " JOIN attempt ON attempt.row = place.row WHERE place.batch = :batch AND attempt.batch < :batch)"
 )
 _SENT_BEFORE = (
@@ -134,7 +143,7 @@ _BATCHES = "SELECT id, started, ended, exit_code, input, output, task, service, 
 _STORY = (
     "SELECT attempt.id, attempt.batch, place.number, iif(is_lost, 'unknown', attempt.status), posts, intended_at,"
     " started_at, ended_at, coalesce(run_id, ''), coalesce(json, ''), iif(is_lost, :lost, coalesce(error, '')),"
-    " coalesce(session_id, '')"
+    " coalesce(session_id, ''), (SELECT input FROM batch WHERE batch.id = attempt.batch), coalesce(origin, '')"
     " FROM (SELECT *, run_id IS NULL AND ended_at IS NULL AND batch IS NOT :living AS is_lost"
     " FROM attempt WHERE row = :row) AS attempt"
     " LEFT JOIN place ON place.row = attempt.row AND place.batch = attempt.batch"
@@ -205,7 +214,10 @@ class Resolution(msgspec.Struct, frozen=True):
 
 
 class Try(msgspec.Struct, frozen=True):
-    """One attempt of a row's story; `number` is where the row stood then. Times are UTC."""
+    """One attempt of a row's story; `number` is where the row stood then, in the sheet of this path. Times are UTC.
+
+    `origin` says which start of another journal it is, if it was carried over from there.
+    """
 
     batch: int
     number: int | None
@@ -218,15 +230,28 @@ class Try(msgspec.Struct, frozen=True):
     result: str
     error: str
     session_id: str = ""
+    sheet: str = ""
+    origin: str = ""
     resolutions: tuple[Resolution, ...] = ()
 
 
 def outcomes(connection: sqlite3.Connection, batch: int) -> Iterator[Placed]:
     """The batch's rows in order of number; page by page, so that a slow reader doesn't hold up the WAL."""
     number = -1
-    while page := connection.execute(_OUTCOMES, (batch, number, _PAGE)).fetchall():
-        yield from (_placed(*found) for found in page)
-        number = page[-1][0]
+    while page := _page(connection.execute(_OUTCOMES, (batch, number, _PAGE))):
+        yield from page
+        number = page[-1].number
+
+
+def _page(found: Iterable[tuple[int, str, str, str, str, int]]) -> list[Placed]:
+    """The first of these rows: none more once they hold so much text that memory would grow with the results."""
+    page, size = [], 0
+    for row in found:
+        page.append(_placed(*row))
+        size += len(page[-1].result)
+        if size >= _MOST_TEXT:
+            break
+    return page
 
 
 def _placed(number: int, status: str, run_id: str, result: str, error: str, changed: int) -> Placed:
@@ -391,21 +416,27 @@ class JournalView:
         found = self._connection.execute("SELECT key_columns FROM batch ORDER BY id DESC LIMIT 1").fetchone()
         return tuple(msgspec.json.decode(found[0], type=list[str])) if found else ()
 
-    def story_of_key(self, key: bytes) -> tuple[Try, ...]:
-        """As `story`, for all rows with this key."""
-        found = self._connection.execute("SELECT id FROM row WHERE key = ? ORDER BY nth", (key,))
+    def story_of_key(self, key: bytes, form: bytes | None = None) -> tuple[Try, ...]:
+        """As `story`, for all rows with this key, or with another form of it."""
+        found = self._connection.execute(_OF_KEY, {"key": key, "form": form})
         return self._tries(row for (row,) in found.fetchall())
 
     def _tries(self, rows: Iterator[int]) -> tuple[Try, ...]:
         tries = []
+        is_old = self._connection.execute("PRAGMA user_version").fetchone()[0] < 3
+        sql = _STORY.replace("coalesce(origin, '')", "''") if is_old else _STORY
         for row in rows:
             named = {"row": row, "living": self.living, "lost": LOST}
-            for attempt, *found in self._connection.execute(_STORY, named).fetchall():
+            for attempt, *found in self._connection.execute(sql, named).fetchall():
                 resolutions = tuple(Resolution(*each) for each in self._connection.execute(_RESOLUTIONS, (attempt,)))
                 tries.append(msgspec.structs.replace(Try(*found), resolutions=resolutions))
         return tuple(tries)
 
 
+_OF_KEY = (
+    "SELECT id FROM row WHERE key IN (:key, :form) OR id IN (SELECT row FROM alias WHERE key IN (:key, :form))"
+    " ORDER BY nth, id"
+)
 _BATCH = "SELECT id, started, ended, exit_code, input, output, task, service, version, pid FROM batch WHERE id = ?"
 _SPANS = (
     "SELECT number, outcome.status, coalesce(outcome.error, ''), attempt.batch = outcome.batch,"

@@ -16,8 +16,7 @@ from batch_runner.job.job import stem_of
 from batch_runner.output.long_texts import WholeTexts
 from batch_runner.output.output import CellsHash, HerNotes, Output, resaved, unharmed
 from batch_runner.output.previous_output import PreviousOutput, open_previous, with_earlier
-from batch_runner.sheet.model import LIST_ROWS, RowKind, column_letter, row_list
-from batch_runner.sheet.open import TEXT_ENDINGS
+from batch_runner.sheet.model import LIST_ROWS, TEXT_ENDINGS, RowKind, column_letter, row_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -12,6 +12,7 @@ import msgspec
 
 from batch_runner.fs import AtomicFile
 from batch_runner.job.job import stem_of
+from batch_runner.sheet.csv.writer import storable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,14 +108,14 @@ class LongTexts:
         if self._spool is None:
             self._spool = tempfile.TemporaryFile(dir=self._target.path.parent)  # noqa: SIM115  closed on leaving
         self._count += 1
-        whole = text.encode("utf-8", "replace").decode()
-        self._spool.write(msgspec.json.encode(LongText(number, header, whole)) + b"\n")
+        self._spool.write(msgspec.json.encode(LongText(number, header, storable(text))))
+        self._spool.write(b"\n")
         return cut
 
 
 def cut_text(text: str, name: str) -> str:
     """A text as a cell can hold it; where it is cut, it says in which file the whole is."""
-    encoded = text.encode("utf-16-le", "surrogatepass")
+    encoded = text[: CELL_UNITS + 1].encode("utf-16-le", "surrogatepass")  # of a long text no copy is made
     if len(encoded) <= 2 * CELL_UNITS:
         return text
     mark = f" … [cut: the whole text is in {name}]"

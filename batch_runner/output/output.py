@@ -88,15 +88,15 @@ class Output:
         """
         fields, sentence = self._fields(outcomes)
         notes = [sentence] if sentence else []
+        hashed = CellsHash()
 
         def write(file: BinaryIO) -> None:
-            notes.extend(self._write(file, outcomes(), fields))
+            notes.extend(self._write(file, outcomes(), fields, hashed))
 
         def check(draft: Path) -> None:
-            cells = self._check(draft, outcomes, fields)
-            note(
-                WrittenOutput(os.path.realpath(self._target.real), digest_of(draft) or "", cells, self._headers(fields))
-            )
+            self._check(draft, outcomes, fields)
+            path, digest = os.path.realpath(self._target.real), digest_of(draft) or ""
+            note(WrittenOutput(path, digest, hashed.digest, self._headers(fields)))
 
         try:
             path = self._target.put(write, check, may_replace)
@@ -157,25 +157,33 @@ class Output:
             ),
         )
 
-    def _write(self, file: BinaryIO, outcomes: Iterable[Placed], fields: tuple[NewField, ...]) -> tuple[str, ...]:
-        """The sheet with our columns to `file`, and what is too long for it beside it. Returns notes for a person."""
+    def _write(
+        self, file: BinaryIO, outcomes: Iterable[Placed], fields: tuple[NewField, ...], hashed: CellsHash
+    ) -> tuple[str, ...]:
+        """The sheet with our columns to `file`, and what is too long for it beside it. Returns notes for a person.
+
+        `hashed` gets the cells of ours.
+        """
         new = self._new(fields)
+        ours = [place for place, field in enumerate(fields) if field.note is None]
         with LongTexts(self._target) as long:
-            cells = self._cells(outcomes, fields)
-            fitted = ((number, long.fitted(number, new.headers, texts)) for number, texts in cells)
+
+            def cells() -> Iterator[tuple[int, tuple[str, ...]]]:
+                for number, texts in self._cells(outcomes, fields):
+                    fitted = long.fitted(number, new.headers, texts)
+                    hashed.add(fitted[place] for place in ours)
+                    yield number, fitted
+
+            fitted = cells()
             if self._sheet.path.suffix.lower() == self._ending:
                 notes = append_columns(self._sheet, file, new, fitted)
             else:
                 notes = write_table(file, self._ending, self._sheet, new, fitted)
             return (*notes, *long.put())
 
-    def _check(self, draft: Path, outcomes: Callable[[], Iterator[Placed]], fields: tuple[NewField, ...]) -> bytes:
-        """Read the draft back: every input row once, in order, each with its own run (DESIGN, *The output*).
-
-        Returns a hash of our cells.
-        """
-        new, found = self._new(fields), CellsHash()
-        ours = [place for place, field in enumerate(fields) if field.note is None]
+    def _check(self, draft: Path, outcomes: Callable[[], Iterator[Placed]], fields: tuple[NewField, ...]) -> None:
+        """Read the draft back: every input row once, in order, each with its own run (DESIGN, *The output*)."""
+        new = self._new(fields)
         with LongTexts(self._target) as long:
 
             def cells() -> Iterator[tuple[int, tuple[str, ...]]]:
@@ -183,9 +191,6 @@ class Output:
 
             own = (*self._layout.own, *self._layout.beside)
             check_output(draft, self._target.path.name, self._sheet, own, new, cells)
-            for _number, texts in cells():
-                found.add(texts[place] for place in ours)
-        return found.digest
 
     def _cells(self, outcomes: Iterable[Placed], fields: tuple[NewField, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
         """The new cells of each row that has any."""

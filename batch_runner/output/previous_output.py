@@ -23,9 +23,8 @@ from batch_runner.output.output import CellsHash, unharmed
 from batch_runner.rows.columns import find_our_columns, holds_results
 from batch_runner.rows.params import Template
 from batch_runner.rows.source import reading_of
-from batch_runner.sheet.export import READ_BACK, open_written, written_headers, written_lines
+from batch_runner.sheet.export import READ_BACK, open_sheet, open_written, written_headers, written_lines
 from batch_runner.sheet.model import LIST_ROWS, Reading, RowKind
-from batch_runner.sheet.open import open_sheet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence

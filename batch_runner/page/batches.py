@@ -25,7 +25,8 @@ from batch_runner.journal.view import BatchRecord, Failures, JournalView
 from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, STARTING, SUCCESS, UNKNOWN
 from batch_runner.report.summary import duration_of, sorted_counts
 from batch_runner.runner.adjust import adjust
-from batch_runner.sheet.open import TEXT_ENDINGS, WORKBOOK_ENDINGS
+from batch_runner.runner.memory import place_journals
+from batch_runner.sheet.model import TEXT_ENDINGS, WORKBOOK_ENDINGS
 from batch_runner.units import local_time, ranges_of
 
 if TYPE_CHECKING:
@@ -377,7 +378,7 @@ class Batches:
         for path in sorted(self._folder.glob("*.toml")):
             with suppress(BatchRunnerError, SheetError, OSError):
                 job = load_job(path.name, {}, os.environ).job
-                for planned in night_job_of(job, datetime.now().astimezone().date()).batches:
+                for planned in place_journals(night_job_of(job, datetime.now().astimezone().date())).batches:
                     found = planned.job
                     if found.journal_path.resolve() == journal and str(found.input_path.absolute()) == batch.input:
                         fields = {option.name: getattr(found, option.name) for option in options().values()}

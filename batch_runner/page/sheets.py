@@ -5,12 +5,13 @@ from __future__ import annotations
 import ast
 import re
 import tempfile
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import anyio
 import msgspec
 
 from batch_runner.errors import BatchRunnerError, SheetError, UsageError, reason_of
@@ -22,11 +23,12 @@ from batch_runner.plan.plan import Keep, Refuse, Step, counted_as
 from batch_runner.rows.amounts import Amount, read_amount
 from batch_runner.rows.source import Source
 from batch_runner.runner.connect import inputs_of
-from batch_runner.runner.night import preview_sheet
+from batch_runner.runner.memory import place_journals
+from batch_runner.runner.night import Rehearsal
 from batch_runner.sheet.model import Row, RowKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from starlette.datastructures import FormData, QueryParams
 
@@ -194,7 +196,7 @@ def planned_of(choices: Choices) -> SheetJob:
     job = Job(input=choices.file, **options)
     if choices.task == INVOICE and FILE_NAME not in choices.mapping:
         raise UsageError(f"the task needs {FILE_NAME!r}: choose the column that has the names of the PDF files")
-    return night_job_of(job, datetime.now().astimezone().date()).batches[0]
+    return place_journals(night_job_of(job, datetime.now().astimezone().date())).batches[0]
 
 
 class Profile(msgspec.Struct, frozen=True):
@@ -404,10 +406,15 @@ def _planned(choices: Choices, steps: dict[int, tuple[str, str]]) -> tuple[Previ
     if not choices.task:
         return None, []
     try:
-        return preview_sheet(planned_of(choices), seen=seen), []
+        return anyio.run(_rehearsed, planned_of(choices), seen), []
     except (BatchRunnerError, SheetError) as error:
         steps.clear()
         return None, str(error).splitlines()
+
+
+async def _rehearsed(planned: SheetJob, seen: Callable[[Step, RowParams], None]) -> Preview:
+    async with AsyncExitStack() as stack:
+        return await Rehearsal(stack, "", seen).page(planned)
 
 
 def _rows(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
+ALMOST: Final = "almost"
+"""What a new row is held for that is almost one which ran."""
 HALF = 4
 """Bytes that stand for a column's name, and as many for the text below it."""
 
@@ -17,6 +19,12 @@ HALF = 4
 def cells_of(named: Mapping[str, str]) -> bytes:
     """What stands for these texts in a journal."""
     return b"".join(sorted(_hash_name(name) + _hash(text) for name, text in named.items()))
+
+
+def cell_of(cells: bytes, name: str) -> bytes | None:
+    """What stands for the text of one column."""
+    starts = (at for at in range(0, len(cells), 2 * HALF) if cells[at : at + HALF] == _hash(name))
+    return next((cells[at + HALF : at + 2 * HALF] for at in starts), None)
 
 
 def differing(cells: bytes | None, named: Mapping[str, str], ignored: Iterable[str] = ()) -> tuple[str, ...] | None:

@@ -440,7 +440,7 @@ def _held(attempts: Sequence[Attempt], last: Attempt, entry: Entry, policy: Poli
     ended = last.intended_at if last.outcome == UNKNOWN else last.ended_at
     if policy.ended_before and ended > policy.ended_before and not (changed or last.is_going or is_resent):
         return WAITING
-    return DUPLICATE if any(_would_differ(attempt, entry, policy) for attempt in attempts) else None
+    return DUPLICATE if not policy.again and any(_would_differ(each, entry, policy) for each in attempts) else None
 
 
 def _would_differ(attempt: Attempt, entry: Entry, policy: Policy) -> bool:

@@ -23,7 +23,7 @@ from uuid import uuid4
 import msgspec
 
 from batch_runner import log
-from batch_runner.errors import ExitCode, UsageError, exit_code_of
+from batch_runner.errors import ExitCode, UsageError, exit_code_of, printable
 from batch_runner.job.validation import fill_variables, is_filled, mask
 from batch_runner.outcomes import FAILED
 from batch_runner.report.summary import number_of, row_numbers
@@ -120,8 +120,8 @@ class Ending(msgspec.Struct, frozen=True):
 
 
 def _sendable(text: str) -> str:
-    """Names of files may hold bytes that are no text."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    """Names of files may hold bytes that are no text; what a service says may hold what a program would obey."""
+    return printable(text.encode("utf-8", "backslashreplace").decode())
 
 
 def _told(summary: Summary, report: str | None) -> Iterator[str]:

@@ -12,7 +12,7 @@ from batch_runner.outcomes import STATUSES, SUCCESS, UNKNOWN
 from batch_runner.units import local_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from batch_runner.journal.view import Count, Failures
     from batch_runner.report.totals import ColumnTotals, Differing
@@ -24,6 +24,34 @@ LONGEST_MESSAGE = 300
 """Characters of a message that are shown to a person."""
 
 
+MOST_NAMED = 3
+"""Reasons that are said beside a count."""
+
+
+class NamedRows(msgspec.Struct, frozen=True):
+    """So many rows of one count of the plan, and what it says of them: the earlier night, and what came of it."""
+
+    count: str
+    why: str
+    rows: int
+
+
+def named_rows(named: Mapping[tuple[str, str], int]) -> tuple[NamedRows, ...]:
+    """The most frequent first."""
+    found = (NamedRows(*both, rows) for both, rows in named.items())
+    return tuple(sorted(found, key=lambda each: (-each.rows, each.why)))
+
+
+def said_of(named: Iterable[NamedRows], count: str) -> str:
+    """In brackets, why the rows of one count are what they are; "" where nothing is to be said."""
+    found = [each for each in named if each.count == count]
+    if not found:
+        return ""
+    one = len(found) == 1
+    said = [each.why if one else f"{each.rows} {each.why}" for each in found[:MOST_NAMED]]
+    return f" ({'; '.join([*said, *(['…'] if len(found) > MOST_NAMED else [])])})"
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """What a batch came to.
 
@@ -33,7 +61,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     retried no more (`--retry-limit`), `duplicates` were refused (`--unique`), `taken` have the key of another
     sheet's rows, `unsettled` are sheets of other days that were left before their end. `totals` has an entry for each
     column of `--total`, `differing` one for each of `--compare`. `report` is the path of the page that `--report` asked
-    for. `cautions` are those of the `notes` that are told also with `--quiet`.
+    for. `cautions` are those of the `notes` that are told also with `--quiet`. `named` counts the rows that were held,
+    carried over and retried, and says why.
     """
 
     exit_code: int
@@ -58,6 +87,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     differing: tuple[Differing, ...] = ()
     report: str | None = None
     cautions: tuple[str, ...] = ()
+    named: tuple[NamedRows, ...] = ()
 
     @property
     def resolving(self) -> str:
@@ -77,7 +107,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def headline(self) -> str:
         """How many rows came to what, in one line."""
-        return f"{self.input}: {number_of(self.rows, 'row')} in {duration_of(self.seconds)}: {self._words()}"
+        words = {"held": "held", "carried_over": "carried over", "retried": "started again"}
+        counted = [(name, sum(each.rows for each in self.named if each.count == name)) for name in words]
+        said = "".join(f"; {rows} {words[name]}{said_of(self.named, name)}" for name, rows in counted if rows)
+        return f"{self.input}: {number_of(self.rows, 'row')} in {duration_of(self.seconds)}: {self._words()}{said}"
 
     def to_json(self) -> str:
         """One JSON object, on one line; the counts as an object."""

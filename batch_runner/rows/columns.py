@@ -271,7 +271,8 @@ def top_level(result: str) -> dict[str, msgspec.Raw]:
 
 def plain_text(value: msgspec.Raw | None) -> str:
     """A text as itself, null as nothing, all else as the JSON that it came as."""
-    text = "" if value is None else bytes(value).decode().strip()
-    if text.startswith('"'):
-        return str(json.loads(text))
+    raw = memoryview(b"") if value is None else memoryview(value)
+    if bytes(raw[:1]) == b'"':
+        return str(json.loads(str(raw, "utf-8")))
+    text = str(raw, "utf-8").strip()
     return "" if text == "null" else text

@@ -10,6 +10,7 @@ keeps its zeros (`1.05` is not `1.5`), and a minus before a number stays.
 from __future__ import annotations
 
 import re
+import shlex
 from decimal import Decimal
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from batch_runner.sheet.model import Column
 
 
 CLAIM_BYTES = 16
@@ -132,3 +135,137 @@ def key_of(texts: dict[str, str]) -> bytes:
 def digest_of(pairs: list[tuple[str, str]], identity: str = "") -> bytes:
     """Different for whatever differs; an identity is told from a param of that name by its place."""
     return sha256(msgspec.json.encode((pairs, identity) if identity else pairs)).digest()[:KEY_BYTES]
+
+
+_NUMBER_WORDS = re.compile(
+    r"(?<![^\W_])(?:no|nr|num|number|nummer|numéro|numero|número|id|ref|reference|referenz|code|sku|key)(?![^\W_])|№|#"
+    r"|(?:nummer|number|-?nr|_id|Id|ID|No|Nr)\.?\s*$",
+)
+_DATED = re.compile(r"[0-9]{1,4}[-./][0-9]{1,2}[-./][0-9]{2,4}.*")
+_DECIMAL = re.compile(r"-?[0-9.,' ]*[.,][0-9]{1,2}")
+LONGEST_NUMBER = 40
+MOST_PAIRS = 12
+LEAST_ROWS = 2
+
+
+def said(names: Sequence[str]) -> str:
+    """Names of columns as `--key` takes them in a shell."""
+    texts = (f'"{name.replace(chr(34), chr(34) * 2)}"' if set(name) & set(',"\n') else name for name in names)
+    return shlex.quote(",".join(texts))
+
+
+class _KeyColumn:
+    """What the texts of one column have in common so far."""
+
+    def __init__(self, column: Column) -> None:
+        self.column = column
+        self.is_named = _NUMBER_WORDS.search(column.name.strip()) is not None
+        self.is_filled = self.is_different = self.is_number = self.has_letters = True
+        self._seen: set[int] = set()
+
+    def add(self, text: str) -> None:
+        self.is_filled = self.is_filled and bool(text)
+        has_digit = any(map(str.isdecimal, text))
+        is_value = bool(_DATED.fullmatch(text) or _DECIMAL.fullmatch(text))
+        self.is_number = self.is_number and has_digit and not is_value and len(text) <= LONGEST_NUMBER
+        self.has_letters = self.has_letters and any(map(str.isalpha, text)) and " " not in text.strip()
+        if self.is_different:
+            known = hash(text)
+            self.is_different = known not in self._seen
+            self._seen.add(known)
+
+
+class KeyFinder:
+    """Finds, row by row, the column that is all different and looks like a number of its own; else such a pair.
+
+    A number is short, has digits and is neither an amount nor a date; what it is called counts, or letters in all of
+    it. Of a pair one column is called a number (the supplier and its invoice number).
+    """
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self._columns = [_KeyColumn(column) for column in columns]
+        named = [place for place, column in enumerate(self._columns) if column.is_named]
+        pairs = [(one, other) for one in named for other in range(len(columns)) if other != one]
+        self._pairs = {pair: set[int]() for pair in pairs[:MOST_PAIRS]}
+        self._rows = 0
+
+    def add(self, texts: Sequence[str]) -> None:
+        """Look at a row of the list."""
+        self._rows += 1
+        cells = [texts[each.column.index] for each in self._columns]
+        for column, text in zip(self._columns, cells, strict=True):
+            column.add(text)
+        for (one, other), seen in [*self._pairs.items()]:
+            known = hash((cells[one], cells[other]))
+            if known in seen:
+                del self._pairs[one, other]
+            seen.add(known)
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        """The names of the column, or of the two; none where no row could be told by them."""
+        if self._rows < LEAST_ROWS:
+            return ()
+        numbers = [each for each in self._columns if each.is_filled and each.is_number]
+        single = [each for each in numbers if each.is_different and (each.is_named or each.has_letters)]
+        if single:
+            return (max(single, key=lambda each: each.is_named).column.name,)
+        for one, other in self._pairs:
+            first, second = self._columns[one], self._columns[other]
+            if first in numbers and second.is_filled and not second.is_different:
+                return tuple(each.column.name for each in sorted((first, second), key=lambda e: e.column.index))
+        return ()
+
+
+_IBAN = re.compile(r"[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}")
+ALIKE = 85
+"""So many percent of two rows' texts are the same where they are almost duplicates."""
+MOST_COMPARED = 50_000
+"""Rows of a sheet that are looked at; they are kept in memory."""
+MOST_IN_BLOCK = 8
+
+
+class NearDuplicates:
+    """Finds rows that are almost the same: equal in amounts, dates and IBANs and alike in the rest, or the other way.
+
+    What `--unique` knows to be the same is none of them. They are hints for a person, and hold nothing.
+    """
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self._columns = columns
+        self._blocks: dict[tuple[bool, tuple[str, ...]], list[tuple[int, tuple[str, ...], tuple[str, ...]]]] = {}
+        self._rows = 0
+        self.hints: list[str] = []
+
+    def add(self, number: int, texts: Sequence[str]) -> None:
+        """Compare a row with those above it."""
+        self._rows += 1
+        if self._rows > MOST_COMPARED:
+            return
+        cells = [texts[column.index].strip() for column in self._columns]
+        is_value = [any(kind.fullmatch(text) for kind in (_DECIMAL, _DATED, _IBAN)) for text in cells]
+        values = tuple(text if kind else "" for text, kind in zip(cells, is_value, strict=True))
+        rest = tuple("" if kind else plain(text) for text, kind in zip(cells, is_value, strict=True))
+        if not any(values) or not any(map(str.isdecimal, "".join(rest))):
+            return
+        for block, same, other in (((True, values), values, rest), ((False, rest), rest, values)):
+            above = self._blocks.setdefault(block, [])
+            self._compare(number, same, other, above)
+            if len(above) < MOST_IN_BLOCK:
+                above.append((number, same, other))
+
+    def _compare(
+        self,
+        number: int,
+        same: tuple[str, ...],
+        other: tuple[str, ...],
+        above: Sequence[tuple[int, tuple[str, ...], tuple[str, ...]]],
+    ) -> None:
+        from rapidfuzz import fuzz  # half a megabyte of compiled code, for `check` alone
+
+        for earlier, _, others in above:
+            differ = [place for place, (one, two) in enumerate(zip(other, others, strict=True)) if one != two]
+            if len(differ) == 1 and fuzz.ratio(other[differ[0]], others[differ[0]]) >= ALIKE:
+                names = " and ".join(repr(self._columns[place].name) for place, text in enumerate(same) if text)
+                what = self._columns[differ[0]].name
+                self.hints.append(f"rows {earlier} and {number} have the same {names}, and almost the same {what!r}")

@@ -11,7 +11,15 @@ import msgspec
 
 from batch_runner.errors import UsageError
 from batch_runner.plan.plan import Entry
-from batch_runner.rows.keys import dedup_key_of, digest_of, former_plain, key_of, number_forms, plain, with_others
+from batch_runner.rows.keys import (
+    dedup_key_of,
+    digest_of,
+    former_plain,
+    key_of,
+    number_forms,
+    plain,
+    with_others,
+)
 from batch_runner.rows.selection import columns_by_letter, no_column
 from batch_runner.sheet.model import refuse_ambiguity
 from batch_runner.units import SingleBrace, Slot, template_parts
@@ -26,7 +34,7 @@ if TYPE_CHECKING:
 
 MOST_SHOWN = 3
 """So many columns tell a row from others where no key was said."""
-NAMING = ("columns", "exclude", "rename", "key", "unique", "unique_conflict", "total", "compare")
+NAMING = ("columns", "exclude", "rename", "key", "unique", "unique_conflict", "total", "compare", "ignore")
 """The options whose values name columns of the sheet."""
 
 
@@ -41,6 +49,15 @@ class RowParams(Entry, frozen=True, kw_only=True):
     params: dict[str, str]
     identity_id: str | None = None
     session_id: str | None = None
+    watched: tuple[tuple[str, str], ...] = ()
+
+    def named(self) -> dict[str, str]:
+        """What is sent, and the cells of the columns that money hangs on, by the names that were said for these.
+
+        Numbers are in one form: how many zeros a format shows is no difference.
+        """
+        texts = self.params | dict(self.watched)
+        return dict(zip(texts, number_forms(tuple(texts.values())), strict=True))
 
 
 class KeyForms(msgspec.Struct, frozen=True):
@@ -99,6 +116,9 @@ class Template:
         self._key = self._sorted(job.key)
         self._unique = tuple(column.index for column in self._sorted(job.unique))
         self._conflict = tuple(column.index for column in self._sorted(job.unique_conflict))
+        self._watched = {name: self._columns[name].index for name in (*job.total, *job.unique_conflict)}
+        self._ignored = frozenset(column.index for column in self.columns(job.ignore))
+        self._also: tuple[tuple[Column, ...], ...] = ()
         self._used = self._used_indexes()
         self._starts = tuple(self._sent_indexes())
         self._refuse_ambiguity(job)
@@ -123,6 +143,21 @@ class Template:
     def sent(self) -> tuple[Column, ...]:
         """The columns whose cells are sent, under whatever name."""
         return tuple(column for column in self._own if column.index in self._sent_indexes())
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """The params that are made of columns which aren't compared, and those columns by the names that were said."""
+        texts = [(name, text.indexes()) for name, text in self._texts.items()]
+        made = [*((name, frozenset([index])) for index, name in self._sent.items()), *texts]
+        of_watched = (name for name, index in self._watched.items() if index in self._ignored)
+        return (*(name for name, places in made if places and places <= self._ignored), *of_watched)
+
+    def know_also(self, key_columns: Iterable[tuple[str, ...]]) -> None:
+        """Give each row the keys, too, that it would have with the key columns of other sheets, where it has these."""
+        own = {column.name for column in self._own}
+        known = tuple(column.name for column in self._key)
+        sets = (names for names in key_columns if names != known and own.issuperset(names))
+        self._also = tuple(self._sorted(names) for names in sorted(sets))
 
     @property
     def shown(self) -> tuple[Column, ...]:
@@ -164,6 +199,8 @@ class Template:
             conflict=_claim(row, self._conflict),
             former_claim=_claim(row, self._unique, former_plain),
             former_conflict=_claim(row, self._conflict, former_plain),
+            aliases=tuple(self._aliases(row)) if self._also else (),
+            watched=tuple((name, row.texts[index]) for name, index in self._watched.items()),
         )
 
     def _params(self, texts: Sequence[str]) -> dict[str, str]:
@@ -216,6 +253,23 @@ class Template:
         params = [(names.get(name, name), text) for name, text in self._params(texts).items() if name not in but]
         identity = self._identity.fill(texts) if self._identity and self._identity.indexes() else ""
         return digest_of(sorted([*params, *more]), identity)
+
+    def _aliases(self, row: Row) -> Iterator[bytes]:
+        """Under what another sheet, with other key columns, may know the row; in all forms of its values."""
+        numbers = row.numbers or {}
+        values = with_others(row.texts, {place: number.value for place, number in numbers.items()})
+        for texts in dict.fromkeys((values, row.texts, number_forms(row.texts))):
+            for columns in self._also:
+                found = {column.name: texts[column.index] for column in columns}
+                if any(found.values()):
+                    yield key_of(found)
+                elif not columns:
+                    yield self._digest(texts)
+
+    def params_of(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The params that these columns are sent as; none where one of them isn't sent."""
+        sent = {column.name: self._sent.get(column.index) for column in self.columns(names)}
+        return () if None in sent.values() else tuple(name for name in sent.values() if name is not None)
 
     def columns(self, names: Iterable[str]) -> tuple[Column, ...]:
         """The columns of these names, each once; they are among the sheet's own."""

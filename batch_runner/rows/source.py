@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from batch_runner.errors import Findings, SheetError
 from batch_runner.outcomes import ENDED
 from batch_runner.rows.columns import find_our_columns, holds_results
+from batch_runner.rows.keys import KeyFinder, said
 from batch_runner.rows.params import Template
 from batch_runner.rows.selection import select
-from batch_runner.sheet.export import refuse_unwritable
+from batch_runner.sheet.export import open_sheet, refuse_unwritable
 from batch_runner.sheet.header import ListShape
 from batch_runner.sheet.model import LIST_ROWS, Reading, RowKind
-from batch_runner.sheet.open import open_sheet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -45,7 +46,10 @@ class Source:
     ) -> None:
         self._warnings: list[str] = []
         self._warned = 0
-        self._has_key = bool(job.key)
+        self._job = job
+        self.identifying: tuple[str, ...] = ()
+        self.likely_key: tuple[str, ...] = ()
+        """Without a key: the columns that look like one, once the rows have been gone through to their end."""
         self.sheet = open_sheet(job.input_path, reading_of(job), scratch)
         try:
             _refuse_output_without_headers(self.sheet)
@@ -122,16 +126,26 @@ class Source:
         """As `rows`, with the rows left out between them: they, too, count among rows with equal keys."""
         self._warnings.clear()
         self._warned = 0
+        finder = None if self._job.key else KeyFinder(self.layout.own)
         for row, takes_part in self._selection.places(self.sheet):
             if row.problems and takes_part:
                 self._warn(row)
+            if finder is not None:
+                finder.add(row.texts)
             yield self.template.fill(row, takes_part=takes_part)
+        self.likely_key = finder.found if finder is not None else ()
 
     def every(self) -> Iterator[RowParams]:
-        """As `places`, to the sheet's end, whichever rows take part; nothing is said of its cells."""
+        """As `places`, to the sheet's end, whichever rows take part; nothing is said of its cells.
+
+        Then `identifying` has the params of the columns that look like a row's own number.
+        """
+        finder = KeyFinder(self.layout.own)
         for row in self.sheet.rows():
             if row.kind in LIST_ROWS:
+                finder.add(row.texts)
                 yield self.template.fill(row, takes_part=row.kind is RowKind.DATA)
+        self.identifying = self.template.params_of(finder.found)
 
     def shown(self, numbers: Collection[int]) -> dict[int, str]:
         """By what a person knows the rows with these numbers: the texts of the key's columns."""
@@ -158,7 +172,17 @@ class Source:
     @property
     def first_notes(self) -> tuple[str, ...]:
         """What they should hear on the first night alone."""
-        return tuple(filter(None, (self._hidden_columns(), self._volatile_columns())))
+        return tuple(filter(None, (self._hidden_columns(), self._volatile_columns(), self._likely_key())))
+
+    def _likely_key(self) -> str | None:
+        """All params are the key, so that any edit makes a new row: which columns would know it again."""
+        if not self.likely_key:
+            return None
+        of, journal = " and ".join(map(repr, self.likely_key)), self._job.journal_path
+        way = f"--key {said(self.likely_key)}"
+        if journal.exists():
+            way = f"batch-runner rekey {shlex.quote(str(journal))} {way}"
+        return f"without --key an edited row is a new one; {of} differs in every row and looks like its number: {way}"
 
     def _hidden_columns(self) -> str | None:
         """Nobody who looks at the sheet sees that these are sent."""
@@ -171,7 +195,7 @@ class Source:
     def _volatile_columns(self) -> str | None:
         """What they hold is another value at each save, so that no row would be known again by it."""
         volatile = self.template.volatile
-        if not volatile or self._has_key:
+        if not volatile or self._job.key:
             return None
         names = ", ".join(f"{name!r} ({function})" for name, function in volatile.items())
         return f"no part of the key, since its value differs at each save: {names}; it is sent like the others"

@@ -17,10 +17,9 @@ import msgspec
 
 from batch_runner.errors import UsageError
 from batch_runner.fs import is_lock_there, read_private, write_private
-from batch_runner.job.config import load_job
-from batch_runner.job.inputs import night_job_of
 from batch_runner.job.validation import OUTPUT_ENDINGS
 from batch_runner.journal.view import JournalView
+from batch_runner.runner.memory import journals_of_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,8 +121,7 @@ def _running(source: Path, day: date) -> tuple[Path, BatchRecord]:
 def _journals(source: Path, day: date) -> list[Path]:
     """The journals that may be meant: those of a job tonight, those beside a sheet that somebody holds, or itself."""
     if source.suffix.lower() == ".toml":
-        batches = night_job_of(load_job(str(source), {}, os.environ).job, day).batches
-        return [path for path in dict.fromkeys(batch.job.journal_path for batch in batches) if path.exists()]
+        return journals_of_job(source, day)
     if source.suffix.lower() in OUTPUT_ENDINGS:
         return [path for path in sorted(source.parent.glob("*.db")) if is_lock_there(path)]
     return [source]

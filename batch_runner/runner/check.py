@@ -22,9 +22,10 @@ from batch_runner.journal.view import JournalView, Placed
 from batch_runner.outcomes import NOT_STARTED
 from batch_runner.output.previous_output import KnownOutputs, headers_of, look_at_outputs, runs_of
 from batch_runner.plan.plan import Counts, Refuse, Send, counted_as
-from batch_runner.report.summary import duration_of
+from batch_runner.report.summary import NamedRows, duration_of, named_rows, said_of
 from batch_runner.report.totals import control_totals
 from batch_runner.rows.amounts import worded
+from batch_runner.rows.keys import NearDuplicates
 from batch_runner.rows.source import Source
 from batch_runner.rows.task_inputs import TEXT
 from batch_runner.sheet.model import RowKind, row_list
@@ -88,10 +89,11 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
 
     `takes` is what the task says that it takes, `unused` the params that it does nothing with; both are empty where it
     says nothing. `kinds` counts the sheet's rows by what they are, up to `last_row`, and `suspects` are the numbers of
-    those that look like none of the list. `plan` counts what a batch would do now; `first` are the first rows that it
-    would start, `last` is the last one if it isn't among them. `refused` and `warnings` are the first sentences of
-    each; `refused_rows` counts all rows that could not be sent, held ones too. `total_rows` compares the sheet's own
-    totals with its rows: a sentence each. `deadline` says when a batch that began now would stop starting.
+    those that look like none of the list. `plan` counts what a batch would do now, and `named` says of rows that are
+    held, carried over and retried why; `first` are the first rows that it would start, `last` is the last one if it
+    isn't among them. `refused` and `warnings` are the first sentences of each; `refused_rows` counts all rows that
+    could not be sent, held ones too. `total_rows` compares the sheet's own totals with its rows: a sentence each.
+    `deadline` says when a batch that began now would stop starting.
     """
 
     input: str
@@ -118,8 +120,11 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     refused: tuple[str, ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    named: tuple[NamedRows, ...] = ()
     takes: tuple[Taken, ...] = ()
     unused: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
+    """Rows that are almost the same: for a person to look at."""
     deadline: str | None = None
 
     @property
@@ -129,7 +134,8 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
 
     def _plan(self) -> str:
         counted = ((name, getattr(self.plan, name)) for name in msgspec.structs.asdict(self.plan))
-        return ", ".join(f"{rows} {_WORDS.get(name, name)}" for name, rows in counted if rows) or "nothing to do"
+        words = (f"{rows} {_WORDS.get(name, name)}{said_of(self.named, name)}" for name, rows in counted if rows)
+        return ", ".join(words) or "nothing to do"
 
     def to_json(self) -> str:
         """One JSON object, on one line."""
@@ -171,6 +177,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         )
         yield from _block(f"refused: {self.refused_rows} of {self.rows} rows", self.refused)
         yield from _block("worth a look", self.warnings)
+        yield from _block("hints: almost the same", self.hints)
 
 
 async def preview(
@@ -178,11 +185,12 @@ async def preview(
     source: Source,
     journal: Journal,
     evidence: Sequence[Evidence] = (),
+    told: Sequence[str] = (),
     seen: Callable[[Step, RowParams], None] = lambda _step, _row: None,
 ) -> Preview:
     """Read the whole sheet as a batch would, place its rows in a journal that nobody keeps, and send nothing.
 
-    `seen` is told each row with its step.
+    `told` are notes about its journals; `seen` is told each row with its step.
     """
     planned, kinds = _Planned(), _Kinds(source.sheet)
     await take_back(evidence, journal)
@@ -218,7 +226,10 @@ async def preview(
         suspects=tuple(kinds.suspects),
         refused=tuple(planned.refused),
         warnings=source.warnings,
+        named=named_rows(journal.named),
+        hints=_near_duplicates(source),
         notes=(
+            *told,
             *source.notes,
             *source.first_notes,
             *source.sheet.describe_formats(),
@@ -238,6 +249,15 @@ def _deadline_of(job: Job) -> str | None:
     if deadline.seconds <= 0:
         return f"{deadline}, which has passed: a batch that begins now starts nothing (5)"
     return f"{deadline}, in {duration_of(deadline.seconds)}"
+
+
+def _near_duplicates(source: Source) -> tuple[str, ...]:
+    """The first pairs of rows that are almost the same, a sentence each."""
+    near = NearDuplicates(source.layout.own)
+    for row in source.chosen():
+        near.add(row.number, row.texts)
+    more = [f"and {len(near.hints) - MOST_SENTENCES} more such pairs"] if len(near.hints) > MOST_SENTENCES else []
+    return (*near.hints[:MOST_SENTENCES], *more)
 
 
 class _Kinds:

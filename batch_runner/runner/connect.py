@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -36,7 +37,7 @@ class ChosenService(msgspec.Struct, frozen=True):
     """The service of a job, looked at before anything is sent.
 
     `name` is what the journal knows it by: `local` or a URL. `tasks` are the embedded one's own; None for any other.
-    `inputs` are what the job's task takes, where that can be known.
+    `inputs` are what the job's task takes, where that can be known. `repeatable`: the task was declared safe to repeat.
     """
 
     name: str
@@ -44,12 +45,18 @@ class ChosenService(msgspec.Struct, frozen=True):
     terms: Terms
     polls: PollLimits
     inputs: TaskInputs | None = None
+    repeatable: bool = False
+
+
+def service_name(job: Job) -> str:
+    """What the journal knows the job's service by: `local` or a URL."""
+    return (os.environ.get(BASE_URL_VARIABLE) or ANCHOR_URL) if job.service == "anchor" else job.service
 
 
 def choose_service(job: Job) -> ChosenService:
     """Find the job's service. Raises `UsageError` for a task or a key that it surely would not take."""
     if job.service != "local":
-        name = (os.environ.get(BASE_URL_VARIABLE) or ANCHOR_URL) if job.service == "anchor" else job.service
+        name = service_name(job)
         _key_for(job)
         _refuse_way(job, name)
         terms = Terms(
@@ -63,7 +70,7 @@ def choose_service(job: Job) -> ChosenService:
     tasks, task = _tasks_for(job)
     harmless = job.on_unknown == "resend" or task.repeatable
     terms = Terms(resend=harmless, runs_outlive_us=False, beyond_api=True, tells_ends=True)
-    return ChosenService("local", tasks, terms, _polls_for(job, IN_PROCESS), task.inputs)
+    return ChosenService("local", tasks, terms, _polls_for(job, IN_PROCESS), task.inputs, task.repeatable)
 
 
 def _polls_for(job: Job, auto: PollLimits) -> PollLimits:
@@ -233,6 +240,6 @@ def task_from_journal(job: Job) -> str:
     return os.path.relpath(file, job.journal_path.parent) + colon + function
 
 
-def purpose_of(job: Job, service: ChosenService) -> Purpose:
+def purpose_of(job: Job) -> Purpose:
     """What the job's journal is for."""
-    return Purpose.of(task_from_journal(job), service.name, job.journal_path.absolute().parent)
+    return Purpose.of(job.task, service_name(job), Path.cwd())

@@ -28,20 +28,20 @@ from batch_runner.errors import (
 )
 from batch_runner.fs import have_temporary_folder
 from batch_runner.journal.batches import Turn, command_gone_on_with, look_at_place, real_path
-from batch_runner.journal.journal import JournalFile, rehearse
+from batch_runner.journal.journal import JournalFile
 from batch_runner.journal.view import JournalView
 from batch_runner.report.summary import Summary, number_of
 from batch_runner.runner.check import open_source, preview, take_back
 from batch_runner.runner.connect import choose_service, connect_service, purpose_of
+from batch_runner.runner.memory import info_of, place_journals, policy_of, recall, rehearse
 from batch_runner.runner.run import (
     EndInOrder,
     NightRun,
     execute,
     info,
-    info_of,
     open_job,
-    policy_of,
     prepare_output,
+    remember,
     service_of,
 )
 
@@ -143,6 +143,7 @@ def run_night(plan: NightJob, progress: Progress, signals: Signals | None = None
     Raises `UsageError` and `SheetError` for what is found wrong while nothing has been sent, and what a batch raises
     whose input is no pattern.
     """
+    plan = place_journals(plan)
     if plan.many:
         rows = look_over(plan)
         if not plan.batches:
@@ -167,7 +168,7 @@ def look_over(plan: NightJob) -> int:
     service_of(plan.batches[0].job)
     findings = Findings()
     for planned in plan.batches:
-        with findings.look(), name_input(planned.job), open_job(planned.job) as opened:
+        with findings.look(), name_input(planned.job), open_job(planned) as opened:
             look_at_journal(planned.job.journal_path)
             rows += opened.source.total
     findings.tell()
@@ -277,11 +278,12 @@ class _Sheets:
 
     async def _open(self, number: int, planned: SheetJob) -> SheetBatch:
         async with AsyncExitStack() as stack:
-            opening = open_job(planned.job, planned.series, self._bounds)
+            opening = open_job(planned, self._bounds)
             opened = await to_thread.run_sync(stack.enter_context, opening)
             file = await self._file(opened)
             stack.push_async_callback(self._let_go, opened.job.journal_path)
-            journal = await file.begin(info(opened))
+            journal = await file.begin(info(opened), opened.memory.others)
+            opened = await remember(opened, journal)
             await take_back(opened.evidence, journal)
             batch = self._night.batch(opened, journal)
             batch.sheets_left = self._sheets_left
@@ -325,7 +327,7 @@ def _end_of(summary: Summary | None, error: Exception | None) -> _End:
 
 
 def _run(planned: SheetJob, bounds: NightBudget, progress: Progress, signals: Signals | None) -> Summary:
-    with open_job(planned.job, planned.series, bounds) as opened, _handed_over(signals):
+    with open_job(planned, bounds) as opened, _handed_over(signals):
         return anyio.run(partial(execute, opened, progress, signals=signals, printed=progress.printed))
 
 
@@ -333,39 +335,56 @@ def _handed_over(signals: Signals | None) -> AbstractContextManager[None]:
     return signals.handed_over() if signals else nullcontext()
 
 
-def preview_sheet(planned: SheetJob, seen: Callable[[Step, RowParams], None] = lambda _step, _row: None) -> Preview:
-    """One sheet's page; `seen` is told each row with its step. Raises all that is wrong with it, or with its job."""
-    job, findings = planned.job, Findings()
-    pages: list[Preview] = []
-    service: ChosenService | None = None
-    target: AtomicFile | None = None
-    have_temporary_folder(job.output_path.absolute().parent)
-    with findings.look():
-        target = prepare_output(job)
-    with findings.look():
-        look_at_journal(job.journal_path)
-    if job.task:
+class Rehearsal:
+    """A night that is gone over without sending: what its journals know, and what it would record, stays in a copy.
+
+    `seen` is told each row with its step.
+    """
+
+    def __init__(
+        self, stack: AsyncExitStack, command: str, seen: Callable[[Step, RowParams], None] = lambda _step, _row: None
+    ) -> None:
+        self._stack = stack
+        self._command = command
+        self._seen = seen
+        self._files: dict[Path | None, JournalFile] = {}
+
+    async def page(self, planned: SheetJob) -> Preview:
+        """One sheet's page. Raises all that is wrong with it, and with what the job says of it."""
+        job, findings = planned.job, Findings()
+        pages: list[Preview] = []
+        service: ChosenService | None = None
+        target: AtomicFile | None = None
+        have_temporary_folder(job.output_path.absolute().parent)
         with findings.look():
-            service = choose_service(job)
-    inputs, purpose = (service.inputs, purpose_of(job, service)) if service else (None, None)
-    opening = open_source(job, target, inputs, purpose, Path(tempfile.gettempdir()))
-    with findings.look(), opening as (source, evidence):
-        pages.append(anyio.run(_rehearse, planned, source, service, evidence, seen))
-    findings.tell()
-    return pages[0]
+            target = prepare_output(job)
+        with findings.look():
+            look_at_journal(job.journal_path)
+        if job.task:
+            with findings.look():
+                service = choose_service(job)
+        inputs, purpose = (service.inputs, purpose_of(job)) if service else (None, None)
+        opening = open_source(job, target, inputs, purpose, Path(tempfile.gettempdir()))
+        with findings.look(), opening as (source, evidence):
+            pages.append(await self._rehearse(planned, source, service, evidence))
+        findings.tell()
+        return pages[0]
 
-
-async def _rehearse(
-    planned: SheetJob,
-    source: Source,
-    service: ChosenService | None,
-    evidence: tuple[Evidence, ...],
-    seen: Callable[[Step, RowParams], None],
-) -> Preview:
-    """The page of a batch that is rehearsed on what its journal knows; without a task, nothing was ever sent for it."""
-    job = planned.job
-    batch = info_of(job, source, service, planned.series)
-    if service is not None:
+    async def _rehearse(
+        self, planned: SheetJob, source: Source, service: ChosenService | None, evidence: tuple[Evidence, ...]
+    ) -> Preview:
+        """The page of a batch that is rehearsed; without a task, nothing was ever sent for it."""
+        job = planned.job
+        batch = msgspec.structs.replace(info_of(job, source, service, planned.series), command=self._command)
+        if service is None:
+            return await preview(job, source, await (await self._file(None)).begin(batch), evidence, (), self._seen)
         look_at_journal(job.journal_path, batch)
-    async with rehearse(job.journal_path if service is not None else None, batch) as journal:
-        return await preview(job, source, journal, evidence, seen)
+        memory = recall(job, service)
+        source.template.know_also(memory.key_columns)
+        journal = await (await self._file(job.journal_path)).begin(batch, memory.others)
+        return await preview(job, source, journal, evidence, (*planned.notes, *memory.cautions), self._seen)
+
+    async def _file(self, path: Path | None) -> JournalFile:
+        if path not in self._files:
+            self._files[path] = await self._stack.enter_async_context(rehearse(path))
+        return self._files[path]

@@ -14,34 +14,32 @@ import msgspec
 from anyio import to_thread
 
 from batch_runner import log
-from batch_runner._version import __version__
 from batch_runner.batch.limits import Limits, limit_by_files, open_files
 from batch_runner.batch.poll_schedule import Schedule
 from batch_runner.batch.poller import Poller
 from batch_runner.batch.pool import MOST_ROWS, Pool, SheetBatch
 from batch_runner.batch.stop import INTERRUPTS, NightBudget, Stop, Stopping
 from batch_runner.batch.worker import Worker
-from batch_runner.errors import JournalError, UsageError, sole_error
+from batch_runner.errors import UsageError, sole_error
 from batch_runner.fs import AtomicFile, have_temporary_folder
-from batch_runner.journal.batches import BatchInfo, moment_ago
+from batch_runner.job.job import Job
 from batch_runner.journal.journal import Journal
-from batch_runner.journal.view import JournalView
 from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, UNKNOWN
 from batch_runner.output.edits import put_output
-from batch_runner.plan.plan import Policy
 from batch_runner.progress import Progress, Tally
-from batch_runner.report.summary import MOST_GROUPS, Summary, exit_code_for, sorted_counts
+from batch_runner.report.summary import MOST_GROUPS, Summary, exit_code_for, named_rows, sorted_counts
 from batch_runner.report.totals import control_totals, differing, marked
 from batch_runner.runner.adjust import LOOK, AdjustmentInbox
 from batch_runner.runner.check import note_output, open_source, take_back
-from batch_runner.runner.connect import ChosenService, choose_service, connect_service, purpose_of, task_from_journal
+from batch_runner.runner.connect import ChosenService, choose_service, connect_service, purpose_of
+from batch_runner.runner.memory import Memory, index_of_user, info_of, place_alone, recall
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
     from batch_runner.batch.stop import Signals
-    from batch_runner.batch.worker import Terms
-    from batch_runner.job.job import Job
+    from batch_runner.job.inputs import SheetJob
+    from batch_runner.journal.batches import BatchInfo
     from batch_runner.output.output import Written
     from batch_runner.output.previous_output import Evidence
     from batch_runner.rows.source import Source
@@ -88,46 +86,32 @@ class OpenedJob(msgspec.Struct, frozen=True):
     bounds: NightBudget
     series: str
     """The input's absolute path, with the places of the day still in it: tomorrow's sheet has the same."""
+    memory: Memory
+    """What is known of its task in other journals."""
     evidence: tuple[Evidence, ...] = ()
     """Runs that only the output has."""
 
 
 @contextmanager
-def open_job(job: Job, series: str | None = None, bounds: NightBudget | None = None) -> Iterator[OpenedJob]:
-    """Look at all that can be looked at before the first start. Raises `UsageError` and `SheetError`.
+def open_job(planned: SheetJob | Job, bounds: NightBudget | None = None) -> Iterator[OpenedJob]:
+    """Look at all that can be looked at before the first start. Raises `UsageError`, `SheetError` and `JournalError`.
 
-    The paths of the job are taken to the letter. `bounds` are those of the night that the batch is a part of.
+    The paths of a job are taken to the letter. `bounds` are those of the night that the batch is a part of.
     """
     began = time.monotonic()
+    planned = place_alone(planned) if isinstance(planned, Job) else planned
+    job = planned.job
     bounds = bounds or NightBudget(job)
-    series = series or str(job.input_path.absolute())
     service = service_of(job)
     target = prepare_output(job)
     workers, warning = limit_by_files(job.concurrency, open_files())
-    with open_source(job, target, service.inputs, purpose_of(job, service), target.real.absolute().parent) as (
-        source,
-        evidence,
-    ):
-        notes = tuple(note for note in (warning, _other_journal(job), *(each.note for each in evidence)) if note)
-        yield OpenedJob(job, source, target, service, workers, notes, began, bounds, series, evidence)
-
-
-def _other_journal(job: Job) -> str | None:
-    """A note where the sheet's own journal lies beside it, and this job, whose output is elsewhere, begins another."""
-    own = msgspec.structs.replace(job, output=None, journal=None).journal_path
-    if own == job.journal_path or job.journal_path.exists() or not own.is_file():
-        return None
-    try:
-        with JournalView.open(own) as view:
-            is_same_task = any(batch.task == job.task for batch in view.batches()[-1:])
-    except JournalError:
-        return None
-    if not is_same_task:
-        return None
-    return (
-        f"this task ran for this sheet before: {own} knows of it, the new {job.journal_path} does not, and every row "
-        "is sent again; if that isn't what you want, name the other with --journal"
-    )
+    with open_source(job, target, service.inputs, purpose_of(job), target.real.absolute().parent) as (source, evidence):
+        memory = recall(job, service)
+        source.template.know_also(memory.key_columns)
+        for caution in memory.cautions:
+            log.warning(caution)
+        notes = tuple(note for note in (warning, *planned.notes, *(each.note for each in evidence)) if note)
+        yield OpenedJob(job, source, target, service, workers, notes, began, bounds, planned.series, memory, evidence)
 
 
 def service_of(job: Job) -> ChosenService:
@@ -181,8 +165,11 @@ async def execute(
     with sole_error():
         async with (
             connect_service(opened.job, opened.service, printed) as reached,
-            Journal.open(opened.job.journal_path, info(opened), opened.target.mode & 0o666) as journal,
+            Journal.open(
+                opened.job.journal_path, info(opened), opened.target.mode & 0o666, opened.memory.others
+            ) as journal,
         ):
+            opened = await remember(opened, journal)
             end = EndInOrder(signals, reached.wind_down) if signals else None
             return await run_opened(opened, reached.service, journal, progress, end)
 
@@ -323,7 +310,7 @@ TOO_LARGE = (
 
 async def _write_output(opened: OpenedJob, batch: SheetBatch) -> Written:
     """Write the output from what the journal holds."""
-    note = partial(note_output, purpose_of(opened.job, opened.service), opened.target.real, batch)
+    note = partial(note_output, purpose_of(opened.job), opened.target.real, batch)
     job, source = opened.job, opened.source
     written = await to_thread.run_sync(
         put_output, job, source, batch.journal, lambda: marked(source, batch.outcomes()), opened.target, note
@@ -339,7 +326,8 @@ async def _sum_up(
     counts = sorted_counts(batch.counts())
     exit_code = exit_code_for(counts, stop.exit_code if stop else None)
     await journal.finish(exit_code, batch.sheets_left())
-    warnings = filter(None, (journal.all_new(), journal.shared_keys() if job.key else None, journal.waiting()))
+    all_new = [new] if (new := journal.all_new()) else []
+    warnings = (*all_new, *filter(None, (journal.shared_keys() if job.key else None, journal.waiting())))
     seconds = time.monotonic() - opened.began
     words = ", ".join(f"{count.rows} {count.status}" for count in counts)
     log.info("batch ended", exit_code=exit_code, counts=words, carried=batch.carried, duration=seconds)
@@ -365,13 +353,24 @@ async def _sum_up(
         duplicates=journal.held("duplicate"),
         taken=journal.taken(),
         unsettled=journal.unsettled(),
-        notes=(*source.notes, *about, *warnings, *source.warnings, *notes, *about_output),
+        notes=(
+            *source.notes,
+            *about,
+            *opened.memory.cautions,
+            *warnings,
+            *source.warnings,
+            *notes,
+            *about_output,
+        ),
         cautions=(
             *(source.sheet.cautions if since is None else ()),
+            *opened.memory.cautions,
+            *all_new,
             *(each.note for each in opened.evidence),
             *(written.cautions if written else ()),
         ),
         seconds=seconds,
+        named=named_rows(journal.named),
         totals=await to_thread.run_sync(control_totals, source, batch.outcomes()),
         differing=await to_thread.run_sync(differing, source, batch.outcomes()),
     )
@@ -388,36 +387,21 @@ def _why(opened: OpenedJob, stop: Stop) -> str:
     return f"{stop.why} (with --date {opened.job.date}: it is that day's sheet)" if is_of_a_day else stop.why
 
 
+async def remember(opened: OpenedJob, journal: Journal) -> OpenedJob:
+    """Let other batches of the task know of this journal; where that can't be, it is told once, as a caution."""
+    index = index_of_user()
+    problem = index.add(opened.job.journal_path, opened.memory.purpose)
+    if problem is None:
+        index.told_gone(opened.memory.gone)
+    elif await journal.is_told_first():
+        told = f"{problem}; until then a row that runs in another folder, too, isn't noticed there"
+        log.warning(told)
+        memory = msgspec.structs.replace(opened.memory, cautions=(*opened.memory.cautions, told))
+        return msgspec.structs.replace(opened, memory=memory)
+    return opened
+
+
 def info(opened: OpenedJob) -> BatchInfo:
     """What the journal records of the batch."""
     found = info_of(opened.job, opened.source, opened.service, opened.series)
     return msgspec.structs.replace(found, command=opened.bounds.command)
-
-
-def info_of(job: Job, source: Source, service: ChosenService | None, series: str) -> BatchInfo:
-    """As `info`, for a job that isn't opened to be run."""
-    return BatchInfo(
-        input=str(job.input_path.absolute()),
-        input_sha256=source.sheet.fingerprint,
-        output=str(job.output_path.absolute()),
-        task=task_from_journal(job),
-        service=service.name if service else job.service,
-        key_columns=tuple(sorted(set(job.key))),
-        policy=policy_of(job, service.terms if service else None),
-        version=__version__,
-        series=series,
-        whole_sheet=job.row_ranges is None and job.where is None and job.limit is None,
-    )
-
-
-def policy_of(job: Job, terms: Terms | None) -> Policy:
-    """What the job says about rows that were sent before."""
-    return Policy(
-        frozenset(job.retry),
-        "resend" if terms and terms.resend else "report",
-        retry_limit=job.retry_limit,
-        ended_before=moment_ago(job.retry_wait_seconds),
-        unique=tuple(sorted(set(job.unique))),
-        conflict=tuple(sorted(set(job.unique_conflict))),
-        allow_duplicates=job.allow_duplicates,
-    )

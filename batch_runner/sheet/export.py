@@ -1,25 +1,32 @@
-"""A sheet written in another format than its own, and opened again to be checked."""
+"""Opens a spreadsheet, whatever its format, and writes one in another; that is opened again to be checked."""
 
 from __future__ import annotations
 
 import csv
 import re
 from io import TextIOWrapper
-from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from batch_runner.errors import SheetError, Unlike
-from batch_runner.sheet.csv.reader import CsvSheet, view_csv
+from batch_runner.sheet.csv.reader import CsvSheet, open_csv, view_csv
 from batch_runner.sheet.csv.records import DELIMITERS
 from batch_runner.sheet.csv.writer import harmless, replaced, storable, write_text
-from batch_runner.sheet.model import LIST_ROWS, NewCells, Reading, RowKind, TypedRow, column_letter
-from batch_runner.sheet.open import TEXT_ENDINGS, WORKBOOK_ENDINGS
+from batch_runner.sheet.model import (
+    LIST_ROWS,
+    TEXT_ENDINGS,
+    WORKBOOK_ENDINGS,
+    NewCells,
+    Reading,
+    RowKind,
+    TypedRow,
+    column_letter,
+)
 from batch_runner.sheet.xlsx.package import Package
 from batch_runner.sheet.xlsx.row_reader import END, HEAD_LIMIT, MAX_ROWS, ROW_END, START
 from batch_runner.sheet.xlsx.shared_strings import plain_text
-from batch_runner.sheet.xlsx.workbook import Workbook, view_workbook
+from batch_runner.sheet.xlsx.workbook import Workbook, open_workbook, view_workbook
 from batch_runner.sheet.xlsx_append.xml_tokens import CELL_UNITS, MAX_COLUMNS, fits, xstring
 
 if TYPE_CHECKING:
@@ -32,6 +39,19 @@ if TYPE_CHECKING:
     from openpyxl.worksheet.worksheet import Worksheet
 
     from batch_runner.sheet.model import Column, NewColumns, Row, Sheet
+
+
+def open_sheet(path: Path, reading: Reading, scratch: Path) -> Sheet:
+    """Open a sheet, keep it as it is now, and look at all of it once.
+
+    `scratch` is the folder for the private copy, which vanishes with the process. Raises `SheetError`.
+    """
+    ending = path.suffix.lower()
+    if ending in TEXT_ENDINGS:
+        return open_csv(path, reading, scratch)
+    if ending in WORKBOOK_ENDINGS:
+        return open_workbook(path, reading, scratch)
+    raise SheetError(f"{path.name}: not a file this program reads; save it as .xlsx, .xlsm, .csv or .tsv")
 
 
 _R = TypeVar("_R", bound="Row")
@@ -94,8 +114,21 @@ def _too_much(where: str, limit: str) -> SheetError:
 
 
 AT_ONCE = 10_000
+MOST_TEXT = 8 << 20
+"""Characters that are handed on at once."""
 ROW_GROUP = 50_000
 """Rows that are compressed together: what a reader takes in at once."""
+
+
+def _some_of(rows: Iterator[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """The next of these rows: none more once they hold so much text that memory would grow with the results."""
+    batch, size = [], 0
+    for row in rows:
+        batch.append(row)
+        size += sum(map(len, row))
+        if len(batch) >= AT_ONCE or size >= MOST_TEXT:
+            break
+    return batch
 
 
 def write_parquet(target: BinaryIO, grid: Grid) -> None:
@@ -108,7 +141,7 @@ def write_parquet(target: BinaryIO, grid: Grid) -> None:
     def frames(*_pushed_down: object) -> Iterator[polars.DataFrame]:
         rows = grid.data()
         while True:
-            batch = list(islice(rows, AT_ONCE))
+            batch = _some_of(rows)
             yield polars.DataFrame(batch, schema=schema, orient="row")
             if not batch:
                 return

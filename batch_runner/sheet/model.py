@@ -41,6 +41,9 @@ class RowKind(Enum):
     """Looks like a total, a heading or a note, and the person said to skip such rows."""
 
 
+TEXT_ENDINGS = (".csv", ".tsv")
+WORKBOOK_ENDINGS = (".xlsx", ".xlsm")
+"""The files that can be read, by how their names end."""
 LIST_ROWS = (RowKind.DATA, RowKind.HIDDEN, RowKind.SUSPECT)
 """The rows of a list, whether they take part or a person said to skip them."""
 

@@ -113,8 +113,8 @@ def new_cells(rows: int) -> Iterator[tuple[int, tuple[str, ...]]]:
 
 def ours(path: Path, out: Path, rows: int) -> float:
     """Open, read every row, append."""
+    from batch_runner.sheet.export import open_sheet
     from batch_runner.sheet.model import NewColumns, Reading
-    from batch_runner.sheet.open import open_sheet
 
     begin = time.process_time()
     with open_sheet(path, Reading(), path.parent) as sheet, out.open("wb") as target:

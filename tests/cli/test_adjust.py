@@ -64,7 +64,7 @@ def let_go(folder: Path, rows: set[str]) -> None:
         (folder / "go" / name).touch()
 
 
-@pytest.mark.parametrize("said", ["list.journal.db", "list.csv", "list.results.csv", "night.toml"])
+@pytest.mark.parametrize("said", ["task.py-waits.journal.db", "list.csv", "list.results.csv", "night.toml"])
 def test_a_running_batch_takes_up_more_or_fewer_runs_and_its_summary_says_so(tmp_path: Path, said: str) -> None:
     """More begin at once; with fewer, none begins until enough have ended. Whatever of the batch's files is named."""
     with running_batch(tmp_path, concurrency=2) as program:
@@ -91,7 +91,7 @@ def test_a_running_batch_takes_up_more_or_fewer_runs_and_its_summary_says_so(tmp
     assert not list(tmp_path.glob("*-adjust"))
 
 
-@pytest.mark.parametrize("said", ["list.csv", "list.journal.db", "night.toml"])
+@pytest.mark.parametrize("said", ["list.csv", "task.py-run.journal.db", "night.toml"])
 def test_without_a_running_batch_there_is_one_sentence_and_nothing_is_left(tmp_path: Path, said: str) -> None:
     (tmp_path / "list.csv").write_text("No\n1\n")
     (tmp_path / "task.py").write_text("def run(params):\n    return 1\n")

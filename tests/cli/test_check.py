@@ -66,9 +66,12 @@ def test_check_and_run_agree_about_places_of_a_job_file(folder: Path) -> None:
 def test_check_and_run_agree_about_another_task(folder: Path) -> None:
     """A journal is one task's."""
     assert run_program("run", "sheet.csv", "--task", "tasks.py:pay", cwd=folder).returncode == 0
-    checked, ran = both(folder, "--task", "tasks.py:other")
+    checked, ran = both(folder, "--task", "tasks.py:other", "--journal", "tasks.py-pay.journal.db")
     assert (checked.returncode, ran.returncode) == (2, 2)
-    assert "sheet.journal.db: this journal has the task tasks.py:pay, and this batch has tasks.py:other" in ran.stderr
+    assert (
+        "tasks.py-pay.journal.db: this journal has the task tasks.py:pay, and this batch has tasks.py:other"
+        in ran.stderr
+    )
     assert checked.stderr.partition("this journal")[2] == ran.stderr.partition("this journal")[2]
 
 
@@ -93,10 +96,10 @@ def test_check_says_which_rows_unique_will_refuse(folder: Path) -> None:
     assert "duplicate: the same No stands in row 2 of this sheet, too" in checked["refused"][0]
 
     (folder / "sheet.csv").write_text("Id,No\n1,RE-1\n2,re-01\n3,RE-3\n4,re - 3\n")
-    before = (folder / "sheet.journal.db").read_bytes()
+    before = (folder / "tasks.py-pay.journal.db").read_bytes()
     text = run_program("check", "sheet.csv", "--task", "tasks.py:pay", *options[:4], cwd=folder)
     assert text.returncode == 3
-    assert (folder / "sheet.journal.db").read_bytes() == before
+    assert (folder / "tasks.py-pay.journal.db").read_bytes() == before
     checked, ran = (json.loads(done.stdout) for done in both(folder, *options))
     assert [sentence.partition(": ")[2] for sentence in checked["refused"]] == [
         group["error"] for group in ran["failures"]

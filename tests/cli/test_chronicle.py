@@ -40,10 +40,10 @@ def folder(tmp_path: Path) -> Path:
 
 def test_one_of_a_thing_is_said_in_the_singular(folder: Path) -> None:
     """No "1 batches", "[rows 3]", "1 attempts" or "sent 1 times"."""
-    told = run_program("status", "list.journal.db", cwd=folder).stdout
+    told = run_program("status", "task.py-even.journal.db", cwd=folder).stdout
     assert "1 batch of " in told
     assert "odd  [row 3]" in told
-    story = run_program("status", "list.journal.db", "--row", "3", cwd=folder).stdout
+    story = run_program("status", "task.py-even.journal.db", "--row", "3", cwd=folder).stdout
     assert story.startswith("row 3: 1 attempt\n")
     assert "sent 1 time\n" in story
 
@@ -53,7 +53,7 @@ def test_a_row_that_was_never_sent_says_why(tmp_path: Path) -> None:
     (tmp_path / "task.py").write_text(TASK)
     (tmp_path / "list.csv").write_text("Number,Name\n2,two\n2,TWO\n")
     run_program("run", "list.csv", "--task", "task.py:even", "--unique", "Number", cwd=tmp_path)
-    told = run_program("status", "list.journal.db", "--row", "3", cwd=tmp_path).stdout
+    told = run_program("status", "task.py-even.journal.db", "--row", "3", cwd=tmp_path).stdout
     assert told.startswith("row 3: 0 attempts\n  error: duplicate: the same Number stands in row 2")
 
 
@@ -63,14 +63,14 @@ def test_a_key_column_whose_name_holds_an_equals_sign(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("A=B,C\n8,x\n")
     run_program("run", "list.csv", "--task", "task.py:even", "--key", "A=B,C", cwd=tmp_path)
     options = ("--key-value", "A=B=8", "--key-value", "C=x")
-    assert run_program("status", "list.journal.db", *options, cwd=tmp_path).stdout.startswith(
+    assert run_program("status", "task.py-even.journal.db", *options, cwd=tmp_path).stdout.startswith(
         "A=B '8', C 'x': 1 attempt"
     )
 
 
 def test_json_counts_are_as_those_of_run(folder: Path) -> None:
     """The last batch's counts stand at the top, as an object like that of `run --json`, and so do each batch's."""
-    told = json.loads(run_program("status", "list.journal.db", "--json", cwd=folder).stdout)
+    told = json.loads(run_program("status", "task.py-even.journal.db", "--json", cwd=folder).stdout)
     assert told["counts"] == {"failure": 1, "success": 1}
     assert told["nights"][0]["counts"] == told["counts"]
 
@@ -78,25 +78,28 @@ def test_json_counts_are_as_those_of_run(folder: Path) -> None:
 @pytest.mark.parametrize("row", [99, 1])
 def test_a_row_that_is_not_there_is_a_sentence(folder: Path, row: int) -> None:
     """No story of 0 attempts for a row that the batch never had."""
-    done = run_program("status", "list.journal.db", "--row", row, cwd=folder)
+    done = run_program("status", "task.py-even.journal.db", "--row", row, cwd=folder)
     assert done.returncode == 2
     assert f"no row {row} took part" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["list.csv", "list.results.csv"])
-def test_a_spreadsheet_is_not_a_damaged_journal(folder: Path, name: str) -> None:
-    """Who gives the sheet, or the output, is told the name of its journal."""
-    done = run_program("status", name, cwd=folder)
-    assert done.returncode == 2
-    assert "this is a spreadsheet; its journal is list.journal.db" in done.stderr
+def test_a_spreadsheet_stands_for_its_journal(folder: Path, name: str) -> None:
+    """Who gives the sheet, or the output, is told what its journal says."""
+    of_journal = run_program("status", "task.py-even.journal.db", "--row", 3, cwd=folder).stdout
+    assert run_program("status", name, "--row", 3, cwd=folder).stdout == of_journal
+    assert "list.csv" in of_journal
 
 
-def test_a_job_file_is_not_a_damaged_journal(folder: Path) -> None:
-    """Who gives the job file is told how to find its journal."""
+def test_a_job_file_stands_for_its_journal(folder: Path) -> None:
+    """Who gives the job file is told the same; without a journal, what there is."""
+    (folder / "nightly.toml").write_text('input = "list.csv"\ntask = "task.py:even"\n')
+    of_journal = run_program("status", "task.py-even.journal.db", "--row", 3, cwd=folder).stdout
+    assert run_program("status", "nightly.toml", "--row", 3, cwd=folder).stdout == of_journal
     (folder / "nightly.toml").write_text('input = "list.csv"\n')
     done = run_program("status", "nightly.toml", cwd=folder)
     assert done.returncode == 2
-    assert "this is a job file; batch-runner check nightly.toml says where its journal is" in done.stderr
+    assert "name one of its journals (none yet)" in done.stderr
 
 
 @pytest.fixture
@@ -123,17 +126,17 @@ def awaiting(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 def _told(folder: Path) -> dict[str, int]:
     """The counts that `status` tells; none while there is no journal yet."""
-    done = run_program("status", "list.journal.db", "--json", cwd=folder)
+    done = run_program("status", "t.journal.db", "--json", cwd=folder)
     return dict(json.loads(done.stdout)["counts"]) if done.returncode == 0 else {}
 
 
 def test_a_start_in_flight_is_not_told_as_lost(awaiting: subprocess.Popen[str], tmp_path: Path) -> None:
     """While its batch lives a start without an answer is `starting`: in the counts, the story and JSON, no failure."""
-    page = run_program("status", "list.journal.db", cwd=tmp_path).stdout
+    page = run_program("status", "t.journal.db", cwd=tmp_path).stdout
     assert page.endswith("  running: 2 starting\n")
-    told = json.loads(run_program("status", "list.journal.db", "--json", cwd=tmp_path).stdout)
+    told = json.loads(run_program("status", "t.journal.db", "--json", cwd=tmp_path).stdout)
     assert (told["counts"], told["failures"], told["nights"][0]["running"]) == ({"starting": 2}, [], True)
-    story = json.loads(run_program("status", "list.journal.db", "--row", 2, "--json", cwd=tmp_path).stdout)
+    story = json.loads(run_program("status", "t.journal.db", "--row", 2, "--json", cwd=tmp_path).stdout)
     for said in (story["outcome"], story["attempts"][0]):
         assert (said["status"], said["error"]) == ("starting", "")
 
@@ -142,11 +145,11 @@ def test_after_a_kill_a_start_without_an_answer_is_unknown(awaiting: subprocess.
     """Although the lock's file lies there still; the story says so, too."""
     awaiting.kill()
     awaiting.wait()
-    assert (tmp_path / "list.journal.db-lock").exists()
-    page = run_program("status", "list.journal.db", cwd=tmp_path).stdout
+    assert (tmp_path / "t.journal.db-lock").exists()
+    page = run_program("status", "t.journal.db", cwd=tmp_path).stdout
     assert "  running, or killed: 2 unknown\n  2 × unknown: a start was sent" in page
-    story = run_program("status", "list.journal.db", "--row", 2, cwd=tmp_path).stdout
-    assert "batch 1 (row 2 then): unknown, sent 1 time" in story
+    story = run_program("status", "t.journal.db", "--row", 2, cwd=tmp_path).stdout
+    assert "batch 1 of list.csv (row 2 then): unknown, sent 1 time" in story
     assert "error: a start was sent and its answer was lost" in story
 
 
@@ -157,7 +160,7 @@ def test_who_asks_for_the_status_never_takes_the_lock(
     taken: list[object] = []
     monkeypatch.setattr(FileLock, "acquire", taken.append)
     monkeypatch.setattr(fcntl, "flock", taken.append)
-    path = tmp_path / "list.journal.db"
+    path = tmp_path / "t.journal.db"
     assert read_status(path).nights[0].running
     awaiting.kill()
     awaiting.wait()

@@ -226,7 +226,7 @@ def test_a_repeatable_task_that_was_cut_off_is_run_again(folder: Path) -> None:
     (folder / "sheet.csv").write_text("Amount\n1\n")
     command = ["run", "sheet.csv", "--task", "tasks.py:twice", "--progress", "never"]
     process = start_program(*command, cwd=folder)
-    wait_until(lambda: (folder / "begun.txt").exists() and known_runs(folder / "sheet.journal.db"))
+    wait_until(lambda: (folder / "begun.txt").exists() and known_runs(folder / "tasks.py-pay.journal.db"))
     process.kill()
     process.communicate()
     done = run_program(*command, cwd=folder)

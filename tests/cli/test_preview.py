@@ -12,10 +12,9 @@ from csvfiles import csv_text
 
 from batch_runner.errors import SheetError, UsageError
 from batch_runner.job.job import Job
-from batch_runner.journal.journal import rehearse
 from batch_runner.rows.source import MOST_WARNINGS, Source
 from batch_runner.runner.check import FIRST_ROWS, MOST_SENTENCES, preview
-from batch_runner.runner.run import info_of
+from batch_runner.runner.memory import info_of, rehearse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,8 +49,8 @@ def seen(path: Path, **options: Any) -> Preview:
 
 async def _seen(job: Job, path: Path) -> Preview:
     with Source(job, path.parent) as source:
-        async with rehearse(None, info_of(job, source, None, str(path))) as journal:
-            return await preview(job, source, journal)
+        async with rehearse(None) as file:
+            return await preview(job, source, await file.begin(info_of(job, source, None, str(path))))
 
 
 def test_a_sheet_without_problems(tmp_path: Path) -> None:

@@ -105,17 +105,21 @@ def test_a_job_of_a_program_may_hold_paths() -> None:
         (".results.csv", ".results.results.csv", ".results.journal.db"),
     ],
 )
-def test_stem_of_output_and_journal(given: str, output: str, journal: str) -> None:
-    """Output and journal stand beside the input; a trailing `.results` is lost, so a result file is its own output."""
+def test_stem_of_output_and_former_journal(given: str, output: str, journal: str) -> None:
+    """The output stands beside the input, and beside it the journal of an earlier release.
+
+    A trailing `.results` is lost, so a result file is its own output.
+    """
     job = Job(input=given)
-    assert (str(job.output_path), str(job.journal_path)) == (output, journal)
+    assert (str(job.output_path), str(job.former_journal)) == (output, journal)
 
 
 def test_the_journal_stands_beside_the_output() -> None:
-    """A result file, its neighbour and the input that they came from have one journal: nothing runs twice."""
-    assert Job(input="in/a.csv", output="out/b.results.jsonl").journal_path == Path("out/b.journal.db")
+    """It is named after the task; what an earlier release had is the same for a result file and its input."""
+    job = Job(input="in/a.csv", output="out/b.results.jsonl", task="pay")
+    assert (job.journal_path, job.former_journal) == (Path("out/pay.journal.db"), Path("out/b.journal.db"))
     files = ("in/a.csv", "in/a.results.csv", "in/a.results-2.csv")
-    assert {Job(input=file).journal_path for file in files} == {Path("in/a.journal.db")}
+    assert {Job(input=file).former_journal for file in files} == {Path("in/a.journal.db")}
 
 
 def test_files_default_to_the_inputs_folder() -> None:
@@ -160,3 +164,19 @@ def test_every_format_is_taken(output: str) -> None:
     assert Job(input="a.xlsm", output="b.xlsm").output_path == Path("b.xlsm")
     with pytest.raises(UsageError, match=r"the macros, formulas and other sheets would be lost; use out/b\.xlsm"):
         Job(input="a.XLSM", output="out/b.xlsx")
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        ("5a1f-4b", "5a1f-4b"),
+        ("/jobs/my_task.py:pay", "my_task.py-pay"),
+        ("Zahlung: Überweisung / SEPA", "SEPA"),
+        ("a b*c", "a-b-c"),
+        ("..", "task"),
+        ("x" * 300, "x" * 100),
+    ],
+)
+def test_a_task_gives_its_journal_a_safe_name(task: str, name: str) -> None:
+    """Whatever the task is called, the journal is a file that every system can hold."""
+    assert Job(input="a.csv", task=task).journal_path == Path(f"{name}.journal.db")

@@ -37,11 +37,11 @@ def refusal(*names: str, **options: Any) -> str:
 
 
 def paths(planned: NightJob) -> list[tuple[str, str, str]]:
-    return [(b.job.input, str(b.job.output_path), str(b.job.journal_path)) for b in planned.batches]
+    return [(b.job.input, str(b.job.output_path), str(b.job.journal or b.former)) for b in planned.batches]
 
 
-def test_each_input_has_its_own_output_and_journal() -> None:
-    """Beside the input, as if it had been named alone."""
+def test_each_input_has_its_own_output() -> None:
+    """Beside the input, as if it had been named alone; as was its journal in an earlier release."""
     assert paths(plan("inbox/a.csv", "inbox/b.csv", input="inbox/*.csv")) == [
         ("inbox/a.csv", "inbox/a.results.csv", "inbox/a.journal.db"),
         ("inbox/b.csv", "inbox/b.results.csv", "inbox/b.journal.db"),
@@ -66,10 +66,10 @@ def test_one_journal_for_all_is_a_wish() -> None:
 
 
 def test_two_sheets_share_no_journal_by_accident() -> None:
-    """`a.csv` and `a.xlsx` would: both are named, and what to do."""
-    told = refusal("inbox/a.csv", "inbox/a.xlsx", input="inbox/*")
+    """Where each has its own, `a.csv` and `a.xlsx` would: both are named, and what to do."""
+    told = refusal("inbox/a.csv", "inbox/a.xlsx", input="inbox/*", journal="{stem}.db")
     assert told == (
-        "inbox/a.csv and inbox/a.xlsx would share the journal inbox/a.journal.db; rename one of them, "
+        "inbox/a.csv and inbox/a.xlsx would share the journal a.db; rename one of them, "
         "or name one journal for all of them with --journal"
     )
 
@@ -111,17 +111,35 @@ def test_an_output_is_no_input_of_the_next_night() -> None:
     ],
 )
 def test_the_journal_outlasts_the_day(options: dict[str, str], output: str, journal: str) -> None:
-    """A date in a name changes the output's name and not the memory; a journal that is named is named."""
+    """A date in a name changed the output's name and not the memory of earlier releases, which is looked for there."""
     made = ["inv.csv", "inv-2026-11-04.csv", "inv-2026-11-03.csv", "2026-11-04/inv.csv"]
     (batch,) = plan(*made, **options).batches
     assert str(batch.job.output_path) == output
-    assert str(batch.job.journal_path).startswith(journal)
+    assert str(batch.job.journal or batch.former).startswith(journal)
+
+
+@pytest.mark.parametrize(
+    ("options", "folder"),
+    [
+        ({"input": "inbox/inv.csv"}, "inbox"),
+        ({"input": "inbox/*.csv"}, "inbox"),
+        ({"input": "{date}/inv.csv"}, "."),
+        ({"input": "inbox/inv.csv", "output": "out/x.csv"}, "out"),
+        ({"input": "inbox/*.csv", "output": "out/{stem}.csv"}, "inbox"),
+        ({"input": "inbox/*.csv", "output": "out/{stem}.csv", "job_file": "jobs/nightly.toml"}, "jobs"),
+        ({"input": "inbox/inv.csv", "output": "out/{date}.csv", "job_file": "jobs/nightly.toml"}, "jobs"),
+    ],
+)
+def test_the_memory_of_a_task_lies_in_one_place(options: dict[str, str], folder: str) -> None:
+    """Beside the output; where that has a place to fill, beside the job file, else beside the input."""
+    planned = plan("inbox/inv.csv", "2026-11-04/inv.csv", **options)
+    assert {batch.memory for batch in planned.batches} == {Path(folder)}
 
 
 def test_a_name_that_really_holds_braces_is_no_day() -> None:
     """Its journal is named after all of it, as that of any sheet; and it is a series of its own."""
     (batch,) = plan("i {date}.csv", input="i {date}.csv").batches
-    assert str(batch.job.journal_path) == "i {date}.journal.db"
+    assert str(batch.former) == "i {date}.journal.db"
     assert batch.series == str(Path.cwd() / "i {date}.csv")
 
 

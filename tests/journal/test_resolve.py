@@ -111,12 +111,12 @@ def test_with_the_program(path: Path) -> None:
     assert run_program(*words, cwd=path.parent).returncode == 2
 
 
-def test_a_sheet_is_no_journal(tmp_path: Path) -> None:
-    """Who gives the sheet is told its journal's name."""
+def test_a_sheet_that_no_journal_knows(tmp_path: Path) -> None:
+    """Who gives a sheet that never ran is told to name the journal."""
     (tmp_path / "in.csv").write_text("A\n1\n")
     done = run_program("resolve", "in.csv", "--row", 2, "--as", "success", "--note", "x", cwd=tmp_path)
     assert done.returncode == 2
-    assert "its journal is in.journal.db" in done.stderr
+    assert "in.csv: this is a spreadsheet, and no journal knows it; name the journal" in done.stderr
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_a_row_of_which_sheet(several: Path) -> None:
     """Row 2 stands in both sheets of the journal: unless one is named, neither is resolved; then only that one is."""
     with pytest.raises(UsageError, match=r"a row of which sheet\? say --input; it has b.csv, a.csv"):
         resolve(several, [2], SAID)
-    assert resolve(several, [2], SAID, "a.csv") == str(several.parent / "a.csv")
+    assert resolve(several, [2], SAID, "a.csv").path == str(several.parent / "a.csv")
     with closing(sqlite3.connect(several)) as connection:
         assert connection.execute("SELECT status FROM attempt ORDER BY id").fetchall() == [("success",), ("unknown",)]
     with pytest.raises(UsageError, match=r"'c\.csv' is no one sheet of it"):

@@ -20,8 +20,8 @@ from batch_runner.output.output import Output
 from batch_runner.output.previous_output import with_earlier
 from batch_runner.rows.columns import find_our_columns
 from batch_runner.rows.source import Source
+from batch_runner.sheet.export import open_sheet
 from batch_runner.sheet.model import Reading, RowKind
-from batch_runner.sheet.open import open_sheet
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -149,7 +149,7 @@ def test_a_job_file_that_is_wrong(folder: Path, server: PingServer) -> None:
 
 def test_a_journal_that_is_busy(folder: Path, server: PingServer) -> None:
     """Two crons at once: the second one's end is a failure, too (6)."""
-    with hold_journal(folder / "sheet.journal.db"):
+    with hold_journal(folder / "tasks.py-go.journal.db"):
         assert run(folder, "--heartbeat", f"{server.url}/u").returncode == 6
     assert server.paths == ["/u/start", "/u/fail"]
     assert "Another batch holds the journal" in server.heard[1].body

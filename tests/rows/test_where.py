@@ -13,8 +13,8 @@ from openpyxl import Workbook
 
 from batch_runner.errors import UsageError
 from batch_runner.rows.selection import CHUNK, select
+from batch_runner.sheet.export import open_sheet
 from batch_runner.sheet.model import Reading, RowKind
-from batch_runner.sheet.open import open_sheet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

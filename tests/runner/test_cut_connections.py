@@ -62,7 +62,7 @@ async def test_every_status_is_the_truth(tmp_path: Path) -> None:
     assert set(proxy.cuts.values()) == set(Cut)
     assert proxy.polls_cut > 20
     assert summary.exit_code == 4
-    assert was_refused(tmp_path / "list.journal.db")
+    assert was_refused(tmp_path / "pay.journal.db")
 
 
 def was_refused(journal: Path) -> bool:

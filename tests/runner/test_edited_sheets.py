@@ -134,7 +134,7 @@ def test_a_row_that_changed_after_it_ended(ending: str, tmp_path: Path, service:
 
 
 def test_a_sheet_of_which_no_row_is_known(tmp_path: Path, service: Service) -> None:
-    """One more column makes every row a new one: `check` says so, and `run` before the first start and at the end."""
+    """Other columns make every row a new one: `check` says so, and `run` before the first start and at the end."""
     sheet = tmp_path / "list.csv"
     sheet.write_text("Row,Amount\nr0,1.00\nr1,2.00\n")
     command = ("list.csv", "--task", "pay", "--service", service.url)
@@ -142,12 +142,12 @@ def test_a_sheet_of_which_no_row_is_known(tmp_path: Path, service: Service) -> N
     assert warning not in run_program("check", *command, cwd=tmp_path).stdout
     assert warning not in night(tmp_path, service) + night(tmp_path, service)
     assert warning not in run_program("check", *command, cwd=tmp_path).stdout
-    sheet.write_text("Row,Amount,Note\nr0,1.00,a\nr1,2.00,b\n")
+    sheet.write_text("Row,Sum,Note\nr0,1.00,a\nr1,2.00,b\n")
     assert warning in run_program("check", *command, cwd=tmp_path).stdout
     done = run_program("run", *command, cwd=tmp_path)
     assert warning in done.stderr
     assert f"note: {warning}" in done.stdout
-    sheet.write_text("Row,Amount,Note\nr0,1.00,a\nr9,9.00,\n")
+    sheet.write_text("Row,Sum,Note\nr0,1.00,a\nr9,9.00,\n")
     assert warning not in night(tmp_path, service)
 
 
@@ -160,9 +160,9 @@ def test_retried_failures_are_kept_as_attempts(tmp_path: Path) -> None:
         night(tmp_path, service, "--retry", "failure", "--retry-wait", "0")
         assert service.starts_of == {"r0": 2, "r1": 2, "r2": 2}
         first, second = (run_id for run_id, row in service.rows.items() if row == "r2")
-    told = run_program("status", "list.journal.db", "--row", "2", cwd=tmp_path).stdout
+    told = run_program("status", "pay.journal.db", "--row", "2", cwd=tmp_path).stdout
     assert "row 2: 2 attempts" in told
-    assert "batch 1 (row 4 then): failure" in told
+    assert "batch 1 of list.csv (row 4 then): failure" in told
     assert told.index(first) < told.index(second)
 
 
@@ -192,20 +192,6 @@ def test_a_result_file_edited_and_run_again(edit: Callable[[Path], None], tmp_pa
     assert {path.name for path in tmp_path.iterdir()} == {
         f"list.{ending}",
         output.name,
-        "list.journal.db",
+        "pay.journal.db",
         "said.txt",
     }
-
-
-def test_another_output_begins_another_journal_and_says_so(tmp_path: Path) -> None:
-    """The sheet's own journal knows the rows; a new one beside another output doesn't, and all are sent again."""
-    (tmp_path / "task.py").write_text("async def quick(params):\n    return 1\n")
-    (tmp_path / "in.csv").write_text("A\n1\n")
-    (tmp_path / "out").mkdir()
-    for task, told in (("quick", True), ("other", False)):
-        (tmp_path / "task.py").write_text(f"async def {task}(params):\n    return 1\n")
-        command = ("run", "in.csv", "--task", f"task.py:{task}")
-        if told:
-            assert "this task ran" not in run_program(*command, cwd=tmp_path).stdout
-        done = run_program(*command, "--output", f"out/{task}.csv", cwd=tmp_path)
-        assert ("this task ran for this sheet before" in done.stdout) == told

@@ -47,8 +47,8 @@ def test_it_fills_up_in_mid_batch(concurrency: int, small_disk: Path, service: S
     assert "make room and run the same command" in said
     assert said.count("batch-runner: ") == 1
     assert 10 < len(service.sent) < len(ROWS)
-    assert lost_rows(small_disk / "list.journal.db") == set()
-    assert known_runs(small_disk / "list.journal.db") == set(service.rows)
+    assert lost_rows(small_disk / "pay.journal.db") == set()
+    assert known_runs(small_disk / "pay.journal.db") == set(service.rows)
     assert not (small_disk / "list.results.csv").exists()
     mount("-o", "remount,size=50m", "none", str(small_disk))
     assert run(small_disk, again) == 0
@@ -86,7 +86,7 @@ def test_no_room_for_the_output(small_disk: Path, tmp_path: Path, service: Servi
     output = small_disk / "out.csv"
     output.write_text("what stood there before\n")
     service.read = lambda number: fill(small_disk) if number == 3 else None
-    again = [*command(service), "--output", str(output), "--journal", "list.journal.db"]
+    again = [*command(service), "--output", str(output), "--overwrite", "--journal", "list.journal.db"]
     assert run(tmp_path, again) == 5
     assert "the output could not be written: No space left on device" in (tmp_path / "said.txt").read_text()
     assert output.read_text() == "what stood there before\n"

@@ -102,7 +102,7 @@ def test_two_batches_want_one_journal(tmp_path: Path, service: Service) -> None:
     assert code == 6
     assert seconds < 30
     said = (tmp_path / "said.txt").read_text()
-    assert re.search(rf"list.journal.db: another batch holds this journal: process {pid}, started 20\d\d-", said), said
+    assert re.search(rf"pay.journal.db: another batch holds this journal: process {pid}, started 20\d\d-", said), said
     assert_kept(tmp_path / "list.results.csv", ROWS, service, set())
 
 
@@ -145,7 +145,7 @@ def test_a_moved_folder_goes_on(tmp_path: Path, service: Service) -> None:
     assert run(tmp_path, command(service, "list.csv")) == 0
     moved = tmp_path / "moved"
     moved.mkdir()
-    for name in ("list.csv", "list.journal.db"):
+    for name in ("list.csv", "pay.journal.db"):
         shutil.move(tmp_path / name, moved / name)
     assert run(moved, command(service, "list.csv")) == 0
     assert len(service.sent) == len(ROWS)
@@ -165,7 +165,7 @@ def test_an_output_that_is_a_link(ending: str, tmp_path: Path, service: Service)
         assert_kept(tmp_path / "share" / f"all.{ending}", ROWS, service, set())
     assert f"output: list.results.{ending}" in (tmp_path / "said.txt").read_text()
     assert [path.name for path in (tmp_path / "share").iterdir()] == [f"all.{ending}"]
-    assert (tmp_path / "list.journal.db").is_file()
+    assert (tmp_path / "pay.journal.db").is_file()
 
 
 @ENDINGS
@@ -177,7 +177,7 @@ def test_an_input_that_is_a_link(ending: str, tmp_path: Path, service: Service) 
     assert run(tmp_path, command(service, f"list.{ending}")) == 0
     assert_kept(tmp_path / f"list.results.{ending}", ROWS, service, set())
     assert not (tmp_path / f"list.results.{ending}").is_symlink()
-    assert (tmp_path / "list.journal.db").is_file()
+    assert (tmp_path / "pay.journal.db").is_file()
     assert [path.name for path in (tmp_path / "share").iterdir()] == [f"all.{ending}"]
 
 

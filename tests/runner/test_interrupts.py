@@ -151,7 +151,7 @@ def test_more_rows_than_a_shutdown_has_time_for(folder: Path) -> None:
     assert (code, told["output"], counted(told)) == (143, None, {"running": 5, "not_started": rows - 5})
     assert any("the same command goes on and writes it" in note for note in told["notes"])
     assert not (folder / "in.results.csv").exists()
-    with JournalView.open(folder / "in.journal.db") as journal:
+    with JournalView.open(folder / "task.py-long.journal.db") as journal:
         assert [batch.exit_code for batch in journal.batches()] == [143]
     (folder / "go").touch()
     assert run_program(*COMMAND, "--limit", "100", cwd=folder).returncode == 4

@@ -110,7 +110,7 @@ def test_killed_on_the_way(ending: str, concurrency: int, side: str, tmp_path: P
 def goes_on(folder: Path, again: list[str], rows: list[tuple[str, str]], service: Service) -> set[int]:
     """Run the same command to its end and check all that must hold; gives the rows whose answers were lost."""
     output = folder / again[1].replace(".", ".results.")
-    journal = folder / "list.journal.db"
+    journal = folder / "pay.journal.db"
     lost = lost_rows(journal)
     assert_really_lost(lost, rows, known_runs(journal), service)
     assert run(folder, again) == (4 if lost else 0), (folder / "said.txt").read_text()

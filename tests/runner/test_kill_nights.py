@@ -70,7 +70,7 @@ def kill_until_it_ends(
     folder: Path, again: list[str], rows: list[tuple[str, str]], service: Service, chance: random.Random
 ) -> int:
     """Kill the batch at random times, at most `KILLS_A_SHEET` times, and let it end; gives how often it was killed."""
-    journal, output = folder / "list.journal.db", folder / again[1].replace(".", ".results.")
+    journal, output = folder / "pay.journal.db", folder / again[1].replace(".", ".results.")
     lost: set[int] = set()
     kills = 0
     while kills < KILLS_A_SHEET:
@@ -127,7 +127,7 @@ def test_each_attempt_is_kept(tmp_path: Path, failing: Service) -> None:
     again = command(failing, "--retry", "failure", "--retry-wait", "0")
     run(tmp_path, again, Moment("after", "poll", 3))
     run(tmp_path, again)
-    told = run_program("status", "list.journal.db", "--row", "3", cwd=tmp_path).stdout
+    told = run_program("status", "pay.journal.db", "--row", "3", cwd=tmp_path).stdout
     runs = [run_id for run_id, row in failing.rows.items() if row == "r1"]
     assert len(runs) == 2
     assert "2 attempts" in told

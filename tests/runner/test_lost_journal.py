@@ -61,7 +61,7 @@ def lose_journal(folder: Path) -> None:
 
 def lose_index(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another computer: nothing there knows what ran."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(folder / "empty"))
+    monkeypatch.setenv("BATCH_RUNNER_STATE", str(folder / "empty"))
 
 
 @ENDINGS
@@ -102,10 +102,10 @@ def test_a_copy_of_yesterday_is_younger_than_its_output(
     """The journal knows some of the runs, so the output is its own: the others are taken back, without an index too."""
     write_sheet(folder / f"in.{ending}")
     assert run(folder, f"in.{ending}").returncode == 0
-    shutil.copy(folder / "in.journal.db", folder / "backup")
+    shutil.copy(folder / "task.py-pay.journal.db", folder / "backup")
     write_sheet(folder / f"in.{ending}", rows=4)
     assert run(folder, f"in.{ending}").returncode == 0
-    shutil.copy(folder / "backup", folder / "in.journal.db")
+    shutil.copy(folder / "backup", folder / "task.py-pay.journal.db")
     lose_index(folder, monkeypatch)
     done = run(folder, f"in.{ending}")
     assert (done.returncode, paid(folder)) == (0, ["10", "20", "30", "40"])
@@ -238,7 +238,7 @@ def test_a_night_of_several_sheets(folder: Path) -> None:
         write_sheet(folder / name)
     assert run(folder, "*.csv").returncode == 0
     before = paid(folder)
-    (folder / "b.journal.db").unlink()
+    (folder / "task.py-pay.journal.db").unlink()
     assert run(folder, "*.csv", command="check").returncode == 0
     assert run(folder, "*.csv").returncode == 0
     assert paid(folder) == before
@@ -250,3 +250,15 @@ def test_the_two_options_exclude_each_other(folder: Path) -> None:
     done = run(folder, "in.csv", "--adopt-output", "--ignore-output")
     assert done.returncode == 2
     assert "say one of them" in done.stderr
+
+
+def test_the_folder_of_the_index_can_be_said(folder: Path) -> None:
+    """`$BATCH_RUNNER_STATE`: what one knows, another doesn't; and nobody calls it an unknown option."""
+    write_sheet(folder / "in.csv")
+    one, other = str(folder / "one"), str(folder / "other")
+    first = run_program("run", "in.csv", *COMMAND, cwd=folder, BATCH_RUNNER_STATE=one)
+    assert (first.returncode, first.stderr) == (0, "")
+    lose_journal(folder)
+    assert run_program("run", "in.csv", *COMMAND, cwd=folder, BATCH_RUNNER_STATE=other).returncode == 2
+    assert run_program("run", "in.csv", *COMMAND, cwd=folder, BATCH_RUNNER_STATE=one).returncode == 0
+    assert paid(folder) == ["10", "20"]

@@ -134,7 +134,7 @@ def test_both_were_killed(folder: Path, now: str, counts: dict[str, int]) -> Non
 
 def is_followed(folder: Path) -> bool:
     """Whether the journal has the id of the row's run."""
-    with JournalView.open(folder / "in.journal.db") as view:
+    with JournalView.open(folder / "pay.journal.db") as view:
         return any(placed.run_id for placed in view.outcomes(1))
 
 

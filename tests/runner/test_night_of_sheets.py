@@ -105,12 +105,13 @@ def test_as_cron_calls_it(folder: Path) -> None:
     sheet(folder, "24-Übersicht.csv", "Number\n7\n")
     command = [*COMMAND, "run", str(folder / "nightly.toml"), "--date", "2026-11-24"]
     bare = {"LANG": "C", "LC_ALL": "C", "PATH": "/usr/bin:/bin", "NIGHT": str(folder)}
+    bare["STATE_DIRECTORY"] = str(folder / "state")
     done = subprocess.run(
         command, cwd="/", env=bare, stdin=subprocess.DEVNULL, capture_output=True, check=False, umask=0o077
     )
     assert done.returncode == 0, done.stderr
     assert statuses(folder, "24-Übersicht.results.csv") == ["success"]
-    assert (folder / "inbox" / "Übersicht.journal.db").is_file()
+    assert (folder / "inbox" / "tasks.py-pay.journal.db").is_file()
     assert done.stderr == b""
 
 
@@ -136,10 +137,12 @@ def test_all_bad_sheets_are_named_before_anything_is_sent(folder: Path) -> None:
 
 def test_a_damaged_journal_is_named_before_anything_is_sent(folder: Path) -> None:
     """What the journals are is looked at with the sheets."""
-    (folder / "inbox" / "b.journal.db").write_text("not a journal at all, and long enough to be read as one" * 20)
+    (folder / "inbox" / "tasks.py-pay.journal.db").write_text(
+        "not a journal at all, and long enough to be read as one" * 20
+    )
     done = run(folder)
     assert done.returncode == 2
-    assert f"{folder}/inbox/b.csv: " in done.stderr
+    assert "tasks.py-pay.journal.db: this is no journal" in done.stderr
     assert paid(folder) == []
 
 
@@ -235,7 +238,7 @@ def test_an_interrupt_ends_the_night(folder: Path, number: int, code: int) -> No
 def test_a_sheet_that_another_batch_holds(folder: Path) -> None:
     """The others have their turn; the code says that something is left to wait for."""
     with hold_journal(folder / "inbox" / "a.journal.db"):
-        fields = told(folder)
+        fields = told(folder, "--journal", "inbox/{stem}.journal.db")
     assert fields["exit_code"] == 6
     assert "another batch holds this journal" in not_run(fields)["a.csv"]
     assert paid(folder) == ["3"]
@@ -269,7 +272,6 @@ def test_the_sheet_of_the_day_goes_on_with_one_journal(folder: Path) -> None:
         "in-23.11.2026.results.csv",
         "in-24.11.2026.csv",
         "in-24.11.2026.results.csv",
-        "in.journal.db",
     ]
 
 

@@ -92,7 +92,7 @@ def paid(folder: Path) -> list[str]:
 
 def all_but_one_ended(folder: Path) -> bool:
     """Whether the journal has the ends of all rows but the one whose answer is held."""
-    journal = folder / "in.journal.db"
+    journal = folder / "pay.journal.db"
     if len(paid(folder)) < ROWS or not journal.exists():
         return False
     with JournalView.open(journal) as view:
@@ -189,7 +189,7 @@ def two_nights(
     rows = [f"r{row}" for row in range(ROWS)]
 
     def others_ended() -> bool:
-        journal = folder / "in.journal.db"
+        journal = folder / "pay.journal.db"
         if len(paid(folder)) < ROWS or not journal.exists():
             return False
         with JournalView.open(journal) as view:

@@ -100,7 +100,7 @@ def test_a_scheduler_that_restarts_on_exit_3_retries_once_an_hour(tmp_path: Path
     checked = run_program("check", *night, "--json", cwd=tmp_path)
     assert json.loads(checked.stdout)["plan"] | {"carried_over": 1} == json.loads(checked.stdout)["plan"]
     assert "--retry-wait" in checked.stdout
-    make_older(tmp_path / "in.journal.db", hours=1)
+    make_older(tmp_path / "task.py-pay.journal.db", hours=1)
     assert run_program("run", *night, cwd=tmp_path).returncode == 3
     assert (tmp_path / "paid.txt").read_text() == "11"
     (tmp_path / "in.csv").write_text("No,Number\nx,2\n")

@@ -166,7 +166,7 @@ def test_a_bomb_takes_no_memory(tmp_path: Path) -> None:
     """A process that opens a sheet of 300 MiB from 300 KiB stays under 200 MB."""
     path = sheet_bomb(tmp_path)
     program = (
-        "import sys; from pathlib import Path; from batch_runner.sheet.open import *; "
+        "import sys; from pathlib import Path; from batch_runner.sheet.export import open_sheet, SheetError; "
         "from batch_runner.sheet.model import Reading; path = Path(sys.argv[1])\n"
         "try: open_sheet(path, Reading(), path.parent)\n"
         "except SheetError: print(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])"

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from openpyxl.styles import Font
 
 from batch_runner.errors import SheetError
-from batch_runner.sheet.export import replace_cells
+from batch_runner.sheet.export import open_sheet, replace_cells
 from batch_runner.sheet.model import Reading
-from batch_runner.sheet.open import open_sheet
 
 if TYPE_CHECKING:
     from pathlib import Path

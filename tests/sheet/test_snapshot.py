@@ -12,8 +12,8 @@ import pytest
 
 from batch_runner.errors import SheetError
 from batch_runner.sheet import snapshot
+from batch_runner.sheet.export import open_sheet
 from batch_runner.sheet.model import Reading
-from batch_runner.sheet.open import open_sheet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from openpyxl import load_workbook
 from packages import HandMade
 
-from batch_runner.sheet.export import append_columns, open_written
+from batch_runner.sheet.export import append_columns, open_sheet, open_written
 from batch_runner.sheet.model import NewColumns, Reading, column_letter
-from batch_runner.sheet.open import open_sheet
 from batch_runner.sheet.xlsx_append.sheet_xml import with_columns
 from batch_runner.sheet.xlsx_append.xml_tokens import Place, escaped
 

@@ -8,9 +8,8 @@ import pytest
 from packages import SHEET, TABLE, WORKBOOK, HandMade, parts, row, table
 
 from batch_runner.errors import SheetError
-from batch_runner.sheet.export import append_columns
+from batch_runner.sheet.export import append_columns, open_sheet
 from batch_runner.sheet.model import NewColumns, Reading
-from batch_runner.sheet.open import open_sheet
 from batch_runner.sheet.xlsx.workbook import open_workbook
 from batch_runner.sheet.xlsx_append.append import place_of
 

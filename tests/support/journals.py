@@ -11,9 +11,10 @@ import anyio
 from batch_runner.batch.pool import look_ahead, plan_rows
 from batch_runner.job.job import Job
 from batch_runner.journal.batches import BatchInfo
-from batch_runner.journal.journal import Journal, Outcome, rehearse
+from batch_runner.journal.journal import Journal, Outcome
 from batch_runner.plan.plan import Entry, Policy, Send
 from batch_runner.rows.source import Source
+from batch_runner.runner.memory import rehearse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -84,7 +85,8 @@ def steps_of(path: Path, sheet: Path, info: BatchInfo, **options: Any) -> list[S
     async def steps() -> list[Step]:
         job = Job(input=str(sheet), **options)
         with Source(job, sheet.parent) as source:
-            async with rehearse(path, info) as journal:
+            async with rehearse(path) as file:
+                journal = await file.begin(info)
                 await look_ahead(source, journal)
                 return [step async for chunk in plan_rows(source, journal) for step, _row in chunk]
 

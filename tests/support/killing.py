@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from batch_runner.journal.index import STATE_VARIABLE
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.context import ForkServerProcess
@@ -45,6 +47,9 @@ BOUNDARIES = {
     "csv write": "batch_runner.sheet.csv.reader:CsvSheet.append",
     "xlsx write": "batch_runner.sheet.xlsx_append.append:append_columns",
     "check": "batch_runner.output.output:Output._check",
+    "note of the output": "batch_runner.journal.outputs:OutputMemory.note",
+    "index of outputs": "batch_runner.journal.outputs:OutputIndex.add",
+    "copy kept aside": "os:link",
     "fsync": "os:fsync",
     "rename": "pathlib:Path.replace",
     "last commit": "batch_runner.journal.journal:Journal.finish",
@@ -64,7 +69,8 @@ def start(folder: Path, arguments: list[str], moment: Moment | None = None) -> F
     """Run the program in `folder`; it dies at the moment, if one is given and comes."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    process = context.Process(target=_program, args=(str(folder), arguments, moment))
+    state = os.environ.get(STATE_VARIABLE, "")
+    process = context.Process(target=_program, args=(str(folder), arguments, moment, state))
     process.start()
     return process
 
@@ -85,8 +91,9 @@ def run(folder: Path, arguments: list[str], moment: Moment | None = None) -> int
     return exit_code(start(folder, arguments, moment))
 
 
-def _program(folder: str, arguments: list[str], moment: Moment | None) -> None:
+def _program(folder: str, arguments: list[str], moment: Moment | None, state: str) -> None:
     os.chdir(folder)
+    os.environ[STATE_VARIABLE] = state
     said = os.open("said.txt", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.dup2(said, 1)
     os.dup2(said, 2)

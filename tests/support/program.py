@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from batch_runner.cli import run_arguments
 from batch_runner.cli.run import today
+from batch_runner.journal.index import STATE_VARIABLE
 from batch_runner.log import LOG
 from batch_runner.service.local.tasks import _module
 
@@ -28,9 +29,13 @@ PATIENCE = 180
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This process's environment without anything that speaks to the program, and what a test adds."""
+    """This process's environment without anything that speaks to the program but the test's own state folder.
+
+    And what a test adds.
+    """
     ours = ("BATCH_RUNNER_", "ANCHOR")
-    return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | more
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours) or name == STATE_VARIABLE}
+    return kept | more
 
 
 def run_program(*arguments: object, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:

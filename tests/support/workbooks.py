@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from packages import MAIN, PKG, REL, relations
 
+from batch_runner.sheet.export import open_sheet
 from batch_runner.sheet.model import Reading
-from batch_runner.sheet.open import open_sheet
 from batch_runner.sheet.xlsx.workbook import Workbook
 
 if TYPE_CHECKING:

@@ -122,7 +122,7 @@ class CsvSheet(Sheet):
         self.source = source
         self._reading = reading
         self._seen = seen
-        self._lost_end = _lost_end(source)
+        self._lost_end = source.lost_end()
         more_marks = source.encoding.bom.decode(source.encoding.codec)[1:]
         if more_marks and header_row == 1 and headers[0]:
             self.former_headers = {0: more_marks + headers[0]}
@@ -198,17 +198,6 @@ class CsvSheet(Sheet):
     def close(self) -> None:
         """Let go of the private copy."""
         self.source.snapshot.file.close()
-
-
-def _lost_end(source: TextFile) -> str:
-    """The Ctrl-Z behind a last record without a line end: former releases took it for a part of its last cell."""
-    tail = source.tail().decode(source.encoding.codec, "replace").rstrip("\r\n") if source.end else ""
-    if "\x1a" not in tail or "\n" in tail or "\r" in tail:
-        return ""
-    file, before = source.snapshot.file, max(source.end - len("\n".encode(source.encoding.codec)), 0)
-    file.seek(before)
-    is_ended = file.read(source.end - before).decode(source.encoding.codec, "replace") in {"\r", "\n"}
-    return "" if is_ended else tail
 
 
 def _text_file(snapshot: Snapshot, name: str, reading: Reading) -> TextFile:

@@ -106,6 +106,17 @@ class TextFile(msgspec.Struct, frozen=True):
         self.snapshot.file.seek(self.end)
         return self.snapshot.file.read()
 
+    def lost_end(self) -> str:
+        """The Ctrl-Z behind a last record without a line end: former releases took it for a part of its last cell."""
+        codec = self.encoding.codec
+        tail = self.tail().decode(codec, "replace").rstrip("\r\n") if self.end else ""
+        if "\x1a" not in tail or "\n" in tail or "\r" in tail:
+            return ""
+        before = max(self.end - len("\n".encode(codec)), 0)
+        self.snapshot.file.seek(before)
+        is_ended = self.snapshot.file.read(self.end - before).decode(codec, "replace") in {"\r", "\n"}
+        return "" if is_ended else tail
+
 
 class OpenQuote(Exception):  # noqa: N818  it is the state of a file; whoever knows the file's name makes a sentence of it
     """A quote opens in the physical line `line` (from 1) and never closes."""

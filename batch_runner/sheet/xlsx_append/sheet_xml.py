@@ -10,7 +10,7 @@ import re
 import struct
 import zipfile
 import zlib
-from itertools import chain, islice, pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, BinaryIO
 from unicodedata import east_asian_width
 
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 LOOK = 1000
 """How many rows' texts the widths are taken from: the columns stand in the part before the rows."""
+MOST_TEXT = 1 << 20
+"""And so many characters of them at most: they are all held until then."""
 NARROWEST, WIDEST = 10, 60
 """In characters of the default font, as a column's `width` counts (ECMA-376 part 1, 18.3.1.13)."""
 _ROWS = tag_of("sheetData")
@@ -59,7 +61,11 @@ def take_head(chunks: Iterator[bytes]) -> tuple[bytes, bytes]:
 def measure(headers: Sequence[str], cells: Iterable[Cells]) -> tuple[tuple[int, ...], Iterator[Cells]]:
     """Widths that show the headers and the first texts, and the cells from the first on again."""
     stream = iter(cells)
-    first = list(islice(stream, LOOK))
+    first: list[Cells] = []
+    size = 0
+    while len(first) < LOOK and size < MOST_TEXT and (one := next(stream, None)) is not None:
+        first.append(one)
+        size += sum(map(len, one[1]))
     columns = zip(headers, *(texts for _number, texts in first), strict=True)
     widths = tuple(min(WIDEST, max(NARROWEST, *map(_width, texts)) + 2) for texts in columns)
     return widths, chain(first, stream)

@@ -1,0 +1,244 @@
+"""The memory of a task: which journal a job goes on with, what is recorded there, and which others know what ran."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import asynccontextmanager, closing
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from batch_runner._version import __version__
+from batch_runner.errors import JournalError, UsageError
+from batch_runner.job.config import load_job
+from batch_runner.job.inputs import SheetJob, night_job_of
+from batch_runner.job.job import safe_name
+from batch_runner.job.validation import OUTPUT_ENDINGS
+from batch_runner.journal.batches import BatchInfo, moment_ago
+from batch_runner.journal.database import cant_be_read, copy_journal, open_memory
+from batch_runner.journal.index import (
+    ENDING,
+    Index,
+    OtherJournals,
+    Purpose,
+    journals_in,
+    key_columns_of,
+    purpose_in,
+    state_folder,
+)
+from batch_runner.journal.journal import JournalFile
+from batch_runner.journal.view import JournalView
+from batch_runner.plan.plan import Policy
+from batch_runner.runner.connect import purpose_of, task_from_journal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Iterator
+    from datetime import date
+
+    from batch_runner.batch.worker import Terms
+    from batch_runner.job.inputs import NightJob
+    from batch_runner.job.job import Job
+    from batch_runner.rows.source import Source
+    from batch_runner.runner.connect import ChosenService
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """What is known of a job's task outside its journal.
+
+    `key_columns` are the columns by which other sheets of the task know their rows. `cautions` are sentences that a
+    person must hear, `gone` the journals that they are told of as gone.
+    """
+
+    purpose: Purpose
+    others: OtherJournals = OtherJournals()
+    key_columns: frozenset[tuple[str, ...]] = frozenset()
+    cautions: tuple[str, ...] = ()
+    gone: tuple[Path, ...] = ()
+
+
+def index_of_user() -> Index:
+    """The index of all journals, in the state folder that the environment names."""
+    return Index(state_folder(os.environ))
+
+
+def recall(job: Job, chosen: ChosenService) -> Memory:
+    """Look for the other journals of the job's task. Raises `JournalError` for one of which only half is there.
+
+    Where the task is declared safe to repeat, nobody asks them.
+    """
+    purpose, own = purpose_of(job), job.journal_path.resolve()
+    keys = key_columns_of(own) if own.is_file() else set()
+    if chosen.repeatable:
+        return Memory(purpose)
+    there, gone = index_of_user().journals(purpose)
+    folders = (path.absolute().parent for path in (job.input_path, job.output_path, own))
+    found, cautions = list[Path](), list[str]()
+    for path in dict.fromkeys([*there, *journals_in(folders)]):
+        if path.resolve() != own and _is_for(path, purpose, cautions):
+            found.append(path)
+    others = OtherJournals(found)
+    cautions += (
+        f"{path}: this journal of the same task is gone, so what ran in it isn't known: bring it back, if it was moved"
+        for path in gone
+    )
+    return Memory(purpose, others, frozenset(keys | others.key_columns()), tuple(cautions), tuple(gone))
+
+
+def _is_for(path: Path, purpose: Purpose, cautions: list[str]) -> bool:
+    try:
+        return purpose_in(path) == purpose
+    except JournalError as error:
+        cautions.append(f"{error}; rows that ran in it can't be held")
+        return False
+
+
+def place_journals(plan: NightJob) -> NightJob:
+    """Say for each sheet which journal it has, where nobody named one."""
+    return msgspec.structs.replace(plan, batches=tuple(map(place_journal, plan.batches)))
+
+
+def place_alone(job: Job) -> SheetJob:
+    """As `place_journals`, for a job whose paths are to the letter."""
+    folder = job.output_path.parent
+    return place_journal(SheetJob(job, str(job.input_path.absolute()), folder, job.former_journal))
+
+
+def place_journal(planned: SheetJob) -> SheetJob:
+    """The sheet's own journal of an earlier release, or the one of its task: the first of its names that is free.
+
+    A file by such a name that another task or service has is left alone.
+    """
+    job = planned.job
+    if job.journal is not None or not job.task:
+        return planned
+    purpose = purpose_of(job)
+    if planned.former.is_file() and _belongs_to(planned.former, purpose):
+        note = f"{planned.former}: this sheet has a journal of its own from an earlier release, and goes on with it"
+        return _with_journal(planned, planned.former, (note,))
+    taken: list[str] = []
+    for path in _names(planned.memory, job.task):
+        if not path.exists() or _belongs_to(path, purpose):
+            note = f"{', '.join(taken)}: the journal of another task or service; this one's is {path}"
+            return _with_journal(planned, path, (note,) if taken else ())
+        taken.append(str(path))
+    raise AssertionError
+
+
+def _with_journal(planned: SheetJob, path: Path, notes: Iterable[str]) -> SheetJob:
+    job = msgspec.structs.replace(planned.job, journal=str(path))
+    return msgspec.structs.replace(planned, job=job, notes=tuple(notes))
+
+
+def _names(folder: Path, task: str) -> Iterator[Path]:
+    name = safe_name(task)
+    yield folder / f"{name}{ENDING}"
+    yield from (folder / f"{name}-{number}{ENDING}" for number in count(2))
+
+
+def _belongs_to(path: Path, purpose: Purpose) -> bool:
+    """Whether a journal is for this, or for nothing yet; one that can't be read may be, so that it is refused later."""
+    try:
+        return purpose_in(path) in (purpose, None)
+    except JournalError:
+        return True
+
+
+def journals_of_job(source: Path, day: date) -> list[Path]:
+    """The journals of a job file's sheets of this day. Raises `UsageError`."""
+    planned = place_journals(night_job_of(load_job(str(source), {}, os.environ).job, day))
+    return [path for path in dict.fromkeys(batch.job.journal_path for batch in planned.batches) if path.is_file()]
+
+
+def journal_meant(source: Path, day: date) -> tuple[Path, str | None]:
+    """The journal that a person means, who names it, its job, or a sheet or output of its; and that sheet, if so.
+
+    Of several that know a sheet it is the one that had it last. Raises `UsageError` where there is none, or no one.
+    """
+    if source.suffix.lower() == ".toml" and source.is_file():
+        journals = journals_of_job(source, day)
+        if len(journals) != 1:
+            names = ", ".join(map(str, journals)) or "none yet"
+            raise UsageError(f"{source}: name one of its journals ({names}); batch-runner check {source} shows them")
+        return journals[0], None
+    if source.suffix.lower() not in OUTPUT_ENDINGS or not source.is_file():
+        return source, None
+    found = [known for path in _journals_near(source) for known in _known(path, source.resolve())]
+    if not found:
+        raise UsageError(f"{source}: this is a spreadsheet, and no journal knows it; name the journal")
+    _, journal, sheet = max(found)
+    return journal, sheet
+
+
+def _journals_near(source: Path) -> list[Path]:
+    return list(dict.fromkeys([*journals_in([source.absolute().parent]), *index_of_user().all()]))
+
+
+def _known(journal: Path, file: Path) -> Iterator[tuple[str, Path, str]]:
+    """When a batch of this journal began that had the file as its sheet or output, and the sheet."""
+    try:
+        with JournalView.open(journal) as view:
+            for batch in view.batches():
+                if file in (Path(batch.input).resolve(), Path(batch.output).resolve()):
+                    yield batch.started, journal, batch.input
+    except JournalError:
+        return
+
+
+def info_of(job: Job, source: Source, service: ChosenService | None, series: str) -> BatchInfo:
+    """What a journal records of a batch of this job."""
+    return BatchInfo(
+        input=str(job.input_path.absolute()),
+        input_sha256=source.sheet.fingerprint,
+        output=str(job.output_path.absolute()),
+        task=task_from_journal(job),
+        service=service.name if service else job.service,
+        key_columns=tuple(sorted(set(job.key))),
+        policy=msgspec.structs.replace(
+            policy_of(job, service.terms if service else None),
+            repeatable=service is not None and service.repeatable,
+            ignore=source.template.ignored,
+        ),
+        version=__version__,
+        series=series,
+        whole_sheet=job.row_ranges is None and job.where is None and job.limit is None,
+    )
+
+
+def policy_of(job: Job, terms: Terms | None) -> Policy:
+    """What the job says about rows that were sent before."""
+    return Policy(
+        frozenset(job.retry),
+        "resend" if terms and terms.resend else "report",
+        retry_limit=job.retry_limit,
+        ended_before=moment_ago(job.retry_wait_seconds),
+        unique=tuple(sorted(set(job.unique))),
+        conflict=tuple(sorted(set(job.unique_conflict))),
+        allow_duplicates=job.allow_duplicates,
+        again=job.again,
+        same=job.same,
+        watched=tuple(dict.fromkeys((*job.total, *job.unique_conflict))),
+    )
+
+
+def _task_from_journal(job: Job) -> str:
+    """The task as the journal knows it: a file of tasks by its way from the journal, from wherever it is called."""
+    file, colon, function = job.task.rpartition(".py:")
+    if not colon:
+        return job.task
+    return os.path.relpath(file, job.journal_path.parent) + colon + function
+
+
+@asynccontextmanager
+async def rehearse(path: Path | None) -> AsyncIterator[JournalFile]:
+    """A journal that knows what the one at `path` knows, if there is one, and is gone when the block ends.
+
+    The journal itself is only read; a batch that holds it isn't disturbed. Raises `JournalError`, as `Journal.open`.
+    """
+    try:
+        with closing(copy_journal(path) if path and path.exists() else open_memory()) as connection:
+            yield JournalFile(connection)
+    except sqlite3.Error as error:
+        raise (cant_be_read(path, error) if path else error) from error
