@@ -18,12 +18,14 @@ A row's failure is no error: it is data (its outcome). Exceptions only stop the 
 from __future__ import annotations
 
 import re
+import sqlite3
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 
 class SheetError(Exception):
@@ -126,6 +128,31 @@ class Terminated(Interrupted):
     """The same by SIGTERM or SIGHUP."""
 
     exit_code = ExitCode.TERMINATED
+
+
+NEXT_STEP = f"restore it from a backup (rows that ran since then start again), or use {NEW_JOURNAL}"
+
+
+FIX_THAT = "fix that and run the same command"
+DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+"""What sqlite says of a file whose bytes are no database's any more; its other errors are of what is around it."""
+
+
+def cant_be_read(path: Path, error: Exception) -> JournalError:
+    """What to say where reading a journal raised this: only a damaged one is to be restored from a backup."""
+    if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF not in DAMAGED:
+        return JournalError(f"{path}: the journal can't be read: {error}; {FIX_THAT}")
+    if _is_text(path):
+        return JournalError(f"{path}: this is no journal, but a text, such as a job file; give the path of a journal")
+    is_other = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB
+    what = "this is no journal, or a damaged one" if is_other else "the journal is damaged"
+    return JournalError(f"{path}: {what} ({error}); {NEXT_STEP}")
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a file is something that a person wrote, such as a job file or a sheet."""
+    with path.open("rb") as file:
+        return 0 not in file.read(4096)  # a database has zeros in its header
 
 
 class Findings:

@@ -309,16 +309,33 @@ def digest_of(path: Path) -> str | None:
     return digest if is_same else None
 
 
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What a file system says that knows no hard links (SMB, vfat)."""
+
+
+def _give_new_name(draft: Path, name: Path) -> None:
+    """Let the file have this name, too, unlike a rename never in another's place. Raises `FileExistsError`."""
+    try:
+        os.link(draft, name)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # now the name is ours
+        draft.replace(name)
+
+
 def copy_file(path: Path, copy: Path) -> bool:
     """Make a copy of a file, durable and whole; False where something has that name. Raises `OSError`."""
     handle, name = tempfile.mkstemp(f".part{copy.suffix}", ".", copy.parent)
     os.close(handle)
     draft = Path(name)
     try:
-        shutil.copy2(path, draft)
+        shutil.copyfile(path, draft)
+        with suppress(OSError):  # permissions and times are a courtesy: some mounts know none
+            shutil.copystat(path, draft)
         with draft.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.link(draft, copy)  # unlike a rename, it never takes another file's place
+            sync(file.fileno())
+        _give_new_name(draft, copy)
         sync_if_possible(copy.parent)
     except FileExistsError:
         return False

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from click.shell_completion import CompletionItem
 
 from batch_runner.errors import SheetError
-from batch_runner.job.options import Option, OptionKind, options
+from batch_runner.job.options import Option, options
+from batch_runner.job.validation import OptionKind
 from batch_runner.outcomes import RETRY_WORDS
 
 if TYPE_CHECKING:

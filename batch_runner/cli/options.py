@@ -15,7 +15,8 @@ import click
 from click.core import ParameterSource
 
 from batch_runner.errors import ExitCode, UsageError
-from batch_runner.job.options import OptionKind, did_you_mean, options, variable_of
+from batch_runner.job.options import did_you_mean, options, variable_of
+from batch_runner.job.validation import OptionKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -21,7 +21,7 @@ from batch_runner.report.summary import duration_of, number_of, row_numbers
 from batch_runner.rows.keys import key_of, number_forms
 from batch_runner.rows.source import Source
 from batch_runner.runner.memory import journal_meant
-from batch_runner.sheet.open import TEXT_ENDINGS, WORKBOOK_ENDINGS
+from batch_runner.sheet.model import TEXT_ENDINGS, WORKBOOK_ENDINGS
 from batch_runner.units import local_time
 
 if TYPE_CHECKING:
@@ -230,10 +230,10 @@ def on_one_line(text: str) -> str:
 
 def _paragraph(attempt: Try) -> str:
     place = f" (row {attempt.number} then)" if attempt.number is not None else ""
-    of = f" of {printable(Path(attempt.sheet).name)}"
+    of = f" of {on_one_line(Path(attempt.sheet).name)}"
     lines = [f"  batch {attempt.batch}{of}{place}: {attempt.status}, sent {number_of(attempt.posts, 'time')}"]
     if attempt.origin:
-        lines.append(f"    carried over: {printable(attempt.origin)}")
+        lines.append(f"    carried over: {on_one_line(attempt.origin)}")
     moments = {"intended": attempt.intended_at, "started": attempt.started_at, "ended": attempt.ended_at}
     lines.append("    " + ", ".join(f"{name} {local(moment)}" for name, moment in moments.items()))
     if attempt.run_id:

@@ -16,7 +16,6 @@ from batch_runner.job.options import (
     OF_SERVE,
     PREFIX,
     STATE,
-    OptionKind,
     Provenance,
     Setting,
     did_you_mean,
@@ -25,7 +24,7 @@ from batch_runner.job.options import (
     variable_of,
 )
 from batch_runner.job.path_templates import WITH_STEM, problem
-from batch_runner.job.validation import SECRETIVE, find_exposure, read_secret
+from batch_runner.job.validation import SECRETIVE, OptionKind, find_exposure, read_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -259,9 +259,25 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if isinstance(value, os.PathLike):
                 msgspec.structs.force_setattr(self, name, os.fspath(value))
+        self._convert()
         paths = {field: getattr(self, field) for field in ("input", "output", "journal", "report", "log_file")}
         if found := validation.nameless(paths) or [problem for problem in self._problems() if problem]:
             raise UsageError("\n".join(found))
+
+    def _convert(self) -> None:
+        """Take each value in whatever form the command line does; raises `UsageError` for those that make no sense."""
+        problems = [] if isinstance(self.input, str) else [f"input: {self.input!r} is not a text"]
+        for name, hint in validation.hints_of(Job).items():
+            said = getattr(self, name)
+            try:
+                # What stands in a tuple is one name each, to the letter; a text is split as on the command line.
+                value = validation.read_value(name, list(said) if isinstance(said, tuple) else said, hint)
+            except ValueError as error:
+                problems.append(f"{name}: {error}")
+            else:
+                msgspec.structs.force_setattr(self, name, value)
+        if problems:
+            raise UsageError("\n".join(problems))
 
     def _problems(self) -> Iterator[str | None]:
         """Everything that is wrong with the job by itself, a sentence each, which begins with the names of options."""

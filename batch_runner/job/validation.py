@@ -6,10 +6,14 @@ Such a secret comes from the environment only: `${NAME}` in a URL stands for a v
 
 from __future__ import annotations
 
+import csv
 import os
 import re
+from datetime import date, time
+from enum import Enum
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 import msgspec
@@ -244,3 +248,111 @@ def locale_problem(locale: str | None) -> str | None:
     if locale is None or _LOCALE.fullmatch(locale):
         return None
     return f"locale: {locale!r} is no language; write for example de or fr-CH"
+
+
+class OptionKind(Enum):
+    """How a person writes the value of an option."""
+
+    FLAG = "flag"
+    """Said or not said."""
+    NAMES = "names"
+    """`A,B`, quoted as in CSV where a name holds a comma; may be said again."""
+    PAIRS = "pairs"
+    """`NAME=VALUE`; may be said again."""
+    VALUE = "value"
+
+
+_COMPLAINTS = {
+    OptionKind.FLAG: "is neither true nor false",
+    OptionKind.NAMES: "is not a list of texts",
+    OptionKind.PAIRS: "is not a table of texts",
+    OptionKind.VALUE: "is not a text; put it in quotes",
+}
+
+_FORMS = {
+    OptionKind.NAMES: "write URLs, a comma between two, one with a comma in double quotes",
+    OptionKind.VALUE: "write a URL",
+}
+
+
+@cache
+def hints_of(job: type) -> dict[str, Any]:
+    """The type of each option of a job, with how it is shown to people."""
+    hints = get_type_hints(job, include_extras=True)
+    return {name: hint for name, hint in hints.items() if hasattr(hint, "__metadata__")}
+
+
+def kind_of(hint: Any) -> OptionKind:
+    """How a person writes a value of this type."""
+    kinds = {bool: OptionKind.FLAG, tuple[str, ...]: OptionKind.NAMES, dict[str, str]: OptionKind.PAIRS}
+    return kinds.get(get_args(hint)[0], OptionKind.VALUE)
+
+
+def read_value(name: str, value: object, hint: Any) -> object:
+    """The value of an option as a `Job` holds it, from whatever form it was said in. Raises `ValueError`."""
+    kind = kind_of(hint)
+    try:
+        return _read(name, value, hint, kind)
+    except ValueError:
+        if name not in SECRETIVE:
+            raise
+        words = f"can't be read, and isn't shown since it may hold a secret; {_FORMS[kind]}"
+        raise ValueError(words) from None
+
+
+def _read(name: str, value: object, hint: Any, kind: OptionKind) -> object:
+    if kind is OptionKind.NAMES:
+        value = _names(value)
+    if kind is OptionKind.PAIRS:
+        value = _pairs(value)
+    if isinstance(value, time) or (name == "date" and isinstance(value, date)):
+        value = value.isoformat()
+    try:
+        return msgspec.convert(value, type=hint, strict=not isinstance(value, str))
+    except msgspec.ValidationError:
+        raise ValueError(f"{value!r} {_complaint(kind, hint)}") from None
+
+
+def _names(value: object) -> object:
+    """Texts are split at commas; a list, which only a TOML file can hold, is taken to the letter."""
+    if isinstance(value, tuple):
+        return [name for text in value for name in _split(str(text))]
+    return _split(value) if isinstance(value, str) else value
+
+
+def _split(text: str) -> list[str]:
+    try:
+        return next(csv.reader([text], skipinitialspace=True, strict=True), [])
+    except csv.Error:
+        raise ValueError(
+            f"{text!r} is not a list of names; put a name with a comma, a quote or a line break in double quotes"
+        ) from None
+
+
+def _pairs(value: object) -> object:
+    if not isinstance(value, list | tuple):
+        return value
+    pairs: dict[str, str] = {}
+    for text in value:
+        name, equals, rest = str(text).partition("=")
+        if not equals or not name:
+            raise ValueError(f"{text!r} is not of the form NAME=VALUE")
+        if name in pairs:
+            raise ValueError(f"{name!r} is said twice; say it once")
+        pairs[name] = rest
+    return pairs
+
+
+def _complaint(kind: OptionKind, hint: Any) -> str:
+    parts = _parts(hint)
+    choices = [choice for part in parts if get_origin(part) is Literal for choice in get_args(part)]
+    if choices:
+        return f"is none of {', '.join(choices)}"
+    if kind is OptionKind.VALUE and str not in parts:
+        return "is not a whole number"
+    return _COMPLAINTS[kind]
+
+
+def _parts(hint: Any) -> tuple[Any, ...]:
+    inner = get_args(hint)[0]
+    return get_args(inner) if get_origin(inner) is not Literal and get_args(inner) else (inner,)

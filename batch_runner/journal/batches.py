@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner import log
-from batch_runner.errors import ExitCode, JournalBusy, JournalError, reason_of
+from batch_runner.errors import FIX_THAT, ExitCode, JournalBusy, JournalError, reason_of
 from batch_runner.fs import LockHeld, hold_lock, sync_folder
-from batch_runner.journal.database import FIX_THAT
 from batch_runner.journal.same_key import forget_other_claims
 from batch_runner.plan.plan import NIGHT, Policy
 

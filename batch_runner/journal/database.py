@@ -8,7 +8,7 @@ import uuid
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from batch_runner.errors import NEW_JOURNAL, JournalError
+from batch_runner.errors import DAMAGED, FIX_THAT, NEXT_STEP, JournalError, cant_be_read
 from batch_runner.fs import sync_folder
 from batch_runner.journal.same_key import make_temporary
 
@@ -217,30 +217,6 @@ WAL_HEADER = 32
 _DAMAGE = (sqlite3.Error, MemoryError, UnicodeDecodeError)
 """What sqlite3 raises for a file whose bytes make no sense."""
 
-NEXT_STEP = f"restore it from a backup (rows that ran since then start again), or use {NEW_JOURNAL}"
-
-
-FIX_THAT = "fix that and run the same command"
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-"""What sqlite says of a file whose bytes are no database's any more; its other errors are of what is around it."""
-
-
-def cant_be_read(path: Path, error: Exception) -> JournalError:
-    """What to say where reading a journal raised this: only a damaged one is to be restored from a backup."""
-    if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
-        return JournalError(f"{path}: the journal can't be read: {error}; {FIX_THAT}")
-    if _is_text(path):
-        return JournalError(f"{path}: this is no journal, but a text, such as a job file; give the path of a journal")
-    is_other = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB
-    what = "this is no journal, or a damaged one" if is_other else "the journal is damaged"
-    return JournalError(f"{path}: {what} ({error}); {NEXT_STEP}")
-
-
-def _is_text(path: Path) -> bool:
-    """Whether a file is something that a person wrote, such as a job file or a sheet."""
-    with path.open("rb") as file:
-        return 0 not in file.read(4096)  # a database has zeros in its header
-
 
 def open_file(path: Path, mode: int = 0o600) -> sqlite3.Connection:
     """A connection that may write, to the journal at `path`, which is made with these permissions if there is none.
@@ -388,7 +364,7 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
             if problem != "ok"
         ]
     except _DAMAGE as error:
-        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
+        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF not in DAMAGED:
             raise cant_be_read(path, error) from error
         found = [str(error)]
     if found:

@@ -61,8 +61,13 @@ def state_folder(environ: Mapping[str, str]) -> Path | None:
     """
     if said := environ.get(STATE_VARIABLE) or environ.get("STATE_DIRECTORY", "").partition(":")[0]:
         return Path(said)
-    home = environ.get("XDG_STATE_HOME") or (environ.get("HOME") and f"{environ['HOME']}/.local/state")
-    return Path(home) / "batch-runner" if home else None
+    if home := environ.get("XDG_STATE_HOME"):
+        return Path(home) / "batch-runner"
+    user = Path(environ.get("HOME") or "~").expanduser  # without the variable, what the system's list of users says
+    try:
+        return user() / ".local" / "state" / "batch-runner"
+    except RuntimeError:  # a user without a home
+        return None
 
 
 class Index:

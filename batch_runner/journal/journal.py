@@ -24,11 +24,11 @@ from batch_runner.journal.database import (
     open_file,
     open_memory,
 )
-from batch_runner.journal.events import Outcome, earlier_start_key, end, start
 from batch_runner.journal.group_commit import Commits, in_thread, inline, set_aside
 from batch_runner.journal.index import OtherJournals
 from batch_runner.journal.outputs import OutputMemory
 from batch_runner.journal.register import Registration
+from batch_runner.journal.resolve import INTEND, INTEND_AGAIN, SEE, WITHDRAW, Outcome, earlier_start_key, end, start
 from batch_runner.outcomes import NOT_STARTED, STARTING
 from batch_runner.plan.plan import WAITING
 
@@ -44,14 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Journal", "JournalFile", "Outcome"]
 
-_INTEND = (
-    "INSERT INTO attempt (id, row, batch, params, posts, intended_at, status, claim, conflict, cells, sent)"
-    " VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?)"
-)
 _FINISH = "UPDATE batch SET ended = ?, exit_code = ?, sheets_left = ? WHERE id = ?"
-_INTEND_AGAIN = "UPDATE attempt SET posts = posts + 1, status = ?, ended_at = NULL, error = NULL WHERE id = ?"
-_WITHDRAW = "UPDATE attempt SET status = ?, ended_at = ?, error = ?, run_id = NULL, started_at = NULL WHERE id = ?"
-_SEE = "UPDATE attempt SET status = ?, error = ? WHERE id = ?"
 
 
 class JournalFile:
@@ -133,7 +126,7 @@ class Journal:
         self._begun = begun
         self._info = info
         self._policy = info.policy
-        self._path = file.path
+        self.path = file.path
         self._commits = file.commits
         self._repeated: int | None = None
         self._registration = Registration(begun, info.policy, others, file.next_attempt)
@@ -153,11 +146,6 @@ class Journal:
         """A journal without file, threads and fsync; it is gone when the block ends."""
         with closing(open_memory()) as connection:
             yield await JournalFile(connection).begin(info)
-
-    @property
-    def path(self) -> Path | None:
-        """Where it is; None for one in memory."""
-        return self._path
 
     @property
     def batch(self) -> int:
@@ -230,7 +218,7 @@ class Journal:
 
     def leave_places(self, connection: sqlite3.Connection) -> None:
         """Make room for the next sheet's rows, now that this one's have their places; within a commit."""
-        self._repeated = _count_repeated(connection)
+        self._repeated = same_key.count_repeated(connection)
         same_key.clear_places(connection, self._info.input)
 
     def remember(self, memory: str | None) -> None:
@@ -254,14 +242,14 @@ class Journal:
         attempt = self._file.next_attempt()
         known = (send.claim, send.conflict, send.cells, send.sent)
         row = (attempt, send.row_id, self._begun.id, send.params, now(), STARTING, *known)
-        await self._write(_INTEND, *row)
+        await self._write(INTEND, *row)
         await self._withdraw_if_cancelled(attempt)
         return attempt
 
     async def intend_again(self, attempt: int) -> None:
         """Record one more POST of an attempt that was withdrawn; as `intend`."""
         self._check_room()
-        await self._write(_INTEND_AGAIN, STARTING, attempt)
+        await self._write(INTEND_AGAIN, STARTING, attempt)
         await self._withdraw_if_cancelled(attempt)
 
     async def ask_again(self, attempt: int) -> None:
@@ -271,7 +259,7 @@ class Journal:
 
     async def withdrawn(self, attempt: int, why: str) -> None:
         """Record that certainly no run was started, or none that began: not connected, refused for now, not reached."""
-        await self._write(_WITHDRAW, NOT_STARTED, now(), why, attempt)
+        await self._write(WITHDRAW, NOT_STARTED, now(), why, attempt)
 
     async def started(self, attempt: int, run_id: str, status: str, session_id: str | None = None) -> Outcome | None:
         """Record the run. Only then may it be polled.
@@ -284,7 +272,7 @@ class Journal:
 
     def seen(self, attempt: int, status: str, why: str = "") -> None:
         """Note a run's status on the way, and why it is followed no further; it is written with the next event."""
-        self._commits.add_later(partial(_execute, _SEE, (status, why or None, attempt)))
+        self._commits.add_later(partial(_execute, SEE, (status, why or None, attempt)))
 
     async def ended(self, attempt: int, outcome: Outcome) -> Outcome:
         """Record the end, with or without `started` before it. Only then the row counts as done.
@@ -333,7 +321,7 @@ class Journal:
 
     def shared_keys(self) -> str | None:
         """A warning where rows of this batch's sheet share their key with others."""
-        rows = self._repeated if self._repeated is not None else _count_repeated(self._file.connection)
+        rows = self._repeated if self._repeated is not None else same_key.count_repeated(self._file.connection)
         if not rows:
             return None
         return (
@@ -383,16 +371,16 @@ class Journal:
     @contextmanager
     def _reader(self) -> Iterator[sqlite3.Connection]:
         """A connection of its own, so that reading neither waits for a commit nor sees half of one."""
-        if self._path is None:
+        if self.path is None:
             yield self._file.connection
             return
         try:
-            with closing(connect(f"{self._path.as_uri()}?mode=ro")) as connection:
+            with closing(connect(f"{self.path.as_uri()}?mode=ro")) as connection:
                 make_readable(connection)
                 yield connection
         except sqlite3.Error as error:
             raise JournalFailed(
-                f"{self._path}: the journal can't be read ({error}); fix that and run the same command"
+                f"{self.path}: the journal can't be read ({error}); fix that and run the same command"
             ) from error
 
     def _check_room(self) -> None:
@@ -420,10 +408,6 @@ async def _close(connection: sqlite3.Connection) -> None:
         with suppress(sqlite3.Error):  # no room even for that: then the WAL can't be emptied either, and stays beside
             await to_thread.run_sync(mark_whole, connection)
         await to_thread.run_sync(connection.close)
-
-
-def _count_repeated(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("SELECT coalesce(sum(rows), 0) FROM repeated").fetchone()[0])
 
 
 def _begin_beside(path: Path, info: BatchInfo) -> Begun:

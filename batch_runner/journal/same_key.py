@@ -238,6 +238,11 @@ def has_to_learn(connection: sqlite3.Connection, policy: Policy, batch: int) -> 
     return bool(connection.execute(_TO_LEARN, (asked, bool(policy.conflict))).fetchone()[0])
 
 
+def count_repeated(connection: sqlite3.Connection) -> int:
+    """How many rows of this sheet share their key with another."""
+    return int(connection.execute("SELECT coalesce(sum(rows), 0) FROM repeated").fetchone()[0])
+
+
 def count_unclaimed(connection: sqlite3.Connection) -> int:
     """How many rows were sent of which it isn't known what makes them unique."""
     return int(connection.execute(_UNCLAIMED).fetchone()[0])

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.errors import JournalError, OutputFailed, UsageError
+from batch_runner.errors import JournalError, OutputFailed, UsageError, cant_be_read
 from batch_runner.fs import seems_held
 from batch_runner.journal.batches import check_same_job, real_path, turns
 from batch_runner.journal.database import (
     LOST,
-    cant_be_read,
     check_header,
     connect,
     make_readable,
@@ -106,9 +105,7 @@ def tell_as_starting(connection: sqlite3.Connection, living: int | None) -> None
         connection.execute("INSERT INTO living VALUES (?)", (living,))
 
 
-_PAGE = 500
-_MOST_TEXT = 4 << 20
-"""Characters of results that are read together."""
+_PAGE, _MOST_TEXT = 500, 4 << 20  # rows, and characters of results, that are read together
 _SAMPLES = 5
 
 _OUTCOMES = (
@@ -248,8 +245,7 @@ def _page(found: Iterable[tuple[int, str, str, str, str, int]]) -> list[Placed]:
     page, size = [], 0
     for row in found:
         page.append(_placed(*row))
-        size += len(page[-1].result)
-        if size >= _MOST_TEXT:
+        if (size := size + len(row[3])) >= _MOST_TEXT:
             break
     return page
 

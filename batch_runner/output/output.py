@@ -256,7 +256,7 @@ def unharmed(text: str) -> str:
 
 def resaved(text: str) -> str:
     """A text as it is when another program has saved its file, too: what differs then was changed by a person."""
-    return unharmed(_REWRITTEN.sub("", text))
+    return unharmed(text if text.isascii() and text.isprintable() else _REWRITTEN.sub("", text))
 
 
 def comparable(text: str) -> str:

@@ -124,7 +124,7 @@ class Template:
         self._refuse_ambiguity(job)
         self._known_by = frozenset(column.index for column in self._key) or self._sent_indexes()
         volatile = sheet.volatile_columns()
-        self._volatile = frozenset(self._names_from(volatile))
+        self._volatile = frozenset((*self._names_from(volatile), *(() if self._key else self.ignored)))
         self.volatile = {self._sent[place]: why for place, why in volatile.items() if place in self._sent}
         """The params whose values differ at each save, each with the function that makes them."""
         is_open = not (job.columns or job.key)

@@ -156,7 +156,13 @@ class Fit(msgspec.Struct, frozen=True):
             return f"{sentence}: the column {hidden!r} is left out (--columns, --exclude, --rename)"
         if near := self._near(each, NEAR):
             return f"{sentence}; {_mend(near, each)}"
-        return f"{sentence}; {_listed('sent are', self.rest)}"
+        if not self.rest:
+            return f"{sentence}; nothing else is sent"
+        likely = (
+            next(filter(_FILE_LIKE.search, self.rest), self.rest[0]) if "file" in each.name.lower() else self.rest[0]
+        )
+        which = f"say which of them it is, as in --rename {_rename(likely, each)}"
+        return f"{sentence}; {_listed('sent are', self.rest)}: {which}"
 
     def _absent(self, each: Input, name: str | None) -> str:
         near = self._near(each, NEAR) if name is None else None
@@ -177,10 +183,17 @@ def folded(name: str) -> str:
 
 
 def _mend(near: str, each: Input) -> str:
-    """Double quotes do for every shell, unless there is a sign in them that means something to it."""
-    rename = f"{near}={each.name}"
-    quoted = shlex.quote(rename) if set('"$`\\!%').intersection(rename) else f'"{rename}"'
-    return f"did you mean {near!r}? then say --rename {quoted}"
+    return f"did you mean {near!r}? then say --rename {_rename(near, each)}"
+
+
+def _rename(name: str, each: Input) -> str:
+    """What says that this column is the input. Double quotes do for every shell, unless a sign means something."""
+    rename = f"{name}={each.name}"
+    return shlex.quote(rename) if set('"$`\\!%').intersection(rename) else f'"{rename}"'
+
+
+_FILE_LIKE = re.compile(r"pdf|file|document|attachment|path|datei|fichier", re.IGNORECASE)
+"""What a column is called that may well hold the names of files."""
 
 
 def _listed(words: str, names: Sequence[str]) -> str:

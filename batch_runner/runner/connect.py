@@ -21,7 +21,6 @@ from batch_runner.service.http.classify import advice_on
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
 
     from batch_runner.rows.task_inputs import TaskInputs
     from batch_runner.service.local.process_pool import Executor

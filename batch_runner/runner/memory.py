@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner._version import __version__
-from batch_runner.errors import JournalError, UsageError
+from batch_runner.errors import JournalError, UsageError, cant_be_read
 from batch_runner.job.config import load_job
 from batch_runner.job.inputs import SheetJob, night_job_of
 from batch_runner.job.job import safe_name
 from batch_runner.job.validation import OUTPUT_ENDINGS
 from batch_runner.journal.batches import BatchInfo, moment_ago
-from batch_runner.journal.database import cant_be_read, copy_journal, open_memory
+from batch_runner.journal.database import copy_journal, open_memory
 from batch_runner.journal.index import (
     ENDING,
     Index,

@@ -365,7 +365,7 @@ async def _sum_up(
         cautions=(
             *(source.sheet.cautions if since is None else ()),
             *opened.memory.cautions,
-            *all_new,
+            *(all_new if opened.series == str(job.input_path.absolute()) else ()),  # a day's sheet may be all new
             *(each.note for each in opened.evidence),
             *(written.cautions if written else ()),
         ),

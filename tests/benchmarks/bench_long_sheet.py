@@ -2,7 +2,7 @@
 
 Run: `python tests/benchmarks/bench_long_sheet.py [ROWS] [xlsx|csv ...]`, by default 100,000 rows of both; 1,000,000
 take some ten minutes. The goals at 1,000,000 × 12: 300 MB and twice the shared strings as .xlsx, 250 MB as .csv; and
-the sheet's share (open, read, write, check) within 4 times the floor of inflating and deflating its part with zlib.
+the sheet's share (open, read, write, check) within 2.5 times the floor of inflating and deflating its part with zlib.
 """
 
 from __future__ import annotations

@@ -189,11 +189,23 @@ def test_a_mended_cell_is_sent_and_a_stricter_task_forgets_nothing(folder: Path)
     assert "changed" not in again.stdout
 
 
-def test_the_built_in_task_takes_any_sheet(folder: Path) -> None:
-    """`invoice` says row by row what it can't do anything with, as a `failure`: no sheet is refused for it."""
-    assert run_program("check", "sheet.csv", "--task", "invoice", cwd=folder).returncode == 0
-    assert run_program("run", "sheet.csv", "--task", "invoice", cwd=folder).returncode == 3
+def test_the_built_in_task_wants_its_column_and_takes_any_row(folder: Path) -> None:
+    """Without `File Name` the sheet is refused (2) with the way out; what a cell can't do is its row's `failure`."""
+    told = run_program("check", "sheet.csv", "--task", "invoice", cwd=folder)
+    assert told.returncode == 2
+    assert "the task needs 'File Name'" in told.stderr
+    assert '--rename "Invoice No=File Name"' in told.stderr
+    rename = ("--task", "invoice", "--rename", "Invoice No=File Name")
+    assert run_program("check", "sheet.csv", *rename, cwd=folder).returncode == 0
+    assert run_program("run", "sheet.csv", *rename, cwd=folder).returncode == 3
     assert {status for status, _, _ in outcomes(folder)} == {"failure"}
+
+
+def test_a_column_of_files_is_what_the_built_in_task_is_told_to_take(folder: Path) -> None:
+    """The advice names the column that looks like it."""
+    (folder / "pdfs.csv").write_text("Amount,PDF\n5,a.pdf\n")
+    told = run_program("check", "pdfs.csv", "--task", "invoice", cwd=folder)
+    assert (told.returncode, '--rename "PDF=File Name"' in told.stderr) == (2, True)
 
 
 def test_a_misspelt_column_that_may_be_missing_is_a_note(folder: Path) -> None:

@@ -45,6 +45,7 @@ def from_elsewhere(
 
 def cron(folder: Path, *options: object, **variables: str) -> subprocess.CompletedProcess[str]:
     """As cron runs it: `env -i`, no HOME, the folder `/`."""
+    variables["BATCH_RUNNER_STATE"] = str(folder / "state")
     empty = ("env", "-i", "PATH=/usr/bin:/bin", "LANG=C", *(f"{name}={text}" for name, text in variables.items()))
     return subprocess.run(
         [*empty, *COMMAND, *words(folder, *options)],

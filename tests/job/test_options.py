@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_runner.job.job import Job
-from batch_runner.job.options import OptionKind, did_you_mean, options
+from batch_runner.job.options import did_you_mean, options
+from batch_runner.job.validation import OptionKind
 
 
 def test_every_field_but_the_input_is_an_option() -> None:

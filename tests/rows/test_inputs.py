@@ -159,7 +159,8 @@ def test_a_missing_column_is_named_with_what_would_mend_it() -> None:
     assert problems == [
         "the task needs 'Invoice No', and nothing is sent under that name; did you mean 'invoice nr'? then say "
         '--rename "invoice nr=Invoice No"',
-        "the task needs 'Amount', and nothing is sent under that name; sent are 'invoice nr', 'Supplier'",
+        "the task needs 'Amount', and nothing is sent under that name; sent are 'invoice nr', 'Supplier': say which of "
+        'them it is, as in --rename "invoice nr=Amount"',
         "the task needs 'Due', and nothing is sent under that name: the column 'Due' is left out (--columns, "
         "--exclude, --rename)",
     ]

@@ -15,8 +15,8 @@ import trio
 from nights import Fault, Night, night, numbered
 from plans import Polls, Slots
 
+from batch_runner.batch import stop
 from batch_runner.errors import ExitCode
-from batch_runner.runner import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,7 +122,7 @@ def wall(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Wall]]:
     with monkeypatch.context() as patch:
         patch.setenv("TZ", "Europe/Berlin")
         time.tzset()
-        patch.setattr(run, "datetime", Wall)
+        patch.setattr(stop, "datetime", Wall)
         patch.setattr(Wall, "jump_after", inf)
         patch.setattr(Wall, "jump", timedelta())
         yield Wall

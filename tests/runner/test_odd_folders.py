@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from program import environment, run_program
 
-from batch_runner.fs import AtomicFile
+from batch_runner.fs import AtomicFile, copy_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,3 +180,15 @@ def test_new_files_heed_the_umask(folder: Path) -> None:
         os.umask(before)
     for name in ("share/out.csv", "a.journal.db", "r.html", "a.log"):
         assert (folder / name).stat().st_mode & 0o077 == 0, name
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP])
+def test_a_copy_without_hard_links(folder: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """It is whole, and takes no other file's place, where a folder knows no links."""
+    refuse(monkeypatch, "link", code, lambda _: True)
+    (folder / "there.csv").write_text("hers")
+    assert not copy_file(folder / "in.csv", folder / "there.csv")
+    assert (folder / "there.csv").read_text() == "hers"
+    assert copy_file(folder / "in.csv", folder / "copy.csv")
+    assert (folder / "copy.csv").read_text() == (folder / "in.csv").read_text()
+    assert not list(folder.glob(".*"))

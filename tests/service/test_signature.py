@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import functools
 import logging
 import re
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 import batch_runner
 from batch_runner import Context, TaskFailed, param, task
 from batch_runner.errors import UsageError
+from batch_runner.service.local.result import unfit_result
 from batch_runner.service.local.signature import Function, Signature, signature_of
 from batch_runner.service.local.tasks import Call, TaskSource, load_tasks
 
@@ -335,3 +338,66 @@ def test_the_logger_of_a_context_works_anywhere(caplog: pytest.LogCaptureFixture
     with caplog.at_level(logging.INFO, "batch_runner"):
         CONTEXT.log.info("paid %s", "twice")
     assert caplog.messages == ["paid twice"]
+
+
+class _Plain:
+    pass
+
+
+@dataclasses.dataclass
+class _Paid:
+    amount: Decimal
+    receipt: Path
+
+
+@dataclasses.dataclass
+class _MaybePaid:
+    amount: Decimal
+    receipt: Path | None = None
+
+
+def _returning(annotation: object) -> Callable[..., object]:
+    def task(params: dict[str, str]) -> object:
+        return None
+
+    task.__annotations__["return"] = annotation
+    return task
+
+
+@pytest.mark.parametrize(
+    ("annotation", "unfit"),
+    [
+        (Path, "Path"),
+        (_Plain, "_Plain"),
+        (_Paid, "Path"),
+        (complex, "complex"),
+        (Iterator[int], "Iterator"),
+        (_MaybePaid, None),
+        (Path | None, None),
+        (list[Path], None),
+        (object, None),
+        (Any, None),
+        (None, None),
+        (Decimal, None),
+        (set[int], None),
+        (dict[str, Any], None),
+        (Iterable[int], None),
+        ("a name that nobody knows", None),
+    ],
+)
+def test_a_result_that_can_never_be_written_is_found_by_its_annotation(annotation: object, unfit: str | None) -> None:
+    """What every value has and nothing can encode; what may be written for some values says nothing."""
+    assert unfit_result(_returning(annotation)) == unfit
+
+
+def test_such_a_task_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    """By name it is an error that says why; among a file's functions it is none of the tasks."""
+    (tmp_path / "t.py").write_text(
+        "from pathlib import Path\ndef find(params: dict) -> Path: ...\ndef pay(params: dict) -> dict: ...\n"
+    )
+    with pytest.raises(UsageError, match="it says that it gives Path, which can't be written as JSON"):
+        load_tasks(f"{tmp_path / 't.py'}:find", files=tmp_path)
+    assert {name for name in load_tasks(str(tmp_path / "t.py"), files=tmp_path).by_id if ":" not in name} == {
+        "invoice",
+        "pay",
+    }

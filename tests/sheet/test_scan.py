@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packages import MAIN, PKG, relations
 
-from batch_runner.sheet.xlsx.package import Package
-from batch_runner.sheet.xlsx.row_reader import Mark, RawRow, RowReader, column_places, read_mark
+from batch_runner.sheet.xlsx.package import Mark, Package, read_mark
+from batch_runner.sheet.xlsx.row_reader import RawRow, RowReader, column_places
 from batch_runner.sheet.xlsx.shared_strings import plain_text
 
 
@@ -128,3 +128,58 @@ def test_something_odd_late_in_the_part_is_noticed() -> None:
     assert [row.number for row in quick] == list(range(1, 20_001))
     assert not quick.quick
     assert sum(1 for _row in slow) == 20_000
+
+
+LIKE = (
+    '<c r="A{n}" t="s"><v>{n}</v></c><c r="B{n}" s="2"><v>{v}</v></c>',
+    '<c r="A{n}" s="2"><v>{v}</v></c><c r="C{n}"><v></v></c>',
+    '<c r="A{n}" t="str"><f>B{n}</f><v>{v}</v></c><c r="B{n}"><v>{v}</v></c>',
+    '<c r="A{n}" t="inlineStr"><is><t>{v}</t></is></c><c r="B{n}" t="s"><v>1</v></c>',
+    '<c r="A{n}" t="s" ><v>{v}</v></c><c r="B{n}"/>',
+    '<c t="s"><v>{v}</v></c><c r="B{n}"><v>{v}</v></c>',
+    "",
+)
+"""The cells of rows of which many are alike."""
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, len(LIKE) - 1), st.integers(1, 4), st.integers(-99, 99)), max_size=12),
+    st.sampled_from(["", ' hidden="1"', ' spans="1:3" ht="0"', " customHeight='1'"]),
+    st.booleans(),
+)
+def test_rows_that_are_alike_are_read_as_any_others(
+    runs: list[tuple[int, int, int]], attributes: str, ends_oddly: bool
+) -> None:
+    """Some rows of one shape, then some of another, and back: each is what the parser says, number and all."""
+    rows, number = [], 0
+    for kind, times, value in runs:
+        for _ in range(times):
+            number += 1 + (value == 7)
+            cells = LIKE[kind].format(n=number, v=value)
+            rows.append(f'<row r="{number}"{attributes}>{cells}</row>')
+    rows.append("<!-- odd -->" * ends_oddly)
+    quick, parsed = scans(sheet("".join(rows)))
+    assert [seen(row) for row in quick] == [seen(row) for row in parsed]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [sheet('<row r="1"><c r="A1" t="str"><f t="array" ref="A1:A9">B1</f><v>1</v></c></row>').replace(b"<v>", b"<v >")]
+    + [
+        sheet(f'<row r="1"><c r="A1"><f t="{kind}" ref="A1:A9">B1</f><v>1</v></c></row>')
+        for kind in ("array", "dataTable")
+    ]
+    + [sheet('<row r="1"><c r="A1"><f t="&#97;rray" ref="A1:A9">B1</f><v>1</v></c></row>')],
+)
+def test_a_formula_that_fills_other_cells_is_met_on_the_way(part: bytes) -> None:
+    """Whoever has read all rows knows whether it is worth to look for such formulas, however they are written."""
+    quick, _ = scans(part)
+    assert list(quick)
+    assert quick.may_have_computed
+
+
+def test_most_sheets_need_no_second_look_for_formulas_that_fill_other_cells() -> None:
+    quick, parsed = scans(sheet('<row r="1"><c r="A1"><f>SUM(B1:C1)</f><v>1</v></c></row>'))
+    assert list(quick)
+    assert list(parsed)
+    assert (quick.may_have_computed, parsed.may_have_computed) == (False, True)

@@ -359,7 +359,7 @@ class Client:
         return line if len(line) <= MAX_REASON else f"{line[:MAX_REASON]}…"
 
     def _trusted(self, signal: Signal, status: int) -> Signal:
-        """What an answer tells, without its memory once another one has answered, too: two services stand there.
+        """What an answer tells; and that several services stand there, once another memory has answered, too.
 
         A gateway's own refusal has no memory, so that only an answer without one that is no error says something.
         """
@@ -367,7 +367,7 @@ class Client:
             self._memories.add(signal.memory)
         if len(self._memories) < 2:
             return signal
-        return msgspec.structs.replace(signal, memory=None, memory_seconds=0.0, several=True)
+        return msgspec.structs.replace(signal, several=True)
 
     async def _ask(self, request: httpx.Request) -> _Answer:
         """Send a request and read its answer. What is raised here is raised before the answer's status is known."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import reprlib
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, cast, get_type_hints
 
 import msgspec
+import msgspec.inspect
 
 RESULT_LIMIT = 16 * 1024 * 1024
 """Bytes of JSON that one result may have; a larger one is cut."""
@@ -86,6 +90,37 @@ def _as_text(result: object) -> bytes:
         text = f"(its text can't be had: {type(error).__name__})"
     whole = text[: RESULT_LIMIT // 8].encode(errors="surrogatepass").decode(errors="replace")
     return json.dumps(whole, ensure_ascii=False).encode()
+
+
+def unfit_result(function: object) -> str | None:
+    """The type that a function says it returns, if no value of it can be JSON; None where one may, or it is silent.
+
+    A subclass of the type may be another matter, but then that is what the function should say.
+    """
+    try:
+        returned = get_type_hints(cast("Any", function)).get("return", Any)
+        return _unfit(msgspec.inspect.type_info(returned), 0)
+    except Exception:  # noqa: BLE001  an annotation is the user's code: what can't be read says nothing
+        return None
+
+
+_PLAIN = (str, int, float, list, tuple, dict)
+
+
+def _unfit(info: msgspec.inspect.Type, depth: int) -> str | None:
+    """The first type in it that every value has, and that nothing can encode."""
+    if isinstance(info, msgspec.inspect.CustomType):
+        kind = info.cls
+        is_open = kind is object or inspect.isabstract(kind) or getattr(kind, "_is_protocol", False)
+        can_be = (
+            issubclass(kind, _PLAIN)
+            or hasattr(kind, "model_dump")
+            or (is_open and not issubclass(kind, Iterator | AsyncIterator))
+        )
+        return None if can_be else kind.__qualname__
+    fields = getattr(info, "fields", ()) if depth < 20 else ()
+    found = (_unfit(field.type, depth + 1) for field in fields if getattr(field, "required", False))
+    return next(filter(None, found), None)
 
 
 def failure(sentence: str) -> RunEnd:

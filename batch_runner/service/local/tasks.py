@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from batch_runner.errors import UsageError
+from batch_runner.rows.task_inputs import TEXT, TaskInputs
 from batch_runner.service.local.context import Context  # noqa: TC001  msgspec reads the annotation
+from batch_runner.service.local.result import unfit_result
 from batch_runner.service.local.signature import Function, is_declared, signature_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    from batch_runner.rows.task_inputs import TaskInputs
 
 
 BUILT_IN = "invoice"
@@ -121,12 +121,20 @@ def load_tasks(*specs: str, files: Path) -> Tasks:
     if not files.is_dir():
         raise UsageError(f"The folder {files} that tasks may read (--files) does not exist; name one that does.")
     _refuse_undecodable(str(files))
-    found = {BUILT_IN: msgspec.structs.replace(_made(BUILT_IN, TaskSource(BUILT_IN)), inputs=None)}
+    found = {BUILT_IN: _built_in()}
     for spec in specs:
         for task in _tasks_of(spec):
             if found.setdefault(task.task_id, task) != task:
                 raise UsageError(f"Two tasks are called {task.task_id!r}, one of them in {spec}; rename the function.")
     return Tasks(MappingProxyType(found), files)
+
+
+def _built_in() -> Task:
+    """The built-in task. It wants its columns, and takes any other and any row: a cell that makes no sense fails it."""
+    task = _made(BUILT_IN, TaskSource(BUILT_IN))
+    assert task.inputs is not None
+    lenient = (msgspec.structs.replace(each, kind=TEXT, may_be_empty=True) for each in task.inputs.inputs)
+    return msgspec.structs.replace(task, inputs=TaskInputs(tuple(lenient), takes_rest=True))
 
 
 def _tasks_of(spec: str) -> Iterable[Task]:
@@ -176,12 +184,17 @@ def _is_task(module: ModuleType, name: str, value: object) -> bool:
     is_own = inspect.isfunction(value) and value.__module__ == module.__name__
     if not is_own or name.startswith("_"):
         return False
-    return is_declared(value) or (not _yields(value) and _takes_params(value))
+    return is_declared(value) or (not _yields(value) and _takes_params(value) and unfit_result(value) is None)
 
 
 def _why_no_task(function: Function) -> str | None:
     if _yields(function):
         return "it is a generator; give the result by return, not by yield"
+    if (unfit := unfit_result(function)) is not None:
+        return (
+            f"it says that it gives {unfit}, which can't be written as JSON: no run of it would have a result; give "
+            "text, numbers, dates, lists, dicts, a dataclass or a model"
+        )
     try:
         if signature_of(function) or _takes_params(function):
             return None

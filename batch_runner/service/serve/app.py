@@ -25,6 +25,7 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 from starlette.routing import Route
 
+from batch_runner._version import __version__
 from batch_runner.service.protocol import LookFailed, RunSeen, Started, StartRequest
 from batch_runner.service.wire import (
     APPLIED_HEADER,
@@ -35,6 +36,8 @@ from batch_runner.service.wire import (
     ROW_HEADER,
     ErrorDetail,
     ErrorResponse,
+    Health,
+    Run,
     RunRequest,
     unquoted,
 )
@@ -118,6 +121,92 @@ def _header(scope: Scope, name: str) -> bytes:
     return value
 
 
+OPENAPI = "/openapi.json"
+"""Where this API is described, for programs."""
+_NOT_200 = {
+    "400": "what was asked for makes no sense",
+    "401": "the key is missing or wrong",
+    "404": "there is no such task or run",
+    "413": "the body is too long",
+    "422": "the Idempotency-Key is another start's",
+    "429": "too many runs wait",
+    "500": "a bug",
+    "503": "not now",
+}
+
+
+def describe_api() -> dict[str, Any]:
+    """The OpenAPI page of this service, made of the very types that it reads and writes."""
+    types = (RunRequest, _plain(Run), ErrorResponse, Health, TaskVersions)
+    _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    # What is no text is taken as its JSON text.
+    schemas["RunRequest"]["properties"]["input_params"]["additionalProperties"] = {
+        "type": ["string", "number", "boolean", "null"]
+    }
+    task, run = _path_param("taskId"), _path_param("runId")
+    start = {
+        **_operation("startRun", "Start a run of a task", Run, task, *_NOT_200),
+        "requestBody": {"required": True, "content": _json_of(RunRequest)},
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Tasks API v2, served by batch-runner", "version": __version__},
+        "security": [{"key": []}, {}],
+        "paths": {
+            "/v2/tasks/{taskId}/run": {"post": start},
+            "/v2/tasks/{taskId}/versions": {
+                "get": _operation("taskVersions", "The versions of a task", TaskVersions, task, "401", "404")
+            },
+            "/v2/tasks/runs/{runId}/status": {"get": _operation("runStatus", "How a run is", Run, run, "401", "404")},
+            "/v2/tasks/runs/{runId}": {"delete": _operation("stopRun", "Stop a run", Run, run, "401", "404")},
+            HEALTH: {"get": _operation("health", "How the service is, and what it can do", Health, None, "503")},
+        },
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"key": {"type": "apiKey", "in": "header", "name": KEY_HEADER}},
+        },
+    }
+
+
+def _plain(kind: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    """The type with any JSON where it holds JSON as it came, whose default no schema can have."""
+    fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
+    for field in msgspec.structs.fields(kind):
+        if field.required:
+            fields.append((field.name, field.type))
+        else:
+            is_raw = field.type is msgspec.Raw
+            fields.append((field.name, Any if is_raw else field.type, None if is_raw else field.default))
+    return msgspec.defstruct(kind.__name__, fields)
+
+
+def _path_param(name: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+
+
+def _json_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}}}
+
+
+def _operation(
+    name: str, summary: str, answer: type[msgspec.Struct], param: dict[str, Any] | None, *refusals: str
+) -> dict[str, Any]:
+    refused = Health if answer is Health else ErrorResponse
+    return {
+        "operationId": name,
+        "summary": summary,
+        "parameters": [] if param is None else [param],
+        "responses": {
+            "200": {"description": summary, "content": _json_of(answer)},
+            **{code: {"description": _NOT_200[code], "content": _json_of(refused)} for code in refusals},
+        },
+    }
+
+
+async def _openapi(_: Request) -> Response:
+    return Response(msgspec.json.encode(describe_api()), media_type="application/json")
+
+
 LONGEST_WAIT = 60.0
 """Seconds that a client may wait for a run's end with one request, whatever it prefers."""
 
@@ -133,6 +222,7 @@ def make_app(service: LocalService, api_key: str | None = None) -> ASGIApp:
             Route("/v2/tasks/{task_id:path}/versions", routes.versions, methods=["GET"]),
             Route("/v2/tasks/runs/{run_id}", routes.stop, methods=["DELETE"]),
             Route(HEALTH, routes.health, methods=["GET"]),
+            Route(OPENAPI, _openapi, methods=["GET"]),
         ],
         middleware=[
             *([Middleware(KeyMiddleware, api_key=api_key)] if api_key else []),

@@ -7,7 +7,7 @@ import re
 from contextlib import suppress
 from datetime import datetime, time
 from operator import getitem
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -15,7 +15,8 @@ from batch_runner.sheet.model import CellProblem, NumberForms, TypedCell, column
 from batch_runner.sheet.numfmt.dates import DAY, NoDate, serial
 from batch_runner.sheet.numfmt.digits import general
 from batch_runner.sheet.numfmt.formatter import Unsure
-from batch_runner.sheet.xlsx.row_reader import column_places, read_mark
+from batch_runner.sheet.xlsx.package import read_mark
+from batch_runner.sheet.xlsx.row_reader import column_places
 from batch_runner.sheet.xlsx.shared_strings import is_blank, plain_text
 
 if TYPE_CHECKING:
@@ -89,6 +90,20 @@ class Flaw(Exception):  # noqa: N818  a property of the cell
         self.refuses = refuses
 
 
+class _Same(NamedTuple):
+    """What rows have in common whose letters and marks are the same lists: where cells stand, and how they are read.
+
+    `side_by_side` is their number where none is left out from the first column on, else -1.
+    """
+
+    letters: list[bytes | None]
+    marks: list[bytes | None]
+    places: list[int]
+    readers: list[_Texts]
+    forms: list[tuple[int, _Forms]]
+    side_by_side: int
+
+
 class Cells:
     """Turns raw rows into texts. `formats` are the workbook's cell formats; `rich` says what a `vm` stands for.
 
@@ -118,28 +133,29 @@ class Cells:
         self.format_notes: dict[tuple[int, NumberFormat], FormatNote] = {}
         """What a column's formats were taken for, as far as another reader could think otherwise (see `note`)."""
         self._types: dict[bytes | None, str] = {}
-        self._whole: list[int] = []
+        self._same = _Same([], [], [], [], [], 0)
 
     def texts(self, row: RawRow, width: int) -> tuple[list[str], tuple[CellProblem, ...]]:
         """The texts of a row's first `width` cells, and their problems."""
-        places = column_places(row.letters, self._places)
-        found, problems = self._all_at_once(row) or self._one_by_one(row, places, width)
-        if len(found) == width and places == self._side_by_side(width):
+        same = self._same_as(row)
+        found, problems = self._all_at_once(row, same.readers) or self._one_by_one(row, same.places, width)
+        if same.side_by_side == width:
             return found, problems
         texts = [""] * width
-        for place, text in zip(places, found, strict=True):
+        for place, text in zip(same.places, found, strict=True):
             if text and place < width:
                 texts[place] = text
         return texts, problems
 
     def numbers(self, row: RawRow, width: int) -> dict[int, NumberForms] | None:
         """The other forms of a row's numbers, by their places; only after its `texts` have been asked for."""
-        if self._forms.keys().isdisjoint(row.marks):
+        same = self._same_as(row)
+        if not same.forms:
             return None
         found: dict[int, NumberForms] = {}
-        for place, mark, value in zip(column_places(row.letters, self._places), row.marks, row.values, strict=True):
-            forms = self._forms.get(mark)
-            if forms is not None and value and place < width and (number := forms[value]) is not None:
+        for order, forms in same.forms:
+            value, place = row.values[order], same.places[order]
+            if value and place < width and (number := forms[value]) is not None:
                 found[place] = number
         return found or None
 
@@ -159,18 +175,24 @@ class Cells:
                     note = FormatNote(place, shape.code, shape.literal_use, shape.shown(number), shape.plain(number))
                     self.format_notes[place, shape] = note
 
-    def _side_by_side(self, width: int) -> list[int]:
-        """The places of the cells of a row that has them all."""
-        if len(self._whole) != width:
-            self._whole = list(range(width))
-        return self._whole
+    def _same_as(self, row: RawRow) -> _Same:
+        """What this row has in common with the last one, or may have with the next."""
+        same = self._same
+        if row.marks is same.marks and row.letters is same.letters:
+            return same
+        places = column_places(row.letters, self._places)
+        readers = [self._known[mark] for mark in row.marks]
+        forms = [(order, self._forms[mark]) for order, mark in enumerate(row.marks) if mark in self._forms]
+        side_by_side = len(places) if places == list(range(len(places))) else -1
+        self._same = _Same(row.letters, row.marks, places, readers, forms, side_by_side)
+        return self._same
 
-    def _all_at_once(self, row: RawRow) -> tuple[list[str], tuple[CellProblem, ...]] | None:
+    def _all_at_once(self, row: RawRow, readers: list[_Texts]) -> tuple[list[str], tuple[CellProblem, ...]] | None:
         """A text for each cell of a row; None where it has formulas, or anything wrong with it."""
         if any(row.formulas) or self.computed:
             return None
         try:
-            return list(map(getitem, map(self._known.__getitem__, row.marks), row.values)), ()
+            return list(map(getitem, readers, row.values)), ()
         except Flaw:
             return None
 

@@ -12,6 +12,7 @@ from batch_runner.errors import SheetError
 from batch_runner.sheet.numfmt.formatter import NumberFormat
 from batch_runner.sheet.numfmt.parser import BUILT_IN
 from batch_runner.sheet.xlsx.cells import PLACEHOLDER, Calculation
+from batch_runner.sheet.xlsx.package import may_have_computed
 from batch_runner.sheet.xlsx.row_reader import column_index, is_true
 
 if TYPE_CHECKING:
@@ -131,15 +132,11 @@ def computed_ranges(package: Package, part: str) -> tuple[tuple[int, int, int, i
     return tuple(found)
 
 
-_COMPUTED = re.compile(rb"(?s)a\0?r\0?r\0?a\0?y|d\0?a\0?t\0?a\0?T\0?a\0?b\0?l\0?e|&#")
-"""What such a formula says of itself in UTF-8 or UTF-16; a character written as a number could hide it."""
-
-
 def _may_have_computed(chunks: Iterable[bytes]) -> bool:
-    """Whether the words stand in a part at all: to look for them is far quicker than to parse it."""
+    """Whether such a formula may stand in a part: to look for its words is far quicker than to parse it."""
     rest = b""
     for chunk in chunks:
-        if _COMPUTED.search(rest + chunk):
+        if may_have_computed(rest + chunk):
             return True
         rest = chunk[-32:]
     return False

@@ -127,6 +127,40 @@ def has_more_than_elements(block: bytes) -> bool:
     return (b"!" in block and b"<!" in block) or (b"?" in block and b"<?" in block)
 
 
+def may_have_computed(data: bytes) -> bool:
+    """Whether the words of a formula stand there that fills other cells, too: an array's or a data table's.
+
+    A character written as a number could hide them. In UTF-16 each letter has a zero beside it.
+    """
+    data = data.replace(b"\0", b"") if b"\0" in data else data
+    return b"array" in data or b"dataTable" in data or b"&#" in data
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """What a cell's attributes say: `s` its place in the cell formats, `t` its type, `vm` its place in the metadata."""
+
+    style: int = 0
+    type: str = "n"
+    metadata: int = 0
+
+
+_ATTRIBUTE = re.compile(rb' ([a-z]+)="([^"]*)"')
+
+
+def read_mark(mark: bytes) -> Mark:
+    """The attributes of a cell, from `b' s="5" t="s"'`."""
+    known = dict(_ATTRIBUTE.findall(mark))
+    return Mark(
+        _row_number(known.get(b"s")),
+        (known.get(b"t") or b"n").decode("ascii", "replace"),
+        _row_number(known.get(b"vm")),
+    )
+
+
+def _row_number(text: bytes | None) -> int:
+    return int(text) if text and text.isdigit() else 0
+
+
 STEP = 1 << 18
 """How many bytes of a part are inflated at a time."""
 BOMB_SIZE = 64 << 20

@@ -12,9 +12,7 @@ import re
 from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
-from batch_runner.sheet.xlsx.package import MarkupError, OddMarkup, Parser, plain, plain_start
+from batch_runner.sheet.xlsx.package import MarkupError, OddMarkup, Parser, may_have_computed, plain, plain_start
 from batch_runner.sheet.xlsx.shared_strings import ItemText
 
 if TYPE_CHECKING:
@@ -46,31 +44,6 @@ class RawRow(NamedTuple):
     def is_blank(self) -> bool:
         """Whether it has neither a value nor a formula: formatting, or nothing at all."""
         return not any(self.values) and not any(self.formulas)
-
-
-class Mark(msgspec.Struct, frozen=True):
-    """What a cell's attributes say: `s` its place in the cell formats, `t` its type, `vm` its place in the metadata."""
-
-    style: int = 0
-    type: str = "n"
-    metadata: int = 0
-
-
-_ATTRIBUTE = re.compile(rb' ([a-z]+)="([^"]*)"')
-
-
-def read_mark(mark: bytes) -> Mark:
-    """The attributes of a cell, from `b' s="5" t="s"'`."""
-    known = dict(_ATTRIBUTE.findall(mark))
-    return Mark(
-        _row_number(known.get(b"s")),
-        (known.get(b"t") or b"n").decode("ascii", "replace"),
-        _row_number(known.get(b"vm")),
-    )
-
-
-def _row_number(text: bytes | None) -> int:
-    return int(text) if text and text.isdigit() else 0
 
 
 def column_index(letters: bytes) -> int:
@@ -250,10 +223,13 @@ class RowReader:
         self.skims: Callable[[RawRow], bool] | None = None
         """Set, even in mid-iteration, when only each row's last cell and last formula matter, wherever they stand at
         its end: it is offered rows with these alone, and those that it takes (True) don't come."""
+        self.may_have_computed = True
+        """Whether a formula may stand there that fills other cells: known once the rows have been iterated."""
         self._given = 0
 
     def __iter__(self) -> Iterator[RawRow]:
         self._given = 0
+        self.may_have_computed = True
         if self.quick:
             try:
                 yield from self._divide()
@@ -276,21 +252,25 @@ class RowReader:
         chunks = self.package.open_part(self.part)
         head, rest = _take_head(chunks)
         number = 0
+        shapes = _RowShapes()
+        words = False
         for block in _blocks(rest, chunks):
             if block.startswith(END):
                 self.beside = RowParser()
                 tail = chain([head, block], chunks)
+                self.may_have_computed = words
                 yield from parse_chunks(self.package, self.part, self.beside, tail)
                 return
+            words = words or may_have_computed(block)
             *pieces, between = block.split(ROW_END)
             for piece in pieces:
                 if _has_only_blanks(piece) and (start := _ROW.match(piece)):
                     number = _number(start, number)
-                elif self.skims and (row := _skimmed(piece, number)) and self.skims(row):
-                    number = row.number
+                elif self.skims and (skimmed := _skimmed(piece, number)) and self.skims(skimmed):
+                    number = skimmed.number
                     self._given += 1
                 else:
-                    row = _divide_row(piece, number)
+                    row = shapes.divide(piece, number)
                     number = row.number
                     if not row.is_blank:
                         self._given += 1
@@ -372,6 +352,66 @@ def _divide_row(piece: bytes, before: int) -> RawRow:
     return RawRow(
         _number(match, before), _is_hidden(match), fields[1::_STEP], fields[2::_STEP], fields[4::_STEP], values
     )
+
+
+class _RowShape(NamedTuple):
+    """How plain cells stand one beside the other: rows that are alike are divided by one match each.
+
+    Only cells that hold a plain value are looked for: numbers, and texts of the shared strings.
+    """
+
+    row: re.Pattern[bytes]
+    letters: list[bytes | None]
+    marks: list[bytes | None]
+    formulas: list[bytes | None]
+
+    @classmethod
+    def of(cls, row: RawRow) -> _RowShape:
+        """That of a row whose cells all have a column and a value, and no formula."""
+        cells = (
+            rb'<c r="%b[0-9]{1,7}"%b><v>([^<]*+)</v></c>' % (letter or b"", re.escape(mark or b""))
+            for letter, mark in zip(row.letters, row.marks, strict=True)
+        )
+        start = rb'\s*+<row r="([0-9]{1,9})"((?: [a-zA-Z:0-9]++="[^"<>&]*+")*+)>'
+        return cls(re.compile(start + b"".join(cells)), row.letters, row.marks, row.formulas)
+
+    def divide(self, piece: bytes, before: int) -> RawRow | None:
+        """A row of this shape, as `_divide_row` does it; None for any other."""
+        found = self.row.fullmatch(piece)
+        if found is None:
+            return None
+        number, values = _number(found, before), list(found.groups()[2:])
+        return RawRow(number, _is_hidden(found), self.letters, self.marks, self.formulas, values)
+
+
+MOST_SHAPES, WIDEST = 64, 256
+"""Shapes that are kept of one sheet, and columns of a row that one is kept of."""
+
+
+class _RowShapes:
+    """Divides rows: one like the last by its shape, which is made for the second of two, others cell by cell."""
+
+    def __init__(self) -> None:
+        self._known: dict[object, _RowShape] = {}
+        self._before: object = None
+        self._shape: _RowShape | None = None
+
+    def divide(self, piece: bytes, before: int) -> RawRow:
+        """A row from its start to where its end was cut off; `before` is the number of the row before it."""
+        if self._shape and (row := self._shape.divide(piece, before)):
+            return row
+        row = _divide_row(piece, before)
+        if row.letters and None not in row.letters and None not in row.values and not any(row.formulas):
+            alike = (tuple(row.letters), tuple(row.marks))
+            if (
+                alike not in self._known
+                and alike == self._before
+                and len(self._known) < MOST_SHAPES
+                and len(row.letters) <= WIDEST
+            ):
+                self._known[alike] = _RowShape.of(row)
+            self._shape, self._before = self._known.get(alike), alike
+        return row
 
 
 def _value(plain: bytes | None, beside: bytes | None, inline: bytes | None) -> bytes | None:

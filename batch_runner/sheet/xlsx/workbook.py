@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -159,9 +160,9 @@ def _choose(source: OpenedWorkbook, catalog: Catalog) -> Workbook:
         asked_row = 0 if source.reading.no_header else source.reading.header_row
         seen = survey_sheet(scan, source.cells, asked_row, tables, f"{name}, {sheet.name}")
         if seen is not None:
-            if catalog.calculation.is_stale and not source.reading.trust_formulas:
-                source.cells.computed = computed_ranges(source.package, sheet.part)
             workbook = Workbook(source, sheet, tables, seen, scan)
+            if catalog.calculation.is_stale and not source.reading.trust_formulas:
+                source.cells.computed = workbook.computed
             workbook.notes = tuple(_notes(workbook, catalog, source.reading))
             return workbook
     what = f"the sheet {candidates[0].name!r} is" if asked else "all its sheets are"
@@ -277,6 +278,7 @@ class Workbook(Sheet):
         self.merges = [range_in(self.package, self.part, ref) for ref in scan.beside.merges]
         """The merged ranges as (left, top, right, bottom), from 1."""
         self._quick = scan.quick
+        self._may_have_computed = scan.may_have_computed
         self._source = source
         self._kinds = {
             **dict.fromkeys(seen.repeated, RowKind.REPEATED),
@@ -284,6 +286,11 @@ class Workbook(Sheet):
             **dict.fromkeys(seen.outside, RowKind.OUTSIDE),
         }
         self._seen = seen
+
+    @cached_property
+    def computed(self) -> tuple[tuple[int, int, int, int], ...]:
+        """See `computed_ranges`: looked for once, and only where the survey has met their words."""
+        return computed_ranges(self.package, self.part) if self._may_have_computed else ()
 
     def rows(self) -> Iterator[Row]:
         """As `Sheet.rows`."""
@@ -350,7 +357,8 @@ class Workbook(Sheet):
     def _row(self, raw: RawRow, merged: MergedCells) -> Row:
         texts, problems = self._source.cells.texts(raw, self.width)
         kind = self._kind(raw)
-        own = [text for place, text in enumerate(texts) if place not in self._seen.foreign]
+        foreign = self._seen.foreign
+        own = [text for place, text in enumerate(texts) if place not in foreign] if foreign else texts
         if kind is not RowKind.OUTSIDE and not any(map(str.strip, own)) and not any(p.refuses for p in problems):
             kind = RowKind.EMPTY
         if kind is RowKind.DATA:

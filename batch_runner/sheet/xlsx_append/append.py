@@ -9,7 +9,6 @@ import msgspec
 
 from batch_runner.errors import SheetError
 from batch_runner.sheet.model import column_letter
-from batch_runner.sheet.xlsx.metadata import computed_ranges
 from batch_runner.sheet.xlsx_append.rows import formula_in_the_way
 from batch_runner.sheet.xlsx_append.sheet_xml import Change, as_utf8, copy_package, with_columns
 from batch_runner.sheet.xlsx_append.xml_tokens import (
@@ -285,7 +284,7 @@ def _last_row(workbook: Workbook) -> int:
 
 def _taken(workbook: Workbook) -> Iterator[Range]:
     """Where no new cells may stand: merged cells, and what a formula or a pivot table fills when it is refreshed."""
-    for left, top, right, bottom in (*workbook.merges, *computed_ranges(workbook.package, workbook.part)):
+    for left, top, right, bottom in (*workbook.merges, *workbook.computed):
         yield Range(top, left - 1, bottom, right - 1)
     for part in workbook.package.related(workbook.part, "pivotTable"):
         for element in elements(_whole(workbook.package, part)):
