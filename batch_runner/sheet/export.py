@@ -261,17 +261,13 @@ def append_columns(
 
 
 def replace_cells(sheet: Sheet, target: BinaryIO, cells: Mapping[tuple[int, int], str]) -> None:
-    """Write the sheet's own file to the seekable `target` with other texts in these cells, and all else as it is.
+    """Write the sheet's own file, other texts in these cells (row number, place). Raises `SheetError` if it can't."""
+    from batch_runner.sheet.xlsx_append import append
 
-    `cells` are known by row number and place in `Row.texts`. Raises `SheetError` for one that can't be replaced.
-    """
-    if isinstance(sheet, Workbook):
-        from batch_runner.sheet.xlsx_append import append
-
+    if isinstance(sheet, CsvSheet):
+        write_text(target, replaced(sheet.source, cells), sheet.source, sheet.scratch)
+    elif isinstance(sheet, Workbook):
         append.replace_cells(sheet, target, cells)
-        return
-    assert isinstance(sheet, CsvSheet)
-    write_text(target, replaced(sheet.source, cells), sheet.source, sheet.scratch)
 
 
 def make_room(sheet: Sheet, new: NewColumns) -> None:
