@@ -261,7 +261,7 @@ def looking_into(path: Path, *, half: bool = False) -> Iterator[sqlite3.Connecti
         raise JournalError(f"{path}: this journal can't be read ({error}), so what ran in it isn't known") from error
 
 
-class Started(msgspec.Struct, frozen=True):
+class StartWords(msgspec.Struct, frozen=True):
     """How a batch was started, kept for when the page is opened again, in the user's state folder."""
 
     source: str
@@ -274,7 +274,7 @@ def _start_place(journal: Path, output: str) -> Path | None:
     return folder and folder / "starts" / f"{_digits(str(journal), output)}.json"
 
 
-def remember_start(journal: Path, output: str, started: Started) -> None:
+def remember_start(journal: Path, output: str, started: StartWords) -> None:
     """Keep it for its owner only. Where that can't be done, nothing is lost but the offer to run rows again."""
     place = _start_place(journal, output)
     if place is not None:
@@ -283,10 +283,10 @@ def remember_start(journal: Path, output: str, started: Started) -> None:
             write_private(place, msgspec.json.encode(started))
 
 
-def recall_start(journal: Path, output: str) -> Started | None:
+def recall_start(journal: Path, output: str) -> StartWords | None:
     """How the last batch was started that wrote this output; None where nobody kept it."""
     place = _start_place(journal, output)
     try:
-        return msgspec.json.decode(place.read_bytes(), type=Started) if place else None
+        return msgspec.json.decode(place.read_bytes(), type=StartWords) if place else None
     except (OSError, msgspec.DecodeError):
         return None

@@ -135,7 +135,7 @@ def _cookies(scope: Scope) -> dict[str, str]:
     return {}
 
 
-class Asked(msgspec.Struct, frozen=True):
+class PageRequest(msgspec.Struct, frozen=True):
     """What a request says: the address's own words, those of a form, and the file that came with it."""
 
     query: QueryParams
@@ -183,7 +183,7 @@ def make_page(folder: Path, port: int, token: str, start: str, is_closing: Calla
     `start` is the screen that the first address leads to. Live screens are let go once `is_closing` says so.
     """
     screens = Screens(folder, is_closing)
-    pages: dict[str, Callable[[Asked], Answer]] = {
+    pages: dict[str, Callable[[PageRequest], Answer]] = {
         "/": screens.folder,
         "/sheet": screens.sheet,
         "/batch": screens.batch,
@@ -192,7 +192,7 @@ def make_page(folder: Path, port: int, token: str, start: str, is_closing: Calla
         "/save": screens.save,
         "/download": screens.download,
     }
-    forms: dict[str, Callable[[Asked], Answer]] = {
+    forms: dict[str, Callable[[PageRequest], Answer]] = {
         "/drop": screens.drop,
         "/key": screens.key,
         "/run": screens.run,
@@ -215,7 +215,7 @@ def make_page(folder: Path, port: int, token: str, start: str, is_closing: Calla
     )
 
 
-def _endpoint(view: Callable[[Asked], Answer]) -> Callable[[Request], Any]:
+def _endpoint(view: Callable[[PageRequest], Answer]) -> Callable[[Request], Any]:
     """A view is plain code that may read files: it runs in a thread, and its sentence for a person is a screen, too."""
 
     async def endpoint(request: Request) -> Response:
@@ -233,16 +233,16 @@ def _endpoint(view: Callable[[Asked], Answer]) -> Callable[[Request], Any]:
     return endpoint
 
 
-async def _asked(request: Request) -> Asked:
+async def _asked(request: Request) -> PageRequest:
     if request.method != "POST":
-        return Asked(request.query_params, FormData())
+        return PageRequest(request.query_params, FormData())
     length = request.headers.get("content-length", "")
     if not length.isdecimal() or int(length) > LARGEST_UPLOAD:
         raise HTTPException(413, "The file is too large for this page.")
     async with request.form(max_fields=20_000, max_part_size=1 << 20) as form:
         file = form.get("file")
         upload = (file.filename or "", await file.read()) if isinstance(file, UploadFile) else None
-        return Asked(request.query_params, form, upload)
+        return PageRequest(request.query_params, form, upload)
 
 
 @jinja2.pass_context
@@ -301,7 +301,7 @@ class Screens:
         self._batches = batches.Batches(folder)
         self._columns = rows.OwnColumns()
 
-    def folder(self, _: Asked) -> Answer:
+    def folder(self, _: PageRequest) -> Answer:
         """The sheets of the folder, what runs now, the last nights; and the key, which may be typed once."""
         nights = self._batches.nights()
         return Shown(
@@ -316,13 +316,13 @@ class Screens:
             },
         )
 
-    def drop(self, asked: Asked) -> Answer:
+    def drop(self, asked: PageRequest) -> Answer:
         """Keep a sheet that was chosen or dropped; a file of that name stays, and the new one gets a number."""
         if asked.upload is None or not asked.upload[0]:
             raise UsageError("no file came with this: choose a sheet first")
         return Go("/sheet", {"file": sheets.keep_upload(self._folder, *asked.upload)})
 
-    def key(self, asked: Asked) -> Answer:
+    def key(self, asked: PageRequest) -> Answer:
         """Keep the API key for this process and the batches that it starts; it is written nowhere."""
         typed = asked.text("key").strip()
         if not typed or not typed.isascii() or not typed.isprintable():
@@ -330,13 +330,13 @@ class Screens:
         os.environ[KEY_VARIABLES[0]] = typed
         return Go("/", {"key": "kept"})
 
-    def sheet(self, asked: Asked) -> Answer:
+    def sheet(self, asked: PageRequest) -> Answer:
         """What was understood of a sheet, what can be chosen, and the plan."""
         choices = sheets.choices_of(asked.query, self._folder)
         found = sheets.look(choices, self._folder, asked.text("show"), asked.text("from"))
         return Shown("sheet.html", {"it": found, "query": dict(asked.query.multi_items()), "command": found.command})
 
-    def run(self, asked: Asked) -> Answer:
+    def run(self, asked: PageRequest) -> Answer:
         """Start a batch as a process of its own."""
         choices = sheets.choices_of(asked.form, self._folder)
         planned = sheets.planned_of(choices)
@@ -347,7 +347,7 @@ class Screens:
         pid = self._batches.start(source, options, journal, output)
         return Go("/batch", {"journal": self._batches.name_of(journal), "pid": pid})
 
-    def batch(self, asked: Asked) -> Answer:
+    def batch(self, asked: PageRequest) -> Answer:
         """A batch, live or afterwards."""
         seen = self._batches.look(asked.query)
         if seen is None:
@@ -378,49 +378,49 @@ class Screens:
 
         return StreamingResponse(stream(), media_type="text/event-stream")
 
-    def stop(self, asked: Asked) -> Answer:
+    def stop(self, asked: PageRequest) -> Answer:
         """Stop a batch in two steps: first it starts nothing more, then it leaves at once."""
         seen = self._batches.stop(asked.form)
         return Go("/batch", {"journal": seen.journal_name, "id": seen.batch.id, "stopping": "1"})
 
-    def adjust(self, asked: Asked) -> Answer:
+    def adjust(self, asked: PageRequest) -> Answer:
         """More or fewer runs at once, from now on."""
         seen = self._batches.change(asked.form)
         return Go("/batch", {"journal": seen.journal_name, "id": seen.batch.id})
 
-    def row(self, asked: Asked) -> Answer:
+    def row(self, asked: PageRequest) -> Answer:
         """The story of one row."""
         story = rows.story_of(self._batches.look_at(asked.query), asked.query)
         own = self._columns.of_row(story.seen, story.number)
         return Shown("row.html", {"it": story, "own": own, "command": story.command})
 
-    def mend(self, asked: Asked) -> Answer:
+    def mend(self, asked: PageRequest) -> Answer:
         """Write what was mended into the result file, and run those rows."""
         seen = self._batches.look_at(asked.form)
         path, numbers = self._columns.write(seen, asked.form)
         options = seen.options_again(numbers, path)
         return self._started(path, options, seen.journal, path)
 
-    def retry(self, asked: Asked) -> Answer:
+    def retry(self, asked: PageRequest) -> Answer:
         """Run a group of rows again that failed alike."""
         seen = self._batches.look_at(asked.form)
         numbers = self._batches.numbers_of(seen, asked.text("status"), asked.text("error"))
         options = seen.options_again(numbers, seen.batch.output)
         return self._started(seen.batch.output, options, seen.journal, seen.batch.output)
 
-    def resolve(self, asked: Asked) -> Answer:
+    def resolve(self, asked: PageRequest) -> Answer:
         """Settle an unknown row."""
         seen = self._batches.look_at(asked.form)
         number = rows.settle(seen, asked.form)
         return Go("/row", {"journal": seen.journal_name, "id": seen.batch.id, "row": number, "settled": "1"})
 
-    def nights(self, _: Asked) -> Answer:
+    def nights(self, _: PageRequest) -> Answer:
         """All nights of the journals in the folder."""
         return Shown(
             "nights.html", {"nights": self._batches.nights(), "command": ["batch-runner", "status", "JOURNAL"]}
         )
 
-    def save(self, asked: Asked) -> Answer:
+    def save(self, asked: PageRequest) -> Answer:
         """What a job file of this batch would say, and the lines for cron and systemd."""
         seen = self._batches.look_at(asked.query)
         return Shown(
@@ -435,13 +435,13 @@ class Screens:
             },
         )
 
-    def keep_job(self, asked: Asked) -> Answer:
+    def keep_job(self, asked: PageRequest) -> Answer:
         """Write the job file; one that is there stays."""
         seen = self._batches.look_at(asked.form)
         saved = rows.keep_job(self._folder, asked.text("name"), rows.job_text(seen))
         return Go("/save", {"journal": seen.journal_name, "id": seen.batch.id, "saved": saved})
 
-    def download(self, asked: Asked) -> Answer:
+    def download(self, asked: PageRequest) -> Answer:
         """The output or the report of a batch, as the journal names them."""
         seen = self._batches.look_at(asked.query)
         path = seen.report if asked.text("what") == "report" else Path(seen.batch.output)

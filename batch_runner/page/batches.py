@@ -20,7 +20,7 @@ from batch_runner.errors import BatchRunnerError, ExitCode, JournalError, SheetE
 from batch_runner.job.config import load_job
 from batch_runner.job.inputs import night_job_of
 from batch_runner.job.options import command_words, options
-from batch_runner.journal.index import Index, Started, recall_start, remember_start, state_folder
+from batch_runner.journal.index import Index, StartWords, recall_start, remember_start, state_folder
 from batch_runner.journal.view import BatchRecord, Failures, JournalView
 from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, STARTING, SUCCESS, UNKNOWN
 from batch_runner.report.summary import duration_of, sorted_counts
@@ -69,7 +69,7 @@ def kind_of(status: str) -> str:
     return "unsure" if status == UNKNOWN else "going" if status in (*GOING, STARTING) else "idle"
 
 
-class Night(msgspec.Struct, frozen=True):
+class BatchLine(msgspec.Struct, frozen=True):
     """One batch among the others: when, how many, how it ended."""
 
     journal: str
@@ -103,21 +103,21 @@ def state_of(batch: BatchRecord, *, is_running: bool) -> str:
     return ENDS.get(ExitCode(batch.exit_code), f"exit code {batch.exit_code}")
 
 
-class Group(msgspec.Struct, frozen=True):
+class FailureGroup(msgspec.Struct, frozen=True):
     """Rows that failed alike, and whether they may be run again from here."""
 
     failures: Failures
     can_retry: bool
 
 
-class Seen(msgspec.Struct, frozen=True):
+class BatchSeen(msgspec.Struct, frozen=True):
     """A batch as its journal has it now; `source` and `chosen` are how it was started, where that is known."""
 
     journal: Path
     journal_name: str
     batch: BatchRecord
     counts: dict[str, int]
-    groups: tuple[Group, ...]
+    groups: tuple[FailureGroup, ...]
     is_running: bool
     is_stopping: bool
     source: str
@@ -269,7 +269,7 @@ class Batches:
         self._children[process.pid] = Child(process, printed, words)
         self._journals[self.name_of(journal)] = journal.resolve()
         if "retry" not in chosen or "rows" not in chosen:
-            remember_start(journal.resolve(), output, Started(source, dict(chosen)))
+            remember_start(journal.resolve(), output, StartWords(source, dict(chosen)))
         self._await_place(process.pid, journal)
         return process.pid
 
@@ -303,7 +303,7 @@ class Batches:
         except KeyError:
             raise UsageError(f"{name}: there is no such journal in this folder") from None
 
-    def nights(self, most: int = MOST_NIGHTS) -> list[Night]:
+    def nights(self, most: int = MOST_NIGHTS) -> list[BatchLine]:
         """The last batches of all journals, the latest first."""
         self._reap()
         found = []
@@ -312,10 +312,10 @@ class Batches:
                 for batch in view.batches()[-most:]:
                     is_running = view.living is not None and batch.id >= view.living and batch.ended is None
                     counts, _ = self._sums(path, view, batch.id, is_running=is_running)
-                    found.append(Night(name, batch, counts, view.held(batch.id), is_running))
+                    found.append(BatchLine(name, batch, counts, view.held(batch.id), is_running))
         return sorted(found, key=lambda night: night.batch.started, reverse=True)[:most]
 
-    def look(self, query: Mapping[str, str]) -> Seen | None:
+    def look(self, query: Mapping[str, str]) -> BatchSeen | None:
         """The batch that an address names, by its number or its process; None where it has no place yet."""
         self._reap()
         path = self._journal(query.get("journal", ""))
@@ -330,25 +330,25 @@ class Batches:
                 raise UsageError(f"{query.get('journal')}: there is no batch {number}")
             return self._seen(path, view, wanted[-1]) if wanted else None
 
-    def look_at(self, query: Mapping[str, Any]) -> Seen:
+    def look_at(self, query: Mapping[str, Any]) -> BatchSeen:
         """As `look`, for a batch that has its place."""
         seen = self.look({name: str(query.get(name, "")) for name in ("journal", "id")})
         if seen is None:
             raise UsageError("this batch has not begun yet")
         return seen
 
-    def _seen(self, path: Path, view: JournalView, batch: BatchRecord) -> Seen:
+    def _seen(self, path: Path, view: JournalView, batch: BatchRecord) -> BatchSeen:
         child = self._children.get(batch.pid)
         is_running = view.living is not None and batch.id >= view.living and batch.ended is None
         is_running = is_running or (child is not None and child.process.poll() is None)  # it still writes its report
         started = recall_start(path, batch.output) or self._of_job_file(path, batch)
         counts, groups = self._sums(path, view, batch.id, is_running=is_running)
-        return Seen(
+        return BatchSeen(
             path,
             self.name_of(path),
             batch,
             counts,
-            tuple(Group(group, started is not None and group.status in FAILED) for group in groups),
+            tuple(FailureGroup(group, started is not None and group.status in FAILED) for group in groups),
             is_running,
             (path, batch.id) in self._asked_to_stop,
             started.source if started else Path(batch.input).name,
@@ -373,7 +373,7 @@ class Batches:
             self._known[key] = (counts, view.failures(batch, MOST_GROUPS))
         return self._known[key]
 
-    def _of_job_file(self, journal: Path, batch: BatchRecord) -> Started | None:
+    def _of_job_file(self, journal: Path, batch: BatchRecord) -> StartWords | None:
         """How the job file in the folder that has this journal starts its batches."""
         for path in sorted(self._folder.glob("*.toml")):
             with suppress(BatchRunnerError, SheetError, OSError):
@@ -383,7 +383,7 @@ class Batches:
                     if found.journal_path.resolve() == journal and str(found.input_path.absolute()) == batch.input:
                         fields = {option.name: getattr(found, option.name) for option in options().values()}
                         said = {n: v for n, v in fields.items() if v != options()[n].default and v not in (None, ())}
-                        return Started(found.input, said)
+                        return StartWords(found.input, said)
         return None
 
     def beginning(self, query: Mapping[str, str]) -> Beginning:
@@ -402,7 +402,7 @@ class Batches:
             return b'{"running":true}'
         return msgspec.json.encode({"running": seen.is_running, "counts": seen.counts})
 
-    def stop(self, query: Mapping[str, Any]) -> Seen:
+    def stop(self, query: Mapping[str, Any]) -> BatchSeen:
         """Tell the batch to stop, as Ctrl-C does: first it starts nothing more, the second time it leaves at once."""
         seen = self.look_at(query)
         if not seen.is_running:
@@ -412,7 +412,7 @@ class Batches:
         self._asked_to_stop.add((seen.journal, seen.batch.id))
         return seen
 
-    def change(self, query: Mapping[str, Any]) -> Seen:
+    def change(self, query: Mapping[str, Any]) -> BatchSeen:
         """Let the batch have more or fewer runs in flight, as `adjust` does."""
         seen = self.look_at(query)
         wanted = str(query.get("concurrency", ""))
@@ -421,7 +421,7 @@ class Batches:
         adjust(seen.journal, int(wanted), datetime.now().astimezone().date())
         return seen
 
-    def numbers_of(self, seen: Seen, status: str, error: str) -> list[int]:
+    def numbers_of(self, seen: BatchSeen, status: str, error: str) -> list[int]:
         """All rows of a group that failed alike."""
         if status not in FAILED:
             raise UsageError(f"rows that are {status or 'nothing'} are not run again from here")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import BinaryIO
 
-    from batch_runner.page.batches import Seen
+    from batch_runner.page.batches import BatchSeen
 
 
 PAGE = 50
@@ -139,7 +139,7 @@ class OwnColumns:
         self._known: dict[tuple[str, int, int], _Cells] = {}
         self._lock = threading.Lock()
 
-    def _cells(self, seen: Seen) -> _Cells | None:
+    def _cells(self, seen: BatchSeen) -> _Cells | None:
         path = next((p for p in (Path(seen.batch.input), Path(seen.batch.output)) if p.is_file()), None)
         if path is None:
             return None
@@ -158,7 +158,7 @@ class OwnColumns:
                     reading.join(5)
         return known
 
-    def rows(self, seen: Seen, query: Mapping[str, str]) -> RowsPage:
+    def rows(self, seen: BatchSeen, query: Mapping[str, str]) -> RowsPage:
         """A page of rows: of one status or any, with these words or any, behind a number."""
         cells = self._cells(seen)
         status, words = query.get("status", ""), query.get("q", "").strip()
@@ -178,12 +178,12 @@ class OwnColumns:
             total=cells.total if cells else None,
         )
 
-    def of_row(self, seen: Seen, number: int) -> list[tuple[str, str]]:
+    def of_row(self, seen: BatchSeen, number: int) -> list[tuple[str, str]]:
         """A row's own cells by their headers."""
         cells = self._cells(seen)
         return list(zip(cells.columns, cells.of(number), strict=False)) if cells else []
 
-    def mending(self, seen: Seen) -> Mending | None:
+    def mending(self, seen: BatchSeen) -> Mending | None:
         """The rows that did not succeed, with those of their cells that are sent; None where nothing can be mended."""
         if not seen.can_mend or not seen.counts.keys() & {*FAILED}:
             return None
@@ -201,7 +201,7 @@ class OwnColumns:
         except (BatchRunnerError, SheetError):
             return None
 
-    def write(self, seen: Seen, form: Mapping[str, Any]) -> tuple[str, list[int]]:
+    def write(self, seen: BatchSeen, form: Mapping[str, Any]) -> tuple[str, list[int]]:
         """Write mended cells into the result file; gives where it stands, and the rows that were mended.
 
         Raises `UsageError` where nothing was changed, or the file was edited since the form was shown.
@@ -224,10 +224,10 @@ class OwnColumns:
         return str(written), sorted({number for number, _ in changed})
 
 
-class Story(msgspec.Struct, frozen=True):
+class RowStory(msgspec.Struct, frozen=True):
     """One row: what it came to, and all tries of all nights."""
 
-    seen: Seen
+    seen: BatchSeen
     number: int
     outcome: Placed | None
     tries: tuple[Try, ...]
@@ -254,17 +254,17 @@ def _json(value: object) -> str:
     return "" if value is None else msgspec.json.encode(value).decode()
 
 
-def story_of(seen: Seen, query: Mapping[str, str]) -> Story:
+def story_of(seen: BatchSeen, query: Mapping[str, str]) -> RowStory:
     """All that is known of one row. Raises `UsageError` for one that took no part."""
     number = int(query.get("row", "0")) if query.get("row", "").isdecimal() else 0
     with JournalView.open(seen.journal) as view:
         outcome, tries = view.outcome(seen.batch.id, number), view.story(seen.batch.id, number)
     if outcome is None:
         raise UsageError(f"{seen.sheet}: no row {number or '…'} took part in this batch")
-    return Story(seen, number, outcome, tries, _who())
+    return RowStory(seen, number, outcome, tries, _who())
 
 
-def settle(seen: Seen, form: Mapping[str, Any]) -> int:
+def settle(seen: BatchSeen, form: Mapping[str, Any]) -> int:
     """Settle an unknown row as a person has found it."""
     number, status, note = str(form.get("row", "")), str(form.get("as", "")), str(form.get("note", "")).strip()
     if not number.isdecimal() or status not in RESOLVED:
@@ -361,7 +361,7 @@ def toml(value: object) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def job_text(seen: Seen) -> str:
+def job_text(seen: BatchSeen) -> str:
     """A job file that does the same every night."""
     if seen.chosen is None:
         raise UsageError("it isn't known here how this batch was started, so there is nothing to save")

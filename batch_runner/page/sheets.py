@@ -264,7 +264,7 @@ def _looks_like_task(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     return "task" in names or (needed == ["params"] and not marks)
 
 
-class Param(msgspec.Struct, frozen=True):
+class ParamMenu(msgspec.Struct, frozen=True):
     """A menu for something that the task takes: what can be chosen for it, and what is."""
 
     name: str
@@ -275,7 +275,7 @@ class Param(msgspec.Struct, frozen=True):
     default: str | None
 
 
-class Cell(msgspec.Struct, frozen=True):
+class ShownCell(msgspec.Struct, frozen=True):
     """A cell as the table shows it."""
 
     text: str
@@ -289,7 +289,7 @@ class ShownRow(msgspec.Struct, frozen=True):
     kind: str
     word: str
     why: str
-    cells: tuple[Cell, ...]
+    cells: tuple[ShownCell, ...]
 
 
 class Understood(msgspec.Struct, frozen=True, kw_only=True):
@@ -301,7 +301,7 @@ class Understood(msgspec.Struct, frozen=True, kw_only=True):
     columns: tuple[Column, ...]
     profile: Profile
     tasks: tuple[str, ...]
-    params: tuple[Param, ...]
+    params: tuple[ParamMenu, ...]
     problems: tuple[str, ...]
     plan: Preview | None
     counts: tuple[tuple[str, str, int], ...]
@@ -364,7 +364,7 @@ def _opened(choices: Choices) -> Source:
         raise
 
 
-def _completed(choices: Choices, profile: Profile, folder: Path) -> tuple[Choices, tuple[Param, ...]]:
+def _completed(choices: Choices, profile: Profile, folder: Path) -> tuple[Choices, tuple[ParamMenu, ...]]:
     """The choices with what is proposed where nothing was said, and the menus for the task's params."""
     if not choices.asked:
         task = INVOICE if profile.files else ""
@@ -380,7 +380,7 @@ def _completed(choices: Choices, profile: Profile, folder: Path) -> tuple[Choice
     mapping = {name: chosen for name, chosen in mapping.items() if chosen}
     choices = msgspec.structs.replace(choices, mapping=mapping)
     params = (
-        Param(each.name, each.required, each.kind.noun, each.kind.choices, mapping.get(each.name, ""), each.default)
+        ParamMenu(each.name, each.required, each.kind.noun, each.kind.choices, mapping.get(each.name, ""), each.default)
         for each in inputs
     )
     return choices, tuple(params)
@@ -438,7 +438,7 @@ def _shown(
     )
     if name == "refused":
         bad |= {index for index in indexes if f"{source.sheet.address(row.number, index)}:" in f"{why}:"}
-    cells = tuple(Cell(row.texts[index], index in bad) for index in indexes)
+    cells = tuple(ShownCell(row.texts[index], index in bad) for index in indexes)
     if row.kind is not RowKind.DATA:
         kind = "header" if row.kind is RowKind.HEADER else "left"
         return ShownRow(row.number, kind, LEFT[row.kind], "", cells)
