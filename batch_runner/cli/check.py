@@ -16,6 +16,7 @@ from batch_runner.errors import ExitCode, Findings, UsageError
 from batch_runner.fs import have_temporary_folder
 from batch_runner.job.inputs import make_folders, night_job_of
 from batch_runner.job.options import describe_job
+from batch_runner.journal.index import StartsOfTonight
 from batch_runner.runner.check import Preview, open_source, preview
 from batch_runner.runner.connect import choose_service, probe_service, purpose_of
 from batch_runner.runner.memory import info_of, place_journals, recall, rehearse
@@ -68,7 +69,7 @@ async def _pages(plan: NightJob) -> tuple[list[Preview], list[str]]:
     Sheets that share a journal share its rehearsal: a row that stands in two of them is sent once.
     """
     async with AsyncExitStack() as stack:
-        rehearsal = _Rehearsal(stack, uuid4().hex if plan.many else "")
+        rehearsal = _Rehearsal(stack, plan)
         if not plan.many:
             return [await rehearsal.page(planned) for planned in plan.batches], []
         pages: list[Preview] = []
@@ -85,9 +86,11 @@ async def _pages(plan: NightJob) -> tuple[list[Preview], list[str]]:
 class _Rehearsal:
     """A night that is gone over without sending: what its journals know, and what it would record, stays in a copy."""
 
-    def __init__(self, stack: AsyncExitStack, command: str) -> None:
+    def __init__(self, stack: AsyncExitStack, plan: NightJob) -> None:
         self._stack = stack
-        self._command = command
+        self._command = uuid4().hex if plan.many else ""
+        has_several = len({planned.job.journal for planned in plan.batches}) > 1
+        self._tonight = StartsOfTonight() if has_several else None
         self._files: dict[Path | None, JournalFile] = {}
 
     async def page(self, planned: SheetJob) -> Preview:
@@ -122,7 +125,8 @@ class _Rehearsal:
         look_at_journal(job.journal_path, batch)
         memory = recall(job, service)
         source.template.know_also(memory.key_columns)
-        journal = await (await self._file(job.journal_path)).begin(batch, memory.others)
+        others = memory.others.beside(self._tonight, job.journal_path)
+        journal = await (await self._file(job.journal_path)).begin(batch, others)
         return await preview(job, source, journal, evidence, (*planned.notes, *memory.cautions))
 
     async def _file(self, path: Path | None) -> JournalFile:

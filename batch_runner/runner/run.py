@@ -357,6 +357,7 @@ async def _sum_up(
             *source.notes,
             *about,
             *opened.memory.cautions,
+            *batch.cautions,
             *warnings,
             *source.warnings,
             *notes,
@@ -365,6 +366,7 @@ async def _sum_up(
         cautions=(
             *(source.sheet.cautions if since is None else ()),
             *opened.memory.cautions,
+            *batch.cautions,
             *(all_new if opened.series == str(job.input_path.absolute()) else ()),  # a day's sheet may be all new
             *(each.note for each in opened.evidence),
             *(written.cautions if written else ()),
