@@ -16,7 +16,7 @@ import msgspec
 from batch_runner.errors import JournalError, reason_of
 from batch_runner.journal.database import check_header, connect, reading_uri, refuse_half
 from batch_runner.outcomes import FAILED, NOT_STARTED, STARTING, UNKNOWN
-from batch_runner.plan.duplicates import Rival
+from batch_runner.plan.duplicates import Rival, claims_of
 from batch_runner.units import local_day, local_time
 
 if TYPE_CHECKING:
@@ -316,7 +316,7 @@ class OtherJournals:
 
     def alike(self, entries: Iterable[Entry], policy: Policy) -> dict[bytes, Rival]:
         """As `ran`, for the claims of these rows; by the journals that were asked about the same columns."""
-        claims = list(dict.fromkeys(claim for entry in entries for claim in entry.claims))
+        claims = list(dict.fromkeys(claim for entry in entries for claim in claims_of(entry)))
         found: dict[bytes, Rival] = {}
         for path in self.paths if claims else ():
             with looking_into(path) as connection:

@@ -16,7 +16,7 @@ from batch_runner.journal.database import LOST
 from batch_runner.journal.index import Ran, copy_of, ran_as, ran_in
 from batch_runner.journal.same_key import Rivals, find_twins, renamed
 from batch_runner.outcomes import QUEUED, STARTING, UNKNOWN
-from batch_runner.plan.duplicates import hold_back
+from batch_runner.plan.duplicates import claims_of, hold_back
 from batch_runner.plan.edits import ALMOST, cell_of, cells_of, differing
 from batch_runner.plan.plan import (
     ELSEWHERE,
@@ -232,7 +232,7 @@ class Registration:
         if not self._policy.unique or self._policy.releases or not self._others.is_any:
             return {}
         found = self._others.alike(entries, self._policy)
-        for claim in {claim for entry in entries for claim in entry.claims if claim not in found}:
+        for claim in {claim for entry in entries for claim in claims_of(entry) if claim not in found}:
             for journal, *told, conflict in connection.execute(_LEARNED, (claim,)):
                 found[claim] = Ran(Path(journal), *told).rival(conflict)
         return found

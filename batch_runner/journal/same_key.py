@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.outcomes import UNKNOWN
-from batch_runner.plan.duplicates import Rival
+from batch_runner.plan.duplicates import Rival, claims_of
 from batch_runner.units import local_time
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ class Rivals:
                 stands=bool(is_tonights) or (run_id is not None and ended is None),
                 conflict=conflict,
             )
-        yield from (self._elsewhere[claim] for claim in entry.claims if claim in self._elsewhere)
+        yield from (self._elsewhere[claim] for claim in claims_of(entry) if claim in self._elsewhere)
 
     def above(self, entry: Entry) -> tuple[int, bytes | None, str] | None:
         """The row that is about to be sent with the same claim, its conflict, and its sheet, empty for this one."""

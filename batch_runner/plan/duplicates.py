@@ -62,6 +62,11 @@ class Known(Protocol):
         """Let the rows below know that this one is about to be sent."""
 
 
+def claims_of(entry: Entry) -> tuple[bytes, ...]:
+    """Its claim, as this and earlier releases make it; none where it has none."""
+    return tuple(dict.fromkeys(filter(None, (entry.claim, entry.former_claim))))
+
+
 def hold_back(step: Step, entry: Entry, last: Attempt | None, policy: Policy, known: Known) -> Step:
     """The step, or what stands in its place where the row is a duplicate; a row that may run makes its claim.
 

@@ -129,11 +129,6 @@ class Entry(msgspec.Struct, frozen=True):
         """All keys under which it may be known somewhere."""
         return tuple(dict.fromkeys(filter(None, (self.key, *self.forms, *self.former_keys, *self.aliases))))
 
-    @property
-    def claims(self) -> tuple[bytes, ...]:
-        """Its claim, as this and earlier releases make it; none where it has none."""
-        return tuple(dict.fromkeys(filter(None, (self.claim, self.former_claim))))
-
     def named(self) -> Mapping[str, str]:
         """The texts that are compared when it was edited, by their columns; none where nobody knows them."""
         return {}
