@@ -31,7 +31,7 @@ from batch_runner.rows.task_inputs import TEXT
 from batch_runner.sheet.model import RowKind, row_list
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from batch_runner.batch.pool import SheetBatch
@@ -181,11 +181,16 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def preview(
-    job: Job, source: Source, journal: Journal, evidence: Sequence[Evidence] = (), told: Sequence[str] = ()
+    job: Job,
+    source: Source,
+    journal: Journal,
+    evidence: Sequence[Evidence] = (),
+    told: Sequence[str] = (),
+    seen: Callable[[Step, RowParams], None] = lambda _step, _row: None,
 ) -> Preview:
     """Read the whole sheet as a batch would, place its rows in a journal that nobody keeps, and send nothing.
 
-    `told` are notes about its journals.
+    `told` are notes about its journals; `seen` is told each row with its step.
     """
     planned, kinds = _Planned(), _Kinds(source.sheet)
     await take_back(evidence, journal)
@@ -193,6 +198,7 @@ async def preview(
     async for chunk in plan_rows(source, journal):
         for step, row in chunk:
             planned.add(step, row)
+            seen(step, row)
     outcomes = (Placed(number, NOT_STARTED, "", "", "", changed=False) for number in planned.starts)
     totals = control_totals(source, outcomes)
     return Preview(

@@ -12,7 +12,7 @@ import msgspec
 from batch_runner.errors import SheetError, Unlike
 from batch_runner.sheet.csv.reader import CsvSheet, open_csv, view_csv
 from batch_runner.sheet.csv.records import DELIMITERS
-from batch_runner.sheet.csv.writer import harmless, storable
+from batch_runner.sheet.csv.writer import harmless, replaced, storable, write_text
 from batch_runner.sheet.model import (
     LIST_ROWS,
     TEXT_ENDINGS,
@@ -30,7 +30,7 @@ from batch_runner.sheet.xlsx.workbook import Workbook, open_workbook, view_workb
 from batch_runner.sheet.xlsx_append.xml_tokens import CELL_UNITS, MAX_COLUMNS, fits, xstring
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import BinaryIO
 
@@ -258,6 +258,16 @@ def append_columns(
         return append.append_columns(sheet, target, new, cells)
     assert isinstance(sheet, CsvSheet)
     return sheet.append(target, new, cells)
+
+
+def replace_cells(sheet: Sheet, target: BinaryIO, cells: Mapping[tuple[int, int], str]) -> None:
+    """Write the sheet's own file, other texts in these cells (row number, place). Raises `SheetError` if it can't."""
+    from batch_runner.sheet.xlsx_append import append
+
+    if isinstance(sheet, CsvSheet):
+        write_text(target, replaced(sheet.source, cells), sheet.source, sheet.scratch)
+    elif isinstance(sheet, Workbook):
+        append.replace_cells(sheet, target, cells)
 
 
 def make_room(sheet: Sheet, new: NewColumns) -> None:
