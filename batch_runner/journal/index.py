@@ -99,6 +99,14 @@ class Index:
         there = [path for _, _, path in found if path.is_file()]
         return there, [path for _, line, path in found if not path.is_file() and not line.is_gone]
 
+    def namesakes(self, purpose: Purpose) -> list[Path]:
+        """Journals of other files of tasks that have the same name, as a copy of a folder has."""
+        file, colon, function = purpose.task.rpartition(".py:")
+        name = f"{file.rpartition('/')[2]}.py:{function}"
+        lines = (line for _, line in self._lines("*.json") if colon and line.service == purpose.service)
+        others = (line for line in lines if line.task != purpose.task and line.task.rpartition("/")[2] == name)
+        return [Path(line.path) for line in others if Path(line.path).is_file()]
+
     def told_gone(self, journals: Iterable[Path]) -> None:
         """Whoever runs this task was told that these are gone: once is enough."""
         names = set(map(str, journals))
@@ -154,6 +162,14 @@ def purpose_in(journal: Path) -> Purpose | None:
     with looking_into(journal, half=True) as connection:
         found = connection.execute("SELECT task, service FROM batch ORDER BY id DESC LIMIT 1").fetchone()
     return Purpose.of(found[0], found[1], journal.resolve().parent) if found else None
+
+
+def uuid_in(journal: Path) -> str | None:
+    """What a journal and all copies of it have in common; None for one of an early release. Raises `JournalError`."""
+    with looking_into(journal, half=True) as connection:
+        if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
+            return None
+        return str(connection.execute("SELECT uuid FROM about").fetchone()[0])
 
 
 class Ran(msgspec.Struct, frozen=True):

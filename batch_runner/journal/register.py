@@ -39,6 +39,7 @@ from batch_runner.plan.plan import (
     send,
     watched_edit,
 )
+from batch_runner.sheet.model import TEXT_ENDINGS
 
 if TYPE_CHECKING:
     import sqlite3
@@ -71,6 +72,10 @@ _LEARNED = (
     " ORDER BY attempt"
 )
 _COUNT_LEARNED = "SELECT journal, count(DISTINCT attempt) FROM elsewhere GROUP BY journal"
+_LAST_SHEET = (
+    "SELECT input FROM place JOIN batch ON batch.id = place.batch WHERE row = ? AND takes_part AND refusal IS NULL"
+    " ORDER BY batch DESC LIMIT 1"
+)
 _IS_SAME = "SELECT 1 FROM same WHERE row = ? AND params = ?"
 _SAY_SAME = "INSERT OR IGNORE INTO same VALUES (?, ?, ?)"
 _ATTEMPTS = (
@@ -111,6 +116,8 @@ class Registration:
     def __init__(self, begun: Begun, info: BatchInfo, others: OtherJournals, next_attempt: Callable[[], int]) -> None:
         self._begun = begun
         self._sheet = info.input
+        self._keys = info.key_columns
+        self._own_keys: dict[int, bytes | None] = {}
         self._policy = info.policy
         self._others = others
         self._next_attempt = next_attempt
@@ -124,7 +131,11 @@ class Registration:
         """Place the entries in the batch and say what to do with each."""
         twins = find_twins(connection, entries)
         self._elsewhere = None
-        entries = renamed(connection, entries)
+        own, entries = entries, renamed(connection, entries)
+        is_text = bool(self._keys) and self._sheet.lower().endswith(TEXT_ENDINGS)
+        self._own_keys = {
+            e.row_number: e.key for e, named in zip(own, entries, strict=True) if is_text and e is not named
+        }
         self._alike = self._alike_elsewhere(connection, [entry for entry in entries if entry.takes_part])
         return [self._register(connection, entry, twins, entries) for entry in entries]
 
@@ -136,11 +147,14 @@ class Registration:
         entries: Sequence[Entry],
     ) -> Step:
         row, is_new = _find_row(connection, self._begun.id, entry, twins)
+        row, is_new, hold = self._tell_texts_apart(connection, entry, row, is_new=is_new)
         last: Attempt | None = None
         if not entry.takes_part:
             step: Step = Skip(entry.row_number)
         elif row is None:
             step = Refuse(entry.row_number, entry.refusal or "a cell of its key can't be read")
+        elif hold is not None:
+            step = Refuse.hold(entry.row_number, hold)
         elif not is_new and (beside := _beside(connection, self._begun, row)) is not None:
             step = self._share(connection, entry, row, beside)
             if isinstance(step, Send):
@@ -148,15 +162,7 @@ class Registration:
         else:
             attempts = [] if is_new else _attempts(connection, row)
             entry = _as_recorded(entry, last_sent(attempts))
-            step, last = self._decide(connection, entry, row, attempts), last_sent(attempts)
-            if isinstance(step, Send | Poll | Resend) and (ran := self._ran_elsewhere(connection, entry, entries)):
-                step, last = self._hold(connection, step, entry, ran, last)
-            elif isinstance(step, Send) and last is None and (near := self._almost(connection, entry)):
-                step, last = self._hold(connection, step, entry, near[0], last, also=near[1])
-            rivals = Rivals(connection, self._begun.night, self._alike)
-            step = hold_back(step, entry, last, self._policy, rivals)
-            if entry.claim and isinstance(step, Refuse) and step.held == ELSEWHERE:
-                rivals.claim(entry)  # it ran, so no row below that is alike may run either
+            step, last = self._step_of(connection, entry, row, attempts, entries)
         if isinstance(step, Send):
             connection.execute(_SENDING, (step.row_id, step.params))
             self._others.about_to_start(self._sheet, now(), entry)
@@ -165,6 +171,49 @@ class Registration:
         if row is not None:
             connection.executemany(_LEARN, ((form, row) for form in entry.forms))
         return step
+
+    def _step_of(
+        self,
+        connection: sqlite3.Connection,
+        entry: Entry,
+        row: int,
+        attempts: Sequence[Attempt],
+        entries: Sequence[Entry],
+    ) -> tuple[Step, Attempt | None]:
+        """What to do with a row that no other sheet of the night has, and the attempt that decided it."""
+        step, last = self._decide(connection, entry, row, attempts), last_sent(attempts)
+        if isinstance(step, Send | Poll | Resend) and (ran := self._ran_elsewhere(connection, entry, entries)):
+            step, last = self._hold(connection, step, entry, ran, last)
+        elif isinstance(step, Send) and last is None and (near := self._almost(connection, entry)):
+            step, last = self._hold(connection, step, entry, near[0], last, also=near[1])
+        rivals = Rivals(connection, self._begun.night, self._alike)
+        step = hold_back(step, entry, last, self._policy, rivals)
+        if entry.claim and isinstance(step, Refuse) and step.held == ELSEWHERE:
+            rivals.claim(entry)  # it ran, so no row below that is alike may run either
+        return step, last
+
+    def _tell_texts_apart(
+        self, connection: sqlite3.Connection, entry: Entry, row: int | None, *, is_new: bool
+    ) -> tuple[int | None, bool, Hold | None]:
+        """Which row it is whose key was found under another form only, whether that is new, or why it is held.
+
+        In two text files `7.1` and `7.10` may be one number, or two invoices: nobody can tell but a person.
+        """
+        own = self._own_keys.get(entry.row_number)
+        if own is None or row is None or is_new or not entry.takes_part:
+            return row, is_new, None
+        last, sheet = last_sent(attempts_of(connection, row)), connection.execute(_LAST_SHEET, (row,)).fetchone()
+        if not (sheet and sheet[0].lower().endswith(TEXT_ENDINGS)):
+            return row, False, None
+        if last is None or not last.may_have_run or self._policy.releases:
+            return _add_row(connection, own), True, None
+        if self._policy.same:
+            connection.execute(_SAY_SAME, (row, own, self._begun.id))
+        if connection.execute(_IS_SAME, (row, own)).fetchone():
+            return row, False, None
+        ran = ran_as(connection, last.id)
+        why = f"its key is that of a row but for the zeros of a number, and that one {ran}; {RELEASE}"
+        return row, False, Hold(ALMOST, why, ran.names)
 
     def _decide(self, connection: sqlite3.Connection, entry: Entry, row: int, attempts: Sequence[Attempt]) -> Step:
         """What its own history says, and what a person said of it."""
@@ -361,8 +410,7 @@ def _find_row(
     row = twins[entry.row_number]
     if row is not None:
         return row, False
-    (others,) = connection.execute("SELECT coalesce(max(nth), 0) FROM row WHERE key = ?", (entry.key,)).fetchone()
-    return _add_row(connection, entry.key, others + 1), True
+    return _add_row(connection, entry.key), True
 
 
 def _next_row(connection: sqlite3.Connection, batch: int, key: bytes) -> tuple[int, bool]:
@@ -380,13 +428,12 @@ def _next_row(connection: sqlite3.Connection, batch: int, key: bytes) -> tuple[i
 
 def _add_twin(connection: sqlite3.Connection, row: int) -> int:
     """Another row with the key of this one."""
-    key, others = connection.execute(
-        "SELECT key, max(nth) FROM row WHERE key = (SELECT key FROM row WHERE id = ?)", (row,)
-    ).fetchone()
-    return _add_row(connection, key, others + 1)
+    return _add_row(connection, connection.execute("SELECT key FROM row WHERE id = ?", (row,)).fetchone()[0])
 
 
-def _add_row(connection: sqlite3.Connection, key: bytes, nth: int) -> int:
-    row = connection.execute("INSERT INTO row (key, nth) VALUES (?, ?)", (key, nth)).lastrowid
+def _add_row(connection: sqlite3.Connection, key: bytes, nth: int | None = None) -> int:
+    """A new row with this key; without `nth` it is one more."""
+    sql = "INSERT INTO row (key, nth) SELECT :key, coalesce(:nth, (SELECT max(nth) FROM row WHERE key = :key) + 1, 1)"
+    row = connection.execute(sql, {"key": key, "nth": nth}).lastrowid
     assert row is not None
     return row

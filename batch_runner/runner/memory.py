@@ -28,6 +28,7 @@ from batch_runner.journal.index import (
     key_columns_of,
     purpose_in,
     state_folder,
+    uuid_in,
 )
 from batch_runner.journal.journal import JournalFile
 from batch_runner.journal.view import JournalView
@@ -79,6 +80,7 @@ def recall(job: Job, chosen: ChosenService) -> Memory:
     for path in dict.fromkeys([*there, *journals_in(folders)]):
         if path.resolve() != own and _is_for(path, purpose, cautions):
             found.append(path)
+    found += _copies_of(own, index_of_user().namesakes(purpose), cautions)
     others = OtherJournals(found)
     cautions += (
         f"{path}: this journal of the same task is gone, so what ran in it isn't known: bring it back, if it was moved"
@@ -93,6 +95,21 @@ def _is_for(path: Path, purpose: Purpose, cautions: list[str]) -> bool:
     except JournalError as error:
         cautions.append(f"{error}; rows that ran in it can't be held")
         return False
+
+
+def _copies_of(own: Path, others: Iterable[Path], cautions: list[str]) -> Iterator[Path]:
+    """Those which the journal is a copy of, or that are copies of it: their folder was copied with its file of tasks.
+
+    Such a file is another task, but what runs now in the one folder is what waits in the other.
+    """
+    for path in others if own.is_file() else ():
+        try:
+            is_copy = (uuid := uuid_in(own)) is not None and uuid == uuid_in(path)
+        except JournalError as error:
+            cautions.append(f"{error}; rows that ran in it can't be held")
+        else:
+            if is_copy:
+                yield path
 
 
 def place_journals(plan: NightJob) -> NightJob:

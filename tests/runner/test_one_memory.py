@@ -63,6 +63,37 @@ def test_a_copy_of_the_folder_starts_nothing(night: Night) -> None:
     assert copy.statuses("in.results.csv") == ["success"] * 4 + ["error"]
 
 
+PAY = """
+def pay(params):
+    with open({log!r}, "a") as file:
+        file.write(params["Row"] + "\\n")
+"""
+
+
+@pytest.mark.parametrize("quiet", [(), ("--quiet",)], ids=["told", "quiet"])
+def test_a_copy_of_the_folder_with_its_own_task_starts_nothing(tmp_path: Path, quiet: tuple[str, ...]) -> None:
+    """The copied file of tasks is another one by its path; the copied journal says whose copy it is."""
+    first, log = tmp_path / "work", tmp_path / "started"
+    words = ("in.csv", "--task", "my_task.py:pay", "--key", "Row", "--workers", "1", *quiet)
+    first.mkdir()
+    (first / "my_task.py").write_text(PAY.format(log=str(log)))
+    (first / "in.csv").write_text("Row\nA-1\nA-2\n")
+    assert run_program("run", *words, cwd=first).returncode == 0
+    copy = tmp_path / "copy"
+    shutil.copytree(first, copy)
+    for folder in (first, copy):
+        (folder / "in.csv").write_text("Row\nA-1\nA-2\nA-3\n")
+    plans = []
+    for folder in (first, copy):
+        checked = run_program("check", *words[: 7 if quiet else None], "--json", cwd=folder)
+        plans.append(json.loads(checked.stdout)["plan"])
+        done = run_program("run", *words, cwd=folder)
+    assert [(plan["start"], plan["carried_over"], plan["held"]) for plan in plans] == [(1, 2, 0), (0, 2, 1)]
+    assert done.returncode == 3
+    assert "from in.csv, row 4: success" in done.stdout
+    assert log.read_text().split() == ["A-1", "A-2", "A-3"]
+
+
 @pytest.fixture
 def elsewhere(night: Night) -> Night:
     """Another folder with the same list, without a journal, when the list has run."""
