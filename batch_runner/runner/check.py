@@ -348,23 +348,30 @@ def open_source(
     yet). `scratch` is the folder for private copies. Raises `UsageError` and `SheetError`.
     """
     with ExitStack() as stack:
+        # Closed before the batch begins: who still reads the journal keeps its WAL from being put into it at the end.
+        with _journal_read(job, purpose) as view:
+            written = view.outputs() if view else ()
+            source = stack.enter_context(Source(job, scratch, inputs, headers_of(job.input_path, written)))
+            evidence: tuple[Evidence, ...] = ()
+            if purpose is not None and target is not None:
+                folders = (job.input_path.absolute().parent, target.real.absolute().parent)
+                is_known = partial(OutputIndex(os.environ).knows, purpose, folders)
+                real = os.path.realpath(target.real)
+                was_written = any(os.path.realpath(batch.output) == real for batch in view.batches()) if view else False
+                known = KnownOutputs(view, written, was_written, is_known)
+                evidence = look_at_outputs(job, source, target, known, stack)
+        yield source, evidence
+
+
+@contextmanager
+def _journal_read(job: Job, purpose: Purpose | None) -> Iterator[JournalView | None]:
+    """The job's journal; None where there is none, or one in which something is wrong: who begins a batch says what."""
+    with ExitStack() as stack:
         view = None
         if purpose is not None and job.journal_path.exists():
-            with suppress(JournalError):  # whoever opens it for the batch says what is wrong with it
+            with suppress(JournalError):
                 view = stack.enter_context(JournalView.open(job.journal_path))
-        written = view.outputs() if view else ()
-        headers = headers_of(job.input_path, written)
-        source = stack.enter_context(Source(job, scratch, inputs, headers))
-
-        if purpose is None or target is None:
-            yield source, ()
-            return
-        folders = (job.input_path.absolute().parent, target.real.absolute().parent)
-        is_known = partial(OutputIndex(os.environ).knows, purpose, folders)
-        real = os.path.realpath(target.real)
-        was_written = any(os.path.realpath(batch.output) == real for batch in view.batches()) if view else False
-        known = KnownOutputs(view, written, was_written, is_known)
-        yield source, look_at_outputs(job, source, target, known, stack)
+        yield view
 
 
 async def take_back(evidence: Sequence[Evidence], journal: Journal) -> None:
