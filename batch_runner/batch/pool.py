@@ -23,6 +23,7 @@ from batch_runner.errors import ExitCode, JournalFull
 from batch_runner.journal.view import Count, Placed
 from batch_runner.outcomes import ERROR, NOT_STARTED
 from batch_runner.plan.plan import Keep, Poll, Refuse, Resend, Send
+from batch_runner.report.summary import held_sentence
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
@@ -251,8 +252,10 @@ class Pool:
             log.warning(caution)
         is_first = True
         async for chunk in plan_rows(batch.source, batch.journal, self._stopping):
-            if is_first and (warning := batch.journal.all_new()) is not None:
-                log.warning(warning)
+            if is_first:
+                held = held_sentence(batch.source.sheet.path.name, len(chunk), batch.journal.named)
+                for sentence in filter(None, (batch.journal.all_new(), held)):
+                    log.warning(sentence)
             is_first = False
             for step, row in chunk:
                 if isinstance(step, Send | Poll | Resend):

@@ -66,7 +66,7 @@ def index_of_user() -> Index:
 
 
 def recall(job: Job, chosen: ChosenService) -> Memory:
-    """Look for the other journals of the job's task. Raises `JournalError` for one of which only half is there.
+    """Look for the other journals of the job's task. Raises `JournalError` for one that is a half, or damaged.
 
     Where the task is declared safe to repeat, nobody asks them.
     """
@@ -78,7 +78,7 @@ def recall(job: Job, chosen: ChosenService) -> Memory:
     folders = (path.absolute().parent for path in (job.input_path, job.output_path, own))
     found, cautions = list[Path](), list[str]()
     for path in dict.fromkeys([*there, *journals_in(folders)]):
-        if path.resolve() != own and _is_for(path, purpose, cautions):
+        if path.resolve() != own and _is_for(path, purpose, cautions, is_known=path in there):
             found.append(path)
     found += _copies_of(own, index_of_user().namesakes(purpose), cautions)
     others = OtherJournals(found)
@@ -89,10 +89,15 @@ def recall(job: Job, chosen: ChosenService) -> Memory:
     return Memory(purpose, others, frozenset(keys | others.key_columns()), tuple(cautions), tuple(gone))
 
 
-def _is_for(path: Path, purpose: Purpose, cautions: list[str]) -> bool:
+def _is_for(path: Path, purpose: Purpose, cautions: list[str], *, is_known: bool) -> bool:
+    """Whether a journal is for this. One that `is_known` from the index is, and its rows would run again unseen."""
     try:
         return purpose_in(path) == purpose
     except JournalError as error:
+        if is_known:
+            raise JournalError(
+                f"{error}; rows of this task ran in it, and can't be held: restore it from a backup"
+            ) from error
         cautions.append(f"{error}; rows that ran in it can't be held")
         return False
 

@@ -142,3 +142,28 @@ def test_two_old_journals_of_one_night_start_a_number_once(night: Night) -> None
     assert night.run("?.csv", *UNIQUE, *SLOW, code=3) == ["L", "M"]
     assert "is started tonight, as row 4 of a.csv" in error_of(night, "b.results.csv", 1)
     assert night.run("?.csv", *UNIQUE, code=3) == []
+
+
+def test_a_damaged_journal_of_the_index_stops_the_night(night: Night) -> None:
+    """It was this task's, so what ran in it would run again; nothing is sent until it is back."""
+    night.run(write(night, "in.csv", "A,RE-0042,10"))
+    journal = night.folder / "pay.journal.db"
+    whole = journal.read_bytes()
+    journal.write_text("garbage")
+    other = other_folder(night)
+    sheet = write(other, "new.csv", "A,RE-0042,10")
+    assert other.run(sheet, code=2) == []
+    assert f"{journal}: " in other.said
+    assert "can't be held: restore it from a backup" in other.said
+    journal.write_bytes(whole)
+    assert other.run(sheet, code=3) == []
+
+
+def test_what_is_held_is_said_before_the_first_start(night: Night) -> None:
+    """On stderr, with the reason; with `--quiet` when the night has ended, and nothing where nothing is held."""
+    night.run(write(night, "in.csv", "A,RE-1,10"))
+    other = other_folder(night)
+    done = other.call("run", write(other, "new.csv", "A,RE-1,10", "B,RE-2,10"), *other.quiet)
+    assert "new.csv: of 2 rows looked at so far: 1 held (ran on " in done.stderr
+    assert " from in.csv)" in done.stderr
+    assert not night.call("run", "in.csv", *night.quiet).stderr
