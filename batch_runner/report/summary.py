@@ -111,8 +111,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_well(self) -> bool:
-        """Whether there is nothing that a person has to look at."""
-        is_told = self.taken.rows or self.unsettled or self.cautions or any(one.rows for one in self.differing)
+        """Whether there is nothing that a person has to look at. That rows were edited is told on the night of it."""
+        is_edited = bool(self.changed and (self.since is None or self.since.changed))
+        is_other = self.taken.rows or self.unsettled or any(one.rows for one in self.differing)
+        is_told = is_edited or is_other or self.cautions
         return self.exit_code == 0 and not is_told
 
     def count(self, status: str) -> int:

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from counted_nights import Night
+from killing import Moment, run
 from remembering_service import Service, on_a_socket
+
+from batch_runner.rows.keys import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -167,3 +170,22 @@ def test_what_is_held_is_said_before_the_first_start(night: Night) -> None:
     assert "new.csv: of 2 rows looked at so far: 1 held (ran on " in done.stderr
     assert " from in.csv)" in done.stderr
     assert not night.call("run", "in.csv", *night.quiet).stderr
+
+
+@pytest.mark.parametrize("boundary", ["intent commit", "send", "run-id commit", "outcome commit", "last commit"])
+def test_killed_at_any_instant_no_number_starts_twice(tmp_path: Path, impatient: None, boundary: str) -> None:
+    """Two old journals in one night, killed and gone on with; then another folder has the same numbers."""
+    with on_a_socket(Service(looks=1)) as service:
+        first = Night(tmp_path / "a", service)
+        old_journals(first)
+        write(first, "a.csv", "a,a,1", "L,RE-1,1", "M,RE-7,1")
+        write(first, "b.csv", "b,b,1", "M,RE-7,1", "N,re 01,1")
+        other = other_folder(first)
+        write(other, "new.csv", "X,re-1,1", "Y,RE/007,1")
+        where = ("--task", "pay", "--service", service.url, "--poll-rate", "1000/s", "--key", "Row", *UNIQUE)
+        for folder, sheet in ((first.folder, "?.csv"), (other.folder, "new.csv")):
+            arguments = ["run", sheet, *where]
+            run(folder, arguments, Moment("after", boundary, 1))
+            run(folder, arguments)
+        numbers = [plain(params["No"]) for params in service.sent]
+        assert sorted(numbers) == sorted({*numbers}), service.sent
