@@ -108,7 +108,7 @@ class Worker:
         self._asking = anyio.Lock()
 
     def is_overdue(self, plan: Send | Resend | Poll) -> bool:
-        """Whether it is a run that has gone on for longer than any may: it is followed, but holds up no other row."""
+        """Whether it is a run that has gone on for longer than any may: it is looked at once, when all else is done."""
         return isinstance(plan, Poll) and (age_of(plan) or 0.0) >= self._terms.follow_seconds
 
     async def do(self, plan: Send | Resend | Poll, row: RowParams, slot: Slot) -> Outcome | Doubt:
@@ -128,10 +128,9 @@ class Worker:
         attempt = RowAttempt(plan.attempt, plan.row_number, may_be_replaced=plan.anew is not None)
         if not self._terms.runs_outlive_us:
             return await self._end(attempt, Outcome("unknown", plan.run_id, error=ENDED_WITH_US))
-        within = inf
+        within = max(0.0, self._terms.follow_seconds - (age_of(plan) or 0.0))
         if not self.is_overdue(plan):
             slot.follows()
-            within = self._terms.follow_seconds - (age_of(plan) or 0.0)
         attempt.debug("run followed", run_id=plan.run_id)
         return await self._follow(attempt, Run(plan.run_id, plan.status), None, within, plan.intended_at)
 
@@ -328,6 +327,8 @@ class Worker:
     ) -> Outcome:
         """Follow a run to its end, for `within` seconds. One that can't be followed so far keeps its status, with why.
 
+        Where no second is left, it is looked at once.
+
         `age` is how many seconds ago it started, None for one of an earlier batch, and `since` when that was (UTC).
         """
         since = since or datetime.now(UTC).isoformat()
@@ -372,11 +373,13 @@ class Worker:
     async def _wait_for_end(self, run: Run, on_status: Callable[[str], None], within: float) -> Run | Overdue | None:
         """Wait for a run to be told as ended; None where that doesn't work, so that it is to be polled."""
         status, wait = run.status, FIRST_LOOK
-        with anyio.move_on_after(min(self._terms.follow_seconds, within)):
+        with anyio.move_on_after(min(self._terms.follow_seconds, within or inf)):
             while isinstance(found := await self._service.look(run.run_id, wait), RunSeen) and found.waited:
                 self._poller.has_met_several |= found.signal.several
                 if found.run.has_ended:
                     return found.run
+                if not within:
+                    return Overdue(found.run.status)
                 wait = min(2 * wait, LONGEST_LOOK)
                 if found.run.status != status:
                     status = found.run.status
