@@ -23,6 +23,7 @@ from batch_runner.errors import ExitCode, JournalFull
 from batch_runner.journal.view import Count, Placed
 from batch_runner.outcomes import ERROR, NOT_STARTED
 from batch_runner.plan.plan import Keep, Poll, Refuse, Resend, Send
+from batch_runner.service.http.response import large_turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
@@ -188,6 +189,7 @@ class Pool:
         At most `workers` runs are in flight. A sheet is taken from `batches` when those before it have been handed out.
         Raises `JournalFailed`, unless there are other sheets, which then end in order.
         """
+        large_turn.set(anyio.Lock())
         self._stream, self._rows = anyio.create_memory_object_stream[Work](0)
         async with anyio.create_task_group() as self._ends:
             async with anyio.create_task_group() as clocks:

@@ -25,6 +25,7 @@ from batch_runner.errors import ExitCode
 from batch_runner.journal.journal import Outcome
 from batch_runner.plan.plan import Poll, Resend, Send
 from batch_runner.service.http.classify import FORBIDDEN, REFUSING_US, names_identity
+from batch_runner.service.http.response import LARGE, let_next_be_large
 from batch_runner.service.protocol import Lost, RefusalScope, Refused, RunSeen, Started, StartRequest
 from batch_runner.service.wire import Run, RunRequest
 from batch_runner.units import local_time
@@ -116,12 +117,15 @@ class Worker:
 
         A `Doubt` says that its start was refused, and that only other rows' starts can tell what that means for it.
         """
-        if isinstance(plan, Poll):
-            outcome: Outcome | Doubt = await self._follow_earlier(plan, slot)
-        else:
-            outcome = await self._send(plan, self._request(row), slot)
-        again = _again(plan, outcome)
-        return outcome if again is None else await self._send(again, self._request(row), slot)
+        try:
+            if isinstance(plan, Poll):
+                outcome: Outcome | Doubt = await self._follow_earlier(plan, slot)
+            else:
+                outcome = await self._send(plan, self._request(row), slot)
+            again = _again(plan, outcome)
+            return outcome if again is None else await self._send(again, self._request(row), slot)
+        finally:
+            let_next_be_large()
 
     async def _follow_earlier(self, plan: Poll, slot: Slot) -> Outcome:
         """Follow a run that an earlier batch started."""
@@ -390,7 +394,10 @@ class Worker:
     async def _run_ended(self, attempt: RowAttempt, run: Run) -> Outcome:
         """What the run came to; `NOT_STARTED` if nothing of it was done, so that the row may be sent once more."""
         if not (run.never_began and self._terms.beyond_api and attempt.may_be_replaced):
-            return await self._end(attempt, outcome_of(run))
+            outcome = outcome_of(run)
+            if len(outcome.result) > LARGE:  # of which there is to be one only while it is written to the journal
+                msgspec.structs.force_setattr(run, "result", msgspec.Raw(b""))
+            return await self._end(attempt, outcome)
         await self._journal.withdrawn(attempt.id, f"{run.run_id} never began: {run.error}")
         attempt.info("run never began", run_id=run.run_id)
         return NOT_STARTED
@@ -427,4 +434,4 @@ def _again(plan: Send | Resend | Poll, outcome: Outcome | Doubt) -> Send | None:
 def outcome_of(run: Run) -> Outcome:
     """What a run came to, as the journal records it: `unknown` where nobody knows how far it had come."""
     status = "unknown" if run.cut_off else run.status
-    return Outcome(status, run.run_id, bytes(run.result).decode(), run.error or "", run.session_id)
+    return Outcome(status, run.run_id, str(memoryview(run.result), "utf-8"), run.error or "", run.session_id)

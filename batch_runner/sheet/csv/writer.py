@@ -152,6 +152,8 @@ def field(text: str, delimiter: str) -> str:
 
 def storable(text: str) -> str:
     """The text with U+FFFD for each lone surrogate, which no encoding can hold."""
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:

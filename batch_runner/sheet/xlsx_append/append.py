@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import zipfile
 from typing import TYPE_CHECKING, BinaryIO
 from xml.parsers import expat
 
@@ -9,7 +12,14 @@ import msgspec
 
 from batch_runner.sheet.model import column_letter
 from batch_runner.sheet.xlsx_append.rows import formula_in_the_way
-from batch_runner.sheet.xlsx_append.sheet_xml import Change, as_utf8, copy_package, with_columns
+from batch_runner.sheet.xlsx_append.sheet_xml import (
+    SUSPICIOUS_RATIO,
+    SUSPICIOUS_SIZE,
+    Change,
+    as_utf8,
+    copy_package,
+    with_columns,
+)
 from batch_runner.sheet.xlsx_append.xml_tokens import (
     Edit,
     Element,
@@ -27,6 +37,7 @@ from batch_runner.sheet.xlsx_append.xml_tokens import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from batch_runner.sheet.model import NewColumns
     from batch_runner.sheet.xlsx.package import Package
@@ -242,6 +253,28 @@ def append_columns(
         changes += _filter_name(workbook, growth[1])
     copy_package(package.file, target, changes)
     return tuple(f"{workbook.path.name}, {workbook.name}: {note}" for note in notes)
+
+
+def pack_less(target: BinaryIO, scratch: Path) -> None:
+    """Write a workbook anew that is packed as well as a zip bomb, as one with the same long text in each row is."""
+    with zipfile.ZipFile(target) as package:
+        sizes = [(entry, entry.file_size, entry.compress_size) for entry in package.infolist()]
+        odd = [entry for entry, size, packed in sizes if size > max(SUSPICIOUS_SIZE, SUSPICIOUS_RATIO * packed)]
+    if not odd:
+        return
+    with tempfile.TemporaryFile(dir=scratch) as spool:
+        target.seek(0)
+        shutil.copyfileobj(target, spool)
+        target.seek(0)
+        target.truncate()
+        with zipfile.ZipFile(spool) as package:
+            copy_package(spool, target, [Change(entry, _chunks_of(package, entry)) for entry in odd])
+
+
+def _chunks_of(package: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
+    with package.open(entry) as part:
+        while chunk := part.read(1 << 18):
+            yield chunk
 
 
 def place_of(workbook: Workbook, new: NewColumns) -> Place:
