@@ -253,28 +253,31 @@ def _mode_for(real: Path, like: Path) -> int:
     return stat.S_IMODE(like.stat().st_mode) & ~mask | stat.S_IWUSR
 
 
+_TRIALS = (".batch-runner.trial", ".batch-runner-2.trial")
+"""Always the same names, so that what a kill leaves is overwritten and removed by the next batch."""
+
+
 def _try_out(folder: Path) -> None:
     """Do with two files of a moment what is done with an output. Raises `OSError` where its folder refuses that."""
-    names: list[str] = []
+    first, second = (folder / name for name in _TRIALS)
     try:
-        for _ in range(2):
-            handle, name = tempfile.mkstemp(prefix=".", suffix=".trial", dir=folder)
-            names.append(name)
+        for path in (first, second):
+            handle = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
             try:
                 os.write(handle, b"trial")
                 sync(handle)
             finally:
                 os.close(handle)
         try:
-            os.replace(names[0], names[1])  # noqa: PTH105  the call that an output is swapped in by
+            with suppress(FileNotFoundError):  # another batch tries the same folder, and has just done it
+                os.replace(first, second)  # noqa: PTH105  the call that an output is swapped in by
         except OSError as error:
             why = f"a file there can't be replaced ({reason_of(error)}), so it could come out in part"
             raise OSError(error.errno, why) from None
-        names.pop(0)
         sync_if_possible(folder)
     finally:
-        for name in names:
-            Path(name).unlink(missing_ok=True)
+        for path in (first, second):
+            path.unlink(missing_ok=True)
 
 
 def have_temporary_folder(folder: Path) -> None:

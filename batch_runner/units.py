@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 _PERIODS = {"s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "hour": 3600.0, "d": 86400.0, "day": 86400.0}
@@ -152,21 +152,21 @@ class SingleBrace(ValueError):  # noqa: N818  it says what stands there
     """A brace in a template that is neither doubled nor one of a place's."""
 
 
-class Slot(msgspec.Struct, frozen=True):
+class Braced(msgspec.Struct, frozen=True):
     """A place in a template: what stands between its braces, and the place as it is written."""
 
     inside: str
     written: str
 
 
-def template_parts(text: str) -> Iterator[str | Slot]:
+def template_parts(text: str) -> Iterator[str | Braced]:
     """A template as texts and places; `{{` and `}}` are the braces themselves. Raises `SingleBrace`."""
     end = 0
     for match in BRACES.finditer(text):
         yield text[end : match.start()]
         if match.group() in ("{", "}"):
             raise SingleBrace(text)
-        yield match.group()[0] if match.group(1) is None else Slot(match.group(1), match.group())
+        yield match.group()[0] if match.group(1) is None else Braced(match.group(1), match.group())
         end = match.end()
     yield text[end:]
 
@@ -277,3 +277,14 @@ def _range(part: str) -> tuple[int, float]:
     if first < 1 or last < first:
         raise ValueError(f"{part!r} is not a range of rows: rows count from 1, and the first comes first")
     return first, last
+
+
+def ranges_of(numbers: Iterable[int]) -> str:
+    """Row numbers as `--rows` takes them: `4-6,9`."""
+    found: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in found)

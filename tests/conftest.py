@@ -35,6 +35,8 @@ poll_simulation.py      runs and a policy that says whom to poll
 The real program, journals and disks
 program.py              the program in this process, or in one of its own
 served.py               `serve` in such a process, and what is asked of it
+paged.py                the same for `open`
+browsing.py             a real browser, a person's hand and keys, and what axe finds
 recorder.py             what it does to files, in order; faults of its calls
 killing.py              the program killed at a chosen moment
 kept_promises.py        what must hold of a batch that was killed

@@ -21,7 +21,7 @@ NAMES = {
 ALL_FILES = [*FILES, *sorted(TESTS.rglob("*.py"))]
 
 LAYERS = (
-    {"batch_runner", "cli"},
+    {"batch_runner", "cli", "page"},
     {"runner"},
     {"batch", "report"},
     {"service", "output"},

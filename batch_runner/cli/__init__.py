@@ -6,7 +6,7 @@ completion.py  what a shell offers at Tab: files, columns, statuses, tasks
 check.py     `check`: everything short of sending, for each input
 init.py      `init`: a job file for a sheet
 run.py       `run`: progress and log on stderr, the summary on stdout
-serve.py     `serve`: where it listens, where its runs are kept
+serve.py     `serve` and `open`: where they listen, where runs are kept
 status.py    `status`: what a journal tells a person
 """
 

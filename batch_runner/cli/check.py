@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
+import shlex
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -13,24 +12,18 @@ import msgspec
 
 from batch_runner.cli.run import print_out, refuse_unwritable_log, today
 from batch_runner.errors import ExitCode, Findings, UsageError
-from batch_runner.fs import have_temporary_folder
 from batch_runner.job.inputs import make_folders, night_job_of
-from batch_runner.job.options import describe_job
-from batch_runner.runner.check import Preview, open_source, preview
-from batch_runner.runner.connect import choose_service, probe_service, purpose_of
-from batch_runner.runner.memory import info_of, place_journals, recall, rehearse
-from batch_runner.runner.night import look_at_journal, name_input
-from batch_runner.runner.run import prepare_output
+from batch_runner.job.options import GIVEN, command_words, describe_job, options
+from batch_runner.runner.connect import probe_service
+from batch_runner.runner.memory import place_journals
+from batch_runner.runner.night import Rehearsal, name_input
 
 if TYPE_CHECKING:
-    from batch_runner.fs import AtomicFile
     from batch_runner.job.config import Loaded
-    from batch_runner.job.inputs import NightJob, SheetJob
+    from batch_runner.job.inputs import NightJob
     from batch_runner.job.job import Job
-    from batch_runner.journal.journal import JournalFile
-    from batch_runner.output.previous_output import Evidence
-    from batch_runner.rows.source import Source
-    from batch_runner.runner.connect import ChosenService, Probed
+    from batch_runner.runner.check import Preview
+    from batch_runner.runner.connect import Probed
 
 
 def check_for_person(loaded: Loaded, *, probe: bool = False) -> int:
@@ -68,7 +61,7 @@ async def _pages(plan: NightJob) -> tuple[list[Preview], list[str]]:
     Sheets that share a journal share its rehearsal: a row that stands in two of them is sent once.
     """
     async with AsyncExitStack() as stack:
-        rehearsal = _Rehearsal(stack, uuid4().hex if plan.many else "")
+        rehearsal = Rehearsal(stack, uuid4().hex if plan.many else "")
         if not plan.many:
             return [await rehearsal.page(planned) for planned in plan.batches], []
         pages: list[Preview] = []
@@ -80,55 +73,6 @@ async def _pages(plan: NightJob) -> tuple[list[Preview], list[str]]:
             except UsageError as error:
                 problems += str(error).splitlines()
         return pages, problems
-
-
-class _Rehearsal:
-    """A night that is gone over without sending: what its journals know, and what it would record, stays in a copy."""
-
-    def __init__(self, stack: AsyncExitStack, command: str) -> None:
-        self._stack = stack
-        self._command = command
-        self._files: dict[Path | None, JournalFile] = {}
-
-    async def page(self, planned: SheetJob) -> Preview:
-        """One sheet's page. Raises all that is wrong with it, and with what the job says of it."""
-        job, findings = planned.job, Findings()
-        pages: list[Preview] = []
-        service: ChosenService | None = None
-        target: AtomicFile | None = None
-        have_temporary_folder(job.output_path.absolute().parent)
-        with findings.look():
-            target = prepare_output(job)
-        with findings.look():
-            look_at_journal(job.journal_path)
-        if job.task:
-            with findings.look():
-                service = choose_service(job)
-        inputs, purpose = (service.inputs, purpose_of(job)) if service else (None, None)
-        opening = open_source(job, target, inputs, purpose, Path(tempfile.gettempdir()))
-        with findings.look(), opening as (source, evidence):
-            pages.append(await self._rehearse(planned, source, service, evidence))
-        findings.tell()
-        return pages[0]
-
-    async def _rehearse(
-        self, planned: SheetJob, source: Source, service: ChosenService | None, evidence: tuple[Evidence, ...]
-    ) -> Preview:
-        """The page of a batch that is rehearsed; without a task, nothing was ever sent for it."""
-        job = planned.job
-        batch = msgspec.structs.replace(info_of(job, source, service, planned.series), command=self._command)
-        if service is None:
-            return await preview(job, source, await (await self._file(None)).begin(batch), evidence)
-        look_at_journal(job.journal_path, batch)
-        memory = recall(job, service)
-        source.template.know_also(memory.key_columns)
-        journal = await (await self._file(job.journal_path)).begin(batch, memory.others)
-        return await preview(job, source, journal, evidence, (*planned.notes, *memory.cautions))
-
-    async def _file(self, path: Path | None) -> JournalFile:
-        if path not in self._files:
-            self._files[path] = await self._stack.enter_async_context(rehearse(path))
-        return self._files[path]
 
 
 def _probe(job: Job) -> Probed:
@@ -145,4 +89,18 @@ def _encode(fields: dict[str, object], loaded: Loaded, probed: Probed | None) ->
 def _text(plan: NightJob, pages: list[Preview], loaded: Loaded, probed: Probed | None) -> str:
     first = [f"nothing to do: {plan.missing}"] if plan.missing is not None else []
     first += [f"probe: {probed}"] if probed is not None else []
-    return "\n\n".join([*first, *(page.to_text() for page in pages), describe_job(loaded.origins)])
+    told = (page.to_text() for page in pages)
+    return "\n\n".join([*first, *told, describe_job(loaded.origins), f"next: {next_command(loaded)}"])
+
+
+def next_command(loaded: Loaded) -> str:
+    """What to type when all of this is as it is meant: the same words, to run; or, without a task, to name one."""
+    said = {origin.option: origin.value for origin in loaded.origins if (origin.where or "").startswith("--")}
+    shown = {name: value for name, value in said.items() if not options()[name].is_secret}
+    given = loaded.origins[0]
+    source = str(given.value) if given.where == GIVEN else (given.where or "").removesuffix(": input")
+    if not loaded.job.task:
+        return shlex.join(["batch-runner", *command_words("check", source, {**shown, "task": "invoice"})]) + (
+            "   (it reads PDFs; or --task FILE.py:FUNCTION for your own)"
+        )
+    return shlex.join(["batch-runner", *command_words("run", source, shown)])

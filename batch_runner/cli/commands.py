@@ -55,7 +55,21 @@ def _columns(_: click.Context, option: click.Parameter, value: str) -> tuple[str
     return tuple(map(str, names)) if isinstance(names, tuple | list) else ()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
+class Program(click.Group):
+    """The program: `batch-runner FILE` is `batch-runner check FILE`."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with a sheet's or a job's name for `check` before it."""
+        from batch_runner.sheet.model import TEXT_ENDINGS, WORKBOOK_ENDINGS
+
+        ending = Path(args[0]).suffix.lower()
+        is_file = args[0] not in self.commands and ending in (*TEXT_ENDINGS, *WORKBOOK_ENDINGS, ".toml")
+        return super().resolve_command(ctx, ["check", *args] if is_file else args)
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
 @click.version_option(__version__, prog_name="batch-runner")
 @click.pass_context
 def program(context: click.Context) -> int:
@@ -65,12 +79,13 @@ def program(context: click.Context) -> int:
     spreadsheet back with four more columns: run_id, status, result, error.
 
     \b
-    Try it:      batch-runner check invoices.xlsx
+    Try it:      batch-runner invoices.xlsx
                  batch-runner run invoices.xlsx --task invoice
     With Anchor: export ANCHORBROWSER_API_KEY=…
                  batch-runner run invoices.xlsx --service anchor --task TASK_ID
     Every night: batch-runner init invoices.xlsx
                  batch-runner run nightly.toml
+    On a page:   batch-runner open
     To read on:  batch-runner help
     """
     if context.invoked_subcommand is None:
@@ -242,6 +257,22 @@ def serve_command(context: click.Context, /, **values: Any) -> int:
     _warn_of_variables()
     with name_variables(variables_said(context)):
         return serve_until_stopped(Serving(**values))
+
+
+@program.command("open")
+@click.argument("target", metavar="[FOLDER|FILE]", type=click.Path(path_type=Path), default=".")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Where to listen (a free one).")
+@click.option("--no-browser", is_flag=True, help="Print the address, and open no browser.")
+def open_command(target: Path, port: int, no_browser: bool) -> int:
+    """Work on a local page: choose a sheet, check it, run it, mend what failed; until Ctrl-C.
+
+    The first line printed is its address, which only this machine can reach. Batches that are started there go on when
+    the page is closed.
+    """
+    from batch_runner.cli.serve import open_page
+
+    open_page(target, port, browser=not no_browser)
+    return ExitCode.OK
 
 
 @program.command("status")

@@ -1,26 +1,35 @@
-"""`serve` as a person meets it: where it listens, where its runs are kept, how it ends."""
+"""`serve` and `open` as a person meets them: where they listen, where runs are kept, how they end."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import secrets
+import socket
 import sys
+import webbrowser
 from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 import anyio
 import click
 import msgspec
+import uvicorn
 
 from batch_runner import log
-from batch_runner.errors import ExitCode, UsageError, sole_error
+from batch_runner.errors import ExitCode, UsageError, reason_of, sole_error
 from batch_runner.progress import Progress
 from batch_runner.runner.connect import KEY_VARIABLES, api_key, executor_for
 from batch_runner.units import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from starlette.types import ASGIApp
 
     from batch_runner.service.local.tasks import Tasks
 
@@ -120,3 +129,66 @@ def _say_stopping(grace: float, running: int) -> None:
     if running:
         runs = "1 run has" if running == 1 else f"{running} runs have"
         click.echo(f"batch-runner: stopping: {runs} {grace:g} s to end (again: none)", err=True)
+
+
+def open_page(target: Path, port: int, *, browser: bool) -> None:
+    """Serve the page for a folder, or for a sheet in it, until Ctrl-C. The first line printed is its address.
+
+    Raises `UsageError` where there is no such folder or file, and where the port can't be had.
+    """
+    from batch_runner.page.app import HOST, make_page
+
+    if not target.exists():
+        raise UsageError(f"{target}: no such file or folder")
+    is_folder = target.is_dir()
+    os.chdir(target if is_folder else target.absolute().parent)
+    token = secrets.token_urlsafe(32)
+    with _listening(HOST, port) as sock:
+        number = sock.getsockname()[1]
+        start = "/" if is_folder else "/sheet?" + urlencode({"file": target.name})
+        server = _page_server(make_page(Path.cwd(), number, token, start, lambda: server.should_exit))
+        address = f"http://{HOST}:{number}/?token={token}"
+        print(address, flush=True)  # noqa: T201  it is what the command is for
+        if browser:
+            webbrowser.open(address)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run([sock])
+
+
+@contextlib.contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket of this machine alone."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as sock:
+        try:
+            if sys.platform != "win32":
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((host, port))
+            sock.listen(128)
+        except OSError as error:
+            raise UsageError(f"port {port} can't be had: {reason_of(error)}; choose another with --port") from error
+        yield sock
+
+
+class _PageServer(uvicorn.Server):
+    """uvicorn, which ends quietly at Ctrl-C: that is the orderly end of a page."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
+
+
+def _page_server(app: ASGIApp) -> uvicorn.Server:
+    """What serves the page."""
+    return _PageServer(
+        uvicorn.Config(
+            app,
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=5,
+        )
+    )

@@ -77,6 +77,27 @@ def options() -> dict[str, Option]:
     return found
 
 
+def command_words(command: str, source: str, chosen: Mapping[str, object]) -> list[str]:
+    """The command line that does the same: each option by its flag."""
+    words = [command, source]
+    for name, value in chosen.items():
+        option = options()[name]
+        if option.kind is OptionKind.FLAG:
+            words += [option.flag] if value else []
+        elif isinstance(value, dict):
+            words += [word for pair in value.items() for word in (option.flag, "=".join(pair))]
+        elif isinstance(value, list | tuple):
+            words += [option.flag, ",".join(map(_as_named, value))] if value else []
+        elif value is not None:
+            words += [option.flag, str(value)]
+    return words
+
+
+def _as_named(name: str) -> str:
+    """A name in a list of names, as CSV has it."""
+    return '"' + name.replace('"', '""') + '"' if set(name) & set(',"\n') or name.strip() != name else name
+
+
 def did_you_mean(word: str, known: list[str]) -> str:
     """` Did you mean …?` for the nearest known word, or nothing."""
     near = get_close_matches(word, known, n=1)

@@ -13,7 +13,7 @@ import msgspec
 
 from batch_runner.job.job import stem_of
 from batch_runner.job.options import did_you_mean
-from batch_runner.units import BRACES, SingleBrace, Slot, template_parts
+from batch_runner.units import BRACES, Braced, SingleBrace, template_parts
 
 if TYPE_CHECKING:
     from datetime import date
@@ -141,7 +141,7 @@ def _is_there(option: str, path: Path) -> bool:
     return path.exists() if option == "input" else path.is_dir()
 
 
-def _place(slot: Slot) -> Placeholder:
+def _place(slot: Braced) -> Placeholder:
     written = slot.written
     name, colon, form = slot.inside.partition(":")
     if name == "stem" and not colon:

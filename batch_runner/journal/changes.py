@@ -127,3 +127,37 @@ def _held(connection: sqlite3.Connection, sql: str, *values: object) -> HeldRows
 
 def _number(connection: sqlite3.Connection, sql: str, *values: int) -> int:
     return int(connection.execute(sql, values).fetchone()[0])
+
+
+_MET = (
+    "SELECT NOT EXISTS (SELECT 1 FROM place WHERE batch = :batch AND held IS NULL) OR EXISTS (SELECT 1 FROM place"
+    " JOIN attempt ON attempt.row = place.row WHERE place.batch = :batch AND attempt.batch < :batch)"
+)
+_SENT_BEFORE = (
+    "SELECT count(DISTINCT attempt.row) FROM attempt JOIN batch ON batch.id = attempt.batch"
+    " WHERE batch.id < :batch AND batch.series IN ('', :series)"
+)
+_IS_REPEATING = (
+    "SELECT EXISTS (SELECT 1 FROM batch JOIN place ON place.batch = batch.id JOIN attempt ON attempt.row = place.row"
+    " WHERE batch.series = :series AND batch.id < :batch AND attempt.batch < batch.id)"
+)
+
+
+def all_new(connection: sqlite3.Connection, batch: int) -> str | None:
+    """A warning where earlier batches over this sheet sent rows and this batch has met none of them so far.
+
+    A sheet for each day may well hold that day's rows only: it is no news unless such sheets did hold earlier rows.
+    """
+    series, sheet = connection.execute("SELECT series, input FROM batch WHERE id = ?", (batch,)).fetchone()
+    here = {"batch": batch, "series": series}
+    if batch == 1 or connection.execute(_MET, here).fetchone()[0]:
+        return None
+    if series != sheet and not connection.execute(_IS_REPEATING, here).fetchone()[0]:
+        return None
+    sent = connection.execute(_SENT_BEFORE, here).fetchone()[0]
+    if not sent:
+        return None
+    return (
+        f"no row of this sheet is known to the journal, which has {sent} from earlier batches: each counts as new and "
+        "is sent; if they are the same rows, they run again: undo the change to the columns or params first"
+    )

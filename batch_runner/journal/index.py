@@ -5,8 +5,9 @@ The index has a small file for each journal: its path, task and service, nothing
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from batch_runner.errors import JournalError, reason_of
+from batch_runner.fs import write_private
 from batch_runner.journal.database import check_header, connect, reading_uri, refuse_half
 from batch_runner.outcomes import FAILED, NOT_STARTED, UNKNOWN
 from batch_runner.units import local_day
@@ -257,3 +259,34 @@ def looking_into(path: Path, *, half: bool = False) -> Iterator[sqlite3.Connecti
             yield connection
     except sqlite3.Error as error:
         raise JournalError(f"{path}: this journal can't be read ({error}), so what ran in it isn't known") from error
+
+
+class StartWords(msgspec.Struct, frozen=True):
+    """How a batch was started, kept for when the page is opened again, in the user's state folder."""
+
+    source: str
+    chosen: dict[str, Any]
+
+
+def _start_place(journal: Path, output: str) -> Path | None:
+    """The sheets of a task may share a journal, and no two an output."""
+    folder = state_folder(os.environ)
+    return folder and folder / "starts" / f"{_digits(str(journal), output)}.json"
+
+
+def remember_start(journal: Path, output: str, started: StartWords) -> None:
+    """Keep it for its owner only. Where that can't be done, nothing is lost but the offer to run rows again."""
+    place = _start_place(journal, output)
+    if place is not None:
+        with suppress(OSError):
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_private(place, msgspec.json.encode(started))
+
+
+def recall_start(journal: Path, output: str) -> StartWords | None:
+    """How the last batch was started that wrote this output; None where nobody kept it."""
+    place = _start_place(journal, output)
+    try:
+        return msgspec.json.decode(place.read_bytes(), type=StartWords) if place else None
+    except (OSError, msgspec.DecodeError):
+        return None

@@ -14,7 +14,7 @@ from anyio import to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from batch_runner.errors import JournalFailed
-from batch_runner.journal import same_key, view
+from batch_runner.journal import changes, same_key, view
 from batch_runner.journal.batches import Begun, begin, hold_journal, now, real_path
 from batch_runner.journal.changes import HeldRows, Since, Unsettled, describe_waiting, held, since, taken, unsettled
 from batch_runner.journal.database import (
@@ -317,7 +317,7 @@ class Journal:
     def all_new(self) -> str | None:
         """A warning where earlier batches sent rows and none of them has a place in this batch so far."""
         with self._reader() as connection:
-            return view.all_new(connection, self._begun.id)
+            return changes.all_new(connection, self._begun.id)
 
     def shared_keys(self) -> str | None:
         """A warning where rows of this batch's sheet share their key with others."""

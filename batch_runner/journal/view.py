@@ -12,14 +12,7 @@ import msgspec
 from batch_runner.errors import JournalError, OutputFailed, UsageError, cant_be_read
 from batch_runner.fs import seems_held
 from batch_runner.journal.batches import check_same_job, real_path, turns
-from batch_runner.journal.database import (
-    LOST,
-    check_header,
-    connect,
-    make_readable,
-    reading_uri,
-    refuse_half,
-)
+from batch_runner.journal.database import LOST, check_header, connect, make_readable, reading_uri, refuse_half
 from batch_runner.journal.outputs import never_sent, outputs_of, unknown_runs
 from batch_runner.units import local_day
 
@@ -120,20 +113,9 @@ _FAILURES = (
     " OR (status IN ('running', 'queued') AND error IS NOT NULL))"
     " GROUP BY status, error ORDER BY count(*) DESC, min(number) LIMIT ?"
 )
+_HELD = "SELECT held, count(*) FROM place WHERE batch = ? AND held IS NOT NULL GROUP BY held ORDER BY held"
 _NUMBERS = (
     "SELECT number FROM outcome WHERE batch = ? AND status = ? AND coalesce(error, '') = ? ORDER BY number LIMIT ?"
-)
-_MET = (
-    "SELECT NOT EXISTS (SELECT 1 FROM place WHERE batch = :batch AND held IS NULL) OR EXISTS (SELECT 1 FROM place"
-    " JOIN attempt ON attempt.row = place.row WHERE place.batch = :batch AND attempt.batch < :batch)"
-)
-_SENT_BEFORE = (
-    "SELECT count(DISTINCT attempt.row) FROM attempt JOIN batch ON batch.id = attempt.batch"
-    " WHERE batch.id < :batch AND batch.series IN ('', :series)"
-)
-_IS_REPEATING = (
-    "SELECT EXISTS (SELECT 1 FROM batch JOIN place ON place.batch = batch.id JOIN attempt ON attempt.row = place.row"
-    " WHERE batch.series = :series AND batch.id < :batch AND attempt.batch < batch.id)"
 )
 _BATCHES = "SELECT id, started, ended, exit_code, input, output, task, service, version, pid FROM batch ORDER BY id"
 _STORY = (
@@ -272,29 +254,13 @@ def counts(connection: sqlite3.Connection, batch: int) -> tuple[Count, ...]:
 def failures(connection: sqlite3.Connection, batch: int, limit: int) -> tuple[Failures, ...]:
     """The rows that did not succeed, grouped by status and error, at most `limit` groups, the most frequent first."""
     return tuple(
-        Failures(kind, why, rows, tuple(n for (n,) in connection.execute(_NUMBERS, (batch, kind, why, _SAMPLES))))
-        for kind, why, rows in connection.execute(_FAILURES, (batch, limit)).fetchall()
+        Failures(status, error, rows, _numbers(connection, batch, status, error, _SAMPLES))
+        for status, error, rows in connection.execute(_FAILURES, (batch, limit)).fetchall()
     )
 
 
-def all_new(connection: sqlite3.Connection, batch: int) -> str | None:
-    """A warning where earlier batches over this sheet sent rows and this batch has met none of them so far.
-
-    A sheet for each day may well hold that day's rows only: it is no news unless such sheets did hold earlier rows.
-    """
-    series, sheet = connection.execute("SELECT series, input FROM batch WHERE id = ?", (batch,)).fetchone()
-    here = {"batch": batch, "series": series}
-    if batch == 1 or connection.execute(_MET, here).fetchone()[0]:
-        return None
-    if series != sheet and not connection.execute(_IS_REPEATING, here).fetchone()[0]:
-        return None
-    sent = connection.execute(_SENT_BEFORE, here).fetchone()[0]
-    if not sent:
-        return None
-    return (
-        f"no row of this sheet is known to the journal, which has {sent} from earlier batches: each counts as new and "
-        "is sent; if they are the same rows, they run again: undo the change to the columns or params first"
-    )
+def _numbers(connection: sqlite3.Connection, batch: int, status: str, error: str, limit: int) -> tuple[int, ...]:
+    return tuple(number for (number,) in connection.execute(_NUMBERS, (batch, status, error, limit)))
 
 
 def has_other_attempts(connection: sqlite3.Connection, batch: int) -> bool:
@@ -360,6 +326,22 @@ class JournalView:
     def outcomes(self, batch: int) -> Iterator[Placed]:
         """As `Journal.outcomes`, for any batch."""
         return outcomes(self._connection, batch)
+
+    def page(self, batch: int, status: str | None, after: int, limit: int) -> tuple[Placed, ...]:
+        """The first rows behind the number `after`, of one status or of any."""
+        only, values = ("", ()) if status is None else (" AND status = ?", (status,))
+        sql = _OUTCOMES.replace(" ORDER BY", f"{only} ORDER BY")
+        return tuple(_placed(*found) for found in self._connection.execute(sql, (batch, after, *values, limit)))
+
+    def numbers(self, batch: int, status: str, error: str) -> tuple[int, ...]:
+        """All rows that came to this status with this error."""
+        return _numbers(self._connection, batch, status, error, -1)
+
+    def held(self, batch: int) -> dict[str, int]:
+        """How many rows were held back, by why; version 1 knew none."""
+        if self._connection.execute("PRAGMA user_version").fetchone()[0] == 1:
+            return {}
+        return dict(self._connection.execute(_HELD, (batch,)).fetchall())
 
     def sheets(self) -> tuple[JournalSheet, ...]:
         """All sheets of the journal, the latest first."""

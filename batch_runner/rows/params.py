@@ -22,7 +22,7 @@ from batch_runner.rows.keys import (
 )
 from batch_runner.rows.selection import columns_by_letter, no_column
 from batch_runner.sheet.model import refuse_ambiguity
-from batch_runner.units import SingleBrace, Slot, template_parts
+from batch_runner.units import Braced, SingleBrace, template_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -387,7 +387,7 @@ def _names_in(text: str) -> Iterator[str]:
     """The columns that a text has places for, up to a single brace, which is said elsewhere."""
     names: dict[str, None] = {}
     with suppress(SingleBrace):
-        names.update((_unescaped(part.inside), None) for part in template_parts(text) if isinstance(part, Slot))
+        names.update((_unescaped(part.inside), None) for part in template_parts(text) if isinstance(part, Braced))
     return iter(names)
 
 

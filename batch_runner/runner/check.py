@@ -31,7 +31,7 @@ from batch_runner.rows.task_inputs import TEXT
 from batch_runner.sheet.model import RowKind, row_list
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from batch_runner.batch.pool import SheetBatch
@@ -181,11 +181,16 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def preview(
-    job: Job, source: Source, journal: Journal, evidence: Sequence[Evidence] = (), told: Sequence[str] = ()
+    job: Job,
+    source: Source,
+    journal: Journal,
+    evidence: Sequence[Evidence] = (),
+    told: Sequence[str] = (),
+    seen: Callable[[Step, RowParams], None] = lambda _step, _row: None,
 ) -> Preview:
     """Read the whole sheet as a batch would, place its rows in a journal that nobody keeps, and send nothing.
 
-    `told` are notes about its journals.
+    `told` are notes about its journals; `seen` is told each row with its step.
     """
     planned, kinds = _Planned(), _Kinds(source.sheet)
     await take_back(evidence, journal)
@@ -193,6 +198,7 @@ async def preview(
     async for chunk in plan_rows(source, journal):
         for step, row in chunk:
             planned.add(step, row)
+            seen(step, row)
     outcomes = (Placed(number, NOT_STARTED, "", "", "", changed=False) for number in planned.starts)
     totals = control_totals(source, outcomes)
     return Preview(
@@ -341,23 +347,30 @@ def open_source(
     yet). `scratch` is the folder for private copies. Raises `UsageError` and `SheetError`.
     """
     with ExitStack() as stack:
+        # Closed before the batch begins: who still reads the journal keeps its WAL from being put into it at the end.
+        with _journal_read(job, purpose) as view:
+            written = view.outputs() if view else ()
+            source = stack.enter_context(Source(job, scratch, inputs, headers_of(job.input_path, written)))
+            evidence: tuple[Evidence, ...] = ()
+            if purpose is not None and target is not None:
+                folders = (job.input_path.absolute().parent, target.real.absolute().parent)
+                is_known = partial(OutputIndex(os.environ).knows, purpose, folders)
+                real = os.path.realpath(target.real)
+                was_written = any(os.path.realpath(batch.output) == real for batch in view.batches()) if view else False
+                known = KnownOutputs(view, written, was_written, is_known)
+                evidence = look_at_outputs(job, source, target, known, stack)
+        yield source, evidence
+
+
+@contextmanager
+def _journal_read(job: Job, purpose: Purpose | None) -> Iterator[JournalView | None]:
+    """The job's journal; None where there is none, or one in which something is wrong: who begins a batch says what."""
+    with ExitStack() as stack:
         view = None
         if purpose is not None and job.journal_path.exists():
-            with suppress(JournalError):  # whoever opens it for the batch says what is wrong with it
+            with suppress(JournalError):
                 view = stack.enter_context(JournalView.open(job.journal_path))
-        written = view.outputs() if view else ()
-        headers = headers_of(job.input_path, written)
-        source = stack.enter_context(Source(job, scratch, inputs, headers))
-
-        if purpose is None or target is None:
-            yield source, ()
-            return
-        folders = (job.input_path.absolute().parent, target.real.absolute().parent)
-        is_known = partial(OutputIndex(os.environ).knows, purpose, folders)
-        real = os.path.realpath(target.real)
-        was_written = any(os.path.realpath(batch.output) == real for batch in view.batches()) if view else False
-        known = KnownOutputs(view, written, was_written, is_known)
-        yield source, look_at_outputs(job, source, target, known, stack)
+        yield view
 
 
 async def take_back(evidence: Sequence[Evidence], journal: Journal) -> None:

@@ -217,6 +217,20 @@ def _tasks_for(job: Job) -> tuple[Tasks, Task]:
     return tasks, task
 
 
+def inputs_of(task: str, files: Path) -> TaskInputs | None:
+    """What a task of the embedded service takes, the built-in one's own included; None where it doesn't say.
+
+    Its file is read anew: somebody who looks at a page may have edited it. Raises `UsageError` for no such task.
+    """
+    from batch_runner.service.local.signature import signature_of
+    from batch_runner.service.local.tasks import forget_files, load_tasks
+
+    forget_files()
+    found = load_tasks(task, files=files).find(task)
+    signature = signature_of(found.source.load()) if found else None
+    return signature.inputs if signature else None
+
+
 def task_from_journal(job: Job) -> str:
     """The task as the journal knows it: a file of tasks by its way from the journal, from wherever it is called."""
     file, colon, function = job.task.rpartition(".py:")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from contextlib import AsyncExitStack, contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -24,26 +26,42 @@ from batch_runner.errors import (
     sole_error,
     worst,
 )
+from batch_runner.fs import have_temporary_folder
 from batch_runner.journal.batches import Turn, command_gone_on_with, look_at_place, real_path
 from batch_runner.journal.journal import JournalFile
 from batch_runner.journal.view import JournalView
 from batch_runner.report.summary import Summary, number_of
-from batch_runner.runner.check import take_back
-from batch_runner.runner.connect import connect_service
-from batch_runner.runner.memory import place_journals, policy_of
-from batch_runner.runner.run import EndInOrder, NightRun, execute, info, open_job, remember, service_of
+from batch_runner.runner.check import open_source, preview, take_back
+from batch_runner.runner.connect import choose_service, connect_service, purpose_of
+from batch_runner.runner.memory import info_of, place_journals, policy_of, recall, rehearse
+from batch_runner.runner.run import (
+    EndInOrder,
+    NightRun,
+    execute,
+    info,
+    open_job,
+    prepare_output,
+    remember,
+    service_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from batch_runner.batch.pool import SheetBatch
     from batch_runner.batch.stop import Signals
+    from batch_runner.fs import AtomicFile
     from batch_runner.job.inputs import NightJob, SheetJob
     from batch_runner.job.job import Job
     from batch_runner.journal.batches import BatchInfo
+    from batch_runner.output.previous_output import Evidence
+    from batch_runner.plan.plan import Step
     from batch_runner.progress import Progress
+    from batch_runner.rows.params import RowParams
+    from batch_runner.rows.source import Source
+    from batch_runner.runner.check import Preview
+    from batch_runner.runner.connect import ChosenService
     from batch_runner.runner.run import OpenedJob
 
 
@@ -315,3 +333,58 @@ def _run(planned: SheetJob, bounds: NightBudget, progress: Progress, signals: Si
 
 def _handed_over(signals: Signals | None) -> AbstractContextManager[None]:
     return signals.handed_over() if signals else nullcontext()
+
+
+class Rehearsal:
+    """A night that is gone over without sending: what its journals know, and what it would record, stays in a copy.
+
+    `seen` is told each row with its step.
+    """
+
+    def __init__(
+        self, stack: AsyncExitStack, command: str, seen: Callable[[Step, RowParams], None] = lambda _step, _row: None
+    ) -> None:
+        self._stack = stack
+        self._command = command
+        self._seen = seen
+        self._files: dict[Path | None, JournalFile] = {}
+
+    async def page(self, planned: SheetJob) -> Preview:
+        """One sheet's page. Raises all that is wrong with it, and with what the job says of it."""
+        job, findings = planned.job, Findings()
+        pages: list[Preview] = []
+        service: ChosenService | None = None
+        target: AtomicFile | None = None
+        have_temporary_folder(job.output_path.absolute().parent)
+        with findings.look():
+            target = prepare_output(job)
+        with findings.look():
+            look_at_journal(job.journal_path)
+        if job.task:
+            with findings.look():
+                service = choose_service(job)
+        inputs, purpose = (service.inputs, purpose_of(job)) if service else (None, None)
+        opening = open_source(job, target, inputs, purpose, Path(tempfile.gettempdir()))
+        with findings.look(), opening as (source, evidence):
+            pages.append(await self._rehearse(planned, source, service, evidence))
+        findings.tell()
+        return pages[0]
+
+    async def _rehearse(
+        self, planned: SheetJob, source: Source, service: ChosenService | None, evidence: tuple[Evidence, ...]
+    ) -> Preview:
+        """The page of a batch that is rehearsed; without a task, nothing was ever sent for it."""
+        job = planned.job
+        batch = msgspec.structs.replace(info_of(job, source, service, planned.series), command=self._command)
+        if service is None:
+            return await preview(job, source, await (await self._file(None)).begin(batch), evidence, (), self._seen)
+        look_at_journal(job.journal_path, batch)
+        memory = recall(job, service)
+        source.template.know_also(memory.key_columns)
+        journal = await (await self._file(job.journal_path)).begin(batch, memory.others)
+        return await preview(job, source, journal, evidence, (*planned.notes, *memory.cautions), self._seen)
+
+    async def _file(self, path: Path | None) -> JournalFile:
+        if path not in self._files:
+            self._files[path] = await self._stack.enter_async_context(rehearse(path))
+        return self._files[path]

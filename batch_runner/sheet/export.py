@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import re
-from io import TextIOWrapper
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -12,7 +10,7 @@ import msgspec
 from batch_runner.errors import SheetError, Unlike
 from batch_runner.sheet.csv.reader import CsvSheet, open_csv, view_csv
 from batch_runner.sheet.csv.records import DELIMITERS
-from batch_runner.sheet.csv.writer import harmless, storable
+from batch_runner.sheet.csv.writer import harmless, replaced, storable, write_table_of_text, write_text
 from batch_runner.sheet.model import (
     LIST_ROWS,
     TEXT_ENDINGS,
@@ -30,7 +28,7 @@ from batch_runner.sheet.xlsx.workbook import Workbook, open_workbook, view_workb
 from batch_runner.sheet.xlsx_append.xml_tokens import CELL_UNITS, MAX_COLUMNS, fits, xstring
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import BinaryIO
 
@@ -66,7 +64,7 @@ def write_workbook(target: BinaryIO, grid: Grid) -> None:
     """Write a workbook of one sheet, every cell a text. Raises `SheetError` for what a workbook can't hold."""
     import openpyxl
 
-    from batch_runner.sheet.xlsx_append.append import pack_less
+    from batch_runner.sheet.xlsx_append.sheet_xml import pack_less
 
     book = openpyxl.Workbook(write_only=True)
     page = book.create_sheet(grid.sheet.name or "Sheet1")
@@ -264,6 +262,16 @@ def append_columns(
     return sheet.append(target, new, cells)
 
 
+def replace_cells(sheet: Sheet, target: BinaryIO, cells: Mapping[tuple[int, int], str]) -> None:
+    """Write the sheet's own file, other texts in these cells (row number, place). Raises `SheetError` if it can't."""
+    from batch_runner.sheet.xlsx_append import append
+
+    if isinstance(sheet, CsvSheet):
+        write_text(target, replaced(sheet.source, cells), sheet.source, sheet.scratch)
+    elif isinstance(sheet, Workbook):
+        append.replace_cells(sheet, target, cells)
+
+
 def make_room(sheet: Sheet, new: NewColumns) -> None:
     """Find where `append_columns` would put new columns, before any run is started.
 
@@ -311,7 +319,7 @@ def write_table(
     """
     grid = Grid(sheet, new, cells)
     if ending in DELIMITERS:
-        _write_text(target, DELIMITERS[ending], grid)
+        write_table_of_text(target, DELIMITERS[ending], grid.texts())
     elif ending == ".xlsx":
         write_workbook(target, grid)
     elif ending == ".jsonl":
@@ -340,15 +348,6 @@ def refuse_unwritable(sheet: Sheet, ending: str, new: NewColumns) -> None:
         make_room(sheet, new)
     elif ending == ".xlsx":
         refuse_too_much(Grid(sheet, new, ()))
-
-
-def _write_text(target: BinaryIO, delimiter: str, grid: Grid) -> None:
-    stream = TextIOWrapper(target, "utf-8-sig", newline="")
-    try:
-        writer = csv.writer(stream, delimiter=delimiter, lineterminator="\r\n")
-        writer.writerows(grid.texts())
-    finally:
-        stream.detach()
 
 
 def _write_lines(target: BinaryIO, grid: Grid) -> None:

@@ -69,8 +69,8 @@ def test_no_room_to_begin(small_disk: Path, service: Service) -> None:
 
 def test_no_room_for_a_copy_of_the_input(small_disk: Path, tmp_path: Path, service: Service) -> None:
     """Where the input can't be kept as it is nothing is sent: 2, and a sentence that names the disk."""
-    write_sheet(tmp_path / "list.csv", ROWS)
-    (small_disk / "other").write_bytes(b"\0" * (2**21 - 4096))
+    write_sheet(tmp_path / "list.csv", numbered(2_000))
+    (small_disk / "other").write_bytes(b"\0" * (2**21 - 3 * 4096))
     assert (
         run(tmp_path, [*command(service), "--output", str(small_disk / "out.csv"), "--journal", "list.journal.db"]) == 2
     )

@@ -130,7 +130,7 @@ def test_the_journal_of_another_job(words: tuple[str, str], name: str, tmp_path:
     (tmp_path / "said.txt").unlink()
     kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
     requests = service.requests
-    assert run(tmp_path, command(service, "list.csv", *words)) == 2
+    assert run(tmp_path, command(service, "list.csv", "--journal", "pay.journal.db", *words)) == 2
     said = (tmp_path / "said.txt").read_text()
     assert f"this journal has the {name} " in said
     assert len(said.splitlines()) == 1

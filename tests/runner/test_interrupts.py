@@ -60,8 +60,8 @@ def pings() -> Iterator[PingServer]:
         yield server
 
 
-def sheet(path: Path, rows: int) -> None:
-    path.write_text("Row,Amount\n" + "".join(f"r{row},{row}.50\n" for row in range(rows)))
+def sheet(path: Path, rows: int, name: str = "r") -> None:
+    path.write_text("Row,Amount\n" + "".join(f"{name}{row},{row}.50\n" for row in range(rows)))
 
 
 def statuses(folder: Path, name: str = "in.results.csv") -> Counter[str]:
@@ -233,7 +233,7 @@ def test_while_the_next_sheet_is_opened(folder: Path, pings: PingServer, number:
     """Output, summary and `/fail` as at any other time; what was not reached goes on with the same command."""
     (folder / "inbox").mkdir()
     for name in ("a", "b"):
-        sheet(folder / "inbox" / f"{name}.csv", 2)
+        sheet(folder / "inbox" / f"{name}.csv", 2, name)
     words = ["run", "inbox/*.csv", "--task", "task.py:quick", "--json", "--heartbeat", f"{pings.url}/u"]
     opened_before = 2  # both were looked over
     process = start_slowly(folder, "fs:AtomicFile.prepare", opened_before + 2, *words)

@@ -111,7 +111,10 @@ def test_an_old_failure_is_still_told(folder: Path) -> None:
 
 
 def test_a_sheet_for_each_day_is_no_news(folder: Path) -> None:
-    """Sheets that hold the day's rows only are new every night, and nobody is warned of that; a cumulative one is."""
+    """Sheets that hold the day's rows only are new every night, and nobody is warned of that.
+
+    Where a cumulative one gets a column, each of its rows is almost one that ran, and held.
+    """
     warning = "no row of this sheet is known to the journal"
     command = ("run", "in-{date}.csv", "--task", "task.py:echo")
     told = []
@@ -120,4 +123,6 @@ def test_a_sheet_for_each_day_is_no_news(folder: Path) -> None:
         told.append(run_program(*command, "--date", f"2026-03-0{day}", cwd=folder).stderr)
     assert warning not in "".join(told)
     (folder / "in-2026-03-04.csv").write_text("No,Amount,Note\n2,20,x\n3,30,x\n")
-    assert warning in run_program(*command, "--date", "2026-03-04", cwd=folder).stderr
+    done = run_program(*command, "--date", "2026-03-04", cwd=folder)
+    assert (done.returncode, warning in done.stderr) == (3, False)
+    assert "2 held (" in done.stdout

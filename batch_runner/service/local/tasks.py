@@ -241,3 +241,9 @@ def _module(file: str) -> ModuleType:
         del sys.modules[name]
         raise UsageError(f"{file} can't be imported: {type(error).__name__}: {error}") from error
     return module
+
+
+def forget_files() -> None:
+    """Read each file of tasks anew the next time: it may have been edited since."""
+    _module.cache_clear()
+    _load.cache_clear()

@@ -119,7 +119,7 @@ class CsvSheet(Sheet):
         self.fingerprint = source.snapshot.fingerprint
         self.scratch = scratch
         self._headers = headers
-        self._source = source
+        self.source = source
         self._reading = reading
         self._seen = seen
         self._lost_end = source.lost_end()
@@ -163,11 +163,11 @@ class CsvSheet(Sheet):
 
     def _records(self) -> Iterator[list[str]]:
         """The fields of each record. A CR inside one, which the stdlib's reader can't have, takes a longer way."""
-        dialect = self._source.dialect
+        dialect = self.source.dialect
         if self._seen.inner_cr:
-            yield from (dialect.one(text) for text, _size in self._source.records())
+            yield from (dialect.one(text) for text, _size in self.source.records())
             return
-        with self._source.lines() as lines:
+        with self.source.lines() as lines:
             yield from dialect.fields(lines)
 
     def append(
@@ -175,9 +175,9 @@ class CsvSheet(Sheet):
     ) -> tuple[str, ...]:
         """As `append_columns`: each record's own bytes stay, the new fields follow where all of them begin."""
         start = self.columns[-new.replaced].index if new.replaced else self._seen.reach
-        appending = Appending(self._source, self.header_row, start, new)
-        encoding = self._source.encoding
-        used = write_text(target, appending.records(cells), self._source, self.scratch)
+        appending = Appending(self.source, self.header_row, start, new)
+        encoding = self.source.encoding
+        used = write_text(target, appending.records(cells), self.source, self.scratch)
         if used == encoding or encoding.codec == "ascii":
             return ()
         return (
@@ -190,14 +190,14 @@ class CsvSheet(Sheet):
         return Reading(
             header_row=self.header_row or None,
             no_header=not self.header_row,
-            encoding=self._source.encoding.codec,
-            delimiter=self._source.dialect.delimiter,
+            encoding=self.source.encoding.codec,
+            delimiter=self.source.dialect.delimiter,
             as_shown=self._reading.as_shown,
         )
 
     def close(self) -> None:
         """Let go of the private copy."""
-        self._source.snapshot.file.close()
+        self.source.snapshot.file.close()
 
 
 def _text_file(snapshot: Snapshot, name: str, reading: Reading) -> TextFile:

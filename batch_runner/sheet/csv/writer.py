@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import csv
 import shutil
 import tempfile
 from io import TextIOWrapper
@@ -14,7 +15,7 @@ from batch_runner.sheet.model import NewCells
 from batch_runner.units import plain_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
     from typing import BinaryIO
 
@@ -85,6 +86,29 @@ class Appending:
         return self._delimiter.join(fields.get(place, "") for place in range(max(fields) + 1))
 
 
+def replaced(source: TextFile, cells: Mapping[tuple[int, int], str]) -> Iterator[str]:
+    """Every record of the file, in order; one with a cell among these (row number, place) has its fields anew."""
+    dialect, numbers = source.dialect, {number for number, _ in cells}
+    yield dialect.preface
+    for number, (text, _) in enumerate(source.records(), 1):
+        if number not in numbers:
+            yield text
+            continue
+        fields = dialect.one(text)
+        fields += [""] * (max(place for row, place in cells if row == number) + 1 - len(fields))
+        quoted = (_quoted(one, dialect.delimiter) for one in fields)
+        texts = [cells.get((number, place)) for place in range(len(fields))]
+        anew = (
+            field(new, dialect.delimiter) if new is not None else one for new, one in zip(texts, quoted, strict=True)
+        )
+        yield dialect.delimiter.join(anew) + line_end(text)
+
+
+def _quoted(text: str, delimiter: str) -> str:
+    """A field of the file's own, as it is, quoted where it must be."""
+    return '"' + text.replace('"', '""') + '"' if delimiter in text or not _TO_QUOTE.isdisjoint(text) else text
+
+
 def write_text(target: BinaryIO, records: Iterator[str], source: TextFile, scratch: Path) -> Encoding:
     """Write records in the encoding of the file that they are from, and what stands behind its text.
 
@@ -104,6 +128,15 @@ def write_text(target: BinaryIO, records: Iterator[str], source: TextFile, scrat
     target.write(encoder.encode("", final=True))
     target.write(source.tail())
     return encoding
+
+
+def write_table_of_text(target: BinaryIO, delimiter: str, rows: Iterable[tuple[str, ...]]) -> None:
+    """Write rows as a text file of its own: UTF-8 with a mark, CR LF."""
+    stream = TextIOWrapper(target, "utf-8-sig", newline="")
+    try:
+        csv.writer(stream, delimiter=delimiter, lineterminator="\r\n").writerows(rows)
+    finally:
+        stream.detach()
 
 
 def _chunks(records: Iterator[str]) -> Iterator[str]:
@@ -145,9 +178,7 @@ def field(text: str, delimiter: str) -> str:
     if not text or text.isalnum():
         return text
     text = harmless(storable(text))
-    if delimiter in text or not _TO_QUOTE.isdisjoint(text):
-        return '"' + text.replace('"', '""') + '"'
-    return text
+    return _quoted(text, delimiter)
 
 
 def storable(text: str) -> str:

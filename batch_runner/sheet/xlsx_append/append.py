@@ -1,43 +1,37 @@
-"""Which parts of a workbook change when columns are appended to one of its sheets, and how."""
+"""Which parts of a workbook change when columns are appended to one of its sheets, or cells replaced, and how."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import zipfile
 from typing import TYPE_CHECKING, BinaryIO
 from xml.parsers import expat
 
 import msgspec
 
+from batch_runner.errors import SheetError
 from batch_runner.sheet.model import column_letter
 from batch_runner.sheet.xlsx_append.rows import formula_in_the_way
-from batch_runner.sheet.xlsx_append.sheet_xml import (
-    SUSPICIOUS_RATIO,
-    SUSPICIOUS_SIZE,
-    Change,
-    as_utf8,
-    copy_package,
-    with_columns,
-)
+from batch_runner.sheet.xlsx_append.sheet_xml import Change, copy_package, with_columns
 from batch_runner.sheet.xlsx_append.xml_tokens import (
     Edit,
     Element,
     Place,
     Range,
+    as_utf8,
+    attribute,
     attribute_text,
     edited,
     elements,
     find_place,
+    inline_string,
     no_room,
     parse_range,
+    tag_of,
     with_attribute,
     xstring,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from batch_runner.sheet.model import NewColumns
     from batch_runner.sheet.xlsx.package import Package
@@ -114,6 +108,8 @@ def grown_name(workbook: bytes, position: int, new: Range) -> bytes | None:
     return None
 
 
+BEFORE_CALCULATION = ("sheets", "functionGroups", "externalReferences", "definedNames")
+"""What stands before `calcPr` in a workbook's part; it must have the first of these (ECMA-376 part 1, 18.2.27)."""
 LONGEST_NAME = 255
 """A table column's name in UTF-16 units; Excel cuts a longer header."""
 
@@ -255,28 +251,6 @@ def append_columns(
     return tuple(f"{workbook.path.name}, {workbook.name}: {note}" for note in notes)
 
 
-def pack_less(target: BinaryIO, scratch: Path) -> None:
-    """Write a workbook anew that is packed as well as a zip bomb, as one with the same long text in each row is."""
-    with zipfile.ZipFile(target) as package:
-        sizes = [(entry, entry.file_size, entry.compress_size) for entry in package.infolist()]
-        odd = [entry for entry, size, packed in sizes if size > max(SUSPICIOUS_SIZE, SUSPICIOUS_RATIO * packed)]
-    if not odd:
-        return
-    with tempfile.TemporaryFile(dir=scratch) as spool:
-        target.seek(0)
-        shutil.copyfileobj(target, spool)
-        target.seek(0)
-        target.truncate()
-        with zipfile.ZipFile(spool) as package:
-            copy_package(spool, target, [Change(entry, _chunks_of(package, entry)) for entry in odd])
-
-
-def _chunks_of(package: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
-    with package.open(entry) as part:
-        while chunk := part.read(1 << 18):
-            yield chunk
-
-
 def place_of(workbook: Workbook, new: NewColumns) -> Place:
     """Where new columns will stand: right of the list if there is room for them beside another table or a note there.
 
@@ -365,3 +339,111 @@ def _filter_name(workbook: Workbook, grown: Range) -> Iterator[Change]:
 
 def _whole(package: Package, part: str) -> bytes:
     return b"".join(as_utf8(package.open_part(part)))
+
+
+def replace_cells(workbook: Workbook, target: BinaryIO, cells: Mapping[tuple[int, int], str]) -> None:
+    """Write the workbook to the seekable `target` with other texts in these cells; all else stays byte for byte.
+
+    `cells` are known by row number and place in the row. Raises `SheetError` for one that can't be taken out of its
+    place: a formula that fills others, a row that doesn't say its number.
+    """
+    data, package = _whole(workbook.package, workbook.part), workbook.package
+    wanted: dict[int, dict[int, str]] = {}
+    for (number, index), text in cells.items():
+        wanted.setdefault(number, {})[index] = text
+    root = next(tag_of("worksheet").finditer(data))[0]
+    edits: list[Edit] = []
+    freed: list[str] = []
+    for found in tag_of("row").finditer(data):
+        number = int(attribute(found[0], "r") or 0)
+        if number in wanted:
+            end = data.find(b"row>", found.end()) + 4 if not found[0].endswith(b"/>") else found.end()
+            row = elements(root + data[found.start() : end])
+            for edit in _replaced(workbook, row, number, wanted.pop(number), freed):
+                shift = found.start() - len(root)
+                edits.append(Edit(edit.start + shift, edit.end + shift, edit.new))
+    if wanted:
+        raise _unmendable(workbook, f"row {min(wanted)} doesn't say its number")
+    changes = [Change(package.entry(workbook.part), [edited(data, edits)])]
+    is_calculated = bool(package.related(package.main, "calcChain")) or any(tag_of("f").finditer(data))
+    changes += [_to_be_calculated(workbook)] if is_calculated else []
+    copy_package(package.file, target, [*changes, *_unchained(workbook, freed)])
+
+
+def _to_be_calculated(workbook: Workbook) -> Change:
+    """The workbook's own part, which says that the values of formulas are none until Excel has calculated them anew.
+
+    Such a value may be made of a cell that was replaced (ECMA-376 part 1, 18.2.2).
+    """
+    package = workbook.package
+    data = _whole(package, package.main)
+    found = [element for element in elements(data) if len(element.path) == 2]
+    own = next((element for element in found if element.path[-1] == "calcPr"), None)
+    if own is not None:
+        tag = with_attribute(data[own.start : own.opened], "fullCalcOnLoad", "1")
+        edit = Edit(own.start, own.opened, tag)
+    else:
+        before = max((e for e in found if e.path[-1] in BEFORE_CALCULATION), key=lambda element: element.end)
+        edit = Edit(before.end, before.end, b'<%bcalcPr fullCalcOnLoad="1"/>' % before.prefix)
+    return Change(package.entry(package.main), [edited(data, [edit])])
+
+
+def _replaced(
+    workbook: Workbook, row: Sequence[Element], number: int, texts: Mapping[int, str], freed: list[str]
+) -> Iterator[Edit]:
+    """The edits of one row's cells; `freed` gets the addresses of formulas that go."""
+    own = next(element for element in row if element.path[-1] == "row")
+    cells = {element.attributes.get("r", ""): element for element in row if element.path[-1] == "c"}
+    for index, text in sorted(texts.items()):
+        address = f"{column_letter(index)}{number}"
+        old = cells.get(address)
+        if "" in cells or own.is_self_closed:
+            raise _unmendable(workbook, f"row {number} doesn't say where its cells stand")
+        inner = [e for e in row if e.path[-1] == "f" and old and old.start < e.start < old.end]
+        if any("ref" in formula.attributes for formula in inner):
+            raise _unmendable(workbook, f"{address} holds a formula that fills other cells, too")
+        freed += [address] if inner else []
+        new = _cell(own.prefix, address, old.attributes.get("s") if old else None, text)
+        behind = [e.start for place, e in cells.items() if parse_range(place).left > index]  # type: ignore[union-attr]
+        at = (old.start, old.end) if old else (min(behind),) * 2 if behind else (_before_end(row, own),) * 2
+        yield Edit(*at, new)
+
+
+def _before_end(row: Sequence[Element], own: Element) -> int:
+    """Where a cell goes that comes behind all others of the row."""
+    return max((element.end for element in row if element.path[-1] == "c"), default=own.opened)
+
+
+def _cell(prefix: bytes, address: str, style: str | None, text: str) -> bytes:
+    mark = f' s="{style}"' if style else ""
+    name = prefix.decode()
+    if not text:
+        return f'<{name}c r="{address}"{mark}/>'.encode()
+    return f'<{name}c r="{address}"{mark} t="inlineStr">{inline_string(text, name)}</{name}c>'.encode()
+
+
+def _unchained(workbook: Workbook, freed: Sequence[str]) -> Iterator[Change]:
+    """The order in which Excel calculates, without the formulas that are gone (ECMA-376 part 1, 18.6.1).
+
+    An entry without a sheet has that of the one before it.
+    """
+    package = workbook.package
+    for part in package.related(package.main, "calcChain") if freed else ():
+        data, main = _whole(package, part), elements(_whole(package, package.main))
+        ours = next(e.attributes.get("sheetId") for e in main if e.attributes.get("name") == workbook.name)
+        entries = [element for element in elements(data) if element.path[-1] == "c"]
+        sheets, edits, sheet = [], list[Edit](), ""
+        for entry in entries:
+            sheet = entry.attributes.get("i", sheet)
+            sheets.append(sheet)
+        gone = [e for e, i in zip(entries, sheets, strict=True) if i == ours and e.attributes.get("r") in freed]
+        if len(gone) == len(entries):
+            raise _unmendable(workbook, f"{freed[0]} holds the last formula of the workbook")
+        for entry, i in zip(entries, sheets, strict=True):
+            tag = b"" if entry in gone else with_attribute(data[entry.start : entry.opened], "i", i)
+            edits.append(Edit(entry.start, entry.end if entry in gone else entry.opened, tag))
+        yield Change(package.entry(part), [edited(data, edits)])
+
+
+def _unmendable(workbook: Workbook, why: str) -> SheetError:
+    return SheetError(f"{_called(workbook)}: {why}: mend it in Excel, and run it again")

@@ -7,8 +7,7 @@ that was cut off may be run again.
 
 einvoice.py  invoices as data: XML alone, or embedded in a PDF
 pdf.py       the words of a PDF with their places, its text and attachments
-layout.py    lines and cells of these words
-labels.py    what stands before a field, by language
+layout.py    lines and cells of these words, and what stands before a field, by language
 values.py    the fields and lines; amounts, currencies, dates, account and VAT ids as text
 amounts.py   net, tax and total: what adds up decides
 parties.py   seller and buyer

@@ -7,8 +7,7 @@ from decimal import Decimal
 from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
-from batch_runner.service.local.invoice.labels import Role, role_of
-from batch_runner.service.local.invoice.layout import CELL, TextLine
+from batch_runner.service.local.invoice.layout import CELL, Role, TextLine, role_of
 from batch_runner.service.local.invoice.values import Money, amounts_in, without_currency
 
 if TYPE_CHECKING:

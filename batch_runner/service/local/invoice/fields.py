@@ -10,8 +10,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from batch_runner.service.local.invoice.amounts import sums_of
-from batch_runner.service.local.invoice.labels import Label, pattern_of
-from batch_runner.service.local.invoice.layout import CELL, TextLine, lines_of
+from batch_runner.service.local.invoice.layout import CELL, Label, TextLine, lines_of, pattern_of
 from batch_runner.service.local.invoice.parties import Parties
 from batch_runner.service.local.invoice.values import (
     Confidence,

@@ -6,8 +6,7 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from batch_runner.service.local.invoice.labels import labels_in, pattern_of
-from batch_runner.service.local.invoice.layout import CELL, Cell, TextLine
+from batch_runner.service.local.invoice.layout import CELL, Cell, TextLine, labels_in, pattern_of
 from batch_runner.service.local.invoice.values import FoundId, amounts_in, date_in, ibans_in, is_vat_id, vat_ids_in
 
 if TYPE_CHECKING:

@@ -1,0 +1,400 @@
+"""The rows of a batch beside the sheet's own columns: their stories, mended cells, settled ones; a job file to keep."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import re
+import shlex
+import sqlite3
+import sys
+import tempfile
+import threading
+from bisect import bisect_right
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from batch_runner.errors import BatchRunnerError, SheetError, UsageError, reason_of
+from batch_runner.fs import AtomicFile
+from batch_runner.job.job import Job
+from batch_runner.journal.resolve import Finding, resolve
+from batch_runner.journal.view import JournalView, Placed, Try
+from batch_runner.outcomes import FAILED, RESOLVED
+from batch_runner.rows.source import Source
+from batch_runner.sheet.export import replace_cells
+from batch_runner.sheet.model import LIST_ROWS, RowKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import BinaryIO
+
+    from batch_runner.page.batches import BatchSeen
+
+
+PAGE = 50
+MOST_MENDED = 25
+"""Rows that one form offers for mending."""
+MOST_LOOKED = 200
+LONGEST_GIST = 160
+AT_ONCE = 2 << 20
+"""Bytes of a sheet that is read before its screen is shown; a larger one is read beside it."""
+JOB_NAME: Final = "nightly.toml"
+EVERY_NIGHT = "OnCalendar=*-*-* 02:15\nPersistent=true\n"
+READING = ("sheet", "header_row", "no_header", "encoding", "delimiter", "merged", "as_shown", "trust_formulas")
+
+
+class RowShown(msgspec.Struct, frozen=True):
+    """A row's outcome beside its own cells."""
+
+    placed: Placed
+    cells: tuple[str, ...]
+
+
+class RowsPage(msgspec.Struct, frozen=True):
+    """Some rows of a batch, and how to go on to the next."""
+
+    columns: tuple[str, ...]
+    rows: tuple[RowShown, ...]
+    following: int | None
+    status: str
+    search: str
+    is_reading: bool
+    total: int | None
+
+
+class MendRow(msgspec.Struct, frozen=True):
+    """A row that did not succeed, with its cells to be mended."""
+
+    placed: Placed
+    cells: tuple[tuple[int, str, str], ...]
+
+
+class Mending(msgspec.Struct, frozen=True):
+    """The rows that can be mended, and the state of the file that they are read from."""
+
+    rows: tuple[MendRow, ...]
+    fingerprint: str
+    columns: tuple[str, ...]
+
+
+class _Cells:
+    """A sheet's cells by row in a table of SQLite's own that is gone when it is closed."""
+
+    def __init__(self, path: Path, chosen: Mapping[str, Any]) -> None:
+        self.columns: tuple[str, ...] = ()
+        self.total: int | None = None
+        self.is_ready = False
+        self._lock = threading.Lock()
+        self._connection = sqlite3.connect("", check_same_thread=False, isolation_level=None)
+        self._connection.execute("CREATE TABLE cell (number INTEGER PRIMARY KEY, texts TEXT, folded TEXT)")
+        self._path, self._chosen = path, chosen
+
+    def read(self) -> None:
+        """Read the whole sheet; what can't be read has no cells to show."""
+        with suppress(BatchRunnerError, SheetError), open_own(self._path, self._chosen) as source:
+            own = source.layout.own
+            self.columns = tuple(column.name for column in own)
+            texts = ((r.number, [r.texts[c.index] for c in own]) for r in source.sheet.rows() if r.kind in LIST_ROWS)
+            rows = ((number, json.dumps(cells), "\n".join(cells).casefold()) for number, cells in texts)
+            with self._lock:
+                self._connection.execute("BEGIN")
+                self._connection.executemany("INSERT INTO cell VALUES (?, ?, ?)", rows)
+                self._connection.execute("COMMIT")
+                (self.total,) = self._connection.execute("SELECT count(*) FROM cell").fetchone()
+        self.is_ready = True
+
+    def of(self, number: int) -> tuple[str, ...]:
+        """The cells of a row; none where it isn't there."""
+        if not self.is_ready:
+            return ()
+        with self._lock:
+            found = self._connection.execute("SELECT texts FROM cell WHERE number = ?", (number,)).fetchone()
+        return tuple(json.loads(found[0])) if found else ()
+
+    def having(self, words: str) -> list[int]:
+        """The rows that have these words in one of their cells, in order; or whose number they are."""
+        if not self.is_ready:
+            return []
+        plain = words.casefold().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        sql = "SELECT number FROM cell WHERE folded LIKE ? ESCAPE '\\' OR number = ? ORDER BY number"
+        with self._lock:
+            return [n for (n,) in self._connection.execute(sql, (f"%{plain}%", words if words.isdecimal() else -1))]
+
+
+def open_own(path: Path, chosen: Mapping[str, Any]) -> Source:
+    """A batch's sheet opened again, only to look at it. Raises `SheetError`, `UsageError`."""
+    reading = {name: value for name, value in chosen.items() if name in READING}
+    return Source(Job(input=str(path), hidden="include", suspect_rows="run", **reading), Path(tempfile.gettempdir()))
+
+
+class OwnColumns:
+    """The cells of the sheets that screens show, each read once for as long as it stays as it is."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int, int], _Cells] = {}
+        self._lock = threading.Lock()
+
+    def _cells(self, seen: BatchSeen) -> _Cells | None:
+        path = next((p for p in (Path(seen.batch.input), Path(seen.batch.output)) if p.is_file()), None)
+        if path is None:
+            return None
+        state = path.stat()
+        with self._lock:
+            known = self._known.get((str(path), state.st_mtime_ns, state.st_size))
+            if known is None:
+                known = _Cells(path, seen.chosen or {})
+                self._known = {
+                    **dict(list(self._known.items())[-3:]),
+                    (str(path), state.st_mtime_ns, state.st_size): known,
+                }
+                reading = threading.Thread(target=known.read, daemon=True)
+                reading.start()
+                if state.st_size <= AT_ONCE:
+                    reading.join(5)
+        return known
+
+    def rows(self, seen: BatchSeen, query: Mapping[str, str]) -> RowsPage:
+        """A page of rows: of one status or any, with these words or any, behind a number."""
+        cells = self._cells(seen)
+        status, words = query.get("status", ""), query.get("q", "").strip()
+        after = int(query.get("after", "0")) if query.get("after", "").isdecimal() else 0
+        with JournalView.open(seen.journal) as view:
+            placed = list(
+                _page(view, seen.batch.id, status or None, after, cells.having(words) if words and cells else None)
+            )
+        shown = tuple(RowShown(each, cells.of(each.number) if cells else ()) for each in placed[:PAGE])
+        return RowsPage(
+            cells.columns if cells and cells.is_ready else (),
+            shown,
+            placed[PAGE - 1].number if len(placed) > PAGE else None,
+            status,
+            words,
+            is_reading=bool(cells and not cells.is_ready),
+            total=cells.total if cells else None,
+        )
+
+    def of_row(self, seen: BatchSeen, number: int) -> list[tuple[str, str]]:
+        """A row's own cells by their headers."""
+        cells = self._cells(seen)
+        return list(zip(cells.columns, cells.of(number), strict=False)) if cells else []
+
+    def mending(self, seen: BatchSeen) -> Mending | None:
+        """The rows that did not succeed, with those of their cells that are sent; None where nothing can be mended."""
+        if not seen.can_mend or not seen.counts.keys() & {*FAILED}:
+            return None
+        with JournalView.open(seen.journal) as view:
+            wanted = {placed.number: placed for placed in _still_failed(view, seen.batch.id)}
+        try:
+            with open_own(Path(seen.batch.output), seen.chosen or {}) as source:
+                sent = _sent(source, seen.chosen or {})
+                rows = [row for row in source.sheet.rows() if row.number in wanted]
+                return Mending(
+                    tuple(MendRow(wanted[r.number], tuple((i, n, r.texts[i]) for i, n in sent)) for r in rows),
+                    source.sheet.fingerprint,
+                    tuple(name for _, name in sent),
+                )
+        except (BatchRunnerError, SheetError):
+            return None
+
+    def write(self, seen: BatchSeen, form: Mapping[str, Any]) -> tuple[str, list[int]]:
+        """Write mended cells into the result file; gives where it stands, and the rows that were mended.
+
+        Raises `UsageError` where nothing was changed, or the file was edited since the form was shown.
+        """
+        if not seen.can_mend:
+            raise UsageError("this result file can't be mended here: edit it in Excel, and run it again")
+        path = Path(seen.batch.output)
+        with open_own(path, seen.chosen or {}) as source:
+            if source.sheet.fingerprint != form.get("fingerprint"):
+                raise UsageError(f"{path.name} was edited since this form was shown: look again, and mend it there")
+            changed = dict(_changed(source, form))
+            if not changed:
+                raise UsageError("no cell was changed: type what is right into a cell first")
+            target = AtomicFile.prepare(path, path)
+
+            def write(file: BinaryIO) -> None:
+                replace_cells(source.sheet, file, changed)
+
+            written = target.put(write, lambda draft: _check(draft, source, seen.chosen or {}, changed))
+        return str(written), sorted({number for number, _ in changed})
+
+
+class RowStory(msgspec.Struct, frozen=True):
+    """One row: what it came to, and all tries of all nights."""
+
+    seen: BatchSeen
+    number: int
+    outcome: Placed | None
+    tries: tuple[Try, ...]
+    who: str
+
+    @property
+    def fields(self) -> list[tuple[str, str]]:
+        """The result by its parts; nothing where it has none."""
+        try:
+            found = msgspec.json.decode(self.outcome.result if self.outcome else "")
+        except msgspec.DecodeError:
+            return []
+        pairs = found.items() if isinstance(found, dict) else [("result", found)]
+        return [(str(name), value if isinstance(value, str) else _json(value)) for name, value in pairs]
+
+    @property
+    def command(self) -> list[str]:
+        """What shows the same in a shell."""
+        sheet = self.seen.batch.input
+        return ["batch-runner", "status", self.seen.journal_name, "--row", str(self.number), "--input", sheet]
+
+
+def _json(value: object) -> str:
+    return "" if value is None else msgspec.json.encode(value).decode()
+
+
+def story_of(seen: BatchSeen, query: Mapping[str, str]) -> RowStory:
+    """All that is known of one row. Raises `UsageError` for one that took no part."""
+    number = int(query.get("row", "0")) if query.get("row", "").isdecimal() else 0
+    with JournalView.open(seen.journal) as view:
+        outcome, tries = view.outcome(seen.batch.id, number), view.story(seen.batch.id, number)
+    if outcome is None:
+        raise UsageError(f"{seen.sheet}: no row {number or '…'} took part in this batch")
+    return RowStory(seen, number, outcome, tries, _who())
+
+
+def settle(seen: BatchSeen, form: Mapping[str, Any]) -> int:
+    """Settle an unknown row as a person has found it."""
+    number, status, note = str(form.get("row", "")), str(form.get("as", "")), str(form.get("note", "")).strip()
+    if not number.isdecimal() or status not in RESOLVED:
+        raise UsageError("say what became of the row: it ran, it failed, or it did not run")
+    if not note:
+        raise UsageError("say how you know; it is kept for whoever asks")
+    who = str(form.get("who", "")).strip() or _who()
+    resolve(seen.journal, [int(number)], Finding(status, note, who), seen.batch.input)
+    return int(number)
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
+
+
+def gist(result: str) -> str:
+    """A result at a glance: the texts of its first parts that have one."""
+    try:
+        found = msgspec.json.decode(result)
+    except msgspec.DecodeError:
+        return result[:LONGEST_GIST]
+    parts = found.items() if isinstance(found, dict) else [("result", found)]
+    plain = [f"{name} {value}" for name, value in parts if isinstance(value, str | int | float) and value != ""]
+    line = ", ".join(plain) or result
+    return line if len(line) <= LONGEST_GIST else f"{line[:LONGEST_GIST]}…"
+
+
+def _still_failed(view: JournalView, batch: int) -> Iterator[Placed]:
+    """The first rows of a batch that did not succeed, nor later."""
+    failed = sorted((p for status in FAILED for p in view.page(batch, status, 0, MOST_LOOKED)), key=lambda p: p.number)
+    still = (p for p in failed if all(last.status in FAILED for last in view.story(batch, p.number)[-1:]))
+    return islice(still, MOST_MENDED)
+
+
+def _page(view: JournalView, batch: int, status: str | None, after: int, numbers: list[int] | None) -> Iterator[Placed]:
+    """Rows behind `after`, one more than a page has; `numbers` are the only ones where there was a search."""
+    if numbers is None:
+        yield from view.page(batch, status, after, PAGE + 1)
+        return
+    found = 0
+    for number in numbers[bisect_right(numbers, after) :]:
+        placed = view.outcome(batch, number)
+        if placed is not None and status in (None, placed.status):
+            yield placed
+            found += 1
+        if found > PAGE:
+            return
+
+
+def _sent(source: Source, chosen: Mapping[str, Any]) -> list[tuple[int, str]]:
+    """The columns that are sent or are the key: what a mended cell would change."""
+    only, left_out = set(chosen.get("columns") or ()), set(chosen.get("exclude") or ())
+    return [
+        (column.index, column.name)
+        for column in source.layout.own
+        if (not only or column.name in only) and column.name not in left_out
+    ]
+
+
+def _changed(source: Source, form: Mapping[str, Any]) -> Iterator[tuple[tuple[int, int], str]]:
+    """The cells of the form that say something else than the file."""
+    said: dict[int, dict[int, str]] = {}
+    for name, text in form.items():
+        found = re.fullmatch(r"cell\.(\d{1,7})\.(\d{1,5})", name)
+        if found:
+            said.setdefault(int(found[1]), {})[int(found[2])] = str(text).replace("\r\n", "\n")
+    own = {column.index for column in source.layout.own}
+    for row in source.sheet.rows():
+        for index, text in said.get(row.number, {}).items():
+            if row.kind in LIST_ROWS and index in own and row.texts[index].replace("\r\n", "\n") != text:
+                yield (row.number, index), text
+
+
+def _check(draft: Path, source: Source, chosen: Mapping[str, Any], changed: Mapping[tuple[int, int], str]) -> None:
+    """Read the draft back: every cell is as it was, but for the mended ones, and formulas that are to be calculated."""
+    with open_own(draft, chosen) as mended:
+        for before, after in zip(source.sheet.rows(), mended.sheet.rows(), strict=True):
+            unread = {problem.index for problem in after.problems if problem.refuses}
+            pairs = enumerate(zip(before.texts, after.texts, strict=True))
+            wrong = [i for i, (old, new) in pairs if i not in unread and new != changed.get((before.number, i), old)]
+            if wrong and before.kind in (*LIST_ROWS, RowKind.HEADER):
+                raise SheetError(f"row {before.number} could not be mended: edit the file in Excel, and run it again")
+
+
+def toml(value: object) -> str:
+    """A value as TOML writes it. Its texts are JSON's (TOML 1.0, *Basic strings*), but for DEL, which it escapes."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{toml(key)} = {toml(inner)}" for key, inner in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def job_text(seen: BatchSeen) -> str:
+    """A job file that does the same every night."""
+    if seen.chosen is None:
+        raise UsageError("it isn't known here how this batch was started, so there is nothing to save")
+    lines = [
+        "# A job for batch-runner: `batch-runner check FILE` shows what it would do, `batch-runner run FILE` does it.",
+        f"input = {toml(seen.source)}",
+        *(f"{name} = {toml(value)}" for name, value in seen.chosen.items() if name not in ("rows", "retry")),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def keep_job(folder: Path, name: str, text: str) -> str:
+    """Write a new job file into the folder; gives its name. Raises `UsageError` for one that is there already."""
+    plain = name.strip() or JOB_NAME
+    if Path(plain).name != plain or not plain.endswith(".toml") or plain.startswith("."):
+        raise UsageError(f"{plain}: name a file of this folder that ends in .toml")
+    try:
+        with (folder / plain).open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UsageError(f"{plain}: there is such a file already, which is kept; choose another name") from None
+    except OSError as error:
+        raise UsageError(f"{plain}: can't be written: {reason_of(error)}") from None
+    return plain
+
+
+def timer_lines(folder: Path, name: str) -> dict[str, str]:
+    """What runs a job file every night: a line for cron, and the units for systemd."""
+    program = Path(sys.argv[0] if Path(sys.argv[0]).name == "batch-runner" else sys.executable).absolute()
+    words = [str(program)] if program.name == "batch-runner" else [str(program), "-m", "batch_runner"]
+    command = shlex.join([*words, "run", str(folder / name), "--quiet"])
+    cron = "15 2 * * *  " + command.replace("%", "\\%")
+    unit = f"[Unit]\nDescription=batch-runner {name}\n\n"
+    service = f"{unit}[Service]\nType=oneshot\nExecStart={command.replace('%', '%%')}\n"
+    timer = f"{unit}[Timer]\n{EVERY_NIGHT}\n[Install]\nWantedBy=timers.target\n"
+    return {"cron": cron, "batch-runner.service": service, "batch-runner.timer": timer}

@@ -1,0 +1,46 @@
+"use strict";
+
+// A sheet that is dropped anywhere on the form is the file of that form.
+for (const form of document.querySelectorAll("form.drop")) {
+  const field = form.querySelector("input[type=file]");
+  form.addEventListener("dragover", (event) => { event.preventDefault(); form.classList.add("over"); });
+  form.addEventListener("dragleave", () => form.classList.remove("over"));
+  form.addEventListener("drop", (event) => {
+    event.preventDefault();
+    form.classList.remove("over");
+    if (event.dataTransfer.files.length) { field.files = event.dataTransfer.files; form.submit(); }
+  });
+  field.addEventListener("change", () => { if (field.files.length) form.submit(); });
+}
+
+// Another task has other params: the screen is made anew as soon as one is chosen.
+document.getElementById("task")?.addEventListener("change", (event) => event.target.form.submit());
+
+// While a batch runs, its part of the screen is fetched again when something has changed.
+const live = document.getElementById("live");
+if (live?.dataset.events) {
+  let isBusy = false, again = false;
+  const refresh = async () => {
+    if (isBusy) { again = true; return; }
+    isBusy = true;
+    try {
+      const answer = await fetch(live.dataset.part, { credentials: "same-origin" });
+      if (answer.ok) swap(await answer.text());
+    } finally {
+      isBusy = false;
+      if (again) { again = false; refresh(); }
+    }
+  };
+  const swap = (text) => {
+    const focused = live.contains(document.activeElement) ? document.activeElement : null;
+    const path = focused && [...live.querySelectorAll("a, button, [tabindex]")].indexOf(focused);
+    const scrolled = [...live.querySelectorAll(".wide")].map((each) => each.scrollLeft);
+    live.innerHTML = text;
+    live.querySelectorAll(".wide").forEach((each, place) => { each.scrollLeft = scrolled[place] ?? 0; });
+    if (focused) live.querySelectorAll("a, button, [tabindex]")[path]?.focus({ preventScroll: true });
+  };
+  const source = new EventSource(live.dataset.events);
+  source.onmessage = (event) => {
+    if (JSON.parse(event.data).running) { refresh(); } else { source.close(); location.reload(); }
+  };
+}

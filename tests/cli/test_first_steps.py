@@ -1,0 +1,83 @@
+"""The first steps: a sheet's name alone is enough, and what was found ends with what to type next."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+import pytest
+from program import run_program
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "tasks.py").write_text("def act(params):\n    return params\n", "utf-8")
+    (tmp_path / "my list.csv").write_text("No,Full Name\n1,Ada\n2,Bo\n", "utf-8")
+    (tmp_path / "job.toml").write_text('input = "my list.csv"\ntask = "tasks.py:act"\n', "utf-8")
+    return tmp_path
+
+
+def next_line(text: str) -> str:
+    """What `check` says to type next."""
+    return text.splitlines()[-1].removeprefix("next: ")
+
+
+def test_a_file_alone_is_checked(folder: Path) -> None:
+    """`batch-runner FILE` is `batch-runner check FILE`, with all its options; it ends with the next command."""
+    short = run_program("my list.csv", "--task", "tasks.py:act", "--key", "No", cwd=folder)
+    long = run_program("check", "my list.csv", "--task", "tasks.py:act", "--key", "No", cwd=folder)
+    assert (short.returncode, short.stdout) == (long.returncode, long.stdout) == (0, short.stdout)
+    assert next_line(short.stdout) == "batch-runner run 'my list.csv' --task tasks.py:act --key No"
+
+
+def test_the_next_command_says_all_that_was_said(folder: Path) -> None:
+    """Typed as it stands it runs what was checked: flags that name columns with spaces, pairs, and marks alone."""
+    said = (
+        "--task",
+        "tasks.py:act",
+        "--rename",
+        "Full Name=Name",
+        "--param",
+        "Land=DE",
+        "--expand",
+        "--columns",
+        "No,Full Name",
+    )
+    checked = run_program("my list.csv", *said, cwd=folder)
+    words = shlex.split(next_line(checked.stdout))
+    assert words[:2] == ["batch-runner", "run"]
+    done = run_program(*words[1:], cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert '"Land":"DE"' in (folder / "my list.results.csv").read_text("utf-8-sig").replace('""', '"')
+
+
+def test_without_a_task_the_next_step_is_to_name_one(folder: Path) -> None:
+    """No dead end: the command that is shown is one that can be typed."""
+    done = run_program("my list.csv", cwd=folder)
+    assert next_line(done.stdout).startswith("batch-runner check 'my list.csv' --task invoice")
+
+
+def test_a_job_is_checked_and_run_by_its_name(folder: Path) -> None:
+    """What stands in the job isn't said again."""
+    assert next_line(run_program("job.toml", cwd=folder).stdout) == "batch-runner run job.toml"
+    assert (
+        next_line(run_program("job.toml", "--limit", "1", cwd=folder).stdout) == "batch-runner run job.toml --limit 1"
+    )
+
+
+@pytest.mark.parametrize("word", ["chekc", "list", "my list"])
+def test_what_is_neither_command_nor_file_is_refused(folder: Path, word: str) -> None:
+    """A mistyped command is no sheet."""
+    done = run_program(word, cwd=folder)
+    assert done.returncode == 2
+    assert "No such command" in done.stderr
+
+
+def test_a_sheet_that_is_not_there_is_named(folder: Path) -> None:
+    """It is refused as `check` refuses it, with what the folder has."""
+    done = run_program("my lits.csv", cwd=folder)
+    assert done.returncode == 2
+    assert "no such file" in done.stderr

@@ -1,0 +1,88 @@
+"""A real browser: the system's Chromium, driven by playwright; skipped with a word where a machine has none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, Page
+
+REQUIRED = "BROWSER_REQUIRED"
+"""Set where a missing browser is a failure rather than a reason to skip: in the gate, which installs one."""
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+ON_A_MAC = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
+MOST_TABS = 250
+
+
+def chromium() -> str:
+    """The system's browser. playwright's own download can't be counted on."""
+    found = next(filter(None, map(shutil.which, (*NAMES, ON_A_MAC))), None)
+    if found is None:
+        sentence = "this machine has no Chromium, so no screen is tried in a browser: apt-get install chromium"
+        if os.environ.get(REQUIRED):
+            pytest.fail(sentence)
+        pytest.skip(sentence)
+    return found
+
+
+@contextmanager
+def browsing() -> Iterator[Browser]:
+    """Start it without a window."""
+    path = chromium()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Hand:
+    """A person's hand: each click is counted."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.clicks = 0
+
+    def click(self, what: str) -> None:
+        """Click on it."""
+        self.clicks += 1
+        self.page.click(what)
+
+
+def tab_to(page: Page, is_it: str) -> None:
+    """Press Tab until the element that has the focus is the one (a JavaScript expression about `e`)."""
+    for _ in range(MOST_TABS):
+        page.keyboard.press("Tab")
+        if page.evaluate(f"(() => {{ const e = document.activeElement; return Boolean({is_it}); }})()"):
+            return
+    raise AssertionError(f"no key leads to {is_it}")
+
+
+def violations(page: Page) -> list[str]:
+    """What axe finds wrong with a screen, at two widths, light and dark; and whether it is wider than the window.
+
+    All its rules are tried in the light, those about colours in the dark, too.
+    """
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = []
+    for width in (375, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        for scheme, rules in (("light", {}), ("dark", {"runOnly": ["color-contrast", "link-in-text-block"]})):
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+            for wrong in Axe().run(page, options={"resultTypes": ["violations"], **rules}).response["violations"]:
+                where = [node["target"] for node in wrong["nodes"]][:3]
+                found.append(f"{page.title()} {width} {scheme}: {wrong['id']}: {wrong['help']} {where}")
+        if page.evaluate("document.documentElement.scrollWidth") > width:
+            found.append(f"{page.title()} {width}: wider than the window")
+    return found
