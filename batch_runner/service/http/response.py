@@ -28,8 +28,7 @@ import httpx
 import msgspec
 
 from batch_runner.log import SECRET_MARK, SHORTEST_SECRET
-from batch_runner.service.protocol import NO_SIGNAL, Signal
-from batch_runner.service.wire import MEMORY_HEADER, Run
+from batch_runner.service.protocol import MEMORY_HEADER, NO_SIGNAL, Run, Signal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
