@@ -12,12 +12,16 @@ headers) is said in `Health.features` and left out towards any other.
 from __future__ import annotations
 
 import re
+from contextvars import ContextVar
 from enum import Enum
-from typing import ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 import msgspec
 
 from batch_runner.outcomes import ENDED
+
+if TYPE_CHECKING:
+    import anyio
 
 KEY_HEADER = "anchor-api-key"
 IDEMPOTENCY_HEADER = "Idempotency-Key"
@@ -126,6 +130,19 @@ def unquoted(field: str) -> str | None:
     """The idempotency key in a header's value; None where that is no such string."""
     found = _QUOTED.fullmatch(field.strip())
     return re.sub(r"\\(.)", r"\1", found[1]) if found else None
+
+
+LARGE = 1 << 20
+"""Bytes from which on an answer lies in a file until it is its turn: several at once would need too much memory."""
+large_turn: ContextVar[anyio.Lock | None] = ContextVar("large_turn", default=None)
+"""Whose turn it is to have a large answer in memory, among those who start and follow runs."""
+
+
+def let_next_be_large() -> None:
+    """The task that calls this is done with its last answer, should that have been a large one."""
+    turn = large_turn.get()
+    if turn is not None and turn.locked() and turn.statistics().owner == anyio.get_current_task():
+        turn.release()
 
 
 class RunCertainty(Enum):
