@@ -14,14 +14,12 @@ from __future__ import annotations
 import re
 from contextvars import ContextVar
 from enum import Enum
-from typing import TYPE_CHECKING, ClassVar, Protocol, Self
+from typing import ClassVar, Protocol, Self
 
+import anyio
 import msgspec
 
 from batch_runner.outcomes import ENDED
-
-if TYPE_CHECKING:
-    import anyio
 
 KEY_HEADER = "anchor-api-key"
 IDEMPOTENCY_HEADER = "Idempotency-Key"

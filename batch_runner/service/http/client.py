@@ -30,7 +30,6 @@ from batch_runner.service.http.classify import (
 from batch_runner.service.http.response import (
     Redactor,
     TooLarge,
-    let_next_be_large,
     message_in,
     read_body,
     read_signal,
@@ -53,6 +52,7 @@ from batch_runner.service.protocol import (
     Signal,
     Started,
     StartRequest,
+    let_next_be_large,
     quoted,
 )
 
