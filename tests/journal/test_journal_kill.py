@@ -93,6 +93,7 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.soak
 def test_killed_a_hundred_times(tmp_path: Path) -> None:
     """The same, a hundred times, or as often as `KILLS` says."""
     kills = int(os.environ.get("KILLS", "100"))

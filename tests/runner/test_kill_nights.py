@@ -49,6 +49,7 @@ def command(service: Service, *more: str, sheet: str = "list.csv", concurrency: 
 
 
 @pytest.mark.long
+@pytest.mark.soak
 def test_kills_at_random_times(tmp_path: Path) -> None:
     """Sheet after sheet, each batch killed again and again at any time, then left to end."""
     chance = random.Random(11)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.long
+@pytest.mark.soak
 def test_every_status_is_true_and_no_row_is_started_twice(tmp_path: Path) -> None:
     """Each row ends as the service knows it to have ended, with its own run; no second start."""
     faulty_night(tmp_path, 2_000)
