@@ -60,9 +60,11 @@ class _Following(msgspec.Struct):
     status: str
     on_status: Callable[[str], None]
     turn: anyio.Event
+    is_last_look: bool
     failures: int = 0
     since: float = 0.0
     backoff: Backoff | None = None
+    is_learned: bool = False
 
 
 class Poller:
@@ -91,16 +93,17 @@ class Poller:
     ) -> Followed:
         """Wait for a run's end, at most for the run timeout from now, or for `within` seconds if that is less.
 
+        Where none of these is left, the run is looked at once: until an answer tells how it stands.
         `age` is how many seconds ago the run started; None where that isn't known, as with one of another night.
         `on_status` is called with each new status that is not final; one that goes backwards is told like any other.
         """
         number = next(self._numbers)
-        following = _Following(run.run_id, run.status, on_status, anyio.Event())
+        following = _Following(run.run_id, run.status, on_status, anyio.Event(), within <= 0)
         self._followings[number] = following
         self._schedule.add(number, anyio.current_time(), age)
         try:
-            with anyio.move_on_after(min(self._run_timeout, within)):
-                while True:
+            with anyio.move_on_after(inf if following.is_last_look else min(self._run_timeout, within)):
+                while not (following.is_last_look and following.is_learned):
                     self._wake()
                     await following.turn.wait()
                     following.turn = anyio.Event()
@@ -143,6 +146,7 @@ class Poller:
         if isinstance(answer, LookFailed):
             return self._trouble(number, following, answer, asked_at, now)
         following.failures = 0
+        following.is_learned = True
         if answer.run.has_ended:
             self._schedule.ended(number, asked_at, now)
             return answer.run
@@ -155,7 +159,8 @@ class Poller:
     def _trouble(
         self, number: int, following: _Following, trouble: LookFailed, asked_at: float, now: float
     ) -> Unreachable | Vanished | None:
-        backoff = FRESH_RUN if trouble.status_code == MISSING else POLLS
+        # A last look is to hold up the end of a batch for a short while only.
+        backoff = FRESH_RUN if following.is_last_look or trouble.status_code == MISSING else POLLS
         if not following.failures or backoff is not following.backoff:
             following.failures, following.since, following.backoff = 0, now, backoff
         following.failures += 1

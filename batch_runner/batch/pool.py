@@ -24,6 +24,7 @@ from batch_runner.journal.view import Count, Placed
 from batch_runner.outcomes import ERROR, NOT_STARTED
 from batch_runner.plan.plan import Keep, Poll, Refuse, Resend, Send
 from batch_runner.report.summary import held_sentence
+from batch_runner.service.http.response import large_turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
@@ -181,6 +182,8 @@ class Pool:
         self._most_sheets = sheets_at_once(open_files())
         self._sheets = 0
         self._workers = 0
+        self._working = 0
+        self._others_done = anyio.Event()
         self._has_room = anyio.Event()
 
     async def run(self, batches: AsyncIterator[SheetBatch], workers: int, canaries: int | None) -> None:
@@ -189,6 +192,7 @@ class Pool:
         At most `workers` runs are in flight. A sheet is taken from `batches` when those before it have been handed out.
         Raises `JournalFailed`, unless there are other sheets, which then end in order.
         """
+        large_turn.set(anyio.Lock())
         self._stream, self._rows = anyio.create_memory_object_stream[Work](0)
         async with anyio.create_task_group() as self._ends:
             async with anyio.create_task_group() as clocks:
@@ -218,6 +222,7 @@ class Pool:
         """Have so many workers at least. Those of a number that was lowered wait for a slot, and do no harm."""
         wanted = max(1, min(workers, self._tally.total))  # a sheet may be filled by its turn
         for _ in range(self._workers, wanted):
+            self._working += 1
             self._pool.start_soon(self._work, self._rows.clone())
         self._workers = max(self._workers, wanted)
 
@@ -244,6 +249,7 @@ class Pool:
             self._done(batch)
             with self._stopping.cut_short(interrupts_only=True):  # then there is no next sheet to be taken
                 while self._sheets >= self._most_sheets:
+                    self._others_done.set()  # runs that are looked at last may be what keeps a sheet open
                     await self._has_room.wait()
 
     async def _works_of(self, batch: SheetBatch) -> AsyncIterator[Work]:
@@ -329,9 +335,13 @@ class Pool:
                 work.is_taken = True
                 async with self._limits.slot() as slot:
                     await self._do(work, slot)
+        self._working -= 1
+        if not self._working:
+            self._others_done.set()
 
     async def _follow_beside(self, work: Work) -> None:
-        """Follow a run that takes no place from another row."""
+        """Look at a run that takes no place from another row, when all else is done."""
+        await self._others_done.wait()
         with self._limits.outside() as slot:
             await self._do(work, slot)
 

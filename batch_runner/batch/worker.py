@@ -25,6 +25,7 @@ from batch_runner.errors import ExitCode
 from batch_runner.journal.journal import Outcome
 from batch_runner.plan.plan import Poll, Resend, Send
 from batch_runner.service.http.classify import FORBIDDEN, REFUSING_US, names_identity
+from batch_runner.service.http.response import LARGE, let_next_be_large
 from batch_runner.service.protocol import Lost, RefusalScope, Refused, RunSeen, Started, StartRequest
 from batch_runner.service.wire import Run, RunRequest
 from batch_runner.units import local_time
@@ -108,7 +109,7 @@ class Worker:
         self._asking = anyio.Lock()
 
     def is_overdue(self, plan: Send | Resend | Poll) -> bool:
-        """Whether it is a run that has gone on for longer than any may: it is followed, but holds up no other row."""
+        """Whether it is a run that has gone on for longer than any may: it is looked at once, when all else is done."""
         return isinstance(plan, Poll) and (age_of(plan) or 0.0) >= self._terms.follow_seconds
 
     async def do(self, plan: Send | Resend | Poll, row: RowParams, slot: Slot) -> Outcome | Doubt:
@@ -116,22 +117,24 @@ class Worker:
 
         A `Doubt` says that its start was refused, and that only other rows' starts can tell what that means for it.
         """
-        if isinstance(plan, Poll):
-            outcome: Outcome | Doubt = await self._follow_earlier(plan, slot)
-        else:
-            outcome = await self._send(plan, self._request(row), slot)
-        again = _again(plan, outcome)
-        return outcome if again is None else await self._send(again, self._request(row), slot)
+        try:
+            if isinstance(plan, Poll):
+                outcome: Outcome | Doubt = await self._follow_earlier(plan, slot)
+            else:
+                outcome = await self._send(plan, self._request(row), slot)
+            again = _again(plan, outcome)
+            return outcome if again is None else await self._send(again, self._request(row), slot)
+        finally:
+            let_next_be_large()
 
     async def _follow_earlier(self, plan: Poll, slot: Slot) -> Outcome:
         """Follow a run that an earlier batch started."""
         attempt = RowAttempt(plan.attempt, plan.row_number, may_be_replaced=plan.anew is not None)
         if not self._terms.runs_outlive_us:
             return await self._end(attempt, Outcome("unknown", plan.run_id, error=ENDED_WITH_US))
-        within = inf
+        within = max(0.0, self._terms.follow_seconds - (age_of(plan) or 0.0))
         if not self.is_overdue(plan):
             slot.follows()
-            within = self._terms.follow_seconds - (age_of(plan) or 0.0)
         attempt.debug("run followed", run_id=plan.run_id)
         return await self._follow(attempt, Run(plan.run_id, plan.status), None, within, plan.intended_at)
 
@@ -328,6 +331,8 @@ class Worker:
     ) -> Outcome:
         """Follow a run to its end, for `within` seconds. One that can't be followed so far keeps its status, with why.
 
+        Where no second is left, it is looked at once.
+
         `age` is how many seconds ago it started, None for one of an earlier batch, and `since` when that was (UTC).
         """
         since = since or datetime.now(UTC).isoformat()
@@ -372,11 +377,13 @@ class Worker:
     async def _wait_for_end(self, run: Run, on_status: Callable[[str], None], within: float) -> Run | Overdue | None:
         """Wait for a run to be told as ended; None where that doesn't work, so that it is to be polled."""
         status, wait = run.status, FIRST_LOOK
-        with anyio.move_on_after(min(self._terms.follow_seconds, within)):
+        with anyio.move_on_after(min(self._terms.follow_seconds, within or inf)):
             while isinstance(found := await self._service.look(run.run_id, wait), RunSeen) and found.waited:
                 self._poller.has_met_several |= found.signal.several
                 if found.run.has_ended:
                     return found.run
+                if not within:
+                    return Overdue(found.run.status)
                 wait = min(2 * wait, LONGEST_LOOK)
                 if found.run.status != status:
                     status = found.run.status
@@ -387,7 +394,10 @@ class Worker:
     async def _run_ended(self, attempt: RowAttempt, run: Run) -> Outcome:
         """What the run came to; `NOT_STARTED` if nothing of it was done, so that the row may be sent once more."""
         if not (run.never_began and self._terms.beyond_api and attempt.may_be_replaced):
-            return await self._end(attempt, outcome_of(run))
+            outcome = outcome_of(run)
+            if len(outcome.result) > LARGE:  # of which there is to be one only while it is written to the journal
+                msgspec.structs.force_setattr(run, "result", msgspec.Raw(b""))
+            return await self._end(attempt, outcome)
         await self._journal.withdrawn(attempt.id, f"{run.run_id} never began: {run.error}")
         attempt.info("run never began", run_id=run.run_id)
         return NOT_STARTED
@@ -424,4 +434,4 @@ def _again(plan: Send | Resend | Poll, outcome: Outcome | Doubt) -> Send | None:
 def outcome_of(run: Run) -> Outcome:
     """What a run came to, as the journal records it: `unknown` where nobody knows how far it had come."""
     status = "unknown" if run.cut_off else run.status
-    return Outcome(status, run.run_id, bytes(run.result).decode(), run.error or "", run.session_id)
+    return Outcome(status, run.run_id, str(memoryview(run.result), "utf-8"), run.error or "", run.session_id)

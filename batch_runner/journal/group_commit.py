@@ -68,6 +68,7 @@ class Commits:
             self._raise_failure()
             await self._write(group.events)
             group.is_written = True
+            group.events.clear()  # a thread that has written them would remember them, and what results they hold
         except BaseException as error:
             self._failure = self._failure or error
             if not isinstance(error, sqlite3.Error):

@@ -102,7 +102,7 @@ _PAGE, _MOST_TEXT = 500, 4 << 20  # rows, and characters of results, that are re
 _SAMPLES = 5
 
 _OUTCOMES = (
-    "SELECT number, status, coalesce(run_id, ''), coalesce(result, ''), coalesce(error, ''), coalesce(changed, 0)"
+    "SELECT number, status, coalesce(run_id, ''), result, coalesce(error, ''), coalesce(changed, 0)"
     " FROM outcome WHERE batch = ? AND number > ? ORDER BY number LIMIT ?"
 )
 _OUTCOME = _OUTCOMES.partition(" AND number >")[0] + " AND number = ?"
@@ -217,22 +217,23 @@ def outcomes(connection: sqlite3.Connection, batch: int) -> Iterator[Placed]:
     """The batch's rows in order of number; page by page, so that a slow reader doesn't hold up the WAL."""
     number = -1
     while page := _page(connection.execute(_OUTCOMES, (batch, number, _PAGE))):
-        yield from page
         number = page[-1].number
+        while page:  # of what was handed on nothing is kept here: a result may be as large as all the others
+            yield page.pop(0)
 
 
-def _page(found: Iterable[tuple[int, str, str, str, str, int]]) -> list[Placed]:
+def _page(found: Iterable[tuple[int, str, str, str | None, str, int]]) -> list[Placed]:
     """The first of these rows: none more once they hold so much text that memory would grow with the results."""
     page, size = [], 0
     for row in found:
         page.append(_placed(*row))
-        if (size := size + len(row[3])) >= _MOST_TEXT:
+        if (size := size + len(page[-1].result)) >= _MOST_TEXT:
             break
     return page
 
 
-def _placed(number: int, status: str, run_id: str, result: str, error: str, changed: int) -> Placed:
-    return Placed(number, status, run_id, result, error, bool(changed))
+def _placed(number: int, status: str, run_id: str, result: str | None, error: str, changed: int) -> Placed:
+    return Placed(number, status, run_id, result or "", error, bool(changed))
 
 
 def check_runs(connection: sqlite3.Connection) -> None:

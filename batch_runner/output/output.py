@@ -91,7 +91,7 @@ class Output:
         hashed = CellsHash()
 
         def write(file: BinaryIO) -> None:
-            notes.extend(self._write(file, outcomes(), fields, hashed))
+            notes.extend(self._write(file, outcomes, fields, hashed))
 
         def check(draft: Path) -> None:
             self._check(draft, outcomes, fields)
@@ -158,7 +158,11 @@ class Output:
         )
 
     def _write(
-        self, file: BinaryIO, outcomes: Iterable[Placed], fields: tuple[NewField, ...], hashed: CellsHash
+        self,
+        file: BinaryIO,
+        outcomes: Callable[[], Iterator[Placed]],
+        fields: tuple[NewField, ...],
+        hashed: CellsHash,
     ) -> tuple[str, ...]:
         """The sheet with our columns to `file`, and what is too long for it beside it. Returns notes for a person.
 
@@ -169,8 +173,9 @@ class Output:
         with LongTexts(self._target) as long:
 
             def cells() -> Iterator[tuple[int, tuple[str, ...]]]:
-                for number, texts in self._cells(outcomes, fields):
+                for number, texts in self._cells(outcomes(), fields):
                     fitted = long.fitted(number, new.headers, texts)
+                    del texts  # it may be long, and the next one is made before this name is given to it
                     hashed.add(fitted[place] for place in ours)
                     yield number, fitted
 
@@ -178,7 +183,9 @@ class Output:
             if self._sheet.path.suffix.lower() == self._ending:
                 notes = append_columns(self._sheet, file, new, fitted)
             else:
-                notes = write_table(file, self._ending, self._sheet, new, fitted)
+                is_grouped = self._ending == ".parquet"
+                longest = max((len(each.result) for each in outcomes()), default=0) if is_grouped else 0
+                notes = write_table(file, self._ending, self._sheet, new, fitted, longest)
             return (*notes, *long.put())
 
     def _check(self, draft: Path, outcomes: Callable[[], Iterator[Placed]], fields: tuple[NewField, ...]) -> None:
@@ -187,7 +194,10 @@ class Output:
         with LongTexts(self._target) as long:
 
             def cells() -> Iterator[tuple[int, tuple[str, ...]]]:
-                return ((number, long.cut(texts)) for number, texts in self._cells(outcomes(), fields))
+                for number, texts in self._cells(outcomes(), fields):
+                    cut = long.cut(texts)
+                    del texts
+                    yield number, cut
 
             own = (*self._layout.own, *self._layout.beside)
             check_output(draft, self._target.path.name, self._sheet, own, new, cells)
@@ -195,10 +205,17 @@ class Output:
     def _cells(self, outcomes: Iterable[Placed], fields: tuple[NewField, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
         """The new cells of each row that has any."""
         is_expanded = any(field.key is not None for field in fields)
+        if not self._hers.texts:
+            for placed in outcomes:
+                number, texts = placed.number, self._texts(placed.number, placed, fields, is_expanded)
+                del placed
+                yield number, texts
+                del texts
+            return
         noted = ((number, None) for number in sorted(self._hers.texts))
-        placed = ((placed.number, placed) for placed in outcomes)
+        numbered = ((placed.number, placed) for placed in outcomes)
         waiting: tuple[int, Placed | None] | None = None
-        for number, found in merge(placed, noted, key=lambda each: each[0]):
+        for number, found in merge(numbered, noted, key=lambda each: each[0]):
             if waiting is not None and waiting[0] != number:
                 yield waiting[0], self._texts(*waiting, fields, is_expanded)
                 waiting = None
@@ -235,6 +252,7 @@ def _keys(outcomes: Iterable[Placed], known: set[str]) -> tuple[str, ...]:
             if key not in keys and (key in known or fresh <= MOST_KEYS):
                 keys[key] = None
                 fresh += key not in known
+        del placed  # its result may be long, and the next one is made before this name is given to it
     return tuple(keys)
 
 

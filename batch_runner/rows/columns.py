@@ -256,6 +256,7 @@ def holds_results(sheet: Sheet) -> Callable[[Column, Column], bool]:
     return ask
 
 
+_decode_text = msgspec.json.Decoder(str).decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -273,6 +274,9 @@ def plain_text(value: msgspec.Raw | None) -> str:
     """A text as itself, null as nothing, all else as the JSON that it came as."""
     raw = memoryview(b"") if value is None else memoryview(value)
     if bytes(raw[:1]) == b'"':
-        return str(json.loads(str(raw, "utf-8")))
+        try:
+            return _decode_text(raw)
+        except msgspec.DecodeError:  # half a character
+            return str(json.loads(str(raw, "utf-8")))
     text = str(raw, "utf-8").strip()
     return "" if text == "null" else text

@@ -262,14 +262,6 @@ def policy_of(job: Job, terms: Terms | None) -> Policy:
     )
 
 
-def _task_from_journal(job: Job) -> str:
-    """The task as the journal knows it: a file of tasks by its way from the journal, from wherever it is called."""
-    file, colon, function = job.task.rpartition(".py:")
-    if not colon:
-        return job.task
-    return os.path.relpath(file, job.journal_path.parent) + colon + function
-
-
 @asynccontextmanager
 async def rehearse(path: Path | None) -> AsyncIterator[JournalFile]:
     """A journal that knows what the one at `path` knows, if there is one, and is gone when the block ends.

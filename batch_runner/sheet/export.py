@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import re
-from io import TextIOWrapper
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -12,7 +10,7 @@ import msgspec
 from batch_runner.errors import SheetError, Unlike
 from batch_runner.sheet.csv.reader import CsvSheet, open_csv, view_csv
 from batch_runner.sheet.csv.records import DELIMITERS
-from batch_runner.sheet.csv.writer import harmless, replaced, storable, write_text
+from batch_runner.sheet.csv.writer import harmless, replaced, storable, write_table_of_text, write_text
 from batch_runner.sheet.model import (
     LIST_ROWS,
     TEXT_ENDINGS,
@@ -66,6 +64,8 @@ def write_workbook(target: BinaryIO, grid: Grid) -> None:
     """Write a workbook of one sheet, every cell a text. Raises `SheetError` for what a workbook can't hold."""
     import openpyxl
 
+    from batch_runner.sheet.xlsx_append.sheet_xml import pack_less
+
     book = openpyxl.Workbook(write_only=True)
     page = book.create_sheet(grid.sheet.name or "Sheet1")
     try:
@@ -77,6 +77,7 @@ def write_workbook(target: BinaryIO, grid: Grid) -> None:
         page.close()
         raise
     book.save(target)
+    pack_less(target, grid.sheet.scratch)
 
 
 def refuse_too_much(grid: Grid) -> None:
@@ -116,8 +117,8 @@ def _too_much(where: str, limit: str) -> SheetError:
 AT_ONCE = 10_000
 MOST_TEXT = 8 << 20
 """Characters that are handed on at once."""
-ROW_GROUP = 50_000
-"""Rows that are compressed together: what a reader takes in at once."""
+ROW_GROUPS = 64, 50_000
+"""Rows that are compressed together, at least and at most: what a reader, and the writer, take in at once."""
 
 
 def _some_of(rows: Iterator[tuple[str, ...]]) -> list[tuple[str, ...]]:
@@ -131,7 +132,7 @@ def _some_of(rows: Iterator[tuple[str, ...]]) -> list[tuple[str, ...]]:
     return batch
 
 
-def write_parquet(target: BinaryIO, grid: Grid) -> None:
+def write_parquet(target: BinaryIO, grid: Grid, longest: int) -> None:
     """Write the data rows, every column a string. They are drawn in a thread of polars' while this one waits."""
     import polars
     from polars.io.plugins import register_io_source
@@ -146,7 +147,8 @@ def write_parquet(target: BinaryIO, grid: Grid) -> None:
             if not batch:
                 return
 
-    register_io_source(frames, schema=schema).sink_parquet(target, row_group_size=ROW_GROUP)
+    at_once = min(max(ROW_GROUPS[0], MOST_TEXT // max(longest, 1)), ROW_GROUPS[1])
+    register_io_source(frames, schema=schema).sink_parquet(target, row_group_size=at_once)
 
 
 def open_written(path: Path, sheet: Sheet) -> Sheet:
@@ -300,10 +302,16 @@ TABLE_ENDINGS = (*DELIMITERS, ".xlsx", ".jsonl", ".parquet")
 
 
 def write_table(
-    target: BinaryIO, ending: str, sheet: Sheet, new: NewColumns, cells: Iterable[tuple[int, tuple[str, ...]]]
+    target: BinaryIO,
+    ending: str,
+    sheet: Sheet,
+    new: NewColumns,
+    cells: Iterable[tuple[int, tuple[str, ...]]],
+    longest: int = 0,
 ) -> tuple[str, ...]:
     """Write a sheet with new columns to `target`, which is seekable; `new` and `cells` are as for `append_columns`.
 
+    `longest` is about how many characters the new cells of one row have at most.
     `.csv` and `.tsv` (UTF-8 with a byte order mark, without which Excel takes it for its locale's encoding; CR LF) and
     `.xlsx` (every cell a text, none a formula) have each row of the sheet in its place. `.jsonl` (an object a line) and
     `.parquet` are for programs: they have the data rows only, hidden ones included, by header. Returns notes for a
@@ -311,13 +319,13 @@ def write_table(
     """
     grid = Grid(sheet, new, cells)
     if ending in DELIMITERS:
-        _write_text(target, DELIMITERS[ending], grid)
+        write_table_of_text(target, DELIMITERS[ending], grid.texts())
     elif ending == ".xlsx":
         write_workbook(target, grid)
     elif ending == ".jsonl":
         _write_lines(target, grid)
     elif ending == ".parquet":
-        write_parquet(target, grid)
+        write_parquet(target, grid, longest)
     else:
         raise SheetError(
             f"{sheet.path.name} can't be written as {ending or 'a file without ending'}; "
@@ -340,15 +348,6 @@ def refuse_unwritable(sheet: Sheet, ending: str, new: NewColumns) -> None:
         make_room(sheet, new)
     elif ending == ".xlsx":
         refuse_too_much(Grid(sheet, new, ()))
-
-
-def _write_text(target: BinaryIO, delimiter: str, grid: Grid) -> None:
-    stream = TextIOWrapper(target, "utf-8-sig", newline="")
-    try:
-        writer = csv.writer(stream, delimiter=delimiter, lineterminator="\r\n")
-        writer.writerows(grid.texts())
-    finally:
-        stream.detach()
 
 
 def _write_lines(target: BinaryIO, grid: Grid) -> None:

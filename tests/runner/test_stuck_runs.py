@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 from nights import Fault, night, numbered, say
 from scripted_server import Connection, answer, serving
@@ -46,9 +48,7 @@ async def test_a_run_that_never_ends_takes_nobodys_place(tmp_path: Path) -> None
         assert first.count("running") == 1
         asked.clear()
         second = await run_batch(job("stuck", "a", "b"))
-        seen = [each for each in asked if each.startswith("start")]
-        assert seen == ["start a", "start b"]
-        assert asked.index("start b") < len(asked) // 2
+        assert asked == ["start a", "start b", "look stuck"]
         group = next(group for group in second.failures if group.status == "running")
         assert "still going after 1s, since 20" in group.error
         assert "running: still going after" in second.to_text()
@@ -58,6 +58,49 @@ async def test_a_run_that_never_ends_takes_nobodys_place(tmp_path: Path) -> None
     assert asked == []
     assert third.count("failure") == 1
     assert third.exit_code == ExitCode.SOME_FAILED
+
+
+async def test_a_run_that_never_ends_is_looked_at_once_when_all_else_is_done(tmp_path: Path) -> None:
+    """The night after ends with its last new row, not a whole run timeout later; an end is found all the same."""
+    asked: list[str] = []
+    states = {"stuck": "running", "late": "running"}
+
+    async def script(connection: Connection) -> None:
+        while request := await connection.request():
+            if request.startswith(b"POST "):
+                row = json.loads(request.partition(b"\r\n\r\n")[2])["input_params"]["Row"]
+                asked.append(f"start {row}")
+            else:
+                row = request.split()[1].split(b"/")[-2].decode().removeprefix("run-")
+                asked.append(f"look {row}")
+                if row in states and len(asked) > 2 and not asked.count(f"fault {row}") and is_faulty:
+                    asked.append(f"fault {row}")
+                    await connection.send(answer(b"oops", 500))
+                    continue
+            body = {"run_id": f"run-{row}", "status": states.get(row, "success")}
+            await connection.send(answer(json.dumps(body).encode()))
+
+    def job(*rows: str, run_timeout: str) -> Job:
+        (tmp_path / "sheet.csv").write_text("Row\n" + "".join(f"{row}\n" for row in rows))
+        return Job(input=str(tmp_path / "sheet.csv"), task="t", service=server.url, run_timeout=run_timeout)
+
+    is_faulty = False
+    async with serving(script) as server:
+        await run_batch(job("stuck", "late", run_timeout="1s"))
+        with sqlite3.connect(job("stuck", run_timeout="1s").journal_path) as journal:
+            journal.execute("UPDATE attempt SET intended_at = '2026-01-02T03:04:05+00:00'")
+        journal.close()
+        states["late"] = "success"
+        is_faulty = True
+        asked.clear()
+        with anyio.fail_after(30):
+            done = await run_batch(job("stuck", "late", "a", "b", run_timeout="20m"))
+    assert done.count("running") == 1
+    assert done.count("success") == 3
+    assert sorted(asked[:2]) == ["start a", "start b"]
+    assert sorted(asked[2:]) == sorted([f"{what} {row}" for row in states for what in ("look", "fault", "look")])
+    group = next(group for group in done.failures if group.status == "running")
+    assert "still going after 20m, since 2026-01-02" in group.error
 
 
 def test_polls_that_tell_nothing_are_told_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

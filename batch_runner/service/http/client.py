@@ -27,7 +27,15 @@ from batch_runner.service.http.classify import (
     may_poll_again,
     scope_of_status,
 )
-from batch_runner.service.http.response import Redactor, TooLarge, message_in, read_body, read_signal, run_in
+from batch_runner.service.http.response import (
+    Redactor,
+    TooLarge,
+    let_next_be_large,
+    message_in,
+    read_body,
+    read_signal,
+    run_in,
+)
 from batch_runner.service.protocol import (
     NO_CAPABILITIES,
     Capabilities,
@@ -265,7 +273,8 @@ class Client:
             answer = await self._ask(post)
         except Exception as error:  # noqa: BLE001  what the table doesn't know may have started a run
             return self._unanswered(error)
-        return self._started(answer)
+        _keep(told := self._started(answer))
+        return told
 
     async def look(self, run_id: str, wait: float = 0.0) -> RunSeen | LookFailed:
         """Ask once how a run is. It waits only where the service has said that it tells ends (RFC 7240, `wait`)."""
@@ -289,7 +298,8 @@ class Client:
             advice = advice_on_error(error)
             why = f"no answer to a poll: {_describe(error)}" + (f"; {advice}" if advice else "")
             return LookFailed(self._words(why), None, again=advice is None)
-        return self._seen(answer, run_id)
+        _keep(told := self._seen(answer, run_id))
+        return told
 
     def _unanswered(self, error: Exception) -> Refused | Lost:
         if certainty_of_error(error) is RunCertainty.NO_RUN:
@@ -389,3 +399,9 @@ def _is_sure_of(run: Run, signal: Signal) -> bool:
 
 def _describe(error: Exception) -> str:
     return f"{error} ({type(error).__name__})" if str(error) else type(error).__name__
+
+
+def _keep(told: Started | Refused | Lost | RunSeen | LookFailed) -> None:
+    """Only of a run that has ended is there something large to be kept."""
+    if not (isinstance(told, Started | RunSeen) and told.run.has_ended):
+        let_next_be_large()

@@ -15,8 +15,11 @@ from __future__ import annotations
 import html
 import json
 import re
+import tempfile
 import zlib
 from collections.abc import AsyncGenerator
+from contextlib import suppress
+from contextvars import ContextVar
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
@@ -30,6 +33,7 @@ from batch_runner.service.wire import MEMORY_HEADER, Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from io import FileIO
 
 _NO_JSON = msgspec.Raw(b"")
 _MESSAGE_KEYS = ("error", "message", "detail", "msg", "title")
@@ -62,10 +66,12 @@ def run_in(body: bytes) -> Run | None:
         run = _unusual_run(body)
     if run is None or not run.run_id.strip():
         return None
-    if not (result := bytes(run.result)):
+    result = memoryview(run.result)
+    if not result:
         return run
     # Text (UTF-8) of its own, which doesn't keep the whole answer in memory.
-    text = _NO_JSON if result == b"null" else msgspec.Raw(result.decode("utf-8", "replace").encode())
+    is_null = bytes(result[:5]) == b"null"
+    text = _NO_JSON if is_null else msgspec.Raw(str(result, "utf-8", "replace").encode())
     return msgspec.structs.replace(run, result=text)
 
 
@@ -138,6 +144,10 @@ def _fold(text: str) -> str:
 
 MAX_ANSWER = 64 * 1024 * 1024
 """Bytes of an answer that are read at most, decoded too."""
+LARGE = 1 << 20
+"""Bytes from which on an answer lies in a file until it is its turn: several at once would need too much memory."""
+large_turn: ContextVar[anyio.Lock | None] = ContextVar("large_turn", default=None)
+"""Whose turn it is to have a large answer in memory, among those who start and follow runs."""
 LONGEST_READ = 120.0
 """Seconds that a body may take in all: the wait for its next bytes is bounded by the request, but not their number."""
 
@@ -166,19 +176,69 @@ class Body(msgspec.Struct, frozen=True):
 
 async def read_body(response: httpx.Response) -> Body:
     """The body of an answer whose stream was not read yet. Nothing is raised: the answer's status has come."""
-    data = bytearray()
+    spool = _Spool()
     try:
         if isinstance(response.stream, httpx.ByteStream):  # all of it is here, as of most answers
-            _add(data, b"".join(response.stream))
+            spool.add(b"".join(response.stream))
         else:
             with anyio.fail_after(LONGEST_READ):
-                await _read_into(data, response.stream)
+                await _read_into(spool, response.stream)
+        data = await spool.whole()
         encoding = response.headers.get("content-encoding", "").strip().lower()
-        return Body(make_whole(_inflate(data) if encoding in {"gzip", "x-gzip", "deflate"} else bytes(data)))
+        return Body(make_whole(_inflate(data) if encoding in {"gzip", "x-gzip", "deflate"} else data))
     except Exception as error:  # noqa: BLE001  whatever it is, what the status says still holds
-        return Body(make_whole(bytes(data)), error)
+        return Body(b"" if isinstance(error, TooLarge) else make_whole(await spool.whole()), error)
     finally:
+        spool.close()
         await response.aclose()
+
+
+class _Spool:
+    """A body while it comes in: in memory, and in a file once it is large."""
+
+    def __init__(self) -> None:
+        self._memory = bytearray()
+        self._size = 0
+        self._file: FileIO | None = None
+
+    def add(self, chunk: bytes) -> None:
+        self._size += len(chunk)
+        if self._size > MAX_ANSWER:
+            raise TooLarge
+        self._memory += chunk
+        if len(self._memory) >= LARGE:
+            self._put_aside()
+
+    def _put_aside(self) -> None:
+        with suppress(OSError):  # where there is no room for it, it stays in memory
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  see `close`
+            while self._memory:
+                del self._memory[: self._file.write(self._memory)]
+
+    async def whole(self) -> bytes:
+        """All that came. One that is large waits for its turn, which lasts until `let_next_be_large`."""
+        if self._file is None:
+            return bytes(self._memory)
+        let_next_be_large()
+        if (turn := large_turn.get()) is not None:
+            with anyio.CancelScope(shield=True):  # what has come is not to be lost
+                await turn.acquire()
+        self._put_aside()
+        self._file.seek(0)
+        whole = self._file.readall()
+        return whole + self._memory if self._memory else whole
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def let_next_be_large() -> None:
+    """The task that calls this is done with its last answer, should that have been a large one."""
+    turn = large_turn.get()
+    if turn is not None and turn.locked() and turn.statistics().owner == anyio.get_current_task():
+        turn.release()
 
 
 def make_whole(data: bytes) -> bytes:
@@ -188,25 +248,18 @@ def make_whole(data: bytes) -> bytes:
     return _SURROGATES.sub(lambda found: found[1] or b"\\ufffd", data)
 
 
-async def _read_into(data: bytearray, stream: object) -> None:
+async def _read_into(spool: _Spool, stream: object) -> None:
     assert isinstance(stream, httpx.AsyncByteStream)
     chunks = aiter(stream)
     try:
         async for chunk in chunks:
-            _add(data, chunk)
+            spool.add(chunk)
     finally:
         if isinstance(chunks, AsyncGenerator):
             await chunks.aclose()
 
 
-def _add(data: bytearray, chunk: bytes) -> None:
-    data += chunk
-    if len(data) > MAX_ANSWER:
-        data.clear()
-        raise TooLarge
-
-
-def _inflate(data: bytearray) -> bytes:
+def _inflate(data: bytes) -> bytes:
     """No encoding is asked for, but there are gateways that don't care."""
     inflate = zlib.decompressobj(_ANY_ZLIB)
     try:

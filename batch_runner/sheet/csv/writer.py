@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import csv
 import shutil
 import tempfile
 from io import TextIOWrapper
@@ -129,6 +130,15 @@ def write_text(target: BinaryIO, records: Iterator[str], source: TextFile, scrat
     return encoding
 
 
+def write_table_of_text(target: BinaryIO, delimiter: str, rows: Iterable[tuple[str, ...]]) -> None:
+    """Write rows as a text file of its own: UTF-8 with a mark, CR LF."""
+    stream = TextIOWrapper(target, "utf-8-sig", newline="")
+    try:
+        csv.writer(stream, delimiter=delimiter, lineterminator="\r\n").writerows(rows)
+    finally:
+        stream.detach()
+
+
 def _chunks(records: Iterator[str]) -> Iterator[str]:
     """The records, many at once, but never more text than it takes to be quick."""
     chunk, size = [], 0
@@ -173,6 +183,8 @@ def field(text: str, delimiter: str) -> str:
 
 def storable(text: str) -> str:
     """The text with U+FFFD for each lone surrogate, which no encoding can hold."""
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -10,12 +10,13 @@ import msgspec
 from batch_runner.errors import SheetError
 from batch_runner.sheet.model import column_letter
 from batch_runner.sheet.xlsx_append.rows import formula_in_the_way
-from batch_runner.sheet.xlsx_append.sheet_xml import Change, as_utf8, copy_package, with_columns
+from batch_runner.sheet.xlsx_append.sheet_xml import Change, copy_package, with_columns
 from batch_runner.sheet.xlsx_append.xml_tokens import (
     Edit,
     Element,
     Place,
     Range,
+    as_utf8,
     attribute,
     attribute_text,
     edited,

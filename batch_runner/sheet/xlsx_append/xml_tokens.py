@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import re
+from itertools import chain
 from typing import TYPE_CHECKING
 from xml.parsers import expat
 from xml.sax.saxutils import escape
@@ -14,7 +16,7 @@ from batch_runner.sheet.model import NewColumns, column_letter
 from batch_runner.sheet.xlsx.package import MAIN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 
 _TAG = re.compile(rb"<[^<>\"']*(?:\"[^\"]*\"[^<>\"']*|'[^']*'[^<>\"']*)*>")
@@ -312,3 +314,42 @@ def no_room(name: str, count: int, start: int, why: str) -> SheetError:
     """The error for so many new columns from a place on; `name` is what messages call the sheet."""
     where = f"{name}: no room for {count} columns right of {column_letter(start - 1)}"
     return SheetError(f"{where}: {why}; delete what stands there, then try again")
+
+
+_DECLARED = re.compile(rb"<\?xml[^>]*?\sencoding\s*=\s*[\"']([A-Za-z][A-Za-z0-9._-]*)[\"']")
+_ENCODING = re.compile(r"(<\?xml[^>]*?\sencoding\s*=\s*)(?:\"[^\"]*\"|'[^']*')")
+_UTF16 = (
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+    (b"<\0", "utf-16-le"),
+    (b"\0<", "utf-16-be"),
+)
+"""How a part in UTF-16 begins (XML 1.0, appendix F)."""
+
+
+def as_utf8(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The part's bytes in UTF-8, with its declaration mended. One that is UTF-8 already comes as it is.
+
+    Raises `UnicodeError` or `LookupError` where the part isn't in the encoding that it names.
+    """
+    stream = iter(chunks)
+    first = next(stream, b"")
+    codec = _codec(first)
+    if codec is None:
+        yield first
+        yield from stream
+        return
+    texts = codecs.iterdecode(chain([first], stream), codec)
+    yield _ENCODING.sub(r'\1"UTF-8"', next(texts, ""), count=1).encode()
+    for text in texts:
+        yield text.encode()
+
+
+def _codec(first: bytes) -> str | None:
+    """The codec to read a part with; None for UTF-8 and what is part of it."""
+    for mark, codec in _UTF16:
+        if first.startswith(mark):
+            return codec
+    declared = _DECLARED.match(first)
+    name = codecs.lookup(declared[1].decode()).name if declared else "utf-8"
+    return None if name in ("utf-8", "ascii") else name
