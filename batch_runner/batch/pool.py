@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 
 WINDOW = 1_000
 """So many rows are looked at to find some of different shapes."""
-
-
 CHUNK = 128
 """Rows that are read and placed in the journal at once: some milliseconds' work."""
 LARGE_CHUNK = 2_048
@@ -110,8 +108,7 @@ class SheetBatch:
         self.error: Exception | None = None
         self.left = 1
         """Rows whose end is still to come, and 1 more while the sheet is being placed."""
-        self.cautions: tuple[str, ...] = ()
-        """What a person must hear of what `--unique` can't know."""
+        self.cautions: tuple[str, ...] = ()  # what a person must hear of what `--unique` can't know
         self.waits_for_others = False
         """Whether some of its rows are another sheet's, too: they end when those do."""
         self.is_placed = False
@@ -254,10 +251,9 @@ class Pool:
             log.warning(caution)
         is_first = True
         async for chunk in plan_rows(batch.source, batch.journal, self._stopping):
-            if is_first:
-                held = held_sentence(batch.source.sheet.path.name, len(chunk), batch.journal.named)
-                for sentence in filter(None, (batch.journal.all_new(), held)):
-                    log.warning(sentence)
+            held = held_sentence(batch.source.sheet.path.name, len(chunk), batch.journal.named) if is_first else None
+            for sentence in filter(None, (batch.journal.all_new() if is_first else None, held)):
+                log.warning(sentence)
             is_first = False
             for step, row in chunk:
                 if isinstance(step, Send | Poll | Resend):

@@ -371,9 +371,10 @@ def _asked_in(connection: sqlite3.Connection) -> tuple[tuple[str, ...], tuple[st
 
 
 def key_columns_of(path: Path) -> set[tuple[str, ...]]:
-    """The sets of columns by which a journal knows its rows. Raises `JournalError`."""
+    """The sets of columns by which a journal knows rows that were sent. Raises `JournalError`."""
     with looking_into(path) as connection:
-        found = connection.execute("SELECT DISTINCT key_columns FROM batch").fetchall()
+        sql = "SELECT DISTINCT key_columns FROM batch WHERE id IN (SELECT batch FROM attempt)"
+        found = connection.execute(sql).fetchall()
     return {tuple(msgspec.json.decode(names, type=list[str])) for (names,) in found}
 
 

@@ -89,6 +89,23 @@ def recall(job: Job, chosen: ChosenService) -> Memory:
     return Memory(purpose, others, frozenset(keys | others.key_columns()), tuple(cautions), tuple(gone))
 
 
+def know_keys(memory: Memory, job: Job, source: Source) -> Memory:
+    """Have rows looked up by the keys of the task's other sheets; with a caution where this sheet has none of these.
+
+    So it is where a column was renamed: all its rows are new then, whatever ran.
+    """
+    known, own = memory.key_columns, {column.name for column in source.layout.own}
+    source.template.know_also(known)
+    if not known or tuple(sorted(set(job.key))) in known or any(map(own.issuperset, known)):
+        return memory
+    keys = "; ".join(", ".join(key) for key in sorted(known))
+    caution = (
+        f"{job.input}: rows of this task are known by {keys} so far, which this sheet can't be asked for: each of its "
+        "rows counts as new and is sent; if a column was only renamed, give it its name back first"
+    )
+    return msgspec.structs.replace(memory, cautions=(*memory.cautions, caution))
+
+
 def _is_for(path: Path, purpose: Purpose, cautions: list[str], *, is_known: bool) -> bool:
     """Whether a journal is for this. One that `is_known` from the index is, and its rows would run again unseen."""
     try:
@@ -96,7 +113,8 @@ def _is_for(path: Path, purpose: Purpose, cautions: list[str], *, is_known: bool
     except JournalError as error:
         if is_known:
             raise JournalError(
-                f"{error}; rows of this task ran in it: restore it from a backup, or they may start again"
+                f"{error}; rows of this task ran in it, and can't be held: restore it from a backup (rows that ran "
+                "since then start again)"
             ) from error
         cautions.append(f"{error}; rows that ran in it can't be held")
         return False

@@ -34,7 +34,7 @@ from batch_runner.journal.view import JournalView
 from batch_runner.report.summary import Summary, number_of
 from batch_runner.runner.check import open_source, preview, take_back
 from batch_runner.runner.connect import choose_service, connect_service, purpose_of
-from batch_runner.runner.memory import info_of, place_journals, policy_of, recall, rehearse
+from batch_runner.runner.memory import info_of, know_keys, place_journals, policy_of, recall, rehearse
 from batch_runner.runner.run import (
     EndInOrder,
     NightRun,
@@ -383,8 +383,7 @@ class Rehearsal:
         if service is None:
             return await preview(job, source, await (await self._file(None)).begin(batch), evidence, (), self._seen)
         look_at_journal(job.journal_path, batch)
-        memory = recall(job, service)
-        source.template.know_also(memory.key_columns)
+        memory = know_keys(recall(job, service), job, source)
         others = memory.others.beside(self._tonight, job.journal_path)
         journal = await (await self._file(job.journal_path)).begin(batch, others)
         return await preview(job, source, journal, evidence, (*planned.notes, *memory.cautions), self._seen)

@@ -32,7 +32,7 @@ from batch_runner.report.totals import control_totals, differing, marked
 from batch_runner.runner.adjust import LOOK, AdjustmentInbox
 from batch_runner.runner.check import note_output, open_source, take_back
 from batch_runner.runner.connect import ChosenService, choose_service, connect_service, purpose_of
-from batch_runner.runner.memory import Memory, index_of_user, info_of, place_alone, recall
+from batch_runner.runner.memory import Memory, index_of_user, info_of, know_keys, place_alone, recall
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -106,8 +106,7 @@ def open_job(planned: SheetJob | Job, bounds: NightBudget | None = None) -> Iter
     target = prepare_output(job)
     workers, warning = limit_by_files(job.concurrency, open_files())
     with open_source(job, target, service.inputs, purpose_of(job), target.real.absolute().parent) as (source, evidence):
-        memory = recall(job, service)
-        source.template.know_also(memory.key_columns)
+        memory = know_keys(recall(job, service), job, source)
         for caution in memory.cautions:
             log.warning(caution)
         notes = tuple(note for note in (warning, *planned.notes, *(each.note for each in evidence)) if note)

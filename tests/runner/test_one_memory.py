@@ -246,6 +246,19 @@ def test_sheets_of_one_task_may_have_other_keys(night: Night) -> None:
     assert night.run("in.csv") == []
 
 
+def test_a_sheet_that_can_not_be_asked_for_any_known_key_is_told_of_once(night: Night) -> None:
+    """Its key column was renamed, so all its rows are new: said with `--quiet`, too, and by `check`."""
+    night.run(night.sheet("in.csv"))
+    (night.folder / "new.csv").write_text("Row,Number,Amount\nZ-1,A-1,10\n".replace("Row,", "Row ,", 1))
+    words = ("new.csv", "--key", "Number", "--param", "Row={Number}")
+    told = "rows of this task are known by Row so far, which this sheet can't be asked for"
+    assert told in night.call("check", *words).stdout
+    assert night.run(*words) == ["A-1"]
+    assert told in night.said
+    assert night.run(*words) == []
+    assert told not in night.said
+
+
 def test_the_same_sheet_with_another_key_is_refused(night: Night) -> None:
     """Each of its rows would be a new one."""
     night.run(night.sheet("in.csv"))

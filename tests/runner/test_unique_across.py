@@ -157,7 +157,7 @@ def test_a_damaged_journal_of_the_index_stops_the_night(night: Night) -> None:
     sheet = write(other, "new.csv", "A,RE-0042,10")
     assert other.run(sheet, code=2) == []
     assert f"{journal}: " in other.said
-    assert "can't be held: restore it from a backup" in other.said
+    assert "can't be held: restore it from a backup (rows that ran since" in other.said
     journal.write_bytes(whole)
     assert other.run(sheet, code=3) == []
 
