@@ -42,6 +42,7 @@ killing.py              the program killed at a chosen moment
 kept_promises.py        what must hold of a batch that was killed
 journals.py             a batch's description, rows, and what stands in a journal
 claims.py               nights whose rows make claims to be unique
+counted_nights.py       nights of the program over sheets in a folder; the starts are counted at the service
 journal_v1.sql          the tables of a journal of version 1
 journal_v2.sql          those of version 2
 journal_child.py        a batch that writes a journal until it is killed

@@ -23,6 +23,7 @@ from batch_runner.errors import ExitCode, JournalFull
 from batch_runner.journal.view import Count, Placed
 from batch_runner.outcomes import ERROR, NOT_STARTED
 from batch_runner.plan.plan import Keep, Poll, Refuse, Resend, Send
+from batch_runner.report.summary import held_sentence
 from batch_runner.service.http.response import large_turn
 
 if TYPE_CHECKING:
@@ -58,20 +59,20 @@ async def plan_rows(
         yield list(zip(await journal.register(chunk), chunk, strict=True))
 
 
-async def look_ahead(source: Source, journal: Journal) -> int:
+async def look_ahead(source: Source, journal: Journal) -> tuple[str, ...]:
     """Ask the whole sheet what has to be known before its first row is planned.
 
-    Gives for how many rows that ran before it could not tell what makes them unique.
+    Gives a sentence where rows ran before of which it could not tell what makes them unique.
     """
     if journal.may_have_twins:  # of rows with equal keys, a later one may be what was sent before
         for chunk in _chunks(source.every()):
             await journal.see(chunk)
         await journal.tell_apart(source.identifying)
     if not journal.needs_claims:
-        return 0
+        return ()
     for chunk in _chunks(source.every()):  # rows that ran before anybody asked what makes them unique
         await journal.adopt(chunk)
-    return journal.count_unclaimed()
+    return journal.unclaimed()
 
 
 def _chunks(rows: Iterator[RowParams]) -> Iterator[tuple[RowParams, ...]]:
@@ -109,6 +110,8 @@ class SheetBatch:
         self.error: Exception | None = None
         self.left = 1
         """Rows whose end is still to come, and 1 more while the sheet is being placed."""
+        self.cautions: tuple[str, ...] = ()
+        """What a person must hear of what `--unique` can't know."""
         self.waits_for_others = False
         """Whether some of its rows are another sheet's, too: they end when those do."""
         self.is_placed = False
@@ -249,14 +252,15 @@ class Pool:
                     await self._has_room.wait()
 
     async def _works_of(self, batch: SheetBatch) -> AsyncIterator[Work]:
-        if missing := await look_ahead(batch.source, batch.journal):
-            log.warning(
-                f"rows that ran before, but are not in the sheet as they were then: {missing}; --unique can't know them"
-            )
+        batch.cautions = await look_ahead(batch.source, batch.journal)
+        for caution in batch.cautions:
+            log.warning(caution)
         is_first = True
         async for chunk in plan_rows(batch.source, batch.journal, self._stopping):
-            if is_first and (warning := batch.journal.all_new()) is not None:
-                log.warning(warning)
+            if is_first:
+                held = held_sentence(batch.source.sheet.path.name, len(chunk), batch.journal.named)
+                for sentence in filter(None, (batch.journal.all_new(), held)):
+                    log.warning(sentence)
             is_first = False
             for step, row in chunk:
                 if isinstance(step, Send | Poll | Resend):

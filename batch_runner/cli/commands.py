@@ -370,7 +370,7 @@ def rekey_command(journal: Path, key: tuple[str, ...]) -> int:
 def adjust_command(journal: Path, concurrency: int) -> int:
     """Change a batch while it runs: how many runs it has in flight.
 
-    JOURNAL is STEM.journal.db beside the output; the sheet, the output or the job file will do, too.
+    JOURNAL is TASK.journal.db beside the output; the sheet, the output or the job file will do, too.
 
     With fewer, runs that are in flight end as they would have. The batch's summary says what was changed.
     """

@@ -70,7 +70,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     journal: Annotated[
         str | None,
-        _says("Files", "PATH", "The memory of what the task ran for (TASK.journal.db beside the output)."),
+        _says(
+            "Files",
+            "PATH",
+            "What the task ran for (TASK.journal.db beside the output). With another journal, rows may run again.",
+        ),
     ] = None
     expand: Annotated[
         bool, _says("Files", None, "Add one column result.NAME for each top-level key of the results.")

@@ -44,8 +44,11 @@ _UNSETTLED = (
 _TAKEN = (
     "SELECT outcome.number FROM outcome JOIN batch ON batch.id = outcome.batch"
     " JOIN attempt ON attempt.id = outcome.attempt JOIN batch AS sent ON sent.id = attempt.batch"
-    " WHERE outcome.batch = ? AND outcome.changed AND sent.input <> batch.input ORDER BY outcome.number"
+    " JOIN place ON place.batch = outcome.batch AND place.number = outcome.number"
+    " WHERE outcome.batch = ? AND outcome.changed AND sent.input <> batch.input AND place.refusal IS NULL"
+    " ORDER BY outcome.number"
 )
+"""A row that is held says so itself, and `--retry changed` starts none."""
 _HELD = "SELECT number FROM place WHERE batch = ? AND held = ? ORDER BY number"
 
 

@@ -17,12 +17,14 @@ import msgspec
 from batch_runner.errors import JournalError, reason_of
 from batch_runner.fs import write_private
 from batch_runner.journal.database import check_header, connect, reading_uri, refuse_half
-from batch_runner.outcomes import FAILED, NOT_STARTED, UNKNOWN
-from batch_runner.units import local_day
+from batch_runner.outcomes import FAILED, NOT_STARTED, STARTING, UNKNOWN
+from batch_runner.plan.duplicates import Rival, claims_of
+from batch_runner.units import local_day, local_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from batch_runner.plan.plan import Entry, Policy
 
 ENDING = ".journal.db"
 STATE_VARIABLE = "BATCH_RUNNER_STATE"
@@ -97,6 +99,14 @@ class Index:
         there = [path for _, _, path in found if path.is_file()]
         return there, [path for _, line, path in found if not path.is_file() and not line.is_gone]
 
+    def namesakes(self, purpose: Purpose) -> list[Path]:
+        """Journals of other files of tasks that have the same name, as a copy of a folder has."""
+        file, colon, function = purpose.task.rpartition(".py:")
+        name = f"{file.rpartition('/')[2]}.py:{function}"
+        lines = (line for _, line in self._lines("*.json") if colon and line.service == purpose.service)
+        others = (line for line in lines if line.task != purpose.task and line.task.rpartition("/")[2] == name)
+        return [Path(line.path) for line in others if Path(line.path).is_file()]
+
     def told_gone(self, journals: Iterable[Path]) -> None:
         """Whoever runs this task was told that these are gone: once is enough."""
         names = set(map(str, journals))
@@ -154,8 +164,19 @@ def purpose_in(journal: Path) -> Purpose | None:
     return Purpose.of(found[0], found[1], journal.resolve().parent) if found else None
 
 
+def uuid_in(journal: Path) -> str | None:
+    """What a journal and all copies of it have in common; None for one of an early release. Raises `JournalError`."""
+    with looking_into(journal, half=True) as connection:
+        if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
+            return None
+        return str(connection.execute("SELECT uuid FROM about").fetchone()[0])
+
+
 class Ran(msgspec.Struct, frozen=True):
-    """A start that a journal knows (None: the one at hand): of which sheet, night and row, and what came of it."""
+    """A start that a journal knows (None: the one at hand): of which sheet, night and row, and what came of it.
+
+    One that is about to be made tonight is `starting`, and no attempt yet (0).
+    """
 
     journal: Path | None
     attempt: int
@@ -168,10 +189,26 @@ class Ran(msgspec.Struct, frozen=True):
     @property
     def names(self) -> str:
         """The night and the sheet."""
-        return f"ran on {local_day(self.began)} from {self.sheet.rpartition('/')[2]}"
+        what = "is started tonight" if self.outcome == STARTING else f"ran on {local_day(self.began)}"
+        return f"{what} from {self.sheet.rpartition('/')[2]}"
+
+    def rival(self, conflict: bytes | None) -> Rival:
+        """The same as what stands in the way of a row that is alike, whatever `--retry` says."""
+        return Rival(
+            number=self.number,
+            night=local_time(self.began),
+            sheet=self.sheet.rpartition("/")[2],
+            run_id=self.run_id,
+            outcome=self.outcome,
+            stands=True,
+            conflict=conflict,
+            journal=str(self.journal or ""),
+        )
 
     def __str__(self) -> str:
         where = f", row {self.number}" if self.number is not None else ""
+        if self.outcome == STARTING:
+            return f"{self.names}{where}"
         return f"{self.names}{where}: {self.outcome}{f', {self.run_id}' if self.run_id else ''}"
 
 
@@ -179,10 +216,10 @@ _RAN = (
     "SELECT attempt.id, batch.input, place.number, attempt.intended_at, attempt.status, attempt.run_id,"
     " attempt.ended_at IS NULL FROM row JOIN attempt ON attempt.row = row.id JOIN batch ON batch.id = attempt.batch"
     " LEFT JOIN place ON place.row = row.id AND place.batch = attempt.batch"
-    " WHERE row.id IN ({rows}) ORDER BY attempt.id"
+    " WHERE {which} ORDER BY attempt.id"
 )
-_KNOWN = "SELECT id FROM row WHERE key = :key"
-_KNOWN_AS = "SELECT id FROM row WHERE key = :key UNION SELECT row FROM alias WHERE key = :key"
+_KNOWN = "row.id IN (SELECT id FROM row WHERE key = :key)"
+_KNOWN_AS = "row.id IN (SELECT id FROM row WHERE key = :key UNION SELECT row FROM alias WHERE key = :key)"
 """Version 3 knows the other forms of its rows' keys."""
 _COPY = (
     "SELECT attempt.posts, attempt.intended_at, attempt.status, attempt.run_id, attempt.started_at, attempt.ended_at,"
@@ -194,29 +231,95 @@ def ran_in(path: Path | None, connection: sqlite3.Connection, keys: Iterable[byt
     """The last start of each of these keys that succeeded, goes on, or of which nobody knows."""
     found: dict[bytes, Ran] = {}
     has_aliases = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'alias'").fetchone()
-    sql = _RAN.format(rows=_KNOWN_AS if has_aliases else _KNOWN)
     for key in keys:
-        for attempt, sheet, number, began, status, run_id, is_open in connection.execute(sql, {"key": key}):
-            outcome = UNKNOWN if run_id is None and is_open else status
-            if outcome not in (*FAILED, NOT_STARTED):
-                found[key] = Ran(path, attempt, sheet, number, began, outcome, run_id)
+        for ran in _may_not_run_twice(path, connection, _KNOWN_AS if has_aliases else _KNOWN, key):
+            found[key] = ran
     return found
+
+
+def _may_not_run_twice(path: Path | None, connection: sqlite3.Connection, which: str, key: bytes) -> Iterator[Ran]:
+    """Starts that succeeded, go on, or of which nobody knows; the latest last."""
+    for attempt, sheet, number, began, status, run_id, is_open in connection.execute(
+        _RAN.format(which=which), {"key": key}
+    ):
+        outcome = UNKNOWN if run_id is None and is_open else status
+        if outcome not in (*FAILED, NOT_STARTED):
+            yield Ran(path, attempt, sheet, number, began, outcome, run_id)
 
 
 def ran_as(connection: sqlite3.Connection, attempt: int) -> Ran:
     """The start that is an attempt of the journal at hand."""
-    sql = _RAN.format(rows="SELECT row FROM attempt WHERE id = :attempt")
+    sql = _RAN.format(which="row.id IN (SELECT row FROM attempt WHERE id = :attempt)")
     for found, sheet, number, began, status, run_id, is_open in connection.execute(sql, {"attempt": attempt}):
         if found == attempt:
             return Ran(None, found, sheet, number, began, UNKNOWN if run_id is None and is_open else status, run_id)
     raise KeyError(attempt)
 
 
-class OtherJournals:
-    """What the other journals of a task know. One is open at a time, and only for one question."""
+_ASKED = "SELECT unique_columns, conflict_columns FROM batch WHERE unique_columns <> '[]' ORDER BY id DESC LIMIT 1"
+_CONFLICT = "SELECT conflict FROM attempt WHERE id = ?"
+_COUNT_RAN = (
+    "SELECT count(DISTINCT row) FROM attempt WHERE {unasked} "
+    "NOT (run_id IS NULL AND status IN ('error', 'not_started')) AND status NOT IN ('failure', 'timeout', 'cancelled')"
+)
+_STARTS = (
+    "CREATE TABLE start (mark BLOB PRIMARY KEY, journal TEXT, sheet TEXT, number INTEGER, began TEXT, conflict BLOB)"
+)
+_OF_ANOTHER = "SELECT journal, sheet, number, began, conflict FROM start WHERE mark = ? AND journal <> ?"
+_AS_CLAIM = b"claim:"
+"""Tells the mark of a claim from that of a key."""
 
-    def __init__(self, paths: Sequence[Path] = ()) -> None:
+
+class StartsOfTonight:
+    """What the sheets of a night are about to start, for those of them that have another journal.
+
+    A journal knows a start when it is recorded, and that may be long after its row has found its place. It is kept on
+    disk, so that no night is too large.
+    """
+
+    def __init__(self) -> None:
+        self._connection = connect("")
+        self._connection.execute(_STARTS)
+
+    def add(self, journal: Path, sheet: str, began: str, entry: Entry) -> None:
+        """Note a row that is about to be started."""
+        marks = [*entry.keys, *([_AS_CLAIM + entry.claim] if entry.claim else [])]
+        rows = ((mark, str(journal), sheet, entry.row_number, began, entry.conflict) for mark in marks)
+        self._connection.executemany("INSERT OR IGNORE INTO start VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def find(self, own: Path, mark: bytes) -> tuple[Ran, bytes | None] | None:
+        """The start that a sheet with another journal than this makes, and its conflict."""
+        found = self._connection.execute(_OF_ANOTHER, (mark, str(own))).fetchone()
+        if found is None:
+            return None
+        journal, sheet, number, began, conflict = found
+        return Ran(Path(journal), 0, sheet, number, began, STARTING, None), conflict
+
+
+class OtherJournals:
+    """What the other journals of a task know. One is open at a time, and only for one question.
+
+    `tonight` is what other sheets of the night are about to start, where these have other journals than the `own` one.
+    """
+
+    def __init__(self, paths: Sequence[Path] = (), tonight: StartsOfTonight | None = None, own: Path = Path()) -> None:
         self.paths = tuple(paths)
+        self._tonight = tonight
+        self._own = own
+
+    @property
+    def is_any(self) -> bool:
+        """Whether there is anything to be asked."""
+        return bool(self.paths) or self._tonight is not None
+
+    def beside(self, tonight: StartsOfTonight | None, own: Path) -> OtherJournals:
+        """The same in a night whose sheets have several journals; `tonight` is None where they have one."""
+        return OtherJournals(self.paths, tonight, own)
+
+    def about_to_start(self, sheet: str, began: str, entry: Entry) -> None:
+        """Let the next sheets of the night know of a start."""
+        if self._tonight is not None:
+            self._tonight.add(self._own, sheet, began, entry)
 
     def ran(self, keys: Sequence[bytes]) -> dict[bytes, Ran]:
         """As `ran_in`, over all of them. Raises `JournalError` where one can't be read: what ran there isn't known."""
@@ -224,11 +327,47 @@ class OtherJournals:
         for path in self.paths:
             with looking_into(path) as connection:
                 found = ran_in(path, connection, keys) | found
+        if self._tonight is not None:
+            starts = ((key, self._tonight.find(self._own, key)) for key in keys if key not in found)
+            found |= {key: start[0] for key, start in starts if start}
         return found
+
+    def alike(self, entries: Iterable[Entry], policy: Policy) -> dict[bytes, Rival]:
+        """As `ran`, for the claims of these rows; by the journals that were asked about the same columns."""
+        claims = list(dict.fromkeys(claim for entry in entries for claim in claims_of(entry)))
+        found: dict[bytes, Rival] = {}
+        for path in self.paths if claims else ():
+            with looking_into(path) as connection:
+                unique, conflict = _asked_in(connection)
+                for claim in claims if unique == policy.unique else ():
+                    for ran in _may_not_run_twice(path, connection, "attempt.claim = :key", claim):
+                        (other,) = connection.execute(_CONFLICT, (ran.attempt,)).fetchone()
+                        found[claim] = ran.rival(other if conflict == policy.conflict else None)
+        if self._tonight is not None:
+            starts = ((c, self._tonight.find(self._own, _AS_CLAIM + c)) for c in claims if c not in found)
+            found |= {claim: start[0].rival(start[1]) for claim, start in starts if start}
+        return found
+
+    def unclaimed(self, policy: Policy) -> dict[Path, int]:
+        """In which of them, and how many rows ran of which nobody said what makes them unique by these columns."""
+        counted: dict[Path, int] = {}
+        for path in self.paths:
+            with looking_into(path) as connection:
+                unasked = "claim IS NULL AND" if _asked_in(connection)[0] == policy.unique else ""
+                (counted[path],) = connection.execute(_COUNT_RAN.format(unasked=unasked)).fetchone()
+        return {path: rows for path, rows in counted.items() if rows}
 
     def key_columns(self) -> set[tuple[str, ...]]:
         """All sets of columns by which rows are known there; an empty one stands for all params."""
         return set().union(*map(key_columns_of, self.paths))
+
+
+def _asked_in(connection: sqlite3.Connection) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Of which columns the claims in a journal are made, and the conflicts."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
+        return (), ()
+    unique, conflict = connection.execute(_ASKED).fetchone() or ("[]", "[]")
+    return msgspec.json.decode(unique, type=tuple[str, ...]), msgspec.json.decode(conflict, type=tuple[str, ...])
 
 
 def key_columns_of(path: Path) -> set[tuple[str, ...]]:

@@ -129,7 +129,7 @@ class Journal:
         self.path = file.path
         self._commits = file.commits
         self._repeated: int | None = None
-        self._registration = Registration(begun, info.policy, others, file.next_attempt)
+        self._registration = Registration(begun, info, others, file.next_attempt)
 
     @classmethod
     @asynccontextmanager
@@ -205,16 +205,28 @@ class Journal:
         if not self._policy.unique:
             return False
         with self._reader() as connection:
-            return same_key.has_to_learn(connection, self._policy, self._begun.id)
+            has_to_learn = same_key.has_to_learn(connection, self._policy, self._begun.id)
+        return has_to_learn or bool(self._registration.unclaimed_elsewhere)
 
     async def adopt(self, entries: Sequence[Entry]) -> None:
         """Learn what makes earlier runs unique from the rows of the sheet that they were started for."""
         await self._commits.add(partial(same_key.adopt, entries=entries))
+        await self._commits.add(partial(self._registration.adopt_elsewhere, entries=entries))
 
-    def count_unclaimed(self) -> int:
-        """How many rows were sent of which no sheet has told so far what makes them unique."""
+    def unclaimed(self) -> tuple[str, ...]:
+        """A sentence for each journal with rows of which no sheet has told so far what makes them unique."""
         with self._reader() as connection:
-            return same_key.count_unclaimed(connection)
+            here = same_key.count_unclaimed(connection)
+        there = self._registration.count_unclaimed_elsewhere(self._file.connection)
+        told = (
+            f"{path}: rows that ran in this journal, and of which it isn't known what makes them unique: {rows}; "
+            "--unique can't know them until their own sheet runs with it once"
+            for path, rows in there.items()
+        )
+        if not here:
+            return tuple(told)
+        ran = f"rows that ran before, but are not in the sheet as they were then: {here}; --unique can't know them"
+        return (ran, *told)
 
     def leave_places(self, connection: sqlite3.Connection) -> None:
         """Make room for the next sheet's rows, now that this one's have their places; within a commit."""

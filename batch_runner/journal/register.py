@@ -6,6 +6,7 @@ Rows with the same key are who `twins` found out that they are; where it wasn't 
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,8 +15,8 @@ from batch_runner.journal.batches import now
 from batch_runner.journal.database import LOST
 from batch_runner.journal.index import Ran, copy_of, ran_as, ran_in
 from batch_runner.journal.same_key import Rivals, find_twins, renamed
-from batch_runner.outcomes import QUEUED, UNKNOWN
-from batch_runner.plan.duplicates import hold_back
+from batch_runner.outcomes import QUEUED, STARTING, UNKNOWN
+from batch_runner.plan.duplicates import claims_of, hold_back
 from batch_runner.plan.edits import ALMOST, cell_of, cells_of, differing
 from batch_runner.plan.plan import (
     ELSEWHERE,
@@ -38,13 +39,15 @@ from batch_runner.plan.plan import (
     send,
     watched_edit,
 )
+from batch_runner.sheet.model import TEXT_ENDINGS
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from batch_runner.journal.batches import Begun
+    from batch_runner.journal.batches import BatchInfo, Begun
     from batch_runner.journal.index import OtherJournals
+    from batch_runner.plan.duplicates import Rival
     from batch_runner.plan.plan import Policy
 
 
@@ -63,6 +66,16 @@ _TONIGHT = "INSERT OR IGNORE INTO tonight VALUES (?, ?)"
 _REPEAT = "INSERT INTO repeated VALUES (?, 2) ON CONFLICT DO UPDATE SET rows = rows + 1 RETURNING rows"
 _LEARN = "INSERT OR IGNORE INTO alias VALUES (?, ?)"
 _SENDING = "INSERT OR REPLACE INTO sending VALUES (?, ?)"
+_LEARN_RAN = "INSERT OR IGNORE INTO elsewhere VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_LEARNED = (
+    "SELECT journal, attempt, sheet, number, began, outcome, run_id, conflict FROM elsewhere WHERE claim = ?"
+    " ORDER BY attempt"
+)
+_COUNT_LEARNED = "SELECT journal, count(DISTINCT attempt) FROM elsewhere GROUP BY journal"
+_LAST_SHEET = (
+    "SELECT input FROM place JOIN batch ON batch.id = place.batch WHERE row = ? AND takes_part AND refusal IS NULL"
+    " ORDER BY batch DESC LIMIT 1"
+)
 _IS_SAME = "SELECT 1 FROM same WHERE row = ? AND params = ?"
 _SAY_SAME = "INSERT OR IGNORE INTO same VALUES (?, ?, ?)"
 _ATTEMPTS = (
@@ -100,12 +113,17 @@ class Registration:
     `named` counts what the plan says of the rows: what is done, the earlier night, and what came of it then.
     """
 
-    def __init__(self, begun: Begun, policy: Policy, others: OtherJournals, next_attempt: Callable[[], int]) -> None:
+    def __init__(self, begun: Begun, info: BatchInfo, others: OtherJournals, next_attempt: Callable[[], int]) -> None:
         self._begun = begun
-        self._policy = policy
+        self._sheet = info.input
+        self._keys = info.key_columns
+        self._own_keys: dict[int, bytes | None] = {}
+        self._policy = info.policy
         self._others = others
         self._next_attempt = next_attempt
         self._elsewhere: dict[bytes, Ran] | None = None
+        self._alike: dict[bytes, Rival] = {}
+        self._unclaimed: dict[Path, int] | None = None
         self._identifying: tuple[str, ...] = ()
         self.named: Counter[tuple[str, str]] = Counter()
 
@@ -113,7 +131,12 @@ class Registration:
         """Place the entries in the batch and say what to do with each."""
         twins = find_twins(connection, entries)
         self._elsewhere = None
-        entries = renamed(connection, entries)
+        own, entries = entries, renamed(connection, entries)
+        is_text = bool(self._keys) and self._sheet.lower().endswith(TEXT_ENDINGS)
+        self._own_keys = {
+            e.row_number: e.key for e, named in zip(own, entries, strict=True) if is_text and e is not named
+        }
+        self._alike = self._alike_elsewhere(connection, [entry for entry in entries if entry.takes_part])
         return [self._register(connection, entry, twins, entries) for entry in entries]
 
     def _register(
@@ -124,11 +147,14 @@ class Registration:
         entries: Sequence[Entry],
     ) -> Step:
         row, is_new = _find_row(connection, self._begun.id, entry, twins)
+        row, is_new, hold = self._tell_texts_apart(connection, entry, row, is_new=is_new)
         last: Attempt | None = None
         if not entry.takes_part:
             step: Step = Skip(entry.row_number)
         elif row is None:
             step = Refuse(entry.row_number, entry.refusal or "a cell of its key can't be read")
+        elif hold is not None:
+            step = Refuse.hold(entry.row_number, hold)
         elif not is_new and (beside := _beside(connection, self._begun, row)) is not None:
             step = self._share(connection, entry, row, beside)
             if isinstance(step, Send):
@@ -136,19 +162,58 @@ class Registration:
         else:
             attempts = [] if is_new else _attempts(connection, row)
             entry = _as_recorded(entry, last_sent(attempts))
-            step, last = self._decide(connection, entry, row, attempts), last_sent(attempts)
-            if isinstance(step, Send | Poll | Resend) and (ran := self._ran_elsewhere(connection, entry, entries)):
-                step, last = self._hold(connection, step, entry, ran, last)
-            elif isinstance(step, Send) and last is None and (near := self._almost(connection, entry)):
-                step, last = self._hold(connection, step, entry, near[0], last, also=near[1])
-            step = hold_back(step, entry, last, self._policy, Rivals(connection, self._begun.night))
+            step, last = self._step_of(connection, entry, row, attempts, entries)
         if isinstance(step, Send):
             connection.execute(_SENDING, (step.row_id, step.params))
+            self._others.about_to_start(self._sheet, now(), entry)
         self._count(step, last)
         self._place(connection, entry, row, step, last)
         if row is not None:
             connection.executemany(_LEARN, ((form, row) for form in entry.forms))
         return step
+
+    def _step_of(
+        self,
+        connection: sqlite3.Connection,
+        entry: Entry,
+        row: int,
+        attempts: Sequence[Attempt],
+        entries: Sequence[Entry],
+    ) -> tuple[Step, Attempt | None]:
+        """What to do with a row that no other sheet of the night has, and the attempt that decided it."""
+        step, last = self._decide(connection, entry, row, attempts), last_sent(attempts)
+        if isinstance(step, Send | Poll | Resend) and (ran := self._ran_elsewhere(connection, entry, entries)):
+            step, last = self._hold(connection, step, entry, ran, last)
+        elif isinstance(step, Send) and last is None and (near := self._almost(connection, entry)):
+            step, last = self._hold(connection, step, entry, near[0], last, also=near[1])
+        rivals = Rivals(connection, self._begun.night, self._alike)
+        step = hold_back(step, entry, last, self._policy, rivals)
+        if entry.claim and isinstance(step, Refuse) and step.held == ELSEWHERE:
+            rivals.claim(entry)  # it ran, so no row below that is alike may run either
+        return step, last
+
+    def _tell_texts_apart(
+        self, connection: sqlite3.Connection, entry: Entry, row: int | None, *, is_new: bool
+    ) -> tuple[int | None, bool, Hold | None]:
+        """Which row it is whose key was found under another form only, whether that is new, or why it is held.
+
+        In two text files `7.1` and `7.10` may be one number, or two invoices: nobody can tell but a person.
+        """
+        own = self._own_keys.get(entry.row_number)
+        if own is None or row is None or is_new or not entry.takes_part:
+            return row, is_new, None
+        last, sheet = last_sent(attempts_of(connection, row)), connection.execute(_LAST_SHEET, (row,)).fetchone()
+        if not (sheet and sheet[0].lower().endswith(TEXT_ENDINGS)):
+            return row, False, None
+        if last is None or not last.may_have_run or self._policy.releases:
+            return _add_row(connection, own), True, None
+        if self._policy.same:
+            connection.execute(_SAY_SAME, (row, own, self._begun.id))
+        if connection.execute(_IS_SAME, (row, own)).fetchone():
+            return row, False, None
+        ran = ran_as(connection, last.id)
+        why = f"its key is that of a row but for the zeros of a number, and that one {ran}; {RELEASE}"
+        return row, False, Hold(ALMOST, why, ran.names)
 
     def _decide(self, connection: sqlite3.Connection, entry: Entry, row: int, attempts: Sequence[Attempt]) -> Step:
         """What its own history says, and what a person said of it."""
@@ -178,7 +243,7 @@ class Registration:
 
     def _ran_elsewhere(self, connection: sqlite3.Connection, entry: Entry, entries: Sequence[Entry]) -> Ran | None:
         """Where the row ran that is about to be sent: in another journal, or here under another sheet's key."""
-        if self._policy.releases or not (self._others.paths or entry.aliases):
+        if self._policy.releases or not (self._others.is_any or entry.aliases):
             return None
         if self._elsewhere is None:  # all rows of the chunk in one question to each journal
             keys = list(dict.fromkeys(key for each in entries if each.takes_part for key in each.keys))
@@ -186,6 +251,40 @@ class Registration:
         here = ran_in(None, connection, entry.aliases)
         found = (here.get(key) or self._elsewhere.get(key) for key in entry.keys)
         return next(filter(None, found), None)
+
+    @property
+    def unclaimed_elsewhere(self) -> Mapping[Path, int]:
+        """How many rows ran in which other journals, of which nobody said so far what makes them unique."""
+        if self._unclaimed is None:
+            asked = self._policy.unique and not (self._policy.releases or self._policy.allow_duplicates)
+            self._unclaimed = self._others.unclaimed(self._policy) if asked else {}
+        return self._unclaimed
+
+    def adopt_elsewhere(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
+        """Learn from these rows what makes those unique that ran under their keys in such journals."""
+        unasked = self.unclaimed_elsewhere
+        ran = self._others.ran([key for entry in entries if entry.claim for key in entry.keys]) if unasked else {}
+        for entry in entries if ran else ():
+            for key in entry.keys if entry.claim else ():
+                if (there := ran.get(key)) and there.journal in unasked:
+                    told = (there.attempt, there.sheet, there.number, there.began, there.outcome, there.run_id)
+                    connection.execute(_LEARN_RAN, (entry.claim, str(there.journal), *told, entry.conflict))
+
+    def count_unclaimed_elsewhere(self, connection: sqlite3.Connection) -> dict[Path, int]:
+        """The same, less those that this sheet has told of."""
+        learned = dict(connection.execute(_COUNT_LEARNED).fetchall())
+        left = {path: rows - learned.get(str(path), 0) for path, rows in self.unclaimed_elsewhere.items()}
+        return {path: rows for path, rows in left.items() if rows > 0}
+
+    def _alike_elsewhere(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> dict[bytes, Rival]:
+        """What other journals know of starts with the claims of these rows."""
+        if not self._policy.unique or self._policy.releases or not self._others.is_any:
+            return {}
+        found = self._others.alike(entries, self._policy)
+        for claim in {claim for entry in entries for claim in claims_of(entry) if claim not in found}:
+            for journal, *told, conflict in connection.execute(_LEARNED, (claim,)):
+                found[claim] = Ran(Path(journal), *told).rival(conflict)
+        return found
 
     def know_almost(self, connection: sqlite3.Connection, identifying: tuple[str, ...]) -> None:
         """Note what ran by the text of the params that identify a row, for those that are new by their key."""
@@ -227,7 +326,7 @@ class Registration:
             return msgspec.structs.replace(step, otherwise=None, anew=None), last
         if isinstance(step, Resend):
             return Keep(entry.row_number, step.row_id, UNKNOWN, changed=False), last
-        if self._policy.same:
+        if self._policy.same and ran.outcome != STARTING:
             self._take_over(connection, step.row_id, entry, ran)
             attempts = attempts_of(connection, step.row_id)
             return self._decide(connection, entry, step.row_id, attempts), last_sent(attempts)
@@ -311,8 +410,7 @@ def _find_row(
     row = twins[entry.row_number]
     if row is not None:
         return row, False
-    (others,) = connection.execute("SELECT coalesce(max(nth), 0) FROM row WHERE key = ?", (entry.key,)).fetchone()
-    return _add_row(connection, entry.key, others + 1), True
+    return _add_row(connection, entry.key), True
 
 
 def _next_row(connection: sqlite3.Connection, batch: int, key: bytes) -> tuple[int, bool]:
@@ -330,13 +428,12 @@ def _next_row(connection: sqlite3.Connection, batch: int, key: bytes) -> tuple[i
 
 def _add_twin(connection: sqlite3.Connection, row: int) -> int:
     """Another row with the key of this one."""
-    key, others = connection.execute(
-        "SELECT key, max(nth) FROM row WHERE key = (SELECT key FROM row WHERE id = ?)", (row,)
-    ).fetchone()
-    return _add_row(connection, key, others + 1)
+    return _add_row(connection, connection.execute("SELECT key FROM row WHERE id = ?", (row,)).fetchone()[0])
 
 
-def _add_row(connection: sqlite3.Connection, key: bytes, nth: int) -> int:
-    row = connection.execute("INSERT INTO row (key, nth) VALUES (?, ?)", (key, nth)).lastrowid
+def _add_row(connection: sqlite3.Connection, key: bytes, nth: int | None = None) -> int:
+    """A new row with this key; without `nth` it is one more."""
+    sql = "INSERT INTO row (key, nth) SELECT :key, coalesce(:nth, (SELECT max(nth) FROM row WHERE key = :key) + 1, 1)"
+    row = connection.execute(sql, {"key": key, "nth": nth}).lastrowid
     assert row is not None
     return row

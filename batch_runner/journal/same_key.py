@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.outcomes import UNKNOWN
-from batch_runner.plan.duplicates import Rival
+from batch_runner.plan.duplicates import Rival, claims_of
 from batch_runner.units import local_time
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from batch_runner.plan.plan import Entry, Policy
 
@@ -181,12 +181,13 @@ _ADOPT = (
 class Rivals:
     """What the journal and the rows above say of those that are alike; see `plan.duplicates.Known`."""
 
-    def __init__(self, connection: sqlite3.Connection, night: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, night: int, elsewhere: Mapping[bytes, Rival]) -> None:
         self._connection = connection
         self._night = night
+        self._elsewhere = elsewhere
 
     def of(self, entry: Entry, row: int, before: int, since: int) -> Iterator[Rival]:
-        """Starts for rows with the same claim, the latest first."""
+        """Starts for rows with the same claim, the latest first; those that other journals know come last."""
         asked = {
             "claim": entry.claim,
             "former": entry.former_claim,
@@ -208,6 +209,7 @@ class Rivals:
                 stands=bool(is_tonights) or (run_id is not None and ended is None),
                 conflict=conflict,
             )
+        yield from (self._elsewhere[claim] for claim in claims_of(entry) if claim in self._elsewhere)
 
     def above(self, entry: Entry) -> tuple[int, bytes | None, str] | None:
         """The row that is about to be sent with the same claim, its conflict, and its sheet, empty for this one."""
@@ -280,6 +282,9 @@ def make_temporary(connection: sqlite3.Connection) -> None:
     `almost`: what may not run twice, by what stands for its identifying text. `tonight`: the cells of rows that another
     sheet of this night may have, too.
 
+    `elsewhere`: what ran in other journals that never were asked what makes a row unique, and what tonight's sheets
+    tell of it.
+
     `ahead`: the sheet's rows, seen before they find their places; `form`: the other keys of each, and `renamed`: under
     which key the journal knows it, where that is another. `apart`: those with the same key, and the journal's
     (`number` is empty). `twin`: which row of the journal such a row of the sheet is; empty: a new one.
@@ -296,6 +301,10 @@ def make_temporary(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE TEMP TABLE sending (row INTEGER PRIMARY KEY, params BLOB NOT NULL)")
     connection.execute("CREATE TEMP TABLE almost (cell BLOB NOT NULL, attempt INTEGER NOT NULL)")
     connection.execute("CREATE INDEX temp.almost_cell ON almost (cell)")
+    connection.execute(
+        "CREATE TEMP TABLE elsewhere (claim BLOB, journal TEXT, attempt INTEGER, sheet TEXT, number INTEGER,"
+        " began TEXT, outcome TEXT, run_id TEXT, conflict BLOB, PRIMARY KEY (claim, journal, attempt)) WITHOUT ROWID"
+    )
     connection.execute("CREATE TEMP TABLE tonight (row INTEGER PRIMARY KEY, cells BLOB NOT NULL)")
     connection.execute("CREATE TEMP TABLE met (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
     connection.execute("CREATE TEMP TABLE repeated (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")

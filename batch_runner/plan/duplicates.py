@@ -7,6 +7,8 @@ Rule 2  It is refused if another row of this sheet with the same claim, further 
 Rule 3  A row that was sent before keeps its outcome, and is not retried where another one that is alike has run.
 Rule 4  A lost answer is not asked for where one that is alike was sent since, or is about to be: that might make the
         run which the other one has instead.
+Rule 5  What ran in another journal of the task counts as well, where it succeeded, goes on or is `unknown`; and what a
+        sheet of this night starts that has another journal. No value of `retry` takes it out of the way.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from batch_runner.outcomes import STARTING
 from batch_runner.plan.plan import DUPLICATE, Attempt, Entry, Keep, Policy, Poll, Refuse, Resend, Send, Skip, Step
 
 if TYPE_CHECKING:
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
 class Rival(msgspec.Struct, frozen=True, kw_only=True):
     """A start that was sent for a row which is alike: where that row stood, and what came of it.
 
-    `stands`: it is in the way whatever `retry` says, since it goes on, or is of this very night.
+    `stands`: it is in the way whatever `retry` says, since it goes on, is of this very night, or stands in another
+    `journal` (empty: it is the one at hand).
     """
 
     number: int | None
@@ -34,6 +38,15 @@ class Rival(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str
     stands: bool
     conflict: bytes | None
+    journal: str = ""
+
+    def __str__(self) -> str:
+        where = f"row {self.number}" if self.number is not None else "a row"
+        of = f" (journal {self.journal})" if self.journal else ""
+        if self.outcome == STARTING:
+            return f"is started tonight, as {where} of {self.sheet}{of}"
+        run = f"run {self.run_id}" if self.run_id else "its run not known"
+        return f"ran before, as {where} of {self.sheet} on the night of {self.night} ({run}: {self.outcome}){of}"
 
 
 class Known(Protocol):
@@ -47,6 +60,11 @@ class Known(Protocol):
 
     def claim(self, entry: Entry) -> None:
         """Let the rows below know that this one is about to be sent."""
+
+
+def claims_of(entry: Entry) -> tuple[bytes, ...]:
+    """Its claim, as this and earlier releases make it; none where it has none."""
+    return tuple(dict.fromkeys(filter(None, (entry.claim, entry.former_claim))))
 
 
 def hold_back(step: Step, entry: Entry, last: Attempt | None, policy: Policy, known: Known) -> Step:
@@ -80,10 +98,7 @@ def _standing(known: Known, policy: Policy, entry: Entry, row: int, before: int 
     """What stands in the way of a row, as a sentence: a run, or another row of the sheet."""
     for rival in known.of(entry, row, before, since):
         if rival.stands or policy.blocks(rival.outcome):
-            where = f"row {rival.number}" if rival.number is not None else "a row"
-            run = f"run {rival.run_id}" if rival.run_id else "its run not known"
-            what = f"ran before, as {where} of {rival.sheet} on the night of {rival.night} ({run}: {rival.outcome})"
-            return _sentence(policy, what, differs=entry.differs_from(rival.conflict))
+            return _sentence(policy, str(rival), differs=entry.differs_from(rival.conflict))
     found = known.above(entry)
     if found is None:
         return None

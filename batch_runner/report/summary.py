@@ -12,7 +12,7 @@ from batch_runner.outcomes import STATUSES, SUCCESS, UNKNOWN
 from batch_runner.units import local_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from batch_runner.journal.view import Count, Failures
     from batch_runner.report.totals import ColumnTotals, Differing
@@ -50,6 +50,21 @@ def said_of(named: Iterable[NamedRows], count: str) -> str:
     one = len(found) == 1
     said = [each.why if one else f"{each.rows} {each.why}" for each in found[:MOST_NAMED]]
     return f" ({'; '.join([*said, *(['…'] if len(found) > MOST_NAMED else [])])})"
+
+
+def counted_words(named: Sequence[NamedRows]) -> Iterator[str]:
+    """How many rows are held, carried over and started again, each with the earlier night."""
+    for count, words in (("held", "held"), ("carried_over", "carried over"), ("retried", "started again")):
+        if rows := sum(each.rows for each in named if each.count == count):
+            yield f"{rows} {words}{said_of(named, count)}"
+
+
+def held_sentence(sheet: str, rows: int, counted: Mapping[tuple[str, str], int]) -> str | None:
+    """What a person may want to stop for before the first start; None where none of the rows looked at is held."""
+    named = named_rows(counted)
+    if not any(each.count == "held" for each in named):
+        return None
+    return f"{sheet}: of {number_of(rows, 'row')} looked at so far: {'; '.join(counted_words(named))}"
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,8 +111,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_well(self) -> bool:
-        """Whether there is nothing that a person has to look at."""
-        is_told = self.taken.rows or self.unsettled or self.cautions or any(one.rows for one in self.differing)
+        """Whether there is nothing that a person has to look at. That rows were edited is told on the night of it."""
+        is_edited = bool(self.changed and (self.since is None or self.since.changed))
+        is_other = self.taken.rows or self.unsettled or any(one.rows for one in self.differing)
+        is_told = is_edited or is_other or self.cautions
         return self.exit_code == 0 and not is_told
 
     def count(self, status: str) -> int:
@@ -107,9 +124,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def headline(self) -> str:
         """How many rows came to what, in one line."""
-        words = {"held": "held", "carried_over": "carried over", "retried": "started again"}
-        counted = [(name, sum(each.rows for each in self.named if each.count == name)) for name in words]
-        said = "".join(f"; {rows} {words[name]}{said_of(self.named, name)}" for name, rows in counted if rows)
+        said = "".join(f"; {each}" for each in counted_words(self.named))
         return f"{self.input}: {number_of(self.rows, 'row')} in {duration_of(self.seconds)}: {self._words()}{said}"
 
     def to_json(self) -> str:

@@ -194,7 +194,7 @@ async def preview(
     """
     planned, kinds = _Planned(), _Kinds(source.sheet)
     await take_back(evidence, journal)
-    await look_ahead(source, journal)
+    unclaimed = await look_ahead(source, journal)
     async for chunk in plan_rows(source, journal):
         for step, row in chunk:
             planned.add(step, row)
@@ -233,6 +233,7 @@ async def preview(
             *source.notes,
             *source.first_notes,
             *source.sheet.describe_formats(),
+            *unclaimed,
             *filter(None, [journal.all_new() if planned.counted else None, journal.waiting()]),
             *(note for each in evidence if (note := each.note)),
         ),

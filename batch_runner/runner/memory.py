@@ -28,6 +28,7 @@ from batch_runner.journal.index import (
     key_columns_of,
     purpose_in,
     state_folder,
+    uuid_in,
 )
 from batch_runner.journal.journal import JournalFile
 from batch_runner.journal.view import JournalView
@@ -65,7 +66,7 @@ def index_of_user() -> Index:
 
 
 def recall(job: Job, chosen: ChosenService) -> Memory:
-    """Look for the other journals of the job's task. Raises `JournalError` for one of which only half is there.
+    """Look for the other journals of the job's task. Raises `JournalError` for one that is a half, or damaged.
 
     Where the task is declared safe to repeat, nobody asks them.
     """
@@ -77,8 +78,9 @@ def recall(job: Job, chosen: ChosenService) -> Memory:
     folders = (path.absolute().parent for path in (job.input_path, job.output_path, own))
     found, cautions = list[Path](), list[str]()
     for path in dict.fromkeys([*there, *journals_in(folders)]):
-        if path.resolve() != own and _is_for(path, purpose, cautions):
+        if path.resolve() != own and _is_for(path, purpose, cautions, is_known=path in there):
             found.append(path)
+    found += _copies_of(own, index_of_user().namesakes(purpose), cautions)
     others = OtherJournals(found)
     cautions += (
         f"{path}: this journal of the same task is gone, so what ran in it isn't known: bring it back, if it was moved"
@@ -87,12 +89,32 @@ def recall(job: Job, chosen: ChosenService) -> Memory:
     return Memory(purpose, others, frozenset(keys | others.key_columns()), tuple(cautions), tuple(gone))
 
 
-def _is_for(path: Path, purpose: Purpose, cautions: list[str]) -> bool:
+def _is_for(path: Path, purpose: Purpose, cautions: list[str], *, is_known: bool) -> bool:
+    """Whether a journal is for this. One that `is_known` from the index is, and its rows would run again unseen."""
     try:
         return purpose_in(path) == purpose
     except JournalError as error:
+        if is_known:
+            raise JournalError(
+                f"{error}; rows of this task ran in it, and can't be held: restore it from a backup"
+            ) from error
         cautions.append(f"{error}; rows that ran in it can't be held")
         return False
+
+
+def _copies_of(own: Path, others: Iterable[Path], cautions: list[str]) -> Iterator[Path]:
+    """Those which the journal is a copy of, or that are copies of it: their folder was copied with its file of tasks.
+
+    Such a file is another task, but what runs now in the one folder is what waits in the other.
+    """
+    for path in others if own.is_file() else ():
+        try:
+            is_copy = (uuid := uuid_in(own)) is not None and uuid == uuid_in(path)
+        except JournalError as error:
+            cautions.append(f"{error}; rows that ran in it can't be held")
+        else:
+            if is_copy:
+                yield path
 
 
 def place_journals(plan: NightJob) -> NightJob:
@@ -221,14 +243,6 @@ def policy_of(job: Job, terms: Terms | None) -> Policy:
         same=job.same,
         watched=tuple(dict.fromkeys((*job.total, *job.unique_conflict))),
     )
-
-
-def _task_from_journal(job: Job) -> str:
-    """The task as the journal knows it: a file of tasks by its way from the journal, from wherever it is called."""
-    file, colon, function = job.task.rpartition(".py:")
-    if not colon:
-        return job.task
-    return os.path.relpath(file, job.journal_path.parent) + colon + function
 
 
 @asynccontextmanager

@@ -28,6 +28,7 @@ from batch_runner.errors import (
 )
 from batch_runner.fs import have_temporary_folder
 from batch_runner.journal.batches import Turn, command_gone_on_with, look_at_place, real_path
+from batch_runner.journal.index import StartsOfTonight
 from batch_runner.journal.journal import JournalFile
 from batch_runner.journal.view import JournalView
 from batch_runner.report.summary import Summary, number_of
@@ -232,6 +233,7 @@ class _Sheets:
         self._opened: dict[SheetBatch, tuple[int, OpenedJob, AsyncExitStack]] = {}
         self._ends: dict[int, _End] = {}
         self._begun: set[str] = set()
+        self._tonight = StartsOfTonight() if len(self._uses) > 1 else None
 
     def _sheets_left(self) -> list[str]:
         return [planned.series for planned in self._plan.batches if planned.series not in self._begun]
@@ -282,7 +284,8 @@ class _Sheets:
             opened = await to_thread.run_sync(stack.enter_context, opening)
             file = await self._file(opened)
             stack.push_async_callback(self._let_go, opened.job.journal_path)
-            journal = await file.begin(info(opened), opened.memory.others)
+            others = opened.memory.others.beside(self._tonight, opened.job.journal_path)
+            journal = await file.begin(info(opened), others)
             opened = await remember(opened, journal)
             await take_back(opened.evidence, journal)
             batch = self._night.batch(opened, journal)
@@ -346,6 +349,7 @@ class Rehearsal:
     ) -> None:
         self._stack = stack
         self._command = command
+        self._tonight = StartsOfTonight() if command else None
         self._seen = seen
         self._files: dict[Path | None, JournalFile] = {}
 
@@ -381,7 +385,8 @@ class Rehearsal:
         look_at_journal(job.journal_path, batch)
         memory = recall(job, service)
         source.template.know_also(memory.key_columns)
-        journal = await (await self._file(job.journal_path)).begin(batch, memory.others)
+        others = memory.others.beside(self._tonight, job.journal_path)
+        journal = await (await self._file(job.journal_path)).begin(batch, others)
         return await preview(job, source, journal, evidence, (*planned.notes, *memory.cautions), self._seen)
 
     async def _file(self, path: Path | None) -> JournalFile:

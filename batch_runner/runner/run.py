@@ -336,6 +336,7 @@ async def _sum_up(
     since = journal.since()
     about = (*(source.first_notes if since is None else ()), *opened.notes)
     about_output = written.notes if written else (TOO_LARGE,)
+    known = (*opened.memory.cautions, *batch.cautions)
     summary = Summary(
         exit_code=exit_code,
         input=job.input,
@@ -353,18 +354,10 @@ async def _sum_up(
         duplicates=journal.held("duplicate"),
         taken=journal.taken(),
         unsettled=journal.unsettled(),
-        notes=(
-            *source.notes,
-            *about,
-            *opened.memory.cautions,
-            *warnings,
-            *source.warnings,
-            *notes,
-            *about_output,
-        ),
+        notes=(*source.notes, *about, *known, *warnings, *source.warnings, *notes, *about_output),
         cautions=(
             *(source.sheet.cautions if since is None else ()),
-            *opened.memory.cautions,
+            *known,
             *(all_new if opened.series == str(job.input_path.absolute()) else ()),  # a day's sheet may be all new
             *(each.note for each in opened.evidence),
             *(written.cautions if written else ()),

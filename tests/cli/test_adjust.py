@@ -39,7 +39,7 @@ def running_batch(folder: Path, *, concurrency: int) -> Iterator[subprocess.Pope
         (folder / name).mkdir()
     (folder / "task.py").write_text(TASK)
     (folder / "list.csv").write_text("No\n" + "".join(f"{number}\n" for number in range(ROWS)))
-    (folder / "night.toml").write_text('input = "list.csv"\ntask = "task.py:waits"\n')
+    (folder / "night.toml").write_text('input = "list.csv"\ntask = "task.py:waits"\nkey = ["No"]\n')
     with start_program("run", "night.toml", "--concurrency", concurrency, "--json", cwd=folder) as program:
         try:
             wait_for(folder, concurrency)

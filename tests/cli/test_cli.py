@@ -264,7 +264,7 @@ def test_a_row_that_went_bad_is_not_sent_in_place_of_its_lost_run(folder: Path) 
     command = ["run", sheet.name, "--task", "tasks.py:pay", "--key", "Number", "--on-unknown", "resend"]
     write_payment(sheet, 10)
     process = start_program(*command, "--progress", "never", cwd=folder)
-    wait_until(lambda: paid.exists() and paid.read_text() and known_runs(folder / "tasks.py-slow.journal.db"))
+    wait_until(lambda: paid.exists() and paid.read_text() and known_runs(folder / "tasks.py-pay.journal.db"))
     process.kill()
     process.communicate()
     write_payment(sheet, "#N/A")

@@ -145,14 +145,14 @@ def test_three_nights(folder: Path, server: PingServer) -> None:
     assert len(list((folder / "inbox").iterdir())) == len(NIGHTS)
 
 
-def test_who_may_read_the_input_may_read_the_output(folder: Path) -> None:
-    """Under a umask of 077 output, report and journal still have the input's permissions."""
+def test_a_umask_holds_for_what_is_new(folder: Path) -> None:
+    """Output, report and journal have the input's permissions, less what a umask of 077 takes away."""
     day, text = NIGHTS[0]
     write_sheet(folder, day, text)
     ended(cron(folder, "--date", day))
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (folder / "done").iterdir()}
     modes |= {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.glob("*.journal.db")}
-    assert modes == dict.fromkeys([f"invoices-{day}.csv", f"invoices-{day}.html", "task.py-pay.journal.db"], 0o640)
+    assert modes == dict.fromkeys([f"invoices-{day}.csv", f"invoices-{day}.html", "task.py-pay.journal.db"], 0o600)
 
 
 def test_nothing_is_printed_while_all_is_well(folder: Path, server: PingServer) -> None:

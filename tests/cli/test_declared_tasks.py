@@ -156,7 +156,7 @@ def write_workbook(path: Path, *rows: list[Any]) -> None:
 
 def test_cells_that_the_task_cannot_take_refuse_their_rows(folder: Path) -> None:
     """`check` names each cell (3); `run` starts no run for these rows, and all others go on."""
-    write_workbook(folder / "may.xlsx", ["1", 1.5, "EUR"], ["2", None, None], ["3", "1.234,50", "eur"], ["4", 2, None])
+    write_workbook(folder / "may.xlsx", ["1", 1.5, "EUR"], ["2", None, "EUR"], ["3", "1.234,50", "eur"], ["4", 2, None])
     refused = [
         "may.xlsx, May!B3: it is empty, and the task needs 'Amount'",
         "may.xlsx, May!B4: 'Amount' has to be a number such as 1234.50, not '1.234,50'; "
@@ -238,7 +238,7 @@ def test_a_repeatable_task_that_was_cut_off_is_run_again(folder: Path) -> None:
     (folder / "sheet.csv").write_text("Amount\n1\n")
     command = ["run", "sheet.csv", "--task", "tasks.py:twice", "--progress", "never"]
     process = start_program(*command, cwd=folder)
-    wait_until(lambda: (folder / "begun.txt").exists() and known_runs(folder / "tasks.py-pay.journal.db"))
+    wait_until(lambda: (folder / "begun.txt").exists() and known_runs(folder / "tasks.py-twice.journal.db"))
     process.kill()
     process.communicate()
     done = run_program(*command, cwd=folder)

@@ -117,8 +117,9 @@ def test_what_is_dropped_is_counted() -> None:
         listener.write("end\n")
         thread.join(PATIENCE)
     assert not thread.is_alive()
-    told, after = found[-2:]
-    assert after == "after\n"
-    assert told.endswith("lines before this one were dropped: nobody read them\n")
-    whole = sum(text == f"{line}\n" for text in found)
-    assert whole + int(told.split()[1]) == MOST_PENDING + 500
+    assert found[-1] == "after\n"
+    whole = found.count(f"{line}\n")
+    told = [text for text in found[:-1] if text != f"{line}\n"]  # more than one where the pipe takes some in between
+    assert all(text.endswith("lines before this one were dropped: nobody read them\n") for text in told)
+    assert whole < MOST_PENDING + 500
+    assert whole + sum(int(text.split()[1]) for text in told) == MOST_PENDING + 500

@@ -159,10 +159,11 @@ def test_the_story_of_a_row_of_one_of_several_sheets(several: Path) -> None:
 
 
 def test_a_verdict_needs_a_reason_and_can_do_no_harm(path: Path) -> None:
-    """No note is no verdict; what a terminal would obey in it isn't shown; a row said twice is resolved once."""
+    """No note is no verdict; what a terminal would obey in it is shown escaped; a row said twice is resolved once."""
     words = ("resolve", path.name, "--row", 3, "--row", 3, "--as", "success")
     assert run_program(*words, "--note", " ", cwd=path.parent).returncode == 2
     assert run_program(*words, "--note", "a\x1b[31mb", cwd=path.parent).returncode == 0
     story = run_program("status", path.name, "--row", 3, cwd=path.parent).stdout
-    assert "(a\ufffd[31mb)" in story
+    assert r"(a\u001b[31mb)" in story
+    assert "\x1b" not in story
     assert story.count("resolved") == 1

@@ -80,23 +80,47 @@ def test_a_second_night_replaces_the_page_and_says_what_was_carried_over(folder:
 
 
 def test_totals_and_report_do_not_call_an_edited_amount_succeeded(folder: Path) -> None:
-    """100.00 was paid, the cell is edited to 900.00: text, JSON and page say it, and the third night says it again."""
+    """100.00 was paid, the cell is edited to 900.00: text, JSON and page say it, and the third night says it again.
+
+    The row is held, since a column of the totals differs; `--quiet` doesn't silence that.
+    """
     sheet = folder / "sheet.csv"
     command = ("run", "sheet.csv", "--task", "tasks.py:quick", "--key", "Number", "--total", "Amount")
     for amount in ("100.00", "900.00", "900.00"):
         sheet.write_text(f"Number,Amount\n007,{amount}\n")
         done = run_program(*command, "--report", "r.html", cwd=folder)
+    assert done.returncode == ExitCode.SOME_FAILED, done.stderr
+    assert "with another Amount: success, run_" in done.stdout
+    assert "= 0.00 succeeded + 0.00 failed + 900.00 edited since they ran + 0.00 not started" in done.stdout
+    text = words(folder / "r.html")
+    assert text.startswith("✗ The one row did not succeed")
+    assert "Nothing new" not in text
+    assert "Succeeded 0.00 Failed 0.00 Edited since they ran 900.00 Not started 0.00 Input 900.00 ✓ adds up" in text
+    told = json.loads(run_program(*command, "--json", cwd=folder).stdout)
+    assert (told["counts"], told["totals"][0]["sums"][0]["edited"]) == ({"error": 1}, "900.00")
+    quiet = run_program(*command, "--quiet", cwd=folder)
+    assert quiet.returncode == ExitCode.SOME_FAILED
+    assert "with another Amount" in quiet.stdout + quiet.stderr
+
+
+def test_a_row_that_was_edited_elsewhere_is_carried_over_and_told(folder: Path) -> None:
+    """Another cell than the amount: text, JSON and page say it, and the third night says it again."""
+    sheet = folder / "sheet.csv"
+    command = ("run", "sheet.csv", "--task", "tasks.py:quick", "--key", "Number", "--total", "Amount")
+    for remark in ("a", "b", "b"):
+        sheet.write_text(f"Number,Amount,Remark\n007,100.00,{remark}\n")
+        done = run_program(*command, "--report", "r.html", cwd=folder)
     assert done.returncode == ExitCode.OK, done.stderr
     assert "1 carried over, 1 of them edited since it ran (--retry changed runs them again)" in done.stdout
-    assert "= 0.00 succeeded + 0.00 failed + 900.00 edited since they ran + 0.00 not started" in done.stdout
+    assert "= 0.00 succeeded + 0.00 failed + 100.00 edited since they ran + 0.00 not started" in done.stdout
     text = words(folder / "r.html")
     assert text.startswith("! The one row succeeded, but 1 row edited since")
     assert "Nothing new" not in text
     assert "Edited in the sheet 0" in text
     assert "Edited since they ran 1" in text
-    assert "Succeeded 0.00 Failed 0.00 Edited since they ran 900.00 Not started 0.00 Input 900.00 ✓ adds up" in text
+    assert "Succeeded 0.00 Failed 0.00 Edited since they ran 100.00 Not started 0.00 Input 100.00 ✓ adds up" in text
     told = json.loads(run_program(*command, "--json", cwd=folder).stdout)
-    assert (told["changed"], told["totals"][0]["sums"][0]["edited"]) == (1, "900.00")
+    assert (told["changed"], told["totals"][0]["sums"][0]["edited"]) == (1, "100.00")
     quiet = run_program(*command, "--quiet", cwd=folder)
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
 

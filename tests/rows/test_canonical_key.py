@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ from workbooks import Tab, text_cell, text_row, write_workbook
 from batch_runner.batch.pool import look_ahead, plan_rows
 from batch_runner.job.job import Job
 from batch_runner.journal.journal import Journal
-from batch_runner.plan.plan import Keep, Send
+from batch_runner.plan.plan import Keep, Refuse, Send
 from batch_runner.rows.keys import number_form
 from batch_runner.rows.source import Source
 from batch_runner.sheet.numfmt.formatter import NumberFormat
@@ -64,7 +65,8 @@ def run_night(journal: Path, sheet: Path, **options: Any) -> None:
     """All rows of the sheet succeed."""
 
     async def night() -> None:
-        async with Journal.open(journal, batch_info(key=options.get("key", ()))) as opened:
+        info = msgspec.structs.replace(batch_info(key=options.get("key", ())), input=str(sheet))
+        async with Journal.open(journal, info) as opened:
             with Source(Job(input=str(sheet), **options), sheet.parent) as source:
                 await look_ahead(source, opened)
                 async for chunk in plan_rows(source, opened):
@@ -77,7 +79,8 @@ def run_night(journal: Path, sheet: Path, **options: Any) -> None:
 
 def starts(journal: Path, sheet: Path, **options: Any) -> int:
     """How many rows of the sheet would be started."""
-    steps = steps_of(journal, sheet, batch_info("changed", key=options.get("key", ())), **options)
+    info = msgspec.structs.replace(batch_info("changed", key=options.get("key", ())), input=str(sheet))
+    steps = steps_of(journal, sheet, info, **options)
     assert all(isinstance(step, Send | Keep) for step in steps), steps
     return sum(isinstance(step, Send) for step in steps)
 
@@ -177,6 +180,23 @@ def test_a_text_that_may_be_either(tmp_path: Path) -> None:
     run_night(journal, text_file(tmp_path / "in.csv", [("1.1",), ("2",)]))
     assert starts(journal, text_file(tmp_path / "in.csv", [("1.10",), ("1.1",), ("2",)])) == 1
     assert starts(journal, text_file(tmp_path / "in.csv", [("1.10",), ("2",)])) == 0
+
+
+NO = ("A",)
+
+
+@pytest.mark.parametrize(("ran", "tonight"), [("7.1", "7.10"), ("7.10", "7.1"), ("10", "10.0"), ("5%", "0.05")])
+def test_two_texts_of_one_number_are_held_where_they_are_the_key(tmp_path: Path, ran: str, tonight: str) -> None:
+    """In text files 7.1 and 7.10 may be two invoices: neither is started unasked, nor has the other's outcome."""
+    journal, first, second = tmp_path / "a.journal.db", tmp_path / "1.csv", tmp_path / "2.csv"
+    run_night(journal, text_file(first, [(ran, "30")]), key=NO)
+    for amount in ("30", "50"):
+        info = msgspec.structs.replace(batch_info(key=NO), input=str(second))
+        (step,) = steps_of(journal, text_file(second, [(tonight, amount)]), info, key=NO)
+        assert isinstance(step, Refuse)
+        assert "but for the zeros of a number" in step.why
+    assert starts(journal, text_file(second, [(tonight, "50"), (ran, "30")]), key=NO) == 1
+    assert starts(journal, text_file(second, [(ran, "30")]), key=NO) == 0
 
 
 def test_a_volatile_column_is_no_part_of_the_default_key(tmp_path: Path) -> None:

@@ -311,7 +311,8 @@ def test_check_shows_every_sheet_and_the_job_in_force(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "inbox/a.csv: headers in row 1" in done.stdout
     assert "inbox/b.csv: headers in row 1" in done.stdout
-    force = done.stdout.partition("the job in force:\n")[2]
+    force, _, following = done.stdout.partition("the job in force:\n")[2].partition("\n\n")
+    assert following == "next: batch-runner run nightly.toml --limit 1\n"
     said = [line.split(maxsplit=2) for line in force.splitlines() if not line.startswith(("  defaults", "    "))]
     assert said == [
         ["input", "inbox/*.csv", "nightly.toml: input"],

@@ -5,7 +5,6 @@ The starts are counted at the service. `check` is asked before each command, and
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import shutil
@@ -14,70 +13,21 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+from counted_nights import OPEN_ITEMS, Night
 from program import run_program
 from remembering_service import Service, on_a_socket
 
 from batch_runner.journal.database import connect
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
-
-OPEN_ITEMS = ("A-1", "A-2", "A-3", "A-4")
 
 
 @pytest.fixture(params=[False, True], ids=["told", "quiet"])
 def night(request: pytest.FixtureRequest, tmp_path: Path, impatient: None) -> Iterator[Night]:
     with on_a_socket(Service(looks=1)) as service:
         yield Night(tmp_path / "work", service, quiet=bool(request.param))
-
-
-class Night:
-    """Runs the program on sheets in a folder, with `check` before each run, and knows what was started."""
-
-    def __init__(self, folder: Path, service: Service, *, quiet: bool = False) -> None:
-        folder.mkdir(exist_ok=True)
-        self.folder = folder
-        self.service = service
-        self.quiet = ("--quiet",) if quiet else ()
-
-    def sheet(self, name: str, rows: tuple[str, ...] = OPEN_ITEMS, amount: str = "10") -> str:
-        (self.folder / name).parent.mkdir(exist_ok=True)
-        (self.folder / name).write_text("Row,Amount\n" + "".join(f"{row},{amount}\n" for row in rows))
-        return name
-
-    def call(self, command: str, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        where = ("--task", "pay", "--service", self.service.url, "--poll-rate", "1000/s", "--concurrency", "1")
-        key = () if "--key" in words else ("--key", "Row")
-        return run_program(command, *words, *where, *key, cwd=self.folder, **variables)
-
-    def run(self, *words: str, code: int = 0, **variables: str) -> list[str]:
-        """Which rows were started; `check` has told how many."""
-        before = len(self.service.starts)
-        checked = self.call("check", *(word for word in words if word != "--quiet"), "--json", **variables)
-        done = self.call("run", *words, *self.quiet, **variables)
-        assert done.returncode == code, done.stdout + done.stderr
-        self.said = done.stdout + done.stderr
-        started = self.service.starts[before:]
-        if checked.returncode != 2:
-            pages = json.loads(checked.stdout)
-            plans = [page["plan"] for page in pages.get("batches", [pages])]
-            assert sum(plan["start"] + plan["retried"] for plan in plans) == len(started)
-            self.held = sum(plan["held"] for plan in plans)
-        else:
-            assert code == 2
-        return started
-
-    def status(self, *words: str) -> str:
-        return run_program("status", *words, cwd=self.folder).stdout
-
-    def rows(self, name: str) -> list[dict[str, str]]:
-        with (self.folder / name).open(newline="", encoding="utf-8-sig") as file:
-            return list(csv.DictReader(file))
-
-    def statuses(self, name: str) -> list[str]:
-        return [row["status"] for row in self.rows(name)]
 
 
 def test_next_months_export_starts_what_is_new_only(night: Night) -> None:
@@ -111,6 +61,37 @@ def test_a_copy_of_the_folder_starts_nothing(night: Night) -> None:
     assert night.run(night.sheet("in.csv", (*OPEN_ITEMS, "A-5"))) == ["A-5"]
     assert copy.run(copy.sheet("in.csv", (*OPEN_ITEMS, "A-5")), code=3) == []
     assert copy.statuses("in.results.csv") == ["success"] * 4 + ["error"]
+
+
+PAY = """
+def pay(params):
+    with open({log!r}, "a") as file:
+        file.write(params["Row"] + "\\n")
+"""
+
+
+@pytest.mark.parametrize("quiet", [(), ("--quiet",)], ids=["told", "quiet"])
+def test_a_copy_of_the_folder_with_its_own_task_starts_nothing(tmp_path: Path, quiet: tuple[str, ...]) -> None:
+    """The copied file of tasks is another one by its path; the copied journal says whose copy it is."""
+    first, log = tmp_path / "work", tmp_path / "started"
+    words = ("in.csv", "--task", "my_task.py:pay", "--key", "Row", "--workers", "1", *quiet)
+    first.mkdir()
+    (first / "my_task.py").write_text(PAY.format(log=str(log)))
+    (first / "in.csv").write_text("Row\nA-1\nA-2\n")
+    assert run_program("run", *words, cwd=first).returncode == 0
+    copy = tmp_path / "copy"
+    shutil.copytree(first, copy)
+    for folder in (first, copy):
+        (folder / "in.csv").write_text("Row\nA-1\nA-2\nA-3\n")
+    plans = []
+    for folder in (first, copy):
+        checked = run_program("check", *words[: 7 if quiet else None], "--json", cwd=folder)
+        plans.append(json.loads(checked.stdout)["plan"])
+        done = run_program("run", *words, cwd=folder)
+    assert [(plan["start"], plan["carried_over"], plan["held"]) for plan in plans] == [(1, 2, 0), (0, 2, 1)]
+    assert done.returncode == 3
+    assert "from in.csv, row 4: success" in done.stdout
+    assert log.read_text().split() == ["A-1", "A-2", "A-3"]
 
 
 @pytest.fixture

@@ -155,6 +155,17 @@ def test_ignored_columns_are_no_part_of_the_default_key(sheets: Sheets) -> None:
     assert sheets.run("in.csv", "--ignore", "Due", key=()) == []
 
 
+def test_an_edited_row_is_told_on_the_night_of_its_edit(sheets: Sheets) -> None:
+    """It has the result of what was sent before: with `--quiet` that is said once, and later nights are silent."""
+    sheets.write("in.csv", "No 1,10,")
+    assert sheets.run("in.csv") == ["10"]
+    sheets.write("in.csv", "No 1,15,")
+    assert sheets.run("in.csv") == []
+    assert "1 of them edited since it ran" in sheets.said
+    assert sheets.run("in.csv") == []
+    assert not (sheets.quiet and sheets.said)
+
+
 @pytest.mark.parametrize("boundary", ["intent commit", "send", "run-id commit", "outcome commit", "last commit"])
 @pytest.mark.parametrize("words", [(), ("--same",)], ids=["held", "same"])
 def test_killed_at_any_instant_nothing_starts_twice(tmp_path: Path, boundary: str, words: tuple[str, ...]) -> None:
