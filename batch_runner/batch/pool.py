@@ -86,10 +86,8 @@ SHORT_GRACE, PLACING_GRACE = 1.0, 2.5
 """The same after SIGTERM and SIGHUP, and for finding earlier outcomes: the output is to be there in five seconds."""
 MOST_ROWS = 100_000
 """Rows for which there is time to write the outputs when the machine goes down."""
-TICK = 5.0
-"""Seconds between two looks at the progress when nothing happens."""
-DEADLINE_LOOK = 1.0
-"""Seconds between two looks at the clocks."""
+TICK, DEADLINE_LOOK = 5.0, 1.0
+"""Seconds between two looks at the progress when nothing happens, and at the clocks."""
 
 
 class SheetBatch:
@@ -180,8 +178,7 @@ class Pool:
         self._open: dict[SheetBatch, None] = {}
         self._most_sheets = sheets_at_once(open_files())
         self._sheets = 0
-        self._workers = 0
-        self._working = 0
+        self._workers = self._working = 0
         self._others_done = anyio.Event()
         self._has_room = anyio.Event()
 
@@ -429,8 +426,7 @@ class Pool:
     async def _cut_off(self, working: anyio.CancelScope, placing: anyio.CancelScope) -> None:
         """After an interrupt, what has not ended in time is left as it is: the same command goes on from there.
 
-        The rest of the sheets finds its places all the same: only there a row's earlier outcome is found. When the
-        machine goes down that is left where it lasts too long.
+        The rest of the sheets finds its places all the same, for a row's earlier outcome, unless the machine goes down.
         """
         await self._stopping.interrupted()
         if not self._stopping.is_hasty:
