@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from batch_runner.progress import Progress, Tally
     from batch_runner.report.summary import Summary
     from batch_runner.runner.run import run_batch, run_batch_blocking
-    from batch_runner.service.local.context import Context
+    from batch_runner.service.local.context import Context, param, task
     from batch_runner.service.local.result import TaskCancelled, TaskFailed
-    from batch_runner.service.local.signature import param, task
 
 
 __all__ = [
@@ -51,10 +50,10 @@ _HOMES = {
     "Tally": "progress",
     "TaskCancelled": "service.local.result",
     "TaskFailed": "service.local.result",
-    "param": "service.local.signature",
+    "param": "service.local.context",
     "run_batch": "runner.run",
     "run_batch_blocking": "runner.run",
-    "task": "service.local.signature",
+    "task": "service.local.context",
 }
 
 

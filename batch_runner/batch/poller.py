@@ -14,8 +14,7 @@ import msgspec
 
 from batch_runner.batch.stop import FRESH_RUN, POLLS, Backoff
 from batch_runner.service.http.classify import BUSY, MISSING
-from batch_runner.service.protocol import LookFailed, RunSeen
-from batch_runner.service.wire import Run
+from batch_runner.service.protocol import LookFailed, Run, RunSeen
 
 if TYPE_CHECKING:
     import random

@@ -24,7 +24,7 @@ from batch_runner.journal.view import Count, Placed
 from batch_runner.outcomes import ERROR, NOT_STARTED
 from batch_runner.plan.plan import Keep, Poll, Refuse, Resend, Send
 from batch_runner.report.summary import held_sentence
-from batch_runner.service.http.response import large_turn
+from batch_runner.service.protocol import large_turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
@@ -103,8 +103,7 @@ class SheetBatch:
         self.worker = worker
         self.sheets_left: Callable[[], Sequence[str]] = tuple
         """Which sheets of its command have not begun so far."""
-        self.carried = 0
-        self.changed = 0
+        self.carried = self.changed = 0
         self.error: Exception | None = None
         self.left = 1
         """Rows whose end is still to come, and 1 more while the sheet is being placed."""
@@ -177,10 +176,8 @@ class Pool:
         self._canary = Canary(())
         self._open: dict[SheetBatch, None] = {}
         self._most_sheets = sheets_at_once(open_files())
-        self._sheets = 0
-        self._workers = self._working = 0
-        self._others_done = anyio.Event()
-        self._has_room = anyio.Event()
+        self._sheets = self._workers = self._working = 0
+        self._others_done, self._has_room = anyio.Event(), anyio.Event()
 
     async def run(self, batches: AsyncIterator[SheetBatch], workers: int, canaries: int | None) -> None:
         """Bring every row that takes part to its outcome, or as far as a stop lets it.

@@ -25,9 +25,18 @@ from batch_runner.errors import ExitCode
 from batch_runner.journal.journal import Outcome
 from batch_runner.plan.plan import Poll, Resend, Send
 from batch_runner.service.http.classify import FORBIDDEN, REFUSING_US, names_identity
-from batch_runner.service.http.response import LARGE, let_next_be_large
-from batch_runner.service.protocol import Lost, RefusalScope, Refused, RunSeen, Started, StartRequest
-from batch_runner.service.wire import Run, RunRequest
+from batch_runner.service.protocol import (
+    LARGE,
+    Lost,
+    RefusalScope,
+    Refused,
+    Run,
+    RunRequest,
+    RunSeen,
+    Started,
+    StartRequest,
+    let_next_be_large,
+)
 from batch_runner.units import local_time
 
 if TYPE_CHECKING:

@@ -1,11 +1,9 @@
 """The command line: commands, options, exit codes.
 
 commands.py  the commands, as click calls them
-options.py   the options of a job, as click shows and reads them; `help TOPIC`: the Markdown in help/
-completion.py  what a shell offers at Tab: files, columns, statuses, tasks
-check.py     `check`: everything short of sending, for each input
+options.py   the options of a job, as click shows and reads them; completion; `help TOPIC`: the Markdown in help/
 init.py      `init`: a job file for a sheet
-run.py       `run`: progress and log on stderr, the summary on stdout
+run.py       `run`: progress and log on stderr, the summary on stdout; `check`: the plan of each input
 serve.py     `serve` and `open`: where they listen, where runs are kept
 status.py    `status`: what a journal tells a person
 """

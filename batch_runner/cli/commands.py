@@ -150,7 +150,7 @@ def check_command(source: str, probe: bool, **values: Any) -> int:
 
     Then the job in force: each option that was said, its value and where it came from.
     """
-    from batch_runner.cli.check import check_for_person
+    from batch_runner.cli.run import check_for_person
     from batch_runner.job.config import notify_config_of
     from batch_runner.report.notify import Notifier
 

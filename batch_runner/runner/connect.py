@@ -222,7 +222,7 @@ def inputs_of(task: str, files: Path) -> TaskInputs | None:
 
     Its file is read anew: somebody who looks at a page may have edited it. Raises `UsageError` for no such task.
     """
-    from batch_runner.service.local.signature import signature_of
+    from batch_runner.service.local.context import signature_of
     from batch_runner.service.local.tasks import forget_files, load_tasks
 
     forget_files()

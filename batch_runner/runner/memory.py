@@ -96,7 +96,7 @@ def _is_for(path: Path, purpose: Purpose, cautions: list[str], *, is_known: bool
     except JournalError as error:
         if is_known:
             raise JournalError(
-                f"{error}; rows of this task ran in it, and can't be held: restore it from a backup"
+                f"{error}; rows of this task ran in it: restore it from a backup, or they may start again"
             ) from error
         cautions.append(f"{error}; rows that ran in it can't be held")
         return False

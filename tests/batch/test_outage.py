@@ -10,7 +10,7 @@ import pytest
 import trio
 from nights import Fault, night, numbered, say
 
-from batch_runner.service.wire import IDEMPOTENCY_FEATURE, MEMORY_HEADER
+from batch_runner.service.protocol import IDEMPOTENCY_FEATURE, MEMORY_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Callable

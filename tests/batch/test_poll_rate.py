@@ -20,8 +20,7 @@ from batch_runner.errors import UsageError
 from batch_runner.job.config import load_job
 from batch_runner.job.job import Job
 from batch_runner.runner.connect import choose_service
-from batch_runner.service.protocol import NO_SIGNAL, LookFailed, RunSeen, Signal
-from batch_runner.service.wire import Run
+from batch_runner.service.protocol import NO_SIGNAL, LookFailed, Run, RunSeen, Signal
 from batch_runner.units import Rate
 
 if TYPE_CHECKING:

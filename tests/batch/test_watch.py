@@ -15,8 +15,7 @@ import trio.testing
 from batch_runner.batch.poll_schedule import PollLimits, Schedule
 from batch_runner.batch.poller import Followed, Overdue, Poller, Unreachable, Vanished
 from batch_runner.batch.stop import POLLS
-from batch_runner.service.protocol import NO_SIGNAL, LookFailed, RunSeen, Signal
-from batch_runner.service.wire import Run
+from batch_runner.service.protocol import NO_SIGNAL, LookFailed, Run, RunSeen, Signal
 from batch_runner.units import Rate
 
 if TYPE_CHECKING:

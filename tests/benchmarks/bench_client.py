@@ -17,8 +17,7 @@ from instant_service import instant_service
 
 from batch_runner.service.http.client import Client
 from batch_runner.service.http.transport import AiohttpTransport
-from batch_runner.service.protocol import Started, StartRequest
-from batch_runner.service.wire import RunRequest
+from batch_runner.service.protocol import RunRequest, Started, StartRequest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

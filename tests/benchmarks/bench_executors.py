@@ -35,10 +35,13 @@ from batch_runner.service.local.context import Context  # noqa: E402
 from batch_runner.service.local.invoice import invoice  # noqa: E402
 from batch_runner.service.local.service import LocalService  # noqa: E402
 from batch_runner.service.local.tasks import Call, TaskSource, load_tasks  # noqa: E402
-from batch_runner.service.protocol import Started, StartRequest  # noqa: E402
+from batch_runner.service.protocol import (  # noqa: E402
+    RunRequest,
+    Started,
+    StartRequest,
+)
 from batch_runner.service.serve.app import make_app  # noqa: E402
 from batch_runner.service.serve.server import listen  # noqa: E402
-from batch_runner.service.wire import RunRequest  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -10,8 +10,7 @@ import pytest
 from nights import Fault, night, numbered
 
 from batch_runner.service.local.store_file import open_runs
-from batch_runner.service.protocol import StartRequest
-from batch_runner.service.wire import IDEMPOTENCY_FEATURE, MEMORY_HEADER, Run, RunRequest
+from batch_runner.service.protocol import IDEMPOTENCY_FEATURE, MEMORY_HEADER, Run, RunRequest, StartRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable

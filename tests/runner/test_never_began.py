@@ -19,7 +19,7 @@ from batch_runner.service.local.context import Context
 from batch_runner.service.local.dask.bundle import BundledCall
 from batch_runner.service.local.dask.cluster import PendingCall
 from batch_runner.service.local.tasks import Call, TaskSource
-from batch_runner.service.wire import MEMORY_HEADER
+from batch_runner.service.protocol import MEMORY_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,12 +20,12 @@ from batch_runner.service.protocol import (
     Lost,
     RefusalScope,
     Refused,
+    RunRequest,
     RunSeen,
     Signal,
     Started,
     StartRequest,
 )
-from batch_runner.service.wire import RunRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from scripted_server import Script
 
-    from batch_runner.service.wire import RunRequest
+    from batch_runner.service.protocol import RunRequest
 
 pytestmark = pytest.mark.anyio
 

@@ -14,8 +14,16 @@ from hypothesis import strategies as st
 from test_client import BASE, KEY, START, Service, client_of
 
 from batch_runner.service.http.client import HEALTH_TIMEOUT, Client
-from batch_runner.service.protocol import NO_CAPABILITIES, Capabilities, RefusalScope, Refused, Started, StartRequest
-from batch_runner.service.wire import quoted, unquoted
+from batch_runner.service.protocol import (
+    NO_CAPABILITIES,
+    Capabilities,
+    RefusalScope,
+    Refused,
+    Started,
+    StartRequest,
+    quoted,
+    unquoted,
+)
 
 pytestmark = pytest.mark.anyio
 

@@ -11,8 +11,7 @@ from scripted_server import Connection, answer, serving
 
 from batch_runner.service.http.client import Client
 from batch_runner.service.http.transport import AiohttpTransport
-from batch_runner.service.protocol import Started, StartRequest
-from batch_runner.service.wire import RunRequest
+from batch_runner.service.protocol import RunRequest, Started, StartRequest
 
 pytestmark = [pytest.mark.anyio, pytest.mark.long]
 

@@ -249,8 +249,7 @@ def test_the_client_learns_what_it_can_do(tmp_path: Path) -> None:
     """Our own client sees the features, sends key and row, and is given the same run twice."""
 
     async def main(url: str) -> None:
-        from batch_runner.service.protocol import Started, StartRequest
-        from batch_runner.service.wire import RunRequest
+        from batch_runner.service.protocol import RunRequest, Started, StartRequest
 
         async with client_of(url) as client:
             features = await client.capabilities()

@@ -15,9 +15,8 @@ from batch_runner.service.http.client import Client
 from batch_runner.service.http.transport import AiohttpTransport
 from batch_runner.service.local.service import LocalService
 from batch_runner.service.local.tasks import load_tasks
-from batch_runner.service.protocol import RefusalScope, Refused, Started, StartRequest
+from batch_runner.service.protocol import RefusalScope, Refused, RunRequest, Started, StartRequest
 from batch_runner.service.serve import server
-from batch_runner.service.wire import RunRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

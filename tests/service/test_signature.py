@@ -19,8 +19,8 @@ import pytest
 import batch_runner
 from batch_runner import Context, TaskFailed, param, task
 from batch_runner.errors import UsageError
+from batch_runner.service.local.context import Function, Signature, signature_of
 from batch_runner.service.local.result import unfit_result
-from batch_runner.service.local.signature import Function, Signature, signature_of
 from batch_runner.service.local.tasks import Call, TaskSource, load_tasks
 
 if TYPE_CHECKING:

@@ -17,8 +17,7 @@ from batch_runner.errors import UsageError
 from batch_runner.service.http import response, transport
 from batch_runner.service.http.client import Client
 from batch_runner.service.http.transport import AiohttpTransport, environment_proxy, needs_no_proxy
-from batch_runner.service.protocol import Lost, Started, StartRequest
-from batch_runner.service.wire import RunRequest
+from batch_runner.service.protocol import Lost, RunRequest, Started, StartRequest
 
 if TYPE_CHECKING:
     from pathlib import Path

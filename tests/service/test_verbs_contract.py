@@ -20,13 +20,14 @@ from batch_runner.service.protocol import (
     LookFailed,
     RefusalScope,
     Refused,
+    Run,
     RunCertainty,
+    RunRequest,
     RunSeen,
     Started,
     StartRequest,
 )
 from batch_runner.service.serve.server import listen
-from batch_runner.service.wire import Run, RunRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

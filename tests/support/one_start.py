@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from batch_runner.service.http.client import Client, Timeouts
 from batch_runner.service.http.transport import AiohttpTransport
-from batch_runner.service.protocol import Lost, RefusalScope, Refused, Started, StartRequest
-from batch_runner.service.wire import RunRequest
+from batch_runner.service.protocol import Lost, RefusalScope, Refused, RunRequest, Started, StartRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -13,10 +13,10 @@ from batch_runner.service.protocol import (
     LookFailed,
     RefusalScope,
     Refused,
+    Run,
     RunSeen,
     Started,
 )
-from batch_runner.service.wire import Run
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup

@@ -30,14 +30,18 @@ from batch_runner.service.http.classify import (
 from batch_runner.service.http.response import (
     Redactor,
     TooLarge,
-    let_next_be_large,
     message_in,
     read_body,
     read_signal,
     run_in,
 )
 from batch_runner.service.protocol import (
+    APPLIED_HEADER,
+    IDEMPOTENCY_HEADER,
+    KEY_HEADER,
     NO_CAPABILITIES,
+    PREFER_HEADER,
+    ROW_HEADER,
     Capabilities,
     LookFailed,
     Lost,
@@ -48,13 +52,7 @@ from batch_runner.service.protocol import (
     Signal,
     Started,
     StartRequest,
-)
-from batch_runner.service.wire import (
-    APPLIED_HEADER,
-    IDEMPOTENCY_HEADER,
-    KEY_HEADER,
-    PREFER_HEADER,
-    ROW_HEADER,
+    let_next_be_large,
     quoted,
 )
 
@@ -63,7 +61,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from batch_runner.service.http.response import Body
-    from batch_runner.service.wire import Run
+    from batch_runner.service.protocol import Run
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,7 +19,6 @@ import tempfile
 import zlib
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from contextvars import ContextVar
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
@@ -28,8 +27,15 @@ import httpx
 import msgspec
 
 from batch_runner.log import SECRET_MARK, SHORTEST_SECRET
-from batch_runner.service.protocol import NO_SIGNAL, Signal
-from batch_runner.service.wire import MEMORY_HEADER, Run
+from batch_runner.service.protocol import (
+    LARGE,
+    MEMORY_HEADER,
+    NO_SIGNAL,
+    Run,
+    Signal,
+    large_turn,
+    let_next_be_large,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -144,13 +150,8 @@ def _fold(text: str) -> str:
 
 MAX_ANSWER = 64 * 1024 * 1024
 """Bytes of an answer that are read at most, decoded too."""
-LARGE = 1 << 20
-"""Bytes from which on an answer lies in a file until it is its turn: several at once would need too much memory."""
-large_turn: ContextVar[anyio.Lock | None] = ContextVar("large_turn", default=None)
-"""Whose turn it is to have a large answer in memory, among those who start and follow runs."""
 LONGEST_READ = 120.0
 """Seconds that a body may take in all: the wait for its next bytes is bounded by the request, but not their number."""
-
 _SURROGATES = re.compile(
     rb"(\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 )
@@ -232,13 +233,6 @@ class _Spool:
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
-
-
-def let_next_be_large() -> None:
-    """The task that calls this is done with its last answer, should that have been a large one."""
-    turn = large_turn.get()
-    if turn is not None and turn.locked() and turn.statistics().owner == anyio.get_current_task():
-        turn.release()
 
 
 def make_whole(data: bytes) -> bytes:

@@ -1,11 +1,10 @@
 """The embedded service: it runs tasks in this process, in worker processes, or on Dask.
 
-context.py       what a task is given: its files folder and its log; and what it prints, as whole lines
+context.py       what a task is given: its params (`@task`), its files folder, its log; and what it prints
 process_pool.py  where tasks run: async ones in this loop, sync ones in worker processes
 result.py        how a run ends: a status, a result and a sentence, made of what the task returned or raised
 runs.py          what becomes of a run: queued → running → success | failure | timeout | cancelled
 service.py       the embedded service as a whole, behind the three verbs
-signature.py     `@task`: a function whose arguments say what it takes, each the value of a param
 store.py         where runs are kept: the seam, and the store in memory
 store_file.py    runs kept in a file: known after a restart, forgotten when old enough
 tasks.py         which tasks there are, and what a task's function is given

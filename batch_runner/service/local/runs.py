@@ -19,8 +19,7 @@ from batch_runner.service.local.context import Context
 from batch_runner.service.local.result import RunEnd, not_begun
 from batch_runner.service.local.store import NotRecorded, fingerprint_of
 from batch_runner.service.local.tasks import Call, Task
-from batch_runner.service.protocol import RefusalScope, Refused, Signal
-from batch_runner.service.wire import Run
+from batch_runner.service.protocol import RefusalScope, Refused, Run, Signal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -11,15 +11,24 @@ from batch_runner._version import __version__
 from batch_runner.service.local.process_pool import ASYNC_RUNS, InLoop, InWorkers
 from batch_runner.service.local.runs import Runs
 from batch_runner.service.local.store import InMemory
-from batch_runner.service.protocol import Capabilities, LookFailed, Refused, RunSeen, Started
-from batch_runner.service.wire import IDEMPOTENCY_FEATURE, ROW_FEATURE, STOP_FEATURE, WAIT_FEATURE, Health
+from batch_runner.service.protocol import (
+    IDEMPOTENCY_FEATURE,
+    ROW_FEATURE,
+    STOP_FEATURE,
+    WAIT_FEATURE,
+    Capabilities,
+    Health,
+    LookFailed,
+    Refused,
+    RunSeen,
+    Started,
+)
 
 if TYPE_CHECKING:
     from batch_runner.service.local.process_pool import Executor
     from batch_runner.service.local.store import Store
     from batch_runner.service.local.tasks import Tasks
-    from batch_runner.service.protocol import StartRequest
-    from batch_runner.service.wire import Run
+    from batch_runner.service.protocol import Run, StartRequest
 
 
 class LocalService:

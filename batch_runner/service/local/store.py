@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 if TYPE_CHECKING:
-    from batch_runner.service.protocol import StartRequest
-    from batch_runner.service.wire import Run
+    from batch_runner.service.protocol import Run, StartRequest
 
 
 class NotRecorded(Exception):  # noqa: N818  it is what has happened

@@ -23,7 +23,7 @@ from batch_runner.fs import LockHeld, hold_lock
 from batch_runner.journal.group_commit import Commits, commit
 from batch_runner.log import LOG
 from batch_runner.service.local.store import Named, NotRecorded, Promise, fingerprint_of
-from batch_runner.service.wire import Run
+from batch_runner.service.protocol import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,7 @@
 """Which tasks there are, and what a task's function is given.
 
 A task is a function `def f(params: dict[str, str]) -> dict`, sync or async, or one with `@task` over it, whose
-arguments are the params (signature.py); if it takes an argument `context`, that is the run's Context. It ends its run
+arguments are the params (context.py); if it takes an argument `context`, that is the run's Context. It ends its run
 by returning (`success`), by raising (`failure`), or by raising TaskCancelled.
 """
 
@@ -21,9 +21,13 @@ import msgspec
 
 from batch_runner.errors import UsageError
 from batch_runner.rows.task_inputs import TEXT, TaskInputs
-from batch_runner.service.local.context import Context  # noqa: TC001  msgspec reads the annotation
+from batch_runner.service.local.context import (
+    Context,
+    Function,
+    is_declared,
+    signature_of,
+)
 from batch_runner.service.local.result import unfit_result
-from batch_runner.service.local.signature import Function, is_declared, signature_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -26,8 +26,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from batch_runner._version import __version__
-from batch_runner.service.protocol import LookFailed, RunSeen, Started, StartRequest
-from batch_runner.service.wire import (
+from batch_runner.service.protocol import (
     APPLIED_HEADER,
     IDEMPOTENCY_HEADER,
     KEY_HEADER,
@@ -37,8 +36,12 @@ from batch_runner.service.wire import (
     ErrorDetail,
     ErrorResponse,
     Health,
+    LookFailed,
     Run,
     RunRequest,
+    RunSeen,
+    Started,
+    StartRequest,
     unquoted,
 )
 

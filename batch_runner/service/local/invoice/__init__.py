@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
-from batch_runner.service.local.context import file_within
+from batch_runner.service.local.context import file_within, param, task
 from batch_runner.service.local.result import TaskFailed
-from batch_runner.service.local.signature import param, task
 
 if TYPE_CHECKING:
     from batch_runner.service.local.context import Context
