@@ -27,15 +27,7 @@ import httpx
 import msgspec
 
 from batch_runner.log import SECRET_MARK, SHORTEST_SECRET
-from batch_runner.service.protocol import (
-    LARGE,
-    MEMORY_HEADER,
-    NO_SIGNAL,
-    Run,
-    Signal,
-    large_turn,
-    let_next_be_large,
-)
+from batch_runner.service.protocol import LARGE, MEMORY_HEADER, NO_SIGNAL, Run, Signal, large_turn, let_next_be_large
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
