@@ -81,14 +81,12 @@ def _chunks(rows: Iterator[RowParams]) -> Iterator[tuple[RowParams, ...]]:
 
 GRACE = 10.0
 """Seconds that runs in flight get to end after Ctrl-C."""
-SHORT_GRACE = 1.0
-"""The same after SIGTERM and SIGHUP: the machine goes down, and the output is to be there within five seconds."""
+SHORT_GRACE, PLACING_GRACE = 1.0, 2.5
+"""The same after SIGTERM and SIGHUP, and for finding earlier outcomes: the output is to be there in five seconds."""
 MOST_ROWS = 100_000
 """Rows for which there is time to write the outputs when the machine goes down."""
-TICK = 5.0
-"""Seconds between two looks at the progress when nothing happens."""
-DEADLINE_LOOK = 1.0
-"""Seconds between two looks at the clocks."""
+TICK, DEADLINE_LOOK = 5.0, 1.0
+"""Seconds between two looks at the progress when nothing happens, and at the clocks."""
 
 
 class SheetBatch:
@@ -115,9 +113,9 @@ class SheetBatch:
         """Whether all its rows have found their places in the journal."""
 
     @property
-    def is_all_new(self) -> bool:
-        """Whether a row without a place certainly has no earlier outcome."""
-        return not self.source.layout.is_earlier_output and not self.journal.has_sent_before
+    def is_known(self) -> bool:
+        """Whether all rows are placed, or one without a place certainly has no earlier outcome."""
+        return self.is_placed or not (self.source.layout.is_earlier_output or self.journal.has_sent_before)
 
     def outcomes(self) -> Iterator[Placed]:
         """What came of each row that takes part; one that an interrupt left without a place wasn't started."""
@@ -422,8 +420,7 @@ class Pool:
     async def _cut_off(self, working: anyio.CancelScope, placing: anyio.CancelScope) -> None:
         """After an interrupt, what has not ended in time is left as it is: the same command goes on from there.
 
-        The rest of the sheets finds its places all the same: only there a row's earlier outcome is found. When the
-        machine goes down that is left where there is none to be found, and where it would last too long.
+        The rest of the sheets finds its places all the same, for a row's earlier outcome, unless the machine goes down.
         """
         await self._stopping.interrupted()
         if not self._stopping.is_hasty:
@@ -431,8 +428,9 @@ class Pool:
             return
         working.deadline = anyio.current_time() + SHORT_GRACE
         await anyio.sleep(SHORT_GRACE)
-        if self._tally.total > MOST_ROWS or all(batch.is_placed or batch.is_all_new for batch in self._open):
-            placing.cancel()
+        if self._tally.total <= MOST_ROWS and not all(batch.is_known for batch in self._open):
+            await anyio.sleep(PLACING_GRACE)
+        placing.cancel()
 
     async def _tick(self) -> None:
         """Let the progress be seen to go on while nothing ends."""

@@ -278,7 +278,7 @@ class NightRun:
         with log.of_batch(str(batch.journal.batch)):
             await batch.journal.flush()
             stop = self._stop_of(batch)
-            has_time = not self.stopping.is_hasty or self._tally.total <= MOST_ROWS
+            has_time = not self.stopping.is_hasty or (self._tally.total <= MOST_ROWS and batch.is_known)
             written = await _write_output(opened, batch) if has_time else None
             notes = (*self._adjusted, *advise(self._limits, self._schedule))
             return await _sum_up(opened, batch, stop, written, notes)
@@ -302,7 +302,7 @@ class NightRun:
 
 
 TOO_LARGE = (
-    f"the output wasn't written: there are more than {MOST_ROWS:,} rows, and a shutdown leaves no time for them; "
+    "the output wasn't written: a shutdown leaves no time for so many rows; "
     "the journal has it all, and the same command goes on and writes it"
 )
 

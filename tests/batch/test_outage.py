@@ -7,6 +7,7 @@ from itertools import cycle, pairwise
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 from nights import Fault, night, numbered, say
 
 from batch_runner.service.protocol import IDEMPOTENCY_FEATURE, MEMORY_HEADER
@@ -35,6 +36,26 @@ def test_after_a_lost_answer_one_start_goes_at_a_time(tmp_path: Path) -> None:
     assert gaps[1:7] == pytest.approx([1, 2, 4, 8, 16, 32])
     assert min(gaps[7:]) > 59
     assert count_lost(done) == len(times) < 50
+
+
+def test_an_outage_of_ten_minutes_costs_those_in_flight_and_one_row_a_probe(tmp_path: Path) -> None:
+    """At concurrency 50: at most 50 rows and one a probe are `unknown`; then all others succeed, each started once."""
+    begin, end = 35.0, 635.0
+    probes: list[float] = []
+
+    def faults(_row: str, _earlier: int) -> Fault | None:
+        now = trio.current_time()
+        if not begin <= now < end:
+            return None
+        probes.append(now)
+        return Fault(500, taken=True)
+
+    done = night(tmp_path, numbered(600, Seconds="10"), faults, concurrency=50, max_failures="100%")
+    later = [at for at in probes if at > probes[0] + 0.5]
+    assert 5 < len(later) < 20
+    assert count_lost(done) == len(probes) <= 50 + len(later)
+    assert done.statuses.count("success") == 600 - len(probes)
+    assert set(done.front.starts().values()) == {1}
 
 
 def test_once_one_is_answered_all_go_again(tmp_path: Path) -> None:

@@ -94,7 +94,8 @@ def _change(node: ast.AST, what: str) -> None:
 
 def is_noticed(copy: Path, tests: tuple[str, ...]) -> bool:
     """Whether a test fails, or doesn't end, with the package as it stands in the copy."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not long", f"--basetemp={copy / 'tmp'}", *tests]
+    # Without -P the working folder would come before the copy.
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "-x", "-m", "not long", f"--basetemp={copy / 'tmp'}", *tests]
     environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(

@@ -1,11 +1,14 @@
 """A long night with every fault there is: each status is true, no row is started twice, and the memory stays flat.
 
-Run: `python tests/benchmarks/soak_faults.py [ROWS]` (100,000: a few minutes). It ends with 0, or with an AssertionError
-that shows the first row that isn't as it should be. The gate runs 2,000 rows of it (`tests/runner/test_soak.py`).
+Run: `python tests/benchmarks/soak_faults.py [ROWS]` (100,000: a few minutes), or `… --minutes 10`: nights of 3,000
+rows on a disk of their own, on which the program is killed and the disk filled again and again (as root, on Linux).
+It ends with 0, or with an AssertionError that shows the first row that isn't as it should be. The gate runs 2,000 rows
+of it (`tests/runner/test_soak.py`).
 """
 
 from __future__ import annotations
 
+import random
 import sys
 import tempfile
 import time
@@ -13,7 +16,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from faulty_night import faulty_night
+from disks import mounted
+from faulty_night import faulty_night, killed_nights
 
 
 def main(rows: int) -> None:
@@ -24,5 +28,18 @@ def main(rows: int) -> None:
     print(f"{rows} rows: all true, none started twice; {memory / 1024:.0f} MiB, {time.monotonic() - began:.0f} s")
 
 
-if __name__ == "__main__":
+def soak(minutes: float) -> None:
+    """Nights with kills, one after the other."""
+    began, nights, kills = time.monotonic(), 0, 0
+    while time.monotonic() < began + 60 * minutes:
+        chance = random.Random(nights)
+        with tempfile.TemporaryDirectory() as folder, mounted(Path(folder) / "disk", "64m") as disk:
+            kills += killed_nights(disk, 3_000, chance)
+        nights += 1
+        print(f"{nights} nights, {kills} kills: nothing lost, nothing started twice", flush=True)
+
+
+if __name__ == "__main__" and sys.argv[1:2] == ["--minutes"]:
+    soak(float(sys.argv[2]))
+elif __name__ == "__main__":
     main(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)

@@ -95,7 +95,7 @@ async def _night(folder: Path, rows: int, size: int, output: str) -> float:
 @pytest.mark.parametrize(
     ("rows", "size", "output", "most"),
     [
-        (8, 20_000_000, "out.csv", 250),
+        (8, 20_000_000, "out.csv", 300),
         (1_000, 100_000, "out.csv", 200),
         (1_000, 100_000, "out.xlsx", 200),
         (1_000, 100_000, "out.parquet", 400),

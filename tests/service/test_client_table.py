@@ -161,3 +161,22 @@ def test_which_polls_may_be_repeated() -> None:
     """A poll is given up on only where the service has said no for good; a fresh run may not be found yet."""
     assert all(may_poll_again(status) for status in (204, 302, 404, 408, 429, 500, 502, 503, 504, 599))
     assert not any(may_poll_again(status) for status in (400, 401, 402, 403, 410, 422))
+
+
+ONE_ROWS_OWN = {400, 406, 409, *range(411, 419), *range(421, 427), 428, 431, 451}
+MAY_BE_ONES_OWN = {403, 404, 405, 410, 301, 302, 307, 308}
+EVERY_ROWS = {401, 402, 407}
+
+
+@pytest.mark.parametrize("status", range(100, 600))
+def test_each_status_by_a_table_of_its_own(status: int) -> None:
+    """Which codes say surely that no run was started, whose refusal each is, and which polls may be repeated."""
+    refusals = ONE_ROWS_OWN | MAY_BE_ONES_OWN | EVERY_ROWS | {429}
+    surely = RunCertainty.NO_RUN if status in refusals else RunCertainty.MAYBE
+    assert certainty_of_status(status, NO_SIGNAL) is (RunCertainty.RUN if 200 <= status < 300 else surely)
+    if status in refusals:
+        scope = RefusalScope.ROW if status in ONE_ROWS_OWN else RefusalScope.UNCLEAR
+        scope = RefusalScope.TASK if status in EVERY_ROWS else RefusalScope.LATER if status == 429 else scope
+        assert scope_of_status(status) is scope
+    moved = {301, 302, 307, 308}
+    assert may_poll_again(status) == (status == 404 or status not in refusals - {429} - moved)

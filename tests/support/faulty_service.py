@@ -17,6 +17,7 @@ POLLS: Counter[int] = Counter()
 
 FAULTS = (
     "none", "queued", "500", "closed", "429", "503", "422", "failure", "html", "strange", "cut", "307", "large",
+    "extra", "half",
 )  # fmt: skip
 """What befalls a row: the one at `row % len(FAULTS)`."""
 
@@ -34,6 +35,8 @@ EXPECTED = {
     "cut": "unknown",
     "307": "error",
     "large": "success",
+    "extra": "success",
+    "half": "success",
 }
 """The truth about a row that this befalls, with one start each."""
 
@@ -80,25 +83,28 @@ class _Connection(asyncio.Protocol):
 
     def _started(self, row: int, fault: str) -> None:
         done = b'{"run_id":"run_%d","status":"success","result":{"row":%d}}' % (row, row)
-        if fault in ("queued", "strange"):
-            self._answer(200, b'{"run_id":"run_%d","status":"queued"}' % row)
-        elif fault == "500":
+        queued = b'{"run_id":"run_%d","status":"queued"}' % row
+        bodies = {
+            "queued": queued,
+            "strange": queued,
+            "failure": b'{"run_id":"run_%d","status":"failure","error":"no such invoice"}' % row,
+            "html": b"<html><title>Bad gateway</title></html>",
+            "large": done[:-1] + b',"more":"' + b"x" * 20_000 + b'"}',
+            "half": done[:-2] + b',"more":"\\ud83d"}}',
+        }
+        if fault == "500":
             self._answer(500, b'{"error":{"code":500,"message":"Failed to run task"}}')
         elif fault == "closed":
             self._transport.close()
-        elif fault == "failure":
-            self._answer(200, b'{"run_id":"run_%d","status":"failure","error":"no such invoice"}' % row)
-        elif fault == "html":
-            self._answer(200, b"<html><title>Bad gateway</title></html>")
         elif fault == "cut":
             self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n" + done[:20])
             self._transport.close()
         elif fault == "307":
             self._answer(307, b"", b"Location: /elsewhere\r\n")
-        elif fault == "large":
-            self._answer(200, done[:-1] + b',"more":"' + b"x" * 20_000 + b'"}')
         else:
-            self._answer(200, done)
+            self._answer(200, bodies.get(fault, done))
+            if fault == "extra":
+                self._answer(200, done)
 
     def _poll(self, row: int) -> None:
         """A strange one goes backwards, breaks, and has words of its own before it ends."""

@@ -323,7 +323,7 @@ def _deflate(target: BinaryIO, chunks: Iterable[bytes]) -> tuple[int, int, int]:
     """Write the chunks deflated; returns their CRC-32, the packed size and the size."""
     packer, is_bounded = _packer(), False
     crc, packed, size = 0, 0, 0
-    for chunk in chunks:
+    for chunk in (whole[at : at + STEP] for whole in chunks for at in range(0, len(whole), STEP)):
         crc = zlib.crc32(chunk, crc)
         size += len(chunk)
         packed += target.write(packer.compress(chunk))
