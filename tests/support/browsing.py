@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from playwright.sync_api import Browser, Page
 
@@ -68,15 +68,15 @@ def tab_to(page: Page, is_it: str) -> None:
     raise AssertionError(f"no key leads to {is_it}")
 
 
-def violations(page: Page) -> list[str]:
-    """What axe finds wrong with a screen, at two widths, light and dark; and whether it is wider than the window.
+def violations(page: Page, widths: Sequence[int] = (375, 1280)) -> list[str]:
+    """What axe finds wrong with a screen, at each width, light and dark; and whether it is wider than the window.
 
     All its rules are tried in the light, those about colours in the dark, too.
     """
     from axe_playwright_python.sync_playwright import Axe
 
     found = []
-    for width in (375, 1280):
+    for width in widths:
         page.set_viewport_size({"width": width, "height": 800})
         for scheme, rules in (("light", {}), ("dark", {"runOnly": ["color-contrast", "link-in-text-block"]})):
             page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
