@@ -68,6 +68,7 @@ def test_imports_go_down_only(path: Path) -> None:
         assert floor(other) >= floor(here), f"{path.name} imports {other}, which stands above it"
 
 
+@pytest.mark.long
 def test_no_circles_on_a_floor() -> None:
     """Rooms of one floor don't import each other in a circle."""
     edges = {room(path): set[str]() for path in FILES}
@@ -93,6 +94,7 @@ def imported_modules(path: Path) -> set[str]:
     return found - {"batch_runner"}
 
 
+@pytest.mark.long
 def test_no_two_modules_go_in_circles() -> None:
     """No module imports one that imports it, however late: what both need stands in a third."""
     TopologicalSorter({name: imported_modules(path) & NAMES.keys() for name, path in NAMES.items()}).prepare()
@@ -104,6 +106,7 @@ def test_sheet_knows_nothing_of_the_rest() -> None:
         assert imported_rooms(path) <= {"sheet"} | LAYERS[-1], path.name
 
 
+@pytest.mark.long
 def test_only_the_runner_and_the_command_line_know_the_embedded_service() -> None:
     """Nothing else imports `service/local` or `service/serve`; the package's own face may name it lazily."""
     for path in FILES:

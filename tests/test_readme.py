@@ -98,6 +98,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "job"), JOBS, ids=[f"{name}{number}" for number, (name, _) in enumerate(JOBS)])
 def test_every_job_passes_check(folder: Path, name: str, job: str) -> None:
     """Each job file that is shown is a whole one: `check` finds nothing wrong with it."""
@@ -122,6 +123,7 @@ def pattern_of(shown: str) -> str:
     return re.sub(r"\d+\\\.\d\\ s\b", r"\\d+\\.\\d s", "".join(lines))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [name for name, text in DOCUMENTS.items() if sessions(text)])
 def test_every_session_goes_as_it_is_shown(folder: Path, name: str) -> None:
     """Typed one after another, the commands behind a `$` print what stands below them."""
@@ -144,6 +146,7 @@ def tables(text: str) -> list[list[list[str]]]:
     return [[row for row in table if set("".join(row)) != {"-"}] for table in rows]
 
 
+@pytest.mark.long
 def test_three_rows_before_and_after(tmp_path: Path) -> None:
     """The first table of README, run, is the second one; `…` stands for any text."""
     before, after = tables(README)[:2]
@@ -218,6 +221,7 @@ def test_a_task_is_called_as_it_is_shown() -> None:
     assert eval(call, names)["on"] == "2026-02-14"
 
 
+@pytest.mark.long
 def test_the_library_example_runs(folder: Path) -> None:
     """The program in `help library` runs all rows of the sample."""
     (folder / "example.py").write_text(python_blocks("library")[0])

@@ -66,6 +66,7 @@ def test_the_decorated_task_plans_every_row_of_the_csv(tmp_path: Path) -> None:
     assert ": 12 success, 2 failure" in done.stdout
 
 
+@pytest.mark.long
 def test_the_job_checks_and_runs(tmp_path: Path) -> None:
     """`samples/nightly.toml` works as it stands, from any folder, and a second night has nothing to send."""
     shutil.copytree(SAMPLES, tmp_path / "samples")

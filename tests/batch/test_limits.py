@@ -51,6 +51,7 @@ async def test_ends_that_are_noticed_late_do_not_mislead(seed: int) -> None:
     assert service.work / 8 / took >= 0.9
 
 
+@pytest.mark.long
 async def test_what_was_refused_is_asked_for_ever_more_rarely() -> None:
     """Over 3,000 rows at 8 slots under 1 % of the starts are refused."""
     service, limits = Service(slots=lambda _: 8), Limits(64)
@@ -58,6 +59,7 @@ async def test_what_was_refused_is_asked_for_ever_more_rarely() -> None:
     assert service.refused / len(service.tries) < 0.01
 
 
+@pytest.mark.long
 async def test_long_pauses_are_not_asked_for() -> None:
     """Runs of 5 s, and a pause of a minute for each start too many: still 90 % of what 8 slots can do."""
     service, limits = Service(median=5, slots=lambda _: 8), Limits(64)
@@ -66,6 +68,7 @@ async def test_long_pauses_are_not_asked_for() -> None:
     assert service.work / 8 / took >= 0.9
 
 
+@pytest.mark.long
 async def test_a_service_that_carries_more_again_is_filled_again() -> None:
     """8 slots for half an hour, then 64: within ten minutes nearly all are used."""
     service, limits = Service(slots=lambda now: 8 if now < 1800 else 64), Limits(64)
@@ -75,6 +78,7 @@ async def test_a_service_that_carries_more_again_is_filled_again() -> None:
     assert service.refused / len(service.tries) < 0.05
 
 
+@pytest.mark.long
 async def test_a_service_that_carries_less_is_not_pressed() -> None:
     """64 slots, then 8: the runs end, few starts are refused, and 8 stay filled."""
     service, limits = Service(slots=lambda now: 64 if now < 600 else 8), Limits(64)

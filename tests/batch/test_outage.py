@@ -24,6 +24,7 @@ def count_lost(done: Night) -> int:
     return done.statuses.count("unknown")
 
 
+@pytest.mark.long
 def test_after_a_lost_answer_one_start_goes_at_a_time(tmp_path: Path) -> None:
     """At concurrency 50 an outage costs those in flight, then one row a probe, at growing distances."""
 
@@ -38,6 +39,7 @@ def test_after_a_lost_answer_one_start_goes_at_a_time(tmp_path: Path) -> None:
     assert count_lost(done) == len(times) < 50
 
 
+@pytest.mark.long
 def test_an_outage_of_ten_minutes_costs_those_in_flight_and_one_row_a_probe(tmp_path: Path) -> None:
     """At concurrency 50: at most 50 rows and one a probe are `unknown`; then all others succeed, each started once."""
     begin, end = 35.0, 635.0
@@ -58,6 +60,7 @@ def test_an_outage_of_ten_minutes_costs_those_in_flight_and_one_row_a_probe(tmp_
     assert set(done.front.starts().values()) == {1}
 
 
+@pytest.mark.long
 def test_once_one_is_answered_all_go_again(tmp_path: Path) -> None:
     """A single lost answer among many costs that row, and no time worth a word."""
     rows = numbered(100, Seconds="10")

@@ -195,6 +195,7 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.long
 async def test_it_begins_gently_and_soon_suffices() -> None:
     """500 runs at once: 20 polls in the first second and not many more, 200 a second from the fifth on, never more."""
     service = LimitedPolls()
@@ -205,6 +206,7 @@ async def test_it_begins_gently_and_soon_suffices() -> None:
     assert all(later - first >= 0.98 for first, later in zip(times, times[200:], strict=False))
 
 
+@pytest.mark.long
 async def test_on_this_machine_there_is_no_end_to_it() -> None:
     """300 runs of which nothing is known but that they are long: as many polls as the floor of a second wants."""
     service = LimitedPolls(takes=0.001)
@@ -219,6 +221,7 @@ async def test_what_suffices_does_not_rise() -> None:
     assert service.polls_from(20, 120) <= 10
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("most", [5, 60])
 async def test_it_finds_what_a_service_takes(most: int) -> None:
     """Of a service that refuses more than so many polls a second most of that is used, and little is refused."""
@@ -230,6 +233,7 @@ async def test_it_finds_what_a_service_takes(most: int) -> None:
     assert len(refused) <= 0.1 * len(taken)
 
 
+@pytest.mark.long
 async def test_a_service_that_slows_down_is_not_buried() -> None:
     """One that works at 10 polls at once, 0.2 s each: its queue stays short, and it is used well."""
     service = LimitedPolls(takes=0.2, slots=10)

@@ -6,6 +6,7 @@ import sys
 from itertools import pairwise
 from math import inf
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from poll_simulation import BUDGET, Noted, log_normal, simulate
@@ -137,6 +138,7 @@ def gaps(times: list[float]) -> list[float]:
     return [after - before for before, after in pairwise(times)]
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=25)
 @given(st.floats(0.5, 2000), st.integers(0, 100))
 def test_the_floor_follows_the_run_times(median: float, seed: int) -> None:
@@ -149,6 +151,7 @@ def test_the_floor_follows_the_run_times(median: float, seed: int) -> None:
     assert min(gap for run in range(100, 200) for gap in gaps(looks[run]) or [LONGEST]) >= floor - 1e-9
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=25)
 @given(st.floats(0.05, 2000), st.integers(0, 100))
 def test_no_run_is_left_for_longer_than_the_rule_says(median: float, seed: int) -> None:

@@ -13,6 +13,7 @@ from batch_runner.batch.poll_schedule import AUTO, Schedule
 TIMES = [(60, 25), (60, 500), (600, 25), (600, 500), (600, 2000)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("median", "in_flight"), TIMES)
 def test_ends_are_noticed_within_3_percent_of_the_median(median: float, in_flight: int) -> None:
     """Whatever is in flight, with the default rate, learning it included; with a few dozen polls a run."""
@@ -29,6 +30,7 @@ def test_short_runs_lose_little_time() -> None:
         assert result.polls <= 15
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("median", "in_flight", "rounds"), [(60, 500, 10), (600, 5000, 3)])
 def test_where_polls_are_short_they_are_shared_evenly(median: float, in_flight: int, rounds: int) -> None:
     """With 20 polls a second at most, no policy of fixed intervals with as many polls is noticeably better."""
@@ -60,6 +62,7 @@ HOSTILE: dict[str, Kind] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", HOSTILE)
 @pytest.mark.parametrize("in_flight", [25, 300])
 def test_any_distribution_is_followed_about_as_well_as_by_fixed_intervals(kind: str, in_flight: int) -> None:

@@ -64,6 +64,7 @@ def let_go(folder: Path, rows: set[str]) -> None:
         (folder / "go" / name).touch()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("said", ["task.py-waits.journal.db", "list.csv", "list.results.csv", "night.toml"])
 def test_a_running_batch_takes_up_more_or_fewer_runs_and_its_summary_says_so(tmp_path: Path, said: str) -> None:
     """More begin at once; with fewer, none begins until enough have ended. Whatever of the batch's files is named."""
@@ -105,6 +106,7 @@ def test_without_a_running_batch_there_is_one_sentence_and_nothing_is_left(tmp_p
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.long
 def test_a_batch_over_another_sheet_beside_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "other.csv").write_text("No\n1\n")
     with running_batch(tmp_path, concurrency=1) as program:

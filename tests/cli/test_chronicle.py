@@ -130,6 +130,7 @@ def _told(folder: Path) -> dict[str, int]:
     return dict(json.loads(done.stdout)["counts"]) if done.returncode == 0 else {}
 
 
+@pytest.mark.long
 def test_a_start_in_flight_is_not_told_as_lost(awaiting: subprocess.Popen[str], tmp_path: Path) -> None:
     """While its batch lives a start without an answer is `starting`: in the counts, the story and JSON, no failure."""
     page = run_program("status", "t.journal.db", cwd=tmp_path).stdout
@@ -141,6 +142,7 @@ def test_a_start_in_flight_is_not_told_as_lost(awaiting: subprocess.Popen[str], 
         assert (said["status"], said["error"]) == ("starting", "")
 
 
+@pytest.mark.long
 def test_after_a_kill_a_start_without_an_answer_is_unknown(awaiting: subprocess.Popen[str], tmp_path: Path) -> None:
     """Although the lock's file lies there still; the story says so, too."""
     awaiting.kill()
@@ -153,6 +155,7 @@ def test_after_a_kill_a_start_without_an_answer_is_unknown(awaiting: subprocess.
     assert "error: a start was sent and its answer was lost" in story
 
 
+@pytest.mark.long
 def test_who_asks_for_the_status_never_takes_the_lock(
     awaiting: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +171,7 @@ def test_who_asks_for_the_status_never_takes_the_lock(
     assert not taken
 
 
+@pytest.mark.long
 def test_every_sheet_of_a_living_night_is_running(tmp_path: Path) -> None:
     """Two sheets with one journal, both begun and neither ended: both are running, not "or killed"."""
     (tmp_path / "inbox").mkdir()

@@ -120,6 +120,7 @@ BAD_INPUTS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", BAD_INPUTS)
 def test_bad_input_is_one_sentence_and_2(folder: Path, name: str) -> None:
     """What is wrong is said in one sentence without a traceback; the code is 2, and nothing was begun."""
@@ -138,6 +139,7 @@ def test_bad_input_is_one_sentence_and_2(folder: Path, name: str) -> None:
     assert not list(folder.glob("*.results.*"))
 
 
+@pytest.mark.long
 def test_the_first_interrupt_writes_the_output(folder: Path) -> None:
     """Ctrl-C: no more starts, the output is there with the rest as `not_started`, exit 130; then it goes on."""
     numbers = [str(number) for number in range(30)]
@@ -170,6 +172,7 @@ def test_the_second_interrupt_leaves_at_once(folder: Path) -> None:
     assert not (folder / "slow.results.csv").exists()
 
 
+@pytest.mark.long
 def test_run_and_serve_give_the_same(folder: Path) -> None:
     """The same sheet against `serve` over a socket gives the same outcomes; `serve` ends cleanly on Ctrl-C."""
     run_program("run", "sheet.csv", "--task", "tasks.py:quick", cwd=folder)
@@ -236,6 +239,7 @@ print(code, sorted({heavy!r} & set(sys.modules)))
     assert done.stdout == "0 []\n"
 
 
+@pytest.mark.long
 def test_a_run_that_takes_too_long_ends_as_timeout(folder: Path) -> None:
     """The local service kills a run at `--run-timeout`, and the batch hears of it."""
     (folder / "slow.csv").write_text("Seconds\n50\n")
@@ -258,6 +262,7 @@ def test_a_local_run_of_a_killed_batch_is_unknown_at_once(folder: Path) -> None:
     assert "ended with the program that ran it" in records(folder / "slow.results.csv")[0]["error"]
 
 
+@pytest.mark.long
 def test_a_row_that_went_bad_is_not_sent_in_place_of_its_lost_run(folder: Path) -> None:
     """Not even with `--on-unknown resend`: what stands in its cell now was never meant to be sent."""
     sheet, paid = folder / "slow.xlsx", folder / "paid.txt"

@@ -145,6 +145,7 @@ def test_three_nights(folder: Path, server: PingServer) -> None:
     assert len(list((folder / "inbox").iterdir())) == len(NIGHTS)
 
 
+@pytest.mark.long
 def test_a_umask_holds_for_what_is_new(folder: Path) -> None:
     """Output, report and journal have the input's permissions, less what a umask of 077 takes away."""
     day, text = NIGHTS[0]
@@ -155,6 +156,7 @@ def test_a_umask_holds_for_what_is_new(folder: Path) -> None:
     assert modes == dict.fromkeys([f"invoices-{day}.csv", f"invoices-{day}.html", "task.py-pay.journal.db"], 0o600)
 
 
+@pytest.mark.long
 def test_nothing_is_printed_while_all_is_well(folder: Path, server: PingServer) -> None:
     """Two nights on which every row succeeds: no byte for cron to mail, and a heartbeat that says success."""
     for day in ("2026-03-27", "2026-03-28"):
@@ -165,6 +167,7 @@ def test_nothing_is_printed_while_all_is_well(folder: Path, server: PingServer) 
     assert paid(folder) == ["1"]
 
 
+@pytest.mark.long
 def test_two_crons_at_once(folder: Path) -> None:
     """The second finds the journal held: 6, a sentence that names the process, and nothing is paid twice."""
     day = "2026-03-27"
@@ -221,6 +224,7 @@ def test_the_zones_of_these_tests_do_change(hours: int) -> None:
     assert int(done.stdout) == hours * 3600
 
 
+@pytest.mark.long
 def test_a_day_that_was_left_is_not_forgotten(folder: Path) -> None:
     """Stopped on the first night, its rows aren't in the second night's sheet: that night says so, even `--quiet`."""
     write_sheet(folder, "2026-03-27", "ACME,1,0.00\nACME,2,10.00\nACME,3,10.00\n")

@@ -217,6 +217,7 @@ def test_a_misspelt_column_that_may_be_missing_is_a_note(folder: Path) -> None:
         assert "did you mean 'Curency'? then say --rename \"Curency=currency\"" in done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("function", ["slow", "slow_async"])
 def test_a_task_has_a_timeout_of_its_own(folder: Path, function: str) -> None:
     """It ends a run as `timeout`, below `--run-timeout`."""
@@ -233,6 +234,7 @@ def test_the_smaller_of_both_timeouts_counts(folder: Path) -> None:
     assert "after 0.2 s" in done.stdout
 
 
+@pytest.mark.long
 def test_a_repeatable_task_that_was_cut_off_is_run_again(folder: Path) -> None:
     """Killed in mid-run, the same command runs the row again, for the task said that this does no harm."""
     (folder / "sheet.csv").write_text("Amount\n1\n")

@@ -50,6 +50,7 @@ def start(folder: Path, task: str, err: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=err)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("task", ["talk", "talk_there"])
 def test_a_run_goes_on(folder: Path, task: str) -> None:
     """More is said than any pipe holds: the batch ends with its summary and its code all the same."""
@@ -64,6 +65,7 @@ def test_a_run_goes_on(folder: Path, task: str) -> None:
     assert b"2 success" in out
 
 
+@pytest.mark.long
 def test_a_signal_is_obeyed(folder: Path) -> None:
     """Output and summary, though the sentence that it stops reaches nobody."""
     reader, writer = os.pipe()
@@ -88,6 +90,7 @@ def fill(writer: int) -> None:
     os.set_blocking(writer, True)
 
 
+@pytest.mark.long
 def test_an_error_ends_with_its_code(folder: Path) -> None:
     """A full pipe that was full before: exit 2 within seconds."""
     reader, writer = os.pipe()

@@ -58,6 +58,7 @@ def cron(folder: Path, *options: object, **variables: str) -> subprocess.Complet
     )
 
 
+@pytest.mark.long
 def test_no_byte_on_success(folder: Path) -> None:
     """Neither progress, nor notes, nor a warning, nor the summary: cron sends no mail. A second night is as quiet."""
     options = ("--rows", "2-3", "--key", "Note", "--quiet", "--log-level", "info")
@@ -67,6 +68,7 @@ def test_no_byte_on_success(folder: Path) -> None:
     assert (folder / "sheet.results.csv").exists()
 
 
+@pytest.mark.long
 def test_without_it_the_same_night_speaks(folder: Path) -> None:
     """So the silence is the option's."""
     done = cron(folder, "--rows", "2-3", BATCH_RUNNER_LIMT="5")
@@ -75,6 +77,7 @@ def test_without_it_the_same_night_speaks(folder: Path) -> None:
     assert "BATCH_RUNNER_LIMT: no such option" in done.stderr
 
 
+@pytest.mark.long
 def test_all_that_matters_where_a_row_fails(folder: Path) -> None:
     """The summary as usual, and the warnings that were kept back; no line of progress."""
     done = from_elsewhere(folder, "--quiet", BATCH_RUNNER_LIMT="5")

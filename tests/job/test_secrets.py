@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 secrets = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=12, max_size=40).map(lambda s: f"S{s}")
 
 
+@pytest.mark.long
 @given(secrets)
 def test_no_repr_shows_a_secret(secret: str) -> None:
     """Neither that of a job, nor those of what tells, whatever the secret looks like and wherever it stands."""

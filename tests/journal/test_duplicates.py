@@ -202,6 +202,7 @@ def test_blank_values_claim_nothing(path: Path) -> None:
     assert kinds(anyio.run(night, path, [row(2, "A", ""), row(3, "B", "")], unique())) == [Send, Send]
 
 
+@pytest.mark.long
 @given(
     st.lists(st.lists(st.tuples(st.sampled_from("ABCDEF"), st.sampled_from("xyz")), max_size=6), min_size=1, max_size=4)
 )

@@ -86,6 +86,7 @@ def reopened(main: bytes, wal: bytes | None) -> Attempts:
         return anyio.run(look)
 
 
+@pytest.mark.long
 @given(anywhere)
 def test_a_wal_cut_anywhere(killed: Killed, place: int) -> None:
     """Cut at any byte: every event committed before the cut is there, and none that never was; without it, refused."""
@@ -132,6 +133,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Closed:
     return Closed(path.read_bytes(), attempts_in(path))
 
 
+@pytest.mark.long
 @given(anywhere)
 def test_a_file_cut_anywhere(whole: Closed, place: int) -> None:
     """The journal itself, cut at any byte, is refused; never taken for one with fewer rows."""

@@ -132,6 +132,7 @@ def test_by_another_name_it_is_the_same_journal(tmp_path: Path) -> None:
         anyio.run(twice)
 
 
+@pytest.mark.long
 def test_the_lock_dies_with_its_process(tmp_path: Path) -> None:
     """After a kill -9 the next batch begins at once, although the lock's file is still there; then one file is left."""
     path = tmp_path / "a.journal.db"

@@ -43,6 +43,7 @@ def kinds(plans: list[Step]) -> list[type[Step]]:
     return [type(plan) for plan in plans]
 
 
+@pytest.mark.long
 @given(st.lists(st.sampled_from("ABCDEF"), min_size=1, max_size=8), st.data())
 @settings(max_examples=40, deadline=None)
 def test_outcomes_move_with_their_rows(before: list[str], data: st.DataObject) -> None:
@@ -66,6 +67,7 @@ def test_outcomes_move_with_their_rows(before: list[str], data: st.DataObject) -
         anyio.run(nights, Path(folder) / "a.journal.db")
 
 
+@pytest.mark.long
 def test_equal_keys_are_told_apart_by_their_order(tmp_path: Path) -> None:
     """A thousand rows with one key, in chunks of any size: each keeps its own run from night to night."""
     path = tmp_path / "a.journal.db"

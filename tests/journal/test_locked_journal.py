@@ -98,6 +98,7 @@ def test_the_reserve_is_kept_for_what_has_nothing_to_do_with_room(tmp_path: Path
     reserve.check()
 
 
+@pytest.mark.long
 def test_a_quota_that_is_used_up(tmp_path: Path) -> None:
     """EDQUOT at one write of the journal: starts stop (5), every run that was started is recorded, none is unknown."""
     (tmp_path / "in.csv").write_text("Row\n" + "".join(f"r{row}\n" for row in range(60)))

@@ -197,6 +197,7 @@ def edited(rows: list[tuple[bytes, bytes]], edits: list[tuple[str, int, tuple[by
             rows[place] = (rows[place][0], row[1])
 
 
+@pytest.mark.long
 @given(
     st.lists(ROWS, min_size=1, max_size=6), st.lists(st.tuples(EDITS, st.sampled_from([1, 9])), min_size=1, max_size=5)
 )

@@ -90,6 +90,7 @@ async def _night(folder: Path, rows: int, size: int, output: str) -> float:
     return peak * 1024 / 1e6
 
 
+@pytest.mark.soak
 @pytest.mark.long
 @pytest.mark.anyio
 @pytest.mark.parametrize(

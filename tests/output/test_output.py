@@ -112,6 +112,7 @@ def test_no_result_keeps_the_output_from_being_written(tmp_path: Path, ending: s
     assert read(written.path)[1]["result.net"] == "5"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ending", [".csv", ".xlsx"])
 def test_more_keys_than_a_sheet_has_columns(tmp_path: Path, ending: str) -> None:
     """Results keyed by a number get columns for the first keys only, and a note; keys of any length are headers."""
@@ -270,6 +271,7 @@ def test_a_blank_column_between_ours_stays(tmp_path: Path, ending: str, gap: int
         ]
 
 
+@pytest.mark.long
 def test_the_room_for_expanded_columns_is_known_before_a_run(tmp_path: Path) -> None:
     """Four columns fit and no fifth: `--expand` is refused at once. Later keys beyond the last column are told of."""
     book = Workbook()

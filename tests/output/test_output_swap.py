@@ -66,6 +66,7 @@ def moments() -> Iterator[Moment]:
             yield Moment(side, "rename", nth)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment", list(moments()), ids=lambda moment: f"{moment.side} {moment.boundary} {moment.nth}")
 def test_killed_while_an_edited_output_is_replaced(tmp_path: Path, service: Service, moment: Moment) -> None:
     """Wherever it dies: her note is carried over, her edit is kept aside once, and nothing is started again."""

@@ -125,6 +125,7 @@ def test_only_this_machine_can_connect(page: Paged) -> None:
         socket.create_connection(("127.0.0.2", port), timeout=5).close()
 
 
+@pytest.mark.long
 def test_a_key_that_is_typed_is_never_shown_or_written(tmp_path: Path) -> None:
     """It stays in the process and its batches' environment: on no screen, in no file, and not on a command line."""
     folder = tmp_path / "payments"
@@ -143,6 +144,7 @@ def test_a_key_that_is_typed_is_never_shown_or_written(tmp_path: Path) -> None:
     assert not [path for path in files if b"4711" in path.read_bytes()]
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_it_quietly_though_a_screen_is_live(tmp_path: Path) -> None:
     """0, at once, with nothing said: also while a browser waits for events."""
     write_sheet(tmp_path)
@@ -167,6 +169,7 @@ def test_ctrl_c_ends_it_quietly_though_a_screen_is_live(tmp_path: Path) -> None:
         listener.join(20)
 
 
+@pytest.mark.long
 def test_what_can_not_be_opened_is_one_sentence(tmp_path: Path) -> None:
     """No such folder, and a port that is taken, are refused (2) with the next step."""
     from program import run_process

@@ -155,6 +155,7 @@ def test_a_journal_that_is_busy(folder: Path, server: PingServer) -> None:
     assert "Another batch holds the journal" in server.heard[1].body
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_night_that_is_interrupted(folder: Path, server: PingServer, number: signal.Signals, code: int) -> None:
     """It is no success: not all was done, and somebody should know."""
@@ -167,6 +168,7 @@ def test_a_night_that_is_interrupted(folder: Path, server: PingServer, number: s
     assert server.paths == ["/u/start", "/u/fail"]
 
 
+@pytest.mark.long
 def test_a_bug_is_told(folder: Path, server: PingServer) -> None:
     """What nobody foresaw (1) ends in a failure like any other."""
     code = (
@@ -180,6 +182,7 @@ def test_a_bug_is_told(folder: Path, server: PingServer) -> None:
     assert server.paths == ["/u/start", "/u/fail"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("status", [404, 500, 302])
 def test_a_heartbeat_that_says_no(folder: Path, status: int) -> None:
     """The batch succeeds, the log says in one line for each ping what came, and the URL's secret part stands nowhere.
@@ -198,6 +201,7 @@ def test_a_heartbeat_that_says_no(folder: Path, status: int) -> None:
     assert "secret-uuid" not in done.stderr
 
 
+@pytest.mark.long
 def test_a_heartbeat_that_is_not_there(folder: Path) -> None:
     """Nobody listens there: the batch succeeds, and the log says so."""
     with kept_port() as port:

@@ -146,6 +146,7 @@ def test_ten_shown_as_ten_point_zero_zero_runs_nothing_again(tmp_path: Path) -> 
     assert starts(journal, workbook(tmp_path / "in.xlsx", [("a", 10), ("b", 1234.51)], "0.00")) == 1
 
 
+@pytest.mark.long
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), NUMBERS, st.integers(0, 99)), min_size=1, max_size=4, unique=True),

@@ -44,6 +44,7 @@ async def batch_behind(proxy: CuttingProxy, folder: Path) -> Summary:
     return summary
 
 
+@pytest.mark.soak
 @pytest.mark.long
 async def test_every_status_is_the_truth(tmp_path: Path) -> None:
     """A start cut off after its first byte is `unknown`, a refused one is sent again, a cut poll costs nothing."""

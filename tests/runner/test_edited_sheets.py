@@ -39,6 +39,7 @@ def night(folder: Path, service: Service, *more: str, sheet: str = "list.csv", c
     return said.read_text()
 
 
+@pytest.mark.long
 @ENDINGS
 def test_sorted_grown_shrunk_and_edited(ending: str, tmp_path: Path, service: Service) -> None:
     """The second night starts the new row and the edited one, and each other row keeps its run wherever it stands."""
@@ -58,6 +59,7 @@ def test_sorted_grown_shrunk_and_edited(ending: str, tmp_path: Path, service: Se
         assert record.run_id == before.get((record.row, record.amount), record.run_id)
 
 
+@pytest.mark.long
 def test_many_nights(tmp_path: Path, service: Service) -> None:
     """Six nights of random edits, with rows that are equal to each other: each key keeps its runs in their order."""
     chance = random.Random(7)
@@ -116,6 +118,7 @@ def test_equal_rows_of_which_one_was_hidden(tmp_path: Path, service: Service) ->
     assert [record.run_id for record in read_output(tmp_path / "list.results.xlsx")] == ["run-2", "run-1"]
 
 
+@pytest.mark.long
 @ENDINGS
 def test_a_row_that_changed_after_it_ended(ending: str, tmp_path: Path, service: Service) -> None:
     """With `--key` a row whose amount was edited is the same row: told as changed, sent only with `--retry changed`."""
@@ -133,6 +136,7 @@ def test_a_row_that_changed_after_it_ended(ending: str, tmp_path: Path, service:
     assert read_output(output)[0].run_id == "run-4"
 
 
+@pytest.mark.long
 def test_a_sheet_of_which_no_row_is_known(tmp_path: Path, service: Service) -> None:
     """Other columns make every row a new one: `check` says so, and `run` before the first start and at the end."""
     sheet = tmp_path / "list.csv"

@@ -80,6 +80,7 @@ def test_no_room_for_a_copy_of_the_input(small_disk: Path, tmp_path: Path, servi
     assert service.requests == 0
 
 
+@pytest.mark.long
 def test_no_room_for_the_output(small_disk: Path, tmp_path: Path, service: Service) -> None:
     """Where only the output finds no room: 5, what stood there stands there still, and later nothing is sent again."""
     write_sheet(tmp_path / "list.csv", ROWS)

@@ -31,6 +31,7 @@ def test_short_runs_wait_for_polls(tmp_path: Path) -> None:
     assert len(told(done, "a higher --poll-rate")) == 1
 
 
+@pytest.mark.long
 def test_a_higher_poll_rate_is_faster(tmp_path: Path) -> None:
     """Who takes the advice has a faster batch, and hears no more of it."""
     done = night(tmp_path, numbered(200, Seconds="1"), service=ELSEWHERE, concurrency=50, poll_rate="200/s")

@@ -87,6 +87,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "code"), EVERY)
 def test_runs_longer_than_the_grace(folder: Path, number: signal.Signals, code: int) -> None:
     """1,000 rows whose runs don't end: the grace does, every row has a status, all totals add up, and it goes on."""
@@ -111,6 +112,7 @@ def test_runs_longer_than_the_grace(folder: Path, number: signal.Signals, code: 
     assert len(begun(folder)) == 1000
 
 
+@pytest.mark.long
 def test_a_shutdown_leaves_five_seconds(folder: Path) -> None:
     """20,000 rows, few of them placed when SIGTERM comes: output and summary are there in time, no row is empty."""
     sheet(folder / "in.csv", 20_000)
@@ -125,6 +127,7 @@ def test_a_shutdown_leaves_five_seconds(folder: Path) -> None:
     assert took < 10, "five on an idle machine; tests run side by side"
 
 
+@pytest.mark.long
 def test_a_shutdown_on_the_second_night(folder: Path) -> None:
     """Rows that ended the night before keep their outcomes in the output, though SIGTERM came before they were met."""
     sheet(folder / "in.csv", 3000)
@@ -143,6 +146,7 @@ def test_a_shutdown_on_the_second_night(folder: Path) -> None:
         assert statuses(folder) == {"running": 5, "success": 101, "not_started": 2894}
 
 
+@pytest.mark.soak
 @pytest.mark.long
 def test_a_shutdown_on_the_second_night_of_a_long_sheet(folder: Path) -> None:
     """100,000 rows, of which some ran: in five seconds there is an output with their outcomes, or it is put off."""
@@ -167,6 +171,7 @@ def test_a_shutdown_on_the_second_night_of_a_long_sheet(folder: Path) -> None:
     assert took < 10, "five on an idle machine; tests run side by side"
 
 
+@pytest.mark.soak
 @pytest.mark.long
 def test_more_rows_than_a_shutdown_has_time_for(folder: Path) -> None:
     """No output then, which is said; the journal is whole, and the same command goes on and writes it."""
@@ -187,6 +192,7 @@ def test_more_rows_than_a_shutdown_has_time_for(folder: Path) -> None:
     assert statuses(folder) == {"unknown": 5, "success": 95, "": rows - 100}
 
 
+@pytest.mark.long
 def test_the_canaries_are_cut_off(folder: Path) -> None:
     """An interrupt while only the canaries run: the others are not waited with for ever, and not started."""
     sheet(folder / "in.csv", 300)
@@ -257,6 +263,7 @@ def test_while_the_first_sheet_is_read(folder: Path, pings: PingServer, number: 
     assert begun(folder) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "code"), EVERY)
 def test_while_the_next_sheet_is_opened(folder: Path, pings: PingServer, number: signal.Signals, code: int) -> None:
     """Output, summary and `/fail` as at any other time; what was not reached goes on with the same command."""
@@ -276,6 +283,7 @@ def test_while_the_next_sheet_is_opened(folder: Path, pings: PingServer, number:
     assert pings.paths == ["/u/start", "/u/fail"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("where", ["output.output:Output.write", "report.notify:Notifier.hears"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_while_the_end_is_told(folder: Path, pings: PingServer, number: signal.Signals, where: str) -> None:

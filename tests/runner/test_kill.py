@@ -71,6 +71,7 @@ def command(ending: str, concurrency: int, service: Service) -> list[str]:
     return [*where, "--concurrency", str(concurrency), "--poll-rate", "1000/s"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("ending", "concurrency", "moment"), CELLS)
 def test_killed_at_a_boundary(ending: str, concurrency: int, moment: Moment, tmp_path: Path, service: Service) -> None:
     """The child dies at the moment; the same command ends what it began."""
@@ -83,6 +84,7 @@ def test_killed_at_a_boundary(ending: str, concurrency: int, moment: Moment, tmp
         assert lost == ({NTH[1] - 1} if moment in LOSING else set())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ending", ["csv", "xlsx"])
 @pytest.mark.parametrize("concurrency", ROWS)
 @pytest.mark.parametrize("side", ["read", "answered"])

@@ -104,6 +104,7 @@ SECOND = {
 """When the second attempt of the second row is killed; that row's status in the end, and its starts."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SECOND)
 def test_killed_during_a_second_attempt(name: str, tmp_path: Path, failing: Service) -> None:
     """`--retry failure` sends each row once more, and only once, however that night is interrupted."""
@@ -121,6 +122,7 @@ def test_killed_during_a_second_attempt(name: str, tmp_path: Path, failing: Serv
     assert failing.starts_of["r1"] == starts
 
 
+@pytest.mark.long
 def test_each_attempt_is_kept(tmp_path: Path, failing: Service) -> None:
     """`status --row` tells of both attempts, each with its own run, although a kill lay between start and end."""
     write_sheet(tmp_path / "list.csv", numbered(3))
@@ -135,6 +137,7 @@ def test_each_attempt_is_kept(tmp_path: Path, failing: Service) -> None:
     assert told.index("failure") < told.index(f"run {runs[0]}") < told.index("success") < told.index(f"run {runs[1]}")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "codes"),
     [(("--on-unknown", "resend"), (0, 0)), (("--retry", "unknown", "--retry-wait", "0"), (0, 0)), ((), (4, 4))],
@@ -152,6 +155,7 @@ def test_a_lost_start_is_sent_again_when_a_person_says_so(
     assert (record.status, record.run_id) == (("success", "run-3") if words else ("unknown", ""))
 
 
+@pytest.mark.long
 def test_resend_survives_a_kill_of_its_own(tmp_path: Path) -> None:
     """With `--on-unknown resend` a task that is safe to repeat gets to its end through any number of kills."""
     with on_a_socket(Service(looks=2)) as service:

@@ -198,6 +198,7 @@ def test_an_output_without_runs_is_written_over(folder: Path) -> None:
     assert run(folder, "in.csv").returncode == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("make", [no_text, another_list, empty])
 @pytest.mark.parametrize("output", ["in.results.csv", "in.results.xlsx", "in.results.jsonl", "in.results.parquet"])
 def test_output_over_a_file_that_is_no_output_is_refused_until_overwrite(

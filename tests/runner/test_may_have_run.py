@@ -89,6 +89,7 @@ def test_work_whose_result_can_not_be_told_is_done(folder: Path) -> None:
         assert "stands here as text" in rows[0][1]
 
 
+@pytest.mark.long
 def test_a_run_that_was_at_work_when_serve_was_killed_is_unknown(folder: Path) -> None:
     """The one that had begun; the batch, which went on meanwhile, hears it from the service that is back."""
     (folder / "in.csv").write_text("How\nwait\n")

@@ -59,6 +59,7 @@ def records(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_what_an_interrupt_finds_waiting_is_not_started(folder: Path, number: signal.Signals, code: int) -> None:
     """Four rows have runs, of which one has begun: the others don't begin then, and aren't `unknown` later."""
@@ -96,6 +97,7 @@ def test_a_service_that_is_restarted_in_mid_batch(folder: Path) -> None:
     assert paid(folder) == ROWS
 
 
+@pytest.mark.long
 def test_a_restart_says_what_had_not_begun(folder: Path) -> None:
     """Killed, and served again: the run that went on may have been done in part, the one that waited was not."""
     tasks = ("--tasks", str(folder / "task.py"), "--workers", "1")

@@ -384,6 +384,7 @@ def test_a_night_that_was_stopped_begins_no_retry_again(folder: Path, journal: s
     assert paid(folder).count("1") == 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("more", [(), ("--canary", "2"), ("--journal", "all.journal.db", "--key", "Number")])
 def test_more_sheets_than_may_be_open_at_once(folder: Path, more: tuple[str, ...]) -> None:
     """Sheets are opened as others end, also where the first rows are looked at before any has started."""

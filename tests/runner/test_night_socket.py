@@ -80,6 +80,7 @@ def records(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.long
 async def test_a_pause_until_a_date(tmp_path: Path) -> None:
     """After a 429 with a date as Retry-After no start arrives before that date, whichever worker it is."""
 
@@ -101,6 +102,7 @@ async def test_a_pause_until_a_date(tmp_path: Path) -> None:
     assert summary.count("success") == 20
 
 
+@pytest.mark.long
 async def test_a_told_window_is_never_run_into(tmp_path: Path) -> None:
     """Five starts a second are told with each answer: no second sees a sixth, and none is refused."""
 
@@ -118,6 +120,7 @@ async def test_a_told_window_is_never_run_into(tmp_path: Path) -> None:
     assert all(later - earlier >= 1 for earlier, later in zip(service.times, service.times[5:], strict=False))
 
 
+@pytest.mark.long
 async def test_one_long_request_for_each_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With `--sync` an answer may come late; one that never comes, or is cut, is `unknown` and says so."""
     monkeypatch.setattr(worker, "SYNC_MARGIN", 2.0)
@@ -135,6 +138,7 @@ async def test_one_long_request_for_each_run(tmp_path: Path, monkeypatch: pytest
     assert summary.exit_code == ExitCode.SOME_UNKNOWN
 
 
+@pytest.mark.long
 async def test_the_same_command_goes_on_with_the_very_same_runs(tmp_path: Path) -> None:
     """`--run-timeout` leaves the rows `running`; the next night follows those runs and starts none."""
     write_rows(tmp_path, 4)
@@ -186,6 +190,7 @@ async def test_canaries_are_rows_that_still_have_to_be_sent(tmp_path: Path) -> N
     assert len(service.times) == 4
 
 
+@pytest.mark.long
 def test_concurrency_stays_under_the_limit_of_open_files(tmp_path: Path) -> None:
     """Under `ulimit -n 128` a concurrency of 500 is held at 64, says so, and no row is lost."""
     write_rows(tmp_path, 150)

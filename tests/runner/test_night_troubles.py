@@ -134,6 +134,7 @@ def begun_before(done: Night, seconds: float) -> bool:
     return seconds - 650 < max(post.at for post in done.front.posts) < seconds
 
 
+@pytest.mark.long
 def test_a_deadline_in_the_night_the_clock_is_put_forward(tmp_path: Path, wall: type[Wall]) -> None:
     """From 23:00 it is six hours, not seven, to 06:00; what runs then is followed to its end (5)."""
     done = night(tmp_path, numbered(60, Seconds="600"), deadline="06:00", concurrency=1)
@@ -150,6 +151,7 @@ def test_a_laptop_that_slept_past_the_deadline(tmp_path: Path, wall: type[Wall])
     assert done.summary.exit_code == ExitCode.STOPPED
 
 
+@pytest.mark.long
 def test_a_clock_set_back(tmp_path: Path, wall: type[Wall]) -> None:
     """The wall clock would reach the deadline ten hours late: the time that has passed counts."""
     wall.jump_after, wall.jump = 3000, timedelta(hours=-10)
@@ -218,6 +220,7 @@ def test_a_long_pause_may_be_told_a_little_too_short(tmp_path: Path) -> None:
     assert 3001 < done.seconds < 3100
 
 
+@pytest.mark.long
 def test_resending_ends(tmp_path: Path) -> None:
     """A start that is lost each time is sent twenty times at most, even where that is harmless; others go on."""
     lost = Fault(500, taken=True)

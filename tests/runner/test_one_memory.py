@@ -70,6 +70,7 @@ def pay(params):
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("quiet", [(), ("--quiet",)], ids=["told", "quiet"])
 def test_a_copy_of_the_folder_with_its_own_task_starts_nothing(tmp_path: Path, quiet: tuple[str, ...]) -> None:
     """The copied file of tasks is another one by its path; the copied journal says whose copy it is."""
@@ -213,6 +214,7 @@ def test_a_journal_that_is_gone_is_told_once_and_not_silenced(night: Night) -> N
     assert "is gone" not in night.said
 
 
+@pytest.mark.long
 def test_a_file_of_that_name_for_another_service_is_left_alone(night: Night) -> None:
     """The next free name is taken, and told."""
     with on_a_socket(Service(looks=1)) as other:
@@ -225,6 +227,7 @@ def test_a_file_of_that_name_for_another_service_is_left_alone(night: Night) -> 
         assert second.run("other.csv") == []
 
 
+@pytest.mark.long
 def test_an_earlier_releases_journal_is_found_named_and_gone_on_with(night: Night) -> None:
     """`in.journal.db` beside the output; other sheets of its task have the task's."""
     night.run(night.sheet("in.csv"))
@@ -236,6 +239,7 @@ def test_an_earlier_releases_journal_is_found_named_and_gone_on_with(night: Nigh
     assert night.held == 4
 
 
+@pytest.mark.long
 def test_sheets_of_one_task_may_have_other_keys(night: Night) -> None:
     """Each row is known by its own; a row that ran under another sheet's key is held all the same."""
     night.run(night.sheet("in.csv"))
@@ -277,6 +281,7 @@ def test_half_a_journal_is_refused(night: Night) -> None:
     assert other.run(other.sheet("in.csv"), code=2) == []
 
 
+@pytest.mark.long
 def test_a_repeatable_task_is_held_by_nobody(tmp_path: Path) -> None:
     """It does no harm when it runs twice: `invoice`, and whatever its author declared so."""
     for name in ("a", "b"):

@@ -35,6 +35,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_each_intent_is_synced_before_its_start_leaves(folder: Path) -> None:
     """By the system's own record: whenever a POST leaves, all that was written to the journal's log is synced."""
     with on_a_socket(Service(looks=1)) as service:

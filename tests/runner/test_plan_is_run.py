@@ -9,6 +9,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -49,6 +50,7 @@ def starts(paid: Path) -> int:
     return len(paid.read_text().splitlines()) if paid.exists() else 0
 
 
+@pytest.mark.long
 @settings(deadline=None)
 @given(nights, st.booleans())
 def test_check_counts_what_run_sends(nights: list[tuple[list[Any], dict[str, str]]], has_key: bool) -> None:

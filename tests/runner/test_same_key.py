@@ -60,6 +60,7 @@ class Sheets:
         return [[line.split(",")[3], line.split(",")[4], line.rpartition('",')[2]] for line in lines]
 
 
+@pytest.mark.long
 def test_the_second_sheet_of_a_night_is_held(sheets: Sheets) -> None:
     """`error` and exit 3, naming both and what differs; the next night the same again."""
     sheets.write("north.csv", "No 1,10,")
@@ -91,6 +92,7 @@ def test_again_starts_the_second_as_a_row_of_its_own(sheets: Sheets) -> None:
     assert [row[:2] for row in sheets.result("south.results.csv")] == [["run-2", "success"]]
 
 
+@pytest.mark.long
 def test_on_a_later_night_it_is_an_edit(sheets: Sheets) -> None:
     """Carried over, counted, and started by `--retry changed`; two sheets can't take turns with it."""
     sheets.write("north.csv", "No 1,10,")
@@ -103,6 +105,7 @@ def test_on_a_later_night_it_is_an_edit(sheets: Sheets) -> None:
         assert sheets.run(name, "--retry", "changed") == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("column", [("--total", "Amount"), ("--unique", "Row", "--unique-conflict", "Amount")])
 def test_an_edited_amount_is_held(sheets: Sheets, column: tuple[str, ...]) -> None:
     """Where a column that money hangs on differs, `--retry changed` doesn't start it; a person says which it is."""
@@ -166,6 +169,7 @@ def test_an_edited_row_is_told_on_the_night_of_its_edit(sheets: Sheets) -> None:
     assert not (sheets.quiet and sheets.said)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("boundary", ["intent commit", "send", "run-id commit", "outcome commit", "last commit"])
 @pytest.mark.parametrize("words", [(), ("--same",)], ids=["held", "same"])
 def test_killed_at_any_instant_nothing_starts_twice(tmp_path: Path, boundary: str, words: tuple[str, ...]) -> None:

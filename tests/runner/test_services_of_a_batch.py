@@ -37,6 +37,7 @@ def results(folder: Path) -> list[tuple[str, str]]:
         return [(row["status"], json.loads(row["result"])["slept"]) for row in csv.DictReader(file)]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 def test_ends_at_serve_are_told_not_polled(folder: Path) -> None:
     """With one poll a minute thirty polled runs would take half an hour."""
@@ -48,6 +49,7 @@ def test_ends_at_serve_are_told_not_polled(folder: Path) -> None:
     assert results(folder) == [("success", f"0.{number:03}") for number in range(100, 100 + ROWS)]
 
 
+@pytest.mark.long
 def test_a_batch_runs_on_a_service_of_a_users_own(folder: Path) -> None:
     """Three verbs are all that it needs; each row is started once, and has its own end."""
     job = Job(input=str(folder / "in.csv"), task="sleep_in_loop", service="http://third.invalid", concurrency=10)

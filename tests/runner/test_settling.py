@@ -104,6 +104,7 @@ def counts(done: Any) -> dict[str, int]:
     return found
 
 
+@pytest.mark.long
 def test_lost_answers_are_asked_for(folder: Path) -> None:
     """A third of the answers is lost, once or twice, delivered or not: every row succeeds, and each is one run."""
 
@@ -119,6 +120,7 @@ def test_lost_answers_are_asked_for(folder: Path) -> None:
     assert proxy.starts["r4"] == 2
 
 
+@pytest.mark.long
 def test_a_killed_batch_asks_the_next_night(folder: Path) -> None:
     """kill -9 while the answer is awaited: the same command learns what came of it, and nothing runs twice."""
 
@@ -237,6 +239,7 @@ def test_without_its_key_nothing_is_asked(folder: Path) -> None:
     assert starts["r7"] == 1
 
 
+@pytest.mark.long
 def test_a_service_that_says_nothing_is_not_asked(folder: Path) -> None:
     """Towards any other service a lost answer is `unknown` at once, as ever: one POST, and no request beside."""
     requests: list[bytes] = []
@@ -253,6 +256,7 @@ def test_a_service_that_says_nothing_is_not_asked(folder: Path) -> None:
     assert requests == [b"POST /v2/tasks/pay/run"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_served", [False, True], ids=["in this program", "over a socket"])
 def test_the_number_of_the_row_reaches_the_task(folder: Path, is_served: bool) -> None:
     """`context.row` is what Excel shows, whoever runs the task."""

@@ -96,6 +96,7 @@ EXPECTED = {
 }
 
 
+@pytest.mark.long
 async def test_starts_that_are_answered_strangely(tmp_path: Path) -> None:
     """An answer that names no run leaves its row `unknown`, with what was said; no start is repeated or redirected."""
     summary, records, starts = await batch(
@@ -136,6 +137,7 @@ async def test_polls_that_are_answered_strangely(tmp_path: Path, monkeypatch: py
     assert summary.exit_code == ExitCode.OK
 
 
+@pytest.mark.long
 async def test_answers_that_never_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body is read for so long and no longer: a start is lost then, and a run is asked for again."""
     monkeypatch.setattr(response, "LONGEST_READ", 0.2)
@@ -152,6 +154,7 @@ async def test_answers_that_never_end(tmp_path: Path, monkeypatch: pytest.Monkey
     assert set(starts.values()) == {1}
 
 
+@pytest.mark.long
 async def test_results_of_ten_megabytes_in_csv(tmp_path: Path) -> None:
     """They come back whole, told with the start or with a poll."""
     summary, records, _ = await batch(
@@ -163,6 +166,7 @@ async def test_results_of_ten_megabytes_in_csv(tmp_path: Path) -> None:
     assert [json.loads(records[row]["result"]) == row + LARGE for row in "ab"] == [True, True]
 
 
+@pytest.mark.long
 async def test_results_of_ten_megabytes_in_a_workbook(tmp_path: Path) -> None:
     """A cell holds what a cell can, says where the rest is, and the rest is there."""
     output = tmp_path / "sheet.results.xlsx"

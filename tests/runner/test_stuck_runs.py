@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.long
 async def test_a_run_that_never_ends_takes_nobodys_place(tmp_path: Path) -> None:
     """The night after, new rows go first with the only place; the summary says since when, and `resolve` takes it."""
     asked: list[str] = []
@@ -60,6 +61,7 @@ async def test_a_run_that_never_ends_takes_nobodys_place(tmp_path: Path) -> None
     assert third.exit_code == ExitCode.SOME_FAILED
 
 
+@pytest.mark.long
 async def test_a_run_that_never_ends_is_looked_at_once_when_all_else_is_done(tmp_path: Path) -> None:
     """The night after ends with its last new row, not a whole run timeout later; an end is found all the same."""
     asked: list[str] = []

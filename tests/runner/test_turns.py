@@ -34,6 +34,7 @@ def pay(params):
 """
 
 
+@pytest.mark.long
 def test_a_night_that_was_stopped_between_two_sheets_begins_none_again(tmp_path: Path) -> None:
     """The second sheet couldn't be read at its turn: the same command begins a fresh start of that one only."""
     (tmp_path / "task.py").write_text(TASK)
@@ -75,6 +76,7 @@ def test_whose_night_goes_on(
     assert found == ("W" if goes_on else None)
 
 
+@pytest.mark.long
 def test_a_new_sheet_in_the_folder_begins_a_new_night(tmp_path: Path) -> None:
     """Its failed rows are retried, and those of the sheets that were there before: no retry is skipped for it."""
     (tmp_path / "task.py").write_text(FAILING)
@@ -87,6 +89,7 @@ def test_a_new_sheet_in_the_folder_begins_a_new_night(tmp_path: Path) -> None:
     assert sorted((tmp_path / "paid.txt").read_text()) == ["1", "1", "2", "2", "3"]
 
 
+@pytest.mark.long
 def test_a_scheduler_that_restarts_on_exit_3_retries_once_an_hour(tmp_path: Path) -> None:
     """Four commands in four seconds start a failed row once; it is said that it waits; mended, it doesn't."""
     (tmp_path / "task.py").write_text(FAILING)

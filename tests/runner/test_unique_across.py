@@ -53,6 +53,7 @@ def test_a_number_that_ran_in_another_journal_is_held(night: Night) -> None:
     assert "duplicates: 2 rows not sent because of --unique" in other.said
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("words", [("--retry", "all"), ("--retry", "error,changed"), ("--on-unknown", "resend")])
 def test_no_value_of_retry_releases_it(night: Night, words: tuple[str, ...]) -> None:
     """On the next night as on the first."""
@@ -124,6 +125,7 @@ def old_journals(night: Night) -> None:
         (night.folder / "pay.journal.db").rename(night.folder / f"{name}.journal.db")
 
 
+@pytest.mark.long
 def test_two_old_journals_of_one_night_start_a_row_once(night: Night) -> None:
     """The row stands in both sheets, and its start isn't recorded when the second is looked at; `check` says so."""
     old_journals(night)
@@ -137,6 +139,7 @@ def test_two_old_journals_of_one_night_start_a_row_once(night: Night) -> None:
     assert night.run("?.csv", "--same") == []
 
 
+@pytest.mark.long
 def test_two_old_journals_of_one_night_start_a_number_once(night: Night) -> None:
     """The same for rows with other keys that are alike."""
     old_journals(night)
@@ -147,6 +150,7 @@ def test_two_old_journals_of_one_night_start_a_number_once(night: Night) -> None
     assert night.run("?.csv", *UNIQUE, code=3) == []
 
 
+@pytest.mark.long
 def test_a_damaged_journal_of_the_index_stops_the_night(night: Night) -> None:
     """It was this task's, so what ran in it would run again; nothing is sent until it is back."""
     night.run(write(night, "in.csv", "A,RE-0042,10"))
@@ -172,6 +176,7 @@ def test_what_is_held_is_said_before_the_first_start(night: Night) -> None:
     assert not night.call("run", "in.csv", *night.quiet).stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("boundary", ["intent commit", "send", "run-id commit", "outcome commit", "last commit"])
 def test_killed_at_any_instant_no_number_starts_twice(tmp_path: Path, impatient: None, boundary: str) -> None:
     """Two old journals in one night, killed and gone on with; then another folder has the same numbers."""

@@ -37,6 +37,7 @@ async def test_no_such_host(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_never_sent(await start("http://service.invalid"))
 
 
+@pytest.mark.long
 async def test_connect_timeout() -> None:
     """Where the listener's queue is full and nobody accepts, no run was started."""
     with closing(socket.socket()) as listening:
@@ -172,6 +173,7 @@ LOSING: dict[str, tuple[Script, RunRequest]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", LOSING)
 async def test_lost(how: str) -> None:
     """Once the request may have left, whatever goes wrong may have started a run. It is sent once."""

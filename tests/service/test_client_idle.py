@@ -51,6 +51,7 @@ async def lane(url: str, chance: Random, idle: float) -> list[object]:
     return said
 
 
+@pytest.mark.soak
 async def test_a_night_of_starts_now_and_then() -> None:
     """Servers that close idle connections after 1, 2 and 5 s, a start every 0.3–6 s: 500 starts and more, none lost."""
     said: list[object] = []

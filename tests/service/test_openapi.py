@@ -58,6 +58,7 @@ async def test_the_page_describes_what_is_answered(tmp_path: Path) -> None:
                 validate(answer.json(), "ErrorResponse")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(importlib.util.find_spec("anchorbrowser") is None, reason="the official client isn't installed")
 async def test_the_official_client_gets_on_with_it(tmp_path: Path) -> None:
     """It starts a run with values of every type that it allows, and learns how the run ended."""

@@ -83,6 +83,7 @@ def test_what_a_task_prints_goes_to_stderr(folder: Path, function: str) -> None:
     assert done.stderr.count("while it is loaded\n") == (2 if function == "speak" else 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("function", ["speak", "speak_async"])
 def test_quiet_says_nothing_that_a_task_prints(folder: Path, function: str) -> None:
     """Where all is well there is no byte for cron to mail; where it isn't, all of it comes."""
@@ -109,6 +110,7 @@ def test_json_log_is_json_lines_only(folder: Path, function: str) -> None:
     assert (last["level"], "sheet.csv" in last["event"]) == ("error", True)
 
 
+@pytest.mark.long
 def test_what_a_task_printed_before_it_was_killed_is_said(folder: Path) -> None:
     """Its lines come as they are printed, so a time limit loses none of them."""
     done = run(folder, "hang", "--run-timeout", "2s")
@@ -116,6 +118,7 @@ def test_what_a_task_printed_before_it_was_killed_is_said(folder: Path) -> None:
     assert "1 timeout" in done.stdout
 
 
+@pytest.mark.long
 def test_a_task_that_prints_without_end_is_not_held_up(folder: Path) -> None:
     """Two megabytes of lines and three without one: read as they come, and with --quiet the last ones are kept."""
     done = run(folder, "flood")
@@ -126,6 +129,7 @@ def test_a_task_that_prints_without_end_is_not_held_up(folder: Path) -> None:
     assert (quiet.returncode, quiet.stderr) == (0, "")
 
 
+@pytest.mark.long
 def test_a_child_that_a_task_leaves_does_not_hold_up_the_end(folder: Path) -> None:
     """It has inherited the pipe and keeps it open for half a minute."""
     done = run(folder, "leave_a_child", "--json")
@@ -139,6 +143,7 @@ def test_whatever_a_task_prints_fails_no_run(folder: Path) -> None:
     assert (done.returncode, "\\udc80 ä\n" in done.stderr) == (0, True)
 
 
+@pytest.mark.long
 def test_a_librarys_user_has_it_on_stderr(folder: Path) -> None:
     """As it comes: nobody else is there to show it."""
     code = (

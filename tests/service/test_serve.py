@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 
 
+@pytest.mark.long
 def test_after_a_kill_finished_runs_are_answered_for_and_interrupted_ones_have_failed(tmp_path: Path) -> None:
     """One that had begun and one that had not are told apart; keys still name their runs; no task goes on."""
     waits = {"mark": str(tmp_path / "mark"), "until": str(tmp_path / "never")}
@@ -52,6 +53,7 @@ def test_after_a_kill_finished_runs_are_answered_for_and_interrupted_ones_have_f
         wait_until(lambda: not is_alive(worker))
 
 
+@pytest.mark.long
 def test_what_was_answered_for_is_known_after_a_kill_under_load(tmp_path: Path) -> None:
     """Eight clients start as fast as they can when the service is killed: no run that they were told is unknown."""
     told: list[str] = []
@@ -74,6 +76,7 @@ def test_what_was_answered_for_is_known_after_a_kill_under_load(tmp_path: Path) 
         assert {service.status(run_id)["status"] for run_id in told} <= {"success", "failure"}
 
 
+@pytest.mark.long
 def test_fifty_starts_with_one_key_run_the_task_once(tmp_path: Path) -> None:
     """Over fifty connections at once, and again after a kill."""
     together = threading.Barrier(50)
@@ -99,6 +102,7 @@ def test_fifty_starts_with_one_key_run_the_task_once(tmp_path: Path) -> None:
     assert (tmp_path / "count").read_text() == "."
 
 
+@pytest.mark.long
 def test_stopping_lets_runs_end_within_the_grace(tmp_path: Path) -> None:
     """A run that ends in time succeeds; one that has not begun is cancelled; new starts are told to come later."""
     waits = {"mark": str(tmp_path / "mark"), "until": str(tmp_path / "go")}
@@ -123,6 +127,7 @@ def test_stopping_lets_runs_end_within_the_grace(tmp_path: Path) -> None:
         assert (told["status"], told["error"]) == ("cancelled", "The service was stopped before the run had begun.")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["the grace is over", "a second signal"])
 def test_what_is_cut_is_cancelled_and_known_after_a_restart(tmp_path: Path, how: str) -> None:
     """After the grace, or at once with a second signal."""
@@ -139,6 +144,7 @@ def test_what_is_cut_is_cancelled_and_known_after_a_restart(tmp_path: Path, how:
         assert (told["status"], told["error"]) == ("cancelled", "The service was stopped before the run had ended.")
 
 
+@pytest.mark.long
 def test_a_queue_that_is_full_refuses_and_takes_again_when_there_is_room(tmp_path: Path) -> None:
     """429 with Retry-After and no run; nothing of it stands in the file."""
     waits = {"mark": str(tmp_path / "mark"), "until": str(tmp_path / "go")}
@@ -153,6 +159,7 @@ def test_a_queue_that_is_full_refuses_and_takes_again_when_there_is_room(tmp_pat
         assert connection.execute("SELECT group_concat(key, '') FROM run").fetchone() == ("0123",)
 
 
+@pytest.mark.long
 def test_one_service_at_a_time_holds_its_runs(tmp_path: Path) -> None:
     """The second ends with 6 and a sentence that names the first; the lock dies with its process."""
     with served(tmp_path) as service:

@@ -83,6 +83,7 @@ async def test_lists_and_objects_are_no_params(tmp_path: Path, value: bytes) -> 
     assert "'a'" in json.dumps(told)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "sent",
     [

@@ -153,6 +153,7 @@ async def test_runs_without_a_session_get_one_of_their_own(service: Speaker) -> 
     assert (again["session_id"], again["result"]["identity"]) == (second["session_id"], "id-7")
 
 
+@pytest.mark.long
 async def test_a_key_is_asked_for_where_one_is_set(way: str) -> None:
     """Without it, and with another, nothing can be started or seen; no answer shows the key."""
     for key, code in ((None, 401), ("sk-wrong", 401), ("schlüssel", 401), ("sk-right", 200)):

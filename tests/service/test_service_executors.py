@@ -42,6 +42,7 @@ def opened(way: str, request: pytest.FixtureRequest) -> AbstractAsyncContextMana
     return on_cluster(request.getfixturevalue("cluster").address) if way == "dask" else workers(2)
 
 
+@pytest.mark.long
 async def test_what_a_function_returns_is_its_result(opened: AbstractAsyncContextManager[Executor]) -> None:
     """As JSON, in whatever writing."""
     async with opened as executor:
@@ -73,6 +74,7 @@ async def test_how_a_function_ends_is_how_its_run_ends(
         assert (await executor.run(call("echo"))).status == "success"
 
 
+@pytest.mark.long
 async def test_a_timeout_ends_a_function_stuck_in_c_and_no_other(
     opened: AbstractAsyncContextManager[Executor], tmp_path: Path
 ) -> None:

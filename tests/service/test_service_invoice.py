@@ -138,6 +138,7 @@ def test_a_pdf_that_anyone_can_open_is_read(tmp_path: Path) -> None:
     assert read(tmp_path, "protected.pdf", "extract_fields")["total"] == "337.20"
 
 
+@pytest.mark.long
 def test_a_bomb_is_a_failure(tmp_path: Path) -> None:
     """A page of 200 kB whose content would unpack to 200 MB."""
     packer = zlib.compressobj(9)

@@ -51,6 +51,7 @@ def a_service() -> LocalService:
     return LocalService(load_tasks(OWN, files=FOLDER), 1)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_ends_it_cleanly(server: subprocess.Popen[str], sent: signal.Signals, tmp_path: Path) -> None:

@@ -183,6 +183,7 @@ async def test_ended_runs_are_not_held_in_memory(tmp_path: Path) -> None:
         assert runs._async_queue.taken == 0
 
 
+@pytest.mark.long
 async def test_a_full_disk_refuses_starts_loses_no_end_and_heals(small_disk: Path) -> None:
     """503 with Retry-After and no run; the end of one that went on is told, and written when there is room."""
     path, clock = small_disk / "runs.db", Clock()

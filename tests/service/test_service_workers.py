@@ -93,6 +93,7 @@ async def all_short(executor: InWorkers) -> None:
     assert executor.places.total_tokens > 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("function", "limit", "status"), [("die", 20.0, "failure"), ("sleep", 0.3, "timeout"), ("fail", 20.0, "failure")]
 )
@@ -265,6 +266,7 @@ async def test_a_stuck_worker_without_a_parent_ends_when_its_time_is_up(tmp_path
     await until(lambda: not is_alive(pid))
 
 
+@pytest.mark.long
 async def test_workers_that_die_while_they_have_nothing_to_do() -> None:
     """Whoever comes next puts them away, be it several at once: every run has its own ending."""
     pids: set[int] = set()

@@ -117,6 +117,7 @@ async def test_a_look_without_wait_answers_at_once(service: Service) -> None:
     assert not seen.run.has_ended
 
 
+@pytest.mark.long
 async def test_an_end_is_told_to_the_look_that_waits_for_it(service: Service) -> None:
     """At once, not when the time is up; a look whose time is up says how the run is then."""
     assert (await service.capabilities()).tells_ends
@@ -172,6 +173,7 @@ async def test_one_key_is_one_run(service: Service) -> None:
     assert (await started(service, "sleep_in_loop", "0.2", "k-2")).run_id != first.run_id
 
 
+@pytest.mark.long
 async def test_many_at_once_have_each_their_own_end(service: Service) -> None:
     """Nothing is lost or swapped where a hundred are started and waited for at once."""
     ends: dict[int, bytes] = {}

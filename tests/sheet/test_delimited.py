@@ -96,6 +96,7 @@ def test_only_a_header_is_a_sheet_of_no_rows(tmp_path: Path) -> None:
         assert (sheet.row_count, headers_of(sheet)) == (0, ["File Name", "Operation"])
 
 
+@pytest.mark.long
 def test_rows_can_be_read_twice_at_once(tmp_path: Path) -> None:
     """Two readers of one sheet don't move each other's place."""
     lines = "".join(f"{number},x\n" for number in range(200_000))
@@ -103,6 +104,7 @@ def test_rows_can_be_read_twice_at_once(tmp_path: Path) -> None:
         assert all(one == other for one, other in zip(sheet.rows(), sheet.rows(), strict=True))
 
 
+@pytest.mark.long
 def test_rows_can_be_read_in_threads(tmp_path: Path) -> None:
     """Nor do readers in several threads."""
     lines = "".join(f"{number},{'x' * 50}\n" for number in range(100_000))
@@ -191,6 +193,7 @@ def test_an_open_quote_is_named_with_its_line(tmp_path: Path, content: str, line
     assert refusal(tmp_path, content).startswith(f"list.csv: the quote that opens in line {line} never closes; ")
 
 
+@pytest.mark.long
 def test_an_open_quote_does_not_swallow_a_big_file(tmp_path: Path) -> None:
     """A quote counts as open after 16 million characters: memory stays small, and the answer is quick."""
     content = b'a,b\n1,"2\n' + b"3,4,some text\n" * 1_500_000

@@ -168,6 +168,7 @@ def test_a_result_without_a_row_is_a_bug_that_shows(tmp_path: Path) -> None:
         appended(sheet, {9: DONE})
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     """Reading and writing back hold a few chunks, however many rows there are."""
     assert peak_of(tmp_path, 80_000) < 1.2 * peak_of(tmp_path, 20_000)

@@ -72,6 +72,7 @@ def rounded(value: Decimal, places: int) -> Decimal:
     return value.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)
 
 
+@pytest.mark.long
 @settings(max_examples=600)
 @given(amount_formats(), numbers)
 def test_an_amount_is_sent_with_its_sign_and_its_size(sample: Sample, value: Decimal) -> None:
@@ -169,6 +170,7 @@ cell_numbers = st.one_of(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=1500)
 @given(ANY | PIECES, cell_numbers)
 def test_no_code_at_all_makes_another_number(code: str, number: float) -> None:

@@ -148,6 +148,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("make", HOSTILE, ids=lambda make: make.__name__)
 def test_a_damaged_or_hostile_package_gets_one_sentence(tmp_path: Path, make: object) -> None:
     """Whatever is wrong with a package, opening it says so in a sentence that names the file, within a second."""
@@ -162,6 +163,7 @@ def test_a_damaged_or_hostile_package_gets_one_sentence(tmp_path: Path, make: ob
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.long
 def test_a_bomb_takes_no_memory(tmp_path: Path) -> None:
     """A process that opens a sheet of 300 MiB from 300 KiB stays under 200 MB."""
     path = sheet_bomb(tmp_path)

@@ -174,6 +174,7 @@ TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), m
 )
 
 
+@pytest.mark.long
 @given(text=TEXTS, place=st.tuples(st.integers(2, 4), st.integers(0, 2)))
 def test_a_text_comes_back_as_it_was_typed(
     tmp_path_factory: pytest.TempPathFactory, text: str, place: tuple[int, int]
@@ -186,6 +187,7 @@ def test_a_text_comes_back_as_it_was_typed(
     assert before == after
 
 
+@pytest.mark.long
 def test_a_text_file_keeps_the_bytes_of_all_other_records(tmp_path: Path) -> None:
     """Line ends, quotes and an encoding of its own stay; of the mended record only what must be quoted is."""
     path = tmp_path / "list.csv"

@@ -76,6 +76,7 @@ def row_xml(number: int, attributes: str, numbered: bool, cells: list[tuple[bool
     return f"{before}<row{own}{attributes}>{inside}</row>"
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(st.lists(ROWS, max_size=6))
 def test_both_ways_of_reading_agree(
@@ -120,6 +121,7 @@ def test_odd_parts_say_the_same(part: bytes) -> None:
     assert [seen(row) for row in quick] == [seen(row) for row in slow] == [seen(row) for row in plain]
 
 
+@pytest.mark.long
 def test_something_odd_late_in_the_part_is_noticed() -> None:
     """After many plain rows one with a comment: no row is lost, and none comes twice."""
     rows = "".join(f'<row r="{number}"><c r="A{number}"><v>{number}</v></c></row>' for number in range(1, 20_000))

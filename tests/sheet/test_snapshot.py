@@ -38,6 +38,7 @@ def texts(path: Path) -> list[tuple[str, ...]]:
         return [row.texts for row in sheet.rows()][1:]
 
 
+@pytest.mark.long
 def test_a_young_file_that_ends_within_a_line_is_waited_for(tmp_path: Path) -> None:
     """`10137` of `10137.00` is an amount, too: the rest of the row comes while it is looked at."""
     path = tmp_path / "list.csv"
@@ -53,6 +54,7 @@ def test_a_young_file_that_ends_within_a_line_is_waited_for(tmp_path: Path) -> N
         assert texts(path) == [("A", "10137.00"), ("B", "5.00")]
 
 
+@pytest.mark.long
 def test_one_that_stands_still_is_taken(tmp_path: Path) -> None:
     """After a while in which it didn't change: many programs leave out the last line end."""
     path = tmp_path / "list.csv"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openpyxl import load_workbook
@@ -69,6 +70,7 @@ def written(rows: Sequence[Drawn], with_r: bool) -> bytes:
     return f'<worksheet xmlns="{MAIN}"><sheetData>{"".join(pieces)}</sheetData><other/></worksheet>'.encode()
 
 
+@pytest.mark.long
 @given(
     rows=ROWS,
     with_r=st.booleans(),
@@ -92,6 +94,7 @@ def test_both_ways_agree(
     assert quick == b"".join(with_columns([part], "a", place, cells, quick=False))
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=60)
 @given(
     own=st.lists(st.lists(TEXTS.filter(str.strip), min_size=1, max_size=4), min_size=1, max_size=6),
