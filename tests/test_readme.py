@@ -24,7 +24,8 @@ from batch_runner import Context
 from batch_runner.cli.commands import program
 from batch_runner.cli.options import FOLDER, keep_said, topics
 from batch_runner.job.config import load_job
-from batch_runner.job.options import OF_SERVE, STATE, options, variable_of
+from batch_runner.job.options import OF_SERVE, options, variable_of
+from batch_runner.journal.index import STATE_VARIABLE
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(batch_runner.__file__).parent
@@ -72,7 +73,7 @@ def test_every_option_and_variable_exists(name: str) -> None:
     """Whatever looks like an option of ours, or a variable for one, is one."""
     flags = {flag for command in program.commands.values() for param in command.params for flag in param.opts}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", DOCUMENTS[name])) <= flags | FOREIGN | {"--help"}
-    variables = {variable_of(option) for option in (*options(), *OF_SERVE, STATE)}
+    variables = {STATE_VARIABLE, *(variable_of(option) for option in (*options(), *OF_SERVE))}
     assert set(re.findall(r"(?<!_)BATCH_RUNNER_[A-Z_]+", DOCUMENTS[name])) <= variables
 
 

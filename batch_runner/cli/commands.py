@@ -333,13 +333,13 @@ def resolve_command(
     outcome over into the output.
     """
     from batch_runner.cli.run import print_out, today
-    from batch_runner.journal.resolve import Finding, resolve
+    from batch_runner.journal.resolve import Finding, resolve, user_name
     from batch_runner.runner.memory import journal_meant
 
     if not note.strip():
         raise click.UsageError("--note: say how you know; it is kept for whoever asks")
     named, meant = journal_meant(journal, today())
-    of = resolve(named, rows, Finding(status, note, who or _user(), run_id), sheet or meant)
+    of = resolve(named, rows, Finding(status, note, who or user_name(), run_id), sheet or meant)
     numbers = ", ".join(map(str, dict.fromkeys(rows)))
     print_out(
         f"{of.path}: row {numbers} (night of {of.night}): unknown → {status}; the next batch carries it into the output"
@@ -379,16 +379,6 @@ def adjust_command(journal: Path, concurrency: int) -> int:
 
     print_out(adjust(journal, concurrency, today()))
     return ExitCode.OK
-
-
-def _user() -> str:
-    """Who is logged in; the number where the system has no name for it."""
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"user {os.getuid()}"
 
 
 def _load(source: str, values: dict[str, Any]) -> Loaded:

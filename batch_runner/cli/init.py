@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import re
 import shlex
@@ -19,7 +18,7 @@ import msgspec
 from batch_runner.errors import SheetError, UsageError, reason_of
 from batch_runner.fs import have_temporary_folder
 from batch_runner.job.job import Job
-from batch_runner.job.options import options
+from batch_runner.job.options import options, toml
 from batch_runner.rows.amounts import EITHER, Amount, read_amount
 from batch_runner.rows.keys import KeyFinder
 from batch_runner.rows.source import Source
@@ -152,15 +151,6 @@ def ask(seen: Seen, said: dict[str, object]) -> dict[str, object]:
         if answer:
             said = {**said, name: options()[name].read(answer)}
     return said
-
-
-def toml(value: object) -> str:
-    """A value as TOML writes it. Its texts are JSON's (TOML 1.0, *Basic strings*), but for DEL, which it escapes."""
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{toml(key)} = {toml(inner)}" for key, inner in value.items()) + " }"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(toml, value)) + "]"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _look(job: Job, *, hidden: bool) -> Seen:

@@ -29,8 +29,6 @@ from batch_runner.units import parse_duration
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from starlette.types import ASGIApp
-
     from batch_runner.service.local.tasks import Tasks
 
 
@@ -137,6 +135,7 @@ def open_page(target: Path, port: int, *, browser: bool) -> None:
     Raises `UsageError` where there is no such folder or file, and where the port can't be had.
     """
     from batch_runner.page.app import HOST, make_page
+    from batch_runner.service.serve.server import config_of
 
     if not target.exists():
         raise UsageError(f"{target}: no such file or folder")
@@ -146,7 +145,8 @@ def open_page(target: Path, port: int, *, browser: bool) -> None:
     with _listening(HOST, port) as sock:
         number = sock.getsockname()[1]
         start = "/" if is_folder else "/sheet?" + urlencode({"file": target.name})
-        server = _page_server(make_page(Path.cwd(), number, token, start, lambda: server.should_exit))
+        page = make_page(Path.cwd(), number, token, start, lambda: server.should_exit)
+        server = _PageServer(config_of(page, timeout_graceful_shutdown=5))
         address = f"http://{HOST}:{number}/?token={token}"
         print(address, flush=True)  # noqa: T201  it is what the command is for
         if browser:
@@ -177,18 +177,3 @@ class _PageServer(uvicorn.Server):
         with super().capture_signals():
             yield
             self._captured_signals.clear()
-
-
-def _page_server(app: ASGIApp) -> uvicorn.Server:
-    """What serves the page."""
-    return _PageServer(
-        uvicorn.Config(
-            app,
-            lifespan="off",
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=5,
-        )
-    )

@@ -15,7 +15,6 @@ from batch_runner.job.options import (
     GIVEN,
     OF_SERVE,
     PREFIX,
-    STATE,
     Provenance,
     Setting,
     did_you_mean,
@@ -25,6 +24,7 @@ from batch_runner.job.options import (
 )
 from batch_runner.job.path_templates import WITH_STEM, problem
 from batch_runner.job.validation import SECRETIVE, OptionKind, find_exposure, read_secret
+from batch_runner.journal.index import STATE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -154,7 +154,7 @@ def _settings(
 
 def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
     """A sentence for each variable that looks like an option of ours and is none."""
-    known = [*(o.variable for o in options().values() if not o.flag_only), *map(variable_of, (*OF_SERVE, STATE))]
+    known = [*(o.variable for o in options().values() if not o.flag_only), *map(variable_of, OF_SERVE), STATE_VARIABLE]
     known += [f"{variable_of(name)}_FILE" for name in SECRETIVE]
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in known:

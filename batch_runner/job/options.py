@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from difflib import get_close_matches
 from functools import cache
 from textwrap import wrap
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 PREFIX = "BATCH_RUNNER_"
 OF_SERVE = ("port", "host", "tasks", "runs", "keep", "queue", "grace")
 """The options that only `serve` has: their variables are none of a job's, and no mistakes either."""
-STATE = "state"
-"""The variable that names the folder of the index of journals; it is no option."""
 
 
 class Option(msgspec.Struct, frozen=True):
@@ -96,6 +95,15 @@ def command_words(command: str, source: str, chosen: Mapping[str, object]) -> li
 def _as_named(name: str) -> str:
     """A name in a list of names, as CSV has it."""
     return '"' + name.replace('"', '""') + '"' if set(name) & set(',"\n') or name.strip() != name else name
+
+
+def toml(value: object) -> str:
+    """A value as TOML writes it. Its texts are JSON's (TOML 1.0, *Basic strings*), but for DEL, which it escapes."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{toml(key)} = {toml(inner)}" for key, inner in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def did_you_mean(word: str, known: list[str]) -> str:

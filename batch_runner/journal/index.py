@@ -87,7 +87,7 @@ class Index:
         try:
             if not file.exists() or _read(file) != line:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _write(file, line)
+                write_private(file, msgspec.json.encode(line))
         except OSError as error:
             return f"the index of journals can't be written in {self._folder}: {reason_of(error)}; set {STATE_VARIABLE}"
         return None
@@ -112,7 +112,7 @@ class Index:
         names = set(map(str, journals))
         for file, line in self._lines("*.json") if names else ():
             if line.path in names:
-                _write(file, msgspec.structs.replace(line, is_gone=True))
+                write_private(file, msgspec.json.encode(msgspec.structs.replace(line, is_gone=True)))
 
     def all(self) -> list[Path]:
         """Every journal that is there, whatever it is for."""
@@ -139,13 +139,6 @@ def _read(file: Path) -> _Line | None:
         return msgspec.json.decode(file.read_bytes(), type=_Line)
     except (OSError, msgspec.MsgspecError):
         return None
-
-
-def _write(file: Path, line: _Line) -> None:
-    new = file.with_suffix(".new")
-    new.touch(0o600)
-    new.write_bytes(msgspec.json.encode(line))
-    new.replace(file)
 
 
 def journals_in(folders: Iterable[Path]) -> list[Path]:

@@ -7,6 +7,8 @@ A person may also have the rows known by other columns.
 
 from __future__ import annotations
 
+import getpass
+import os
 import sqlite3
 from collections import Counter
 from contextlib import closing
@@ -125,6 +127,14 @@ def _shared_with(connection: sqlite3.Connection, attempt: int, other: int) -> st
 _PLACE = "SELECT row FROM place WHERE batch = ? AND number = ?"
 _RESOLVE = "UPDATE attempt SET status = ?, run_id = ?, ended_at = ?, error = ? WHERE id = ?"
 _RECORD = "INSERT INTO resolution (attempt, was, status, note, who, at) VALUES (?, ?, ?, ?, ?, ?)"
+
+
+def user_name() -> str:
+    """Who is logged in; the number where the system has no name for it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 class Finding(msgspec.Struct, frozen=True):

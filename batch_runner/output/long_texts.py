@@ -13,6 +13,7 @@ import msgspec
 from batch_runner.fs import AtomicFile
 from batch_runner.job.job import stem_of
 from batch_runner.sheet.csv.writer import storable
+from batch_runner.sheet.xlsx_append.xml_tokens import CELL_UNITS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from typing import Self
 
 
-CELL_UNITS = 32_767
-"""What one cell of a workbook holds, in UTF-16 units (Excel specifications and limits)."""
 MOST_IN_A_RECORD = 12 << 20
 """Characters of ours in one record of a text file; our reader takes records of 16 Mi characters."""
 

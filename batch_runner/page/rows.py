@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
 import re
 import shlex
 import sqlite3
@@ -22,7 +20,8 @@ import msgspec
 from batch_runner.errors import BatchRunnerError, SheetError, UsageError, reason_of
 from batch_runner.fs import AtomicFile
 from batch_runner.job.job import Job
-from batch_runner.journal.resolve import Finding, resolve
+from batch_runner.job.options import toml
+from batch_runner.journal.resolve import Finding, resolve, user_name
 from batch_runner.journal.view import JournalView, Placed, Try
 from batch_runner.outcomes import FAILED, RESOLVED
 from batch_runner.rows.source import Source
@@ -261,7 +260,7 @@ def story_of(seen: BatchSeen, query: Mapping[str, str]) -> RowStory:
         outcome, tries = view.outcome(seen.batch.id, number), view.story(seen.batch.id, number)
     if outcome is None:
         raise UsageError(f"{seen.sheet}: no row {number or '…'} took part in this batch")
-    return RowStory(seen, number, outcome, tries, _who())
+    return RowStory(seen, number, outcome, tries, user_name())
 
 
 def settle(seen: BatchSeen, form: Mapping[str, Any]) -> int:
@@ -271,16 +270,9 @@ def settle(seen: BatchSeen, form: Mapping[str, Any]) -> int:
         raise UsageError("say what became of the row: it ran, it failed, or it did not run")
     if not note:
         raise UsageError("say how you know; it is kept for whoever asks")
-    who = str(form.get("who", "")).strip() or _who()
+    who = str(form.get("who", "")).strip() or user_name()
     resolve(seen.journal, [int(number)], Finding(status, note, who), seen.batch.input)
     return int(number)
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"user {os.getuid()}"
 
 
 def gist(result: str) -> str:
@@ -350,15 +342,6 @@ def _check(draft: Path, source: Source, chosen: Mapping[str, Any], changed: Mapp
             wrong = [i for i, (old, new) in pairs if i not in unread and new != changed.get((before.number, i), old)]
             if wrong and before.kind in (*LIST_ROWS, RowKind.HEADER):
                 raise SheetError(f"row {before.number} could not be mended: edit the file in Excel, and run it again")
-
-
-def toml(value: object) -> str:
-    """A value as TOML writes it. Its texts are JSON's (TOML 1.0, *Basic strings*), but for DEL, which it escapes."""
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{toml(key)} = {toml(inner)}" for key, inner in value.items()) + " }"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(toml, value)) + "]"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def job_text(seen: BatchSeen) -> str:

@@ -315,11 +315,6 @@ class Understood(msgspec.Struct, frozen=True, kw_only=True):
         """How many rows would be started."""
         return self.plan.plan.start + self.plan.plan.retried if self.plan else 0
 
-    @property
-    def can_run(self) -> bool:
-        """Whether a batch can be started."""
-        return self.plan is not None and bool(self.choices.task)
-
 
 def look(choices: Choices, folder: Path, show: str, begin: str) -> Understood:
     """Read the sheet once as `check` does, and make the screen of it. Raises what makes it no sheet at all."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from enum import Enum
 from itertools import count, islice
@@ -235,14 +234,6 @@ class Sheet(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let go of the file."""
-
-    def is_outdated(self) -> bool:
-        """Whether the file is another one by now: edited, replaced or gone."""
-        try:
-            with self.path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest() != self.fingerprint
-        except OSError:
-            return True
 
     def address(self, row: int, column: int) -> str:
         """How a person finds a cell: `invoices.xlsx, Sheet1!C17` (`column` counts from 0)."""

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from program import run_program
 
-from batch_runner.cli.init import Seen, job_file, look, toml
+from batch_runner.cli.init import Seen, job_file, look
 from batch_runner.errors import UsageError
 from batch_runner.job.config import load_job
 from batch_runner.job.inputs import night_job_of
-from batch_runner.job.options import options
+from batch_runner.job.options import options, toml
 from batch_runner.rows.source import Source
 
 HEADERS = ("Invoice No", "Vendor", "Amount", "Due", "Days")

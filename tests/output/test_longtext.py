@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batch_runner.fs import AtomicFile
-from batch_runner.output.long_texts import CELL_UNITS, LongTexts
+from batch_runner.output.long_texts import LongTexts
+from batch_runner.sheet.xlsx_append.xml_tokens import CELL_UNITS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -149,18 +149,15 @@ def _resolve(host: str) -> tuple[socket.AddressFamily, str]:
     return family, str(address[0])
 
 
-def _config(app: ASGIApp) -> uvicorn.Config:
+def config_of(app: ASGIApp, **more: Any) -> uvicorn.Config:
+    """How uvicorn serves an app of ours: without a log of its own, WebSockets or a word of who answers."""
     return uvicorn.Config(
-        app,
-        lifespan="off",
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        http=_Connection,
-        timeout_keep_alive=IDLE_SECONDS,
-        timeout_graceful_shutdown=_PATIENCE,
+        app, lifespan="off", ws="none", log_config=None, access_log=False, server_header=False, **more
     )
+
+
+def _config(app: ASGIApp) -> uvicorn.Config:
+    return config_of(app, http=_Connection, timeout_keep_alive=IDLE_SECONDS, timeout_graceful_shutdown=_PATIENCE)
 
 
 def most_connections() -> int:
