@@ -77,6 +77,7 @@ def test_a_good_night_says_nothing(folder: Path) -> None:
     assert run(folder) == (3, "")
 
 
+@pytest.mark.long
 def test_cells_and_results_stand_in_debug_only(folder: Path) -> None:
     """What a cell or an error holds is no business of a log, unless somebody looks for a fault."""
     for form in ("text", "json"):
@@ -161,6 +162,7 @@ def test_a_silent_level_formats_nothing() -> None:
     assert not log.hears_info()
 
 
+@pytest.mark.long
 def test_a_log_file(folder: Path) -> None:
     """It holds the same lines, from info on unless another level was said, is private, and is added to."""
     assert run(folder, "--log-file", "night.log", "--log-format", "json") == (3, "")

@@ -58,6 +58,7 @@ def test_the_decorated_task_is_an_ordinary_function() -> None:
     assert told == {"pay": "5.00", "to": "Harbour Paper", "on": "2026-02-14", "by": "transfer", "for": "a.pdf"}
 
 
+@pytest.mark.long
 def test_the_decorated_task_plans_every_row_of_the_csv(tmp_path: Path) -> None:
     """Two amounts are above its limit, all others are planned."""
     shutil.copy(SAMPLES / "invoices.csv", tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from nights import Fault, night, numbered
 
 from batch_runner.errors import ExitCode
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.long
 def test_every_row_is_started_once_and_comes_back_in_its_place(tmp_path: Path) -> None:
     """Runs that end in another order than they began still stand beside their own rows."""
     rows = [{"Row": str(n), "Seconds": str(60 - n)} for n in range(1, 41)]
@@ -21,6 +23,7 @@ def test_every_row_is_started_once_and_comes_back_in_its_place(tmp_path: Path) -
     assert set(done.front.starts().values()) == {1}
 
 
+@pytest.mark.long
 def test_never_more_runs_in_flight_than_asked_for(tmp_path: Path) -> None:
     """The service never sees more than `concurrency` runs that have not ended, and all places are used."""
     done = night(tmp_path, numbered(50), concurrency=7)
@@ -140,6 +143,7 @@ def test_a_run_that_takes_too_long_keeps_its_status(tmp_path: Path) -> None:
     assert done.summary.exit_code == ExitCode.SOME_FAILED
 
 
+@pytest.mark.long
 def test_runs_of_hours_are_followed(tmp_path: Path) -> None:
     """A run of five hours is seen to its end, with few polls."""
     done = night(tmp_path, [{"Row": "1", "Seconds": "18000"}], run_timeout="6h")

@@ -225,6 +225,7 @@ def test_a_full_disk_under_stdout_is_no_failure(folder: Path, command: tuple[str
     assert (done.returncode, done.stderr) == (0, b"batch-runner: this can't be printed: no space left on device\n")
 
 
+@pytest.mark.long
 def test_a_night_of_a_csv_pays_for_no_library_that_it_does_not_use(folder: Path) -> None:
     """Each is a good part of a second at every start: workbooks made anew, Parquet, HTTP, servers, PDFs, clusters."""
     heavy = {"openpyxl", "polars", "httpx", "aiohttp", "starlette", "uvicorn", "jinja2", "pypdfium2", "distributed"}
@@ -248,6 +249,7 @@ def test_a_run_that_takes_too_long_ends_as_timeout(folder: Path) -> None:
     assert records(folder / "slow.results.csv")[0]["status"] == "timeout"
 
 
+@pytest.mark.long
 def test_a_local_run_of_a_killed_batch_is_unknown_at_once(folder: Path) -> None:
     """A run of the embedded service ends with the program, so the same command neither waits for it nor sends it."""
     (folder / "slow.csv").write_text("Seconds\n50\n")

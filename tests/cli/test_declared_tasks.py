@@ -174,6 +174,7 @@ def test_cells_that_the_task_cannot_take_refuse_their_rows(folder: Path) -> None
     assert [row["error"] for row in rows] == ["", *refused, ""]
 
 
+@pytest.mark.long
 def test_a_mended_cell_is_sent_and_a_stricter_task_forgets_nothing(folder: Path) -> None:
     """A refused row is judged anew each night; one that ran before keeps its outcome whatever the task says now."""
     command = ["run", "sheet.csv", "--task", "tasks.py:pay"]
@@ -252,6 +253,7 @@ def log_lines(done: CompletedProcess[str]) -> list[dict[str, object]]:
     return [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
 
 
+@pytest.mark.long
 def test_what_a_task_logs_stands_in_the_log(folder: Path) -> None:
     """From a worker process: with its run, whole on one line, by the program's form and level; it fails no run."""
     options = ["--log-level", "info", "--log-format", "json", "--json"]

@@ -29,6 +29,7 @@ def test_a_working_folder_that_is_gone(tmp_path: Path, words: tuple[str, ...]) -
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", ["check", "run"])
 @pytest.mark.parametrize("home", ["argument", "pattern", "job"])
 def test_an_ascii_locale(tmp_path: Path, command: str, home: str) -> None:

@@ -97,6 +97,7 @@ def test_one_more_column_starts_nothing_again(folder: Path) -> None:
     assert "no row of this sheet is known" not in said
 
 
+@pytest.mark.long
 def test_a_number_alone_makes_no_row_the_same(tmp_path: Path) -> None:
     """Where all else is another, it may be a list that counts from 1."""
     (tmp_path / "task.py").write_text(TASK)

@@ -98,6 +98,7 @@ def test_a_wal_cut_anywhere(killed: Killed, place: int) -> None:
     assert reopened(killed.main, killed.wal[:length]) in killed.expected(length)
 
 
+@pytest.mark.long
 @given(anywhere, st.binary(min_size=1, max_size=600))
 def test_a_wal_torn_anywhere(killed: Killed, place: int, other: bytes) -> None:
     """Other bytes from any byte on, as a torn write leaves them: the same."""
@@ -142,6 +143,7 @@ def test_a_file_cut_anywhere(whole: Closed, place: int) -> None:
         reopened(content, None)
 
 
+@pytest.mark.long
 @given(anywhere, st.integers(1, 16), st.sampled_from([0, 255]))
 def test_sectors_that_were_lost(whole: Closed, place: int, sectors: int, byte: int) -> None:
     """Disks write whole sectors: where some hold something else the journal is refused, or nothing of it is lost."""

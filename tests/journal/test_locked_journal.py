@@ -35,6 +35,7 @@ def write_lock(path: Path) -> Iterator[None]:
         connection.execute("ROLLBACK")
 
 
+@pytest.mark.long
 def test_whoever_writes_waits_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Said once, however long it takes, and once more when it is free."""
     path = tmp_path / "a.db"

@@ -90,6 +90,7 @@ def test_killed_while_an_edited_output_is_replaced(tmp_path: Path, service: Serv
     assert len(service.starts) == 3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ending", [".csv", ".tsv"])
 def test_one_result_over_16_mebibytes_spoils_no_other_row(tmp_path: Path, ending: str) -> None:
     """Our own reader takes no longer record: the cell is cut as in a workbook, the whole stands beside the output."""

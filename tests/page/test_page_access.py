@@ -25,6 +25,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Paged]:
         yield page
 
 
+@pytest.mark.long
 def test_the_first_line_is_the_address(page: Paged) -> None:
     """The first line printed is `http://127.0.0.1:PORT/?token=…`, and nothing else."""
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{32,}", page.address)

@@ -103,6 +103,7 @@ def test_totals_and_report_do_not_call_an_edited_amount_succeeded(folder: Path) 
     assert "with another Amount" in quiet.stdout + quiet.stderr
 
 
+@pytest.mark.long
 def test_a_row_that_was_edited_elsewhere_is_carried_over_and_told(folder: Path) -> None:
     """Another cell than the amount: text, JSON and page say it, and the third night says it again."""
     sheet = folder / "sheet.csv"

@@ -120,6 +120,7 @@ def test_the_course_counts_each_start_and_end_once() -> None:
     assert course.rows == ((3,), (7,))
 
 
+@pytest.mark.long
 def test_a_group_names_its_first_rows_only() -> None:
     """Whatever the number of rows that failed alike, the page stays small."""
     spans = (Span(number, "failure", "no", True, recorded(1), recorded(2)) for number in range(2, 50_002))

@@ -313,6 +313,7 @@ def test_what_a_person_must_look_at_comes_first() -> None:
     assert max(slot.tall_failed for slot in page.slots) == 2
 
 
+@pytest.mark.long
 def test_fifty_thousand_rows_are_a_small_page() -> None:
     """All failed, each with a message of its own or all with one: less than 200 KB."""
     groups = tuple(Failures("failure", f"{place} {'x' * 3000}", 2500, ()) for place in range(20))

@@ -231,6 +231,7 @@ def test_a_start_goes_out_before_a_slow_heartbeat_answers(folder: Path) -> None:
     assert seen == [True, True]
 
 
+@pytest.mark.long
 def test_a_heartbeat_that_never_answers_is_left(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

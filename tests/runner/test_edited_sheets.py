@@ -85,6 +85,7 @@ def test_many_nights(tmp_path: Path, service: Service) -> None:
     assert len(set(service.rows)) == len(service.sent)
 
 
+@pytest.mark.long
 @ENDINGS
 @pytest.mark.parametrize("some", [("--rows", "3"), ("--rows", "3-4"), ("--where", "Amount > 1"), ("--rows", "2")])
 def test_equal_rows_of_which_some_were_left_out(
@@ -181,6 +182,7 @@ def edit_xlsx(path: Path) -> None:
     book.save(path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("edit", [edit_csv, edit_xlsx])
 def test_a_result_file_edited_and_run_again(edit: Callable[[Path], None], tmp_path: Path, service: Service) -> None:
     """In place, with the same journal: only the edited row starts, and our columns are refreshed and never sent."""

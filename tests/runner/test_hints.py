@@ -24,6 +24,7 @@ def told(done: Night, word: str) -> list[str]:
     return [note for note in done.summary.notes if word in note]
 
 
+@pytest.mark.long
 def test_short_runs_wait_for_polls(tmp_path: Path) -> None:
     """Runs of a second, fifty at once, twenty polls a second: the batch was as fast as its polls, and says so."""
     done = night(tmp_path, numbered(200, Seconds="1"), service=ELSEWHERE, concurrency=50, poll_rate="20/s")
@@ -39,6 +40,7 @@ def test_a_higher_poll_rate_is_faster(tmp_path: Path) -> None:
     assert not told(done, "--poll-rate")
 
 
+@pytest.mark.long
 def test_by_itself_it_is_as_fast_and_says_nothing(tmp_path: Path) -> None:
     """Whoever leaves the poll rate to the program needs no advice about it."""
     done = night(tmp_path, numbered(200, Seconds="1"), service=ELSEWHERE, concurrency=50)
@@ -78,6 +80,7 @@ def test_what_was_learnt_by_itself_needs_no_advice(tmp_path: Path) -> None:
     assert quiet.summary.notes == ()
 
 
+@pytest.mark.long
 def test_too_many_at_once_is_about_concurrency(tmp_path: Path) -> None:
     """Refusals for too many runs at once advise --concurrency, and no --rate."""
     done = night(tmp_path, numbered(60, Seconds="5"), within=lambda app: Slots(app, 4), concurrency=30)

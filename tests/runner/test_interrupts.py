@@ -249,6 +249,7 @@ def signalled(folder: Path, process: subprocess.Popen[str], number: int) -> tupl
     return ended(process)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "code"), EVERY)
 def test_while_the_first_sheet_is_read(folder: Path, pings: PingServer, number: signal.Signals, code: int) -> None:
     """Before anything was sent it ends at once with its code, one sentence and `/fail`; with `--json`, its object."""
@@ -297,6 +298,7 @@ def test_while_the_end_is_told(folder: Path, pings: PingServer, number: signal.S
     assert pings.paths == ["/u/start", "/u"]
 
 
+@pytest.mark.long
 def test_the_second_leaves_at_once_whenever_it_comes(folder: Path) -> None:
     """Also while the end is told."""
     sheet(folder / "in.csv", 3)
@@ -340,6 +342,7 @@ def test_a_signal_that_came_early_is_heard(backend: str) -> None:
         assert anyio.run(wait, signals, backend=backend) == 143
 
 
+@pytest.mark.long
 def test_the_interrupt_is_told_once(folder: Path) -> None:
     """The sentence that says what goes on, and how to leave at once."""
     sheet(folder / "in.csv", 3)

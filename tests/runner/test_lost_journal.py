@@ -64,6 +64,7 @@ def lose_index(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BATCH_RUNNER_STATE", str(folder / "empty"))
 
 
+@pytest.mark.long
 @ENDINGS
 @pytest.mark.parametrize("headers", [("Number", "Name"), ("Number", "Status")])
 def test_the_journal_is_gone_and_the_index_knows_the_output(

@@ -72,6 +72,7 @@ def test_a_run_whose_worker_process_ended_is_unknown_and_not_done_again(folder: 
     assert paid(folder) == 2
 
 
+@pytest.mark.long
 def test_where_it_may_be_repeated_it_has_failed(folder: Path) -> None:
     """The task says that it does no harm."""
     (folder / "in.csv").write_text("How\noom\n")

@@ -219,6 +219,7 @@ def test_the_worst_code_is_the_nights(folder: Path) -> None:
     assert done.stdout.splitlines()[-1] == "2 sheets: 2 rows, 1 success, 1 other"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupt_ends_the_night(folder: Path, number: int, code: int) -> None:
     """The summary is printed still; no further sheet is begun, and the same command goes on."""

@@ -143,6 +143,7 @@ def test_a_deadline_in_the_night_the_clock_is_put_forward(tmp_path: Path, wall: 
     assert done.summary.count("success") == len(done.front.posts) == 60 - done.summary.count("not_started")
 
 
+@pytest.mark.long
 def test_a_laptop_that_slept_past_the_deadline(tmp_path: Path, wall: type[Wall]) -> None:
     """The monotonic clock stood still for eight hours, the wall clock didn't: the deadline is over."""
     wall.jump_after, wall.jump = 3000, timedelta(hours=8)

@@ -58,6 +58,7 @@ def test_its_output_is_no_sheet_to_run(folder: Path) -> None:
     assert run(folder, "in.results.csv", "--no-header", "--output", "other.csv")[0] == 2
 
 
+@pytest.mark.long
 def test_a_lost_journal_is_refused(folder: Path) -> None:
     """Without headers nobody can tell whose runs stand in the output: nothing is sent until somebody says so."""
     assert run(folder, "in.csv", "--no-header")[0] == 0

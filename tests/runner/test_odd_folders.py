@@ -59,6 +59,7 @@ def in_share(path: str) -> bool:
     return "/share/" in path or path.startswith("share/") or path.endswith("/share")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("call", "code"),
     [

@@ -163,6 +163,7 @@ def fail_first(_: str, start: int) -> str:
     return "failure" if start == 1 else "success"
 
 
+@pytest.mark.long
 def test_what_failed_elsewhere_holds_nobody(tmp_path: Path, impatient: None) -> None:
     """A failed row that was mended runs."""
     with on_a_socket(Service(looks=1, ends=fail_first)) as service:
@@ -204,6 +205,7 @@ def test_the_index_is_for_its_owner_only_and_holds_no_values(night: Night, tmp_p
     assert modes == {0o600, 0o700}
 
 
+@pytest.mark.long
 def test_a_journal_that_is_gone_is_told_once_and_not_silenced(night: Night) -> None:
     """The index knew it; what ran there isn't known any more."""
     night.run(night.sheet("a.csv"), "--journal", "mine.journal.db")

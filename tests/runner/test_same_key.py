@@ -73,6 +73,7 @@ def test_the_second_sheet_of_a_night_is_held(sheets: Sheets) -> None:
     assert sheets.run("*th.csv", "--retry", "all", "--retry-wait", "0", code=3) == ["10"]
 
 
+@pytest.mark.long
 def test_same_carries_the_second_over_and_remembers_it(sheets: Sheets) -> None:
     """Both rows are the one run, on later nights as well."""
     sheets.write("north.csv", "No 1,10,")
@@ -82,6 +83,7 @@ def test_same_carries_the_second_over_and_remembers_it(sheets: Sheets) -> None:
     assert [row[:2] for row in sheets.result("south.results.csv")] == [["run-1", "success"]]
 
 
+@pytest.mark.long
 def test_again_starts_the_second_as_a_row_of_its_own(sheets: Sheets) -> None:
     """From then on each sheet has its own result, and neither runs again, whatever is retried as changed."""
     sheets.write("north.csv", "No 1,10,")

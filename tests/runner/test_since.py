@@ -110,6 +110,7 @@ def test_an_old_failure_is_still_told(folder: Path) -> None:
     assert (again["exit_code"], again["carried"], again["counts"]) == (3, 2, {"success": 1, "failure": 1})
 
 
+@pytest.mark.long
 def test_a_sheet_for_each_day_is_no_news(folder: Path) -> None:
     """Sheets that hold the day's rows only are new every night, and nobody is warned of that.
 

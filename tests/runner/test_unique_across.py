@@ -40,6 +40,7 @@ def error_of(night: Night, name: str, row: int = 0) -> str:
     return night.rows(name)[row]["error"]
 
 
+@pytest.mark.long
 def test_a_number_that_ran_in_another_journal_is_held(night: Night) -> None:
     """However it was typed and whatever its key; the sentence names sheet, row, run, journal and what differs."""
     night.run(write(night, "in.csv", "A,RE-0042,10"), *UNIQUE)
@@ -64,6 +65,7 @@ def test_no_value_of_retry_releases_it(night: Night, words: tuple[str, ...]) -> 
     assert other.run(sheet, *UNIQUE, *words, code=3) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("word", ["--allow-duplicates", "--again"])
 def test_a_word_of_its_own_releases_it(night: Night, word: str) -> None:
     """For one batch; afterwards it is this journal's own."""
@@ -92,6 +94,7 @@ def test_a_journal_that_was_never_asked_learns_from_tonights_sheet(night: Night)
     assert "can't know them" not in other.said
 
 
+@pytest.mark.long
 def test_rows_that_unique_can_not_know_are_told_if_quiet_too(night: Night) -> None:
     """In another journal: named, with how many; told by `check` as well, and gone when its sheet was asked once."""
     night.run(write(night, "in.csv", "A,RE-0042,10"))

@@ -228,6 +228,7 @@ async def test_a_connection_that_the_service_has_closed_is_not_used() -> None:
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.long
 async def test_no_start_on_a_connection_that_was_idle() -> None:
     """At once the connection is used again; after more than half a second it is not."""
     async with serving(behaves) as server, client_of(server.url) as client:

@@ -202,6 +202,7 @@ def test_a_long_invoice_is_read_at_both_ends(tmp_path: Path) -> None:
     assert (found.number, found.total) == ("HP-7", "337.20")
 
 
+@pytest.mark.long
 def test_a_crowded_page_is_read_in_time(tmp_path: Path) -> None:
     """Thousands of amounts in one line, and thousands of lines: the work grows with them, and no faster."""
     canvas = Canvas(str(tmp_path / "a.pdf"), pagesize=(20_000, 842))

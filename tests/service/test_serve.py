@@ -173,6 +173,7 @@ def test_one_service_at_a_time_holds_its_runs(tmp_path: Path) -> None:
         assert service.end() == (0, "")
 
 
+@pytest.mark.long
 def test_its_file_is_for_its_owner_alone(tmp_path: Path) -> None:
     """What holds results can be read by nobody else, while it runs and after; it is named where it begins."""
     with served(tmp_path, "--runs", "mine.db") as service:

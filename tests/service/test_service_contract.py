@@ -56,6 +56,7 @@ async def test_a_task_may_fail_with_a_sentence_of_its_own(service: Speaker) -> N
     assert (cancelled["status"], cancelled["error"]) == ("cancelled", "the invoice was withdrawn")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("task", ["raise_unusual", "raise_unusual_in_loop"])
 @pytest.mark.parametrize("name", ["CancelledError", "KeyboardInterrupt", "GivesUp"])
 async def test_what_is_no_exception_is_a_failure_of_its_run_alone(service: Speaker, task: str, name: str) -> None:
@@ -66,6 +67,7 @@ async def test_what_is_no_exception_is_a_failure_of_its_run_alone(service: Speak
     assert (await service.end_of(other["run_id"]))["status"] == "success"
 
 
+@pytest.mark.long
 async def test_a_task_that_cancels_itself_is_a_failure_of_its_run_alone(service: Speaker, anyio_backend: str) -> None:
     """By asyncio's own means, which leave it to be asked whether anybody wanted it."""
     if anyio_backend == "trio":
@@ -76,6 +78,7 @@ async def test_a_task_that_cancels_itself_is_a_failure_of_its_run_alone(service:
     assert (await service.end_of(other["run_id"]))["status"] == "success"
 
 
+@pytest.mark.long
 async def test_what_a_task_raises_when_it_is_cancelled_harms_nobody(way: str) -> None:
     """Its time is up, and in the place of its cancellation comes something else, or both in a group."""
     async with speaking(way, run_timeout=0.3) as service:
@@ -84,6 +87,7 @@ async def test_what_a_task_raises_when_it_is_cancelled_harms_nobody(way: str) ->
         assert (await service.run("echo_in_loop"))["status"] == "success"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("task", ["sleep", "sleep_in_loop"])
 async def test_a_run_that_takes_too_long_ends_as_timeout(way: str, task: str) -> None:
     """Sync or async, a task is stopped at the limit, which the error names."""
@@ -93,6 +97,7 @@ async def test_a_run_that_takes_too_long_ends_as_timeout(way: str, task: str) ->
     assert run["error"] == "The run was stopped after 0.1 s, the time limit for one run."
 
 
+@pytest.mark.long
 async def test_runs_beyond_the_bound_are_queued_and_then_run(way: str, tmp_path: Path) -> None:
     """With one worker one of two runs is `running` while the other is `queued`, and its turn comes."""
     go = tmp_path / "go"
@@ -118,6 +123,7 @@ async def test_never_more_async_runs_at_once_than_the_bound(way: str) -> None:
     assert sorted(statuses) == ["queued", "queued", "running", "running", "running"]
 
 
+@pytest.mark.long
 async def test_sync_answers_when_the_run_has_ended(service: Speaker) -> None:
     """The answer to a sync start tells the end, be it a success or a failure."""
     assert (await service.start("echo", {"a": "b"}, sync=True))[1]["result"] == {"a": "b"}
@@ -247,6 +253,7 @@ async def test_any_json_may_be_a_result(service: Speaker) -> None:
     assert (await service.run("some_text"))["result"] == "1.10 €"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("task", ["no_json", "not_a_number", "half_a_character", "too_deep", "too_much"])
 async def test_a_result_that_is_no_json_or_has_no_end_is_a_success_with_a_note(service: Speaker, task: str) -> None:
     """The work is done: a failure would be done again. What can't be told as JSON, or is too large, stands as text."""

@@ -127,6 +127,7 @@ async def test_a_large_result_arrives_whole(opened: AbstractAsyncContextManager[
     assert len(bytes(ending.result)) == 2 * 7_500_000 + 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("repeatable", [False, True])
 async def test_of_many_at_once_none_is_lost(opened: AbstractAsyncContextManager[Executor], *, repeatable: bool) -> None:
     """Each has the ending of its own params, also where several go together."""

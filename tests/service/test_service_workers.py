@@ -59,6 +59,7 @@ async def test_closing_ends_the_workers_that_wait(tmp_path: Path) -> None:
     assert not is_alive(pid)
 
 
+@pytest.mark.long
 async def test_workers_start_when_needed_and_are_used_again() -> None:
     """One after another, all runs find the same process; at once, each has its own, and never more than fit."""
     async with workers(2) as executor:
@@ -134,6 +135,7 @@ async def test_a_run_that_is_cancelled_where_others_wait_cuts_off_none_of_them(t
     assert {file.read_text() for file in files} == {"."}
 
 
+@pytest.mark.long
 async def test_slow_calls_are_not_sent_ahead() -> None:
     """What waits at a worker could be at another: of work that takes long nothing waits there."""
     async with workers(2) as executor:
@@ -171,6 +173,7 @@ async def test_a_worker_without_memory_is_replaced_before_the_next_run() -> None
         assert await pid_of(executor) != pid
 
 
+@pytest.mark.long
 async def test_what_was_sent_ahead_of_a_run_without_memory_never_began(tmp_path: Path) -> None:
     """It is begun once, elsewhere: the worker ends with the run that had no memory."""
     count, go = tmp_path / "count", tmp_path / "until"

@@ -189,6 +189,7 @@ async def test_many_at_once_have_each_their_own_end(service: Service) -> None:
     assert ends == {number: b'{"n":"%d"}' % number for number in range(100)}
 
 
+@pytest.mark.long
 async def test_a_graceful_end_does_not_wait_for_those_who_wait(tmp_path: Path) -> None:
     """`serve` is told to stop while looks of a minute are open: they are answered, and it ends at once."""
     tasks = load_tasks(OWN, files=SAMPLES)

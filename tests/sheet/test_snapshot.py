@@ -75,6 +75,7 @@ def test_a_whole_or_an_old_one_is_not_waited_for(tmp_path: Path, content: str, a
     assert time.monotonic() - began < snapshot.STILL / 2
 
 
+@pytest.mark.long
 def test_one_that_never_stands_still_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a minute (here: half a second) it is said so, and nothing is sent."""
     monkeypatch.setattr(snapshot, "YOUNG", 0.5)
@@ -91,6 +92,7 @@ def test_one_that_never_stands_still_is_refused(tmp_path: Path, monkeypatch: pyt
         texts(path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["list.csv", "list.xlsx"])
 def test_one_that_changes_while_it_is_read_is_refused(tmp_path: Path, name: str) -> None:
     """Read twice, and changed both times: no copy of it is of one moment."""

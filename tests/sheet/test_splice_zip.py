@@ -163,6 +163,7 @@ def test_any_parts(contents: list[bytes], changed: int) -> None:
         assert read == [*contents[:changed], b"ab", *contents[changed + 1 :]]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fast", [False, True])
 def test_a_changed_part_is_whole_and_small_with_and_without_the_extra_fast(
     fast: bool, monkeypatch: pytest.MonkeyPatch

@@ -126,6 +126,7 @@ def test_parquet_has_the_data_rows_as_text(tmp_path: Path) -> None:
     assert frame.rows() == [("a.pdf", "007", *CELLS[3]), ("b.pdf", "=1+1", *CELLS[5])]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rows", [0, 1, 10_000, 25_001])
 def test_parquet_of_any_length(tmp_path: Path, rows: int) -> None:
     """No row is lost between batches, and a sheet of no rows is a file of no rows."""

@@ -27,6 +27,7 @@ def workbook(folder: Path, *rows: list[object], autofilter: str | None = None) -
     return folder / "a.xlsx"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rows", [4, 3000])
 def test_the_header_row_once_more_is_no_row(tmp_path: Path, rows: int) -> None:
     """In a long sheet, whose rows are skimmed, as in a short one; a vendor of the column's name is data."""
