@@ -203,6 +203,9 @@ DROP VIEW outcome;
 LOST = "a start was sent and its answer was lost: a run may exist"
 """The error of an attempt without an answer, as in the view `outcome`."""
 
+IS_CARRIED = "({0}.origin IS NOT NULL AND {0}.row IN (SELECT row FROM same))"
+"""Whether a person gave the run of an attempt to its row, with `--same`: the row that it was started for has it, too."""
+
 _SENT = "CREATE TEMP VIEW sent AS SELECT * FROM attempt WHERE NOT (run_id IS NULL AND status = 'not_started')"
 """The attempts that count: one that was withdrawn certainly made no run. It is each connection's own, so that journals
 of every version have it."""

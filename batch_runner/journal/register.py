@@ -327,6 +327,7 @@ class Registration:
         if isinstance(step, Resend):
             return Keep(entry.row_number, step.row_id, UNKNOWN, changed=False), last
         if self._policy.same and ran.outcome != STARTING:
+            connection.execute(_SAY_SAME, (step.row_id, entry.digest, self._begun.id))
             self._take_over(connection, step.row_id, entry, ran)
             attempts = attempts_of(connection, step.row_id)
             return self._decide(connection, entry, step.row_id, attempts), last_sent(attempts)

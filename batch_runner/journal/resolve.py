@@ -19,7 +19,7 @@ import msgspec
 
 from batch_runner.errors import JournalError, UsageError
 from batch_runner.journal.batches import hold_journal, now, real_path
-from batch_runner.journal.database import open_file
+from batch_runner.journal.database import IS_CARRIED, open_file
 from batch_runner.journal.group_commit import commit
 from batch_runner.journal.register import attempts_of
 from batch_runner.journal.same_key import clear_places, find_twins, renamed, see, tell_apart
@@ -92,7 +92,8 @@ def end(connection: sqlite3.Connection, attempt: int, outcome: Outcome) -> Outco
 
 _SAME_RUN = (
     "SELECT other.id, other.row FROM attempt AS own JOIN attempt AS other ON other.run_id = own.run_id"
-    " WHERE own.id = ? AND other.row <> own.row ORDER BY other.id"
+    " WHERE own.id = ? AND other.row <> own.row"
+    f" AND NOT {IS_CARRIED.format('own')} AND NOT {IS_CARRIED.format('other')} ORDER BY other.id"
 )
 _STANDS = (
     "SELECT place.number, batch.input FROM place JOIN batch ON batch.id = place.batch"

@@ -12,7 +12,15 @@ import msgspec
 from batch_runner.errors import JournalError, OutputFailed, UsageError, cant_be_read
 from batch_runner.fs import seems_held
 from batch_runner.journal.batches import check_same_job, real_path, turns
-from batch_runner.journal.database import LOST, check_header, connect, make_readable, reading_uri, refuse_half
+from batch_runner.journal.database import (
+    IS_CARRIED,
+    LOST,
+    check_header,
+    connect,
+    make_readable,
+    reading_uri,
+    refuse_half,
+)
 from batch_runner.journal.outputs import never_sent, outputs_of, unknown_runs
 from batch_runner.units import local_day
 
@@ -131,7 +139,7 @@ _RESOLUTIONS = "SELECT at, who, was, status, note FROM resolution WHERE attempt 
 
 
 _SHARED_RUN = (
-    "SELECT run_id FROM attempt WHERE run_id IS NOT NULL AND status <> 'unknown'"
+    f"SELECT run_id FROM attempt WHERE run_id IS NOT NULL AND status <> 'unknown' AND NOT {IS_CARRIED.format('attempt')}"
     " GROUP BY run_id HAVING count(DISTINCT row) > 1 LIMIT 1"
 )
 
@@ -237,7 +245,7 @@ def _placed(number: int, status: str, run_id: str, result: str | None, error: st
 
 
 def check_runs(connection: sqlite3.Connection) -> None:
-    """Raise `OutputFailed` if a run stands beside two rows: each has its own, or is `unknown`."""
+    """Raise `OutputFailed` if a run stands beside two rows: each has its own, one that a person gave it, or none."""
     found = connection.execute(_SHARED_RUN).fetchone()
     if found is not None:
         raise OutputFailed(
