@@ -45,7 +45,7 @@ _TAKEN = (
     "SELECT outcome.number FROM outcome JOIN batch ON batch.id = outcome.batch"
     " JOIN attempt ON attempt.id = outcome.attempt JOIN batch AS sent ON sent.id = attempt.batch"
     " JOIN place ON place.batch = outcome.batch AND place.number = outcome.number"
-    " WHERE outcome.batch = ? AND outcome.changed AND sent.input <> batch.input AND place.refusal IS NULL"
+    " WHERE outcome.batch = ? AND outcome.changed = 1 AND sent.input <> batch.input AND place.refusal IS NULL"
     " ORDER BY outcome.number"
 )
 """A row that is held says so itself, and `--retry changed` starts none."""

@@ -216,7 +216,8 @@ _KNOWN_AS = "row.id IN (SELECT id FROM row WHERE key = :key UNION SELECT row FRO
 """Version 3 knows the other forms of its rows' keys."""
 _COPY = (
     "SELECT attempt.posts, attempt.intended_at, attempt.status, attempt.run_id, attempt.started_at, attempt.ended_at,"
-    " attempt.error, result.json FROM attempt LEFT JOIN result ON result.attempt = attempt.id WHERE attempt.id = ?"
+    " attempt.error, result.json, attempt.params, {cells}"
+    " FROM attempt LEFT JOIN result ON result.attempt = attempt.id WHERE attempt.id = ?"
 )
 
 
@@ -372,12 +373,14 @@ def key_columns_of(path: Path) -> set[tuple[str, ...]]:
 
 
 def copy_of(ran: Ran, own: sqlite3.Connection) -> tuple[Any, ...]:
-    """What a journal says of a start: posts, times, status, run id, error and result. Raises `JournalError`.
+    """What a journal says of a start: posts, times, status, run id, error, result, and hashes of what was sent.
 
-    `own` is the connection to the journal at hand.
+    `own` is the connection to the journal at hand. Raises `JournalError`.
     """
     with looking_into(ran.journal) if ran.journal else nullcontext(own) as connection:
-        copy: tuple[Any, ...] = connection.execute(_COPY, (ran.attempt,)).fetchone()
+        has_cells = connection.execute("PRAGMA user_version").fetchone()[0] >= 3
+        sql = _COPY.format(cells="attempt.cells" if has_cells else "NULL")
+        copy: tuple[Any, ...] = connection.execute(sql, (ran.attempt,)).fetchone()
     return copy
 
 

@@ -20,6 +20,7 @@ import msgspec
 
 from batch_runner.outcomes import UNKNOWN
 from batch_runner.plan.duplicates import Rival, claims_of
+from batch_runner.plan.edits import differing
 from batch_runner.units import local_time
 
 if TYPE_CHECKING:
@@ -141,6 +142,39 @@ def _named(entry: Entry, key: bytes) -> Entry:
     assert entry.key is not None
     forms = tuple(alias for alias in (entry.key, *entry.forms) if alias != key)
     return msgspec.structs.replace(entry, key=key, forms=forms)
+
+
+_BESIDE = (
+    "SELECT place.params, held, batch.input, number, cells FROM place JOIN batch ON batch.id = place.batch"
+    " LEFT JOIN tonight ON tonight.row = place.row"
+    " WHERE place.row = ? AND batch >= ? AND batch < ? AND takes_part AND refusal IS NULL ORDER BY batch LIMIT 1"
+)
+
+
+class Beside(msgspec.Struct, frozen=True):
+    """What another sheet of this very night sends for a row, or why it holds it."""
+
+    params: bytes
+    held: str | None
+    sheet: str
+    number: int
+    cells: bytes | None
+
+    def differing(self, entry: Entry, policy: Policy) -> tuple[str, ...]:
+        """The columns in which a row with the same key differs; one of them is "" where it isn't known which."""
+        if self.params == entry.digest:
+            return ()
+        found = differing(self.cells, entry.named(), policy.ignore)
+        return ("",) if found is None else found
+
+
+def find_beside(connection: sqlite3.Connection, row: int, first: int, batch: int) -> Beside | None:
+    """What another sheet of this very night sends for the row, and why it holds it; None where none has it.
+
+    The sheets of the night are those of the batches from `first` on, before this one.
+    """
+    found = connection.execute(_BESIDE, (row, first, batch)).fetchone() if first != batch else None
+    return Beside(*found) if found else None
 
 
 _RIVALS = (

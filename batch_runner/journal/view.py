@@ -12,15 +12,7 @@ import msgspec
 from batch_runner.errors import JournalError, OutputFailed, UsageError, cant_be_read
 from batch_runner.fs import seems_held
 from batch_runner.journal.batches import check_same_job, real_path, turns
-from batch_runner.journal.database import (
-    IS_CARRIED,
-    LOST,
-    check_header,
-    connect,
-    make_readable,
-    reading_uri,
-    refuse_half,
-)
+from batch_runner.journal.database import LOST, check_header, connect, make_readable, reading_uri, refuse_half
 from batch_runner.journal.outputs import never_sent, outputs_of, unknown_runs
 from batch_runner.units import local_day
 
@@ -139,15 +131,17 @@ _RESOLUTIONS = "SELECT at, who, was, status, note FROM resolution WHERE attempt 
 
 
 _SHARED_RUN = (
-    f"SELECT run_id FROM attempt WHERE run_id IS NOT NULL AND status <> 'unknown' AND NOT {IS_CARRIED.format('attempt')}"
+    "SELECT run_id FROM attempt WHERE run_id IS NOT NULL AND status <> 'unknown'"
+    " AND (origin IS NULL OR row NOT IN (SELECT row FROM same))"
     " GROUP BY run_id HAVING count(DISTINCT row) > 1 LIMIT 1"
 )
+"""Of the runs that no person gave to a row (`--same`)."""
 
 
 class Placed(msgspec.Struct, frozen=True):
     """What a row of the batch came to. `result` is JSON text; all texts are "" where there is nothing.
 
-    `changed`: the row was edited after it was sent.
+    `changed`: what was sent had other values, also where a person said that it is the same (`--same`).
     """
 
     number: int

@@ -49,7 +49,7 @@ class Sum(msgspec.Struct, frozen=True, kw_only=True):
 
     `input` was added up from the sheet's `rows` that take part, the others from the outcomes; `difference` is what
     the two sides differ by, and anything but zero is a bug. `edited` is of rows that were edited since they ran,
-    whatever they came to: what ran may have been another amount.
+    whatever they came to, also where a person said that they are the same: what ran may have been another amount.
     """
 
     currency: str

@@ -21,7 +21,7 @@ from batch_runner.journal.outputs import OutputIndex, lowest_runs
 from batch_runner.journal.view import JournalView, Placed
 from batch_runner.outcomes import NOT_STARTED
 from batch_runner.output.previous_output import KnownOutputs, headers_of, look_at_outputs, runs_of
-from batch_runner.plan.plan import Counts, Refuse, Send, counted_as
+from batch_runner.plan.plan import Refuse, Send, counted_as
 from batch_runner.report.summary import NamedRows, duration_of, named_rows, said_of
 from batch_runner.report.totals import control_totals
 from batch_runner.rows.amounts import worded
@@ -53,6 +53,22 @@ MOST_SUSPECTS = 1_000
 """Numbers of suspect rows that a page for a person has."""
 MOST_SENTENCES = 20
 _WORDS = {"start": "to start", "poll": "to poll", "carried_over": "carried over", "retried": "to start again"}
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """How many rows of a sheet a batch does what with; each row that takes part counts once.
+
+    `unknown` rows stay so, or their start is asked for under its key, which never starts a second run.
+    """
+
+    start: int = 0
+    poll: int = 0
+    carried_over: int = 0
+    retried: int = 0
+    held: int = 0
+    parked: int = 0
+    unknown: int = 0
+    refused: int = 0
 
 
 class Sample(msgspec.Struct, frozen=True):

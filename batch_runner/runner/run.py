@@ -356,6 +356,7 @@ async def _sum_up(
         notes=(*source.notes, *about, *known, *warnings, *source.warnings, *notes, *about_output),
         cautions=(
             *(source.sheet.cautions if since is None else ()),
+            *(source.sheet.torn if since is None or since.new else ()),
             *known,
             *(all_new if opened.series == str(job.input_path.absolute()) else ()),  # a day's sheet may be all new
             *(each.note for each in opened.evidence),

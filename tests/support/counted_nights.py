@@ -120,7 +120,7 @@ class Scene(Night):
         for sentence in hears:
             assert sentence in self.said, f"{sentence!r} is not in: {self.said}"
         if self.quiet and code == 0 and not hears:
-            assert not self.said
+            assert not self.said, f"--quiet says: {self.said}"
         assert held is None or self.held == held
 
     def _killed_night(self, words: tuple[str, ...], starts: Sequence[str], code: int) -> None:

@@ -94,7 +94,9 @@ class Service:
         row = self.starts[-1]
         self.rows[run_id] = row
         self._statuses[run_id] = self._ends(row, self.starts_of[row])
-        return json.dumps({"run_id": run_id, "status": self._statuses[run_id] if is_ended else "queued"}).encode()
+        status = self._statuses[run_id] if is_ended else "queued"
+        session = run_id.replace("run", "session")
+        return json.dumps({"run_id": run_id, "status": status, "session_id": session}).encode()
 
     def _poll(self, request: bytes) -> bytes:
         run_id = request.split()[1].split(b"/")[-2].decode()
@@ -119,6 +121,13 @@ class KeyedService(Service):
         self.told = (_told(memories[0]),)
         self._known: dict[tuple[str, bytes], tuple[dict[str, str], bytes]] = {}
         self._turns = cycle(memories)
+        self._first = memories[0]
+
+    def become(self, memory: str) -> None:
+        """From now on another one stands behind the address, alone."""
+        self._turns = cycle([memory])
+        self.health = self.health.replace(json.dumps(self._first).encode(), json.dumps(memory).encode())
+        self.told = (_told(memory),)
 
     def start(self, request: bytes, number: int) -> bytes | None:
         """See `Service`; another start under the same key is refused (422)."""
