@@ -164,6 +164,29 @@ def test_the_same_key_with_other_values_on_a_later_night(scene: Scene) -> None:
     ]
 
 
+def test_totals_say_that_another_amount_was_paid(scene: Scene) -> None:
+    """`--same` on an edited row, or on one that ran elsewhere: its new amount isn't counted as succeeded."""
+
+    def total(where: Scene, name: str) -> dict[str, str]:
+        done = json.loads(where.call("run", name, "--total", "Amount", "--json").stdout)
+        (found,) = done["totals"][0]["sums"]
+        return {part: found[part] for part in ("input", "succeeded", "edited", "difference")}
+
+    words = ("in.csv", "--total", "Amount")
+    scene.night(scene.sheet("in.csv", OPEN_ITEMS[:2]), *words[1:], starts=OPEN_ITEMS[:2])
+    (scene.folder / "in.csv").write_text("Row,Amount\nA-1,12\nA-2,10\n")
+    scene.night(*words, code=3, held=1, hears=["with another Amount: success, run-1"])
+    scene.night(*words, "--same")
+    scene.night(*words)
+    parts = {"input": "22", "succeeded": "10", "edited": "12", "difference": "0"}
+    assert total(scene, "in.csv") == parts or scene.is_killed
+    other = scene.beside("other")
+    other.write("new.csv", [["Row", "Amount"], ["A-1", "10"], ["A-2", "99"]])
+    other.night("new.csv", "--total", "Amount", "--same")
+    parts = {"input": "109", "succeeded": "10", "edited": "99", "difference": "0"}
+    assert total(other, "new.csv") == parts or scene.is_killed
+
+
 def test_columns_that_are_ignored_are_not_compared(scene: Scene) -> None:
     """Days overdue differ every night."""
     for days, starts in (("5", ["A-1"]), ("6", []), ("7", [])):

@@ -148,7 +148,7 @@ class Scene(Night):
         place = [header.lower() for header in table[0]].index("status")
         found = [row[place] for row in table[1:]]
         if self.is_killed and len(found) == len(statuses):
-            lost = [place for place, status in enumerate(found) if status == "unknown"]
+            lost = [place for place, status in enumerate(found) if status == "unknown" != statuses[place]]
             assert len(lost) <= self._kills
             found = [statuses[place] if place in lost else status for place, status in enumerate(found)]
         assert found == list(statuses)
