@@ -14,7 +14,7 @@ import msgspec
 from batch_runner.journal.batches import now
 from batch_runner.journal.database import LOST
 from batch_runner.journal.index import Ran, copy_of, ran_as, ran_in
-from batch_runner.journal.same_key import Rivals, find_beside, find_twins, renamed
+from batch_runner.journal.same_key import Rivals, find_beside, find_twins, ran_as_another, renamed
 from batch_runner.outcomes import QUEUED, STARTING, UNKNOWN
 from batch_runner.plan.duplicates import claims_of, hold_back
 from batch_runner.plan.edits import ALMOST, cell_of, cells_of, differing
@@ -170,6 +170,8 @@ class Registration:
         step, last = self._decide(connection, entry, row, attempts)
         if isinstance(step, Send | Poll | Resend) and (ran := self._ran_elsewhere(connection, entry, entries)):
             step, last = self._hold(connection, step, entry, ran, last)
+        elif isinstance(step, Send) and last is None and (before := self._ran_before(connection, entry, row)):
+            step, last = self._hold(connection, step, entry, before, last)
         elif isinstance(step, Send) and last is None and (near := self._almost(connection, entry)):
             step, last = self._hold(connection, step, entry, near[0], last, also=near[1])
         rivals = Rivals(connection, self._begun.night, self._alike)
@@ -250,6 +252,11 @@ class Registration:
         here = ran_in(None, connection, entry.aliases)
         found = (here.get(key) or self._elsewhere.get(key) for key in entry.keys)
         return next(filter(None, found), None)
+
+    def _ran_before(self, connection: sqlite3.Connection, entry: Entry, row: int) -> Ran | None:
+        """Where just this ran under the same key, for a row that was edited and ran otherwise since."""
+        attempt = None if self._policy.releases else ran_as_another(connection, row, entry.digest)
+        return None if attempt is None else ran_as(connection, attempt)
 
     @property
     def unclaimed_elsewhere(self) -> Mapping[Path, int]:

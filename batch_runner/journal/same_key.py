@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.outcomes import UNKNOWN
+from batch_runner.outcomes import FAILED, UNKNOWN
 from batch_runner.plan.duplicates import Rival, claims_of
 from batch_runner.plan.edits import differing
 from batch_runner.units import local_time
@@ -175,6 +175,22 @@ def find_beside(connection: sqlite3.Connection, row: int, first: int, batch: int
     """
     found = connection.execute(_BESIDE, (row, first, batch)).fetchone() if first != batch else None
     return Beside(*found) if found else None
+
+
+_RAN_AS_ANOTHER = (
+    "SELECT other.id, other.status FROM row AS own JOIN row ON row.key = own.key AND row.id <> own.id"
+    " JOIN sent AS other ON other.row = row.id WHERE own.id = ? AND other.params = ? AND EXISTS"
+    " (SELECT 1 FROM sent AS later WHERE later.row = row.id AND later.id > other.id AND later.params <> other.params)"
+    " AND NOT (other.run_id IS NULL AND other.status = 'error') ORDER BY other.id DESC"
+)
+
+
+def ran_as_another(connection: sqlite3.Connection, row: int, params: bytes) -> int | None:
+    """A start of just these params for another row with this one's key, which sent others since: no row of the sheet
+    is paired with it, but it may have run.
+    """
+    found = connection.execute(_RAN_AS_ANOTHER, (row, params))
+    return next((attempt for attempt, status in found if status not in FAILED), None)
 
 
 _RIVALS = (

@@ -164,6 +164,18 @@ def test_the_same_key_with_other_values_on_a_later_night(scene: Scene) -> None:
     ]
 
 
+def test_two_lists_of_one_key_become_one(scene: Scene) -> None:
+    """Both rows ran, one after the other under one key: in one list each is what it was, or is held; none runs."""
+    scene.night(scene.sheet("in.csv", ("No 1",), "10"), starts=["No 1"])
+    scene.night(scene.sheet("in.csv", ("No 1",), "12"), "--retry", "changed", starts=["No 1"])
+    scene.write("in.csv", [["Row", "Amount"], ["No 1", "12"], ["No 1", "10"], ["No 2", "10"]])
+    hears = ["from in.csv, row 2: success, run-1"]
+    scene.night("in.csv", "--retry", "changed", starts=["No 2"], code=3, held=1, hears=hears)
+    scene.night("in.csv", "--same")
+    scene.night("in.csv")
+    scene.shows("in.results.csv", *["success"] * 3)
+
+
 def test_totals_say_that_another_amount_was_paid(scene: Scene) -> None:
     """`--same` on an edited row, or on one that ran elsewhere: its new amount isn't counted as succeeded."""
 
