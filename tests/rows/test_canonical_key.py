@@ -27,6 +27,7 @@ from batch_runner.plan.plan import Keep, Refuse, Send
 from batch_runner.rows.keys import number_form, readings
 from batch_runner.rows.source import Source
 from batch_runner.sheet.numfmt.formatter import NumberFormat
+from batch_runner.sheet.xlsx.workbook import volatile_cells
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -219,6 +220,21 @@ def test_a_volatile_column_is_no_part_of_the_default_key(tmp_path: Path) -> None
         assert next(source.rows()).params == {"A": "a", "B": "301"}
     set_formula(book, "=B1-46000", 302)
     assert starts(journal, book) == 1
+
+
+CELLS: dict[str, dict[tuple[int, int], bytes]] = {
+    "above": {(1, 7): b"<f>TODAY()</f>", (4, 1): b"<f>$H$1-D2</f>"},
+    "right": {(4, 1): b"<f>IF(C4&lt;&gt;0,C4,1)</f>", (4, 2): b"<f>1+NOW()</f>"},
+    "shared": {(2, 1): b'<f t="shared" ref="B2:B4" si="0">$H$1</f>', (3, 1): b'<f t="shared" si="0"/>',
+               (4, 1): b'<f t="shared" si="0"/>', (1, 7): b"<f>RAND()</f>"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("cells", CELLS.values(), ids=CELLS)
+def test_what_hangs_on_a_volatile_cell_is_volatile(cells: dict[tuple[int, int], bytes]) -> None:
+    """A day above the list, the cell to the right, a formula shared by a column: each save makes other values."""
+    assert (4, 1) in volatile_cells(cells)
+    assert volatile_cells(cells | {(4, 1): b"<f>Sheet2!H1+XH1+H11+SUM(A1)</f>"}).keys().isdisjoint({(4, 1)})
 
 
 def set_formula(book: Path, formula: str, value: int) -> None:
