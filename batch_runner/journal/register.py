@@ -72,6 +72,9 @@ _LAST_SHEET = (
     " ORDER BY batch DESC LIMIT 1"
 )
 _IS_SAME = "SELECT 1 FROM same WHERE row = ? AND params = ?"
+_KEY = b"key "
+_IS_KNOWN_BY = "SELECT 1 FROM same WHERE row = :row AND params IN (:key, :marked)"
+"""An earlier release wrote down the key without a mark."""
 _SAY_SAME = "INSERT OR IGNORE INTO same VALUES (?, ?, ?)"
 _ATTEMPTS = (
     "SELECT attempt.id, batch, params, status, run_id, ended_at IS NOT NULL, continues, intended_at, conflict, claim,"
@@ -198,12 +201,13 @@ class Registration:
         own = self._own.get(entry.row_number)
         if own is None or own.key is None or row is None or is_new or not entry.takes_part:
             return row, is_new, None
-        if entry.key in own.former_keys or connection.execute(_IS_SAME, (row, own.key)).fetchone():
+        if connection.execute(_IS_KNOWN_BY, {"row": row, "key": own.key, "marked": _KEY + own.key}).fetchone():
             return row, False, None
         last, sheet = last_sent(attempts_of(connection, row)), connection.execute(_LAST_SHEET, (row,)).fetchone()
-        is_certain = not (own.doubtful_keys or (sheet and sheet[0].lower().endswith(TEXT_ENDINGS)))
+        is_either = own.doubtful_keys or (sheet and sheet[0].lower().endswith(TEXT_ENDINGS))
+        is_certain = entry.key in own.former_keys or not is_either
         if is_certain or self._policy.same:
-            connection.execute(_SAY_SAME, (row, own.key, self._begun.id))
+            connection.execute(_SAY_SAME, (row, _KEY + own.key, self._begun.id))
             return row, False, None
         if last is None or not last.may_have_run or self._policy.releases:
             return _add_row(connection, own.key), True, None
