@@ -93,8 +93,8 @@ def end(connection: sqlite3.Connection, attempt: int, outcome: Outcome) -> Outco
 _SAME_RUN = (
     "SELECT other.id, other.row FROM attempt AS own JOIN attempt AS other ON other.run_id = own.run_id"
     " WHERE own.id = ? AND other.row <> own.row"
-    " AND NOT EXISTS (SELECT 1 FROM same WHERE row = own.row AND own.origin IS NOT NULL"
-    " OR row = other.row AND other.origin IS NOT NULL) ORDER BY other.id"
+    " AND NOT EXISTS (SELECT 1 FROM same WHERE substr(params, 1, 4) <> CAST('key ' AS BLOB)"
+    " AND (row = own.row AND own.origin IS NOT NULL OR row = other.row AND other.origin IS NOT NULL)) ORDER BY other.id"
 )
 """But for a run that a person gave to a row (`--same`)."""
 _STANDS = (

@@ -132,7 +132,7 @@ _RESOLUTIONS = "SELECT at, who, was, status, note FROM resolution WHERE attempt 
 
 _SHARED_RUN = (
     "SELECT run_id FROM attempt WHERE run_id IS NOT NULL AND status <> 'unknown'"
-    " AND (origin IS NULL OR row NOT IN (SELECT row FROM same))"
+    " AND (origin IS NULL OR row NOT IN (SELECT row FROM same WHERE substr(params, 1, 4) <> CAST('key ' AS BLOB)))"
     " GROUP BY run_id HAVING count(DISTINCT row) > 1 LIMIT 1"
 )
 """Of the runs that no person gave to a row (`--same`)."""
