@@ -40,7 +40,7 @@ def test_a_journal_of_an_earlier_release_goes_on(scene: Scene, version: int, key
     scene.sheet("in.csv", (*OPEN_ITEMS, "A-5"), "10.00")
     scene.night("in.csv", starts=["A-5"], code=4)
     scene.shows("in.results.csv", "success", "failure", "success", "unknown", "success")
-    scene.night(scene.sheet("in.csv", (*OPEN_ITEMS, "A-5"), "10"), code=4)
+    scene.night(scene.sheet("in.csv", ("A-5", *OPEN_ITEMS), "10.00"), code=4)
     scene.sheet("next.csv", (*OPEN_ITEMS, "A-6"), "10.00")
     hears = ["from in.csv, row 2: success, former-1", "from in.csv, row 5: unknown"]
     scene.night("next.csv", starts=["A-2", "A-6"], code=3, held=3, hears=hears)
