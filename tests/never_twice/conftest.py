@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 KILLS = int(os.environ.get("KILLS", "1"))
 """How often each scene is played with kills; each time they are drawn anew."""
-MODES = ["told", "quiet", *(pytest.param(f"killed-{nth}", marks=pytest.mark.long) for nth in range(1, KILLS + 1))]
+LONG = ["quiet", *(f"killed-{nth}" for nth in range(1, KILLS + 1))]
+MODES = ["told", *(pytest.param(mode, marks=pytest.mark.long) for mode in LONG)]
 
 
 @pytest.fixture(params=MODES)

@@ -28,6 +28,7 @@ IN_THE_FUTURE = 4e9
 ENDINGS = pytest.mark.parametrize("ending", ["csv", "xlsx"])
 
 
+@pytest.mark.long
 def test_next_months_export_has_forty_old_items_and_two_new_ones(scene: Scene) -> None:
     """Two are started."""
     scene.night(scene.sheet("offene_posten.csv", FORTY), starts=FORTY)

@@ -130,6 +130,7 @@ def test_a_journal_is_whole_or_refused(scene: Scene) -> None:
     scene.night("in.csv", code=4)
 
 
+@pytest.mark.long
 def test_the_same_key_with_other_values_in_one_night(scene: Scene) -> None:
     """Both can't be one: the second sheet's row is held, until `--same` or `--again`."""
     scene.sheet("north.csv", ("No 1",), "10")
@@ -145,6 +146,7 @@ def test_the_same_key_with_other_values_in_one_night(scene: Scene) -> None:
     scene.shows("south.results.csv", "success")
 
 
+@pytest.mark.long
 def test_the_same_key_with_other_values_on_a_later_night(scene: Scene) -> None:
     """It is an edit, told on that night; two sheets can't take turns, and an amount that is added up is held."""
     scene.night(scene.sheet("north.csv", ("No 1",), "10"), starts=["No 1"])
