@@ -106,6 +106,7 @@ class Registration:
         self._sheet = info.input
         self._has_key = bool(info.key_columns)
         self._own: dict[int, Entry] = {}
+        self._twins: dict[int, int | None] = {}
         self._policy = info.policy
         self._others = others
         self._next_attempt = next_attempt
@@ -117,22 +118,16 @@ class Registration:
 
     def register(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> list[Step]:
         """Place the entries in the batch and say what to do with each."""
-        twins = find_twins(connection, entries)
+        self._twins = find_twins(connection, entries)
         self._elsewhere = None
         own, entries = entries, renamed(connection, entries)
         is_text = self._sheet.lower().endswith(TEXT_ENDINGS)
         self._own = {e.row_number: e for e, named in zip(own, entries, strict=True) if is_text and e is not named}
         self._alike = self._alike_elsewhere(connection, [entry for entry in entries if entry.takes_part])
-        return [self._register(connection, entry, twins, entries) for entry in entries]
+        return [self._register(connection, entry, entries) for entry in entries]
 
-    def _register(
-        self,
-        connection: sqlite3.Connection,
-        entry: Entry,
-        twins: dict[int, int | None],
-        entries: Sequence[Entry],
-    ) -> Step:
-        row, is_new = _find_row(connection, self._begun.id, entry, twins)
+    def _register(self, connection: sqlite3.Connection, entry: Entry, entries: Sequence[Entry]) -> Step:
+        row, is_new = _find_row(connection, self._begun.id, entry, self._twins)
         row, is_new, hold = self._tell_texts_apart(connection, entry, row, is_new=is_new)
         last: Attempt | None = None
         attempts: Sequence[Attempt] = ()
@@ -175,7 +170,8 @@ class Registration:
         if isinstance(step, Send | Poll | Resend) and (ran := self._ran_elsewhere(connection, entry, entries)):
             step, last = self._hold(connection, step, entry, ran, last)
         elif isinstance(step, Send) and last is None and not self._policy.releases:
-            if (before := ran_as_another(connection, row, entry.digest)) is not None:
+            is_twin = entry.row_number in self._twins
+            if is_twin and (before := ran_as_another(connection, row, entry.digest)) is not None:
                 step, last = self._hold(connection, step, entry, ran_as(connection, before), last)
             elif (near := self._find_almost(connection, entry)) is not None:
                 step, last = self._hold(connection, step, entry, ran_as(connection, near[0]), last, also=near[1])
@@ -362,8 +358,9 @@ class Registration:
         # A difference that doesn't count is none, also for whoever compares the places later; but where a person said
         # that it is the same, the totals have to say that what ran had other values.
         is_unchanged = isinstance(step, Keep) and not step.changed and ran is not None
-        is_same = connection.execute(_IS_SAME, (row, entry.digest)).fetchone() is not None
-        params = ran.params if is_unchanged and ran is not None and not is_same else entry.digest
+        params = ran.params if is_unchanged and ran is not None else entry.digest
+        if params != entry.digest and connection.execute(_IS_SAME, (row, entry.digest)).fetchone():
+            params = entry.digest
         values = (self._begun.id, entry.row_number, row, params, entry.takes_part, refusal, held, shown)
         connection.execute(_PLACE, values)
         if self._begun.has_others and row is not None and entry.takes_part and refusal is None:
