@@ -336,7 +336,8 @@ def test_two_serves_stand_behind_one_address(play: Play, memories: tuple[str, ..
         )
         scene.night(*words, code=0 if is_known else 4)
         assert max(service.starts_of.values()) == 1
-        scene.shows("in.results.csv", *["success"] * 3, "success" if is_known else "unknown", "success")
+        if not scene.is_killed:  # the service loses one answer, and each kill may lose another
+            scene.shows("in.results.csv", *["success"] * 3, "success" if is_known else "unknown", "success")
 
 
 @pytest.mark.parametrize("code", [400, 402, 409, 429, 503])
