@@ -17,6 +17,7 @@ import msgspec
 from batch_runner import log
 from batch_runner.errors import FIX_THAT, ExitCode, JournalBusy, JournalError, reason_of
 from batch_runner.fs import LockHeld, hold_lock, sync_folder
+from batch_runner.journal.index import service_form
 from batch_runner.journal.same_key import forget_other_claims
 from batch_runner.plan.plan import NIGHT, Policy
 
@@ -262,7 +263,7 @@ def check_same_job(path: Path | None, connection: sqlite3.Connection, info: Batc
     now_given = (info.task, info.service, _names(info.key_columns))
     known = (*(before or now_given[:2]), key[0] if key else now_given[2])
     for name, old, new in zip(("task", "service", "key"), known, now_given, strict=True):
-        if old != new:
+        if old != new and not (name == "service" and service_form(old) == service_form(new)):
             raise JournalError(
                 f"{path}: this journal has the {name} {_show(old)}, and this batch has {_show(new)}; "
                 f"give the same {name}; another --output has a journal that knows nothing of what ran, "

@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager, nullcontext, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -33,7 +34,7 @@ _PARTS = 16
 
 
 class Purpose(msgspec.Struct, frozen=True):
-    """What a journal is for. A file of tasks is named by its real path, from wherever it was called."""
+    """What a journal is for. A file of tasks is named by its real path, a service by the `service_form` of its address."""
 
     task: str
     service: str
@@ -43,7 +44,24 @@ class Purpose(msgspec.Struct, frozen=True):
         """The purpose of a batch whose journal lies in this folder and names its task from there."""
         file, colon, function = task.rpartition(".py:")
         real = str((folder / f"{file}.py").resolve()) if colon else ""
-        return cls(f"{real}:{function}" if colon else task, service)
+        return cls(f"{real}:{function}" if colon else task, service_form(service))
+
+
+def service_form(service: str) -> str:
+    """What all ways to write a service's address have in common; a word such as `local` as it is.
+
+    Case, the usual port, a slash at the end and the name of this machine make no other service of it.
+    """
+    try:
+        url = urlsplit(service)
+        port = url.port
+    except ValueError:
+        return service
+    if not url.hostname:
+        return service
+    host = "127.0.0.1" if url.hostname in ("localhost", "::1") else url.hostname
+    usual = {"http": 80, "https": 443}.get(url.scheme)
+    return f"{url.scheme}://{host}{'' if port in (None, usual) else f':{port}'}{url.path.rstrip('/')}"
 
 
 class _Line(msgspec.Struct, frozen=True):

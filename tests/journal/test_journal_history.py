@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from batch_runner.outcomes import ENDED as ENDED_STATUSES
@@ -124,6 +124,14 @@ def test_a_changed_row_is_reported_until_asked_for(attempts: list[Attempt], kind
         assert plan_for(ENTRY, old, Policy()) == carried
         assert plan_for(ENTRY, old, asked) == (carried if own else Send(17, 1, b"new", again=True))
     assert plan_for(ENTRY, [*old, attempt(100, kind, batch, b"new")], asked) == Keep(17, 1, kind.status, changed=False)
+
+
+@given(st.sampled_from(ENDED), policies)
+def test_a_row_that_came_back_to_what_it_ran_as(kind: Kind, policy: Policy) -> None:
+    """It succeeded, was edited and ran otherwise, and is as it was: how that other run ended starts it no second time."""
+    attempts = [attempt(1, Kind("success", has_run=True, has_ended=True), 1, b"new"), attempt(2, kind, 2, b"old")]
+    assume(policy.retry.isdisjoint({"all", "success"}) and kind.status != "unknown")
+    assert plan_for(ENTRY, attempts, policy) == Keep(17, 1, "success", changed=False)
 
 
 @given(any_history, policies)

@@ -62,6 +62,20 @@ def test_a_journal_of_another_service_is_left_alone(scene: Scene) -> None:
         assert url != other.url
 
 
+@pytest.mark.parametrize(
+    "write", [lambda url: f"{url}/", lambda url: url.replace("http://127.0.0.1", "HTTP://LocalHost")]
+)
+def test_a_service_is_the_same_however_its_address_is_written(scene: Scene, write: Callable[[str], str]) -> None:
+    """With a slash at the end, in capitals, by the machine's name: it has the same journal, and nothing starts."""
+    scene.night(scene.sheet("in.csv"), starts=OPEN_ITEMS)
+    words = ("--service", write(scene.service.url))
+    scene.night("in.csv", *words)
+    scene.night(scene.sheet("next.csv"), *words)
+    other = scene.beside("other")
+    other.night(other.sheet("new.csv"), *words, code=3, held=4, hears=[HELD])
+    assert [path.name for path in scene.folder.glob("*.journal.db")] == ["pay.journal.db"]
+
+
 @pytest.mark.parametrize("words", [("--retry", "all"), ("--retry", "changed,unknown"), ("--on-unknown", "resend")])
 def test_a_hold_is_a_hold(scene: Scene, words: tuple[str, ...]) -> None:
     """No value of `--retry`, and no `--on-unknown resend`, releases it; `--again` does, for one batch."""
