@@ -34,7 +34,7 @@ _PARTS = 16
 
 
 class Purpose(msgspec.Struct, frozen=True):
-    """What a journal is for. A file of tasks is named by its real path, a service by the `service_form` of its address."""
+    """What a journal is for. A file of tasks is named by its real path, a service in one form."""
 
     task: str
     service: str

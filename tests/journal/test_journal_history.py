@@ -128,7 +128,7 @@ def test_a_changed_row_is_reported_until_asked_for(attempts: list[Attempt], kind
 
 @given(st.sampled_from(ENDED), policies)
 def test_a_row_that_came_back_to_what_it_ran_as(kind: Kind, policy: Policy) -> None:
-    """It succeeded, was edited and ran otherwise, and is as it was: how that other run ended starts it no second time."""
+    """It succeeded, was edited and ran otherwise, and is as it was: however that ended, it isn't started again."""
     attempts = [attempt(1, Kind("success", has_run=True, has_ended=True), 1, b"new"), attempt(2, kind, 2, b"old")]
     assume(policy.retry.isdisjoint({"all", "success"}) and kind.status != "unknown")
     assert plan_for(ENTRY, attempts, policy) == Keep(17, 1, "success", changed=False)
