@@ -157,6 +157,9 @@ class Worker:
         failures = 0
         while await self._may_start(slot, start):
             attempt = await self._intend(plan, start)
+            held = await self._journal.hold_if_started(attempt.id, plan) if isinstance(plan, Send) else None
+            if held is not None:
+                return Outcome("error", error=held)
             answer = await self._start(attempt, request)
             self._learn(answer)
             if isinstance(answer, Started):

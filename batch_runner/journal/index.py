@@ -5,7 +5,6 @@ The index has a small file for each journal: its path, task and service, nothing
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from contextlib import closing, contextmanager, nullcontext, suppress
 from hashlib import sha256
@@ -23,7 +22,7 @@ from batch_runner.plan.duplicates import Rival, claims_of
 from batch_runner.units import local_day, local_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from batch_runner.plan.plan import Entry, Policy
 
@@ -131,6 +130,11 @@ class Index:
         for file, line in self._lines("*.json") if names else ():
             if line.path in names:
                 write_private(file, msgspec.json.encode(msgspec.structs.replace(line, is_gone=True)))
+
+    @property
+    def folder(self) -> Path | None:
+        """Where its files lie."""
+        return self._folder
 
     def all(self) -> list[Path]:
         """Every journal that is there, whatever it is for."""
@@ -308,16 +312,45 @@ class StartsOfTonight:
         return Ran(Path(journal), 0, sheet, number, began, STARTING, None), conflict
 
 
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What tells whether a journal was written to: of it and its WAL, when and how long. Of a folder: its files."""
+    found: list[int] = []
+    for each in (path, path.with_name(f"{path.name}-wal")):
+        with suppress(OSError):
+            state = each.stat()
+            found += (state.st_mtime_ns, state.st_size)
+    return tuple(found)
+
+
 class OtherJournals:
     """What the other journals of a task know. One is open at a time, and only for one question.
 
     `tonight` is what other sheets of the night are about to start, where these have other journals than the `own` one.
+    `look` finds the journals anew, when the index in this folder has changed.
     """
 
-    def __init__(self, paths: Sequence[Path] = (), tonight: StartsOfTonight | None = None, own: Path = Path()) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path] = (),
+        tonight: StartsOfTonight | None = None,
+        own: Path = Path(),
+        look: tuple[Path, Callable[[], list[Path]]] | None = None,
+    ) -> None:
         self.paths = tuple(paths)
         self._tonight = tonight
         self._own = own
+        self._look = look
+        self._seen = {path: _stamp(path) for path in self.paths}
+        self._index = _stamp(look[0]) if look else ()
+        self._changed: dict[Path, None] = {}
+
+    def written_since(self) -> OtherJournals | None:
+        """Those that another batch has written to since these were found, or has made; None where there is none."""
+        if self._look is not None and (stamp := _stamp(self._look[0])) != self._index:
+            self._index = stamp
+            self._changed |= dict.fromkeys(path for path in self._look[1]() if path not in self._seen)
+        self._changed |= dict.fromkeys(path for path, stamp in self._seen.items() if _stamp(path) != stamp)
+        return OtherJournals(tuple(self._changed)) if self._changed else None
 
     @property
     def is_any(self) -> bool:
@@ -326,7 +359,7 @@ class OtherJournals:
 
     def beside(self, tonight: StartsOfTonight | None, own: Path) -> OtherJournals:
         """The same in a night whose sheets have several journals; `tonight` is None where they have one."""
-        return OtherJournals(self.paths, tonight, own)
+        return OtherJournals(self.paths, tonight, own, self._look)
 
     def about_to_start(self, sheet: str, began: str, entry: Entry) -> None:
         """Let the next sheets of the night know of a start."""
@@ -413,34 +446,3 @@ def looking_into(path: Path, *, half: bool = False) -> Iterator[sqlite3.Connecti
             yield connection
     except sqlite3.Error as error:
         raise JournalError(f"{path}: this journal can't be read ({error}), so what ran in it isn't known") from error
-
-
-class StartWords(msgspec.Struct, frozen=True):
-    """How a batch was started, kept for when the page is opened again, in the user's state folder."""
-
-    source: str
-    chosen: dict[str, Any]
-
-
-def _start_place(journal: Path, output: str) -> Path | None:
-    """The sheets of a task may share a journal, and no two an output."""
-    folder = state_folder(os.environ)
-    return folder and folder / "starts" / f"{_digits(str(journal), output)}.json"
-
-
-def remember_start(journal: Path, output: str, started: StartWords) -> None:
-    """Keep it for its owner only. Where that can't be done, nothing is lost but the offer to run rows again."""
-    place = _start_place(journal, output)
-    if place is not None:
-        with suppress(OSError):
-            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_private(place, msgspec.json.encode(started))
-
-
-def recall_start(journal: Path, output: str) -> StartWords | None:
-    """How the last batch was started that wrote this output; None where nobody kept it."""
-    place = _start_place(journal, output)
-    try:
-        return msgspec.json.decode(place.read_bytes(), type=StartWords) if place else None
-    except (OSError, msgspec.DecodeError):
-        return None

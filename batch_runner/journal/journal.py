@@ -129,6 +129,7 @@ class Journal:
         self.path = file.path
         self._commits = file.commits
         self._repeated: int | None = None
+        self._others = others
         self._registration = Registration(begun, info, others, file.next_attempt)
 
     @classmethod
@@ -257,6 +258,21 @@ class Journal:
         await self._write(INTEND, *row)
         await self._withdraw_if_cancelled(attempt)
         return attempt
+
+    async def hold_if_started(self, attempt: int, send: Send) -> str | None:
+        """Withdraw the attempt where another batch has started its row meanwhile; gives the row's error, if so."""
+        others = None if self._policy.releases else self._others.written_since()
+        if others is None:
+            return None
+        told: list[str | None] = []
+
+        def look(connection: sqlite3.Connection) -> None:
+            told.append(self._registration.ran_meanwhile(connection, others, send))
+            if told[-1] is not None:
+                connection.execute(WITHDRAW, (NOT_STARTED, now(), told[-1], attempt))
+
+        await self._commits.add(look)
+        return told[-1]
 
     async def intend_again(self, attempt: int) -> None:
         """Record one more POST of an attempt that was withdrawn; as `intend`."""

@@ -11,11 +11,12 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from hashlib import sha256
 from heapq import nsmallest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from batch_runner.errors import JournalError
+from batch_runner.fs import write_private
 from batch_runner.journal.batches import now
 from batch_runner.journal.index import Index, Purpose, journals_in, looking_into, state_folder
 from batch_runner.outcomes import GOING
@@ -294,4 +295,35 @@ def _read(file: Path) -> IndexedOutput | None:
     try:
         return msgspec.json.decode(file.read_bytes(), type=IndexedOutput)
     except (OSError, msgspec.MsgspecError):
+        return None
+
+
+class StartWords(msgspec.Struct, frozen=True):
+    """How a batch was started, kept for when the page is opened again, in the user's state folder."""
+
+    source: str
+    chosen: dict[str, Any]
+
+
+def _start_place(journal: Path, output: str) -> Path | None:
+    """The sheets of a task may share a journal, and no two an output."""
+    folder, digits = state_folder(os.environ), _digits(f"{journal}\0{output}")
+    return folder and folder / "starts" / f"{digits}.json"
+
+
+def remember_start(journal: Path, output: str, started: StartWords) -> None:
+    """Keep it for its owner only. Where that can't be done, nothing is lost but the offer to run rows again."""
+    place = _start_place(journal, output)
+    if place is not None:
+        with suppress(OSError):
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_private(place, msgspec.json.encode(started))
+
+
+def recall_start(journal: Path, output: str) -> StartWords | None:
+    """How the last batch was started that wrote this output; None where nobody kept it."""
+    place = _start_place(journal, output)
+    try:
+        return msgspec.json.decode(place.read_bytes(), type=StartWords) if place else None
+    except (OSError, msgspec.DecodeError):
         return None

@@ -65,6 +65,8 @@ _PLACE = (
     "INSERT INTO place (batch, number, row, params, takes_part, refusal, held, attempt) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _TONIGHT = "INSERT OR IGNORE INTO tonight VALUES (?, ?)"
+_KEYS_OF = "SELECT key FROM row WHERE id = :row UNION SELECT key FROM alias WHERE row = :row"
+_HOLD = "UPDATE place SET refusal = ?, held = ? WHERE batch = ? AND number = ?"
 _REPEAT = "INSERT INTO repeated VALUES (?, 2) ON CONFLICT DO UPDATE SET rows = rows + 1 RETURNING rows"
 _LEARN = "INSERT OR IGNORE INTO alias VALUES (?, ?)"
 _SENDING = "INSERT OR REPLACE INTO sending VALUES (?, ?)"
@@ -255,6 +257,20 @@ class Registration:
         here = ran_in(None, connection, entry.aliases)
         found = (here.get(key) or self._elsewhere.get(key) for key in entry.keys)
         return next(filter(None, found), None)
+
+    def ran_meanwhile(self, connection: sqlite3.Connection, others: OtherJournals, start: Send) -> str | None:
+        """Why a row is held after all: another batch has started it since it found its place here.
+
+        Both have written down their intent before they look, so that at least one of them sees the other's.
+        """
+        ran = others.ran([key for (key,) in connection.execute(_KEYS_OF, {"row": start.row_id})])
+        if not ran:
+            return None
+        found = next(iter(ran.values()))
+        why = f"{found} (journal {found.journal}); {RELEASE}, --journal {found.journal} goes on with that one"
+        connection.execute(_HOLD, (why, ELSEWHERE, self._begun.id, start.row_number))
+        self.named["held", found.names] += 1
+        return why
 
     @property
     def unclaimed_elsewhere(self) -> Mapping[Path, int]:

@@ -36,7 +36,7 @@ from batch_runner.plan.plan import Policy
 from batch_runner.runner.connect import purpose_of, task_from_journal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
     from datetime import date
 
     from batch_runner.batch.worker import Terms
@@ -81,12 +81,20 @@ def recall(job: Job, chosen: ChosenService) -> Memory:
         if path.resolve() != own and _is_for(path, purpose, cautions, is_known=path in there):
             found.append(path)
     found += _copies_of(own, index_of_user().namesakes(purpose), cautions)
-    others = OtherJournals(found)
+    others = OtherJournals(found, look=_look_again(purpose, own))
     cautions += (
         f"{path}: this journal of the same task is gone, so what ran in it isn't known: bring it back, if it was moved"
         for path in gone
     )
     return Memory(purpose, others, frozenset(keys | others.key_columns()), tuple(cautions), tuple(gone))
+
+
+def _look_again(purpose: Purpose, own: Path) -> tuple[Path, Callable[[], list[Path]]] | None:
+    """How to find the journals of the same task that a batch began after this one."""
+    index = index_of_user()
+    if index.folder is None:
+        return None
+    return index.folder, lambda: [path for path in index.journals(purpose)[0] if path.resolve() != own]
 
 
 def know_keys(memory: Memory, job: Job, source: Source) -> Memory:
