@@ -125,7 +125,7 @@ class Interrupted(BatchRunnerError):  # noqa: N818  as above
 
 
 class Terminated(Interrupted):
-    """The same by SIGTERM or SIGHUP."""
+    """The same by SIGTERM, SIGHUP or Ctrl-Break."""
 
     exit_code = ExitCode.TERMINATED
 

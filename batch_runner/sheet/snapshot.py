@@ -8,7 +8,7 @@ import shutil
 import stat
 import tempfile
 import time
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
@@ -91,7 +91,7 @@ def _copied(path: Path, scratch: Path) -> tuple[Snapshot, _State]:
                 raise SheetError(f"{path}: not a file; name a spreadsheet")
             before = _state_of(path)
             with path.open("rb") as source:
-                copy = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  it lives as long as the sheet
+                copy: Any = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  it lives as long as the sheet
                 shutil.copyfileobj(source, copy, CHUNK)
                 copy.flush()
         except FileNotFoundError:
