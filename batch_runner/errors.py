@@ -220,3 +220,10 @@ def printable(text: str) -> str:
     The escapes are those of JSON, so that a line of JSON stays one.
     """
     return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def escaped(error: UnicodeError) -> tuple[str, int]:
+    """What stands for letters that a stream's encoding lacks, in the same way: for `codecs.register_error`."""
+    assert isinstance(error, UnicodeEncodeError)
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2)), error.end

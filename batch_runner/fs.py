@@ -16,7 +16,7 @@ import tempfile
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 from filelock import FileLock, Timeout
@@ -167,8 +167,8 @@ def replace_file(draft: Path, path: Path) -> None:
     draft.replace(path)
 
 
-OWN_GROUP = 0x200 if sys.platform == "win32" else 0
-"""`creationflags` of a child that a Ctrl-C at our console is not for, CREATE_NEW_PROCESS_GROUP; POSIX has sessions."""
+OWN_GROUP: dict[str, Any] = {"creationflags": 0x200} if sys.platform == "win32" else {"start_new_session": True}
+"""How a child process is begun that a Ctrl-C at our console is not for (0x200 is CREATE_NEW_PROCESS_GROUP)."""
 _NO_NAME = re.compile(r'[<>:"/\\|?*\x00-\x1f]+')
 _DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\.|$)", re.IGNORECASE)
 

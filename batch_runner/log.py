@@ -115,18 +115,23 @@ def write_log_file(path: Path, form: Form, level: Level, most_bytes: int, secret
 
     A file that can't be written later on (a full disk) is spoken of once on the log, and tried again with each line.
     """
+    _refuse_name(path)
     _add(_File(path, most_bytes), form, level, secret)
 
 
 def look_at_log_file(path: Path) -> None:
     """Raise `OSError` where `write_log_file` would; nothing is written, and nothing made that stays."""
-    if problem := problem_of_name(path):
-        raise OSError(errno.EINVAL, problem)
+    _refuse_name(path)
     if path.exists():
         os.close(open_at_once(path, os.O_WRONLY | os.O_APPEND, by_link=True))
     else:
         with tempfile.TemporaryFile(dir=path.parent):
             return
+
+
+def _refuse_name(path: Path) -> None:
+    if problem := problem_of_name(path):
+        raise OSError(errno.EINVAL, problem)
 
 
 def is_json() -> bool:

@@ -17,6 +17,7 @@ from filelock import lock_descriptor
 from batch_runner import log
 from batch_runner.errors import FIX_THAT, ExitCode, JournalBusy, JournalError, reason_of
 from batch_runner.fs import LockHeld, hold_lock, problem_of_name, sync_folder
+from batch_runner.journal.database import uri_of
 from batch_runner.journal.same_key import forget_other_claims
 from batch_runner.plan.plan import NIGHT, Policy
 
@@ -352,7 +353,7 @@ def _holder(path: Path) -> str:
     """Who holds the journal, as far as it says itself; its first moments are not recorded yet."""
     query = "SELECT pid, started FROM batch WHERE ended IS NULL ORDER BY id DESC LIMIT 1"
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0.2)) as connection:
+        with closing(sqlite3.connect(uri_of(path, "mode=ro"), uri=True, timeout=0.2)) as connection:
             pid, started = connection.execute(query).fetchone()
     except (sqlite3.Error, TypeError):
         return "another batch holds this journal"

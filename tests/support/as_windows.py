@@ -7,11 +7,13 @@ this process has open is renamed, replaced or removed, and no signal is sent tha
 
 from __future__ import annotations
 
+import builtins
 import importlib
 import os
 import pkgutil
 import select
 import signal
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -42,6 +44,28 @@ class _WithoutPosix(types.ModuleType):
         return getattr(self._whole, name)
 
 
+class _Popen(subprocess.Popen[bytes]):
+    """A child in a group of its own is one in a session of its own here."""
+
+    def __init__(self, *arguments: Any, creationflags: int = 0, **named: Any) -> None:
+        named["start_new_session"] = creationflags == 0x200
+        super().__init__(*arguments, **named)
+
+
+def _processes() -> types.ModuleType:
+    """`_winapi`, as far as the program asks for it."""
+    api = types.ModuleType("_winapi")
+
+    def open_process(access: int, inherit: bool, pid: int) -> int:
+        assert (access, inherit) == (1, False)
+        os.kill(pid, 0)
+        return pid
+
+    vars(api).update(OpenProcess=open_process, SYNCHRONIZE=1, WAIT_TIMEOUT=258, CloseHandle=lambda _: None)
+    vars(api).update(WaitForSingleObject=lambda *_: 258)
+    return api
+
+
 def _no_such_signal(pid: int, number: int) -> None:
     raise AssertionError(f"on Windows this would end the process {pid}: os.kill({pid}, {number})")
 
@@ -60,36 +84,36 @@ def _refuse_open_files(event: str, arguments: tuple[Any, ...]) -> None:
             raise PermissionError(13, "The process cannot access the file because it is being used", at)
 
 
+def _load_all() -> None:
+    package = importlib.import_module("batch_runner")
+    for module in list(pkgutil.walk_packages(package.__path__, "batch_runner.")):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+
+
 def become_windows() -> None:
     """From now on, for the modules of the program alone, which are loaded anew."""
-    import batch_runner.cli.commands
-
-    for module in list(pkgutil.walk_packages(batch_runner.__path__, "batch_runner.")):
-        importlib.import_module(module.name)  # so that the libraries have been loaded, as what they are here
+    _load_all()  # so that the libraries have been loaded, as what they are here
     fake = {whole.__name__: _WithoutPosix(whole, hidden) for whole, hidden in HIDDEN.items()}
     vars(fake["os"]).update(O_BINARY=0, kill=_no_such_signal)
     vars(fake["signal"]).update(SIGBREAK=signal.SIGUSR2, CTRL_BREAK_EVENT=1)
-    fake["sys"] = _WithoutPosix(sys, ("_",), platform="win32")
+    fake |= {"sys": _WithoutPosix(sys, (), platform="win32"), "_winapi": _processes()}
+    vars(subprocess)["Popen"] = _Popen
     ours = [name for name in sys.modules if name.partition(".")[0] == "batch_runner"]
     for name in ours:
         del sys.modules[name]
-    real = {name: sys.modules[name] for name in fake}
     real_import = __import__
 
-    def importing(name: str, space: Any = None, *rest: Any) -> Any:
-        asks = (space or {}).get("__name__", "")
+    def importing(name: str, globals: Any = None, *rest: Any, **named: Any) -> Any:  # noqa: A002  Python's own name
+        asks = (globals or {}).get("__name__", "")
         if asks.partition(".")[0] != "batch_runner":
-            return real_import(name, space, *rest)
+            return real_import(name, globals, *rest, **named)
         if name in LACKING:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        return fake.get(name) or real_import(name, space, *rest)
-
-    import builtins
+        return fake.get(name) or real_import(name, globals, *rest, **named)
 
     builtins.__import__ = importing
-    for module in list(pkgutil.walk_packages(importlib.import_module("batch_runner").__path__, "batch_runner.")):
-        importlib.import_module(module.name)
-    assert all(sys.modules[name] is module for name, module in real.items())
+    _load_all()
     sys.addaudithook(_refuse_open_files)
 
 

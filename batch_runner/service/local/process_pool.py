@@ -25,6 +25,7 @@ import msgspec
 from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
+from batch_runner.fs import OWN_GROUP
 from batch_runner.service.local import result
 from batch_runner.service.local.context import Line, Pipe, level_wanted
 from batch_runner.service.local.result import RunEnd
@@ -245,7 +246,7 @@ class _Worker:
         try:
             with anyio.CancelScope(shield=True):  # cancelled halfway, asyncio forgets a process that is there
                 stderr = self._prints.entrance if self._prints else None
-                self._process = await anyio.open_process(command, stderr=stderr, start_new_session=True)
+                self._process = await anyio.open_process(command, stderr=stderr, **OWN_GROUP)
         except OSError as error:
             self._end(result.failure(f"The worker process could not be started: {error}"))
             return
@@ -361,7 +362,7 @@ def _kill_group(process: Process) -> None:
     """Kill the process and its group; that it may be gone already is no failure."""
     with contextlib.suppress(ProcessLookupError):
         if sys.platform == "win32":
-            process.kill()
+            process.kill()  # a group can't be killed there: programs that its task has started go on
         else:
             os.killpg(process.pid, signal.SIGKILL)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Self
 
 import anyio
 
+from batch_runner import log
 from batch_runner._version import __version__
 from batch_runner.service.local.process_pool import ASYNC_RUNS, InLoop, InWorkers
 from batch_runner.service.local.runs import Runs
@@ -64,6 +66,8 @@ class LocalService:
 
     async def __aenter__(self) -> Self:
         """Raises UsageError if the executor can't be made ready."""
+        if sys.platform == "win32":
+            log.info("the memory of tasks is not limited: Windows has no such limit")
         await self._in_workers.open()
         self._upkeep = anyio.CancelScope()
         self._group = await anyio.create_task_group().__aenter__()
