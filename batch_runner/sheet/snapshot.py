@@ -6,6 +6,7 @@ import errno
 import hashlib
 import shutil
 import stat
+import sys
 import tempfile
 import time
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -114,6 +115,8 @@ def _ends_a_line(snapshot: Snapshot) -> bool:
 
 def uncopied(path: Path) -> Snapshot:
     """A file that nobody else has yet, such as a draft of the output: as it is, without a copy."""
+    if sys.platform == "win32":  # nobody can replace there what we have open, last night's output say
+        return take_snapshot(path, path.parent)
     return _snapshot(path.open("rb"))
 
 

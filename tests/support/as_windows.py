@@ -8,9 +8,7 @@ this process has open is renamed, replaced or removed, and no signal is sent tha
 from __future__ import annotations
 
 import builtins
-import importlib
 import os
-import pkgutil
 import select
 import signal
 import subprocess
@@ -84,24 +82,16 @@ def _refuse_open_files(event: str, arguments: tuple[Any, ...]) -> None:
             raise PermissionError(13, "The process cannot access the file because it is being used", at)
 
 
-def _load_all() -> None:
-    package = importlib.import_module("batch_runner")
-    for module in list(pkgutil.walk_packages(package.__path__, "batch_runner.")):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-
-
 def become_windows() -> None:
-    """From now on, for the modules of the program alone, which are loaded anew."""
-    _load_all()  # so that the libraries have been loaded, as what they are here
-    fake = {whole.__name__: _WithoutPosix(whole, hidden) for whole, hidden in HIDDEN.items()}
+    """From now on, for the modules of the program alone, none of which may have been loaded."""
+    assert "batch_runner" not in sys.modules
+    fake: dict[str, types.ModuleType] = {
+        whole.__name__: _WithoutPosix(whole, hidden) for whole, hidden in HIDDEN.items()
+    }
     vars(fake["os"]).update(O_BINARY=0, kill=_no_such_signal)
     vars(fake["signal"]).update(SIGBREAK=signal.SIGUSR2, CTRL_BREAK_EVENT=1)
     fake |= {"sys": _WithoutPosix(sys, (), platform="win32"), "_winapi": _processes()}
     vars(subprocess)["Popen"] = _Popen
-    ours = [name for name in sys.modules if name.partition(".")[0] == "batch_runner"]
-    for name in ours:
-        del sys.modules[name]
     real_import = __import__
 
     def importing(name: str, globals: Any = None, *rest: Any, **named: Any) -> Any:  # noqa: A002  Python's own name
@@ -113,7 +103,6 @@ def become_windows() -> None:
         return fake.get(name) or real_import(name, globals, *rest, **named)
 
     builtins.__import__ = importing
-    _load_all()
     sys.addaudithook(_refuse_open_files)
 
 
