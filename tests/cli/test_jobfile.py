@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import tomllib
 from datetime import date
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import openpyxl
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from program import run_program
 
-from batch_runner.cli.init import Seen, job_file, look
+from batch_runner.cli.init import Seen, job_file, look, windows_lines
 from batch_runner.errors import UsageError
 from batch_runner.job.config import load_job
 from batch_runner.job.inputs import night_job_of
@@ -152,6 +153,46 @@ def test_what_runs_a_job_is_printed(invoices: Path, flag: str, words: tuple[str,
     assert (first.returncode, again.returncode) == (0, 0)
     assert first.stdout == again.stdout
     assert all(word in again.stdout for word in words)
+
+
+def words_of_windows(line: str) -> list[str]:
+    """The words that a program of Windows takes a line for, by the rules of its C library (CommandLineToArgvW)."""
+    words, quoted = list[str](), False
+    for piece in re.findall(r'\\+"|\\+|"|[ \t]+|[^\\" \t]+', f" {line}"):
+        slashes, quote = piece.rstrip('"'), piece.endswith('"')
+        if piece.isspace() and not quoted:
+            words.append("")
+        elif quote:
+            words[-1] += "\\" * (len(slashes) // 2) + ('"' if len(slashes) % 2 else "")
+            quoted ^= not len(slashes) % 2
+        else:
+            words[-1] += piece
+    return words
+
+
+@pytest.mark.parametrize("folder", [r"C:\Users\Ann O'Neil\it’s mine", "\\\\server\\share", r"D:\a"])
+@pytest.mark.parametrize("program", [(), (r"C:\Program Files\py\python.exe", "-m", "batch_runner")])
+def test_the_task_of_windows_runs_the_job(folder: str, program: tuple[str, ...]) -> None:
+    """Whatever is in its path: PowerShell gives the words on to the letter, and the program takes them apart again."""
+    job = PureWindowsPath(folder) / "my job.toml"
+    text = windows_lines(job, "batch-runner-my-job", program)
+    given = {
+        name: re.sub("(['‘’‚‛])\\1", r"\1", quoted)
+        for name, quoted in re.findall(r"-(\w+) '((?:[^'‘’]|''|’’)*)'", text)
+    }
+    words = [*program[1:], "run", str(job), "--log-file", str(job.with_suffix(".log"))]
+    assert words_of_windows(given["Argument"]) == words
+    assert given["WorkingDirectory"] == str(job.parent)
+    assert given.get("Execute", "") == (program[0] if program else "")
+    assert "ANCHORBROWSER_API_KEY_FILE" in text
+    assert not re.search("ANCHORBROWSER_API_KEY['=]", text)
+
+
+def test_a_path_that_the_scheduler_would_change() -> None:
+    """`%NAME%` is a variable there, and nothing says that it isn't one."""
+    with pytest.raises(UsageError, match="takes what stands between two %"):
+        windows_lines(PureWindowsPath(r"C:\%USERNAME%\job.toml"), "name")
+    assert "100% mine" in windows_lines(PureWindowsPath(r"C:\100% mine\job.toml"), "name")
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze isn't installed")
