@@ -11,7 +11,7 @@ from pathlib import Path
 
 import as_windows
 import pytest
-from program import PATIENCE, environment
+from program import PATIENCE, environment, run_program
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc"),
@@ -55,18 +55,20 @@ def ended(folder: Path, *words: str) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def test_a_night_on_windows(folder: Path) -> None:
+@pytest.mark.parametrize("output", ["out.csv", "out.jsonl"])
+def test_a_second_night_on_windows(folder: Path, output: str) -> None:
     """No name that only POSIX has is asked for, and no file is renamed, replaced or removed that this process has open.
 
     (The lock's own file is removed by filelock there, once it is closed.)
     """
-    (folder / "out.csv").write_text("an earlier one\n")
-    words = ("run", "in.csv", "--task", "tasks.py:pay", "--report", "r.html", "--log-file", "a.log", "--overwrite")
-    code, out, err = ended(folder, *words, "--output", "out.csv")
+    words = ("in.csv", "--task", "tasks.py:pay", "--output", output, "--report", "r.html", "--log-file", "a.log")
+    first = run_program("run", *words, cwd=folder)
+    assert first.returncode == 0, first.stderr
+    code, out, err = ended(folder, "run", *words, "--retry", "all", "--retry-wait", "0")
     assert (code, err) == (0, ""), err
     assert "2 success" in out
     left = {path.name for path in folder.iterdir() if not path.name.endswith("-lock")} - {"__pycache__"}
-    assert left == {"in.csv", "tasks.py", "tasks.py-pay.journal.db", "out.csv", "r.html", "a.log"}
+    assert left == {"in.csv", "tasks.py", "tasks.py-pay.journal.db", output, "r.html", "a.log"}
 
 
 def test_ctrl_break_ends_a_batch(folder: Path) -> None:

@@ -13,6 +13,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import types
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,10 @@ class _Popen(subprocess.Popen[bytes]):
     def __init__(self, *arguments: Any, creationflags: int = 0, **named: Any) -> None:
         named["start_new_session"] = creationflags == 0x200
         super().__init__(*arguments, **named)
+
+
+def _once_only(*_: Any, **__: Any) -> Any:
+    raise AssertionError("on Windows nobody can open a NamedTemporaryFile by its name before it is closed")
 
 
 def _processes() -> types.ModuleType:
@@ -91,6 +96,7 @@ def become_windows() -> None:
     vars(fake["os"]).update(O_BINARY=0, kill=_no_such_signal)
     vars(fake["signal"]).update(SIGBREAK=signal.SIGUSR2, CTRL_BREAK_EVENT=1)
     fake |= {"sys": _WithoutPosix(sys, (), platform="win32"), "_winapi": _processes()}
+    fake["tempfile"] = _WithoutPosix(tempfile, (), NamedTemporaryFile=_once_only)
     vars(subprocess)["Popen"] = _Popen
     real_import = __import__
 
