@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import ntpath
 import os
+import re
 import sqlite3
 import sys
 import warnings
@@ -63,7 +64,7 @@ def test_any_text_becomes_a_name(text: str) -> None:
 def test_python_knows_the_same_names(name: str) -> None:
     """Ours is its judgement, in words."""
     if name not in (".", ".."):
-        assert (windows_problem(name) is not None) == ntpath.isreserved(name.replace("\\", ":"))  # type: ignore[attr-defined, unused-ignore]
+        assert (windows_problem(name) is not None) == ntpath.isreserved(re.sub(r"[:\\]", "|", name))  # type: ignore[attr-defined, unused-ignore]
 
 
 @given(st.text() | st.builds("{}.py:{}".format, HARD_NAMES, HARD_NAMES) | DEVICES)
