@@ -20,11 +20,20 @@ from hypothesis import strategies as st
 
 from batch_runner import fs
 from batch_runner.errors import UsageError
-from batch_runner.fs import AtomicFile, hold_lock, replace_file, seems_held, windows_name, windows_problem
+from batch_runner.fs import (
+    AtomicFile,
+    hold_lock,
+    read_private,
+    replace_file,
+    seems_held,
+    windows_name,
+    windows_problem,
+)
 from batch_runner.job.job import safe_name
 from batch_runner.job.path_templates import _form_of_system, parts
 from batch_runner.journal.database import uri_of
 from batch_runner.journal.index import state_folder
+from batch_runner.log import look_at_log_file, write_log_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -202,3 +211,15 @@ def test_a_dead_process_holds_nothing(tmp_path: Path) -> None:
         assert not seems_held(tmp_path / "a.db", 2**22 + 1)
         assert not seems_held(tmp_path / "a.db", os.getpid())
         assert seems_held(tmp_path / "a.db", os.getppid())
+
+
+@pytest.mark.usefixtures("on_windows")
+def test_a_log_and_a_link_on_windows(tmp_path: Path) -> None:
+    """A log in a device is refused; what is private is opened by no link, though no flag says so there."""
+    for use in (look_at_log_file, lambda path: write_log_file(path, "text", "info", 0)):
+        with pytest.raises(OSError, match="the name of a device"):
+            use(tmp_path / "nul.log")
+    (tmp_path / "private").write_bytes(b"x")
+    (tmp_path / "link").symlink_to(tmp_path / "private")
+    assert read_private(tmp_path / "private", 1) == b"x"
+    assert read_private(tmp_path / "link", 1) is None

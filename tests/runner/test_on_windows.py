@@ -11,6 +11,7 @@ from pathlib import Path
 
 import as_windows
 import pytest
+from paged import Paged, hidden_fields, plain
 from program import PATIENCE, environment, run_program
 
 pytestmark = [
@@ -93,6 +94,33 @@ def test_serve_ends_at_ctrl_break(folder: Path) -> None:
     process.send_signal(CTRL_BREAK)
     process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
+
+
+def test_the_page_stops_its_own_batches(folder: Path) -> None:
+    """By Ctrl-Break for their group. Another's batch it leaves alone: to its process that signal would be the end."""
+    (folder / "two.csv").write_text("Row\n61\n")
+    other = begun(folder, "run", "in.csv", "--task", "tasks.py:slow", "--log-file", "a.log", "--output", "b.csv")
+    await_word(folder / "a.log", "row ended")
+    process = begun(folder, "open", ".", "--no-browser")
+    with process, other:
+        try:
+            assert process.stdout is not None
+            page = Paged(process, process.stdout.readline().strip())
+            with page.http:
+                page.enter()
+                text = page.show("/batch", journal="tasks.py-slow.journal.db", id="1")
+                refused = page.send("/stop", **hidden_fields(text, "/stop"))
+                assert "press Ctrl-C in the window that it runs in" in plain(refused.text)
+                assert other.poll() is None
+                other.send_signal(CTRL_BREAK)
+                assert other.wait(PATIENCE) == 143
+                text = page.send("/run", file="two.csv", task="tasks.py:slow").text
+                stopping = page.send("/stop", **hidden_fields(text, "/stop"))
+                assert stopping.status_code == 200
+                assert "told to end; the same command goes on" in plain(page.finish(stopping))
+        finally:
+            process.kill()
+            other.kill()
 
 
 def await_word(path: Path, word: str) -> None:

@@ -95,7 +95,7 @@ def become_windows() -> None:
     }
     vars(fake["os"]).update(O_BINARY=0, kill=_no_such_signal)
     vars(fake["signal"]).update(SIGBREAK=signal.SIGUSR2, CTRL_BREAK_EVENT=1)
-    fake |= {"sys": _WithoutPosix(sys, (), platform="win32"), "_winapi": _processes()}
+    fake |= {"sys": _WithoutPosix(sys, (), platform="win32", _base_executable=sys.executable), "_winapi": _processes()}
     fake["tempfile"] = _WithoutPosix(tempfile, (), NamedTemporaryFile=_once_only)
     vars(subprocess)["Popen"] = _Popen
     real_import = __import__
