@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import tomllib
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from program import run_program
 
 from batch_runner.cli.init import Seen, job_file, look, windows_lines
-from batch_runner.errors import UsageError
+from batch_runner.errors import UsageError, quote_words
 from batch_runner.job.config import load_job
 from batch_runner.job.inputs import night_job_of
 from batch_runner.job.options import options, toml
@@ -277,3 +278,15 @@ def test_a_name_that_is_no_text_is_refused(invoices: Path) -> None:
     strange = invoices.with_name("caf\udce9.csv")
     with pytest.raises(UsageError, match="holds bytes that are no text; rename the file"):
         job_file(strange, invoices.parent, look(invoices, None), {})
+
+
+TYPED = st.text(st.characters(exclude_categories=["Cs", "Cc"])) | st.text('ab \\"')
+HARD_WORDS = st.sampled_from([r"C:\in\a b.csv", "C:\\a b\\", "A,B", "Invoice No", '7" pipe', ""])
+
+
+@given(st.lists(TYPED | HARD_WORDS, min_size=1))
+def test_words_are_quoted_for_the_system(words: list[str]) -> None:
+    """What we propose can be typed as it stands: to a shell of POSIX, and on Windows, where ' is a letter."""
+    assert shlex.split(quote_words(words, windows=False)) == words
+    assert words_of_windows(quote_words(words, windows=True)) == words
+    assert "'" not in quote_words(["batch-runner", "--key", "Invoice No,Amount"], windows=True)
