@@ -28,6 +28,7 @@ from batch_runner.service.local.dask.bundle import (
     named_files,
 )
 from batch_runner.service.local.dask.connection import Connection
+from batch_runner.service.local.tasks import Executor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
 MOST_LOSSES = 3
 """How often a repeatable call is sent again after it was lost."""
 
-WORKER_LOST = "its Dask worker was lost"
+STOPPED = "the service was stopped"
+
+WORKER_LOST = "the Dask worker that had it went away"
 
 
 class PendingCall:
@@ -50,8 +53,8 @@ class PendingCall:
         self.ending: RunEnd | None = None
         self.has_ended = anyio.Event()
         self.is_wanted = True
-        self.is_sent = False
-        """Whether Dask has had it, so that it may have begun."""
+        self.key: str | None = None
+        """That of its bundle, once Dask has had it, so that it may have begun."""
         self.goes_alone = False
         """Whether it was in a bundle that took its workers down: no other call is to go with it again."""
         self.scope: anyio.CancelScope | None = None
@@ -97,7 +100,7 @@ class PendingCall:
 
     def recall(self, why: str) -> None:
         """It is to be begun again, though it may have run if Dask has had it."""
-        if self.is_sent:
+        if self.key is not None:
             self._lost_by = why
 
     def lose(self, why: str) -> None:
@@ -112,7 +115,7 @@ class PendingCall:
         """Wait no longer for a cluster that is not there."""
         if not self.is_open:
             return
-        if self.is_sent or self._lost_by is not None:
+        if self.key is not None or self._lost_by is not None:
             self.cut_off(f"{why} while it was under way; {NOT_REPEATED}.")
         else:
             self.end(result.not_begun(f"It was not begun: {why}."))
@@ -150,9 +153,9 @@ class Availability:
             self._since = now if was else self._since
             self.lasts = now - self._since
         if threads is None and was is not None:
-            log.warning("the Dask scheduler went away; it is looked for, and nothing is started meanwhile")
+            log.warning("the Dask scheduler went away, or stands still; nothing is started until it answers")
         if threads is not None and was is None:
-            log.warning("the Dask scheduler is back")
+            log.warning("the Dask scheduler answers again")
         if threads == 0 and was != 0:
             log.warning("the Dask cluster has no workers; runs wait until there are some")
 
@@ -181,7 +184,7 @@ AT_HAND = 2
 """Bundles for each thread of a worker: one at work, and one at hand so that it needn't wait for our next."""
 
 
-class OnCluster:
+class OnCluster(Executor):
     """Runs sync functions on a Dask cluster: `address` is its scheduler's, or `local` for one of our own.
 
     With `send_files` the files that a call's params name go along with it; else the workers share the folder. The
@@ -192,6 +195,7 @@ class OnCluster:
         self.places = anyio.CapacityLimiter(1)
         self.runs_are_short = False
         self._connection = Connection(address, workers)
+        self.session = self._connection.session
         self._send_files = send_files
         self._codes: dict[str | None, dict[str, bytes]] = {}
         self._threads: int | None = 1
@@ -213,10 +217,23 @@ class OnCluster:
         self._group = await anyio.create_task_group().__aenter__()
         self._group.start_soon(self._connection.watch, self._follow)
 
+    async def never_began(self, run_id: str) -> bool:
+        """See Executor."""
+        return await self._connection.never_began(run_id)
+
     def wind_down(self) -> None:
-        """See Executor. What Dask has may begin still."""
+        """See Executor."""
         self._is_winding_down = True
         self._send()
+        self._group.start_soon(self._hold_back)
+
+    async def _hold_back(self) -> None:
+        """What waits in Dask doesn't begin either. Where the scheduler is away, nobody can say which that is."""
+        keys = [*dict.fromkeys(way.key for way in self._under_way if way.key)]
+        withdrawn = await self._connection.withdraw(keys)
+        for way in [way for way in self._under_way if way.key is None or way.key in withdrawn]:
+            way.key = None
+            way.give_up(STOPPED)
 
     async def aclose(self) -> None:
         """See Executor. What is still at work on the cluster is killed there."""
@@ -263,7 +280,7 @@ class OnCluster:
 
     def _send(self) -> None:
         if self._is_winding_down:
-            self._give_up(self._waiting, "the service was stopped")
+            self._give_up(self._waiting, STOPPED)
         while self._waiting and self._bundles < self._most_bundles:
             self._bundles += 1
             self._group.start_soon(self._carry, self._bundle())
@@ -322,8 +339,6 @@ class OnCluster:
         if not all_done:
             _lose(ways, WORKER_LOST)
             return
-        if all_done[0].begun_before:
-            _recall(ways, WORKER_LOST)
         if all_done[0].declined_by is not None:
             self._decline(ways, all_done[0], all_done[0].declined_by)
             return
@@ -333,10 +348,10 @@ class OnCluster:
             self._learn(way.errand.call, done.seconds)
             way.end(done.ending)
         for way in ways[len(all_done) :]:
-            way.is_sent = False
+            way.key = None
 
     def _decline(self, ways: list[PendingCall], done: Done, worker: str) -> None:
-        """A worker didn't begin these: they go to others, but for those that were begun before by one that was lost.
+        """A worker didn't begin these: they go to others.
 
         What the last worker can't load is a mistake of the task's, not of that machine's.
         """
@@ -347,18 +362,16 @@ class OnCluster:
         if self._connection.avoid(worker):
             advice = "" if done.ending.cant_load else "; install the same there."
             log.warning(f"{done.ending.error}{advice} Nothing more is sent to it")
-        if done.begun_before:
-            _lose(ways, WORKER_LOST)
         for way in ways:
-            way.is_sent = done.begun_before > 0
+            way.key = None
 
     async def _ask(self, ways: list[PendingCall]) -> list[Done]:
         import dask
 
         client, workers = await self._connection.ready()
-        for way in ways:
-            way.is_sent = True
         key = f"{ways[0].errand.call.source.function}-{uuid.uuid4().hex}"
+        for way in ways:
+            way.key = key
         code = self._codes[ways[0].errand.call.source.file]
         bundle = msgspec.msgpack.encode(Bundle(key, tuple(way.errand for way in ways), code))
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": 4 * FILES_LIMIT}):
@@ -366,7 +379,10 @@ class OnCluster:
             values = {"source": SOURCE, "version": __version__, "key": key, "bundle": bundle}
             future = client.submit(eval, SENT, values, key=key, pure=False, **where)
         try:
-            return done_by(await future)
+            all_done = done_by(await future)
+            if all_done and all_done[0].begun_before:
+                all_done = done_by(await self._connection.answer(key))
+            return all_done
         finally:
             future.release()
 
@@ -408,7 +424,9 @@ def _end(ways: list[PendingCall], sentence: str) -> None:
 
 
 def _lose(ways: list[PendingCall], why: str) -> None:
+    """Which call of a bundle took its worker down, if one did, is found out with each alone."""
     for way in ways:
+        way.goes_alone = way.goes_alone or len(ways) > 1
         way.lose(why)
 
 
@@ -418,7 +436,7 @@ def _recall(ways: list[PendingCall], why: str) -> None:
 
 
 def _lose_killed(ways: list[PendingCall], last: str) -> None:
-    """One worker after another went away with a bundle: which of its calls it was is found out with each alone."""
+    """One worker after another went away with a bundle, before any of them could say so: as `_lose`."""
     for way in ways:
         if len(ways) > 1:
             way.goes_alone = True

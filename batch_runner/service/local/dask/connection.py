@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 import warnings
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,9 @@ _NO_SCHEDULER = "what answers there is no scheduler"
 _LOOK = 1.0
 """Seconds between two looks at the workers and at the connection."""
 
+STANDS_STILL = 5.0
+"""Seconds that a scheduler may take for an answer until it is said that it stands still."""
+
 _SAME = {"batch-runner": 3, "distributed": 3, "msgpack": 1, "python": 2}
 """What has to be the same on all machines: in so many of the numbers of its version."""
 
@@ -46,6 +50,9 @@ class Connection:
         self._workers = workers
         self._client: Client | None = None
         self._cluster: LocalCluster | None = None
+        self.session = uuid.uuid4().hex[:16]
+        """Begins the names of all runs that go to this scheduler (see AttemptCounter)."""
+        self._stands_still = False
         self._there: Mapping[str, int] = {}
         self._avoided: set[str] = set()
 
@@ -71,6 +78,7 @@ class Connection:
             self._there = await self._client.nthreads()
             await self._compare()
             await self._client.register_plugin(AttemptCounter())
+            await self._record.batch_runner_open_session(session=self.session)
             threads = await self._threads()
         except (OSError, ValueError, TypeError) as error:  # TypeError: `tls://` where Dask has no certificates
             reason = " ".join(str(error).split()) or type(error).__name__
@@ -107,20 +115,29 @@ class Connection:
         try:
             if self._client.status == "closed":  # Dask's own client has given up looking
                 self._client = await _connect(self._address)
-            return await self._threads() if self._is_there else None
+            if self._client.status != "running":
+                return None
+            async with asyncio.timeout(STANDS_STILL):
+                threads = await self._threads()
+        except TimeoutError:
+            self._stands_still = True
+            return None
         except OSError:
             return None
+        self._stands_still = False
+        return threads
 
     @property
     def _is_there(self) -> bool:
-        return self._client is not None and self._client.status == "running"
+        return self._client is not None and self._client.status == "running" and not self._stands_still
 
     @property
     def trouble(self) -> str | None:
         """A sentence while the scheduler is away."""
         if self._is_there:
             return None
-        return f"The Dask scheduler at {self._address} is away; it is looked for."
+        what = "stands still" if self._stands_still else "is away; it is looked for"
+        return f"The Dask scheduler at {self._address} {what}."
 
     def avoid(self, worker: str) -> bool:
         """From now on, send nothing to the worker of this address; whether that is new."""
@@ -141,6 +158,34 @@ class Connection:
             await anyio.sleep(0.05)
         assert self._client is not None
         return self._client, self._right if self._avoided else None
+
+    async def answer(self, key: str) -> bytes:
+        """What came of a bundle that was begun on a worker that is gone, once that is known (see AttemptCounter)."""
+        answer: bytes = await self._record.batch_runner_answer(key=key)
+        return answer
+
+    async def withdraw(self, keys: list[str]) -> list[str]:
+        """Those of the bundles that have not begun, and never will (see AttemptCounter); none if nobody can tell."""
+        try:
+            async with asyncio.timeout(STANDS_STILL):
+                withdrawn: list[str] = await self._record.batch_runner_withdraw(keys=keys)
+        except OSError:  # a timeout is one
+            return []
+        return withdrawn
+
+    async def never_began(self, run: str) -> bool:
+        """Whether a run of an earlier program has surely not begun, and never will (see AttemptCounter)."""
+        try:
+            async with asyncio.timeout(STANDS_STILL):
+                return bool(await self._record.batch_runner_never_began(run=run))
+        except OSError:
+            return False
+
+    @property
+    def _record(self) -> Any:
+        """The scheduler, and in it the record of what was begun."""
+        assert self._client is not None
+        return self._client.scheduler
 
     @property
     def _right(self) -> list[str]:
