@@ -20,7 +20,6 @@ from executing import all_ended, call, is_alive, number_in, on_cluster
 
 from batch_runner.log import facts_of
 from batch_runner.service.local.dask import cluster as executor_module
-from batch_runner.service.local.dask import cluster as outage
 from batch_runner.service.local.dask import connection, worker_plugin
 
 if TYPE_CHECKING:
@@ -125,7 +124,7 @@ async def test_a_worker_that_is_closed_in_order_lets_its_run_end(
         others = {int(bytes(ending.result)) for ending in await all_ended(executor, [call("pid")] * 4)}
         assert psutil.Process(process).ppid() not in {psutil.Process(other).ppid() for other in others}
         if way == "retired" and not repeatable:
-            await anyio.sleep(worker_plugin.SILENCE + 1)  # longer than a lost one is waited for
+            await anyio.sleep(3 * worker_plugin.STILL_AT_WORK)
         assert following.ending is None
         assert is_alive(process)
         following.go.touch()
@@ -269,7 +268,7 @@ async def test_a_scheduler_that_stays_away(
             group.start_soon(following.run, executor)
         await until(lambda: len(executor._under_way) == 1)
         assert following.ending is None
-        monkeypatch.setattr(outage, "GIVEN_UP_AFTER", 0.5)
+        monkeypatch.setattr(connection, "GIVEN_UP_AFTER", 0.5)
     assert following.ending is not None
     assert following.ending.status == "failure"
     began = "worker lost: " if is_sent else "It was not begun: "
@@ -284,7 +283,7 @@ async def test_a_cluster_that_has_lost_its_workers_holds_no_run_for_ever(
 
     Of those that may not be repeated, one at most was handed to Dask: all others say that they were not begun.
     """
-    monkeypatch.setattr(outage, "NO_WORKERS_FOR", 0.0)
+    monkeypatch.setattr(connection, "NO_WORKERS_FOR", 0.0)
     ended: list[RunEnd] = []
 
     async def run(executor: Executor) -> None:
@@ -296,7 +295,7 @@ async def test_a_cluster_that_has_lost_its_workers_holds_no_run_for_ever(
         await until(lambda: executor.trouble is not None)
         assert str(executor.trouble).startswith("The Dask cluster has had no workers with batch_runner ")
         assert not ended
-        monkeypatch.setattr(outage, "GIVEN_UP_AFTER", 0.5)
+        monkeypatch.setattr(connection, "GIVEN_UP_AFTER", 0.5)
         await until(lambda: len(ended) == 5)
         assert str((await executor.run(call("echo"))).error).startswith("It was not begun: ")
         await to_thread.run_sync(own_cluster.add_workers)

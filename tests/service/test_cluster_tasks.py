@@ -19,7 +19,6 @@ from executing import all_ended, call, is_alive, on_cluster
 from batch_runner.errors import UsageError
 from batch_runner.service.local.dask import bundle, connection, worker_plugin
 from batch_runner.service.local.dask import cluster as executor_module
-from batch_runner.service.local.dask import cluster as outage
 from batch_runner.service.local.dask.bundle import code_of
 from batch_runner.service.local.dask.connection import differences_of
 from batch_runner.service.local.dask.worker_plugin import AttemptCounter
@@ -310,7 +309,7 @@ async def test_a_worker_of_another_version_swallows_no_rows(
 ) -> None:
     """One that joined later was in no check at the beginning: calls wait for another, and a person is told once."""
     monkeypatch.setattr(executor_module, "__version__", "0.0.9")
-    monkeypatch.setattr(outage, "NO_WORKERS_FOR", 0.0)
+    monkeypatch.setattr(connection, "NO_WORKERS_FOR", 0.0)
     ended: list[RunEnd] = []
 
     async def run(executor: OnCluster) -> None:

@@ -27,7 +27,8 @@ from batch_runner.service.local.dask.bundle import (
     done_by,
     named_files,
 )
-from batch_runner.service.local.dask.connection import Connection
+from batch_runner.service.local.dask.connection import Availability, Connection
+from batch_runner.service.local.process_pool import AHEAD_SECONDS
 from batch_runner.service.local.tasks import Executor
 
 if TYPE_CHECKING:
@@ -123,58 +124,6 @@ class PendingCall:
             self.scope.cancel()
 
 
-NO_WORKERS_FOR = 60.0
-"""Seconds without workers until it is trouble: a cluster that grows with its work needs a while for its first."""
-
-GIVEN_UP_AFTER = 960.0
-"""Seconds of an outage after which the runs that wait are ended. A batch gives up starting a minute before, so its
-rows are not sent after those that are ended here."""
-
-
-class Availability:
-    """Knows whether a cluster can run calls now, from what is seen of it now and then, and tells a person when it
-    changes."""
-
-    def __init__(self) -> None:
-        self._threads: int | None = 1
-        self._since = 0.0
-        self.lasts = 0.0
-        """Seconds for which nothing could be run; 0 while all is well."""
-
-    def look(self, threads: int | None, now: float) -> None:
-        """So many threads of workers are there; None where the scheduler is away."""
-        was = self._threads
-        self._threads = threads
-        if threads:
-            self.lasts = 0.0
-            if not was:
-                log.info("the Dask cluster has workers again")
-        else:
-            self._since = now if was else self._since
-            self.lasts = now - self._since
-        if threads is None and was is not None:
-            log.warning("the Dask scheduler went away, or stands still; nothing is started until it answers")
-        if threads is not None and was is None:
-            log.warning("the Dask scheduler answers again")
-        if threads == 0 and was != 0:
-            log.warning("the Dask cluster has no workers; runs wait until there are some")
-
-    @property
-    def trouble(self) -> str | None:
-        """What a start is told where there have been no workers for a while."""
-        if self._threads == 0 and self.lasts >= NO_WORKERS_FOR:
-            return f"The Dask cluster has had no workers with batch_runner {__version__} for {self.lasts:.0f} s."
-        return None
-
-    @property
-    def verdict(self) -> str | None:
-        """Why the runs that wait are to wait no longer; None while they are to."""
-        if self.lasts < GIVEN_UP_AFTER or self._threads:
-            return None
-        what = "the Dask scheduler was away" if self._threads is None else "the Dask cluster had no workers"
-        return f"{what} for {self.lasts:.0f} s"
-
-
 BUNDLE_SECONDS = 0.4
 """Repeatable calls are bundled until they take so long together: Dask's own work for one task is milliseconds."""
 
@@ -182,6 +131,9 @@ MOST_IN_BUNDLE = 64
 
 AT_HAND = 2
 """Bundles for each thread of a worker: one at work, and one at hand so that it needn't wait for our next."""
+
+MOST_AT_HAND = 16
+"""The same for calls that go alone and are so short that one at hand has ended before our next is there."""
 
 
 class OnCluster(Executor):
@@ -201,6 +153,7 @@ class OnCluster(Executor):
         self._threads: int | None = 1
         self._outage = Availability()
         self._pace: dict[TaskSource, float] = {}
+        self._lone_pace: dict[TaskSource, float] = {}
         self._waiting: deque[PendingCall] = deque()
         self._under_way: set[PendingCall] = set()
         self._bundles = 0
@@ -288,7 +241,13 @@ class OnCluster(Executor):
     @property
     def _most_bundles(self) -> int:
         """Where there are no workers, one may wait in Dask, which may start some for it."""
-        return AT_HAND * self._threads if self._threads else 1
+        return self._at_hand * self._threads if self._threads else 1
+
+    @property
+    def _at_hand(self) -> int:
+        """So many bundles for each thread."""
+        ahead = AHEAD_SECONDS / max(self._lone_pace.values(), default=AHEAD_SECONDS)
+        return max(AT_HAND, min(MOST_AT_HAND, int(ahead)))
 
     def _bundle(self) -> list[PendingCall]:
         """The calls of the next bundle: one, or several of the same task that is short and may be repeated."""
@@ -379,7 +338,7 @@ class OnCluster(Executor):
             values = {"source": SOURCE, "version": __version__, "key": key, "bundle": bundle}
             future = client.submit(eval, SENT, values, key=key, pure=False, **where)
         try:
-            all_done = done_by(await future)
+            all_done = done_by(await self._connection.result_of(future))
             if all_done and all_done[0].begun_before:
                 all_done = done_by(await self._connection.answer(key))
             return all_done
@@ -387,10 +346,10 @@ class OnCluster(Executor):
             future.release()
 
     def _learn(self, call: Call, seconds: float) -> None:
-        """How long a call of this task takes; it matters only where several may go together."""
-        if call.repeatable:
-            self._pace[call.source] = 0.7 * self._pace.get(call.source, seconds) + 0.3 * seconds
-            self._fit()
+        """How long a call of this task takes."""
+        pace = self._pace if call.repeatable else self._lone_pace
+        pace[call.source] = 0.7 * pace.get(call.source, seconds) + 0.3 * seconds
+        self._fit()
 
     def _in_bundle(self, source: TaskSource) -> int:
         pace = self._pace.get(source, BUNDLE_SECONDS)
@@ -413,7 +372,7 @@ class OnCluster(Executor):
         self._waiting.clear()
 
     def _fit(self) -> None:
-        fits = AT_HAND * max(1, self._threads or 0) * max(map(self._in_bundle, self._pace), default=1)
+        fits = self._at_hand * max(1, self._threads or 0) * max(map(self._in_bundle, self._pace), default=1)
         if fits != self.places.total_tokens:
             self.places.total_tokens = fits
 

@@ -1,8 +1,9 @@
-"""The way to the scheduler: found, checked, kept, and found again."""
+"""The way to the scheduler: found, checked, kept, and found again; and whether it can run calls now."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 import warnings
 from importlib.util import find_spec
@@ -11,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from batch_runner import log
+from batch_runner._version import __version__
 from batch_runner.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from distributed import Client, LocalCluster
+    from distributed import Client, Future, LocalCluster
 
 
 LOCAL = "local"
@@ -42,6 +44,66 @@ _SAME = {"batch-runner": 3, "distributed": 3, "msgpack": 1, "python": 2}
 """What has to be the same on all machines: in so many of the numbers of its version."""
 
 
+NO_WORKERS_FOR = 60.0
+"""Seconds without workers until it is trouble: a cluster that grows with its work needs a while for its first."""
+
+GIVEN_UP_AFTER = 960.0
+"""Seconds of an outage after which the runs that wait are ended. A batch gives up starting a minute before, so its
+rows are not sent after those that are ended here."""
+
+
+class Availability:
+    """Knows whether a cluster can run calls now, from what is seen of it now and then, and tells a person when it
+    changes."""
+
+    def __init__(self) -> None:
+        self._threads: int | None = 1
+        self._since = 0.0
+        self.lasts = 0.0
+        """Seconds for which nothing could be run; 0 while all is well."""
+
+    def look(self, threads: int | None, now: float) -> None:
+        """So many threads of workers are there; None where the scheduler is away."""
+        was = self._threads
+        self._threads = threads
+        if threads:
+            self.lasts = 0.0
+            if not was:
+                log.info("the Dask cluster has workers again")
+        else:
+            self._since = now if was else self._since
+            self.lasts = now - self._since
+        if threads is None and was is not None:
+            log.warning("the Dask scheduler went away, or stands still; nothing is started until it answers")
+        if threads is not None and was is None:
+            log.warning("the Dask scheduler answers again")
+        if threads == 0 and was != 0:
+            log.warning("the Dask cluster has no workers; runs wait until there are some")
+
+    @property
+    def trouble(self) -> str | None:
+        """What a start is told where there have been no workers for a while."""
+        if self._threads == 0 and self.lasts >= NO_WORKERS_FOR:
+            return f"The Dask cluster has had no workers with batch_runner {__version__} for {self.lasts:.0f} s."
+        return None
+
+    @property
+    def verdict(self) -> str | None:
+        """Why the runs that wait are to wait no longer; None while they are to."""
+        if self.lasts < GIVEN_UP_AFTER or self._threads:
+            return None
+        what = "the Dask scheduler was away" if self._threads is None else "the Dask cluster had no workers"
+        return f"{what} for {self.lasts:.0f} s"
+
+
+class Fetch:
+    """Results that are fetched together, by key."""
+
+    def __init__(self) -> None:
+        self.futures: list[Future[Any]] = []
+        self.results: dict[Any, Any] = {}
+
+
 class Connection:
     """A client of a Dask scheduler that is there again when the scheduler is. Needs asyncio."""
 
@@ -53,6 +115,8 @@ class Connection:
         self.session = uuid.uuid4().hex[:16]
         """Begins the names of all runs that go to this scheduler (see AttemptCounter)."""
         self._stands_still = False
+        self._fetching = anyio.Lock()
+        self._next_fetch = Fetch()
         self._there: Mapping[str, int] = {}
         self._avoided: set[str] = set()
 
@@ -158,6 +222,27 @@ class Connection:
             await anyio.sleep(0.05)
         assert self._client is not None
         return self._client, self._right if self._avoided else None
+
+    async def result_of(self, future: Future[Any]) -> Any:
+        """As `await future`. What ends while results are fetched is fetched together: each fetch costs milliseconds."""
+        from distributed import wait
+
+        assert self._client is not None
+        with self._client.as_current():
+            waits: Any = wait([future])
+        await waits
+        if future.status != "finished":
+            return await future
+        fetch = self._next_fetch
+        fetch.futures.append(future)
+        async with self._fetching:
+            if fetch is self._next_fetch:
+                self._next_fetch = Fetch()
+                with contextlib.suppress(Exception):  # one of them is lost: each is asked for by itself
+                    gathered: Any = self._client.gather(fetch.futures)
+                    keys = [each.key for each in fetch.futures]
+                    fetch.results = dict(zip(keys, await gathered, strict=True))
+        return fetch.results.pop(future.key) if future.key in fetch.results else await future
 
     async def answer(self, key: str) -> bytes:
         """What came of a bundle that was begun on a worker that is gone, once that is known (see AttemptCounter)."""

@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from batch_runner.service.local.context import Line
 
 
-SILENCE = 5.0
-"""Seconds after which a worker that has gone, and says nothing of what was at work there, is taken for lost."""
+SILENCE = 60.0
+"""Seconds after which a worker that is closing, and says nothing of what is at work there, is taken for lost."""
 
 STILL_AT_WORK = 1.0
 """Seconds between two signs of life of a worker that is closing."""
@@ -80,6 +80,7 @@ class AttemptCounter(SchedulerPlugin):
 
     async def start(self, scheduler: Scheduler) -> None:
         """Be asked from now on. It awaits nothing, so two that are registered at once can't both be in force."""
+        self._scheduler = scheduler
         self._news = asyncio.Event()
         for handler in (
             self.claim,
@@ -135,9 +136,8 @@ class AttemptCounter(SchedulerPlugin):
 
     async def answer(self, key: str) -> bytes:
         """What came of a bundle that was begun, once its worker has told; nothing if that is gone without a word."""
-        asked_at = time.monotonic()
         while key not in self._answers:
-            if time.monotonic() - max(asked_at, self._heard_at.get(key, 0.0)) > SILENCE:
+            if time.monotonic() - self._heard_at.get(key, -SILENCE) >= SILENCE:
                 return b"[]"
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STILL_AT_WORK):
@@ -169,6 +169,12 @@ class AttemptCounter(SchedulerPlugin):
     def valid_workers_downscaling(self, scheduler: Scheduler, workers: list[WorkerState]) -> list[WorkerState]:  # noqa: ARG002
         """Called by Dask's adaptive scaling: a worker that is at work for us isn't one to close."""
         return [worker for worker in workers if not any(task.key in self._claimed for task in worker.processing)]
+
+    def log_event(self, topic: str, msg: Any) -> None:
+        """Called by Dask: a worker begins to close in order, and what is at work there is about to end."""
+        worker = self._scheduler.workers.get(topic)
+        if worker is not None and isinstance(msg, dict) and str(msg.get("status")).startswith("closing"):
+            self.keep_up([str(task.key) for task in worker.processing if task.key in self._claimed])
 
     def transition(self, key: Any, start: Any, finish: Any, *_: Any, **__: Any) -> None:  # noqa: ARG002  as Dask calls it
         """Forget a bundle with its task: keys are never used again."""
