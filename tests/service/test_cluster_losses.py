@@ -94,11 +94,10 @@ async def test_a_lost_worker(
         assert str(following.ending.error).startswith("worker lost: the Dask worker that had it went away; it may")
 
 
-def retire(address: str) -> None:
-    """Retire all workers but the youngest, as an operator's scaling does."""
+def retire(address: str, worker: str) -> None:
+    """Retire a worker, as an operator's scaling does."""
     with Client(address, set_as_default=False) as client:
-        names = [*client.scheduler_info(n_workers=-1)["workers"]]
-        client.retire_workers(workers=names[:-1], close_workers=True)
+        client.retire_workers(workers=[worker], close_workers=True)
 
 
 @pytest.mark.parametrize(
@@ -114,10 +113,11 @@ async def test_a_worker_that_is_closed_in_order_lets_its_run_end(
         group.start_soon(following.run, executor)
         await following.has_begun()
         process = await number_in(following.mark)
+        (address,) = executor._connection._there
         await to_thread.run_sync(own_cluster.add_workers)
         await until(lambda: executor.places.total_tokens == 2 * executor_module.AT_HAND)
         if way == "retired":
-            await to_thread.run_sync(retire, own_cluster.address)
+            await to_thread.run_sync(retire, own_cluster.address, address)
         else:
             worker.send_signal(signal.SIGTERM)
         await until(lambda: executor.places.total_tokens == executor_module.AT_HAND)

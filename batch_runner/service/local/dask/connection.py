@@ -226,11 +226,13 @@ class Connection:
     async def result_of(self, future: Future[Any]) -> Any:
         """As `await future`. What ends while results are fetched is fetched together: each fetch costs milliseconds."""
         from distributed import wait
+        from distributed.client import FuturesCancelledError
 
         assert self._client is not None
         with self._client.as_current():
             waits: Any = wait([future])
-        await waits
+        with contextlib.suppress(FuturesCancelledError):  # the future says it better
+            await waits
         if future.status != "finished":
             return await future
         fetch = self._next_fetch
