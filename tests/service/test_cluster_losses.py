@@ -134,6 +134,25 @@ async def test_a_worker_that_is_closed_in_order_lets_its_run_end(
     await until(lambda: worker.poll() is not None)
 
 
+async def test_a_worker_that_is_paused_until_it_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows what it does when it goes on, so its run is unknown; it is begun nowhere else."""
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL", "3s")
+    following = Follow(tmp_path, repeatable=False)
+    with DaskCluster(tmp_path) as own_cluster:
+        (worker,) = own_cluster.add_workers()
+        async with on_cluster(own_cluster.address) as executor, anyio.create_task_group() as group:
+            group.start_soon(following.run, executor)
+            await following.has_begun()
+            await to_thread.run_sync(own_cluster.add_workers)
+            worker.send_signal(signal.SIGSTOP)
+            await until(lambda: following.ending is not None)
+        worker.send_signal(signal.SIGCONT)
+    assert following.ending is not None
+    assert following.ending.cut_off
+    assert str(following.ending.error).startswith("worker lost: the Dask worker that had it went away; it may")
+    assert following.times_begun == 1
+
+
 async def test_a_call_that_had_not_begun_is_not_lost_with_its_worker(own_cluster: DaskCluster, tmp_path: Path) -> None:
     """It waited at the worker behind another: it runs elsewhere, though it may not be repeated."""
     (worker,) = own_cluster.add_workers()

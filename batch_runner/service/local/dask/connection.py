@@ -142,7 +142,7 @@ class Connection:
             self._there = await self._client.nthreads()
             await self._compare()
             await self._client.register_plugin(AttemptCounter())
-            await self._record.batch_runner_open_session(session=self.session)
+            await self._record.batch_runner_open_session(session=self.session, client=self._client.id)
             threads = await self._threads()
         except (OSError, ValueError, TypeError) as error:  # TypeError: `tls://` where Dask has no certificates
             reason = " ".join(str(error).split()) or type(error).__name__

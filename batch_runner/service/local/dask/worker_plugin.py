@@ -61,6 +61,14 @@ SESSION = slice(len("run_"), len("run_") + 16)
 """The part of a run's id that names the session of its client: what was started by one program, on one scheduler."""
 
 
+class _Session:
+    """The runs of one client that were begun."""
+
+    def __init__(self, client: str) -> None:
+        self.client = client
+        self.begun: set[str] = set()
+
+
 class AttemptCounter(SchedulerPlugin):
     """The record of what was begun. One for all programs on the cluster; its methods are the scheduler's handlers.
 
@@ -75,7 +83,7 @@ class AttemptCounter(SchedulerPlugin):
         self._claimed: Counter[str] = Counter()
         self._answers: dict[str, bytes] = {}
         self._heard_at: dict[str, float] = {}
-        self._sessions: dict[str, set[str]] = {}
+        self._sessions: dict[str, _Session] = {}
         self._runs = 0
 
     async def start(self, scheduler: Scheduler) -> None:
@@ -100,21 +108,28 @@ class AttemptCounter(SchedulerPlugin):
         return len(self._claimed)
 
     def claim(self, key: str, run: str = "") -> int:
-        """How often this bundle, or the `run` that is all of it, was begun before; 0: it is about to begin."""
+        """How often this bundle, or the `run` that is all of it, was begun before; 0: it is about to begin.
+
+        One that nobody waits for any more doesn't begin either.
+        """
+        if key not in self._scheduler.tasks:
+            return 1
         before = self._claimed[key]
         self._claimed[key] += 1
-        session = self._sessions.get(run[SESSION])
-        if session is not None:
-            before += run in session
-            self._remember(run, session)
+        if session := self._sessions.get(run[SESSION]):
+            before += run in session.begun
+            self._runs += run not in session.begun
+            session.begun.add(run)
+            self._make_room()
         return before
 
     def decline(self, key: str, run: str = "") -> None:
         """What was claimed just now was not begun after all."""
         del self._claimed[key]
-        session = self._sessions.get(run[SESSION], set())
-        self._runs -= run in session
-        session.discard(run)
+        session = self._sessions.get(run[SESSION])
+        if session is not None and run in session.begun:
+            session.begun.remove(run)
+            self._runs -= 1
 
     def withdraw(self, keys: list[str]) -> list[str]:
         """Those of the bundles that have not begun. They never will."""
@@ -144,27 +159,19 @@ class AttemptCounter(SchedulerPlugin):
                     await self._news.wait()
         return self._answers[key]
 
-    def open_session(self, session: str) -> None:
-        """From now on, remember the runs of this session that are begun."""
-        self._sessions[session] = set()
+    def open_session(self, session: str, client: str) -> None:
+        """From now on, remember the runs of this session of a client that are begun."""
+        self._sessions[session] = _Session(client)
         self._make_room()
 
     def never_began(self, run: str) -> bool:
-        """Whether a run of an earlier session has surely not begun. It never will, should its task still come."""
+        """Whether a run of an earlier session has surely not begun. With its client its task is gone: it never will."""
         session = self._sessions.get(run[SESSION])
-        if session is None or run in session:
-            return False
-        self._remember(run, session)
-        return True
-
-    def _remember(self, run: str, session: set[str]) -> None:
-        self._runs += run not in session
-        session.add(run)
-        self._make_room()
+        return session is not None and session.client not in self._scheduler.clients and run not in session.begun
 
     def _make_room(self) -> None:
         while self._runs > MOST_RUNS or len(self._sessions) > MOST_SESSIONS:
-            self._runs -= len(self._sessions.pop(next(iter(self._sessions))))
+            self._runs -= len(self._sessions.pop(next(iter(self._sessions))).begun)
 
     def valid_workers_downscaling(self, scheduler: Scheduler, workers: list[WorkerState]) -> list[WorkerState]:  # noqa: ARG002
         """Called by Dask's adaptive scaling: a worker that is at work for us isn't one to close."""
