@@ -82,11 +82,15 @@ _UNUSABLE = (OSError, sqlite3.Error, MemoryError, UnicodeDecodeError)
 
 
 class Connections(NamedTuple):
-    """The file's two connections, and its name for itself. Each connection is for one thread at a time."""
+    """The file's two connections, its name for itself, and since when it knows all runs.
+
+    Each connection is for one thread at a time.
+    """
 
     writer: sqlite3.Connection
     reader: sqlite3.Connection
     memory: str
+    since: datetime
 
 
 @contextmanager
@@ -99,8 +103,8 @@ def open_connections(path: Path, moment: str, repeatable: Sequence[str]) -> Iter
     """
     path = path.absolute()
     with _hold(path), closing(_writer(path, moment, repeatable)) as writer, closing(_connect(path, "ro")) as reader:
-        (memory,) = reader.execute("SELECT id FROM memory").fetchone()
-        yield Connections(writer, reader, memory)
+        memory, since = reader.execute("SELECT id, since FROM memory").fetchone()
+        yield Connections(writer, reader, memory, datetime.fromisoformat(since))
 
 
 @contextmanager
@@ -224,7 +228,7 @@ class InFile:
     """See Store. Needs an event loop with threads, and the file to itself."""
 
     def __init__(self, file: Connections, keep: float, now: Callable[[], datetime]) -> None:
-        self._writer, self._reader, self._memory = file
+        self._writer, self._reader, self._memory, self._since = file
         self._keep = timedelta(seconds=keep)
         self._now = now
         self._commits = Commits(self._write)
@@ -250,6 +254,9 @@ class InFile:
         """See Store."""
         return self._unwritten.get(run_id) or _read(self._reader, run_id)
 
+    def told(self, run_id: str) -> None:
+        """See Store: it is kept for as long as any."""
+
     def named(self, key: str) -> Named | None:
         """See Store."""
         found = self._reader.execute("SELECT run_id, asked FROM run WHERE key = ?", (key,)).fetchone()
@@ -257,8 +264,7 @@ class InFile:
 
     def promise(self) -> Promise:
         """See Store."""
-        (since,) = self._reader.execute("SELECT since FROM memory").fetchone()
-        known = self._now() - datetime.fromisoformat(since)
+        known = self._now() - self._since  # what is forgotten from now on is older than is kept
         return Promise(max(0.0, min(known, self._keep).total_seconds()), self._memory)
 
     async def trouble(self) -> str | None:
@@ -326,7 +332,8 @@ def _text(moment: datetime) -> str:
 
 def _insert(run: Run, request: StartRequest, moment: str, connection: sqlite3.Connection) -> None:
     connection.execute(
-        "INSERT INTO run (run_id, key, asked, task, session_id, status, started) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO run (run_id, key, asked, task, session_id, status, started, began)"
+        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, iif(?6 = 'running', ?7, NULL))",
         (run.run_id, request.key, fingerprint_of(request), request.task_id, run.session_id, run.status, moment),
     )
 
