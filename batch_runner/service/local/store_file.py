@@ -15,12 +15,11 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
-from anyio import to_thread
 
 from batch_runner._version import __version__
 from batch_runner.errors import JournalFailed, RunsBusy, UsageError, reason_of
 from batch_runner.fs import LockHeld, hold_lock
-from batch_runner.journal.group_commit import Commits, commit
+from batch_runner.journal.group_commit import SHORT, Brief, Commits, commit, commit_in_thread
 from batch_runner.log import LOG
 from batch_runner.service.local.store import Named, NotRecorded, Promise, fingerprint_of
 from batch_runner.service.protocol import Run
@@ -237,16 +236,17 @@ class InFile:
 
     async def queued(self, run: Run, request: StartRequest) -> None:
         """See Store."""
-        await self._commit(partial(_insert, run, request, self._moment()))
+        await self._commit(Brief(_insert, run, request, self._moment()))
 
     async def running(self, run_id: str) -> None:
         """See Store."""
-        await self._commit(partial(_begin, run_id, self._moment()))
+        await self._commit(Brief(_begin, run_id, self._moment()))
 
     async def ended(self, run: Run) -> None:
         """See Store."""
         try:
-            await self._commit(partial(_end, run, self._moment()))
+            kind = Brief if len(bytes(run.result)) <= SHORT else partial
+            await self._commit(kind(_end, run, self._moment()))
         except NotRecorded:
             self._unwritten[run.run_id] = run
 
@@ -314,7 +314,7 @@ class InFile:
     async def _write(self, events: list[Event]) -> None:
         """What could not be written before goes first: these runs are older."""
         late = list(self._unwritten)
-        await to_thread.run_sync(commit, self._writer, [*self._late_events(), *events])
+        await commit_in_thread(self._writer, [*self._late_events(), *events])
         for run_id in late:
             del self._unwritten[run_id]
 
