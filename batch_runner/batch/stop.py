@@ -199,7 +199,7 @@ class Stopping:
 
     def is_stopped(self) -> bool:
         """Whether no more runs may be started; looks at the deadline, too."""
-        if self.stop is None and self._past_deadline is not None and self._past_deadline():
+        if self.stop is None and self.is_late():
             self.now(Stop(self._at_deadline, ExitCode.STOPPED))
         return self.stop is not None
 
@@ -207,6 +207,10 @@ class Stopping:
         """As `is_stopped`, where somebody waits for a start: a deadline that holds back nothing stops nothing."""
         if self._waits:
             self.is_stopped()
+
+    def is_late(self) -> bool:
+        """Whether the deadline has passed."""
+        return self._past_deadline is not None and self._past_deadline()
 
     @property
     def has_deadline(self) -> bool:
