@@ -140,6 +140,9 @@ class Worker:
         """Follow a run that an earlier batch started."""
         attempt = RowAttempt(plan.attempt, plan.row_number, may_be_replaced=plan.anew is not None)
         if not self._terms.runs_outlive_us:
+            seen = await self._service.look(plan.run_id)  # what never began on a cluster, it remembers
+            if isinstance(seen, RunSeen) and seen.run.never_began:
+                return await self._run_ended(attempt, seen.run)
             return await self._end(attempt, Outcome("unknown", plan.run_id, error=ENDED_WITH_US))
         within = max(0.0, self._terms.follow_seconds - (age_of(plan) or 0.0))
         if not self.is_overdue(plan):
@@ -157,8 +160,7 @@ class Worker:
         failures = 0
         while await self._may_start(slot, start):
             attempt = await self._intend(plan, start)
-            held = await self._journal.hold_if_started(attempt.id, plan) if isinstance(plan, Send) else None
-            if held is not None:
+            if isinstance(plan, Send) and (held := await self._journal.hold_if_started(attempt.id, plan)) is not None:
                 return Outcome("error", error=held)
             answer = await self._start(attempt, request)
             self._learn(answer)
@@ -272,8 +274,7 @@ class Worker:
         else:
             intended = start.attempt
             await (self._journal.ask_again if start.is_lost else self._journal.intend_again)(intended)
-        has_another = isinstance(plan, Send) or plan.anew is not None
-        may_be_replaced = has_another and start.unbegun < MOST_RESENDS
+        may_be_replaced = (isinstance(plan, Send) or plan.anew is not None) and start.unbegun < MOST_RESENDS
         turn = self._stopping.doubts.turn()
         attempt = RowAttempt(intended, plan.row_number, anyio.current_time(), may_be_replaced, turn)
         attempt.debug("start intended")

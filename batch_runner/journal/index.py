@@ -5,12 +5,14 @@ The index has a small file for each journal: its path, task and service, nothing
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import sys
+import time
 from contextlib import closing, contextmanager, nullcontext, suppress
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -19,7 +21,7 @@ from batch_runner.fs import write_private
 from batch_runner.journal.database import check_header, connect, reading_uri, refuse_half
 from batch_runner.outcomes import FAILED, NOT_STARTED, STARTING, UNKNOWN
 from batch_runner.plan.duplicates import Rival, claims_of
-from batch_runner.units import local_day, local_time
+from batch_runner.units import local_day, local_time, service_form
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 ENDING = ".journal.db"
 STATE_VARIABLE = "BATCH_RUNNER_STATE"
+ENDING_SECONDS = 0.5
+"""How long a batch takes at most to put its WAL into its journal, at its end."""
 _PARTS = 16
 """Hexadecimal digits of a hash in the name of an index's file."""
 
@@ -46,23 +50,6 @@ class Purpose(msgspec.Struct, frozen=True):
         return cls(f"{real}:{function}" if colon else task, service_form(service))
 
 
-def service_form(service: str) -> str:
-    """What all ways to write a service's address have in common; a word such as `local` as it is.
-
-    Case, the usual port, a slash at the end and the name of this machine make no other service of it.
-    """
-    try:
-        url = urlsplit(service)
-        port = url.port
-    except ValueError:
-        return service
-    if not url.hostname:
-        return service
-    host = "127.0.0.1" if url.hostname in ("localhost", "::1") else url.hostname
-    usual = {"http": 80, "https": 443}.get(url.scheme)
-    return f"{url.scheme}://{host}{'' if port in (None, usual) else f':{port}'}{url.path.rstrip('/')}"
-
-
 class _Line(msgspec.Struct, frozen=True):
     """One file of the index."""
 
@@ -76,10 +63,12 @@ def state_folder(environ: Mapping[str, str]) -> Path | None:
     """Where the index lies; None where there is no place for it.
 
     `$BATCH_RUNNER_STATE`, systemd's `$STATE_DIRECTORY` (systemd.exec(5); the first of several), else the state home of
-    the XDG Base Directory Specification 0.8.
+    the XDG Base Directory Specification 0.8; on Windows, where HOME depends on the shell, `%LOCALAPPDATA%`.
     """
-    if said := environ.get(STATE_VARIABLE) or environ.get("STATE_DIRECTORY", "").partition(":")[0]:
+    if said := environ.get(STATE_VARIABLE) or environ.get("STATE_DIRECTORY", "").partition(os.pathsep)[0]:
         return Path(said)
+    if sys.platform == "win32" and (home := environ.get("LOCALAPPDATA")):
+        return Path(home) / "batch-runner"
     if home := environ.get("XDG_STATE_HOME"):
         return Path(home) / "batch-runner"
     user = Path(environ.get("HOME") or "~").expanduser  # without the variable, what the system's list of users says
@@ -93,7 +82,7 @@ class Index:
     """The journals that this user's batches had, by what they are for."""
 
     def __init__(self, folder: Path | None) -> None:
-        self._folder = folder / "journals" if folder else None
+        self.folder = self._folder = folder / "journals" if folder else None
 
     def add(self, journal: Path, purpose: Purpose) -> str | None:
         """Remember a journal. Gives a sentence where that can't be done."""
@@ -119,9 +108,9 @@ class Index:
     def namesakes(self, purpose: Purpose) -> list[Path]:
         """Journals of other files of tasks that have the same name, as a copy of a folder has."""
         file, colon, function = purpose.task.rpartition(".py:")
-        name = f"{file.rpartition('/')[2]}.py:{function}"
+        name = f"{PurePath(file).name}.py:{function}"
         lines = (line for _, line in self._lines("*.json") if colon and line.service == purpose.service)
-        others = (line for line in lines if line.task != purpose.task and line.task.rpartition("/")[2] == name)
+        others = (line for line in lines if line.task != purpose.task and PurePath(line.task).name == name)
         return [Path(line.path) for line in others if Path(line.path).is_file()]
 
     def told_gone(self, journals: Iterable[Path]) -> None:
@@ -130,11 +119,6 @@ class Index:
         for file, line in self._lines("*.json") if names else ():
             if line.path in names:
                 write_private(file, msgspec.json.encode(msgspec.structs.replace(line, is_gone=True)))
-
-    @property
-    def folder(self) -> Path | None:
-        """Where its files lie."""
-        return self._folder
 
     def all(self) -> list[Path]:
         """Every journal that is there, whatever it is for."""
@@ -205,14 +189,14 @@ class Ran(msgspec.Struct, frozen=True):
     def names(self) -> str:
         """The night and the sheet."""
         what = "is started tonight" if self.outcome == STARTING else f"ran on {local_day(self.began)}"
-        return f"{what} from {self.sheet.rpartition('/')[2]}"
+        return f"{what} from {PurePath(self.sheet).name}"
 
     def rival(self, conflict: bytes | None) -> Rival:
         """The same as what stands in the way of a row that is alike, whatever `--retry` says."""
         return Rival(
             number=self.number,
             night=local_time(self.began),
-            sheet=self.sheet.rpartition("/")[2],
+            sheet=PurePath(self.sheet).name,
             run_id=self.run_id,
             outcome=self.outcome,
             stands=True,
@@ -376,6 +360,14 @@ class OtherJournals:
             starts = ((key, self._tonight.find(self._own, key)) for key in keys if key not in found)
             found |= {key: start[0] for key, start in starts if start}
         return found
+
+    def ran_by_now(self, keys: Sequence[bytes]) -> dict[bytes, Ran]:
+        """As `ran`, of journals that others write to: one that can't be read just now may be ending."""
+        try:
+            return self.ran(keys)
+        except JournalError:
+            time.sleep(ENDING_SECONDS)
+            return self.ran(keys)
 
     def alike(self, entries: Iterable[Entry], policy: Policy) -> dict[bytes, Rival]:
         """As `ran`, for the claims of these rows; by the journals that were asked about the same columns."""

@@ -263,7 +263,7 @@ class Registration:
 
         Both have written down their intent before they look, so that at least one of them sees the other's.
         """
-        ran = others.ran([key for (key,) in connection.execute(_KEYS_OF, {"row": start.row_id})])
+        ran = others.ran_by_now([key for (key,) in connection.execute(_KEYS_OF, {"row": start.row_id})])
         if not ran:
             return None
         found = next(iter(ran.values()))

@@ -10,7 +10,6 @@ keeps its zeros (`1.05` is not `1.5`), and a minus before a number stays.
 from __future__ import annotations
 
 import re
-import shlex
 from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
@@ -20,6 +19,7 @@ from unicodedata import category, digit, normalize
 
 import msgspec
 
+from batch_runner.errors import quote_words
 from batch_runner.rows.amounts import EITHER, read_number
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ LEAST_ROWS = 2
 def said(names: Sequence[str]) -> str:
     """Names of columns as `--key` takes them in a shell."""
     texts = (f'"{name.replace(chr(34), chr(34) * 2)}"' if set(name) & set(',"\n') else name for name in names)
-    return shlex.quote(",".join(texts))
+    return quote_words([",".join(texts)])
 
 
 class _KeyColumn:
@@ -224,10 +224,10 @@ class _KeyColumn:
 
     def add(self, text: str, nth: int) -> None:
         self.is_filled = self.is_filled and bool(text)
-        has_digit = any(map(str.isdecimal, text))
-        is_value = bool(_DATED.fullmatch(text) or _DECIMAL.fullmatch(text))
-        self.is_number = self.is_number and has_digit and not is_value and len(text) <= LONGEST_NUMBER
-        self.has_letters = self.has_letters and any(map(str.isalpha, text)) and " " not in text.strip()
+        self.has_letters = self.has_letters and " " not in text.strip() and any(map(str.isalpha, text))
+        if self.is_number and (self.is_named or self.has_letters):  # else nobody asks whether it is one
+            is_value = _DATED.fullmatch(text) or _DECIMAL.fullmatch(text)
+            self.is_number = len(text) <= LONGEST_NUMBER and not is_value and any(map(str.isdecimal, text))
         self.is_counter = self.is_counter and text == str(nth)
         if self.is_different:
             known = hash(text)
