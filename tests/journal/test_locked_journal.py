@@ -20,6 +20,7 @@ from batch_runner.errors import JournalError, JournalFull
 from batch_runner.journal.batches import begin_writing
 from batch_runner.journal.group_commit import Reserve, set_aside
 from batch_runner.journal.journal import Journal
+from batch_runner.plan.plan import Send
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +53,26 @@ def test_whoever_writes_waits_and_says_so(tmp_path: Path, caplog: pytest.LogCapt
     assert f"{path}: another program has locked the journal" in said[0]
     assert "nothing is lost" in said[0]
     assert "free again" in said[1]
+
+
+def test_nobody_else_waits_for_the_lock(tmp_path: Path) -> None:
+    """What is to be recorded waits in a thread: polls, timers and signals go on meanwhile."""
+    path = tmp_path / "a.db"
+
+    async def begin_one() -> float:
+        async with Journal.open(path, batch_info()) as journal, anyio.create_task_group() as group:
+            (plan,) = await journal.register(entries(["a"]))
+            assert isinstance(plan, Send)
+            with write_lock(path):
+                group.start_soon(journal.intend, plan)
+                began = anyio.current_time()
+                await anyio.sleep(0.1)
+                took = anyio.current_time() - began
+                assert attempts_in(path) == []
+        return took
+
+    assert anyio.run(begin_one) < 4, "the event loop waited, too"
+    assert len(attempts_in(path)) == 1
 
 
 @pytest.mark.long
