@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.journal.batches import now
-from batch_runner.journal.database import LOST
+from batch_runner.journal.database import LOST, put_result
 from batch_runner.journal.index import Ran, copy_of, ran_as, ran_in
 from batch_runner.journal.same_key import Rivals, find_twins, renamed
 from batch_runner.outcomes import QUEUED, STARTING, UNKNOWN
@@ -345,7 +345,7 @@ class Registration:
         known = (entry.claim, entry.conflict, cells_of(entry.named()), str(ran))
         connection.execute(_TAKE_OVER, (number, row, self._begun.id, entry.digest, *seen, *known))
         if result is not None:
-            connection.execute("INSERT INTO result VALUES (?, ?)", (number, result))
+            put_result(connection, number, result)
 
     def _count(self, step: Step, last: Attempt | None) -> None:
         name = counted_as(step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,3 +42,13 @@ def test_a_run_is_read_as_it_was_told(run_id: str, status: str, result: object) 
     assert run is not None
     assert (run.run_id, run.status) == (run_id, status)
     assert bytes(run.result).decode() == ("" if text == "null" else text)
+
+
+@pytest.mark.parametrize("size", [10, 1 << 20, 3 << 20])
+@pytest.mark.parametrize(("bad", "told"), [(b"\xff", "\ufffd"), (b"\xc3", "\ufffd"), ("é".encode(), "é")])
+def test_a_result_is_whole_text_however_long(size: int, bad: bytes, told: str) -> None:
+    """A byte that is none of UTF-8 becomes U+FFFD, in a long result too, which is else left where it stands."""
+    body = b'{"run_id": "run-1", "status": "success", "result": "' + b"x" * size + bad + b'"}'
+    run = run_in(body)
+    assert run is not None
+    assert bytes(run.result).decode() == f'"{"x" * size}{told}"'

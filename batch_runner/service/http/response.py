@@ -12,6 +12,7 @@ misspelt must not stop a batch.
 
 from __future__ import annotations
 
+import codecs
 import html
 import json
 import re
@@ -67,10 +68,19 @@ def run_in(body: bytes) -> Run | None:
     result = memoryview(run.result)
     if not result:
         return run
-    # Text (UTF-8) of its own, which doesn't keep the whole answer in memory.
-    is_null = bytes(result[:5]) == b"null"
-    text = _NO_JSON if is_null else msgspec.Raw(str(result, "utf-8", "replace").encode())
-    return msgspec.structs.replace(run, result=text)
+    return msgspec.structs.replace(run, result=_NO_JSON if bytes(result[:5]) == b"null" else _readable(run.result))
+
+
+def _readable(result: msgspec.Raw) -> msgspec.Raw:
+    """A result in UTF-8. A long one stays where it is, for it is most of its answer; a short one lets go of that."""
+    view = memoryview(result)
+    if len(view) >= LARGE:
+        decode = codecs.getincrementaldecoder("utf-8")().decode
+        with suppress(UnicodeDecodeError):
+            for start in range(0, len(view), LARGE):
+                decode(view[start : start + LARGE], start + LARGE >= len(view))
+            return result
+    return msgspec.Raw(str(view, "utf-8", "replace").encode())
 
 
 def message_in(body: bytes) -> str:
@@ -274,9 +284,9 @@ class Redactor:
 
     def __init__(self, key: str) -> None:
         self._key = key
-        is_sure = len(key) >= SHORTEST_SECRET
         spelled = "".join(map(_spellings, key))
-        self._spelled = re.compile(f"({spelled})|{_ESCAPE}".encode()) if is_sure else None
+        self._plain = re.compile(re.escape(key).encode())
+        self._spelled = re.compile(f"({spelled})|{_ESCAPE}".encode()) if len(key) >= SHORTEST_SECRET else None
 
     def redact_words(self, text: str) -> str:
         """A sentence of ours without the key, which may be in it as the service has spelled it."""
@@ -289,12 +299,18 @@ class Redactor:
         plain = text.replace(self._key, SECRET_MARK)
         return self.redact_json(plain.encode(errors="surrogatepass")).decode(errors="surrogatepass")
 
-    def redact_json(self, data: bytes) -> bytes:
-        """JSON without the key, whichever way it is escaped."""
+    def is_in(self, data: bytes | memoryview) -> bool:
+        """Whether JSON has the key, whichever way it is escaped."""
         if self._spelled is None:
+            return False
+        if not re.search(rb"\\", data):  # as in most, which is told much sooner
+            return self._plain.search(data) is not None
+        return any(found[1] for found in self._spelled.finditer(data))
+
+    def redact_json(self, data: bytes) -> bytes:
+        """JSON without the key. Of what doesn't have it no copy is made: it may be long."""
+        if self._spelled is None or not self.is_in(data):
             return data
-        if b"\\" not in data:
-            return data.replace(self._key.encode(), SECRET_MARK.encode())
         return self._spelled.sub(lambda found: SECRET_MARK.encode() if found[1] else found[0], data)
 
 
