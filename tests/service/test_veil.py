@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_runner.log import SECRET_MARK
-from batch_runner.service.http.response import Redactor
+from batch_runner.log import SECRET_MARK, Redactor
 
 KEYS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8, max_size=40)
 

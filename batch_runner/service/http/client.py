@@ -16,6 +16,7 @@ import msgspec
 
 from batch_runner._version import __version__
 from batch_runner.errors import UsageError
+from batch_runner.log import Redactor
 from batch_runner.outcomes import STATUSES
 from batch_runner.service.http.classify import (
     FORBIDDEN,
@@ -28,7 +29,6 @@ from batch_runner.service.http.classify import (
     scope_of_status,
 )
 from batch_runner.service.http.response import (
-    Redactor,
     TooLarge,
     message_in,
     read_body,
