@@ -143,7 +143,8 @@ def killed_nights(folder: Path, rows: int, chance: random.Random) -> Tally:
             assert (record["Row"], record["run_id"]) == (str(row), ""), record
         else:
             _check_record(row, record)
-            assert (row in started) == (record["status"] != "error"), record
+            # The service may have been killed before it took a start whose fault would have lost the answer.
+            assert record["status"] == "unknown" or (row in started) == (record["status"] != "error"), record
     assert tally.lost <= tally.most_lost(CONCURRENCY), tally
     return tally
 
