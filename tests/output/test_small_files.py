@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
+from disks import mount
 
 from batch_runner.errors import OutputFailed
 from batch_runner.fs import AtomicFile, hold_lock, read_private, seems_held, write_private
@@ -113,3 +114,21 @@ def test_a_failure_that_is_not_the_files_own_makes_no_neighbour(tmp_path: Path) 
     with pytest.raises(OutputFailed, match="No such file"):
         target.put(_write_new, lambda draft: draft.unlink())
     assert sorted(found.name for found in tmp_path.iterdir()) == ["in.csv"]
+
+
+def test_what_the_system_keeps_from_being_replaced_gets_a_neighbour(tmp_path: Path) -> None:
+    """Nothing shows it beforehand: the rename itself is refused (EBUSY), and a neighbour is written."""
+    (tmp_path / "in.csv").write_text("A\n1\n")
+    (tmp_path / "out.csv").write_text("old")
+    (tmp_path / "other.csv").write_text("other")
+    target = AtomicFile.prepare(tmp_path / "out.csv", tmp_path / "in.csv")
+    try:
+        mount("--bind", str(tmp_path / "other.csv"), str(tmp_path / "out.csv"))
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a file can be mounted by root on Linux only")
+    try:
+        assert target.put(_write_new, lambda _draft: None) == tmp_path / "out-2.csv"
+    finally:
+        subprocess.run(["umount", str(tmp_path / "out.csv")], check=True)
+    assert (tmp_path / "out-2.csv").read_text() == "new"
+    assert (tmp_path / "out.csv").read_text() == "old"
