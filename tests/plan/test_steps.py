@@ -88,10 +88,12 @@ class Alone:
         self.claimed: list[Entry] = []
 
     def of(self, entry: Entry, row: int, before: int, since: int) -> Iterable[Rival]:
+        assert (entry.row_number, row) == (7, 1)
         self.asked.append((before, since))
         return self._rivals
 
     def above(self, entry: Entry) -> tuple[int, bytes | None, str] | None:
+        assert entry.row_number == 7
         return self._above
 
     def claim(self, entry: Entry) -> None:
