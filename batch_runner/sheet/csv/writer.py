@@ -20,7 +20,7 @@ from batch_runner.units import plain_number
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
-    from typing import BinaryIO
+    from typing import IO, BinaryIO
 
     from batch_runner.sheet.csv.records import TextFile
     from batch_runner.sheet.model import NewColumns
@@ -188,7 +188,7 @@ PIECE = 1 << 20
 """Characters of a long text that are encoded at once."""
 
 
-def write_json_text(target: BinaryIO, text: str) -> None:
+def write_json_text(target: IO[bytes], text: str) -> None:
     """Write a text as a string of JSON; of a long one no second copy is made."""
     target.write(b'"')
     for start in range(0, len(text), PIECE):
