@@ -31,11 +31,11 @@ def main(rows: int) -> None:
 
 def soak(minutes: float) -> None:
     """Nights with kills and outages, one after the other."""
-    began, nights, total = time.monotonic(), 0, Tally()
-    while time.monotonic() < began + 60 * minutes:
+    until, nights, total = time.monotonic() + 60 * minutes, 0, Tally()
+    while time.monotonic() < until:
         chance = random.Random(nights)
         with tempfile.TemporaryDirectory() as folder, mounted(Path(folder) / "disk", "64m") as disk:
-            night = killed_nights(disk, 1_500, chance)
+            night = killed_nights(disk, 1_500, chance, until)
         nights += 1
         for field in Tally.__struct_fields__:
             setattr(total, field, getattr(total, field) + getattr(night, field))

@@ -71,8 +71,9 @@ class Tally(msgspec.Struct):
 class _MortalService:
     """The faulty service on a port of its own, which is killed and comes back, and has outages."""
 
-    def __init__(self, record: Path, tally: Tally) -> None:
+    def __init__(self, record: Path, tally: Tally, until: float) -> None:
         self.record = record
+        self._until = until
         self._tally = tally
         self._over = threading.Event()
         self._port = "0"
@@ -102,7 +103,7 @@ class _MortalService:
 
     def _suffer(self) -> None:
         chance = random.Random(self._port)
-        while not self._over.wait(3 + 6 * chance.random()):
+        while not self._over.wait(3 + 6 * chance.random()) and time.monotonic() < self._until:
             if chance.random() < 0.5:
                 self._tally.service_kills += 1
                 self._kill()
@@ -118,17 +119,21 @@ class _MortalService:
 CONCURRENCY = 50
 
 
-def killed_nights(folder: Path, rows: int, chance: random.Random) -> Tally:
+def killed_nights(folder: Path, rows: int, chance: random.Random, until: float) -> Tally:
     """The same, but program and service are killed again and again, there are outages, and the disk is full at times.
 
     `folder` is a disk of its own. No row starts twice, none is lost, none has another's outcome; a row whose start was
-    in flight when one of them was killed may be `unknown`, and one that was a probe in an outage.
+    in flight when one of them was killed may be `unknown`, and one that was a probe in an outage. After `until` (of
+    `time.monotonic`) it is left in peace to its end.
     """
     tally = Tally()
-    with tempfile.TemporaryDirectory() as elsewhere, _MortalService(Path(elsewhere) / "record", tally) as service:
+    with (
+        tempfile.TemporaryDirectory() as elsewhere,
+        _MortalService(Path(elsewhere) / "record", tally, until) as service,
+    ):
         (folder / "sheet.csv").write_text("Row\n" + "".join(f"{row}\n" for row in range(rows)))
         command = _command(service.url, CONCURRENCY)
-        while (code := _run_until(command, folder, 3 + 7 * chance.random(), chance, tally)) not in (3, 4):
+        while (code := _run_until(command, folder, _peace(chance, until), chance, tally)) not in (3, 4):
             # Told to end before the interpreter has loaded the program, it ends by the signal: nothing was sent.
             assert code in (-signal.SIGKILL, -signal.SIGTERM, 2, 5, 143), code
         starts = read_record(service.record)
@@ -148,6 +153,10 @@ def killed_nights(folder: Path, rows: int, chance: random.Random) -> Tally:
             assert record["status"] == "unknown" or (row in started) == (record["status"] != "error"), record
     assert tally.lost <= tally.most_lost(CONCURRENCY), tally
     return tally
+
+
+def _peace(chance: random.Random, until: float) -> float:
+    return 3 + 7 * chance.random() if time.monotonic() < until else 600.0
 
 
 def _count_probes(starts: Sequence[Recorded], tally: Tally) -> None:
