@@ -109,7 +109,7 @@ CREATE INDEX attempt_claim ON attempt (claim) WHERE claim IS NOT NULL;
 
 CREATE TABLE result (             -- what a run gave back: JSON, to the letter
     attempt INTEGER PRIMARY KEY REFERENCES attempt,
-    json    TEXT NOT NULL
+    json    TEXT NOT NULL        -- a long one as bytes (UTF-8), which can be written and read in pieces
 );
 
 CREATE TABLE same (               -- the row, with these params or under this `key `, is what ran: as --same said
@@ -148,7 +148,7 @@ SELECT place.batch, place.number,
             WHEN attempt.run_id IS NULL AND attempt.ended_at IS NULL THEN 'unknown'
             ELSE attempt.status END AS status,
        iif(is_held, NULL, attempt.run_id) AS run_id,
-       iif(is_held, NULL, result.json) AS result,
+       iif(is_held, NULL, CAST(result.json AS TEXT)) AS result,
        CASE WHEN attempt.id IS NULL OR is_held THEN place.refusal
             WHEN attempt.run_id IS NULL AND attempt.ended_at IS NULL
             THEN 'a start was sent and its answer was lost: a run may exist'
@@ -317,6 +317,30 @@ def refuse_half(path: Path, connection: sqlite3.Connection) -> None:
             f"{path}: this is half a journal: a batch was under way, and what it wrote last is in {wal.name}, which is "
             f"missing; bring that file, too, from where this one was; else {NEXT_STEP}"
         )
+
+
+LONG_RESULT = 1 << 20
+"""Characters from which on a result is written and read in pieces: SQLite makes two copies of what it is handed, keeps
+one of them until the statement is used again, and makes three of what it hands out."""
+
+
+def put_result(connection: sqlite3.Connection, attempt: int, result: str) -> None:
+    """Write what a run gave back; within a commit."""
+    if len(result) < LONG_RESULT:
+        connection.execute("INSERT OR REPLACE INTO result VALUES (?, ?)", (attempt, result))
+        return
+    pieces = [slice(start, start + LONG_RESULT) for start in range(0, len(result), LONG_RESULT)]
+    size = sum(len(result[piece].encode()) for piece in pieces)
+    connection.execute("INSERT OR REPLACE INTO result VALUES (?, zeroblob(?))", (attempt, size))
+    with connection.blobopen("result", "json", attempt) as blob:
+        for piece in pieces:
+            blob.write(result[piece].encode())
+
+
+def long_result(connection: sqlite3.Connection, attempt: int) -> str:
+    """A result that was written in pieces."""
+    with connection.blobopen("result", "json", attempt, readonly=True) as blob:
+        return str(blob.read(), "utf-8")
 
 
 def mark_whole(connection: sqlite3.Connection) -> None:

@@ -222,7 +222,7 @@ _KNOWN_AS = "row.id IN (SELECT id FROM row WHERE key = :key UNION SELECT row FRO
 """Version 3 knows the other forms of its rows' keys."""
 _COPY = (
     "SELECT attempt.posts, attempt.intended_at, attempt.status, attempt.run_id, attempt.started_at, attempt.ended_at,"
-    " attempt.error, result.json, attempt.params, {cells}"
+    " attempt.error, CAST(result.json AS TEXT), attempt.params, {cells}"
     " FROM attempt LEFT JOIN result ON result.attempt = attempt.id WHERE attempt.id = ?"
 )
 

@@ -18,6 +18,7 @@ import msgspec
 from batch_runner.errors import JournalError
 from batch_runner.fs import replace_file, write_private
 from batch_runner.journal.batches import now
+from batch_runner.journal.database import put_result
 from batch_runner.journal.index import Index, Purpose, journals_in, looking_into, state_folder
 from batch_runner.outcomes import GOING
 
@@ -135,7 +136,7 @@ def take_back(
              entry.claim, entry.conflict, run.where),
         )  # fmt: skip
         if run.result:
-            connection.execute("INSERT INTO result VALUES (?, ?)", (attempt, run.result))
+            put_result(connection, attempt, run.result)
 
 
 def unknown_runs(connection: sqlite3.Connection, run_ids: Iterable[str]) -> frozenset[str]:

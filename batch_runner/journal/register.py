@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.journal.batches import now
-from batch_runner.journal.database import LOST
+from batch_runner.journal.database import LOST, put_result
 from batch_runner.journal.index import Ran, copy_of, ran_as, ran_in
 from batch_runner.journal.same_key import (
     Rivals,
@@ -352,7 +352,7 @@ class Registration:
         known = (entry.claim, entry.conflict, cells, str(ran))
         connection.execute(_TAKE_OVER, (number, row, self._begun.id, params, *seen, *known))
         if result is not None:
-            connection.execute("INSERT INTO result VALUES (?, ?)", (number, result))
+            put_result(connection, number, result)
 
     def _count(self, step: Step, last: Attempt | None) -> None:
         name = counted_as(step)

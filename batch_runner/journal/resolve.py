@@ -20,7 +20,7 @@ import msgspec
 
 from batch_runner.errors import JournalError, UsageError
 from batch_runner.journal.batches import hold_journal, now, real_path
-from batch_runner.journal.database import open_file
+from batch_runner.journal.database import open_file, put_result
 from batch_runner.journal.group_commit import commit
 from batch_runner.journal.register import attempts_of
 from batch_runner.journal.same_key import clear_places, find_twins, renamed, see, tell_apart
@@ -86,7 +86,7 @@ def end(connection: sqlite3.Connection, attempt: int, outcome: Outcome) -> Outco
     values = (outcome.status, run_id, outcome.error or None, moment, run_id, moment, outcome.session_id, attempt)
     connection.execute(_END, values)
     if outcome.result:
-        connection.execute("INSERT OR REPLACE INTO result VALUES (?, ?)", (attempt, outcome.result))
+        put_result(connection, attempt, outcome.result)
     error = _hold_same_run(connection, attempt, moment) if run_id else ""
     return Outcome(UNKNOWN, run_id, error=error) if error else outcome
 

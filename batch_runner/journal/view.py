@@ -12,7 +12,15 @@ import msgspec
 from batch_runner.errors import JournalError, OutputFailed, UsageError, cant_be_read
 from batch_runner.fs import seems_held
 from batch_runner.journal.batches import check_same_job, real_path, turns
-from batch_runner.journal.database import LOST, check_header, connect, make_readable, reading_uri, refuse_half
+from batch_runner.journal.database import (
+    LOST,
+    check_header,
+    connect,
+    long_result,
+    make_readable,
+    reading_uri,
+    refuse_half,
+)
 from batch_runner.journal.outputs import never_sent, outputs_of, unknown_runs
 from batch_runner.units import local_day
 
@@ -102,9 +110,12 @@ _PAGE, _MOST_TEXT = 500, 4 << 20  # rows, and characters of results, that are re
 _SAMPLES = 5
 
 _OUTCOMES = (
-    "SELECT number, status, coalesce(run_id, ''), result, coalesce(error, ''), coalesce(changed, 0)"
-    " FROM outcome WHERE batch = ? AND number > ? ORDER BY number LIMIT ?"
+    "SELECT number, status, coalesce(run_id, ''), iif(typeof(json) = 'blob', NULL, json), coalesce(error, ''),"
+    " coalesce(changed, 0), iif(typeof(json) = 'blob', result.attempt, NULL) FROM outcome"
+    " LEFT JOIN result ON result.attempt = outcome.attempt AND run_id IS NOT NULL"
+    " WHERE batch = ? AND number > ? ORDER BY number LIMIT ?"
 )
+"""A held row has no run, so no result. A long one is read by itself: to ask here whether it is one costs no copy."""
 _OUTCOME = _OUTCOMES.partition(" AND number >")[0] + " AND number = ?"
 _COUNTS = "SELECT status, count(*) FROM outcome WHERE batch = ? GROUP BY status ORDER BY count(*) DESC, status"
 _FAILURES = (
@@ -120,8 +131,9 @@ _NUMBERS = (
 _BATCHES = "SELECT id, started, ended, exit_code, input, output, task, service, version, pid FROM batch ORDER BY id"
 _STORY = (
     "SELECT attempt.id, attempt.batch, place.number, iif(is_lost, 'unknown', attempt.status), posts, intended_at,"
-    " started_at, ended_at, coalesce(run_id, ''), coalesce(json, ''), iif(is_lost, :lost, coalesce(error, '')),"
-    " coalesce(session_id, ''), (SELECT input FROM batch WHERE batch.id = attempt.batch), coalesce(origin, '')"
+    " started_at, ended_at, coalesce(run_id, ''), coalesce(CAST(json AS TEXT), ''),"
+    " iif(is_lost, :lost, coalesce(error, '')), coalesce(session_id, ''),"
+    " (SELECT input FROM batch WHERE batch.id = attempt.batch), coalesce(origin, '')"
     " FROM (SELECT *, run_id IS NULL AND ended_at IS NULL AND batch IS NOT :living AS is_lost"
     " FROM attempt WHERE row = :row) AS attempt"
     " LEFT JOIN place ON place.row = attempt.row AND place.batch = attempt.batch"
@@ -218,24 +230,29 @@ class Try(msgspec.Struct, frozen=True):
 def outcomes(connection: sqlite3.Connection, batch: int) -> Iterator[Placed]:
     """The batch's rows in order of number; page by page, so that a slow reader doesn't hold up the WAL."""
     number = -1
-    while page := _page(connection.execute(_OUTCOMES, (batch, number, _PAGE))):
+    while page := _page(connection, connection.execute(_OUTCOMES, (batch, number, _PAGE))):
         number = page[-1].number
         while page:  # of what was handed on nothing is kept here: a result may be as large as all the others
             yield page.pop(0)
 
 
-def _page(found: Iterable[tuple[int, str, str, str | None, str, int]]) -> list[Placed]:
+_Found = tuple[int, str, str, str | None, str, int, int | None]
+
+
+def _page(connection: sqlite3.Connection, found: Iterable[_Found]) -> list[Placed]:
     """The first of these rows: none more once they hold so much text that memory would grow with the results."""
     page, size = [], 0
     for row in found:
-        page.append(_placed(*row))
+        page.append(_placed(connection, row))
         if (size := size + len(page[-1].result)) >= _MOST_TEXT:
             break
     return page
 
 
-def _placed(number: int, status: str, run_id: str, result: str | None, error: str, changed: int) -> Placed:
-    return Placed(number, status, run_id, result or "", error, bool(changed))
+def _placed(connection: sqlite3.Connection, found: _Found) -> Placed:
+    number, status, run_id, result, error, changed, long = found
+    result = long_result(connection, long) if long is not None else result or ""
+    return Placed(number, status, run_id, result, error, bool(changed))
 
 
 def check_runs(connection: sqlite3.Connection) -> None:
@@ -333,7 +350,8 @@ class JournalView:
         """The first rows behind the number `after`, of one status or of any."""
         only, values = ("", ()) if status is None else (" AND status = ?", (status,))
         sql = _OUTCOMES.replace(" ORDER BY", f"{only} ORDER BY")
-        return tuple(_placed(*found) for found in self._connection.execute(sql, (batch, after, *values, limit)))
+        every = self._connection.execute(sql, (batch, after, *values, limit))
+        return tuple(_placed(self._connection, found) for found in every)
 
     def numbers(self, batch: int, status: str, error: str) -> tuple[int, ...]:
         """All rows that came to this status with this error."""
@@ -364,7 +382,7 @@ class JournalView:
     def outcome(self, batch: int, number: int) -> Placed | None:
         """What the row of this number came to; None if no such row took part."""
         found = self._connection.execute(_OUTCOME, (batch, number)).fetchone()
-        return _placed(*found) if found else None
+        return _placed(self._connection, found) if found else None
 
     def story(self, batch: int, number: int) -> tuple[Try, ...]:
         """All attempts, of all nights, for the row that had this number in the batch; the oldest first."""
@@ -400,7 +418,7 @@ _OF_KEY = (
 _BATCH = "SELECT id, started, ended, exit_code, input, output, task, service, version, pid FROM batch WHERE id = ?"
 _SPANS = (
     "SELECT number, outcome.status, coalesce(outcome.error, ''), attempt.batch = outcome.batch,"
-    " started_at, ended_at FROM outcome LEFT JOIN attempt ON attempt.id = outcome.attempt"
+    " started_at, ended_at, coalesce(outcome.run_id, '') FROM outcome LEFT JOIN attempt ON attempt.id = outcome.attempt"
     " WHERE outcome.batch = ? AND number > ? ORDER BY number LIMIT ?"
 )
 _SPANS_PAGE = 2000
@@ -418,6 +436,7 @@ class Span(msgspec.Struct, frozen=True):
     here: bool
     started: str | None
     ended: str | None
+    run_id: str = ""
 
 
 def batch_of(connection: sqlite3.Connection, batch: int) -> BatchRecord:
@@ -429,6 +448,5 @@ def spans(connection: sqlite3.Connection, batch: int) -> Iterator[Span]:
     """The batch's rows in order of number, page by page."""
     number = -1
     while page := connection.execute(_SPANS, (batch, number, _SPANS_PAGE)).fetchall():
-        for placed, status, error, here, started, ended in page:
-            yield Span(placed, status, error, bool(here), started, ended)
-        number = page[-1][0]
+        for number, status, error, here, *rest in page:
+            yield Span(number, status, error, bool(here), *rest)

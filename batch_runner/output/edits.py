@@ -211,13 +211,13 @@ class _Comparison:
         with closing(sqlite3.connect("")) as rows, self._journal.outputs.params_of(batch) as params_of:
             self._gather(rows)
             seen: Counter[bytes] = Counter()
-            outcomes = {placed.number: placed.run_id for placed in self._journal.outcomes() if placed.run_id}
+            runs = {span.number: span.run_id for span in self._journal.spans() if span.run_id}
             for row in self._source.sheet.rows():
                 if row.kind not in LIST_ROWS:
                     continue
                 key = self._source.template.fill(row).key
                 seen[key or b""] += 1
-                found = self._take(rows, outcomes.get(row.number, ""), key, seen[key or b""])
+                found = self._take(rows, runs.get(row.number, ""), key, seen[key or b""])
                 if found is None:
                     continue
                 if any(found.notes):

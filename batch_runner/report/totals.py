@@ -232,6 +232,7 @@ class _Beside:
     def at(self, number: int) -> Placed | None:
         """The outcome of the row with this number, if there is one."""
         while self._next is not None and self._next.number < number:
+            self._next = None  # of two long results but one is to be in memory
             self._next = next(self._coming, None)
         return self._next if self._next is not None and self._next.number == number else None
 
@@ -297,6 +298,7 @@ def _compared(source: Source, outcomes: Iterable[Placed]) -> Iterator[tuple[Plac
             row = next(rows, None)
         is_comparable = row is not None and row.number == outcome.number and outcome.status == SUCCESS
         yield outcome, dict(_differences(source, row, outcome.result)) if row is not None and is_comparable else {}
+        del outcome
 
 
 def _differences(source: Source, row: TypedRow, result: str) -> Iterator[tuple[int, str]]:

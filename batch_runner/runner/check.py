@@ -402,5 +402,5 @@ def note_output(purpose: Purpose, path: Path, batch: SheetBatch, written: Writte
     with suppress(JournalFailed):
         from_thread.run(batch.journal.outputs.note, written)
     with suppress(OSError):
-        runs = lowest_runs(placed.run_id for placed in batch.outcomes() if placed.run_id)
+        runs = lowest_runs(span.run_id for span in batch.journal.spans() if span.run_id)
         OutputIndex(os.environ).add(path, purpose, written.sha256, runs)

@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import anyio
+import msgspec
 import pytest
 from journals import attempts_in, batch_info, entries
 from program import PATIENCE, run_program, start_program
@@ -19,7 +20,7 @@ from served import wait_until
 from batch_runner.errors import JournalError, JournalFull
 from batch_runner.journal.batches import begin_writing
 from batch_runner.journal.group_commit import Reserve, set_aside
-from batch_runner.journal.journal import Journal
+from batch_runner.journal.journal import Journal, JournalFile, Outcome
 from batch_runner.plan.plan import Send
 
 if TYPE_CHECKING:
@@ -155,3 +156,50 @@ def test_room_is_not_set_aside_through_a_link(tmp_path: Path, kind: str) -> None
     with pytest.raises(JournalError, match=r"a\.journal\.db-reserve: .*remove it"):
         anyio.run(begin)
     assert precious.read_text() == "precious"
+
+
+@pytest.mark.anyio
+async def test_no_start_is_recorded_in_the_room_that_is_kept(tmp_path: Path) -> None:
+    """Once the disk was full, every way to a start is closed; what was started is still recorded."""
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+    async with JournalFile.open(tmp_path / "a.journal.db") as file:
+        journal = await file.begin(batch_info())
+        sends = await journal.register(entries("ABC"))
+        steps = [step for step in sends if isinstance(step, Send)]
+        attempt, withdrawn, lost = [await journal.intend(step) for step in steps]
+        await journal.withdrawn(withdrawn, "429")
+        assert file.reserve is not None
+        assert file.reserve.free(error)
+        for closed in (
+            journal.register(entries("D")),
+            journal.intend(steps[0]),
+            journal.intend_again(withdrawn),
+            journal.ask_again(lost),
+            journal.flush(),
+        ):
+            with pytest.raises(JournalFull):
+                await closed
+        await journal.started(attempt, "run-1", "running")
+        await journal.ended(attempt, Outcome("success", "run-1"))
+        await journal.withdrawn(lost, "503")
+        assert [row.status for row in journal.outcomes()] == ["success", "not_started", "not_started"]
+
+
+@pytest.mark.anyio
+async def test_the_next_sheet_begins_beside_a_commit_that_is_under_way(tmp_path: Path) -> None:
+    """Its batch has a connection of its own: it waits until the commit is through, and both are on disk."""
+    may_end = threading.Event()
+    async with JournalFile.open(tmp_path / "a.journal.db") as file:
+        await file.begin(batch_info())
+        async with anyio.create_task_group() as group:
+            group.start_soon(file.commits.add, lambda _connection: may_end.wait(10))
+            await anyio.sleep(0.05)
+            group.start_soon(_end_soon, may_end)
+            second = await file.begin(msgspec.structs.replace(batch_info(), input="other.csv"))
+        assert second.batch == 2
+
+
+async def _end_soon(may_end: threading.Event) -> None:
+    await anyio.sleep(0.1)
+    may_end.set()
