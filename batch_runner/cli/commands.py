@@ -285,17 +285,28 @@ def open_command(target: Path, port: int, no_browser: bool) -> int:
     multiple=True,
     help="The same for the row with this key; COLUMN=TEXT for each column.",
 )
+@click.option("--output", type=click.Path(path_type=Path), help="Write the output from what is known now.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def status_command(journal: Path, row: int | None, sheet: str | None, key_value: tuple[str, ...], as_json: bool) -> int:
+def status_command(
+    journal: Path, row: int | None, sheet: str | None, key_value: tuple[str, ...], output: Path | None, as_json: bool
+) -> int:
     """Show what a batch has done so far, from its JOURNAL (TASK.journal.db beside the output).
 
     JOURNAL may also be the sheet, its output or the job.
+
+    --output writes the sheet with its outcomes, at any time: also while a batch runs. It changes neither sheet nor
+    journal, and writes over nothing but outputs of this program.
     """
     from batch_runner.cli.run import print_out
-    from batch_runner.cli.status import read_status, story, story_of_key
+    from batch_runner.cli.status import read_status, story, story_of_key, write_output
 
     if row is not None and key_value:
         raise click.UsageError("--row and --key-value: say one of them, where the row stands or how it is known")
+    if output is not None:
+        if row is not None or key_value:
+            raise click.UsageError("--output: it has all rows; say it without --row and --key-value")
+        print_out(write_output(journal, output, sheet))
+        return 0
     whole = read_status(journal) if row is None else story(journal, row, sheet)
     told = story_of_key(journal, key_value) if key_value else whole
     print_out(told.to_json() if as_json else told.to_text())

@@ -152,6 +152,11 @@ class Journal:
         """This batch's number in the journal."""
         return self._begun.id
 
+    @property
+    def first(self) -> int:
+        """The number of the first batch that this program began: those from there on may run beside this one."""
+        return self._begun.first or self._begun.id
+
     async def register(self, entries: Sequence[Entry]) -> list[Step]:
         """Place a chunk of the sheet's rows in this batch, in the sheet's order, and say what to do with each."""
         self._check_room()

@@ -369,9 +369,10 @@ class JournalView:
         found = self._connection.execute("SELECT row FROM place WHERE batch = ? AND number = ?", (batch, number))
         return self._tries(row for (row,) in found.fetchall())
 
-    def key_columns(self) -> tuple[str, ...]:
-        """The columns that the last batch knew its rows by; none where all params were the key."""
-        found = self._connection.execute("SELECT key_columns FROM batch ORDER BY id DESC LIMIT 1").fetchone()
+    def key_columns(self, batch: int | None = None) -> tuple[str, ...]:
+        """The columns that a batch, or the last one, knew its rows by; none where all params were the key."""
+        sql = "SELECT key_columns FROM batch WHERE coalesce(id = ?, 1) ORDER BY id DESC LIMIT 1"
+        found = self._connection.execute(sql, (batch,)).fetchone()
         return tuple(msgspec.json.decode(found[0], type=list[str])) if found else ()
 
     def story_of_key(self, key: bytes, form: bytes | None = None) -> tuple[Try, ...]:

@@ -1,4 +1,5 @@
-"""The concurrency of a running batch, changed by a file beside its journal.
+"""What is done beside running batches: their concurrency is changed by a file beside the journal, their outputs are
+refreshed.
 
 `adjust` writes `NAME-adjust`, the batch looks for it every half second, takes it up and removes it. The file is its
 owner's alone, and names the process and the batch that it is for: what was left for one that is gone changes nothing.
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
+from batch_runner import log
 from batch_runner.errors import UsageError
 from batch_runner.fs import is_lock_there, read_private, write_private
 from batch_runner.job.validation import OUTPUT_ENDINGS
@@ -22,9 +24,10 @@ from batch_runner.journal.view import JournalView
 from batch_runner.runner.memory import journals_of_job
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from datetime import date
 
+    from batch_runner.batch.pool import SheetBatch
     from batch_runner.journal.view import BatchRecord
 
 
@@ -73,6 +76,69 @@ class AdjustmentInbox:
             if asked is not None and asked.pid == os.getpid() and asked.batch in batches and asked.concurrency > 0:
                 yield asked.concurrency
             path.unlink(missing_ok=True)
+
+
+REFRESH_EVERY = 60.0
+"""Seconds between two refreshes of the outputs at least."""
+REFRESH_SHARE = 0.05
+"""Of a batch's time, what refreshes may take at most."""
+SECONDS_A_ROW = 0.0002
+"""What the first refresh is taken to need, before one has been measured: few rows are slower to write."""
+
+
+class RefreshEnded(Exception):  # noqa: N818  it is no mistake: the batch is ending, and writes its output itself
+    """The batch has no more use for a refresh."""
+
+
+class Refresher:
+    """Has the outputs of running batches written anew now and then, one at a time, until each batch ends.
+
+    `write` is given a batch, and what to call again and again on the way: that raises `RefreshEnded` once the batch
+    ends, or `is_stopping`.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[SheetBatch, Callable[[], None]], Awaitable[None]],
+        is_stopping: Callable[[], bool],
+    ) -> None:
+        self._write = write
+        self._is_stopping = is_stopping
+        self._open: dict[SheetBatch, None] = {}
+        self._writing = anyio.Lock()
+
+    def add(self, batch: SheetBatch) -> None:
+        """Refresh this batch's output from now on."""
+        self._open[batch] = None
+
+    async def let_go(self, batch: SheetBatch) -> None:
+        """Write this batch's output no more; returns when nothing of it is being written."""
+        self._open.pop(batch, None)
+        async with self._writing:
+            pass
+
+    async def drive(self) -> None:
+        """Refresh them until cancelled: each minute, or as seldom as the time that the last turn took allows."""
+        spent = 0.0
+        while True:
+            expected = SECONDS_A_ROW * sum(batch.source.total for batch in self._open)
+            await anyio.sleep(max(REFRESH_EVERY, (spent or expected) * (1 / REFRESH_SHARE - 1)))
+            began = anyio.current_time()
+            for batch in list(self._open):
+                async with self._writing:
+                    if batch in self._open and not self._is_stopping():
+                        await self._refresh(batch)
+            spent = anyio.current_time() - began
+
+    async def _refresh(self, batch: SheetBatch) -> None:
+        def look() -> None:
+            if batch not in self._open or self._is_stopping():
+                raise RefreshEnded
+
+        try:
+            await self._write(batch, look)
+        except RefreshEnded:
+            log.debug("the refresh of an output was left off: the batch ends")
 
 
 def adjust(source: Path, concurrency: int, day: date) -> str:

@@ -381,6 +381,11 @@ async def take_back(evidence: Sequence[Evidence], journal: Journal) -> None:
         await journal.outputs.take_back(chunk)
 
 
+def wrote_elsewhere(purpose: Purpose) -> Callable[[str], bool]:
+    """Asks whether a file with this digest was written by `status --output`, which only the index knows."""
+    return lambda digest: OutputIndex(os.environ).knows(purpose, (), digest, ())
+
+
 def note_output(purpose: Purpose, path: Path, batch: SheetBatch, written: WrittenOutput) -> None:
     """Remember an output that is about to take its place. Where that can't be done, it will look like an edited one."""
     with suppress(JournalFailed):

@@ -25,14 +25,22 @@ from batch_runner.fs import AtomicFile, have_temporary_folder
 from batch_runner.job.job import Job
 from batch_runner.journal.journal import Journal
 from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, UNKNOWN
-from batch_runner.output.edits import put_output
+from batch_runner.output.edits import put_output, refresh_output
 from batch_runner.progress import Progress, Tally
 from batch_runner.report.summary import MOST_GROUPS, Summary, exit_code_for, named_rows, sorted_counts
 from batch_runner.report.totals import control_totals, differing, marked
-from batch_runner.runner.adjust import LOOK, AdjustmentInbox
-from batch_runner.runner.check import note_output, open_source, take_back
+from batch_runner.runner.adjust import LOOK, AdjustmentInbox, RefreshEnded, Refresher
+from batch_runner.runner.check import note_output, open_source, take_back, wrote_elsewhere
 from batch_runner.runner.connect import ChosenService, choose_service, connect_service, purpose_of
-from batch_runner.runner.memory import Memory, index_of_user, info_of, know_keys, place_alone, recall
+from batch_runner.runner.memory import (
+    Memory,
+    index_of_user,
+    info_of,
+    know_keys,
+    outcomes_now,
+    place_alone,
+    recall,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -40,6 +48,7 @@ if TYPE_CHECKING:
     from batch_runner.batch.stop import Signals
     from batch_runner.job.inputs import SheetJob
     from batch_runner.journal.batches import BatchInfo
+    from batch_runner.journal.view import Placed
     from batch_runner.output.output import Written
     from batch_runner.output.previous_output import Evidence
     from batch_runner.rows.source import Source
@@ -221,6 +230,8 @@ class NightRun:
         self.stopping = Stopping(job.failure_limit, rows, bounds.past_deadline(), bounds.late)
         self._inbox = AdjustmentInbox()
         self._adjusted: list[str] = []
+        self._opened: dict[SheetBatch, OpenedJob] = {}
+        self._refresher = Refresher(self._refresh, lambda: self.stopping.stop is not None)
 
     def batch(self, opened: OpenedJob, journal: Journal) -> SheetBatch:
         """A sheet that is open, and its journal, as the pool takes them."""
@@ -239,7 +250,15 @@ class NightRun:
             terms=self._chosen.terms,
             chance=self._chance,
         )
-        return SheetBatch(opened.source, journal, worker)
+        batch = SheetBatch(opened.source, journal, worker)
+        self._opened[batch] = opened
+        if journal.path is not None:
+            self._refresher.add(batch)
+        return batch
+
+    async def _refresh(self, batch: SheetBatch, look: Callable[[], None]) -> None:
+        with log.of_batch(str(batch.journal.batch)):
+            await to_thread.run_sync(_refresh_output, self._opened[batch], batch, look)
 
     async def run(
         self,
@@ -253,6 +272,7 @@ class NightRun:
         progress.begin(self._tally)
         async with anyio.create_task_group() as around:
             around.start_soon(self._poller.drive)
+            around.start_soon(self._refresher.drive)
             if end is not None:
                 around.start_soon(self._obey, end, progress)
             around.start_soon(self._adjust, pool, progress)
@@ -276,6 +296,7 @@ class NightRun:
     async def conclude(self, opened: OpenedJob, batch: SheetBatch) -> Summary:
         """Write the output of a batch from what its journal holds, and say what it came to."""
         with log.of_batch(str(batch.journal.batch)):
+            await self._refresher.let_go(batch)
             await batch.journal.flush()
             stop = self._stop_of(batch)
             has_time = not self.stopping.is_hasty or (self._tally.total <= MOST_ROWS and batch.is_known)
@@ -312,10 +333,34 @@ async def _write_output(opened: OpenedJob, batch: SheetBatch) -> Written:
     note = partial(note_output, purpose_of(opened.job), opened.target.real, batch)
     job, source = opened.job, opened.source
     written = await to_thread.run_sync(
-        put_output, job, source, batch.journal, lambda: marked(source, batch.outcomes()), opened.target, note
-    )
+        put_output, job, source, batch.journal, lambda: marked(source, batch.outcomes()), opened.target, note,
+        wrote_elsewhere(purpose_of(job)),
+    )  # fmt: skip
     log.info("output written", path=str(written.path))
     return written
+
+
+def _refresh_output(opened: OpenedJob, batch: SheetBatch, look: Callable[[], None]) -> None:
+    """Write what the journal knows by now over the output; where that can't be done, the end of the batch will say."""
+    job, source, purpose, path = opened.job, opened.source.beside(), purpose_of(opened.job), batch.journal.path
+    assert path is not None
+
+    def known() -> Iterator[Placed]:
+        for placed in marked(source, now.rows()):
+            look()
+            yield placed
+
+    note = partial(note_output, purpose, opened.target.real, batch)
+    try:
+        with outcomes_now(path, batch.journal.batch, source, info(opened), batch.journal.first, look) as now:
+            is_new = refresh_output(job, source, batch.journal, known, opened.target, note, wrote_elsewhere(purpose))
+    except RefreshEnded:
+        raise
+    except Exception as error:  # noqa: BLE001  whatever breaks a refresh breaks no batch, which tells of it at its end
+        log.warning(f"the output was not refreshed ({error or type(error).__name__}); the batch's end writes it")
+        return
+    if is_new:
+        log.info("output refreshed", path=str(opened.target.path))
 
 
 async def _sum_up(
