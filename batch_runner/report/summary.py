@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from batch_runner.journal.view import Count, Failures
+    from batch_runner.plan.plan import Counts
     from batch_runner.report.totals import ColumnTotals, Differing
 
 
@@ -59,12 +60,14 @@ def counted_words(named: Sequence[NamedRows]) -> Iterator[str]:
             yield f"{rows} {words}{said_of(named, count)}"
 
 
-def held_sentence(sheet: str, rows: int, counted: Mapping[tuple[str, str], int]) -> str | None:
-    """What a person may want to stop for before the first start; None where none of the rows looked at is held."""
-    named = named_rows(counted)
-    if not any(each.count == "held" for each in named):
-        return None
-    return f"{sheet}: of {number_of(rows, 'row')} looked at so far: {'; '.join(counted_words(named))}"
+_PLAN = {"start": "to start", "poll": "to poll", "carried_over": "carried over", "retried": "to start again"}
+
+
+def plan_words(plan: Counts, named: Sequence[NamedRows]) -> str:
+    """How many rows a batch does what with, each count with the reason and the earlier night."""
+    counted = msgspec.structs.asdict(plan).items()
+    words = (f"{rows} {_PLAN.get(name, name)}{said_of(named, name)}" for name, rows in counted if rows)
+    return ", ".join(words) or "nothing to do"
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,5 +1,5 @@
-"""What is done beside running batches: their concurrency is changed by a file beside the journal, their outputs are
-refreshed.
+"""What is done beside running batches: their plan is told, their outputs are refreshed, and their concurrency is
+changed by a file beside the journal.
 
 `adjust` writes `NAME-adjust`, the batch looks for it every half second, takes it up and removes it. The file is its
 owner's alone, and names the process and the batch that it is for: what was left for one that is gone changes nothing.
@@ -8,8 +8,11 @@ owner's alone, and names the process and the batch that it is for: what was left
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import defaultdict
+from contextlib import contextmanager
+from contextvars import copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,14 +89,14 @@ SECONDS_A_ROW = 0.0002
 """What the first refresh is taken to need, before one has been measured: few rows are slower to write."""
 
 
-class RefreshEnded(Exception):  # noqa: N818  it is no mistake: the batch is ending, and writes its output itself
-    """The batch has no more use for a refresh."""
+class BatchEnding(Exception):  # noqa: N818  it is no mistake
+    """A batch has no more use for what is done beside it."""
 
 
 class Refresher:
     """Has the outputs of running batches written anew now and then, one at a time, until each batch ends.
 
-    `write` is given a batch, and what to call again and again on the way: that raises `RefreshEnded` once the batch
+    `write` is given a batch, and what to call again and again on the way: that raises `BatchEnding` once the batch
     ends, or `is_stopping`.
     """
 
@@ -133,12 +136,63 @@ class Refresher:
     async def _refresh(self, batch: SheetBatch) -> None:
         def look() -> None:
             if batch not in self._open or self._is_stopping():
-                raise RefreshEnded
+                raise BatchEnding
 
         try:
             await self._write(batch, look)
-        except RefreshEnded:
+        except BatchEnding:
             log.debug("the refresh of an output was left off: the batch ends")
+
+
+FIRST_SECOND = 1.0
+"""So long do the first starts wait for the plan."""
+POLITENESS = 3.0
+"""Later it waits so many times as long as it works: threads of Python take turns, and runs come first."""
+
+
+@contextmanager
+def told_ahead(
+    what: str,
+    count: Callable[[Callable[[], None], Callable[[], None]], Awaitable[str | None]],
+    tell: Callable[[str], None],
+) -> Iterator[None]:
+    """Have `count` find out, in a thread of its own, what is to be told; the block begins then, or after a second.
+
+    It is given what to call when the block may begin, and what to call again and again on the way: that waits, so that
+    the block has the processor, and raises when the block has ended.
+    """
+    is_ready, is_told, is_over = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        last = time.monotonic()
+
+        def look() -> None:
+            nonlocal last
+            if is_ready.is_set() and is_late.is_set() and is_over.wait(POLITENESS * (time.monotonic() - last)):
+                raise BatchEnding
+            last = time.monotonic()
+
+        try:
+            if sentence := anyio.run(count, is_ready.set, look):
+                tell(sentence)
+        except Exception as error:  # noqa: BLE001  what is wrong stops the batch itself, which says so
+            log.debug("the plan could not be told", why=type(error).__name__)
+        finally:
+            is_ready.set()
+            is_told.set()
+
+    is_late = threading.Event()
+    thread = threading.Thread(target=copy_context().run, args=(work,), name="plan", daemon=True)
+    thread.start()
+    is_ready.wait()
+    if not is_told.wait(FIRST_SECOND):
+        is_late.set()
+        tell(f"{what}: still counting what there is to do; what is certain begins meanwhile")
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def adjust(source: Path, concurrency: int, day: date) -> str:

@@ -22,7 +22,7 @@ from batch_runner.journal.view import JournalView, Placed
 from batch_runner.outcomes import NOT_STARTED
 from batch_runner.output.previous_output import KnownOutputs, headers_of, look_at_outputs, runs_of
 from batch_runner.plan.plan import Counts, Refuse, Send, counted_as
-from batch_runner.report.summary import NamedRows, duration_of, named_rows, said_of
+from batch_runner.report.summary import NamedRows, duration_of, named_rows, plan_words
 from batch_runner.report.totals import control_totals
 from batch_runner.rows.amounts import worded
 from batch_runner.rows.keys import NearDuplicates
@@ -52,7 +52,6 @@ FIRST_ROWS = 3
 MOST_SUSPECTS = 1_000
 """Numbers of suspect rows that a page for a person has."""
 MOST_SENTENCES = 20
-_WORDS = {"start": "to start", "poll": "to poll", "carried_over": "carried over", "retried": "to start again"}
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -132,11 +131,6 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         """0 where every row could be sent, else 3."""
         return ExitCode.SOME_FAILED if self.refused_rows else ExitCode.OK
 
-    def _plan(self) -> str:
-        counted = ((name, getattr(self.plan, name)) for name in msgspec.structs.asdict(self.plan))
-        words = (f"{rows} {_WORDS.get(name, name)}{said_of(self.named, name)}" for name, rows in counted if rows)
-        return ", ".join(words) or "nothing to do"
-
     def to_json(self) -> str:
         """One JSON object, on one line."""
         return msgspec.json.encode(self).decode()
@@ -167,7 +161,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         yield f"  journal: {self.journal}"
         if self.deadline:
             yield f"  until:   {self.deadline}"
-        yield f"  plan:    {self._plan() if self.task else 'not known until a task is named'}"
+        yield f"  plan:    {plan_words(self.plan, self.named) if self.task else 'not known until a task is named'}"
         yield from (f"  total:   {total}" for total in (*self.totals, *self.total_rows))
         yield from (f"  note:    {note}" for note in self.notes)
         samples = [*self.first, *([self.last] if self.last else [])]
@@ -240,6 +234,19 @@ async def preview(
         takes=tuple(_taken(source)),
         unused=source.template.fit.unused if source.template.fit else (),
     )
+
+
+async def count_plan(
+    source: Source, journal: Journal, evidence: Sequence[Evidence], look: Callable[[], None]
+) -> tuple[Counter[str], Counter[tuple[str, str]]]:
+    """Of `preview`, only how many rows a batch does what with, and why; `look` is called on the way, and may raise."""
+    counted: Counter[str] = Counter()
+    await take_back(evidence, journal)
+    await look_ahead(source, journal)
+    async for chunk in plan_rows(source, journal):
+        look()
+        counted.update(name for step, _row in chunk if (name := counted_as(step)))
+    return counted, Counter(journal.named)
 
 
 def _deadline_of(job: Job) -> str | None:

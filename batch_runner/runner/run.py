@@ -29,7 +29,7 @@ from batch_runner.output.edits import put_output, refresh_output
 from batch_runner.progress import Progress, Tally
 from batch_runner.report.summary import MOST_GROUPS, Summary, exit_code_for, named_rows, sorted_counts
 from batch_runner.report.totals import control_totals, differing, marked
-from batch_runner.runner.adjust import LOOK, AdjustmentInbox, RefreshEnded, Refresher
+from batch_runner.runner.adjust import LOOK, AdjustmentInbox, BatchEnding, Refresher
 from batch_runner.runner.check import note_output, open_source, take_back, wrote_elsewhere
 from batch_runner.runner.connect import ChosenService, choose_service, connect_service, purpose_of
 from batch_runner.runner.memory import (
@@ -354,7 +354,7 @@ def _refresh_output(opened: OpenedJob, batch: SheetBatch, look: Callable[[], Non
     try:
         with outcomes_now(path, batch.journal.batch, source, info(opened), batch.journal.first, look) as now:
             is_new = refresh_output(job, source, batch.journal, known, opened.target, note, wrote_elsewhere(purpose))
-    except RefreshEnded:
+    except BatchEnding:
         raise
     except Exception as error:  # noqa: BLE001  whatever breaks a refresh breaks no batch, which tells of it at its end
         log.warning(f"the output was not refreshed ({error or type(error).__name__}); the batch's end writes it")
