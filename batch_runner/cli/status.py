@@ -34,6 +34,7 @@ from batch_runner.units import local_time
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from batch_runner.journal.changes import Origin
     from batch_runner.journal.outputs import WrittenOutput
     from batch_runner.journal.view import JournalSheet
     from batch_runner.runner.memory import OutcomesNow
@@ -72,11 +73,15 @@ class Night(msgspec.Struct, frozen=True):
 
 
 class JournalStatus(msgspec.Struct, frozen=True):
-    """All nights of a journal, the oldest first; `failures` are the last one's."""
+    """All nights of a journal, the oldest first.
+
+    `failures` are the last one's, `origins` are the nights and sheets that it carried outcomes over from.
+    """
 
     journal: str
     nights: tuple[Night, ...]
     failures: tuple[Failures, ...]
+    origins: tuple[Origin, ...] = ()
 
     def to_json(self) -> str:
         """One JSON object, on one line; the counts as objects, those of the last night at the top, too."""
@@ -100,6 +105,8 @@ class JournalStatus(msgspec.Struct, frozen=True):
             counts = ", ".join(f"{count.rows} {count.status}" for count in night.counts) or "no rows yet"
             sheet = f"  {Path(night.batch.input).name}" if len(sheets) > 1 else ""
             yield f"  {night.batch.id}  {local(night.batch.started)}{sheet}  {night.state}: {counts}"
+        for origin in self.origins:
+            yield f"  carried over in batch {self.nights[-1].batch.id}: {origin.rows} from {origin.words}"
         for group in self.failures:
             yield f"  {group.rows} × {group.status}: {group.error or '(no message)'}  [{row_numbers(group)}]"
 
@@ -140,7 +147,8 @@ def read_status(source: Path) -> JournalStatus:
     with _open(path) as view:
         batches = view.batches()
         nights = tuple(Night(batch, view.counts(batch.id), view.is_running(batch)) for batch in batches)
-        return JournalStatus(str(path), nights, view.failures(batches[-1].id, MOST_GROUPS))
+        last = batches[-1].id
+        return JournalStatus(str(path), nights, view.failures(last, MOST_GROUPS), view.origins(last))
 
 
 def write_output(source: Path, output: Path, said: str | None) -> str:

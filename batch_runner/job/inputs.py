@@ -241,8 +241,8 @@ def _there(folder: Path, name: str) -> str:
     return f"the folder {folder} has {', '.join(near)}{more}" if near else f"the folder {folder} has no spreadsheet"
 
 
-ONE_EACH = ("output", "report")
-"""Files that no two batches can have in common; nor a journal, unless one is named for all."""
+ONE_EACH = ("output",)
+"""Files that no two batches can have in common; nor a journal or a report, unless one is named for all."""
 
 
 class SheetJob(msgspec.Struct, frozen=True):
@@ -356,7 +356,7 @@ def _find_clashes(job: Job, batches: tuple[SheetJob, ...]) -> Iterator[str]:
         "file": lambda job: job.input_path,
         "output": lambda job: job.output_path,
         "journal": lambda job: None if one_for_all else job.journal_path,
-        "report": lambda job: job.report,
+        "report": lambda each: each.report if job.report and has_stem(job.report) else None,
     }
     for what, path_of in looks.items():
         seen: dict[str, Job] = {}

@@ -351,6 +351,11 @@ class Journal:
         with self._reader() as connection:
             return since(connection, self._begun.id)
 
+    def origins(self, number: int | None = None) -> tuple[changes.Origin, ...]:
+        """Where outcomes were carried over from: those of all rows, or that of one."""
+        with self._reader() as connection:
+            return changes.origins(connection, self._begun.id, number)
+
     def waiting(self) -> str | None:
         """A sentence where rows are to be started again, but not yet."""
         return describe_waiting(self.held(WAITING))

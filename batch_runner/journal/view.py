@@ -12,6 +12,7 @@ import msgspec
 from batch_runner.errors import JournalError, OutputFailed, UsageError, cant_be_read
 from batch_runner.fs import seems_held
 from batch_runner.journal.batches import check_same_job, real_path, turns
+from batch_runner.journal.changes import Origin, origins
 from batch_runner.journal.database import LOST, check_header, connect, make_readable, reading_uri, refuse_half
 from batch_runner.journal.outputs import never_sent, outputs_of, unknown_runs
 from batch_runner.units import local_day
@@ -277,6 +278,7 @@ class JournalView:
 
     def __init__(self, connection: sqlite3.Connection, living: int | None) -> None:
         self._connection = connection
+        self._version = connection.execute("PRAGMA user_version").fetchone()[0]
         self.living = living
 
     @classmethod
@@ -323,6 +325,10 @@ class JournalView:
         """As `Journal.failures`, for any batch."""
         return failures(self._connection, batch, limit)
 
+    def origins(self, batch: int) -> tuple[Origin, ...]:
+        """As `Journal.origins`, for any batch; the first versions knew less of that."""
+        return () if self._version < 3 else origins(self._connection, batch)
+
     def outcomes(self, batch: int) -> Iterator[Placed]:
         """As `Journal.outcomes`, for any batch."""
         return outcomes(self._connection, batch)
@@ -339,7 +345,7 @@ class JournalView:
 
     def held(self, batch: int) -> dict[str, int]:
         """How many rows were held back, by why; version 1 knew none."""
-        if self._connection.execute("PRAGMA user_version").fetchone()[0] == 1:
+        if self._version == 1:
             return {}
         return dict(self._connection.execute(_HELD, (batch,)).fetchall())
 
@@ -382,8 +388,7 @@ class JournalView:
 
     def _tries(self, rows: Iterator[int]) -> tuple[Try, ...]:
         tries = []
-        is_old = self._connection.execute("PRAGMA user_version").fetchone()[0] < 3
-        sql = _STORY.replace("coalesce(origin, '')", "''") if is_old else _STORY
+        sql = _STORY.replace("coalesce(origin, '')", "''") if self._version < 3 else _STORY
         for row in rows:
             named = {"row": row, "living": self.living, "lost": LOST}
             for attempt, *found in self._connection.execute(sql, named).fetchall():

@@ -153,10 +153,10 @@ POLITENESS = 3.0
 @contextmanager
 def told_ahead(
     what: str,
-    count: Callable[[Callable[[], None], Callable[[], None]], Awaitable[str | None]],
+    count: Callable[[Callable[[], None], Callable[[], None]], Awaitable[None]],
     tell: Callable[[str], None],
 ) -> Iterator[None]:
-    """Have `count` find out, in a thread of its own, what is to be told; the block begins then, or after a second.
+    """Have `count` find out and tell the plan, in a thread of its own; the block begins then, or after a second.
 
     It is given what to call when the block may begin, and what to call again and again on the way: that waits, so that
     the block has the processor, and raises when the block has ended.
@@ -173,8 +173,7 @@ def told_ahead(
             last = time.monotonic()
 
         try:
-            if sentence := anyio.run(count, is_ready.set, look):
-                tell(sentence)
+            anyio.run(count, is_ready.set, look)
         except Exception as error:  # noqa: BLE001  what is wrong stops the batch itself, which says so
             log.debug("the plan could not be told", why=type(error).__name__)
         finally:

@@ -19,7 +19,7 @@ from batch_runner.job.config import load_job
 from batch_runner.job.inputs import SheetJob, night_job_of
 from batch_runner.job.job import safe_name
 from batch_runner.job.validation import OUTPUT_ENDINGS
-from batch_runner.journal.batches import BatchInfo, moment_ago
+from batch_runner.journal.batches import BatchInfo, look_at_place, moment_ago, real_path
 from batch_runner.journal.database import copy_journal, open_memory
 from batch_runner.journal.index import (
     ENDING,
@@ -187,6 +187,22 @@ def _belongs_to(path: Path, purpose: Purpose) -> bool:
         return purpose_in(path) in (purpose, None)
     except JournalError:
         return True
+
+
+def look_at_journal(path: Path, info: BatchInfo | None = None) -> None:
+    """Look, without making anything, whether there can be a journal here, and one for a batch such as `info` says.
+
+    Raises `UsageError`.
+    """
+    try:
+        path = real_path(path)
+        look_at_place(path)
+        if path.exists():
+            with JournalView.open(path) as journal:
+                if info is not None:
+                    journal.check_job(path, info)
+    except JournalError as error:
+        raise UsageError(str(error)) from None
 
 
 def journals_of_job(source: Path, day: date) -> list[Path]:

@@ -27,7 +27,7 @@ from batch_runner.errors import (
     worst,
 )
 from batch_runner.fs import AtomicFile, have_temporary_folder
-from batch_runner.journal.batches import Turn, command_gone_on_with, look_at_place, real_path
+from batch_runner.journal.batches import Turn, command_gone_on_with, real_path
 from batch_runner.journal.index import StartsOfTonight
 from batch_runner.journal.journal import JournalFile
 from batch_runner.journal.view import JournalView
@@ -36,7 +36,7 @@ from batch_runner.report.summary import Summary, named_rows, number_of, plan_wor
 from batch_runner.runner.adjust import told_ahead
 from batch_runner.runner.check import count_plan, open_source, preview, take_back
 from batch_runner.runner.connect import choose_service, connect_service, purpose_of
-from batch_runner.runner.memory import info_of, know_keys, place_journals, policy_of, recall, rehearse
+from batch_runner.runner.memory import info_of, know_keys, look_at_journal, place_journals, policy_of, recall, rehearse
 from batch_runner.runner.run import (
     EndInOrder,
     NightRun,
@@ -49,14 +49,13 @@ from batch_runner.runner.run import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from batch_runner.batch.pool import SheetBatch
     from batch_runner.batch.stop import Signals
     from batch_runner.job.inputs import NightJob, SheetJob
     from batch_runner.job.job import Job
-    from batch_runner.journal.batches import BatchInfo
     from batch_runner.journal.journal import Journal
     from batch_runner.output.previous_output import Evidence
     from batch_runner.plan.plan import Step
@@ -206,22 +205,6 @@ def name_input(job: Job) -> Iterator[None]:
         raise UsageError("\n".join(named)) from None
 
 
-def look_at_journal(path: Path, info: BatchInfo | None = None) -> None:
-    """Look, without making anything, whether there can be a journal here, and one for a batch such as `info` says.
-
-    Raises `UsageError`.
-    """
-    try:
-        path = real_path(path)
-        look_at_place(path)
-        if path.exists():
-            with JournalView.open(path) as journal:
-                if info is not None:
-                    journal.check_job(path, info)
-    except JournalError as error:
-        raise UsageError(str(error)) from None
-
-
 class _Sheets:
     """The sheets of a night, run in one pool: each is opened at its turn, and ends with a summary or a reason."""
 
@@ -256,18 +239,31 @@ class _Sheets:
         ends = [self._ends.get(n, _End(ExitCode.OK, why=NOT_REACHED)) for n in range(len(self._plan.batches))]
         stop = night.stopping.stop
         codes = [*(end.code for end in ends), *([stop.exit_code] if stop and left else [])]
+        inputs = [planned.job.input for planned in self._plan.batches]
+        not_run = tuple(NotRun(name, end.why) for name, end in zip(inputs, ends, strict=True) if not end.summary)
         return NightSummary(
             exit_code=worst(codes),
-            batches=tuple(end.summary for end in ends if end.summary),
-            not_run=tuple(
-                NotRun(planned.job.input, end.why)
-                for planned, end in zip(self._plan.batches, ends, strict=True)
-                if not end.summary
-            ),
+            batches=self._report(night, [end.summary for end in ends if end.summary], not_run),
+            not_run=not_run,
             missing=self._plan.missing,
             many=True,
             bug=next((end.bug for end in ends if end.bug), None),
         )
+
+    def _report(
+        self, night: NightRun, summaries: Sequence[Summary], not_run: tuple[NotRun, ...]
+    ) -> tuple[Summary, ...]:
+        """Write the one page of a night, if there is to be one; gives the summaries, which say where that wasn't so."""
+        if not (night.one_report and night.pages):
+            return tuple(summaries)
+        from batch_runner.report.html import NightPage, no_report, write_page
+
+        job = next(planned.job for planned in self._plan.batches if planned.job.input in night.pages)
+        assert job.report_path is not None
+        pages = tuple(night.pages[each.input] for each in summaries if each.input in night.pages)
+        told = NightPage(self._plan.job.input, pages, tuple((one.input, one.why) for one in not_run))
+        problem = write_page(told, job.report_path, job.input_path, job.locale)
+        return tuple(no_report(each, problem) if problem and each.report else each for each in summaries)
 
     async def _batches(self) -> AsyncIterator[SheetBatch]:
         for number, planned in enumerate(self._plan.batches):
@@ -349,7 +345,7 @@ def _plan_told(plan: NightJob, bounds: NightBudget, progress: Progress) -> Abstr
         return nullcontext()
     service_of(plan.batches[0].job)  # a file of tasks is executed once, before another thread asks for it, too
 
-    async def count(is_ready: Callable[[], None], look: Callable[[], None]) -> str | None:
+    async def count(is_ready: Callable[[], None], look: Callable[[], None]) -> None:
         counted, named = Counter[str](), Counter[tuple[str, str]]()
         async with AsyncExitStack() as stack:
             rehearsal = Rehearsal(stack, bounds.command)
@@ -359,9 +355,10 @@ def _plan_told(plan: NightJob, bounds: NightBudget, progress: Progress) -> Abstr
                 rows, why = await rehearsal.count(planned, look)
                 counted, named = counted + rows, named + why
         if not counted.keys() - {"carried_over", "parked", "unknown"}:  # the summary says of these what there is to say
-            return None
+            return
         sheets = f"{number_of(len(plan.batches), 'sheet')}: " if plan.many else ""
-        return f"{plan.job.input}: {sheets}{plan_words(Counts(**counted), named_rows(named))}"
+        sentence = f"{plan.job.input}: {sheets}{plan_words(Counts(**counted), named_rows(named))}"
+        (progress.plan if counted.keys() == {"start"} else progress.tell)(sentence)
 
     return told_ahead(plan.job.input, count, progress.tell)
 

@@ -15,7 +15,7 @@ from anyio import to_thread
 
 from batch_runner import log
 from batch_runner.batch.limits import Limits, limit_by_files, open_files
-from batch_runner.batch.poll_schedule import Schedule
+from batch_runner.batch.poll_schedule import Schedule, advise
 from batch_runner.batch.poller import Poller
 from batch_runner.batch.pool import MOST_ROWS, Pool, SheetBatch
 from batch_runner.batch.stop import INTERRUPTS, NightBudget, Stop, Stopping
@@ -23,6 +23,7 @@ from batch_runner.batch.worker import Worker
 from batch_runner.errors import UsageError, sole_error
 from batch_runner.fs import AtomicFile, have_temporary_folder
 from batch_runner.job.job import Job
+from batch_runner.job.path_templates import has_stem
 from batch_runner.journal.journal import Journal
 from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, UNKNOWN
 from batch_runner.output.edits import put_output, refresh_output
@@ -51,35 +52,9 @@ if TYPE_CHECKING:
     from batch_runner.journal.view import Placed
     from batch_runner.output.output import Written
     from batch_runner.output.previous_output import Evidence
+    from batch_runner.report.html import Page
     from batch_runner.rows.source import Source
     from batch_runner.service.protocol import Service
-
-
-MANY_REFUSED = 10
-SHARE_REFUSED = 0.05
-"""So many starts refused for coming too soon, and such a share of all, are worth a word."""
-SHARE_UNNOTICED = 0.2
-"""A batch that waited for polls for this share of its runs' time could have been that much faster."""
-
-
-def advise(limits: Limits, schedule: Schedule) -> tuple[str, ...]:
-    """A sentence for each option that could be set better."""
-    found: list[str] = []
-    if limits.settled is not None:
-        found.append(
-            f"the service took no more than {limits.settled} runs at once; --concurrency {limits.settled} says so"
-        )
-    if limits.too_soon >= max(MANY_REFUSED, SHARE_REFUSED * limits.turns):
-        found.append(
-            f"the service refused {limits.too_soon} of {limits.turns} starts because they came too fast (429); "
-            "a --rate of what it allows avoids that"
-        )
-    if schedule.shortfall >= SHARE_UNNOTICED:
-        found.append(
-            f"all polls were used, so ended runs were noticed late ({schedule.shortfall:.0%} of the runs' time); "
-            "where the service allows more, a higher --poll-rate makes this batch faster"
-        )
-    return tuple(found)
 
 
 class OpenedJob(msgspec.Struct, frozen=True):
@@ -230,6 +205,10 @@ class NightRun:
         self.stopping = Stopping(job.failure_limit, rows, bounds.past_deadline(), bounds.late)
         self._inbox = AdjustmentInbox()
         self._adjusted: list[str] = []
+        self.one_report = many and job.report is not None and not has_stem(job.report)
+        """Whether all sheets have one report, which is written when the night is over."""
+        self.pages: dict[str, Page] = {}
+        """What that report says of each sheet."""
         self._opened: dict[SheetBatch, OpenedJob] = {}
         self._refresher = Refresher(self._refresh, lambda: self.stopping.stop is not None)
 
@@ -302,7 +281,18 @@ class NightRun:
             has_time = not self.stopping.is_hasty or (self._tally.total <= MOST_ROWS and batch.is_known)
             written = await _write_output(opened, batch) if has_time else None
             notes = (*self._adjusted, *advise(self._limits, self._schedule))
-            return await _sum_up(opened, batch, stop, written, notes)
+            summary = await _sum_up(opened, batch, stop, written, notes)
+            return await self._report(summary, opened, batch) if written and opened.job.report else summary
+
+    async def _report(self, summary: Summary, opened: OpenedJob, batch: SheetBatch) -> Summary:
+        """Write the report of one sheet; where the night has one page for all, keep what that will say of it."""
+        from batch_runner.report.html import batch_page, write_report
+
+        what = (summary, batch.journal, opened.job, opened.source)
+        if not self.one_report:
+            return await to_thread.run_sync(write_report, *what)
+        self.pages[opened.job.input] = await to_thread.run_sync(batch_page, *what)
+        return msgspec.structs.replace(summary, report=opened.job.report)
 
     def _stop_of(self, batch: SheetBatch) -> Stop | None:
         """Why the batch stopped early. One that an interrupt, or another sheet's stop, took nothing from didn't."""
@@ -381,7 +371,7 @@ async def _sum_up(
     about = (*(source.first_notes if since is None else ()), *opened.notes)
     about_output = written.notes if written else (TOO_LARGE,)
     known = (*opened.memory.cautions, *batch.cautions)
-    summary = Summary(
+    return Summary(
         exit_code=exit_code,
         input=job.input,
         output=str(written.path) if written else None,
@@ -411,11 +401,6 @@ async def _sum_up(
         totals=await to_thread.run_sync(control_totals, source, batch.outcomes()),
         differing=await to_thread.run_sync(differing, source, batch.outcomes()),
     )
-    if written is None or job.report_path is None:
-        return summary
-    from batch_runner.report.html import write_report
-
-    return await to_thread.run_sync(write_report, summary, journal, job, source)
 
 
 def _why(opened: OpenedJob, stop: Stop) -> str:
