@@ -90,7 +90,9 @@ LARGEST = 20_000_000
 """Bytes of a sheet that is read for its columns: somebody waits."""
 
 
-def complete_input(_context: click.Context, _param: click.Parameter, start: str) -> list[CompletionItem]:
+def complete_input(
+    _context: click.Context, _param: click.Parameter | click.Command, start: str
+) -> list[CompletionItem]:
     """Folders, and the files that `run` and `check` read."""
     folder, _, name = start.rpartition("/")
     shown = f"{folder}/" if "/" in start else ""

@@ -80,7 +80,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         bool, _says("Files", None, "Add one column result.NAME for each top-level key of the results.")
     ] = False
     report: Annotated[
-        str | None, _says("Files", "PATH", "Write a report for people, too: one HTML page that needs no network.")
+        str | None,
+        _says(
+            "Files",
+            "PATH",
+            "Write a report for people: one HTML page, for all sheets of a pattern ({stem} in its name: for each).",
+        ),
     ] = None
     overwrite: Annotated[bool, _says("Files", None, "Write over a file that isn't an output of this program.")] = False
     adopt_output: Annotated[

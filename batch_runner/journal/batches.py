@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner import log
-from batch_runner.errors import FIX_THAT, ExitCode, JournalBusy, JournalError, reason_of
+from batch_runner.errors import FIX_THAT, NEW_JOURNAL, ExitCode, JournalBusy, JournalError, reason_of
 from batch_runner.fs import LockHeld, hold_lock, sync_folder
 from batch_runner.journal.same_key import forget_other_claims
 from batch_runner.plan.plan import NIGHT, Policy
@@ -263,14 +263,13 @@ def check_same_job(path: Path | None, connection: sqlite3.Connection, info: Batc
     known = (*(before or now_given[:2]), key[0] if key else now_given[2])
     for name, old, new in zip(("task", "service", "key"), known, now_given, strict=True):
         if old != new:
+            ways = f"say the same --{name}, {_REKEY.format(path) if name == 'key' else f'or use {NEW_JOURNAL}'}"
             raise JournalError(
-                f"{path}: this journal has the {name} {_show(old)}, and this batch has {_show(new)}; "
-                f"give the same {name}; another --output has a journal that knows nothing of what ran, "
-                f"and starts every row again{_REKEY.format(path) if name == 'key' else ''}"
+                f"{path}: this journal has the {name} {_show(old)}, and this batch has {_show(new)}; {ways}"
             )
 
 
-_REKEY = ". To change the key, say batch-runner rekey {} --key A,B: it finds what ran"
+_REKEY = "or change the key of all that ran: batch-runner rekey {} --key A,B"
 
 
 def _names(columns: tuple[str, ...]) -> str:

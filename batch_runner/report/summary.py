@@ -204,9 +204,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         """What other sheets of the same journal have to do with this one."""
         if self.taken.rows:
             yield (
-                f"  not sent: {number_of(self.taken.rows, 'row')} of those that count as edited: the key ran before, "
-                "from another file of this journal; --retry changed starts them, again where a row was only edited  "
-                f"[{row_numbers(self.taken)}]"
+                f"  not sent: {number_of(self.taken.rows, 'row')}, counted as edited above: another file had the same "
+                "key with other values, and that ran. Look whether these are other rows: --retry changed starts them, "
+                f"and one that was only edited then runs twice  [{row_numbers(self.taken)}]"
             )
         for sheet in self.unsettled:
             rows = f"{number_of(sheet.rows, 'row')} not started, unknown or still going" if sheet.rows else "cut off"
