@@ -121,7 +121,7 @@ def _words(option: Option, context: click.Context) -> Iterable[str]:
         case "STATUS,…":
             return RETRY_WORDS
         case "ID" if option.name == "task":
-            return ("invoice", *_tasks())
+            return ("invoice", *own_tasks())
         case str(words) if "|" in words:
             return (word for word in words.split("|") if word.islower())
     return ()
@@ -144,7 +144,7 @@ def _headers(context: click.Context) -> list[str]:
         return []
 
 
-def _tasks() -> list[str]:
+def own_tasks() -> list[str]:
     """The functions of this folder's Python files that may be tasks. Nothing is executed."""
     import ast
 

@@ -125,6 +125,8 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     hints: tuple[str, ...] = ()
     """Rows that are almost the same: for a person to look at."""
     deadline: str | None = None
+    likely_key: tuple[str, ...] = ()
+    """Without a key: the columns that look like each row's own number."""
 
     @property
     def exit_code(self) -> ExitCode:
@@ -221,6 +223,7 @@ async def preview(
         refused=tuple(planned.refused),
         warnings=source.warnings,
         named=named_rows(journal.named),
+        likely_key=source.likely_key,
         hints=_near_duplicates(source),
         notes=(
             *told,
