@@ -111,7 +111,7 @@ CREATE TABLE result (             -- what a run gave back: JSON, to the letter
     json    TEXT NOT NULL
 );
 
-CREATE TABLE same (               -- a person said that the row, with these params, is what ran (--same)
+CREATE TABLE same (               -- the row, with these params or under this `key `, is what ran: as --same said
     row    INTEGER NOT NULL REFERENCES row,
     params BLOB NOT NULL,
     batch  INTEGER NOT NULL REFERENCES batch,

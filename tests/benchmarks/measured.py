@@ -34,11 +34,16 @@ class Cost(msgspec.Struct, frozen=True):
         return self.cpu / rows / floor()
 
 
+def apart(folder: Path) -> dict[str, str]:
+    """The environment of a command whose journals are no concern of the user's own index."""
+    return {**os.environ, "BATCH_RUNNER_STATE": str(folder / "state")}
+
+
 def run_measured(folder: Path, *arguments: object) -> Cost:
     """`batch-runner run sheet.csv` with these arguments, in the folder, to its end or its deadline (0 or 5)."""
     command = [sys.executable, "-m", "batch_runner", "run", "sheet.csv", *map(str, arguments), "--progress", "never"]
     began = time.time()
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=folder, env=apart(folder), stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in (0, 5):
