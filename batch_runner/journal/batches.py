@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 import sqlite3
 import tempfile
 import uuid
@@ -263,13 +264,12 @@ def check_same_job(path: Path | None, connection: sqlite3.Connection, info: Batc
     known = (*(before or now_given[:2]), key[0] if key else now_given[2])
     for name, old, new in zip(("task", "service", "key"), known, now_given, strict=True):
         if old != new:
-            ways = f"say the same --{name}, {_REKEY.format(path) if name == 'key' else f'or use {NEW_JOURNAL}'}"
+            columns = shlex.quote(",".join(info.key_columns) or "A,B")
+            other = f"or change the key of all that ran: batch-runner rekey {shlex.quote(str(path))} --key {columns}"
+            ways = f"say the same --{name}, {other if name == 'key' else f'or use {NEW_JOURNAL}'}"
             raise JournalError(
                 f"{path}: this journal has the {name} {_show(old)}, and this batch has {_show(new)}; {ways}"
             )
-
-
-_REKEY = "or change the key of all that ran: batch-runner rekey {} --key A,B"
 
 
 def _names(columns: tuple[str, ...]) -> str:

@@ -195,8 +195,7 @@ async def preview(
         for step, row in chunk:
             planned.add(step, row)
             seen(step, row)
-    outcomes = (Placed(number, NOT_STARTED, "", "", "", changed=False) for number in planned.starts)
-    totals = control_totals(source, outcomes)
+    totals = control_totals(source, planned.outcomes())
     return Preview(
         input=job.input,
         deadline=_deadline_of(job),
@@ -312,6 +311,10 @@ class _Planned:
             self.refused_rows += 1
             if len(self.refused) < MOST_SENTENCES:
                 self.refused.append(f"row {step.row_number}: {step.why}" if step.held else step.why)
+
+    def outcomes(self) -> Iterator[Placed]:
+        """The rows to start, as they are before that."""
+        return (Placed(number, NOT_STARTED, "", "", "", changed=False) for number in self.starts)
 
 
 class PlannedTotal(msgspec.Struct, frozen=True):
