@@ -108,11 +108,13 @@ class Refresher:
         self._write = write
         self._is_stopping = is_stopping
         self._open: dict[SheetBatch, None] = {}
+        self._has_any = anyio.Event()
         self._writing = anyio.Lock()
 
     def add(self, batch: SheetBatch) -> None:
         """Refresh this batch's output from now on."""
         self._open[batch] = None
+        self._has_any.set()
 
     async def let_go(self, batch: SheetBatch) -> None:
         """Write this batch's output no more; returns when nothing of it is being written."""
@@ -123,6 +125,7 @@ class Refresher:
     async def drive(self) -> None:
         """Refresh them until cancelled: each minute, or as seldom as the time that the last turn took allows."""
         spent = 0.0
+        await self._has_any.wait()
         while True:
             expected = SECONDS_A_ROW * sum(batch.source.total for batch in self._open)
             await anyio.sleep(max(REFRESH_EVERY, (spent or expected) * (1 / REFRESH_SHARE - 1)))
@@ -164,10 +167,13 @@ def told_ahead(
     is_ready, is_told, is_over = threading.Event(), threading.Event(), threading.Event()
 
     def work() -> None:
-        last = time.monotonic()
+        last, is_slow = time.monotonic(), False
 
         def look() -> None:
-            nonlocal last
+            nonlocal last, is_slow
+            if is_late.is_set() and not is_slow:
+                is_slow = True
+                tell(f"{what}: still counting what there is to do; what is certain begins meanwhile")
             if is_ready.is_set() and is_late.is_set() and is_over.wait(POLITENESS * (time.monotonic() - last)):
                 raise BatchEnding
             last = time.monotonic()
@@ -186,12 +192,11 @@ def told_ahead(
     is_ready.wait()
     if not is_told.wait(FIRST_SECOND):
         is_late.set()
-        tell(f"{what}: still counting what there is to do; what is certain begins meanwhile")
     try:
         yield
     finally:
         is_over.set()
-        thread.join()
+        thread.join(FIRST_SECOND)  # it may be reading a large sheet: nobody waits for that at the end
 
 
 def adjust(source: Path, concurrency: int, day: date) -> str:

@@ -129,6 +129,8 @@ def test_a_plan_that_takes_long_is_told_while_runs_go_on(capsys: pytest.CaptureF
         told.append("the plan")
 
     with told_ahead("in.csv", count, told.append):
+        while not told:
+            time.sleep(0.01)
         assert told == ["in.csv: still counting what there is to do; what is certain begins meanwhile"]
         is_begun.set()
         while len(told) < 2:
