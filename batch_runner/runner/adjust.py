@@ -109,7 +109,8 @@ class Refresher:
         self._is_stopping = is_stopping
         self._open: dict[SheetBatch, None] = {}
         self._has_any = anyio.Event()
-        self._writing = anyio.Lock()
+        self._writing: dict[SheetBatch, anyio.Event] = {}
+        """The batch whose output is being written, and what will be set when that has ended."""
 
     def add(self, batch: SheetBatch) -> None:
         """Refresh this batch's output from now on."""
@@ -119,8 +120,8 @@ class Refresher:
     async def let_go(self, batch: SheetBatch) -> None:
         """Write this batch's output no more; returns when nothing of it is being written."""
         self._open.pop(batch, None)
-        async with self._writing:
-            pass
+        if batch in self._writing:
+            await self._writing[batch].wait()
 
     async def drive(self) -> None:
         """Refresh them until cancelled: each minute, or as seldom as the time that the last turn took allows."""
@@ -131,9 +132,8 @@ class Refresher:
             await anyio.sleep(max(REFRESH_EVERY, (spent or expected) * (1 / REFRESH_SHARE - 1)))
             began = anyio.current_time()
             for batch in list(self._open):
-                async with self._writing:
-                    if batch in self._open and not self._is_stopping():
-                        await self._refresh(batch)
+                if batch in self._open and not self._is_stopping():
+                    await self._refresh(batch)
             spent = anyio.current_time() - began
 
     async def _refresh(self, batch: SheetBatch) -> None:
@@ -141,10 +141,13 @@ class Refresher:
             if batch not in self._open or self._is_stopping():
                 raise BatchEnding
 
+        self._writing[batch] = anyio.Event()
         try:
             await self._write(batch, look)
         except BatchEnding:
             log.debug("the refresh of an output was left off: the batch ends")
+        finally:
+            self._writing.pop(batch).set()
 
 
 FIRST_SECOND = 1.0
