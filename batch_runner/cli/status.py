@@ -17,6 +17,7 @@ from batch_runner.cli.run import today
 from batch_runner.errors import UsageError
 from batch_runner.fs import AtomicFile
 from batch_runner.job.config import load_job
+from batch_runner.job.inputs import taken_for_input
 from batch_runner.job.job import Job
 from batch_runner.journal.index import Purpose
 from batch_runner.journal.outputs import OutputIndex, lowest_runs
@@ -165,6 +166,8 @@ def write_output(source: Path, output: Path, said: str | None) -> str:
     is_job = source.suffix.lower() == ".toml"
     plain = Job(input=sheet.path, key=key, hidden="include", merged="first", suspect_rows="run")
     job = load_job(str(source), {}, os.environ).job if is_job else plain
+    if problem := taken_for_input(job.input, output, today()):
+        raise UsageError(problem)
     job = msgspec.structs.replace(job, input=sheet.path, output=str(output), journal=str(path), report=None)
     if os.path.realpath(output) == os.path.realpath(sheet.path):
         raise UsageError(f"{output}: that is the sheet itself, which only a batch writes; name another file")

@@ -258,6 +258,9 @@ def test_status_writes_over_nothing_but_our_own(tmp_path: Path) -> None:
     assert code == 2
     assert "notes.csv" in said
     assert (tmp_path / "notes.csv").read_text() == "hers\n"
+    (tmp_path / "night.toml").write_text('input = "*.csv"\ntask = "tasks.py:pay"\nkey = ["Row"]\n')
+    code, said = status("so_far.csv", "night.toml")
+    assert (code, "would be taken for an input" in said) == (2, True), said
     with (tmp_path / "list.results.csv").open("a") as file:
         file.write("more\n")
     assert status("list.results.csv")[0] == 2
