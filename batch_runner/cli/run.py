@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from contextlib import AsyncExitStack, contextmanager, suppress
 from datetime import datetime
@@ -17,7 +16,6 @@ import click
 import msgspec
 
 from batch_runner import log
-from batch_runner.cli.options import own_tasks
 from batch_runner.errors import (
     BatchRunnerError,
     ExitCode,
@@ -26,6 +24,7 @@ from batch_runner.errors import (
     UsageError,
     exit_code_of,
     printable,
+    quote_words,
     reason_of,
 )
 from batch_runner.job.config import notify_config_of, unknown_variables
@@ -37,6 +36,7 @@ from batch_runner.runner.connect import api_key, probe_service
 from batch_runner.runner.memory import place_journals
 from batch_runner.runner.night import NightSummary, Rehearsal, name_input, run_night
 from batch_runner.service.local import context
+from batch_runner.service.local.tasks import own_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -238,7 +238,7 @@ def next_command(loaded: Loaded, pages: Sequence[Preview]) -> str:
             shown["rename"] = {column: "File Name"}
     if is_sheet and not loaded.job.key and len({page.likely_key for page in pages}) == 1 and pages[0].likely_key:
         shown["key"] = pages[0].likely_key
-    words = shlex.join(["batch-runner", *command_words(command, source, shown)])
+    words = quote_words(["batch-runner", *command_words(command, source, shown)])
     if loaded.job.task:
         return words
     own = next(iter(own_tasks()), "FILE.py:FUNCTION")

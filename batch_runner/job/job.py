@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from batch_runner.errors import UsageError
+from batch_runner.fs import windows_name
 from batch_runner.job import validation
 from batch_runner.job.validation import shown
 from batch_runner.outcomes import RETRY_WORDS
@@ -442,6 +443,8 @@ def stem_of(path: Path) -> str:
     return _RESULTS.sub("", path.stem) or path.stem
 
 
-def safe_name(task: str) -> str:
+def safe_name(task: str, *, windows: bool = sys.platform == "win32") -> str:
     """A task's name as part of a file's: its last part, with a hyphen for what may mean something in a path."""
-    return _UNSAFE.sub("-", task.rpartition("/")[2]).strip("-.")[:LONGEST_NAME] or "task"
+    last = (task.replace("\\", "/") if windows else task).rpartition("/")[2]
+    name = _UNSAFE.sub("-", last).strip("-.")[:LONGEST_NAME] or "task"
+    return windows_name(name) if windows else name

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shlex
 import sqlite3
 import tempfile
 import uuid
@@ -14,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from filelock import lock_descriptor
 
 from batch_runner import log
-from batch_runner.errors import FIX_THAT, NEW_JOURNAL, ExitCode, JournalBusy, JournalError, reason_of
-from batch_runner.fs import LockHeld, hold_lock, sync_folder
+from batch_runner.errors import FIX_THAT, NEW_JOURNAL, ExitCode, JournalBusy, JournalError, quote_words, reason_of
+from batch_runner.fs import LockHeld, hold_lock, problem_of_name, sync_folder
+from batch_runner.journal.database import uri_of
 from batch_runner.journal.same_key import forget_other_claims
 from batch_runner.plan.plan import NIGHT, Policy
 
@@ -264,9 +264,9 @@ def check_same_job(path: Path | None, connection: sqlite3.Connection, info: Batc
     known = (*(before or now_given[:2]), key[0] if key else now_given[2])
     for name, old, new in zip(("task", "service", "key"), known, now_given, strict=True):
         if old != new:
-            columns = shlex.quote(",".join(info.key_columns) or "A,B")
-            other = f"or change the key of all that ran: batch-runner rekey {shlex.quote(str(path))} --key {columns}"
-            ways = f"say the same --{name}, {other if name == 'key' else f'or use {NEW_JOURNAL}'}"
+            rekey = quote_words(["batch-runner", "rekey", str(path), "--key", ",".join(info.key_columns) or "A,B"])
+            other = f"change the key of all that ran: {rekey}" if name == "key" else f"use {NEW_JOURNAL}"
+            ways = f"say the same --{name}, or {other}"
             raise JournalError(
                 f"{path}: this journal has the {name} {_show(old)}, and this batch has {_show(new)}; {ways}"
             )
@@ -314,6 +314,8 @@ def _check_place(path: Path) -> None:
         )
     if path.is_dir():
         raise JournalError(f"{path}: the journal is a folder; name a file")
+    if problem := problem_of_name(path):
+        raise JournalError(f"{path}: {problem}; name another journal with --journal")
 
 
 def look_at_place(path: Path) -> None:
@@ -321,7 +323,7 @@ def look_at_place(path: Path) -> None:
     _check_place(path)
     try:
         with tempfile.TemporaryFile(dir=path.parent) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock_descriptor(file.fileno(), blocking=False)
     except OSError as error:
         raise _no_lock(path, error) from error
     if path.exists():
@@ -349,7 +351,7 @@ def _holder(path: Path) -> str:
     """Who holds the journal, as far as it says itself; its first moments are not recorded yet."""
     query = "SELECT pid, started FROM batch WHERE ended IS NULL ORDER BY id DESC LIMIT 1"
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0.2)) as connection:
+        with closing(sqlite3.connect(uri_of(path, "mode=ro"), uri=True, timeout=0.2)) as connection:
             pid, started = connection.execute(query).fetchone()
     except (sqlite3.Error, TypeError):
         return "another batch holds this journal"

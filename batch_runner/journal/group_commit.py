@@ -15,6 +15,7 @@ import anyio
 from anyio import CancelScope, to_thread
 
 from batch_runner.errors import JournalError, JournalFailed, JournalFull, reason_of
+from batch_runner.fs import open_at_once
 from batch_runner.journal.batches import begin_writing, elsewhere
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ def set_aside(path: Path) -> Iterator[Reserve]:
         raise JournalError(f"{file}: room is set aside in a file of this name, and this is none; remove it")
     try:
         try:
-            handle = os.open(file, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            handle = open_at_once(file, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
             with os.fdopen(handle, "wb") as room:
                 room.write(os.urandom(ROOM))  # zeros would take no room where the file system compresses
         except OSError as error:

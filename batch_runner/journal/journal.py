@@ -23,6 +23,7 @@ from batch_runner.journal.database import (
     mark_whole,
     open_file,
     open_memory,
+    uri_of,
 )
 from batch_runner.journal.group_commit import Commits, in_thread, inline, set_aside
 from batch_runner.journal.index import OtherJournals
@@ -397,7 +398,7 @@ class Journal:
             yield self._file.connection
             return
         try:
-            with closing(connect(f"{self.path.as_uri()}?mode=ro")) as connection:
+            with closing(connect(uri_of(self.path, "mode=ro"))) as connection:
                 make_readable(connection)
                 yield connection
         except sqlite3.Error as error:
@@ -434,7 +435,7 @@ async def _close(connection: sqlite3.Connection) -> None:
 
 def _begin_beside(path: Path, info: BatchInfo) -> Begun:
     """Begin a batch on a connection of its own: what is in flight of the others is committed meanwhile."""
-    with closing(connect(f"{path.as_uri()}?mode=rw")) as connection:
+    with closing(connect(uri_of(path))) as connection:
         make_readable(connection)
         connection.execute("PRAGMA synchronous = FULL")
         return begin(path, connection, info)

@@ -14,6 +14,7 @@ Keys that stand once in the sheet and once in the journal take no part: an edite
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -259,7 +260,7 @@ class Rivals:
             yield Rival(
                 number=number,
                 night=local_time(started),
-                sheet=sheet.rpartition("/")[2],
+                sheet=PurePath(sheet).name,
                 run_id=run_id,
                 outcome=UNKNOWN if is_lost else status,
                 stands=bool(is_tonights) or (run_id is not None and ended is None),
@@ -270,7 +271,7 @@ class Rivals:
     def above(self, entry: Entry) -> tuple[int, bytes | None, str] | None:
         """The row that is about to be sent with the same claim, its conflict, and its sheet, empty for this one."""
         found = self._connection.execute(_IN_SHEET, (entry.claim,)).fetchone()
-        return (found[0], found[1], found[2].rpartition("/")[2]) if found else None
+        return (found[0], found[1], PurePath(found[2]).name) if found else None
 
     def claim(self, entry: Entry) -> None:
         """Let the rows below know that this one is about to be sent."""

@@ -6,7 +6,7 @@ import hashlib
 import re
 import shutil
 import tempfile
-from typing import TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING, BinaryIO
 
 import msgspec
 
@@ -69,7 +69,7 @@ class LongTexts:
         beside = output.real.with_name(f"{stem_of(output.real)}.long.jsonl")
         self._target = AtomicFile(beside, beside, output.mode)
         self._is_elsewhere = output.real != output.path
-        self._spool: BinaryIO | None = None
+        self._spool: IO[bytes] | None = None
         self._count = 0
 
     def fitted(self, number: int, headers: tuple[str, ...], texts: tuple[str, ...]) -> tuple[str, ...]:

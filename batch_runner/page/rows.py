@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from batch_runner.errors import BatchRunnerError, SheetError, UsageError, reason_of
-from batch_runner.fs import AtomicFile
+from batch_runner.fs import AtomicFile, problem_of_name
 from batch_runner.job.job import Job
 from batch_runner.job.options import toml
 from batch_runner.journal.resolve import Finding, resolve, user_name
@@ -361,6 +361,8 @@ def keep_job(folder: Path, name: str, text: str) -> str:
     plain = name.strip() or JOB_NAME
     if Path(plain).name != plain or not plain.endswith(".toml") or plain.startswith("."):
         raise UsageError(f"{plain}: name a file of this folder that ends in .toml")
+    if problem := problem_of_name(Path(plain)):
+        raise UsageError(f"{plain}: {problem}; choose another name")
     try:
         with (folder / plain).open("x", encoding="utf-8", newline="\n") as file:
             file.write(text)

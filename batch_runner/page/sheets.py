@@ -15,7 +15,7 @@ import anyio
 import msgspec
 
 from batch_runner.errors import BatchRunnerError, SheetError, UsageError, reason_of
-from batch_runner.fs import is_draft
+from batch_runner.fs import is_draft, problem_of_name
 from batch_runner.job.inputs import ENDINGS, night_job_of
 from batch_runner.job.job import Job, stem_of
 from batch_runner.job.options import command_words
@@ -99,6 +99,8 @@ def keep_upload(folder: Path, name: str, data: bytes) -> str:
     path = Path(plain)
     if path.suffix.lower() not in ENDINGS or plain.startswith((".", "~$")) or not plain.isprintable():
         raise UsageError(f"{plain or 'this file'}: not a sheet; choose a .xlsx, .xlsm, .csv or .tsv file")
+    if problem := problem_of_name(path):
+        raise UsageError(f"{plain}: {problem}; rename it first")
     for number in range(1, 1000):
         kept = folder / (plain if number == 1 else f"{path.stem} ({number}){path.suffix}")
         try:

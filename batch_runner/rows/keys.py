@@ -10,7 +10,6 @@ keeps its zeros (`1.05` is not `1.5`), and a minus before a number stays.
 from __future__ import annotations
 
 import re
-import shlex
 from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
@@ -20,6 +19,7 @@ from unicodedata import category, digit, normalize
 
 import msgspec
 
+from batch_runner.errors import quote_words
 from batch_runner.rows.amounts import EITHER, read_number
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ LEAST_ROWS = 2
 def said(names: Sequence[str]) -> str:
     """Names of columns as `--key` takes them in a shell."""
     texts = (f'"{name.replace(chr(34), chr(34) * 2)}"' if set(name) & set(',"\n') else name for name in names)
-    return shlex.quote(",".join(texts))
+    return quote_words([",".join(texts)])
 
 
 class _KeyColumn:

@@ -15,6 +15,7 @@ import os
 import select
 import socket
 import ssl
+import sys
 import time
 import weakref
 from contextlib import contextmanager
@@ -170,7 +171,7 @@ def _has_unread(protocol: ResponseHandler) -> bool:
     sock = protocol.transport.get_extra_info("socket") if protocol.transport is not None else None
     if sock is None or sock.fileno() < 0:
         return True
-    if not hasattr(select, "poll"):  # on Windows
+    if sys.platform == "win32":
         return bool(select.select([sock.fileno()], [], [], 0)[0])
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLIN)

@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from batch_runner.service.local.process_pool import Executor
     from batch_runner.service.local.store import Store
-    from batch_runner.service.local.tasks import Tasks
+    from batch_runner.service.local.tasks import Executor, Tasks
     from batch_runner.service.protocol import StartRequest
 
 
@@ -233,7 +232,7 @@ class Runs:
             return refusal_for_now(trouble)
         if queue.is_full:
             return refusal_for_now("The queue is full: too many runs wait for their turn.", 429)
-        going = _Going(request, is_short=queue.executor.runs_are_short)
+        going = _Going(request, queue.executor)
         queue.taken += 1
         self._going[going.run.run_id] = going
         if request.key is not None:
@@ -302,10 +301,10 @@ class Runs:
 class _Going:
     """A run that has not ended."""
 
-    def __init__(self, request: StartRequest, *, is_short: bool) -> None:
+    def __init__(self, request: StartRequest, executor: Executor) -> None:
         self.request = request
-        self.is_short = is_short
-        name = uuid.uuid4().hex
+        self.is_short = executor.runs_are_short
+        name = (executor.session + uuid.uuid4().hex)[:32]
         self.run = Run(f"run_{name}", "queued", session_id=request.run.session_id or f"session_{name}")
         self.scope = anyio.CancelScope()
         self.ending = _NEVER_BEGUN

@@ -20,6 +20,7 @@ from anyio import to_thread
 from batch_runner._version import __version__
 from batch_runner.errors import JournalFailed, RunsBusy, UsageError, reason_of
 from batch_runner.fs import LockHeld, hold_lock
+from batch_runner.journal.database import uri_of
 from batch_runner.journal.group_commit import Commits, commit
 from batch_runner.log import LOG
 from batch_runner.service.local.store import Named, NotRecorded, Promise, fingerprint_of
@@ -129,8 +130,9 @@ def _holder(path: Path) -> str:
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    uri = f"{path.as_uri()}?mode={mode}"
-    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5)
+    return sqlite3.connect(
+        uri_of(path, f"mode={mode}"), uri=True, isolation_level=None, check_same_thread=False, timeout=5
+    )
 
 
 def _writer(path: Path, moment: str, repeatable: Sequence[str]) -> sqlite3.Connection:
