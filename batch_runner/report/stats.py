@@ -205,7 +205,7 @@ def headline_of_night(sheets: Sequence[Headline], rows: int, success: int, not_r
     mood = next((mood for mood in (BAD, CAUTION) if mood in moods), GOOD)
     told = f"{rows - success:,} of {rows:,} rows did not succeed" if success < rows else f"{_all(rows)} succeeded"
     left = f"; {number_of(not_run, 'sheet')} not run" if not_run else ""
-    advice = "" if mood == GOOD else "What to do stands with each sheet; look at the marked ones first."
+    advice = "" if mood == GOOD else "Each sheet below says what to do. Look at those marked ✗ or ! first."
     return Headline(mood, f"{number_of(len(sheets) + not_run, 'sheet')}: {told}{left}", advice)
 
 
