@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import re
 import stat
 import sys
 import tempfile
@@ -22,6 +21,7 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from batch_runner.errors import OutputFailed, UsageError, reason_of
+from batch_runner.units import problem_of_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -169,34 +169,6 @@ def replace_file(draft: Path, path: Path) -> None:
 
 OWN_GROUP: dict[str, Any] = {"creationflags": 0x200} if sys.platform == "win32" else {"start_new_session": True}
 """How a child process is begun that a Ctrl-C at our console is not for (0x200 is CREATE_NEW_PROCESS_GROUP)."""
-_NO_NAME = re.compile(r'[<>:"/\\|?*\x00-\x1f]+')
-_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\.|$)", re.IGNORECASE)
-
-
-def windows_problem(name: str) -> str | None:
-    """What keeps Windows from having a file of this name, as the end of a sentence.
-
-    Some of them it would take, for a device or a hidden stream of another file: what is written there is lost
-    (learn.microsoft.com, "Naming Files, Paths, and Namespaces").
-    """
-    if found := _NO_NAME.search(name):
-        return f"Windows has no file with {found[0]!r} in its name"
-    if name != name.rstrip(". "):
-        return "Windows has no file whose name ends in a dot or a space"
-    if found := _DEVICE.match(name):
-        return f"{found[1]} is the name of a device in Windows"
-    return None
-
-
-def windows_name(name: str) -> str:
-    """The name, changed as little as makes Windows have a file of it; `file` for what has nothing left."""
-    fit = _NO_NAME.sub("-", name).rstrip(". ") or "file"
-    return f"file-{fit}" if _DEVICE.match(fit) else fit
-
-
-def problem_of_name(path: Path) -> str | None:
-    """What keeps this system from having a file of this name, as the end of a sentence."""
-    return windows_problem(path.name) if sys.platform == "win32" else None
 
 
 LOCK_NAMES = ("~${name}", ".~lock.{name}#")

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from batch_runner.errors import printable
-from batch_runner.fs import open_at_once, problem_of_name
+from batch_runner.fs import open_at_once
+from batch_runner.units import problem_of_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -26,14 +26,12 @@ from batch_runner.fs import (
     read_private,
     replace_file,
     seems_held,
-    windows_name,
-    windows_problem,
 )
-from batch_runner.job.job import safe_name
 from batch_runner.job.path_templates import _form_of_system, parts
 from batch_runner.journal.database import uri_of
 from batch_runner.journal.index import state_folder
 from batch_runner.log import look_at_log_file, write_log_file
+from batch_runner.units import safe_name, windows_name, windows_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,12 +17,13 @@ import click
 import msgspec
 
 from batch_runner.errors import SheetError, UsageError, reason_of
-from batch_runner.fs import have_temporary_folder, problem_of_name
+from batch_runner.fs import have_temporary_folder
 from batch_runner.job.job import Job
 from batch_runner.job.options import options, toml
 from batch_runner.rows.amounts import EITHER, Amount, read_amount
 from batch_runner.rows.keys import KeyFinder
 from batch_runner.rows.source import Source
+from batch_runner.units import problem_of_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

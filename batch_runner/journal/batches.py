@@ -16,10 +16,11 @@ from filelock import lock_descriptor
 
 from batch_runner import log
 from batch_runner.errors import FIX_THAT, NEW_JOURNAL, ExitCode, JournalBusy, JournalError, quote_words, reason_of
-from batch_runner.fs import LockHeld, hold_lock, problem_of_name, sync_folder
+from batch_runner.fs import LockHeld, hold_lock, sync_folder
 from batch_runner.journal.database import uri_of
 from batch_runner.journal.same_key import forget_other_claims
 from batch_runner.plan.plan import NIGHT, Policy
+from batch_runner.units import problem_of_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -87,6 +88,14 @@ class Commits:
             ) from self._failure
 
 
+class Brief(partial[object]):
+    """An event of a few statements about one row, which take a moment."""
+
+
+SHORT = 1 << 16
+"""Characters of a result that is written in a moment."""
+
+
 class _Group:
     """Events that are committed together, by the one who came first."""
 
@@ -101,31 +110,68 @@ class _Group:
 def commit(connection: sqlite3.Connection, events: list[Event]) -> None:
     """Write all of them in one transaction, in order."""
     begin_writing(connection)
-    try:
+    with _or_nothing(connection):
         for event in events:
             event(connection)
+    _finish(connection)
+
+
+async def commit_in_thread(connection: sqlite3.Connection, events: list[Event]) -> None:
+    """As `commit`, but nobody else waits for the disk: a thread does.
+
+    Brief events are written here all the same. In a thread each of their statements would wait for the event loop to
+    let go of the interpreter, and the loop for them.
+    """
+    if all(isinstance(event, Brief) for event in events) and _begins_at_once(connection):
+        with _or_nothing(connection):
+            for event in events:
+                event(connection)
+        await to_thread.run_sync(_finish, connection)
+    else:
+        await to_thread.run_sync(commit, connection, events)
+
+
+def _begins_at_once(connection: sqlite3.Connection) -> bool:
+    """Begin a transaction, unless another program holds the write lock."""
+    (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        return False
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {patience}")
+    return True
+
+
+def _finish(connection: sqlite3.Connection) -> None:
+    with _or_nothing(connection):
         connection.execute("COMMIT")
+
+
+@contextmanager
+def _or_nothing(connection: sqlite3.Connection) -> Iterator[None]:
+    """Take the transaction back where something fails."""
+    try:
+        yield
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
 
 
-def commit_or_use(reserve: Reserve, connection: sqlite3.Connection, events: list[Event]) -> None:
-    """As `commit`; where the disk is full, in the room that was set aside."""
-    try:
-        commit(connection, events)
-    except sqlite3.Error as error:
-        if not reserve.free(error):
-            raise
-        commit(connection, events)
-
-
 def in_thread(connection: sqlite3.Connection, reserve: Reserve) -> Write:
-    """Commits in a worker thread, so that nobody else waits for the disk."""
+    """Commits in a worker thread; where the disk is full, in the room that was set aside."""
 
     async def write(events: list[Event]) -> None:
-        await to_thread.run_sync(commit_or_use, reserve, connection, events)
+        try:
+            await commit_in_thread(connection, events)
+        except sqlite3.Error as error:
+            if not reserve.free(error):
+                raise
+            await commit_in_thread(connection, events)
 
     return write
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from batch_runner.errors import BatchRunnerError, SheetError, UsageError, reason_of
-from batch_runner.fs import AtomicFile, problem_of_name
+from batch_runner.fs import AtomicFile
 from batch_runner.job.job import Job
 from batch_runner.job.options import toml
 from batch_runner.journal.resolve import Finding, resolve, user_name
@@ -27,6 +27,7 @@ from batch_runner.outcomes import FAILED, RESOLVED
 from batch_runner.rows.source import Source
 from batch_runner.sheet.export import replace_cells
 from batch_runner.sheet.model import LIST_ROWS, RowKind
+from batch_runner.units import problem_of_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -15,7 +15,7 @@ import anyio
 import msgspec
 
 from batch_runner.errors import BatchRunnerError, SheetError, UsageError, reason_of
-from batch_runner.fs import is_draft, problem_of_name
+from batch_runner.fs import is_draft
 from batch_runner.job.inputs import ENDINGS, night_job_of
 from batch_runner.job.job import Job, stem_of
 from batch_runner.job.options import command_words
@@ -26,6 +26,7 @@ from batch_runner.runner.connect import inputs_of
 from batch_runner.runner.memory import place_journals
 from batch_runner.runner.night import Rehearsal
 from batch_runner.sheet.model import Row, RowKind
+from batch_runner.units import problem_of_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

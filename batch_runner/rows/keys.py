@@ -224,10 +224,10 @@ class _KeyColumn:
 
     def add(self, text: str, nth: int) -> None:
         self.is_filled = self.is_filled and bool(text)
-        has_digit = any(map(str.isdecimal, text))
-        is_value = bool(_DATED.fullmatch(text) or _DECIMAL.fullmatch(text))
-        self.is_number = self.is_number and has_digit and not is_value and len(text) <= LONGEST_NUMBER
-        self.has_letters = self.has_letters and any(map(str.isalpha, text)) and " " not in text.strip()
+        self.has_letters = self.has_letters and " " not in text.strip() and any(map(str.isalpha, text))
+        if self.is_number and (self.is_named or self.has_letters):  # else nobody asks whether it is one
+            is_value = _DATED.fullmatch(text) or _DECIMAL.fullmatch(text)
+            self.is_number = len(text) <= LONGEST_NUMBER and not is_value and any(map(str.isdecimal, text))
         self.is_counter = self.is_counter and text == str(nth)
         if self.is_different:
             known = hash(text)

@@ -170,16 +170,17 @@ def told_ahead(
     is_ready, is_told, is_over = threading.Event(), threading.Event(), threading.Event()
 
     def work() -> None:
-        last, is_slow = time.monotonic(), False
+        began = last = time.monotonic()
+        is_slow = False
 
         def look() -> None:
             nonlocal last, is_slow
-            if is_late.is_set() and not is_slow:
-                is_slow = True
-                tell(f"{what}: still counting what there is to do; what is certain begins meanwhile")
-            if is_ready.is_set() and is_late.is_set() and is_over.wait(POLITENESS * (time.monotonic() - last)):
+            if is_late.is_set() and is_over.wait(POLITENESS * (time.monotonic() - last)):
                 raise BatchEnding
             last = time.monotonic()
+            if last - began > 2 * FIRST_SECOND and not is_slow:
+                is_slow = True
+                tell(f"{what}: still counting what there is to do; what is certain begins meanwhile")
 
         try:
             anyio.run(count, is_ready.set, look)

@@ -17,7 +17,6 @@ from batch_runner.batch.pool import look_ahead, plan_rows
 from batch_runner.errors import JournalError, UsageError, cant_be_read
 from batch_runner.job.config import load_job
 from batch_runner.job.inputs import SheetJob, night_job_of
-from batch_runner.job.job import safe_name
 from batch_runner.job.validation import OUTPUT_ENDINGS
 from batch_runner.journal.batches import BatchInfo, look_at_place, moment_ago, real_path
 from batch_runner.journal.database import copy_journal, open_memory
@@ -37,6 +36,7 @@ from batch_runner.journal.view import JournalView, Placed
 from batch_runner.outcomes import UNKNOWN
 from batch_runner.plan.plan import Policy
 from batch_runner.runner.connect import purpose_of, task_from_journal
+from batch_runner.units import safe_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator

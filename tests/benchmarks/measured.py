@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import csv
 import io
 import json
@@ -14,10 +15,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+import batch_runner
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 COLUMNS = 12
+
+for folder in batch_runner.__path__:  # as pip does: else an editable install is compiled anew at each start
+    compileall.compile_dir(folder, quiet=1)
 
 
 class Cost(msgspec.Struct, frozen=True):

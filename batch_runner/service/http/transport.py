@@ -184,6 +184,9 @@ _CLOCK_JUMP = 1.0
 _PIECE = 2**16
 """Bytes of a request that are handed over at once; a longer one goes out as the connection takes it."""
 
+_AT_ONCE = _PIECE // 2
+"""Bytes of a body that never wait, head included: a connection takes 64 KiB before it asks anybody to."""
+
 _ERRORS: tuple[tuple[type[Exception], type[httpx.TransportError], str], ...] = (
     (aiohttp.ClientProxyConnectionError, httpx.ProxyError, "the proxy can't be reached: {error.os_error}"),
     (aiohttp.ClientHttpProxyError, httpx.ProxyError, "the proxy said {error.status} {error.message}"),
@@ -229,7 +232,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         body = await request.aread()
         _has_left.set(False)
         with _httpx_errors():
-            async with asyncio.timeout(_whole_wait(timeouts)):
+            async with asyncio.timeout(_whole_wait(timeouts) if len(body) > _AT_ONCE else None):
                 while True:
                     try:
                         answer = await self._send(request, body, timeouts)
