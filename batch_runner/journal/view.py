@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,6 +25,7 @@ from batch_runner.journal.outputs import never_sent, outputs_of, unknown_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from batch_runner.journal.batches import BatchInfo, JournalSheet, Turn
     from batch_runner.journal.outputs import WrittenOutput
