@@ -154,6 +154,11 @@ class Journal:
         """This batch's number in the journal."""
         return self._begun.id
 
+    @property
+    def first(self) -> int:
+        """The number of the first batch that this program began: those from there on may run beside this one."""
+        return self._begun.first or self._begun.id
+
     async def register(self, entries: Sequence[Entry]) -> list[Step]:
         """Place a chunk of the sheet's rows in this batch, in the sheet's order, and say what to do with each."""
         self._check_room()
@@ -364,6 +369,11 @@ class Journal:
         """How this batch's sheet differs from that of the night before."""
         with self._reader() as connection:
             return since(connection, self._begun.id)
+
+    def origins(self, number: int | None = None) -> tuple[changes.Origin, ...]:
+        """Where outcomes were carried over from: those of all rows, or that of one."""
+        with self._reader() as connection:
+            return changes.origins(connection, self._begun.id, number)
 
     def waiting(self) -> str | None:
         """A sentence where rows are to be started again, but not yet."""

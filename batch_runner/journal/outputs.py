@@ -65,6 +65,11 @@ _OF_PLACE = "SELECT row FROM place WHERE batch = ? AND number = ? AND row IS NOT
 _OF_KEY = "SELECT id FROM row WHERE key = :key UNION SELECT row FROM alias WHERE key = :key"
 _RUN_OF = "SELECT 1 FROM attempt WHERE row = ? AND run_id = ?"
 _PARAMS_OF = "SELECT params FROM place JOIN row ON row.id = place.row WHERE batch = ? AND key = ? AND nth = ?"
+_FORGET = (
+    "DELETE FROM output WHERE batch = ? AND path = ? AND rowid NOT IN"
+    " (SELECT rowid FROM output WHERE batch = ? AND path = ? ORDER BY rowid DESC LIMIT 2)"
+)
+"""Of an output that is refreshed each minute: one of the last two is what stands there, also after a kill."""
 _NOTE = "INSERT INTO output VALUES (?, ?, ?, ?, ?, ?, ?)"
 _WRITTEN = (
     "SELECT path, sha256, cells, own, ours, hers, batch, batch.input, input_sha256"
@@ -74,6 +79,7 @@ _WRITTEN = (
 
 def note_output(connection: sqlite3.Connection, batch: int, written: WrittenOutput) -> None:
     """Record what a batch has written; within a commit."""
+    connection.execute(_FORGET, (batch, written.path, batch, written.path))
     lists = (msgspec.json.encode(names).decode() for names in msgspec.structs.astuple(written.headers))
     connection.execute(_NOTE, (batch, written.path, written.sha256, written.cells, *lists))
 

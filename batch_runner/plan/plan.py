@@ -299,7 +299,7 @@ Step = Send | Resend | Poll | Keep | Refuse | Skip
 
 
 def counted_as(step: Step) -> str | None:
-    """What a step counts as: a field of the plan (`runner.check.Counts`); None for a row that takes no part."""
+    """What a step counts as: a field of the plan (`report.summary.Counts`); None for a row that takes no part."""
     if isinstance(step, Send):
         return "retried" if step.again else "start"
     is_kept = isinstance(step, Keep) and step.held in (WAITING, VALUES)
