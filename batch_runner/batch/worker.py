@@ -155,9 +155,8 @@ class Worker:
         return await self._end(RowAttempt(doubt.attempt, doubt.row_number), Outcome("error", error=doubt.answer.why))
 
     async def _send(self, plan: Send | Resend, request: RunRequest, slot: Slot) -> Outcome | Doubt:
-        start = start_of(plan)
+        start, failures = start_of(plan), 0
         outcome: Outcome = STILL_UNKNOWN if start.is_lost else NOT_STARTED
-        failures = 0
         while await self._may_start(slot, start):
             attempt = await self._intend(plan, start)
             if isinstance(plan, Send) and (held := await self._journal.hold_if_started(attempt.id, plan)) is not None:
