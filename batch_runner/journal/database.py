@@ -79,6 +79,7 @@ CREATE TABLE place (              -- where a row stood in the sheet of one batch
     takes_part INTEGER NOT NULL,  -- 0: left out of this batch; it only holds its place among equal keys
     refusal TEXT,                 -- why nothing can be sent for it
     held    TEXT,                 -- parked: retried often enough; else what it is ran already: the kind of hold
+    attempt INTEGER,              -- what it ran as before with these values; empty: what was sent last for the row
     PRIMARY KEY (batch, number)
 ) WITHOUT ROWID;
 CREATE INDEX place_row ON place (row, batch);
@@ -108,7 +109,7 @@ CREATE INDEX attempt_claim ON attempt (claim) WHERE claim IS NOT NULL;
 
 CREATE TABLE result (             -- what a run gave back: JSON, to the letter
     attempt INTEGER PRIMARY KEY REFERENCES attempt,
-    json    TEXT NOT NULL
+    json    TEXT NOT NULL        -- a long one as bytes (UTF-8), which can be written and read in pieces
 );
 
 CREATE TABLE same (               -- the row, with these params or under this `key `, is what ran: as --same said
@@ -147,18 +148,22 @@ SELECT place.batch, place.number,
             WHEN attempt.run_id IS NULL AND attempt.ended_at IS NULL THEN 'unknown'
             ELSE attempt.status END AS status,
        iif(is_held, NULL, attempt.run_id) AS run_id,
-       iif(is_held, NULL, result.json) AS result,
+       iif(is_held, NULL, CAST(result.json AS TEXT)) AS result,
        CASE WHEN attempt.id IS NULL OR is_held THEN place.refusal
             WHEN attempt.run_id IS NULL AND attempt.ended_at IS NULL
             THEN 'a start was sent and its answer was lost: a run may exist'
             ELSE attempt.error END AS error,
-       attempt.params <> place.params AS changed, -- 1: the row was edited after it was sent
+       (attempt.params <> place.params) * (1 + is_same) AS changed, -- 1: the row was edited after it was sent;
+                                  -- 2: it ran with other values, and a person said that it is the same (--same)
        attempt.id AS attempt,
        place.row
-FROM (SELECT *, refusal IS NOT NULL AND held IS NOT NULL AND held <> 'duplicate' AS is_held FROM place) AS place
+FROM (SELECT *, refusal IS NOT NULL AND held IS NOT NULL AND held <> 'duplicate' AS is_held,
+             EXISTS (SELECT 1 FROM same WHERE same.row = place.row AND same.params = place.params) AS is_same
+      FROM place) AS place
 LEFT JOIN attempt ON attempt.id = (
     SELECT max(id) FROM attempt AS sent
-    WHERE sent.row = place.row AND sent.batch <= place.batch AND NOT (status = 'not_started' AND run_id IS NULL))
+    WHERE sent.row = place.row AND sent.batch <= place.batch AND NOT (status = 'not_started' AND run_id IS NULL)
+    AND (place.attempt IS NULL OR sent.id = place.attempt OR sent.batch = place.batch))
 LEFT JOIN result ON result.attempt = attempt.id
 WHERE place.takes_part;
 """
@@ -185,6 +190,7 @@ FROM_2_TO_3 = f"""\
 ALTER TABLE about ADD COLUMN under_way INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE about ADD COLUMN told INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE attempt ADD COLUMN cells BLOB;
+ALTER TABLE place ADD COLUMN attempt INTEGER;
 ALTER TABLE batch ADD COLUMN sheets_left TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE attempt ADD COLUMN sent BLOB;
 ALTER TABLE attempt ADD COLUMN origin TEXT;
@@ -311,6 +317,30 @@ def refuse_half(path: Path, connection: sqlite3.Connection) -> None:
             f"{path}: this is half a journal: a batch was under way, and what it wrote last is in {wal.name}, which is "
             f"missing; bring that file, too, from where this one was; else {NEXT_STEP}"
         )
+
+
+LONG_RESULT = 1 << 20
+"""Characters from which on a result is written and read in pieces: SQLite makes two copies of what it is handed, keeps
+one of them until the statement is used again, and makes three of what it hands out."""
+
+
+def put_result(connection: sqlite3.Connection, attempt: int, result: str) -> None:
+    """Write what a run gave back; within a commit."""
+    if len(result) < LONG_RESULT:
+        connection.execute("INSERT OR REPLACE INTO result VALUES (?, ?)", (attempt, result))
+        return
+    pieces = [slice(start, start + LONG_RESULT) for start in range(0, len(result), LONG_RESULT)]
+    size = sum(len(result[piece].encode()) for piece in pieces)
+    connection.execute("INSERT OR REPLACE INTO result VALUES (?, zeroblob(?))", (attempt, size))
+    with connection.blobopen("result", "json", attempt) as blob:
+        for piece in pieces:
+            blob.write(result[piece].encode())
+
+
+def long_result(connection: sqlite3.Connection, attempt: int) -> str:
+    """A result that was written in pieces."""
+    with connection.blobopen("result", "json", attempt, readonly=True) as blob:
+        return str(blob.read(), "utf-8")
 
 
 def mark_whole(connection: sqlite3.Connection) -> None:

@@ -15,16 +15,9 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from batch_runner.errors import JournalFailed
 from batch_runner.journal import changes, same_key, view
-from batch_runner.journal.batches import Begun, begin, hold_journal, now, real_path
+from batch_runner.journal.batches import Begun, begin, begin_beside, hold_journal, now, real_path
 from batch_runner.journal.changes import HeldRows, Since, Unsettled, describe_waiting, held, since, taken, unsettled
-from batch_runner.journal.database import (
-    connect,
-    make_readable,
-    mark_whole,
-    open_file,
-    open_memory,
-    uri_of,
-)
+from batch_runner.journal.database import connect, make_readable, mark_whole, open_file, open_memory, uri_of
 from batch_runner.journal.group_commit import SHORT, Brief, Commits, in_thread, inline, set_aside
 from batch_runner.journal.index import OtherJournals
 from batch_runner.journal.outputs import OutputMemory
@@ -100,7 +93,7 @@ class JournalFile:
             # From now on the file says by itself that a batch is under way: without its WAL it is half a journal.
             self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         else:
-            begun = await to_thread.run_sync(_begin_beside, self.path, info)
+            begun = await to_thread.run_sync(begin_beside, self.path, info)
         if latest is not None:
             await self.commits.add(latest.leave_places)
         self._first = self._first or begun.id
@@ -130,6 +123,7 @@ class Journal:
         self.path = file.path
         self._commits = file.commits
         self._repeated: int | None = None
+        self._others = others
         self._registration = Registration(begun, info, others, file.next_attempt)
 
     @classmethod
@@ -152,6 +146,11 @@ class Journal:
     def batch(self) -> int:
         """This batch's number in the journal."""
         return self._begun.id
+
+    @property
+    def first(self) -> int:
+        """The number of the first batch that this program began: those from there on may run beside this one."""
+        return self._begun.first or self._begun.id
 
     async def register(self, entries: Sequence[Entry]) -> list[Step]:
         """Place a chunk of the sheet's rows in this batch, in the sheet's order, and say what to do with each."""
@@ -259,6 +258,21 @@ class Journal:
         await self._withdraw_if_cancelled(attempt)
         return attempt
 
+    async def hold_if_started(self, attempt: int, send: Send) -> str | None:
+        """Withdraw the attempt where another batch has started its row meanwhile; gives the row's error, if so."""
+        others = None if self._policy.releases else self._others.written_since()
+        if others is None:
+            return None
+        told: list[str | None] = []
+
+        def look(connection: sqlite3.Connection) -> None:
+            told.append(self._registration.ran_meanwhile(connection, others, send))
+            if told[-1] is not None:
+                connection.execute(WITHDRAW, (NOT_STARTED, now(), told[-1], attempt))
+
+        await self._commits.add(look)
+        return told[-1]
+
     async def intend_again(self, attempt: int) -> None:
         """Record one more POST of an attempt that was withdrawn; as `intend`."""
         self._check_room()
@@ -349,6 +363,11 @@ class Journal:
         with self._reader() as connection:
             return since(connection, self._begun.id)
 
+    def origins(self, number: int | None = None) -> tuple[changes.Origin, ...]:
+        """Where outcomes were carried over from: those of all rows, or that of one."""
+        with self._reader() as connection:
+            return changes.origins(connection, self._begun.id, number)
+
     def waiting(self) -> str | None:
         """A sentence where rows are to be started again, but not yet."""
         return describe_waiting(self.held(WAITING))
@@ -423,11 +442,3 @@ async def _close(connection: sqlite3.Connection) -> None:
         with suppress(sqlite3.Error):  # no room even for that: then the WAL can't be emptied either, and stays beside
             await to_thread.run_sync(mark_whole, connection)
         await to_thread.run_sync(connection.close)
-
-
-def _begin_beside(path: Path, info: BatchInfo) -> Begun:
-    """Begin a batch on a connection of its own: what is in flight of the others is committed meanwhile."""
-    with closing(connect(uri_of(path))) as connection:
-        make_readable(connection)
-        connection.execute("PRAGMA synchronous = FULL")
-        return begin(path, connection, info)
