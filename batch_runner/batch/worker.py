@@ -160,6 +160,8 @@ class Worker:
         failures = 0
         while await self._may_start(slot, start):
             attempt = await self._intend(plan, start)
+            if isinstance(plan, Send) and (held := await self._journal.hold_if_started(attempt.id, plan)) is not None:
+                return Outcome("error", error=held)
             answer = await self._start(attempt, request)
             self._learn(answer)
             if isinstance(answer, Started):
@@ -272,8 +274,7 @@ class Worker:
         else:
             intended = start.attempt
             await (self._journal.ask_again if start.is_lost else self._journal.intend_again)(intended)
-        has_another = isinstance(plan, Send) or plan.anew is not None
-        may_be_replaced = has_another and start.unbegun < MOST_RESENDS
+        may_be_replaced = (isinstance(plan, Send) or plan.anew is not None) and start.unbegun < MOST_RESENDS
         turn = self._stopping.doubts.turn()
         attempt = RowAttempt(intended, plan.row_number, anyio.current_time(), may_be_replaced, turn)
         attempt.debug("start intended")

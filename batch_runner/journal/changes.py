@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+
+from batch_runner.units import local_day
 
 if TYPE_CHECKING:
     import sqlite3
@@ -45,7 +48,7 @@ _TAKEN = (
     "SELECT outcome.number FROM outcome JOIN batch ON batch.id = outcome.batch"
     " JOIN attempt ON attempt.id = outcome.attempt JOIN batch AS sent ON sent.id = attempt.batch"
     " JOIN place ON place.batch = outcome.batch AND place.number = outcome.number"
-    " WHERE outcome.batch = ? AND outcome.changed AND sent.input <> batch.input AND place.refusal IS NULL"
+    " WHERE outcome.batch = ? AND outcome.changed = 1 AND sent.input <> batch.input AND place.refusal IS NULL"
     " ORDER BY outcome.number"
 )
 """A row that is held says so itself, and `--retry changed` starts none."""
@@ -72,6 +75,39 @@ class Unsettled(msgspec.Struct, frozen=True):
 
     input: str
     rows: int
+
+
+_ORIGINS = (
+    "SELECT earlier.id, earlier.started, earlier.input, attempt.origin IS NOT NULL, count(*) FROM outcome"
+    " JOIN attempt ON attempt.id = outcome.attempt JOIN batch AS earlier ON earlier.id = attempt.batch"
+    " WHERE outcome.batch = :batch AND (earlier.id < :batch OR attempt.origin IS NOT NULL)"
+    " AND (:number IS NULL OR number = :number) GROUP BY 1, 4 ORDER BY 1 DESC, 4"
+)
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """The batch that sent what rows of a later one show, its sheet, when it began (UTC), and how many rows those are.
+
+    `elsewhere`: they ran in another journal, and it was this batch that took them over.
+    """
+
+    batch: int
+    started: str
+    sheet: str
+    elsewhere: bool
+    rows: int
+
+    @property
+    def words(self) -> str:
+        """The night and the sheet."""
+        where = "another journal, taken over on " if self.elsewhere else ""
+        return f"{where}{local_day(self.started)}, {Path(self.sheet).name}, batch {self.batch}"
+
+
+def origins(connection: sqlite3.Connection, batch: int, number: int | None = None) -> tuple[Origin, ...]:
+    """Where the outcomes come from that a batch, or one row of it, has carried over; the latest batch first."""
+    found = connection.execute(_ORIGINS, {"batch": batch, "number": number}).fetchall()
+    return tuple(Origin(one, began, sheet, bool(elsewhere), rows) for one, began, sheet, elsewhere, rows in found)
 
 
 class HeldRows(msgspec.Struct, frozen=True):

@@ -79,6 +79,7 @@ CREATE TABLE place (              -- where a row stood in the sheet of one batch
     takes_part INTEGER NOT NULL,  -- 0: left out of this batch; it only holds its place among equal keys
     refusal TEXT,                 -- why nothing can be sent for it
     held    TEXT,                 -- parked: retried often enough; else what it is ran already: the kind of hold
+    attempt INTEGER,              -- what it ran as before with these values; empty: what was sent last for the row
     PRIMARY KEY (batch, number)
 ) WITHOUT ROWID;
 CREATE INDEX place_row ON place (row, batch);
@@ -152,13 +153,17 @@ SELECT place.batch, place.number,
             WHEN attempt.run_id IS NULL AND attempt.ended_at IS NULL
             THEN 'a start was sent and its answer was lost: a run may exist'
             ELSE attempt.error END AS error,
-       attempt.params <> place.params AS changed, -- 1: the row was edited after it was sent
+       (attempt.params <> place.params) * (1 + is_same) AS changed, -- 1: the row was edited after it was sent;
+                                  -- 2: it ran with other values, and a person said that it is the same (--same)
        attempt.id AS attempt,
        place.row
-FROM (SELECT *, refusal IS NOT NULL AND held IS NOT NULL AND held <> 'duplicate' AS is_held FROM place) AS place
+FROM (SELECT *, refusal IS NOT NULL AND held IS NOT NULL AND held <> 'duplicate' AS is_held,
+             EXISTS (SELECT 1 FROM same WHERE same.row = place.row AND same.params = place.params) AS is_same
+      FROM place) AS place
 LEFT JOIN attempt ON attempt.id = (
     SELECT max(id) FROM attempt AS sent
-    WHERE sent.row = place.row AND sent.batch <= place.batch AND NOT (status = 'not_started' AND run_id IS NULL))
+    WHERE sent.row = place.row AND sent.batch <= place.batch AND NOT (status = 'not_started' AND run_id IS NULL)
+    AND (place.attempt IS NULL OR sent.id = place.attempt OR sent.batch = place.batch))
 LEFT JOIN result ON result.attempt = attempt.id
 WHERE place.takes_part;
 """
@@ -185,6 +190,7 @@ FROM_2_TO_3 = f"""\
 ALTER TABLE about ADD COLUMN under_way INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE about ADD COLUMN told INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE attempt ADD COLUMN cells BLOB;
+ALTER TABLE place ADD COLUMN attempt INTEGER;
 ALTER TABLE batch ADD COLUMN sheets_left TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE attempt ADD COLUMN sent BLOB;
 ALTER TABLE attempt ADD COLUMN origin TEXT;

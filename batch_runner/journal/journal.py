@@ -130,6 +130,7 @@ class Journal:
         self.path = file.path
         self._commits = file.commits
         self._repeated: int | None = None
+        self._others = others
         self._registration = Registration(begun, info, others, file.next_attempt)
 
     @classmethod
@@ -152,6 +153,11 @@ class Journal:
     def batch(self) -> int:
         """This batch's number in the journal."""
         return self._begun.id
+
+    @property
+    def first(self) -> int:
+        """The number of the first batch that this program began: those from there on may run beside this one."""
+        return self._begun.first or self._begun.id
 
     async def register(self, entries: Sequence[Entry]) -> list[Step]:
         """Place a chunk of the sheet's rows in this batch, in the sheet's order, and say what to do with each."""
@@ -259,6 +265,21 @@ class Journal:
         await self._withdraw_if_cancelled(attempt)
         return attempt
 
+    async def hold_if_started(self, attempt: int, send: Send) -> str | None:
+        """Withdraw the attempt where another batch has started its row meanwhile; gives the row's error, if so."""
+        others = None if self._policy.releases else self._others.written_since()
+        if others is None:
+            return None
+        told: list[str | None] = []
+
+        def look(connection: sqlite3.Connection) -> None:
+            told.append(self._registration.ran_meanwhile(connection, others, send))
+            if told[-1] is not None:
+                connection.execute(WITHDRAW, (NOT_STARTED, now(), told[-1], attempt))
+
+        await self._commits.add(look)
+        return told[-1]
+
     async def intend_again(self, attempt: int) -> None:
         """Record one more POST of an attempt that was withdrawn; as `intend`."""
         self._check_room()
@@ -348,6 +369,11 @@ class Journal:
         """How this batch's sheet differs from that of the night before."""
         with self._reader() as connection:
             return since(connection, self._begun.id)
+
+    def origins(self, number: int | None = None) -> tuple[changes.Origin, ...]:
+        """Where outcomes were carried over from: those of all rows, or that of one."""
+        with self._reader() as connection:
+            return changes.origins(connection, self._begun.id, number)
 
     def waiting(self) -> str | None:
         """A sentence where rows are to be started again, but not yet."""

@@ -19,19 +19,18 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.errors import JournalError, UsageError
-from batch_runner.journal.batches import hold_journal, now, real_path
+from batch_runner.journal.batches import hold_journal, now, real_path, sheet_of, sheets
 from batch_runner.journal.database import open_file, put_result
 from batch_runner.journal.group_commit import commit
 from batch_runner.journal.register import attempts_of
 from batch_runner.journal.same_key import clear_places, find_twins, renamed, see, tell_apart
-from batch_runner.journal.view import sheet_of, sheets
 from batch_runner.outcomes import NOT_STARTED, UNKNOWN
 from batch_runner.plan.plan import Attempt, Entry, last_sent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from batch_runner.journal.view import JournalSheet
+    from batch_runner.journal.batches import JournalSheet
 
 
 INTEND = (
@@ -93,8 +92,11 @@ def end(connection: sqlite3.Connection, attempt: int, outcome: Outcome) -> Outco
 
 _SAME_RUN = (
     "SELECT other.id, other.row FROM attempt AS own JOIN attempt AS other ON other.run_id = own.run_id"
-    " WHERE own.id = ? AND other.row <> own.row ORDER BY other.id"
+    " WHERE own.id = ? AND other.row <> own.row"
+    " AND NOT EXISTS (SELECT 1 FROM same WHERE substr(params, 1, 4) <> CAST('key ' AS BLOB)"
+    " AND (row = own.row AND own.origin IS NOT NULL OR row = other.row AND other.origin IS NOT NULL)) ORDER BY other.id"
 )
+"""But for a run that a person gave to a row (`--same`)."""
 _STANDS = (
     "SELECT place.number, batch.input FROM place JOIN batch ON batch.id = place.batch"
     " WHERE place.row = (SELECT row FROM attempt WHERE id = ?) ORDER BY place.batch DESC LIMIT 1"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.outcomes import UNKNOWN
+from batch_runner.outcomes import FAILED, UNKNOWN
 from batch_runner.plan.duplicates import Rival, claims_of
 from batch_runner.plan.edits import cell_of, cells_of, differing, values_of
 from batch_runner.units import local_time
@@ -147,6 +147,55 @@ def _named(entry: Entry, key: bytes) -> Entry:
     assert entry.key is not None
     forms = tuple(alias for alias in (entry.key, *entry.forms) if alias != key)
     return msgspec.structs.replace(entry, key=key, forms=forms)
+
+
+_BESIDE = (
+    "SELECT place.params, held, batch.input, number, cells FROM place JOIN batch ON batch.id = place.batch"
+    " LEFT JOIN tonight ON tonight.row = place.row"
+    " WHERE place.row = ? AND batch >= ? AND batch < ? AND takes_part AND refusal IS NULL ORDER BY batch LIMIT 1"
+)
+
+
+class Beside(msgspec.Struct, frozen=True):
+    """What another sheet of this very night sends for a row, or why it holds it."""
+
+    params: bytes
+    held: str | None
+    sheet: str
+    number: int
+    cells: bytes | None
+
+    def differing(self, entry: Entry, policy: Policy) -> tuple[str, ...]:
+        """The columns in which a row with the same key differs; one of them is "" where it isn't known which."""
+        if self.params == entry.digest:
+            return ()
+        found = differing(self.cells, entry.named(), policy.ignore)
+        return ("",) if found is None else found
+
+
+def find_beside(connection: sqlite3.Connection, row: int, first: int, batch: int) -> Beside | None:
+    """What another sheet of this very night sends for the row, and why it holds it; None where none has it.
+
+    The sheets of the night are those of the batches from `first` on, before this one.
+    """
+    found = connection.execute(_BESIDE, (row, first, batch)).fetchone() if first != batch else None
+    return Beside(*found) if found else None
+
+
+_RAN_AS_ANOTHER = (
+    "SELECT other.id, other.status FROM row AS own JOIN row ON row.key = own.key AND row.id <> own.id"
+    " JOIN sent AS other ON other.row = row.id WHERE own.id = ? AND other.params = ? AND EXISTS"
+    " (SELECT 1 FROM sent AS later WHERE later.row = row.id AND later.id > other.id AND later.params <> other.params)"
+    " AND NOT (other.run_id IS NULL AND other.status = 'error') ORDER BY other.id DESC"
+)
+
+
+def ran_as_another(connection: sqlite3.Connection, row: int, params: bytes) -> int | None:
+    """A start of just these params for another row with this one's key, which sent others since: no row of the sheet
+    is paired with it, but it may have run.
+    """
+    found = connection.execute(_RAN_AS_ANOTHER, (row, params))
+    return next((attempt for attempt, status in found if status not in FAILED), None)
 
 
 _MAY_HAVE_RUN = (

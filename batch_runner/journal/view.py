@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.errors import JournalError, OutputFailed, UsageError, cant_be_read
+from batch_runner.errors import JournalError, OutputFailed, cant_be_read
 from batch_runner.fs import seems_held
-from batch_runner.journal.batches import check_same_job, real_path, turns
+from batch_runner.journal.batches import check_same_job, real_path, sheets, turns
+from batch_runner.journal.changes import Origin, origins
 from batch_runner.journal.database import (
     LOST,
     check_header,
@@ -22,53 +22,14 @@ from batch_runner.journal.database import (
     refuse_half,
 )
 from batch_runner.journal.outputs import never_sent, outputs_of, unknown_runs
-from batch_runner.units import local_day
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
-    from batch_runner.journal.batches import BatchInfo, Turn
+    from batch_runner.journal.batches import BatchInfo, JournalSheet, Turn
     from batch_runner.journal.outputs import WrittenOutput
     from batch_runner.plan.plan import Policy
-
-
-_SHEETS = "SELECT input, max(id), started FROM batch GROUP BY input ORDER BY max(id) DESC"
-_MOST_NAMED = 5
-
-
-class JournalSheet(msgspec.Struct, frozen=True):
-    """One sheet: its path, the last batch over it, and when that began (UTC)."""
-
-    path: str
-    batch: int
-    began: str
-
-    @property
-    def night(self) -> str:
-        """The day of its last batch."""
-        return local_day(self.began)
-
-
-def sheets(connection: sqlite3.Connection) -> tuple[JournalSheet, ...]:
-    """All sheets of the journal, the latest first."""
-    return tuple(JournalSheet(*found) for found in connection.execute(_SHEETS))
-
-
-def sheet_of(journal: Path, known: tuple[JournalSheet, ...], said: str | None) -> JournalSheet:
-    """The sheet whose rows a person means: the one that they name by its path or its file's name, or the only one.
-
-    Raises `UsageError` where that isn't one: a row 17 stands in each of several sheets.
-    """
-    path = said and str(Path(said).absolute())
-    found = [sheet for sheet in known if said is None or sheet.path == path or Path(sheet.path).name == said]
-    if len(found) == 1:
-        return found[0]
-    names = [Path(sheet.path).name for sheet in known]
-    listed = names if len(set(names)) == len(names) else [sheet.path for sheet in known]
-    more = f" and {len(listed) - _MOST_NAMED} more" if len(listed) > _MOST_NAMED else ""
-    which = f"it has {', '.join(listed[:_MOST_NAMED])}{more}"
-    what = "a row of which sheet? say --input" if said is None else f"{said!r} is no one sheet of it"
-    raise UsageError(f"{journal}: {what}; {which}")
 
 
 _LAST = "SELECT id, ended, pid FROM batch ORDER BY id DESC LIMIT 1"
@@ -144,14 +105,16 @@ _RESOLUTIONS = "SELECT at, who, was, status, note FROM resolution WHERE attempt 
 
 _SHARED_RUN = (
     "SELECT run_id FROM attempt WHERE run_id IS NOT NULL AND status <> 'unknown'"
+    " AND (origin IS NULL OR row NOT IN (SELECT row FROM same WHERE substr(params, 1, 4) <> CAST('key ' AS BLOB)))"
     " GROUP BY run_id HAVING count(DISTINCT row) > 1 LIMIT 1"
 )
+"""Of the runs that no person gave to a row (`--same`)."""
 
 
 class Placed(msgspec.Struct, frozen=True):
     """What a row of the batch came to. `result` is JSON text; all texts are "" where there is nothing.
 
-    `changed`: the row was edited after it was sent.
+    `changed`: what was sent had other values, also where a person said that it is the same (`--same`).
     """
 
     number: int
@@ -254,7 +217,7 @@ def _placed(connection: sqlite3.Connection, found: _Found) -> Placed:
 
 
 def check_runs(connection: sqlite3.Connection) -> None:
-    """Raise `OutputFailed` if a run stands beside two rows: each has its own, or is `unknown`."""
+    """Raise `OutputFailed` if a run stands beside two rows: each has its own, one that a person gave it, or none."""
     found = connection.execute(_SHARED_RUN).fetchone()
     if found is not None:
         raise OutputFailed(
@@ -294,6 +257,7 @@ class JournalView:
 
     def __init__(self, connection: sqlite3.Connection, living: int | None) -> None:
         self._connection = connection
+        self._version = connection.execute("PRAGMA user_version").fetchone()[0]
         self.living = living
 
     @classmethod
@@ -340,6 +304,10 @@ class JournalView:
         """As `Journal.failures`, for any batch."""
         return failures(self._connection, batch, limit)
 
+    def origins(self, batch: int) -> tuple[Origin, ...]:
+        """As `Journal.origins`, for any batch; the first versions knew less of that."""
+        return () if self._version < 3 else origins(self._connection, batch)
+
     def outcomes(self, batch: int) -> Iterator[Placed]:
         """As `Journal.outcomes`, for any batch."""
         return outcomes(self._connection, batch)
@@ -357,7 +325,7 @@ class JournalView:
 
     def held(self, batch: int) -> dict[str, int]:
         """How many rows were held back, by why; version 1 knew none."""
-        if self._connection.execute("PRAGMA user_version").fetchone()[0] == 1:
+        if self._version == 1:
             return {}
         return dict(self._connection.execute(_HELD, (batch,)).fetchall())
 
@@ -387,9 +355,10 @@ class JournalView:
         found = self._connection.execute("SELECT row FROM place WHERE batch = ? AND number = ?", (batch, number))
         return self._tries(row for (row,) in found.fetchall())
 
-    def key_columns(self) -> tuple[str, ...]:
-        """The columns that the last batch knew its rows by; none where all params were the key."""
-        found = self._connection.execute("SELECT key_columns FROM batch ORDER BY id DESC LIMIT 1").fetchone()
+    def key_columns(self, batch: int | None = None) -> tuple[str, ...]:
+        """The columns that a batch, or the last one, knew its rows by; none where all params were the key."""
+        sql = "SELECT key_columns FROM batch WHERE coalesce(id = ?, 1) ORDER BY id DESC LIMIT 1"
+        found = self._connection.execute(sql, (batch,)).fetchone()
         return tuple(msgspec.json.decode(found[0], type=list[str])) if found else ()
 
     def story_of_key(self, key: bytes, form: bytes | None = None) -> tuple[Try, ...]:
@@ -399,8 +368,7 @@ class JournalView:
 
     def _tries(self, rows: Iterator[int]) -> tuple[Try, ...]:
         tries = []
-        is_old = self._connection.execute("PRAGMA user_version").fetchone()[0] < 3
-        sql = _STORY.replace("coalesce(origin, '')", "''") if is_old else _STORY
+        sql = _STORY.replace("coalesce(origin, '')", "''") if self._version < 3 else _STORY
         for row in rows:
             named = {"row": row, "living": self.living, "lost": LOST}
             for attempt, *found in self._connection.execute(sql, named).fetchall():

@@ -21,7 +21,8 @@ from batch_runner.fs import OWN_GROUP
 from batch_runner.job.config import load_job
 from batch_runner.job.inputs import night_job_of
 from batch_runner.job.options import command_words, options
-from batch_runner.journal.index import Index, StartWords, recall_start, remember_start, state_folder
+from batch_runner.journal.index import Index, state_folder
+from batch_runner.journal.outputs import StartWords, recall_start, remember_start
 from batch_runner.journal.view import BatchRecord, Failures, JournalView
 from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, STARTING, SUCCESS, UNKNOWN
 from batch_runner.report.summary import duration_of, sorted_counts

@@ -49,7 +49,7 @@ class Sum(msgspec.Struct, frozen=True, kw_only=True):
 
     `input` was added up from the sheet's `rows` that take part, the others from the outcomes; `difference` is what
     the two sides differ by, and anything but zero is a bug. `edited` is of rows that were edited since they ran,
-    whatever they came to: what ran may have been another amount.
+    whatever they came to, also where a person said that they are the same: what ran may have been another amount.
     """
 
     currency: str
@@ -145,6 +145,33 @@ def control_totals(source: Source, outcomes: Iterable[Placed]) -> tuple[ColumnTo
     asked = (account.totals(found[account.column]) for account in accounts)
     others = (ColumnTotals(c.name, (), 0, (), total_rows=found[c]) for c in source.compared if c not in source.amounts)
     return (*asked, *(one for one in others if one.total_rows))
+
+
+class NightSum(msgspec.Struct):
+    """The amounts of one column in one currency, in all sheets; `other` are unknown, running, edited, not started."""
+
+    input: Decimal = Decimal()
+    succeeded: Decimal = Decimal()
+    failed: Decimal = Decimal()
+    other: Decimal = Decimal()
+
+    def add(self, found: Sum) -> None:
+        """Add one sheet's, exactly."""
+        self.input = EXACT.add(self.input, found.input)
+        self.succeeded = EXACT.add(self.succeeded, found.succeeded)
+        self.failed = EXACT.add(self.failed, found.failed)
+        for rest in (found.unsettled, found.edited, found.not_started):
+            self.other = EXACT.add(self.other, rest)
+
+
+def sums_of_all(sheets: Iterable[Iterable[ColumnTotals]]) -> list[tuple[str, str, NightSum]]:
+    """The control totals of several sheets together, by column and currency."""
+    sums: defaultdict[tuple[str, str], NightSum] = defaultdict(NightSum)
+    for columns in sheets:
+        for column in columns:
+            for found in column.sums:
+                sums[column.column, found.currency].add(found)
+    return [(*both, sums[both]) for both in sorted(sums)]
 
 
 class _Account:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -90,6 +91,12 @@ class Source:
     def total(self) -> int:
         """How many rows take part."""
         return self._selection.count(self.sheet)
+
+    def beside(self) -> Source:
+        """The same sheet for somebody else who goes through its rows at the same time; it is closed with this one."""
+        other = copy(self)
+        other._warnings = []
+        return other
 
     def rows(self) -> Iterator[RowParams]:
         """Stream what the rows that take part send, in the sheet's order; gathers `warnings` anew."""

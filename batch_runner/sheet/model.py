@@ -185,6 +185,8 @@ class Sheet(ABC):
     """What a person should hear about how the sheet was read: a sentence each."""
     cautions: tuple[str, ...] = ()
     """Those of the notes that a person should hear once, however quiet the program is to be."""
+    torn: tuple[str, ...] = ()
+    """Those that they should hear on each night that brought new rows: one of these may be half a row."""
     is_table: bool = False
     """Whether Excel knows the list as a table: then every row of it is one, whatever it looks like."""
     hidden_columns: frozenset[int] = frozenset()

@@ -56,6 +56,26 @@ def test_whoever_writes_waits_and_says_so(tmp_path: Path, caplog: pytest.LogCapt
     assert "free again" in said[1]
 
 
+def test_nobody_else_waits_for_the_lock(tmp_path: Path) -> None:
+    """What is to be recorded waits in a thread: polls, timers and signals go on meanwhile."""
+    path = tmp_path / "a.db"
+
+    async def begin_one() -> float:
+        async with Journal.open(path, batch_info()) as journal, anyio.create_task_group() as group:
+            (plan,) = await journal.register(entries(["a"]))
+            assert isinstance(plan, Send)
+            with write_lock(path):
+                group.start_soon(journal.intend, plan)
+                began = anyio.current_time()
+                await anyio.sleep(0.1)
+                took = anyio.current_time() - began
+                assert attempts_in(path) == []
+        return took
+
+    assert anyio.run(begin_one) < 4, "the event loop waited, too"
+    assert len(attempts_in(path)) == 1
+
+
 @pytest.mark.long
 def test_a_lock_that_is_held_for_longer_than_five_seconds(tmp_path: Path) -> None:
     """Starts pause, ends wait, and in the end every row is a success, each with one run."""
