@@ -346,8 +346,7 @@ class Worker:
 
         `age` is how many seconds ago it started, None for one of an earlier batch, and `since` when that was (UTC).
         """
-        since = since or datetime.now(UTC).isoformat()
-        seen = partial(self._journal.seen, attempt.id)
+        since, seen = since or datetime.now(UTC).isoformat(), partial(self._journal.seen, attempt.id)
         found = await self._wait_for_end(run, seen, within) if await self._can_wait() else None
         match found or await self._poller.follow(run, seen, age, within):
             case Run() as ended:
@@ -371,8 +370,8 @@ class Worker:
 
     def _unlearned(self, attempt: RowAttempt, run: Run, reason: str, seconds: float) -> str:
         """Say of a run that nobody knows how it stands. A first one is worth a warning, the others stand beside it."""
-        since = local_time((datetime.now(UTC) - timedelta(seconds=seconds)).isoformat())
-        why = f"how it stands could not be learned since {since[-5:]}: {reason}"
+        since = local_time((datetime.now(UTC) - timedelta(seconds=seconds)).isoformat())[-5:]
+        why = f"how it stands could not be learned since {since}: {reason}"
         if not self._told_unlearned:
             self._told_unlearned = True
             log.warning(f"row {attempt.row}, {run.run_id}: {why}; the run may go on, and the same command asks again")
