@@ -33,7 +33,7 @@ from batch_runner.outcomes import NOT_STARTED, STARTING
 from batch_runner.plan.plan import WAITING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from batch_runner.journal.batches import BatchInfo
@@ -129,6 +129,8 @@ class Journal:
         self.path = file.path
         self._commits = file.commits
         self._repeated: int | None = None
+        self.has_seen = False
+        """Whether the sheet's rows were noted before they find their places."""
         self._registration = Registration(begun, info, others, file.next_attempt)
 
     @classmethod
@@ -163,6 +165,14 @@ class Journal:
         await self._commits.add(place)
         return steps
 
+    async def register_rest(self, numbers: Iterable[int]) -> tuple[int, list[int]]:
+        """See `same_key.place_rest`; after `see` and `tell_apart`."""
+        self._check_room()
+        told: list[tuple[int, list[int]]] = []
+        rest = self._registration.register_rest
+        await self._commits.add(lambda connection: told.append(rest(connection, numbers)))
+        return told[-1]
+
     async def is_told_first(self) -> bool:
         """Whether nobody was told so far that no index knows this journal; from now on somebody was."""
         told: list[object] = []
@@ -192,6 +202,7 @@ class Journal:
 
     async def see(self, entries: Sequence[Entry]) -> None:
         """Note a chunk of the sheet's rows, whichever take part, for `tell_apart`."""
+        self.has_seen = True
         await self._commits.add(partial(same_key.see, entries=entries))
 
     async def tell_apart(self, identifying: tuple[str, ...] = ()) -> None:
@@ -212,6 +223,10 @@ class Journal:
         """Learn what makes earlier runs unique from the rows of the sheet that they were started for."""
         await self._commits.add(partial(same_key.adopt, entries=entries))
         await self._commits.add(partial(self._registration.adopt_elsewhere, entries=entries))
+
+    async def leave_unasked(self) -> None:
+        """Note that this batch has not learned to the end what makes earlier runs unique: the next one has to."""
+        await self._write("UPDATE batch SET unique_columns = '[]', conflict_columns = '[]' WHERE id = ?", self.batch)
 
     def unclaimed(self) -> tuple[str, ...]:
         """A sentence for each journal with rows of which no sheet has told so far what makes them unique."""
@@ -369,6 +384,11 @@ class Journal:
     def outputs(self) -> OutputMemory:
         """What is remembered of outputs, and learnt from them."""
         return OutputMemory(self._reader, self._commits.add, self._begun.id, self._file.next_attempt)
+
+    def runs(self) -> Iterator[str]:
+        """The ids of all runs that `outcomes` have."""
+        with self._reader() as connection:
+            yield from view.runs(connection, self._begun.id)
 
     def counts(self) -> tuple[Count, ...]:
         """How many of this batch's rows have which status, the most frequent first."""

@@ -14,7 +14,7 @@ import msgspec
 from batch_runner.journal.batches import now
 from batch_runner.journal.database import LOST
 from batch_runner.journal.index import Ran, copy_of, ran_as, ran_in
-from batch_runner.journal.same_key import Rivals, find_twins, renamed
+from batch_runner.journal.same_key import Rivals, find_twins, place_rest, renamed
 from batch_runner.outcomes import QUEUED, STARTING, UNKNOWN
 from batch_runner.plan.duplicates import claims_of, hold_back
 from batch_runner.plan.edits import ALMOST, cell_of, cells_of, differing
@@ -43,7 +43,7 @@ from batch_runner.sheet.model import TEXT_ENDINGS
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from batch_runner.journal.batches import BatchInfo, Begun
     from batch_runner.journal.index import OtherJournals
@@ -116,7 +116,7 @@ class Registration:
     def __init__(self, begun: Begun, info: BatchInfo, others: OtherJournals, next_attempt: Callable[[], int]) -> None:
         self._begun = begun
         self._sheet = info.input
-        self._keys = info.key_columns
+        self._is_text = bool(info.key_columns) and info.input.lower().endswith(TEXT_ENDINGS)
         self._own_keys: dict[int, bytes | None] = {}
         self._policy = info.policy
         self._others = others
@@ -132,12 +132,17 @@ class Registration:
         twins = find_twins(connection, entries)
         self._elsewhere = None
         own, entries = entries, renamed(connection, entries)
-        is_text = bool(self._keys) and self._sheet.lower().endswith(TEXT_ENDINGS)
         self._own_keys = {
-            e.row_number: e.key for e, named in zip(own, entries, strict=True) if is_text and e is not named
+            e.row_number: e.key for e, named in zip(own, entries, strict=True) if self._is_text and e is not named
         }
         self._alike = self._alike_elsewhere(connection, [entry for entry in entries if entry.takes_part])
         return [self._register(connection, entry, twins, entries) for entry in entries]
+
+    def register_rest(self, connection: sqlite3.Connection, numbers: Iterable[int]) -> tuple[int, list[int]]:
+        """As `same_key.place_rest`, for what this batch asks of its rows."""
+        policy, (is_said,) = self._policy, connection.execute("SELECT EXISTS (SELECT 1 FROM same)").fetchone()
+        is_strict = bool(policy.watched or policy.ignore or is_said)
+        return place_rest(connection, self._begun.id, numbers, is_text=self._is_text, is_strict=is_strict)
 
     def _register(
         self,

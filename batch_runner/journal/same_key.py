@@ -9,6 +9,8 @@ Before that, a row whose key the journal doesn't know is looked for under the ot
 format has it, or as earlier releases made it. It is then the row that is found, unless that has its own place in this
 sheet.
 
+Where a shutdown leaves no time for a plan, `place_rest` has the rows that were seen find their places all at once.
+
 Keys that stand once in the sheet and once in the journal take no part: an edited row with such a key is that row.
 """
 
@@ -24,7 +26,7 @@ from batch_runner.units import local_time
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from batch_runner.plan.plan import Entry, Policy
 
@@ -34,6 +36,7 @@ _HAS_TO_LOOK = (
     " (SELECT 1 FROM place WHERE place.batch >= :first AND place.batch < :batch)"
 )
 _SEE = "INSERT INTO ahead VALUES (?, ?, ?, ?, ?)"
+_UNKNOWN = "SELECT number FROM ahead WHERE number BETWEEN ? AND ? AND key NOT IN (SELECT key FROM row)"
 _SEE_FORM = "INSERT INTO form VALUES (?, ?, ?)"
 _OWN_FORMS = "INSERT INTO form SELECT number, 0, key FROM ahead WHERE key NOT IN (SELECT key FROM row)"
 _RENAME_BY_ROW = (
@@ -54,7 +57,7 @@ _AS_SENT = (
 )
 """Releases before these were two hashes wrote down the one of the texts."""
 _OF_THE_SHEET = (
-    "INSERT INTO apart SELECT key, params, number, NULL, number, is_refused FROM ahead WHERE key IN"
+    "INSERT INTO apart SELECT key, params, number, NULL, number, refusal IS NOT NULL FROM ahead WHERE key IN"
     " (SELECT key FROM ahead GROUP BY key HAVING count(*) > 1 UNION SELECT key FROM row WHERE nth = 2)"
 )
 _COUNT_REPEATED = "INSERT INTO repeated SELECT key, count(*) FROM apart GROUP BY key HAVING count(*) > 1"
@@ -91,7 +94,6 @@ _STEPS = (
     _PAIR_BY_ORDER,
     "DELETE FROM apart",
     "DELETE FROM renamed WHERE number IN (SELECT number FROM twin WHERE row IS NULL)",
-    "DELETE FROM ahead",
     "DELETE FROM form",
 )
 
@@ -107,10 +109,16 @@ def has_to_look(connection: sqlite3.Connection, batch: int, first: int) -> bool:
 def see(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     """Note rows of the sheet, before the first one finds its place; those whose key isn't known are nobody's twins."""
     known = [entry for entry in entries if entry.key is not None]
-    rows = ((e.row_number, e.key, e.digest, e.sent, e.refusal is not None) for e in known)
+    rows = ((e.row_number, e.key, e.digest, e.sent, e.refusal) for e in known)
     connection.executemany(_SEE, rows)
-    forms = ((e.row_number, rank, key) for e in known for rank, key in enumerate((*e.forms, *e.former_keys), 1))
+    new = {number for (number,) in connection.execute(_UNKNOWN, _between(known))} if known else ()
+    others = (e for e in known if e.row_number in new)  # a row with a known key is that row
+    forms = ((e.row_number, rank, key) for e in others for rank, key in enumerate((*e.forms, *e.former_keys), 1))
     connection.executemany(_SEE_FORM, forms)
+
+
+def _between(entries: Sequence[Entry]) -> tuple[int, int]:
+    return min(entry.row_number for entry in entries), max(entry.row_number for entry in entries)
 
 
 def tell_apart(connection: sqlite3.Connection) -> None:
@@ -123,16 +131,15 @@ def find_twins(connection: sqlite3.Connection, entries: Sequence[Entry]) -> dict
     """Which rows of the journal those of these entries are, by number, that were told apart; None for a new one."""
     if not entries:
         return {}
-    between = (min(entry.row_number for entry in entries), max(entry.row_number for entry in entries))
-    return dict(connection.execute("SELECT number, row FROM twin WHERE number BETWEEN ? AND ?", between))
+    return dict(connection.execute("SELECT number, row FROM twin WHERE number BETWEEN ? AND ?", _between(entries)))
 
 
 def renamed(connection: sqlite3.Connection, entries: Sequence[Entry]) -> list[Entry]:
     """The entries, each with the key under which the journal knows it."""
     if not entries:
         return []
-    between = (min(entry.row_number for entry in entries), max(entry.row_number for entry in entries))
-    names = dict(connection.execute("SELECT number, key FROM renamed WHERE number BETWEEN ? AND ?", between))
+    between = "SELECT number, key FROM renamed WHERE number BETWEEN ? AND ?"
+    names = dict(connection.execute(between, _between(entries)))
     return [_named(entry, names[entry.row_number]) if entry.row_number in names else entry for entry in entries]
 
 
@@ -141,6 +148,51 @@ def _named(entry: Entry, key: bytes) -> Entry:
     assert entry.key is not None
     forms = tuple(alias for alias in (entry.key, *entry.forms) if alias != key)
     return msgspec.structs.replace(entry, key=key, forms=forms)
+
+
+_LAST_PLACED = "SELECT coalesce(max(number), 0) FROM place WHERE batch = ?"
+_REST = (
+    " FROM ahead LEFT JOIN twin USING (number) WHERE number > :placed AND number <= (SELECT max(number) FROM chosen)"
+    " AND (twin.number IS NULL OR twin.row IS NOT NULL)"
+    " AND NOT (:is_text AND number IN (SELECT number FROM renamed))"
+)
+"""Whose row is certain: not that of a new twin, nor of one that has another form of its key in a text file."""
+_ADD_ROWS = f"INSERT OR IGNORE INTO row (key, nth) SELECT key, 1{_REST} AND twin.number IS NULL"
+_LAST_PARAMS = "(SELECT params FROM sent WHERE sent.row = found.row ORDER BY id DESC LIMIT 1)"
+_PLACE_REST = (
+    "INSERT INTO place (batch, number, row, params, takes_part, refusal)"  # noqa: S608  no values stand in it
+    " SELECT :batch, number, row, params, takes_part,"
+    f" iif(takes_part AND refusal IS NOT NULL AND {_LAST_PARAMS} IS NULL, refusal, NULL) FROM (SELECT number,"
+    " coalesce(twin.row, (SELECT id FROM row WHERE row.key = ahead.key AND nth = 1)) AS row, params, refusal,"
+    f" number IN (SELECT number FROM chosen) AS takes_part{_REST}) AS found"
+    f" WHERE NOT (:is_strict AND coalesce({_LAST_PARAMS}, params) <> params)"
+)
+_COUNT_CARRIED = (
+    "SELECT count(*) FROM outcome JOIN attempt ON attempt.id = outcome.attempt"
+    " WHERE outcome.batch = :batch AND number > :placed AND ended_at IS NOT NULL"
+)
+_UNPLACED = (
+    "SELECT number FROM chosen WHERE NOT EXISTS"
+    " (SELECT 1 FROM place WHERE place.batch = :batch AND place.number = chosen.number)"
+)
+
+
+def place_rest(
+    connection: sqlite3.Connection, batch: int, numbers: Iterable[int], *, is_text: bool, is_strict: bool
+) -> tuple[int, list[int]]:
+    """Place all rows at once that were seen and have no place yet, with no plan for them: none of them is started.
+
+    `numbers` are those of the rows that take part, `is_text` says that the sheet is a text file with key columns, and
+    `is_strict` that an edited row may come to another outcome than its last. Gives how many had ended before, and the
+    numbers of those left over, which only `Registration.register` can place.
+    """
+    (placed,) = connection.execute(_LAST_PLACED, (batch,)).fetchone()
+    named = {"batch": batch, "placed": placed, "is_text": is_text, "is_strict": is_strict}
+    connection.executemany("INSERT OR IGNORE INTO chosen VALUES (?)", ((number,) for number in numbers))
+    connection.execute(_ADD_ROWS, named)
+    connection.execute(_PLACE_REST, named)
+    (carried,) = connection.execute(_COUNT_CARRIED, named).fetchone()
+    return carried, [number for (number,) in connection.execute(_UNPLACED, named)]
 
 
 _RIVALS = (
@@ -285,13 +337,16 @@ def make_temporary(connection: sqlite3.Connection) -> None:
     `elsewhere`: what ran in other journals that never were asked what makes a row unique, and what tonight's sheets
     tell of it.
 
+    `chosen`: the numbers of the rows that take part, where they are placed all at once.
+
     `ahead`: the sheet's rows, seen before they find their places; `form`: the other keys of each, and `renamed`: under
     which key the journal knows it, where that is another. `apart`: those with the same key, and the journal's
     (`number` is empty). `twin`: which row of the journal such a row of the sheet is; empty: a new one.
     """
     connection.execute(
-        "CREATE TEMP TABLE ahead (number INTEGER PRIMARY KEY, key BLOB, params BLOB, sent BLOB, is_refused INTEGER)"
+        "CREATE TEMP TABLE ahead (number INTEGER PRIMARY KEY, key BLOB, params BLOB, sent BLOB, refusal TEXT)"
     )
+    connection.execute("CREATE TEMP TABLE chosen (number INTEGER PRIMARY KEY)")
     connection.execute("CREATE TEMP TABLE form (number INTEGER, rank INTEGER, key BLOB)")
     connection.execute("CREATE TEMP TABLE renamed (number INTEGER PRIMARY KEY, key BLOB NOT NULL)")
     connection.execute(
@@ -316,6 +371,6 @@ def make_temporary(connection: sqlite3.Connection) -> None:
 
 def clear_places(connection: sqlite3.Connection, sheet: str) -> None:
     """Forget what was only needed while the rows of this sheet found their places; what it claims and sends stays."""
-    for table in ("ahead", "form", "renamed", "apart", "twin", "met", "repeated"):
+    for table in ("chosen", "ahead", "form", "renamed", "apart", "twin", "met", "repeated"):
         connection.execute(f"DELETE FROM {table}")  # noqa: S608  the names stand above
     connection.execute("UPDATE claimed SET sheet = ? WHERE sheet = ''", (sheet,))

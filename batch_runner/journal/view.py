@@ -106,6 +106,7 @@ _OUTCOMES = (
     " FROM outcome WHERE batch = ? AND number > ? ORDER BY number LIMIT ?"
 )
 _OUTCOME = _OUTCOMES.partition(" AND number >")[0] + " AND number = ?"
+_RUNS = "SELECT run_id FROM outcome WHERE batch = ? AND run_id IS NOT NULL"
 _COUNTS = "SELECT status, count(*) FROM outcome WHERE batch = ? GROUP BY status ORDER BY count(*) DESC, status"
 _FAILURES = (
     "SELECT status, coalesce(error, ''), count(*) FROM outcome"
@@ -220,6 +221,11 @@ def outcomes(connection: sqlite3.Connection, batch: int) -> Iterator[Placed]:
         number = page[-1].number
         while page:  # of what was handed on nothing is kept here: a result may be as large as all the others
             yield page.pop(0)
+
+
+def runs(connection: sqlite3.Connection, batch: int) -> Iterator[str]:
+    """The ids of all runs that the batch's rows have."""
+    return (run_id for (run_id,) in connection.execute(_RUNS, (batch,)))
 
 
 def _page(found: Iterable[tuple[int, str, str, str | None, str, int]]) -> list[Placed]:

@@ -113,10 +113,13 @@ def number_form(text: str) -> str:
 
 def number_forms(texts: tuple[str, ...]) -> tuple[str, ...]:
     """The texts with their numbers in that form; the very same where none has another."""
-    if any("." in text or "%" in text or text == "-0" or text.endswith(_MIDNIGHT) for text in texts):
-        forms = tuple(map(number_form, texts))
-        return texts if forms == texts else forms
-    return texts
+    forms = tuple(
+        [
+            number_form(text) if "." in text or "%" in text or text == "-0" or text.endswith(_MIDNIGHT) else text
+            for text in texts
+        ]
+    )
+    return texts if forms == texts else forms
 
 
 def with_others(texts: tuple[str, ...], others: Mapping[int, str]) -> tuple[str, ...]:
@@ -143,6 +146,7 @@ _NUMBER_WORDS = re.compile(
 )
 _DATED = re.compile(r"[0-9]{1,4}[-./][0-9]{1,2}[-./][0-9]{2,4}.*")
 _DECIMAL = re.compile(r"-?[0-9.,' ]*[.,][0-9]{1,2}")
+_DIGIT = re.compile(r"\d")
 LONGEST_NUMBER = 40
 MOST_PAIRS = 12
 LEAST_ROWS = 2
@@ -161,18 +165,21 @@ class _KeyColumn:
         self.column = column
         self.is_named = _NUMBER_WORDS.search(column.name.strip()) is not None
         self.is_filled = self.is_different = self.is_number = self.has_letters = True
+        self.is_open = True
+        """Whether a text that isn't empty can change anything."""
         self._seen: set[int] = set()
 
     def add(self, text: str) -> None:
         self.is_filled = self.is_filled and bool(text)
-        has_digit = any(map(str.isdecimal, text))
-        is_value = bool(_DATED.fullmatch(text) or _DECIMAL.fullmatch(text))
-        self.is_number = self.is_number and has_digit and not is_value and len(text) <= LONGEST_NUMBER
-        self.has_letters = self.has_letters and any(map(str.isalpha, text)) and " " not in text.strip()
+        if self.is_number:
+            is_value = _DATED.fullmatch(text) or _DECIMAL.fullmatch(text)
+            self.is_number = len(text) <= LONGEST_NUMBER and bool(_DIGIT.search(text)) and not is_value
+            self.has_letters = self.has_letters and any(map(str.isalpha, text)) and " " not in text.strip()
         if self.is_different:
             known = hash(text)
             self.is_different = known not in self._seen
             self._seen.add(known)
+        self.is_open = self.is_number or self.is_different
 
 
 class KeyFinder:
@@ -194,7 +201,8 @@ class KeyFinder:
         self._rows += 1
         cells = [texts[each.column.index] for each in self._columns]
         for column, text in zip(self._columns, cells, strict=True):
-            column.add(text)
+            if column.is_open or not text:
+                column.add(text)
         for (one, other), seen in [*self._pairs.items()]:
             known = hash((cells[one], cells[other]))
             if known in seen:

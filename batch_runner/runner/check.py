@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from anyio import from_thread
 
-from batch_runner.batch.pool import CHUNK, look_ahead, plan_rows
 from batch_runner.errors import ExitCode, JournalError, JournalFailed
-from batch_runner.journal.outputs import OutputIndex, lowest_runs
+from batch_runner.journal.outputs import OutputIndex
 from batch_runner.journal.view import JournalView, Placed
 from batch_runner.outcomes import NOT_STARTED
 from batch_runner.output.previous_output import KnownOutputs, headers_of, look_at_outputs, runs_of
@@ -26,7 +25,7 @@ from batch_runner.report.summary import NamedRows, duration_of, named_rows, said
 from batch_runner.report.totals import control_totals
 from batch_runner.rows.amounts import worded
 from batch_runner.rows.keys import NearDuplicates
-from batch_runner.rows.source import Source
+from batch_runner.rows.source import CHUNK, Source, look_ahead, plan_rows
 from batch_runner.rows.task_inputs import TEXT
 from batch_runner.sheet.model import RowKind, row_list
 
@@ -386,5 +385,4 @@ def note_output(purpose: Purpose, path: Path, batch: SheetBatch, written: Writte
     with suppress(JournalFailed):
         from_thread.run(batch.journal.outputs.note, written)
     with suppress(OSError):
-        runs = lowest_runs(placed.run_id for placed in batch.outcomes() if placed.run_id)
-        OutputIndex(os.environ).add(path, purpose, written.sha256, runs)
+        OutputIndex(os.environ).add(path, purpose, written.sha256, batch.journal.runs())
