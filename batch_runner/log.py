@@ -7,10 +7,12 @@ Where nobody listens to a level, an event of it costs the call.
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
 import re
+import sys
 import tempfile
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,6 +24,8 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from batch_runner.errors import printable
+from batch_runner.fs import open_at_once
+from batch_runner.units import problem_of_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -112,16 +116,23 @@ def write_log_file(path: Path, form: Form, level: Level, most_bytes: int, secret
 
     A file that can't be written later on (a full disk) is spoken of once on the log, and tried again with each line.
     """
+    _refuse_name(path)
     _add(_File(path, most_bytes), form, level, secret)
 
 
 def look_at_log_file(path: Path) -> None:
     """Raise `OSError` where `write_log_file` would; nothing is written, and nothing made that stays."""
+    _refuse_name(path)
     if path.exists():
-        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK))
+        os.close(open_at_once(path, os.O_WRONLY | os.O_APPEND, by_link=True))
     else:
         with tempfile.TemporaryFile(dir=path.parent):
             return
+
+
+def _refuse_name(path: Path) -> None:
+    if problem := problem_of_name(path):
+        raise OSError(errno.EINVAL, problem)
 
 
 def is_json() -> bool:
@@ -175,7 +186,8 @@ class _File(RotatingFileHandler, WatchedFileHandler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self.reopenIfNeeded()
+            if sys.platform != "win32":  # there nobody can move away what we have open
+                self.reopenIfNeeded()
         except OSError:
             self.handleError(record)
         else:
@@ -187,7 +199,7 @@ class _File(RotatingFileHandler, WatchedFileHandler):
         self._statstream()
 
     def _open(self) -> io.TextIOWrapper:
-        handle = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         return io.TextIOWrapper(io.FileIO(handle, "a"), encoding="utf-8", write_through=True)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, ARG002  logging's own name
@@ -195,6 +207,58 @@ class _File(RotatingFileHandler, WatchedFileHandler):
         if not self._complained:
             self._complained = True
             warning(f"{Path(self.baseFilename).name}: the log file can't be written any more; the batch goes on")
+
+
+_ESCAPED = '"\\/'
+"""Characters that JSON may write with a backslash before them (RFC 8259, section 7)."""
+
+_ESCAPE = r"\\(?:u[0-9a-fA-F]{4}|.)"
+"""An escape of any other character, taken as a whole: a key of digits is not looked for in the middle of one."""
+
+
+class Redactor:
+    """Over one key, which is printable ASCII; one that is empty hides nothing.
+
+    In what a run says a key of a few characters is left: it could be any part of it.
+    """
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        spelled = "".join(map(_spellings, key))
+        self._plain = re.compile(re.escape(key).encode())
+        self._spelled = re.compile(f"({spelled})|{_ESCAPE}".encode()) if len(key) >= SHORTEST_SECRET else None
+
+    def redact_words(self, text: str) -> str:
+        """A sentence of ours without the key, which may be in it as the service has spelled it."""
+        return self.redact_text(text.replace(self._key, SECRET_MARK) if self._key else text)
+
+    def redact_text(self, text: str) -> str:
+        """A text of a run without the key. It may be JSON itself."""
+        if self._spelled is None:
+            return text
+        plain = text.replace(self._key, SECRET_MARK)
+        return self.redact_json(plain.encode(errors="surrogatepass")).decode(errors="surrogatepass")
+
+    def is_in(self, data: bytes | memoryview) -> bool:
+        """Whether JSON has the key, whichever way it is escaped."""
+        if self._spelled is None:
+            return False
+        if not re.search(rb"\\", data):  # as in most, which is told much sooner
+            return self._plain.search(data) is not None
+        return any(found[1] for found in self._spelled.finditer(data))
+
+    def redact_json(self, data: bytes) -> bytes:
+        """JSON without the key. Of what doesn't have it no copy is made: it may be long."""
+        if self._spelled is None or not self.is_in(data):
+            return data
+        return self._spelled.sub(lambda found: SECRET_MARK.encode() if found[1] else found[0], data)
+
+
+def _spellings(character: str) -> str:
+    """A pattern of all ways in which JSON may write a character."""
+    code = rf"\\u(?i:{ord(character):04x})"
+    plain = [] if character in '"\\' else [re.escape(character)]
+    return "(?:" + "|".join([*plain, *([re.escape(f"\\{character}")] if character in _ESCAPED else []), code]) + ")"
 
 
 class _Form(logging.Formatter):

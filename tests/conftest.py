@@ -38,6 +38,7 @@ served.py               `serve` in such a process, and what is asked of it
 paged.py                the same for `open`
 browsing.py             a real browser, a person's hand and keys, and what axe finds
 recorder.py             what it does to files, in order; faults of its calls
+as_windows.py           it as if this were Windows, as far as that goes elsewhere
 killing.py              the program killed at a chosen moment
 kept_promises.py        what must hold of a batch that was killed
 journals.py             a batch's description, rows, and what stands in a journal
@@ -69,9 +70,11 @@ from batch_runner.journal.index import STATE_VARIABLE
 from batch_runner.log import LOG
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from counted_nights import Scene
     from dask_cluster import DaskCluster
+    from remembering_service import Service
 
 settings.register_profile("explore", max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("gate", settings.get_profile("explore"), derandomize=True, max_examples=40)
@@ -105,6 +108,27 @@ def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 _STATES = count(1)
+
+KILLS = int(os.environ.get("KILLS", "1"))
+"""How often each scene is played with kills; each time they are drawn anew."""
+LONG = ["quiet", *(f"killed-{nth}" for nth in range(1, KILLS + 1))]
+
+
+@pytest.fixture(params=["told", *(pytest.param(mode, marks=pytest.mark.long) for mode in LONG)])
+def play(request: pytest.FixtureRequest, tmp_path: Path, impatient: None) -> Callable[[Service], Scene]:
+    """A scene at a service of the test's own: as told, with `--quiet`, and killed with SIGKILL at drawn instants."""
+    from counted_nights import Scene
+
+    return lambda service: Scene(tmp_path / "work", service, str(request.param), request.node.name)
+
+
+@pytest.fixture
+def scene(play: Callable[[Service], Scene]) -> Iterator[Scene]:
+    """A scene at a service where every run succeeds."""
+    from remembering_service import Service, on_a_socket
+
+    with on_a_socket(Service(looks=1)) as service:
+        yield play(service)
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,6 @@ from batch_runner.errors import ExitCode, JournalFull
 from batch_runner.journal.view import Count, Placed
 from batch_runner.outcomes import ERROR, NOT_STARTED
 from batch_runner.plan.plan import Keep, Poll, Refuse, Resend, Send
-from batch_runner.report.summary import held_sentence
 from batch_runner.rows.source import CHUNK, LARGE_CHUNK, chunks, look_ahead, plan_rows, see
 from batch_runner.service.protocol import large_turn
 
@@ -241,8 +240,7 @@ class Pool:
             log.warning(caution)
         is_first = True
         async for chunk in plan_rows(batch.source, batch.journal, self._rows_at_once):
-            held = held_sentence(batch.source.sheet.path.name, len(chunk), batch.journal.named) if is_first else None
-            for sentence in filter(None, (batch.journal.all_new() if is_first else None, held)):
+            if is_first and (sentence := batch.journal.all_new()):
                 log.warning(sentence)
             is_first = False
             for step, row in chunk:

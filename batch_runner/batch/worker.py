@@ -24,7 +24,7 @@ from batch_runner.batch.stop import STARTS, CircuitBreaker, Stop, refusal_for_al
 from batch_runner.errors import ExitCode
 from batch_runner.journal.journal import Outcome
 from batch_runner.plan.plan import Poll, Resend, Send
-from batch_runner.service.http.classify import FORBIDDEN, REFUSING_US, names_identity
+from batch_runner.service.http.classify import names_identity
 from batch_runner.service.protocol import (
     LARGE,
     Lost,
@@ -140,6 +140,9 @@ class Worker:
         """Follow a run that an earlier batch started."""
         attempt = RowAttempt(plan.attempt, plan.row_number, may_be_replaced=plan.anew is not None)
         if not self._terms.runs_outlive_us:
+            seen = await self._service.look(plan.run_id)  # what never began on a cluster, it remembers
+            if isinstance(seen, RunSeen) and seen.run.never_began:
+                return await self._run_ended(attempt, seen.run)
             return await self._end(attempt, Outcome("unknown", plan.run_id, error=ENDED_WITH_US))
         within = max(0.0, self._terms.follow_seconds - (age_of(plan) or 0.0))
         if not self.is_overdue(plan):
@@ -157,6 +160,8 @@ class Worker:
         failures = 0
         while await self._may_start(slot, start):
             attempt = await self._intend(plan, start)
+            if isinstance(plan, Send) and (held := await self._journal.hold_if_started(attempt.id, plan)) is not None:
+                return Outcome("error", error=held)
             answer = await self._start(attempt, request)
             self._learn(answer)
             if isinstance(answer, Started):
@@ -269,8 +274,7 @@ class Worker:
         else:
             intended = start.attempt
             await (self._journal.ask_again if start.is_lost else self._journal.intend_again)(intended)
-        has_another = isinstance(plan, Send) or plan.anew is not None
-        may_be_replaced = has_another and start.unbegun < MOST_RESENDS
+        may_be_replaced = (isinstance(plan, Send) or plan.anew is not None) and start.unbegun < MOST_RESENDS
         turn = self._stopping.doubts.turn()
         attempt = RowAttempt(intended, plan.row_number, anyio.current_time(), may_be_replaced, turn)
         attempt.debug("start intended")
@@ -349,6 +353,7 @@ class Worker:
         found = await self._wait_for_end(run, seen, within) if await self._can_wait() else None
         match found or await self._poller.follow(run, seen, age, within):
             case Run() as ended:
+                self._stopping.doubts.poll_passed()
                 return await self._run_ended(attempt, ended)
             case Vanished(why=why):
                 return await self._end(attempt, Outcome("unknown", run.run_id, error=f"the run is gone: {why}"))
@@ -359,7 +364,7 @@ class Worker:
                 )
             case Unreachable(why=reason, status=status, status_code=code, seconds=seconds):
                 why = self._unlearned(attempt, run, reason, seconds)
-                if code in REFUSING_US or (code == FORBIDDEN and attempt.began is not None):
+                if self._stopping.doubts.poll_refused(code, reason, is_ours=attempt.began is not None):
                     self._stopping.now(refusal_for_all(reason, code))
         self._journal.seen(attempt.id, status, why)
         attempt.info("run left as it is", run_id=run.run_id, status=status)

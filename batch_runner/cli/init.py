@@ -9,7 +9,8 @@ import shlex
 import shutil
 import sys
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePath
+from subprocess import list2cmdline
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -22,9 +23,10 @@ from batch_runner.job.options import options, toml
 from batch_runner.rows.amounts import EITHER, Amount, read_amount
 from batch_runner.rows.keys import KeyFinder
 from batch_runner.rows.source import Source
+from batch_runner.units import problem_of_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 
 SKIP: Final = "skip"
@@ -93,6 +95,8 @@ def look(path: Path, sheet: str | None) -> Seen:
 
 def write(path: Path, text: str) -> None:
     """Write a new file. Raises `UsageError` where there is one already, or none can be made."""
+    if problem := problem_of_name(path):
+        raise UsageError(f"{path}: {problem}; name another with -o")
     try:
         with path.open("x", encoding="utf-8", newline="\n") as file:
             file.write(text)
@@ -275,23 +279,52 @@ CMD ["run", {toml(f"/data/{job.name}")}]
 
 # Build it once:
 #   podman build -t batch-runner .
-# Run it every night, on the folder that holds the job, its sheets and its journal (docker takes the same words):
+# Run it every night, on the folder that holds the job, its sheets and its journal. With docker, leave out --userns.
+# /etc/batch-runner.env has the API key; a task of your own that needs none runs without --env-file.
 #   podman run --rm --name {name} --read-only --tmpfs /tmp --cap-drop=all --security-opt=no-new-privileges \\
 #     --userns=keep-id --user "$(id -u):$(id -g)" --stop-timeout 30 --env-file /etc/batch-runner.env \\
 #     -e BATCH_RUNNER_STATE=/data/.batch-runner -v {shlex.quote(f"{job.parent}:/data")} batch-runner"""
 
 
 def _windows(job: Path, name: str) -> str:
-    def quoted(text: str) -> str:
-        return "'" + text.replace("'", "''") + "'"
+    if sys.platform == "win32":
+        program = shutil.which("batch-runner")
+        return windows_lines(job, name, [program] if program else [sys.executable, "-m", "batch_runner"])
+    return windows_lines(job, name)
 
-    return f"""# In PowerShell, as the user that runs it; the API key is a variable of that user:
-#   [Environment]::SetEnvironmentVariable('ANCHORBROWSER_API_KEY', '…', 'User')
-$action = New-ScheduledTaskAction -Execute 'batch-runner' `
-  -Argument {quoted(f'run "{job}"')} -WorkingDirectory {quoted(str(job.parent))}
+
+def windows_lines(job: PurePath, name: str, program: Sequence[str] = ()) -> str:
+    """Lines for PowerShell. The scheduler's own settings end a task after three days, and a laptop's on battery.
+
+    Without `program`, PowerShell finds it. Raises `UsageError` for what the scheduler would replace: `%NAME%`.
+    """
+    if re.search("%.+%", str(job)):
+        raise UsageError(f"{job}: the Task Scheduler takes what stands between two % for a variable; rename it")
+    log_file = job.with_suffix(".log")
+    words = [*program[1:], "run", str(job), "--log-file", str(log_file)]
+    found = _quoted(program[0]) if program else "(Get-Command batch-runner.exe).Source"
+    return f"""# In PowerShell, as the user that runs it. The API key stands in a file that only this user can read:
+$key = "$env:LOCALAPPDATA\\batch-runner\\key.txt"
+if (-not (Test-Path $key)) {{ New-Item -ItemType File -Force $key | Out-Null }}
+icacls $key /inheritance:r /grant:r "${{env:USERDOMAIN}}\\${{env:USERNAME}}:F" | Out-Null
+notepad $key  # one line, and save it
+[Environment]::SetEnvironmentVariable('ANCHORBROWSER_API_KEY_FILE', $key, 'User')
+
+$action = New-ScheduledTaskAction -Execute {found} `
+  -Argument {_quoted(list2cmdline(words))} `
+  -WorkingDirectory {_quoted(str(job.parent))}
 $trigger = New-ScheduledTaskTrigger -Daily -At 02:15
-$settings = New-ScheduledTaskSettingsSet -StartWhenAvailable -MultipleInstances IgnoreNew
-Register-ScheduledTask -TaskName {quoted(name)} -Action $action -Trigger $trigger -Settings $settings"""
+$settings = New-ScheduledTaskSettingsSet -StartWhenAvailable -MultipleInstances IgnoreNew `
+  -ExecutionTimeLimit ([TimeSpan]::Zero) -AllowStartIfOnBatteries -DontStopIfGoingOnBatteries
+Register-ScheduledTask -TaskName {_quoted(name)} -Action $action -Trigger $trigger -Settings $settings
+# It runs while this user is logged on. To run it at any time, let the last line ask for the password, as administrator:
+#   … -User "$env:USERDOMAIN\\$env:USERNAME" -Password (Get-Credential $env:USERNAME).GetNetworkCredential().Password
+# How it ended: (Get-ScheduledTaskInfo {_quoted(name)}).LastTaskResult, one of the program's exit codes."""
+
+
+def _quoted(text: str) -> str:
+    """A text for PowerShell, to the letter: to it, the quotes of typographers are quotes, too."""
+    return "'" + re.sub("['‘’‚‛]", lambda found: found[0] * 2, text) + "'"
 
 
 _KINDS: dict[str, Callable[[Path, str], str]] = {

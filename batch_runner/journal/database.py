@@ -9,11 +9,11 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from batch_runner.errors import DAMAGED, FIX_THAT, NEXT_STEP, JournalError, cant_be_read
-from batch_runner.fs import sync_folder
+from batch_runner.fs import replace_file, sync_folder
 from batch_runner.journal.same_key import make_temporary
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from pathlib import Path, PurePath
 
 
 APPLICATION_ID = 0x62724A31
@@ -79,6 +79,7 @@ CREATE TABLE place (              -- where a row stood in the sheet of one batch
     takes_part INTEGER NOT NULL,  -- 0: left out of this batch; it only holds its place among equal keys
     refusal TEXT,                 -- why nothing can be sent for it
     held    TEXT,                 -- parked: retried often enough; else what it is ran already: the kind of hold
+    attempt INTEGER,              -- what it ran as before with these values; empty: what was sent last for the row
     PRIMARY KEY (batch, number)
 ) WITHOUT ROWID;
 CREATE INDEX place_row ON place (row, batch);
@@ -108,10 +109,10 @@ CREATE INDEX attempt_claim ON attempt (claim) WHERE claim IS NOT NULL;
 
 CREATE TABLE result (             -- what a run gave back: JSON, to the letter
     attempt INTEGER PRIMARY KEY REFERENCES attempt,
-    json    TEXT NOT NULL
+    json    TEXT NOT NULL        -- a long one as bytes (UTF-8), which can be written and read in pieces
 );
 
-CREATE TABLE same (               -- a person said that the row, with these params, is what ran (--same)
+CREATE TABLE same (               -- the row, with these params or under this `key `, is what ran: as --same said
     row    INTEGER NOT NULL REFERENCES row,
     params BLOB NOT NULL,
     batch  INTEGER NOT NULL REFERENCES batch,
@@ -147,18 +148,22 @@ SELECT place.batch, place.number,
             WHEN attempt.run_id IS NULL AND attempt.ended_at IS NULL THEN 'unknown'
             ELSE attempt.status END AS status,
        iif(is_held, NULL, attempt.run_id) AS run_id,
-       iif(is_held, NULL, result.json) AS result,
+       iif(is_held, NULL, CAST(result.json AS TEXT)) AS result,
        CASE WHEN attempt.id IS NULL OR is_held THEN place.refusal
             WHEN attempt.run_id IS NULL AND attempt.ended_at IS NULL
             THEN 'a start was sent and its answer was lost: a run may exist'
             ELSE attempt.error END AS error,
-       attempt.params <> place.params AS changed, -- 1: the row was edited after it was sent
+       (attempt.params <> place.params) * (1 + is_same) AS changed, -- 1: the row was edited after it was sent;
+                                  -- 2: it ran with other values, and a person said that it is the same (--same)
        attempt.id AS attempt,
        place.row
-FROM (SELECT *, refusal IS NOT NULL AND held IS NOT NULL AND held <> 'duplicate' AS is_held FROM place) AS place
+FROM (SELECT *, refusal IS NOT NULL AND held IS NOT NULL AND held <> 'duplicate' AS is_held,
+             EXISTS (SELECT 1 FROM same WHERE same.row = place.row AND same.params = place.params) AS is_same
+      FROM place) AS place
 LEFT JOIN attempt ON attempt.id = (
     SELECT max(id) FROM attempt AS sent
-    WHERE sent.row = place.row AND sent.batch <= place.batch AND NOT (status = 'not_started' AND run_id IS NULL))
+    WHERE sent.row = place.row AND sent.batch <= place.batch AND NOT (status = 'not_started' AND run_id IS NULL)
+    AND (place.attempt IS NULL OR sent.id = place.attempt OR sent.batch = place.batch))
 LEFT JOIN result ON result.attempt = attempt.id
 WHERE place.takes_part;
 """
@@ -185,6 +190,7 @@ FROM_2_TO_3 = f"""\
 ALTER TABLE about ADD COLUMN under_way INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE about ADD COLUMN told INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE attempt ADD COLUMN cells BLOB;
+ALTER TABLE place ADD COLUMN attempt INTEGER;
 ALTER TABLE batch ADD COLUMN sheets_left TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE attempt ADD COLUMN sent BLOB;
 ALTER TABLE attempt ADD COLUMN origin TEXT;
@@ -227,7 +233,7 @@ def open_file(path: Path, mode: int = 0o600) -> sqlite3.Connection:
     try:
         if not path.exists():
             _create(path, mode)
-        connection = connect(f"{path.as_uri()}?mode=rw")
+        connection = connect(uri_of(path))
     except (sqlite3.Error, OSError) as error:
         raise JournalError(f"{path}: the journal can't be opened: {error}; {FIX_THAT}") from error
     try:
@@ -269,8 +275,13 @@ def copy_journal(path: Path) -> sqlite3.Connection:
 
 def reading_uri(path: Path) -> str:
     """For looking only. Without a WAL nothing is pending, and `immutable` keeps SQLite from creating one."""
-    mode = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
-    return f"{path.resolve().as_uri()}?{mode}"
+    return uri_of(path.resolve(), "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1")
+
+
+def uri_of(path: PurePath, mode: str = "mode=rw") -> str:
+    """The URI of a database. SQLite takes no host in it, so the name of a Windows share is part of the path."""
+    uri = path.as_uri()
+    return f"{uri if uri.startswith('file:///') else uri.replace('file://', 'file:////', 1)}?{mode}"
 
 
 def connect(uri: str) -> sqlite3.Connection:
@@ -308,6 +319,30 @@ def refuse_half(path: Path, connection: sqlite3.Connection) -> None:
         )
 
 
+LONG_RESULT = 1 << 20
+"""Characters from which on a result is written and read in pieces: SQLite makes two copies of what it is handed, keeps
+one of them until the statement is used again, and makes three of what it hands out."""
+
+
+def put_result(connection: sqlite3.Connection, attempt: int, result: str) -> None:
+    """Write what a run gave back; within a commit."""
+    if len(result) < LONG_RESULT:
+        connection.execute("INSERT OR REPLACE INTO result VALUES (?, ?)", (attempt, result))
+        return
+    pieces = [slice(start, start + LONG_RESULT) for start in range(0, len(result), LONG_RESULT)]
+    size = sum(len(result[piece].encode()) for piece in pieces)
+    connection.execute("INSERT OR REPLACE INTO result VALUES (?, zeroblob(?))", (attempt, size))
+    with connection.blobopen("result", "json", attempt) as blob:
+        for piece in pieces:
+            blob.write(result[piece].encode())
+
+
+def long_result(connection: sqlite3.Connection, attempt: int) -> str:
+    """A result that was written in pieces."""
+    with connection.blobopen("result", "json", attempt, readonly=True) as blob:
+        return str(blob.read(), "utf-8")
+
+
 def mark_whole(connection: sqlite3.Connection) -> None:
     """Say in the journal's file that no batch is under way, and put all into it that is in the WAL.
 
@@ -337,7 +372,7 @@ def _create(path: Path, mode: int) -> None:
     new = path.with_name(f"{path.name}-new")
     new.unlink(missing_ok=True)
     os.close(os.open(new, os.O_CREAT | os.O_WRONLY, 0o600))  # results are nobody else's to read, not for a moment
-    with closing(connect(new.as_uri())) as connection:
+    with closing(connect(uri_of(new, "mode=rwc"))) as connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.executescript(f"BEGIN; {SCHEMA} COMMIT")
         _name(connection)
@@ -345,7 +380,7 @@ def _create(path: Path, mode: int) -> None:
         connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("PRAGMA journal_mode = WAL")
     new.chmod(mode)
-    new.replace(path)
+    replace_file(new, path)
     sync_folder(path.parent)
 
 

@@ -23,8 +23,9 @@ from batch_runner.journal.database import (
     mark_whole,
     open_file,
     open_memory,
+    uri_of,
 )
-from batch_runner.journal.group_commit import Commits, in_thread, inline, set_aside
+from batch_runner.journal.group_commit import SHORT, Brief, Commits, in_thread, inline, set_aside
 from batch_runner.journal.index import OtherJournals
 from batch_runner.journal.outputs import OutputMemory
 from batch_runner.journal.register import Registration
@@ -131,6 +132,7 @@ class Journal:
         self._repeated: int | None = None
         self.has_seen = False
         """Whether the sheet's rows were noted before they find their places."""
+        self._others = others
         self._registration = Registration(begun, info, others, file.next_attempt)
 
     @classmethod
@@ -154,6 +156,11 @@ class Journal:
         """This batch's number in the journal."""
         return self._begun.id
 
+    @property
+    def first(self) -> int:
+        """The number of the first batch that this program began: those from there on may run beside this one."""
+        return self._begun.first or self._begun.id
+
     async def register(self, entries: Sequence[Entry]) -> list[Step]:
         """Place a chunk of the sheet's rows in this batch, in the sheet's order, and say what to do with each."""
         self._check_room()
@@ -166,11 +173,11 @@ class Journal:
         return steps
 
     async def register_rest(self, numbers: Iterable[int]) -> tuple[int, list[int]]:
-        """See `same_key.place_rest`; after `see` and `tell_apart`."""
+        """See `changes.place_rest`; after `see` and `tell_apart`."""
         self._check_room()
         told: list[tuple[int, list[int]]] = []
-        rest = self._registration.register_rest
-        await self._commits.add(lambda connection: told.append(rest(connection, numbers)))
+        rest = partial(changes.register_rest, batch=self.batch, info=self._info, numbers=numbers)
+        await self._commits.add(lambda connection: told.append(rest(connection)))
         return told[-1]
 
     async def is_told_first(self) -> bool:
@@ -251,7 +258,7 @@ class Journal:
     def remember(self, memory: str | None) -> None:
         """Note whose service knows this batch's starts by their keys (None: nobody's); written with the next event."""
         sql = "UPDATE batch SET memory = ? WHERE id = ?"
-        self._commits.add_later(partial(_execute, sql, (memory, self._begun.id)))
+        self._commits.add_later(Brief(_execute, sql, (memory, self._begun.id)))
 
     def start_key(self, attempt: int) -> str:
         """The Idempotency-Key of an attempt's start: no other start of any journal or batch has it."""
@@ -272,6 +279,21 @@ class Journal:
         await self._write(INTEND, *row)
         await self._withdraw_if_cancelled(attempt)
         return attempt
+
+    async def hold_if_started(self, attempt: int, send: Send) -> str | None:
+        """Withdraw the attempt where another batch has started its row meanwhile; gives the row's error, if so."""
+        others = None if self._policy.releases else self._others.written_since()
+        if others is None:
+            return None
+        told: list[str | None] = []
+
+        def look(connection: sqlite3.Connection) -> None:
+            told.append(self._registration.ran_meanwhile(connection, others, send))
+            if told[-1] is not None:
+                connection.execute(WITHDRAW, (NOT_STARTED, now(), told[-1], attempt))
+
+        await self._commits.add(look)
+        return told[-1]
 
     async def intend_again(self, attempt: int) -> None:
         """Record one more POST of an attempt that was withdrawn; as `intend`."""
@@ -294,12 +316,13 @@ class Journal:
         Gives the row's outcome where another row has this very run: then both are `unknown`.
         """
         told: list[Outcome | None] = []
-        await self._commits.add(lambda connection: told.append(start(connection, attempt, run_id, status, session_id)))
+        record = Brief(lambda connection: told.append(start(connection, attempt, run_id, status, session_id)))
+        await self._commits.add(record)
         return told[-1]
 
     def seen(self, attempt: int, status: str, why: str = "") -> None:
         """Note a run's status on the way, and why it is followed no further; it is written with the next event."""
-        self._commits.add_later(partial(_execute, SEE, (status, why or None, attempt)))
+        self._commits.add_later(Brief(_execute, SEE, (status, why or None, attempt)))
 
     async def ended(self, attempt: int, outcome: Outcome) -> Outcome:
         """Record the end, with or without `started` before it. Only then the row counts as done.
@@ -307,7 +330,8 @@ class Journal:
         Gives what was recorded: where another row has this very run, both are `unknown`.
         """
         told: list[Outcome] = []
-        await self._commits.add(lambda connection: told.append(end(connection, attempt, outcome)))
+        kind = Brief if len(outcome.result) <= SHORT else partial
+        await self._commits.add(kind(lambda connection: told.append(end(connection, attempt, outcome))))
         return told[-1]
 
     async def finish(self, exit_code: int, left: Sequence[str] = ()) -> None:
@@ -361,6 +385,11 @@ class Journal:
         with self._reader() as connection:
             return since(connection, self._begun.id)
 
+    def origins(self, number: int | None = None) -> tuple[changes.Origin, ...]:
+        """Where outcomes were carried over from: those of all rows, or that of one."""
+        with self._reader() as connection:
+            return changes.origins(connection, self._begun.id, number)
+
     def waiting(self) -> str | None:
         """A sentence where rows are to be started again, but not yet."""
         return describe_waiting(self.held(WAITING))
@@ -385,11 +414,6 @@ class Journal:
         """What is remembered of outputs, and learnt from them."""
         return OutputMemory(self._reader, self._commits.add, self._begun.id, self._file.next_attempt)
 
-    def runs(self) -> Iterator[str]:
-        """The ids of all runs that `outcomes` have."""
-        with self._reader() as connection:
-            yield from view.runs(connection, self._begun.id)
-
     def counts(self) -> tuple[Count, ...]:
         """How many of this batch's rows have which status, the most frequent first."""
         with self._reader() as connection:
@@ -407,7 +431,7 @@ class Journal:
             yield self._file.connection
             return
         try:
-            with closing(connect(f"{self.path.as_uri()}?mode=ro")) as connection:
+            with closing(connect(uri_of(self.path, "mode=ro"))) as connection:
                 make_readable(connection)
                 yield connection
         except sqlite3.Error as error:
@@ -420,7 +444,7 @@ class Journal:
             self._file.reserve.check()
 
     async def _write(self, sql: str, *values: object) -> None:
-        await self._commits.add(partial(_execute, sql, values))
+        await self._commits.add(Brief(_execute, sql, values))
 
     async def _withdraw_if_cancelled(self, attempt: int) -> None:
         try:
@@ -444,7 +468,7 @@ async def _close(connection: sqlite3.Connection) -> None:
 
 def _begin_beside(path: Path, info: BatchInfo) -> Begun:
     """Begin a batch on a connection of its own: what is in flight of the others is committed meanwhile."""
-    with closing(connect(f"{path.as_uri()}?mode=rw")) as connection:
+    with closing(connect(uri_of(path))) as connection:
         make_readable(connection)
         connection.execute("PRAGMA synchronous = FULL")
         return begin(path, connection, info)

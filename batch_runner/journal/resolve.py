@@ -10,6 +10,7 @@ from __future__ import annotations
 import getpass
 import os
 import sqlite3
+import sys
 from collections import Counter
 from contextlib import closing
 from pathlib import Path, PurePath
@@ -18,19 +19,18 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.errors import JournalError, UsageError
-from batch_runner.journal.batches import hold_journal, now, real_path
-from batch_runner.journal.database import open_file
+from batch_runner.journal.batches import hold_journal, now, real_path, sheet_of, sheets
+from batch_runner.journal.database import open_file, put_result
 from batch_runner.journal.group_commit import commit
 from batch_runner.journal.register import attempts_of
 from batch_runner.journal.same_key import clear_places, find_twins, renamed, see, tell_apart
-from batch_runner.journal.view import sheet_of, sheets
 from batch_runner.outcomes import NOT_STARTED, UNKNOWN
 from batch_runner.plan.plan import Attempt, Entry, last_sent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from batch_runner.journal.view import JournalSheet
+    from batch_runner.journal.batches import JournalSheet
 
 
 INTEND = (
@@ -85,15 +85,18 @@ def end(connection: sqlite3.Connection, attempt: int, outcome: Outcome) -> Outco
     values = (outcome.status, run_id, outcome.error or None, moment, run_id, moment, outcome.session_id, attempt)
     connection.execute(_END, values)
     if outcome.result:
-        connection.execute("INSERT OR REPLACE INTO result VALUES (?, ?)", (attempt, outcome.result))
+        put_result(connection, attempt, outcome.result)
     error = _hold_same_run(connection, attempt, moment) if run_id else ""
     return Outcome(UNKNOWN, run_id, error=error) if error else outcome
 
 
 _SAME_RUN = (
     "SELECT other.id, other.row FROM attempt AS own JOIN attempt AS other ON other.run_id = own.run_id"
-    " WHERE own.id = ? AND other.row <> own.row ORDER BY other.id"
+    " WHERE own.id = ? AND other.row <> own.row"
+    " AND NOT EXISTS (SELECT 1 FROM same WHERE substr(params, 1, 4) <> CAST('key ' AS BLOB)"
+    " AND (row = own.row AND own.origin IS NOT NULL OR row = other.row AND other.origin IS NOT NULL)) ORDER BY other.id"
 )
+"""But for a run that a person gave to a row (`--same`)."""
 _STANDS = (
     "SELECT place.number, batch.input FROM place JOIN batch ON batch.id = place.batch"
     " WHERE place.row = (SELECT row FROM attempt WHERE id = ?) ORDER BY place.batch DESC LIMIT 1"
@@ -133,7 +136,9 @@ def user_name() -> str:
     """Who is logged in; the number where the system has no name for it."""
     try:
         return getpass.getuser()
-    except (KeyError, OSError):
+    except (KeyError, OSError, ImportError):
+        if sys.platform == "win32":
+            return "somebody"
         return f"user {os.getuid()}"
 
 

@@ -9,24 +9,24 @@ Before that, a row whose key the journal doesn't know is looked for under the ot
 format has it, or as earlier releases made it. It is then the row that is found, unless that has its own place in this
 sheet.
 
-Where a shutdown leaves no time for a plan, `place_rest` has the rows that were seen find their places all at once.
-
 Keys that stand once in the sheet and once in the journal take no part: an edited row with such a key is that row.
 """
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.outcomes import UNKNOWN
+from batch_runner.outcomes import FAILED, UNKNOWN
 from batch_runner.plan.duplicates import Rival, claims_of
+from batch_runner.plan.edits import cell_of, cells_of, differing, values_of
 from batch_runner.units import local_time
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from batch_runner.plan.plan import Entry, Policy
 
@@ -36,7 +36,6 @@ _HAS_TO_LOOK = (
     " (SELECT 1 FROM place WHERE place.batch >= :first AND place.batch < :batch)"
 )
 _SEE = "INSERT INTO ahead VALUES (?, ?, ?, ?, ?)"
-_UNKNOWN = "SELECT number FROM ahead WHERE number BETWEEN ? AND ? AND key NOT IN (SELECT key FROM row)"
 _SEE_FORM = "INSERT INTO form VALUES (?, ?, ?)"
 _OWN_FORMS = "INSERT INTO form SELECT number, 0, key FROM ahead WHERE key NOT IN (SELECT key FROM row)"
 _RENAME_BY_ROW = (
@@ -111,14 +110,12 @@ def see(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     known = [entry for entry in entries if entry.key is not None]
     rows = ((e.row_number, e.key, e.digest, e.sent, e.refusal) for e in known)
     connection.executemany(_SEE, rows)
-    new = {number for (number,) in connection.execute(_UNKNOWN, _between(known))} if known else ()
-    others = (e for e in known if e.row_number in new)  # a row with a known key is that row
-    forms = ((e.row_number, rank, key) for e in others for rank, key in enumerate((*e.forms, *e.former_keys), 1))
+    forms = (
+        (e.row_number, rank, key)
+        for e in known
+        for rank, key in enumerate((*e.forms, *e.former_keys, *e.doubtful_keys), 1)
+    )
     connection.executemany(_SEE_FORM, forms)
-
-
-def _between(entries: Sequence[Entry]) -> tuple[int, int]:
-    return min(entry.row_number for entry in entries), max(entry.row_number for entry in entries)
 
 
 def tell_apart(connection: sqlite3.Connection) -> None:
@@ -131,15 +128,16 @@ def find_twins(connection: sqlite3.Connection, entries: Sequence[Entry]) -> dict
     """Which rows of the journal those of these entries are, by number, that were told apart; None for a new one."""
     if not entries:
         return {}
-    return dict(connection.execute("SELECT number, row FROM twin WHERE number BETWEEN ? AND ?", _between(entries)))
+    between = (min(entry.row_number for entry in entries), max(entry.row_number for entry in entries))
+    return dict(connection.execute("SELECT number, row FROM twin WHERE number BETWEEN ? AND ?", between))
 
 
 def renamed(connection: sqlite3.Connection, entries: Sequence[Entry]) -> list[Entry]:
     """The entries, each with the key under which the journal knows it."""
     if not entries:
         return []
-    between = "SELECT number, key FROM renamed WHERE number BETWEEN ? AND ?"
-    names = dict(connection.execute(between, _between(entries)))
+    between = (min(entry.row_number for entry in entries), max(entry.row_number for entry in entries))
+    names = dict(connection.execute("SELECT number, key FROM renamed WHERE number BETWEEN ? AND ?", between))
     return [_named(entry, names[entry.row_number]) if entry.row_number in names else entry for entry in entries]
 
 
@@ -150,49 +148,104 @@ def _named(entry: Entry, key: bytes) -> Entry:
     return msgspec.structs.replace(entry, key=key, forms=forms)
 
 
-_LAST_PLACED = "SELECT coalesce(max(number), 0) FROM place WHERE batch = ?"
-_REST = (
-    " FROM ahead LEFT JOIN twin USING (number) WHERE number > :placed AND number <= (SELECT max(number) FROM chosen)"
-    " AND (twin.number IS NULL OR twin.row IS NOT NULL)"
-    " AND NOT (:is_text AND number IN (SELECT number FROM renamed))"
-)
-"""Whose row is certain: not that of a new twin, nor of one that has another form of its key in a text file."""
-_ADD_ROWS = f"INSERT OR IGNORE INTO row (key, nth) SELECT key, 1{_REST} AND twin.number IS NULL"
-_LAST_PARAMS = "(SELECT params FROM sent WHERE sent.row = found.row ORDER BY id DESC LIMIT 1)"
-_PLACE_REST = (
-    "INSERT INTO place (batch, number, row, params, takes_part, refusal)"  # noqa: S608  no values stand in it
-    " SELECT :batch, number, row, params, takes_part,"
-    f" iif(takes_part AND refusal IS NOT NULL AND {_LAST_PARAMS} IS NULL, refusal, NULL) FROM (SELECT number,"
-    " coalesce(twin.row, (SELECT id FROM row WHERE row.key = ahead.key AND nth = 1)) AS row, params, refusal,"
-    f" number IN (SELECT number FROM chosen) AS takes_part{_REST}) AS found"
-    f" WHERE NOT (:is_strict AND coalesce({_LAST_PARAMS}, params) <> params)"
-)
-_COUNT_CARRIED = (
-    "SELECT count(*) FROM outcome JOIN attempt ON attempt.id = outcome.attempt"
-    " WHERE outcome.batch = :batch AND number > :placed AND ended_at IS NOT NULL"
-)
-_UNPLACED = (
-    "SELECT number FROM chosen WHERE NOT EXISTS"
-    " (SELECT 1 FROM place WHERE place.batch = :batch AND place.number = chosen.number)"
+_BESIDE = (
+    "SELECT place.params, held, batch.input, number, cells FROM place JOIN batch ON batch.id = place.batch"
+    " LEFT JOIN tonight ON tonight.row = place.row"
+    " WHERE place.row = ? AND batch >= ? AND batch < ? AND takes_part AND refusal IS NULL ORDER BY batch LIMIT 1"
 )
 
 
-def place_rest(
-    connection: sqlite3.Connection, batch: int, numbers: Iterable[int], *, is_text: bool, is_strict: bool
-) -> tuple[int, list[int]]:
-    """Place all rows at once that were seen and have no place yet, with no plan for them: none of them is started.
+class Beside(msgspec.Struct, frozen=True):
+    """What another sheet of this very night sends for a row, or why it holds it."""
 
-    `numbers` are those of the rows that take part, `is_text` says that the sheet is a text file with key columns, and
-    `is_strict` that an edited row may come to another outcome than its last. Gives how many had ended before, and the
-    numbers of those left over, which only `Registration.register` can place.
+    params: bytes
+    held: str | None
+    sheet: str
+    number: int
+    cells: bytes | None
+
+    def differing(self, entry: Entry, policy: Policy) -> tuple[str, ...]:
+        """The columns in which a row with the same key differs; one of them is "" where it isn't known which."""
+        if self.params == entry.digest:
+            return ()
+        found = differing(self.cells, entry.named(), policy.ignore)
+        return ("",) if found is None else found
+
+
+def find_beside(connection: sqlite3.Connection, row: int, first: int, batch: int) -> Beside | None:
+    """What another sheet of this very night sends for the row, and why it holds it; None where none has it.
+
+    The sheets of the night are those of the batches from `first` on, before this one.
     """
-    (placed,) = connection.execute(_LAST_PLACED, (batch,)).fetchone()
-    named = {"batch": batch, "placed": placed, "is_text": is_text, "is_strict": is_strict}
-    connection.executemany("INSERT OR IGNORE INTO chosen VALUES (?)", ((number,) for number in numbers))
-    connection.execute(_ADD_ROWS, named)
-    connection.execute(_PLACE_REST, named)
-    (carried,) = connection.execute(_COUNT_CARRIED, named).fetchone()
-    return carried, [number for (number,) in connection.execute(_UNPLACED, named)]
+    found = connection.execute(_BESIDE, (row, first, batch)).fetchone() if first != batch else None
+    return Beside(*found) if found else None
+
+
+_RAN_AS_ANOTHER = (
+    "SELECT other.id, other.status FROM row AS own JOIN row ON row.key = own.key AND row.id <> own.id"
+    " JOIN sent AS other ON other.row = row.id WHERE own.id = ? AND other.params = ? AND EXISTS"
+    " (SELECT 1 FROM sent AS later WHERE later.row = row.id AND later.id > other.id AND later.params <> other.params)"
+    " AND NOT (other.run_id IS NULL AND other.status = 'error') ORDER BY other.id DESC"
+)
+
+
+def ran_as_another(connection: sqlite3.Connection, row: int, params: bytes) -> int | None:
+    """A start of just these params for another row with this one's key, which sent others since: no row of the sheet
+    is paired with it, but it may have run.
+    """
+    found = connection.execute(_RAN_AS_ANOTHER, (row, params))
+    return next((attempt for attempt, status in found if status not in FAILED), None)
+
+
+_MAY_HAVE_RUN = (
+    "SELECT id, cells FROM sent WHERE cells IS NOT NULL AND NOT (run_id IS NULL AND status = 'error')"
+    " AND status NOT IN ('failure', 'timeout', 'cancelled')"
+)
+_FIND_ALMOST = "SELECT id, cells FROM almost JOIN main.attempt ON id = attempt WHERE cell = ? ORDER BY id DESC"
+
+
+def know_almost(connection: sqlite3.Connection, identifying: tuple[str, ...], *, has_key: bool) -> None:
+    """Note what ran by the text of the params that identify a row, for those that are new by their key.
+
+    Without a key all params are it, and a header that is called otherwise makes each row new: note their values, too.
+    """
+    connection.execute("DELETE FROM almost")
+    ran = (
+        (cell, attempt)
+        for attempt, cells in connection.execute(_MAY_HAVE_RUN)
+        for cell in (cell_of(cells, identifying[0]) if identifying else None, None if has_key else values_of(cells))
+        if cell
+    )
+    connection.executemany("INSERT INTO almost VALUES (?, ?)", ran)
+
+
+def find_almost(
+    connection: sqlite3.Connection,
+    entry: Entry,
+    identifying: tuple[str, ...],
+    ignored: Sequence[str],
+    *,
+    has_key: bool,
+) -> tuple[int, str] | None:
+    """The attempt of what ran with the same identifying texts, where few others differ, and which these are.
+
+    Or, without a key, of what ran with all of its texts under other headers.
+    """
+    named = entry.named()
+    cells = cells_of(named)
+    for attempt, before in () if has_key else connection.execute(_FIND_ALMOST, (values_of(cells),)):
+        others = differing(before, named) or ()
+        if "" in others:  # else two texts only changed places
+            return attempt, f" (the same texts, with another header: {' and '.join(filter(None, others))})"
+    if not identifying or not named.keys() >= set(identifying):
+        return None
+    for attempt, before in connection.execute(_FIND_ALMOST, (cell_of(cells, identifying[0]),)):
+        others = differing(before, named, ignored) or ()
+        beside = len(named) - len(identifying)
+        if 0 < len(others) <= (beside + 1) // 2 and len(others) < beside and not set(identifying) & set(others):
+            same, other = " and ".join(identifying), " and ".join(filter(None, others)) or "columns"
+            return attempt, f" (the same {same}, with another {other})"
+    return None
 
 
 _RIVALS = (
@@ -255,7 +308,7 @@ class Rivals:
             yield Rival(
                 number=number,
                 night=local_time(started),
-                sheet=sheet.rpartition("/")[2],
+                sheet=PurePath(sheet).name,
                 run_id=run_id,
                 outcome=UNKNOWN if is_lost else status,
                 stands=bool(is_tonights) or (run_id is not None and ended is None),
@@ -266,7 +319,7 @@ class Rivals:
     def above(self, entry: Entry) -> tuple[int, bytes | None, str] | None:
         """The row that is about to be sent with the same claim, its conflict, and its sheet, empty for this one."""
         found = self._connection.execute(_IN_SHEET, (entry.claim,)).fetchone()
-        return (found[0], found[1], found[2].rpartition("/")[2]) if found else None
+        return (found[0], found[1], PurePath(found[2]).name) if found else None
 
     def claim(self, entry: Entry) -> None:
         """Let the rows below know that this one is about to be sent."""

@@ -206,8 +206,11 @@ class Output:
         """The new cells of each row that has any."""
         is_expanded = any(field.key is not None for field in fields)
         if not self._hers.texts:
+            is_plain = [field.ours for field in fields] == [0, 1, 2, 3]
             for placed in outcomes:
-                number, texts = placed.number, self._texts(placed.number, placed, fields, is_expanded)
+                number, four = placed.number, (placed.run_id, placed.status, placed.result, placed.error)
+                texts = four if is_plain else self._texts(number, placed, fields, is_expanded)
+                del four
                 del placed
                 yield number, texts
                 del texts
@@ -272,18 +275,19 @@ def unharmed(text: str) -> str:
     return text[1:] if text.startswith("'") and harmless(text[1:]) != text[1:] else text
 
 
+def _is_plain(text: str) -> bool:
+    """Whether no program and no format would change anything about it."""
+    return text.isascii() and text.isprintable() and text[:1] != "'"
+
+
 def resaved(text: str) -> str:
     """A text as it is when another program has saved its file, too: what differs then was changed by a person."""
-    return unharmed(text if text.isascii() and text.isprintable() else _REWRITTEN.sub("", text))
+    return text if _is_plain(text) else unharmed(_REWRITTEN.sub("", text))
 
 
 def comparable(text: str) -> str:
     """A text without all that a format may have changed about it, to be held against what was to be written."""
-    return unharmed(text if text.isascii() and text.isprintable() else _ODD.sub("", text))
-
-
-SHORT = 1_000
-"""Characters of a row's cells that are worth remembering for the next one."""
+    return text if _is_plain(text) else unharmed(_ODD.sub("", text))
 
 
 class CellsHash:
@@ -291,18 +295,12 @@ class CellsHash:
 
     def __init__(self) -> None:
         self._sum = 0
-        self._last: tuple[tuple[str, ...], int] = ((), 0)
 
     def add(self, texts: Iterable[str]) -> None:
         """One row's cells; a row without any counts as none."""
-        cells = tuple(texts)
-        if cells != self._last[0]:  # of rows that weren't started, thousands have the same
-            plain = [resaved(text) for text in cells]
-            value = int.from_bytes(hashlib.sha256(msgspec.json.encode(plain)).digest()[:16]) if any(plain) else 0
-            self._sum += value
-            self._last = (cells, value) if sum(map(len, cells)) < SHORT else ((), 0)
-        else:
-            self._sum += self._last[1]
+        plain = tuple(map(resaved, texts))
+        if any(plain):
+            self._sum += int.from_bytes(hashlib.sha256(msgspec.json.encode(plain)).digest()[:16])
 
     @property
     def digest(self) -> bytes:
@@ -317,14 +315,15 @@ class Expected:
         self._name = name
         self._nothing = ("",) * len(headers)
         self._cells = iter(cells)
-        self._next = next(self._cells, None)
+        self._next: Cells | None = None
 
     def of(self, number: int) -> tuple[str, ...]:
         """The new texts of a row."""
+        if self._next is None:
+            self._next = next(self._cells, None)
         if self._next is None or self._next[0] != number:
             return self._nothing
-        texts = self._next[1]
-        self._next = next(self._cells, None)
+        texts, self._next = self._next[1], None
         return texts
 
     def wrong(self, number: int | None) -> OutputFailed:
@@ -334,8 +333,9 @@ class Expected:
 
     def finish(self) -> None:
         """Raises `OutputFailed` where cells are left for which there was no row."""
-        if self._next is not None:
-            raise OutputFailed(f"{self._name}: row {self._next[0]} has an outcome but no place in the output")
+        left = self._next or next(self._cells, None)
+        if left is not None:
+            raise OutputFailed(f"{self._name}: row {left[0]} has an outcome but no place in the output")
 
 
 def check_output(
@@ -377,6 +377,7 @@ def check_lines(lines: Iterator[tuple[str, ...]], sheet: Sheet, new: NewColumns,
         texts = dict(enumerate(row.texts)) | dict(zip(grid.new_places, expected.of(row.number), strict=True))
         if row.kind in LIST_ROWS and not _same_texts([texts[place] for place in grid.places], next(lines, ())):
             raise expected.wrong(row.number)
+        del texts  # they may be long, and the next ones are made before this name is given to them
     if next(lines, None) is not None:
         raise expected.wrong(None)
     expected.finish()
@@ -419,6 +420,6 @@ def _same_cells(row: Row, back: Row, own: Sequence[int]) -> bool:
 
 
 def _same_texts(texts: Sequence[str], back: Sequence[str]) -> bool:
-    if len(texts) != len(back):
-        return False
+    if texts == back or len(texts) != len(back):
+        return len(texts) == len(back)
     return all(text == other or comparable(text) == comparable(other) for text, other in zip(texts, back, strict=True))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hmac
 import os
-import shlex
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -30,7 +29,7 @@ from starlette.responses import (
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from batch_runner.errors import BatchRunnerError, SheetError, UsageError
+from batch_runner.errors import BatchRunnerError, SheetError, UsageError, quote_words
 from batch_runner.page import batches, rows, sheets
 from batch_runner.rows.amounts import worded
 from batch_runner.runner.connect import KEY_VARIABLES, api_key
@@ -266,7 +265,7 @@ def _templates() -> jinja2.Environment:
         local=batches.local,
         number=lambda count: f"{count:,}",
         pair=lambda text: (text, text),
-        shell=shlex.join,
+        shell=quote_words,
         short=lambda text: text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…",
         step=lambda name: STEP_KINDS.get(name, "bad"),
         words=lambda status: status.replace("_", " "),

@@ -17,10 +17,12 @@ from typing import IO, TYPE_CHECKING, Any
 import msgspec
 
 from batch_runner.errors import BatchRunnerError, ExitCode, JournalError, SheetError, UsageError
+from batch_runner.fs import OWN_GROUP
 from batch_runner.job.config import load_job
 from batch_runner.job.inputs import night_job_of
 from batch_runner.job.options import command_words, options
-from batch_runner.journal.index import Index, StartWords, recall_start, remember_start, state_folder
+from batch_runner.journal.index import Index, state_folder
+from batch_runner.journal.outputs import StartWords, recall_start, remember_start
 from batch_runner.journal.view import BatchRecord, Failures, JournalView
 from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, STARTING, SUCCESS, UNKNOWN
 from batch_runner.report.summary import duration_of, sorted_counts
@@ -244,6 +246,13 @@ class Child(msgspec.Struct, frozen=True):
         return self.printed.read(20_000).decode("utf-8", "replace")
 
 
+def _python() -> tuple[str, dict[str, str] | None]:
+    """Python, and its environment: in a `venv` of Windows, `python.exe` only starts another, of another number."""
+    if sys.platform == "win32":
+        return getattr(sys, "_base_executable", sys.executable), {**os.environ, "__PYVENV_LAUNCHER__": sys.executable}
+    return sys.executable, None
+
+
 class Batches:
     """The batches of a folder: those of its journals, and those that this page has started."""
 
@@ -258,13 +267,15 @@ class Batches:
         """Start a batch in a session of its own, so that it outlives this page; gives its process's number."""
         words = command_words("run", source, chosen)
         printed = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as the child
+        python, environment = _python()
         process = subprocess.Popen(  # noqa: S603  our own program, its words as a list
-            [sys.executable, "-P", "-m", "batch_runner", *words, "--progress", "never"],
+            [python, "-P", "-m", "batch_runner", *words, "--progress", "never"],
             cwd=self._folder,
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=printed,
             stderr=printed,
-            start_new_session=True,
+            **OWN_GROUP,
         )
         self._children[process.pid] = Child(process, printed, words)
         self._journals[self.name_of(journal)] = journal.resolve()
@@ -284,10 +295,8 @@ class Batches:
 
     def name_of(self, journal: Path) -> str:
         """A journal's name in addresses: relative to the folder where it lies in it."""
-        real = journal.resolve()
-        return (
-            str(real.relative_to(self._folder.resolve())) if real.is_relative_to(self._folder.resolve()) else str(real)
-        )
+        real, folder = journal.resolve(), self._folder.resolve()
+        return str(real.relative_to(folder) if real.is_relative_to(folder) else real)
 
     def journals(self) -> dict[str, Path]:
         """The journals that the page may show, by name: those of the folder, and all that this user's batches had.
@@ -407,8 +416,15 @@ class Batches:
         seen = self.look_at(query)
         if not seen.is_running:
             return seen
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(seen.batch.pid, signal.SIGINT)
+        if sys.platform == "win32":
+            if seen.batch.pid not in self._children:
+                raise UsageError(
+                    "this batch was not started from this page: press Ctrl-C in the window that it runs in"
+                )
+            self._children[seen.batch.pid].process.send_signal(signal.CTRL_BREAK_EVENT)
+        else:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(seen.batch.pid, signal.SIGINT)
         self._asked_to_stop.add((seen.journal, seen.batch.id))
         return seen
 

@@ -27,6 +27,7 @@ from batch_runner.outcomes import FAILED, RESOLVED
 from batch_runner.rows.source import Source
 from batch_runner.sheet.export import replace_cells
 from batch_runner.sheet.model import LIST_ROWS, RowKind
+from batch_runner.units import problem_of_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -237,7 +238,7 @@ class RowStory(msgspec.Struct, frozen=True):
         """The result by its parts; nothing where it has none."""
         try:
             found = msgspec.json.decode(self.outcome.result if self.outcome else "")
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             return []
         pairs = found.items() if isinstance(found, dict) else [("result", found)]
         return [(str(name), value if isinstance(value, str) else _json(value)) for name, value in pairs]
@@ -361,6 +362,8 @@ def keep_job(folder: Path, name: str, text: str) -> str:
     plain = name.strip() or JOB_NAME
     if Path(plain).name != plain or not plain.endswith(".toml") or plain.startswith("."):
         raise UsageError(f"{plain}: name a file of this folder that ends in .toml")
+    if problem := problem_of_name(Path(plain)):
+        raise UsageError(f"{plain}: {problem}; choose another name")
     try:
         with (folder / plain).open("x", encoding="utf-8", newline="\n") as file:
             file.write(text)

@@ -26,6 +26,7 @@ from batch_runner.runner.connect import inputs_of
 from batch_runner.runner.memory import place_journals
 from batch_runner.runner.night import Rehearsal
 from batch_runner.sheet.model import Row, RowKind
+from batch_runner.units import problem_of_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -99,6 +100,8 @@ def keep_upload(folder: Path, name: str, data: bytes) -> str:
     path = Path(plain)
     if path.suffix.lower() not in ENDINGS or plain.startswith((".", "~$")) or not plain.isprintable():
         raise UsageError(f"{plain or 'this file'}: not a sheet; choose a .xlsx, .xlsm, .csv or .tsv file")
+    if problem := problem_of_name(path):
+        raise UsageError(f"{plain}: {problem}; rename it first")
     for number in range(1, 1000):
         kept = folder / (plain if number == 1 else f"{path.stem} ({number}){path.suffix}")
         try:

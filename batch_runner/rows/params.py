@@ -17,6 +17,7 @@ from batch_runner.rows.keys import (
     former_plain,
     key_of,
     number_forms,
+    other_readings,
     plain,
     with_others,
 )
@@ -71,6 +72,7 @@ class KeyForms(msgspec.Struct, frozen=True):
     sent: bytes | None
     forms: tuple[bytes, ...] = ()
     former: tuple[bytes, ...] = ()
+    doubtful: tuple[bytes, ...] = ()
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -110,7 +112,6 @@ class Template:
             raise UsageError("\n".join(problems))
         self._own = tuple(sorted({*columns, *self.columns(job.columns)}, key=lambda column: column.index))
         self._sent = self._sent_columns(job)
-        self._places = tuple((name, index) for index, name in self._sent.items())
         self._texts = {name: self._text(value) for name, value in job.param.items()}
         self._identity = None if job.identity_id is None else self._text(job.identity_id)
         self._session = None if job.session_id is None else self._text(job.session_id)
@@ -183,7 +184,7 @@ class Template:
     def fill(self, row: Row, *, takes_part: bool = True) -> RowParams:
         """The params of one row. Each is a text; an empty one is left out unless the job sends empty ones."""
         params = self._params(row.texts)
-        forms = self._plain_forms(row.texts, params) if self._is_plain(row) else self._forms(row)
+        forms = self._forms(row)
         return RowParams(
             row_number=row.number,
             takes_part=takes_part,
@@ -193,6 +194,7 @@ class Template:
             sent=forms.sent,
             forms=forms.forms,
             former_keys=forms.former,
+            doubtful_keys=forms.doubtful,
             identity_id=(self._identity.fill(row.texts) or None) if self._identity else None,
             session_id=self._session.fill(row.texts) or None if self._session else None,
             refusal=self._refusal(row) or self._misfit(row, params),
@@ -205,24 +207,10 @@ class Template:
         )
 
     def _params(self, texts: Sequence[str]) -> dict[str, str]:
-        params = {name: texts[index] for name, index in self._places}
+        params = {name: texts[index] for index, name in self._sent.items()}
         for name, text in self._texts.items():
             params[name] = text.fill(texts)
-        return params if self._send_empty or all(params.values()) else {n: text for n, text in params.items() if text}
-
-    def _is_plain(self, row: Row) -> bool:
-        """Whether all params are the row's key, and its texts are all that there is to know of it."""
-        is_read_otherwise = row.numbers or row.former or row.problems
-        return not (is_read_otherwise or self._key or self._volatile or self._former_names or self._formerly)
-
-    def _plain_forms(self, texts: tuple[str, ...], params: dict[str, str]) -> KeyForms:
-        """As `_forms` in that case, which is that of most text files, and takes half the time."""
-        identity, plain = self._identity_of(texts), number_forms(texts)
-        key = digest_of(sorted(params.items()), identity)
-        if plain is texts:
-            return KeyForms(key, key, None)
-        digest = self._digest(plain)
-        return KeyForms(key, digest, key, (digest,)) if digest != key else KeyForms(key, key, None)
+        return params if self._send_empty else {name: text for name, text in params.items() if text}
 
     def _forms(self, row: Row) -> KeyForms:
         """How the row is known, and under what else it may have run.
@@ -230,6 +218,7 @@ class Template:
         Its key is made of values: a number without the zeros that a format shows, a date with its time, texts as they
         are. It may have run under what is sent now (from a text file, or by an earlier release), under the numbers that
         its texts may be (`1.10`), under its numbers without their formats, or as an earlier release read its cells.
+        Where a text may be read in two ways (`3/4/2026`), nobody can tell whether what ran under one is this row.
         """
         texts, plain = row.texts, number_forms(row.texts)
         sent = self._digest(texts)
@@ -246,9 +235,10 @@ class Template:
             past.append(self._known_as(with_others(texts, former), is_former=True))
         if self._formerly:
             past.append(self._digest(texts, more=((c.name, text) for c in self._formerly if (text := texts[c.index]))))
-        forms = tuple(other for other in dict.fromkeys(more) if other is not None and other != key)
-        others = tuple(other for other in dict.fromkeys(past) if other is not None and other not in (key, *forms))
-        return KeyForms(key, digest, None if sent == digest else sent, forms, others)
+        forms = _others(more, key)
+        former_keys = _others(past, key, *forms)
+        doubtful = _others(map(self._known_as, other_readings(texts)), key, *forms, *former_keys)
+        return KeyForms(key, digest, None if sent == digest else sent, forms, former_keys, doubtful)
 
     def _known_as(self, texts: Sequence[str], *, is_former: bool = False) -> bytes | None:
         """The key that these texts make; None where those of the key's columns are all empty."""
@@ -265,13 +255,9 @@ class Template:
         more: Iterable[tuple[str, str]] = (),
     ) -> bytes:
         """Stands for all params that these texts make, under these names instead of their own, and for the identity."""
-        params = [*self._params(texts).items()]
-        if names or but:
-            params = [(names.get(name, name), text) for name, text in params if name not in but]
-        return digest_of(sorted([*params, *more] if more else params), self._identity_of(texts))
-
-    def _identity_of(self, texts: Sequence[str]) -> str:
-        return self._identity.fill(texts) if self._identity and self._identity.indexes() else ""
+        params = [(names.get(name, name), text) for name, text in self._params(texts).items() if name not in but]
+        identity = self._identity.fill(texts) if self._identity and self._identity.indexes() else ""
+        return digest_of(sorted([*params, *more]), identity)
 
     def _aliases(self, row: Row) -> Iterator[bytes]:
         """Under what another sheet, with other key columns, may know the row; in all forms of its values."""
@@ -394,6 +380,11 @@ def _claim(row: Row, indexes: tuple[int, ...], form: Callable[[str], str] = plai
     if not indexes or any(problem.refuses and problem.index in indexes for problem in row.problems):
         return None
     return dedup_key_of([row.texts[index] for index in indexes], form)
+
+
+def _others(keys: Iterable[bytes | None], *known: bytes | None) -> tuple[bytes, ...]:
+    """Each of the keys once, but for those that are known."""
+    return tuple(key for key in dict.fromkeys(keys) if key is not None and key not in known)
 
 
 def _texts_of(job: Job) -> Iterator[tuple[str, str]]:

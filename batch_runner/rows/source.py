@@ -1,14 +1,14 @@
-"""The job's sheet, opened: which of its rows take part, what each of them sends, and what the journal plans for it."""
+"""The job's sheet, opened: which of its rows take part, and what each sends, and its plan."""
 
 from __future__ import annotations
 
-import shlex
+from copy import copy
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from batch_runner.errors import Findings, SheetError
+from batch_runner.errors import Findings, SheetError, quote_words
 from batch_runner.outcomes import ENDED
 from batch_runner.rows.columns import find_our_columns, holds_results
 from batch_runner.rows.keys import KeyFinder, said
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 MOST_WARNINGS = 10
 LOOK = 100
 """How many rows are looked at for what an output of ours holds."""
+
 CHUNK = 128
 """Rows that are read and placed in the journal at once: some milliseconds' work."""
 LARGE_CHUNK = 2_048
@@ -101,6 +102,12 @@ class Source:
     def total(self) -> int:
         """How many rows take part."""
         return self._selection.count(self.sheet)
+
+    def beside(self) -> Source:
+        """The same sheet for somebody else who goes through its rows at the same time; it is closed with this one."""
+        other = copy(self)
+        other._warnings = []
+        return other
 
     def rows(self) -> Iterator[RowParams]:
         """Stream what the rows that take part send, in the sheet's order; gathers `warnings` anew."""
@@ -197,7 +204,7 @@ class Source:
         of, journal = " and ".join(map(repr, self.likely_key)), self._job.journal_path
         way = f"--key {said(self.likely_key)}"
         if journal.exists():
-            way = f"batch-runner rekey {shlex.quote(str(journal))} {way}"
+            way = f"batch-runner rekey {quote_words([str(journal)])} {way}"
         return f"without --key an edited row is a new one; {of} differs in every row and looks like its number: {way}"
 
     def _hidden_columns(self) -> str | None:

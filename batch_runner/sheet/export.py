@@ -10,7 +10,7 @@ import msgspec
 from batch_runner.errors import SheetError, Unlike
 from batch_runner.sheet.csv.reader import CsvSheet, open_csv, view_csv
 from batch_runner.sheet.csv.records import DELIMITERS
-from batch_runner.sheet.csv.writer import harmless, replaced, storable, write_table_of_text, write_text
+from batch_runner.sheet.csv.writer import harmless, replaced, storable, write_lines, write_table_of_text, write_text
 from batch_runner.sheet.model import (
     LIST_ROWS,
     TEXT_ENDINGS,
@@ -115,10 +115,11 @@ def _too_much(where: str, limit: str) -> SheetError:
 
 
 AT_ONCE = 10_000
-MOST_TEXT = 8 << 20
-"""Characters that are handed on at once."""
-ROW_GROUPS = 64, 50_000
-"""Rows that are compressed together, at least and at most: what a reader, and the writer, take in at once."""
+MOST_TEXT = 1 << 20
+"""Characters that are handed on, read back or compressed at once, if one row doesn't have more: writer and reader of
+Parquet hold several times as much."""
+MOST_ROWS = 50_000
+"""Rows that are compressed together at most."""
 
 
 def _some_of(rows: Iterator[tuple[str, ...]]) -> list[tuple[str, ...]]:
@@ -141,13 +142,14 @@ def write_parquet(target: BinaryIO, grid: Grid, longest: int) -> None:
 
     def frames(*_pushed_down: object) -> Iterator[polars.DataFrame]:
         rows = grid.data()
-        while True:
+        count = -1
+        while count:
             batch = _some_of(rows)
-            yield polars.DataFrame(batch, schema=schema, orient="row")
-            if not batch:
-                return
+            count, frame = len(batch), [polars.DataFrame(batch, schema=schema, orient="row")]
+            del batch
+            yield frame.pop()
 
-    at_once = min(max(ROW_GROUPS[0], MOST_TEXT // max(longest, 1)), ROW_GROUPS[1])
+    at_once = min(MOST_TEXT // max(longest, 1) + 1, MOST_ROWS)
     register_io_source(frames, schema=schema).sink_parquet(target, row_group_size=at_once)
 
 
@@ -243,6 +245,7 @@ class Grid:
         for row, texts in self.rows():
             if row.kind in LIST_ROWS:
                 yield tuple(storable(texts[place]) for place in self.places)
+            del texts  # they may be long, and the next ones are made before this name is given to them
 
 
 def append_columns(
@@ -327,7 +330,7 @@ def write_table(
     elif ending == ".xlsx":
         write_workbook(target, grid)
     elif ending == ".jsonl":
-        _write_lines(target, grid)
+        write_lines(target, grid.headers, grid.data())
     elif ending == ".parquet":
         write_parquet(target, grid, longest)
     else:
@@ -350,13 +353,6 @@ def refuse_unwritable(sheet: Sheet, ending: str, new: NewColumns) -> None:
         make_room(sheet, new)
     elif ending == ".xlsx":
         refuse_too_much(Grid(sheet, new, ()))
-
-
-def _write_lines(target: BinaryIO, grid: Grid) -> None:
-    encoder = msgspec.json.Encoder()
-    headers = grid.headers
-    for texts in grid.data():
-        target.write(encoder.encode(dict(zip(headers, texts, strict=True))) + b"\n")
 
 
 READ_BACK = (*TEXT_ENDINGS, *WORKBOOK_ENDINGS)
@@ -383,21 +379,25 @@ def written_lines(path: Path) -> Iterator[tuple[str, ...]]:
     """The texts of each row that `write_table` wrote as `.jsonl` or `.parquet`, in the order of its headers."""
     if path.suffix.lower() == ".jsonl":
         with path.open("rb") as file:
-            yield from (tuple(msgspec.json.decode(line, type=dict[str, str]).values()) for line in file)
+            while line := file.readline():
+                texts = [tuple(msgspec.json.decode(line, type=dict[str, str]).values())]
+                del line
+                yield texts.pop()
         return
     import polars
 
     rows = polars.scan_parquet(path)
-    start = 0
-    while len(page := rows.slice(start, AT_ONCE).collect()):
-        yield from page.iter_rows()
+    start, count = 0, 1
+    while len(page := rows.slice(start, count).collect()):
         start += len(page)
+        yield from page.iter_rows()
+        count = min(max(1, MOST_TEXT * len(page) // max(int(page.estimated_size()), 1)), 2 * count, AT_ONCE)
 
 
 _ROW = re.compile(rb'\s*+<row r="([0-9]{1,7})"(?: (?!spans=)[A-Za-z0-9:]++="[^"<>&]*+"| spans="[0-9: ]*+")*+>')
-_CELL = re.compile(
-    rb'<c r="([A-Z]{1,3})[0-9]{1,7}"(?: s="[0-9]+")?'
-    rb'(?: t="inlineStr"><is><t(?: xml:space="preserve")?>([^<]*+)</t></is></c>|/>)'
+_CELL = (
+    rb'(?:<c r="%s[0-9]{1,7}"(?: s="[0-9]+")?'
+    rb'(?: t="inlineStr"><is><t(?: xml:space="preserve")?>([^<]*+)</t></is></c>|/>))?'
 )
 
 
@@ -409,7 +409,7 @@ def new_cells(
     Raises `Unlike` where a row isn't the same row to the letter with cells of ours behind it: that may well be right,
     but only a reader can tell.
     """
-    places = {column.encode(): place for place, column in enumerate(columns)}
+    cells = re.compile(b"".join(_CELL % column.encode() for column in columns))
     for old, new in zip(_rows(before, part), _rows(after, part), strict=False):
         own, all_ = _ROW.match(old), _ROW.match(new)
         if own is None or all_ is None or own[1] != all_[1]:
@@ -419,14 +419,10 @@ def new_cells(
         end = all_.end() + len(old) - own.end()
         if new[all_.end() : end] != old[own.end() :]:
             raise Unlike
-        texts = [""] * len(columns)
-        while end < len(new):
-            cell = _CELL.match(new, end)
-            if cell is None or cell[1] not in places:
-                raise Unlike
-            texts[places[cell[1]]] = plain_text(cell[2]) if cell[2] is not None else ""
-            end = cell.end()
-        yield int(own[1]), tuple(texts)
+        found = cells.fullmatch(new, end)
+        if found is None:
+            raise Unlike
+        yield int(own[1]), tuple([plain_text(text) if text else "" for text in found.groups()])
     raise Unlike
 
 

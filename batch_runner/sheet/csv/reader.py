@@ -88,7 +88,10 @@ def _open(path: Path, snapshot: Snapshot, reading: Reading, scratch: Path) -> Sh
         snapshot.file.close()
         raise
     sheet.cautions = tuple(_cautions(source, path.name, reading))
-    sheet.notes = (*sheet.cautions, *_notes(source, path.name, reading, headers, seen))
+    if seen.open_end:
+        end = f"the last row, {seen.open_end}, has no line end; if the file was cut off, that row isn't whole"
+        sheet.torn = (f"{path.name}: {end}",)
+    sheet.notes = (*sheet.cautions, *_notes(source, path.name, reading, headers, seen), *sheet.torn)
     return sheet
 
 
@@ -441,5 +444,3 @@ def _notes(source: TextFile, name: str, reading: Reading, headers: Sequence[str]
         )
     if seen.inner_cr:
         yield f"{name}: a CR that ends no line, the first in row {seen.inner_cr}, is read as a part of its text"
-    if seen.open_end:
-        yield (f"{name}: the last row, {seen.open_end}, has no line end; if the file was cut off, that row isn't whole")

@@ -1,4 +1,4 @@
-"""Writing a CSV file back with new columns: each record's own bytes stay, new fields follow them."""
+"""Writing a CSV file back with new columns: each record's own bytes stay, new fields follow them. And lines of JSON."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import csv
 import shutil
 import tempfile
 from io import TextIOWrapper
-from itertools import zip_longest
+from itertools import chain, repeat, zip_longest
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,9 +20,9 @@ from batch_runner.sheet.snapshot import uncopied
 from batch_runner.units import plain_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
-    from typing import BinaryIO
+    from typing import IO, BinaryIO
 
     from batch_runner.sheet.csv.records import TextFile
     from batch_runner.sheet.model import NewColumns
@@ -215,6 +215,33 @@ def field(text: str, delimiter: str) -> str:
         return text
     text = harmless(storable(text))
     return _quoted(text, delimiter)
+
+
+PIECE = 1 << 20
+"""Characters of a long text that are encoded at once."""
+
+
+def write_json_text(target: IO[bytes], text: str) -> None:
+    """Write a text as a string of JSON; of a long one no second copy is made."""
+    target.write(b'"')
+    for start in range(0, len(text), PIECE):
+        target.write(msgspec.json.encode(storable(text[start : start + PIECE]))[1:-1])
+    target.write(b'"')
+
+
+def write_lines(target: BinaryIO, headers: Sequence[str], rows: Iterator[tuple[str, ...]]) -> None:
+    """Write an object of JSON a line."""
+    encoder = msgspec.json.Encoder()
+    for texts in rows:
+        if sum(map(len, texts)) < PIECE:
+            target.write(encoder.encode(dict(zip(headers, texts, strict=True))) + b"\n")
+        else:
+            for begin, header, text in zip(chain((b"{",), repeat(b",")), headers, texts, strict=False):
+                target.write(begin + encoder.encode(header) + b":")
+                write_json_text(target, text)
+                del text
+            target.write(b"}\n")
+        del texts  # they may be long, and the next ones are made before this name is given to them
 
 
 def storable(text: str) -> str:
