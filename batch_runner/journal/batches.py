@@ -26,7 +26,7 @@ from batch_runner.errors import (
     reason_of,
 )
 from batch_runner.fs import LockHeld, hold_lock, sync_folder
-from batch_runner.journal.database import uri_of
+from batch_runner.journal.database import connect, make_readable, uri_of
 from batch_runner.journal.same_key import forget_other_claims
 from batch_runner.plan.plan import NIGHT, Policy
 from batch_runner.units import local_day, problem_of_name, service_form
@@ -168,6 +168,14 @@ def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) ->
         if connection.in_transaction:
             connection.execute("ROLLBACK")
     return Begun(batch, night, start_key, has_others=bool(info.command))
+
+
+def begin_beside(path: Path, info: BatchInfo) -> Begun:
+    """Begin a batch on a connection of its own: what is in flight of the others is committed meanwhile."""
+    with closing(connect(uri_of(path))) as connection:
+        make_readable(connection)
+        connection.execute("PRAGMA synchronous = FULL")
+        return begin(path, connection, info)
 
 
 def _night_gone_on_with(connection: sqlite3.Connection, info: BatchInfo) -> int | None:

@@ -15,16 +15,9 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from batch_runner.errors import JournalFailed
 from batch_runner.journal import changes, same_key, view
-from batch_runner.journal.batches import Begun, begin, hold_journal, now, real_path
+from batch_runner.journal.batches import Begun, begin, begin_beside, hold_journal, now, real_path
 from batch_runner.journal.changes import HeldRows, Since, Unsettled, describe_waiting, held, since, taken, unsettled
-from batch_runner.journal.database import (
-    connect,
-    make_readable,
-    mark_whole,
-    open_file,
-    open_memory,
-    uri_of,
-)
+from batch_runner.journal.database import connect, make_readable, mark_whole, open_file, open_memory, uri_of
 from batch_runner.journal.group_commit import SHORT, Brief, Commits, in_thread, inline, set_aside
 from batch_runner.journal.index import OtherJournals
 from batch_runner.journal.outputs import OutputMemory
@@ -100,7 +93,7 @@ class JournalFile:
             # From now on the file says by itself that a batch is under way: without its WAL it is half a journal.
             self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         else:
-            begun = await to_thread.run_sync(_begin_beside, self.path, info)
+            begun = await to_thread.run_sync(begin_beside, self.path, info)
         if latest is not None:
             await self.commits.add(latest.leave_places)
         self._first = self._first or begun.id
@@ -464,11 +457,3 @@ async def _close(connection: sqlite3.Connection) -> None:
         with suppress(sqlite3.Error):  # no room even for that: then the WAL can't be emptied either, and stays beside
             await to_thread.run_sync(mark_whole, connection)
         await to_thread.run_sync(connection.close)
-
-
-def _begin_beside(path: Path, info: BatchInfo) -> Begun:
-    """Begin a batch on a connection of its own: what is in flight of the others is committed meanwhile."""
-    with closing(connect(uri_of(path))) as connection:
-        make_readable(connection)
-        connection.execute("PRAGMA synchronous = FULL")
-        return begin(path, connection, info)
