@@ -12,7 +12,7 @@ from batch_runner.units import local_day
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from batch_runner.journal.batches import BatchInfo
 
@@ -259,3 +259,14 @@ def register_rest(
     is_strict = bool(policy.watched or policy.ignore or is_said)
     is_text = info.input.lower().endswith(TEXT_ENDINGS)
     return place_rest(connection, batch, numbers, is_text=is_text, is_strict=is_strict)
+
+
+def describe_unclaimed(here: int, there: Mapping[Path, int]) -> tuple[str, ...]:
+    """A sentence for each journal, this one and others, with so many rows that nobody knows what makes unique."""
+    told = (
+        f"{path}: rows that ran in this journal, and of which it isn't known what makes them unique: {rows}; "
+        "--unique can't know them until their own sheet runs with it once"
+        for path, rows in there.items()
+    )
+    ran = f"rows that ran before, but are not in the sheet as they were then: {here}; --unique can't know them"
+    return (*((ran,) if here else ()), *told)

@@ -232,16 +232,7 @@ class Journal:
         """A sentence for each journal with rows of which no sheet has told so far what makes them unique."""
         with self._reader() as connection:
             here = same_key.count_unclaimed(connection)
-        there = self._registration.count_unclaimed_elsewhere(self._file.connection)
-        told = (
-            f"{path}: rows that ran in this journal, and of which it isn't known what makes them unique: {rows}; "
-            "--unique can't know them until their own sheet runs with it once"
-            for path, rows in there.items()
-        )
-        if not here:
-            return tuple(told)
-        ran = f"rows that ran before, but are not in the sheet as they were then: {here}; --unique can't know them"
-        return (ran, *told)
+        return changes.describe_unclaimed(here, self._registration.count_unclaimed_elsewhere(self._file.connection))
 
     def leave_places(self, connection: sqlite3.Connection) -> None:
         """Make room for the next sheet's rows, now that this one's have their places; within a commit."""
