@@ -221,7 +221,8 @@ _PLACE_REST = (
     f" iif(takes_part AND refusal IS NOT NULL AND {_LAST_PARAMS} IS NULL, refusal, NULL) FROM (SELECT number,"
     " coalesce(twin.row, (SELECT id FROM row WHERE row.key = ahead.key AND nth = 1)) AS row, params, refusal,"
     f" number IN (SELECT number FROM chosen) AS takes_part{_REST}) AS found"
-    f" WHERE NOT (:is_strict AND coalesce({_LAST_PARAMS}, params) <> params)"
+    f" WHERE NOT (coalesce({_LAST_PARAMS}, params) <> params AND (:is_strict"
+    " OR EXISTS (SELECT 1 FROM sent WHERE sent.row = found.row AND sent.params = found.params)))"
 )
 _COUNT_CARRIED = (
     "SELECT count(*) FROM outcome JOIN attempt ON attempt.id = outcome.attempt"
