@@ -109,7 +109,7 @@ async def carried(path: Path) -> bool:
 def test_a_second_batch_is_turned_away(tmp_path: Path) -> None:
     """While a batch holds the journal another gives up instead of waiting, naming the holder's process and start."""
     path = tmp_path / "a.journal.db"
-    with child(path, 1) as process:
+    with child(path, 5_000) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"opened 0\n"
         with pytest.raises(JournalBusy, match=rf"another batch holds this journal: process {process.pid}, started 2"):
