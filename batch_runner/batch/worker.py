@@ -140,9 +140,8 @@ class Worker:
         """Follow a run that an earlier batch started."""
         attempt = RowAttempt(plan.attempt, plan.row_number, may_be_replaced=plan.anew is not None)
         if not self._terms.runs_outlive_us:
-            seen = await self._service.look(plan.run_id)  # what never began on a cluster, it remembers
-            if isinstance(seen, RunSeen) and seen.run.never_began:
-                return await self._run_ended(attempt, seen.run)
+            if isinstance(seen := await self._service.look(plan.run_id), RunSeen) and seen.run.never_began:
+                return await self._run_ended(attempt, seen.run)  # a cluster remembers what never began there
             return await self._end(attempt, Outcome("unknown", plan.run_id, error=ENDED_WITH_US))
         within = max(0.0, self._terms.follow_seconds - (age_of(plan) or 0.0))
         if not self.is_overdue(plan):
@@ -155,9 +154,8 @@ class Worker:
         return await self._end(RowAttempt(doubt.attempt, doubt.row_number), Outcome("error", error=doubt.answer.why))
 
     async def _send(self, plan: Send | Resend, request: RunRequest, slot: Slot) -> Outcome | Doubt:
-        start = start_of(plan)
+        start, failures = start_of(plan), 0
         outcome: Outcome = STILL_UNKNOWN if start.is_lost else NOT_STARTED
-        failures = 0
         while await self._may_start(slot, start):
             attempt = await self._intend(plan, start)
             if isinstance(plan, Send) and (held := await self._journal.hold_if_started(attempt.id, plan)) is not None:

@@ -11,6 +11,7 @@ from batch_runner.units import local_day
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Mapping
 
 
 _SAMPLES = 5
@@ -142,6 +143,29 @@ def describe_waiting(rows: HeldRows) -> str | None:
         f"waiting for their retry: {rows.rows} (rows {numbers}); a row is started again once it is edited, or when "
         "its last attempt ended --retry-wait ago (1h, if nothing is said); --retry-wait 0 starts them at once"
     )
+
+
+def describe_shared_keys(rows: int) -> str | None:
+    """A warning where so many rows of a sheet share their key with others."""
+    if not rows:
+        return None
+    return (
+        f"{rows} rows share their key with another: one that stays as it was keeps its outcome wherever it stands, "
+        "but those that are edited are told apart by their order only; choose a --key that is each row's own"
+    )
+
+
+def describe_unclaimed(here: int, there: Mapping[Path, int]) -> tuple[str, ...]:
+    """A sentence for each journal with rows of which no sheet has told so far what makes them unique."""
+    told = (
+        f"{path}: rows that ran in this journal, and of which it isn't known what makes them unique: {rows}; "
+        "--unique can't know them until their own sheet runs with it once"
+        for path, rows in there.items()
+    )
+    if not here:
+        return tuple(told)
+    ran = f"rows that ran before, but are not in the sheet as they were then: {here}; --unique can't know them"
+    return (ran, *told)
 
 
 def held(connection: sqlite3.Connection, batch: int, why: str) -> HeldRows:

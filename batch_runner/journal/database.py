@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x62724A31
 """`brJ1`, in the file's header (SQLite file format, section 1.3.15): says whose file this is."""
 
-VERSION = 3
+VERSION = 4
 """The schema's own, in the header's `user_version`. A lower one is brought up to it, a higher one is refused."""
 
 TABLES = """\
@@ -184,13 +184,10 @@ CREATE INDEX attempt_claim ON attempt (claim) WHERE claim IS NOT NULL;
 CREATE TABLE resolution (attempt INTEGER NOT NULL REFERENCES attempt, was TEXT NOT NULL, status TEXT NOT NULL,
     note TEXT NOT NULL, who TEXT NOT NULL, at TEXT NOT NULL);
 """
-"""What brings a journal of version 1 up to 2."""
-
-FROM_2_TO_3 = f"""\
+FROM_2_TO_3 = """\
 ALTER TABLE about ADD COLUMN under_way INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE about ADD COLUMN told INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE attempt ADD COLUMN cells BLOB;
-ALTER TABLE place ADD COLUMN attempt INTEGER;
 ALTER TABLE batch ADD COLUMN sheets_left TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE attempt ADD COLUMN sent BLOB;
 ALTER TABLE attempt ADD COLUMN origin TEXT;
@@ -202,9 +199,17 @@ CREATE TABLE same (row INTEGER NOT NULL REFERENCES row, params BLOB NOT NULL,
     batch INTEGER NOT NULL REFERENCES batch, PRIMARY KEY (row, params)) WITHOUT ROWID;
 CREATE TABLE output (batch INTEGER NOT NULL REFERENCES batch, path TEXT NOT NULL, sha256 TEXT NOT NULL,
     cells BLOB NOT NULL, own TEXT NOT NULL, ours TEXT NOT NULL, hers TEXT NOT NULL);
+"""
+FROM_3_TO_4 = f"""\
+ALTER TABLE place ADD COLUMN attempt INTEGER;
 DROP VIEW outcome;
 {OUTCOME_VIEW}"""
-"""What brings a journal of version 2 up to 3."""
+
+
+def steps_from(version: int) -> str:
+    """What brings a journal of an earlier version up to this one."""
+    return " ".join((FROM_1_TO_2, FROM_2_TO_3, FROM_3_TO_4)[version - 1 :])
+
 
 LOST = "a start was sent and its answer was lost: a run may exist"
 """The error of an attempt without an answer, as in the view `outcome`."""
@@ -424,12 +429,11 @@ def _set_up(path: Path, connection: sqlite3.Connection) -> None:
 def _bring_up(path: Path, connection: sqlite3.Connection) -> None:
     """Bring an older journal up to this version: whole, or not at all."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    steps = f"{FROM_1_TO_2 if version == 1 else ''} {FROM_2_TO_3}"
     try:
         if version == VERSION:
             mark_whole(connection)
             return
-        connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {VERSION};")
+        connection.executescript(f"BEGIN IMMEDIATE; {steps_from(version)} PRAGMA user_version = {VERSION};")
         if version == 1:
             _name(connection)
         connection.execute("COMMIT")

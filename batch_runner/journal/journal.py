@@ -218,15 +218,7 @@ class Journal:
         with self._reader() as connection:
             here = same_key.count_unclaimed(connection)
         there = self._registration.count_unclaimed_elsewhere(self._file.connection)
-        told = (
-            f"{path}: rows that ran in this journal, and of which it isn't known what makes them unique: {rows}; "
-            "--unique can't know them until their own sheet runs with it once"
-            for path, rows in there.items()
-        )
-        if not here:
-            return tuple(told)
-        ran = f"rows that ran before, but are not in the sheet as they were then: {here}; --unique can't know them"
-        return (ran, *told)
+        return changes.describe_unclaimed(here, there)
 
     def leave_places(self, connection: sqlite3.Connection) -> None:
         """Make room for the next sheet's rows, now that this one's have their places; within a commit."""
@@ -351,12 +343,7 @@ class Journal:
     def shared_keys(self) -> str | None:
         """A warning where rows of this batch's sheet share their key with others."""
         rows = self._repeated if self._repeated is not None else same_key.count_repeated(self._file.connection)
-        if not rows:
-            return None
-        return (
-            f"{rows} rows share their key with another: one that stays as it was keeps its outcome wherever it stands, "
-            "but those that are edited are told apart by their order only; choose a --key that is each row's own"
-        )
+        return changes.describe_shared_keys(rows)
 
     def since(self) -> Since | None:
         """How this batch's sheet differs from that of the night before."""

@@ -103,12 +103,11 @@ _STORY = (
 _RESOLUTIONS = "SELECT at, who, was, status, note FROM resolution WHERE attempt = ? ORDER BY rowid"
 
 
-_SHARED_RUN = (
+_SHARED_RUN = (  # of those that no person gave to a row (--same)
     "SELECT run_id FROM attempt WHERE run_id IS NOT NULL AND status <> 'unknown'"
     " AND (origin IS NULL OR row NOT IN (SELECT row FROM same WHERE substr(params, 1, 4) <> CAST('key ' AS BLOB)))"
     " GROUP BY run_id HAVING count(DISTINCT row) > 1 LIMIT 1"
 )
-"""Of the runs that no person gave to a row (`--same`)."""
 
 
 class Placed(msgspec.Struct, frozen=True):
@@ -218,8 +217,7 @@ def _placed(connection: sqlite3.Connection, found: _Found) -> Placed:
 
 def check_runs(connection: sqlite3.Connection) -> None:
     """Raise `OutputFailed` if a run stands beside two rows: each has its own, one that a person gave it, or none."""
-    found = connection.execute(_SHARED_RUN).fetchone()
-    if found is not None:
+    if (found := connection.execute(_SHARED_RUN).fetchone()) is not None:
         raise OutputFailed(
             f"two rows have the run {found[0]}, so no output was written: look up at the service which row it ran for; "
             "the journal has all the others"

@@ -12,7 +12,7 @@ import pytest
 from journals import FormerRow, batch_info, entries, former_journal
 from program import run_program
 
-from batch_runner.journal.database import VERSION
+from batch_runner.journal.database import VERSION, steps_from
 from batch_runner.journal.journal import Journal
 from batch_runner.journal.view import JournalView
 from batch_runner.plan.plan import Keep, Poll, Send
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture(params=[1, 2], ids=["version 1", "version 2"])
+@pytest.fixture(params=[1, 2, 3], ids=["version 1", "version 2", "version 3"])
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A journal of an earlier version in which A succeeded and B was still running."""
     path = tmp_path / "a.journal.db"
@@ -68,12 +68,9 @@ def test_who_only_looks_changes_nothing(path: Path) -> None:
 
 def test_a_kill_in_the_middle_leaves_the_old_one(path: Path) -> None:
     """The change is one transaction: rolled back half-way, the journal is as it was, and the next batch does it."""
-    from batch_runner.journal.database import FROM_1_TO_2, FROM_2_TO_3
-
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        steps = f"{FROM_1_TO_2 if version == 1 else ''} {FROM_2_TO_3}"
-        connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {VERSION};")
+        connection.executescript(f"BEGIN IMMEDIATE; {steps_from(version)} PRAGMA user_version = {VERSION};")
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone()[0] == version
     assert [type(plan) for plan in anyio.run(register, path)] == [Keep, Poll, Send]

@@ -21,7 +21,7 @@ STATUSES = ("success", "failure", "running", "starting")
 """What came of the four open items; of the last one nobody knows."""
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 @pytest.mark.parametrize("key", [("Row",), ()], ids=["key", "all params"])
 def test_a_journal_of_an_earlier_release_goes_on(scene: Scene, version: int, key: tuple[str, ...]) -> None:
     """What ended is carried over, what goes on is followed, what is unknown stays so; another sheet's rows are held."""

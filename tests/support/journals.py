@@ -125,8 +125,8 @@ def former_journal(path: Path, version: int, rows: Iterable[FormerRow], info: Ba
         connection.executescript(f"BEGIN; {schema} COMMIT")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {version}")
-        if version == 2:
-            connection.execute("INSERT INTO about VALUES ('abc')")
+        if version > 1:
+            connection.execute("INSERT INTO about (uuid) VALUES ('abc')")
         key = msgspec.json.encode(info.key_columns).decode()
         connection.execute(_BATCH, (info.input, info.output, info.task, info.service, key))
         for number, row in enumerate(rows, 1):
