@@ -1,4 +1,4 @@
-"""How the sheet of a batch differs from that of the night before; and which rows were held back."""
+"""How a batch's sheet differs from that of the night before; which rows were held back, or left at a shutdown."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from batch_runner.sheet.model import TEXT_ENDINGS
 from batch_runner.units import local_day
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    from batch_runner.journal.batches import BatchInfo
 
 
 _SAMPLES = 5
@@ -224,3 +227,59 @@ def all_new(connection: sqlite3.Connection, batch: int) -> str | None:
         f"no row of this sheet is known to the journal, which has {sent} from earlier batches: each counts as new and "
         "is sent; if they are the same rows, they run again: undo the change to the columns or params first"
     )
+
+
+_LAST_PLACED = "SELECT coalesce(max(number), 0) FROM place WHERE batch = ?"
+_REST = (
+    " FROM ahead LEFT JOIN twin USING (number) WHERE number > :placed AND number <= (SELECT max(number) FROM chosen)"
+    " AND (twin.number IS NULL OR twin.row IS NOT NULL)"
+    " AND NOT (:is_text AND number IN (SELECT number FROM renamed))"
+)
+"""Whose row is certain: not that of a new twin, nor of one that has another form of its key in a text file."""
+_ADD_ROWS = f"INSERT OR IGNORE INTO row (key, nth) SELECT key, 1{_REST} AND twin.number IS NULL"
+_LAST_PARAMS = "(SELECT params FROM sent WHERE sent.row = found.row ORDER BY id DESC LIMIT 1)"
+_PLACE_REST = (
+    "INSERT INTO place (batch, number, row, params, takes_part, refusal)"  # noqa: S608  no values stand in it
+    " SELECT :batch, number, row, params, takes_part,"
+    f" iif(takes_part AND refusal IS NOT NULL AND {_LAST_PARAMS} IS NULL, refusal, NULL) FROM (SELECT number,"
+    " coalesce(twin.row, (SELECT id FROM row WHERE row.key = ahead.key AND nth = 1)) AS row, params, refusal,"
+    f" number IN (SELECT number FROM chosen) AS takes_part{_REST}) AS found"
+    f" WHERE NOT (coalesce({_LAST_PARAMS}, params) <> params AND (:is_strict"
+    " OR EXISTS (SELECT 1 FROM sent WHERE sent.row = found.row AND sent.params = found.params)))"
+)
+_COUNT_CARRIED = (
+    "SELECT count(*) FROM outcome JOIN attempt ON attempt.id = outcome.attempt"
+    " WHERE outcome.batch = :batch AND number > :placed AND ended_at IS NOT NULL"
+)
+_UNPLACED = (
+    "SELECT number FROM chosen WHERE NOT EXISTS"
+    " (SELECT 1 FROM place WHERE place.batch = :batch AND place.number = chosen.number)"
+)
+
+
+def place_rest(
+    connection: sqlite3.Connection, batch: int, numbers: Iterable[int], *, is_text: bool, is_strict: bool
+) -> tuple[int, list[int]]:
+    """Place all rows at once that were seen and have no place yet, with no plan for them: none of them is started.
+
+    `numbers` are those of the rows that take part, `is_text` says that the sheet is a text file and
+    `is_strict` that an edited row may come to another outcome than its last. Gives how many had ended before, and the
+    numbers of those left over, which only `Registration.register` can place.
+    """
+    (placed,) = connection.execute(_LAST_PLACED, (batch,)).fetchone()
+    named = {"batch": batch, "placed": placed, "is_text": is_text, "is_strict": is_strict}
+    connection.executemany("INSERT OR IGNORE INTO chosen VALUES (?)", ((number,) for number in numbers))
+    connection.execute(_ADD_ROWS, named)
+    connection.execute(_PLACE_REST, named)
+    (carried,) = connection.execute(_COUNT_CARRIED, named).fetchone()
+    return carried, [number for (number,) in connection.execute(_UNPLACED, named)]
+
+
+def register_rest(
+    connection: sqlite3.Connection, batch: int, info: BatchInfo, numbers: Iterable[int]
+) -> tuple[int, list[int]]:
+    """As `place_rest`, for what the batch asks of its rows."""
+    policy, (is_said,) = info.policy, connection.execute("SELECT EXISTS (SELECT 1 FROM same)").fetchone()
+    is_strict = bool(policy.watched or policy.ignore or is_said)
+    is_text = info.input.lower().endswith(TEXT_ENDINGS)
+    return place_rest(connection, batch, numbers, is_text=is_text, is_strict=is_strict)

@@ -27,7 +27,7 @@ from batch_runner.outcomes import NOT_STARTED, STARTING
 from batch_runner.plan.plan import WAITING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from batch_runner.journal.batches import BatchInfo
@@ -123,6 +123,8 @@ class Journal:
         self.path = file.path
         self._commits = file.commits
         self._repeated: int | None = None
+        self.has_seen = False
+        """Whether the sheet's rows were noted before they find their places."""
         self._others = others
         self._registration = Registration(begun, info, others, file.next_attempt)
 
@@ -163,6 +165,14 @@ class Journal:
         await self._commits.add(place)
         return steps
 
+    async def register_rest(self, numbers: Iterable[int]) -> tuple[int, list[int]]:
+        """See `changes.place_rest`; after `see` and `tell_apart`."""
+        self._check_room()
+        told: list[tuple[int, list[int]]] = []
+        rest = partial(changes.register_rest, batch=self.batch, info=self._info, numbers=numbers)
+        await self._commits.add(lambda connection: told.append(rest(connection)))
+        return told[-1]
+
     async def is_told_first(self) -> bool:
         """Whether nobody was told so far that no index knows this journal; from now on somebody was."""
         told: list[object] = []
@@ -192,6 +202,7 @@ class Journal:
 
     async def see(self, entries: Sequence[Entry]) -> None:
         """Note a chunk of the sheet's rows, whichever take part, for `tell_apart`."""
+        self.has_seen = True
         await self._commits.add(partial(same_key.see, entries=entries))
 
     async def tell_apart(self, identifying: tuple[str, ...] = ()) -> None:
@@ -213,12 +224,15 @@ class Journal:
         await self._commits.add(partial(same_key.adopt, entries=entries))
         await self._commits.add(partial(self._registration.adopt_elsewhere, entries=entries))
 
+    async def leave_unasked(self) -> None:
+        """Note that this batch has not learned to the end what makes earlier runs unique: the next one has to."""
+        await self._write("UPDATE batch SET unique_columns = '[]', conflict_columns = '[]' WHERE id = ?", self.batch)
+
     def unclaimed(self) -> tuple[str, ...]:
         """A sentence for each journal with rows of which no sheet has told so far what makes them unique."""
         with self._reader() as connection:
             here = same_key.count_unclaimed(connection)
-        there = self._registration.count_unclaimed_elsewhere(self._file.connection)
-        return changes.describe_unclaimed(here, there)
+        return changes.describe_unclaimed(here, self._registration.count_unclaimed_elsewhere(self._file.connection))
 
     def leave_places(self, connection: sqlite3.Connection) -> None:
         """Make room for the next sheet's rows, now that this one's have their places; within a commit."""

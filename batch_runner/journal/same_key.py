@@ -56,7 +56,7 @@ _AS_SENT = (
 )
 """Releases before these were two hashes wrote down the one of the texts."""
 _OF_THE_SHEET = (
-    "INSERT INTO apart SELECT key, params, number, NULL, number, is_refused FROM ahead WHERE key IN"
+    "INSERT INTO apart SELECT key, params, number, NULL, number, refusal IS NOT NULL FROM ahead WHERE key IN"
     " (SELECT key FROM ahead GROUP BY key HAVING count(*) > 1 UNION SELECT key FROM row WHERE nth = 2)"
 )
 _COUNT_REPEATED = "INSERT INTO repeated SELECT key, count(*) FROM apart GROUP BY key HAVING count(*) > 1"
@@ -93,7 +93,6 @@ _STEPS = (
     _PAIR_BY_ORDER,
     "DELETE FROM apart",
     "DELETE FROM renamed WHERE number IN (SELECT number FROM twin WHERE row IS NULL)",
-    "DELETE FROM ahead",
     "DELETE FROM form",
 )
 
@@ -109,7 +108,7 @@ def has_to_look(connection: sqlite3.Connection, batch: int, first: int) -> bool:
 def see(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     """Note rows of the sheet, before the first one finds its place; those whose key isn't known are nobody's twins."""
     known = [entry for entry in entries if entry.key is not None]
-    rows = ((e.row_number, e.key, e.digest, e.sent, e.refusal is not None) for e in known)
+    rows = ((e.row_number, e.key, e.digest, e.sent, e.refusal) for e in known)
     connection.executemany(_SEE, rows)
     forms = (
         (e.row_number, rank, key)
@@ -391,13 +390,16 @@ def make_temporary(connection: sqlite3.Connection) -> None:
     `elsewhere`: what ran in other journals that never were asked what makes a row unique, and what tonight's sheets
     tell of it.
 
+    `chosen`: the numbers of the rows that take part, where they are placed all at once.
+
     `ahead`: the sheet's rows, seen before they find their places; `form`: the other keys of each, and `renamed`: under
     which key the journal knows it, where that is another. `apart`: those with the same key, and the journal's
     (`number` is empty). `twin`: which row of the journal such a row of the sheet is; empty: a new one.
     """
     connection.execute(
-        "CREATE TEMP TABLE ahead (number INTEGER PRIMARY KEY, key BLOB, params BLOB, sent BLOB, is_refused INTEGER)"
+        "CREATE TEMP TABLE ahead (number INTEGER PRIMARY KEY, key BLOB, params BLOB, sent BLOB, refusal TEXT)"
     )
+    connection.execute("CREATE TEMP TABLE chosen (number INTEGER PRIMARY KEY)")
     connection.execute("CREATE TEMP TABLE form (number INTEGER, rank INTEGER, key BLOB)")
     connection.execute("CREATE TEMP TABLE renamed (number INTEGER PRIMARY KEY, key BLOB NOT NULL)")
     connection.execute(
@@ -422,6 +424,6 @@ def make_temporary(connection: sqlite3.Connection) -> None:
 
 def clear_places(connection: sqlite3.Connection, sheet: str) -> None:
     """Forget what was only needed while the rows of this sheet found their places; what it claims and sends stays."""
-    for table in ("ahead", "form", "renamed", "apart", "twin", "met", "repeated"):
+    for table in ("chosen", "ahead", "form", "renamed", "apart", "twin", "met", "repeated"):
         connection.execute(f"DELETE FROM {table}")  # noqa: S608  the names stand above
     connection.execute("UPDATE claimed SET sheet = ? WHERE sheet = ''", (sheet,))

@@ -36,7 +36,8 @@ def fit_in_cells(texts: tuple[str, ...]) -> bool:
 
 def fit_in_a_line(texts: tuple[str, ...]) -> bool:
     """Whether these texts fit into one record of a text file, with their quotes, and leave room for the row's own."""
-    return sum(map(len, texts)) <= MOST_IN_A_RECORD and sum(map(_quoted, texts)) <= MOST_IN_A_RECORD
+    size = sum(map(len, texts))
+    return 2 * size <= MOST_IN_A_RECORD or (size <= MOST_IN_A_RECORD and sum(map(_quoted, texts)) <= MOST_IN_A_RECORD)
 
 
 def fits_anywhere(_texts: tuple[str, ...]) -> bool:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import msgspec
 from anyio import from_thread
 
-from batch_runner.batch.pool import CHUNK, look_ahead, plan_rows
 from batch_runner.errors import ExitCode, JournalError, JournalFailed
 from batch_runner.journal.outputs import OutputIndex, lowest_runs
 from batch_runner.journal.view import JournalView, Placed
@@ -26,7 +25,7 @@ from batch_runner.report.summary import Counts, NamedRows, duration_of, named_ro
 from batch_runner.report.totals import control_totals
 from batch_runner.rows.amounts import worded
 from batch_runner.rows.keys import NearDuplicates
-from batch_runner.rows.source import Source
+from batch_runner.rows.source import CHUNK, Source, look_ahead, plan_rows
 from batch_runner.rows.task_inputs import TEXT
 from batch_runner.sheet.model import RowKind, row_list
 

@@ -13,7 +13,6 @@ import anyio
 import msgspec
 
 from batch_runner._version import __version__
-from batch_runner.batch.pool import look_ahead, plan_rows
 from batch_runner.errors import JournalError, UsageError, cant_be_read
 from batch_runner.job.config import load_job
 from batch_runner.job.inputs import SheetJob, night_job_of
@@ -35,6 +34,7 @@ from batch_runner.journal.journal import Journal, JournalFile
 from batch_runner.journal.view import JournalView, Placed
 from batch_runner.outcomes import UNKNOWN
 from batch_runner.plan.plan import Policy
+from batch_runner.rows.source import look_ahead, plan_rows
 from batch_runner.runner.connect import purpose_of, task_from_journal
 from batch_runner.units import safe_name
 

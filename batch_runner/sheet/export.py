@@ -168,7 +168,6 @@ def open_written(path: Path, sheet: Sheet) -> Sheet:
     reading = msgspec.structs.replace(reading, header_row=sheet.header_row or None, no_header=not sheet.header_row)
     if ending in DELIMITERS:
         return view_csv(path, reading, sheet.scratch)
-
     return view_workbook(path, reading, sheet.scratch)
 
 
@@ -289,11 +288,16 @@ def make_room(sheet: Sheet, new: NewColumns) -> None:
 def appended(sheet: Sheet, path: Path, new: NewColumns) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Each row's number and its texts in the new columns, in what `append_columns` wrote to `path`.
 
-    Every row's own bytes have been compared with the sheet's by then. Raises `Unlike` where that can't be done, also in
-    mid-iteration: read it by `open_written` then.
+    Every row's own bytes, or the fields of a text file, have been compared with the sheet's by then. Raises `Unlike`
+    where that can't be done, also in mid-iteration: read it by `open_written` then.
     """
-    if not isinstance(sheet, Workbook) or path.suffix.lower() != sheet.path.suffix.lower() or new.replaced:
-        raise Unlike  # cells that are written anew are in the way of a comparison byte by byte
+    is_anew = new.replaced or (isinstance(sheet, CsvSheet) and new.kept)  # in the way of a comparison
+    if is_anew or path.suffix.lower() != sheet.path.suffix.lower():
+        raise Unlike
+    if isinstance(sheet, CsvSheet):
+        yield from sheet.appended(path, new)
+        return
+    assert isinstance(sheet, Workbook)
     from batch_runner.sheet.xlsx_append.append import place_of
 
     columns = tuple(column_letter(index) for index in place_of(sheet, new).places)
@@ -330,10 +334,8 @@ def write_table(
     elif ending == ".parquet":
         write_parquet(target, grid, longest)
     else:
-        raise SheetError(
-            f"{sheet.path.name} can't be written as {ending or 'a file without ending'}; "
-            f"use one of {' '.join(TABLE_ENDINGS)}"
-        )
+        ways = f"use one of {' '.join(TABLE_ENDINGS)}"
+        raise SheetError(f"{sheet.path.name} can't be written as {ending or 'a file without ending'}; {ways}")
     return ()
 
 

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import msgspec
 
-from batch_runner.batch.pool import look_ahead, plan_rows
 from batch_runner.job.job import Job
 from batch_runner.journal.batches import BatchInfo
 from batch_runner.journal.database import APPLICATION_ID
 from batch_runner.journal.journal import Journal, Outcome
 from batch_runner.plan.plan import Entry, Policy, Send
-from batch_runner.rows.source import Source
+from batch_runner.rows.source import Source, look_ahead, plan_rows
 from batch_runner.runner.memory import rehearse
 
 if TYPE_CHECKING:

@@ -7,14 +7,16 @@ import csv
 import shutil
 import tempfile
 from io import TextIOWrapper
-from itertools import chain, repeat
+from itertools import chain, repeat, zip_longest
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from batch_runner.errors import Unlike
 from batch_runner.sheet.csv.encoding import CHUNK, Encoding
 from batch_runner.sheet.csv.records import has_text, line_end, whole_fields
 from batch_runner.sheet.model import NewCells
+from batch_runner.sheet.snapshot import uncopied
 from batch_runner.units import plain_number
 
 if TYPE_CHECKING:
@@ -131,6 +133,37 @@ def write_text(target: BinaryIO, records: Iterator[str], source: TextFile, scrat
     target.write(encoder.encode("", final=True))
     target.write(source.tail())
     return encoding
+
+
+def appended_fields(source: TextFile, path: Path, start: int, width: int) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Each record's number and its `width` new fields, in what `Appending` at `start` made, and `write_text` wrote.
+
+    A record's own fields have been compared with those of the source by then. Raises `Unlike`, also in mid-iteration,
+    where anything isn't as it was to be written, or was written in another encoding.
+    """
+    nothing, tail = ("",) * width, source.tail()
+    snapshot = uncopied(path)
+    with snapshot.file as file:
+        marked = file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
+        file.seek(max(snapshot.size - len(tail), 0))
+        if file.read() != tail or (marked and not source.encoding.bom):
+            raise Unlike
+        draft = msgspec.structs.replace(source, snapshot=snapshot, end=snapshot.size - len(tail))
+        try:
+            with source.lines() as lines, draft.lines() as written:
+                pairs = zip_longest(source.dialect.fields(lines), source.dialect.fields(written))
+                for number, (own, back) in enumerate(pairs, 1):
+                    size = len(own or ())
+                    if own is None or back is None or back[:size] != own:
+                        raise Unlike
+                    if len(back) == size:
+                        yield number, nothing
+                    elif len(back) != start + width or any(back[size:start]):
+                        raise Unlike
+                    else:
+                        yield number, tuple(back[start:])
+        except (UnicodeError, csv.Error) as error:
+            raise Unlike from error
 
 
 def write_table_of_text(target: BinaryIO, delimiter: str, rows: Iterable[tuple[str, ...]]) -> None:
