@@ -45,7 +45,8 @@ journals.py             a batch's description, rows, and what stands in a journa
 claims.py               nights whose rows make claims to be unique
 counted_nights.py       nights of the program over sheets in a folder; the starts are counted at the service
 journal_v1.sql          the tables of a journal of version 1
-journal_v2.sql          those of version 2, journal_v3.sql of version 3
+journal_v2.sql          those of version 2
+journal_v3.sql          those of version 3
 journal_child.py        a batch that writes a journal until it is killed
 disks.py                small disks
 """

@@ -78,7 +78,7 @@ class JournalFile:
             try:
                 yield cls(connection, path, reserve)
             finally:
-                await _close(connection)
+                await _close(connection, reserve)
 
     async def begin(self, info: BatchInfo, others: OtherJournals | None = None) -> Journal:
         """Begin a batch; what ran in the `others` is held in it.
@@ -437,9 +437,13 @@ def _execute(sql: str, values: tuple[object, ...], connection: sqlite3.Connectio
     connection.execute(sql, values)
 
 
-async def _close(connection: sqlite3.Connection) -> None:
+async def _close(connection: sqlite3.Connection, reserve: Reserve) -> None:
     """Closing copies what is left in the WAL into the journal: one file remains, unless somebody still reads it."""
     with anyio.CancelScope(shield=True):
         with suppress(sqlite3.Error):  # no room even for that: then the WAL can't be emptied either, and stays beside
-            await to_thread.run_sync(mark_whole, connection)
+            try:
+                await to_thread.run_sync(mark_whole, connection)
+            except sqlite3.Error as error:  # closing may empty the WAL all the same: unmarked, it'd be half a journal
+                if reserve.free(error):
+                    await to_thread.run_sync(mark_whole, connection)
         await to_thread.run_sync(connection.close)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+from disks import fill as fill_disk
 from disks import mount
 from journals import attempts_in, batch_info, entries, files_beside, run_row
 
@@ -171,3 +172,22 @@ def test_a_folder_in_its_place(tmp_path: Path) -> None:
     (tmp_path / "a.journal.db").mkdir()
     with pytest.raises(JournalError, match=r"a\.journal\.db: the journal is a folder; name a file"):
         anyio.run(begin, tmp_path / "a.journal.db")
+
+
+def test_closed_on_a_full_disk_it_is_a_whole_journal(small_disk: Path) -> None:
+    """That no batch is under way is said in the room that was set aside: else its emptied WAL would seem lost."""
+    path = small_disk / "a.journal.db"
+
+    async def begin(*, is_full: bool) -> int:
+        async with Journal.open(path, batch_info()) as journal:
+            if is_full:
+                for number in range(60):  # events that take room in the WAL, and none in the file
+                    journal.remember(f"memory {number % 10}")
+                    await journal.flush()
+                fill_disk(small_disk)
+            return journal.batch
+
+    assert anyio.run(lambda: begin(is_full=False)) == 1
+    assert anyio.run(lambda: begin(is_full=True)) == 2
+    (small_disk / "filler").unlink()
+    assert anyio.run(lambda: begin(is_full=False)) == 3
