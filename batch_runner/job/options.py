@@ -1,8 +1,16 @@
-"""The options of a job: one table for flags, environment and job files; and where each value came from."""
+"""The options of a job: one table for flags, environment and job files; and where each value came from.
+
+And what runs a job every night.
+"""
 
 from __future__ import annotations
 
+import getpass
 import json
+import re
+import shlex
+import shutil
+import sys
 from difflib import get_close_matches
 from functools import cache
 from textwrap import wrap
@@ -14,7 +22,8 @@ from batch_runner.job.job import Job
 from batch_runner.job.validation import SECRETIVE, OptionKind, hints_of, kind_of, read_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
 
 PREFIX = "BATCH_RUNNER_"
@@ -166,3 +175,122 @@ def _lines(origins: tuple[Provenance, ...]) -> Iterator[str]:
 
 def _show(value: object) -> str:
     return value if isinstance(value, str) and value.isprintable() else msgspec.json.encode(value).decode()
+
+
+def what_runs(job: Path, kind: str) -> str:
+    """What a person installs so that a job runs every night at 02:15: `kind` is how. It is printed, never installed."""
+    place = job.absolute()
+    name = re.sub(r"[^A-Za-z0-9]+", "-", place.stem).strip("-") or "nightly"
+    return _KINDS[kind](place, f"batch-runner-{name}")
+
+
+def _command(job: Path, *, quiet: bool = False) -> str:
+    program = shutil.which("batch-runner") or f"{shlex.quote(sys.executable)} -m batch_runner"
+    return f"{program} run {shlex.quote(str(job))}{' --quiet' if quiet else ''}"
+
+
+def _cron(job: Path, _name: str) -> str:
+    line = _command(job, quiet=True).replace("%", r"\%")
+    return (
+        "# For crontab -e. It prints, and cron sends mail, only if something is not well.\n"
+        "# The API key stands in /etc/batch-runner.env (mode 600): ANCHORBROWSER_API_KEY=…\n"
+        f"15 2 * * *  set -a; [ ! -r /etc/batch-runner.env ] || . /etc/batch-runner.env; set +a; {line}"
+    )
+
+
+def _systemd(job: Path, name: str) -> str:
+    command = _command(job).replace("%", "%%")
+    folder = str(job.parent).replace("%", "%%")
+    return f"""# /etc/systemd/system/{name}.service
+[Unit]
+Description=batch-runner: {job.name}
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=oneshot
+ExecStart={command}
+User={getpass.getuser()}
+# The API key stands there as one line (mode 600): ANCHORBROWSER_API_KEY=…
+EnvironmentFile=-/etc/batch-runner.env
+StateDirectory=batch-runner
+Environment=BATCH_RUNNER_STATE=%S/batch-runner
+UMask=0077
+KillMode=mixed
+TimeoutStopSec=30
+ProtectSystem=strict
+ReadWritePaths="{folder}"
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+ProcSubset=pid
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+RemoveIPC=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged
+
+# /etc/systemd/system/{name}.timer
+[Unit]
+Description=batch-runner every night: {job.name}
+
+[Timer]
+OnCalendar=*-*-* 02:15
+Persistent=true
+
+[Install]
+WantedBy=timers.target
+
+# Then: systemctl daemon-reload && systemctl enable --now {name}.timer"""
+
+
+def _container(job: Path, name: str) -> str:
+    return f"""# Containerfile, in the folder of the program's own pyproject.toml
+FROM docker.io/library/python:3.12-slim
+COPY . /src
+RUN pip install --no-cache-dir /src && useradd --create-home runner
+USER runner
+WORKDIR /data
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["batch-runner"]
+CMD ["run", {toml(f"/data/{job.name}")}]
+
+# Build it once:
+#   podman build -t batch-runner .
+# Run it every night, on the folder that holds the job, its sheets and its journal (docker takes the same words):
+#   podman run --rm --name {name} --read-only --tmpfs /tmp --cap-drop=all --security-opt=no-new-privileges \\
+#     --userns=keep-id --user "$(id -u):$(id -g)" --stop-timeout 30 --env-file /etc/batch-runner.env \\
+#     -e BATCH_RUNNER_STATE=/data/.batch-runner -v {shlex.quote(f"{job.parent}:/data")} batch-runner"""
+
+
+def _windows(job: Path, name: str) -> str:
+    def quoted(text: str) -> str:
+        return "'" + text.replace("'", "''") + "'"
+
+    return f"""# In PowerShell, as the user that runs it; the API key is a variable of that user:
+#   [Environment]::SetEnvironmentVariable('ANCHORBROWSER_API_KEY', '…', 'User')
+$action = New-ScheduledTaskAction -Execute 'batch-runner' `
+  -Argument {quoted(f'run "{job}"')} -WorkingDirectory {quoted(str(job.parent))}
+$trigger = New-ScheduledTaskTrigger -Daily -At 02:15
+$settings = New-ScheduledTaskSettingsSet -StartWhenAvailable -MultipleInstances IgnoreNew
+Register-ScheduledTask -TaskName {quoted(name)} -Action $action -Trigger $trigger -Settings $settings"""
+
+
+_KINDS: dict[str, Callable[[Path, str], str]] = {
+    "systemd": _systemd,
+    "cron": _cron,
+    "container": _container,
+    "windows": _windows,
+}

@@ -138,6 +138,13 @@ CREATE TABLE output (             -- an output as it was written, noted just bef
 );
 
 """
+TOLD = """\
+CREATE TABLE IF NOT EXISTS told ( -- what was said of a batch at its end: its counts, control totals, rows that differ
+    batch INTEGER PRIMARY KEY REFERENCES batch,
+    json  TEXT NOT NULL
+);
+"""
+"""Younger than version 3, and only ever added: journals of that version get it when a batch begins with them."""
 
 OUTCOME_VIEW = """\
 CREATE VIEW outcome AS            -- what each row of each batch came to: the last attempt that may have started a run
@@ -162,7 +169,7 @@ LEFT JOIN attempt ON attempt.id = (
 LEFT JOIN result ON result.attempt = attempt.id
 WHERE place.takes_part;
 """
-SCHEMA = TABLES + OUTCOME_VIEW
+SCHEMA = TABLES + TOLD + OUTCOME_VIEW
 
 FROM_1_TO_2 = """\
 CREATE TABLE about (uuid TEXT NOT NULL);
@@ -196,6 +203,7 @@ CREATE TABLE same (row INTEGER NOT NULL REFERENCES row, params BLOB NOT NULL,
     batch INTEGER NOT NULL REFERENCES batch, PRIMARY KEY (row, params)) WITHOUT ROWID;
 CREATE TABLE output (batch INTEGER NOT NULL REFERENCES batch, path TEXT NOT NULL, sha256 TEXT NOT NULL,
     cells BLOB NOT NULL, own TEXT NOT NULL, ours TEXT NOT NULL, hers TEXT NOT NULL);
+{TOLD}
 DROP VIEW outcome;
 {OUTCOME_VIEW}"""
 """What brings a journal of version 2 up to 3."""
@@ -392,6 +400,7 @@ def _bring_up(path: Path, connection: sqlite3.Connection) -> None:
     steps = f"{FROM_1_TO_2 if version == 1 else ''} {FROM_2_TO_3}"
     try:
         if version == VERSION:
+            connection.executescript(TOLD)
             mark_whole(connection)
             return
         connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {VERSION};")

@@ -28,7 +28,17 @@ from batch_runner.journal.group_commit import Commits, in_thread, inline, set_as
 from batch_runner.journal.index import OtherJournals
 from batch_runner.journal.outputs import OutputMemory
 from batch_runner.journal.register import Registration
-from batch_runner.journal.resolve import INTEND, INTEND_AGAIN, SEE, WITHDRAW, Outcome, earlier_start_key, end, start
+from batch_runner.journal.resolve import (
+    INTEND,
+    INTEND_AGAIN,
+    SEE,
+    WITHDRAW,
+    Outcome,
+    check_runs,
+    earlier_start_key,
+    end,
+    start,
+)
 from batch_runner.outcomes import NOT_STARTED, STARTING
 from batch_runner.plan.plan import WAITING
 
@@ -300,6 +310,10 @@ class Journal:
         names = msgspec.json.encode(left).decode()
         await self._write(_FINISH, now(), exit_code, names, self._begun.id)
 
+    async def tell(self, told: str) -> None:
+        """Keep what is said of the batch at its end, as JSON, for who looks later."""
+        await self._write("INSERT OR REPLACE INTO told VALUES (?, ?)", self._begun.id, told)
+
     async def flush(self) -> None:
         """Write what was only `seen`, before an output is made of it.
 
@@ -309,7 +323,7 @@ class Journal:
         await self._write("SELECT 1")
         self._check_room()
         with self._reader() as connection:
-            view.check_runs(connection)
+            check_runs(connection)
 
     def outcomes(self) -> Iterator[Placed]:
         """This batch's rows in order of number, with what is on disk of each; may run in another thread."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.errors import JournalError, OutputFailed, UsageError, cant_be_read
+from batch_runner.errors import JournalError, UsageError, cant_be_read
 from batch_runner.fs import seems_held
 from batch_runner.journal.batches import check_same_job, real_path, turns
 from batch_runner.journal.database import LOST, check_header, connect, make_readable, reading_uri, refuse_half
@@ -117,7 +117,18 @@ _HELD = "SELECT held, count(*) FROM place WHERE batch = ? AND held IS NOT NULL G
 _NUMBERS = (
     "SELECT number FROM outcome WHERE batch = ? AND status = ? AND coalesce(error, '') = ? ORDER BY number LIMIT ?"
 )
-_BATCHES = "SELECT id, started, ended, exit_code, input, output, task, service, version, pid FROM batch ORDER BY id"
+_NUMBERS_OF = (
+    "SELECT number FROM outcome WHERE batch = :batch AND (:status IS NULL OR status = :status)"
+    " AND (:words = '' OR error LIKE :like ESCAPE '\\' OR run_id = :words) ORDER BY number"
+)
+_RUN_TIMES = (
+    "SELECT (julianday(ended_at) - julianday(started_at)) * 86400 FROM sent"
+    " WHERE run_id IS NOT NULL AND ended_at >= started_at ORDER BY id DESC LIMIT ?"
+)
+_BATCHES = (
+    "SELECT id, started, ended, exit_code, input, output, task, service, version, pid, input_sha256 FROM batch"
+    " ORDER BY id"
+)
 _STORY = (
     "SELECT attempt.id, attempt.batch, place.number, iif(is_lost, 'unknown', attempt.status), posts, intended_at,"
     " started_at, ended_at, coalesce(run_id, ''), coalesce(json, ''), iif(is_lost, :lost, coalesce(error, '')),"
@@ -128,12 +139,6 @@ _STORY = (
     " LEFT JOIN result ON result.attempt = attempt.id ORDER BY attempt.id"
 )
 _RESOLUTIONS = "SELECT at, who, was, status, note FROM resolution WHERE attempt = ? ORDER BY rowid"
-
-
-_SHARED_RUN = (
-    "SELECT run_id FROM attempt WHERE run_id IS NOT NULL AND status <> 'unknown'"
-    " GROUP BY run_id HAVING count(DISTINCT row) > 1 LIMIT 1"
-)
 
 
 class Placed(msgspec.Struct, frozen=True):
@@ -179,6 +184,7 @@ class BatchRecord(msgspec.Struct, frozen=True):
     service: str
     version: str
     pid: int
+    input_sha256: str = ""
 
 
 class Resolution(msgspec.Struct, frozen=True):
@@ -234,16 +240,6 @@ def _page(found: Iterable[tuple[int, str, str, str | None, str, int]]) -> list[P
 
 def _placed(number: int, status: str, run_id: str, result: str | None, error: str, changed: int) -> Placed:
     return Placed(number, status, run_id, result or "", error, bool(changed))
-
-
-def check_runs(connection: sqlite3.Connection) -> None:
-    """Raise `OutputFailed` if a run stands beside two rows: each has its own, or is `unknown`."""
-    found = connection.execute(_SHARED_RUN).fetchone()
-    if found is not None:
-        raise OutputFailed(
-            f"two rows have the run {found[0]}, so no output was written: look up at the service which row it ran for; "
-            "the journal has all the others"
-        )
 
 
 def counts(connection: sqlite3.Connection, batch: int) -> tuple[Count, ...]:
@@ -337,11 +333,29 @@ class JournalView:
         """All rows that came to this status with this error."""
         return _numbers(self._connection, batch, status, error, -1)
 
+    def numbers_of(self, batch: int, status: str | None, words: str = "") -> list[int]:
+        """All rows of one status or of any; with `words`, those that have them in their error, or as their run's id."""
+        plain = words.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        named = {"batch": batch, "status": status, "words": words, "like": f"%{plain}%"}
+        return [number for (number,) in self._connection.execute(_NUMBERS_OF, named)]
+
     def held(self, batch: int) -> dict[str, int]:
         """How many rows were held back, by why; version 1 knew none."""
         if self._connection.execute("PRAGMA user_version").fetchone()[0] == 1:
             return {}
         return dict(self._connection.execute(_HELD, (batch,)).fetchall())
+
+    def run_times(self, most: int) -> list[float]:
+        """How many seconds each of the last runs took, of whatever night."""
+        return [seconds for (seconds,) in self._connection.execute(_RUN_TIMES, (most,))]
+
+    def told(self, batch: int) -> str | None:
+        """What was said of a batch at its end, as JSON; younger journals have it."""
+        try:
+            found = self._connection.execute("SELECT json FROM told WHERE batch = ?", (batch,)).fetchone()
+        except sqlite3.OperationalError:  # no such table
+            return None
+        return str(found[0]) if found else None
 
     def sheets(self) -> tuple[JournalSheet, ...]:
         """All sheets of the journal, the latest first."""
@@ -395,7 +409,7 @@ _OF_KEY = (
     "SELECT id FROM row WHERE key IN (:key, :form) OR id IN (SELECT row FROM alias WHERE key IN (:key, :form))"
     " ORDER BY nth, id"
 )
-_BATCH = "SELECT id, started, ended, exit_code, input, output, task, service, version, pid FROM batch WHERE id = ?"
+_BATCH = _BATCHES.replace("ORDER BY id", "WHERE id = ?")
 _SPANS = (
     "SELECT number, outcome.status, coalesce(outcome.error, ''), attempt.batch = outcome.batch,"
     " started_at, ended_at FROM outcome LEFT JOIN attempt ON attempt.id = outcome.attempt"

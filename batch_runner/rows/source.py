@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from itertools import islice
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from batch_runner.errors import Findings, SheetError
 from batch_runner.outcomes import ENDED
+from batch_runner.rows.amounts import EITHER, Amount, read_amount
 from batch_runner.rows.columns import find_our_columns, holds_results
 from batch_runner.rows.keys import KeyFinder, said
 from batch_runner.rows.params import Template
@@ -250,4 +254,88 @@ def reading_of(job: Job) -> Reading:
         merged=job.merged,
         as_shown=job.as_shown,
         trust_formulas=job.trust_formulas,
+    )
+
+
+_FILES = re.compile(r".+\.(pdf|xml)", re.IGNORECASE)
+_DECIMALS = re.compile(r"[.,][0-9]{1,2}\b")
+_PADDED = re.compile(r"[^0-9]*0[0-9]")
+_AMOUNT_WORDS = re.compile(
+    r"amount|total|sum|net|gross|price|betrag|preis|brutto|montant|prix|importe|precio|importo|bedrag|kwota|valor",
+    re.IGNORECASE,
+)
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """What a sheet shows of itself: its columns, those whose values are all different, of amounts, of names of files.
+
+    `hidden` says that it has hidden rows, about which a job must say something.
+    """
+
+    sheet: str | None
+    header_row: int
+    columns: tuple[str, ...]
+    different: tuple[str, ...]
+    amounts: tuple[str, ...]
+    hidden: bool = False
+    key: tuple[str, ...] = ()
+    """The column, or the two, by which a row would be known."""
+    files: tuple[str, ...] = ()
+
+
+class _Column:
+    """What the texts of one column have in common so far."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_different = True
+        """Every row has a text, and no two have the same."""
+        self._seen: set[int] = set()
+        self._numbers = self._texts = self._decimals = self._files = 0
+
+    def add(self, text: str) -> None:
+        if self.is_different:
+            known = hash(text)
+            self.is_different = bool(text) and known not in self._seen
+            self._seen.add(known)
+        if text:
+            self._texts += 1
+            self._files += _FILES.fullmatch(text) is not None
+            if self._numbers == self._texts - 1:  # a column with one other text holds no amounts
+                amount = read_amount(text)
+                self._numbers += amount == EITHER or (isinstance(amount, Amount) and not _PADDED.match(text))
+                self._decimals += bool(isinstance(amount, Amount) and (amount.currency or _DECIMALS.search(text)))
+
+    @property
+    def is_amount(self) -> bool:
+        """Amounts only, some with decimals or a currency, or under a header that speaks of money."""
+        return 0 < self._texts == self._numbers and bool(self._decimals or _AMOUNT_WORDS.search(self.name))
+
+    @property
+    def is_file(self) -> bool:
+        """Names of files, for the most part."""
+        return 2 * self._files > self._texts
+
+
+def profile_of(source: Source, *, hidden: bool = False) -> Profile:
+    """Go once through the rows that take part."""
+    columns = [(column.index, _Column(column.name)) for column in source.layout.own]
+    finder = KeyFinder(source.layout.own)
+    rows = 0
+    for row in source.chosen():
+        rows += 1
+        finder.add(row.texts)
+        for index, column in columns:
+            column.add(row.texts[index])
+    different = tuple(c.name for _, c in columns if rows > 1 and c.is_different and not c.is_amount)
+    files = tuple(column.name for _, column in columns if column.is_file)
+    return Profile(
+        sheet=source.sheet.name,
+        header_row=source.sheet.header_row,
+        columns=tuple(column.name for _, column in columns),
+        different=different,
+        amounts=tuple(column.name for _, column in columns if column.is_amount),
+        hidden=hidden,
+        key=finder.found or tuple(sorted(different, key=files.__contains__)[:1]),
+        files=files,
     )
