@@ -177,6 +177,16 @@ def _show(value: object) -> str:
     return value if isinstance(value, str) and value.isprintable() else msgspec.json.encode(value).decode()
 
 
+def job_text(source: str, chosen: Mapping[str, object]) -> str:
+    """A job file that does the same every night as these options did once."""
+    said = {name: value for name, value in chosen.items() if name not in ("rows", "retry")}
+    lines = (f"{name} = {toml(value)}" for name, value in {"input": source, **said}.items())
+    head = (
+        "# A job for batch-runner: `batch-runner check FILE` shows what it would do, `batch-runner run FILE` does it."
+    )
+    return "\n".join([head, *lines]) + "\n"
+
+
 def what_runs(job: Path, kind: str) -> str:
     """What a person installs so that a job runs every night at 02:15: `kind` is how. It is printed, never installed."""
     place = job.absolute()

@@ -395,10 +395,14 @@ def looking_into(path: Path, *, half: bool = False) -> Iterator[sqlite3.Connecti
 
 
 class StartWords(msgspec.Struct, frozen=True):
-    """How a batch was started, kept for when the page is opened again, in the user's state folder."""
+    """How a batch was started, kept for when the page is opened again, in the user's state folder.
+
+    `job` is the job file that says it, if one does.
+    """
 
     source: str
     chosen: dict[str, Any]
+    job: str = ""
 
 
 def _start_place(journal: Path, output: str) -> Path | None:

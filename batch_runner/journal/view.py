@@ -349,6 +349,11 @@ class JournalView:
         """How many seconds each of the last runs took, of whatever night."""
         return [seconds for (seconds,) in self._connection.execute(_RUN_TIMES, (most,))]
 
+    def ended_here(self, batch: int) -> int:
+        """How many of the batch's own runs have ended."""
+        sql = "SELECT count(*) FROM sent WHERE batch = ? AND ended_at IS NOT NULL"
+        return int(self._connection.execute(sql, (batch,)).fetchone()[0])
+
     def told(self, batch: int) -> str | None:
         """What was said of a batch at its end, as JSON; younger journals have it."""
         try:

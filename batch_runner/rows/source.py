@@ -21,7 +21,7 @@ from batch_runner.sheet.header import ListShape
 from batch_runner.sheet.model import LIST_ROWS, Reading, RowKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from batch_runner.job.job import Job
     from batch_runner.journal.outputs import WrittenHeaders
     from batch_runner.rows.params import RowParams
-    from batch_runner.rows.task_inputs import TaskInputs
+    from batch_runner.rows.task_inputs import Input, TaskInputs
     from batch_runner.sheet.model import Row, Sheet, TypedRow
 
 
@@ -257,6 +257,7 @@ def reading_of(job: Job) -> Reading:
     )
 
 
+FILE_NAME = "File Name"
 _FILES = re.compile(r".+\.(pdf|xml)", re.IGNORECASE)
 _DECIMALS = re.compile(r"[.,][0-9]{1,2}\b")
 _PADDED = re.compile(r"[^0-9]*0[0-9]")
@@ -339,3 +340,25 @@ def profile_of(source: Source, *, hidden: bool = False) -> Profile:
         key=finder.found or tuple(sorted(different, key=files.__contains__)[:1]),
         files=files,
     )
+
+
+def repeated_keys(source: Source, key: tuple[str, ...], profile: Profile) -> int:
+    """How many rows have the key of a row above."""
+    places = [column.index for column in source.layout.own if column.name in key]
+    if not places or set(key) & set(profile.different):
+        return 0
+    keys = [tuple(row.texts[place] for place in places) for row in source.chosen()]
+    return len(keys) - len(set(keys))
+
+
+def proposed(inputs: Iterable[Input], profile: Profile) -> dict[str, str]:
+    """For each input of a task the column that it is made of, where one is surely meant; else "".
+
+    For the name of a file that may be called otherwise: `PDF`.
+    """
+    found = {}
+    for each in inputs:
+        same = [name for name in profile.columns if each.is_called(name)]
+        files = profile.files[:1] if each.name == FILE_NAME and not same else ()
+        found[each.name] = next(iter(same if len(same) == 1 else files), "")
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import shlex
 import signal
 import time
 from contextlib import contextmanager
@@ -85,6 +86,12 @@ def hidden_fields(text: str, action: str) -> dict[str, str]:
     assert form, text
     found = re.findall(r'<input[^>]*?name="([^"]*)"[^>]*?value="([^"]*)"', form[0])
     return {html.unescape(name): html.unescape(value) for name, value in found}
+
+
+def commands_of(text: str) -> list[list[str]]:
+    """The commands that a screen says do the same in a shell, word by word."""
+    found = re.findall(r"<code>(.*?)</code></pre>", text.partition("<footer>")[2], re.DOTALL)
+    return [shlex.split(html.unescape(command)) for command in found]
 
 
 def plain(text: str) -> str:
