@@ -395,3 +395,13 @@ def sync_if_possible(folder: Path) -> None:
     except OSError as error:
         if error.errno not in (*NO_SYNC, errno.EACCES, errno.EPERM, errno.EISDIR):
             raise
+
+
+def state_of_folder(folder: Path) -> list[tuple[str, int, int]]:
+    """What tells whether any file of the folder was made, written or taken away."""
+    found = []
+    for path in folder.iterdir():
+        with suppress(OSError):
+            state = path.stat()
+            found.append((path.name, state.st_mtime_ns, state.st_size))
+    return sorted(found)

@@ -164,3 +164,8 @@ def all_new(connection: sqlite3.Connection, batch: int) -> str | None:
         f"no row of this sheet is known to the journal, which has {sent} from earlier batches: each counts as new and "
         "is sent; if they are the same rows, they run again: undo the change to the columns or params first"
     )
+
+
+def has_other_attempts(connection: sqlite3.Connection, batch: int) -> bool:
+    """Whether any other batch has sent something."""
+    return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM attempt WHERE batch <> ?)", (batch,)).fetchone()[0])

@@ -192,7 +192,7 @@ class Journal:
     def has_sent_before(self) -> bool:
         """Whether another batch has sent anything, so that a row without a place may have an earlier outcome."""
         with self._reader() as connection:
-            return view.has_other_attempts(connection, self._begun.id)
+            return changes.has_other_attempts(connection, self._begun.id)
 
     @property
     def may_have_twins(self) -> bool:

@@ -117,10 +117,13 @@ _HELD = "SELECT held, count(*) FROM place WHERE batch = ? AND held IS NOT NULL G
 _NUMBERS = (
     "SELECT number FROM outcome WHERE batch = ? AND status = ? AND coalesce(error, '') = ? ORDER BY number LIMIT ?"
 )
-_NUMBERS_OF = (
-    "SELECT number FROM outcome WHERE batch = :batch AND (:status IS NULL OR status = :status)"
-    " AND (:words = '' OR error LIKE :like ESCAPE '\\' OR run_id = :words) ORDER BY number"
+_NUMBERS_OF = "SELECT number FROM outcome WHERE batch = :batch AND (:status IS NULL OR status = :status)"
+_HAVING = (
+    " AND number IN (SELECT number FROM place WHERE batch = :batch AND (refusal LIKE :like ESCAPE '\\' OR row IN"
+    " (SELECT row FROM attempt WHERE error LIKE :like ESCAPE '\\' OR run_id = :words)))"
+    " AND (error LIKE :like ESCAPE '\\' OR run_id = :words)"
 )
+"""The first of both finds few rows quickly, the second those of them whose last attempt it is."""
 _RUN_TIMES = (
     "SELECT (julianday(ended_at) - julianday(started_at)) * 86400 FROM sent"
     " WHERE run_id IS NOT NULL AND ended_at >= started_at ORDER BY id DESC LIMIT ?"
@@ -259,11 +262,6 @@ def _numbers(connection: sqlite3.Connection, batch: int, status: str, error: str
     return tuple(number for (number,) in connection.execute(_NUMBERS, (batch, status, error, limit)))
 
 
-def has_other_attempts(connection: sqlite3.Connection, batch: int) -> bool:
-    """Whether any other batch has sent something."""
-    return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM attempt WHERE batch <> ?)", (batch,)).fetchone()[0])
-
-
 class JournalView:
     """A journal opened for looking only; nothing is created, locked or written, and a running batch isn't disturbed.
 
@@ -337,7 +335,8 @@ class JournalView:
         """All rows of one status or of any; with `words`, those that have them in their error, or as their run's id."""
         plain = words.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         named = {"batch": batch, "status": status, "words": words, "like": f"%{plain}%"}
-        return [number for (number,) in self._connection.execute(_NUMBERS_OF, named)]
+        sql = f"{_NUMBERS_OF}{_HAVING if words else ''} ORDER BY number"
+        return [number for (number,) in self._connection.execute(sql, named)]
 
     def held(self, batch: int) -> dict[str, int]:
         """How many rows were held back, by why; version 1 knew none."""

@@ -15,9 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
-from batch_runner.errors import BatchRunnerError, ExitCode, JournalError, SheetError, UsageError
-from batch_runner.job.config import load_job
-from batch_runner.job.inputs import night_job_of
+from batch_runner.errors import ExitCode, JournalError, UsageError
 from batch_runner.job.options import command_words, options
 from batch_runner.journal.index import Index, StartWords, recall_start, remember_start, state_folder
 from batch_runner.journal.view import BatchRecord, Failures, JournalView
@@ -27,7 +25,7 @@ from batch_runner.report.stats import state_of
 from batch_runner.report.summary import duration_of, sorted_counts
 from batch_runner.report.totals import Told
 from batch_runner.runner.adjust import adjust
-from batch_runner.runner.memory import place_journals
+from batch_runner.runner.memory import started_by_job
 from batch_runner.sheet.model import TEXT_ENDINGS, WORKBOOK_ENDINGS
 from batch_runner.units import local_time, ranges_of
 
@@ -54,7 +52,7 @@ def local(moment: str | None) -> str:
     return "–" if moment is None else local_time(moment, "seconds").partition("+")[0]
 
 
-class Night(msgspec.Struct, frozen=True):
+class KnownBatch(msgspec.Struct, frozen=True):
     """One batch among the others, by the journal that has it."""
 
     journal: str
@@ -320,7 +318,7 @@ class Batches:
         except KeyError:
             raise UsageError(f"{name}: there is no such journal in this folder") from None
 
-    def nights(self, most: int = MOST_NIGHTS) -> list[Night]:
+    def nights(self, most: int = MOST_NIGHTS) -> list[KnownBatch]:
         """The last batches of all journals, the latest first."""
         self._reap()
         found = []
@@ -328,14 +326,14 @@ class Batches:
             with suppress(JournalError), JournalView.open(path) as view:
                 for batch in view.batches()[-most:]:
                     is_running = view.living is not None and batch.id >= view.living and batch.ended is None
-                    found.append(Night(name, path, batch, is_running))
+                    found.append(KnownBatch(name, path, batch, is_running))
         return sorted(found, key=lambda night: night.batch.started, reverse=True)[:most]
 
-    def lines(self, nights: Iterable[Night]) -> list[BatchLine]:
+    def lines(self, nights: Iterable[KnownBatch]) -> list[BatchLine]:
         """The same with what they came to."""
         return [line for night in nights for line in self._line(night)]
 
-    def _line(self, night: Night) -> Iterator[BatchLine]:
+    def _line(self, night: KnownBatch) -> Iterator[BatchLine]:
         with suppress(JournalError), JournalView.open(night.path) as view:
             batch = night.batch
             told = Told.of(view.told(batch.id))
@@ -372,7 +370,7 @@ class Batches:
         child = self._children.get(batch.pid)
         is_running = view.living is not None and batch.id >= view.living and batch.ended is None
         is_running = is_running or (child is not None and child.process.poll() is None)  # it still writes its report
-        started = recall_start(path, batch.output) or self._of_job_file(path, batch)
+        started = recall_start(path, batch.output) or started_by_job(self._folder, path, batch.input)
         counts, groups = self._sums(path, view, batch.id, is_running=is_running)
         others = [other for other in view.batches() if other.output == batch.output and other.id != batch.id]
         return BatchSeen(
@@ -405,21 +403,6 @@ class Batches:
             self._known = dict([*self._known.items()][-MOST_KNOWN:])
             self._known[key] = (counts, view.failures(batch, MOST_GROUPS))
         return self._known[key]
-
-    def _of_job_file(self, journal: Path, batch: BatchRecord) -> StartWords | None:
-        """How the job file in the folder that has this journal starts its batches."""
-        for path in sorted(self._folder.glob("*.toml")):
-            with suppress(BatchRunnerError, SheetError, OSError):
-                job = load_job(path.name, {}, os.environ).job
-                for planned in place_journals(night_job_of(job, datetime.now().astimezone().date())).batches:
-                    found = planned.job
-                    if found.journal_path.resolve() == journal and str(found.input_path.absolute()) == batch.input:
-                        fields = {option.name: getattr(found, option.name) for option in options().values()}
-                        secret = {name for name, option in options().items() if option.is_secret}
-                        told = {n: v for n, v in fields.items() if n not in secret and v != options()[n].default}
-                        said = {name: value for name, value in told.items() if value not in (None, ())}
-                        return StartWords(found.input, said, path.name)
-        return None
 
     def beginning(self, query: Mapping[str, str]) -> Beginning:
         """A batch that this page has started, before it has a place in its journal. Raises `UsageError` for others."""

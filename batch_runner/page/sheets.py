@@ -16,6 +16,7 @@ import anyio
 import msgspec
 
 from batch_runner.errors import BatchRunnerError, SheetError, UsageError
+from batch_runner.fs import state_of_folder
 from batch_runner.job.inputs import night_job_of
 from batch_runner.job.job import Job, stem_of
 from batch_runner.job.options import command_words
@@ -45,7 +46,7 @@ FILE_NAME: Final = "File Name"
 FIXED = "="
 """Begins a choice that is a fixed text rather than a column."""
 PAGE = 100
-PATIENCE = 1.0
+PATIENCE = 1.2
 """Seconds for which a screen waits for what is being read; then it is shown as far as that has come."""
 MOST_READINGS = 4
 FRESH = 600.0
@@ -293,7 +294,7 @@ class _Reading:
             self.ended.set()
 
     def _keep(self, rows: Iterable[ShownRow]) -> None:
-        texts = ((row.number, _tab_of(row), msgspec.json.encode(row).decode()) for row in rows)
+        texts = ((row.number, _tab_of(row), msgspec.json.encode(row).decode()) for row in rows if not self.is_dropped)
         with self._lock:
             self._table.execute("BEGIN")
             self._table.executemany("INSERT INTO shown VALUES (?, ?, ?)", texts)
@@ -320,8 +321,9 @@ class Readings:
     def look(self, choices: Choices, show: str, begin: str) -> Understood:
         """The screen of a sheet, as far as it is known. Raises what makes it no sheet at all."""
         reading = self._reading(choices)
+        until = time.monotonic() + PATIENCE
         reading.profiled.wait(PATIENCE)
-        reading.ended.wait(PATIENCE)
+        reading.ended.wait(max(until - time.monotonic(), 0.0))
         if reading.error is not None:
             raise reading.error
         is_done = reading.ended.is_set()
@@ -345,7 +347,7 @@ class Readings:
         )
 
     def _reading(self, choices: Choices) -> _Reading:
-        name, state = repr(choices), _state_of(self._folder)
+        name, state = repr(choices), state_of_folder(self._folder)
         with self._lock:
             before, known = self._known.get(name, (None, None))
             is_good = known is not None and not known.is_dropped and time.monotonic() - known.began < FRESH
@@ -357,16 +359,6 @@ class Readings:
             known = _Reading(choices, self._folder)
             self._known = {**dict(kept[1 - MOST_READINGS :]), name: (state, known)}
             return known
-
-
-def _state_of(folder: Path) -> object:
-    """What tells whether a sheet, a task or a journal of the folder has changed."""
-    found = []
-    for path in folder.iterdir():
-        with suppress(OSError):
-            state = path.stat()
-            found.append((path.name, state.st_mtime_ns, state.st_size))
-    return sorted(found)
 
 
 def _tab_of(row: ShownRow) -> str:

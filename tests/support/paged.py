@@ -90,7 +90,7 @@ def hidden_fields(text: str, action: str) -> dict[str, str]:
 
 def commands_of(text: str) -> list[list[str]]:
     """The commands that a screen says do the same in a shell, word by word."""
-    found = re.findall(r"<code>(.*?)</code></pre>", text.partition("<footer>")[2], re.DOTALL)
+    found = re.findall(r"<pre[^>]*><code>(.*?)</code></pre>", text.partition("<footer>")[2], re.DOTALL)
     return [shlex.split(html.unescape(command)) for command in found]
 
 
