@@ -32,6 +32,7 @@ from batch_runner.report.summary import duration_of
 from batch_runner.rows.amounts import worded
 from batch_runner.runner.connect import KEY_VARIABLES, api_key
 from batch_runner.service.serve.server import PageGuard
+from batch_runner.units import local_time
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -181,6 +182,7 @@ def make_page(folder: Path, door: Door, is_closing: Callable[[], bool]) -> ASGIA
         "/mend": screens.mend,
         "/retry": screens.retry,
         "/resolve": screens.resolve,
+        "/again": screens.again,
         "/save": screens.keep_job,
     }
     return Starlette(
@@ -225,6 +227,11 @@ async def _asked(request: Request) -> PageRequest:
         return PageRequest(request.query_params, form, upload)
 
 
+def _local(moment: str | None) -> str:
+    """A recorded moment on this computer's clock."""
+    return "–" if moment is None else local_time(moment, "seconds").partition("+")[0]
+
+
 @jinja2.pass_context
 def _query_of(context: jinja2.runtime.Context, **changed: object) -> str:
     """The address's query with some of it changed, for links that stay on this screen."""
@@ -245,7 +252,7 @@ def _templates() -> jinja2.Environment:
         duration=duration_of,
         fixed=lambda text: (sheets.FIXED + text, f"always {text}"),
         kind=kind_of,
-        local=batches.local,
+        local=_local,
         number=lambda count: f"{count:,}",
         pair=lambda text: (text, text),
         shell=shlex.join,
@@ -260,7 +267,9 @@ TEMPLATES = _templates()
 
 
 def _render(shown: Shown) -> str:
-    return TEMPLATES.get_template(shown.template).render({"place": Path.cwd(), **shown.values})
+    place = Path.cwd()
+    first = [("", ["batch-runner", "open", str(place)])]
+    return TEMPLATES.get_template(shown.template).render({"place": place, "commands": first, **shown.values})
 
 
 async def _refused(_: Request, error: Exception) -> Response:
@@ -295,7 +304,6 @@ class Screens:
                 "running": self._batches.lines([night for night in nights if night.is_running]),
                 "nights": self._batches.lines(nights[:3]),
                 "has_key": api_key() is not None,
-                "commands": [("", ["batch-runner", "open", str(self._folder)])],
             },
         )
 
@@ -389,6 +397,13 @@ class Screens:
         numbers = self._batches.numbers_of(seen, asked.text("status"), asked.text("error"))
         path = seen.batch.output
         return self._started(path, seen.options_again(path, numbers), seen.journal, path)
+
+    def again(self, asked: PageRequest) -> Answer:
+        """Go on with a batch that was left before its end, by its own command."""
+        seen = self._batches.look_at(asked.form)
+        return (
+            self._started(*seen.again, seen.journal, seen.batch.output) if seen.can_go_on else Go("/batch", seen.place)
+        )
 
     def resolve(self, asked: PageRequest) -> Answer:
         """Settle an unknown row, or one whose run never ends."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ import msgspec
 
 from batch_runner.errors import ExitCode, JournalError, UsageError
 from batch_runner.job.options import command_words, options
+from batch_runner.journal.batches import COMPLETE
 from batch_runner.journal.index import Index, StartWords, recall_start, remember_start, state_folder
 from batch_runner.journal.view import BatchRecord, Failures, JournalView
 from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, STARTING, UNKNOWN
@@ -27,7 +29,7 @@ from batch_runner.report.totals import Told
 from batch_runner.runner.adjust import adjust
 from batch_runner.runner.memory import started_by_job
 from batch_runner.sheet.model import TEXT_ENDINGS, WORKBOOK_ENDINGS
-from batch_runner.units import local_time, ranges_of
+from batch_runner.units import ranges_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -45,11 +47,6 @@ LEFT_OUT_AGAIN = (
     *("deadline", "max_failures", "notify_when", "same", "again"),
 )
 """Options of a whole batch, or of a night, that make no sense for some of its rows."""
-
-
-def local(moment: str | None) -> str:
-    """A recorded moment on this computer's clock."""
-    return "–" if moment is None else local_time(moment, "seconds").partition("+")[0]
 
 
 class KnownBatch(msgspec.Struct, frozen=True):
@@ -99,7 +96,7 @@ class BatchSeen(msgspec.Struct, frozen=True):
     groups: tuple[FailureGroup, ...]
     told: Told | None
     is_running: bool
-    is_stopping: bool
+    stops: int
     is_latest: bool
     written: str
     started: StartWords | None
@@ -141,7 +138,15 @@ class BatchSeen(msgspec.Struct, frozen=True):
     @property
     def state(self) -> str:
         """How it goes, or how it ended, in words."""
+        if self.stops > 1 and not self.is_running and self.batch.ended is None:
+            return "left at once; the same command goes on"
         return state_of(self.batch, is_running=self.is_running)
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether it was left before its end, so that its own command goes on with it, and that is known."""
+        is_last = all(other.id < self.batch.id for other in self.others)
+        return self.started is not None and is_last and not self.is_running and self.batch.exit_code not in COMPLETE
 
     @property
     def mood(self) -> str:
@@ -160,7 +165,7 @@ class BatchSeen(msgspec.Struct, frozen=True):
         """How long it may still take for so many rows, as a range; nothing where there is no ground for one."""
         carried = max(self.done - self.ended_here, 0)
         left = Forecast.of(Tally(size, done=self.done, carried=carried), self.seconds).left
-        if left is None or not self.is_running or self.is_stopping:
+        if left is None or not self.is_running or self.stops:
             return ""
         low, high = map(duration_of, left)
         return f"about {low} more" if low == high else f"about {low} to {high} more"
@@ -210,14 +215,14 @@ class BatchSeen(msgspec.Struct, frozen=True):
             mended = [("Once its cells are mended", ["batch-runner", *words])]
         return [("", status), *again, *mended]
 
+    @property
+    def again(self) -> tuple[str, dict[str, Any]]:
+        """Of what it is started once more, and with which options. Raises `UsageError` where that isn't known."""
+        known = self.known
+        return (self.started.job, {}) if self.started and self.started.job else (self.source, known)
+
     def _again(self) -> list[str]:
-        if self.words:
-            return list(self.words)
-        if self.started is None:
-            return []
-        if self.started.job:
-            return ["run", self.started.job]
-        return command_words("run", self.source, self.started.chosen)
+        return list(self.words) or (command_words("run", *self.again) if self.started else [])
 
     def options_again(self, path: str, numbers: Iterable[int] = ()) -> dict[str, Any]:
         """How to run some of its rows again from the result file at `path`; without numbers all that failed."""
@@ -267,7 +272,7 @@ class Batches:
         self._children: dict[int, Child] = {}
         self._journals: dict[str, Path] = {}
         self._known: dict[tuple[object, ...], tuple[dict[str, int], tuple[Failures, ...]]] = {}
-        self._asked_to_stop: set[tuple[Path, int]] = set()
+        self._asked_to_stop: Counter[tuple[Path, int]] = Counter()
 
     def start(self, source: str, chosen: Mapping[str, Any], journal: Path, output: str) -> int:
         """Start a batch in a session of its own, so that it outlives this page; gives its process's number."""
@@ -283,7 +288,7 @@ class Batches:
         )
         self._children[process.pid] = Child(process, printed, words)
         self._journals[self.name_of(journal)] = journal.resolve()
-        if "retry" not in chosen or "rows" not in chosen:
+        if chosen and ("retry" not in chosen or "rows" not in chosen):
             remember_start(journal.resolve(), output, StartWords(source, dict(chosen)))
         self._await_place(process.pid, journal)
         return process.pid
@@ -382,7 +387,7 @@ class Batches:
             tuple(FailureGroup(group, started is not None and group.status in FAILED) for group in groups),
             Told.of(view.told(batch.id)),
             is_running,
-            (path, batch.id) in self._asked_to_stop,
+            self._asked_to_stop[path, batch.id],
             all(other.id < batch.id or other.input == batch.output for other in others),
             next((each.sha256 for each in view.outputs() if each.path == batch.output), ""),
             started,
@@ -427,7 +432,7 @@ class Batches:
             return seen
         with suppress(ProcessLookupError, PermissionError):
             os.kill(seen.batch.pid, signal.SIGINT)
-        self._asked_to_stop.add((seen.journal, seen.batch.id))
+        self._asked_to_stop[seen.journal, seen.batch.id] += 1
         return seen
 
     def change(self, query: Mapping[str, Any]) -> BatchSeen:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import openpyxl
 import pytest
-from paged import Paged, commands_of, hidden_fields, paged, plain, write_sheet
+from paged import Paged, commands_of, hidden_fields, paged, plain, rows_of, write_sheet
 from program import run_program, start_program
 
 if TYPE_CHECKING:
@@ -145,12 +145,6 @@ def run_list(page: Paged) -> str:
     """Run the list as the plan's own form does; gives the screen at its end."""
     text = page.show("/sheet", file="list.csv", task="tasks.py:pay", key="Id", total="Amount")
     return page.finish(page.send("/run", **hidden_fields(text, "/run")))
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    """The rows of a result file."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_a_batch_is_run_mended_and_all_is_well(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import html
 import re
 import shlex
@@ -97,6 +98,12 @@ def commands_of(text: str) -> list[list[str]]:
 def plain(text: str) -> str:
     """What a person reads of a screen, on one line."""
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", text)).split())
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """The rows of a result file."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def write_sheet(folder: Path, rows: int = 4) -> Path:
