@@ -177,6 +177,18 @@ def _show(value: object) -> str:
     return value if isinstance(value, str) and value.isprintable() else msgspec.json.encode(value).decode()
 
 
+LEFT_OUT_AGAIN = (
+    *("limit", "where", "canary", "date", "report", "output", "journal", "when_missing", "retry_limit"),
+    *("deadline", "max_failures", "notify_when", "same", "again"),
+)
+"""Options of a whole batch, or of a night, that make no sense for some of its rows."""
+
+
+def for_some_rows(chosen: Mapping[str, object]) -> dict[str, object]:
+    """What of a batch's options holds for some of its rows, too. What may be secret is left out: it goes into argv."""
+    return {n: value for n, value in chosen.items() if n not in LEFT_OUT_AGAIN and not options()[n].is_secret}
+
+
 def job_text(source: str, chosen: Mapping[str, object]) -> str:
     """A job file that does the same every night as these options did once."""
     said = {name: value for name, value in chosen.items() if name not in ("rows", "retry")}

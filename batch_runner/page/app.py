@@ -326,7 +326,7 @@ class Screens:
         choices = sheets.choices_of(asked.query, self._folder)
         found = self._sheets.look(choices, asked.text("show"), asked.text("from"))
         commands = [("", found.command("check")), *([("To run it", found.command("run"))] if found.plan else [])]
-        values = {"it": found, "query": asked.words, "commands": commands}
+        values = {"it": found, "query": asked.words, "commands": commands, "has_key": api_key() is not None}
         return Shown("planned.html" if asked.text("part") else "sheet.html", values)
 
     def run(self, asked: PageRequest) -> Answer:

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 import msgspec
 
 from batch_runner.errors import ExitCode, JournalError, UsageError
-from batch_runner.job.options import command_words, options
+from batch_runner.job.options import command_words, for_some_rows
 from batch_runner.journal.batches import COMPLETE
 from batch_runner.journal.index import Index, StartWords, recall_start, remember_start, state_folder
 from batch_runner.journal.view import BatchRecord, Failures, JournalView
@@ -42,11 +42,6 @@ MOST_GROUPS = 20
 MOST_OTHERS = 10
 MOST_KNOWN = 2 * MOST_NIGHTS
 MOST_AT_ONCE = 10_000
-LEFT_OUT_AGAIN = (
-    *("limit", "where", "canary", "date", "report", "output", "journal", "when_missing", "retry_limit"),
-    *("deadline", "max_failures", "notify_when", "same", "again"),
-)
-"""Options of a whole batch, or of a night, that make no sense for some of its rows."""
 
 
 class KnownBatch(msgspec.Struct, frozen=True):
@@ -226,13 +221,11 @@ class BatchSeen(msgspec.Struct, frozen=True):
 
     def options_again(self, path: str, numbers: Iterable[int] = ()) -> dict[str, Any]:
         """How to run some of its rows again from the result file at `path`; without numbers all that failed."""
-        secret = {name for name, option in options().items() if option.is_secret}
-        kept = {n: value for n, value in self.known.items() if n not in LEFT_OUT_AGAIN and n not in secret}
         files = {} if self.batch.service != "local" else {"files": os.path.relpath(Path(self.batch.input).parent)}
         rows = ranges_of(numbers)
         return {
             **files,
-            **kept,
+            **for_some_rows(self.known),
             "output": path,
             "journal": self.journal_name,
             **({"rows": rows} if rows else {}),

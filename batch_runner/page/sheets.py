@@ -23,7 +23,7 @@ from batch_runner.job.options import command_words
 from batch_runner.plan.plan import Keep, Refuse, Step, counted_as
 from batch_runner.rows.source import Profile, Source, profile_of, proposed, repeated_keys
 from batch_runner.runner.check import estimate_of
-from batch_runner.runner.connect import inputs_of
+from batch_runner.runner.connect import api_key, inputs_of
 from batch_runner.runner.memory import place_journals
 from batch_runner.runner.night import rehearse_alone
 from batch_runner.service.local.tasks import own_tasks
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 INVOICE: Final = "invoice"
 FILE_NAME: Final = "File Name"
+ANCHOR = "anchor:"
+"""The choice of a task that Anchor's cloud runs; its id stands beside it."""
 FIXED = "="
 """Begins a choice that is a fixed text rather than a column."""
 PAGE = 100
@@ -134,7 +136,7 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
         said = [(name, getattr(self, name)) for name in (*names, "concurrency")]
         return [
             ("file", self.file),
-            ("task", "anchor:" if self.service == "anchor" else self.task),
+            ("task", ANCHOR if self.service == "anchor" else self.task),
             ("task_id", self.task),
             *((f"map.{name}", column) for name, column in self.mapping.items()),
             *(("key", name) for name in self.key),
@@ -152,8 +154,8 @@ def choices_of(query: QueryParams | FormData, folder: Path) -> Choices:
     return Choices(
         file=name,
         asked="task" in words,
-        task=words.get("task_id") or words.get("task", ""),
-        service="anchor" if words.get("task") == "anchor:" else "local",
+        task=words.get("task_id", "").strip() if words.get("task") == ANCHOR else words.get("task", ""),
+        service="anchor" if words.get("task") == ANCHOR else "local",
         key=tuple(dict.fromkeys(str(column) for column in query.getlist("key") if column)),
         total=words.get("total", ""),
         compare=words.get("compare", ""),
@@ -347,7 +349,7 @@ class Readings:
         )
 
     def _reading(self, choices: Choices) -> _Reading:
-        name, state = repr(choices), state_of_folder(self._folder)
+        name, state = repr(choices), (api_key() is None, state_of_folder(self._folder))
         with self._lock:
             before, known = self._known.get(name, (None, None))
             is_good = known is not None and not known.is_dropped and time.monotonic() - known.began < FRESH
@@ -415,7 +417,7 @@ def _planned(
             steps[step.row_number] = (name, why)
 
     if not choices.task:
-        return None, []
+        return None, ["say the id of the task, as Anchor shows it"] if choices.service == "anchor" else []
     try:
         return anyio.run(rehearse_alone, planned_of(choices), seen), []
     except (BatchRunnerError, SheetError) as error:

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.long
 INVOICE = Path(__file__).parent.parent.parent / "samples" / "invoices" / "harbour-paper-2026-0117.pdf"
 PATIENCE = 60_000
 MOST_CLICKS = 12
+LARGE = 12_000
 MORE = b"Id,Vendor,Amount\n001,A,1.50\n002,B,-2.50\n"
 
 
@@ -132,6 +133,7 @@ def test_axe_finds_nothing_wrong_with_any_screen(browser: Browser, tmp_path: Pat
         if screen is None:
             screen = open_screen(browser, page)
         screen.goto(page.base + path)
+        screen.wait_for_function("!document.querySelector('section[data-again]')")
         found += [f"{name}: {wrong}" for wrong in violations(screen, looks)]
     assert screen is not None
     screen.context.close()
@@ -247,17 +249,16 @@ def test_an_unknown_row_is_settled_by_keyboard_alone(browser: Browser, tmp_path:
         screen.context.close()
 
 
-@pytest.mark.parametrize("rows", [30_000])
-def test_a_large_sheet_comes_bit_by_bit(browser: Browser, tmp_path: Path, rows: int) -> None:
+def test_a_large_sheet_comes_bit_by_bit(browser: Browser, tmp_path: Path) -> None:
     """Its first rows stand there before the plan does; that comes by itself, and then its pages at once."""
-    write_sheet(tmp_path, rows)
+    write_sheet(tmp_path, LARGE)
     with paged(tmp_path) as page:
         screen = open_screen(browser, page)
         screen.goto(f"{page.base}/sheet?file=list.csv&task=tasks.py:pay&key=Id&total=Amount")
         assert screen.locator("table.sheet tbody tr").count() == 100
-        screen.wait_for_selector(f"text=Run {rows:,} rows")
+        screen.wait_for_selector(f"text=Run {LARGE:,} rows")
         began = time.monotonic()
-        screen.goto(f"{page.base}/sheet?file=list.csv&task=tasks.py:pay&key=Id&total=Amount&from=20000")
-        assert screen.inner_text("table.sheet tbody tr:first-child th") == "20000"
+        screen.goto(f"{page.base}/sheet?file=list.csv&task=tasks.py:pay&key=Id&total=Amount&from=10000")
+        assert screen.inner_text("table.sheet tbody tr:first-child th") == "10000"
         assert time.monotonic() - began < 3
         screen.context.close()

@@ -54,11 +54,15 @@ class Paged:
         """One that nobody has let in yet."""
         return httpx.Client(base_url=self.base, timeout=PATIENCE, trust_env=False)
 
-    def show(self, path: str, **query: str) -> str:
-        """The text of a screen."""
-        answer = self.http.get(path, params=query or None)
-        assert answer.status_code == 200, answer.text
-        return answer.text
+    def show(self, path: str, **query: str | list[str]) -> str:
+        """The text of a screen, once all of it is there: on a busy machine a plan may come later than its sheet."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            answer = self.http.get(path, params=query or None)
+            assert answer.status_code == 200, answer.text
+            if "data-again" not in answer.text or time.monotonic() > until:
+                return answer.text
+            time.sleep(0.1)
 
     def send(self, path: str, **form: str) -> httpx.Response:
         """Send a form as a browser without script does; gives the screen that it leads to."""
