@@ -346,7 +346,7 @@ class Screens:
         if seen is None:
             begun = self._batches.beginning(asked.query)
             return Shown("starting.html", {"it": begun, "commands": [("", begun.command)]})
-        mending = self._columns.mending(seen)
+        mending = self._columns.mending(seen, is_part=bool(asked.text("part")))
         shown = self._columns.rows(seen, asked.query)
         values = {"it": seen, "rows": shown, "query": asked.words, "mending": mending, "commands": seen.commands}
         return Shown("live.html" if asked.text("part") else "batch.html", values)

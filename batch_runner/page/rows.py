@@ -27,7 +27,7 @@ from batch_runner.sheet.export import replace_cells
 from batch_runner.sheet.model import LIST_ROWS, RowKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import BinaryIO
 
     from batch_runner.page.batches import BatchSeen
@@ -202,15 +202,21 @@ class OwnColumns:
         cells = self._cells(seen)
         return list(zip((name for _, name in cells.columns), cells.of(number), strict=False)) if cells else []
 
-    def mending(self, seen: BatchSeen) -> Mending | None:
-        """The rows that did not succeed, with those of their cells that are sent; None where nothing can be mended."""
-        if not seen.can_mend or not seen.counts.keys() & {*FAILED}:
+    def mending(self, seen: BatchSeen, *, is_part: bool) -> Mending | None:
+        """The rows that did not succeed, with those of their cells that are sent; None where nothing can be mended.
+
+        `is_part`: it is asked for the part of a screen that has none of it, but for whether it comes.
+        """
+        failed = seen.counts.keys() & {*FAILED}
+        if not seen.can_mend or not failed:
             return None
         cells = self._read(Path(seen.batch.output), seen)
-        if not cells.is_ready or not cells.sent:
-            return None if cells.is_ready else Mending(is_reading=True)
+        if not cells.is_ready:
+            return Mending(is_reading=True)
+        if is_part or not cells.sent:
+            return None
         with JournalView.open(seen.journal) as view:
-            wanted = _still_failed(view, seen.batch.id)
+            wanted = _still_failed(view, seen.batch.id, failed)
         indexes = [index for index, _ in cells.columns]
         rows = [
             MendRow(placed, tuple((i, name, texts[indexes.index(i)]) for i, name in cells.sent))
@@ -315,9 +321,10 @@ def gist(result: str) -> str:
     return line if len(line) <= LONGEST_GIST else f"{line[:LONGEST_GIST]}…"
 
 
-def _still_failed(view: JournalView, batch: int) -> list[Placed]:
-    """The rows of a batch that did not succeed, nor later; of very many the first ones."""
-    failed = sorted((p for status in FAILED for p in view.page(batch, status, 0, MOST_LOOKED)), key=lambda p: p.number)
+def _still_failed(view: JournalView, batch: int, statuses: Iterable[str]) -> list[Placed]:
+    """The rows of a batch that came to one of these, and to none better later; of very many the first ones."""
+    found = (placed for status in statuses for placed in view.page(batch, status, 0, MOST_LOOKED))
+    failed = sorted(found, key=lambda placed: placed.number)[:MOST_LOOKED]
     return [p for p in failed if all(last.status in FAILED for last in view.story(batch, p.number)[-1:])]
 
 
