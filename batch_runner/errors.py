@@ -18,7 +18,9 @@ A row's failure is no error: it is data (its outcome). Exceptions only stop the 
 from __future__ import annotations
 
 import re
+import shlex
 import sqlite3
+import sys
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import TYPE_CHECKING, ClassVar
@@ -125,7 +127,7 @@ class Interrupted(BatchRunnerError):  # noqa: N818  as above
 
 
 class Terminated(Interrupted):
-    """The same by SIGTERM or SIGHUP."""
+    """The same by SIGTERM, SIGHUP or Ctrl-Break."""
 
     exit_code = ExitCode.TERMINATED
 
@@ -220,3 +222,29 @@ def printable(text: str) -> str:
     The escapes are those of JSON, so that a line of JSON stays one.
     """
     return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+_PLAIN_WORD = re.compile(r"[\w./:\\=+-]+", re.ASCII)
+_ESCAPED = re.compile(r'(\\*)("|\Z)')
+"""A program of Windows takes backslashes for what they are, but before a quote."""
+
+
+def quote_words(words: Iterable[str], *, windows: bool = sys.platform == "win32") -> str:
+    """Words as a person can type them to a shell; on Windows to cmd.exe, to which ' is a letter, and to PowerShell.
+
+    PowerShell makes two words of `A,B` that stands in no quotes.
+    """
+    if not windows:
+        return shlex.join(words)
+    return " ".join(word if _PLAIN_WORD.fullmatch(word) else f'"{_ESCAPED.sub(_double, word)}"' for word in words)
+
+
+def _double(found: re.Match[str]) -> str:
+    return 2 * found[1] + ('\\"' if found[2] else "")
+
+
+def escaped(error: UnicodeError) -> tuple[str, int]:
+    """What stands for letters that a stream's encoding lacks, in the same way: for `codecs.register_error`."""
+    assert isinstance(error, UnicodeEncodeError)
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2)), error.end

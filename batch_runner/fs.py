@@ -1,28 +1,31 @@
 """Files that outlast a crash: locks, fsync of folders, and a file replaced whole or not at all.
 
-Write a hidden file beside it, fsync it, rename it into place, fsync the folder.
+Write a hidden file beside it, fsync it, rename it into place, fsync the folder. What Windows does in another way than
+POSIX stands here, each in one function.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
-import shutil
 import stat
+import sys
 import tempfile
-from contextlib import contextmanager, suppress
+import time
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 from filelock import FileLock, Timeout
 
 from batch_runner.errors import OutputFailed, UsageError, reason_of
+from batch_runner.units import problem_of_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from subprocess import Popen
 
 
 class LockHeld(Exception):  # noqa: N818  it is a state of the world, not a mistake
@@ -57,8 +60,22 @@ def seems_held(path: Path, pid: int) -> bool:
     The lock itself is left alone: who took it only to see would turn away a process that begins just then. This
     process looks and holds none: a container gives its processes the numbers of those of the night before.
     """
-    if pid == os.getpid() or not is_lock_there(path):
-        return False
+    return pid != os.getpid() and is_lock_there(path) and _is_alive(pid)
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether there is a process of this number, ours or another user's."""
+    if sys.platform == "win32":  # there `os.kill` ends a process, whatever the signal
+        import _winapi
+
+        try:
+            process = _winapi.OpenProcess(_winapi.SYNCHRONIZE, False, pid)
+        except OSError as error:
+            return isinstance(error, PermissionError)
+        try:
+            return _winapi.WaitForSingleObject(process, 0) == _winapi.WAIT_TIMEOUT
+        finally:
+            _winapi.CloseHandle(process)
     try:
         os.kill(pid, 0)
     except PermissionError:  # it lives, and is somebody else's
@@ -82,6 +99,8 @@ def sync_folder(folder: Path) -> None:
 
     Raises `OSError`, with EINVAL or EBADF where its file system can't do that, as some network ones.
     """
+    if sys.platform == "win32":  # a program can't open a folder there, and NTFS keeps a log of its names
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -95,7 +114,7 @@ def write_private(path: Path, data: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-        Path(draft).replace(path)
+        replace_file(Path(draft), path)
     except BaseException:
         Path(draft).unlink(missing_ok=True)
         raise
@@ -107,13 +126,68 @@ def read_private(path: Path, most: int) -> bytes | None:
     A link is never followed, and what is longer than `most` bytes isn't read.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        handle = open_at_once(path, os.O_RDONLY)
     except OSError:
         return None
     with os.fdopen(handle, "rb") as file:
         seen = os.fstat(handle)
-        is_ours = stat.S_ISREG(seen.st_mode) and seen.st_uid == os.geteuid() and not seen.st_mode & 0o077
+        is_ours = stat.S_ISREG(seen.st_mode) and _is_private(seen)
         return file.read() if is_ours and seen.st_size <= most else None
+
+
+def _is_private(seen: os.stat_result) -> bool:
+    if sys.platform == "win32":  # who may write a file is said there by the folder, and by no mode
+        return True
+    return seen.st_uid == os.geteuid() and not seen.st_mode & 0o077
+
+
+def open_at_once(path: Path, flags: int, *, by_link: bool = False) -> int:
+    """As `os.open`: as bytes, without waiting for who reads a pipe, through no link unless it may be. For its owner."""
+    if sys.platform == "win32":
+        if path.is_symlink() and not by_link:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        return os.open(path, flags | os.O_BINARY, 0o600)
+    return os.open(path, flags | os.O_NONBLOCK | (0 if by_link else os.O_NOFOLLOW), 0o600)
+
+
+SCANNED = (0.05, 0.1, 0.2, 0.4, 0.8)
+"""Seconds between the tries to replace a file on Windows."""
+
+
+def replace_file(draft: Path, path: Path) -> None:
+    """Rename a file over another. Raises `OSError`.
+
+    On Windows nobody may have one of the two open. Virus scanners, indexers and OneDrive open what was just written,
+    for a moment: that is waited for.
+    """
+    for pause in SCANNED if sys.platform == "win32" else ():
+        with suppress(PermissionError):
+            draft.replace(path)
+            return
+        time.sleep(pause)
+    draft.replace(path)
+
+
+OWN_GROUP: dict[str, Any] = {"creationflags": 0x200} if sys.platform == "win32" else {"start_new_session": True}
+"""How a child process is begun that a Ctrl-C at our console is not for (0x200 is CREATE_NEW_PROCESS_GROUP)."""
+
+
+def own_python() -> tuple[str, dict[str, str] | None]:
+    """Python, and its environment: in a `venv` of Windows, `python.exe` only starts another, of another number."""
+    if sys.platform == "win32":
+        return getattr(sys, "_base_executable", sys.executable), {**os.environ, "__PYVENV_LAUNCHER__": sys.executable}
+    return sys.executable, None
+
+
+def interrupt(pid: int, child: Popen[bytes] | None) -> bool:
+    """Tell a process to end as Ctrl-C does; Windows lets nobody tell another's, which is no child of ours."""
+    if sys.platform == "win32":
+        if child is not None:
+            child.send_signal(signal.CTRL_BREAK_EVENT)
+        return child is not None
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGINT)
+    return True
 
 
 LOCK_NAMES = ("~${name}", ".~lock.{name}#")
@@ -123,7 +197,8 @@ NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 NO_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.EOPNOTSUPP)
 """What a file system says that can't sync (some network ones)."""
 IN_USE = (errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY)
-"""What the system says of a file that can't be replaced now: somebody has it open, or keeps it."""
+"""What the system says of a file that can't be replaced now: somebody has it open, or keeps it. Python says EACCES for
+the sharing violations of Windows, 32 and 33."""
 MOST_NEIGHBOURS = 99
 LONGER_NAMES = 20
 """So many bytes more than the output's has any name of a file that is written beside it."""
@@ -150,7 +225,9 @@ class AtomicFile(msgspec.Struct, frozen=True):
                 raise UsageError(f"{path}: there is no folder {real.parent}; make it, or use --{what}")
             if real.is_dir():
                 raise UsageError(f"{path}: the {what} is a folder; name a file")
-            if len(os.fsencode(real.name)) + LONGER_NAMES > os.pathconf(real.parent, "PC_NAME_MAX"):
+            if problem := problem_of_name(real):
+                raise UsageError(f"{path}: {problem}; use --{what}")
+            if _is_too_long(real):
                 raise UsageError(f"{path}: the {what}'s name is too long; name a shorter one with --{what}")
             _try_out(real.parent)
             target = cls(path, real, _mode_for(real, like), what)
@@ -206,26 +283,29 @@ class AtomicFile(msgspec.Struct, frozen=True):
         """
         draft = self._draft_path
         self.look_at_draft()
-        handle = os.open(draft, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
-        try:
-            if not _try_lock(handle, draft):
+        with ExitStack() as held:
+            try:
+                held.enter_context(hold_lock(draft))
+            except LockHeld:
                 raise OutputFailed(
                     f"{self.path}: another batch is writing it just now; the journal has it all: run the same command"
-                )
-            os.ftruncate(handle, 0)
+                ) from None
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+                _lock_of(draft).unlink(missing_ok=True)
+            os.close(open_at_once(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC))
             try:
                 yield draft
             finally:
                 draft.unlink(missing_ok=True)
-        finally:
-            os.close(handle)
 
     def _swap(self, draft: Path, may_replace: Callable[[Path], bool] | None) -> Path:
         for path in self._candidates():
             if path.exists() and not (may_replace(path) if may_replace else path == self.real):
                 continue
             try:
-                draft.replace(path)
+                replace_file(draft, path)
             except OSError as error:
                 if error.errno not in IN_USE:
                     raise
@@ -242,6 +322,15 @@ class AtomicFile(msgspec.Struct, frozen=True):
             neighbour = self.real.with_name(f"{self.real.stem}-{number}{self.real.suffix}")
             if not is_held(neighbour):
                 yield neighbour
+
+
+def _is_too_long(path: Path) -> bool:
+    """Whether a file beside this one may have a name that is too long for the folder; on Windows, for any path."""
+    try:
+        path.with_name(path.name + "x" * LONGER_NAMES).lstat()
+    except OSError as error:
+        return error.errno == errno.ENAMETOOLONG or getattr(error, "winerror", None) in (3, 123, 206)
+    return False
 
 
 def _mode_for(real: Path, like: Path) -> int:
@@ -262,7 +351,7 @@ def _try_out(folder: Path) -> None:
     first, second = (folder / name for name in _TRIALS)
     try:
         for path in (first, second):
-            handle = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
+            handle = open_at_once(path, os.O_CREAT | os.O_WRONLY)
             try:
                 os.write(handle, b"trial")
                 sync(handle)
@@ -302,49 +391,14 @@ def _follow_link(path: Path) -> Path:
 def digest_of(path: Path) -> str | None:
     """SHA-256 of a file's bytes, in hex; None where there is none, or it is being written. Raises `OSError`."""
     try:
+        before = path.stat()
         with path.open("rb") as file:
-            before = os.fstat(file.fileno())
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             after = path.stat()
     except FileNotFoundError:
         return None
     is_same = (before.st_ino, before.st_size, before.st_mtime_ns) == (after.st_ino, after.st_size, after.st_mtime_ns)
     return digest if is_same else None
-
-
-NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
-"""What a file system says that knows no hard links (SMB, vfat)."""
-
-
-def _give_new_name(draft: Path, name: Path) -> None:
-    """Let the file have this name, too, unlike a rename never in another's place. Raises `FileExistsError`."""
-    try:
-        os.link(draft, name)
-    except OSError as error:
-        if error.errno not in NO_LINKS:
-            raise
-        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # now the name is ours
-        draft.replace(name)
-
-
-def copy_file(path: Path, copy: Path) -> bool:
-    """Make a copy of a file, durable and whole; False where something has that name. Raises `OSError`."""
-    handle, name = tempfile.mkstemp(f".part{copy.suffix}", ".", copy.parent)
-    os.close(handle)
-    draft = Path(name)
-    try:
-        shutil.copyfile(path, draft)
-        with suppress(OSError):  # permissions and times are a courtesy: some mounts know none
-            shutil.copystat(path, draft)
-        with draft.open("rb+") as file:
-            sync(file.fileno())
-        _give_new_name(draft, copy)
-        sync_if_possible(copy.parent)
-    except FileExistsError:
-        return False
-    finally:
-        draft.unlink(missing_ok=True)
-    return True
 
 
 def is_draft(path: Path) -> bool:
@@ -361,19 +415,6 @@ def is_held(path: Path) -> bool:
     if not stat.S_ISREG(mode) or not mode & stat.S_IWUSR:
         return True
     return any(path.with_name(lock.format(name=path.name)).exists() for lock in LOCK_NAMES)
-
-
-def _try_lock(handle: int, draft: Path) -> bool:
-    """Lock an open draft; False where another batch has it, or has renamed it since it was opened."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(handle), draft.lstat())
-    except (BlockingIOError, FileNotFoundError):
-        return False
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-        return True
 
 
 def sync(handle: int) -> None:

@@ -7,10 +7,12 @@ Where nobody listens to a level, an event of it costs the call.
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
 import re
+import sys
 import tempfile
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,6 +24,8 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from batch_runner.errors import printable
+from batch_runner.fs import open_at_once
+from batch_runner.units import problem_of_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -112,16 +116,23 @@ def write_log_file(path: Path, form: Form, level: Level, most_bytes: int, secret
 
     A file that can't be written later on (a full disk) is spoken of once on the log, and tried again with each line.
     """
+    _refuse_name(path)
     _add(_File(path, most_bytes), form, level, secret)
 
 
 def look_at_log_file(path: Path) -> None:
     """Raise `OSError` where `write_log_file` would; nothing is written, and nothing made that stays."""
+    _refuse_name(path)
     if path.exists():
-        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK))
+        os.close(open_at_once(path, os.O_WRONLY | os.O_APPEND, by_link=True))
     else:
         with tempfile.TemporaryFile(dir=path.parent):
             return
+
+
+def _refuse_name(path: Path) -> None:
+    if problem := problem_of_name(path):
+        raise OSError(errno.EINVAL, problem)
 
 
 def is_json() -> bool:
@@ -175,7 +186,8 @@ class _File(RotatingFileHandler, WatchedFileHandler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self.reopenIfNeeded()
+            if sys.platform != "win32":  # there nobody can move away what we have open
+                self.reopenIfNeeded()
         except OSError:
             self.handleError(record)
         else:
@@ -187,7 +199,7 @@ class _File(RotatingFileHandler, WatchedFileHandler):
         self._statstream()
 
     def _open(self) -> io.TextIOWrapper:
-        handle = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         return io.TextIOWrapper(io.FileIO(handle, "a"), encoding="utf-8", write_through=True)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, ARG002  logging's own name

@@ -218,6 +218,8 @@ def _writer_of(stream: TextIO) -> _Writer | None:
         found = os.fstat(handle)
     except (OSError, ValueError, AttributeError):
         return None
+    if sys.platform == "win32" and os.isatty(handle):  # a console takes letters, and bytes only in its own encoding
+        return None
     if not (stat.S_ISFIFO(found.st_mode) or stat.S_ISSOCK(found.st_mode) or os.isatty(handle)):
         return None
     return _WRITERS.setdefault((handle, found.st_ino), _Writer(handle))

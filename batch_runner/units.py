@@ -1,8 +1,9 @@
-"""Rates, durations, sizes, deadlines, days, rows, failure limits, templates: how they are written, what they mean."""
+"""Rates, durations, sizes, deadlines, days, rows, failure limits, templates, file names: how they are written."""
 
 from __future__ import annotations
 
 import re
+import sys
 from bisect import bisect_right
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -14,6 +15,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 
 _PERIODS = {"s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "hour": 3600.0, "d": 86400.0, "day": 86400.0}
@@ -32,6 +34,10 @@ _LONGEST = 3650 * 86400.0
 _SIZE = re.compile(r"(\d{1,9})\s*([kmg]?)i?b?", re.ASCII)
 _RANGE = re.compile(r"(\d{1,9})(?:(\s*-\s*)(\d{1,9})?)?", re.ASCII)
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_NO_NAME = re.compile(r'[<>:"/\\|?*\x00-\x1f]+')
+_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\.|$)", re.IGNORECASE)
+_UNSAFE = re.compile(r"[^\w.-]+")
+LONGEST_NAME = 100
 _POWERS = {"": 0, "k": 10, "m": 20, "g": 30}
 
 
@@ -288,3 +294,36 @@ def ranges_of(numbers: Iterable[int]) -> str:
         else:
             found.append([number, number])
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
+
+
+def windows_problem(name: str) -> str | None:
+    """What keeps Windows from having a file of this name, as the end of a sentence.
+
+    Some of them it would take, for a device or a hidden stream of another file: what is written there is lost
+    (learn.microsoft.com, "Naming Files, Paths, and Namespaces").
+    """
+    if found := _NO_NAME.search(name):
+        return f"Windows has no file with {found[0]!r} in its name"
+    if name != name.rstrip(". "):
+        return "Windows has no file whose name ends in a dot or a space"
+    if found := _DEVICE.match(name):
+        return f"{found[1]} is the name of a device in Windows"
+    return None
+
+
+def windows_name(name: str) -> str:
+    """The name, changed as little as makes Windows have a file of it; `file` for what has nothing left."""
+    fit = _NO_NAME.sub("-", name).rstrip(". ") or "file"
+    return f"file-{fit}" if _DEVICE.match(fit) else fit
+
+
+def problem_of_name(path: Path) -> str | None:
+    """What keeps this system from having a file of this name, as the end of a sentence."""
+    return windows_problem(path.name) if sys.platform == "win32" else None
+
+
+def safe_name(task: str, *, windows: bool = sys.platform == "win32") -> str:
+    """A task's name as part of a file's: its last part, with a hyphen for what may mean something in a path."""
+    last = (task.replace("\\", "/") if windows else task).rpartition("/")[2]
+    name = _UNSAFE.sub("-", last).strip("-.")[:LONGEST_NAME] or "task"
+    return windows_name(name) if windows else name

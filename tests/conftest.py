@@ -38,6 +38,7 @@ served.py               `serve` in such a process, and what is asked of it
 paged.py                the same for `open`
 browsing.py             a real browser, a person's hand and keys, and what axe finds
 recorder.py             what it does to files, in order; faults of its calls
+as_windows.py           it as if this were Windows, as far as that goes elsewhere
 killing.py              the program killed at a chosen moment
 kept_promises.py        what must hold of a batch that was killed
 journals.py             a batch's description, rows, and what stands in a journal

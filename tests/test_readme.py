@@ -11,12 +11,16 @@ import shutil
 import subprocess
 import sys
 from configparser import ConfigParser
+from contextlib import ExitStack
 from datetime import date, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import openpyxl
 import pytest
+from dask_cluster import wait
+from ports import kept_port
 from program import environment, run_program
 
 import batch_runner
@@ -33,7 +37,7 @@ SAMPLES = ROOT / "samples"
 README = (ROOT / "README.md").read_text("utf-8")
 DOCUMENTS = {"README": README} | {path.stem: path.read_text("utf-8") for path in sorted(FOLDER.glob("*.md"))}
 JOBS = [(name, job) for name, text in DOCUMENTS.items() for job in re.findall(r"```toml\n(.+?)```", text, re.DOTALL)]
-FOREIGN = {"--hypothesis-profile", "--now", "--nworkers"}
+FOREIGN = {"--host", "--hypothesis-profile", "--now", "--nthreads", "--nworkers"}
 """Options of other programs."""
 SECRETS = {"PING_ID": "ping", "MAIL_PASSWORD": "word", "SLACK": "slack://TA/TB/TC", "ANCHORBROWSER_API_KEY": "a key"}
 COMMAND = re.compile(rf"\bbatch-runner ((?:{'|'.join(program.commands)})\b.*)")
@@ -122,6 +126,25 @@ def pattern_of(shown: str) -> str:
     """What is shown as a pattern: `…` is any text, on a line of its own any lines, and times are any times."""
     lines = (r"(?:.*\n)*" if line == "…" else re.escape(line).replace("…", ".*") + r"\n" for line in shown.splitlines())
     return re.sub(r"\d+\\\.\d\\ s\b", r"\\d+\\.\\d s", "".join(lines))
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform == "win32", reason="its workers are ended by a signal")
+def test_the_cluster_to_try_comes_up(folder: Path) -> None:
+    """Its three lines, each typed when the one before has started (on a port that is free here)."""
+    (lines,) = re.findall(r"```sh\n(dask scheduler .+?)```", DOCUMENTS["dask"], re.DOTALL)
+    with kept_port() as port, ExitStack() as stack:
+        scheduler, workers, run = lines.replace("8786", str(port)).splitlines()
+        for line, started in ((scheduler, "Scheduler at:"), (workers, "Registered to:")):
+            command, log = shlex.split(line), folder / f"{started[:-1]}.log"
+            with log.open("w") as file:
+                program = [str(Path(sys.executable).with_name(command[0])), *command[1:]]
+                process = stack.enter_context(subprocess.Popen(program, cwd=folder, env=environment(), stderr=file))
+            stack.callback(process.terminate)
+            wait(partial(lambda log, started: started in log.read_text(), log, started))
+        done = run_program(*shlex.split(run)[1:], cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "14 success" in done.stdout
 
 
 @pytest.mark.long

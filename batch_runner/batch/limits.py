@@ -17,6 +17,7 @@ waits for time (`Pace`), for a place (`AdaptiveLimit`), and until no more than a
 from __future__ import annotations
 
 import re
+import sys
 from collections import OrderedDict, deque
 from contextlib import asynccontextmanager, contextmanager, suppress
 from math import ceil, inf
@@ -412,10 +413,10 @@ MOST_FILES = 65_536
 
 def open_files() -> int | None:
     """The process's limit of open files (RLIMIT_NOFILE), raised as far as the system lets it. None: no limit known."""
-    try:
-        import resource
-    except ImportError:
+    if sys.platform == "win32":
         return None
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_FILES if hard == resource.RLIM_INFINITY else hard
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -254,7 +254,8 @@ class Schedule:
         heappush(self._queue, (at, run))
 
     def _interval(self, age: float) -> float:
-        share = RARELY * self._share if age < YOUNG * self._usual else self._share
+        # Before the first end nobody knows what is young: a burst of equal starts ends in one moment.
+        share = RARELY * self._share if self._ages and age < YOUNG * self._usual else self._share
         return max(self._floor, share * max(age, self._usual))
 
     def _learn(self, usual: float) -> None:

@@ -105,10 +105,10 @@ class Poller:
                 while not (following.is_last_look and following.is_learned):
                     self._wake()
                     await following.turn.wait()
-                    following.turn = anyio.Event()
                     found = await self._look(number, following)
                     if found is not None:
                         return found
+                    following.turn = anyio.Event()
         finally:
             del self._followings[number]
             self._schedule.remove(number)

@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import time
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -57,8 +58,15 @@ class Stop(msgspec.Struct, frozen=True):
     exit_code: ExitCode
 
 
+if sys.platform == "win32":
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGBREAK)
+else:
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C; a machine that is shut down; and a terminal that is closed, which on Windows is as Ctrl-Break."""
+
+
 class Signals:
-    """Ctrl-C, SIGTERM and SIGHUP, from the first moment of a command to its last. The second one ends it at once.
+    """What `SIGNALS` has, from the first moment of a command to its last. The second one ends it at once.
 
     Before a batch runs, the first raises `Interrupted` or `Terminated` in the main thread: nothing has been sent. In
     `handed_over` it is for who awaits `first`. After that it changes nothing: what there is to be told is told.
@@ -71,9 +79,9 @@ class Signals:
         self._wake: tuple[socket.socket, socket.socket] | None = None
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in SIGNALS:
             before = signal.getsignal(number)
-            if number != signal.SIGHUP or before != signal.SIG_IGN:  # nohup has it ignored
+            if number != SIGNALS[-1] or before != signal.SIG_IGN:  # nohup has it ignored
                 self._before[number] = before
                 signal.signal(number, self._hear)
         return self
@@ -191,7 +199,7 @@ class Stopping:
 
     def is_stopped(self) -> bool:
         """Whether no more runs may be started; looks at the deadline, too."""
-        if self.stop is None and self._past_deadline is not None and self._past_deadline():
+        if self.stop is None and self.is_late():
             self.now(Stop(self._at_deadline, ExitCode.STOPPED))
         return self.stop is not None
 
@@ -199,6 +207,10 @@ class Stopping:
         """As `is_stopped`, where somebody waits for a start: a deadline that holds back nothing stops nothing."""
         if self._waits:
             self.is_stopped()
+
+    def is_late(self) -> bool:
+        """Whether the deadline has passed."""
+        return self._past_deadline is not None and self._past_deadline()
 
     @property
     def has_deadline(self) -> bool:

@@ -140,6 +140,9 @@ class Worker:
         """Follow a run that an earlier batch started."""
         attempt = RowAttempt(plan.attempt, plan.row_number, may_be_replaced=plan.anew is not None)
         if not self._terms.runs_outlive_us:
+            seen = await self._service.look(plan.run_id)  # what never began on a cluster, it remembers
+            if isinstance(seen, RunSeen) and seen.run.never_began:
+                return await self._run_ended(attempt, seen.run)
             return await self._end(attempt, Outcome("unknown", plan.run_id, error=ENDED_WITH_US))
         within = max(0.0, self._terms.follow_seconds - (age_of(plan) or 0.0))
         if not self.is_overdue(plan):

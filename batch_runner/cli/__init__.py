@@ -10,12 +10,14 @@ status.py    `status`: what a journal tells a person
 
 from __future__ import annotations
 
+import codecs
 import sys
 import traceback
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from batch_runner.errors import BatchRunnerError, ExitCode, SheetError, UsageError, exit_code_of, printable
+from batch_runner.errors import BatchRunnerError, ExitCode, SheetError, UsageError, escaped, exit_code_of, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the program and leave it with its exit code."""
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        # A console of Windows (cp437, cp1252) lacks letters: better an escape, as on stderr, than no summary.
+        codecs.register_error("escaped", escaped)
+        sys.stdout.reconfigure(errors="escaped")
     sys.exit(run_arguments(arguments))
 
 

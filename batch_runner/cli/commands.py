@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from batch_runner.cli.options import (
     keep_said,
     variables_said,
 )
-from batch_runner.errors import ExitCode
+from batch_runner.errors import ExitCode, quote_words
 from batch_runner.job.options import options
 from batch_runner.outcomes import RESOLVED
 
@@ -195,7 +194,7 @@ def init_command(source: Path, job: str, runs: str | None, **values: Any) -> int
             return ExitCode.OK
         write(Path(job), text)
         todo = "" if "task" in said else "put your task into it, then: "
-        told = f"{job}: written for {source}; {todo}batch-runner check {shlex.quote(job)}"
+        told = f"{job}: written for {source}; {todo}batch-runner check {quote_words([job])}"
         click.echo(told, err=runs is not None)
     if runs:
         print_out(what_runs(Path(job), runs))

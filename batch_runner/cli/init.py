@@ -14,6 +14,7 @@ from batch_runner.fs import have_temporary_folder
 from batch_runner.job.job import Job
 from batch_runner.job.options import options, toml
 from batch_runner.rows.source import Profile, Source, profile_of
+from batch_runner.units import problem_of_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +37,8 @@ def look(path: Path, sheet: str | None) -> Profile:
 
 def write(path: Path, text: str) -> None:
     """Write a new file. Raises `UsageError` where there is one already, or none can be made."""
+    if problem := problem_of_name(path):
+        raise UsageError(f"{path}: {problem}; name another with -o")
     try:
         with path.open("x", encoding="utf-8", newline="\n") as file:
             file.write(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from contextlib import AsyncExitStack, contextmanager, suppress
 from datetime import datetime
@@ -25,6 +24,7 @@ from batch_runner.errors import (
     UsageError,
     exit_code_of,
     printable,
+    quote_words,
     reason_of,
 )
 from batch_runner.job.config import notify_config_of, unknown_variables
@@ -227,7 +227,7 @@ def next_command(loaded: Loaded) -> str:
     given = loaded.origins[0]
     source = str(given.value) if given.where == GIVEN else (given.where or "").removesuffix(": input")
     if not loaded.job.task:
-        return shlex.join(["batch-runner", *command_words("check", source, {**shown, "task": "invoice"})]) + (
+        return quote_words(["batch-runner", *command_words("check", source, {**shown, "task": "invoice"})]) + (
             "   (it reads PDFs; or --task FILE.py:FUNCTION for your own)"
         )
-    return shlex.join(["batch-runner", *command_words("run", source, shown)])
+    return quote_words(["batch-runner", *command_words("run", source, shown)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -174,15 +175,21 @@ def _job_file(path: Path, problems: list[str]) -> dict[str, Setting]:
     }
 
 
+WINDOWS_PATHS = "write a path of Windows in single quotes, or with slashes: 'C:\\inbox\\a.xlsx', \"C:/inbox/a.xlsx\""
+_BROKEN_PATH = re.compile(r"([A-Za-z]:|\\).*[\b\t\n\f\r]", re.DOTALL)
+
+
 def _parse(path: Path, problems: list[str]) -> dict[str, object] | None:
     try:
-        return tomllib.loads(path.read_text("utf-8-sig"))
+        text = path.read_text("utf-8-sig")
+        return tomllib.loads(text)
     except FileNotFoundError:
         problems.append(f"{path}: no such file")
     except UnicodeDecodeError as error:
         problems.append(f"{path}: can't be read as a job file: byte {error.start} is no text in UTF-8; save it so")
     except tomllib.TOMLDecodeError as error:
-        problems.append(f'{path}: can\'t be read as a job file: {error}; texts stand in quotes: rate = "25/min"')
+        next_step = WINDOWS_PATHS if "\\" in text else 'texts stand in quotes: rate = "25/min"'
+        problems.append(f"{path}: can't be read as a job file: {error}; {next_step}")
     except OSError as error:
         problems.append(f"{path}: can't be read as a job file: {reason_of(error)}")
     return None
@@ -197,6 +204,8 @@ def _key_problems(path: Path, table: Mapping[str, object]) -> Iterator[str]:
             yield f"{path}: {name}: it is for one batch only; say {options()[name].flag} on the command line"
         elif name not in known:
             yield f"{path}: {name}: no such key.{_meant(name, value, known)}"
+        elif isinstance(value, str) and _BROKEN_PATH.match(value):
+            yield f"{path}: {name}: {value!r}: a backslash in double quotes begins something else; {WINDOWS_PATHS}"
     if "input" not in table:
         yield f'{path}: input: the job names no spreadsheet; add for example input = "invoices.xlsx"'
     elif not isinstance(table["input"], str):

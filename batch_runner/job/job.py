@@ -19,7 +19,16 @@ from batch_runner.errors import UsageError
 from batch_runner.job import validation
 from batch_runner.job.validation import shown
 from batch_runner.outcomes import RETRY_WORDS
-from batch_runner.units import Deadline, FailureLimit, Rate, RowRanges, parse_day, parse_duration, parse_size
+from batch_runner.units import (
+    Deadline,
+    FailureLimit,
+    Rate,
+    RowRanges,
+    parse_day,
+    parse_duration,
+    parse_size,
+    safe_name,
+)
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -27,8 +36,6 @@ if TYPE_CHECKING:
 
 
 ANCHOR_URL = "https://api.anchorbrowser.io"
-LONGEST_NAME = 100
-_UNSAFE = re.compile(r"[^\w.-]+")
 _RESULTS = re.compile(r"\.results(-\d+)?\Z", re.ASCII)
 
 RETRY_WAIT = 3600.0
@@ -440,8 +447,3 @@ def stem_of(path: Path) -> str:
     The neighbour of one that couldn't be replaced (`.results-2`) is a result file, too: its rows are the same rows.
     """
     return _RESULTS.sub("", path.stem) or path.stem
-
-
-def safe_name(task: str) -> str:
-    """A task's name as part of a file's: its last part, with a hyphen for what may mean something in a path."""
-    return _UNSAFE.sub("-", task.rpartition("/")[2]).strip("-.")[:LONGEST_NAME] or "task"

@@ -13,17 +13,19 @@ import shutil
 import sys
 from difflib import get_close_matches
 from functools import cache
+from subprocess import list2cmdline
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from batch_runner.errors import UsageError
 from batch_runner.job.job import Job
 from batch_runner.job.validation import SECRETIVE, OptionKind, hints_of, kind_of, read_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path, PurePath
 
 
 PREFIX = "BATCH_RUNNER_"
@@ -298,16 +300,44 @@ CMD ["run", {toml(f"/data/{job.name}")}]
 
 
 def _windows(job: Path, name: str) -> str:
-    def quoted(text: str) -> str:
-        return "'" + text.replace("'", "''") + "'"
+    if sys.platform == "win32":
+        program = shutil.which("batch-runner")
+        return windows_lines(job, name, [program] if program else [sys.executable, "-m", "batch_runner"])
+    return windows_lines(job, name)
 
-    return f"""# In PowerShell, as the user that runs it; the API key is a variable of that user:
-#   [Environment]::SetEnvironmentVariable('ANCHORBROWSER_API_KEY', '…', 'User')
-$action = New-ScheduledTaskAction -Execute 'batch-runner' `
-  -Argument {quoted(f'run "{job}"')} -WorkingDirectory {quoted(str(job.parent))}
+
+def windows_lines(job: PurePath, name: str, program: Sequence[str] = ()) -> str:
+    """Lines for PowerShell. The scheduler's own settings end a task after three days, and a laptop's on battery.
+
+    Without `program`, PowerShell finds it. Raises `UsageError` for what the scheduler would replace: `%NAME%`.
+    """
+    if re.search("%.+%", str(job)):
+        raise UsageError(f"{job}: the Task Scheduler takes what stands between two % for a variable; rename it")
+    log_file = job.with_suffix(".log")
+    words = [*program[1:], "run", str(job), "--log-file", str(log_file)]
+    found = _quoted(program[0]) if program else "(Get-Command batch-runner.exe).Source"
+    return f"""# In PowerShell, as the user that runs it. The API key stands in a file that only this user can read:
+$key = "$env:LOCALAPPDATA\\batch-runner\\key.txt"
+if (-not (Test-Path $key)) {{ New-Item -ItemType File -Force $key | Out-Null }}
+icacls $key /inheritance:r /grant:r "${{env:USERDOMAIN}}\\${{env:USERNAME}}:F" | Out-Null
+notepad $key  # one line, and save it
+[Environment]::SetEnvironmentVariable('ANCHORBROWSER_API_KEY_FILE', $key, 'User')
+
+$action = New-ScheduledTaskAction -Execute {found} `
+  -Argument {_quoted(list2cmdline(words))} `
+  -WorkingDirectory {_quoted(str(job.parent))}
 $trigger = New-ScheduledTaskTrigger -Daily -At 02:15
-$settings = New-ScheduledTaskSettingsSet -StartWhenAvailable -MultipleInstances IgnoreNew
-Register-ScheduledTask -TaskName {quoted(name)} -Action $action -Trigger $trigger -Settings $settings"""
+$settings = New-ScheduledTaskSettingsSet -StartWhenAvailable -MultipleInstances IgnoreNew `
+  -ExecutionTimeLimit ([TimeSpan]::Zero) -AllowStartIfOnBatteries -DontStopIfGoingOnBatteries
+Register-ScheduledTask -TaskName {_quoted(name)} -Action $action -Trigger $trigger -Settings $settings
+# It runs while this user is logged on. To run it at any time, let the last line ask for the password, as administrator:
+#   … -User "$env:USERDOMAIN\\$env:USERNAME" -Password (Get-Credential $env:USERNAME).GetNetworkCredential().Password
+# How it ended: (Get-ScheduledTaskInfo {_quoted(name)}).LastTaskResult, one of the program's exit codes."""
+
+
+def _quoted(text: str) -> str:
+    """A text for PowerShell, to the letter: to it, the quotes of typographers are quotes, too."""
+    return "'" + re.sub("['‘’‚‛]", lambda found: found[0] * 2, text) + "'"
 
 
 _KINDS: dict[str, Callable[[Path, str], str]] = {

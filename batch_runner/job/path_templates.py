@@ -6,7 +6,8 @@ A folder whose name really holds braces, and that exists, is taken to the letter
 from __future__ import annotations
 
 import re
-from pathlib import Path
+import sys
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -41,7 +42,7 @@ class Placeholder(msgspec.Struct, frozen=True):
 
     def fill(self, day: date, stem: str) -> str:
         """The text for the place."""
-        return stem if self.form is None else day.strftime(self.form)
+        return stem if self.form is None else day.strftime(_form_of_system(self.form))
 
 
 def pieces(name: str) -> tuple[str | Placeholder, ...]:
@@ -54,9 +55,18 @@ def pieces(name: str) -> tuple[str | Placeholder, ...]:
     return tuple(piece for piece in found if piece != "")
 
 
-def parts(text: str) -> tuple[str, ...]:
-    """The names that a path consists of; a slash inside of `{date:%Y/%m}` makes two of them, too."""
-    return Path(_SLASHED.sub(lambda match: match.group().replace("/", "}/{date:"), text)).parts
+def parts(text: str, kind: type[PurePath] = Path) -> tuple[str, ...]:
+    """The names that a path consists of; a slash inside of `{date:%Y/%m}` makes two of them, too.
+
+    On Windows a backslash does, and a drive or a share (`C:\\`, `\\\\server\\share\\`) is the first of the names.
+    """
+    slashes = "/\\" if issubclass(kind, PureWindowsPath) else "/"
+    return kind(_SLASHED.sub(lambda match: re.sub(f"[{re.escape(slashes)}]", "}/{date:", match.group()), text)).parts
+
+
+def _form_of_system(form: str, *, windows: bool = sys.platform == "win32") -> str:
+    """`%-d`, a day without its zero, is `%#d` on Windows."""
+    return _DIRECTIVE.sub(lambda found: found[0].replace("-", "#", 1), form) if windows else form
 
 
 def problem(option: str, text: str) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import tempfile
@@ -13,12 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from filelock import lock_descriptor
 
 from batch_runner import log
 from batch_runner.errors import FIX_THAT, ExitCode, JournalBusy, JournalError, reason_of
 from batch_runner.fs import LockHeld, hold_lock, sync_folder
+from batch_runner.journal.database import uri_of
 from batch_runner.journal.same_key import forget_other_claims
 from batch_runner.plan.plan import NIGHT, Policy
+from batch_runner.units import problem_of_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -315,6 +317,8 @@ def _check_place(path: Path) -> None:
         )
     if path.is_dir():
         raise JournalError(f"{path}: the journal is a folder; name a file")
+    if problem := problem_of_name(path):
+        raise JournalError(f"{path}: {problem}; name another journal with --journal")
 
 
 def look_at_place(path: Path) -> None:
@@ -322,7 +326,7 @@ def look_at_place(path: Path) -> None:
     _check_place(path)
     try:
         with tempfile.TemporaryFile(dir=path.parent) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock_descriptor(file.fileno(), blocking=False)
     except OSError as error:
         raise _no_lock(path, error) from error
     if path.exists():
@@ -350,7 +354,7 @@ def _holder(path: Path) -> str:
     """Who holds the journal, as far as it says itself; its first moments are not recorded yet."""
     query = "SELECT pid, started FROM batch WHERE ended IS NULL ORDER BY id DESC LIMIT 1"
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0.2)) as connection:
+        with closing(sqlite3.connect(uri_of(path, "mode=ro"), uri=True, timeout=0.2)) as connection:
             pid, started = connection.execute(query).fetchone()
     except (sqlite3.Error, TypeError):
         return "another batch holds this journal"

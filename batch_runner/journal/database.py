@@ -9,11 +9,11 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from batch_runner.errors import DAMAGED, FIX_THAT, NEXT_STEP, JournalError, cant_be_read
-from batch_runner.fs import sync_folder
+from batch_runner.fs import replace_file, sync_folder
 from batch_runner.journal.same_key import make_temporary
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from pathlib import Path, PurePath
 
 
 APPLICATION_ID = 0x62724A31
@@ -111,7 +111,7 @@ CREATE TABLE result (             -- what a run gave back: JSON, to the letter
     json    TEXT NOT NULL
 );
 
-CREATE TABLE same (               -- a person said that the row, with these params, is what ran (--same)
+CREATE TABLE same (               -- the row, with these params or under this `key `, is what ran: as --same said
     row    INTEGER NOT NULL REFERENCES row,
     params BLOB NOT NULL,
     batch  INTEGER NOT NULL REFERENCES batch,
@@ -235,7 +235,7 @@ def open_file(path: Path, mode: int = 0o600) -> sqlite3.Connection:
     try:
         if not path.exists():
             _create(path, mode)
-        connection = connect(f"{path.as_uri()}?mode=rw")
+        connection = connect(uri_of(path))
     except (sqlite3.Error, OSError) as error:
         raise JournalError(f"{path}: the journal can't be opened: {error}; {FIX_THAT}") from error
     try:
@@ -277,8 +277,13 @@ def copy_journal(path: Path) -> sqlite3.Connection:
 
 def reading_uri(path: Path) -> str:
     """For looking only. Without a WAL nothing is pending, and `immutable` keeps SQLite from creating one."""
-    mode = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
-    return f"{path.resolve().as_uri()}?{mode}"
+    return uri_of(path.resolve(), "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1")
+
+
+def uri_of(path: PurePath, mode: str = "mode=rw") -> str:
+    """The URI of a database. SQLite takes no host in it, so the name of a Windows share is part of the path."""
+    uri = path.as_uri()
+    return f"{uri if uri.startswith('file:///') else uri.replace('file://', 'file:////', 1)}?{mode}"
 
 
 def connect(uri: str) -> sqlite3.Connection:
@@ -345,7 +350,7 @@ def _create(path: Path, mode: int) -> None:
     new = path.with_name(f"{path.name}-new")
     new.unlink(missing_ok=True)
     os.close(os.open(new, os.O_CREAT | os.O_WRONLY, 0o600))  # results are nobody else's to read, not for a moment
-    with closing(connect(new.as_uri())) as connection:
+    with closing(connect(uri_of(new, "mode=rwc"))) as connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.executescript(f"BEGIN; {SCHEMA} COMMIT")
         _name(connection)
@@ -353,7 +358,7 @@ def _create(path: Path, mode: int) -> None:
         connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("PRAGMA journal_mode = WAL")
     new.chmod(mode)
-    new.replace(path)
+    replace_file(new, path)
     sync_folder(path.parent)
 
 

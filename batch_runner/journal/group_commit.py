@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import anyio
 from anyio import CancelScope, to_thread
 
 from batch_runner.errors import JournalError, JournalFailed, JournalFull, reason_of
+from batch_runner.fs import open_at_once
 from batch_runner.journal.batches import begin_writing, elsewhere
 
 if TYPE_CHECKING:
@@ -86,6 +88,14 @@ class Commits:
             ) from self._failure
 
 
+class Brief(partial[object]):
+    """An event of a few statements about one row, which take a moment."""
+
+
+SHORT = 1 << 16
+"""Characters of a result that is written in a moment."""
+
+
 class _Group:
     """Events that are committed together, by the one who came first."""
 
@@ -100,31 +110,68 @@ class _Group:
 def commit(connection: sqlite3.Connection, events: list[Event]) -> None:
     """Write all of them in one transaction, in order."""
     begin_writing(connection)
-    try:
+    with _or_nothing(connection):
         for event in events:
             event(connection)
+    _finish(connection)
+
+
+async def commit_in_thread(connection: sqlite3.Connection, events: list[Event]) -> None:
+    """As `commit`, but nobody else waits for the disk: a thread does.
+
+    Brief events are written here all the same. In a thread each of their statements would wait for the event loop to
+    let go of the interpreter, and the loop for them.
+    """
+    if all(isinstance(event, Brief) for event in events) and _begins_at_once(connection):
+        with _or_nothing(connection):
+            for event in events:
+                event(connection)
+        await to_thread.run_sync(_finish, connection)
+    else:
+        await to_thread.run_sync(commit, connection, events)
+
+
+def _begins_at_once(connection: sqlite3.Connection) -> bool:
+    """Begin a transaction, unless another program holds the write lock."""
+    (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        return False
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {patience}")
+    return True
+
+
+def _finish(connection: sqlite3.Connection) -> None:
+    with _or_nothing(connection):
         connection.execute("COMMIT")
+
+
+@contextmanager
+def _or_nothing(connection: sqlite3.Connection) -> Iterator[None]:
+    """Take the transaction back where something fails."""
+    try:
+        yield
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
 
 
-def commit_or_use(reserve: Reserve, connection: sqlite3.Connection, events: list[Event]) -> None:
-    """As `commit`; where the disk is full, in the room that was set aside."""
-    try:
-        commit(connection, events)
-    except sqlite3.Error as error:
-        if not reserve.free(error):
-            raise
-        commit(connection, events)
-
-
 def in_thread(connection: sqlite3.Connection, reserve: Reserve) -> Write:
-    """Commits in a worker thread, so that nobody else waits for the disk."""
+    """Commits in a worker thread; where the disk is full, in the room that was set aside."""
 
     async def write(events: list[Event]) -> None:
-        await to_thread.run_sync(commit_or_use, reserve, connection, events)
+        try:
+            await commit_in_thread(connection, events)
+        except sqlite3.Error as error:
+            if not reserve.free(error):
+                raise
+            await commit_in_thread(connection, events)
 
     return write
 
@@ -178,7 +225,7 @@ def set_aside(path: Path) -> Iterator[Reserve]:
         raise JournalError(f"{file}: room is set aside in a file of this name, and this is none; remove it")
     try:
         try:
-            handle = os.open(file, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            handle = open_at_once(file, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
             with os.fdopen(handle, "wb") as room:
                 room.write(os.urandom(ROOM))  # zeros would take no room where the file system compresses
         except OSError as error:

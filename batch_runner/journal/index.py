@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 from contextlib import closing, contextmanager, nullcontext, suppress
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -59,10 +60,12 @@ def state_folder(environ: Mapping[str, str]) -> Path | None:
     """Where the index lies; None where there is no place for it.
 
     `$BATCH_RUNNER_STATE`, systemd's `$STATE_DIRECTORY` (systemd.exec(5); the first of several), else the state home of
-    the XDG Base Directory Specification 0.8.
+    the XDG Base Directory Specification 0.8; on Windows, where HOME depends on the shell, `%LOCALAPPDATA%`.
     """
-    if said := environ.get(STATE_VARIABLE) or environ.get("STATE_DIRECTORY", "").partition(":")[0]:
+    if said := environ.get(STATE_VARIABLE) or environ.get("STATE_DIRECTORY", "").partition(os.pathsep)[0]:
         return Path(said)
+    if sys.platform == "win32" and (home := environ.get("LOCALAPPDATA")):
+        return Path(home) / "batch-runner"
     if home := environ.get("XDG_STATE_HOME"):
         return Path(home) / "batch-runner"
     user = Path(environ.get("HOME") or "~").expanduser  # without the variable, what the system's list of users says
@@ -102,9 +105,9 @@ class Index:
     def namesakes(self, purpose: Purpose) -> list[Path]:
         """Journals of other files of tasks that have the same name, as a copy of a folder has."""
         file, colon, function = purpose.task.rpartition(".py:")
-        name = f"{file.rpartition('/')[2]}.py:{function}"
+        name = f"{PurePath(file).name}.py:{function}"
         lines = (line for _, line in self._lines("*.json") if colon and line.service == purpose.service)
-        others = (line for line in lines if line.task != purpose.task and line.task.rpartition("/")[2] == name)
+        others = (line for line in lines if line.task != purpose.task and PurePath(line.task).name == name)
         return [Path(line.path) for line in others if Path(line.path).is_file()]
 
     def told_gone(self, journals: Iterable[Path]) -> None:
@@ -183,14 +186,14 @@ class Ran(msgspec.Struct, frozen=True):
     def names(self) -> str:
         """The night and the sheet."""
         what = "is started tonight" if self.outcome == STARTING else f"ran on {local_day(self.began)}"
-        return f"{what} from {self.sheet.rpartition('/')[2]}"
+        return f"{what} from {PurePath(self.sheet).name}"
 
     def rival(self, conflict: bytes | None) -> Rival:
         """The same as what stands in the way of a row that is alike, whatever `--retry` says."""
         return Rival(
             number=self.number,
             night=local_time(self.began),
-            sheet=self.sheet.rpartition("/")[2],
+            sheet=PurePath(self.sheet).name,
             run_id=self.run_id,
             outcome=self.outcome,
             stands=True,

@@ -23,8 +23,9 @@ from batch_runner.journal.database import (
     mark_whole,
     open_file,
     open_memory,
+    uri_of,
 )
-from batch_runner.journal.group_commit import Commits, in_thread, inline, set_aside
+from batch_runner.journal.group_commit import SHORT, Brief, Commits, in_thread, inline, set_aside
 from batch_runner.journal.index import OtherJournals
 from batch_runner.journal.outputs import OutputMemory
 from batch_runner.journal.register import Registration
@@ -246,7 +247,7 @@ class Journal:
     def remember(self, memory: str | None) -> None:
         """Note whose service knows this batch's starts by their keys (None: nobody's); written with the next event."""
         sql = "UPDATE batch SET memory = ? WHERE id = ?"
-        self._commits.add_later(partial(_execute, sql, (memory, self._begun.id)))
+        self._commits.add_later(Brief(_execute, sql, (memory, self._begun.id)))
 
     def start_key(self, attempt: int) -> str:
         """The Idempotency-Key of an attempt's start: no other start of any journal or batch has it."""
@@ -289,12 +290,13 @@ class Journal:
         Gives the row's outcome where another row has this very run: then both are `unknown`.
         """
         told: list[Outcome | None] = []
-        await self._commits.add(lambda connection: told.append(start(connection, attempt, run_id, status, session_id)))
+        record = Brief(lambda connection: told.append(start(connection, attempt, run_id, status, session_id)))
+        await self._commits.add(record)
         return told[-1]
 
     def seen(self, attempt: int, status: str, why: str = "") -> None:
         """Note a run's status on the way, and why it is followed no further; it is written with the next event."""
-        self._commits.add_later(partial(_execute, SEE, (status, why or None, attempt)))
+        self._commits.add_later(Brief(_execute, SEE, (status, why or None, attempt)))
 
     async def ended(self, attempt: int, outcome: Outcome) -> Outcome:
         """Record the end, with or without `started` before it. Only then the row counts as done.
@@ -302,7 +304,8 @@ class Journal:
         Gives what was recorded: where another row has this very run, both are `unknown`.
         """
         told: list[Outcome] = []
-        await self._commits.add(lambda connection: told.append(end(connection, attempt, outcome)))
+        kind = Brief if len(outcome.result) <= SHORT else partial
+        await self._commits.add(kind(lambda connection: told.append(end(connection, attempt, outcome))))
         return told[-1]
 
     async def finish(self, exit_code: int, left: Sequence[str] = ()) -> None:
@@ -401,7 +404,7 @@ class Journal:
             yield self._file.connection
             return
         try:
-            with closing(connect(f"{self.path.as_uri()}?mode=ro")) as connection:
+            with closing(connect(uri_of(self.path, "mode=ro"))) as connection:
                 make_readable(connection)
                 yield connection
         except sqlite3.Error as error:
@@ -414,7 +417,7 @@ class Journal:
             self._file.reserve.check()
 
     async def _write(self, sql: str, *values: object) -> None:
-        await self._commits.add(partial(_execute, sql, values))
+        await self._commits.add(Brief(_execute, sql, values))
 
     async def _withdraw_if_cancelled(self, attempt: int) -> None:
         try:
@@ -438,7 +441,7 @@ async def _close(connection: sqlite3.Connection) -> None:
 
 def _begin_beside(path: Path, info: BatchInfo) -> Begun:
     """Begin a batch on a connection of its own: what is in flight of the others is committed meanwhile."""
-    with closing(connect(f"{path.as_uri()}?mode=rw")) as connection:
+    with closing(connect(uri_of(path))) as connection:
         make_readable(connection)
         connection.execute("PRAGMA synchronous = FULL")
         return begin(path, connection, info)

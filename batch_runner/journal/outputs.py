@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.errors import JournalError
+from batch_runner.fs import replace_file
 from batch_runner.journal.batches import now
 from batch_runner.journal.index import Index, Purpose, journals_in, looking_into, state_folder
 from batch_runner.outcomes import GOING
@@ -250,7 +251,7 @@ class OutputIndex:
         new = file.with_suffix(".new")
         new.touch(0o600)
         new.write_bytes(msgspec.json.encode(line))
-        new.replace(file)
+        replace_file(new, file)
 
     def knows(self, purpose: Purpose, folders: Iterable[Path], digest: str, runs: Collection[str]) -> bool:
         """Whether an output is this task's on this service: by its bytes, or by a run of it.

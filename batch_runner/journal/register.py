@@ -14,10 +14,10 @@ import msgspec
 from batch_runner.journal.batches import now
 from batch_runner.journal.database import LOST
 from batch_runner.journal.index import Ran, copy_of, ran_as, ran_in
-from batch_runner.journal.same_key import Rivals, find_twins, renamed
+from batch_runner.journal.same_key import Rivals, find_almost, find_twins, know_almost, renamed
 from batch_runner.outcomes import QUEUED, STARTING, UNKNOWN
 from batch_runner.plan.duplicates import claims_of, hold_back
-from batch_runner.plan.edits import ALMOST, cell_of, cells_of, differing
+from batch_runner.plan.edits import ALMOST, cells_of, differing
 from batch_runner.plan.plan import (
     ELSEWHERE,
     RELEASE,
@@ -57,11 +57,6 @@ _BESIDE = (
     " LEFT JOIN tonight ON tonight.row = place.row"
     " WHERE place.row = ? AND batch >= ? AND batch < ? AND takes_part AND refusal IS NULL ORDER BY batch LIMIT 1"
 )
-_MAY_HAVE_RUN = (
-    "SELECT id, cells FROM sent WHERE cells IS NOT NULL AND NOT (run_id IS NULL AND status = 'error')"
-    " AND status NOT IN ('failure', 'timeout', 'cancelled')"
-)
-_ALMOST = "SELECT id, cells FROM almost JOIN main.attempt ON id = attempt WHERE cell = ? ORDER BY id DESC"
 _TONIGHT = "INSERT OR IGNORE INTO tonight VALUES (?, ?)"
 _REPEAT = "INSERT INTO repeated VALUES (?, 2) ON CONFLICT DO UPDATE SET rows = rows + 1 RETURNING rows"
 _LEARN = "INSERT OR IGNORE INTO alias VALUES (?, ?)"
@@ -77,6 +72,9 @@ _LAST_SHEET = (
     " ORDER BY batch DESC LIMIT 1"
 )
 _IS_SAME = "SELECT 1 FROM same WHERE row = ? AND params = ?"
+_KEY = b"key "
+_IS_KNOWN_BY = "SELECT 1 FROM same WHERE row = :row AND params IN (:key, :marked)"
+"""An earlier release wrote down the key without a mark."""
 _SAY_SAME = "INSERT OR IGNORE INTO same VALUES (?, ?, ?)"
 _ATTEMPTS = (
     "SELECT attempt.id, batch, params, status, run_id, ended_at IS NOT NULL, continues, intended_at, conflict, claim,"
@@ -116,8 +114,8 @@ class Registration:
     def __init__(self, begun: Begun, info: BatchInfo, others: OtherJournals, next_attempt: Callable[[], int]) -> None:
         self._begun = begun
         self._sheet = info.input
-        self._keys = info.key_columns
-        self._own_keys: dict[int, bytes | None] = {}
+        self._has_key = bool(info.key_columns)
+        self._own: dict[int, Entry] = {}
         self._policy = info.policy
         self._others = others
         self._next_attempt = next_attempt
@@ -132,10 +130,8 @@ class Registration:
         twins = find_twins(connection, entries)
         self._elsewhere = None
         own, entries = entries, renamed(connection, entries)
-        is_text = bool(self._keys) and self._sheet.lower().endswith(TEXT_ENDINGS)
-        self._own_keys = {
-            e.row_number: e.key for e, named in zip(own, entries, strict=True) if is_text and e is not named
-        }
+        is_text = self._sheet.lower().endswith(TEXT_ENDINGS)
+        self._own = {e.row_number: e for e, named in zip(own, entries, strict=True) if is_text and e is not named}
         self._alike = self._alike_elsewhere(connection, [entry for entry in entries if entry.takes_part])
         return [self._register(connection, entry, twins, entries) for entry in entries]
 
@@ -184,8 +180,10 @@ class Registration:
         step, last = self._decide(connection, entry, row, attempts), last_sent(attempts)
         if isinstance(step, Send | Poll | Resend) and (ran := self._ran_elsewhere(connection, entry, entries)):
             step, last = self._hold(connection, step, entry, ran, last)
-        elif isinstance(step, Send) and last is None and (near := self._almost(connection, entry)):
-            step, last = self._hold(connection, step, entry, near[0], last, also=near[1])
+        elif isinstance(step, Send) and last is None and not self._policy.releases:
+            near = find_almost(connection, entry, self._identifying, self._policy.ignore, has_key=self._has_key)
+            if near is not None:
+                step, last = self._hold(connection, step, entry, ran_as(connection, near[0]), last, also=near[1])
         rivals = Rivals(connection, self._begun.night, self._alike)
         step = hold_back(step, entry, last, self._policy, rivals)
         if entry.claim and isinstance(step, Refuse) and step.held == ELSEWHERE:
@@ -197,22 +195,24 @@ class Registration:
     ) -> tuple[int | None, bool, Hold | None]:
         """Which row it is whose key was found under another form only, whether that is new, or why it is held.
 
-        In two text files `7.1` and `7.10` may be one number, or two invoices: nobody can tell but a person.
+        In two text files `7.1` and `7.10` may be one number, or two invoices, and `3/4/2026` may be two days: only a
+        person can tell.
         """
-        own = self._own_keys.get(entry.row_number)
-        if own is None or row is None or is_new or not entry.takes_part:
+        own = self._own.get(entry.row_number)
+        if own is None or own.key is None or row is None or is_new or not entry.takes_part:
             return row, is_new, None
+        if connection.execute(_IS_KNOWN_BY, {"row": row, "key": own.key, "marked": _KEY + own.key}).fetchone():
+            return row, False, None
         last, sheet = last_sent(attempts_of(connection, row)), connection.execute(_LAST_SHEET, (row,)).fetchone()
-        if not (sheet and sheet[0].lower().endswith(TEXT_ENDINGS)):
+        is_either = own.doubtful_keys or (sheet and sheet[0].lower().endswith(TEXT_ENDINGS))
+        is_certain = entry.key in own.former_keys or not is_either
+        if is_certain or self._policy.same:
+            connection.execute(_SAY_SAME, (row, _KEY + own.key, self._begun.id))
             return row, False, None
         if last is None or not last.may_have_run or self._policy.releases:
-            return _add_row(connection, own), True, None
-        if self._policy.same:
-            connection.execute(_SAY_SAME, (row, own, self._begun.id))
-        if connection.execute(_IS_SAME, (row, own)).fetchone():
-            return row, False, None
+            return _add_row(connection, own.key), True, None
         ran = ran_as(connection, last.id)
-        why = f"its key is that of a row but for the zeros of a number, and that one {ran}; {RELEASE}"
+        why = f"its key is that of a row but for how a number or date is written, and that one {ran}; {RELEASE}"
         return row, False, Hold(ALMOST, why, ran.names)
 
     def _decide(self, connection: sqlite3.Connection, entry: Entry, row: int, attempts: Sequence[Attempt]) -> Step:
@@ -289,27 +289,8 @@ class Registration:
     def know_almost(self, connection: sqlite3.Connection, identifying: tuple[str, ...]) -> None:
         """Note what ran by the text of the params that identify a row, for those that are new by their key."""
         self._identifying = identifying
-        connection.execute("DELETE FROM almost")
-        if not identifying or self._policy.releases:
-            return
-        ran = (attempt for attempt in connection.execute(_MAY_HAVE_RUN))
-        cells = ((cell_of(found, identifying[0]), attempt) for attempt, found in ran)
-        connection.executemany("INSERT INTO almost VALUES (?, ?)", (pair for pair in cells if pair[0]))
-
-    def _almost(self, connection: sqlite3.Connection, entry: Entry) -> tuple[Ran, str] | None:
-        """What ran with the same identifying texts where few others differ, and which these are."""
-        named = entry.named()
-        if not self._identifying or not named.keys() >= set(self._identifying):
-            return None
-        cell = cell_of(cells_of(named), self._identifying[0])
-        for attempt, cells in connection.execute(_ALMOST, (cell,)):
-            others = differing(cells, named, self._policy.ignore)
-            beside = len(named) - len(self._identifying)
-            few = 0 < len(others or ()) <= (beside + 1) // 2 and len(others or ()) < beside
-            if others and few and not set(self._identifying) & set(others):
-                same, other = " and ".join(self._identifying), " and ".join(filter(None, others)) or "columns"
-                return ran_as(connection, attempt), f" (the same {same}, with another {other})"
-        return None
+        if not self._policy.releases:
+            know_almost(connection, identifying, has_key=self._has_key)
 
     def _hold(
         self,
@@ -369,8 +350,8 @@ class Registration:
 
 
 def _as_recorded(entry: Entry, last: Attempt | None) -> Entry:
-    """The entry with the hash of its texts where an earlier release wrote that down, and they are the same still."""
-    if last is None or last.sent is not None or last.params != entry.sent:
+    """The entry with the hash that was written down for the very same texts, by an earlier release, too."""
+    if last is None or (last.sent or last.params) != (entry.sent or entry.digest) or last.params == entry.digest:
         return entry
     return msgspec.structs.replace(entry, digest=last.params)
 

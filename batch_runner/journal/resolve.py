@@ -10,6 +10,7 @@ from __future__ import annotations
 import getpass
 import os
 import sqlite3
+import sys
 from collections import Counter
 from contextlib import closing
 from pathlib import Path, PurePath
@@ -149,7 +150,9 @@ def user_name() -> str:
     """Who is logged in; the number where the system has no name for it."""
     try:
         return getpass.getuser()
-    except (KeyError, OSError):
+    except (KeyError, OSError, ImportError):
+        if sys.platform == "win32":
+            return "somebody"
         return f"user {os.getuid()}"
 
 

@@ -14,12 +14,14 @@ Keys that stand once in the sheet and once in the journal take no part: an edite
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from batch_runner.outcomes import UNKNOWN
 from batch_runner.plan.duplicates import Rival, claims_of
+from batch_runner.plan.edits import cell_of, cells_of, differing, values_of
 from batch_runner.units import local_time
 
 if TYPE_CHECKING:
@@ -109,7 +111,11 @@ def see(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     known = [entry for entry in entries if entry.key is not None]
     rows = ((e.row_number, e.key, e.digest, e.sent, e.refusal is not None) for e in known)
     connection.executemany(_SEE, rows)
-    forms = ((e.row_number, rank, key) for e in known for rank, key in enumerate((*e.forms, *e.former_keys), 1))
+    forms = (
+        (e.row_number, rank, key)
+        for e in known
+        for rank, key in enumerate((*e.forms, *e.former_keys, *e.doubtful_keys), 1)
+    )
     connection.executemany(_SEE_FORM, forms)
 
 
@@ -141,6 +147,57 @@ def _named(entry: Entry, key: bytes) -> Entry:
     assert entry.key is not None
     forms = tuple(alias for alias in (entry.key, *entry.forms) if alias != key)
     return msgspec.structs.replace(entry, key=key, forms=forms)
+
+
+_MAY_HAVE_RUN = (
+    "SELECT id, cells FROM sent WHERE cells IS NOT NULL AND NOT (run_id IS NULL AND status = 'error')"
+    " AND status NOT IN ('failure', 'timeout', 'cancelled')"
+)
+_FIND_ALMOST = "SELECT id, cells FROM almost JOIN main.attempt ON id = attempt WHERE cell = ? ORDER BY id DESC"
+
+
+def know_almost(connection: sqlite3.Connection, identifying: tuple[str, ...], *, has_key: bool) -> None:
+    """Note what ran by the text of the params that identify a row, for those that are new by their key.
+
+    Without a key all params are it, and a header that is called otherwise makes each row new: note their values, too.
+    """
+    connection.execute("DELETE FROM almost")
+    ran = (
+        (cell, attempt)
+        for attempt, cells in connection.execute(_MAY_HAVE_RUN)
+        for cell in (cell_of(cells, identifying[0]) if identifying else None, None if has_key else values_of(cells))
+        if cell
+    )
+    connection.executemany("INSERT INTO almost VALUES (?, ?)", ran)
+
+
+def find_almost(
+    connection: sqlite3.Connection,
+    entry: Entry,
+    identifying: tuple[str, ...],
+    ignored: Sequence[str],
+    *,
+    has_key: bool,
+) -> tuple[int, str] | None:
+    """The attempt of what ran with the same identifying texts, where few others differ, and which these are.
+
+    Or, without a key, of what ran with all of its texts under other headers.
+    """
+    named = entry.named()
+    cells = cells_of(named)
+    for attempt, before in () if has_key else connection.execute(_FIND_ALMOST, (values_of(cells),)):
+        others = differing(before, named) or ()
+        if "" in others:  # else two texts only changed places
+            return attempt, f" (the same texts, with another header: {' and '.join(filter(None, others))})"
+    if not identifying or not named.keys() >= set(identifying):
+        return None
+    for attempt, before in connection.execute(_FIND_ALMOST, (cell_of(cells, identifying[0]),)):
+        others = differing(before, named, ignored) or ()
+        beside = len(named) - len(identifying)
+        if 0 < len(others) <= (beside + 1) // 2 and len(others) < beside and not set(identifying) & set(others):
+            same, other = " and ".join(identifying), " and ".join(filter(None, others)) or "columns"
+            return attempt, f" (the same {same}, with another {other})"
+    return None
 
 
 _RIVALS = (
@@ -203,7 +260,7 @@ class Rivals:
             yield Rival(
                 number=number,
                 night=local_time(started),
-                sheet=sheet.rpartition("/")[2],
+                sheet=PurePath(sheet).name,
                 run_id=run_id,
                 outcome=UNKNOWN if is_lost else status,
                 stands=bool(is_tonights) or (run_id is not None and ended is None),
@@ -214,7 +271,7 @@ class Rivals:
     def above(self, entry: Entry) -> tuple[int, bytes | None, str] | None:
         """The row that is about to be sent with the same claim, its conflict, and its sheet, empty for this one."""
         found = self._connection.execute(_IN_SHEET, (entry.claim,)).fetchone()
-        return (found[0], found[1], found[2].rpartition("/")[2]) if found else None
+        return (found[0], found[1], PurePath(found[2]).name) if found else None
 
     def claim(self, entry: Entry) -> None:
         """Let the rows below know that this one is about to be sent."""

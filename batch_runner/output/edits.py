@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import sqlite3
+import tempfile
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.fs import copy_file, digest_of
+from batch_runner.fs import digest_of, replace_file, sync, sync_if_possible
 from batch_runner.job.job import stem_of
 from batch_runner.output.long_texts import WholeTexts
 from batch_runner.output.output import CellsHash, HerNotes, Output, resaved, unharmed
@@ -20,7 +24,6 @@ from batch_runner.sheet.model import LIST_ROWS, TEXT_ENDINGS, RowKind, column_le
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from batch_runner.fs import AtomicFile
     from batch_runner.job.job import Job
@@ -146,6 +149,41 @@ def _kept_aside(path: Path, digest: str) -> tuple[str, ...]:
         if copy_file(path, kept) or digest_of(kept) == digest:
             return (f"{path.name} was edited since it was written; as it was, it is kept as {kept.name}",)
     raise AssertionError("there is always a free name")
+
+
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+"""What a file system says that knows no hard links (SMB, vfat; on Windows, the last)."""
+
+
+def _give_new_name(draft: Path, name: Path) -> None:
+    """Let the file have this name, too, unlike a rename never in another's place. Raises `FileExistsError`."""
+    try:
+        os.link(draft, name)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # now the name is ours
+        replace_file(draft, name)
+
+
+def copy_file(path: Path, copy: Path) -> bool:
+    """Make a copy of a file, durable and whole; False where something has that name. Raises `OSError`."""
+    handle, name = tempfile.mkstemp(f".part{copy.suffix}", ".", copy.parent)
+    os.close(handle)
+    draft = Path(name)
+    try:
+        shutil.copyfile(path, draft)
+        with suppress(OSError):  # permissions and times are a courtesy: some mounts know none
+            shutil.copystat(path, draft)
+        with draft.open("rb+") as file:
+            sync(file.fileno())
+        _give_new_name(draft, copy)
+        sync_if_possible(copy.parent)
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink(missing_ok=True)
+    return True
 
 
 class _Comparison:

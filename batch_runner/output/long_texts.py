@@ -6,14 +6,14 @@ import hashlib
 import re
 import shutil
 import tempfile
-from typing import TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING, BinaryIO
 
 import msgspec
 
 from batch_runner.fs import AtomicFile
 from batch_runner.job.job import stem_of
 from batch_runner.sheet.csv.writer import storable
-from batch_runner.sheet.xlsx_append.xml_tokens import CELL_UNITS
+from batch_runner.sheet.xlsx_append.xml_tokens import CELL_UNITS, SURELY_FITS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,7 @@ _CUT = re.compile(r" … \[cut: the whole text is in ([^/\\\]]+\.long\.jsonl)\]\
 
 def fit_in_cells(texts: tuple[str, ...]) -> bool:
     """Whether each of these texts fits into a cell of a workbook."""
-    return all(len(text) <= CELL_UNITS // 2 for text in texts)
+    return max(map(len, texts), default=0) <= SURELY_FITS
 
 
 def fit_in_a_line(texts: tuple[str, ...]) -> bool:
@@ -69,7 +69,7 @@ class LongTexts:
         beside = output.real.with_name(f"{stem_of(output.real)}.long.jsonl")
         self._target = AtomicFile(beside, beside, output.mode)
         self._is_elsewhere = output.real != output.path
-        self._spool: BinaryIO | None = None
+        self._spool: IO[bytes] | None = None
         self._count = 0
 
     def fitted(self, number: int, headers: tuple[str, ...], texts: tuple[str, ...]) -> tuple[str, ...]:
@@ -137,7 +137,7 @@ class WholeTexts:
 
     def whole(self, row: int, text: str) -> str:
         """The whole of a text that may be cut; as it is where no file has it, or several texts begin like it."""
-        named = _CUT.search(text) if len(text) > CELL_UNITS // 2 else None
+        named = _CUT.search(text) if len(text) > SURELY_FITS else None
         opened = self._opened(named[1]) if named is not None else None
         if opened is None:
             return text

@@ -206,8 +206,11 @@ class Output:
         """The new cells of each row that has any."""
         is_expanded = any(field.key is not None for field in fields)
         if not self._hers.texts:
+            is_plain = [field.ours for field in fields] == [0, 1, 2, 3]
             for placed in outcomes:
-                number, texts = placed.number, self._texts(placed.number, placed, fields, is_expanded)
+                number, four = placed.number, (placed.run_id, placed.status, placed.result, placed.error)
+                texts = four if is_plain else self._texts(number, placed, fields, is_expanded)
+                del four
                 del placed
                 yield number, texts
                 del texts
@@ -272,14 +275,19 @@ def unharmed(text: str) -> str:
     return text[1:] if text.startswith("'") and harmless(text[1:]) != text[1:] else text
 
 
+def _is_plain(text: str) -> bool:
+    """Whether no program and no format would change anything about it."""
+    return text.isascii() and text.isprintable() and text[:1] != "'"
+
+
 def resaved(text: str) -> str:
     """A text as it is when another program has saved its file, too: what differs then was changed by a person."""
-    return unharmed(text if text.isascii() and text.isprintable() else _REWRITTEN.sub("", text))
+    return text if _is_plain(text) else unharmed(_REWRITTEN.sub("", text))
 
 
 def comparable(text: str) -> str:
     """A text without all that a format may have changed about it, to be held against what was to be written."""
-    return unharmed(text if text.isascii() and text.isprintable() else _ODD.sub("", text))
+    return text if _is_plain(text) else unharmed(_ODD.sub("", text))
 
 
 class CellsHash:
@@ -290,7 +298,7 @@ class CellsHash:
 
     def add(self, texts: Iterable[str]) -> None:
         """One row's cells; a row without any counts as none."""
-        plain = [resaved(text) for text in texts]
+        plain = tuple(map(resaved, texts))
         if any(plain):
             self._sum += int.from_bytes(hashlib.sha256(msgspec.json.encode(plain)).digest()[:16])
 
@@ -409,6 +417,6 @@ def _same_cells(row: Row, back: Row, own: Sequence[int]) -> bool:
 
 
 def _same_texts(texts: Sequence[str], back: Sequence[str]) -> bool:
-    if len(texts) != len(back):
-        return False
+    if texts == back or len(texts) != len(back):
+        return len(texts) == len(back)
     return all(text == other or comparable(text) == comparable(other) for text, other in zip(texts, back, strict=True))

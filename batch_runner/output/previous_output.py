@@ -128,12 +128,13 @@ def _as_found(path: Path, job: Job, _source: Source, scratch: Path) -> Sheet:
 
 def _as_lines(path: Path, _job: Job, _source: Source, scratch: Path) -> Sheet:
     """A file for programs, as a text file with the same columns and rows."""
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="", suffix=".csv", dir=scratch) as table:
-        writer = csv.writer(table)
-        writer.writerow(written_headers(path))
-        writer.writerows(written_lines(path))
-        table.flush()
-        sheet = open_sheet(Path(table.name), Reading(header_row=1, encoding="utf-8", delimiter=","), scratch)
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        table = Path(folder) / "table.csv"
+        with table.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(written_headers(path))
+            writer.writerows(written_lines(path))
+        sheet = open_sheet(table, Reading(header_row=1, encoding="utf-8", delimiter=","), scratch)
     sheet.path = path
     return sheet
 

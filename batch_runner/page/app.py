@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Re
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from batch_runner.errors import BatchRunnerError, SheetError, UsageError, reason_of
+from batch_runner.errors import BatchRunnerError, SheetError, UsageError, quote_words, reason_of
 from batch_runner.fs import is_draft
 from batch_runner.job.inputs import ENDINGS
 from batch_runner.job.job import stem_of
@@ -32,7 +31,7 @@ from batch_runner.report.summary import duration_of
 from batch_runner.rows.amounts import worded
 from batch_runner.runner.connect import KEY_VARIABLES, api_key
 from batch_runner.service.serve.server import PageGuard
-from batch_runner.units import local_time
+from batch_runner.units import local_time, problem_of_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -128,6 +127,8 @@ def keep_upload(folder: Path, name: str, data: bytes) -> str:
     path = Path(plain)
     if path.suffix.lower() not in ENDINGS or plain.startswith((".", "~$")) or not plain.isprintable():
         raise UsageError(f"{plain or 'this file'}: not a sheet; choose a .xlsx, .xlsm, .csv or .tsv file")
+    if problem := problem_of_name(path):
+        raise UsageError(f"{plain}: {problem}; rename it first")
     for number in range(1, 1000):
         kept = folder / (plain if number == 1 else f"{path.stem} ({number}){path.suffix}")
         try:
@@ -148,6 +149,8 @@ def keep_job(folder: Path, name: str, text: str) -> str:
     plain = name.strip() or JOB_NAME
     if Path(plain).name != plain or not plain.endswith(".toml") or plain.startswith("."):
         raise UsageError(f"{plain}: name a file of this folder that ends in .toml")
+    if problem := problem_of_name(Path(plain)):
+        raise UsageError(f"{plain}: {problem}; choose another name")
     try:
         with (folder / plain).open("x", encoding="utf-8", newline="\n") as file:
             file.write(text)
@@ -255,7 +258,7 @@ def _templates() -> jinja2.Environment:
         local=_local,
         number=lambda count: f"{count:,}",
         pair=lambda text: (text, text),
-        shell=shlex.join,
+        shell=quote_words,
         short=lambda text: text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…",
         step=lambda name: STEP_KINDS.get(name, "bad"),
         words=lambda status: status.replace("_", " "),

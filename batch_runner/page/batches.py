@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -17,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 import msgspec
 
 from batch_runner.errors import ExitCode, JournalError, UsageError
+from batch_runner.fs import OWN_GROUP, interrupt, own_python
 from batch_runner.job.options import command_words, for_some_rows
 from batch_runner.journal.batches import COMPLETE
 from batch_runner.journal.index import Index, StartWords, recall_start, remember_start, state_folder
@@ -271,13 +270,15 @@ class Batches:
         """Start a batch in a session of its own, so that it outlives this page; gives its process's number."""
         words = command_words("run", source, chosen)
         printed = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as the child
+        python, environment = own_python()
         process = subprocess.Popen(  # noqa: S603  our own program, its words as a list
-            [sys.executable, "-P", "-m", "batch_runner", *words, "--progress", "never"],
+            [python, "-P", "-m", "batch_runner", *words, "--progress", "never"],
             cwd=self._folder,
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=printed,
             stderr=printed,
-            start_new_session=True,
+            **OWN_GROUP,
         )
         self._children[process.pid] = Child(process, printed, words)
         self._journals[self.name_of(journal)] = journal.resolve()
@@ -297,10 +298,8 @@ class Batches:
 
     def name_of(self, journal: Path) -> str:
         """A journal's name in addresses: relative to the folder where it lies in it."""
-        real = journal.resolve()
-        return (
-            str(real.relative_to(self._folder.resolve())) if real.is_relative_to(self._folder.resolve()) else str(real)
-        )
+        real, folder = journal.resolve(), self._folder.resolve()
+        return str(real.relative_to(folder) if real.is_relative_to(folder) else real)
 
     def journals(self) -> dict[str, Path]:
         """The journals that the page may show, by name: those of the folder, and all that this user's batches had.
@@ -423,8 +422,9 @@ class Batches:
         seen = self.look_at(query)
         if not seen.is_running:
             return seen
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(seen.batch.pid, signal.SIGINT)
+        child = self._children.get(seen.batch.pid)
+        if not interrupt(seen.batch.pid, child.process if child else None):
+            raise UsageError("this batch was not started from this page: press Ctrl-C in the window that it runs in")
         self._asked_to_stop[seen.journal, seen.batch.id] += 1
         return seen
 

@@ -27,6 +27,12 @@ def cell_of(cells: bytes, name: str) -> bytes | None:
     return next((cells[at + HALF : at + 2 * HALF] for at in starts), None)
 
 
+def values_of(cells: bytes) -> bytes:
+    """What stands for the texts whatever their columns are called."""
+    texts = (cells[at + HALF : at + 2 * HALF] for at in range(0, len(cells), 2 * HALF))
+    return sha256(b"".join(sorted(texts))).digest()[: 2 * HALF]
+
+
 def differing(cells: bytes | None, named: Mapping[str, str], ignored: Iterable[str] = ()) -> tuple[str, ...] | None:
     """The columns whose texts are others than those that `cells` stand for; those that are gone as "".
 

@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 NIGHT = timedelta(hours=12)
 RELEASE = "--same carries that over, --again starts this row, too"
-"""How each sentence about a held row ends."""
 PARKED: Final = "parked"
 DUPLICATE: Final = "duplicate"
 WAITING: Final = "waiting"
@@ -104,7 +103,9 @@ class Entry(msgspec.Struct, frozen=True):
 
     `claim` and `conflict` are hashes of what makes it unique, and of what a duplicate may not differ in either; a claim
     is empty where the row has no such values, None where nobody asked for them or a cell of them can't be read. What
-    is called `former_` is what earlier releases gave such a row.
+    is called `former_` is what earlier releases gave such a row. `forms` are other forms of its key, under which a
+    sheet of another format has it; under `doubtful_keys` it or another one may be known, since a text (`3/4/2026`) may
+    be read in two ways. `aliases` are the keys that it would have with the key columns of other sheets.
     """
 
     row_number: int
@@ -118,16 +119,17 @@ class Entry(msgspec.Struct, frozen=True):
     former_claim: bytes | None = None
     former_conflict: bytes | None = None
     forms: tuple[bytes, ...] = ()
-    """Other forms of its key, under which a sheet of another format has the row."""
+    doubtful_keys: tuple[bytes, ...] = ()
     sent: bytes | None = None
     """The hash of the very texts that would be sent, where `digest`, which stands for their values, is another."""
     aliases: tuple[bytes, ...] = ()
-    """Keys that the row would have with the key columns of other sheets of its task."""
 
     @property
     def keys(self) -> tuple[bytes, ...]:
         """All keys under which it may be known somewhere."""
-        return tuple(dict.fromkeys(filter(None, (self.key, *self.forms, *self.former_keys, *self.aliases))))
+        return tuple(
+            dict.fromkeys(filter(None, (self.key, *self.forms, *self.former_keys, *self.doubtful_keys, *self.aliases)))
+        )
 
     def named(self) -> Mapping[str, str]:
         """The texts that are compared when it was edited, by their columns; none where nobody knows them."""
@@ -315,11 +317,8 @@ def counted_as(step: Step) -> str | None:
     """The field of `Counts` that a step belongs to; None for a row that takes no part."""
     if isinstance(step, Send):
         return "retried" if step.again else "start"
-    if (
-        isinstance(step, Refuse | Keep)
-        and step.held
-        and not (isinstance(step, Keep) and step.held in (WAITING, VALUES))
-    ):
+    is_kept = isinstance(step, Keep) and step.held in (WAITING, VALUES)
+    if isinstance(step, Refuse | Keep) and step.held and not is_kept:
         return "parked" if step.held == PARKED else "held"
     if isinstance(step, Keep) and step.status == UNKNOWN:
         return "unknown"

@@ -9,7 +9,6 @@ apprise is imported by the first notice that is made. Whatever it says of itself
 from __future__ import annotations
 
 import logging
-import shlex
 import socket
 import threading
 import time
@@ -23,7 +22,7 @@ from uuid import uuid4
 import msgspec
 
 from batch_runner import log
-from batch_runner.errors import ExitCode, UsageError, exit_code_of, printable
+from batch_runner.errors import ExitCode, UsageError, exit_code_of, printable, quote_words
 from batch_runner.job.validation import fill_variables, is_filled, mask
 from batch_runner.outcomes import FAILED
 from batch_runner.report.summary import number_of, row_numbers
@@ -108,7 +107,7 @@ class Ending(msgspec.Struct, frozen=True):
         """The command, to be pasted, where a job file holds all that was said: flags are known to a crontab only."""
         if not self.source.lower().endswith(".toml"):
             return ""
-        return f": batch-runner run {shlex.quote(self.source)} {words}".rstrip()
+        return f": batch-runner run {quote_words([self.source])} {words}".rstrip()
 
     def _counts(self) -> dict[str, int]:
         """How many rows of all batches have which status."""
@@ -135,7 +134,7 @@ def _told(summary: Summary, report: str | None) -> Iterator[str]:
     if more:
         yield f"  and {number_of(more, 'row')} more that did not succeed"
     if summary.count("unknown"):
-        journal = shlex.quote(str(Path(summary.journal).absolute()))
+        journal = quote_words([str(Path(summary.journal).absolute())])
         yield f"  unknown: batch-runner resolve {journal} --row N --as success|failure|not_started --note …"
     if summary.output:
         yield f"  output: {summary.output}"

@@ -129,7 +129,7 @@ def read_amount(text: str, *, typed: bool = False) -> Amount | NoAmount:
     if found is None:
         return NoAmount("not an amount")
     before, number, after = found.groups()
-    value = _value(number, typed)
+    value = read_number(number, typed=typed)
     sign = _SIGN.get("".join(mark for mark in before + after if mark in _SIGN_MARKS).replace("−", "-"))
     words = [word for word in (_word(before), _word(after)) if word]
     currency = currency_of(words[0]) if len(words) == 1 else None if words else ""
@@ -180,7 +180,8 @@ def worded(value: Decimal) -> str:
     return f"{value:,.2f}" if places == 1 else f"{value:,f}"
 
 
-def _value(text: str, typed: bool) -> Decimal | NoAmount:
+def read_number(text: str, *, typed: bool = False) -> Decimal | NoAmount:
+    """The value of a number without a sign, whose thousands may be grouped; `EITHER` for `1.234`."""
     if typed:
         text = text.replace(",", "")
     elif _TWO_WAYS.fullmatch(text):

@@ -10,7 +10,8 @@ keeps its zeros (`1.05` is not `1.5`), and a minus before a number stays.
 from __future__ import annotations
 
 import re
-import shlex
+from contextlib import suppress
+from datetime import datetime
 from decimal import Decimal
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -18,8 +19,11 @@ from unicodedata import category, digit, normalize
 
 import msgspec
 
+from batch_runner.errors import quote_words
+from batch_runner.rows.amounts import EITHER, read_number
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from batch_runner.sheet.model import Column
 
@@ -93,30 +97,80 @@ def dedup_key_of(texts: Sequence[str], form: Callable[[str], str] = plain) -> by
 
 _PLAIN_NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.([0-9]*))?(%?)")
 _MIDNIGHT = "T00:00:00"
+_MAY_HAVE_FORM = re.compile(r"-?[0-9][^.,/%':’\u00a0\u202f]*[.,/%':’\u00a0\u202f].*|-0", re.DOTALL).fullmatch
+"""What is looked at more closely: most texts are no number that can be written in two ways."""
+
+
+_LOCAL_NUMBER = re.compile("-?(?:0(?=[.,])|[1-9])[0-9.,'\u2019\u00a0\u202f]*[0-9]")
+_LOCAL_DATE = re.compile(
+    r"([0-9]{1,2})([./])([0-9]{1,2})\2((?:19|20)?[0-9]{2})(?:,?[ T]([0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?))?"
+)
 
 
 def number_form(text: str) -> str:
-    """The form that all ways to write a number have in common: `10` for `10.00`, `0.195` for `19.50%`.
+    """The form that all ways to write a number or a date have in common: `10` for `10.00`, `0.195` for `19.50%`.
 
-    A text with zeros in front is no number, and a midnight is a day. `1.10` in a text file may be a number or not:
-    a row with it is looked up under both forms.
+    So a list that was exported in another language has the same values: `1234.5` for `1.234,50`, `2026-02-28` for
+    `28.02.2026`. A text with zeros in front is no number, and a midnight is a day. What may be read in two ways stays
+    as it is. `1.10` in a text file may be a number or not: a row with it is looked up under both forms.
     """
+    if not _MAY_HAVE_FORM(text):
+        return text
     match = _PLAIN_NUMBER.fullmatch(text)
     if match is None:
-        return text.removesuffix(_MIDNIGHT) if text[4:5] == "-" and len(text) == len("2026-02-28T00:00:00") else text
+        found = readings(text)
+        return found[0] if len(found) == 1 else text
     if match[3]:
         text = f"{Decimal(text[:-1]).scaleb(-2):f}"
-    if "." in text:
-        text = text.rstrip("0").rstrip(".")
-    return "0" if text == "-0" else text
+    return _trimmed(text)
+
+
+def _trimmed(number: str) -> str:
+    if "." in number:
+        number = number.rstrip("0").rstrip(".")
+    return "0" if number == "-0" else number
+
+
+def readings(text: str) -> tuple[str, ...]:
+    """The values that a text may have in lists of other languages; several where nobody can tell: `1,234`, `3/4/2026`.
+
+    None for what is neither a number nor a date.
+    """
+    if text[4:5] == "-" and len(text) == len("2026-02-28T00:00:00"):
+        return (text.removesuffix(_MIDNIGHT),)
+    if date := _LOCAL_DATE.fullmatch(text):
+        return tuple(dict.fromkeys(_days(date)))
+    if not _LOCAL_NUMBER.fullmatch(text):
+        return ()
+    sign, digits = ("-", text[1:]) if text[0] == "-" else ("", text)
+    value = read_number(digits)
+    if value is EITHER:
+        return (sign + re.sub("[.,]", "", digits), _trimmed(sign + digits.replace(",", ".")))
+    return (_trimmed(f"{sign}{value:f}"),) if isinstance(value, Decimal) else ()
+
+
+def _days(date: re.Match[str]) -> Iterator[str]:
+    """The day comes first between points (DIN 5008); between slashes it may, or the month does."""
+    first, second, year = int(date[1]), int(date[3]), int(date[4]) + (2000 if len(date[4]) == len("26") else 0)
+    clock = f"{date[5]}:00"[: len("14:05:00")].zfill(len("14:05:00")) if date[5] else "00:00:00"
+    for day, month in ((first, second), (second, first))[: 1 if date[2] == "." else 2]:
+        with suppress(ValueError):  # there is no such day
+            yield datetime.fromisoformat(f"{year}-{month:02}-{day:02}T{clock}").isoformat().removesuffix(_MIDNIGHT)
 
 
 def number_forms(texts: tuple[str, ...]) -> tuple[str, ...]:
-    """The texts with their numbers in that form; the very same where none has another."""
-    if any("." in text or "%" in text or text == "-0" or text.endswith(_MIDNIGHT) for text in texts):
-        forms = tuple(map(number_form, texts))
-        return texts if forms == texts else forms
-    return texts
+    """The texts with their numbers and dates in that form; the very same where none has another."""
+    forms = tuple(map(number_form, texts))
+    return texts if forms == texts else forms
+
+
+def other_readings(texts: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """The texts with what may be read in two ways read in the one, then in the other; nothing where all is clear."""
+    found = {
+        place: read for place, text in enumerate(texts) if _MAY_HAVE_FORM(text) and len(read := readings(text)) > 1
+    }
+    for nth in (0, 1) if found else ():
+        yield tuple(number_form(found[place][nth] if place in found else text) for place, text in enumerate(texts))
 
 
 def with_others(texts: tuple[str, ...], others: Mapping[int, str]) -> tuple[str, ...]:
@@ -143,6 +197,7 @@ _NUMBER_WORDS = re.compile(
 )
 _DATED = re.compile(r"[0-9]{1,4}[-./][0-9]{1,2}[-./][0-9]{2,4}.*")
 _DECIMAL = re.compile(r"-?[0-9.,' ]*[.,][0-9]{1,2}")
+_COUNTER = re.compile(r"(?:lfd\.?\s*)?(?:no|nr|num|number|nummer|#|№|id|pos|position|line|zeile|row|item)\.?")
 LONGEST_NUMBER = 40
 MOST_PAIRS = 12
 LEAST_ROWS = 2
@@ -151,24 +206,29 @@ LEAST_ROWS = 2
 def said(names: Sequence[str]) -> str:
     """Names of columns as `--key` takes them in a shell."""
     texts = (f'"{name.replace(chr(34), chr(34) * 2)}"' if set(name) & set(',"\n') else name for name in names)
-    return shlex.quote(",".join(texts))
+    return quote_words([",".join(texts)])
 
 
 class _KeyColumn:
-    """What the texts of one column have in common so far."""
+    """What the texts of one column have in common so far.
+
+    A counter numbers the lines of any list from 1, so its numbers are those of other rows in the next one.
+    """
 
     def __init__(self, column: Column) -> None:
         self.column = column
         self.is_named = _NUMBER_WORDS.search(column.name.strip()) is not None
         self.is_filled = self.is_different = self.is_number = self.has_letters = True
+        self.is_counter = _COUNTER.fullmatch(column.name.strip().lower()) is not None
         self._seen: set[int] = set()
 
-    def add(self, text: str) -> None:
+    def add(self, text: str, nth: int) -> None:
         self.is_filled = self.is_filled and bool(text)
-        has_digit = any(map(str.isdecimal, text))
-        is_value = bool(_DATED.fullmatch(text) or _DECIMAL.fullmatch(text))
-        self.is_number = self.is_number and has_digit and not is_value and len(text) <= LONGEST_NUMBER
-        self.has_letters = self.has_letters and any(map(str.isalpha, text)) and " " not in text.strip()
+        self.has_letters = self.has_letters and " " not in text.strip() and any(map(str.isalpha, text))
+        if self.is_number and (self.is_named or self.has_letters):  # else nobody asks whether it is one
+            is_value = _DATED.fullmatch(text) or _DECIMAL.fullmatch(text)
+            self.is_number = len(text) <= LONGEST_NUMBER and not is_value and any(map(str.isdecimal, text))
+        self.is_counter = self.is_counter and text == str(nth)
         if self.is_different:
             known = hash(text)
             self.is_different = known not in self._seen
@@ -179,13 +239,14 @@ class KeyFinder:
     """Finds, row by row, the column that is all different and looks like a number of its own; else such a pair.
 
     A number is short, has digits and is neither an amount nor a date; what it is called counts, or letters in all of
-    it. Of a pair one column is called a number (the supplier and its invoice number).
+    it. Of a pair one column is such a number (the supplier and its invoice number).
     """
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self._columns = [_KeyColumn(column) for column in columns]
         named = [place for place, column in enumerate(self._columns) if column.is_named]
-        pairs = [(one, other) for one in named for other in range(len(columns)) if other != one]
+        firsts = dict.fromkeys((*named, *range(len(columns))))
+        pairs = [(one, other) for one in firsts for other in range(len(columns)) if other != one]
         self._pairs = {pair: set[int]() for pair in pairs[:MOST_PAIRS]}
         self._rows = 0
 
@@ -194,7 +255,7 @@ class KeyFinder:
         self._rows += 1
         cells = [texts[each.column.index] for each in self._columns]
         for column, text in zip(self._columns, cells, strict=True):
-            column.add(text)
+            column.add(text, self._rows)
         for (one, other), seen in [*self._pairs.items()]:
             known = hash((cells[one], cells[other]))
             if known in seen:
@@ -206,13 +267,14 @@ class KeyFinder:
         """The names of the column, or of the two; none where no row could be told by them."""
         if self._rows < LEAST_ROWS:
             return ()
-        numbers = [each for each in self._columns if each.is_filled and each.is_number]
+        numbers = [each for each in self._columns if each.is_filled and each.is_number and not each.is_counter]
         single = [each for each in numbers if each.is_different and (each.is_named or each.has_letters)]
         if single:
             return (max(single, key=lambda each: each.is_named).column.name,)
         for one, other in self._pairs:
             first, second = self._columns[one], self._columns[other]
-            if first in numbers and second.is_filled and not second.is_different:
+            is_a_number = first in numbers and (first.is_named or first.has_letters)
+            if is_a_number and second.is_filled and not second.is_different:
                 return tuple(each.column.name for each in sorted((first, second), key=lambda e: e.column.index))
         return ()
 

@@ -17,6 +17,7 @@ from batch_runner.rows.keys import (
     former_plain,
     key_of,
     number_forms,
+    other_readings,
     plain,
     with_others,
 )
@@ -71,6 +72,7 @@ class KeyForms(msgspec.Struct, frozen=True):
     sent: bytes | None
     forms: tuple[bytes, ...] = ()
     former: tuple[bytes, ...] = ()
+    doubtful: tuple[bytes, ...] = ()
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -192,6 +194,7 @@ class Template:
             sent=forms.sent,
             forms=forms.forms,
             former_keys=forms.former,
+            doubtful_keys=forms.doubtful,
             identity_id=(self._identity.fill(row.texts) or None) if self._identity else None,
             session_id=self._session.fill(row.texts) or None if self._session else None,
             refusal=self._refusal(row) or self._misfit(row, params),
@@ -215,6 +218,7 @@ class Template:
         Its key is made of values: a number without the zeros that a format shows, a date with its time, texts as they
         are. It may have run under what is sent now (from a text file, or by an earlier release), under the numbers that
         its texts may be (`1.10`), under its numbers without their formats, or as an earlier release read its cells.
+        Where a text may be read in two ways (`3/4/2026`), nobody can tell whether what ran under one is this row.
         """
         texts, plain = row.texts, number_forms(row.texts)
         sent = self._digest(texts)
@@ -231,9 +235,10 @@ class Template:
             past.append(self._known_as(with_others(texts, former), is_former=True))
         if self._formerly:
             past.append(self._digest(texts, more=((c.name, text) for c in self._formerly if (text := texts[c.index]))))
-        forms = tuple(other for other in dict.fromkeys(more) if other is not None and other != key)
-        others = tuple(other for other in dict.fromkeys(past) if other is not None and other not in (key, *forms))
-        return KeyForms(key, digest, None if sent == digest else sent, forms, others)
+        forms = _others(more, key)
+        former_keys = _others(past, key, *forms)
+        doubtful = _others(map(self._known_as, other_readings(texts)), key, *forms, *former_keys)
+        return KeyForms(key, digest, None if sent == digest else sent, forms, former_keys, doubtful)
 
     def _known_as(self, texts: Sequence[str], *, is_former: bool = False) -> bytes | None:
         """The key that these texts make; None where those of the key's columns are all empty."""
@@ -375,6 +380,11 @@ def _claim(row: Row, indexes: tuple[int, ...], form: Callable[[str], str] = plai
     if not indexes or any(problem.refuses and problem.index in indexes for problem in row.problems):
         return None
     return dedup_key_of([row.texts[index] for index in indexes], form)
+
+
+def _others(keys: Iterable[bytes | None], *known: bytes | None) -> tuple[bytes, ...]:
+    """Each of the keys once, but for those that are known."""
+    return tuple(key for key in dict.fromkeys(keys) if key is not None and key not in known)
 
 
 def _texts_of(job: Job) -> Iterator[tuple[str, str]]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import shlex
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.errors import Findings, SheetError
+from batch_runner.errors import Findings, SheetError, quote_words
 from batch_runner.outcomes import ENDED
 from batch_runner.rows.amounts import EITHER, Amount, read_amount
 from batch_runner.rows.columns import find_our_columns, holds_results
@@ -185,7 +184,7 @@ class Source:
         of, journal = " and ".join(map(repr, self.likely_key)), self._job.journal_path
         way = f"--key {said(self.likely_key)}"
         if journal.exists():
-            way = f"batch-runner rekey {shlex.quote(str(journal))} {way}"
+            way = f"batch-runner rekey {quote_words([str(journal)])} {way}"
         return f"without --key an edited row is a new one; {of} differs in every row and looks like its number: {way}"
 
     def _hidden_columns(self) -> str | None:

@@ -12,7 +12,6 @@ number in New York and another in Berlin.
 from __future__ import annotations
 
 import re
-import shlex
 import unicodedata
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from batch_runner.errors import quote_words
 from batch_runner.units import plain_number
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def _mend(near: str, each: Input) -> str:
 def _rename(name: str, each: Input) -> str:
     """What says that this column is the input. Double quotes do for every shell, unless a sign means something."""
     rename = f"{name}={each.name}"
-    return shlex.quote(rename) if set('"$`\\!%').intersection(rename) else f'"{rename}"'
+    return quote_words([rename]) if set('"$`\\!%').intersection(rename) else f'"{rename}"'
 
 
 _FILE_LIKE = re.compile(r"pdf|file|document|attachment|path|datei|fichier", re.IGNORECASE)

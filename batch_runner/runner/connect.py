@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from batch_runner.rows.task_inputs import TaskInputs
-    from batch_runner.service.local.process_pool import Executor
-    from batch_runner.service.local.tasks import Task, Tasks
+    from batch_runner.service.local.tasks import Executor, Task, Tasks
     from batch_runner.service.protocol import Service
 
 

@@ -16,7 +16,6 @@ from batch_runner._version import __version__
 from batch_runner.errors import BatchRunnerError, JournalError, SheetError, UsageError, cant_be_read
 from batch_runner.job.config import load_job
 from batch_runner.job.inputs import SheetJob, night_job_of
-from batch_runner.job.job import safe_name
 from batch_runner.job.options import options
 from batch_runner.job.validation import OUTPUT_ENDINGS
 from batch_runner.journal.batches import BatchInfo, moment_ago
@@ -37,6 +36,7 @@ from batch_runner.journal.journal import JournalFile
 from batch_runner.journal.view import JournalView
 from batch_runner.plan.plan import Policy
 from batch_runner.runner.connect import purpose_of, task_from_journal
+from batch_runner.units import safe_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator

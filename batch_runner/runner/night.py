@@ -245,7 +245,7 @@ class _Sheets:
         async with connect_service(job, chosen, self._progress.printed) as reached:
             night = NightRun(job, chosen, reached.service, self._bounds, rows=self._rows, many=True)
             self._night = night
-            end = EndInOrder(self._signals, reached.wind_down) if self._signals else None
+            end = EndInOrder(self._signals, reached.wind_down)
             await night.run(self._batches(), self._finish, self._progress, end)
         left = [n for n in range(len(self._plan.batches)) if n not in self._ends]
         ends = [self._ends.get(n, _End(ExitCode.OK, why=NOT_REACHED)) for n in range(len(self._plan.batches))]

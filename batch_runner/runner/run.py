@@ -17,7 +17,7 @@ from batch_runner import log
 from batch_runner.batch.limits import Limits, limit_by_files, open_files
 from batch_runner.batch.poll_schedule import Schedule
 from batch_runner.batch.poller import Poller
-from batch_runner.batch.pool import MOST_ROWS, Pool, SheetBatch
+from batch_runner.batch.pool import DEADLINE_LOOK, MOST_ROWS, Pool, SheetBatch
 from batch_runner.batch.stop import INTERRUPTS, NightBudget, Stop, Stopping
 from batch_runner.batch.worker import Worker
 from batch_runner.errors import JournalFailed, UsageError, sole_error
@@ -169,7 +169,7 @@ async def execute(
             ) as journal,
         ):
             opened = await remember(opened, journal)
-            end = EndInOrder(signals, reached.wind_down) if signals else None
+            end = EndInOrder(signals, reached.wind_down)
             return await run_opened(opened, reached.service, journal, progress, end)
 
 
@@ -196,9 +196,9 @@ async def run_opened(
 
 
 class EndInOrder(msgspec.Struct, frozen=True):
-    """What Ctrl-C, SIGTERM and SIGHUP do to a batch: at the first, the service is told by `wind_down`."""
+    """What Ctrl-C, SIGTERM, SIGHUP and the deadline do to a batch: at the first, `wind_down` tells the service."""
 
-    signals: Signals
+    signals: Signals | None
     wind_down: Callable[[], None]
 
 
@@ -253,8 +253,10 @@ class NightRun:
         progress.begin(self._tally)
         async with anyio.create_task_group() as around:
             around.start_soon(self._poller.drive)
-            if end is not None:
-                around.start_soon(self._obey, end, progress)
+            if end is not None and end.signals is not None:
+                around.start_soon(self._obey, end, end.signals, progress)
+            if end is not None and self.stopping.has_deadline:
+                around.start_soon(self._hold_back, end)
             around.start_soon(self._adjust, pool, progress)
             await pool.run(batches, self._workers, self._job.canary)
             progress.end(self._tally)
@@ -292,9 +294,15 @@ class NightRun:
             unfinished.add(UNKNOWN)
         return stop if any(count.status in unfinished for count in batch.journal.counts()) else None
 
-    async def _obey(self, end: EndInOrder, progress: Progress) -> None:
+    async def _hold_back(self, end: EndInOrder) -> None:
+        """After the deadline nothing begins any more, not even what waits for its turn at a service of our own."""
+        while not self.stopping.is_late():
+            await anyio.sleep(DEADLINE_LOOK)
+        end.wind_down()
+
+    async def _obey(self, end: EndInOrder, signals: Signals, progress: Progress) -> None:
         """At the first signal start nothing more, and let what is in flight end soon."""
-        code = await end.signals.first()
+        code = await signals.first()
         progress.tell("stopping: waiting for what can end soon, then writing the output (again: leave at once)")
         self.stopping.now(Stop("interrupted; the same command goes on from here", code))
         end.wind_down()

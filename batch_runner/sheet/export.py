@@ -393,9 +393,9 @@ def written_lines(path: Path) -> Iterator[tuple[str, ...]]:
 
 
 _ROW = re.compile(rb'\s*+<row r="([0-9]{1,7})"(?: (?!spans=)[A-Za-z0-9:]++="[^"<>&]*+"| spans="[0-9: ]*+")*+>')
-_CELL = re.compile(
-    rb'<c r="([A-Z]{1,3})[0-9]{1,7}"(?: s="[0-9]+")?'
-    rb'(?: t="inlineStr"><is><t(?: xml:space="preserve")?>([^<]*+)</t></is></c>|/>)'
+_CELL = (
+    rb'(?:<c r="%s[0-9]{1,7}"(?: s="[0-9]+")?'
+    rb'(?: t="inlineStr"><is><t(?: xml:space="preserve")?>([^<]*+)</t></is></c>|/>))?'
 )
 
 
@@ -407,7 +407,7 @@ def new_cells(
     Raises `Unlike` where a row isn't the same row to the letter with cells of ours behind it: that may well be right,
     but only a reader can tell.
     """
-    places = {column.encode(): place for place, column in enumerate(columns)}
+    cells = re.compile(b"".join(_CELL % column.encode() for column in columns))
     for old, new in zip(_rows(before, part), _rows(after, part), strict=False):
         own, all_ = _ROW.match(old), _ROW.match(new)
         if own is None or all_ is None or own[1] != all_[1]:
@@ -417,14 +417,10 @@ def new_cells(
         end = all_.end() + len(old) - own.end()
         if new[all_.end() : end] != old[own.end() :]:
             raise Unlike
-        texts = [""] * len(columns)
-        while end < len(new):
-            cell = _CELL.match(new, end)
-            if cell is None or cell[1] not in places:
-                raise Unlike
-            texts[places[cell[1]]] = plain_text(cell[2]) if cell[2] is not None else ""
-            end = cell.end()
-        yield int(own[1]), tuple(texts)
+        found = cells.fullmatch(new, end)
+        if found is None:
+            raise Unlike
+        yield int(own[1]), tuple([plain_text(text) if text else "" for text in found.groups()])
     raise Unlike
 
 

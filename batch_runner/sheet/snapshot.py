@@ -6,9 +6,10 @@ import errno
 import hashlib
 import shutil
 import stat
+import sys
 import tempfile
 import time
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
@@ -91,7 +92,7 @@ def _copied(path: Path, scratch: Path) -> tuple[Snapshot, _State]:
                 raise SheetError(f"{path}: not a file; name a spreadsheet")
             before = _state_of(path)
             with path.open("rb") as source:
-                copy = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  it lives as long as the sheet
+                copy: Any = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  it lives as long as the sheet
                 shutil.copyfileobj(source, copy, CHUNK)
                 copy.flush()
         except FileNotFoundError:
@@ -114,6 +115,8 @@ def _ends_a_line(snapshot: Snapshot) -> bool:
 
 def uncopied(path: Path) -> Snapshot:
     """A file that nobody else has yet, such as a draft of the output: as it is, without a copy."""
+    if sys.platform == "win32":  # nobody can replace there what we have open, last night's output say
+        return take_snapshot(path, path.parent)
     return _snapshot(path.open("rb"))
 
 

@@ -22,6 +22,14 @@ def test_ends_are_noticed_within_3_percent_of_the_median(median: float, in_fligh
     assert result.polls <= 70
 
 
+@pytest.mark.parametrize("ramp", [0.01, 0.002, 0.0005])
+def test_equal_runs_that_start_together_are_noticed_as_soon(ramp: float) -> None:
+    """Though none has told how long they last when all of them end, within a second or a few."""
+    result = simulate(Schedule(AUTO), [60.0] * 1000, 500, ramp)
+    assert result.delay <= 0.025 * 60
+    assert result.polls <= 25
+
+
 def test_short_runs_lose_little_time() -> None:
     """Runs of half a second to five: noticed within a tenth, although a service isn't to be asked without pause."""
     for median in (0.5, 1.0, 5.0):

@@ -46,7 +46,7 @@ from batch_runner.service.serve.server import listen  # noqa: E402
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from batch_runner.service.local.process_pool import Executor
+    from batch_runner.service.local.tasks import Executor
 
     Round = Callable[[list[str]], Awaitable[None]]
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from bench_workbook import floor, make
 from instant_service import instant_service
-from measured import write_fresh_sheet
+from measured import apart, write_fresh_sheet
 
 from batch_runner.fs import AtomicFile
 from batch_runner.job.job import Job
@@ -59,7 +59,9 @@ def program(path: Path) -> str:
         command = [sys.executable, "-m", "batch_runner", "run", str(path), "--task", "t", "--service", url]
         begin = time.perf_counter()
         process = subprocess.Popen(
-            [*command, "--concurrency", "64", "--progress", "never", "--json"], stdout=subprocess.PIPE
+            [*command, "--concurrency", "64", "--progress", "never", "--json"],
+            env=apart(path.parent),
+            stdout=subprocess.PIPE,
         )
         assert process.stdout is not None
         with process.stdout:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instant_service import instant_service
+from measured import apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,7 +61,13 @@ def cpu_of(command: Sequence[str], folder: Path, stdin: Path | None = None) -> f
     before = os.times()
     with (stdin or Path(os.devnull)).open() as source:
         subprocess.run(
-            command, cwd=folder, stdin=source, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True
+            command,
+            cwd=folder,
+            env=apart(folder),
+            stdin=source,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=True,
         )
     after = os.times()
     return after.children_user + after.children_system - before.children_user - before.children_system

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import tomllib
 from datetime import date
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import openpyxl
 import pytest
@@ -17,10 +19,10 @@ from hypothesis import strategies as st
 from program import run_program
 
 from batch_runner.cli.init import job_file, look
-from batch_runner.errors import UsageError
+from batch_runner.errors import UsageError, quote_words
 from batch_runner.job.config import load_job
 from batch_runner.job.inputs import night_job_of
-from batch_runner.job.options import options, toml
+from batch_runner.job.options import options, toml, windows_lines
 from batch_runner.rows.source import Profile, Source
 
 HEADERS = ("Invoice No", "Vendor", "Amount", "Due", "Days")
@@ -154,6 +156,46 @@ def test_what_runs_a_job_is_printed(invoices: Path, flag: str, words: tuple[str,
     assert all(word in again.stdout for word in words)
 
 
+def words_of_windows(line: str) -> list[str]:
+    """The words that a program of Windows takes a line for, by the rules of its C library (CommandLineToArgvW)."""
+    words, quoted = list[str](), False
+    for piece in re.findall(r'\\+"|\\+|"|[ \t]+|[^\\" \t]+', f" {line}"):
+        slashes, quote = piece.rstrip('"'), piece.endswith('"')
+        if piece.isspace() and not quoted:
+            words.append("")
+        elif quote:
+            words[-1] += "\\" * (len(slashes) // 2) + ('"' if len(slashes) % 2 else "")
+            quoted ^= not len(slashes) % 2
+        else:
+            words[-1] += piece
+    return words
+
+
+@pytest.mark.parametrize("folder", [r"C:\Users\Ann O'Neil\it’s mine", "\\\\server\\share", r"D:\a"])
+@pytest.mark.parametrize("program", [(), (r"C:\Program Files\py\python.exe", "-m", "batch_runner")])
+def test_the_task_of_windows_runs_the_job(folder: str, program: tuple[str, ...]) -> None:
+    """Whatever is in its path: PowerShell gives the words on to the letter, and the program takes them apart again."""
+    job = PureWindowsPath(folder) / "my job.toml"
+    text = windows_lines(job, "batch-runner-my-job", program)
+    given = {
+        name: re.sub("(['‘’‚‛])\\1", r"\1", quoted)
+        for name, quoted in re.findall(r"-(\w+) '((?:[^'‘’]|''|’’)*)'", text)
+    }
+    words = [*program[1:], "run", str(job), "--log-file", str(job.with_suffix(".log"))]
+    assert words_of_windows(given["Argument"]) == words
+    assert given["WorkingDirectory"] == str(job.parent)
+    assert given.get("Execute", "") == (program[0] if program else "")
+    assert "ANCHORBROWSER_API_KEY_FILE" in text
+    assert not re.search("ANCHORBROWSER_API_KEY['=]", text)
+
+
+def test_a_path_that_the_scheduler_would_change() -> None:
+    """`%NAME%` is a variable there, and nothing says that it isn't one."""
+    with pytest.raises(UsageError, match="takes what stands between two %"):
+        windows_lines(PureWindowsPath(r"C:\%USERNAME%\job.toml"), "name")
+    assert "100% mine" in windows_lines(PureWindowsPath(r"C:\100% mine\job.toml"), "name")
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze isn't installed")
 def test_the_unit_is_hardened(invoices: Path) -> None:
     """`systemd-analyze security` gives it at most 4 of 10 points of exposure."""
@@ -236,3 +278,15 @@ def test_a_name_that_is_no_text_is_refused(invoices: Path) -> None:
     strange = invoices.with_name("caf\udce9.csv")
     with pytest.raises(UsageError, match="holds bytes that are no text; rename the file"):
         job_file(strange, invoices.parent, look(invoices, None), {})
+
+
+TYPED = st.text(st.characters(exclude_categories=["Cs", "Cc"])) | st.text('ab \\"')
+HARD_WORDS = st.sampled_from([r"C:\in\a b.csv", "C:\\a b\\", "A,B", "Invoice No", '7" pipe', ""])
+
+
+@given(st.lists(TYPED | HARD_WORDS, min_size=1))
+def test_words_are_quoted_for_the_system(words: list[str]) -> None:
+    """What we propose can be typed as it stands: to a shell of POSIX, and on Windows, where ' is a letter."""
+    assert shlex.split(quote_words(words, windows=False)) == words
+    assert words_of_windows(quote_words(words, windows=True)) == words
+    assert "'" not in quote_words(["batch-runner", "--key", "Invoice No,Amount"], windows=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from program import run_program
+from program import COMMAND, PATIENCE, environment, run_program
 from remembering_service import Service, on_a_socket
 
 from batch_runner.errors import printable
@@ -42,3 +44,26 @@ def test_a_run_id_is_shown_so_too(tmp_path: Path) -> None:
         (tmp_path / "in.csv").write_text("Row\nr\u202e1\n")
         done = run_program("run", "in.csv", "--task", "pay", "--service", service.url, cwd=tmp_path)
     assert printable(done.stdout) == done.stdout
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("encoding", ["cp437", "cp1252"])
+def test_a_console_without_the_letters(tmp_path: Path, encoding: str) -> None:
+    """What a console of Windows can't show is shown as an escape, in JSON as JSON's own; nothing is lost by it."""
+    (tmp_path / "Ωμέγα.csv").write_text("Ψ €,ø 𝄞\n1,—\n", "utf-8")
+    (tmp_path / "task.py").write_text("async def pay(params):\n    return {}\n")
+    words = ("Ωμέγα.csv", "--task", "task.py:pay")
+    for command in (("check", *words, "--json"), ("check", *words), ("run", *words)):
+        done = subprocess.run(
+            [*COMMAND, *command],
+            cwd=tmp_path,
+            env=environment(PYTHONIOENCODING=encoding, PYTHONUTF8="0"),
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        text = done.stdout.decode(encoding)
+        assert (done.returncode, done.stderr) == (0, b"")
+        if "--json" in command:
+            assert "Ψ €" in json.dumps(json.loads(text), ensure_ascii=False)
+        assert "Ωμέγα.csv" in re.sub(r"\\u([0-9a-f]{4})", lambda found: chr(int(found[1], 16)), text)

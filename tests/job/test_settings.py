@@ -222,6 +222,9 @@ def test_pairs_in_the_environment_stand_on_lines() -> None:
         ("input = 5", "the job names no spreadsheet"),
         ("input = ", "can't be read as a job file"),
         ('input = "a.csv"\ninput = "b.csv"', "can't be read as a job file"),
+        (r'input = "C:\inbox\a.csv"', "write a path of Windows in single quotes"),
+        (r'input = "C:\new\table.csv"', "write a path of Windows in single quotes"),
+        (r'input = "C:\to.csv"', "input: 'C:\\to.csv': a backslash in double quotes begins something else"),
     ],
 )
 def test_a_file_that_is_no_job(tmp_path: Path, text: str, sentence: str) -> None:

@@ -97,6 +97,17 @@ def test_one_more_column_starts_nothing_again(folder: Path) -> None:
     assert "no row of this sheet is known" not in said
 
 
+def test_another_header_starts_nothing_again(folder: Path) -> None:
+    """Without --key the header is part of it: a row with all the same texts is held, whatever they are called now."""
+    (folder / "in.csv").write_text("Vendor,Number,Amount,Note\nACME,RE-1,10.00,first\nACME,RE-4,30.00,x\n")
+    code, said = run(folder, "--quiet", "--rename", "Number=No")
+    assert (code, paid(folder)) == (0, "1234")
+    (folder / "in.csv").write_text("Supplier,Nummer,Amount,Memo\nACME,RE-1,10.00,first\nfirst,RE-4,10.00,ACME\n")
+    code, said = run(folder, "--quiet", "--rename", "Nummer=No", "--rename", "Memo=Note")
+    assert (code, paid(folder)) == (3, "12344")
+    assert "the same texts, with another header: Supplier" in said
+
+
 @pytest.mark.long
 def test_a_number_alone_makes_no_row_the_same(tmp_path: Path) -> None:
     """Where all else is another, it may be a list that counts from 1."""

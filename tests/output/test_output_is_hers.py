@@ -55,9 +55,9 @@ def write(path: Path, table: Table) -> None:
 
 
 def night(folder: Path, service: Service, *words: str, code: int = 0) -> str:
-    """Run; gives what was printed."""
+    """Run; gives what was printed. What the folder's index knows is its own: ports, and so services, come again."""
     command = ("run", *words, "--task", "pay", "--service", service.url, "--key", "Row", "--poll-rate", "1000/s")
-    done = run_program(*command, cwd=folder)
+    done = run_program(*command, cwd=folder, BATCH_RUNNER_STATE=str(folder / "state"))
     assert done.returncode == code, done.stderr
     return done.stdout
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from journals import batch_info, made_night, steps_of
 from openpyxl import Workbook
@@ -51,7 +52,8 @@ def test_a_number_that_was_sent_otherwise(tmp_path: Path, code: str, number: flo
     book.active["B3"].number_format = code
     book.save(path)
     key = key_of({"Id": "a", "Amount": former})
-    first, second = steps_of(made_night(tmp_path, (key, key)), path, batch_info())
+    info = msgspec.structs.replace(batch_info(), input=str(path))
+    first, second = steps_of(made_night(tmp_path, (key, key)), path, info)
     assert isinstance(first, Keep), first
     assert isinstance(second, Send)
     assert json.dumps(first.status) == '"success"'

@@ -206,7 +206,7 @@ def test_who_is_not_ours_or_contradicts_himself_is_not_believed(tmp_path: Path, 
 def test_a_cluster_that_is_given_up(is_sent: bool, never_began: bool) -> None:
     """What Dask had may have begun there; what waited here did not."""
     way = PendingCall(BundledCall(Call(TaskSource("own", "pay"), {}, Context("run_1", "s", "."), 1.0), None))
-    way.is_sent = is_sent
+    way.key = "pay-1" if is_sent else None
     way.give_up("no workers for 960 s")
     assert (way.told.status, way.told.never_began) == ("failure", never_began)
 
@@ -216,8 +216,8 @@ def test_what_may_have_run_before_is_not_called_unbegun() -> None:
     way = PendingCall(
         BundledCall(Call(TaskSource("own", "pay"), {}, Context("run_1", "s", "."), 1.0, repeatable=True), None)
     )
-    way.is_sent = True
+    way.key = "pay-1"
     way.lose("its worker was lost")
-    way.is_sent = False
+    way.key = None
     way.give_up("no workers for 960 s")
     assert not way.told.never_began

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 from program import environment, run_program
 
-from batch_runner.fs import AtomicFile, copy_file
+from batch_runner.fs import AtomicFile
+from batch_runner.output.edits import copy_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,7 +21,6 @@ from batch_runner.fs import AtomicFile, hold_lock
 from batch_runner.journal.journal import JournalFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import BinaryIO
 
 TASK = "async def pay(params):\n    return {}\n"
@@ -130,38 +129,19 @@ def is_locked(path: Path) -> bool:
         os.close(handle)
 
 
-def before_the_lock(patch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
-    """Let something happen between the opening of a draft and its lock."""
-    flock = fcntl.flock
-    due = [happens]
-
-    def locking(handle: int, operation: int) -> None:
-        if due:
-            due.pop()()
-        flock(handle, operation)
-
-    patch.setattr(fcntl, "flock", locking)
-
-
-@pytest.mark.parametrize("fate", ["renamed", "renamed and begun anew"])
-def test_a_draft_that_was_renamed_meanwhile_is_not_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fate: str
-) -> None:
-    """Another batch ended between our opening and locking its draft: what we hold is its output, which stays whole."""
+def test_a_draft_is_its_batchs_alone(tmp_path: Path) -> None:
+    """Two batches may have one output: whoever comes second leaves the draft of the first as it is, and says so."""
     (tmp_path / "in.csv").write_text("A\n")
     target = AtomicFile.prepare(tmp_path / "out.csv", tmp_path / "in.csv")
-    draft = tmp_path / ".out.part.csv"
-    draft.write_text("the other batch's output")
 
-    def renamed() -> None:
-        draft.replace(tmp_path / "out.csv")
-        if fate != "renamed":
-            draft.write_text("a third one's")
+    def second(file: BinaryIO) -> None:
+        file.write(b"the first batch's output")
+        with pytest.raises(OutputFailed, match="another batch is writing it just now"):
+            target.put(lambda other: other.writelines([b"ours"]), unchecked)
 
-    before_the_lock(monkeypatch, renamed)
-    with pytest.raises(OutputFailed, match="another batch is writing it just now"):
-        target.put(lambda file: file.writelines([b"ours"]), unchecked)
-    assert (tmp_path / "out.csv").read_text() == "the other batch's output"
+    assert target.put(second, unchecked) == tmp_path / "out.csv"
+    assert (tmp_path / "out.csv").read_text() == "the first batch's output"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv"]
 
 
 def test_a_batch_has_ended_when_its_output_is_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,26 +6,27 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
+import psutil
 import pytest
 from anyio import to_thread
 from contract import OWN, until
 from dask_cluster import DaskCluster, kill
+from distributed import Client
 from executing import all_ended, call, is_alive, number_in, on_cluster
 
 from batch_runner.log import facts_of
 from batch_runner.service.local.dask import cluster as executor_module
-from batch_runner.service.local.dask import cluster as outage
-from batch_runner.service.local.dask import connection
+from batch_runner.service.local.dask import connection, worker_plugin
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from batch_runner.service.local.process_pool import Executor
     from batch_runner.service.local.result import RunEnd
-    from batch_runner.service.local.tasks import Call
+    from batch_runner.service.local.tasks import Call, Executor
 
 pytestmark = [
     pytest.mark.anyio,
@@ -62,16 +63,13 @@ def runs_twice(caplog: pytest.LogCaptureFixture) -> list[tuple[str, object]]:
     return [(record.getMessage().removeprefix(start), facts_of(record).get("run_id")) for record in told]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("repeatable", [True, False])
 async def test_a_lost_worker(
-    own_cluster: DaskCluster, tmp_path: Path, number: int, caplog: pytest.LogCaptureFixture, *, repeatable: bool
+    own_cluster: DaskCluster, tmp_path: Path, caplog: pytest.LogCaptureFixture, *, repeatable: bool
 ) -> None:
     """What is declared repeatable runs again elsewhere; what isn't begins once and says that its worker was lost.
 
     Of what runs again it is said which run of which row may have run twice.
-
-    So it is after a kill, and after the orderly end that a cluster's scaling brings.
     """
     (worker,) = own_cluster.add_workers()
     following = Follow(tmp_path, repeatable=repeatable)
@@ -80,7 +78,7 @@ async def test_a_lost_worker(
         await following.has_begun()
         process = await number_in(following.mark)
         await to_thread.run_sync(own_cluster.add_workers)
-        worker.send_signal(number)
+        worker.kill()
         await until(lambda: not is_alive(process))
         if repeatable:
             await following.has_begun(times=2)
@@ -88,13 +86,71 @@ async def test_a_lost_worker(
     assert following.ending is not None
     if repeatable:
         assert (following.ending.status, following.times_begun) == ("success", 2)
-        assert runs_twice(caplog) == [("its Dask worker was lost", "run_1")]
+        assert runs_twice(caplog) == [("the Dask worker that had it went away", "run_1")]
     else:
         assert (following.ending.status, following.times_begun) == ("failure", 1)
+        assert following.ending.cut_off
         assert runs_twice(caplog) == []
-        assert str(following.ending.error).startswith(
-            "worker lost: the Dask worker that had this run went away; it may"
-        )
+        assert str(following.ending.error).startswith("worker lost: the Dask worker that had it went away; it may")
+
+
+def retire(address: str, worker: str) -> None:
+    """Retire a worker, as an operator's scaling does."""
+    with Client(address, set_as_default=False) as client:
+        client.retire_workers(workers=[worker], close_workers=True)
+
+
+@pytest.mark.parametrize(
+    ("way", "repeatable"), [("retired", False), ("retired", True), ("SIGTERM", False), ("SIGTERM to a nanny", False)]
+)
+async def test_a_worker_that_is_closed_in_order_lets_its_run_end(
+    own_cluster: DaskCluster, tmp_path: Path, way: str, caplog: pytest.LogCaptureFixture, *, repeatable: bool
+) -> None:
+    """The run ends there as it would have; it is begun once, and nothing new is begun there meanwhile."""
+    (worker,) = await to_thread.run_sync(partial(own_cluster.add_workers, nanny=way.endswith("nanny")))
+    following = Follow(tmp_path, repeatable=repeatable)
+    async with on_cluster(own_cluster.address) as executor, anyio.create_task_group() as group:
+        group.start_soon(following.run, executor)
+        await following.has_begun()
+        process = await number_in(following.mark)
+        (address,) = executor._connection._there
+        await to_thread.run_sync(own_cluster.add_workers)
+        await until(lambda: executor.places.total_tokens == 2 * executor_module.AT_HAND)
+        if way == "retired":
+            await to_thread.run_sync(retire, own_cluster.address, address)
+        else:
+            worker.send_signal(signal.SIGTERM)
+        await until(lambda: executor.places.total_tokens == executor_module.AT_HAND)
+        others = {int(bytes(ending.result)) for ending in await all_ended(executor, [call("pid")] * 4)}
+        assert psutil.Process(process).ppid() not in {psutil.Process(other).ppid() for other in others}
+        if way == "retired" and not repeatable:
+            await anyio.sleep(3 * worker_plugin.STILL_AT_WORK)
+        assert following.ending is None
+        assert is_alive(process)
+        following.go.touch()
+    assert following.ending is not None
+    assert (following.ending.status, following.times_begun) == ("success", 1)
+    assert runs_twice(caplog) == []
+    await until(lambda: worker.poll() is not None)
+
+
+async def test_a_worker_that_is_paused_until_it_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows what it does when it goes on, so its run is unknown; it is begun nowhere else."""
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL", "3s")
+    following = Follow(tmp_path, repeatable=False)
+    with DaskCluster(tmp_path) as own_cluster:
+        (worker,) = own_cluster.add_workers()
+        async with on_cluster(own_cluster.address) as executor, anyio.create_task_group() as group:
+            group.start_soon(following.run, executor)
+            await following.has_begun()
+            await to_thread.run_sync(own_cluster.add_workers)
+            worker.send_signal(signal.SIGSTOP)
+            await until(lambda: following.ending is not None)
+        worker.send_signal(signal.SIGCONT)
+    assert following.ending is not None
+    assert following.ending.cut_off
+    assert str(following.ending.error).startswith("worker lost: the Dask worker that had it went away; it may")
+    assert following.times_begun == 1
 
 
 async def test_a_call_that_had_not_begun_is_not_lost_with_its_worker(own_cluster: DaskCluster, tmp_path: Path) -> None:
@@ -117,7 +173,7 @@ async def test_a_call_that_had_not_begun_is_not_lost_with_its_worker(own_cluster
 
 
 async def test_an_interrupt_begins_nothing_more(own_cluster: DaskCluster, tmp_path: Path) -> None:
-    """What waits here has never begun and says so at once; what Dask has goes on to its end."""
+    """What waits here or in Dask never begins, and says so at once; what has begun goes on to its end."""
     own_cluster.add_workers()
     begun = Follow(tmp_path, repeatable=False)
     endings: list[RunEnd] = []
@@ -131,12 +187,10 @@ async def test_an_interrupt_begins_nothing_more(own_cluster: DaskCluster, tmp_pa
         for _ in range(executor._most_bundles + 3):
             group.start_soon(run_another, executor)
         await until(lambda: len(executor._waiting) >= 3)
-        waiting = len(executor._waiting)
         executor.wind_down()
-        await until(lambda: len(endings) == waiting)
+        await until(lambda: len(endings) == executor._most_bundles + 3)
         begun.go.touch()
-    assert [ending.never_began for ending in endings[:waiting]] == [True] * waiting
-    assert {ending.status for ending in endings[waiting:]} == {"success"}
+    assert {ending.never_began for ending in endings} == {True}
     assert begun.ending is not None
     assert begun.ending.status == "success"
 
@@ -168,6 +222,29 @@ async def test_a_scheduler_that_goes_away_and_comes_back(
         assert runs_twice(caplog) == [("the Dask scheduler went away while it was under way", "run_1")]
     else:
         assert str(following.ending.error).startswith("worker lost: the Dask scheduler went away while it was under")
+
+
+async def test_a_scheduler_that_stands_still_is_told(
+    own_cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its connection is there, and nothing comes; nothing is started meanwhile, and nothing is lost by it."""
+    monkeypatch.setattr(connection, "STANDS_STILL", 1.0)
+    own_cluster.add_workers()
+    endings: list[RunEnd] = []
+
+    async def run_one(executor: Executor) -> None:
+        endings.append(await executor.run(call("echo")))
+
+    async with on_cluster(own_cluster.address) as executor, anyio.create_task_group() as group:
+        own_cluster.scheduler.send_signal(signal.SIGSTOP)
+        await until(lambda: executor.trouble is not None)
+        assert executor.trouble == f"The Dask scheduler at {own_cluster.address} stands still."
+        assert "went away, or stands still; nothing is started until it answers" in caplog.text
+        group.start_soon(run_one, executor)
+        own_cluster.scheduler.send_signal(signal.SIGCONT)
+        await until(lambda: executor.trouble is None)
+    assert [ending.status for ending in endings] == ["success"]
+    assert "the Dask scheduler answers again" in caplog.text
 
 
 async def test_a_scheduler_that_comes_back_when_dask_has_given_up(
@@ -205,12 +282,12 @@ async def test_a_scheduler_that_stays_away(
             group.start_soon(following.run, executor)
             await following.has_begun()
         await to_thread.run_sync(kill, own_cluster.scheduler)
-        await until(lambda: "the Dask scheduler went away" in caplog.text)
+        await until(lambda: "the Dask scheduler went away, or stands still" in caplog.text)
         if not is_sent:
             group.start_soon(following.run, executor)
         await until(lambda: len(executor._under_way) == 1)
         assert following.ending is None
-        monkeypatch.setattr(outage, "GIVEN_UP_AFTER", 0.5)
+        monkeypatch.setattr(connection, "GIVEN_UP_AFTER", 0.5)
     assert following.ending is not None
     assert following.ending.status == "failure"
     began = "worker lost: " if is_sent else "It was not begun: "
@@ -225,7 +302,7 @@ async def test_a_cluster_that_has_lost_its_workers_holds_no_run_for_ever(
 
     Of those that may not be repeated, one at most was handed to Dask: all others say that they were not begun.
     """
-    monkeypatch.setattr(outage, "NO_WORKERS_FOR", 0.0)
+    monkeypatch.setattr(connection, "NO_WORKERS_FOR", 0.0)
     ended: list[RunEnd] = []
 
     async def run(executor: Executor) -> None:
@@ -237,7 +314,7 @@ async def test_a_cluster_that_has_lost_its_workers_holds_no_run_for_ever(
         await until(lambda: executor.trouble is not None)
         assert str(executor.trouble).startswith("The Dask cluster has had no workers with batch_runner ")
         assert not ended
-        monkeypatch.setattr(outage, "GIVEN_UP_AFTER", 0.5)
+        monkeypatch.setattr(connection, "GIVEN_UP_AFTER", 0.5)
         await until(lambda: len(ended) == 5)
         assert str((await executor.run(call("echo"))).error).startswith("It was not begun: ")
         await to_thread.run_sync(own_cluster.add_workers)

@@ -8,9 +8,11 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
-from contextlib import suppress
+from collections import Counter
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 
@@ -163,6 +165,86 @@ def test_a_scheduler_that_restarts_in_the_middle_of_a_batch(tmp_path: Path) -> N
     assert all(row["error"].startswith("worker lost: ") for row in rows if row["status"] == "unknown")
     assert all(path.stat().st_size == 1 for path in begun if path.exists())
     assert sum(row["status"] == "success" for row in rows) >= 20
+
+
+MARKED = """
+import time
+from pathlib import Path
+here = Path(SUPPORT)
+def marked(params):
+    with (here / ("begun-" + params["Id"])).open("ab") as file:
+        file.write(b".")
+    while not (here / "go").exists():
+        time.sleep(0.01)
+    (here / ("ended-" + params["Id"])).touch()
+"""
+
+
+def begun_in(folder: Path) -> dict[str, int]:
+    """How often the task of each row was begun."""
+    return {path.name.removeprefix("begun-"): path.stat().st_size for path in folder.glob("begun-*")}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("is_same", [True, False])
+def test_a_killed_client_leaves_unknown_what_had_begun(tmp_path: Path, *, is_same: bool) -> None:
+    """The cluster knows what that was; the rest runs the next time, once. Another scheduler knows nothing of it."""
+    folder = tmp_path / "dask"
+    folder.mkdir()
+    (tmp_path / "tasks.py").write_text(MARKED.replace("SUPPORT", repr(str(tmp_path))))
+    (tmp_path / "sheet.csv").write_text("Id\n" + "".join(f"{number}\n" for number in range(12)))
+    with DaskCluster(folder) as cluster:
+        cluster.add_workers(2)
+        options = ["--task", "tasks.py:marked", "--dask", cluster.address, "--concurrency", 10]
+        with start_program("run", "sheet.csv", *options, cwd=tmp_path) as program:
+            wait(lambda: len(begun_in(tmp_path)) == 2)
+            wait(lambda: sum(status_of(tmp_path)[status] for status in ("queued", "running")) == 10)
+            program.kill()
+        (tmp_path / "go").touch()
+        first = begun_in(tmp_path)
+        if not is_same:
+            kill(cluster.scheduler)
+            cluster.start_scheduler()
+            cluster.add_workers(2)
+        done = run_program("run", "sheet.csv", *options, cwd=tmp_path)
+    assert done.returncode == 4, done.stderr
+    unknown = {row["Id"] for row in rows_of(tmp_path / "sheet.results.csv") if row["status"] == "unknown"}
+    assert unknown == set(first) if is_same else len(unknown) == 10
+    assert set(begun_in(tmp_path).values()) == {1}
+    assert len(begun_in(tmp_path)) == (12 if is_same else 4)
+
+
+def status_of(folder: Path) -> Counter[str]:
+    """How many rows the journal knows to be in which status."""
+    (journal,) = folder.glob("*.journal.db")
+    with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as connection:
+        return Counter(dict(connection.execute("SELECT status, count(*) FROM attempt GROUP BY status")))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("is_on_dask", [True, False])
+def test_the_deadline_holds_back_what_only_waits(tmp_path: Path, *, is_on_dask: bool) -> None:
+    """What has begun by then ends; all other rows are not started, though their runs were queued."""
+    (tmp_path / "tasks.py").write_text(MARKED.replace("SUPPORT", repr(str(tmp_path))))
+    (tmp_path / "sheet.csv").write_text("Id\n" + "".join(f"{number}\n" for number in range(12)))
+    folder = tmp_path / "dask"
+    folder.mkdir()
+    with ExitStack() as stack:
+        where: list[object] = ["--workers", 2]
+        if is_on_dask:
+            cluster = stack.enter_context(DaskCluster(folder))
+            cluster.add_workers(2)
+            where = ["--dask", cluster.address]
+        options = ["--task", "tasks.py:marked", "--concurrency", 12, "--deadline", "8s", *where]
+        with start_program("run", "sheet.csv", *options, cwd=tmp_path) as program:
+            wait(lambda: len(begun_in(tmp_path)) == 2)
+            wait(lambda: status_of(tmp_path)["not_started"] == 10)
+            (tmp_path / "go").touch()
+            _, err = program.communicate(timeout=PATIENCE)
+    assert program.returncode == 5, err
+    rows = rows_of(tmp_path / "sheet.results.csv")
+    assert {row["Id"] for row in rows if row["status"] == "success"} == set(begun_in(tmp_path))
+    assert [row["status"] for row in rows].count("not_started") == 10
 
 
 @pytest.mark.parametrize(

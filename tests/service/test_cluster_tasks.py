@@ -6,6 +6,7 @@ import socket
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -19,7 +20,6 @@ from executing import all_ended, call, is_alive, on_cluster
 from batch_runner.errors import UsageError
 from batch_runner.service.local.dask import bundle, connection, worker_plugin
 from batch_runner.service.local.dask import cluster as executor_module
-from batch_runner.service.local.dask import cluster as outage
 from batch_runner.service.local.dask.bundle import code_of
 from batch_runner.service.local.dask.connection import differences_of
 from batch_runner.service.local.dask.worker_plugin import AttemptCounter
@@ -231,7 +231,56 @@ async def test_claims_are_forgotten_with_their_tasks(tmp_path: Path) -> None:
         assert (await executor.run(call("echo"))).status == "success"
         claims = cast("AttemptCounter", scheduler.plugins[AttemptCounter.name])
         await until(lambda: claims.number == 0)
-        assert [claims.claim("a"), claims.claim("a")] == [0, 1]
+        assert claims.claim("a") == 1  # which is no task that anybody waits for
+
+
+async def test_adaptive_scaling_closes_no_worker_that_is_at_work(tmp_path: Path) -> None:
+    """Dask asks which workers may go; one that has begun a run may when that has ended."""
+    mark, go = tmp_path / "mark", tmp_path / "go"
+    async with inside(tmp_path) as (scheduler, executor):
+        async with anyio.create_task_group() as group:
+            group.start_soon(executor.run, call("wait_for", mark=str(mark), until=str(go)))
+            await until(mark.exists)
+            assert scheduler.workers_to_close(n=1) == []
+            go.touch()
+        await until(lambda: scheduler.workers_to_close(n=1) == [*scheduler.workers])
+
+
+def test_the_record_of_runs_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a session all runs are known, or none: what isn't known is never said to have not begun."""
+    monkeypatch.setattr(worker_plugin, "MOST_RUNS", 3)
+    first, second, foreign = ("run_" + letter * 16 + "{}" for letter in "abc")
+    record = AttemptCounter()
+    record._scheduler = cast("Scheduler", SimpleNamespace(tasks={f"key-{n}" for n in range(9)}, clients={"living"}))
+    record.open_session("a" * 16, "gone")
+    assert [record.claim(f"key-{number}", first.format(number)) for number in range(3)] == [0, 0, 0]
+    assert record.claim("key-3", first.format(0)) == 1
+    assert [record.never_began(first.format(number)) for number in (0, 9)] == [False, True]
+    record.open_session("b" * 16, "living")
+    assert record.claim("key-4", second.format(0)) == 0
+    assert not record.never_began(first.format(9))
+    assert not record.never_began(second.format(9))
+    assert not record.never_began(foreign.format(0))
+    assert record.claim("forgotten", second.format(9)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("def f(params): return 'x' * 17_000_000", "The task's result is 17000002 bytes of JSON, and 16777216 is"),
+        ("def f(params): return {1: {2, 3}, 'x': object}", "The task's result can't be written as JSON, so it"),
+    ],
+)
+async def test_done_work_is_a_success_whatever_it_gives(
+    cluster: DaskCluster, tmp_path: Path, text: str, note: str
+) -> None:
+    """Cut, or as text, with a note: doing it again would do it twice."""
+    file = written(tmp_path / "task.py", text)
+    async with on_cluster(cluster.address) as executor:
+        ending = await executor.run(call("f", file=file))
+    assert ending.status == "success"
+    assert str(ending.error).startswith(note)
+    assert isinstance(msgspec.json.decode(bytes(ending.result)), str)
 
 
 async def test_a_cluster_without_workers_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -310,7 +359,7 @@ async def test_a_worker_of_another_version_swallows_no_rows(
 ) -> None:
     """One that joined later was in no check at the beginning: calls wait for another, and a person is told once."""
     monkeypatch.setattr(executor_module, "__version__", "0.0.9")
-    monkeypatch.setattr(outage, "NO_WORKERS_FOR", 0.0)
+    monkeypatch.setattr(connection, "NO_WORKERS_FOR", 0.0)
     ended: list[RunEnd] = []
 
     async def run(executor: OnCluster) -> None:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from batch_runner.service.local.process_pool import Executor
     from batch_runner.service.local.result import RunEnd
+    from batch_runner.service.local.tasks import Executor
 
 pytestmark = [
     pytest.mark.anyio,

@@ -48,9 +48,10 @@ class DaskCluster:
         self.scheduler = self._start(SCHEDULER, "--port", str(self._port), "--dashboard-address", "127.0.0.1:0")
         wait(self._listens)
 
-    def add_workers(self, number: int = 1, threads: int = 1) -> list[subprocess.Popen[bytes]]:
-        """Start so many, without nannies, and wait until they are registered."""
-        options = ("--no-nanny", "--nthreads", str(threads), "--local-directory", str(self._folder))
+    def add_workers(self, number: int = 1, threads: int = 1, *, nanny: bool = False) -> list[subprocess.Popen[bytes]]:
+        """Start so many, each below a nanny or without, and wait until they are registered."""
+        kind = "--nanny" if nanny else "--no-nanny"
+        options = (kind, "--nthreads", str(threads), "--local-directory", str(self._folder))
         processes = [self._start(WORKER, self.address, *options) for _ in range(number)]
         for process in processes:
             wait(partial(self._has_registered, process))

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from batch_runner.service.local.dask.cluster import OnCluster
-    from batch_runner.service.local.process_pool import Executor
     from batch_runner.service.local.result import RunEnd
+    from batch_runner.service.local.tasks import Executor
 
 
 @asynccontextmanager

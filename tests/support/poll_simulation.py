@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 BUDGET = Rate(20, 1.0)
 RAMP = 0.01
-"""Seconds between two of the first starts."""
+"""Seconds between two of the first starts, unless told otherwise."""
 
 
 class Policy(Protocol):
@@ -83,10 +83,10 @@ class Intervals:
         return max(self._next_poll, self._due[0][0]) if self._due else inf
 
 
-def simulate(policy: Policy, durations: Sequence[float], in_flight: int) -> Result:
+def simulate(policy: Policy, durations: Sequence[float], in_flight: int, ramp: float = RAMP) -> Result:
     """Run a batch: a slot is free again when the end of its run was noticed; polls answer at once."""
     ends: dict[int, float] = {}
-    starts = [(place * RAMP, place) for place in range(min(in_flight, len(durations)))][::-1]
+    starts = [(place * ramp, place) for place in range(min(in_flight, len(durations)))][::-1]
     begun, polls, delay, now = len(starts), 0, 0.0, 0.0
     while starts or ends:
         wake = policy.next_at()

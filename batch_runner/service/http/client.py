@@ -333,8 +333,8 @@ class Client:
     def _run_in(self, answer: _Answer) -> Run | None:
         """The run that an answer tells."""
         run = run_in(answer.body.data)
-        if run is None:
-            return None
+        if run is None or not (run.never_began or run.cut_off):
+            return run
         return msgspec.structs.replace(
             run,
             never_began=run.never_began and _is_sure_of(run, answer.signal),

@@ -20,7 +20,7 @@ import zlib
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import anyio
 import httpx
@@ -31,7 +31,6 @@ from batch_runner.service.protocol import LARGE, MEMORY_HEADER, NO_SIGNAL, Run, 
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from io import FileIO
 
 _NO_JSON = msgspec.Raw(b"")
 _MESSAGE_KEYS = ("error", "message", "detail", "msg", "title")
@@ -192,7 +191,7 @@ class _Spool:
     def __init__(self) -> None:
         self._memory = bytearray()
         self._size = 0
-        self._file: FileIO | None = None
+        self._file: IO[bytes] | None = None
 
     def add(self, chunk: bytes) -> None:
         self._size += len(chunk)
@@ -219,7 +218,7 @@ class _Spool:
                 await turn.acquire()
         self._put_aside()
         self._file.seek(0)
-        whole = self._file.readall()
+        whole = self._file.read()
         return whole + self._memory if self._memory else whole
 
     def close(self) -> None:

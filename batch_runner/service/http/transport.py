@@ -15,6 +15,7 @@ import os
 import select
 import socket
 import ssl
+import sys
 import time
 import weakref
 from contextlib import contextmanager
@@ -170,7 +171,7 @@ def _has_unread(protocol: ResponseHandler) -> bool:
     sock = protocol.transport.get_extra_info("socket") if protocol.transport is not None else None
     if sock is None or sock.fileno() < 0:
         return True
-    if not hasattr(select, "poll"):  # on Windows
+    if sys.platform == "win32":
         return bool(select.select([sock.fileno()], [], [], 0)[0])
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLIN)
@@ -182,6 +183,9 @@ _CLOCK_JUMP = 1.0
 
 _PIECE = 2**16
 """Bytes of a request that are handed over at once; a longer one goes out as the connection takes it."""
+
+_AT_ONCE = _PIECE // 2
+"""Bytes of a body that never wait, head included: a connection takes 64 KiB before it asks anybody to."""
 
 _ERRORS: tuple[tuple[type[Exception], type[httpx.TransportError], str], ...] = (
     (aiohttp.ClientProxyConnectionError, httpx.ProxyError, "the proxy can't be reached: {error.os_error}"),
@@ -228,7 +232,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         body = await request.aread()
         _has_left.set(False)
         with _httpx_errors():
-            async with asyncio.timeout(_whole_wait(timeouts)):
+            async with asyncio.timeout(_whole_wait(timeouts) if len(body) > _AT_ONCE else None):
                 while True:
                     try:
                         answer = await self._send(request, body, timeouts)

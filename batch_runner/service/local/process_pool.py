@@ -18,16 +18,18 @@ import sys
 import time
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
 from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
+from batch_runner.fs import OWN_GROUP
 from batch_runner.service.local import result
 from batch_runner.service.local.context import Line, Pipe, level_wanted
 from batch_runner.service.local.result import RunEnd
+from batch_runner.service.local.tasks import Executor
 from batch_runner.service.local.worker_main import LENGTH_BYTES
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ main(int(memory) or None, int(level))
 """
 
 
-class InWorkers:
+class InWorkers(Executor):
     """Runs sync functions in processes of their own, started when they are needed and used again.
 
     Each is a fresh interpreter (as with the start method spawn, but without importing the program's main module a
@@ -245,7 +247,7 @@ class _Worker:
         try:
             with anyio.CancelScope(shield=True):  # cancelled halfway, asyncio forgets a process that is there
                 stderr = self._prints.entrance if self._prints else None
-                self._process = await anyio.open_process(command, stderr=stderr, start_new_session=True)
+                self._process = await anyio.open_process(command, stderr=stderr, **OWN_GROUP)
         except OSError as error:
             self._end(result.failure(f"The worker process could not be started: {error}"))
             return
@@ -361,7 +363,7 @@ def _kill_group(process: Process) -> None:
     """Kill the process and its group; that it may be gone already is no failure."""
     with contextlib.suppress(ProcessLookupError):
         if sys.platform == "win32":
-            process.kill()
+            process.kill()  # a group can't be killed there: programs that its task has started go on
         else:
             os.killpg(process.pid, signal.SIGKILL)
 
@@ -370,33 +372,7 @@ ASYNC_RUNS = 1_000
 """How many async functions run at once: they wait more than they work, so the number of cores says nothing here."""
 
 
-class Executor(Protocol):
-    """Runs calls, in as many places as fit at once. Whoever runs a call holds one of the places meanwhile.
-
-    `places` may grow and shrink while runs go on, where workers come and go. `runs_are_short` tells of those seen last.
-    """
-
-    places: anyio.CapacityLimiter
-    runs_are_short: bool
-
-    @property
-    def trouble(self) -> str | None:
-        """Why no call can be run just now, a sentence; None while all is well."""
-
-    async def open(self) -> None:
-        """Make ready for calls. Raises UsageError, a sentence, if that is impossible."""
-
-    async def run(self, call: Call) -> RunEnd:
-        """The ending of one call. It never raises for what the task does; cancelled, it leaves nothing running."""
-
-    def wind_down(self) -> None:
-        """Begin nothing more, as far as that is in its hands: such calls end as never begun. Those at work go on."""
-
-    async def aclose(self) -> None:
-        """End what is left, at once."""
-
-
-class InLoop:
+class InLoop(Executor):
     """Runs async functions in the event loop that is there: no thread, no process."""
 
     trouble: str | None = None

@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from batch_runner.service.local.process_pool import Executor
     from batch_runner.service.local.store import Store
-    from batch_runner.service.local.tasks import Tasks
+    from batch_runner.service.local.tasks import Executor, Tasks
     from batch_runner.service.protocol import StartRequest
 
 
@@ -45,16 +44,22 @@ class Queue:
         """Whether as many runs wait as may, beside those that fit."""
         return self._longest is not None and self.taken >= self.executor.places.total_tokens + self._longest
 
-    async def enter(self, run: object) -> None:
-        """Wait for a place of the executor; where one is free, without a turn of the event loop."""
-        try:
+    def enter_at_once(self, run: _Going) -> None:
+        """Take a place of the executor if one is free."""
+        with contextlib.suppress(anyio.WouldBlock):
             self.executor.places.acquire_on_behalf_of_nowait(run)
-        except anyio.WouldBlock:
-            await self.executor.places.acquire_on_behalf_of(run)
+            run.has_place = True
 
-    def leave(self, run: object) -> None:
-        """Give the place back."""
-        self.executor.places.release_on_behalf_of(run)
+    async def enter(self, run: _Going) -> None:
+        """Wait for a place of the executor."""
+        await self.executor.places.acquire_on_behalf_of(run)
+        run.has_place = True
+
+    def leave(self, run: _Going) -> None:
+        """Give the place back, if there is one to give."""
+        if run.has_place:
+            self.executor.places.release_on_behalf_of(run)
+            run.has_place = False
 
 
 class Sessions:
@@ -143,7 +148,7 @@ class Runs:
         elif going.is_short and not going.has_ended.is_set():
             with anyio.move_on_after(MOMENT):
                 await going.has_ended.wait()
-        return (self._store.tell(run.run_id) or going.run) if going.has_ended.is_set() else run
+        return self._ended(going) if going.has_ended.is_set() else run
 
     @property
     def going(self) -> tuple[str, ...]:
@@ -172,8 +177,12 @@ class Runs:
             with anyio.move_on_after(wait):
                 await going.has_ended.wait()
             if going.has_ended.is_set():
-                return self._store.tell(run_id) or going.run
+                return self._ended(going)
         return going.run if going.is_recorded.is_set() else None
+
+    def _ended(self, going: _Going) -> Run:
+        self._store.told(going.run.run_id)
+        return going.run
 
     async def all_ended(self) -> None:
         """Wait until no run goes on."""
@@ -233,7 +242,7 @@ class Runs:
             return refusal_for_now(trouble)
         if queue.is_full:
             return refusal_for_now("The queue is full: too many runs wait for their turn.", 429)
-        going = _Going(request, is_short=queue.executor.runs_are_short)
+        going = _Going(request, queue.executor)
         queue.taken += 1
         self._going[going.run.run_id] = going
         if request.key is not None:
@@ -243,14 +252,19 @@ class Runs:
 
     async def _follow(self, going: _Going, task: Task, queue: Queue) -> None:
         """The whole life of a run. Nothing of it hangs on the request that started it."""
+        if going.request.run.session_id is None:  # nobody else is in its session
+            queue.enter_at_once(going)
+        # What begins at once is recorded as begun with its start: one commit for both.
+        recorded = msgspec.structs.replace(going.run, status="running") if going.has_place else going.run
         try:
-            await self._store.queued(going.run, going.request)
+            await self._store.queued(recorded, going.request)
         except NotRecorded as error:
             going.refusal = refusal_for_now(f"The run could not be recorded, so it was not started: {error}.")
         else:
             going.is_recorded.set()
             await self._run(going, task, queue)
         finally:
+            queue.leave(going)
             queue.taken -= 1
             del self._going[going.run.run_id]
             if going.request.key is not None:
@@ -261,7 +275,7 @@ class Runs:
     async def _run(self, going: _Going, task: Task, queue: Queue) -> None:
         try:
             with going.scope:
-                if going.request.run.session_id is None:  # nobody else is in its session
+                if going.request.run.session_id is None:
                     await self._work(going, task, queue)
                 else:
                     async with self._sessions.turn(going.request.run.session_id):
@@ -276,9 +290,10 @@ class Runs:
         context = Context(going.run.run_id, session_id, self._files, request.run.identity_id, request.row_number)
         limit = self._limit if task.timeout is None else min(self._limit, task.timeout)
         call = Call(task.source, request.run.input_params, context, limit, repeatable=task.repeatable)
-        await queue.enter(going)
         try:
-            await self._store.running(going.run.run_id)
+            if not going.has_place:
+                await queue.enter(going)
+                await self._store.running(going.run.run_id)
             going.run = msgspec.structs.replace(going.run, status="running")
             going.ending = _CUT_OFF
             going.ending = await queue.executor.run(call)
@@ -302,10 +317,11 @@ class Runs:
 class _Going:
     """A run that has not ended."""
 
-    def __init__(self, request: StartRequest, *, is_short: bool) -> None:
+    def __init__(self, request: StartRequest, executor: Executor) -> None:
         self.request = request
-        self.is_short = is_short
-        name = uuid.uuid4().hex
+        self.is_short = executor.runs_are_short
+        self.has_place = False
+        name = (executor.session + uuid.uuid4().hex)[:32]
         self.run = Run(f"run_{name}", "queued", session_id=request.run.session_id or f"session_{name}")
         self.scope = anyio.CancelScope()
         self.ending = _NEVER_BEGUN

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Self
 
 import anyio
 
+from batch_runner import log
 from batch_runner._version import __version__
+from batch_runner.outcomes import FAILURE
 from batch_runner.service.local.process_pool import ASYNC_RUNS, InLoop, InWorkers
 from batch_runner.service.local.runs import Runs
 from batch_runner.service.local.store import InMemory
@@ -20,15 +23,15 @@ from batch_runner.service.protocol import (
     Health,
     LookFailed,
     Refused,
+    Run,
     RunSeen,
     Started,
 )
 
 if TYPE_CHECKING:
-    from batch_runner.service.local.process_pool import Executor
     from batch_runner.service.local.store import Store
-    from batch_runner.service.local.tasks import Tasks
-    from batch_runner.service.protocol import Run, StartRequest
+    from batch_runner.service.local.tasks import Executor, Tasks
+    from batch_runner.service.protocol import StartRequest
 
 
 class LocalService:
@@ -64,6 +67,8 @@ class LocalService:
 
     async def __aenter__(self) -> Self:
         """Raises UsageError if the executor can't be made ready."""
+        if sys.platform == "win32":
+            log.info("the memory of tasks is not limited: Windows has no such limit")
         await self._in_workers.open()
         self._upkeep = anyio.CancelScope()
         self._group = await anyio.create_task_group().__aenter__()
@@ -94,7 +99,11 @@ class LocalService:
 
     async def look(self, run_id: str, wait: float = 0.0) -> RunSeen | LookFailed:
         """See Service."""
-        return _seen(run_id, await self.runs.look(run_id, wait))
+        run = await self.runs.look(run_id, wait)
+        if run is None and await self._in_workers.never_began(run_id):
+            why = "It was not begun: the program that had started it was ended."
+            run = Run(run_id, FAILURE, error=why, never_began=True)
+        return _seen(run_id, run)
 
     async def stop(self, run_id: str) -> RunSeen | LookFailed:
         """See Service. It returns when the run has ended."""

@@ -43,10 +43,13 @@ class Store(Protocol):
     """Keeps runs. What an awaited call has recorded is there after a kill, if the store is one that lasts."""
 
     async def queued(self, run: Run, request: StartRequest) -> None:
-        """Record that a run was started. Raises NotRecorded: then there is no such run."""
+        """Record that a run was started; if it is `running`, also that its task is about to begin.
+
+        Raises NotRecorded: then there is no such run.
+        """
 
     async def running(self, run_id: str) -> None:
-        """Record that its task is about to begin. Raises NotRecorded: then it must not."""
+        """Record that the task of a queued run is about to begin. Raises NotRecorded: then it must not."""
 
     async def ended(self, run: Run) -> None:
         """Record its end, which isn't cut short by a cancellation.
@@ -56,6 +59,9 @@ class Store(Protocol):
 
     def tell(self, run_id: str) -> Run | None:
         """A run that has ended; None if there is none, or if it was forgotten by now."""
+
+    def told(self, run_id: str) -> None:
+        """The end of this run has been told."""
 
     def named(self, key: str) -> Named | None:
         """The run that was started with this key, if it is known."""
@@ -105,10 +111,14 @@ class InMemory:
 
     def tell(self, run_id: str) -> Run | None:
         """See Store."""
+        self.told(run_id)
+        return self._told.get(run_id)
+
+    def told(self, run_id: str) -> None:
+        """See Store."""
         if run := self._untold.pop(run_id, None):
             self._told[run_id] = run
             self._forget_oldest(self._told, TOLD_KEPT)
-        return run or self._told.get(run_id)
 
     def named(self, key: str) -> Named | None:
         """See Store."""

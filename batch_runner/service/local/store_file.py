@@ -15,12 +15,12 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
-from anyio import to_thread
 
 from batch_runner._version import __version__
 from batch_runner.errors import JournalFailed, RunsBusy, UsageError, reason_of
 from batch_runner.fs import LockHeld, hold_lock
-from batch_runner.journal.group_commit import Commits, commit
+from batch_runner.journal.database import uri_of
+from batch_runner.journal.group_commit import SHORT, Brief, Commits, commit, commit_in_thread
 from batch_runner.log import LOG
 from batch_runner.service.local.store import Named, NotRecorded, Promise, fingerprint_of
 from batch_runner.service.protocol import Run
@@ -82,11 +82,15 @@ _UNUSABLE = (OSError, sqlite3.Error, MemoryError, UnicodeDecodeError)
 
 
 class Connections(NamedTuple):
-    """The file's two connections, and its name for itself. Each connection is for one thread at a time."""
+    """The file's two connections, its name for itself, and since when it knows all runs.
+
+    Each connection is for one thread at a time.
+    """
 
     writer: sqlite3.Connection
     reader: sqlite3.Connection
     memory: str
+    since: datetime
 
 
 @contextmanager
@@ -99,8 +103,8 @@ def open_connections(path: Path, moment: str, repeatable: Sequence[str]) -> Iter
     """
     path = path.absolute()
     with _hold(path), closing(_writer(path, moment, repeatable)) as writer, closing(_connect(path, "ro")) as reader:
-        (memory,) = reader.execute("SELECT id FROM memory").fetchone()
-        yield Connections(writer, reader, memory)
+        memory, since = reader.execute("SELECT id, since FROM memory").fetchone()
+        yield Connections(writer, reader, memory, datetime.fromisoformat(since))
 
 
 @contextmanager
@@ -129,8 +133,9 @@ def _holder(path: Path) -> str:
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    uri = f"{path.as_uri()}?mode={mode}"
-    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5)
+    return sqlite3.connect(
+        uri_of(path, f"mode={mode}"), uri=True, isolation_level=None, check_same_thread=False, timeout=5
+    )
 
 
 def _writer(path: Path, moment: str, repeatable: Sequence[str]) -> sqlite3.Connection:
@@ -224,7 +229,7 @@ class InFile:
     """See Store. Needs an event loop with threads, and the file to itself."""
 
     def __init__(self, file: Connections, keep: float, now: Callable[[], datetime]) -> None:
-        self._writer, self._reader, self._memory = file
+        self._writer, self._reader, self._memory, self._since = file
         self._keep = timedelta(seconds=keep)
         self._now = now
         self._commits = Commits(self._write)
@@ -233,22 +238,26 @@ class InFile:
 
     async def queued(self, run: Run, request: StartRequest) -> None:
         """See Store."""
-        await self._commit(partial(_insert, run, request, self._moment()))
+        await self._commit(Brief(_insert, run, request, self._moment()))
 
     async def running(self, run_id: str) -> None:
         """See Store."""
-        await self._commit(partial(_begin, run_id, self._moment()))
+        await self._commit(Brief(_begin, run_id, self._moment()))
 
     async def ended(self, run: Run) -> None:
         """See Store."""
         try:
-            await self._commit(partial(_end, run, self._moment()))
+            kind = Brief if len(bytes(run.result)) <= SHORT else partial
+            await self._commit(kind(_end, run, self._moment()))
         except NotRecorded:
             self._unwritten[run.run_id] = run
 
     def tell(self, run_id: str) -> Run | None:
         """See Store."""
         return self._unwritten.get(run_id) or _read(self._reader, run_id)
+
+    def told(self, run_id: str) -> None:
+        """See Store: it is kept for as long as any."""
 
     def named(self, key: str) -> Named | None:
         """See Store."""
@@ -257,8 +266,7 @@ class InFile:
 
     def promise(self) -> Promise:
         """See Store."""
-        (since,) = self._reader.execute("SELECT since FROM memory").fetchone()
-        known = self._now() - datetime.fromisoformat(since)
+        known = self._now() - self._since  # what is forgotten from now on is older than is kept
         return Promise(max(0.0, min(known, self._keep).total_seconds()), self._memory)
 
     async def trouble(self) -> str | None:
@@ -308,7 +316,7 @@ class InFile:
     async def _write(self, events: list[Event]) -> None:
         """What could not be written before goes first: these runs are older."""
         late = list(self._unwritten)
-        await to_thread.run_sync(commit, self._writer, [*self._late_events(), *events])
+        await commit_in_thread(self._writer, [*self._late_events(), *events])
         for run_id in late:
             del self._unwritten[run_id]
 
@@ -326,7 +334,8 @@ def _text(moment: datetime) -> str:
 
 def _insert(run: Run, request: StartRequest, moment: str, connection: sqlite3.Connection) -> None:
     connection.execute(
-        "INSERT INTO run (run_id, key, asked, task, session_id, status, started) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO run (run_id, key, asked, task, session_id, status, started, began)"
+        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, iif(?6 = 'running', ?7, NULL))",
         (run.run_id, request.key, fingerprint_of(request), request.task_id, run.session_id, run.status, moment),
     )
 

@@ -16,7 +16,7 @@ import inspect
 import sys
 from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -32,6 +32,10 @@ from batch_runner.service.local.result import unfit_result
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    import anyio
+
+    from batch_runner.service.local.result import RunEnd
 
 
 BUILT_IN = "invoice"
@@ -87,6 +91,38 @@ class Call(msgspec.Struct, frozen=True):
         if signature is None:
             return functools.partial(function, self.params, **context)
         return functools.partial(function, **signature.arguments(self.params), **context)
+
+
+class Executor(Protocol):
+    """Runs calls, in as many places as fit at once. Whoever runs a call holds one of the places meanwhile.
+
+    `places` may grow and shrink while runs go on, where workers come and go. `runs_are_short` tells of those seen last.
+    """
+
+    places: anyio.CapacityLimiter
+    runs_are_short: bool
+    session: str = ""
+    """Up to 16 hexadecimal digits that begin the names of its runs, where another program can ask for them later."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why no call can be run just now, a sentence; None while all is well."""
+
+    async def open(self) -> None:
+        """Make ready for calls. Raises UsageError, a sentence, if that is impossible."""
+
+    async def run(self, call: Call) -> RunEnd:
+        """The ending of one call. It never raises for what the task does; cancelled, it leaves nothing running."""
+
+    async def never_began(self, run_id: str) -> bool:  # noqa: ARG002
+        """Whether a run that another program had started has surely not begun. If so, it never will."""
+        return False
+
+    def wind_down(self) -> None:
+        """Begin nothing more, as far as that is in its hands: such calls end as never begun. Those at work go on."""
+
+    async def aclose(self) -> None:
+        """End what is left, at once."""
 
 
 class Task(msgspec.Struct, frozen=True):

@@ -47,6 +47,8 @@ def main(memory: int | None, level: int) -> None:
     calls, answers = _take_over_stdio()
     send_lines(answers.say, level)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "win32":  # Ctrl-Break is for all on a console, whatever their groups
+        signal.signal(signal.SIGBREAK, signal.SIG_IGN)
     if memory is not None:
         _limit_memory(memory)
     inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import errno
 import hmac
+import math
 import signal
 import socket
 import sys
@@ -30,6 +31,7 @@ from batch_runner.service.serve.app import LoopbackMiddleware, is_loopback, make
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
+    from anyio.streams.memory import MemoryObjectReceiveStream
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from batch_runner.service.local.service import LocalService
@@ -67,17 +69,17 @@ async def serve(
     grace: float = 0.0,
     on_stopping: Callable[[int], object] = lambda _: None,
 ) -> signal.Signals:
-    """Serve until SIGINT (Ctrl-C) or SIGTERM, which it returns after an orderly end.
+    """Serve until SIGINT (Ctrl-C), SIGTERM or Ctrl-Break, which it returns after an orderly end.
 
     Enters the service itself. `port` 0 takes a free one; `on_listening` is called with the URL once connections are
     accepted. After the signal no run starts, and those whose task has begun have `grace` seconds to end, or until the
     next signal; `on_stopping` is called with their number. Needs asyncio, in the main thread. Raises UsageError if
     the port can't be had.
     """
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with _heard() as signals:
         async with service, listen(service, port, host, api_key=api_key) as url:
             on_listening(url)
-            first = await anext(signals)
+            first = await signals.receive()
             on_stopping(service.runs.running)
             async with anyio.create_task_group() as group:
                 group.start_soon(_cancel_at_next, signals, group.cancel_scope)
@@ -118,8 +120,32 @@ def check_host(host: str, *, asks_for_key: bool) -> None:
         )
 
 
-async def _cancel_at_next(signals: AsyncIterator[signal.Signals], scope: anyio.CancelScope) -> None:
-    await anext(signals)
+if sys.platform == "win32":
+    _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGBREAK)
+else:
+    _ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[MemoryObjectReceiveStream[signal.Signals]]:
+    """The signals that come in here. The event loop of Windows takes none itself, as `add_signal_handler` would."""
+    loop = asyncio.get_running_loop()
+    come, signals = anyio.create_memory_object_stream[signal.Signals](math.inf)
+
+    def hear(number: int, _frame: object) -> None:
+        loop.call_soon_threadsafe(come.send_nowait, signal.Signals(number))
+
+    with come, signals:
+        before = {number: signal.signal(number, hear) for number in _ENDING}
+        try:
+            yield signals
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler or signal.SIG_DFL)
+
+
+async def _cancel_at_next(signals: MemoryObjectReceiveStream[signal.Signals], scope: anyio.CancelScope) -> None:
+    await signals.receive()
     scope.cancel()
 
 

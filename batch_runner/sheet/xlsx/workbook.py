@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -34,12 +35,12 @@ from batch_runner.sheet.xlsx.metadata import (
     read_tables,
 )
 from batch_runner.sheet.xlsx.package import Package
-from batch_runner.sheet.xlsx.row_reader import RowReader
+from batch_runner.sheet.xlsx.row_reader import RowReader, column_index
 from batch_runner.sheet.xlsx.shared_strings import read_strings
 from batch_runner.sheet.xlsx.survey import survey_sheet
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from batch_runner.sheet.xlsx.metadata import Catalog, SheetPart, TablePart
@@ -101,17 +102,34 @@ _VOLATILE = re.compile(rb"(?<![A-Z0-9_.])(TODAY|NOW|RAND|RANDBETWEEN|RANDARRAY)\
 _EMPTY_FORMULA = re.compile(rb"<f[^>]*(?:/>|></f>)")
 
 
-def volatile_function(formula: bytes | None, above: str | None) -> str | None:
-    """Which function of a formula gives another value at each save; one that is shared has its text further up.
+_REFERENCE = re.compile(rb"(?<![\w.!$'])\$?([A-Z]{1,3})\$?([0-9]{1,7})(?![\w(.!])")
 
-    `above` is that of the formula above it (ECMA-376 part 1, 18.3.1.40: shared formulas).
+
+def volatile_cells(formulas: Mapping[tuple[int, int], bytes]) -> dict[tuple[int, int], str]:
+    """Which cells, by row and place, hold another value at each save, and the function that makes it.
+
+    A formula that is shared has its text further up (ECMA-376 part 1, 18.3.1.40); one may hang on another cell.
     """
-    if not formula:
-        return None
+    found: dict[tuple[int, int], str] = {}
+    for cell, formula in formulas.items():
+        if match := _VOLATILE.search(formula):
+            found[cell] = f"{match[1].decode().upper()}()"
+    known = 0
+    while known < len(found):
+        known = len(found)
+        for cell, formula in formulas.items():
+            sources = (name for source in _sources(cell, formula) if (name := found.get(source)))
+            if cell not in found and (name := next(sources, None)):
+                found[cell] = name
+    return found
+
+
+def _sources(cell: tuple[int, int], formula: bytes) -> Iterator[tuple[int, int]]:
+    """The cells of the same sheet that a formula names."""
     if _EMPTY_FORMULA.fullmatch(formula):
-        return above
-    match = _VOLATILE.search(formula)
-    return f"{match[1].decode().upper()}()" if match else None
+        yield cell[0] - 1, cell[1]
+    for letters, row in _REFERENCE.findall(formula.partition(b">")[2]):
+        yield int(row), column_index(letters)
 
 
 def open_workbook(path: Path, reading: Reading, scratch: Path) -> Workbook:
@@ -305,16 +323,22 @@ class Workbook(Sheet):
 
     def volatile_columns(self) -> dict[int, str]:
         """As `Sheet.volatile_columns`: those where most of the first cells hold such formulas."""
-        found: dict[int, list[str | None]] = {}
-        for row, raw in islice(self._rows(), self.header_row, self.header_row + VOLATILE_LOOK):
-            if raw is None or row.kind is not RowKind.DATA:
+        formulas: dict[tuple[int, int], bytes] = {}
+        filled: Counter[int] = Counter()
+        for row, raw in islice(self._rows(), self.header_row + VOLATILE_LOOK):
+            if raw is None:
                 continue
             for order, formula in enumerate(raw.formulas):
-                if self._source.cells.is_filled(raw, order):
-                    names = found.setdefault(self._source.cells.place(raw, order), [])
-                    names.append(volatile_function(formula, names[-1] if names else None))
-        named = {place: [name for name in names if name] for place, names in found.items()}
-        return {place: names[0] for place, names in named.items() if 2 * len(names) > len(found[place])}
+                place = self._source.cells.place(raw, order)
+                if formula:
+                    formulas[row.number, place] = formula
+                if row.kind is RowKind.DATA and self._source.cells.is_filled(raw, order):
+                    filled[place] += 1
+        names: dict[int, list[str]] = {}
+        for (number, place), name in volatile_cells(formulas).items():
+            if number > self.header_row:
+                names.setdefault(place, []).append(name)
+        return {place: found[0] for place, found in names.items() if 2 * len(found) > filled[place]}
 
     def describe_formats(self) -> tuple[str, ...]:
         """As `Sheet.describe_formats`."""

@@ -11,7 +11,7 @@ import tempfile
 import zipfile
 import zlib
 from itertools import chain, pairwise
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import IO, TYPE_CHECKING, BinaryIO, Protocol
 from unicodedata import east_asian_width
 
 import msgspec
@@ -259,7 +259,7 @@ class _Written(msgspec.Struct, frozen=True):
     changed: bool = False
 
 
-def copy_package(source: BinaryIO, target: BinaryIO, changes: Sequence[Change]) -> None:
+def copy_package(source: IO[bytes], target: BinaryIO, changes: Sequence[Change]) -> None:
     """Write the package in `source` to the seekable `target`, with the changed parts in their old places.
 
     The entries keep their order, in the file and in the directory. Raises `SheetError` where a part becomes too large.
@@ -283,7 +283,7 @@ def copy_package(source: BinaryIO, target: BinaryIO, changes: Sequence[Change]) 
     _finish(target, directory, comment)
 
 
-def _copy(source: BinaryIO, target: BinaryIO, begin: int, end: int) -> None:
+def _copy(source: IO[bytes], target: BinaryIO, begin: int, end: int) -> None:
     """An entry as it stands: local header, data, data descriptor, and whatever fills the gap to the next one."""
     source.seek(begin)
     while begin < end:
@@ -294,7 +294,7 @@ def _copy(source: BinaryIO, target: BinaryIO, begin: int, end: int) -> None:
         begin += len(chunk)
 
 
-def _write(source: BinaryIO, target: BinaryIO, entry: zipfile.ZipInfo, chunks: Iterable[bytes]) -> _Written:
+def _write(source: IO[bytes], target: BinaryIO, entry: zipfile.ZipInfo, chunks: Iterable[bytes]) -> _Written:
     """A changed entry: its own local header with new sizes, then the deflated bytes."""
     source.seek(entry.header_offset)
     fields = list(_LOCAL.unpack(source.read(_LOCAL.size)))
@@ -374,7 +374,7 @@ def _packer() -> _Packer:
     return isal_zlib.compressobj(ISAL_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
 
 
-def _records(source: BinaryIO, start: int, count: int) -> list[bytes]:
+def _records(source: IO[bytes], start: int, count: int) -> list[bytes]:
     """The records of the central directory, as they stand (4.3.12)."""
     source.seek(start)
     records = []

@@ -2,6 +2,6 @@
 
 bundle.py         what goes to a Dask worker, and what comes back
 cluster.py        runs sync functions on a Dask cluster, and says what becomes of calls that were lost
-connection.py     the way to the scheduler: found, checked, kept, and found again
-worker_plugin.py  the Dask worker's side, and the scheduler's count of how often a call was begun
+connection.py     the way to the scheduler: found, checked, kept, and found again; whether it can run calls now
+worker_plugin.py  the Dask worker's side, and the scheduler's record of what was begun
 """

@@ -53,12 +53,17 @@ class Bundle(msgspec.Struct, frozen=True):
     errands: tuple[BundledCall, ...]
     code: dict[str, bytes] = {}
 
+    @property
+    def run(self) -> str:
+        """The id of the run that is all of it, where that may not be repeated."""
+        return "" if self.errands[0].call.repeatable else self.errands[0].call.context.run_id
+
 
 class Done(msgspec.Struct, frozen=True):
     """The ending of an errand, how many seconds it took, and what was logged meanwhile.
 
-    `begun_before` is how often its bundle was begun before, on workers that were lost. `declined_by` is the address of
-    a worker that did not begin it, and would begin none of ours; its ending then says why.
+    `begun_before` is how often its bundle was begun before, elsewhere: then it wasn't begun here. `declined_by` is the
+    address of a worker that did not begin it, and would begin none of ours; its ending then says why.
     """
 
     ending: RunEnd
@@ -136,7 +141,7 @@ else:
 
 
 def done_by(answer: bytes | dict[str, Any]) -> list[Done]:
-    """What came back for a bundle."""
+    """What came back for a bundle; nothing where its worker is gone without a word."""
     if isinstance(answer, bytes):
         return msgspec.json.decode(answer, type=list[Done])
     why = f"The Dask worker {answer['declined_by']} can't import batch_runner: {answer['why']}"

@@ -27,7 +27,9 @@ from batch_runner.service.local.dask.bundle import (
     done_by,
     named_files,
 )
-from batch_runner.service.local.dask.connection import Connection
+from batch_runner.service.local.dask.connection import Availability, Connection
+from batch_runner.service.local.process_pool import AHEAD_SECONDS
+from batch_runner.service.local.tasks import Executor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,7 +41,9 @@ if TYPE_CHECKING:
 MOST_LOSSES = 3
 """How often a repeatable call is sent again after it was lost."""
 
-WORKER_LOST = "its Dask worker was lost"
+STOPPED = "the service was stopped"
+
+WORKER_LOST = "the Dask worker that had it went away"
 
 
 class PendingCall:
@@ -50,8 +54,8 @@ class PendingCall:
         self.ending: RunEnd | None = None
         self.has_ended = anyio.Event()
         self.is_wanted = True
-        self.is_sent = False
-        """Whether Dask has had it, so that it may have begun."""
+        self.key: str | None = None
+        """That of its bundle, once Dask has had it, so that it may have begun."""
         self.goes_alone = False
         """Whether it was in a bundle that took its workers down: no other call is to go with it again."""
         self.scope: anyio.CancelScope | None = None
@@ -97,7 +101,7 @@ class PendingCall:
 
     def recall(self, why: str) -> None:
         """It is to be begun again, though it may have run if Dask has had it."""
-        if self.is_sent:
+        if self.key is not None:
             self._lost_by = why
 
     def lose(self, why: str) -> None:
@@ -112,64 +116,12 @@ class PendingCall:
         """Wait no longer for a cluster that is not there."""
         if not self.is_open:
             return
-        if self.is_sent or self._lost_by is not None:
+        if self.key is not None or self._lost_by is not None:
             self.cut_off(f"{why} while it was under way; {NOT_REPEATED}.")
         else:
             self.end(result.not_begun(f"It was not begun: {why}."))
         if self.scope is not None:
             self.scope.cancel()
-
-
-NO_WORKERS_FOR = 60.0
-"""Seconds without workers until it is trouble: a cluster that grows with its work needs a while for its first."""
-
-GIVEN_UP_AFTER = 960.0
-"""Seconds of an outage after which the runs that wait are ended. A batch gives up starting a minute before, so its
-rows are not sent after those that are ended here."""
-
-
-class Availability:
-    """Knows whether a cluster can run calls now, from what is seen of it now and then, and tells a person when it
-    changes."""
-
-    def __init__(self) -> None:
-        self._threads: int | None = 1
-        self._since = 0.0
-        self.lasts = 0.0
-        """Seconds for which nothing could be run; 0 while all is well."""
-
-    def look(self, threads: int | None, now: float) -> None:
-        """So many threads of workers are there; None where the scheduler is away."""
-        was = self._threads
-        self._threads = threads
-        if threads:
-            self.lasts = 0.0
-            if not was:
-                log.info("the Dask cluster has workers again")
-        else:
-            self._since = now if was else self._since
-            self.lasts = now - self._since
-        if threads is None and was is not None:
-            log.warning("the Dask scheduler went away; it is looked for, and nothing is started meanwhile")
-        if threads is not None and was is None:
-            log.warning("the Dask scheduler is back")
-        if threads == 0 and was != 0:
-            log.warning("the Dask cluster has no workers; runs wait until there are some")
-
-    @property
-    def trouble(self) -> str | None:
-        """What a start is told where there have been no workers for a while."""
-        if self._threads == 0 and self.lasts >= NO_WORKERS_FOR:
-            return f"The Dask cluster has had no workers with batch_runner {__version__} for {self.lasts:.0f} s."
-        return None
-
-    @property
-    def verdict(self) -> str | None:
-        """Why the runs that wait are to wait no longer; None while they are to."""
-        if self.lasts < GIVEN_UP_AFTER or self._threads:
-            return None
-        what = "the Dask scheduler was away" if self._threads is None else "the Dask cluster had no workers"
-        return f"{what} for {self.lasts:.0f} s"
 
 
 BUNDLE_SECONDS = 0.4
@@ -180,8 +132,11 @@ MOST_IN_BUNDLE = 64
 AT_HAND = 2
 """Bundles for each thread of a worker: one at work, and one at hand so that it needn't wait for our next."""
 
+MOST_AT_HAND = 16
+"""The same for calls that go alone and are so short that one at hand has ended before our next is there."""
 
-class OnCluster:
+
+class OnCluster(Executor):
     """Runs sync functions on a Dask cluster: `address` is its scheduler's, or `local` for one of our own.
 
     With `send_files` the files that a call's params name go along with it; else the workers share the folder. The
@@ -192,11 +147,13 @@ class OnCluster:
         self.places = anyio.CapacityLimiter(1)
         self.runs_are_short = False
         self._connection = Connection(address, workers)
+        self.session = self._connection.session
         self._send_files = send_files
         self._codes: dict[str | None, dict[str, bytes]] = {}
         self._threads: int | None = 1
         self._outage = Availability()
         self._pace: dict[TaskSource, float] = {}
+        self._lone_pace: dict[TaskSource, float] = {}
         self._waiting: deque[PendingCall] = deque()
         self._under_way: set[PendingCall] = set()
         self._bundles = 0
@@ -213,10 +170,23 @@ class OnCluster:
         self._group = await anyio.create_task_group().__aenter__()
         self._group.start_soon(self._connection.watch, self._follow)
 
+    async def never_began(self, run_id: str) -> bool:
+        """See Executor."""
+        return await self._connection.never_began(run_id)
+
     def wind_down(self) -> None:
-        """See Executor. What Dask has may begin still."""
+        """See Executor."""
         self._is_winding_down = True
         self._send()
+        self._group.start_soon(self._hold_back)
+
+    async def _hold_back(self) -> None:
+        """What waits in Dask doesn't begin either. Where the scheduler is away, nobody can say which that is."""
+        keys = [*dict.fromkeys(way.key for way in self._under_way if way.key)]
+        withdrawn = await self._connection.withdraw(keys)
+        for way in [way for way in self._under_way if way.key is None or way.key in withdrawn]:
+            way.key = None
+            way.give_up(STOPPED)
 
     async def aclose(self) -> None:
         """See Executor. What is still at work on the cluster is killed there."""
@@ -263,7 +233,7 @@ class OnCluster:
 
     def _send(self) -> None:
         if self._is_winding_down:
-            self._give_up(self._waiting, "the service was stopped")
+            self._give_up(self._waiting, STOPPED)
         while self._waiting and self._bundles < self._most_bundles:
             self._bundles += 1
             self._group.start_soon(self._carry, self._bundle())
@@ -271,7 +241,13 @@ class OnCluster:
     @property
     def _most_bundles(self) -> int:
         """Where there are no workers, one may wait in Dask, which may start some for it."""
-        return AT_HAND * self._threads if self._threads else 1
+        return self._at_hand * self._threads if self._threads else 1
+
+    @property
+    def _at_hand(self) -> int:
+        """So many bundles for each thread."""
+        ahead = AHEAD_SECONDS / max(self._lone_pace.values(), default=AHEAD_SECONDS)
+        return max(AT_HAND, min(MOST_AT_HAND, int(ahead)))
 
     def _bundle(self) -> list[PendingCall]:
         """The calls of the next bundle: one, or several of the same task that is short and may be repeated."""
@@ -322,8 +298,6 @@ class OnCluster:
         if not all_done:
             _lose(ways, WORKER_LOST)
             return
-        if all_done[0].begun_before:
-            _recall(ways, WORKER_LOST)
         if all_done[0].declined_by is not None:
             self._decline(ways, all_done[0], all_done[0].declined_by)
             return
@@ -333,10 +307,10 @@ class OnCluster:
             self._learn(way.errand.call, done.seconds)
             way.end(done.ending)
         for way in ways[len(all_done) :]:
-            way.is_sent = False
+            way.key = None
 
     def _decline(self, ways: list[PendingCall], done: Done, worker: str) -> None:
-        """A worker didn't begin these: they go to others, but for those that were begun before by one that was lost.
+        """A worker didn't begin these: they go to others.
 
         What the last worker can't load is a mistake of the task's, not of that machine's.
         """
@@ -347,18 +321,16 @@ class OnCluster:
         if self._connection.avoid(worker):
             advice = "" if done.ending.cant_load else "; install the same there."
             log.warning(f"{done.ending.error}{advice} Nothing more is sent to it")
-        if done.begun_before:
-            _lose(ways, WORKER_LOST)
         for way in ways:
-            way.is_sent = done.begun_before > 0
+            way.key = None
 
     async def _ask(self, ways: list[PendingCall]) -> list[Done]:
         import dask
 
         client, workers = await self._connection.ready()
-        for way in ways:
-            way.is_sent = True
         key = f"{ways[0].errand.call.source.function}-{uuid.uuid4().hex}"
+        for way in ways:
+            way.key = key
         code = self._codes[ways[0].errand.call.source.file]
         bundle = msgspec.msgpack.encode(Bundle(key, tuple(way.errand for way in ways), code))
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": 4 * FILES_LIMIT}):
@@ -366,15 +338,18 @@ class OnCluster:
             values = {"source": SOURCE, "version": __version__, "key": key, "bundle": bundle}
             future = client.submit(eval, SENT, values, key=key, pure=False, **where)
         try:
-            return done_by(await future)
+            all_done = done_by(await self._connection.result_of(future))
+            if all_done and all_done[0].begun_before:
+                all_done = done_by(await self._connection.answer(key))
+            return all_done
         finally:
             future.release()
 
     def _learn(self, call: Call, seconds: float) -> None:
-        """How long a call of this task takes; it matters only where several may go together."""
-        if call.repeatable:
-            self._pace[call.source] = 0.7 * self._pace.get(call.source, seconds) + 0.3 * seconds
-            self._fit()
+        """How long a call of this task takes."""
+        pace = self._pace if call.repeatable else self._lone_pace
+        pace[call.source] = 0.7 * pace.get(call.source, seconds) + 0.3 * seconds
+        self._fit()
 
     def _in_bundle(self, source: TaskSource) -> int:
         pace = self._pace.get(source, BUNDLE_SECONDS)
@@ -397,7 +372,7 @@ class OnCluster:
         self._waiting.clear()
 
     def _fit(self) -> None:
-        fits = AT_HAND * max(1, self._threads or 0) * max(map(self._in_bundle, self._pace), default=1)
+        fits = self._at_hand * max(1, self._threads or 0) * max(map(self._in_bundle, self._pace), default=1)
         if fits != self.places.total_tokens:
             self.places.total_tokens = fits
 
@@ -408,7 +383,9 @@ def _end(ways: list[PendingCall], sentence: str) -> None:
 
 
 def _lose(ways: list[PendingCall], why: str) -> None:
+    """Which call of a bundle took its worker down, if one did, is found out with each alone."""
     for way in ways:
+        way.goes_alone = way.goes_alone or len(ways) > 1
         way.lose(why)
 
 
@@ -418,7 +395,7 @@ def _recall(ways: list[PendingCall], why: str) -> None:
 
 
 def _lose_killed(ways: list[PendingCall], last: str) -> None:
-    """One worker after another went away with a bundle: which of its calls it was is found out with each alone."""
+    """One worker after another went away with a bundle, before any of them could say so: as `_lose`."""
     for way in ways:
         if len(ways) > 1:
             way.goes_alone = True

@@ -1,8 +1,10 @@
-"""The way to the scheduler: found, checked, kept, and found again."""
+"""The way to the scheduler: found, checked, kept, and found again; and whether it can run calls now."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import uuid
 import warnings
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -10,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from batch_runner import log
+from batch_runner._version import __version__
 from batch_runner.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from distributed import Client, LocalCluster
+    from distributed import Client, Future, LocalCluster
 
 
 LOCAL = "local"
@@ -34,8 +37,71 @@ _NO_SCHEDULER = "what answers there is no scheduler"
 _LOOK = 1.0
 """Seconds between two looks at the workers and at the connection."""
 
+STANDS_STILL = 5.0
+"""Seconds that a scheduler may take for an answer until it is said that it stands still."""
+
 _SAME = {"batch-runner": 3, "distributed": 3, "msgpack": 1, "python": 2}
 """What has to be the same on all machines: in so many of the numbers of its version."""
+
+
+NO_WORKERS_FOR = 60.0
+"""Seconds without workers until it is trouble: a cluster that grows with its work needs a while for its first."""
+
+GIVEN_UP_AFTER = 960.0
+"""Seconds of an outage after which the runs that wait are ended. A batch gives up starting a minute before, so its
+rows are not sent after those that are ended here."""
+
+
+class Availability:
+    """Knows whether a cluster can run calls now, from what is seen of it now and then, and tells a person when it
+    changes."""
+
+    def __init__(self) -> None:
+        self._threads: int | None = 1
+        self._since = 0.0
+        self.lasts = 0.0
+        """Seconds for which nothing could be run; 0 while all is well."""
+
+    def look(self, threads: int | None, now: float) -> None:
+        """So many threads of workers are there; None where the scheduler is away."""
+        was = self._threads
+        self._threads = threads
+        if threads:
+            self.lasts = 0.0
+            if not was:
+                log.info("the Dask cluster has workers again")
+        else:
+            self._since = now if was else self._since
+            self.lasts = now - self._since
+        if threads is None and was is not None:
+            log.warning("the Dask scheduler went away, or stands still; nothing is started until it answers")
+        if threads is not None and was is None:
+            log.warning("the Dask scheduler answers again")
+        if threads == 0 and was != 0:
+            log.warning("the Dask cluster has no workers; runs wait until there are some")
+
+    @property
+    def trouble(self) -> str | None:
+        """What a start is told where there have been no workers for a while."""
+        if self._threads == 0 and self.lasts >= NO_WORKERS_FOR:
+            return f"The Dask cluster has had no workers with batch_runner {__version__} for {self.lasts:.0f} s."
+        return None
+
+    @property
+    def verdict(self) -> str | None:
+        """Why the runs that wait are to wait no longer; None while they are to."""
+        if self.lasts < GIVEN_UP_AFTER or self._threads:
+            return None
+        what = "the Dask scheduler was away" if self._threads is None else "the Dask cluster had no workers"
+        return f"{what} for {self.lasts:.0f} s"
+
+
+class Fetch:
+    """Results that are fetched together, by key."""
+
+    def __init__(self) -> None:
+        self.futures: list[Future[Any]] = []
+        self.results: dict[Any, Any] = {}
 
 
 class Connection:
@@ -46,6 +112,11 @@ class Connection:
         self._workers = workers
         self._client: Client | None = None
         self._cluster: LocalCluster | None = None
+        self.session = uuid.uuid4().hex[:16]
+        """Begins the names of all runs that go to this scheduler (see AttemptCounter)."""
+        self._stands_still = False
+        self._fetching = anyio.Lock()
+        self._next_fetch = Fetch()
         self._there: Mapping[str, int] = {}
         self._avoided: set[str] = set()
 
@@ -71,6 +142,7 @@ class Connection:
             self._there = await self._client.nthreads()
             await self._compare()
             await self._client.register_plugin(AttemptCounter())
+            await self._record.batch_runner_open_session(session=self.session, client=self._client.id)
             threads = await self._threads()
         except (OSError, ValueError, TypeError) as error:  # TypeError: `tls://` where Dask has no certificates
             reason = " ".join(str(error).split()) or type(error).__name__
@@ -107,20 +179,29 @@ class Connection:
         try:
             if self._client.status == "closed":  # Dask's own client has given up looking
                 self._client = await _connect(self._address)
-            return await self._threads() if self._is_there else None
+            if self._client.status != "running":
+                return None
+            async with asyncio.timeout(STANDS_STILL):
+                threads = await self._threads()
+        except TimeoutError:
+            self._stands_still = True
+            return None
         except OSError:
             return None
+        self._stands_still = False
+        return threads
 
     @property
     def _is_there(self) -> bool:
-        return self._client is not None and self._client.status == "running"
+        return self._client is not None and self._client.status == "running" and not self._stands_still
 
     @property
     def trouble(self) -> str | None:
         """A sentence while the scheduler is away."""
         if self._is_there:
             return None
-        return f"The Dask scheduler at {self._address} is away; it is looked for."
+        what = "stands still" if self._stands_still else "is away; it is looked for"
+        return f"The Dask scheduler at {self._address} {what}."
 
     def avoid(self, worker: str) -> bool:
         """From now on, send nothing to the worker of this address; whether that is new."""
@@ -141,6 +222,57 @@ class Connection:
             await anyio.sleep(0.05)
         assert self._client is not None
         return self._client, self._right if self._avoided else None
+
+    async def result_of(self, future: Future[Any]) -> Any:
+        """As `await future`. What ends while results are fetched is fetched together: each fetch costs milliseconds."""
+        from distributed import wait
+        from distributed.client import FuturesCancelledError
+
+        assert self._client is not None
+        with self._client.as_current():
+            waits: Any = wait([future])
+        with contextlib.suppress(FuturesCancelledError):  # the future says it better
+            await waits
+        if future.status != "finished":
+            return await future
+        fetch = self._next_fetch
+        fetch.futures.append(future)
+        async with self._fetching:
+            if fetch is self._next_fetch:
+                self._next_fetch = Fetch()
+                with contextlib.suppress(Exception):  # one of them is lost: each is asked for by itself
+                    gathered: Any = self._client.gather(fetch.futures)
+                    keys = [each.key for each in fetch.futures]
+                    fetch.results = dict(zip(keys, await gathered, strict=True))
+        return fetch.results.pop(future.key) if future.key in fetch.results else await future
+
+    async def answer(self, key: str) -> bytes:
+        """What came of a bundle that was begun on a worker that is gone, once that is known (see AttemptCounter)."""
+        answer: bytes = await self._record.batch_runner_answer(key=key)
+        return answer
+
+    async def withdraw(self, keys: list[str]) -> list[str]:
+        """Those of the bundles that have not begun, and never will (see AttemptCounter); none if nobody can tell."""
+        try:
+            async with asyncio.timeout(STANDS_STILL):
+                withdrawn: list[str] = await self._record.batch_runner_withdraw(keys=keys)
+        except OSError:  # a timeout is one
+            return []
+        return withdrawn
+
+    async def never_began(self, run: str) -> bool:
+        """Whether a run of an earlier program has surely not begun, and never will (see AttemptCounter)."""
+        try:
+            async with asyncio.timeout(STANDS_STILL):
+                return bool(await self._record.batch_runner_never_began(run=run))
+        except OSError:
+            return False
+
+    @property
+    def _record(self) -> Any:
+        """The scheduler, and in it the record of what was begun."""
+        assert self._client is not None
+        return self._client.scheduler
 
     @property
     def _right(self) -> list[str]:

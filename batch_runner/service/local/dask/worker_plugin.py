@@ -1,8 +1,9 @@
-"""The Dask worker's side, and the scheduler's count of how often a call was begun.
+"""The Dask worker's side, and the scheduler's record of what was begun.
 
 Dask runs a task again when its worker is lost, whether it had begun or not, and also when only its result is lost.
-So a worker asks here before it begins: what may not be repeated isn't begun a second time, and what may be is said to
-have been begun before.
+So a worker asks the record before it begins, and what was begun is not begun again by Dask: its client learns what
+became of it. A worker that is closed in order (retired, scaled away, SIGTERM) lets its runs end first. Dask takes no
+results from it by then, so it leaves them in the record.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ import asyncio
 import contextlib
 import functools
 import logging
+import os
 import pickle
+import signal
 import tempfile
+import threading
 import time
 from collections import Counter, deque
 from pathlib import Path
@@ -20,55 +24,170 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import msgspec
-from distributed import get_worker
-from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
+from distributed import Reschedule, get_worker
+from distributed.core import Status
+from distributed.diagnostics.plugin import NannyPlugin, SchedulerPlugin, WorkerPlugin
 from distributed.utils import sync
 
 from batch_runner._version import __version__
 from batch_runner.service.local import result
-from batch_runner.service.local.dask.bundle import NOT_REPEATED, Bundle, Done, Unpacking
+from batch_runner.service.local.dask.bundle import Bundle, Done, Unpacking
 from batch_runner.service.local.process_pool import WORKER_MEMORY, InWorkers
 from batch_runner.service.local.result import RunEnd
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
-    from distributed import Scheduler, Worker
+    from distributed import Nanny, Scheduler, Worker
+    from distributed.scheduler import WorkerState
 
     from batch_runner.service.local.context import Line
 
 
-CLAIM = "batch_runner_claim"
-"""The name under which the scheduler takes claims: a call with `key`, answered by how many there were before."""
+SILENCE = 60.0
+"""Seconds after which a worker that is closing, and says nothing of what is at work there, is taken for lost."""
+
+STILL_AT_WORK = 1.0
+"""Seconds between two signs of life of a worker that is closing."""
+
+MOST_RUNS = 100_000
+"""So many runs that were begun are remembered at most, some ten megabytes; of a session they are all, or it is
+forgotten as a whole."""
+
+MOST_SESSIONS = 1_000
+
+SESSION = slice(len("run_"), len("run_") + 16)
+"""The part of a run's id that names the session of its client: what was started by one program, on one scheduler."""
+
+
+class _Session:
+    """The runs of one client that were begun."""
+
+    def __init__(self, client: str) -> None:
+        self.client = client
+        self.begun: set[str] = set()
 
 
 class AttemptCounter(SchedulerPlugin):
-    """Counts the claims of keys, until the scheduler forgets their tasks. One for all programs on the cluster."""
+    """The record of what was begun. One for all programs on the cluster; its methods are the scheduler's handlers.
+
+    A bundle is known until the scheduler forgets its task. A run that may not be repeated is known longer: the program
+    that started it may be killed, and the next one asks whether it had begun.
+    """
 
     name = "batch_runner-claims"
     idempotent = True
 
     def __init__(self) -> None:
         self._claimed: Counter[str] = Counter()
+        self._answers: dict[str, bytes] = {}
+        self._heard_at: dict[str, float] = {}
+        self._sessions: dict[str, _Session] = {}
+        self._runs = 0
 
     async def start(self, scheduler: Scheduler) -> None:
-        """Take claims from now on. It awaits nothing, so two that are registered at once can't both be in force."""
-        scheduler.handlers[CLAIM] = self.claim
+        """Be asked from now on. It awaits nothing, so two that are registered at once can't both be in force."""
+        self._scheduler = scheduler
+        self._news = asyncio.Event()
+        for handler in (
+            self.claim,
+            self.decline,
+            self.withdraw,
+            self.keep_up,
+            self.keep_answer,
+            self.answer,
+            self.open_session,
+            self.never_began,
+        ):
+            scheduler.handlers[f"batch_runner_{handler.__name__}"] = handler
 
     @property
     def number(self) -> int:
-        """How many keys are known."""
+        """How many bundles are known."""
         return len(self._claimed)
 
-    def claim(self, key: str) -> int:
-        """How often the key was claimed before."""
+    def claim(self, key: str, run: str = "") -> int:
+        """How often this bundle, or the `run` that is all of it, was begun before; 0: it is about to begin.
+
+        One that nobody waits for any more doesn't begin either.
+        """
+        if key not in self._scheduler.tasks:
+            return 1
+        before = self._claimed[key]
         self._claimed[key] += 1
-        return self._claimed[key] - 1
+        if session := self._sessions.get(run[SESSION]):
+            before += run in session.begun
+            self._runs += run not in session.begun
+            session.begun.add(run)
+            self._make_room()
+        return before
+
+    def decline(self, key: str, run: str = "") -> None:
+        """What was claimed just now was not begun after all."""
+        del self._claimed[key]
+        session = self._sessions.get(run[SESSION])
+        if session is not None and run in session.begun:
+            session.begun.remove(run)
+            self._runs -= 1
+
+    def withdraw(self, keys: list[str]) -> list[str]:
+        """Those of the bundles that have not begun. They never will."""
+        waiting = [key for key in keys if not self._claimed[key]]
+        self._claimed.update(waiting)
+        return waiting
+
+    def keep_up(self, keys: list[str]) -> list[str]:
+        """The worker of these bundles is closing, and still at work; gives those that nobody waits for any more."""
+        self._heard_at.update(dict.fromkeys(keys, time.monotonic()))
+        return [key for key in keys if key not in self._claimed]
+
+    def keep_answer(self, key: str, answer: bytes) -> None:
+        """What came of a bundle on a worker that is closing."""
+        if key in self._claimed:
+            self._answers[key] = answer
+            self._news.set()
+            self._news = asyncio.Event()
+
+    async def answer(self, key: str) -> bytes:
+        """What came of a bundle that was begun, once its worker has told; nothing if that is gone without a word."""
+        while key not in self._answers:
+            if time.monotonic() - self._heard_at.get(key, -SILENCE) >= SILENCE:
+                return b"[]"
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STILL_AT_WORK):
+                    await self._news.wait()
+        return self._answers[key]
+
+    def open_session(self, session: str, client: str) -> None:
+        """From now on, remember the runs of this session of a client that are begun."""
+        self._sessions[session] = _Session(client)
+        self._make_room()
+
+    def never_began(self, run: str) -> bool:
+        """Whether a run of an earlier session has surely not begun. With its client its task is gone: it never will."""
+        session = self._sessions.get(run[SESSION])
+        return session is not None and session.client not in self._scheduler.clients and run not in session.begun
+
+    def _make_room(self) -> None:
+        while self._runs > MOST_RUNS or len(self._sessions) > MOST_SESSIONS:
+            self._runs -= len(self._sessions.pop(next(iter(self._sessions))).begun)
+
+    def valid_workers_downscaling(self, scheduler: Scheduler, workers: list[WorkerState]) -> list[WorkerState]:  # noqa: ARG002
+        """Called by Dask's adaptive scaling: a worker that is at work for us isn't one to close."""
+        return [worker for worker in workers if not any(task.key in self._claimed for task in worker.processing)]
+
+    def log_event(self, topic: str, msg: Any) -> None:
+        """Called by Dask: a worker begins to close in order, and what is at work there is about to end."""
+        worker = self._scheduler.workers.get(topic)
+        if worker is not None and isinstance(msg, dict) and str(msg.get("status")).startswith("closing"):
+            self.keep_up([str(task.key) for task in worker.processing if task.key in self._claimed])
 
     def transition(self, key: Any, start: Any, finish: Any, *_: Any, **__: Any) -> None:  # noqa: ARG002  as Dask calls it
-        """Forget a key with its task: keys are never used again."""
-        if finish == "forgotten":
-            self._claimed.pop(key, None)
+        """Forget a bundle with its task: keys are never used again."""
+        if finish == "forgotten" and self._claimed.pop(key, 0):
+            self._answers.pop(key, None)
+            self._heard_at.pop(key, None)
 
 
 NAME = "batch_runner"
@@ -85,10 +204,9 @@ MOST_LINES = 1_000
 IDLE_SECONDS = 60.0
 """How long worker processes wait for the next bundle until they are ended."""
 
-BEGUN_BEFORE = result.cut_off(
-    f"worker lost: the Dask worker that had this run went away; {NOT_REPEATED}, as its task isn't declared repeatable.",
-    repeatable=False,
-)
+BEGUN_BEFORE = result.failure("It was begun before, on another Dask worker.")
+
+CLOSING = (Status.closing, Status.closed, Status.failed)
 
 
 def work(version: str, key: str, bundle: bytes) -> bytes:
@@ -103,6 +221,8 @@ def work(version: str, key: str, bundle: bytes) -> bytes:
 
 
 async def _work(worker: Worker, version: str, key: str, bundle: bytes) -> bytes:
+    if worker.status in CLOSING:  # the plugin is gone by now, or about to be
+        raise Reschedule
     if NAME not in worker.plugins:
         await worker.plugin_add(WorkerSeat(), NAME, catch_errors=False)
     seat = cast("WorkerSeat", worker.plugins[NAME])
@@ -130,6 +250,22 @@ class _Enough:
         return time.monotonic() > self._until or self._bytes > ENOUGH_BYTES
 
 
+class NannySeat(NannyPlugin):
+    """Our place beside a worker's nanny, which SIGTERM reaches, and which would kill the worker soon after."""
+
+    name = NAME
+
+    async def teardown(self, nanny: Nanny) -> None:
+        """Called by Dask when the nanny closes: the worker first lets end what is at work there."""
+        process = nanny.process
+        if process is None or nanny.worker_address is None:
+            return
+        with contextlib.suppress(OSError):  # the worker is gone
+            async with nanny.rpc(nanny.worker_address) as worker:
+                if await worker.batch_runner_retire():
+                    await process.stopped.wait()
+
+
 class WorkerSeat(WorkerPlugin):
     """Our place on one Dask worker: its worker processes, the bundles that are at work, and a folder."""
 
@@ -138,23 +274,78 @@ class WorkerSeat(WorkerPlugin):
         self._worker = worker
         self._executor = InWorkers(worker.state.nthreads, memory=_memory_of(worker), level=logging.INFO)
         self._going: dict[str, anyio.CancelScope] = {}
+        self._ended: dict[str, bytes] = {}
         self._rest: asyncio.TimerHandle | None = None
         self._resting: asyncio.Task[None] | None = None
+        self._retiring: asyncio.Task[None] | None = None
+        self._is_closing = False
         self._knows_claims = False
+        worker.handlers["batch_runner_retire"] = self.retire
+        self._is_in_charge = threading.current_thread() is threading.main_thread()
+        if self._is_in_charge:
+            self._before = signal.signal(signal.SIGTERM, self._hear)
 
     async def teardown(self, worker: Worker) -> None:  # noqa: ARG002  as Dask calls it
-        """Called by Dask when the worker closes: nothing is left running."""
-        for scope in self._going.values():
-            scope.cancel()
+        """Called by Dask when the worker closes: what is at work ends within its time, and nothing is left running."""
+        self._is_closing = True
+        try:
+            await self._let_end()
+        except OSError:  # the scheduler is gone, so nobody could hear how it ends
+            for scope in self._going.values():
+                scope.cancel()
         if self._rest is not None:
             self._rest.cancel()
         await self._executor.aclose()
         if "_unpacking" in self.__dict__:
             self._folder.cleanup()
+        if self._is_in_charge and signal.getsignal(signal.SIGTERM) == self._hear:
+            signal.signal(signal.SIGTERM, self._before)
+
+    async def _let_end(self) -> None:
+        """Tell the scheduler what has ended here, and that the rest is at work, until it has ended, too."""
+        for key, answer in list(self._ended.items()):
+            await self._record.batch_runner_keep_answer(key=key, answer=answer)
+        said_at = -STILL_AT_WORK
+        while self._going:
+            if time.monotonic() - said_at >= STILL_AT_WORK:
+                for key in await self._record.batch_runner_keep_up(keys=list(self._going)):
+                    if key in self._going:
+                        self._going[key].cancel()
+                said_at = time.monotonic()
+            await asyncio.sleep(0.02)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        """SIGTERM: what is at work ends first. A second one is Dask's own, at once."""
+        if self._going and self._retiring is None:
+            self._worker.loop.add_callback_from_signal(self.retire)
+        elif callable(self._before):
+            self._before(number, frame)
+        else:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    def retire(self) -> bool:
+        """Leave the cluster in order, if anything is at work here; whether there is."""
+        if self._going and self._retiring is None:
+            self._retiring = asyncio.ensure_future(self._leave())
+        return self._retiring is not None
+
+    async def _leave(self) -> None:
+        """As the scheduler retires a worker; one that has what no other can take is closed all the same."""
+        with contextlib.suppress(OSError):
+            await self._record.retire_workers(workers=[self._worker.address], close_workers=True, remove=True)
+        await self._worker.close(reason="batch_runner-retire")
+
+    @property
+    def _record(self) -> Any:
+        """The scheduler, and in it the record of what was begun."""
+        return self._worker.scheduler
 
     def transition(self, key: Any, start: Any, finish: Any, **_: Any) -> None:
         """Called by Dask for each change of a task: one that is released at work is wanted by nobody any more."""
-        if start == "executing" and finish == "released" and key in self._going:
+        if start == "memory":
+            self._ended.pop(key, None)
+        if start == "executing" and finish == "released" and key in self._going and self._worker.status not in CLOSING:
             self._going[key].cancel()
 
     async def work(self, bundle: Bundle) -> bytes:
@@ -162,7 +353,11 @@ class WorkerSeat(WorkerPlugin):
         with anyio.CancelScope() as scope:
             self._going[bundle.key] = scope
             try:
-                return msgspec.json.encode(await self._done(bundle))
+                answer = msgspec.json.encode(await self._done(bundle))
+                self._ended[bundle.key] = answer
+                if self._is_closing:
+                    await self._record.batch_runner_keep_answer(key=bundle.key, answer=answer)
+                return answer
             finally:
                 del self._going[bundle.key]
                 if self._rest is not None:
@@ -179,16 +374,16 @@ class WorkerSeat(WorkerPlugin):
         return Done(ending, 0.0, begun_before=begun_before, declined_by=self._worker.address)
 
     async def _done(self, bundle: Bundle) -> list[Done]:
-        begun_before = await self._claim(bundle.key)
-        if begun_before and not bundle.errands[0].call.repeatable:
-            return [Done(BEGUN_BEFORE, 0.0)]
+        if begun_before := await self._claim(bundle.key, bundle.run):
+            return [Done(BEGUN_BEFORE, 0.0, begun_before=begun_before)]
         began = time.monotonic()
         lines: deque[Line] = deque(maxlen=MOST_LINES)
         ended = await self._endings(bundle, lines.append)
         if ended[0].cant_load:
-            return [self._declined(ended[0], begun_before)]
+            await self._record.batch_runner_decline(key=bundle.key, run=bundle.run)
+            return [self._declined(ended[0], 0)]
         seconds = (time.monotonic() - began) / len(ended)
-        first, *others = (Done(ending, seconds, begun_before=begun_before) for ending in ended)
+        first, *others = (Done(ending, seconds) for ending in ended)
         return [msgspec.structs.replace(first, lines=tuple(lines)), *others]
 
     async def _endings(self, bundle: Bundle, hear: Callable[[Line], None]) -> list[RunEnd]:
@@ -214,15 +409,17 @@ class WorkerSeat(WorkerPlugin):
         self._folder = tempfile.TemporaryDirectory(dir=self._worker.local_directory, prefix="batch_runner-")
         return Unpacking(Path(self._folder.name), self._worker.address)
 
-    async def _claim(self, key: str) -> int:
+    async def _claim(self, key: str, run: str = "") -> int:
         """How often the bundle that is about to begin was begun before, anywhere on this cluster."""
-        scheduler = self._worker.scheduler
         if not self._knows_claims:
-            await scheduler.register_scheduler_plugin(
-                plugin=pickle.dumps(AttemptCounter()), name=AttemptCounter.name, idempotent=True
-            )
+            plugin = pickle.dumps(AttemptCounter())
+            await self._record.register_scheduler_plugin(plugin=plugin, name=AttemptCounter.name, idempotent=True)
+            beside: Any = self._worker.nanny  # its address, whatever Dask's annotation says
+            if beside is not None:
+                async with self._worker.rpc(beside) as nanny:
+                    await nanny.plugin_add(plugin=pickle.dumps(NannySeat()), name=NAME)
             self._knows_claims = True
-        return int(await getattr(scheduler, CLAIM)(key=key))
+        return int(await self._record.batch_runner_claim(key=key, run=run))
 
     def _rest_now(self) -> None:
         if not self._going:

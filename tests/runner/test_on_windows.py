@@ -1,0 +1,146 @@
+"""Nights of the program with its Windows branches, as far as that goes elsewhere (see support/as_windows.py)."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import as_windows
+import pytest
+from paged import Paged, hidden_fields, plain
+from program import PATIENCE, environment, run_program
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc"),
+    pytest.mark.long,
+]
+
+TASKS = """
+import time
+async def pay(params):
+    return {"row": params["Row"]}
+def slow(params):
+    print("hé")
+    time.sleep(float(params["Row"]) - 1)
+    return {"row": params["Row"]}
+"""
+CTRL_BREAK = signal.SIGUSR2
+"""What stands for it in `as_windows`."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "tasks.py").write_text(TASKS)
+    (tmp_path / "in.csv").write_text("Row\n1\n60\n")
+    return tmp_path
+
+
+def begun(folder: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, as_windows.__file__, *words],
+        cwd=folder,
+        env=environment(PYTHONPATH=str(Path(as_windows.__file__).parent)),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def ended(folder: Path, *words: str) -> tuple[int, str, str]:
+    process = begun(folder, *words)
+    out, err = process.communicate(timeout=PATIENCE)
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize("output", ["out.csv", "out.jsonl"])
+def test_a_second_night_on_windows(folder: Path, output: str) -> None:
+    """No name that only POSIX has is asked for, and no file is renamed, replaced or removed that this process has open.
+
+    (The lock's own file is removed by filelock there, once it is closed.)
+    """
+    words = ("in.csv", "--task", "tasks.py:pay", "--output", output, "--report", "r.html", "--log-file", "a.log")
+    first = run_program("run", *words, cwd=folder)
+    assert first.returncode == 0, first.stderr
+    code, out, err = ended(folder, "run", *words, "--retry", "all", "--retry-wait", "0")
+    assert (code, err) == (0, ""), err
+    assert "2 success" in out
+    left = {path.name for path in folder.iterdir() if not path.name.endswith("-lock")} - {"__pycache__"}
+    assert left == {"in.csv", "tasks.py", "tasks.py-pay.journal.db", output, "r.html", "a.log"}
+
+
+def test_ctrl_break_ends_a_batch(folder: Path) -> None:
+    """As SIGTERM: 143, the output is written, the row in flight goes on at the next start, its worker is gone."""
+    process = begun(folder, "run", "in.csv", "--task", "tasks.py:slow", "--log-file", "a.log")
+    await_word(folder / "a.log", "row ended")
+    status = ended(folder, "status", "tasks.py-slow.journal.db", "--json")
+    assert '"running": true' in status[1].replace('":true', '": true'), status
+    process.send_signal(CTRL_BREAK)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 143, err
+    with (folder / "in.results.csv").open(newline="") as file:
+        assert next(csv.DictReader(file))["status"] == "success"
+
+
+def test_serve_ends_at_ctrl_break(folder: Path) -> None:
+    """Its event loop there takes no signals itself."""
+    process = begun(folder, "serve", "--port", "0")
+    assert process.stderr is not None
+    while "serving the Tasks API" not in (line := process.stderr.readline()):
+        assert line
+    process.send_signal(CTRL_BREAK)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+
+
+def test_the_page_stops_its_own_batches(folder: Path) -> None:
+    """By Ctrl-Break for their group. Another's batch it leaves alone: to its process that signal would be the end."""
+    (folder / "two.csv").write_text("Row\n61\n")
+    other = begun(folder, "run", "in.csv", "--task", "tasks.py:slow", "--log-file", "a.log", "--output", "b.csv")
+    await_word(folder / "a.log", "row ended")
+    process = begun(folder, "open", ".", "--no-browser")
+    with process, other:
+        try:
+            assert process.stdout is not None
+            page = Paged(process, process.stdout.readline().strip())
+            with page.http:
+                page.enter()
+                text = page.show("/batch", journal="tasks.py-slow.journal.db", id="1")
+                refused = page.send("/stop", **hidden_fields(text, "/stop"))
+                assert "press Ctrl-C in the window that it runs in" in plain(refused.text)
+                assert other.poll() is None
+                other.send_signal(CTRL_BREAK)
+                assert other.wait(PATIENCE) == 143
+                text = page.send("/run", file="two.csv", task="tasks.py:slow").text
+                stopping = page.send("/stop", **hidden_fields(text, "/stop"))
+                assert stopping.status_code == 200
+                assert "told to end; the same command goes on" in plain(page.finish(stopping))
+        finally:
+            process.kill()
+            other.kill()
+
+
+def await_word(path: Path, word: str) -> None:
+    until = time.monotonic() + PATIENCE
+    while not path.exists() or word not in path.read_text("utf-8"):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_the_rules_hold(folder: Path) -> None:
+    """What these tests stand on: a POSIX name isn't there, an open file can't be renamed."""
+    lines = (
+        "import as_windows, os; as_windows.become_windows(); from batch_runner import fs\n"
+        "assert (fs.sys.platform, hasattr(fs.os, 'O_NOFOLLOW'), hasattr(os, 'O_NOFOLLOW')) == ('win32', False, True)\n"
+        "file = open('in.csv')\n"
+        "try: os.replace('in.csv', 'b')\n"
+        "except PermissionError: print('held')\n"
+    )
+    variables = environment(PYTHONPATH=str(Path(as_windows.__file__).parent))
+    done = subprocess.run(
+        [sys.executable, "-c", lines], cwd=folder, env=variables, text=True, capture_output=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("held\n", "")
