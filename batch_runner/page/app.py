@@ -15,7 +15,6 @@ from anyio import to_thread
 from starlette.applications import Starlette
 from starlette.datastructures import FormData, QueryParams, UploadFile
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -30,7 +29,6 @@ from batch_runner.page import batches, rows, sheets
 from batch_runner.report.summary import duration_of
 from batch_runner.rows.amounts import worded
 from batch_runner.runner.connect import KEY_VARIABLES, api_key
-from batch_runner.service.serve.server import PageGuard
 from batch_runner.units import local_time, problem_of_name
 
 if TYPE_CHECKING:
@@ -38,8 +36,6 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
     from starlette.types import ASGIApp
-
-    from batch_runner.service.serve.server import Door
 
 
 HERE = Path(__file__).parent
@@ -161,7 +157,7 @@ def keep_job(folder: Path, name: str, text: str) -> str:
     return plain
 
 
-def make_page(folder: Path, door: Door, is_closing: Callable[[], bool]) -> ASGIApp:
+def make_page(folder: Path, is_closing: Callable[[], bool]) -> ASGIApp:
     """The ASGI application for the folder, which is this process's own: names in it are as in the shell.
 
     Live screens are let go once `is_closing` says so.
@@ -195,7 +191,6 @@ def make_page(folder: Path, door: Door, is_closing: Callable[[], bool]) -> ASGIA
             Route("/events", screens.events, methods=["GET"]),
             Mount("/static", StaticFiles(directory=HERE / "static")),
         ],
-        middleware=[Middleware(PageGuard, door=door)],
         exception_handlers={HTTPException: _refused, Exception: _failed},
     )
 

@@ -23,10 +23,9 @@ from batch_runner.job.options import command_words
 from batch_runner.plan.plan import Keep, Refuse, Step, counted_as
 from batch_runner.rows.source import Profile, Source, profile_of, proposed, repeated_keys
 from batch_runner.runner.check import estimate_of
-from batch_runner.runner.connect import api_key, inputs_of
+from batch_runner.runner.connect import api_key, inputs_of, tasks_in
 from batch_runner.runner.memory import place_journals
 from batch_runner.runner.night import rehearse_alone
-from batch_runner.service.local.tasks import own_tasks
 from batch_runner.sheet.model import Row, RowKind
 
 if TYPE_CHECKING:
@@ -336,7 +335,7 @@ class Readings:
             header_row=getattr(reading, "header_row", 0),
             columns=getattr(reading, "columns", ()),
             profile=reading.profile if reading.profiled.is_set() else None,
-            tasks=(INVOICE, *own_tasks(self._folder)),
+            tasks=(INVOICE, *tasks_in(self._folder)),
             params=reading.params,
             problems=tuple(reading.problems),
             plan=reading.plan if is_done else None,
