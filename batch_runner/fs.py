@@ -209,13 +209,14 @@ class AtomicFile(msgspec.Struct, frozen=True):
     """Where the output goes, and the permissions it gets (the input's, so that who could read one can read both).
 
     `path` is as it was said; `real` the file that is written, which a link leads to. `what` is the option that names
-    it, and the word for it.
+    it, and the word for it. `is_alone`: where it can't be replaced, no neighbour is written in its stead.
     """
 
     path: Path
     real: Path
     mode: int
     what: str = "output"
+    is_alone: bool = False
 
     @classmethod
     def prepare(cls, path: Path, like: Path, what: str = "output") -> AtomicFile:
@@ -313,13 +314,14 @@ class AtomicFile(msgspec.Struct, frozen=True):
                 continue
             sync_if_possible(path.parent)  # else a crash could bring the old file back, after we told of the new one
             return self.path if path == self.real else path
-        raise PermissionError(None, f"neither it nor any of {MOST_NEIGHBOURS} neighbours can be replaced")
+        both = "it can't" if self.is_alone else f"neither it nor any of {MOST_NEIGHBOURS} neighbours can"
+        raise PermissionError(None, f"{both} be replaced")
 
     def _candidates(self) -> Iterator[Path]:
         """The real file, then its neighbours `STEM-2`, `STEM-3`, …, less those that a person keeps from us."""
         if not is_held(self.real) and not is_held(self.path):
             yield self.real
-        for number in range(2, MOST_NEIGHBOURS + 2):
+        for number in range(2, 2 if self.is_alone else MOST_NEIGHBOURS + 2):
             neighbour = self.real.with_name(f"{self.real.stem}-{number}{self.real.suffix}")
             if not is_held(neighbour):
                 yield neighbour
@@ -441,9 +443,5 @@ def sync_if_possible(folder: Path) -> None:
 
 def state_of_folder(folder: Path) -> list[tuple[str, int, int]]:
     """What tells whether any file of the folder was made, written or taken away."""
-    found = []
-    for path in folder.iterdir():
-        with suppress(OSError):
-            state = path.stat()
-            found.append((path.name, state.st_mtime_ns, state.st_size))
-    return sorted(found)
+    states = ((entry.name, entry.stat(follow_symlinks=False)) for entry in os.scandir(folder))
+    return sorted((name, state.st_mtime_ns, state.st_size) for name, state in states)

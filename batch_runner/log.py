@@ -209,6 +209,58 @@ class _File(RotatingFileHandler, WatchedFileHandler):
             warning(f"{Path(self.baseFilename).name}: the log file can't be written any more; the batch goes on")
 
 
+_ESCAPED = '"\\/'
+"""Characters that JSON may write with a backslash before them (RFC 8259, section 7)."""
+
+_ESCAPE = r"\\(?:u[0-9a-fA-F]{4}|.)"
+"""An escape of any other character, taken as a whole: a key of digits is not looked for in the middle of one."""
+
+
+class Redactor:
+    """Over one key, which is printable ASCII; one that is empty hides nothing.
+
+    In what a run says a key of a few characters is left: it could be any part of it.
+    """
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        spelled = "".join(map(_spellings, key))
+        self._plain = re.compile(re.escape(key).encode())
+        self._spelled = re.compile(f"({spelled})|{_ESCAPE}".encode()) if len(key) >= SHORTEST_SECRET else None
+
+    def redact_words(self, text: str) -> str:
+        """A sentence of ours without the key, which may be in it as the service has spelled it."""
+        return self.redact_text(text.replace(self._key, SECRET_MARK) if self._key else text)
+
+    def redact_text(self, text: str) -> str:
+        """A text of a run without the key. It may be JSON itself."""
+        if self._spelled is None:
+            return text
+        plain = text.replace(self._key, SECRET_MARK)
+        return self.redact_json(plain.encode(errors="surrogatepass")).decode(errors="surrogatepass")
+
+    def is_in(self, data: bytes | memoryview) -> bool:
+        """Whether JSON has the key, whichever way it is escaped."""
+        if self._spelled is None:
+            return False
+        if not re.search(rb"\\", data):  # as in most, which is told much sooner
+            return self._plain.search(data) is not None
+        return any(found[1] for found in self._spelled.finditer(data))
+
+    def redact_json(self, data: bytes) -> bytes:
+        """JSON without the key. Of what doesn't have it no copy is made: it may be long."""
+        if self._spelled is None or not self.is_in(data):
+            return data
+        return self._spelled.sub(lambda found: SECRET_MARK.encode() if found[1] else found[0], data)
+
+
+def _spellings(character: str) -> str:
+    """A pattern of all ways in which JSON may write a character."""
+    code = rf"\\u(?i:{ord(character):04x})"
+    plain = [] if character in '"\\' else [re.escape(character)]
+    return "(?:" + "|".join([*plain, *([re.escape(f"\\{character}")] if character in _ESCAPED else []), code]) + ")"
+
+
 class _Form(logging.Formatter):
     def __init__(self, secret: str | None) -> None:
         super().__init__()

@@ -246,6 +246,9 @@ class Progress:
         """Say a sentence, in the form of the log."""
         self.say(printable(sentence) if self.form == "text" else json_line(sentence))
 
+    def plan(self, sentence: str) -> None:
+        """Say a plan with nothing in it that a person has to look at: all rows start. Not where no progress is."""
+
     def printed(self, line: str) -> None:
         """Say what a task printed, in the form of the log."""
         self.say(line if self.form == "text" else json_line("task printed", text=line))
@@ -291,6 +294,11 @@ class Lines(Progress):
         self._began = time.monotonic()
         self._next = self._began + FIRST_LINE
         self._spoke = False
+        self._plan: str | None = None
+
+    def plan(self, sentence: str) -> None:
+        """Say it before the first line."""
+        self._plan = sentence
 
     def begin(self, tally: Tally) -> None:  # noqa: ARG002  a line comes when something has moved
         """Count the time of this batch from here: there may have been another before it."""
@@ -312,6 +320,9 @@ class Lines(Progress):
 
     def _print(self, tally: Tally, now: float) -> None:
         self._spoke = True
+        if self._plan is not None:
+            self.tell(self._plan)
+            self._plan = None
         pace = Forecast.of(tally, now - self._began)
         text = f"{tally.done}/{tally.total} done, {tally.words}, {pace.words}"
         self.say(text if self.form == "text" else _event(tally, pace))
@@ -328,6 +339,10 @@ class Bar(Progress):
         super().__init__(stream=stream)
         self._bar: tqdm[Never] | None = None
         self._began = time.monotonic()
+
+    def plan(self, sentence: str) -> None:
+        """Say it above the bar."""
+        self.tell(sentence)
 
     def begin(self, tally: Tally) -> None:
         """Draw the empty bar."""

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -327,3 +328,20 @@ def safe_name(task: str, *, windows: bool = sys.platform == "win32") -> str:
     last = (task.replace("\\", "/") if windows else task).rpartition("/")[2]
     name = _UNSAFE.sub("-", last).strip("-.")[:LONGEST_NAME] or "task"
     return windows_name(name) if windows else name
+
+
+def service_form(service: str) -> str:
+    """What all ways to write a service's address have in common; a word such as `local` as it is.
+
+    Case, the usual port, a slash at the end and the name of this machine make no other service of it.
+    """
+    try:
+        url = urlsplit(service)
+        port = url.port
+    except ValueError:
+        return service
+    if not url.hostname:
+        return service
+    host = "127.0.0.1" if url.hostname in ("localhost", "::1") else url.hostname
+    usual = {"http": 80, "https": 443}.get(url.scheme)
+    return f"{url.scheme}://{host}{'' if port in (None, usual) else f':{port}'}{url.path.rstrip('/')}"

@@ -47,6 +47,7 @@ claims.py               nights whose rows make claims to be unique
 counted_nights.py       nights of the program over sheets in a folder; the starts are counted at the service
 journal_v1.sql          the tables of a journal of version 1
 journal_v2.sql          those of version 2
+journal_v3.sql          and of version 3
 journal_child.py        a batch that writes a journal until it is killed
 disks.py                small disks
 """
@@ -71,9 +72,11 @@ from batch_runner.journal.index import STATE_VARIABLE
 from batch_runner.log import LOG
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from counted_nights import Scene
     from dask_cluster import DaskCluster
+    from remembering_service import Service
 
 settings.register_profile("explore", max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("gate", settings.get_profile("explore"), derandomize=True, max_examples=40)
@@ -107,6 +110,27 @@ def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 _STATES = count(1)
+
+KILLS = int(os.environ.get("KILLS", "1"))
+"""How often each scene is played with kills; each time they are drawn anew."""
+LONG = ["quiet", *(f"killed-{nth}" for nth in range(1, KILLS + 1))]
+
+
+@pytest.fixture(params=["told", *(pytest.param(mode, marks=pytest.mark.long) for mode in LONG)])
+def play(request: pytest.FixtureRequest, tmp_path: Path, impatient: None) -> Callable[[Service], Scene]:
+    """A scene at a service of the test's own: as told, with `--quiet`, and killed with SIGKILL at drawn instants."""
+    from counted_nights import Scene
+
+    return lambda service: Scene(tmp_path / "work", service, str(request.param), request.node.name)
+
+
+@pytest.fixture
+def scene(play: Callable[[Service], Scene]) -> Iterator[Scene]:
+    """A scene at a service where every run succeeds."""
+    from remembering_service import Service, on_a_socket
+
+    with on_a_socket(Service(looks=1)) as service:
+        yield play(service)
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,8 @@ import msgspec
 from batch_runner import log
 from batch_runner.outcomes import SUCCESS
 from batch_runner.plan.plan import Poll, Resend, Send
-from batch_runner.service.protocol import Lost, Refused
+from batch_runner.service.http.classify import FORBIDDEN, REFUSING_US, scope_of_status
+from batch_runner.service.protocol import Lost, RefusalScope, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -139,6 +140,7 @@ class Doubts:
         self._open: list[Doubt] = []
         self._cleared: list[Doubt] = []
         self._refused_since = 0
+        self._forbidden = 0
         self._is_told = anyio.Event()
         self.has_passed = False
         self.sent = 0
@@ -165,6 +167,20 @@ class Doubts:
         self._open = [doubt for doubt in self._open if doubt.sent >= turn]
         self._refused_since = 0
         self._is_told.set()
+
+    def poll_passed(self) -> None:
+        """A run's end was learned: who asks may ask."""
+        self._forbidden = 0
+
+    def poll_refused(self, status: int | None, words: str, *, is_ours: bool) -> bool:
+        """A run can't be asked for; whether the reason is every run's. `is_ours`: it was started with this very key.
+
+        A 403 is believed where it says so, or where the next runs get it, too.
+        """
+        if status != FORBIDDEN or not is_ours:
+            return status in REFUSING_US
+        self._forbidden += 1
+        return self._forbidden > BELIEVED or scope_of_status(status, words) is RefusalScope.TASK
 
     def first(self) -> Doubt | None:
         """The oldest of which it isn't known."""

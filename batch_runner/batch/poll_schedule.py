@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 if TYPE_CHECKING:
+    from batch_runner.batch.limits import Limits
     from batch_runner.units import Rate
 
 SHARE = 0.025
@@ -265,3 +266,30 @@ class Schedule:
     def _answered(self, watched: _Watched, asked_at: float, now: float) -> None:
         interval = asked_at - watched.waited - watched.seen
         self._rate.answered(asked_at, now, was_late=watched.waited > LATE * interval)
+
+
+MANY_REFUSED = 10
+SHARE_REFUSED = 0.05
+"""So many starts refused for coming too soon, and such a share of all, are worth a word."""
+SHARE_UNNOTICED = 0.2
+"""A batch that waited for polls for this share of its runs' time could have been that much faster."""
+
+
+def advise(limits: Limits, schedule: Schedule) -> tuple[str, ...]:
+    """A sentence for each option that could be set better."""
+    found: list[str] = []
+    if limits.settled is not None:
+        found.append(
+            f"the service took no more than {limits.settled} runs at once; --concurrency {limits.settled} says so"
+        )
+    if limits.too_soon >= max(MANY_REFUSED, SHARE_REFUSED * limits.turns):
+        found.append(
+            f"the service refused {limits.too_soon} of {limits.turns} starts because they came too fast (429); "
+            "a --rate of what it allows avoids that"
+        )
+    if schedule.shortfall >= SHARE_UNNOTICED:
+        found.append(
+            f"all polls were used, so ended runs were noticed late ({schedule.shortfall:.0%} of the runs' time); "
+            "where the service allows more, a higher --poll-rate makes this batch faster"
+        )
+    return tuple(found)

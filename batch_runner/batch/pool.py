@@ -6,13 +6,14 @@ followed to their end; after an interrupt, for some seconds only.
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from contextlib import contextmanager
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import msgspec
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from batch_runner import log
 from batch_runner.batch.attempts import Canary, Doubt, different_shapes
@@ -23,7 +24,7 @@ from batch_runner.errors import ExitCode, JournalFull
 from batch_runner.journal.view import Count, Placed
 from batch_runner.outcomes import ERROR, NOT_STARTED
 from batch_runner.plan.plan import Keep, Poll, Refuse, Resend, Send
-from batch_runner.report.summary import held_sentence
+from batch_runner.rows.source import CHUNK, LARGE_CHUNK, chunks, look_ahead, plan_rows, see
 from batch_runner.service.protocol import large_turn
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from batch_runner.batch.stop import Stopping
     from batch_runner.batch.worker import Worker
     from batch_runner.journal.journal import Journal, Outcome
-    from batch_runner.plan.plan import Step
     from batch_runner.progress import Progress, Tally
     from batch_runner.rows.params import RowParams
     from batch_runner.rows.source import Source
@@ -43,46 +43,11 @@ if TYPE_CHECKING:
 
 WINDOW = 1_000
 """So many rows are looked at to find some of different shapes."""
-CHUNK = 128
-"""Rows that are read and placed in the journal at once: some milliseconds' work."""
-LARGE_CHUNK = 2_048
-"""The same where nobody waits for a commit of their own any more: half the time for each row."""
-
-
-async def plan_rows(
-    source: Source, journal: Journal, stopping: Stopping | None = None
-) -> AsyncIterator[list[tuple[Step, RowParams]]]:
-    """The plan: what to do with each row, in the sheet's order; a chunk is placed when it is asked for."""
-    rows = source.places()
-    while chunk := tuple(islice(rows, LARGE_CHUNK if stopping and stopping.is_interrupted else CHUNK)):
-        yield list(zip(await journal.register(chunk), chunk, strict=True))
-
-
-async def look_ahead(source: Source, journal: Journal) -> tuple[str, ...]:
-    """Ask the whole sheet what has to be known before its first row is planned.
-
-    Gives a sentence where rows ran before of which it could not tell what makes them unique.
-    """
-    if journal.may_have_twins:  # of rows with equal keys, a later one may be what was sent before
-        for chunk in _chunks(source.every()):
-            await journal.see(chunk)
-        await journal.tell_apart(source.identifying)
-    if not journal.needs_claims:
-        return ()
-    for chunk in _chunks(source.every()):  # rows that ran before anybody asked what makes them unique
-        await journal.adopt(chunk)
-    return journal.unclaimed()
-
-
-def _chunks(rows: Iterator[RowParams]) -> Iterator[tuple[RowParams, ...]]:
-    while chunk := tuple(islice(rows, CHUNK)):
-        yield chunk
-
-
 GRACE = 10.0
 """Seconds that runs in flight get to end after Ctrl-C."""
-SHORT_GRACE, PLACING_GRACE = 1.0, 2.5
-"""The same after SIGTERM and SIGHUP, and for finding earlier outcomes: the output is to be there in five seconds."""
+SHORT_GRACE, PLACING_GRACE = 1.0, 4.0
+"""The same after SIGTERM and SIGHUP, and for finding earlier outcomes where that is slow: the output is to be there in
+five seconds, and on a busy machine before Docker kills, after ten."""
 MOST_ROWS = 100_000
 """Rows for which there is time to write the outputs when the machine goes down."""
 TICK, DEADLINE_LOOK = 5.0, 1.0
@@ -111,11 +76,37 @@ class SheetBatch:
         """Whether some of its rows are another sheet's, too: they end when those do."""
         self.is_placed = False
         """Whether all its rows have found their places in the journal."""
+        self._numbers: array[int] | None = None
 
     @property
     def is_known(self) -> bool:
         """Whether all rows are placed, or one without a place certainly has no earlier outcome."""
         return self.is_placed or not (self.source.layout.is_earlier_output or self.journal.has_sent_before)
+
+    @property
+    def numbers(self) -> array[int]:
+        """The numbers of the rows that take part; asked for once, since it takes a pass over the sheet."""
+        if self._numbers is None:
+            self._numbers = array("Q", self.source.numbers())
+        return self._numbers
+
+    async def place_rest(self) -> None:
+        """Have all rows that are left find their places at once, where a shutdown leaves no time to plan each.
+
+        Nothing is started: a row keeps the outcome that it has. Where none has any, they stay without a place.
+        """
+        if self.is_known:
+            return
+        if not self.journal.has_seen:
+            await see(self.source, self.journal, lambda: True)
+        carried, left = await self.journal.register_rest(self.numbers)
+        self.carried += carried
+        for chunk in chunks(self.source.some(left) if left else iter(()), LARGE_CHUNK):
+            await checkpoint_if_cancelled()
+            kept = [step for step in await self.journal.register(chunk) if isinstance(step, Keep)]
+            self.carried += len(kept)
+            self.changed += sum(step.changed for step in kept)
+        self.is_placed = True
 
     def outcomes(self) -> Iterator[Placed]:
         """What came of each row that takes part; one that an interrupt left without a place wasn't started."""
@@ -124,7 +115,7 @@ class SheetBatch:
             yield from placed
             return
         known = next(placed, None)
-        for number in self.source.numbers():
+        for number in self.numbers:
             if known is not None and known.number == number:
                 yield known
                 known = next(placed, None)
@@ -244,13 +235,12 @@ class Pool:
                     await self._has_room.wait()
 
     async def _works_of(self, batch: SheetBatch) -> AsyncIterator[Work]:
-        batch.cautions = await look_ahead(batch.source, batch.journal)
+        batch.cautions = await look_ahead(batch.source, batch.journal, lambda: self._stopping.is_hasty)
         for caution in batch.cautions:
             log.warning(caution)
         is_first = True
-        async for chunk in plan_rows(batch.source, batch.journal, self._stopping):
-            held = held_sentence(batch.source.sheet.path.name, len(chunk), batch.journal.named) if is_first else None
-            for sentence in filter(None, (batch.journal.all_new() if is_first else None, held)):
+        async for chunk in plan_rows(batch.source, batch.journal, self._rows_at_once):
+            if is_first and (sentence := batch.journal.all_new()):
                 log.warning(sentence)
             is_first = False
             for step, row in chunk:
@@ -259,7 +249,15 @@ class Pool:
                 elif isinstance(step, Keep | Refuse):
                     with log.of_batch(str(batch.journal.batch)):
                         self._carry(step, batch)
+            if self._stopping.is_hasty:
+                before = batch.carried
+                await batch.place_rest()
+                self._tally.carried += batch.carried - before
+                return
         batch.is_placed = True
+
+    def _rows_at_once(self) -> int:
+        return LARGE_CHUNK if self._stopping.is_interrupted else CHUNK
 
     def _carry(self, step: Keep | Refuse, batch: SheetBatch) -> None:
         if isinstance(step, Refuse):

@@ -24,7 +24,7 @@ from batch_runner.batch.stop import STARTS, CircuitBreaker, Stop, refusal_for_al
 from batch_runner.errors import ExitCode
 from batch_runner.journal.journal import Outcome
 from batch_runner.plan.plan import Poll, Resend, Send
-from batch_runner.service.http.classify import FORBIDDEN, REFUSING_US, names_identity
+from batch_runner.service.http.classify import names_identity
 from batch_runner.service.protocol import (
     LARGE,
     Lost,
@@ -140,9 +140,8 @@ class Worker:
         """Follow a run that an earlier batch started."""
         attempt = RowAttempt(plan.attempt, plan.row_number, may_be_replaced=plan.anew is not None)
         if not self._terms.runs_outlive_us:
-            seen = await self._service.look(plan.run_id)  # what never began on a cluster, it remembers
-            if isinstance(seen, RunSeen) and seen.run.never_began:
-                return await self._run_ended(attempt, seen.run)
+            if isinstance(seen := await self._service.look(plan.run_id), RunSeen) and seen.run.never_began:
+                return await self._run_ended(attempt, seen.run)  # a cluster remembers what never began there
             return await self._end(attempt, Outcome("unknown", plan.run_id, error=ENDED_WITH_US))
         within = max(0.0, self._terms.follow_seconds - (age_of(plan) or 0.0))
         if not self.is_overdue(plan):
@@ -155,11 +154,12 @@ class Worker:
         return await self._end(RowAttempt(doubt.attempt, doubt.row_number), Outcome("error", error=doubt.answer.why))
 
     async def _send(self, plan: Send | Resend, request: RunRequest, slot: Slot) -> Outcome | Doubt:
-        start = start_of(plan)
+        start, failures = start_of(plan), 0
         outcome: Outcome = STILL_UNKNOWN if start.is_lost else NOT_STARTED
-        failures = 0
         while await self._may_start(slot, start):
             attempt = await self._intend(plan, start)
+            if isinstance(plan, Send) and (held := await self._journal.hold_if_started(attempt.id, plan)) is not None:
+                return Outcome("error", error=held)
             answer = await self._start(attempt, request)
             self._learn(answer)
             if isinstance(answer, Started):
@@ -272,8 +272,7 @@ class Worker:
         else:
             intended = start.attempt
             await (self._journal.ask_again if start.is_lost else self._journal.intend_again)(intended)
-        has_another = isinstance(plan, Send) or plan.anew is not None
-        may_be_replaced = has_another and start.unbegun < MOST_RESENDS
+        may_be_replaced = (isinstance(plan, Send) or plan.anew is not None) and start.unbegun < MOST_RESENDS
         turn = self._stopping.doubts.turn()
         attempt = RowAttempt(intended, plan.row_number, anyio.current_time(), may_be_replaced, turn)
         attempt.debug("start intended")
@@ -347,11 +346,11 @@ class Worker:
 
         `age` is how many seconds ago it started, None for one of an earlier batch, and `since` when that was (UTC).
         """
-        since = since or datetime.now(UTC).isoformat()
-        seen = partial(self._journal.seen, attempt.id)
+        since, seen = since or datetime.now(UTC).isoformat(), partial(self._journal.seen, attempt.id)
         found = await self._wait_for_end(run, seen, within) if await self._can_wait() else None
         match found or await self._poller.follow(run, seen, age, within):
             case Run() as ended:
+                self._stopping.doubts.poll_passed()
                 return await self._run_ended(attempt, ended)
             case Vanished(why=why):
                 return await self._end(attempt, Outcome("unknown", run.run_id, error=f"the run is gone: {why}"))
@@ -362,7 +361,7 @@ class Worker:
                 )
             case Unreachable(why=reason, status=status, status_code=code, seconds=seconds):
                 why = self._unlearned(attempt, run, reason, seconds)
-                if code in REFUSING_US or (code == FORBIDDEN and attempt.began is not None):
+                if self._stopping.doubts.poll_refused(code, reason, is_ours=attempt.began is not None):
                     self._stopping.now(refusal_for_all(reason, code))
         self._journal.seen(attempt.id, status, why)
         attempt.info("run left as it is", run_id=run.run_id, status=status)
@@ -371,8 +370,8 @@ class Worker:
 
     def _unlearned(self, attempt: RowAttempt, run: Run, reason: str, seconds: float) -> str:
         """Say of a run that nobody knows how it stands. A first one is worth a warning, the others stand beside it."""
-        since = local_time((datetime.now(UTC) - timedelta(seconds=seconds)).isoformat())
-        why = f"how it stands could not be learned since {since[-5:]}: {reason}"
+        since = local_time((datetime.now(UTC) - timedelta(seconds=seconds)).isoformat())[-5:]
+        why = f"how it stands could not be learned since {since}: {reason}"
         if not self._told_unlearned:
             self._told_unlearned = True
             log.warning(f"row {attempt.row}, {run.run_id}: {why}; the run may go on, and the same command asks again")

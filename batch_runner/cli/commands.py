@@ -15,6 +15,7 @@ from batch_runner.cli.options import (
     JobCommand,
     ServeOption,
     complete_input,
+    complete_value,
     help_command,
     job_options,
     keep_said,
@@ -25,12 +26,15 @@ from batch_runner.job.options import options
 from batch_runner.outcomes import RESOLVED
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from batch_runner.job.config import Loaded
 
 
 EPILOG = "Every option is also a variable BATCH_RUNNER_… of the environment and a key of a .toml job file."
 SERVE_EPILOG = "Every option is also a variable BATCH_RUNNER_… of the environment (BATCH_RUNNER_PORT=8081)."
 _serve_option = partial(click.option, cls=ServeOption)
+_init_option = partial(click.option, shell_complete=complete_value)
 
 
 def _text(_: click.Context, option: click.Parameter, value: Any) -> Any:
@@ -67,6 +71,11 @@ class Program(click.Group):
         is_file = args[0] not in self.commands and ending in (*TEXT_ENDINGS, *WORKBOOK_ENDINGS, ".toml")
         return super().resolve_command(ctx, ["check", *args] if is_file else args)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands, and the files that may stand in their place."""
+        files = [] if incomplete.startswith("-") else complete_input(ctx, ctx.command, incomplete)
+        return [*super().shell_complete(ctx, incomplete), *files]
+
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
 @click.version_option(__version__, prog_name="batch-runner")
@@ -86,6 +95,13 @@ def program(context: click.Context) -> int:
                  batch-runner run nightly.toml
     On a page:   batch-runner open
     To read on:  batch-runner help
+
+    \b
+    Tab offers files, columns, statuses, tasks and topics, once you have this line:
+    ~/.bashrc    eval "$(_BATCH_RUNNER_COMPLETE=bash_source batch-runner)"
+    ~/.zshrc     eval "$(_BATCH_RUNNER_COMPLETE=zsh_source batch-runner)"
+    fish         _BATCH_RUNNER_COMPLETE=fish_source batch-runner >
+                 ~/.config/fish/completions/batch-runner.fish
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)
@@ -160,13 +176,13 @@ def check_command(source: str, probe: bool, **values: Any) -> int:
 
 
 @program.command("init")
-@click.argument("source", metavar="SHEET|JOB", type=click.Path(path_type=Path))
+@click.argument("source", metavar="SHEET|JOB", type=click.Path(path_type=Path), shell_complete=complete_input)
 @click.option("-o", "--job", metavar="PATH", default="nightly.toml", show_default=True, help="Where to; - prints it.")
 @click.option("--sheet", metavar="NAME", help="The sheet of the workbook (the first visible one).")
-@click.option("--task", metavar="ID", help="The task to run; asked for at a terminal.")
-@click.option("--service", metavar="local|anchor|URL", help="Who runs it.")
-@click.option("--key", metavar="A,B", multiple=True, help="The columns that identify a row; asked for at a terminal.")
-@click.option("--columns", metavar="A,B", multiple=True, help="Send only these columns; asked for at a terminal.")
+@_init_option("--task", metavar="ID", help="The task to run; asked for at a terminal.")
+@_init_option("--service", metavar="local|anchor|URL", help="Who runs it.")
+@_init_option("--key", metavar="A,B", multiple=True, help="The columns that identify a row; asked for at a terminal.")
+@_init_option("--columns", metavar="A,B", multiple=True, help="Send only these columns; asked for at a terminal.")
 @click.option("--systemd", "runs", flag_value="systemd", help="Print the systemd units that run the job every night.")
 @click.option("--cron", "runs", flag_value="cron", help="Print its line for a crontab.")
 @click.option("--container", "runs", flag_value="container", help="Print a Containerfile and how to run it.")
@@ -285,17 +301,28 @@ def open_command(target: Path, port: int, no_browser: bool) -> int:
     multiple=True,
     help="The same for the row with this key; COLUMN=TEXT for each column.",
 )
+@click.option("--output", type=click.Path(path_type=Path), help="Write the output from what is known now.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def status_command(journal: Path, row: int | None, sheet: str | None, key_value: tuple[str, ...], as_json: bool) -> int:
+def status_command(
+    journal: Path, row: int | None, sheet: str | None, key_value: tuple[str, ...], output: Path | None, as_json: bool
+) -> int:
     """Show what a batch has done so far, from its JOURNAL (TASK.journal.db beside the output).
 
     JOURNAL may also be the sheet, its output or the job.
+
+    --output writes the sheet with its outcomes, at any time: also while a batch runs. It changes neither sheet nor
+    journal, and writes over nothing but outputs of this program.
     """
     from batch_runner.cli.run import print_out
-    from batch_runner.cli.status import read_status, story, story_of_key
+    from batch_runner.cli.status import read_status, story, story_of_key, write_output
 
     if row is not None and key_value:
         raise click.UsageError("--row and --key-value: say one of them, where the row stands or how it is known")
+    if output is not None:
+        if row is not None or key_value:
+            raise click.UsageError("--output: it has all rows; say it without --row and --key-value")
+        print_out(write_output(journal, output, sheet))
+        return 0
     whole = read_status(journal) if row is None else story(journal, row, sheet)
     told = story_of_key(journal, key_value) if key_value else whole
     print_out(told.to_json() if as_json else told.to_text())

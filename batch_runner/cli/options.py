@@ -90,7 +90,9 @@ LARGEST = 20_000_000
 """Bytes of a sheet that is read for its columns: somebody waits."""
 
 
-def complete_input(_context: click.Context, _param: click.Parameter, start: str) -> list[CompletionItem]:
+def complete_input(
+    _context: click.Context, _param: click.Parameter | click.Command, start: str
+) -> list[CompletionItem]:
     """Folders, and the files that `run` and `check` read."""
     folder, _, name = start.rpartition("/")
     shown = f"{folder}/" if "/" in start else ""
@@ -119,7 +121,9 @@ def _words(option: Option, context: click.Context) -> Iterable[str]:
         case "STATUS,…":
             return RETRY_WORDS
         case "ID" if option.name == "task":
-            return ("invoice", *_tasks())
+            from batch_runner.service.local.tasks import own_tasks
+
+            return ("invoice", *own_tasks(Path()))
         case str(words) if "|" in words:
             return (word for word in words.split("|") if word.islower())
     return ()
@@ -140,21 +144,6 @@ def _headers(context: click.Context) -> list[str]:
             return [column.name for column in sheet.columns]
     except (SheetError, OSError):
         return []
-
-
-def _tasks() -> list[str]:
-    """The functions of this folder's Python files that may be tasks. Nothing is executed."""
-    import ast
-
-    found = []
-    for path in sorted(Path().glob("*.py")):
-        try:
-            tree = ast.parse(path.read_bytes())
-        except (OSError, SyntaxError, ValueError):
-            continue
-        functions = (node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
-        found += [f"{path}:{function.name}" for function in functions if not function.name.startswith("_")]
-    return found
 
 
 def _quoted(word: str) -> str:

@@ -36,9 +36,10 @@ from batch_runner.runner.connect import api_key, probe_service
 from batch_runner.runner.memory import place_journals
 from batch_runner.runner.night import NightSummary, Rehearsal, name_input, run_night
 from batch_runner.service.local import context
+from batch_runner.service.local.tasks import own_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import date
 
     from batch_runner.batch.stop import Signals
@@ -217,17 +218,36 @@ def _text(plan: NightJob, pages: list[Preview], loaded: Loaded, probed: Probed |
     first = [f"nothing to do: {plan.missing}"] if plan.missing is not None else []
     first += [f"probe: {probed}"] if probed is not None else []
     told = (page.to_text() for page in pages)
-    return "\n\n".join([*first, *told, describe_job(loaded.origins), f"next: {next_command(loaded)}"])
+    return "\n\n".join([*first, *told, describe_job(loaded.origins), f"next: {next_command(loaded, pages)}"])
 
 
-def next_command(loaded: Loaded) -> str:
-    """What to type when all of this is as it is meant: the same words, to run; or, without a task, to name one."""
+def next_command(loaded: Loaded, pages: Sequence[Preview]) -> str:
+    """What to type when all of this is as it is meant: the same words, to run; or, without a task, to name one.
+
+    Of a sheet that is said itself, the columns are proposed that look like a key, and like the names of PDF files.
+    """
     said = {origin.option: origin.value for origin in loaded.origins if (origin.where or "").startswith("--")}
     shown = {name: value for name, value in said.items() if not options()[name].is_secret}
     given = loaded.origins[0]
-    source = str(given.value) if given.where == GIVEN else (given.where or "").removesuffix(": input")
+    is_sheet = given.where == GIVEN
+    source = str(given.value) if is_sheet else (given.where or "").removesuffix(": input")
+    command = "run" if loaded.job.task else "check"
     if not loaded.job.task:
-        return quote_words(["batch-runner", *command_words("check", source, {**shown, "task": "invoice"})]) + (
-            "   (it reads PDFs; or --task FILE.py:FUNCTION for your own)"
-        )
-    return quote_words(["batch-runner", *command_words("run", source, shown)])
+        shown["task"] = "invoice"
+        if not loaded.job.rename and (column := _pdf_column(pages)):
+            shown["rename"] = {column: "File Name"}
+    if is_sheet and not loaded.job.key and len({page.likely_key for page in pages}) == 1 and pages[0].likely_key:
+        shown["key"] = pages[0].likely_key
+    words = quote_words(["batch-runner", *command_words(command, source, shown)])
+    if loaded.job.task:
+        return words
+    own = next(iter(own_tasks(Path())), "FILE.py:FUNCTION")
+    return f"{words}   (it reads PDFs; or --task {own} for your own)"
+
+
+def _pdf_column(pages: Sequence[Preview]) -> str | None:
+    """The column that would have to be renamed for the task `invoice`, by the first row of the first sheet."""
+    params = pages[0].first[0].params if pages and pages[0].first else {}
+    if "File Name" in params:
+        return None
+    return next((name for name, text in params.items() if text.lower().endswith((".pdf", ".xml"))), None)

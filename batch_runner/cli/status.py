@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,19 +15,31 @@ import msgspec
 
 from batch_runner.cli.run import today
 from batch_runner.errors import UsageError
+from batch_runner.fs import AtomicFile
 from batch_runner.job.config import load_job
+from batch_runner.job.inputs import taken_for_input
 from batch_runner.job.job import Job
+from batch_runner.journal.batches import sheet_of
+from batch_runner.journal.index import Purpose
+from batch_runner.journal.outputs import OutputIndex, lowest_runs
 from batch_runner.journal.resolve import Rekeyed, rekey
-from batch_runner.journal.view import BatchRecord, Count, Failures, JournalView, Placed, Try, sheet_of
+from batch_runner.journal.view import BatchRecord, Count, Failures, JournalView, Placed, Try
+from batch_runner.output.edits import refresh_output
 from batch_runner.report.summary import duration_of, number_of, row_numbers
 from batch_runner.rows.keys import key_of, number_forms
 from batch_runner.rows.source import Source
-from batch_runner.runner.memory import journal_meant
+from batch_runner.runner.check import open_source, wrote_elsewhere
+from batch_runner.runner.memory import info_of, journal_meant, outcomes_now
 from batch_runner.sheet.model import TEXT_ENDINGS, WORKBOOK_ENDINGS
 from batch_runner.units import local_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from batch_runner.journal.batches import JournalSheet
+    from batch_runner.journal.changes import Origin
+    from batch_runner.journal.outputs import WrittenOutput
+    from batch_runner.runner.memory import OutcomesNow
 
 
 MOST_GROUPS = 20
@@ -61,11 +75,15 @@ class Night(msgspec.Struct, frozen=True):
 
 
 class JournalStatus(msgspec.Struct, frozen=True):
-    """All nights of a journal, the oldest first; `failures` are the last one's."""
+    """All nights of a journal, the oldest first.
+
+    `failures` are the last one's, `origins` are the nights and sheets that it carried outcomes over from.
+    """
 
     journal: str
     nights: tuple[Night, ...]
     failures: tuple[Failures, ...]
+    origins: tuple[Origin, ...] = ()
 
     def to_json(self) -> str:
         """One JSON object, on one line; the counts as objects, those of the last night at the top, too."""
@@ -89,6 +107,8 @@ class JournalStatus(msgspec.Struct, frozen=True):
             counts = ", ".join(f"{count.rows} {count.status}" for count in night.counts) or "no rows yet"
             sheet = f"  {Path(night.batch.input).name}" if len(sheets) > 1 else ""
             yield f"  {night.batch.id}  {local(night.batch.started)}{sheet}  {night.state}: {counts}"
+        for origin in self.origins:
+            yield f"  carried over in batch {self.nights[-1].batch.id}: {origin.rows} from {origin.words}"
         for group in self.failures:
             yield f"  {group.rows} × {group.status}: {group.error or '(no message)'}  [{row_numbers(group)}]"
 
@@ -129,7 +149,61 @@ def read_status(source: Path) -> JournalStatus:
     with _open(path) as view:
         batches = view.batches()
         nights = tuple(Night(batch, view.counts(batch.id), view.is_running(batch)) for batch in batches)
-        return JournalStatus(str(path), nights, view.failures(batches[-1].id, MOST_GROUPS))
+        last = batches[-1].id
+        return JournalStatus(str(path), nights, view.failures(last, MOST_GROUPS), view.origins(last))
+
+
+def write_output(source: Path, output: Path, said: str | None) -> str:
+    """Write the output of a sheet from what its journal knows just now, which is only read; gives what to say of it.
+
+    `source` is the journal, the sheet, an output or the job, which says how the sheet is read; `said` is the sheet,
+    where the journal has several. Raises as `read_status`, and `UsageError` for a file that isn't ours to write over.
+    """
+    path, meant = journal_meant(source, today())
+    with _open(path) as view:
+        sheet = sheet_of(path, view.sheets(), said or meant)
+        batch = next(batch for batch in view.batches() if batch.id == sheet.batch)
+        key, living, is_over = view.key_columns(batch.id), view.living, not view.is_running(batch) and batch.ended
+    is_job = source.suffix.lower() == ".toml"
+    plain = Job(input=sheet.path, key=key, hidden="include", merged="first", suspect_rows="run")
+    job = load_job(str(source), {}, os.environ).job if is_job else plain
+    if problem := taken_for_input(job.input, output, today()):
+        raise UsageError(problem)
+    job = msgspec.structs.replace(job, input=sheet.path, output=str(output), journal=str(path), report=None)
+    if os.path.realpath(output) == os.path.realpath(sheet.path):
+        raise UsageError(f"{output}: that is the sheet itself, which only a batch writes; name another file")
+    target = AtomicFile.prepare(output, job.input_path)
+    purpose = Purpose.of(batch.task, batch.service, path.resolve().parent)
+    with open_source(job, None, None, purpose, Path(tempfile.gettempdir())) as (sheet_rows, _):
+        info = info_of(job, sheet_rows, None, sheet.path)
+        info = msgspec.structs.replace(info, task=batch.task, service=batch.service)
+        with outcomes_now(path, batch.id, sheet_rows, info, living, lambda: None) as now:
+            _refuse_other_rows(source, sheet, now)
+            rows = partial(now.rows, others=not (is_over and now.is_same_sheet))
+
+            def note(written: WrittenOutput) -> None:
+                runs = lowest_runs(placed.run_id for placed in rows() if placed.run_id)
+                OutputIndex(os.environ).add(target.real, purpose, written.sha256, runs)
+
+            is_ours = wrote_elsewhere(purpose)
+            if not refresh_output(job, sheet_rows, now.journal, rows, target, note, is_ours):
+                raise UsageError(
+                    f"{output}: this file is open, was changed since it was written, or is no output of this program, "
+                    "so it is left alone; name another one"
+                )
+            counts = Counter(placed.status for placed in rows())
+    words = ", ".join(f"{count} {status}" for status, count in counts.most_common())
+    return f"{output}: {number_of(counts.total(), 'row')} of {sheet.path} as {path} knows them now: {words}"
+
+
+def _refuse_other_rows(source: Path, sheet: JournalSheet, now: OutcomesNow) -> None:
+    """Raise `UsageError` where what is read of the sheet isn't what the batch had: its outcomes would be others'."""
+    found, rows = now.found()
+    if rows and (not found or (now.is_same_sheet and found < rows)):
+        raise UsageError(
+            f"{sheet.path}: {found} of {rows} rows of its last batch are found in it; if a job file, or options, say "
+            f"how the sheet is read, name the job: batch-runner status JOB.toml --output … (not {source})"
+        )
 
 
 def story(source: Path, row: int, said: str | None = None) -> Story:

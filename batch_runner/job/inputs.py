@@ -241,8 +241,8 @@ def _there(folder: Path, name: str) -> str:
     return f"the folder {folder} has {', '.join(near)}{more}" if near else f"the folder {folder} has no spreadsheet"
 
 
-ONE_EACH = ("output", "report")
-"""Files that no two batches can have in common; nor a journal, unless one is named for all."""
+ONE_EACH = ("output",)
+"""Files that no two batches can have in common; nor a journal or a report, unless one is named for all."""
 
 
 class SheetJob(msgspec.Struct, frozen=True):
@@ -342,11 +342,18 @@ def _outputs_taken_for_inputs(job: Job, batches: tuple[SheetJob, ...], day: date
     for planned in batches:
         output = planned.job.output_path
         itself = os.path.realpath(output) == os.path.realpath(planned.job.input_path)
-        if output.suffix.lower() in ENDINGS and not itself and takes(job.input, output, day):
-            yield (
-                f"output: {output} would be taken for an input the next time, since {job.input} matches it; "
-                "put it into another folder, or name it {stem}.results" + output.suffix
-            )
+        if not itself and (problem := taken_for_input(job.input, output, day)):
+            yield problem
+
+
+def taken_for_input(pattern: str, output: Path, day: date) -> str | None:
+    """A sentence where a pattern would take an output for a new sheet the next time."""
+    if output.suffix.lower() not in ENDINGS or not (is_pattern(pattern) and takes(pattern, output, day)):
+        return None
+    return (
+        f"output: {output} would be taken for an input the next time, since {pattern} matches it; "
+        "put it into another folder, or name it {stem}.results" + output.suffix
+    )
 
 
 def _find_clashes(job: Job, batches: tuple[SheetJob, ...]) -> Iterator[str]:
@@ -356,7 +363,7 @@ def _find_clashes(job: Job, batches: tuple[SheetJob, ...]) -> Iterator[str]:
         "file": lambda job: job.input_path,
         "output": lambda job: job.output_path,
         "journal": lambda job: None if one_for_all else job.journal_path,
-        "report": lambda job: job.report,
+        "report": lambda each: each.report if job.report and has_stem(job.report) else None,
     }
     for what, path_of in looks.items():
         seen: dict[str, Job] = {}

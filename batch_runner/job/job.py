@@ -87,7 +87,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         bool, _says("Files", None, "Add one column result.NAME for each top-level key of the results.")
     ] = False
     report: Annotated[
-        str | None, _says("Files", "PATH", "Write a report for people, too: one HTML page that needs no network.")
+        str | None, _says("Files", "PATH", "Write a report for people: one HTML page, on all sheets of a pattern.")
     ] = None
     overwrite: Annotated[bool, _says("Files", None, "Write over a file that isn't an output of this program.")] = False
     adopt_output: Annotated[

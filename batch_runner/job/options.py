@@ -293,7 +293,8 @@ CMD ["run", {toml(f"/data/{job.name}")}]
 
 # Build it once:
 #   podman build -t batch-runner .
-# Run it every night, on the folder that holds the job, its sheets and its journal (docker takes the same words):
+# Run it every night, on the folder that holds the job, its sheets and its journal. With docker, leave out --userns.
+# /etc/batch-runner.env has the API key; a task of your own that needs none runs without --env-file.
 #   podman run --rm --name {name} --read-only --tmpfs /tmp --cap-drop=all --security-opt=no-new-privileges \\
 #     --userns=keep-id --user "$(id -u):$(id -g)" --stop-timeout 30 --env-file /etc/batch-runner.env \\
 #     -e BATCH_RUNNER_STATE=/data/.batch-runner -v {shlex.quote(f"{job.parent}:/data")} batch-runner"""

@@ -15,12 +15,21 @@ import msgspec
 from filelock import lock_descriptor
 
 from batch_runner import log
-from batch_runner.errors import FIX_THAT, ExitCode, JournalBusy, JournalError, reason_of
+from batch_runner.errors import (
+    FIX_THAT,
+    NEW_JOURNAL,
+    ExitCode,
+    JournalBusy,
+    JournalError,
+    UsageError,
+    quote_words,
+    reason_of,
+)
 from batch_runner.fs import LockHeld, hold_lock, sync_folder
-from batch_runner.journal.database import uri_of
+from batch_runner.journal.database import connect, make_readable, uri_of
 from batch_runner.journal.same_key import forget_other_claims
 from batch_runner.plan.plan import NIGHT, Policy
-from batch_runner.units import problem_of_name
+from batch_runner.units import local_day, problem_of_name, service_form
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -161,6 +170,14 @@ def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) ->
     return Begun(batch, night, start_key, has_others=bool(info.command))
 
 
+def begin_beside(path: Path, info: BatchInfo) -> Begun:
+    """Begin a batch on a connection of its own: what is in flight of the others is committed meanwhile."""
+    with closing(connect(uri_of(path))) as connection:
+        make_readable(connection)
+        connection.execute("PRAGMA synchronous = FULL")
+        return begin(path, connection, info)
+
+
 def _night_gone_on_with(connection: sqlite3.Connection, info: BatchInfo) -> int | None:
     """The night that this batch goes on with: that of its own sheet first, which others may have come after."""
     named = {"series": info.series or info.input, "input": info.input, "command": info.command}
@@ -264,15 +281,13 @@ def check_same_job(path: Path | None, connection: sqlite3.Connection, info: Batc
     now_given = (info.task, info.service, _names(info.key_columns))
     known = (*(before or now_given[:2]), key[0] if key else now_given[2])
     for name, old, new in zip(("task", "service", "key"), known, now_given, strict=True):
-        if old != new:
+        if old != new and not (name == "service" and service_form(old) == service_form(new)):
+            rekey = quote_words(["batch-runner", "rekey", str(path), "--key", ",".join(info.key_columns) or "A,B"])
+            other = f"change the key of all that ran: {rekey}" if name == "key" else f"use {NEW_JOURNAL}"
+            ways = f"say the same --{name}, or {other}"
             raise JournalError(
-                f"{path}: this journal has the {name} {_show(old)}, and this batch has {_show(new)}; "
-                f"give the same {name}; another --output has a journal that knows nothing of what ran, "
-                f"and starts every row again{_REKEY.format(path) if name == 'key' else ''}"
+                f"{path}: this journal has the {name} {_show(old)}, and this batch has {_show(new)}; {ways}"
             )
-
-
-_REKEY = ". To change the key, say batch-runner rekey {} --key A,B: it finds what ran"
 
 
 def _names(columns: tuple[str, ...]) -> str:
@@ -359,3 +374,42 @@ def _holder(path: Path) -> str:
     except (sqlite3.Error, TypeError):
         return "another batch holds this journal"
     return f"another batch holds this journal: process {pid}, started {started}"
+
+
+_SHEETS = "SELECT input, max(id), started FROM batch GROUP BY input ORDER BY max(id) DESC"
+_MOST_NAMED = 5
+
+
+class JournalSheet(msgspec.Struct, frozen=True):
+    """One sheet: its path, the last batch over it, and when that began (UTC)."""
+
+    path: str
+    batch: int
+    began: str
+
+    @property
+    def night(self) -> str:
+        """The day of its last batch."""
+        return local_day(self.began)
+
+
+def sheets(connection: sqlite3.Connection) -> tuple[JournalSheet, ...]:
+    """All sheets of the journal, the latest first."""
+    return tuple(JournalSheet(*found) for found in connection.execute(_SHEETS))
+
+
+def sheet_of(journal: Path, known: tuple[JournalSheet, ...], said: str | None) -> JournalSheet:
+    """The sheet whose rows a person means: the one that they name by its path or its file's name, or the only one.
+
+    Raises `UsageError` where that isn't one: a row 17 stands in each of several sheets.
+    """
+    path = said and str(Path(said).absolute())
+    found = [sheet for sheet in known if said is None or sheet.path == path or Path(sheet.path).name == said]
+    if len(found) == 1:
+        return found[0]
+    names = [Path(sheet.path).name for sheet in known]
+    listed = names if len(set(names)) == len(names) else [sheet.path for sheet in known]
+    more = f" and {len(listed) - _MOST_NAMED} more" if len(listed) > _MOST_NAMED else ""
+    which = f"it has {', '.join(listed[:_MOST_NAMED])}{more}"
+    what = "a row of which sheet? say --input" if said is None else f"{said!r} is no one sheet of it"
+    raise UsageError(f"{journal}: {what}; {which}")

@@ -1,13 +1,20 @@
-"""How the sheet of a batch differs from that of the night before; and which rows were held back."""
+"""How a batch's sheet differs from that of the night before; which rows were held back, or left at a shutdown."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from batch_runner.sheet.model import TEXT_ENDINGS
+from batch_runner.units import local_day
+
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Iterable, Mapping
+
+    from batch_runner.journal.batches import BatchInfo
 
 
 _SAMPLES = 5
@@ -45,7 +52,7 @@ _TAKEN = (
     "SELECT outcome.number FROM outcome JOIN batch ON batch.id = outcome.batch"
     " JOIN attempt ON attempt.id = outcome.attempt JOIN batch AS sent ON sent.id = attempt.batch"
     " JOIN place ON place.batch = outcome.batch AND place.number = outcome.number"
-    " WHERE outcome.batch = ? AND outcome.changed AND sent.input <> batch.input AND place.refusal IS NULL"
+    " WHERE outcome.batch = ? AND outcome.changed = 1 AND sent.input <> batch.input AND place.refusal IS NULL"
     " ORDER BY outcome.number"
 )
 """A row that is held says so itself, and `--retry changed` starts none."""
@@ -72,6 +79,39 @@ class Unsettled(msgspec.Struct, frozen=True):
 
     input: str
     rows: int
+
+
+_ORIGINS = (
+    "SELECT earlier.id, earlier.started, earlier.input, attempt.origin IS NOT NULL, count(*) FROM outcome"
+    " JOIN attempt ON attempt.id = outcome.attempt JOIN batch AS earlier ON earlier.id = attempt.batch"
+    " WHERE outcome.batch = :batch AND (earlier.id < :batch OR attempt.origin IS NOT NULL)"
+    " AND (:number IS NULL OR number = :number) GROUP BY 1, 4 ORDER BY 1 DESC, 4"
+)
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """The batch that sent what rows of a later one show, its sheet, when it began (UTC), and how many rows those are.
+
+    `elsewhere`: they ran in another journal, and it was this batch that took them over.
+    """
+
+    batch: int
+    started: str
+    sheet: str
+    elsewhere: bool
+    rows: int
+
+    @property
+    def words(self) -> str:
+        """The night and the sheet."""
+        where = "another journal, taken over on " if self.elsewhere else ""
+        return f"{where}{local_day(self.started)}, {Path(self.sheet).name}, batch {self.batch}"
+
+
+def origins(connection: sqlite3.Connection, batch: int, number: int | None = None) -> tuple[Origin, ...]:
+    """Where the outcomes come from that a batch, or one row of it, has carried over; the latest batch first."""
+    found = connection.execute(_ORIGINS, {"batch": batch, "number": number}).fetchall()
+    return tuple(Origin(one, began, sheet, bool(elsewhere), rows) for one, began, sheet, elsewhere, rows in found)
 
 
 class HeldRows(msgspec.Struct, frozen=True):
@@ -106,6 +146,29 @@ def describe_waiting(rows: HeldRows) -> str | None:
         f"waiting for their retry: {rows.rows} (rows {numbers}); a row is started again once it is edited, or when "
         "its last attempt ended --retry-wait ago (1h, if nothing is said); --retry-wait 0 starts them at once"
     )
+
+
+def describe_shared_keys(rows: int) -> str | None:
+    """A warning where so many rows of a sheet share their key with others."""
+    if not rows:
+        return None
+    return (
+        f"{rows} rows share their key with another: one that stays as it was keeps its outcome wherever it stands, "
+        "but those that are edited are told apart by their order only; choose a --key that is each row's own"
+    )
+
+
+def describe_unclaimed(here: int, there: Mapping[Path, int]) -> tuple[str, ...]:
+    """A sentence for each journal with rows of which no sheet has told so far what makes them unique."""
+    told = (
+        f"{path}: rows that ran in this journal, and of which it isn't known what makes them unique: {rows}; "
+        "--unique can't know them until their own sheet runs with it once"
+        for path, rows in there.items()
+    )
+    if not here:
+        return tuple(told)
+    ran = f"rows that ran before, but are not in the sheet as they were then: {here}; --unique can't know them"
+    return (ran, *told)
 
 
 def held(connection: sqlite3.Connection, batch: int, why: str) -> HeldRows:
@@ -169,3 +232,59 @@ def all_new(connection: sqlite3.Connection, batch: int) -> str | None:
 def has_other_attempts(connection: sqlite3.Connection, batch: int) -> bool:
     """Whether any other batch has sent something."""
     return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM attempt WHERE batch <> ?)", (batch,)).fetchone()[0])
+
+
+_LAST_PLACED = "SELECT coalesce(max(number), 0) FROM place WHERE batch = ?"
+_REST = (
+    " FROM ahead LEFT JOIN twin USING (number) WHERE number > :placed AND number <= (SELECT max(number) FROM chosen)"
+    " AND (twin.number IS NULL OR twin.row IS NOT NULL)"
+    " AND NOT (:is_text AND number IN (SELECT number FROM renamed))"
+)
+"""Whose row is certain: not that of a new twin, nor of one that has another form of its key in a text file."""
+_ADD_ROWS = f"INSERT OR IGNORE INTO row (key, nth) SELECT key, 1{_REST} AND twin.number IS NULL"
+_LAST_PARAMS = "(SELECT params FROM sent WHERE sent.row = found.row ORDER BY id DESC LIMIT 1)"
+_PLACE_REST = (
+    "INSERT INTO place (batch, number, row, params, takes_part, refusal)"  # noqa: S608  no values stand in it
+    " SELECT :batch, number, row, params, takes_part,"
+    f" iif(takes_part AND refusal IS NOT NULL AND {_LAST_PARAMS} IS NULL, refusal, NULL) FROM (SELECT number,"
+    " coalesce(twin.row, (SELECT id FROM row WHERE row.key = ahead.key AND nth = 1)) AS row, params, refusal,"
+    f" number IN (SELECT number FROM chosen) AS takes_part{_REST}) AS found"
+    f" WHERE NOT (coalesce({_LAST_PARAMS}, params) <> params AND (:is_strict"
+    " OR EXISTS (SELECT 1 FROM sent WHERE sent.row = found.row AND sent.params = found.params)))"
+)
+_COUNT_CARRIED = (
+    "SELECT count(*) FROM outcome JOIN attempt ON attempt.id = outcome.attempt"
+    " WHERE outcome.batch = :batch AND number > :placed AND ended_at IS NOT NULL"
+)
+_UNPLACED = (
+    "SELECT number FROM chosen WHERE NOT EXISTS"
+    " (SELECT 1 FROM place WHERE place.batch = :batch AND place.number = chosen.number)"
+)
+
+
+def place_rest(
+    connection: sqlite3.Connection, batch: int, numbers: Iterable[int], *, is_text: bool, is_strict: bool
+) -> tuple[int, list[int]]:
+    """Place all rows at once that were seen and have no place yet, with no plan for them: none of them is started.
+
+    `numbers` are those of the rows that take part, `is_text` says that the sheet is a text file and
+    `is_strict` that an edited row may come to another outcome than its last. Gives how many had ended before, and the
+    numbers of those left over, which only `Registration.register` can place.
+    """
+    (placed,) = connection.execute(_LAST_PLACED, (batch,)).fetchone()
+    named = {"batch": batch, "placed": placed, "is_text": is_text, "is_strict": is_strict}
+    connection.executemany("INSERT OR IGNORE INTO chosen VALUES (?)", ((number,) for number in numbers))
+    connection.execute(_ADD_ROWS, named)
+    connection.execute(_PLACE_REST, named)
+    (carried,) = connection.execute(_COUNT_CARRIED, named).fetchone()
+    return carried, [number for (number,) in connection.execute(_UNPLACED, named)]
+
+
+def register_rest(
+    connection: sqlite3.Connection, batch: int, info: BatchInfo, numbers: Iterable[int]
+) -> tuple[int, list[int]]:
+    """As `place_rest`, for what the batch asks of its rows."""
+    policy, (is_said,) = info.policy, connection.execute("SELECT EXISTS (SELECT 1 FROM same)").fetchone()
+    is_strict = bool(policy.watched or policy.ignore or is_said)
+    is_text = info.input.lower().endswith(TEXT_ENDINGS)
+    return place_rest(connection, batch, numbers, is_text=is_text, is_strict=is_strict)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x62724A31
 """`brJ1`, in the file's header (SQLite file format, section 1.3.15): says whose file this is."""
 
-VERSION = 3
+VERSION = 4
 """The schema's own, in the header's `user_version`. A lower one is brought up to it, a higher one is refused."""
 
 TABLES = """\
@@ -79,6 +79,7 @@ CREATE TABLE place (              -- where a row stood in the sheet of one batch
     takes_part INTEGER NOT NULL,  -- 0: left out of this batch; it only holds its place among equal keys
     refusal TEXT,                 -- why nothing can be sent for it
     held    TEXT,                 -- parked: retried often enough; else what it is ran already: the kind of hold
+    attempt INTEGER,              -- what it ran as before with these values; empty: what was sent last for the row
     PRIMARY KEY (batch, number)
 ) WITHOUT ROWID;
 CREATE INDEX place_row ON place (row, batch);
@@ -108,7 +109,7 @@ CREATE INDEX attempt_claim ON attempt (claim) WHERE claim IS NOT NULL;
 
 CREATE TABLE result (             -- what a run gave back: JSON, to the letter
     attempt INTEGER PRIMARY KEY REFERENCES attempt,
-    json    TEXT NOT NULL
+    json    TEXT NOT NULL        -- a long one as bytes (UTF-8), which can be written and read in pieces
 );
 
 CREATE TABLE same (               -- the row, with these params or under this `key `, is what ran: as --same said
@@ -138,14 +139,8 @@ CREATE TABLE output (             -- an output as it was written, noted just bef
 );
 
 """
-TOLD = """\
-CREATE TABLE IF NOT EXISTS told ( -- what was said of a batch at its end: its counts, control totals, rows that differ
-    batch INTEGER PRIMARY KEY REFERENCES batch,
-    json  TEXT NOT NULL
-);
-"""
-"""Younger than version 3, and only ever added: journals of that version get it when a batch begins with them."""
-
+TOLD = "CREATE TABLE IF NOT EXISTS told (batch INTEGER PRIMARY KEY REFERENCES batch, json TEXT NOT NULL);\n"
+"""What was said of a batch at its end; journals that lack it get it when a batch begins with them."""
 OUTCOME_VIEW = """\
 CREATE VIEW outcome AS            -- what each row of each batch came to: the last attempt that may have started a run
 SELECT place.batch, place.number,
@@ -154,18 +149,22 @@ SELECT place.batch, place.number,
             WHEN attempt.run_id IS NULL AND attempt.ended_at IS NULL THEN 'unknown'
             ELSE attempt.status END AS status,
        iif(is_held, NULL, attempt.run_id) AS run_id,
-       iif(is_held, NULL, result.json) AS result,
+       iif(is_held, NULL, CAST(result.json AS TEXT)) AS result,
        CASE WHEN attempt.id IS NULL OR is_held THEN place.refusal
             WHEN attempt.run_id IS NULL AND attempt.ended_at IS NULL
             THEN 'a start was sent and its answer was lost: a run may exist'
             ELSE attempt.error END AS error,
-       attempt.params <> place.params AS changed, -- 1: the row was edited after it was sent
+       (attempt.params <> place.params) * (1 + is_same) AS changed, -- 1: the row was edited after it was sent;
+                                  -- 2: it ran with other values, and a person said that it is the same (--same)
        attempt.id AS attempt,
        place.row
-FROM (SELECT *, refusal IS NOT NULL AND held IS NOT NULL AND held <> 'duplicate' AS is_held FROM place) AS place
+FROM (SELECT *, refusal IS NOT NULL AND held IS NOT NULL AND held <> 'duplicate' AS is_held,
+             EXISTS (SELECT 1 FROM same WHERE same.row = place.row AND same.params = place.params) AS is_same
+      FROM place) AS place
 LEFT JOIN attempt ON attempt.id = (
     SELECT max(id) FROM attempt AS sent
-    WHERE sent.row = place.row AND sent.batch <= place.batch AND NOT (status = 'not_started' AND run_id IS NULL))
+    WHERE sent.row = place.row AND sent.batch <= place.batch AND NOT (status = 'not_started' AND run_id IS NULL)
+    AND (place.attempt IS NULL OR sent.id = place.attempt OR sent.batch = place.batch))
 LEFT JOIN result ON result.attempt = attempt.id
 WHERE place.takes_part;
 """
@@ -186,9 +185,7 @@ CREATE INDEX attempt_claim ON attempt (claim) WHERE claim IS NOT NULL;
 CREATE TABLE resolution (attempt INTEGER NOT NULL REFERENCES attempt, was TEXT NOT NULL, status TEXT NOT NULL,
     note TEXT NOT NULL, who TEXT NOT NULL, at TEXT NOT NULL);
 """
-"""What brings a journal of version 1 up to 2."""
-
-FROM_2_TO_3 = f"""\
+FROM_2_TO_3 = """\
 ALTER TABLE about ADD COLUMN under_way INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE about ADD COLUMN told INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE attempt ADD COLUMN cells BLOB;
@@ -203,10 +200,18 @@ CREATE TABLE same (row INTEGER NOT NULL REFERENCES row, params BLOB NOT NULL,
     batch INTEGER NOT NULL REFERENCES batch, PRIMARY KEY (row, params)) WITHOUT ROWID;
 CREATE TABLE output (batch INTEGER NOT NULL REFERENCES batch, path TEXT NOT NULL, sha256 TEXT NOT NULL,
     cells BLOB NOT NULL, own TEXT NOT NULL, ours TEXT NOT NULL, hers TEXT NOT NULL);
+"""
+FROM_3_TO_4 = f"""\
 {TOLD}
+ALTER TABLE place ADD COLUMN attempt INTEGER;
 DROP VIEW outcome;
 {OUTCOME_VIEW}"""
-"""What brings a journal of version 2 up to 3."""
+
+
+def steps_from(version: int) -> str:
+    """What brings a journal of an earlier version up to this one."""
+    return " ".join((FROM_1_TO_2, FROM_2_TO_3, FROM_3_TO_4)[version - 1 :])
+
 
 LOST = "a start was sent and its answer was lost: a run may exist"
 """The error of an attempt without an answer, as in the view `outcome`."""
@@ -321,6 +326,30 @@ def refuse_half(path: Path, connection: sqlite3.Connection) -> None:
         )
 
 
+LONG_RESULT = 1 << 20
+"""Characters from which on a result is written and read in pieces: SQLite makes two copies of what it is handed, keeps
+one of them until the statement is used again, and makes three of what it hands out."""
+
+
+def put_result(connection: sqlite3.Connection, attempt: int, result: str) -> None:
+    """Write what a run gave back; within a commit."""
+    if len(result) < LONG_RESULT:
+        connection.execute("INSERT OR REPLACE INTO result VALUES (?, ?)", (attempt, result))
+        return
+    pieces = [slice(start, start + LONG_RESULT) for start in range(0, len(result), LONG_RESULT)]
+    size = sum(len(result[piece].encode()) for piece in pieces)
+    connection.execute("INSERT OR REPLACE INTO result VALUES (?, zeroblob(?))", (attempt, size))
+    with connection.blobopen("result", "json", attempt) as blob:
+        for piece in pieces:
+            blob.write(result[piece].encode())
+
+
+def long_result(connection: sqlite3.Connection, attempt: int) -> str:
+    """A result that was written in pieces."""
+    with connection.blobopen("result", "json", attempt, readonly=True) as blob:
+        return str(blob.read(), "utf-8")
+
+
 def mark_whole(connection: sqlite3.Connection) -> None:
     """Say in the journal's file that no batch is under way, and put all into it that is in the WAL.
 
@@ -402,13 +431,12 @@ def _set_up(path: Path, connection: sqlite3.Connection) -> None:
 def _bring_up(path: Path, connection: sqlite3.Connection) -> None:
     """Bring an older journal up to this version: whole, or not at all."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    steps = f"{FROM_1_TO_2 if version == 1 else ''} {FROM_2_TO_3}"
     try:
         if version == VERSION:
             connection.executescript(TOLD)
             mark_whole(connection)
             return
-        connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {VERSION};")
+        connection.executescript(f"BEGIN IMMEDIATE; {steps_from(version)} PRAGMA user_version = {VERSION};")
         if version == 1:
             _name(connection)
         connection.execute("COMMIT")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+import time
 from contextlib import closing, contextmanager, nullcontext, suppress
 from hashlib import sha256
 from pathlib import Path, PurePath
@@ -20,21 +21,23 @@ from batch_runner.fs import write_private
 from batch_runner.journal.database import check_header, connect, reading_uri, refuse_half
 from batch_runner.outcomes import FAILED, NOT_STARTED, STARTING, UNKNOWN
 from batch_runner.plan.duplicates import Rival, claims_of
-from batch_runner.units import local_day, local_time
+from batch_runner.units import local_day, local_time, service_form
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from batch_runner.plan.plan import Entry, Policy
 
 ENDING = ".journal.db"
 STATE_VARIABLE = "BATCH_RUNNER_STATE"
+ENDING_SECONDS = 0.5
+"""How long a batch takes at most to put its WAL into its journal, at its end."""
 _PARTS = 16
 """Hexadecimal digits of a hash in the name of an index's file."""
 
 
 class Purpose(msgspec.Struct, frozen=True):
-    """What a journal is for. A file of tasks is named by its real path, from wherever it was called."""
+    """What a journal is for. A file of tasks is named by its real path, a service in one form."""
 
     task: str
     service: str
@@ -44,7 +47,7 @@ class Purpose(msgspec.Struct, frozen=True):
         """The purpose of a batch whose journal lies in this folder and names its task from there."""
         file, colon, function = task.rpartition(".py:")
         real = str((folder / f"{file}.py").resolve()) if colon else ""
-        return cls(f"{real}:{function}" if colon else task, service)
+        return cls(f"{real}:{function}" if colon else task, service_form(service))
 
 
 class _Line(msgspec.Struct, frozen=True):
@@ -79,7 +82,7 @@ class Index:
     """The journals that this user's batches had, by what they are for."""
 
     def __init__(self, folder: Path | None) -> None:
-        self._folder = folder / "journals" if folder else None
+        self.folder = self._folder = folder / "journals" if folder else None
 
     def add(self, journal: Path, purpose: Purpose) -> str | None:
         """Remember a journal. Gives a sentence where that can't be done."""
@@ -219,7 +222,8 @@ _KNOWN_AS = "row.id IN (SELECT id FROM row WHERE key = :key UNION SELECT row FRO
 """Version 3 knows the other forms of its rows' keys."""
 _COPY = (
     "SELECT attempt.posts, attempt.intended_at, attempt.status, attempt.run_id, attempt.started_at, attempt.ended_at,"
-    " attempt.error, result.json FROM attempt LEFT JOIN result ON result.attempt = attempt.id WHERE attempt.id = ?"
+    " attempt.error, CAST(result.json AS TEXT), attempt.params, {cells}"
+    " FROM attempt LEFT JOIN result ON result.attempt = attempt.id WHERE attempt.id = ?"
 )
 
 
@@ -292,16 +296,45 @@ class StartsOfTonight:
         return Ran(Path(journal), 0, sheet, number, began, STARTING, None), conflict
 
 
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What tells whether a journal was written to: of it and its WAL, when and how long. Of a folder: its files."""
+    found: list[int] = []
+    for each in (path, path.with_name(f"{path.name}-wal")):
+        with suppress(OSError):
+            state = each.stat()
+            found += (state.st_mtime_ns, state.st_size)
+    return tuple(found)
+
+
 class OtherJournals:
     """What the other journals of a task know. One is open at a time, and only for one question.
 
     `tonight` is what other sheets of the night are about to start, where these have other journals than the `own` one.
+    `look` finds the journals anew, when the index in this folder has changed.
     """
 
-    def __init__(self, paths: Sequence[Path] = (), tonight: StartsOfTonight | None = None, own: Path = Path()) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path] = (),
+        tonight: StartsOfTonight | None = None,
+        own: Path = Path(),
+        look: tuple[Path, Callable[[], list[Path]]] | None = None,
+    ) -> None:
         self.paths = tuple(paths)
         self._tonight = tonight
         self._own = own
+        self._look = look
+        self._seen = {path: _stamp(path) for path in self.paths}
+        self._index = _stamp(look[0]) if look else ()
+        self._changed: dict[Path, None] = {}
+
+    def written_since(self) -> OtherJournals | None:
+        """Those that another batch has written to since these were found, or has made; None where there is none."""
+        if self._look is not None and (stamp := _stamp(self._look[0])) != self._index:
+            self._index = stamp
+            self._changed |= dict.fromkeys(path for path in self._look[1]() if path not in self._seen)
+        self._changed |= dict.fromkeys(path for path, stamp in self._seen.items() if _stamp(path) != stamp)
+        return OtherJournals(tuple(self._changed)) if self._changed else None
 
     @property
     def is_any(self) -> bool:
@@ -310,7 +343,7 @@ class OtherJournals:
 
     def beside(self, tonight: StartsOfTonight | None, own: Path) -> OtherJournals:
         """The same in a night whose sheets have several journals; `tonight` is None where they have one."""
-        return OtherJournals(self.paths, tonight, own)
+        return OtherJournals(self.paths, tonight, own, self._look)
 
     def about_to_start(self, sheet: str, began: str, entry: Entry) -> None:
         """Let the next sheets of the night know of a start."""
@@ -327,6 +360,14 @@ class OtherJournals:
             starts = ((key, self._tonight.find(self._own, key)) for key in keys if key not in found)
             found |= {key: start[0] for key, start in starts if start}
         return found
+
+    def ran_by_now(self, keys: Sequence[bytes]) -> dict[bytes, Ran]:
+        """As `ran`, of journals that others write to: one that can't be read just now may be ending."""
+        try:
+            return self.ran(keys)
+        except JournalError:
+            time.sleep(ENDING_SECONDS)
+            return self.ran(keys)
 
     def alike(self, entries: Iterable[Entry], policy: Policy) -> dict[bytes, Rival]:
         """As `ran`, for the claims of these rows; by the journals that were asked about the same columns."""
@@ -375,12 +416,14 @@ def key_columns_of(path: Path) -> set[tuple[str, ...]]:
 
 
 def copy_of(ran: Ran, own: sqlite3.Connection) -> tuple[Any, ...]:
-    """What a journal says of a start: posts, times, status, run id, error and result. Raises `JournalError`.
+    """What a journal says of a start: posts, times, status, run id, error, result, and hashes of what was sent.
 
-    `own` is the connection to the journal at hand.
+    `own` is the connection to the journal at hand. Raises `JournalError`.
     """
     with looking_into(ran.journal) if ran.journal else nullcontext(own) as connection:
-        copy: tuple[Any, ...] = connection.execute(_COPY, (ran.attempt,)).fetchone()
+        has_cells = connection.execute("PRAGMA user_version").fetchone()[0] >= 3
+        sql = _COPY.format(cells="attempt.cells" if has_cells else "NULL")
+        copy: tuple[Any, ...] = connection.execute(sql, (ran.attempt,)).fetchone()
     return copy
 
 
@@ -395,38 +438,3 @@ def looking_into(path: Path, *, half: bool = False) -> Iterator[sqlite3.Connecti
             yield connection
     except sqlite3.Error as error:
         raise JournalError(f"{path}: this journal can't be read ({error}), so what ran in it isn't known") from error
-
-
-class StartWords(msgspec.Struct, frozen=True):
-    """How a batch was started, kept for when the page is opened again, in the user's state folder.
-
-    `job` is the job file that says it, if one does.
-    """
-
-    source: str
-    chosen: dict[str, Any]
-    job: str = ""
-
-
-def _start_place(journal: Path, output: str) -> Path | None:
-    """The sheets of a task may share a journal, and no two an output."""
-    folder = state_folder(os.environ)
-    return folder and folder / "starts" / f"{_digits(str(journal), output)}.json"
-
-
-def remember_start(journal: Path, output: str, started: StartWords) -> None:
-    """Keep it for its owner only. Where that can't be done, nothing is lost but the offer to run rows again."""
-    place = _start_place(journal, output)
-    if place is not None:
-        with suppress(OSError):
-            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_private(place, msgspec.json.encode(started))
-
-
-def recall_start(journal: Path, output: str) -> StartWords | None:
-    """How the last batch was started that wrote this output; None where nobody kept it."""
-    place = _start_place(journal, output)
-    try:
-        return msgspec.json.decode(place.read_bytes(), type=StartWords) if place else None
-    except (OSError, msgspec.DecodeError):
-        return None

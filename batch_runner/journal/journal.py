@@ -14,37 +14,20 @@ from anyio import to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from batch_runner.errors import JournalFailed
-from batch_runner.journal import changes, same_key, view
-from batch_runner.journal.batches import Begun, begin, hold_journal, now, real_path
+from batch_runner.journal import changes, resolve, same_key, view
+from batch_runner.journal.batches import Begun, begin, begin_beside, hold_journal, now, real_path
 from batch_runner.journal.changes import HeldRows, Since, Unsettled, describe_waiting, held, since, taken, unsettled
-from batch_runner.journal.database import (
-    connect,
-    make_readable,
-    mark_whole,
-    open_file,
-    open_memory,
-    uri_of,
-)
+from batch_runner.journal.database import connect, make_readable, mark_whole, open_file, open_memory, uri_of
 from batch_runner.journal.group_commit import SHORT, Brief, Commits, in_thread, inline, set_aside
 from batch_runner.journal.index import OtherJournals
 from batch_runner.journal.outputs import OutputMemory
 from batch_runner.journal.register import Registration
-from batch_runner.journal.resolve import (
-    INTEND,
-    INTEND_AGAIN,
-    SEE,
-    WITHDRAW,
-    Outcome,
-    check_runs,
-    earlier_start_key,
-    end,
-    start,
-)
+from batch_runner.journal.resolve import INTEND, INTEND_AGAIN, SEE, WITHDRAW, Outcome, earlier_start_key, end, start
 from batch_runner.outcomes import NOT_STARTED, STARTING
 from batch_runner.plan.plan import WAITING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from batch_runner.journal.batches import BatchInfo
@@ -110,7 +93,7 @@ class JournalFile:
             # From now on the file says by itself that a batch is under way: without its WAL it is half a journal.
             self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         else:
-            begun = await to_thread.run_sync(_begin_beside, self.path, info)
+            begun = await to_thread.run_sync(begin_beside, self.path, info)
         if latest is not None:
             await self.commits.add(latest.leave_places)
         self._first = self._first or begun.id
@@ -140,6 +123,9 @@ class Journal:
         self.path = file.path
         self._commits = file.commits
         self._repeated: int | None = None
+        self.has_seen = False
+        """Whether the sheet's rows were noted before they find their places."""
+        self._others = others
         self._registration = Registration(begun, info, others, file.next_attempt)
 
     @classmethod
@@ -163,6 +149,11 @@ class Journal:
         """This batch's number in the journal."""
         return self._begun.id
 
+    @property
+    def first(self) -> int:
+        """The number of the first batch that this program began: those from there on may run beside this one."""
+        return self._begun.first or self._begun.id
+
     async def register(self, entries: Sequence[Entry]) -> list[Step]:
         """Place a chunk of the sheet's rows in this batch, in the sheet's order, and say what to do with each."""
         self._check_room()
@@ -173,6 +164,14 @@ class Journal:
 
         await self._commits.add(place)
         return steps
+
+    async def register_rest(self, numbers: Iterable[int]) -> tuple[int, list[int]]:
+        """See `changes.place_rest`; after `see` and `tell_apart`."""
+        self._check_room()
+        told: list[tuple[int, list[int]]] = []
+        rest = partial(changes.register_rest, batch=self.batch, info=self._info, numbers=numbers)
+        await self._commits.add(lambda connection: told.append(rest(connection)))
+        return told[-1]
 
     async def is_told_first(self) -> bool:
         """Whether nobody was told so far that no index knows this journal; from now on somebody was."""
@@ -203,6 +202,7 @@ class Journal:
 
     async def see(self, entries: Sequence[Entry]) -> None:
         """Note a chunk of the sheet's rows, whichever take part, for `tell_apart`."""
+        self.has_seen = True
         await self._commits.add(partial(same_key.see, entries=entries))
 
     async def tell_apart(self, identifying: tuple[str, ...] = ()) -> None:
@@ -224,20 +224,15 @@ class Journal:
         await self._commits.add(partial(same_key.adopt, entries=entries))
         await self._commits.add(partial(self._registration.adopt_elsewhere, entries=entries))
 
+    async def leave_unasked(self) -> None:
+        """Note that this batch has not learned to the end what makes earlier runs unique: the next one has to."""
+        await self._write("UPDATE batch SET unique_columns = '[]', conflict_columns = '[]' WHERE id = ?", self.batch)
+
     def unclaimed(self) -> tuple[str, ...]:
         """A sentence for each journal with rows of which no sheet has told so far what makes them unique."""
         with self._reader() as connection:
             here = same_key.count_unclaimed(connection)
-        there = self._registration.count_unclaimed_elsewhere(self._file.connection)
-        told = (
-            f"{path}: rows that ran in this journal, and of which it isn't known what makes them unique: {rows}; "
-            "--unique can't know them until their own sheet runs with it once"
-            for path, rows in there.items()
-        )
-        if not here:
-            return tuple(told)
-        ran = f"rows that ran before, but are not in the sheet as they were then: {here}; --unique can't know them"
-        return (ran, *told)
+        return changes.describe_unclaimed(here, self._registration.count_unclaimed_elsewhere(self._file.connection))
 
     def leave_places(self, connection: sqlite3.Connection) -> None:
         """Make room for the next sheet's rows, now that this one's have their places; within a commit."""
@@ -268,6 +263,21 @@ class Journal:
         await self._write(INTEND, *row)
         await self._withdraw_if_cancelled(attempt)
         return attempt
+
+    async def hold_if_started(self, attempt: int, send: Send) -> str | None:
+        """Withdraw the attempt where another batch has started its row meanwhile; gives the row's error, if so."""
+        others = None if self._policy.releases else self._others.written_since()
+        if others is None:
+            return None
+        told: list[str | None] = []
+
+        def look(connection: sqlite3.Connection) -> None:
+            told.append(self._registration.ran_meanwhile(connection, others, send))
+            if told[-1] is not None:
+                connection.execute(WITHDRAW, (NOT_STARTED, now(), told[-1], attempt))
+
+        await self._commits.add(look)
+        return told[-1]
 
     async def intend_again(self, attempt: int) -> None:
         """Record one more POST of an attempt that was withdrawn; as `intend`."""
@@ -326,7 +336,7 @@ class Journal:
         await self._write("SELECT 1")
         self._check_room()
         with self._reader() as connection:
-            check_runs(connection)
+            resolve.check_runs(connection)
 
     def outcomes(self) -> Iterator[Placed]:
         """This batch's rows in order of number, with what is on disk of each; may run in another thread."""
@@ -351,17 +361,17 @@ class Journal:
     def shared_keys(self) -> str | None:
         """A warning where rows of this batch's sheet share their key with others."""
         rows = self._repeated if self._repeated is not None else same_key.count_repeated(self._file.connection)
-        if not rows:
-            return None
-        return (
-            f"{rows} rows share their key with another: one that stays as it was keeps its outcome wherever it stands, "
-            "but those that are edited are told apart by their order only; choose a --key that is each row's own"
-        )
+        return changes.describe_shared_keys(rows)
 
     def since(self) -> Since | None:
         """How this batch's sheet differs from that of the night before."""
         with self._reader() as connection:
             return since(connection, self._begun.id)
+
+    def origins(self, number: int | None = None) -> tuple[changes.Origin, ...]:
+        """Where outcomes were carried over from: those of all rows, or that of one."""
+        with self._reader() as connection:
+            return changes.origins(connection, self._begun.id, number)
 
     def waiting(self) -> str | None:
         """A sentence where rows are to be started again, but not yet."""
@@ -437,11 +447,3 @@ async def _close(connection: sqlite3.Connection) -> None:
         with suppress(sqlite3.Error):  # no room even for that: then the WAL can't be emptied either, and stays beside
             await to_thread.run_sync(mark_whole, connection)
         await to_thread.run_sync(connection.close)
-
-
-def _begin_beside(path: Path, info: BatchInfo) -> Begun:
-    """Begin a batch on a connection of its own: what is in flight of the others is committed meanwhile."""
-    with closing(connect(uri_of(path))) as connection:
-        make_readable(connection)
-        connection.execute("PRAGMA synchronous = FULL")
-        return begin(path, connection, info)

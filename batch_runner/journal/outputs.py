@@ -11,13 +11,14 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from hashlib import sha256
 from heapq import nsmallest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from batch_runner.errors import JournalError
-from batch_runner.fs import replace_file
+from batch_runner.fs import replace_file, write_private
 from batch_runner.journal.batches import now
+from batch_runner.journal.database import put_result
 from batch_runner.journal.index import Index, Purpose, journals_in, looking_into, state_folder
 from batch_runner.outcomes import GOING
 
@@ -64,6 +65,11 @@ _OF_PLACE = "SELECT row FROM place WHERE batch = ? AND number = ? AND row IS NOT
 _OF_KEY = "SELECT id FROM row WHERE key = :key UNION SELECT row FROM alias WHERE key = :key"
 _RUN_OF = "SELECT 1 FROM attempt WHERE row = ? AND run_id = ?"
 _PARAMS_OF = "SELECT params FROM place JOIN row ON row.id = place.row WHERE batch = ? AND key = ? AND nth = ?"
+_FORGET = (
+    "DELETE FROM output WHERE batch = ? AND path = ? AND rowid NOT IN"
+    " (SELECT rowid FROM output WHERE batch = ? AND path = ? ORDER BY rowid DESC LIMIT 2)"
+)
+"""Of an output that is refreshed each minute: one of the last two is what stands there, also after a kill."""
 _NOTE = "INSERT INTO output VALUES (?, ?, ?, ?, ?, ?, ?)"
 _WRITTEN = (
     "SELECT path, sha256, cells, own, ours, hers, batch, batch.input, input_sha256"
@@ -73,6 +79,7 @@ _WRITTEN = (
 
 def note_output(connection: sqlite3.Connection, batch: int, written: WrittenOutput) -> None:
     """Record what a batch has written; within a commit."""
+    connection.execute(_FORGET, (batch, written.path, batch, written.path))
     lists = (msgspec.json.encode(names).decode() for names in msgspec.structs.astuple(written.headers))
     connection.execute(_NOTE, (batch, written.path, written.sha256, written.cells, *lists))
 
@@ -135,7 +142,7 @@ def take_back(
              entry.claim, entry.conflict, run.where),
         )  # fmt: skip
         if run.result:
-            connection.execute("INSERT INTO result VALUES (?, ?)", (attempt, run.result))
+            put_result(connection, attempt, run.result)
 
 
 def unknown_runs(connection: sqlite3.Connection, run_ids: Iterable[str]) -> frozenset[str]:
@@ -295,4 +302,37 @@ def _read(file: Path) -> IndexedOutput | None:
     try:
         return msgspec.json.decode(file.read_bytes(), type=IndexedOutput)
     except (OSError, msgspec.MsgspecError):
+        return None
+
+
+class StartWords(msgspec.Struct, frozen=True):
+    """How a batch was started, kept for when the page is opened again, in the user's state folder."""
+
+    source: str
+    chosen: dict[str, Any]
+    job: str = ""
+    """The job file that says it, if one does."""
+
+
+def _start_place(journal: Path, output: str) -> Path | None:
+    """The sheets of a task may share a journal, and no two an output."""
+    folder, digits = state_folder(os.environ), _digits(f"{journal}\0{output}")
+    return folder and folder / "starts" / f"{digits}.json"
+
+
+def remember_start(journal: Path, output: str, started: StartWords) -> None:
+    """Keep it for its owner only. Where that can't be done, nothing is lost but the offer to run rows again."""
+    place = _start_place(journal, output)
+    if place is not None:
+        with suppress(OSError):
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_private(place, msgspec.json.encode(started))
+
+
+def recall_start(journal: Path, output: str) -> StartWords | None:
+    """How the last batch was started that wrote this output; None where nobody kept it."""
+    place = _start_place(journal, output)
+    try:
+        return msgspec.json.decode(place.read_bytes(), type=StartWords) if place else None
+    except (OSError, msgspec.DecodeError):
         return None

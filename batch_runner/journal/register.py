@@ -12,12 +12,20 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.journal.batches import now
-from batch_runner.journal.database import LOST
+from batch_runner.journal.database import LOST, put_result
 from batch_runner.journal.index import Ran, copy_of, ran_as, ran_in
-from batch_runner.journal.same_key import Rivals, find_almost, find_twins, know_almost, renamed
+from batch_runner.journal.same_key import (
+    Rivals,
+    find_almost,
+    find_beside,
+    find_twins,
+    know_almost,
+    ran_as_another,
+    renamed,
+)
 from batch_runner.outcomes import QUEUED, STARTING, UNKNOWN
 from batch_runner.plan.duplicates import claims_of, hold_back
-from batch_runner.plan.edits import ALMOST, cells_of, differing
+from batch_runner.plan.edits import ALMOST, cells_of
 from batch_runner.plan.plan import (
     ELSEWHERE,
     RELEASE,
@@ -32,6 +40,7 @@ from batch_runner.plan.plan import (
     Send,
     Skip,
     Step,
+    attempts_as_now,
     counted_as,
     decide,
     last_sent,
@@ -47,17 +56,17 @@ if TYPE_CHECKING:
 
     from batch_runner.journal.batches import BatchInfo, Begun
     from batch_runner.journal.index import OtherJournals
+    from batch_runner.journal.same_key import Beside
     from batch_runner.plan.duplicates import Rival
-    from batch_runner.plan.plan import Policy
 
 
 _FIRST = "SELECT id, EXISTS (SELECT 1 FROM place WHERE row = row.id AND batch = ?) FROM row WHERE key = ? AND nth = 1"
-_BESIDE = (
-    "SELECT place.params, held, batch.input, number, cells FROM place JOIN batch ON batch.id = place.batch"
-    " LEFT JOIN tonight ON tonight.row = place.row"
-    " WHERE place.row = ? AND batch >= ? AND batch < ? AND takes_part AND refusal IS NULL ORDER BY batch LIMIT 1"
+_PLACE = (
+    "INSERT INTO place (batch, number, row, params, takes_part, refusal, held, attempt) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _TONIGHT = "INSERT OR IGNORE INTO tonight VALUES (?, ?)"
+_KEYS_OF = "SELECT key FROM row WHERE id = :row UNION SELECT key FROM alias WHERE row = :row"
+_HOLD = "UPDATE place SET refusal = ?, held = ? WHERE batch = ? AND number = ?"
 _REPEAT = "INSERT INTO repeated VALUES (?, 2) ON CONFLICT DO UPDATE SET rows = rows + 1 RETURNING rows"
 _LEARN = "INSERT OR IGNORE INTO alias VALUES (?, ?)"
 _SENDING = "INSERT OR REPLACE INTO sending VALUES (?, ?)"
@@ -88,23 +97,6 @@ _TAKE_OVER = (
 )
 
 
-class Beside(msgspec.Struct, frozen=True):
-    """What another sheet of this very night sends for a row, or why it holds it."""
-
-    params: bytes
-    held: str | None
-    sheet: str
-    number: int
-    cells: bytes | None
-
-    def differing(self, entry: Entry, policy: Policy) -> tuple[str, ...]:
-        """The columns in which a row with the same key differs; one of them is "" where it isn't known which."""
-        if self.params == entry.digest:
-            return ()
-        found = differing(self.cells, entry.named(), policy.ignore)
-        return ("",) if found is None else found
-
-
 class Registration:
     """The rows of one batch find their places, chunk by chunk; each method within a transaction of the caller's.
 
@@ -116,6 +108,7 @@ class Registration:
         self._sheet = info.input
         self._has_key = bool(info.key_columns)
         self._own: dict[int, Entry] = {}
+        self._twins: dict[int, int | None] = {}
         self._policy = info.policy
         self._others = others
         self._next_attempt = next_attempt
@@ -127,43 +120,41 @@ class Registration:
 
     def register(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> list[Step]:
         """Place the entries in the batch and say what to do with each."""
-        twins = find_twins(connection, entries)
+        self._twins = find_twins(connection, entries)
         self._elsewhere = None
         own, entries = entries, renamed(connection, entries)
         is_text = self._sheet.lower().endswith(TEXT_ENDINGS)
         self._own = {e.row_number: e for e, named in zip(own, entries, strict=True) if is_text and e is not named}
         self._alike = self._alike_elsewhere(connection, [entry for entry in entries if entry.takes_part])
-        return [self._register(connection, entry, twins, entries) for entry in entries]
+        return [self._register(connection, entry, entries) for entry in entries]
 
-    def _register(
-        self,
-        connection: sqlite3.Connection,
-        entry: Entry,
-        twins: dict[int, int | None],
-        entries: Sequence[Entry],
-    ) -> Step:
-        row, is_new = _find_row(connection, self._begun.id, entry, twins)
+    def _register(self, connection: sqlite3.Connection, entry: Entry, entries: Sequence[Entry]) -> Step:
+        row, is_new = _find_row(connection, self._begun.id, entry, self._twins)
         row, is_new, hold = self._tell_texts_apart(connection, entry, row, is_new=is_new)
         last: Attempt | None = None
+        attempts: Sequence[Attempt] = ()
+        beside: Beside | None = None
         if not entry.takes_part:
             step: Step = Skip(entry.row_number)
         elif row is None:
             step = Refuse(entry.row_number, entry.refusal or "a cell of its key can't be read")
         elif hold is not None:
             step = Refuse.hold(entry.row_number, hold)
-        elif not is_new and (beside := _beside(connection, self._begun, row)) is not None:
-            step = self._share(connection, entry, row, beside)
-            if isinstance(step, Send):
-                row = step.row_id
         else:
-            attempts = [] if is_new else _attempts(connection, row)
-            entry = _as_recorded(entry, last_sent(attempts))
-            step, last = self._step_of(connection, entry, row, attempts, entries)
+            beside = None if is_new else find_beside(connection, row, self._begun.first, self._begun.id)
+            if beside is not None:
+                step, last = self._share(connection, entry, row, beside)
+                row = step.row_id if isinstance(step, Send) else row
+            else:
+                attempts = [] if is_new else _attempts(connection, row)
+                entry = _as_recorded(entry, attempts)
+                step, last = self._step_of(connection, entry, row, attempts, entries)
         if isinstance(step, Send):
             connection.execute(_SENDING, (step.row_id, step.params))
             self._others.about_to_start(self._sheet, now(), entry)
         self._count(step, last)
-        self._place(connection, entry, row, step, last)
+        shown = None if last is None or isinstance(step, Send) or last == last_sent(attempts) else last.id
+        self._place(connection, entry, row, step, last or beside, shown)
         if row is not None:
             connection.executemany(_LEARN, ((form, row) for form in entry.forms))
         return step
@@ -177,12 +168,14 @@ class Registration:
         entries: Sequence[Entry],
     ) -> tuple[Step, Attempt | None]:
         """What to do with a row that no other sheet of the night has, and the attempt that decided it."""
-        step, last = self._decide(connection, entry, row, attempts), last_sent(attempts)
+        step, last = self._decide(connection, entry, row, attempts)
         if isinstance(step, Send | Poll | Resend) and (ran := self._ran_elsewhere(connection, entry, entries)):
             step, last = self._hold(connection, step, entry, ran, last)
         elif isinstance(step, Send) and last is None and not self._policy.releases:
-            near = find_almost(connection, entry, self._identifying, self._policy.ignore, has_key=self._has_key)
-            if near is not None:
+            is_twin = entry.row_number in self._twins
+            if is_twin and (before := ran_as_another(connection, row, entry.digest)) is not None:
+                step, last = self._hold(connection, step, entry, ran_as(connection, before), last)
+            elif (near := self._find_almost(connection, entry)) is not None:
                 step, last = self._hold(connection, step, entry, ran_as(connection, near[0]), last, also=near[1])
         rivals = Rivals(connection, self._begun.night, self._alike)
         step = hold_back(step, entry, last, self._policy, rivals)
@@ -215,31 +208,44 @@ class Registration:
         why = f"its key is that of a row but for how a number or date is written, and that one {ran}; {RELEASE}"
         return row, False, Hold(ALMOST, why, ran.names)
 
-    def _decide(self, connection: sqlite3.Connection, entry: Entry, row: int, attempts: Sequence[Attempt]) -> Step:
-        """What its own history says, and what a person said of it."""
-        last = last_sent(attempts)
+    def _decide(
+        self, connection: sqlite3.Connection, entry: Entry, row: int, attempts: Sequence[Attempt]
+    ) -> tuple[Step, Attempt | None]:
+        """What its own history says, and what a person said of it; and the attempt that decides."""
+        last = last_sent(attempts_as_now(attempts, entry))
         is_same = False
         if last is not None and last.params != entry.digest:
             if self._policy.same and watched_edit(last, entry, self._policy):
                 connection.execute(_SAY_SAME, (row, entry.digest, self._begun.id))
             is_same = connection.execute(_IS_SAME, (row, entry.digest)).fetchone() is not None
-        return decide(entry, row, attempts, self._policy, self._begun.night, is_same=is_same)
+        return decide(entry, row, attempts, self._policy, self._begun.night, is_same=is_same), last
 
-    def _share(self, connection: sqlite3.Connection, entry: Entry, row: int, beside: Beside) -> Step:
-        """A row whose key another sheet of this night has: it is that row, or is held, since both can't be it."""
+    def _share(
+        self, connection: sqlite3.Connection, entry: Entry, row: int, beside: Beside
+    ) -> tuple[Step, Attempt | None]:
+        """A row whose key another sheet of this night has: it is that row, or is held, since both can't be it.
+
+        Where it ran before with its own values, it stays what it was.
+        """
         columns = beside.differing(entry, self._policy)
         keep = Keep(entry.row_number, row, QUEUED, bool(columns), beside.held, tonight=True)
         if not columns or entry.refusal is not None:
-            return keep
+            return keep, None
+        before = [attempt for attempt in attempts_of(connection, row) if attempt.batch < self._begun.first]
+        entry = _as_recorded(entry, before)
+        step, last = self._decide(connection, entry, row, before)
+        if isinstance(step, Keep) and last is not None and last.params == entry.digest and last.may_have_run:
+            return step, last
         if self._policy.releases:
-            return send(entry, _add_twin(connection, row), again=False)
+            return send(entry, _add_twin(connection, row), again=False), None
         if self._policy.same:
             connection.execute(_SAY_SAME, (row, entry.digest, self._begun.id))
         if connection.execute(_IS_SAME, (row, entry.digest)).fetchone():
-            return msgspec.structs.replace(keep, changed=False)
+            return msgspec.structs.replace(keep, changed=False), None
         others = " and ".join(filter(None, columns)) or "values"
         what = f"the same key stands in row {beside.number} of {beside.sheet.rpartition('/')[2]}, with other {others}"
-        return Refuse.hold(entry.row_number, Hold(VALUES, f"{what}; {RELEASE}", "the same key, with other values"))
+        hold = Hold(VALUES, f"{what}; {RELEASE}", "the same key, with other values")
+        return Refuse.hold(entry.row_number, hold), None
 
     def _ran_elsewhere(self, connection: sqlite3.Connection, entry: Entry, entries: Sequence[Entry]) -> Ran | None:
         """Where the row ran that is about to be sent: in another journal, or here under another sheet's key."""
@@ -251,6 +257,20 @@ class Registration:
         here = ran_in(None, connection, entry.aliases)
         found = (here.get(key) or self._elsewhere.get(key) for key in entry.keys)
         return next(filter(None, found), None)
+
+    def ran_meanwhile(self, connection: sqlite3.Connection, others: OtherJournals, start: Send) -> str | None:
+        """Why a row is held after all: another batch has started it since it found its place here.
+
+        Both have written down their intent before they look, so that at least one of them sees the other's.
+        """
+        ran = others.ran_by_now([key for (key,) in connection.execute(_KEYS_OF, {"row": start.row_id})])
+        if not ran:
+            return None
+        found = next(iter(ran.values()))
+        why = f"{found} (journal {found.journal}); {RELEASE}, --journal {found.journal} goes on with that one"
+        connection.execute(_HOLD, (why, ELSEWHERE, self._begun.id, start.row_number))
+        self.named["held", found.names] += 1
+        return why
 
     @property
     def unclaimed_elsewhere(self) -> Mapping[Path, int]:
@@ -286,6 +306,10 @@ class Registration:
                 found[claim] = Ran(Path(journal), *told).rival(conflict)
         return found
 
+    def _find_almost(self, connection: sqlite3.Connection, entry: Entry) -> tuple[int, str] | None:
+        """The attempt of what ran and is almost this row, and what differs."""
+        return find_almost(connection, entry, self._identifying, self._policy.ignore, has_key=self._has_key)
+
     def know_almost(self, connection: sqlite3.Connection, identifying: tuple[str, ...]) -> None:
         """Note what ran by the text of the params that identify a row, for those that are new by their key."""
         self._identifying = identifying
@@ -308,25 +332,27 @@ class Registration:
         if isinstance(step, Resend):
             return Keep(entry.row_number, step.row_id, UNKNOWN, changed=False), last
         if self._policy.same and ran.outcome != STARTING:
+            connection.execute(_SAY_SAME, (step.row_id, entry.digest, self._begun.id))
             self._take_over(connection, step.row_id, entry, ran)
-            attempts = attempts_of(connection, step.row_id)
-            return self._decide(connection, entry, step.row_id, attempts), last_sent(attempts)
+            return self._decide(connection, entry, step.row_id, attempts_of(connection, step.row_id))
         of = f" (journal {ran.journal})" if ran.journal else ""
         goes_on = f", --journal {ran.journal} goes on with that one" if ran.journal else ""
         why = f"{'almost a row that ' if also else ''}{ran}{also}{of}; {RELEASE}{goes_on}"
         return Refuse.hold(entry.row_number, Hold(ALMOST if also else ELSEWHERE, why, ran.names)), last
 
     def _take_over(self, connection: sqlite3.Connection, row: int, entry: Entry, ran: Ran) -> None:
-        """Record here, as an attempt of this row, what is known of its start elsewhere."""
-        posts, intended, status, run_id, started, ended, error, result = copy_of(ran, connection)
+        """Record here, as an attempt of this row, what is known of its start elsewhere: its values are what ran."""
+        posts, intended, status, run_id, started, ended, error, result, params, cells = copy_of(ran, connection)
+        if params in (entry.digest, entry.sent):
+            params, cells = entry.digest, cells_of(entry.named())
         if ran.outcome == UNKNOWN:
             status, error, ended = UNKNOWN, error or LOST, ended or now()
         number = self._next_attempt()
         seen = (posts, intended, status, run_id, started, ended, error)
-        known = (entry.claim, entry.conflict, cells_of(entry.named()), str(ran))
-        connection.execute(_TAKE_OVER, (number, row, self._begun.id, entry.digest, *seen, *known))
+        known = (entry.claim, entry.conflict, cells, str(ran))
+        connection.execute(_TAKE_OVER, (number, row, self._begun.id, params, *seen, *known))
         if result is not None:
-            connection.execute("INSERT INTO result VALUES (?, ?)", (number, result))
+            put_result(connection, number, result)
 
     def _count(self, step: Step, last: Attempt | None) -> None:
         name = counted_as(step)
@@ -334,34 +360,36 @@ class Registration:
             self.named[name, named] += 1
 
     def _place(
-        self, connection: sqlite3.Connection, entry: Entry, row: int | None, step: Step, last: Attempt | None
+        self,
+        connection: sqlite3.Connection,
+        entry: Entry,
+        row: int | None,
+        step: Step,
+        ran: Attempt | Beside | None,
+        shown: int | None,
     ) -> None:
+        """Note where the row stands: `ran` is what decided, `shown` the attempt that it shows if not the last one."""
         refusal = step.why if isinstance(step, Refuse) else None
         held = step.held if isinstance(step, Refuse | Keep) else None
-        # A difference that doesn't count is none, also for whoever compares the places later.
-        is_unchanged = isinstance(step, Keep) and not step.changed and last is not None
-        params = last.params if is_unchanged and last is not None else entry.digest
-        connection.execute(
-            "INSERT INTO place (batch, number, row, params, takes_part, refusal, held) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (self._begun.id, entry.row_number, row, params, entry.takes_part, refusal, held),
-        )
+        # A difference that doesn't count is none, also for whoever compares the places later; but where a person said
+        # that it is the same, the totals have to say that what ran had other values.
+        is_unchanged = isinstance(step, Keep) and not step.changed and ran is not None
+        params = ran.params if is_unchanged and ran is not None else entry.digest
+        if params != entry.digest and connection.execute(_IS_SAME, (row, entry.digest)).fetchone():
+            params = entry.digest
+        values = (self._begun.id, entry.row_number, row, params, entry.takes_part, refusal, held, shown)
+        connection.execute(_PLACE, values)
         if self._begun.has_others and row is not None and entry.takes_part and refusal is None:
             connection.execute(_TONIGHT, (row, cells_of(entry.named())))
 
 
-def _as_recorded(entry: Entry, last: Attempt | None) -> Entry:
+def _as_recorded(entry: Entry, attempts: Sequence[Attempt]) -> Entry:
     """The entry with the hash that was written down for the very same texts, by an earlier release, too."""
-    if last is None or (last.sent or last.params) != (entry.sent or entry.digest) or last.params == entry.digest:
+    if any(attempt.params == entry.digest for attempt in attempts):
         return entry
-    return msgspec.structs.replace(entry, digest=last.params)
-
-
-def _beside(connection: sqlite3.Connection, begun: Begun, row: int) -> Beside | None:
-    """What another sheet of this very night sends for the row, and why it holds it; None where none has it."""
-    if begun.first == begun.id:
-        return None
-    found = connection.execute(_BESIDE, (row, begun.first, begun.id)).fetchone()
-    return Beside(*found) if found else None
+    texts = entry.sent or entry.digest
+    alike = next((attempt for attempt in reversed(attempts) if (attempt.sent or attempt.params) == texts), None)
+    return entry if alike is None else msgspec.structs.replace(entry, digest=alike.params)
 
 
 def attempts_of(connection: sqlite3.Connection, row: int) -> list[Attempt]:

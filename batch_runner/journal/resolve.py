@@ -19,19 +19,18 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.errors import JournalError, OutputFailed, UsageError
-from batch_runner.journal.batches import hold_journal, now, real_path
-from batch_runner.journal.database import open_file
+from batch_runner.journal.batches import hold_journal, now, real_path, sheet_of, sheets
+from batch_runner.journal.database import open_file, put_result
 from batch_runner.journal.group_commit import commit
 from batch_runner.journal.register import attempts_of
 from batch_runner.journal.same_key import clear_places, find_twins, renamed, see, tell_apart
-from batch_runner.journal.view import sheet_of, sheets
 from batch_runner.outcomes import NOT_STARTED, UNKNOWN
 from batch_runner.plan.plan import Attempt, Entry, last_sent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from batch_runner.journal.view import JournalSheet
+    from batch_runner.journal.batches import JournalSheet
 
 
 INTEND = (
@@ -86,15 +85,18 @@ def end(connection: sqlite3.Connection, attempt: int, outcome: Outcome) -> Outco
     values = (outcome.status, run_id, outcome.error or None, moment, run_id, moment, outcome.session_id, attempt)
     connection.execute(_END, values)
     if outcome.result:
-        connection.execute("INSERT OR REPLACE INTO result VALUES (?, ?)", (attempt, outcome.result))
+        put_result(connection, attempt, outcome.result)
     error = _hold_same_run(connection, attempt, moment) if run_id else ""
     return Outcome(UNKNOWN, run_id, error=error) if error else outcome
 
 
 _SAME_RUN = (
     "SELECT other.id, other.row FROM attempt AS own JOIN attempt AS other ON other.run_id = own.run_id"
-    " WHERE own.id = ? AND other.row <> own.row ORDER BY other.id"
+    " WHERE own.id = ? AND other.row <> own.row"
+    " AND NOT EXISTS (SELECT 1 FROM same WHERE substr(params, 1, 4) <> CAST('key ' AS BLOB)"
+    " AND (row = own.row AND own.origin IS NOT NULL OR row = other.row AND other.origin IS NOT NULL)) ORDER BY other.id"
 )
+"""But for a run that a person gave to a row (`--same`)."""
 _STANDS = (
     "SELECT place.number, batch.input FROM place JOIN batch ON batch.id = place.batch"
     " WHERE place.row = (SELECT row FROM attempt WHERE id = ?) ORDER BY place.batch DESC LIMIT 1"
@@ -125,14 +127,15 @@ def _shared_with(connection: sqlite3.Connection, attempt: int, other: int) -> st
     return f"the service gave the same run id to {where}: which of the two it ran for is not known"
 
 
-_SHARED_RUN = (
+_SHARED_RUN = (  # of those that no person gave to a row (--same)
     "SELECT run_id FROM attempt WHERE run_id IS NOT NULL AND status <> 'unknown'"
+    " AND (origin IS NULL OR row NOT IN (SELECT row FROM same WHERE substr(params, 1, 4) <> CAST('key ' AS BLOB)))"
     " GROUP BY run_id HAVING count(DISTINCT row) > 1 LIMIT 1"
 )
 
 
 def check_runs(connection: sqlite3.Connection) -> None:
-    """Raise `OutputFailed` if a run stands beside two rows: each has its own, or is `unknown`."""
+    """Raise `OutputFailed` if a run stands beside two rows: each has its own, one that a person gave it, or none."""
     found = connection.execute(_SHARED_RUN).fetchone()
     if found is not None:
         raise OutputFailed(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.outcomes import UNKNOWN
+from batch_runner.outcomes import FAILED, UNKNOWN
 from batch_runner.plan.duplicates import Rival, claims_of
 from batch_runner.plan.edits import cell_of, cells_of, differing, values_of
 from batch_runner.units import local_time
@@ -56,7 +56,7 @@ _AS_SENT = (
 )
 """Releases before these were two hashes wrote down the one of the texts."""
 _OF_THE_SHEET = (
-    "INSERT INTO apart SELECT key, params, number, NULL, number, is_refused FROM ahead WHERE key IN"
+    "INSERT INTO apart SELECT key, params, number, NULL, number, refusal IS NOT NULL FROM ahead WHERE key IN"
     " (SELECT key FROM ahead GROUP BY key HAVING count(*) > 1 UNION SELECT key FROM row WHERE nth = 2)"
 )
 _COUNT_REPEATED = "INSERT INTO repeated SELECT key, count(*) FROM apart GROUP BY key HAVING count(*) > 1"
@@ -93,7 +93,6 @@ _STEPS = (
     _PAIR_BY_ORDER,
     "DELETE FROM apart",
     "DELETE FROM renamed WHERE number IN (SELECT number FROM twin WHERE row IS NULL)",
-    "DELETE FROM ahead",
     "DELETE FROM form",
 )
 
@@ -109,7 +108,7 @@ def has_to_look(connection: sqlite3.Connection, batch: int, first: int) -> bool:
 def see(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     """Note rows of the sheet, before the first one finds its place; those whose key isn't known are nobody's twins."""
     known = [entry for entry in entries if entry.key is not None]
-    rows = ((e.row_number, e.key, e.digest, e.sent, e.refusal is not None) for e in known)
+    rows = ((e.row_number, e.key, e.digest, e.sent, e.refusal) for e in known)
     connection.executemany(_SEE, rows)
     forms = (
         (e.row_number, rank, key)
@@ -147,6 +146,55 @@ def _named(entry: Entry, key: bytes) -> Entry:
     assert entry.key is not None
     forms = tuple(alias for alias in (entry.key, *entry.forms) if alias != key)
     return msgspec.structs.replace(entry, key=key, forms=forms)
+
+
+_BESIDE = (
+    "SELECT place.params, held, batch.input, number, cells FROM place JOIN batch ON batch.id = place.batch"
+    " LEFT JOIN tonight ON tonight.row = place.row"
+    " WHERE place.row = ? AND batch >= ? AND batch < ? AND takes_part AND refusal IS NULL ORDER BY batch LIMIT 1"
+)
+
+
+class Beside(msgspec.Struct, frozen=True):
+    """What another sheet of this very night sends for a row, or why it holds it."""
+
+    params: bytes
+    held: str | None
+    sheet: str
+    number: int
+    cells: bytes | None
+
+    def differing(self, entry: Entry, policy: Policy) -> tuple[str, ...]:
+        """The columns in which a row with the same key differs; one of them is "" where it isn't known which."""
+        if self.params == entry.digest:
+            return ()
+        found = differing(self.cells, entry.named(), policy.ignore)
+        return ("",) if found is None else found
+
+
+def find_beside(connection: sqlite3.Connection, row: int, first: int, batch: int) -> Beside | None:
+    """What another sheet of this very night sends for the row, and why it holds it; None where none has it.
+
+    The sheets of the night are those of the batches from `first` on, before this one.
+    """
+    found = connection.execute(_BESIDE, (row, first, batch)).fetchone() if first != batch else None
+    return Beside(*found) if found else None
+
+
+_RAN_AS_ANOTHER = (
+    "SELECT other.id, other.status FROM row AS own JOIN row ON row.key = own.key AND row.id <> own.id"
+    " JOIN sent AS other ON other.row = row.id WHERE own.id = ? AND other.params = ? AND EXISTS"
+    " (SELECT 1 FROM sent AS later WHERE later.row = row.id AND later.id > other.id AND later.params <> other.params)"
+    " AND NOT (other.run_id IS NULL AND other.status = 'error') ORDER BY other.id DESC"
+)
+
+
+def ran_as_another(connection: sqlite3.Connection, row: int, params: bytes) -> int | None:
+    """A start of just these params for another row with this one's key, which sent others since: no row of the sheet
+    is paired with it, but it may have run.
+    """
+    found = connection.execute(_RAN_AS_ANOTHER, (row, params))
+    return next((attempt for attempt, status in found if status not in FAILED), None)
 
 
 _MAY_HAVE_RUN = (
@@ -342,13 +390,16 @@ def make_temporary(connection: sqlite3.Connection) -> None:
     `elsewhere`: what ran in other journals that never were asked what makes a row unique, and what tonight's sheets
     tell of it.
 
+    `chosen`: the numbers of the rows that take part, where they are placed all at once.
+
     `ahead`: the sheet's rows, seen before they find their places; `form`: the other keys of each, and `renamed`: under
     which key the journal knows it, where that is another. `apart`: those with the same key, and the journal's
     (`number` is empty). `twin`: which row of the journal such a row of the sheet is; empty: a new one.
     """
     connection.execute(
-        "CREATE TEMP TABLE ahead (number INTEGER PRIMARY KEY, key BLOB, params BLOB, sent BLOB, is_refused INTEGER)"
+        "CREATE TEMP TABLE ahead (number INTEGER PRIMARY KEY, key BLOB, params BLOB, sent BLOB, refusal TEXT)"
     )
+    connection.execute("CREATE TEMP TABLE chosen (number INTEGER PRIMARY KEY)")
     connection.execute("CREATE TEMP TABLE form (number INTEGER, rank INTEGER, key BLOB)")
     connection.execute("CREATE TEMP TABLE renamed (number INTEGER PRIMARY KEY, key BLOB NOT NULL)")
     connection.execute(
@@ -373,6 +424,6 @@ def make_temporary(connection: sqlite3.Connection) -> None:
 
 def clear_places(connection: sqlite3.Connection, sheet: str) -> None:
     """Forget what was only needed while the rows of this sheet found their places; what it claims and sends stays."""
-    for table in ("ahead", "form", "renamed", "apart", "twin", "met", "repeated"):
+    for table in ("chosen", "ahead", "form", "renamed", "apart", "twin", "met", "repeated"):
         connection.execute(f"DELETE FROM {table}")  # noqa: S608  the names stand above
     connection.execute("UPDATE claimed SET sheet = ? WHERE sheet = ''", (sheet,))

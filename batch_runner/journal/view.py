@@ -4,63 +4,32 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.errors import JournalError, UsageError, cant_be_read
+from batch_runner.errors import JournalError, cant_be_read
 from batch_runner.fs import seems_held
-from batch_runner.journal.batches import check_same_job, real_path, turns
-from batch_runner.journal.database import LOST, check_header, connect, make_readable, reading_uri, refuse_half
+from batch_runner.journal.batches import check_same_job, real_path, sheets, turns
+from batch_runner.journal.changes import Origin, origins
+from batch_runner.journal.database import (
+    LOST,
+    check_header,
+    connect,
+    long_result,
+    make_readable,
+    reading_uri,
+    refuse_half,
+)
 from batch_runner.journal.outputs import never_sent, outputs_of, unknown_runs
-from batch_runner.units import local_day
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
-    from batch_runner.journal.batches import BatchInfo, Turn
+    from batch_runner.journal.batches import BatchInfo, JournalSheet, Turn
     from batch_runner.journal.outputs import WrittenOutput
     from batch_runner.plan.plan import Policy
-
-
-_SHEETS = "SELECT input, max(id), started FROM batch GROUP BY input ORDER BY max(id) DESC"
-_MOST_NAMED = 5
-
-
-class JournalSheet(msgspec.Struct, frozen=True):
-    """One sheet: its path, the last batch over it, and when that began (UTC)."""
-
-    path: str
-    batch: int
-    began: str
-
-    @property
-    def night(self) -> str:
-        """The day of its last batch."""
-        return local_day(self.began)
-
-
-def sheets(connection: sqlite3.Connection) -> tuple[JournalSheet, ...]:
-    """All sheets of the journal, the latest first."""
-    return tuple(JournalSheet(*found) for found in connection.execute(_SHEETS))
-
-
-def sheet_of(journal: Path, known: tuple[JournalSheet, ...], said: str | None) -> JournalSheet:
-    """The sheet whose rows a person means: the one that they name by its path or its file's name, or the only one.
-
-    Raises `UsageError` where that isn't one: a row 17 stands in each of several sheets.
-    """
-    path = said and str(Path(said).absolute())
-    found = [sheet for sheet in known if said is None or sheet.path == path or Path(sheet.path).name == said]
-    if len(found) == 1:
-        return found[0]
-    names = [Path(sheet.path).name for sheet in known]
-    listed = names if len(set(names)) == len(names) else [sheet.path for sheet in known]
-    more = f" and {len(listed) - _MOST_NAMED} more" if len(listed) > _MOST_NAMED else ""
-    which = f"it has {', '.join(listed[:_MOST_NAMED])}{more}"
-    what = "a row of which sheet? say --input" if said is None else f"{said!r} is no one sheet of it"
-    raise UsageError(f"{journal}: {what}; {which}")
 
 
 _LAST = "SELECT id, ended, pid FROM batch ORDER BY id DESC LIMIT 1"
@@ -102,9 +71,12 @@ _PAGE, _MOST_TEXT = 500, 4 << 20  # rows, and characters of results, that are re
 _SAMPLES = 5
 
 _OUTCOMES = (
-    "SELECT number, status, coalesce(run_id, ''), result, coalesce(error, ''), coalesce(changed, 0)"
-    " FROM outcome WHERE batch = ? AND number > ? ORDER BY number LIMIT ?"
+    "SELECT number, status, coalesce(run_id, ''), iif(typeof(json) = 'blob', NULL, json), coalesce(error, ''),"
+    " coalesce(changed, 0), iif(typeof(json) = 'blob', result.attempt, NULL) FROM outcome"
+    " LEFT JOIN result ON result.attempt = outcome.attempt AND run_id IS NOT NULL"
+    " WHERE batch = ? AND number > ? ORDER BY number LIMIT ?"
 )
+"""A held row has no run, so no result. A long one is read by itself: to ask here whether it is one costs no copy."""
 _OUTCOME = _OUTCOMES.partition(" AND number >")[0] + " AND number = ?"
 _COUNTS = "SELECT status, count(*) FROM outcome WHERE batch = ? GROUP BY status ORDER BY count(*) DESC, status"
 _FAILURES = (
@@ -134,8 +106,9 @@ _BATCHES = (
 )
 _STORY = (
     "SELECT attempt.id, attempt.batch, place.number, iif(is_lost, 'unknown', attempt.status), posts, intended_at,"
-    " started_at, ended_at, coalesce(run_id, ''), coalesce(json, ''), iif(is_lost, :lost, coalesce(error, '')),"
-    " coalesce(session_id, ''), (SELECT input FROM batch WHERE batch.id = attempt.batch), coalesce(origin, '')"
+    " started_at, ended_at, coalesce(run_id, ''), coalesce(CAST(json AS TEXT), ''),"
+    " iif(is_lost, :lost, coalesce(error, '')), coalesce(session_id, ''),"
+    " (SELECT input FROM batch WHERE batch.id = attempt.batch), coalesce(origin, '')"
     " FROM (SELECT *, run_id IS NULL AND ended_at IS NULL AND batch IS NOT :living AS is_lost"
     " FROM attempt WHERE row = :row) AS attempt"
     " LEFT JOIN place ON place.row = attempt.row AND place.batch = attempt.batch"
@@ -147,7 +120,7 @@ _RESOLUTIONS = "SELECT at, who, was, status, note FROM resolution WHERE attempt 
 class Placed(msgspec.Struct, frozen=True):
     """What a row of the batch came to. `result` is JSON text; all texts are "" where there is nothing.
 
-    `changed`: the row was edited after it was sent.
+    `changed`: what was sent had other values, also where a person said that it is the same (`--same`).
     """
 
     number: int
@@ -225,24 +198,29 @@ class Try(msgspec.Struct, frozen=True):
 def outcomes(connection: sqlite3.Connection, batch: int) -> Iterator[Placed]:
     """The batch's rows in order of number; page by page, so that a slow reader doesn't hold up the WAL."""
     number = -1
-    while page := _page(connection.execute(_OUTCOMES, (batch, number, _PAGE))):
+    while page := _page(connection, connection.execute(_OUTCOMES, (batch, number, _PAGE))):
         number = page[-1].number
         while page:  # of what was handed on nothing is kept here: a result may be as large as all the others
             yield page.pop(0)
 
 
-def _page(found: Iterable[tuple[int, str, str, str | None, str, int]]) -> list[Placed]:
+_Found = tuple[int, str, str, str | None, str, int, int | None]
+
+
+def _page(connection: sqlite3.Connection, found: Iterable[_Found]) -> list[Placed]:
     """The first of these rows: none more once they hold so much text that memory would grow with the results."""
     page, size = [], 0
     for row in found:
-        page.append(_placed(*row))
+        page.append(_placed(connection, row))
         if (size := size + len(page[-1].result)) >= _MOST_TEXT:
             break
     return page
 
 
-def _placed(number: int, status: str, run_id: str, result: str | None, error: str, changed: int) -> Placed:
-    return Placed(number, status, run_id, result or "", error, bool(changed))
+def _placed(connection: sqlite3.Connection, found: _Found) -> Placed:
+    number, status, run_id, result, error, changed, long = found
+    result = long_result(connection, long) if long is not None else result or ""
+    return Placed(number, status, run_id, result, error, bool(changed))
 
 
 def counts(connection: sqlite3.Connection, batch: int) -> tuple[Count, ...]:
@@ -271,6 +249,7 @@ class JournalView:
 
     def __init__(self, connection: sqlite3.Connection, living: int | None) -> None:
         self._connection = connection
+        self._version = connection.execute("PRAGMA user_version").fetchone()[0]
         self.living = living
 
     @classmethod
@@ -317,6 +296,10 @@ class JournalView:
         """As `Journal.failures`, for any batch."""
         return failures(self._connection, batch, limit)
 
+    def origins(self, batch: int) -> tuple[Origin, ...]:
+        """As `Journal.origins`, for any batch; the first versions knew less of that."""
+        return () if self._version < 3 else origins(self._connection, batch)
+
     def outcomes(self, batch: int) -> Iterator[Placed]:
         """As `Journal.outcomes`, for any batch."""
         return outcomes(self._connection, batch)
@@ -325,7 +308,8 @@ class JournalView:
         """The first rows behind the number `after`, of one status or of any."""
         only, values = ("", ()) if status is None else (" AND status = ?", (status,))
         sql = _OUTCOMES.replace(" ORDER BY", f"{only} ORDER BY")
-        return tuple(_placed(*found) for found in self._connection.execute(sql, (batch, after, *values, limit)))
+        every = self._connection.execute(sql, (batch, after, *values, limit))
+        return tuple(_placed(self._connection, found) for found in every)
 
     def numbers(self, batch: int, status: str, error: str) -> tuple[int, ...]:
         """All rows that came to this status with this error."""
@@ -340,7 +324,7 @@ class JournalView:
 
     def held(self, batch: int) -> dict[str, int]:
         """How many rows were held back, by why; version 1 knew none."""
-        if self._connection.execute("PRAGMA user_version").fetchone()[0] == 1:
+        if self._version == 1:
             return {}
         return dict(self._connection.execute(_HELD, (batch,)).fetchall())
 
@@ -380,16 +364,17 @@ class JournalView:
     def outcome(self, batch: int, number: int) -> Placed | None:
         """What the row of this number came to; None if no such row took part."""
         found = self._connection.execute(_OUTCOME, (batch, number)).fetchone()
-        return _placed(*found) if found else None
+        return _placed(self._connection, found) if found else None
 
     def story(self, batch: int, number: int) -> tuple[Try, ...]:
         """All attempts, of all nights, for the row that had this number in the batch; the oldest first."""
         found = self._connection.execute("SELECT row FROM place WHERE batch = ? AND number = ?", (batch, number))
         return self._tries(row for (row,) in found.fetchall())
 
-    def key_columns(self) -> tuple[str, ...]:
-        """The columns that the last batch knew its rows by; none where all params were the key."""
-        found = self._connection.execute("SELECT key_columns FROM batch ORDER BY id DESC LIMIT 1").fetchone()
+    def key_columns(self, batch: int | None = None) -> tuple[str, ...]:
+        """The columns that a batch, or the last one, knew its rows by; none where all params were the key."""
+        sql = "SELECT key_columns FROM batch WHERE coalesce(id = ?, 1) ORDER BY id DESC LIMIT 1"
+        found = self._connection.execute(sql, (batch,)).fetchone()
         return tuple(msgspec.json.decode(found[0], type=list[str])) if found else ()
 
     def story_of_key(self, key: bytes, form: bytes | None = None) -> tuple[Try, ...]:
@@ -399,8 +384,7 @@ class JournalView:
 
     def _tries(self, rows: Iterator[int]) -> tuple[Try, ...]:
         tries = []
-        is_old = self._connection.execute("PRAGMA user_version").fetchone()[0] < 3
-        sql = _STORY.replace("coalesce(origin, '')", "''") if is_old else _STORY
+        sql = _STORY.replace("coalesce(origin, '')", "''") if self._version < 3 else _STORY
         for row in rows:
             named = {"row": row, "living": self.living, "lost": LOST}
             for attempt, *found in self._connection.execute(sql, named).fetchall():
@@ -416,7 +400,7 @@ _OF_KEY = (
 _BATCH = _BATCHES.replace("ORDER BY id", "WHERE id = ?")
 _SPANS = (
     "SELECT number, outcome.status, coalesce(outcome.error, ''), attempt.batch = outcome.batch,"
-    " started_at, ended_at FROM outcome LEFT JOIN attempt ON attempt.id = outcome.attempt"
+    " started_at, ended_at, coalesce(outcome.run_id, '') FROM outcome LEFT JOIN attempt ON attempt.id = outcome.attempt"
     " WHERE outcome.batch = ? AND number > ? ORDER BY number LIMIT ?"
 )
 _SPANS_PAGE = 2000
@@ -434,6 +418,7 @@ class Span(msgspec.Struct, frozen=True):
     here: bool
     started: str | None
     ended: str | None
+    run_id: str = ""
 
 
 def batch_of(connection: sqlite3.Connection, batch: int) -> BatchRecord:
@@ -445,6 +430,5 @@ def spans(connection: sqlite3.Connection, batch: int) -> Iterator[Span]:
     """The batch's rows in order of number, page by page."""
     number = -1
     while page := connection.execute(_SPANS, (batch, number, _SPANS_PAGE)).fetchall():
-        for placed, status, error, here, started, ended in page:
-            yield Span(placed, status, error, bool(here), started, ended)
-        number = page[-1][0]
+        for number, status, error, here, *rest in page:
+            yield Span(number, status, error, bool(here), *rest)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.fs import digest_of, replace_file, sync, sync_if_possible
+from batch_runner.fs import digest_of, is_held, replace_file, sync, sync_if_possible
 from batch_runner.job.job import stem_of
 from batch_runner.output.long_texts import WholeTexts
 from batch_runner.output.output import CellsHash, HerNotes, Output, resaved, unharmed
@@ -58,22 +58,79 @@ def put_output(
     outcomes: Callable[[], Iterator[Placed]],
     target: AtomicFile,
     note: Callable[[WrittenOutput], None],
+    knows: Callable[[str], bool] = lambda _digest: False,
 ) -> Written:
     """Write a batch's output over the one that stands there, and lose nothing that a person has changed in that.
 
     `outcomes` streams what came of the rows that took part, in order of number, anew at each call. `note` is to
-    remember what was written, before it takes its place. Raises `OutputFailed`.
+    remember what was written, before it takes its place. `knows` says of a digest that the journal doesn't know whether
+    we wrote it (`status --output` did). Raises `OutputFailed`.
     """
     known = journal.outputs.known()
-    edits = look_at_edits(job, source, target, journal, known)
+    edits = look_at_edits(job, source, target, journal, known, knows)
     sheet = str(job.input_path.absolute())
     neighbours = {written.sha256 for written in known if written.input == sheet}
-    foreign: set[int] = set()
 
     def may_replace(path: Path) -> bool:
         digest = digest_of(path)
         return digest is not None and (digest == edits.seen if path == target.real else digest in neighbours)
 
+    output = Output(source.sheet, source.layout, target, job.expand, edits.hers)
+    written, foreign = _write(output, job, source, journal, outcomes, may_replace, note)
+    taken_out = (
+        f"{row_list(sorted(foreign))}: what stood there belongs to another row (the key was edited, or the row was "
+        "copied), so it was taken out: not sent so far",
+    )
+    cautions = (*edits.notes, *(taken_out if foreign else ()))
+    return msgspec.structs.replace(written, notes=(*cautions, *written.notes), cautions=cautions)
+
+
+def refresh_output(
+    job: Job,
+    source: Source,
+    journal: Journal,
+    outcomes: Callable[[], Iterator[Placed]],
+    target: AtomicFile,
+    note: Callable[[WrittenOutput], None],
+    knows: Callable[[str], bool],
+) -> bool:
+    """Write what is known so far over the output of ours that stands there, or where none does; as `put_output`.
+
+    False: nothing was written, since it is the sheet itself, somebody has it open, or changed it since we wrote it.
+    Raises `OutputFailed`.
+    """
+    is_in_place = os.path.realpath(target.real) == os.path.realpath(job.input_path)
+    if is_in_place or is_held(target.real) or is_held(target.path):
+        return False
+    known = journal.outputs.known()
+    digest = digest_of(target.real)
+    is_ours = digest is not None and (any(written.sha256 == digest for written in known) or knows(digest))
+    if target.real.exists() and not is_ours:
+        return False
+    edits = look_at_edits(job, source, target, journal, known, knows)
+    if edits.notes or edits.seen != digest:  # the batch's end tells of it
+        return False
+
+    def may_replace(path: Path) -> bool:
+        return digest is not None and digest_of(path) == digest
+
+    alone = msgspec.structs.replace(target, is_alone=True)
+    output = Output(source.sheet, source.layout, alone, job.expand, edits.hers)
+    _write(output, job, source, journal, outcomes, may_replace, note)
+    return True
+
+
+def _write(
+    output: Output,
+    job: Job,
+    source: Source,
+    journal: Journal,
+    outcomes: Callable[[], Iterator[Placed]],
+    may_replace: Callable[[Path], bool],
+    note: Callable[[WrittenOutput], None],
+) -> tuple[Written, set[int]]:
+    """Write the output; gives the rows of the sheet, too, that stood beside another row's outcome."""
+    foreign: set[int] = set()
     with WholeTexts(source.sheet.path.parent) as long, journal.outputs.ownership() as has_outcome:
 
         def is_its_own(row: Row, run_id: str) -> bool:
@@ -85,18 +142,16 @@ def put_output(
         def every() -> Iterator[Placed]:
             return with_earlier(source.sheet, source.layout, outcomes(), long, is_its_own)
 
-        output = Output(source.sheet, source.layout, target, job.expand, edits.hers)
-        written = output.write(every, may_replace, note)
-    taken_out = (
-        f"{row_list(sorted(foreign))}: what stood there belongs to another row (the key was edited, or the row was "
-        "copied), so it was taken out: not sent so far",
-    )
-    cautions = (*edits.notes, *(taken_out if foreign else ()))
-    return msgspec.structs.replace(written, notes=(*cautions, *written.notes), cautions=cautions)
+        return output.write(every, may_replace, note), foreign
 
 
 def look_at_edits(
-    job: Job, source: Source, target: AtomicFile, journal: Journal, known: Sequence[WrittenOutput]
+    job: Job,
+    source: Source,
+    target: AtomicFile,
+    journal: Journal,
+    known: Sequence[WrittenOutput],
+    knows: Callable[[str], bool],
 ) -> Edits:
     """Find out what of the output that stands there must not get lost; what can't be carried over is kept aside."""
     path = target.real
@@ -104,7 +159,7 @@ def look_at_edits(
     if digest is None:
         return Edits()
     same = [written for written in known if written.path == os.path.realpath(path)]
-    is_unchanged = any(written.sha256 == digest for written in known)
+    is_unchanged = any(written.sha256 == digest for written in known) or knows(digest)
     if os.path.realpath(path) == os.path.realpath(job.input_path):
         return _edits_in_place(source, digest, same, is_unchanged=is_unchanged)
     with open_previous(path, job, source, [written.headers for written in same], source.sheet.scratch) as previous:
@@ -211,13 +266,13 @@ class _Comparison:
         with closing(sqlite3.connect("")) as rows, self._journal.outputs.params_of(batch) as params_of:
             self._gather(rows)
             seen: Counter[bytes] = Counter()
-            outcomes = {placed.number: placed.run_id for placed in self._journal.outcomes() if placed.run_id}
+            runs = {span.number: span.run_id for span in self._journal.spans() if span.run_id}
             for row in self._source.sheet.rows():
                 if row.kind not in LIST_ROWS:
                     continue
                 key = self._source.template.fill(row).key
                 seen[key or b""] += 1
-                found = self._take(rows, outcomes.get(row.number, ""), key, seen[key or b""])
+                found = self._take(rows, runs.get(row.number, ""), key, seen[key or b""])
                 if found is None:
                     continue
                 if any(found.notes):

@@ -12,7 +12,7 @@ import msgspec
 
 from batch_runner.fs import AtomicFile
 from batch_runner.job.job import stem_of
-from batch_runner.sheet.csv.writer import storable
+from batch_runner.sheet.csv.writer import write_json_text
 from batch_runner.sheet.xlsx_append.xml_tokens import CELL_UNITS, SURELY_FITS
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ MOST_IN_A_RECORD = 12 << 20
 """Characters of ours in one record of a text file; our reader takes records of 16 Mi characters."""
 
 
-_PIECE = 1 << 20
 _CUT = re.compile(r" … \[cut: the whole text is in ([^/\\\]]+\.long\.jsonl)\]\Z")
 """How a cell ends that holds a part of a text."""
 
@@ -37,7 +36,8 @@ def fit_in_cells(texts: tuple[str, ...]) -> bool:
 
 def fit_in_a_line(texts: tuple[str, ...]) -> bool:
     """Whether these texts fit into one record of a text file, with their quotes, and leave room for the row's own."""
-    return sum(map(len, texts)) <= MOST_IN_A_RECORD and sum(map(_quoted, texts)) <= MOST_IN_A_RECORD
+    size = sum(map(len, texts))
+    return 2 * size <= MOST_IN_A_RECORD or (size <= MOST_IN_A_RECORD and sum(map(_quoted, texts)) <= MOST_IN_A_RECORD)
 
 
 def fits_anywhere(_texts: tuple[str, ...]) -> bool:
@@ -108,10 +108,9 @@ class LongTexts:
         if self._spool is None:
             self._spool = tempfile.TemporaryFile(dir=self._target.path.parent)  # noqa: SIM115  closed on leaving
         self._count += 1
-        self._spool.write(msgspec.json.encode(LongText(number, header, "")).removesuffix(b'"}'))
-        for start in range(0, len(text), _PIECE):  # no second copy is made of all of it
-            self._spool.write(msgspec.json.encode(storable(text[start : start + _PIECE]))[1:-1])
-        self._spool.write(b'"}\n')
+        self._spool.write(msgspec.json.encode(LongText(number, header, "")).removesuffix(b'""}'))
+        write_json_text(self._spool, text)
+        self._spool.write(b"}\n")
         return cut
 
 

@@ -315,14 +315,15 @@ class Expected:
         self._name = name
         self._nothing = ("",) * len(headers)
         self._cells = iter(cells)
-        self._next = next(self._cells, None)
+        self._next: Cells | None = None
 
     def of(self, number: int) -> tuple[str, ...]:
         """The new texts of a row."""
+        if self._next is None:
+            self._next = next(self._cells, None)
         if self._next is None or self._next[0] != number:
             return self._nothing
-        texts = self._next[1]
-        self._next = next(self._cells, None)
+        texts, self._next = self._next[1], None
         return texts
 
     def wrong(self, number: int | None) -> OutputFailed:
@@ -332,8 +333,9 @@ class Expected:
 
     def finish(self) -> None:
         """Raises `OutputFailed` where cells are left for which there was no row."""
-        if self._next is not None:
-            raise OutputFailed(f"{self._name}: row {self._next[0]} has an outcome but no place in the output")
+        left = self._next or next(self._cells, None)
+        if left is not None:
+            raise OutputFailed(f"{self._name}: row {left[0]} has an outcome but no place in the output")
 
 
 def check_output(
@@ -375,6 +377,7 @@ def check_lines(lines: Iterator[tuple[str, ...]], sheet: Sheet, new: NewColumns,
         texts = dict(enumerate(row.texts)) | dict(zip(grid.new_places, expected.of(row.number), strict=True))
         if row.kind in LIST_ROWS and not _same_texts([texts[place] for place in grid.places], next(lines, ())):
             raise expected.wrong(row.number)
+        del texts  # they may be long, and the next ones are made before this name is given to them
     if next(lines, None) is not None:
         raise expected.wrong(None)
     expected.finish()

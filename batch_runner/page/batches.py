@@ -18,7 +18,8 @@ from batch_runner.errors import ExitCode, JournalError, UsageError
 from batch_runner.fs import OWN_GROUP, interrupt, own_python
 from batch_runner.job.options import command_words, for_some_rows
 from batch_runner.journal.batches import COMPLETE
-from batch_runner.journal.index import Index, StartWords, recall_start, remember_start, state_folder
+from batch_runner.journal.index import Index, state_folder
+from batch_runner.journal.outputs import StartWords, recall_start, remember_start
 from batch_runner.journal.view import BatchRecord, Failures, JournalView
 from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, STARTING, UNKNOWN
 from batch_runner.progress import Forecast, Tally
@@ -39,8 +40,7 @@ if TYPE_CHECKING:
 MOST_NIGHTS = 100
 MOST_GROUPS = 20
 MOST_OTHERS = 10
-MOST_KNOWN = 2 * MOST_NIGHTS
-MOST_AT_ONCE = 10_000
+MOST_KNOWN, MOST_AT_ONCE = 2 * MOST_NIGHTS, 10_000
 
 
 class KnownBatch(msgspec.Struct, frozen=True):

@@ -263,7 +263,7 @@ class RowStory(msgspec.Struct, frozen=True):
         """The result by its parts; nothing where it has none."""
         try:
             found = msgspec.json.decode(self.outcome.result)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             return []
         pairs = found.items() if isinstance(found, dict) else [("result", found)]
         return [(str(name), value if isinstance(value, str) else _json(value)) for name, value in pairs]

@@ -1,6 +1,7 @@
 """What a row's history means: its attempts → what this batch does with it. Pure, and decided here only.
 
-Rule 1  An attempt that was withdrawn (certainly no run) never was. Of the others the last one decides.
+Rule 1  An attempt that was withdrawn (certainly no run) never was. Of the others the last one decides; but where it has
+        ended, and the row ran before just as it is now, what ran with other values since is another sheet's, or gone.
 Rule 2  None: the row is sent.
 Rule 3  A run that has not ended is followed, whatever `retry` says: it is never sent a second time.
 Rule 4  An intent without an answer is `unknown`: a run may exist.
@@ -297,24 +298,8 @@ Step = Send | Resend | Poll | Keep | Refuse | Skip
 """What a batch does with one row."""
 
 
-class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """How many rows of a sheet a batch does what with; each row that takes part counts once.
-
-    `unknown` rows stay so, or their start is asked for under its key, which never starts a second run.
-    """
-
-    start: int = 0
-    poll: int = 0
-    carried_over: int = 0
-    retried: int = 0
-    held: int = 0
-    parked: int = 0
-    unknown: int = 0
-    refused: int = 0
-
-
 def counted_as(step: Step) -> str | None:
-    """The field of `Counts` that a step belongs to; None for a row that takes no part."""
+    """What a step counts as: a field of the plan (`report.summary.Counts`); None for a row that takes no part."""
     if isinstance(step, Send):
         return "retried" if step.again else "start"
     is_kept = isinstance(step, Keep) and step.held in (WAITING, VALUES)
@@ -340,6 +325,15 @@ def last_sent(attempts: Sequence[Attempt]) -> Attempt | None:
     return next((attempt for attempt in reversed(attempts) if not attempt.was_withdrawn), None)
 
 
+def attempts_as_now(attempts: Sequence[Attempt], entry: Entry) -> Sequence[Attempt]:
+    """Those that count for the row as it is now (Rule 1): all of them, or only those that sent just this."""
+    last = last_sent(attempts)
+    if last is None or entry.refusal or last.is_going or last.outcome == UNKNOWN or last.params == entry.digest:
+        return attempts
+    own = [attempt for attempt in attempts if attempt.params == entry.digest]
+    return own if any(attempt.may_have_run for attempt in own) else attempts
+
+
 def nights_sent(attempts: Sequence[Attempt]) -> int:
     """On how many nights the row was sent with the params that were sent last."""
     last = last_sent(attempts)
@@ -353,6 +347,7 @@ def decide(
 
     `night` is the batch that this night began with. `is_same`: a person said that the row, as it is now, is what ran.
     """
+    attempts = attempts_as_now(attempts, entry)
     last = last_sent(attempts)
     if last is None:
         return send(entry, row_id, again=False) if entry.refusal is None else Refuse(entry.row_number, entry.refusal)

@@ -24,9 +24,10 @@ from markupsafe import Markup
 
 from batch_runner.errors import BatchRunnerError
 from batch_runner.fs import AtomicFile
-from batch_runner.outcomes import kind_of
-from batch_runner.report.stats import Headline, gather_stats, headline_of, local, moment_of
+from batch_runner.outcomes import SUCCESS, kind_of
+from batch_runner.report.stats import Headline, gather_stats, headline_of, headline_of_night, local, moment_of
 from batch_runner.report.summary import duration_of
+from batch_runner.report.totals import NightSum, sums_of_all
 from batch_runner.rows.amounts import worded
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from batch_runner.job.job import Job
+    from batch_runner.journal.changes import Origin
     from batch_runner.journal.journal import Journal
     from batch_runner.journal.view import BatchRecord
     from batch_runner.report.stats import BatchStats
@@ -111,6 +113,8 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime | None
     place: Callable[[int], Link]
     """The address of a row by its number."""
+    origins: tuple[Origin, ...] = ()
+    """The earlier nights and sheets that rows were carried over from."""
 
     @property
     def is_short(self) -> bool:
@@ -129,7 +133,37 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
         return ", then ".join(zones)
 
 
-def page_of(summary: Summary, batch: BatchRecord, course: BatchStats, places: Places) -> Page:
+class NightPage(msgspec.Struct, frozen=True):
+    """All sheets of a night on one page; `not_run` are those without a batch, each with why."""
+
+    name: str
+    pages: tuple[Page, ...]
+    not_run: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """The rows that took part, of all sheets."""
+        return sum(page.summary.rows for page in self.pages)
+
+    @property
+    def success(self) -> int:
+        """Those which succeeded."""
+        return sum(page.summary.count(SUCCESS) for page in self.pages)
+
+    @property
+    def sums(self) -> list[tuple[str, str, NightSum]]:
+        """The control totals of all sheets; none of a single sheet, which has its own."""
+        return sums_of_all(page.summary.totals for page in self.pages) if len(self.pages) > 1 else []
+
+    @property
+    def verdict(self) -> Headline:
+        """What to say of the night first."""
+        return headline_of_night([page.verdict for page in self.pages], self.rows, self.success, len(self.not_run))
+
+
+def page_of(
+    summary: Summary, batch: BatchRecord, course: BatchStats, places: Places, origins: tuple[Origin, ...] = ()
+) -> Page:
     """The page of a batch whose output stands."""
     times, timeline = course.times, course.timeline
     end = moment_of(batch.ended) if batch.ended else moment_of(batch.started) + summary.seconds
@@ -152,10 +186,11 @@ def page_of(summary: Summary, batch: BatchRecord, course: BatchStats, places: Pl
         slowest=tuple(Slowest(places.row(slow.number), slow.milliseconds / 1000) for slow in times.slowest),
         since=local(moment_of(summary.since.started)) if summary.since else None,
         place=places.row,
+        origins=origins,
     )
 
 
-def render(page: Page, locale: str | None = None) -> str:
+def render(told: Page | NightPage, locale: str | None = None) -> str:
     """The page as HTML: it holds all that it needs, and its policy lets nothing else in.
 
     Amounts and moments are written as `locale` has it; a browser's own is taken where nobody named one.
@@ -166,7 +201,10 @@ def render(page: Page, locale: str | None = None) -> str:
         _templates(known)
         .get_template("page.html")
         .render(
-            page=page,
+            page=told if isinstance(told, Page) else None,
+            night=told if isinstance(told, NightPage) else None,
+            name=told.name,
+            verdict=told.verdict,
             css=css,
             digest=_digest(css),
             js=None if known else js,
@@ -301,23 +339,28 @@ TEXTS = (".csv", ".tsv")
 
 
 class Link(msgspec.Struct, frozen=True):
-    """What stands there, and where it leads; None for nowhere. `name` is by what a person knows the row."""
+    """What stands there, and where it leads; None for nowhere. `name` is by what a person knows the row.
+
+    `origin` is the earlier night and sheet that the row's outcome was carried over from.
+    """
 
     text: str
     href: str | None = None
     name: str = ""
+    origin: str = ""
 
 
 class Places(msgspec.Struct, frozen=True):
     """The rows of an output as seen from a report. `sheet` is the name of the sheet, None for a text file.
 
-    `names` are the texts of the key's columns by the numbers of rows.
+    `names` are the texts of the key's columns by the numbers of rows, `origins` what rows were carried over from.
     """
 
     output: Path
     report: Path
     sheet: str | None
     names: dict[int, str] = {}
+    origins: dict[int, str] = {}
 
     @property
     def file(self) -> Link:
@@ -328,11 +371,12 @@ class Places(msgspec.Struct, frozen=True):
     def row(self, number: int) -> Link:
         """A row of it."""
         ending, name = self.output.suffix.lower(), self.names.get(number, "")[:LONGEST_NAME]
+        origin = self.origins.get(number, "")
         if ending in WORKBOOKS:
             tab = (self.sheet or "Sheet1").replace("'", "''")
             place = quote(f"'{tab}'!A{number}", safe="'!", errors="replace")
-            return Link(f"A{number}", f"{self.file.href}#{place}", name)
-        return Link(str(number), f"{self.file.href}#row={number}" if ending in TEXTS else None, name)
+            return Link(f"A{number}", f"{self.file.href}#{place}", name, origin)
+        return Link(str(number), f"{self.file.href}#row={number}" if ending in TEXTS else None, name, origin)
 
 
 def write_report(summary: Summary, journal: Journal, job: Job, source: Source) -> Summary:
@@ -341,27 +385,42 @@ def write_report(summary: Summary, journal: Journal, job: Job, source: Source) -
     It gets the permissions of the sheet's file.
     """
     assert job.report_path is not None
+    page = batch_page(summary, journal, job, source)
+    problem = write_page(page, job.report_path, job.input_path, job.locale)
+    return no_report(summary, problem) if problem else msgspec.structs.replace(summary, report=str(job.report_path))
+
+
+def no_report(summary: Summary, problem: str) -> Summary:
+    """The summary of a batch whose report could not be written."""
+    return msgspec.structs.replace(summary, report=None, notes=(*summary.notes, f"there is no report: {problem}"))
+
+
+def write_page(told: Page | NightPage, path: Path, like: Path, locale: str | None) -> str | None:
+    """Write a page, with the permissions of the file `like`; gives what is wrong where that can't be done."""
+    text = render(told, locale)
+
+    def write(file: BinaryIO) -> None:
+        file.write(text.encode("utf-8", "replace"))
+
     try:
-        written = _write(summary, AtomicFile.prepare(job.report_path, job.input_path, "report"), journal, job, source)
+        AtomicFile.prepare(path, like, "report").put(write, _check_nothing)
     except BatchRunnerError as error:
-        return msgspec.structs.replace(summary, notes=(*summary.notes, f"there is no report: {error}"))
-    return msgspec.structs.replace(summary, report=str(written))
+        return str(error)
+    return None
 
 
-def _write(summary: Summary, target: AtomicFile, journal: Journal, job: Job, source: Source) -> Path:
+def batch_page(summary: Summary, journal: Journal, job: Job, source: Source) -> Page:
+    """What a report says of a batch whose output stands."""
+    assert job.report_path is not None
     output = Path(summary.output or summary.input)
     batch = journal.recorded()
     end = moment_of(batch.ended) if batch.ended else time.time()
     course = gather_stats(batch, journal.spans(), summary.failures, end)
     rows = {row for found in course.rows for row in found} | {slow.number for slow in course.times.slowest}
     rows.update(number for pair in summary.differing for number, _what in pair.first)
-    places = Places(output, target.path, source.sheet.name, source.shown(rows))
-    text = render(page_of(summary, batch, course, places), job.locale)
-
-    def write(file: BinaryIO) -> None:
-        file.write(text.encode("utf-8", "replace"))
-
-    return target.put(write, _check_nothing)
+    origins = {number: one.words for number in rows for one in journal.origins(number)}
+    places = Places(output, job.report_path, source.sheet.name, source.shown(rows), origins)
+    return page_of(summary, batch, course, places, journal.origins())
 
 
 def _check_nothing(draft: Path) -> None:

@@ -14,7 +14,7 @@ from batch_runner.errors import ExitCode
 from batch_runner.report.summary import number_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from batch_runner.journal.view import BatchRecord, Failures, Span
     from batch_runner.report.summary import Summary
@@ -197,6 +197,16 @@ def headline_of(summary: Summary) -> Headline:
     if summary.exit_code != ExitCode.OK:
         return _failed(summary)
     return _edited(summary) if summary.changed else Headline(GOOD, _good(summary))
+
+
+def headline_of_night(sheets: Sequence[Headline], rows: int, success: int, not_run: int) -> Headline:
+    """What to say first of a night of several sheets: it is as bad as its worst one."""
+    moods = {headline.mood for headline in sheets} | ({CAUTION} if not_run else set())
+    mood = next((mood for mood in (BAD, CAUTION) if mood in moods), GOOD)
+    told = f"{rows - success:,} of {rows:,} rows did not succeed" if success < rows else f"{_all(rows)} succeeded"
+    left = f"; {number_of(not_run, 'sheet')} not run" if not_run else ""
+    advice = "" if mood == GOOD else "Each sheet below says what to do. Look at those marked ✗ or ! first."
+    return Headline(mood, f"{number_of(len(sheets) + not_run, 'sheet')}: {told}{left}", advice)
 
 
 def _good(summary: Summary) -> str:

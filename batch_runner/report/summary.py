@@ -59,12 +59,30 @@ def counted_words(named: Sequence[NamedRows]) -> Iterator[str]:
             yield f"{rows} {words}{said_of(named, count)}"
 
 
-def held_sentence(sheet: str, rows: int, counted: Mapping[tuple[str, str], int]) -> str | None:
-    """What a person may want to stop for before the first start; None where none of the rows looked at is held."""
-    named = named_rows(counted)
-    if not any(each.count == "held" for each in named):
-        return None
-    return f"{sheet}: of {number_of(rows, 'row')} looked at so far: {'; '.join(counted_words(named))}"
+_PLAN = {"start": "to start", "poll": "to poll", "carried_over": "carried over", "retried": "to start again"}
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """How many rows of a sheet a batch does what with; each row that takes part counts once.
+
+    `unknown` rows stay so, or their start is asked for under its key, which never starts a second run.
+    """
+
+    start: int = 0
+    poll: int = 0
+    carried_over: int = 0
+    retried: int = 0
+    held: int = 0
+    parked: int = 0
+    unknown: int = 0
+    refused: int = 0
+
+
+def plan_words(plan: Counts, named: Sequence[NamedRows]) -> str:
+    """How many rows a batch does what with, each count with the reason and the earlier night."""
+    counted = msgspec.structs.asdict(plan).items()
+    words = (f"{rows} {_PLAN.get(name, name)}{said_of(named, name)}" for name, rows in counted if rows)
+    return ", ".join(words) or "nothing to do"
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -201,9 +219,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         """What other sheets of the same journal have to do with this one."""
         if self.taken.rows:
             yield (
-                f"  not sent: {number_of(self.taken.rows, 'row')} of those that count as edited: the key ran before, "
-                "from another file of this journal; --retry changed starts them, again where a row was only edited  "
-                f"[{row_numbers(self.taken)}]"
+                f"  not sent: {number_of(self.taken.rows, 'row')}, counted as edited above: another file had the same "
+                "key with other values, and that ran. Look whether these are other rows: --retry changed starts them, "
+                f"and one that was only edited then runs twice  [{row_numbers(self.taken)}]"
             )
         for sheet in self.unsettled:
             rows = f"{number_of(sheet.rows, 'row')} not started, unknown or still going" if sheet.rows else "cut off"

@@ -49,7 +49,7 @@ class Sum(msgspec.Struct, frozen=True, kw_only=True):
 
     `input` was added up from the sheet's `rows` that take part, the others from the outcomes; `difference` is what
     the two sides differ by, and anything but zero is a bug. `edited` is of rows that were edited since they ran,
-    whatever they came to: what ran may have been another amount.
+    whatever they came to, also where a person said that they are the same: what ran may have been another amount.
     """
 
     currency: str
@@ -147,6 +147,33 @@ def control_totals(source: Source, outcomes: Iterable[Placed]) -> tuple[ColumnTo
     return (*asked, *(one for one in others if one.total_rows))
 
 
+class NightSum(msgspec.Struct):
+    """The amounts of one column in one currency, in all sheets; `other` are unknown, running, edited, not started."""
+
+    input: Decimal = Decimal()
+    succeeded: Decimal = Decimal()
+    failed: Decimal = Decimal()
+    other: Decimal = Decimal()
+
+    def add(self, found: Sum) -> None:
+        """Add one sheet's, exactly."""
+        self.input = EXACT.add(self.input, found.input)
+        self.succeeded = EXACT.add(self.succeeded, found.succeeded)
+        self.failed = EXACT.add(self.failed, found.failed)
+        for rest in (found.unsettled, found.edited, found.not_started):
+            self.other = EXACT.add(self.other, rest)
+
+
+def sums_of_all(sheets: Iterable[Iterable[ColumnTotals]]) -> list[tuple[str, str, NightSum]]:
+    """The control totals of several sheets together, by column and currency."""
+    sums: defaultdict[tuple[str, str], NightSum] = defaultdict(NightSum)
+    for columns in sheets:
+        for column in columns:
+            for found in column.sums:
+                sums[column.column, found.currency].add(found)
+    return [(*both, sums[both]) for both in sorted(sums)]
+
+
 class _Account:
     """One column's sums, growing."""
 
@@ -232,6 +259,7 @@ class _Beside:
     def at(self, number: int) -> Placed | None:
         """The outcome of the row with this number, if there is one."""
         while self._next is not None and self._next.number < number:
+            self._next = None  # of two long results but one is to be in memory
             self._next = next(self._coming, None)
         return self._next if self._next is not None and self._next.number == number else None
 
@@ -317,6 +345,7 @@ def _compared(source: Source, outcomes: Iterable[Placed]) -> Iterator[tuple[Plac
             row = next(rows, None)
         is_comparable = row is not None and row.number == outcome.number and outcome.status == SUCCESS
         yield outcome, dict(_differences(source, row, outcome.result)) if row is not None and is_comparable else {}
+        del outcome
 
 
 def _differences(source: Source, row: TypedRow, result: str) -> Iterator[tuple[int, str]]:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from hashlib import sha256
+from itertools import islice
 from typing import TYPE_CHECKING
 from unicodedata import category, digit, normalize
 
@@ -200,6 +201,8 @@ _DECIMAL = re.compile(r"-?[0-9.,' ]*[.,][0-9]{1,2}")
 _COUNTER = re.compile(r"(?:lfd\.?\s*)?(?:no|nr|num|number|nummer|#|№|id|pos|position|line|zeile|row|item)\.?")
 LONGEST_NUMBER = 40
 MOST_PAIRS = 12
+SOON = 1_000
+"""A column that is no number, and has no two equal texts in so many rows, is taken for one without any."""
 LEAST_ROWS = 2
 
 
@@ -222,17 +225,24 @@ class _KeyColumn:
         self.is_counter = _COUNTER.fullmatch(column.name.strip().lower()) is not None
         self._seen: set[int] = set()
 
+    @property
+    def may_be_key(self) -> bool:
+        """Whether it looks like a number of its own so far."""
+        return self.is_number and (self.is_named or self.has_letters)
+
     def add(self, text: str, nth: int) -> None:
         self.is_filled = self.is_filled and bool(text)
         self.has_letters = self.has_letters and " " not in text.strip() and any(map(str.isalpha, text))
-        if self.is_number and (self.is_named or self.has_letters):  # else nobody asks whether it is one
+        if self.may_be_key:  # else nobody asks whether it is one
             is_value = _DATED.fullmatch(text) or _DECIMAL.fullmatch(text)
             self.is_number = len(text) <= LONGEST_NUMBER and not is_value and any(map(str.isdecimal, text))
         self.is_counter = self.is_counter and text == str(nth)
-        if self.is_different:
+        if self.is_different and (self.may_be_key or nth <= SOON):
             known = hash(text)
             self.is_different = known not in self._seen
             self._seen.add(known)
+        elif self._seen:
+            self._seen.clear()
 
 
 class KeyFinder:
@@ -244,10 +254,7 @@ class KeyFinder:
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self._columns = [_KeyColumn(column) for column in columns]
-        named = [place for place, column in enumerate(self._columns) if column.is_named]
-        firsts = dict.fromkeys((*named, *range(len(columns))))
-        pairs = [(one, other) for one in firsts for other in range(len(columns)) if other != one]
-        self._pairs = {pair: set[int]() for pair in pairs[:MOST_PAIRS]}
+        self._pairs: dict[tuple[int, int], set[int]] = {}
         self._rows = 0
 
     def add(self, texts: Sequence[str]) -> None:
@@ -256,11 +263,19 @@ class KeyFinder:
         cells = [texts[each.column.index] for each in self._columns]
         for column, text in zip(self._columns, cells, strict=True):
             column.add(text, self._rows)
+        if self._rows == 1:
+            self._pairs = {pair: set() for pair in islice(self._likely_pairs(), MOST_PAIRS)}
         for (one, other), seen in [*self._pairs.items()]:
             known = hash((cells[one], cells[other]))
             if known in seen:
                 del self._pairs[one, other]
             seen.add(known)
+
+    def _likely_pairs(self) -> Iterator[tuple[int, int]]:
+        """Those whose first column may be a number by the first row; one that is called so comes first."""
+        places = [place for place, column in enumerate(self._columns) if column.may_be_key]
+        for one in sorted(places, key=lambda place: not self._columns[place].is_named):
+            yield from ((one, other) for other in range(len(self._columns)) if other != one)
 
     @property
     def found(self) -> tuple[str, ...]:
@@ -268,13 +283,12 @@ class KeyFinder:
         if self._rows < LEAST_ROWS:
             return ()
         numbers = [each for each in self._columns if each.is_filled and each.is_number and not each.is_counter]
-        single = [each for each in numbers if each.is_different and (each.is_named or each.has_letters)]
+        single = [each for each in numbers if each.is_different and each.may_be_key]
         if single:
             return (max(single, key=lambda each: each.is_named).column.name,)
         for one, other in self._pairs:
             first, second = self._columns[one], self._columns[other]
-            is_a_number = first in numbers and (first.is_named or first.has_letters)
-            if is_a_number and second.is_filled and not second.is_different:
+            if first in numbers and first.may_be_key and second.is_filled and not second.is_different:
                 return tuple(each.column.name for each in sorted((first, second), key=lambda e: e.column.index))
         return ()
 

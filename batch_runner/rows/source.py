@@ -1,12 +1,14 @@
-"""The job's sheet, opened: which of its rows take part, and what each of them sends."""
+"""The job's sheet, opened: which of its rows take part, and what each sends, and its plan."""
 
 from __future__ import annotations
 
 import re
+from copy import copy
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from batch_runner.errors import Findings, SheetError, quote_words
 from batch_runner.outcomes import ENDED
@@ -20,13 +22,15 @@ from batch_runner.sheet.header import ListShape
 from batch_runner.sheet.model import LIST_ROWS, Reading, RowKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Self
 
     from batch_runner.job.job import Job
+    from batch_runner.journal.journal import Journal
     from batch_runner.journal.outputs import WrittenHeaders
+    from batch_runner.plan.plan import Step
     from batch_runner.rows.params import RowParams
     from batch_runner.rows.task_inputs import Input, TaskInputs
     from batch_runner.sheet.model import Row, Sheet, TypedRow
@@ -35,6 +39,13 @@ if TYPE_CHECKING:
 MOST_WARNINGS = 10
 LOOK = 100
 """How many rows are looked at for what an output of ours holds."""
+
+CHUNK = 128
+"""Rows that are read and placed in the journal at once: some milliseconds' work."""
+LARGE_CHUNK = 2_048
+"""The same where nobody waits for a commit of their own any more: half the time for each row."""
+SEEN_CHUNK = 1_024
+"""Rows that are only noted at once, which takes a tenth of the time."""
 
 
 class Source:
@@ -95,6 +106,12 @@ class Source:
         """How many rows take part."""
         return self._selection.count(self.sheet)
 
+    def beside(self) -> Source:
+        """The same sheet for somebody else who goes through its rows at the same time; it is closed with this one."""
+        other = copy(self)
+        other._warnings = []
+        return other
+
     def rows(self) -> Iterator[RowParams]:
         """Stream what the rows that take part send, in the sheet's order; gathers `warnings` anew."""
         return (row for row in self.places() if row.takes_part)
@@ -138,17 +155,23 @@ class Source:
             yield self.template.fill(row, takes_part=takes_part)
         self.likely_key = finder.found if finder is not None else ()
 
-    def every(self) -> Iterator[RowParams]:
+    def some(self, numbers: Collection[int]) -> Iterator[RowParams]:
+        """What these rows that take part send, in the sheet's order."""
+        wanted = frozenset(numbers)
+        return (self.template.fill(row) for row in self.sheet.rows() if row.number in wanted)
+
+    def every(self, is_hasty: Callable[[], bool] = lambda: False) -> Iterator[RowParams]:
         """As `places`, to the sheet's end, whichever rows take part; nothing is said of its cells.
 
-        Then `identifying` has the params of the columns that look like a row's own number.
+        Then `identifying` has the params of the columns that look like a row's own number; none where it became hasty.
         """
         finder = KeyFinder(self.layout.own)
         for row in self.sheet.rows():
             if row.kind in LIST_ROWS:
-                finder.add(row.texts)
+                if not is_hasty():
+                    finder.add(row.texts)
                 yield self.template.fill(row, takes_part=row.kind is RowKind.DATA)
-        self.identifying = self.template.params_of(finder.found)
+        self.identifying = () if is_hasty() else self.template.params_of(finder.found)
 
     def shown(self, numbers: Collection[int]) -> dict[int, str]:
         """By what a person knows the rows with these numbers: the texts of the key's columns."""
@@ -361,3 +384,44 @@ def proposed(inputs: Iterable[Input], profile: Profile) -> dict[str, str]:
         files = profile.files[:1] if each.name == FILE_NAME and not same else ()
         found[each.name] = next(iter(same if len(same) == 1 else files), "")
     return found
+
+
+async def plan_rows(
+    source: Source, journal: Journal, at_once: Callable[[], int] = lambda: CHUNK
+) -> AsyncIterator[list[tuple[Step, RowParams]]]:
+    """The plan: what to do with each row, in the sheet's order; a chunk is placed when it is asked for."""
+    rows = source.places()
+    while chunk := tuple(islice(rows, at_once())):
+        await checkpoint_if_cancelled()  # what the journal does isn't cut short
+        yield list(zip(await journal.register(chunk), chunk, strict=True))
+
+
+async def look_ahead(source: Source, journal: Journal, is_hasty: Callable[[], bool] = lambda: False) -> tuple[str, ...]:
+    """Ask the whole sheet what has to be known before its first row is planned.
+
+    Gives a sentence where rows ran before of which it could not tell what makes them unique.
+    """
+    if journal.may_have_twins:  # of rows with equal keys, a later one may be what was sent before
+        await see(source, journal, is_hasty)
+    if not journal.needs_claims:
+        return ()
+    for chunk in chunks(source.every(), CHUNK):  # rows that ran before anybody asked what makes them unique
+        if is_hasty():
+            await journal.leave_unasked()
+            return ()
+        await journal.adopt(chunk)
+    return journal.unclaimed()
+
+
+async def see(source: Source, journal: Journal, is_hasty: Callable[[], bool]) -> None:
+    """Have the journal note all rows of the sheet, and find out which of its rows they are."""
+    for chunk in chunks(source.every(is_hasty), SEEN_CHUNK):
+        await checkpoint_if_cancelled()
+        await journal.see(chunk)
+    await journal.tell_apart(source.identifying)
+
+
+def chunks(rows: Iterator[RowParams], size: int) -> Iterator[tuple[RowParams, ...]]:
+    """The rows, so many at once."""
+    while chunk := tuple(islice(rows, size)):
+        yield chunk

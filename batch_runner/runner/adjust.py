@@ -1,4 +1,5 @@
-"""The concurrency of a running batch, changed by a file beside its journal.
+"""What is done beside running batches: their plan is told, their outputs are refreshed, and their concurrency is
+changed by a file beside the journal.
 
 `adjust` writes `NAME-adjust`, the batch looks for it every half second, takes it up and removes it. The file is its
 owner's alone, and names the process and the batch that it is for: what was left for one that is gone changes nothing.
@@ -7,14 +8,18 @@ owner's alone, and names the process and the batch that it is for: what was left
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import defaultdict
+from contextlib import contextmanager
+from contextvars import copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
 
+from batch_runner import log
 from batch_runner.errors import UsageError
 from batch_runner.fs import is_lock_there, read_private, write_private
 from batch_runner.job.validation import OUTPUT_ENDINGS
@@ -22,9 +27,10 @@ from batch_runner.journal.view import JournalView
 from batch_runner.runner.memory import journals_of_job
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from datetime import date
 
+    from batch_runner.batch.pool import SheetBatch
     from batch_runner.journal.view import BatchRecord
 
 
@@ -73,6 +79,128 @@ class AdjustmentInbox:
             if asked is not None and asked.pid == os.getpid() and asked.batch in batches and asked.concurrency > 0:
                 yield asked.concurrency
             path.unlink(missing_ok=True)
+
+
+REFRESH_EVERY = 60.0
+"""Seconds between two refreshes of the outputs at least."""
+REFRESH_SHARE = 0.05
+"""Of a batch's time, what refreshes may take at most."""
+SECONDS_A_ROW = 0.0002
+"""What the first refresh is taken to need, before one has been measured: few rows are slower to write."""
+
+
+class BatchEnding(Exception):  # noqa: N818  it is no mistake
+    """A batch has no more use for what is done beside it."""
+
+
+class Refresher:
+    """Has the outputs of running batches written anew now and then, one at a time, until each batch ends.
+
+    `write` is given a batch, and what to call again and again on the way: that raises `BatchEnding` once the batch
+    ends, or `is_stopping`.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[SheetBatch, Callable[[], None]], Awaitable[None]],
+        is_stopping: Callable[[], bool],
+    ) -> None:
+        self._write = write
+        self._is_stopping = is_stopping
+        self._open: dict[SheetBatch, None] = {}
+        self._has_any = anyio.Event()
+        self._writing: dict[SheetBatch, anyio.Event] = {}
+        """The batch whose output is being written, and what will be set when that has ended."""
+
+    def add(self, batch: SheetBatch) -> None:
+        """Refresh this batch's output from now on."""
+        self._open[batch] = None
+        self._has_any.set()
+
+    async def let_go(self, batch: SheetBatch) -> None:
+        """Write this batch's output no more; returns when nothing of it is being written."""
+        self._open.pop(batch, None)
+        if batch in self._writing:
+            await self._writing[batch].wait()
+
+    async def drive(self) -> None:
+        """Refresh them until cancelled: each minute, or as seldom as the time that the last turn took allows."""
+        spent = 0.0
+        await self._has_any.wait()
+        while True:
+            expected = SECONDS_A_ROW * sum(batch.source.total for batch in self._open)
+            await anyio.sleep(max(REFRESH_EVERY, (spent or expected) * (1 / REFRESH_SHARE - 1)))
+            began = anyio.current_time()
+            for batch in list(self._open):
+                if batch in self._open and not self._is_stopping():
+                    await self._refresh(batch)
+            spent = anyio.current_time() - began
+
+    async def _refresh(self, batch: SheetBatch) -> None:
+        def look() -> None:
+            if batch not in self._open or self._is_stopping():
+                raise BatchEnding
+
+        self._writing[batch] = anyio.Event()
+        try:
+            await self._write(batch, look)
+        except BatchEnding:
+            log.debug("the refresh of an output was left off: the batch ends")
+        finally:
+            self._writing.pop(batch).set()
+
+
+FIRST_SECOND = 1.0
+"""So long do the first starts wait for the plan."""
+POLITENESS = 3.0
+"""Later it waits so many times as long as it works: threads of Python take turns, and runs come first."""
+
+
+@contextmanager
+def told_ahead(
+    what: str,
+    count: Callable[[Callable[[], None], Callable[[], None]], Awaitable[None]],
+    tell: Callable[[str], None],
+) -> Iterator[None]:
+    """Have `count` find out and tell the plan, in a thread of its own; the block begins then, or after a second.
+
+    It is given what to call when the block may begin, and what to call again and again on the way: that waits, so that
+    the block has the processor, and raises when the block has ended.
+    """
+    is_ready, is_told, is_over = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        began = last = time.monotonic()
+        is_slow = False
+
+        def look() -> None:
+            nonlocal last, is_slow
+            if is_late.is_set() and is_over.wait(POLITENESS * (time.monotonic() - last)):
+                raise BatchEnding
+            last = time.monotonic()
+            if last - began > 2 * FIRST_SECOND and not is_slow:
+                is_slow = True
+                tell(f"{what}: still counting what there is to do; what is certain begins meanwhile")
+
+        try:
+            anyio.run(count, is_ready.set, look)
+        except Exception as error:  # noqa: BLE001  what is wrong stops the batch itself, which says so
+            log.debug("the plan could not be told", why=type(error).__name__)
+        finally:
+            is_ready.set()
+            is_told.set()
+
+    is_late = threading.Event()
+    thread = threading.Thread(target=copy_context().run, args=(work,), name="plan", daemon=True)
+    thread.start()
+    is_ready.wait()
+    if not is_told.wait(FIRST_SECOND):
+        is_late.set()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join(FIRST_SECOND)  # it may be reading a large sheet: nobody waits for that at the end
 
 
 def adjust(source: Path, concurrency: int, day: date) -> str:

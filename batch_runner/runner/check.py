@@ -17,20 +17,19 @@ from typing import TYPE_CHECKING
 import msgspec
 from anyio import from_thread
 
-from batch_runner.batch.pool import CHUNK, look_ahead, plan_rows
 from batch_runner.errors import ExitCode, JournalError, JournalFailed
 from batch_runner.job.job import Job
 from batch_runner.journal.outputs import OutputIndex, lowest_runs
 from batch_runner.journal.view import JournalView, Placed
 from batch_runner.outcomes import NOT_STARTED
 from batch_runner.output.previous_output import KnownOutputs, headers_of, look_at_outputs, runs_of
-from batch_runner.plan.plan import Counts, Refuse, Send, counted_as
+from batch_runner.plan.plan import Refuse, Send, counted_as
 from batch_runner.progress import Forecast
-from batch_runner.report.summary import NamedRows, duration_of, named_rows, said_of
+from batch_runner.report.summary import Counts, NamedRows, duration_of, named_rows, plan_words
 from batch_runner.report.totals import control_totals
 from batch_runner.rows.amounts import worded
 from batch_runner.rows.keys import NearDuplicates
-from batch_runner.rows.source import Source
+from batch_runner.rows.source import CHUNK, Source, look_ahead, plan_rows
 from batch_runner.rows.task_inputs import TEXT
 from batch_runner.sheet.model import RowKind, row_list
 
@@ -56,7 +55,6 @@ MOST_SUSPECTS = 1_000
 MOST_SENTENCES = 20
 MOST_TIMES = 200
 """Runs whose times say how long the next ones may take."""
-_WORDS = {"start": "to start", "poll": "to poll", "carried_over": "carried over", "retried": "to start again"}
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -130,16 +128,13 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     hints: tuple[str, ...] = ()
     """Rows that are almost the same: for a person to look at."""
     deadline: str | None = None
+    likely_key: tuple[str, ...] = ()
+    """Without a key: the columns that look like each row's own number."""
 
     @property
     def exit_code(self) -> ExitCode:
         """0 where every row could be sent, else 3."""
         return ExitCode.SOME_FAILED if self.refused_rows else ExitCode.OK
-
-    def _plan(self) -> str:
-        counted = ((name, getattr(self.plan, name)) for name in msgspec.structs.asdict(self.plan))
-        words = (f"{rows} {_WORDS.get(name, name)}{said_of(self.named, name)}" for name, rows in counted if rows)
-        return ", ".join(words) or "nothing to do"
 
     def to_json(self) -> str:
         """One JSON object, on one line."""
@@ -171,7 +166,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         yield f"  journal: {self.journal}"
         if self.deadline:
             yield f"  until:   {self.deadline}"
-        yield f"  plan:    {self._plan() if self.task else 'not known until a task is named'}"
+        yield f"  plan:    {plan_words(self.plan, self.named) if self.task else 'not known until a task is named'}"
         yield from (f"  total:   {total}" for total in (*self.totals, *self.total_rows))
         yield from (f"  note:    {note}" for note in self.notes)
         samples = [*self.first, *([self.last] if self.last else [])]
@@ -203,8 +198,7 @@ async def preview(
         for step, row in chunk:
             planned.add(step, row)
             seen(step, row)
-    outcomes = (Placed(number, NOT_STARTED, "", "", "", changed=False) for number in planned.starts)
-    totals = control_totals(source, outcomes)
+    totals = control_totals(source, planned.outcomes())
     return Preview(
         input=job.input,
         deadline=_deadline_of(job),
@@ -231,6 +225,7 @@ async def preview(
         refused=tuple(planned.refused),
         warnings=source.warnings,
         named=named_rows(journal.named),
+        likely_key=source.likely_key,
         hints=_near_duplicates(source),
         notes=(
             *told,
@@ -244,6 +239,19 @@ async def preview(
         takes=tuple(_taken(source)),
         unused=source.template.fit.unused if source.template.fit else (),
     )
+
+
+async def count_plan(
+    source: Source, journal: Journal, evidence: Sequence[Evidence], look: Callable[[], None]
+) -> tuple[Counter[str], Counter[tuple[str, str]]]:
+    """Of `preview`, only how many rows a batch does what with, and why; `look` is called on the way, and may raise."""
+    counted: Counter[str] = Counter()
+    await take_back(evidence, journal)
+    await look_ahead(source, journal)
+    async for chunk in plan_rows(source, journal):
+        look()
+        counted.update(name for step, _row in chunk if (name := counted_as(step)))
+    return counted, Counter(journal.named)
 
 
 def _deadline_of(job: Job) -> str | None:
@@ -323,6 +331,10 @@ class _Planned:
             if len(self.refused) < MOST_SENTENCES:
                 self.refused.append(f"row {step.row_number}: {step.why}" if step.held else step.why)
 
+    def outcomes(self) -> Iterator[Placed]:
+        """The rows to start, as they are before that."""
+        return (Placed(number, NOT_STARTED, "", "", "", changed=False) for number in self.starts)
+
 
 class PlannedTotal(msgspec.Struct, frozen=True):
     """The amounts of one column in one currency: those of the rows that would be started, and of all that take part."""
@@ -401,10 +413,15 @@ async def take_back(evidence: Sequence[Evidence], journal: Journal) -> None:
         await journal.outputs.take_back(chunk)
 
 
+def wrote_elsewhere(purpose: Purpose) -> Callable[[str], bool]:
+    """Asks whether a file with this digest was written by `status --output`, which only the index knows."""
+    return lambda digest: OutputIndex(os.environ).knows(purpose, (), digest, ())
+
+
 def note_output(purpose: Purpose, path: Path, batch: SheetBatch, written: WrittenOutput) -> None:
     """Remember an output that is about to take its place. Where that can't be done, it will look like an edited one."""
     with suppress(JournalFailed):
         from_thread.run(batch.journal.outputs.note, written)
     with suppress(OSError):
-        runs = lowest_runs(placed.run_id for placed in batch.outcomes() if placed.run_id)
+        runs = lowest_runs(span.run_id for span in batch.journal.spans() if span.run_id)
         OutputIndex(os.environ).add(path, purpose, written.sha256, runs)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from datetime import datetime
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
 import msgspec
 
 from batch_runner._version import __version__
@@ -18,28 +19,30 @@ from batch_runner.job.config import load_job
 from batch_runner.job.inputs import SheetJob, night_job_of
 from batch_runner.job.options import options
 from batch_runner.job.validation import OUTPUT_ENDINGS
-from batch_runner.journal.batches import BatchInfo, moment_ago
+from batch_runner.journal.batches import BatchInfo, look_at_place, moment_ago, real_path
 from batch_runner.journal.database import copy_journal, open_memory
 from batch_runner.journal.index import (
     ENDING,
     Index,
     OtherJournals,
     Purpose,
-    StartWords,
     journals_in,
     key_columns_of,
     purpose_in,
     state_folder,
     uuid_in,
 )
-from batch_runner.journal.journal import JournalFile
-from batch_runner.journal.view import JournalView
+from batch_runner.journal.journal import Journal, JournalFile
+from batch_runner.journal.outputs import StartWords
+from batch_runner.journal.view import JournalView, Placed
+from batch_runner.outcomes import UNKNOWN
 from batch_runner.plan.plan import Policy
+from batch_runner.rows.source import look_ahead, plan_rows
 from batch_runner.runner.connect import purpose_of, task_from_journal
 from batch_runner.units import safe_name
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
     from datetime import date
 
     from batch_runner.batch.worker import Terms
@@ -84,12 +87,20 @@ def recall(job: Job, chosen: ChosenService) -> Memory:
         if path.resolve() != own and _is_for(path, purpose, cautions, is_known=path in there):
             found.append(path)
     found += _copies_of(own, index_of_user().namesakes(purpose), cautions)
-    others = OtherJournals(found)
+    others = OtherJournals(found, look=_look_again(purpose, own))
     cautions += (
         f"{path}: this journal of the same task is gone, so what ran in it isn't known: bring it back, if it was moved"
         for path in gone
     )
     return Memory(purpose, others, frozenset(keys | others.key_columns()), tuple(cautions), tuple(gone))
+
+
+def _look_again(purpose: Purpose, own: Path) -> tuple[Path, Callable[[], list[Path]]] | None:
+    """How to find the journals of the same task that a batch began after this one."""
+    index = index_of_user()
+    if index.folder is None:
+        return None
+    return index.folder, lambda: [path for path in index.journals(purpose)[0] if path.resolve() != own]
 
 
 def know_keys(memory: Memory, job: Job, source: Source) -> Memory:
@@ -189,6 +200,22 @@ def _belongs_to(path: Path, purpose: Purpose) -> bool:
         return True
 
 
+def look_at_journal(path: Path, info: BatchInfo | None = None) -> None:
+    """Look, without making anything, whether there can be a journal here, and one for a batch such as `info` says.
+
+    Raises `UsageError`.
+    """
+    try:
+        path = real_path(path)
+        look_at_place(path)
+        if path.exists():
+            with JournalView.open(path) as journal:
+                if info is not None:
+                    journal.check_job(path, info)
+    except JournalError as error:
+        raise UsageError(str(error)) from None
+
+
 def journals_of_job(source: Path, day: date) -> list[Path]:
     """The journals of a job file's sheets of this day. Raises `UsageError`."""
     planned = place_journals(night_job_of(load_job(str(source), {}, os.environ).job, day))
@@ -264,6 +291,81 @@ def policy_of(job: Job, terms: Terms | None) -> Policy:
         same=job.same,
         watched=tuple(dict.fromkeys((*job.total, *job.unique_conflict))),
     )
+
+
+AWAITED = "its start was sent, and the answer is awaited; a run may exist"
+_AWAIT = (
+    "UPDATE attempt SET status = ?, error = ?, ended_at = ?"
+    " WHERE run_id IS NULL AND ended_at IS NULL AND status <> 'not_started' AND batch >= ?"
+)
+_NOW = (
+    "SELECT new.number, told.status, coalesce(told.run_id, ''), coalesce(told.result, ''), coalesce(told.error, ''),"
+    " coalesce(told.changed, 0) FROM place AS new"
+    " LEFT JOIN place AS was ON {same} AND was.batch = :batch AND was.takes_part"
+    " CROSS JOIN outcome AS told ON told.batch = iif(was.number IS NULL, new.batch, was.batch)"
+    " AND told.number = iif(was.number IS NULL, new.number, was.number)"
+    " WHERE new.batch = :new AND new.takes_part AND new.number > :after AND (:all OR was.number IS NOT NULL)"
+    " ORDER BY new.number LIMIT :most"
+)
+_SAME = {False: "was.row = new.row", True: "was.number = new.number"}
+_FOUND = (
+    "SELECT count(new.number), count(*) FROM place AS was LEFT JOIN place AS new ON new.batch = :new AND {same}"
+    " AND new.row IS was.row WHERE was.batch = :batch AND was.takes_part"
+)
+_PAGE = 500
+
+
+class OutcomesNow(msgspec.Struct, frozen=True):
+    """What a journal knew at one moment of each row of a sheet: a copy of it, in which the sheet is a new batch."""
+
+    connection: sqlite3.Connection
+    journal: Journal
+    batch: int
+    is_same_sheet: bool
+    """Whether the sheet is still as the batch has read it: then its rows are where they were."""
+
+    def found(self) -> tuple[int, int]:
+        """How many rows of the batch are in the sheet, and of how many."""
+        sql = _FOUND.format(same=_SAME[self.is_same_sheet])
+        found, rows = self.connection.execute(sql, {"batch": self.batch, "new": self.journal.batch}).fetchone()
+        return found, rows
+
+    def rows(self, *, others: bool = True) -> Iterator[Placed]:
+        """Each row that takes part, in order of number: what it came to in the batch, or is known to have come to.
+
+        `others`: those that have no place in the batch, too.
+        """
+        sql = _NOW.format(same=_SAME[self.is_same_sheet])
+        named = {"batch": self.batch, "new": self.journal.batch, "after": -1, "most": _PAGE, "all": others}
+        while page := self.connection.execute(sql, named).fetchall():
+            named["after"] = page[-1][0]
+            for number, status, run_id, result, error, changed in page:
+                yield Placed(number, status, run_id, result, error, changed=bool(changed))
+
+
+@contextmanager
+def outcomes_now(
+    path: Path, batch: int, source: Source, info: BatchInfo, living: int | None, look: Callable[[], None]
+) -> Iterator[OutcomesNow]:
+    """What the journal at `path` knows just now of a sheet's rows, those included that have no place in the batch yet.
+
+    The journal is only read. What a batch from `living` on has sent and awaits the answer to is `unknown`, with a word
+    about that. `look` is called again and again while rows are gone through, and may raise. Not for an event loop.
+    """
+    with closing(copy_journal(path)) as connection:
+        if living is not None:
+            connection.execute(_AWAIT, (UNKNOWN, AWAITED, moment_ago(0), living))
+        info = msgspec.structs.replace(info, command="", policy=Policy(ignore=info.policy.ignore))
+
+        async def place() -> Journal:
+            journal, rows = await JournalFile(connection).begin(info), source.beside()
+            await look_ahead(rows, journal)
+            async for _chunk in plan_rows(rows, journal):
+                look()
+            return journal
+
+        read = connection.execute("SELECT input_sha256 FROM batch WHERE id = ?", (batch,)).fetchone()
+        yield OutcomesNow(connection, anyio.run(place), batch, read == (source.sheet.fingerprint,))
 
 
 @asynccontextmanager

@@ -26,15 +26,16 @@ from batch_runner.errors import (
     sole_error,
     worst,
 )
-from batch_runner.fs import have_temporary_folder
-from batch_runner.journal.batches import Turn, command_gone_on_with, look_at_place, real_path
+from batch_runner.fs import AtomicFile, have_temporary_folder
+from batch_runner.journal.batches import Turn, command_gone_on_with, real_path
 from batch_runner.journal.index import StartsOfTonight
 from batch_runner.journal.journal import JournalFile
 from batch_runner.journal.view import JournalView
-from batch_runner.report.summary import Summary, number_of
-from batch_runner.runner.check import open_source, preview, take_back
+from batch_runner.report.summary import Counts, Summary, named_rows, number_of, plan_words
+from batch_runner.runner.adjust import told_ahead
+from batch_runner.runner.check import count_plan, open_source, preview, take_back
 from batch_runner.runner.connect import choose_service, connect_service, purpose_of
-from batch_runner.runner.memory import info_of, know_keys, place_journals, policy_of, recall, rehearse
+from batch_runner.runner.memory import info_of, know_keys, look_at_journal, place_journals, policy_of, recall, rehearse
 from batch_runner.runner.run import (
     EndInOrder,
     NightRun,
@@ -47,15 +48,14 @@ from batch_runner.runner.run import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from batch_runner.batch.pool import SheetBatch
     from batch_runner.batch.stop import Signals
-    from batch_runner.fs import AtomicFile
     from batch_runner.job.inputs import NightJob, SheetJob
     from batch_runner.job.job import Job
-    from batch_runner.journal.batches import BatchInfo
+    from batch_runner.journal.journal import Journal
     from batch_runner.output.previous_output import Evidence
     from batch_runner.plan.plan import Step
     from batch_runner.progress import Progress
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from batch_runner.rows.source import Source
     from batch_runner.runner.check import Preview
     from batch_runner.runner.connect import ChosenService
+    from batch_runner.runner.memory import Memory
     from batch_runner.runner.run import OpenedJob
 
 
@@ -149,11 +150,13 @@ def run_night(plan: NightJob, progress: Progress, signals: Signals | None = None
         rows = look_over(plan)
         if not plan.batches:
             return NightSummary(exit_code=ExitCode.OK, batches=(), not_run=(), missing=plan.missing, many=True)
-        sheets = _Sheets(plan, NightBudget(plan.job, _command(plan)), progress, rows, signals)
-        with sole_error(), _handed_over(signals):
+        bounds = NightBudget(plan.job, _command(plan))
+        sheets = _Sheets(plan, bounds, progress, rows, signals)
+        with _plan_told(plan, bounds, progress), sole_error(), _handed_over(signals):
             return anyio.run(sheets.run)
     bounds = NightBudget(plan.job)
-    summaries = tuple(_run(planned, bounds, progress, signals) for planned in plan.batches)
+    with _plan_told(plan, bounds, progress):
+        summaries = tuple(_run(planned, bounds, progress, signals) for planned in plan.batches)
     code = ExitCode(summaries[0].exit_code) if summaries else ExitCode.OK
     return NightSummary(exit_code=code, batches=summaries, not_run=(), missing=plan.missing, many=False)
 
@@ -201,22 +204,6 @@ def name_input(job: Job) -> Iterator[None]:
         raise UsageError("\n".join(named)) from None
 
 
-def look_at_journal(path: Path, info: BatchInfo | None = None) -> None:
-    """Look, without making anything, whether there can be a journal here, and one for a batch such as `info` says.
-
-    Raises `UsageError`.
-    """
-    try:
-        path = real_path(path)
-        look_at_place(path)
-        if path.exists():
-            with JournalView.open(path) as journal:
-                if info is not None:
-                    journal.check_job(path, info)
-    except JournalError as error:
-        raise UsageError(str(error)) from None
-
-
 class _Sheets:
     """The sheets of a night, run in one pool: each is opened at its turn, and ends with a summary or a reason."""
 
@@ -251,18 +238,31 @@ class _Sheets:
         ends = [self._ends.get(n, _End(ExitCode.OK, why=NOT_REACHED)) for n in range(len(self._plan.batches))]
         stop = night.stopping.stop
         codes = [*(end.code for end in ends), *([stop.exit_code] if stop and left else [])]
+        inputs = [planned.job.input for planned in self._plan.batches]
+        not_run = tuple(NotRun(name, end.why) for name, end in zip(inputs, ends, strict=True) if not end.summary)
         return NightSummary(
             exit_code=worst(codes),
-            batches=tuple(end.summary for end in ends if end.summary),
-            not_run=tuple(
-                NotRun(planned.job.input, end.why)
-                for planned, end in zip(self._plan.batches, ends, strict=True)
-                if not end.summary
-            ),
+            batches=self._report(night, [end.summary for end in ends if end.summary], not_run),
+            not_run=not_run,
             missing=self._plan.missing,
             many=True,
             bug=next((end.bug for end in ends if end.bug), None),
         )
+
+    def _report(
+        self, night: NightRun, summaries: Sequence[Summary], not_run: tuple[NotRun, ...]
+    ) -> tuple[Summary, ...]:
+        """Write the one page of a night, if there is to be one; gives the summaries, which say where that wasn't so."""
+        if not (night.one_report and night.pages):
+            return tuple(summaries)
+        from batch_runner.report.html import NightPage, no_report, write_page
+
+        job = next(planned.job for planned in self._plan.batches if planned.job.input in night.pages)
+        assert job.report_path is not None
+        pages = tuple(night.pages[each.input] for each in summaries if each.input in night.pages)
+        told = NightPage(self._plan.job.input, pages, tuple((one.input, one.why) for one in not_run))
+        problem = write_page(told, job.report_path, job.input_path, job.locale)
+        return tuple(no_report(each, problem) if problem and each.report else each for each in summaries)
 
     async def _batches(self) -> AsyncIterator[SheetBatch]:
         for number, planned in enumerate(self._plan.batches):
@@ -338,6 +338,30 @@ def _handed_over(signals: Signals | None) -> AbstractContextManager[None]:
     return signals.handed_over() if signals else nullcontext()
 
 
+def _plan_told(plan: NightJob, bounds: NightBudget, progress: Progress) -> AbstractContextManager[None]:
+    """Say first what the night is about to do with all rows, and why: while the block runs, if that takes longer."""
+    if not plan.batches:
+        return nullcontext()
+    service_of(plan.batches[0].job)  # a file of tasks is executed once, before another thread asks for it, too
+
+    async def count(is_ready: Callable[[], None], look: Callable[[], None]) -> None:
+        counted, named = Counter[str](), Counter[tuple[str, str]]()
+        async with AsyncExitStack() as stack:
+            rehearsal = Rehearsal(stack, bounds.command)
+            await rehearsal.copy_journals(plan)
+            is_ready()
+            for planned in plan.batches:
+                rows, why = await rehearsal.count(planned, look)
+                counted, named = counted + rows, named + why
+        if not counted.keys() - {"carried_over", "parked", "unknown"}:  # the summary says of these what there is to say
+            return
+        sheets = f"{number_of(len(plan.batches), 'sheet')}: " if plan.many else ""
+        sentence = f"{plan.job.input}: {sheets}{plan_words(Counts(**counted), named_rows(named))}"
+        (progress.plan if counted.keys() == {"start"} else progress.tell)(sentence)
+
+    return told_ahead(plan.job.input, count, progress.tell)
+
+
 class Rehearsal:
     """A night that is gone over without sending: what its journals know, and what it would record, stays in a copy.
 
@@ -374,18 +398,38 @@ class Rehearsal:
         findings.tell()
         return pages[0]
 
+    async def copy_journals(self, plan: NightJob) -> None:
+        """Copy all journals of a night as they are now: its batches are about to begin."""
+        for path in dict.fromkeys(planned.job.journal_path for planned in plan.batches):
+            await self._file(path)
+
+    async def count(self, planned: SheetJob, look: Callable[[], None]) -> tuple[Counter[str], Counter[tuple[str, str]]]:
+        """Of one sheet's page, what would be done with how many rows, and why. Raises as `page`."""
+        job, service = planned.job, service_of(planned.job)
+        target = AtomicFile(job.output_path, real_path(job.output_path), 0o600)
+        opening = open_source(job, target, service.inputs, purpose_of(job), Path(tempfile.gettempdir()))
+        with opening as (source, evidence):
+            journal, _ = await self._begin(planned, source, service)
+            return await count_plan(source, journal, evidence, look)
+
+    async def _begin(self, planned: SheetJob, source: Source, service: ChosenService) -> tuple[Journal, Memory]:
+        """A batch in the copy of its journal."""
+        job = planned.job
+        batch = msgspec.structs.replace(info_of(job, source, service, planned.series), command=self._command)
+        look_at_journal(job.journal_path, batch)
+        memory = know_keys(recall(job, service), job, source)
+        others = memory.others.beside(self._tonight, job.journal_path)
+        return await (await self._file(job.journal_path)).begin(batch, others), memory
+
     async def _rehearse(
         self, planned: SheetJob, source: Source, service: ChosenService | None, evidence: tuple[Evidence, ...]
     ) -> Preview:
         """The page of a batch that is rehearsed; without a task, nothing was ever sent for it."""
         job = planned.job
-        batch = msgspec.structs.replace(info_of(job, source, service, planned.series), command=self._command)
         if service is None:
+            batch = msgspec.structs.replace(info_of(job, source, None, planned.series), command=self._command)
             return await preview(job, source, await (await self._file(None)).begin(batch), evidence, (), self._seen)
-        look_at_journal(job.journal_path, batch)
-        memory = know_keys(recall(job, service), job, source)
-        others = memory.others.beside(self._tonight, job.journal_path)
-        journal = await (await self._file(job.journal_path)).begin(batch, others)
+        journal, memory = await self._begin(planned, source, service)
         return await preview(job, source, journal, evidence, (*planned.notes, *memory.cautions), self._seen)
 
     async def _file(self, path: Path | None) -> JournalFile:

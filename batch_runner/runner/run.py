@@ -15,7 +15,7 @@ from anyio import to_thread
 
 from batch_runner import log
 from batch_runner.batch.limits import Limits, limit_by_files, open_files
-from batch_runner.batch.poll_schedule import Schedule
+from batch_runner.batch.poll_schedule import Schedule, advise
 from batch_runner.batch.poller import Poller
 from batch_runner.batch.pool import DEADLINE_LOOK, MOST_ROWS, Pool, SheetBatch
 from batch_runner.batch.stop import INTERRUPTS, NightBudget, Stop, Stopping
@@ -23,16 +23,25 @@ from batch_runner.batch.worker import Worker
 from batch_runner.errors import JournalFailed, UsageError, sole_error
 from batch_runner.fs import AtomicFile, have_temporary_folder
 from batch_runner.job.job import Job
+from batch_runner.job.path_templates import has_stem
 from batch_runner.journal.journal import Journal
 from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, UNKNOWN
-from batch_runner.output.edits import put_output
+from batch_runner.output.edits import put_output, refresh_output
 from batch_runner.progress import Progress, Tally
 from batch_runner.report.summary import MOST_GROUPS, Summary, exit_code_for, named_rows, sorted_counts
 from batch_runner.report.totals import Told, control_totals, differing, marked
-from batch_runner.runner.adjust import LOOK, AdjustmentInbox
-from batch_runner.runner.check import note_output, open_source, take_back
+from batch_runner.runner.adjust import LOOK, AdjustmentInbox, BatchEnding, Refresher
+from batch_runner.runner.check import note_output, open_source, take_back, wrote_elsewhere
 from batch_runner.runner.connect import ChosenService, choose_service, connect_service, purpose_of
-from batch_runner.runner.memory import Memory, index_of_user, info_of, know_keys, place_alone, recall
+from batch_runner.runner.memory import (
+    Memory,
+    index_of_user,
+    info_of,
+    know_keys,
+    outcomes_now,
+    place_alone,
+    recall,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -40,37 +49,12 @@ if TYPE_CHECKING:
     from batch_runner.batch.stop import Signals
     from batch_runner.job.inputs import SheetJob
     from batch_runner.journal.batches import BatchInfo
+    from batch_runner.journal.view import Placed
     from batch_runner.output.output import Written
     from batch_runner.output.previous_output import Evidence
+    from batch_runner.report.html import Page
     from batch_runner.rows.source import Source
     from batch_runner.service.protocol import Service
-
-
-MANY_REFUSED = 10
-SHARE_REFUSED = 0.05
-"""So many starts refused for coming too soon, and such a share of all, are worth a word."""
-SHARE_UNNOTICED = 0.2
-"""A batch that waited for polls for this share of its runs' time could have been that much faster."""
-
-
-def advise(limits: Limits, schedule: Schedule) -> tuple[str, ...]:
-    """A sentence for each option that could be set better."""
-    found: list[str] = []
-    if limits.settled is not None:
-        found.append(
-            f"the service took no more than {limits.settled} runs at once; --concurrency {limits.settled} says so"
-        )
-    if limits.too_soon >= max(MANY_REFUSED, SHARE_REFUSED * limits.turns):
-        found.append(
-            f"the service refused {limits.too_soon} of {limits.turns} starts because they came too fast (429); "
-            "a --rate of what it allows avoids that"
-        )
-    if schedule.shortfall >= SHARE_UNNOTICED:
-        found.append(
-            f"all polls were used, so ended runs were noticed late ({schedule.shortfall:.0%} of the runs' time); "
-            "where the service allows more, a higher --poll-rate makes this batch faster"
-        )
-    return tuple(found)
 
 
 class OpenedJob(msgspec.Struct, frozen=True):
@@ -221,6 +205,12 @@ class NightRun:
         self.stopping = Stopping(job.failure_limit, rows, bounds.past_deadline(), bounds.late)
         self._inbox = AdjustmentInbox()
         self._adjusted: list[str] = []
+        self.one_report = many and job.report is not None and not has_stem(job.report)
+        """Whether all sheets have one report, which is written when the night is over."""
+        self.pages: dict[str, Page] = {}
+        """What that report says of each sheet."""
+        self._opened: dict[SheetBatch, OpenedJob] = {}
+        self._refresher = Refresher(self._refresh, lambda: self.stopping.stop is not None)
 
     def batch(self, opened: OpenedJob, journal: Journal) -> SheetBatch:
         """A sheet that is open, and its journal, as the pool takes them."""
@@ -239,7 +229,15 @@ class NightRun:
             terms=self._chosen.terms,
             chance=self._chance,
         )
-        return SheetBatch(opened.source, journal, worker)
+        batch = SheetBatch(opened.source, journal, worker)
+        self._opened[batch] = opened
+        if journal.path is not None:
+            self._refresher.add(batch)
+        return batch
+
+    async def _refresh(self, batch: SheetBatch, look: Callable[[], None]) -> None:
+        with log.of_batch(str(batch.journal.batch)):
+            await to_thread.run_sync(_refresh_output, self._opened[batch], batch, look)
 
     async def run(
         self,
@@ -253,6 +251,7 @@ class NightRun:
         progress.begin(self._tally)
         async with anyio.create_task_group() as around:
             around.start_soon(self._poller.drive)
+            around.start_soon(self._refresher.drive)
             if end is not None and end.signals is not None:
                 around.start_soon(self._obey, end, end.signals, progress)
             if end is not None and self.stopping.has_deadline:
@@ -278,12 +277,24 @@ class NightRun:
     async def conclude(self, opened: OpenedJob, batch: SheetBatch) -> Summary:
         """Write the output of a batch from what its journal holds, and say what it came to."""
         with log.of_batch(str(batch.journal.batch)):
+            await self._refresher.let_go(batch)
             await batch.journal.flush()
             stop = self._stop_of(batch)
             has_time = not self.stopping.is_hasty or (self._tally.total <= MOST_ROWS and batch.is_known)
             written = await _write_output(opened, batch) if has_time else None
             notes = (*self._adjusted, *advise(self._limits, self._schedule))
-            return await _sum_up(opened, batch, stop, written, notes)
+            summary = await _sum_up(opened, batch, stop, written, notes)
+            return await self._report(summary, opened, batch) if written and opened.job.report else summary
+
+    async def _report(self, summary: Summary, opened: OpenedJob, batch: SheetBatch) -> Summary:
+        """Write the report of one sheet; where the night has one page for all, keep what that will say of it."""
+        from batch_runner.report.html import batch_page, write_report
+
+        what = (summary, batch.journal, opened.job, opened.source)
+        if not self.one_report:
+            return await to_thread.run_sync(write_report, *what)
+        self.pages[opened.job.input] = await to_thread.run_sync(batch_page, *what)
+        return msgspec.structs.replace(summary, report=opened.job.report)
 
     def _stop_of(self, batch: SheetBatch) -> Stop | None:
         """Why the batch stopped early. One that an interrupt, or another sheet's stop, took nothing from didn't."""
@@ -320,10 +331,34 @@ async def _write_output(opened: OpenedJob, batch: SheetBatch) -> Written:
     note = partial(note_output, purpose_of(opened.job), opened.target.real, batch)
     job, source = opened.job, opened.source
     written = await to_thread.run_sync(
-        put_output, job, source, batch.journal, lambda: marked(source, batch.outcomes()), opened.target, note
-    )
+        put_output, job, source, batch.journal, lambda: marked(source, batch.outcomes()), opened.target, note,
+        wrote_elsewhere(purpose_of(job)),
+    )  # fmt: skip
     log.info("output written", path=str(written.path))
     return written
+
+
+def _refresh_output(opened: OpenedJob, batch: SheetBatch, look: Callable[[], None]) -> None:
+    """Write what the journal knows by now over the output; where that can't be done, the end of the batch will say."""
+    job, source, purpose, path = opened.job, opened.source.beside(), purpose_of(opened.job), batch.journal.path
+    assert path is not None
+
+    def known() -> Iterator[Placed]:
+        for placed in marked(source, now.rows()):
+            look()
+            yield placed
+
+    note = partial(note_output, purpose, opened.target.real, batch)
+    try:
+        with outcomes_now(path, batch.journal.batch, source, info(opened), batch.journal.first, look) as now:
+            is_new = refresh_output(job, source, batch.journal, known, opened.target, note, wrote_elsewhere(purpose))
+    except BatchEnding:
+        raise
+    except Exception as error:  # noqa: BLE001  whatever breaks a refresh breaks no batch, which tells of it at its end
+        log.warning(f"the output was not refreshed ({error or type(error).__name__}); the batch's end writes it")
+        return
+    if is_new:
+        log.info("output refreshed", path=str(opened.target.path))
 
 
 async def _sum_up(
@@ -348,7 +383,7 @@ async def _sum_up(
     differs = await to_thread.run_sync(differing, source, batch.outcomes())
     with suppress(JournalFailed):  # all that counts is written; this only spares who looks later the counting
         await journal.tell(Told({count.status: count.rows for count in counts}, totals, differs).to_json())
-    summary = Summary(
+    return Summary(
         exit_code=exit_code,
         input=job.input,
         output=str(written.path) if written else None,
@@ -368,6 +403,7 @@ async def _sum_up(
         notes=(*source.notes, *about, *known, *warnings, *source.warnings, *notes, *about_output),
         cautions=(
             *(source.sheet.cautions if since is None else ()),
+            *(source.sheet.torn if since is None or since.new else ()),
             *known,
             *(all_new if opened.series == str(job.input_path.absolute()) else ()),  # a day's sheet may be all new
             *(each.note for each in opened.evidence),
@@ -378,11 +414,6 @@ async def _sum_up(
         totals=totals,
         differing=differs,
     )
-    if written is None or job.report_path is None:
-        return summary
-    from batch_runner.report.html import write_report
-
-    return await to_thread.run_sync(write_report, summary, journal, job, source)
 
 
 def _why(opened: OpenedJob, stop: Stop) -> str:

@@ -10,7 +10,7 @@ import msgspec
 from batch_runner.errors import SheetError, Unlike
 from batch_runner.sheet.csv.reader import CsvSheet, open_csv, view_csv
 from batch_runner.sheet.csv.records import DELIMITERS
-from batch_runner.sheet.csv.writer import harmless, replaced, storable, write_table_of_text, write_text
+from batch_runner.sheet.csv.writer import harmless, replaced, storable, write_lines, write_table_of_text, write_text
 from batch_runner.sheet.model import (
     LIST_ROWS,
     TEXT_ENDINGS,
@@ -115,10 +115,11 @@ def _too_much(where: str, limit: str) -> SheetError:
 
 
 AT_ONCE = 10_000
-MOST_TEXT = 8 << 20
-"""Characters that are handed on at once."""
-ROW_GROUPS = 64, 50_000
-"""Rows that are compressed together, at least and at most: what a reader, and the writer, take in at once."""
+MOST_TEXT = 1 << 20
+"""Characters that are handed on, read back or compressed at once, if one row doesn't have more: writer and reader of
+Parquet hold several times as much."""
+MOST_ROWS = 50_000
+"""Rows that are compressed together at most."""
 
 
 def _some_of(rows: Iterator[tuple[str, ...]]) -> list[tuple[str, ...]]:
@@ -141,13 +142,14 @@ def write_parquet(target: BinaryIO, grid: Grid, longest: int) -> None:
 
     def frames(*_pushed_down: object) -> Iterator[polars.DataFrame]:
         rows = grid.data()
-        while True:
+        count = -1
+        while count:
             batch = _some_of(rows)
-            yield polars.DataFrame(batch, schema=schema, orient="row")
-            if not batch:
-                return
+            count, frame = len(batch), [polars.DataFrame(batch, schema=schema, orient="row")]
+            del batch
+            yield frame.pop()
 
-    at_once = min(max(ROW_GROUPS[0], MOST_TEXT // max(longest, 1)), ROW_GROUPS[1])
+    at_once = min(MOST_TEXT // max(longest, 1) + 1, MOST_ROWS)
     register_io_source(frames, schema=schema).sink_parquet(target, row_group_size=at_once)
 
 
@@ -166,7 +168,6 @@ def open_written(path: Path, sheet: Sheet) -> Sheet:
     reading = msgspec.structs.replace(reading, header_row=sheet.header_row or None, no_header=not sheet.header_row)
     if ending in DELIMITERS:
         return view_csv(path, reading, sheet.scratch)
-
     return view_workbook(path, reading, sheet.scratch)
 
 
@@ -244,6 +245,7 @@ class Grid:
         for row, texts in self.rows():
             if row.kind in LIST_ROWS:
                 yield tuple(storable(texts[place]) for place in self.places)
+            del texts  # they may be long, and the next ones are made before this name is given to them
 
 
 def append_columns(
@@ -286,11 +288,16 @@ def make_room(sheet: Sheet, new: NewColumns) -> None:
 def appended(sheet: Sheet, path: Path, new: NewColumns) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Each row's number and its texts in the new columns, in what `append_columns` wrote to `path`.
 
-    Every row's own bytes have been compared with the sheet's by then. Raises `Unlike` where that can't be done, also in
-    mid-iteration: read it by `open_written` then.
+    Every row's own bytes, or the fields of a text file, have been compared with the sheet's by then. Raises `Unlike`
+    where that can't be done, also in mid-iteration: read it by `open_written` then.
     """
-    if not isinstance(sheet, Workbook) or path.suffix.lower() != sheet.path.suffix.lower() or new.replaced:
-        raise Unlike  # cells that are written anew are in the way of a comparison byte by byte
+    is_anew = new.replaced or (isinstance(sheet, CsvSheet) and new.kept)  # in the way of a comparison
+    if is_anew or path.suffix.lower() != sheet.path.suffix.lower():
+        raise Unlike
+    if isinstance(sheet, CsvSheet):
+        yield from sheet.appended(path, new)
+        return
+    assert isinstance(sheet, Workbook)
     from batch_runner.sheet.xlsx_append.append import place_of
 
     columns = tuple(column_letter(index) for index in place_of(sheet, new).places)
@@ -323,14 +330,12 @@ def write_table(
     elif ending == ".xlsx":
         write_workbook(target, grid)
     elif ending == ".jsonl":
-        _write_lines(target, grid)
+        write_lines(target, grid.headers, grid.data())
     elif ending == ".parquet":
         write_parquet(target, grid, longest)
     else:
-        raise SheetError(
-            f"{sheet.path.name} can't be written as {ending or 'a file without ending'}; "
-            f"use one of {' '.join(TABLE_ENDINGS)}"
-        )
+        ways = f"use one of {' '.join(TABLE_ENDINGS)}"
+        raise SheetError(f"{sheet.path.name} can't be written as {ending or 'a file without ending'}; {ways}")
     return ()
 
 
@@ -348,13 +353,6 @@ def refuse_unwritable(sheet: Sheet, ending: str, new: NewColumns) -> None:
         make_room(sheet, new)
     elif ending == ".xlsx":
         refuse_too_much(Grid(sheet, new, ()))
-
-
-def _write_lines(target: BinaryIO, grid: Grid) -> None:
-    encoder = msgspec.json.Encoder()
-    headers = grid.headers
-    for texts in grid.data():
-        target.write(encoder.encode(dict(zip(headers, texts, strict=True))) + b"\n")
 
 
 READ_BACK = (*TEXT_ENDINGS, *WORKBOOK_ENDINGS)
@@ -381,15 +379,19 @@ def written_lines(path: Path) -> Iterator[tuple[str, ...]]:
     """The texts of each row that `write_table` wrote as `.jsonl` or `.parquet`, in the order of its headers."""
     if path.suffix.lower() == ".jsonl":
         with path.open("rb") as file:
-            yield from (tuple(msgspec.json.decode(line, type=dict[str, str]).values()) for line in file)
+            while line := file.readline():
+                texts = [tuple(msgspec.json.decode(line, type=dict[str, str]).values())]
+                del line
+                yield texts.pop()
         return
     import polars
 
     rows = polars.scan_parquet(path)
-    start = 0
-    while len(page := rows.slice(start, AT_ONCE).collect()):
-        yield from page.iter_rows()
+    start, count = 0, 1
+    while len(page := rows.slice(start, count).collect()):
         start += len(page)
+        yield from page.iter_rows()
+        count = min(max(1, MOST_TEXT * len(page) // max(int(page.estimated_size()), 1)), 2 * count, AT_ONCE)
 
 
 _ROW = re.compile(rb'\s*+<row r="([0-9]{1,7})"(?: (?!spans=)[A-Za-z0-9:]++="[^"<>&]*+"| spans="[0-9: ]*+")*+>')

@@ -185,6 +185,8 @@ class Sheet(ABC):
     """What a person should hear about how the sheet was read: a sentence each."""
     cautions: tuple[str, ...] = ()
     """Those of the notes that a person should hear once, however quiet the program is to be."""
+    torn: tuple[str, ...] = ()
+    """Those that they should hear on each night that brought new rows: one of these may be half a row."""
     is_table: bool = False
     """Whether Excel knows the list as a table: then every row of it is one, whatever it looks like."""
     hidden_columns: frozenset[int] = frozenset()
@@ -333,22 +335,24 @@ class NewCells:
 
     def __init__(self, cells: Iterable[tuple[int, tuple[str, ...]]]) -> None:
         self._cells = iter(cells)
-        self._next = next(self._cells, None)
+        self._next: tuple[int, tuple[str, ...]] | None = None
 
     def of(self, number: int) -> tuple[str, ...] | None:
         """The new texts of a row, None if it has none; asked for in ascending order.
 
         Raises `ValueError` where a row was passed over that has some: that would lose a result.
         """
+        if self._next is None:  # not sooner: the texts of two rows may be more than memory is to hold
+            self._next = next(self._cells, None)
         if self._next is None or self._next[0] > number:
             return None
         if self._next[0] < number:
             raise ValueError(f"new cells for row {self._next[0]} came after row {number - 1} was written")
-        texts = self._next[1]
-        self._next = next(self._cells, None)
+        texts, self._next = self._next[1], None
         return texts
 
     def finish(self) -> None:
         """Raises `ValueError` where cells are left for a row that the sheet doesn't have."""
-        if self._next is not None:
-            raise ValueError(f"new cells for row {self._next[0]}, which the sheet doesn't have")
+        left = self._next or next(self._cells, None)
+        if left is not None:
+            raise ValueError(f"new cells for row {left[0]}, which the sheet doesn't have")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from nights import Fault, night, numbered
 
+from batch_runner.batch.attempts import Doubts
 from batch_runner.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -106,3 +107,32 @@ def test_a_cell_that_is_empty_here_and_there_is_no_missing_column(tmp_path: Path
     rows = [{"Row": str(n), "Amount": "" if 1 < n <= 6 else "5"} for n in range(1, 9)]
     done = night(tmp_path, rows, lambda row, _: no if 1 < int(row) <= 6 else None, concurrency=1)
     assert done.statuses == ["success"] + ["error"] * 5 + ["success"] * 2
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "is_ours", "is_everybodys"),
+    [
+        (401, "", True, True),
+        (402, "", False, True),
+        (403, "Invalid API key", True, True),
+        (403, "Request blocked", True, False),
+        (403, "Invalid API key", False, False),
+        (404, "Invalid API key", True, False),
+        (400, "", True, False),
+        (None, "", True, False),
+    ],
+)
+def test_whose_a_refused_poll_is(status: int | None, words: str, is_ours: bool, is_everybodys: bool) -> None:
+    """The key or the account: every run's. A 403 without a word of them, or to another account's run: that run's."""
+    assert Doubts().poll_refused(status, words, is_ours=is_ours) == is_everybodys
+
+
+def test_how_many_403_to_polls_are_believed() -> None:
+    """The third in a row; an end that is learned between them tells that they are their runs' own."""
+    doubts = Doubts()
+    told = []
+    for _ in range(3):
+        told += [doubts.poll_refused(403, "blocked", is_ours=True) for _ in range(2)]
+        doubts.poll_passed()
+    told += [doubts.poll_refused(403, "blocked", is_ours=True) for _ in range(3)]
+    assert told == [False] * 8 + [True]

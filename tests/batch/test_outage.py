@@ -120,3 +120,28 @@ def test_two_services_behind_one_address_are_not_trusted(tmp_path: Path, memorie
     )
     assert done.records[5]["status"] == ("unknown" if posts == 1 else "success")
     assert [post.row for post in done.front.posts].count("6") == posts
+
+
+@pytest.mark.long
+def test_while_a_probe_is_out_nobody_else_starts(tmp_path: Path) -> None:
+    """A service that hangs loses each start after a while: until that is known of the probe, no other follows it."""
+    begin, out, most = 35.0, set[float](), 0
+
+    def within(app: ASGIApp) -> ASGIApp:
+        async def hanging(scope: Scope, receive: Receive, send: Send) -> None:
+            nonlocal most
+            now = trio.current_time()
+            if scope["method"] != "POST" or now < begin or now > 400:
+                await app(scope, receive, send)
+                return
+            out.add(now)
+            most = max(most, len(out)) if now > begin + 40 else most
+            await trio.sleep(30)
+            out.discard(now)
+            await say(Fault(500), send)
+
+        return hanging
+
+    done = night(tmp_path, numbered(100, Seconds="10"), within=within, concurrency=5, max_failures="100%")
+    assert most == 1
+    assert done.statuses.count("success") + count_lost(done) == 100

@@ -1,7 +1,8 @@
 """A long night with every fault there is: each status is true, no row is started twice, and the memory stays flat.
 
-Run: `python tests/benchmarks/soak_faults.py [ROWS]` (100,000: a few minutes), or `… --minutes 10`: nights of 3,000
-rows on a disk of their own, on which the program is killed and the disk filled again and again (as root, on Linux).
+Run: `python tests/benchmarks/soak_faults.py [ROWS]` (100,000: a few minutes), or `… --minutes 10`: nights of 1,500
+rows on a disk of their own, in which the program is killed, the service is killed or gives no answer, and the disk is
+filled, again and again (as root, on Linux).
 It ends with 0, or with an AssertionError that shows the first row that isn't as it should be. The gate runs 2,000 rows
 of it (`tests/runner/test_soak.py`).
 """
@@ -17,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from disks import mounted
-from faulty_night import faulty_night, killed_nights
+from faulty_night import CONCURRENCY, Tally, faulty_night, killed_nights
 
 
 def main(rows: int) -> None:
@@ -29,14 +30,18 @@ def main(rows: int) -> None:
 
 
 def soak(minutes: float) -> None:
-    """Nights with kills, one after the other."""
-    began, nights, kills = time.monotonic(), 0, 0
-    while time.monotonic() < began + 60 * minutes:
+    """Nights with kills and outages, one after the other."""
+    until, nights, total = time.monotonic() + 60 * minutes, 0, Tally()
+    while time.monotonic() < until:
         chance = random.Random(nights)
         with tempfile.TemporaryDirectory() as folder, mounted(Path(folder) / "disk", "64m") as disk:
-            kills += killed_nights(disk, 3_000, chance)
+            night = killed_nights(disk, 1_500, chance, until)
         nights += 1
-        print(f"{nights} nights, {kills} kills: nothing lost, nothing started twice", flush=True)
+        for field in Tally.__struct_fields__:
+            setattr(total, field, getattr(total, field) + getattr(night, field))
+        print(
+            f"{nights} nights, none started twice or lost: {total}, at most {total.most_lost(CONCURRENCY)}", flush=True
+        )
 
 
 if __name__ == "__main__" and sys.argv[1:2] == ["--minutes"]:

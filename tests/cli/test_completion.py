@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,7 +29,9 @@ def folder(tmp_path: Path) -> Path:
 def offered(folder: Path, line: str, shell: str = "bash") -> list[str]:
     """What is offered for the last word of a line, without the kind of each."""
     words = shlex.split(line.replace("|", "''"))
-    asked = {"COMP_WORDS": line.replace("|", ""), "COMP_CWORD": str(len(words) - 1)}
+    # bash and zsh tell which word it is, fish has the word itself (click.shell_completion).
+    place = words[-1] if shell == "fish" else str(len(words) - 1)
+    asked = {"COMP_WORDS": line.replace("|", ""), "COMP_CWORD": place}
     done = run_program(cwd=folder, _BATCH_RUNNER_COMPLETE=f"{shell}_complete", **asked)
     assert done.stderr == ""
     return list(filter(None, done.stdout.splitlines()))
@@ -49,6 +53,12 @@ def offered(folder: Path, line: str, shell: str = "bash") -> list[str]:
         ("batch-runner run invoices.csv --task |", ["plain,invoice", "plain,tasks.py:pay", "plain,tasks.py:ask"]),
         ("batch-runner run invoices.csv --output o", ["file,o"]),
         ("batch-runner run invoices.csv --files |", ["dir,"]),
+        ("batch-runner inv", ["plain,invoices.csv"]),
+        ("batch-runner invoices.csv --key I", [r"plain,Invoice\ No"]),
+        ("batch-runner init in", [r"plain,in\ box/", "plain,in.toml", "plain,invoices.csv"]),
+        ("batch-runner init invoices.csv --columns Amount,D", [r"plain,Amount,Due\ date"]),
+        ("batch-runner help ni", ["plain,nights"]),
+        ("batch-runner resolve invoices.csv --row 2 --as s", ["plain,success"]),
     ],
 )
 def test_a_shell_offers_what_can_stand_there(folder: Path, line: str, words: list[str]) -> None:
@@ -59,3 +69,36 @@ def test_a_shell_offers_what_can_stand_there(folder: Path, line: str, words: lis
 def test_only_bash_is_given_quoted_words(folder: Path) -> None:
     """The others quote by themselves."""
     assert "Invoice No" in offered(folder, "batch-runner run invoices.csv --key I", "zsh")
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("batch-runner run inv", "invoices.csv"),
+        ("batch-runner run invoices.csv --key I", "Invoice No"),
+        ("batch-runner run invoices.csv --retry t", "timeout"),
+        ("batch-runner help ni", "nights"),
+    ],
+)
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_zsh_and_fish_are_offered_the_same(folder: Path, shell: str, line: str, word: str) -> None:
+    """Files, columns, statuses and topics, each asked for as that shell asks."""
+    said = offered(folder, line, shell)
+    assert said == (["plain", word, "_"] if shell == "zsh" else [f"plain,{word}"])
+
+
+SCRIPTS = {"bash": "-n", "zsh": "-n", "fish": "--no-execute"}
+
+
+@pytest.mark.parametrize("shell", SCRIPTS)
+def test_help_tells_the_line_for_each_shell_and_what_it_prints_is_a_script(
+    folder: Path, shell: str, tmp_path: Path
+) -> None:
+    """Where that shell is installed, it reads the script without a complaint."""
+    assert f"_BATCH_RUNNER_COMPLETE={shell}_source batch-runner" in run_program("--help", cwd=folder).stdout
+    done = run_program(cwd=folder, _BATCH_RUNNER_COMPLETE=f"{shell}_source")
+    assert f"_BATCH_RUNNER_COMPLETE={shell}_complete" in done.stdout
+    if path := shutil.which(shell):
+        script = tmp_path / "script"
+        script.write_text(done.stdout)
+        assert subprocess.run([path, SCRIPTS[shell], str(script)], capture_output=True, check=True).stderr == b""

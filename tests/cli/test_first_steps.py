@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
+from pathlib import Path
+from shutil import copy
 
 import pytest
 from program import run_program
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -58,6 +56,21 @@ def test_without_a_task_the_next_step_is_to_name_one(folder: Path) -> None:
     """No dead end: the command that is shown is one that can be typed."""
     done = run_program("my list.csv", cwd=folder)
     assert next_line(done.stdout).startswith("batch-runner check 'my list.csv' --task invoice")
+
+
+def test_the_next_step_names_the_sheets_own_columns(tmp_path: Path) -> None:
+    """A key that is each row's own, and the column with the PDFs: three commands lead to rows that succeed."""
+    copy(Path("samples/invoices/harbour-paper-2026-0117.pdf"), tmp_path / "a.pdf")
+    copy(Path("samples/invoices/bloemen-de-vries-20260033.pdf"), tmp_path / "b.pdf")
+    rows = "Beleg-Nr.;Datei;Betrag\r\n101;a.pdf;1.234,50\r\n102;b.pdf;89,90\r\n"
+    (tmp_path / "Posten.csv").write_bytes(rows.encode("cp1252"))
+    first = next_line(run_program("Posten.csv", cwd=tmp_path).stdout)
+    words = shlex.split(first.partition("   (")[0])
+    assert shlex.join(words[1:]) == "check Posten.csv --task invoice --rename 'Datei=File Name' --key Beleg-Nr."
+    second = next_line(run_program(*words[1:], cwd=tmp_path).stdout)
+    done = run_program(*shlex.split(second)[1:], cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "2 success" in done.stdout
 
 
 def test_a_job_is_checked_and_run_by_its_name(folder: Path) -> None:

@@ -196,6 +196,21 @@ def test_a_path_that_the_scheduler_would_change() -> None:
     assert "100% mine" in windows_lines(PureWindowsPath(r"C:\100% mine\job.toml"), "name")
 
 
+def test_the_containerfile_can_be_executed(invoices: Path) -> None:
+    """What it copies has the program's pyproject.toml, and its entry runs the job of the folder that is mounted."""
+    folder = invoices.parent
+    (folder / "tasks.py").write_text("async def pay(params): return params\n")
+    (folder / "nightly.toml").write_text('input = "invoices.csv"\ntask = "tasks.py:pay"\nkey = ["Invoice No"]\n')
+    told = run_program("init", "nightly.toml", "--container", cwd=folder).stdout
+    lines = dict(line.split(" ", 1) for line in told.splitlines() if line and not line.startswith("#"))
+    assert (lines["COPY"], lines["WORKDIR"]) == (". /src", "/data")
+    assert lines["RUN"].startswith("pip install --no-cache-dir /src && useradd --create-home ")
+    assert json.loads(lines["ENTRYPOINT"]) == ["batch-runner"]
+    words = [word.replace("/data", str(folder)) for word in json.loads(lines["CMD"])]
+    done = run_program(*words, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze isn't installed")
 def test_the_unit_is_hardened(invoices: Path) -> None:
     """`systemd-analyze security` gives it at most 4 of 10 points of exposure."""

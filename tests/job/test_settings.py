@@ -115,7 +115,6 @@ def test_places_and_patterns_are_looked_at_with_all_else(tmp_path: Path) -> None
     assert [line.removeprefix(f"{tmp_path}/night.toml: ").partition(":")[0] for line in lines] == [
         "journal",
         "output",
-        "report",
         "log_file",
         "--limit",
     ]

@@ -260,3 +260,37 @@ def test_in_virtual_time() -> None:
     clock = MockClock(autojump_threshold=0)
     placed = anyio.run(night, backend="trio", backend_options={"clock": clock})
     assert [(row.number, row.run_id) for row in placed] == [(2, "run-2"), (3, "run-3")]
+
+
+async def test_a_long_result_is_text_for_all_who_read_it(tmp_path: Path) -> None:
+    """One that is written in pieces comes back to the letter, wherever it is read; a piece ends in no character."""
+    path = tmp_path / "a.journal.db"
+    texts = [f'"{"é€😀x" * 600_000}"', '"short"']
+    async with Journal.open(path, batch_info()) as journal:
+        for send, text in zip(await journal.register(entries("AB")), texts, strict=True):
+            assert isinstance(send, Send)
+            attempt = await journal.intend(send)
+            await journal.ended(attempt, Outcome("success", f"run-{attempt}", text))
+        assert [placed.result for placed in journal.outcomes()] == texts
+        with JournalView.open(path) as view:
+            for number, text in enumerate(texts, 2):
+                placed = view.outcome(1, number)
+                assert placed is not None
+                assert placed.result == text
+                assert [story.result for story in view.story(1, number)] == [text]
+            assert [placed.result for placed in view.page(1, "success", 0, 5)] == texts
+    with closing(sqlite3.connect(path)) as connection:
+        kinds = connection.execute("SELECT typeof(json) FROM result ORDER BY attempt").fetchall()
+        assert [kind for (kind,) in kinds] == ["blob", "text"], "what SQLite is handed whole it copies"
+        assert [text for (text,) in connection.execute("SELECT result FROM outcome ORDER BY number")] == texts
+
+
+async def test_a_long_result_is_written_anew(tmp_path: Path) -> None:
+    """A run whose end is told once more, shorter or longer, leaves nothing of what was there."""
+    async with Journal.open(tmp_path / "a.journal.db", batch_info()) as journal:
+        (send,) = await journal.register(entries("A"))
+        assert isinstance(send, Send)
+        attempt = await journal.intend(send)
+        for text in ['"short"', f'"{"b" * 3_000_000}"', f'"{"a" * 2_000_000}"', '"short"']:
+            await journal.ended(attempt, Outcome("success", "run-1", text))
+            assert next(journal.outcomes()).result == text

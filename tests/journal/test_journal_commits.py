@@ -175,3 +175,42 @@ async def test_a_cancelled_start_is_recorded(tmp_path: Path) -> None:
             scope.cancel()
             await journal.started(attempt, "run-1", "queued")
     assert attempts_in(path) == [(1, "queued", "run-1", False)]
+
+
+async def test_after_a_failure_nothing_is_asked_of_the_disk() -> None:
+    """Who waited for their turn behind a commit that fails is told so, and what they brought isn't written."""
+    disk = Disk()
+    disk.is_free = anyio.Event()
+    disk.breaks = sqlite3.OperationalError("disk I/O error")
+    asked: list[int] = []
+
+    async def counted(events: list[Event]) -> None:
+        asked.append(len(events))
+        await disk.write(events)
+
+    commits = Commits(counted)
+
+    async def wait(number: int) -> None:
+        with pytest.raises(JournalFailed):
+            await commits.add(disk.event(number))
+
+    async with anyio.create_task_group() as group:
+        for number in range(3):
+            group.start_soon(wait, number)
+            await settle()
+        disk.is_free.set()
+    await wait(3)
+    assert asked == [1]
+
+
+async def test_what_was_written_is_let_go() -> None:
+    """A group that is on disk holds its events no longer: each may hold a result of 64 MiB."""
+    groups: list[list[Event]] = []
+
+    async def write(events: list[Event]) -> None:
+        groups.append(events)
+        assert events
+
+    commits = Commits(write)
+    await commits.add(lambda _connection: None)
+    assert groups == [[]]

@@ -23,6 +23,7 @@ from batch_runner.journal.database import VERSION, WAL_HEADER
 from batch_runner.journal.journal import Journal, Outcome
 from batch_runner.journal.view import JournalView
 from batch_runner.plan.plan import Entry, Send
+from batch_runner.runner.memory import rehearse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -286,3 +287,29 @@ async def begin_at(path: Path, has_files: bool) -> None:
     with files_for_more(has_files):
         async with Journal.open(path, batch_info()):
             pass
+
+
+@pytest.mark.parametrize("length", [0, WAL_HEADER])
+def test_a_wal_that_holds_nothing_is_no_part_of_a_journal(tmp_path: Path, length: int) -> None:
+    """Whoever opens a journal makes one; without a frame behind its header it keeps nobody from beginning."""
+    path = tmp_path / "a.journal.db"
+    path.with_name(f"{path.name}-wal").write_bytes(bytes(length))
+
+    async def begin() -> int:
+        async with Journal.open(path, batch_info()) as journal:
+            return journal.batch
+
+    assert anyio.run(begin) == 1
+
+
+def test_half_a_journal_is_not_rehearsed_with(killed: Killed, tmp_path: Path) -> None:
+    """`check` would call rows new that the missing part knows as started: it refuses as `run` does."""
+    path = tmp_path / "a.journal.db"
+    path.write_bytes(killed.main)
+
+    async def plan() -> None:
+        async with rehearse(path):
+            pass
+
+    with pytest.raises(JournalError, match="half a journal"):
+        anyio.run(plan)

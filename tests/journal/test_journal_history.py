@@ -1,10 +1,10 @@
-"""What a row's history means: the rules of `journal/history.py`, for any history."""
+"""What a row's history means: the rules of `plan/plan.py`, for any history."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from batch_runner.outcomes import ENDED as ENDED_STATUSES
@@ -60,6 +60,12 @@ entries = st.builds(
 ENTRY = Entry(17, b"K", b"new")
 
 
+def as_now(attempts: list[Attempt]) -> list[Attempt]:
+    """Those that sent what the row is now, if one of them may have run."""
+    own = [each for each in attempts if each.params == ENTRY.digest]
+    return own if any(each.may_have_run for each in own) else []
+
+
 def plan_for(entry: Entry, attempts: list[Attempt], policy: Policy) -> Step:
     return decide(entry, 1, attempts, policy, NIGHT)
 
@@ -82,8 +88,16 @@ def test_a_going_run_is_followed(entry: Entry, attempts: list[Attempt], kind: Ki
 
 @given(any_history, st.sampled_from([LOST, *ENDED]))
 def test_nothing_is_sent_twice_unasked(attempts: list[Attempt], kind: Kind) -> None:
-    """Without a word of a person, a row that was sent and is not going is carried over, a lost answer as unknown."""
+    """Without a word of a person, a row that was sent and is not going is carried over, a lost answer as unknown.
+
+    One that ran as it is now is what it was then.
+    """
     plan = plan_for(ENTRY, [*attempts, attempt(99, kind, 4, b"old")], Policy())
+    if kind.status not in ("starting", "unknown") and (own := as_now(attempts)):
+        assert plan == plan_for(ENTRY, own, Policy())
+        assert isinstance(plan, Keep | Poll)
+        assert isinstance(plan, Poll) or not plan.changed
+        return
     assert plan == Keep(17, 1, "unknown" if kind is LOST else kind.status, changed=True)
 
 
@@ -101,13 +115,23 @@ def test_what_was_asked_for_is_sent_once_a_night(attempts: list[Attempt], kind: 
 @given(any_history, st.sampled_from(ENDED), st.integers(1, NIGHT + 2))
 def test_a_changed_row_is_reported_until_asked_for(attempts: list[Attempt], kind: Kind, batch: int) -> None:
     """Edited after it ended: carried and marked, and sent with `changed`, unless it may have run with these params."""
-    ran_so = any(each.params == b"new" and each.may_have_run for each in attempts)
-    old = [*attempts, attempt(99, kind, batch, b"old")]
+    own, old = as_now(attempts), [*attempts, attempt(99, kind, batch, b"old")]
     asked = Policy(frozenset({"changed"}))
-    assert plan_for(ENTRY, old, Policy()) == Keep(17, 1, kind.status, changed=True)
     carried = Keep(17, 1, kind.status, changed=True)
-    assert plan_for(ENTRY, old, asked) == (carried if ran_so else Send(17, 1, b"new", again=True))
+    if own and kind.status != "unknown":
+        assert plan_for(ENTRY, old, Policy()) == plan_for(ENTRY, old, asked) == plan_for(ENTRY, own, asked)
+    else:
+        assert plan_for(ENTRY, old, Policy()) == carried
+        assert plan_for(ENTRY, old, asked) == (carried if own else Send(17, 1, b"new", again=True))
     assert plan_for(ENTRY, [*old, attempt(100, kind, batch, b"new")], asked) == Keep(17, 1, kind.status, changed=False)
+
+
+@given(st.sampled_from(ENDED), policies)
+def test_a_row_that_came_back_to_what_it_ran_as(kind: Kind, policy: Policy) -> None:
+    """It succeeded, was edited and ran otherwise, and is as it was: however that ended, it isn't started again."""
+    attempts = [attempt(1, Kind("success", has_run=True, has_ended=True), 1, b"new"), attempt(2, kind, 2, b"old")]
+    assume(policy.retry.isdisjoint({"all", "success"}) and kind.status != "unknown")
+    assert plan_for(ENTRY, attempts, policy) == Keep(17, 1, "success", changed=False)
 
 
 @given(any_history, policies)

@@ -5,52 +5,28 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from contextlib import closing
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
-from journals import batch_info, entries
+from journals import FormerRow, batch_info, entries, former_journal
 from program import run_program
 
-from batch_runner.journal.database import APPLICATION_ID, VERSION
+from batch_runner.journal.database import VERSION, steps_from
 from batch_runner.journal.journal import Journal
 from batch_runner.journal.view import JournalView
 from batch_runner.plan.plan import Keep, Poll, Send
 
-SUPPORT = Path(__file__).parents[1] / "support"
-SCHEMAS = {version: (SUPPORT / f"journal_v{version}.sql").read_text("utf-8") for version in (1, 2)}
-BATCH = (
-    "INSERT INTO batch (id, continues, started, ended, exit_code, input, input_sha256, output, task, service,"
-    " key_columns, retry, on_unknown, version, pid)"
-    " VALUES (1, 1, '2026-01-01T02:00:00.000Z', '2026-01-01T02:10:00.000Z', 3, '/in/invoices.csv',"
-    " 'x', '/in/out.csv', 'invoice', 'local', '[]', '', 'report', '0.1.0', 77)"
-)
-ATTEMPT = (
-    "INSERT INTO attempt (id, row, batch, params, posts, intended_at, status, run_id, started_at, ended_at)"
-    " VALUES (?, ?, 1, ?, 1, '2026-01-01T02:00:01.000Z', ?, ?, ?, ?)"
-)
-PLACE = "INSERT INTO place (batch, number, row, params, takes_part) VALUES (1, ?, ?, ?, 1)"
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
-@pytest.fixture(params=[1, 2], ids=["version 1", "version 2"])
+@pytest.fixture(params=[1, 2, 3], ids=["version 1", "version 2", "version 3"])
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A journal of an earlier version in which A succeeded and B was still running."""
-    path, version = tmp_path / "a.journal.db", int(request.param)
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(f"BEGIN; {SCHEMAS[version]} COMMIT")
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {version}")
-        if version == 2:
-            connection.execute("INSERT INTO about VALUES ('abc')")
-        connection.execute(BATCH)
-        for number, key in enumerate((b"A", b"B"), 1):
-            connection.execute("INSERT INTO row VALUES (?, ?, 1)", (number, key))
-            connection.execute(PLACE, (number + 1, number, key))
-        moment = "2026-01-01T02:05:00.000Z"
-        connection.execute(ATTEMPT, (1, 1, b"A", "success", "run-A", moment, moment))
-        connection.execute(ATTEMPT, (2, 2, b"B", "running", "run-B", moment, None))
-        connection.commit()
-        connection.execute("PRAGMA journal_mode = WAL")
+    path = tmp_path / "a.journal.db"
+    rows = (FormerRow(b"A", b"A", "success", "run-A"), FormerRow(b"B", b"B", "running", "run-B"))
+    former_journal(path, int(request.param), rows, batch_info())
     return path
 
 
@@ -92,12 +68,9 @@ def test_who_only_looks_changes_nothing(path: Path) -> None:
 
 def test_a_kill_in_the_middle_leaves_the_old_one(path: Path) -> None:
     """The change is one transaction: rolled back half-way, the journal is as it was, and the next batch does it."""
-    from batch_runner.journal.database import FROM_1_TO_2, FROM_2_TO_3
-
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        steps = f"{FROM_1_TO_2 if version == 1 else ''} {FROM_2_TO_3}"
-        connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {VERSION};")
+        connection.executescript(f"BEGIN IMMEDIATE; {steps_from(version)} PRAGMA user_version = {VERSION};")
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone()[0] == version
     assert [type(plan) for plan in anyio.run(register, path)] == [Keep, Poll, Send]

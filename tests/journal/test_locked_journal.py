@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import anyio
+import msgspec
 import pytest
 from journals import attempts_in, batch_info, entries
 from program import PATIENCE, run_program, start_program
@@ -19,7 +20,8 @@ from served import wait_until
 from batch_runner.errors import JournalError, JournalFull
 from batch_runner.journal.batches import begin_writing
 from batch_runner.journal.group_commit import Reserve, set_aside
-from batch_runner.journal.journal import Journal
+from batch_runner.journal.journal import Journal, JournalFile, Outcome
+from batch_runner.plan.plan import Send
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +54,26 @@ def test_whoever_writes_waits_and_says_so(tmp_path: Path, caplog: pytest.LogCapt
     assert f"{path}: another program has locked the journal" in said[0]
     assert "nothing is lost" in said[0]
     assert "free again" in said[1]
+
+
+def test_nobody_else_waits_for_the_lock(tmp_path: Path) -> None:
+    """What is to be recorded waits in a thread: polls, timers and signals go on meanwhile."""
+    path = tmp_path / "a.db"
+
+    async def begin_one() -> float:
+        async with Journal.open(path, batch_info()) as journal, anyio.create_task_group() as group:
+            (plan,) = await journal.register(entries(["a"]))
+            assert isinstance(plan, Send)
+            with write_lock(path):
+                group.start_soon(journal.intend, plan)
+                began = anyio.current_time()
+                await anyio.sleep(0.1)
+                took = anyio.current_time() - began
+                assert attempts_in(path) == []
+        return took
+
+    assert anyio.run(begin_one) < 4, "the event loop waited, too"
+    assert len(attempts_in(path)) == 1
 
 
 @pytest.mark.long
@@ -134,3 +156,50 @@ def test_room_is_not_set_aside_through_a_link(tmp_path: Path, kind: str) -> None
     with pytest.raises(JournalError, match=r"a\.journal\.db-reserve: .*remove it"):
         anyio.run(begin)
     assert precious.read_text() == "precious"
+
+
+@pytest.mark.anyio
+async def test_no_start_is_recorded_in_the_room_that_is_kept(tmp_path: Path) -> None:
+    """Once the disk was full, every way to a start is closed; what was started is still recorded."""
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+    async with JournalFile.open(tmp_path / "a.journal.db") as file:
+        journal = await file.begin(batch_info())
+        sends = await journal.register(entries("ABC"))
+        steps = [step for step in sends if isinstance(step, Send)]
+        attempt, withdrawn, lost = [await journal.intend(step) for step in steps]
+        await journal.withdrawn(withdrawn, "429")
+        assert file.reserve is not None
+        assert file.reserve.free(error)
+        for closed in (
+            journal.register(entries("D")),
+            journal.intend(steps[0]),
+            journal.intend_again(withdrawn),
+            journal.ask_again(lost),
+            journal.flush(),
+        ):
+            with pytest.raises(JournalFull):
+                await closed
+        await journal.started(attempt, "run-1", "running")
+        await journal.ended(attempt, Outcome("success", "run-1"))
+        await journal.withdrawn(lost, "503")
+        assert [row.status for row in journal.outcomes()] == ["success", "not_started", "not_started"]
+
+
+@pytest.mark.anyio
+async def test_the_next_sheet_begins_beside_a_commit_that_is_under_way(tmp_path: Path) -> None:
+    """Its batch has a connection of its own: it waits until the commit is through, and both are on disk."""
+    may_end = threading.Event()
+    async with JournalFile.open(tmp_path / "a.journal.db") as file:
+        await file.begin(batch_info())
+        async with anyio.create_task_group() as group:
+            group.start_soon(file.commits.add, lambda _connection: may_end.wait(10))
+            await anyio.sleep(0.05)
+            group.start_soon(_end_soon, may_end)
+            second = await file.begin(msgspec.structs.replace(batch_info(), input="other.csv"))
+        assert second.batch == 2
+
+
+async def _end_soon(may_end: threading.Event) -> None:
+    await anyio.sleep(0.1)
+    may_end.set()

@@ -18,17 +18,16 @@ from journals import batch_info, run_row
 from openpyxl import Workbook
 from program import run_program
 
-from batch_runner.batch.pool import look_ahead, plan_rows
 from batch_runner.job.job import Job
 from batch_runner.journal.database import open_memory
 from batch_runner.journal.journal import Journal, JournalFile
 from batch_runner.journal.same_key import find_twins, see, tell_apart
 from batch_runner.plan.plan import Entry, Keep, Refuse, Send
-from batch_runner.rows.source import Source
+from batch_runner.rows.source import Source, look_ahead, plan_rows
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from batch_runner.journal.batches import BatchInfo
     from batch_runner.plan.plan import Step
@@ -313,10 +312,10 @@ def test_the_sheet_is_gone_over_only_where_it_has_to_be(
     count = 0
     every = Source.every
 
-    def counted(self: Source) -> Iterator[RowParams]:
+    def counted(self: Source, is_hasty: Callable[[], bool]) -> Iterator[RowParams]:
         nonlocal count
         count += 1
-        return every(self)
+        return every(self, is_hasty)
 
     async def one_night() -> int:
         nonlocal count

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
+import polars
 import pytest
 from csvfiles import csv_sheet, csv_text
 
 from batch_runner.errors import OutputFailed
 from batch_runner.journal.view import Placed
-from batch_runner.output.output import Expected, check_alignment
+from batch_runner.output.output import Expected, check_alignment, check_output
 from batch_runner.sheet.export import open_written
 from batch_runner.sheet.model import NewColumns
 
@@ -92,3 +94,53 @@ def test_a_row_without_a_run_needs_none(tmp_path: Path) -> None:
     """A row that was refused has an outcome, and an empty run id."""
     refused = Placed(4, "error", "", "", "", changed=False)
     check(tmp_path, changed(3, 3, "error"), [OUTCOMES[0], refused, OUTCOMES[1]])
+
+
+LISTED = [GOOD[0], GOOD[1], GOOD[3], [*GOOD[4][:2], "-r5", *GOOD[4][3:]]]
+"""What a file for programs has: the rows of the list, and no `'`."""
+
+
+def other(row: int, column: int, text: str) -> list[list[str]]:
+    rows = [list(one) for one in LISTED]
+    rows[row][column] = text
+    return rows
+
+
+def check_file(folder: Path, ending: str, written: list[list[str]]) -> None:
+    """The same for a file for programs."""
+    draft = folder / f".draft{ending}"
+    if ending == ".jsonl":
+        draft.write_text("".join(f"{json.dumps(dict(zip(written[0], row, strict=True)))}\n" for row in written[1:]))
+    else:
+        polars.DataFrame(written[1:], schema=written[0], orient="row").write_parquet(draft)
+    with csv_sheet(folder, HEADERS, *ROWS) as sheet:
+        new = NewColumns(tuple(OURS))
+        cells = [(one.number, (one.run_id, one.status, one.result, one.error)) for one in OUTCOMES]
+        check_output(draft, "out", sheet, sheet.columns, new, lambda: iter(cells))
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+@pytest.mark.parametrize(
+    ("written", "where"),
+    [
+        (LISTED, None),
+        (other(1, 2, "r5"), "row 2"),
+        (other(1, 2, ""), "row 2"),
+        (other(1, 3, "failure"), "row 2"),
+        (other(1, 4, "{}"), "row 2"),
+        (other(2, 5, "no"), "row 4"),
+        (other(1, 0, "7"), "row 2"),
+        (LISTED[:3], "row 5"),
+        ([LISTED[0], LISTED[3], LISTED[2], LISTED[1]], "row 2"),
+        ([*LISTED, LISTED[3]], "the header row"),
+    ],
+)
+def test_a_file_for_programs_is_held_against_all_its_cells(
+    tmp_path: Path, ending: str, written: list[list[str]], where: str | None
+) -> None:
+    """A swapped result, a wrong status, a row lost, moved or doubled is found in JSON lines and Parquet as well."""
+    if where is None:
+        check_file(tmp_path, ending, written)
+        return
+    with pytest.raises(OutputFailed, match=f"{where} came out wrong, so nothing was replaced"):
+        check_file(tmp_path, ending, written)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +16,7 @@ from program import run_program
 from test_report_page import Reader
 
 from batch_runner.errors import ExitCode
+from batch_runner.units import local_day
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +38,14 @@ async def fill(params):
                 file.write(bytes(1 << 16))
     except OSError:
         pass
+"""
+
+BY_SHEET = """
+async def by_sheet(params):
+    if "clear" in params and params["Number"] == "south-009":
+        shutil.rmtree(params["clear"], ignore_errors=True)
+    if params["Number"].endswith("8"):
+        raise ValueError("no such invoice")
 """
 
 
@@ -223,3 +235,75 @@ def test_a_night_that_was_stopped_adds_up(tmp_path: Path) -> None:
     text = words(tmp_path / "r.html")
     assert text.startswith("! Stopped early: ")
     assert "The deadline was reached; the same command goes on with the rest." in text
+
+
+def all_sheets(folder: Path, *more: str) -> str:
+    """What the program says of a night over three sheets, of which the last can't be read."""
+    for name in ("north", "south"):
+        rows = "".join(f"{name}-{number},{number}.50,EUR\n" for number in ("007", "008", "009"))
+        (folder / f"{name}.csv").write_text(f"Number,Amount,Currency\n{rows}")
+    (folder / "sheet.csv").unlink()
+    words = ("run", "*.csv", "--task", "tasks.py:by_sheet", "--key", "Number", "--total", "Amount")
+    done = run_program(*words, *more, cwd=folder)
+    assert done.returncode == ExitCode.SOME_FAILED, done.stderr
+    return done.stdout
+
+
+def test_a_night_of_many_sheets_is_one_page(folder: Path) -> None:
+    """Each sheet has a section with its counts, totals and failed rows; above stands a table of all, with links."""
+    text = (folder / "tasks.py").read_text()
+    (folder / "tasks.py").write_text(text + BY_SHEET)
+    said = all_sheets(folder, "--report", "reports/all.html", "--locale", "de")
+    assert said.count("  report: reports/all.html") == 2
+    html = (folder / "reports" / "all.html").read_text("utf-8")
+    page = Reader(html)
+    text = words(folder / "reports" / "all.html")
+    assert "2 sheets: 2 of 6 rows did not succeed" in text
+    assert "north.csv 3 2 1" in text
+    assert "All 6 4 2" in text
+    assert "Amount EUR 51,00 34,00 17,00 0,00" in text
+    ids, links = re.findall(r' id="([^"]+)"', html), re.findall(r' href="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+    assert {link.removeprefix("#") for link in links if link.startswith("#")} == {"sheet-1", "sheet-2"} <= set(ids)
+    assert {"../north.results.csv#row=3", "../south.results.csv#row=3"} <= set(links)
+    levels = [int(tag[1]) for tag, _ in page.elements if tag in ("h1", "h2", "h3", "h4")]
+    assert levels.count(1) == 1
+    assert all(later <= earlier + 1 for earlier, later in pairwise(levels))
+    sections = html.split('<section class="sheet')[1:]
+    assert [f"{name}-008" in part for part, name in zip(sections, ("north", "south"), strict=True)] == [True, True]
+
+
+def test_with_the_stem_in_its_name_each_sheet_has_a_page(folder: Path) -> None:
+    """A job of an earlier release keeps its pages."""
+    (folder / "tasks.py").write_text((folder / "tasks.py").read_text() + BY_SHEET)
+    all_sheets(folder, "--report", "reports/{stem}.html")
+    assert sorted(path.name for path in (folder / "reports").iterdir()) == ["north.html", "south.html"]
+    assert "1 of 3 rows did not succeed" in words(folder / "reports" / "north.html")
+
+
+def test_one_page_that_can_not_be_written_costs_the_night_nothing(folder: Path) -> None:
+    """Both summaries say so."""
+    (folder / "tasks.py").write_text((folder / "tasks.py").read_text() + BY_SHEET)
+    said = all_sheets(folder, "--report", "reports/all.html", "--param", "clear=reports")
+    assert said.count("note: there is no report: reports/all.html: there is no folder") == 2
+    assert "report: reports/all.html\n" not in said
+
+
+def test_report_and_status_say_which_night_and_sheet_an_outcome_is_from(folder: Path) -> None:
+    """The sheet is exported anew under another name: what was carried over names the sheet and night that ran it."""
+    run = ("--task", "tasks.py:quick", "--key", "Number", "--report", "reports/r.html")
+    assert run_program("run", "sheet.csv", *run, cwd=folder).returncode == ExitCode.SOME_FAILED
+    (folder / "sheet.csv").rename(folder / "december.csv")
+    with (folder / "december.csv").open("a") as file:
+        file.write("010,4.40\n")
+    assert run_program("run", "december.csv", *run, cwd=folder).returncode == ExitCode.SOME_FAILED
+    text = words(folder / "reports" / "r.html")
+    day = local_day(datetime.now(UTC).isoformat())
+    assert f"of these, from {day}, sheet.csv, batch 1 3" in text
+    assert f"3 008 (from {day}, sheet.csv, batch 1)" in text
+    told = run_program("status", "tasks.py-quick.journal.db", cwd=folder).stdout
+    assert f"carried over in batch 2: 3 from {day}, sheet.csv, batch 1" in told
+    told = run_program("status", "tasks.py-quick.journal.db", "--json", cwd=folder).stdout
+    assert [(one["batch"], one["rows"]) for one in json.loads(told)["origins"]] == [(1, 3)]
+    row = run_program("status", "december.csv", "--row", "3", cwd=folder).stdout
+    assert "batch 1 of sheet.csv (row 3 then): failure" in row

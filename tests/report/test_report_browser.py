@@ -20,14 +20,15 @@ def pay(params):
 """
 
 
-@pytest.mark.parametrize("width", [320, 1280])
-def test_axe_finds_nothing_wrong_with_the_report(tmp_path: Path, width: int) -> None:
+@pytest.mark.parametrize(("width", "sheets"), [(320, 1), (1280, 1), (320, 3)])
+def test_axe_finds_nothing_wrong_with_the_report(tmp_path: Path, width: int, sheets: int) -> None:
     """0 violations, light and dark, also where parts of it scroll; it is never wider than the window."""
     (tmp_path / "tasks.py").write_text(TASKS)
     rows = "".join(f"{number},{number}.50,{'w' * 80}\n" for number in range(1, 40))
-    (tmp_path / "in.csv").write_text(f"Number,Amount,A column with a rather long name\n{rows}")
+    for number in range(sheets):
+        (tmp_path / f"in{number}.csv").write_text(f"Number,Amount,A column with a rather long name\n{rows}")
     words = ("--task", "tasks.py:pay", "--report", "page.html", "--total", "Amount", "--expand")
-    assert run_program("run", "in.csv", *words, cwd=tmp_path).returncode == 3
+    assert run_program("run", "in0.csv" if sheets == 1 else "in?.csv", *words, cwd=tmp_path).returncode == 3
     with browsing() as browser:
         screen = browser.new_page()
         screen.goto((tmp_path / "page.html").as_uri())

@@ -20,12 +20,11 @@ from journals import batch_info, run_row, steps_of
 from openpyxl import Workbook
 from workbooks import Tab, text_cell, text_row, write_workbook
 
-from batch_runner.batch.pool import look_ahead, plan_rows
 from batch_runner.job.job import Job
 from batch_runner.journal.journal import Journal
 from batch_runner.plan.plan import Keep, Refuse, Send
 from batch_runner.rows.keys import number_form, readings
-from batch_runner.rows.source import Source
+from batch_runner.rows.source import Source, look_ahead, plan_rows
 from batch_runner.sheet.numfmt.formatter import NumberFormat
 from batch_runner.sheet.xlsx.workbook import volatile_cells
 

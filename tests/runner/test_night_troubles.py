@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from datetime import datetime, timedelta, tzinfo
 from functools import partial
 from math import inf
@@ -12,7 +13,7 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 import trio
-from nights import Fault, Night, night, numbered
+from nights import Fault, Night, night, numbered, say
 from plans import Polls, Slots
 
 from batch_runner.batch import stop
@@ -50,12 +51,43 @@ def test_polls_that_fail_for_ten_minutes_are_waited_out(tmp_path: Path) -> None:
 )
 def test_a_key_that_is_refused_in_mid_batch(tmp_path: Path, code: int, advice: str) -> None:
     """A poll says it as well as a start: nothing more is started (5), and what goes on keeps its status."""
-    sick = partial(Polls, faults=lambda at: Fault(code) if at > 30 else None)
+    body = b'{"error": {"code": 403, "message": "Invalid API key"}}' if code == 403 else b""
+    sick = partial(Polls, faults=lambda at: Fault(code, (), body) if at > 30 else None)
     done = night(tmp_path, numbered(6, Seconds="60"), within=sick, concurrency=2)
     assert done.statuses == ["running"] * 2 + ["not_started"] * 4
     assert done.summary.exit_code == ExitCode.STOPPED
     assert advice in str(done.summary.stopped)
     assert len(done.front.posts) == 2
+
+
+def test_a_403_to_polls_is_believed_when_the_next_get_it_too(tmp_path: Path) -> None:
+    """Without a word of the key a third run tells that it is every run's; few are started until then."""
+    sick = partial(Polls, faults=lambda at: Fault(403) if at > 30 else None)
+    done = night(tmp_path, numbered(30, Seconds="60"), within=sick, concurrency=2)
+    assert done.summary.exit_code == ExitCode.STOPPED
+    assert "may not run this task" in str(done.summary.stopped)
+    assert 3 <= len(done.front.posts) <= 6
+
+
+def test_a_403_to_one_runs_polls_is_its_rows_alone(tmp_path: Path) -> None:
+    """A firewall's page in the place of a run's status keeps that row's status, and stops nobody else."""
+    lost: set[str] = set()
+
+    def within(app: ASGIApp) -> ASGIApp:
+        async def front(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["method"] == "GET" and "/status" in scope["path"]:
+                lost.update([] if lost else [scope["path"]])
+                if scope["path"] in lost:
+                    await say(Fault(403, (), b"<title>Request blocked</title>"), send)
+                    return
+            await app(scope, receive, send)
+
+        return front
+
+    done = night(tmp_path, numbered(20, Seconds="60"), within=within, concurrency=2)
+    assert sorted(Counter(done.statuses).values()) == [1, 19]
+    assert done.statuses.count("success") == 19
+    assert done.summary.exit_code == ExitCode.SOME_FAILED
 
 
 @pytest.mark.parametrize(

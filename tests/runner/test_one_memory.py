@@ -9,15 +9,12 @@ import json
 import re
 import shutil
 import stat
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 from counted_nights import OPEN_ITEMS, Night
 from program import run_program
 from remembering_service import Service, on_a_socket
-
-from batch_runner.journal.database import connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,39 +25,6 @@ if TYPE_CHECKING:
 def night(request: pytest.FixtureRequest, tmp_path: Path, impatient: None) -> Iterator[Night]:
     with on_a_socket(Service(looks=1)) as service:
         yield Night(tmp_path / "work", service, quiet=bool(request.param))
-
-
-def test_next_months_export_starts_what_is_new_only(night: Night) -> None:
-    """The same open items and one more, in a file of another name: one is started, the others keep their results."""
-    assert len(night.run(night.sheet("offene_posten.csv"))) == 4
-    assert night.run(night.sheet("offene_posten_dezember.csv", (*OPEN_ITEMS, "A-5"))) == ["A-5"]
-    assert night.statuses("offene_posten_dezember.results.csv") == ["success"] * 5
-    assert [path.name for path in night.folder.glob("*.journal.db")] == ["pay.journal.db"]
-
-
-def test_a_browsers_second_download_starts_nothing(night: Night) -> None:
-    """`in (1).csv` is the same list."""
-    night.run(night.sheet("in.csv"))
-    assert night.run(night.sheet("in (1).csv")) == []
-    assert night.statuses("in (1).results.csv") == ["success"] * 4
-
-
-@pytest.mark.parametrize("output", ["elsewhere/out.csv", "elsewhere/{stem}.csv"])
-def test_another_output_starts_nothing(night: Night, output: str) -> None:
-    """Its folder has another journal, or the same: in both cases nothing runs twice."""
-    night.run(night.sheet("in.csv"))
-    (night.folder / "elsewhere").mkdir()
-    assert night.run("in.csv", "--output", output, code=3 if "out" in output else 0) == []
-
-
-def test_a_copy_of_the_folder_starts_nothing(night: Night) -> None:
-    """With its journal it goes on; what ran in the other one since is held."""
-    night.run(night.sheet("in.csv"))
-    copy = Night(night.folder.with_name("copy"), night.service, quiet=bool(night.quiet))
-    shutil.copytree(night.folder, copy.folder, dirs_exist_ok=True)
-    assert night.run(night.sheet("in.csv", (*OPEN_ITEMS, "A-5"))) == ["A-5"]
-    assert copy.run(copy.sheet("in.csv", (*OPEN_ITEMS, "A-5")), code=3) == []
-    assert copy.statuses("in.results.csv") == ["success"] * 4 + ["error"]
 
 
 PAY = """
@@ -115,12 +79,6 @@ def test_what_ran_in_another_journal_is_held_and_says_where(elsewhere: Night) ->
     assert re.search(r"^in.csv: 5 rows in .*; 4 held \(ran on .* from offene_posten.csv\)$", elsewhere.said, re.M)
 
 
-@pytest.mark.parametrize("words", [("--retry", "all"), ("--retry", "changed,unknown"), ("--on-unknown", "resend")])
-def test_a_hold_is_a_hold(elsewhere: Night, words: tuple[str, ...]) -> None:
-    """No value of `--retry`, and no `--on-unknown resend`, releases it."""
-    assert elsewhere.run("in.csv", *words, code=3) == ["A-5"]
-
-
 def test_a_hold_outlasts_the_night(elsewhere: Night) -> None:
     """The next night holds the same rows, and starts nothing."""
     elsewhere.run("in.csv", code=3)
@@ -131,15 +89,6 @@ def test_again_starts_held_rows_for_one_batch(elsewhere: Night) -> None:
     """It is said on the command line; afterwards they are this journal's own."""
     assert len(elsewhere.run("in.csv", "--again")) == 5
     assert elsewhere.run("in.csv") == []
-
-
-def test_again_stands_in_no_job_file_and_in_no_variable(elsewhere: Night) -> None:
-    """A job file with it is refused, a variable is passed over, with a word."""
-    (elsewhere.folder / "night.toml").write_text('input = "in.csv"\nagain = true\n')
-    done = elsewhere.call("run", "night.toml")
-    assert done.returncode == 2
-    assert "again: it is for one batch only; say --again on the command line" in done.stderr
-    assert elsewhere.run("in.csv", code=3, BATCH_RUNNER_AGAIN="true") == ["A-5"]
 
 
 def test_same_carries_held_rows_over_and_remembers_it(elsewhere: Night) -> None:
@@ -157,19 +106,6 @@ def test_the_journal_that_is_named_goes_on(elsewhere: Night, night: Night) -> No
     """The hold's third way out."""
     assert elsewhere.run("in.csv", "--journal", str(night.folder / "pay.journal.db")) == ["A-5"]
     assert elsewhere.statuses("in.results.csv") == ["success"] * 5
-
-
-def fail_first(_: str, start: int) -> str:
-    return "failure" if start == 1 else "success"
-
-
-@pytest.mark.long
-def test_what_failed_elsewhere_holds_nobody(tmp_path: Path, impatient: None) -> None:
-    """A failed row that was mended runs."""
-    with on_a_socket(Service(looks=1, ends=fail_first)) as service:
-        first, second = Night(tmp_path / "a", service), Night(tmp_path / "b", service)
-        first.run(first.sheet("in.csv"), code=3)
-        assert len(second.run(second.sheet("in.csv"))) == 4
 
 
 def test_without_the_index_what_lies_beside_is_read_all_the_same(night: Night) -> None:
@@ -206,42 +142,6 @@ def test_the_index_is_for_its_owner_only_and_holds_no_values(night: Night, tmp_p
 
 
 @pytest.mark.long
-def test_a_journal_that_is_gone_is_told_once_and_not_silenced(night: Night) -> None:
-    """The index knew it; what ran there isn't known any more."""
-    night.run(night.sheet("a.csv"), "--journal", "mine.journal.db")
-    (night.folder / "mine.journal.db").unlink()
-    night.run(night.sheet("b.csv", ("B-1",)))
-    assert "mine.journal.db: this journal of the same task is gone" in night.said
-    night.run("b.csv")
-    assert "is gone" not in night.said
-
-
-@pytest.mark.long
-def test_a_file_of_that_name_for_another_service_is_left_alone(night: Night) -> None:
-    """The next free name is taken, and told."""
-    with on_a_socket(Service(looks=1)) as other:
-        night.run(night.sheet("in.csv"))
-        before = (night.folder / "pay.journal.db").read_bytes()
-        second = Night(night.folder, other)
-        assert len(second.run(second.sheet("other.csv"))) == 4
-        assert "pay.journal.db: the journal of another task or service; this one's is pay-2.journal.db" in second.said
-        assert (night.folder / "pay.journal.db").read_bytes() == before
-        assert second.run("other.csv") == []
-
-
-@pytest.mark.long
-def test_an_earlier_releases_journal_is_found_named_and_gone_on_with(night: Night) -> None:
-    """`in.journal.db` beside the output; other sheets of its task have the task's."""
-    night.run(night.sheet("in.csv"))
-    (night.folder / "pay.journal.db").rename(night.folder / "in.journal.db")
-    assert night.run(night.sheet("in.csv", (*OPEN_ITEMS, "A-5"))) == ["A-5"]
-    if not night.quiet:
-        assert "in.journal.db: this sheet has a journal of its own from an earlier release" in night.said
-    assert night.run(night.sheet("next.csv", (*OPEN_ITEMS, "A-6")), code=3) == ["A-6"]
-    assert night.held == 4
-
-
-@pytest.mark.long
 def test_sheets_of_one_task_may_have_other_keys(night: Night) -> None:
     """Each row is known by its own; a row that ran under another sheet's key is held all the same."""
     night.run(night.sheet("in.csv"))
@@ -269,18 +169,6 @@ def test_the_same_sheet_with_another_key_is_refused(night: Night) -> None:
     """Each of its rows would be a new one."""
     night.run(night.sheet("in.csv"))
     assert night.run("in.csv", "--key", "Amount", code=2) == []
-
-
-def test_half_a_journal_is_refused(night: Night) -> None:
-    """The file of a batch under way, moved without its WAL: neither check nor run nor status take it for a whole."""
-    night.run(night.sheet("in.csv"))
-    with closing(connect((night.folder / "pay.journal.db").as_uri())) as connection:
-        connection.execute("UPDATE about SET under_way = 1")
-    assert night.run("in.csv", code=2) == []
-    assert "this is half a journal" in night.said
-    assert "half a journal" in run_program("status", "pay.journal.db", cwd=night.folder).stderr
-    other = Night(night.folder.with_name("other"), night.service)
-    assert other.run(other.sheet("in.csv"), code=2) == []
 
 
 @pytest.mark.long

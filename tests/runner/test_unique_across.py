@@ -174,7 +174,7 @@ def test_what_is_held_is_said_before_the_first_start(night: Night) -> None:
     night.run(write(night, "in.csv", "A,RE-1,10"))
     other = other_folder(night)
     done = other.call("run", write(other, "new.csv", "A,RE-1,10", "B,RE-2,10"), *other.quiet)
-    assert "new.csv: of 2 rows looked at so far: 1 held (ran on " in done.stderr
+    assert "new.csv: 1 to start, 1 held (ran on " in done.stderr
     assert " from in.csv)" in done.stderr
     assert not night.call("run", "in.csv", *night.quiet).stderr
 

@@ -382,3 +382,13 @@ def test_an_address_that_is_none(address: str) -> None:
     """An address that can't be used is refused before anything is sent."""
     with pytest.raises(UsageError):
         Client(address, KEY, httpx.ASGITransport(Service(200, b"")))
+
+
+@pytest.mark.parametrize("status", [307, 403, 404])
+async def test_a_key_that_is_sent_back_says_nothing_of_whose_a_refusal_is(status: int) -> None:
+    """A firewall's page may show the request with its key; what we write in its place are no words of the service."""
+    page = f"<html><title>Blocked: {KEY}</title></html>".encode()
+    said = await start(status, page, {"Location": f"https://elsewhere.invalid/{KEY}"} if status == 307 else None)
+    assert isinstance(said, Refused)
+    assert KEY not in said.why
+    assert said.scope is RefusalScope.UNCLEAR

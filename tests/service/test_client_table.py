@@ -13,6 +13,8 @@ import pytest
 from batch_runner.service.http import transport
 from batch_runner.service.http.classify import (
     CERTAINTIES,
+    advice_on,
+    advice_on_error,
     certainty_of_error,
     certainty_of_status,
     may_poll_again,
@@ -180,3 +182,34 @@ def test_each_status_by_a_table_of_its_own(status: int) -> None:
         assert scope_of_status(status) is scope
     moved = {301, 302, 307, 308}
     assert may_poll_again(status) == (status == 404 or status not in refusals - {429} - moved)
+
+
+def _caused_by(cause: Exception) -> httpx.ConnectError:
+    error = httpx.ConnectError("no connection")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("cause", "advice"),
+    [
+        (aiohttp.ServerFingerprintMismatch(b"a", b"b", "host", 443), "SSL_CERT_FILE"),
+        (aiohttp.ClientHttpProxyError(None, (), status=407), "HTTPS_PROXY"),  # type: ignore[arg-type]
+        (aiohttp.ClientHttpProxyError(None, (), status=408), None),  # type: ignore[arg-type]
+        (aiohttp.ClientResponseError(None, (), status=407), None),  # type: ignore[arg-type]
+        (aiohttp.ClientError(), None),
+    ],
+)
+def test_what_time_does_not_heal_has_its_advice(cause: Exception, advice: str | None) -> None:
+    """An untrusted certificate and a proxy that wants a login: a person must act; all else is tried again."""
+    found = advice_on_error(_caused_by(cause))
+    assert (found is None) == (advice is None)
+    assert advice is None or advice in str(found)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308, 401, 402, 403, 404, 407])
+def test_a_refusal_of_all_says_what_to_do(status: int) -> None:
+    """Each has advice of its own kind, not the general one."""
+    general = advice_on(499)
+    assert advice_on(status) != general
+    assert advice_on(None) == "then run the same command"

@@ -134,6 +134,22 @@ async def test_a_worker_that_is_closed_in_order_lets_its_run_end(
     await until(lambda: worker.poll() is not None)
 
 
+async def test_a_worker_that_ends_with_its_scheduler_waits_for_nobody(own_cluster: DaskCluster, tmp_path: Path) -> None:
+    """Both hear SIGTERM while a run is at work: nobody could hear of its end, so the worker and the run end, too."""
+    (worker,) = own_cluster.add_workers()
+    following = Follow(tmp_path, repeatable=False)
+    async with on_cluster(own_cluster.address) as executor, anyio.create_task_group() as group:
+        group.start_soon(following.run, executor)
+        await following.has_begun()
+        process = await number_in(following.mark)
+        own_cluster.scheduler.send_signal(signal.SIGTERM)
+        worker.send_signal(signal.SIGTERM)
+        await until(lambda: worker.poll() is not None)
+        await until(lambda: not is_alive(process))
+    assert following.ending is not None
+    assert following.ending.cut_off
+
+
 async def test_a_worker_that_is_paused_until_it_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody knows what it does when it goes on, so its run is unknown; it is begun nowhere else."""
     monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL", "3s")

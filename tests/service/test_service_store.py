@@ -18,6 +18,7 @@ from batch_runner.service.local import store_file
 from batch_runner.service.local.service import LocalService
 from batch_runner.service.local.store_file import open_runs
 from batch_runner.service.local.tasks import load_tasks
+from batch_runner.service.protocol import RunRequest, Started, StartRequest
 from batch_runner.service.serve.app import make_app
 
 if TYPE_CHECKING:
@@ -150,6 +151,19 @@ async def test_the_memory_has_a_name_that_lasts_and_another_file_another(tmp_pat
         async with serving(tmp_path / name, Clock()) as service:
             names.append((await service.http.get("/healthz")).json()["memory"])
     assert names[0] == names[1] != names[2]
+
+
+async def test_what_begins_at_once_is_on_disk_as_begun_with_its_start(tmp_path: Path) -> None:
+    """After a kill just then nobody may say that it never began; of a run that waits for its place that is said."""
+    path = tmp_path / "runs.db"
+    request = StartRequest("sleep_in_loop", RunRequest(input_params={"seconds": "60"}))
+    with open_runs(path, DAY, Clock()) as store:
+        async with LocalService(load_tasks(OWN, files=tmp_path), 1, async_runs=1, store=store) as service:
+            for has_begun in (True, False):
+                assert isinstance(await service.start(request), Started)
+                with closing(sqlite3.connect(path)) as connection:
+                    found = connection.execute("SELECT status, began NOTNULL FROM run ORDER BY number DESC").fetchone()
+                assert found == (("running", 1) if has_begun else ("queued", 0))
 
 
 async def test_a_result_comes_back_to_the_letter(tmp_path: Path) -> None:

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_runner.log import SECRET_MARK
-from batch_runner.service.http.response import Redactor
+from batch_runner.log import SECRET_MARK, Redactor
 
 KEYS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8, max_size=40)
 
@@ -49,3 +48,10 @@ def test_a_short_key_takes_no_sense_away(key: str) -> None:
     assert veil.redact_json(b'{"a": "sk-1234"}') == b'{"a": "sk-1234"}'
     assert veil.redact_text("sk-1234") == "sk-1234"
     assert veil.redact_words(f"x{key}y") == (f"x{SECRET_MARK}y" if key else "xy")
+
+
+@pytest.mark.parametrize("text", ["{}", '"C:\\\\u0061"', '"\\u00e9"'])
+def test_what_has_no_key_is_not_copied(text: str) -> None:
+    """A result may be as long as 64 MiB: what has no key in it is handed on as it is."""
+    data = text.encode() * 3
+    assert Redactor("secret-key-1234").redact_json(data) is data

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from batch_runner.errors import SheetError
+from batch_runner.sheet.model import NewCells
 from batch_runner.sheet.xlsx_append.sheet_xml import with_columns
 from batch_runner.sheet.xlsx_append.xml_tokens import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 STRICT = "http://purl.oclc.org/ooxml/spreadsheetml/main"
@@ -220,3 +221,28 @@ def test_a_million_closed_rows_cost_no_memory(quick: bool) -> None:
     out = list(with_columns([part[at : at + 4096] for at in range(0, len(part), 4096)], "a", PLACE, [], quick=quick))
     assert max(map(len, out)) < 3 * 4096
     assert rows_of(b"".join(out)).endswith(closed)
+
+
+def test_many_short_rows_with_long_cells_come_in_pieces() -> None:
+    """Thousands of rows stand in one chunk of a sheet, and each gets a text of 32 kB: they aren't gathered."""
+    rows = "".join(f'<row r="{number}"><c r="A{number}"/></row>' for number in range(2, 302))
+    cells = ((number, ("x" * 32_000,)) for number in range(2, 302))
+    pieces = list(with_columns([sheet(HEADER + rows)], "a.xlsx, Sheet1", PLACE, cells))
+    assert sum(map(len, pieces)) > 300 * 32_000
+    assert max(map(len, pieces)) < 2_000_000
+
+
+@pytest.mark.parametrize("number", [2, 4])
+def test_no_more_texts_are_taken_than_rows_are_written(number: int) -> None:
+    """The texts of a row are asked for when it is its turn: those of two rows may be too much for memory."""
+    taken = 0
+
+    def cells() -> Iterator[tuple[int, tuple[str, ...]]]:
+        nonlocal taken
+        for row in range(2, 9):
+            taken += 1
+            yield row, ("text",)
+
+    new = NewCells(cells())
+    assert [new.of(row) for row in range(2, number + 1)] == [("text",)] * (number - 1)
+    assert taken == number - 1

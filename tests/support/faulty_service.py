@@ -1,19 +1,33 @@
-"""A service with every fault there is, each row its own, on a port of 127.0.0.1: `python tests/faulty_service.py`.
+"""A service with every fault there is, each row its own, on a port of 127.0.0.1: `faulty_service.py [PORT RECORD]`.
 
 It prints its port first. When its standard input closes it prints, as JSON, how often it started a run for which row,
 for rows that were started more than once, and how many starts there were; then it ends.
+
+With a file for its record it may be killed, too: each start is written there before it is answered, and read from there
+by the next one on that port. SIGUSR1 begins an outage, in which starts are taken and not answered; SIGUSR2 ends it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import sys
+import time
 from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
 
 STARTS: Counter[int] = Counter()
 ASKED: Counter[int] = Counter()
 POLLS: Counter[int] = Counter()
+RECORD = (
+    os.open(sys.argv[2], os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
+    if __name__ == "__main__" and len(sys.argv) > 2
+    else None
+)
+OUTAGE = asyncio.Event()
 
 FAULTS = (
     "none", "queued", "500", "closed", "429", "503", "422", "failure", "html", "strange", "cut", "307", "large",
@@ -63,6 +77,8 @@ class _Connection(asyncio.Protocol):
             self._data = self._data[whole:]
             if head.startswith(b"POST"):
                 self._start(int(json.loads(body)["input_params"]["Row"]))
+            elif OUTAGE.is_set():
+                self._transport.close()
             elif b"/status" not in head:
                 self._answer(404, b"{}")
             else:
@@ -77,9 +93,16 @@ class _Connection(asyncio.Protocol):
             )
         elif fault == "422":
             self._answer(422, b'{"error":{"code":422,"message":"row %d is wrong"}}' % (row % 3))
+        elif fault == "307":
+            self._answer(307, b"", b"Location: /elsewhere\r\n")
         else:
             STARTS[row] += 1
-            self._started(row, fault)
+            if RECORD is not None:
+                os.write(RECORD, f"{row} {'lost' if OUTAGE.is_set() else 'told'} {time.time()}\n".encode())
+            if OUTAGE.is_set():
+                self._transport.close()
+            else:
+                self._started(row, fault)
 
     def _started(self, row: int, fault: str) -> None:
         done = b'{"run_id":"run_%d","status":"success","result":{"row":%d}}' % (row, row)
@@ -99,8 +122,6 @@ class _Connection(asyncio.Protocol):
         elif fault == "cut":
             self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n" + done[:20])
             self._transport.close()
-        elif fault == "307":
-            self._answer(307, b"", b"Location: /elsewhere\r\n")
         else:
             self._answer(200, bodies.get(fault, done))
             if fault == "extra":
@@ -124,9 +145,28 @@ class _Connection(asyncio.Protocol):
         self._transport.write(head + headers + b"\r\n" + body)
 
 
+class Recorded(NamedTuple):
+    """A run that was started; `is_lost`: in an outage, so that nobody was told."""
+
+    row: int
+    is_lost: bool
+    at: float
+
+
+def read_record(file: Path) -> list[Recorded]:
+    """All starts that are recorded."""
+    lines = (line.split() for line in file.read_text().splitlines())
+    return [Recorded(int(row), told == "lost", float(at)) for row, told, at in lines]
+
+
 async def main() -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(_Connection, "127.0.0.1", 0, backlog=4096)
+    loop.add_signal_handler(signal.SIGUSR1, OUTAGE.set)
+    loop.add_signal_handler(signal.SIGUSR2, OUTAGE.clear)
+    if RECORD is not None:
+        STARTS.update(start.row for start in read_record(Path(sys.argv[2])))
+    port = int(sys.argv[1]) if RECORD is not None else 0
+    server = await loop.create_server(_Connection, "127.0.0.1", port, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
     twice = {row: count for row, count in STARTS.items() if count > 1}

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import msgspec
 
-from batch_runner.batch.pool import look_ahead, plan_rows
 from batch_runner.job.job import Job
 from batch_runner.journal.batches import BatchInfo
+from batch_runner.journal.database import APPLICATION_ID
 from batch_runner.journal.journal import Journal, Outcome
 from batch_runner.plan.plan import Entry, Policy, Send
-from batch_runner.rows.source import Source
+from batch_runner.rows.source import Source, look_ahead, plan_rows
 from batch_runner.runner.memory import rehearse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from batch_runner.plan.plan import Step
 
@@ -91,3 +92,47 @@ def steps_of(path: Path, sheet: Path, info: BatchInfo, **options: Any) -> list[S
                 return [step async for chunk in plan_rows(source, journal) for step, _row in chunk]
 
     return anyio.run(steps)
+
+
+_BATCH = (
+    "INSERT INTO batch (id, continues, started, ended, exit_code, input, input_sha256, output, task, service,"
+    " key_columns, retry, on_unknown, version, pid)"
+    " VALUES (1, 1, '2026-01-01T02:00:00.000Z', '2026-01-01T02:10:00.000Z', 3, ?, 'x', ?, ?, ?, ?, '', 'report',"
+    " '0.1.0', 77)"
+)
+_ATTEMPT = (
+    "INSERT INTO attempt (id, row, batch, params, posts, intended_at, status, run_id, started_at, ended_at)"
+    " VALUES (?, ?, 1, ?, 1, '2026-01-01T02:00:01.000Z', ?, ?, ?, ?)"
+)
+_PLACE = "INSERT INTO place (batch, number, row, params, takes_part) VALUES (1, ?, ?, ?, 1)"
+_MOMENT = "2026-01-01T02:05:00.000Z"
+
+
+class FormerRow(msgspec.Struct, frozen=True):
+    """A row of a former journal: the hash of its key, that of what was sent, and what came of it."""
+
+    key: bytes
+    params: bytes
+    status: str
+    run_id: str | None
+
+
+def former_journal(path: Path, version: int, rows: Iterable[FormerRow], info: BatchInfo) -> None:
+    """A journal as a release of that version left it, after one night over these rows, which stand from row 2 on."""
+    schema = (Path(__file__).parent / f"journal_v{version}.sql").read_text("utf-8")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(f"BEGIN; {schema} COMMIT")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {version}")
+        if version > 1:
+            connection.execute("INSERT INTO about (uuid) VALUES ('abc')")
+        key = msgspec.json.encode(info.key_columns).decode()
+        connection.execute(_BATCH, (info.input, info.output, info.task, info.service, key))
+        for number, row in enumerate(rows, 1):
+            is_open = row.status in ("starting", "running")
+            connection.execute("INSERT INTO row VALUES (?, ?, 1)", (number, row.key))
+            connection.execute(_PLACE, (number + 1, number, row.params))
+            seen = (row.status, row.run_id, row.run_id and _MOMENT, None if is_open else _MOMENT)
+            connection.execute(_ATTEMPT, (number, number, row.params, *seen))
+        connection.commit()
+        connection.execute("PRAGMA journal_mode = WAL")

@@ -65,12 +65,17 @@ class Moment(msgspec.Struct, frozen=True):
     nth: int = 1
 
 
-def start(folder: Path, arguments: list[str], moment: Moment | None = None) -> ForkServerProcess:
-    """Run the program in `folder`; it dies at the moment, if one is given and comes."""
+def start(
+    folder: Path, arguments: list[str], moment: Moment | None = None, refresh: float | None = None
+) -> ForkServerProcess:
+    """Run the program in `folder`; it dies at the moment, if one is given and comes.
+
+    `refresh` is after how many seconds it writes the output anew, if not after a minute.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     state = os.environ.get(STATE_VARIABLE, "")
-    process = context.Process(target=_program, args=(str(folder), arguments, moment, state))
+    process = context.Process(target=_program, args=(str(folder), arguments, moment, state, refresh))
     process.start()
     return process
 
@@ -86,18 +91,22 @@ def exit_code(process: ForkServerProcess) -> int:
     return code
 
 
-def run(folder: Path, arguments: list[str], moment: Moment | None = None) -> int:
+def run(folder: Path, arguments: list[str], moment: Moment | None = None, refresh: float | None = None) -> int:
     """Run the program in `folder` to its end, or to the moment; gives `exit_code`."""
-    return exit_code(start(folder, arguments, moment))
+    return exit_code(start(folder, arguments, moment, refresh))
 
 
-def _program(folder: str, arguments: list[str], moment: Moment | None, state: str) -> None:
+def _program(folder: str, arguments: list[str], moment: Moment | None, state: str, refresh: float | None) -> None:
     os.chdir(folder)
     os.environ[STATE_VARIABLE] = state
     said = os.open("said.txt", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.dup2(said, 1)
     os.dup2(said, 2)
     _hurry()
+    if refresh is not None:
+        from batch_runner.runner import adjust
+
+        adjust.REFRESH_EVERY, adjust.REFRESH_SHARE = refresh, 0.5
     if moment is not None:
         _die_at(moment)
     from batch_runner.cli import run_arguments as run_program

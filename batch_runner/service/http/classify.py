@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from batch_runner.log import SECRET_MARK
 from batch_runner.service.protocol import RefusalScope, RunCertainty
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ BUSY = (TOO_MANY, 503)
 MISSING = 404
 """No such run, or no such task."""
 FORBIDDEN = 403
-"""The same of a run that was started with this very key; an earlier one may be another account's, and alone in that."""
+"""The same, where it says so or the next get it, too: a firewall's page may be one row's alone. Of a run's poll only if
+it was started with this very key; an earlier run may be another account's."""
 
 
 def certainty_of_error(error: Exception) -> RunCertainty:
@@ -116,6 +118,7 @@ def scope_of_status(status: int, words: str = "") -> RefusalScope:
     A 403 or 404 may be one row's own (a firewall's page, an identity that is gone) or every row's. It is every row's
     where its words speak of the key, the credits or the task, and of nothing that a row has.
     """
+    words = words.replace(SECRET_MARK, "")  # which stands for a key that was sent back, and is no word of the service
     if status in {429, 503}:
         return RefusalScope.LATER
     if status in _REFUSING_SOME | _MOVED:

@@ -16,6 +16,7 @@ import msgspec
 
 from batch_runner._version import __version__
 from batch_runner.errors import UsageError
+from batch_runner.log import Redactor
 from batch_runner.outcomes import STATUSES
 from batch_runner.service.http.classify import (
     FORBIDDEN,
@@ -28,7 +29,6 @@ from batch_runner.service.http.classify import (
     scope_of_status,
 )
 from batch_runner.service.http.response import (
-    Redactor,
     TooLarge,
     message_in,
     read_body,
@@ -343,12 +343,14 @@ class Client:
 
     def _without_key(self, run: Run) -> Run:
         """The run with no key in any of its texts, though the service may send it back."""
-        redact = self._redactor.redact_text
+        redact, result = self._redactor.redact_text, run.result
+        if self._redactor.is_in(memoryview(result)):
+            result = msgspec.Raw(self._redactor.redact_json(bytes(result)))
         return msgspec.structs.replace(
             run,
             run_id=redact(run.run_id),
             status=redact(run.status),
-            result=msgspec.Raw(self._redactor.redact_json(bytes(run.result))),
+            result=result,
             error=run.error and redact(run.error),
             session_id=run.session_id and redact(run.session_id),
         )

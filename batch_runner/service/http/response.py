@@ -1,4 +1,4 @@
-"""An answer: its body, read within bounds, its run or message, the API key redacted; and the limits that it tells.
+"""An answer: its body, read within bounds, its run or message; and the limits that it tells.
 
 What comes over the wire is the service's (or a gateway's), so nothing here raises: a body that can't be read tells no
 run and has no message. Its texts are made whole in `read_body`, the one place where they come in: a lone surrogate
@@ -12,6 +12,7 @@ misspelt must not stop a batch.
 
 from __future__ import annotations
 
+import codecs
 import html
 import json
 import re
@@ -26,7 +27,6 @@ import anyio
 import httpx
 import msgspec
 
-from batch_runner.log import SECRET_MARK, SHORTEST_SECRET
 from batch_runner.service.protocol import LARGE, MEMORY_HEADER, NO_SIGNAL, Run, Signal, large_turn, let_next_be_large
 
 if TYPE_CHECKING:
@@ -66,10 +66,19 @@ def run_in(body: bytes) -> Run | None:
     result = memoryview(run.result)
     if not result:
         return run
-    # Text (UTF-8) of its own, which doesn't keep the whole answer in memory.
-    is_null = bytes(result[:5]) == b"null"
-    text = _NO_JSON if is_null else msgspec.Raw(str(result, "utf-8", "replace").encode())
-    return msgspec.structs.replace(run, result=text)
+    return msgspec.structs.replace(run, result=_NO_JSON if bytes(result[:5]) == b"null" else _readable(run.result))
+
+
+def _readable(result: msgspec.Raw) -> msgspec.Raw:
+    """A result in UTF-8. A long one stays where it is, for it is most of its answer; a short one lets go of that."""
+    view = memoryview(result)
+    if len(view) >= LARGE:
+        decode = codecs.getincrementaldecoder("utf-8")().decode
+        with suppress(UnicodeDecodeError):
+            for start in range(0, len(view), LARGE):
+                decode(view[start : start + LARGE], start + LARGE >= len(view))
+            return result
+    return msgspec.Raw(str(view, "utf-8", "replace").encode())
 
 
 def message_in(body: bytes) -> str:
@@ -103,8 +112,41 @@ def _any_run(body: bytes) -> _AnyRun:
     """Of what is no JSON, that which the standard library reads all the same: NaN, a byte order mark."""
     try:
         return _decode_any_run(body)
+    except RecursionError:
+        return _AnyRun(
+            **{name: msgspec.Raw(value) for name, value in _top_level(body).items() if name in _FIELDS_OF_RUN}
+        )
     except msgspec.DecodeError:
         return _decode_any_run(json.dumps(json.loads(body, parse_constant=str)))
+
+
+_FIELDS_OF_RUN = frozenset(_AnyRun.__struct_fields__)
+_MARKS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[{]++|[\]}]++|[:,]', re.DOTALL)
+
+
+def _top_level(body: bytes) -> dict[object, bytes]:
+    """The values of an object, each as it stands, by their keys: of one that is nested too deep for any parser.
+
+    Raises `ValueError` where it has no end.
+    """
+    fields: dict[object, bytes] = {}
+    key, begin, depth = b"", 0, 0
+    for mark in _MARKS.finditer(body):
+        sign, size = mark[0][:1], mark.end() - mark.start()
+        if sign in (b"[", b"{"):
+            begin = begin if depth else mark.start() + 1
+            depth += size
+        elif sign in (b"]", b"}") and size < depth:
+            depth -= size
+        elif depth == 1 and sign == b":":
+            key, begin = body[begin : mark.start()], mark.end()
+        elif sign in (b"]", b"}") or (depth == 1 and sign == b","):
+            end = mark.start() + (depth - 1 if sign != b"," else 0)
+            fields[json.loads(key)] = body[begin:end].strip()
+            if sign != b",":
+                return fields
+            begin = mark.end()
+    raise ValueError("it has no end")
 
 
 def _value(raw: msgspec.Raw) -> object:
@@ -118,10 +160,12 @@ def _identifier(raw: msgspec.Raw) -> str:
 
 
 def _text(raw: msgspec.Raw) -> str:
-    value = _value(raw)
-    if value is None:
-        return ""
-    return _message(value) or ("" if value == "" else bytes(raw).decode("utf-8", "replace"))
+    plain = bytes(raw).decode("utf-8", "replace")
+    try:
+        value = _value(raw)
+        return "" if value is None or value == "" else _message(value) or plain
+    except RecursionError:
+        return plain
 
 
 def _message(value: object) -> str:
@@ -256,52 +300,6 @@ def _inflate(data: bytes) -> bytes:
     if not inflate.eof:
         raise ValueError("the answer can't be decoded: its end is missing")
     return whole
-
-
-_ESCAPED = '"\\/'
-"""Characters that JSON may write with a backslash before them (RFC 8259, section 7)."""
-
-_ESCAPE = r"\\(?:u[0-9a-fA-F]{4}|.)"
-"""An escape of any other character, taken as a whole: a key of digits is not looked for in the middle of one."""
-
-
-class Redactor:
-    """Over one key, which is printable ASCII; one that is empty hides nothing.
-
-    In what a run says a key of a few characters is left: it could be any part of it.
-    """
-
-    def __init__(self, key: str) -> None:
-        self._key = key
-        is_sure = len(key) >= SHORTEST_SECRET
-        spelled = "".join(map(_spellings, key))
-        self._spelled = re.compile(f"({spelled})|{_ESCAPE}".encode()) if is_sure else None
-
-    def redact_words(self, text: str) -> str:
-        """A sentence of ours without the key, which may be in it as the service has spelled it."""
-        return self.redact_text(text.replace(self._key, SECRET_MARK) if self._key else text)
-
-    def redact_text(self, text: str) -> str:
-        """A text of a run without the key. It may be JSON itself."""
-        if self._spelled is None:
-            return text
-        plain = text.replace(self._key, SECRET_MARK)
-        return self.redact_json(plain.encode(errors="surrogatepass")).decode(errors="surrogatepass")
-
-    def redact_json(self, data: bytes) -> bytes:
-        """JSON without the key, whichever way it is escaped."""
-        if self._spelled is None:
-            return data
-        if b"\\" not in data:
-            return data.replace(self._key.encode(), SECRET_MARK.encode())
-        return self._spelled.sub(lambda found: SECRET_MARK.encode() if found[1] else found[0], data)
-
-
-def _spellings(character: str) -> str:
-    """A pattern of all ways in which JSON may write a character."""
-    code = rf"\\u(?i:{ord(character):04x})"
-    plain = [] if character in '"\\' else [re.escape(character)]
-    return "(?:" + "|".join([*plain, *([re.escape(f"\\{character}")] if character in _ESCAPED else []), code]) + ")"
 
 
 _RATE_FIELDS = tuple(

@@ -240,6 +240,11 @@ class _View(RawIOBase):
         return len(chunk)
 
 
+def read_bytes(snapshot: Snapshot, begin: int, end: int) -> bytes:
+    """The file's bytes from one place to another, also while another thread reads it."""
+    return _View(snapshot.file, begin, end).read()
+
+
 def texts(snapshot: Snapshot, encoding: Encoding) -> Iterator[str]:
     """The file's text, a chunk at a time. Raises `UnicodeError`."""
     with open_text(snapshot, encoding) as stream:

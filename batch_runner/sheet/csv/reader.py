@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.errors import SheetError
+from batch_runner.errors import SheetError, Unlike
 from batch_runner.sheet.csv.encoding import end_of_text, find_encoding, open_text, refuse_other_text, texts
 from batch_runner.sheet.csv.records import (
     DELIMITERS,
@@ -25,7 +25,7 @@ from batch_runner.sheet.csv.records import (
     unwrapped,
     whole_fields,
 )
-from batch_runner.sheet.csv.writer import Appending, write_text
+from batch_runner.sheet.csv.writer import Appending, appended_fields, write_text
 from batch_runner.sheet.header import LOOK, FirstRow, added_up, find_header, header_doubt, repeats_header
 from batch_runner.sheet.model import (
     Column,
@@ -88,7 +88,10 @@ def _open(path: Path, snapshot: Snapshot, reading: Reading, scratch: Path) -> Sh
         snapshot.file.close()
         raise
     sheet.cautions = tuple(_cautions(source, path.name, reading))
-    sheet.notes = (*sheet.cautions, *_notes(source, path.name, reading, headers, seen))
+    if seen.open_end:
+        end = f"the last row, {seen.open_end}, has no line end; if the file was cut off, that row isn't whole"
+        sheet.torn = (f"{path.name}: {end}",)
+    sheet.notes = (*sheet.cautions, *_notes(source, path.name, reading, headers, seen), *sheet.torn)
     return sheet
 
 
@@ -115,6 +118,7 @@ class CsvSheet(Sheet):
         self.strays = seen.strays
         self.width = max(len(headers), max(seen.strays, default=-1) + 1)
         self.row_count = seen.row_count
+        self.reach = seen.reach
         self.notes = ()
         self.fingerprint = source.snapshot.fingerprint
         self.scratch = scratch
@@ -174,7 +178,7 @@ class CsvSheet(Sheet):
         self, target: BinaryIO, new: NewColumns, cells: Iterable[tuple[int, tuple[str, ...]]]
     ) -> tuple[str, ...]:
         """As `append_columns`: each record's own bytes stay, the new fields follow where all of them begin."""
-        start = self.columns[-new.replaced].index if new.replaced else self._seen.reach
+        start = self.columns[-new.replaced].index if new.replaced else self.reach
         appending = Appending(self.source, self.header_row, start, new)
         encoding = self.source.encoding
         used = write_text(target, appending.records(cells), self.source, self.scratch)
@@ -184,6 +188,12 @@ class CsvSheet(Sheet):
             f"{self.path.name} is in {encoding.label}, which can't hold all of the new text: "
             f"the output is in UTF-8 with a byte order mark",
         )
+
+    def appended(self, path: Path, new: NewColumns) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """As `export.appended`, in what `append` wrote."""
+        if new.kept or not {column.name for column in self.columns}.isdisjoint(new.headers):
+            raise Unlike  # of two equal headers, the reader has to say that it can't tell them apart
+        return appended_fields(self.source, path, self.reach, len(new.headers))
 
     def reading_again(self) -> Reading:
         """As `Sheet.reading_again`."""
@@ -434,5 +444,3 @@ def _notes(source: TextFile, name: str, reading: Reading, headers: Sequence[str]
         )
     if seen.inner_cr:
         yield f"{name}: a CR that ends no line, the first in row {seen.inner_cr}, is read as a part of its text"
-    if seen.open_end:
-        yield (f"{name}: the last row, {seen.open_end}, has no line end; if the file was cut off, that row isn't whole")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from batch_runner.errors import SheetError
-from batch_runner.sheet.csv.encoding import Encoding, open_text
+from batch_runner.sheet.csv.encoding import Encoding, open_text, read_bytes
 from batch_runner.sheet.header import FirstRow, find_header, kind_of, looks_like_below
 from batch_runner.sheet.snapshot import Snapshot  # noqa: TC001  msgspec reads the annotation
 
@@ -103,8 +103,7 @@ class TextFile(msgspec.Struct, frozen=True):
 
     def tail(self) -> bytes:
         """What stands behind the text."""
-        self.snapshot.file.seek(self.end)
-        return self.snapshot.file.read()
+        return read_bytes(self.snapshot, self.end, self.snapshot.size)
 
     def lost_end(self) -> str:
         """The Ctrl-Z behind a last record without a line end: former releases took it for a part of its last cell."""
@@ -113,8 +112,7 @@ class TextFile(msgspec.Struct, frozen=True):
         if "\x1a" not in tail or "\n" in tail or "\r" in tail:
             return ""
         before = max(self.end - len("\n".encode(codec)), 0)
-        self.snapshot.file.seek(before)
-        is_ended = self.snapshot.file.read(self.end - before).decode(codec, "replace") in {"\r", "\n"}
+        is_ended = read_bytes(self.snapshot, before, self.end).decode(codec, "replace") in {"\r", "\n"}
         return "" if is_ended else tail
 
 

@@ -1,4 +1,4 @@
-"""Writing a CSV file back with new columns: each record's own bytes stay, new fields follow them."""
+"""Writing a CSV file back with new columns: each record's own bytes stay, new fields follow them. And lines of JSON."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ import csv
 import shutil
 import tempfile
 from io import TextIOWrapper
+from itertools import chain, repeat, zip_longest
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from batch_runner.errors import Unlike
 from batch_runner.sheet.csv.encoding import CHUNK, Encoding
 from batch_runner.sheet.csv.records import has_text, line_end, whole_fields
 from batch_runner.sheet.model import NewCells
+from batch_runner.sheet.snapshot import uncopied
 from batch_runner.units import plain_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
-    from typing import BinaryIO
+    from typing import IO, BinaryIO
 
     from batch_runner.sheet.csv.records import TextFile
     from batch_runner.sheet.model import NewColumns
@@ -130,6 +135,37 @@ def write_text(target: BinaryIO, records: Iterator[str], source: TextFile, scrat
     return encoding
 
 
+def appended_fields(source: TextFile, path: Path, start: int, width: int) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Each record's number and its `width` new fields, in what `Appending` at `start` made, and `write_text` wrote.
+
+    A record's own fields have been compared with those of the source by then. Raises `Unlike`, also in mid-iteration,
+    where anything isn't as it was to be written, or was written in another encoding.
+    """
+    nothing, tail = ("",) * width, source.tail()
+    snapshot = uncopied(path)
+    with snapshot.file as file:
+        marked = file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
+        file.seek(max(snapshot.size - len(tail), 0))
+        if file.read() != tail or (marked and not source.encoding.bom):
+            raise Unlike
+        draft = msgspec.structs.replace(source, snapshot=snapshot, end=snapshot.size - len(tail))
+        try:
+            with source.lines() as lines, draft.lines() as written:
+                pairs = zip_longest(source.dialect.fields(lines), source.dialect.fields(written))
+                for number, (own, back) in enumerate(pairs, 1):
+                    size = len(own or ())
+                    if own is None or back is None or back[:size] != own:
+                        raise Unlike
+                    if len(back) == size:
+                        yield number, nothing
+                    elif len(back) != start + width or any(back[size:start]):
+                        raise Unlike
+                    else:
+                        yield number, tuple(back[start:])
+        except (UnicodeError, csv.Error) as error:
+            raise Unlike from error
+
+
 def write_table_of_text(target: BinaryIO, delimiter: str, rows: Iterable[tuple[str, ...]]) -> None:
     """Write rows as a text file of its own: UTF-8 with a mark, CR LF."""
     stream = TextIOWrapper(target, "utf-8-sig", newline="")
@@ -179,6 +215,33 @@ def field(text: str, delimiter: str) -> str:
         return text
     text = harmless(storable(text))
     return _quoted(text, delimiter)
+
+
+PIECE = 1 << 20
+"""Characters of a long text that are encoded at once."""
+
+
+def write_json_text(target: IO[bytes], text: str) -> None:
+    """Write a text as a string of JSON; of a long one no second copy is made."""
+    target.write(b'"')
+    for start in range(0, len(text), PIECE):
+        target.write(msgspec.json.encode(storable(text[start : start + PIECE]))[1:-1])
+    target.write(b'"')
+
+
+def write_lines(target: BinaryIO, headers: Sequence[str], rows: Iterator[tuple[str, ...]]) -> None:
+    """Write an object of JSON a line."""
+    encoder = msgspec.json.Encoder()
+    for texts in rows:
+        if sum(map(len, texts)) < PIECE:
+            target.write(encoder.encode(dict(zip(headers, texts, strict=True))) + b"\n")
+        else:
+            for begin, header, text in zip(chain((b"{",), repeat(b",")), headers, texts, strict=False):
+                target.write(begin + encoder.encode(header) + b":")
+                write_json_text(target, text)
+                del text
+            target.write(b"}\n")
+        del texts  # they may be long, and the next ones are made before this name is given to them
 
 
 def storable(text: str) -> str:

@@ -299,7 +299,7 @@ class QuickRows:
         """The rows with their new cells; `rest` and then `chunks` are what follows the tag `<sheetData>`."""
         self.rest = rest
         while True:
-            yield b"".join(self._whole_rows())
+            yield from _joined(self._whole_rows())
             chunk = next(chunks, None) if self._is_plain else None
             if chunk is None:
                 return
@@ -383,6 +383,21 @@ class QuickRows:
         if index is None:
             index = self._indices[letters] = column_place(letters.decode())
         return index
+
+
+MOST_AT_ONCE = 1 << 20
+"""Bytes. A chunk of a sheet may hold a thousand short rows, and each of them gets texts of 32 kB."""
+
+
+def _joined(rows: Iterator[bytes]) -> Iterator[bytes]:
+    """The rows in larger pieces."""
+    piece = bytearray()
+    for row in rows:
+        piece += row
+        if len(piece) >= MOST_AT_ONCE:
+            yield bytes(piece)
+            piece.clear()
+    yield bytes(piece)
 
 
 def _number(tag: re.Match[bytes]) -> int:

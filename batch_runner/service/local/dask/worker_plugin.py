@@ -51,6 +51,9 @@ SILENCE = 60.0
 STILL_AT_WORK = 1.0
 """Seconds between two signs of life of a worker that is closing."""
 
+TELL_WITHIN = 10.0
+"""Seconds in which the scheduler hears of a worker that is closing, or is taken for gone: nothing is to end then."""
+
 MOST_RUNS = 100_000
 """So many runs that were begun are remembered at most, some ten megabytes; of a session they are all, or it is
 forgotten as a whole."""
@@ -304,11 +307,14 @@ class WorkerSeat(WorkerPlugin):
     async def _let_end(self) -> None:
         """Tell the scheduler what has ended here, and that the rest is at work, until it has ended, too."""
         for key, answer in list(self._ended.items()):
-            await self._record.batch_runner_keep_answer(key=key, answer=answer)
+            async with asyncio.timeout(TELL_WITHIN):
+                await self._record.batch_runner_keep_answer(key=key, answer=answer)
         said_at = -STILL_AT_WORK
         while self._going:
             if time.monotonic() - said_at >= STILL_AT_WORK:
-                for key in await self._record.batch_runner_keep_up(keys=list(self._going)):
+                async with asyncio.timeout(TELL_WITHIN):
+                    unwanted = await self._record.batch_runner_keep_up(keys=list(self._going))
+                for key in unwanted:
                     if key in self._going:
                         self._going[key].cancel()
                 said_at = time.monotonic()
@@ -332,8 +338,9 @@ class WorkerSeat(WorkerPlugin):
 
     async def _leave(self) -> None:
         """As the scheduler retires a worker; one that has what no other can take is closed all the same."""
-        with contextlib.suppress(OSError):
-            await self._record.retire_workers(workers=[self._worker.address], close_workers=True, remove=True)
+        with contextlib.suppress(OSError):  # a timeout is one
+            async with asyncio.timeout(TELL_WITHIN):
+                await self._record.retire_workers(workers=[self._worker.address], close_workers=True, remove=True)
         await self._worker.close(reason="batch_runner-retire")
 
     @property

@@ -1,0 +1,107 @@
+"""Rows for which a shutdown leaves no time are placed all at once, and come to what they would have come to each."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import anyio
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from journals import batch_info, run_row
+
+from batch_runner.batch.pool import SheetBatch
+from batch_runner.job.job import Job
+from batch_runner.journal.journal import Journal
+from batch_runner.plan.plan import Send
+from batch_runner.rows.source import Source, look_ahead, plan_rows
+from batch_runner.runner.memory import rehearse
+
+if TYPE_CHECKING:
+    from batch_runner.batch.worker import Worker
+    from batch_runner.journal.view import Placed
+
+NO_WORKER = cast("Worker", None)  # nothing is started
+ROWS = st.lists(st.tuples(st.sampled_from(["a", "b", "", "7", "7.0"]), st.sampled_from(["1", "2", "2.50"])), max_size=9)
+
+
+def write(folder: Path, rows: list[tuple[str, str]], name: str = "in.csv") -> Path:
+    path = folder / name
+    path.write_text("Key,Amount,Note\n" + "".join(f"{key},{amount},n\n" for key, amount in rows))
+    return path
+
+
+async def first_night(sheet: Path, key: tuple[str, ...], left: int) -> None:
+    """Every row but the last `left` ones runs, the first one in any case; each third one fails."""
+    info = batch_info(key=key)
+    with Source(Job(input=str(sheet), task="t", key=key), sheet.parent) as source:
+        async with Journal.open(sheet.with_suffix(".journal.db"), info) as journal:
+            await look_ahead(source, journal)
+            sends = [plan async for chunk in plan_rows(source, journal) for plan, _ in chunk if isinstance(plan, Send)]
+            for plan in sends[: max(1, len(sends) - left)]:
+                status = "failure" if plan.row_number % 3 == 0 else "success"
+                await run_row(journal, plan, f"run-{plan.row_number}", status)
+            await journal.finish(0)
+
+
+async def outcomes_of(sheet: Path, key: tuple[str, ...], *, placed_before: int | None) -> list[Placed]:
+    """What a later batch has of each row; so many rows have a plan of their own (None: all of them)."""
+    with Source(Job(input=str(sheet), task="t", key=key), sheet.parent) as source:
+        async with rehearse(sheet.with_name("in.journal.db")) as file:
+            journal = await file.begin(batch_info(key=key))
+            await look_ahead(source, journal)
+            batch = SheetBatch(source, journal, NO_WORKER)
+            count = 0
+            if placed_before != 0:
+                async for _ in plan_rows(source, journal, lambda: 1):
+                    count += 1
+                    if count == placed_before:
+                        break
+            if placed_before is None:
+                batch.is_placed = True
+            else:
+                await batch.place_rest()
+            return list(batch.outcomes())
+
+
+@pytest.mark.long
+@given(ROWS, ROWS, st.booleans(), st.integers(0, 3))
+@example([("7", "1")], [("7.0", "1")], True, 0)
+def test_the_outcome_of_each_row(
+    before: list[tuple[str, str]], tonight: list[tuple[str, str]], has_key: bool, left: int
+) -> None:
+    """Sorted, edited, grown sheets, equal keys, empty ones, numbers in another form: nothing false is written."""
+    key = ("Key",) if has_key else ()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        ran = [("a", "1"), *before]  # without any, they would stay without a place
+        anyio.run(first_night, write(folder, ran), key, left)
+        write(folder, tonight)
+
+        def later(placed_before: int | None) -> list[Placed]:
+            async def night() -> list[Placed]:
+                return await outcomes_of(folder / "in.csv", key, placed_before=placed_before)
+
+            return anyio.run(night)
+
+        assert later(0) == later(2) == later(None)
+
+
+def test_rows_that_do_not_take_part_hold_their_places(tmp_path: Path) -> None:
+    """`--rows` leaves others out: they aren't in the outcomes, and equal keys don't move up."""
+    rows = [("a", "1"), ("a", "1"), ("b", "2")]
+    anyio.run(first_night, write(tmp_path, rows), ("Key",), 0)
+
+    async def night() -> list[tuple[int, str]]:
+        job = Job(input=str(tmp_path / "in.csv"), task="t", key=("Key",), rows="3-4")
+        with Source(job, tmp_path) as source:
+            async with rehearse(tmp_path / "in.journal.db") as file:
+                journal = await file.begin(batch_info(key=("Key",)))
+                batch = SheetBatch(source, journal, NO_WORKER)
+                await batch.place_rest()
+                assert batch.carried == 2
+                return [(placed.number, placed.run_id) for placed in batch.outcomes()]
+
+    assert anyio.run(night) == [(3, "run-3"), (4, "run-4")]

@@ -1,0 +1,46 @@
+"""Journals of earlier releases are read and go on: an upgrade starts nothing a second time.
+
+The starts are counted at the service that remembers them all; `check` is asked before each night. See `Scene`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+from counted_nights import OPEN_ITEMS
+from journals import FormerRow, batch_info, former_journal
+
+from batch_runner.rows.keys import key_of
+
+if TYPE_CHECKING:
+    from counted_nights import Scene
+
+STATUSES = ("success", "failure", "running", "starting")
+"""What came of the four open items; of the last one nobody knows."""
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("key", [("Row",), ()], ids=["key", "all params"])
+def test_a_journal_of_an_earlier_release_goes_on(scene: Scene, version: int, key: tuple[str, ...]) -> None:
+    """What ended is carried over, what goes on is followed, what is unknown stays so; another sheet's rows are held."""
+    scene.key = ("--key", "Row") if key else ()
+    rows = []
+    for nth, (row, status) in enumerate(zip(OPEN_ITEMS, STATUSES, strict=True), 1):
+        params = {"Row": row, "Amount": "10.00"}
+        scene.service.begin(params, f"former-{nth}")
+        sent = key_of(params)
+        run_id = None if status == "starting" else f"former-{nth}"
+        rows.append(FormerRow(key_of({"Row": row}) if key else sent, sent, status, run_id))
+    info = batch_info(task="pay", service=scene.service.url, key=key)
+    sheet, output = (str(scene.folder / name) for name in ("in.csv", "in.results.csv"))
+    info = msgspec.structs.replace(info, input=sheet, output=output)
+    former_journal(scene.folder / "in.journal.db", version, rows, info)
+    scene.sheet("in.csv", (*OPEN_ITEMS, "A-5"), "10.00")
+    scene.night("in.csv", starts=["A-5"], code=4)
+    scene.shows("in.results.csv", "success", "failure", "success", "unknown", "success")
+    scene.night(scene.sheet("in.csv", ("A-5", *OPEN_ITEMS), "10.00"), code=4)
+    scene.sheet("next.csv", (*OPEN_ITEMS, "A-6"), "10.00")
+    hears = ["from in.csv, row 2: success, former-1", "from in.csv, row 5: unknown"]
+    scene.night("next.csv", starts=["A-2", "A-6"], code=3, held=3, hears=hears)
