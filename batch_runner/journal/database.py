@@ -139,7 +139,7 @@ CREATE TABLE output (             -- an output as it was written, noted just bef
 );
 
 """
-TOLD = "CREATE TABLE IF NOT EXISTS told (batch INTEGER PRIMARY KEY REFERENCES batch, json TEXT NOT NULL);\n"
+TOLD = "CREATE TABLE IF NOT EXISTS told ( -- said of a batch at its end\nbatch INTEGER PRIMARY KEY, json TEXT);\n"
 """What was said of a batch at its end; journals that lack it get it when a batch begins with them."""
 OUTCOME_VIEW = """\
 CREATE VIEW outcome AS            -- what each row of each batch came to: the last attempt that may have started a run
