@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import signal
 import stat
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from batch_runner.units import problem_of_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from subprocess import Popen
 
 
 class LockHeld(Exception):  # noqa: N818  it is a state of the world, not a mistake
@@ -169,6 +171,24 @@ def replace_file(draft: Path, path: Path) -> None:
 
 OWN_GROUP: dict[str, Any] = {"creationflags": 0x200} if sys.platform == "win32" else {"start_new_session": True}
 """How a child process is begun that a Ctrl-C at our console is not for (0x200 is CREATE_NEW_PROCESS_GROUP)."""
+
+
+def own_python() -> tuple[str, dict[str, str] | None]:
+    """Python, and its environment: in a `venv` of Windows, `python.exe` only starts another, of another number."""
+    if sys.platform == "win32":
+        return getattr(sys, "_base_executable", sys.executable), {**os.environ, "__PYVENV_LAUNCHER__": sys.executable}
+    return sys.executable, None
+
+
+def interrupt(pid: int, child: Popen[bytes] | None) -> bool:
+    """Tell a process to end as Ctrl-C does; Windows lets nobody tell another's, which is no child of ours."""
+    if sys.platform == "win32":
+        if child is not None:
+            child.send_signal(signal.CTRL_BREAK_EVENT)
+        return child is not None
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGINT)
+    return True
 
 
 LOCK_NAMES = ("~${name}", ".~lock.{name}#")
@@ -419,3 +439,9 @@ def sync_if_possible(folder: Path) -> None:
     except OSError as error:
         if error.errno not in (*NO_SYNC, errno.EACCES, errno.EPERM, errno.EISDIR):
             raise
+
+
+def state_of_folder(folder: Path) -> list[tuple[str, int, int]]:
+    """What tells whether any file of the folder was made, written or taken away."""
+    states = ((entry.name, entry.stat(follow_symlinks=False)) for entry in os.scandir(folder))
+    return sorted((name, state.st_mtime_ns, state.st_size) for name, state in states)

@@ -34,3 +34,15 @@ RESOLVED = (SUCCESS, FAILURE, CANCELLED, NOT_STARTED)
 """What a person may find that an unknown row came to; with `not_started` no run exists, and the next batch sends it."""
 RETRY_WORDS = (*FAILED, UNKNOWN, "changed", "all")
 """What `--retry` takes."""
+KINDS = {
+    SUCCESS: "good",
+    **dict.fromkeys(FAILED, "bad"),
+    UNKNOWN: "unsure",
+    **dict.fromkeys((*GOING, STARTING), "going"),
+    NOT_STARTED: "idle",
+}
+
+
+def kind_of(status: str) -> str:
+    """What a status is to a person, as pages colour it; a word of the service's that we don't know is unsure."""
+    return KINDS.get(status, "unsure")

@@ -92,10 +92,15 @@ class Forecast(msgspec.Struct, frozen=True):
         """
         ended, rest = tally.done - tally.carried, tally.total - tally.done
         rate = ended / max(seconds, 0.001)
-        if ended < GROUND or not rest:
-            return cls(rate, None)
+        return cls(rate, cls.range_of(ended, rest, rate))
+
+    @staticmethod
+    def range_of(ended: int, rest: int, rate: float) -> tuple[float, float] | None:
+        """Within how many seconds so many rows end, where so many have ended at this rate."""
+        if ended < GROUND or rest <= 0:
+            return None
         spread = 1.96 * sqrt(1 / ended + 1 / rest)
-        return cls(rate, (rest / rate / (1 + spread), rest / rate * (1 + spread)))
+        return rest / rate / (1 + spread), rest / rate * (1 + spread)
 
     @property
     def words(self) -> str:

@@ -36,6 +36,7 @@ The real program, journals and disks
 program.py              the program in this process, or in one of its own
 served.py               `serve` in such a process, and what is asked of it
 paged.py                the same for `open`
+screens.py              every screen of the local page, each in the state that it is named after
 browsing.py             a real browser, a person's hand and keys, and what axe finds
 recorder.py             what it does to files, in order; faults of its calls
 as_windows.py           it as if this were Windows, as far as that goes elsewhere

@@ -192,8 +192,9 @@ def init_command(source: Path, job: str, runs: str | None, **values: Any) -> int
 
     A file that is there already is kept.
     """
-    from batch_runner.cli.init import ask, job_file, look, what_runs, write
+    from batch_runner.cli.init import ask, job_file, look, write
     from batch_runner.cli.run import print_out
+    from batch_runner.job.options import what_runs
 
     if runs and source.suffix.lower() == ".toml":
         print_out(what_runs(source, runs))

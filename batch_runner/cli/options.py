@@ -123,7 +123,7 @@ def _words(option: Option, context: click.Context) -> Iterable[str]:
         case "ID" if option.name == "task":
             from batch_runner.service.local.tasks import own_tasks
 
-            return ("invoice", *own_tasks())
+            return ("invoice", *own_tasks(Path()))
         case str(words) if "|" in words:
             return (word for word in words.split("|") if word.islower())
     return ()

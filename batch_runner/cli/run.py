@@ -241,7 +241,7 @@ def next_command(loaded: Loaded, pages: Sequence[Preview]) -> str:
     words = quote_words(["batch-runner", *command_words(command, source, shown)])
     if loaded.job.task:
         return words
-    own = next(iter(own_tasks()), "FILE.py:FUNCTION")
+    own = next(iter(own_tasks(Path())), "FILE.py:FUNCTION")
     return f"{words}   (it reads PDFs; or --task {own} for your own)"
 
 

@@ -134,23 +134,23 @@ def open_page(target: Path, port: int, *, browser: bool) -> None:
 
     Raises `UsageError` where there is no such folder or file, and where the port can't be had.
     """
-    from batch_runner.page.app import HOST, make_page
-    from batch_runner.service.serve.server import config_of
+    from batch_runner.page.app import make_page
+    from batch_runner.service.serve.server import HOST, Door, PageGuard, config_of
 
     if not target.exists():
         raise UsageError(f"{target}: no such file or folder")
     is_folder = target.is_dir()
     os.chdir(target if is_folder else target.absolute().parent)
-    token = secrets.token_urlsafe(32)
+    token, ticket = (secrets.token_urlsafe(32) for _ in range(2))
     with _listening(HOST, port) as sock:
         number = sock.getsockname()[1]
         start = "/" if is_folder else "/sheet?" + urlencode({"file": target.name})
-        page = make_page(Path.cwd(), number, token, start, lambda: server.should_exit)
+        page = PageGuard(make_page(Path.cwd(), lambda: server.should_exit), Door(number, token, ticket, start))
         server = _PageServer(config_of(page, timeout_graceful_shutdown=5))
-        address = f"http://{HOST}:{number}/?token={token}"
-        print(address, flush=True)  # noqa: T201  it is what the command is for
+        address = f"http://{HOST}:{number}/?token="
+        print(address + token, flush=True)  # noqa: T201  it is what the command is for
         if browser:
-            webbrowser.open(address)
+            webbrowser.open(address + ticket)  # it stands in the list of processes, so it isn't the token
         with contextlib.suppress(KeyboardInterrupt):
             server.run([sock])
 

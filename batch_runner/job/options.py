@@ -1,20 +1,31 @@
-"""The options of a job: one table for flags, environment and job files; and where each value came from."""
+"""The options of a job: one table for flags, environment and job files; and where each value came from.
+
+And what runs a job every night.
+"""
 
 from __future__ import annotations
 
+import getpass
 import json
+import re
+import shlex
+import shutil
+import sys
 from difflib import get_close_matches
 from functools import cache
+from subprocess import list2cmdline
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from batch_runner.errors import UsageError
 from batch_runner.job.job import Job
 from batch_runner.job.validation import SECRETIVE, OptionKind, hints_of, kind_of, read_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path, PurePath
 
 
 PREFIX = "BATCH_RUNNER_"
@@ -166,3 +177,173 @@ def _lines(origins: tuple[Provenance, ...]) -> Iterator[str]:
 
 def _show(value: object) -> str:
     return value if isinstance(value, str) and value.isprintable() else msgspec.json.encode(value).decode()
+
+
+LEFT_OUT_AGAIN = (
+    *("limit", "where", "canary", "date", "report", "output", "journal", "when_missing", "retry_limit"),
+    *("deadline", "max_failures", "notify_when", "same", "again"),
+)
+"""Options of a whole batch, or of a night, that make no sense for some of its rows."""
+
+
+def for_some_rows(chosen: Mapping[str, object]) -> dict[str, object]:
+    """What of a batch's options holds for some of its rows, too. What may be secret is left out: it goes into argv."""
+    return {n: value for n, value in chosen.items() if n not in LEFT_OUT_AGAIN and not options()[n].is_secret}
+
+
+def job_text(source: str, chosen: Mapping[str, object]) -> str:
+    """A job file that does the same every night as these options did once."""
+    said = {name: value for name, value in chosen.items() if name not in ("rows", "retry")}
+    lines = (f"{name} = {toml(value)}" for name, value in {"input": source, **said}.items())
+    head = (
+        "# A job for batch-runner: `batch-runner check FILE` shows what it would do, `batch-runner run FILE` does it."
+    )
+    return "\n".join([head, *lines]) + "\n"
+
+
+def what_runs(job: Path, kind: str) -> str:
+    """What a person installs so that a job runs every night at 02:15: `kind` is how. It is printed, never installed."""
+    place = job.absolute()
+    name = re.sub(r"[^A-Za-z0-9]+", "-", place.stem).strip("-") or "nightly"
+    return _KINDS[kind](place, f"batch-runner-{name}")
+
+
+def _command(job: Path, *, quiet: bool = False) -> str:
+    program = shutil.which("batch-runner") or f"{shlex.quote(sys.executable)} -m batch_runner"
+    return f"{program} run {shlex.quote(str(job))}{' --quiet' if quiet else ''}"
+
+
+def _cron(job: Path, _name: str) -> str:
+    line = _command(job, quiet=True).replace("%", r"\%")
+    return (
+        "# For crontab -e. It prints, and cron sends mail, only if something is not well.\n"
+        "# The API key stands in /etc/batch-runner.env (mode 600): ANCHORBROWSER_API_KEY=…\n"
+        f"15 2 * * *  set -a; [ ! -r /etc/batch-runner.env ] || . /etc/batch-runner.env; set +a; {line}"
+    )
+
+
+def _systemd(job: Path, name: str) -> str:
+    command = _command(job).replace("%", "%%")
+    folder = str(job.parent).replace("%", "%%")
+    return f"""# /etc/systemd/system/{name}.service
+[Unit]
+Description=batch-runner: {job.name}
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=oneshot
+ExecStart={command}
+User={getpass.getuser()}
+# The API key stands there as one line (mode 600): ANCHORBROWSER_API_KEY=…
+EnvironmentFile=-/etc/batch-runner.env
+StateDirectory=batch-runner
+Environment=BATCH_RUNNER_STATE=%S/batch-runner
+UMask=0077
+KillMode=mixed
+TimeoutStopSec=30
+ProtectSystem=strict
+ReadWritePaths="{folder}"
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+ProcSubset=pid
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+RemoveIPC=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged
+
+# /etc/systemd/system/{name}.timer
+[Unit]
+Description=batch-runner every night: {job.name}
+
+[Timer]
+OnCalendar=*-*-* 02:15
+Persistent=true
+
+[Install]
+WantedBy=timers.target
+
+# Then: systemctl daemon-reload && systemctl enable --now {name}.timer"""
+
+
+def _container(job: Path, name: str) -> str:
+    return f"""# Containerfile, in the folder of the program's own pyproject.toml
+FROM docker.io/library/python:3.12-slim
+COPY . /src
+RUN pip install --no-cache-dir /src && useradd --create-home runner
+USER runner
+WORKDIR /data
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["batch-runner"]
+CMD ["run", {toml(f"/data/{job.name}")}]
+
+# Build it once:
+#   podman build -t batch-runner .
+# Run it every night, on the folder that holds the job, its sheets and its journal. With docker, leave out --userns.
+# /etc/batch-runner.env has the API key; a task of your own that needs none runs without --env-file.
+#   podman run --rm --name {name} --read-only --tmpfs /tmp --cap-drop=all --security-opt=no-new-privileges \\
+#     --userns=keep-id --user "$(id -u):$(id -g)" --stop-timeout 30 --env-file /etc/batch-runner.env \\
+#     -e BATCH_RUNNER_STATE=/data/.batch-runner -v {shlex.quote(f"{job.parent}:/data")} batch-runner"""
+
+
+def _windows(job: Path, name: str) -> str:
+    if sys.platform == "win32":
+        program = shutil.which("batch-runner")
+        return windows_lines(job, name, [program] if program else [sys.executable, "-m", "batch_runner"])
+    return windows_lines(job, name)
+
+
+def windows_lines(job: PurePath, name: str, program: Sequence[str] = ()) -> str:
+    """Lines for PowerShell. The scheduler's own settings end a task after three days, and a laptop's on battery.
+
+    Without `program`, PowerShell finds it. Raises `UsageError` for what the scheduler would replace: `%NAME%`.
+    """
+    if re.search("%.+%", str(job)):
+        raise UsageError(f"{job}: the Task Scheduler takes what stands between two % for a variable; rename it")
+    log_file = job.with_suffix(".log")
+    words = [*program[1:], "run", str(job), "--log-file", str(log_file)]
+    found = _quoted(program[0]) if program else "(Get-Command batch-runner.exe).Source"
+    return f"""# In PowerShell, as the user that runs it. The API key stands in a file that only this user can read:
+$key = "$env:LOCALAPPDATA\\batch-runner\\key.txt"
+if (-not (Test-Path $key)) {{ New-Item -ItemType File -Force $key | Out-Null }}
+icacls $key /inheritance:r /grant:r "${{env:USERDOMAIN}}\\${{env:USERNAME}}:F" | Out-Null
+notepad $key  # one line, and save it
+[Environment]::SetEnvironmentVariable('ANCHORBROWSER_API_KEY_FILE', $key, 'User')
+
+$action = New-ScheduledTaskAction -Execute {found} `
+  -Argument {_quoted(list2cmdline(words))} `
+  -WorkingDirectory {_quoted(str(job.parent))}
+$trigger = New-ScheduledTaskTrigger -Daily -At 02:15
+$settings = New-ScheduledTaskSettingsSet -StartWhenAvailable -MultipleInstances IgnoreNew `
+  -ExecutionTimeLimit ([TimeSpan]::Zero) -AllowStartIfOnBatteries -DontStopIfGoingOnBatteries
+Register-ScheduledTask -TaskName {_quoted(name)} -Action $action -Trigger $trigger -Settings $settings
+# It runs while this user is logged on. To run it at any time, let the last line ask for the password, as administrator:
+#   … -User "$env:USERDOMAIN\\$env:USERNAME" -Password (Get-Credential $env:USERNAME).GetNetworkCredential().Password
+# How it ended: (Get-ScheduledTaskInfo {_quoted(name)}).LastTaskResult, one of the program's exit codes."""
+
+
+def _quoted(text: str) -> str:
+    """A text for PowerShell, to the letter: to it, the quotes of typographers are quotes, too."""
+    return "'" + re.sub("['‘’‚‛]", lambda found: found[0] * 2, text) + "'"
+
+
+_KINDS: dict[str, Callable[[Path, str], str]] = {
+    "systemd": _systemd,
+    "cron": _cron,
+    "container": _container,
+    "windows": _windows,
+}

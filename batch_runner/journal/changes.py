@@ -229,6 +229,11 @@ def all_new(connection: sqlite3.Connection, batch: int) -> str | None:
     )
 
 
+def has_other_attempts(connection: sqlite3.Connection, batch: int) -> bool:
+    """Whether any other batch has sent something."""
+    return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM attempt WHERE batch <> ?)", (batch,)).fetchone()[0])
+
+
 _LAST_PLACED = "SELECT coalesce(max(number), 0) FROM place WHERE batch = ?"
 _REST = (
     " FROM ahead LEFT JOIN twin USING (number) WHERE number > :placed AND number <= (SELECT max(number) FROM chosen)"

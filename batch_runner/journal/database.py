@@ -138,6 +138,7 @@ CREATE TABLE output (             -- an output as it was written, noted just bef
     hers   TEXT NOT NULL          -- and those that a person had added to the output before
 );
 
+CREATE TABLE told (batch INTEGER PRIMARY KEY REFERENCES batch, json TEXT NOT NULL); -- said of it at its end
 """
 
 OUTCOME_VIEW = """\
@@ -201,6 +202,7 @@ CREATE TABLE output (batch INTEGER NOT NULL REFERENCES batch, path TEXT NOT NULL
     cells BLOB NOT NULL, own TEXT NOT NULL, ours TEXT NOT NULL, hers TEXT NOT NULL);
 """
 FROM_3_TO_4 = f"""\
+CREATE TABLE told (batch INTEGER PRIMARY KEY REFERENCES batch, json TEXT NOT NULL);
 ALTER TABLE place ADD COLUMN attempt INTEGER;
 DROP VIEW outcome;
 {OUTCOME_VIEW}"""

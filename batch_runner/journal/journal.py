@@ -14,7 +14,7 @@ from anyio import to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from batch_runner.errors import JournalFailed
-from batch_runner.journal import changes, same_key, view
+from batch_runner.journal import changes, resolve, same_key, view
 from batch_runner.journal.batches import Begun, begin, begin_beside, hold_journal, now, real_path
 from batch_runner.journal.changes import HeldRows, Since, Unsettled, describe_waiting, held, since, taken, unsettled
 from batch_runner.journal.database import connect, make_readable, mark_whole, open_file, open_memory, uri_of
@@ -192,7 +192,7 @@ class Journal:
     def has_sent_before(self) -> bool:
         """Whether another batch has sent anything, so that a row without a place may have an earlier outcome."""
         with self._reader() as connection:
-            return view.has_other_attempts(connection, self._begun.id)
+            return changes.has_other_attempts(connection, self._begun.id)
 
     @property
     def may_have_twins(self) -> bool:
@@ -323,6 +323,10 @@ class Journal:
         names = msgspec.json.encode(left).decode()
         await self._write(_FINISH, now(), exit_code, names, self._begun.id)
 
+    async def tell(self, told: str) -> None:
+        """Keep what is said of the batch at its end, as JSON, for who looks later."""
+        await self._write("INSERT OR REPLACE INTO told VALUES (?, ?)", self._begun.id, told)
+
     async def flush(self) -> None:
         """Write what was only `seen`, before an output is made of it.
 
@@ -332,7 +336,7 @@ class Journal:
         await self._write("SELECT 1")
         self._check_room()
         with self._reader() as connection:
-            view.check_runs(connection)
+            resolve.check_runs(connection)
 
     def outcomes(self) -> Iterator[Placed]:
         """This batch's rows in order of number, with what is on disk of each; may run in another thread."""

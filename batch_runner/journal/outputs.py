@@ -310,6 +310,8 @@ class StartWords(msgspec.Struct, frozen=True):
 
     source: str
     chosen: dict[str, Any]
+    job: str = ""
+    """The job file that says it, if one does."""
 
 
 def _start_place(journal: Path, output: str) -> Path | None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.errors import JournalError, UsageError
+from batch_runner.errors import JournalError, OutputFailed, UsageError
 from batch_runner.journal.batches import hold_journal, now, real_path, sheet_of, sheets
 from batch_runner.journal.database import open_file, put_result
 from batch_runner.journal.group_commit import commit
@@ -125,6 +125,23 @@ def _shared_with(connection: sqlite3.Connection, attempt: int, other: int) -> st
         sheet = "" if here is None or here[1] == there[1] else f" of {PurePath(there[1]).name}"
         where = f"row {there[0]}{sheet}"
     return f"the service gave the same run id to {where}: which of the two it ran for is not known"
+
+
+_SHARED_RUN = (  # of those that no person gave to a row (--same)
+    "SELECT run_id FROM attempt WHERE run_id IS NOT NULL AND status <> 'unknown'"
+    " AND (origin IS NULL OR row NOT IN (SELECT row FROM same WHERE substr(params, 1, 4) <> CAST('key ' AS BLOB)))"
+    " GROUP BY run_id HAVING count(DISTINCT row) > 1 LIMIT 1"
+)
+
+
+def check_runs(connection: sqlite3.Connection) -> None:
+    """Raise `OutputFailed` if a run stands beside two rows: each has its own, one that a person gave it, or none."""
+    found = connection.execute(_SHARED_RUN).fetchone()
+    if found is not None:
+        raise OutputFailed(
+            f"two rows have the run {found[0]}, so no output was written: look up at the service which row it ran for; "
+            "the journal has all the others"
+        )
 
 
 _PLACE = "SELECT row FROM place WHERE batch = ? AND number = ?"

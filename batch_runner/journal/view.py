@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.errors import JournalError, OutputFailed, cant_be_read
+from batch_runner.errors import JournalError, cant_be_read
 from batch_runner.fs import seems_held
 from batch_runner.journal.batches import check_same_job, real_path, sheets, turns
 from batch_runner.journal.changes import Origin, origins
@@ -89,7 +89,21 @@ _HELD = "SELECT held, count(*) FROM place WHERE batch = ? AND held IS NOT NULL G
 _NUMBERS = (
     "SELECT number FROM outcome WHERE batch = ? AND status = ? AND coalesce(error, '') = ? ORDER BY number LIMIT ?"
 )
-_BATCHES = "SELECT id, started, ended, exit_code, input, output, task, service, version, pid FROM batch ORDER BY id"
+_NUMBERS_OF = "SELECT number FROM outcome WHERE batch = :batch AND (:status IS NULL OR status = :status)"
+_HAVING = (
+    " AND number IN (SELECT number FROM place WHERE batch = :batch AND (refusal LIKE :like ESCAPE '\\' OR row IN"
+    " (SELECT row FROM attempt WHERE error LIKE :like ESCAPE '\\' OR run_id = :words)))"
+    " AND (error LIKE :like ESCAPE '\\' OR run_id = :words)"
+)
+"""The first of both finds few rows quickly, the second those of them whose last attempt it is."""
+_RUN_TIMES = (
+    "SELECT (julianday(ended_at) - julianday(started_at)) * 86400 FROM sent"
+    " WHERE run_id IS NOT NULL AND ended_at >= started_at ORDER BY id DESC LIMIT ?"
+)
+_BATCHES = (
+    "SELECT id, started, ended, exit_code, input, output, task, service, version, pid, input_sha256 FROM batch"
+    " ORDER BY id"
+)
 _STORY = (
     "SELECT attempt.id, attempt.batch, place.number, iif(is_lost, 'unknown', attempt.status), posts, intended_at,"
     " started_at, ended_at, coalesce(run_id, ''), coalesce(CAST(json AS TEXT), ''),"
@@ -101,13 +115,6 @@ _STORY = (
     " LEFT JOIN result ON result.attempt = attempt.id ORDER BY attempt.id"
 )
 _RESOLUTIONS = "SELECT at, who, was, status, note FROM resolution WHERE attempt = ? ORDER BY rowid"
-
-
-_SHARED_RUN = (  # of those that no person gave to a row (--same)
-    "SELECT run_id FROM attempt WHERE run_id IS NOT NULL AND status <> 'unknown'"
-    " AND (origin IS NULL OR row NOT IN (SELECT row FROM same WHERE substr(params, 1, 4) <> CAST('key ' AS BLOB)))"
-    " GROUP BY run_id HAVING count(DISTINCT row) > 1 LIMIT 1"
-)
 
 
 class Placed(msgspec.Struct, frozen=True):
@@ -153,6 +160,7 @@ class BatchRecord(msgspec.Struct, frozen=True):
     service: str
     version: str
     pid: int
+    input_sha256: str = ""
 
 
 class Resolution(msgspec.Struct, frozen=True):
@@ -215,15 +223,6 @@ def _placed(connection: sqlite3.Connection, found: _Found) -> Placed:
     return Placed(number, status, run_id, result, error, bool(changed))
 
 
-def check_runs(connection: sqlite3.Connection) -> None:
-    """Raise `OutputFailed` if a run stands beside two rows: each has its own, one that a person gave it, or none."""
-    if (found := connection.execute(_SHARED_RUN).fetchone()) is not None:
-        raise OutputFailed(
-            f"two rows have the run {found[0]}, so no output was written: look up at the service which row it ran for; "
-            "the journal has all the others"
-        )
-
-
 def counts(connection: sqlite3.Connection, batch: int) -> tuple[Count, ...]:
     """How many rows have which status, the most frequent first."""
     return tuple(Count(*found) for found in connection.execute(_COUNTS, (batch,)))
@@ -239,11 +238,6 @@ def failures(connection: sqlite3.Connection, batch: int, limit: int) -> tuple[Fa
 
 def _numbers(connection: sqlite3.Connection, batch: int, status: str, error: str, limit: int) -> tuple[int, ...]:
     return tuple(number for (number,) in connection.execute(_NUMBERS, (batch, status, error, limit)))
-
-
-def has_other_attempts(connection: sqlite3.Connection, batch: int) -> bool:
-    """Whether any other batch has sent something."""
-    return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM attempt WHERE batch <> ?)", (batch,)).fetchone()[0])
 
 
 class JournalView:
@@ -321,11 +315,34 @@ class JournalView:
         """All rows that came to this status with this error."""
         return _numbers(self._connection, batch, status, error, -1)
 
+    def numbers_of(self, batch: int, status: str | None, words: str = "") -> list[int]:
+        """All rows of one status or of any; with `words`, those that have them in their error, or as their run's id."""
+        plain = words.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        named = {"batch": batch, "status": status, "words": words, "like": f"%{plain}%"}
+        sql = f"{_NUMBERS_OF}{_HAVING if words else ''} ORDER BY number"
+        return [number for (number,) in self._connection.execute(sql, named)]
+
     def held(self, batch: int) -> dict[str, int]:
         """How many rows were held back, by why; version 1 knew none."""
         if self._version == 1:
             return {}
         return dict(self._connection.execute(_HELD, (batch,)).fetchall())
+
+    def run_times(self, most: int) -> list[float]:
+        """How many seconds each of the last runs took, of whatever night."""
+        return [seconds for (seconds,) in self._connection.execute(_RUN_TIMES, (most,))]
+
+    def ended_here(self, batch: int) -> int:
+        """How many of the batch's own runs have ended."""
+        sql = "SELECT count(*) FROM sent WHERE batch = ? AND ended_at IS NOT NULL"
+        return int(self._connection.execute(sql, (batch,)).fetchone()[0])
+
+    def told(self, batch: int) -> str | None:
+        """What was said of a batch at its end, as JSON; the first versions kept nothing of it."""
+        if self._version < 4:
+            return None
+        found = self._connection.execute("SELECT json FROM told WHERE batch = ?", (batch,)).fetchone()
+        return str(found[0]) if found else None
 
     def sheets(self) -> tuple[JournalSheet, ...]:
         """All sheets of the journal, the latest first."""
@@ -379,7 +396,7 @@ _OF_KEY = (
     "SELECT id FROM row WHERE key IN (:key, :form) OR id IN (SELECT row FROM alias WHERE key IN (:key, :form))"
     " ORDER BY nth, id"
 )
-_BATCH = "SELECT id, started, ended, exit_code, input, output, task, service, version, pid FROM batch WHERE id = ?"
+_BATCH = _BATCHES.replace("ORDER BY id", "WHERE id = ?")
 _SPANS = (
     "SELECT number, outcome.status, coalesce(outcome.error, ''), attempt.batch = outcome.batch,"
     " started_at, ended_at, coalesce(outcome.run_id, '') FROM outcome LEFT JOIN attempt ON attempt.id = outcome.attempt"

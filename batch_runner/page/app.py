@@ -1,14 +1,12 @@
-"""Who may use the local page, its addresses, and the server on 127.0.0.1."""
+"""The local page's addresses and screens, and the files of its folder."""
 
 from __future__ import annotations
 
-import contextlib
-import hmac
 import os
-from http.cookies import CookieError, SimpleCookie
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qs, urlencode
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import anyio
 import jinja2
@@ -17,121 +15,40 @@ from anyio import to_thread
 from starlette.applications import Starlette
 from starlette.datastructures import FormData, QueryParams, UploadFile
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.responses import (
-    FileResponse,
-    HTMLResponse,
-    PlainTextResponse,
-    RedirectResponse,
-    Response,
-    StreamingResponse,
-)
+from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from batch_runner.errors import BatchRunnerError, SheetError, UsageError, quote_words
+from batch_runner.errors import BatchRunnerError, SheetError, UsageError, quote_words, reason_of
+from batch_runner.fs import is_draft
+from batch_runner.job.inputs import ENDINGS
+from batch_runner.job.job import stem_of
+from batch_runner.job.options import job_text, what_runs
+from batch_runner.outcomes import kind_of
 from batch_runner.page import batches, rows, sheets
+from batch_runner.report.summary import duration_of
 from batch_runner.rows.amounts import worded
 from batch_runner.runner.connect import KEY_VARIABLES, api_key
+from batch_runner.units import local_time, problem_of_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from starlette.requests import Request
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp
 
 
-HOST: Final = "127.0.0.1"
 HERE = Path(__file__).parent
-HEADERS = {
-    "content-security-policy": (
-        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
-    ),
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "same-origin",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "cache-control": "no-store",
-}
-"""What every answer carries: nothing of another origin is loaded, and nothing of this page is kept elsewhere."""
 LARGEST_UPLOAD = 512 << 20
 """Bytes of a sheet that is dropped."""
+JOB_NAME = "nightly.toml"
 LONGEST_TEXT = 160
 """Characters of a cell or message that a table shows; a row's own screen has all of it."""
 STEP_KINDS = {"start": "going", "poll": "going", "retried": "going", "carried_over": "good", "unknown": "unsure"}
 """Which colour each step of a plan has."""
+MOST_COMMANDS = 5
 EVERY = 1.0
 """Seconds between two looks into the journal for a page that is live."""
-
-
-class Guard:
-    """Lets only this person's browser in: the right host (DNS rebinding), the page's own origin (CSRF), the cookie.
-
-    The token of the first address becomes a cookie. Without either the answer is 401, for another host or origin 403.
-    """
-
-    def __init__(self, app: ASGIApp, port: int, token: str, start: str) -> None:
-        self._app = app
-        self._start = start
-        self._token = token.encode()
-        self._hosts = {f"{name}:{port}" for name in (HOST, "localhost")}
-        self._cookie = f"batch_runner_{port}"
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
-        if scope["type"] != "http":
-            return
-        answer = self._refusal(scope) or self._welcome(scope)
-
-        async def say(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                kept = [pair for pair in message.get("headers", ()) if pair[0].decode().lower() not in HEADERS]
-                added = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-                message["headers"] = [*kept, *added]
-            await send(message)
-
-        await (answer or self._app)(scope, receive, say)
-
-    def _refusal(self, scope: Scope) -> Response | None:
-        host, origin = _header(scope, "host"), _header(scope, "origin")
-        if host not in self._hosts:
-            return PlainTextResponse(f"This page answers to {HOST} only.", 403)
-        if origin and origin != f"http://{host}":
-            return PlainTextResponse("This request comes from another page.", 403)
-        if scope["method"] not in ("GET", "HEAD") and _header(scope, "sec-fetch-site") not in ("", "same-origin"):
-            return PlainTextResponse("This request comes from another page.", 403)
-        return None
-
-    def _welcome(self, scope: Scope) -> Response | None:
-        """Nothing for whom the cookie lets in; the cookie for whom brings the token; else a refusal."""
-        query = parse_qs(scope["query_string"].decode("latin-1"))
-        if self._is_right(query.get("token", [""])[0]):
-            rest = urlencode({name: texts for name, texts in query.items() if name != "token"}, doseq=True)
-            there = scope["path"] + (f"?{rest}" if rest else "")
-            answer = RedirectResponse(self._start if there == "/" else there, 303)
-            answer.set_cookie(self._cookie, self._token.decode(), httponly=True, samesite="strict", path="/")
-            return answer
-        if self._is_right(_cookies(scope).get(self._cookie, "")):
-            return None
-        return PlainTextResponse(
-            "This page needs the address that batch-runner open has printed, with its token. Open it again from there.",
-            401,
-        )
-
-    def _is_right(self, token: str) -> bool:
-        return hmac.compare_digest(token.encode(), self._token)
-
-
-def _header(scope: Scope, name: str) -> str:
-    value: bytes = dict(scope.get("headers", ())).get(name.encode(), b"")
-    return value.decode("latin-1")
-
-
-def _cookies(scope: Scope) -> dict[str, str]:
-    with contextlib.suppress(CookieError):
-        return {name: morsel.value for name, morsel in SimpleCookie(_header(scope, "cookie")).items()}
-    return {}
 
 
 class PageRequest(msgspec.Struct, frozen=True):
@@ -145,6 +62,11 @@ class PageRequest(msgspec.Struct, frozen=True):
         """A word of the form, or else of the address; empty where it isn't said."""
         found = self.form.get(name, self.query.get(name, ""))
         return found if isinstance(found, str) else ""
+
+    @property
+    def words(self) -> dict[str, list[str]]:
+        """The address's own words, each name with all that it says."""
+        return {name: self.query.getlist(name) for name in self.query}
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -176,10 +98,69 @@ class Sent(msgspec.Struct, frozen=True):
 Answer = Shown | Go | Sent
 
 
-def make_page(folder: Path, port: int, token: str, start: str, is_closing: Callable[[], bool]) -> ASGIApp:
+class SheetFile(msgspec.Struct, frozen=True):
+    """A sheet of the folder."""
+
+    name: str
+    changed: str
+    is_result: bool
+
+
+def sheets_in(folder: Path, outputs: set[str]) -> list[SheetFile]:
+    """The sheets of a folder, the latest first, results behind them."""
+    found = []
+    for path in folder.iterdir():
+        if path.suffix.lower() in ENDINGS and not path.name.startswith((".", "~$")) and not is_draft(path):
+            moment = datetime.fromtimestamp(path.stat().st_mtime).astimezone()
+            is_result = stem_of(path) != path.stem or str(path.absolute()) in outputs
+            found.append((is_result, -moment.timestamp(), SheetFile(path.name, f"{moment:%Y-%m-%d %H:%M}", is_result)))
+    return [file for _, _, file in sorted(found, key=lambda each: each[:2])]
+
+
+def keep_upload(folder: Path, name: str, data: bytes) -> str:
+    """Keep a sheet in the folder; where there is a file of its name, this one gets a number. Gives its name."""
+    plain = name.replace("\\", "/").rpartition("/")[2].strip()
+    path = Path(plain)
+    if path.suffix.lower() not in ENDINGS or plain.startswith((".", "~$")) or not plain.isprintable():
+        raise UsageError(f"{plain or 'this file'}: not a sheet; choose a .xlsx, .xlsm, .csv or .tsv file")
+    if problem := problem_of_name(path):
+        raise UsageError(f"{plain}: {problem}; rename it first")
+    for number in range(1, 1000):
+        kept = folder / (plain if number == 1 else f"{path.stem} ({number}){path.suffix}")
+        try:
+            with kept.open("xb") as file:
+                file.write(data)
+        except FileExistsError:
+            if kept.is_file() and kept.stat().st_size == len(data) and kept.read_bytes() == data:
+                return kept.name
+        except OSError as error:
+            raise UsageError(f"{plain}: can't be kept in {folder}: {reason_of(error)}") from None
+        else:
+            return kept.name
+    raise UsageError(f"{plain}: there are too many files of this name in {folder}")
+
+
+def keep_job(folder: Path, name: str, text: str) -> str:
+    """Write a new job file into the folder; gives its name. Raises `UsageError` for one that is there already."""
+    plain = name.strip() or JOB_NAME
+    if Path(plain).name != plain or not plain.endswith(".toml") or plain.startswith("."):
+        raise UsageError(f"{plain}: name a file of this folder that ends in .toml")
+    if problem := problem_of_name(Path(plain)):
+        raise UsageError(f"{plain}: {problem}; choose another name")
+    try:
+        with (folder / plain).open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UsageError(f"{plain}: there is such a file already, which is kept; choose another name") from None
+    except OSError as error:
+        raise UsageError(f"{plain}: can't be written: {reason_of(error)}") from None
+    return plain
+
+
+def make_page(folder: Path, is_closing: Callable[[], bool]) -> ASGIApp:
     """The ASGI application for the folder, which is this process's own: names in it are as in the shell.
 
-    `start` is the screen that the first address leads to. Live screens are let go once `is_closing` says so.
+    Live screens are let go once `is_closing` says so.
     """
     screens = Screens(folder, is_closing)
     pages: dict[str, Callable[[PageRequest], Answer]] = {
@@ -200,6 +181,7 @@ def make_page(folder: Path, port: int, token: str, start: str, is_closing: Calla
         "/mend": screens.mend,
         "/retry": screens.retry,
         "/resolve": screens.resolve,
+        "/again": screens.again,
         "/save": screens.keep_job,
     }
     return Starlette(
@@ -209,7 +191,6 @@ def make_page(folder: Path, port: int, token: str, start: str, is_closing: Calla
             Route("/events", screens.events, methods=["GET"]),
             Mount("/static", StaticFiles(directory=HERE / "static")),
         ],
-        middleware=[Middleware(Guard, port=port, token=token, start=start)],
         exception_handlers={HTTPException: _refused, Exception: _failed},
     )
 
@@ -244,11 +225,16 @@ async def _asked(request: Request) -> PageRequest:
         return PageRequest(request.query_params, form, upload)
 
 
+def _local(moment: str | None) -> str:
+    """A recorded moment on this computer's clock."""
+    return "–" if moment is None else local_time(moment, "seconds").partition("+")[0]
+
+
 @jinja2.pass_context
 def _query_of(context: jinja2.runtime.Context, **changed: object) -> str:
     """The address's query with some of it changed, for links that stay on this screen."""
     query = {**context.get("query", {}), **changed}
-    return "?" + urlencode({name: value for name, value in query.items() if value not in (None, "")}, doseq=True)
+    return "?" + urlencode({name: said for name, said in query.items() if said not in (None, "", [""])}, doseq=True)
 
 
 def _templates() -> jinja2.Environment:
@@ -258,11 +244,13 @@ def _templates() -> jinja2.Environment:
     environment.globals["query_of"] = _query_of
     environment.filters.update(
         amount=worded,
+        basename=lambda path: Path(path).name,
         column=lambda name: (name, f"column {name}"),
         gist=rows.gist,
+        duration=duration_of,
         fixed=lambda text: (sheets.FIXED + text, f"always {text}"),
-        kind=batches.kind_of,
-        local=batches.local,
+        kind=kind_of,
+        local=_local,
         number=lambda count: f"{count:,}",
         pair=lambda text: (text, text),
         shell=quote_words,
@@ -277,7 +265,9 @@ TEMPLATES = _templates()
 
 
 def _render(shown: Shown) -> str:
-    return TEMPLATES.get_template(shown.template).render(shown.values)
+    place = Path.cwd()
+    first = [("", ["batch-runner", "open", str(place)])]
+    return TEMPLATES.get_template(shown.template).render({"place": place, "commands": first, **shown.values})
 
 
 async def _refused(_: Request, error: Exception) -> Response:
@@ -299,6 +289,7 @@ class Screens:
         self._is_closing = is_closing
         self._batches = batches.Batches(folder)
         self._columns = rows.OwnColumns()
+        self._sheets = sheets.Readings(folder)
 
     def folder(self, _: PageRequest) -> Answer:
         """The sheets of the folder, what runs now, the last nights; and the key, which may be typed once."""
@@ -307,11 +298,10 @@ class Screens:
             "folder.html",
             {
                 "folder": self._folder,
-                "sheets": sheets.sheets_in(self._folder, {night.output for night in nights}),
-                "running": [night for night in nights if night.is_running],
-                "nights": nights[:3],
+                "sheets": sheets_in(self._folder, {night.batch.output for night in nights}),
+                "running": self._batches.lines([night for night in nights if night.is_running]),
+                "nights": self._batches.lines(nights[:3]),
                 "has_key": api_key() is not None,
-                "command": ["batch-runner", "open", str(self._folder)],
             },
         )
 
@@ -319,7 +309,7 @@ class Screens:
         """Keep a sheet that was chosen or dropped; a file of that name stays, and the new one gets a number."""
         if asked.upload is None or not asked.upload[0]:
             raise UsageError("no file came with this: choose a sheet first")
-        return Go("/sheet", {"file": sheets.keep_upload(self._folder, *asked.upload)})
+        return Go("/sheet", {"file": keep_upload(self._folder, *asked.upload)})
 
     def key(self, asked: PageRequest) -> Answer:
         """Keep the API key for this process and the batches that it starts; it is written nowhere."""
@@ -332,8 +322,10 @@ class Screens:
     def sheet(self, asked: PageRequest) -> Answer:
         """What was understood of a sheet, what can be chosen, and the plan."""
         choices = sheets.choices_of(asked.query, self._folder)
-        found = sheets.look(choices, self._folder, asked.text("show"), asked.text("from"))
-        return Shown("sheet.html", {"it": found, "query": dict(asked.query.multi_items()), "command": found.command})
+        found = self._sheets.look(choices, asked.text("show"), asked.text("from"))
+        commands = [("", found.command("check")), *([("To run it", found.command("run"))] if found.plan else [])]
+        values = {"it": found, "query": asked.words, "commands": commands, "has_key": api_key() is not None}
+        return Shown("planned.html" if asked.text("part") else "sheet.html", values)
 
     def run(self, asked: PageRequest) -> Answer:
         """Start a batch as a process of its own."""
@@ -351,11 +343,10 @@ class Screens:
         seen = self._batches.look(asked.query)
         if seen is None:
             begun = self._batches.beginning(asked.query)
-            return Shown("starting.html", {"it": begun, "command": begun.command})
+            return Shown("starting.html", {"it": begun, "commands": [("", begun.command)]})
+        mending = self._columns.mending(seen, is_part=bool(asked.text("part")))
         shown = self._columns.rows(seen, asked.query)
-        values = {"it": seen, "rows": shown, "query": dict(asked.query), "command": seen.command}
-        if not asked.text("part"):
-            values["mending"] = self._columns.mending(seen)
+        values = {"it": seen, "rows": shown, "query": asked.words, "mending": mending, "commands": seen.commands}
         return Shown("live.html" if asked.text("part") else "batch.html", values)
 
     async def events(self, request: Request) -> Response:
@@ -379,66 +370,70 @@ class Screens:
 
     def stop(self, asked: PageRequest) -> Answer:
         """Stop a batch in two steps: first it starts nothing more, then it leaves at once."""
-        seen = self._batches.stop(asked.form)
-        return Go("/batch", {"journal": seen.journal_name, "id": seen.batch.id, "stopping": "1"})
+        return Go("/batch", self._batches.stop(asked.form).place)
 
     def adjust(self, asked: PageRequest) -> Answer:
         """More or fewer runs at once, from now on."""
         seen = self._batches.change(asked.form)
-        return Go("/batch", {"journal": seen.journal_name, "id": seen.batch.id})
+        return Go("/batch", {**seen.place, "at_once": asked.text("concurrency")})
 
     def row(self, asked: PageRequest) -> Answer:
         """The story of one row."""
         story = rows.story_of(self._batches.look_at(asked.query), asked.query)
         own = self._columns.of_row(story.seen, story.number)
-        return Shown("row.html", {"it": story, "own": own, "command": story.command})
+        return Shown("row.html", {"it": story, "own": own, "commands": story.commands})
 
     def mend(self, asked: PageRequest) -> Answer:
         """Write what was mended into the result file, and run those rows."""
         seen = self._batches.look_at(asked.form)
         path, numbers = self._columns.write(seen, asked.form)
-        options = seen.options_again(numbers, path)
-        return self._started(path, options, seen.journal, path)
+        return self._started(path, seen.options_again(path, numbers), seen.journal, path)
 
     def retry(self, asked: PageRequest) -> Answer:
         """Run a group of rows again that failed alike."""
         seen = self._batches.look_at(asked.form)
         numbers = self._batches.numbers_of(seen, asked.text("status"), asked.text("error"))
-        options = seen.options_again(numbers, seen.batch.output)
-        return self._started(seen.batch.output, options, seen.journal, seen.batch.output)
+        path = seen.batch.output
+        return self._started(path, seen.options_again(path, numbers), seen.journal, path)
+
+    def again(self, asked: PageRequest) -> Answer:
+        """Go on with a batch that was left before its end, by its own command."""
+        seen = self._batches.look_at(asked.form)
+        return (
+            self._started(*seen.again, seen.journal, seen.batch.output) if seen.can_go_on else Go("/batch", seen.place)
+        )
 
     def resolve(self, asked: PageRequest) -> Answer:
-        """Settle an unknown row."""
+        """Settle an unknown row, or one whose run never ends."""
         seen = self._batches.look_at(asked.form)
-        number = rows.settle(seen, asked.form)
-        return Go("/row", {"journal": seen.journal_name, "id": seen.batch.id, "row": number, "settled": "1"})
+        return Go("/row", {**seen.place, "row": rows.settle(seen, asked.form)})
 
     def nights(self, _: PageRequest) -> Answer:
-        """All nights of the journals in the folder."""
-        return Shown(
-            "nights.html", {"nights": self._batches.nights(), "command": ["batch-runner", "status", "JOURNAL"]}
-        )
+        """All nights of the journals in the folder, and of the index."""
+        nights = self._batches.lines(self._batches.nights())
+        names = dict.fromkeys(night.journal for night in nights)
+        commands = [("", ["batch-runner", "status", name]) for name in [*names][:MOST_COMMANDS]]
+        return Shown("nights.html", {"nights": nights, "commands": commands})
 
     def save(self, asked: PageRequest) -> Answer:
         """What a job file of this batch would say, and the lines for cron and systemd."""
         seen = self._batches.look_at(asked.query)
-        return Shown(
-            "save.html",
-            {
-                "it": seen,
-                "job": rows.job_text(seen),
-                "folder": self._folder,
-                "saved": asked.text("saved"),
-                "lines": rows.timer_lines(self._folder, asked.text("saved") or rows.JOB_NAME),
-                "command": ["batch-runner", "run", asked.text("saved") or rows.JOB_NAME],
-            },
-        )
+        name = asked.text("saved") or JOB_NAME
+        place = self._folder / name
+        values = {
+            "it": seen,
+            "job": job_text(seen.source, seen.known),
+            "saved": asked.text("saved"),
+            "lines": {kind: what_runs(place, kind) for kind in ("cron", "systemd")},
+            "commands": [("", ["batch-runner", "run", name]), ("The lines", ["batch-runner", "init", name, "--cron"])],
+        }
+        return Shown("save.html", values)
 
     def keep_job(self, asked: PageRequest) -> Answer:
         """Write the job file; one that is there stays."""
         seen = self._batches.look_at(asked.form)
-        saved = rows.keep_job(self._folder, asked.text("name"), rows.job_text(seen))
-        return Go("/save", {"journal": seen.journal_name, "id": seen.batch.id, "saved": saved})
+        saved = keep_job(self._folder, asked.text("name"), job_text(seen.source, seen.known))
+        return Go("/save", {**seen.place, "saved": saved})
 
     def download(self, asked: PageRequest) -> Answer:
         """The output or the report of a batch, as the journal names them."""

@@ -3,106 +3,69 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
-import sys
 import tempfile
 import time
+from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime
-from math import sqrt
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
-from batch_runner.errors import BatchRunnerError, ExitCode, JournalError, SheetError, UsageError
-from batch_runner.fs import OWN_GROUP
-from batch_runner.job.config import load_job
-from batch_runner.job.inputs import night_job_of
-from batch_runner.job.options import command_words, options
+from batch_runner.errors import ExitCode, JournalError, UsageError
+from batch_runner.fs import OWN_GROUP, interrupt, own_python
+from batch_runner.job.options import command_words, for_some_rows
+from batch_runner.journal.batches import COMPLETE
 from batch_runner.journal.index import Index, state_folder
 from batch_runner.journal.outputs import StartWords, recall_start, remember_start
 from batch_runner.journal.view import BatchRecord, Failures, JournalView
-from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, STARTING, SUCCESS, UNKNOWN
+from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, STARTING, UNKNOWN
+from batch_runner.progress import Forecast, Tally
+from batch_runner.report.stats import state_of
 from batch_runner.report.summary import duration_of, sorted_counts
+from batch_runner.report.totals import Told
 from batch_runner.runner.adjust import adjust
-from batch_runner.runner.memory import place_journals
+from batch_runner.runner.memory import started_by_job
 from batch_runner.sheet.model import TEXT_ENDINGS, WORKBOOK_ENDINGS
-from batch_runner.units import local_time, ranges_of
+from batch_runner.units import ranges_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from batch_runner.report.totals import ColumnTotals
 
 
 MOST_NIGHTS = 100
 MOST_GROUPS = 20
 MOST_OTHERS = 10
-MOST_KNOWN = 2 * MOST_NIGHTS
-MOST_AT_ONCE = 10_000
-GROUND = 10
-"""So many rows must have ended before a forecast has ground."""
-ENDS = {
-    ExitCode.OK: "complete: every row succeeded",
-    ExitCode.BUG: "ended by a bug of ours; the same command goes on",
-    ExitCode.REFUSED: "refused before anything was sent",
-    ExitCode.SOME_FAILED: "complete; some rows did not succeed",
-    ExitCode.SOME_UNKNOWN: "complete; some rows are unknown: a person must look",
-    ExitCode.STOPPED: "stopped early; the same command goes on",
-    ExitCode.JOURNAL_BUSY: "another batch held the journal",
-    ExitCode.INTERRUPTED: "stopped by a person; the same command goes on",
-    ExitCode.TERMINATED: "told to end; the same command goes on",
-}
-LEFT_OUT_AGAIN = ("limit", "where", "canary", "date", "report", "output", "journal", "when_missing", "retry_limit")
-"""Options of a whole batch that make no sense for some of its rows."""
+MOST_KNOWN, MOST_AT_ONCE = 2 * MOST_NIGHTS, 10_000
 
 
-def local(moment: str | None) -> str:
-    """A recorded moment on this computer's clock."""
-    return "–" if moment is None else local_time(moment, "seconds").partition("+")[0]
+class KnownBatch(msgspec.Struct, frozen=True):
+    """One batch among the others, by the journal that has it."""
 
-
-def kind_of(status: str) -> str:
-    """Which colour a status has."""
-    if status == SUCCESS:
-        return "good"
-    if status in FAILED:
-        return "bad"
-    return "unsure" if status == UNKNOWN else "going" if status in (*GOING, STARTING) else "idle"
+    journal: str
+    path: Path
+    batch: BatchRecord
+    is_running: bool
 
 
 class BatchLine(msgspec.Struct, frozen=True):
-    """One batch among the others: when, how many, how it ended."""
+    """One of them as a line: when, how many, how it ended, what its amounts came to."""
 
     journal: str
     batch: BatchRecord
     counts: dict[str, int]
     held: dict[str, int]
+    totals: tuple[ColumnTotals, ...]
     is_running: bool
-
-    @property
-    def output(self) -> str:
-        """The result file's path."""
-        return self.batch.output
-
-    @property
-    def sheet(self) -> str:
-        """The sheet's file name."""
-        return Path(self.batch.input).name
 
     @property
     def state(self) -> str:
         """How it ended, in words."""
         return state_of(self.batch, is_running=self.is_running)
-
-
-def state_of(batch: BatchRecord, *, is_running: bool) -> str:
-    """How a batch ended, in words."""
-    if is_running:
-        return "running"
-    if batch.ended is None or batch.exit_code is None:
-        return "cut off (killed, or a power cut); the same command goes on"
-    return ENDS.get(ExitCode(batch.exit_code), f"exit code {batch.exit_code}")
 
 
 class FailureGroup(msgspec.Struct, frozen=True):
@@ -113,19 +76,48 @@ class FailureGroup(msgspec.Struct, frozen=True):
 
 
 class BatchSeen(msgspec.Struct, frozen=True):
-    """A batch as its journal has it now; `source` and `chosen` are how it was started, where that is known."""
+    """A batch as its journal has it now; `started` is how that was done, where it is known.
+
+    `is_latest`: since then only batches over its output have written that. `written` is the SHA-256 with which it was
+    written last. `words` are those of its command, where it runs as a child of this page.
+    """
 
     journal: Path
     journal_name: str
     batch: BatchRecord
     counts: dict[str, int]
+    ended_here: int
     groups: tuple[FailureGroup, ...]
+    told: Told | None
     is_running: bool
-    is_stopping: bool
-    source: str
-    chosen: dict[str, Any] | None
+    stops: int
+    is_latest: bool
+    written: str
+    started: StartWords | None
     others: tuple[BatchRecord, ...] = ()
     words: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """What an address says of it."""
+        return {"journal": self.journal_name, "id": self.batch.id}
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The options that it was started with, as far as they are known."""
+        return self.started.chosen if self.started else {}
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """The same. Raises `UsageError` where they aren't known."""
+        if self.started is None:
+            raise UsageError("it isn't known here how this batch was started: run it again by its own command")
+        return self.started.chosen
+
+    @property
+    def source(self) -> str:
+        """Of what it was started: the sheet, or the result file."""
+        return self.started.source if self.started else self.sheet
 
     @property
     def rows(self) -> int:
@@ -140,7 +132,15 @@ class BatchSeen(msgspec.Struct, frozen=True):
     @property
     def state(self) -> str:
         """How it goes, or how it ended, in words."""
+        if self.stops > 1 and not self.is_running and self.batch.ended is None:
+            return "left at once; the same command goes on"
         return state_of(self.batch, is_running=self.is_running)
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether it was left before its end, so that its own command goes on with it, and that is known."""
+        is_last = all(other.id < self.batch.id for other in self.others)
+        return self.started is not None and is_last and not self.is_running and self.batch.exit_code not in COMPLETE
 
     @property
     def mood(self) -> str:
@@ -155,31 +155,32 @@ class BatchSeen(msgspec.Struct, frozen=True):
         ended = datetime.fromisoformat(self.batch.ended) if self.batch.ended else datetime.now(UTC)
         return (ended - datetime.fromisoformat(self.batch.started)).total_seconds()
 
-    @property
-    def took(self) -> str:
-        """The same in words."""
-        return duration_of(self.seconds)
-
     def forecast(self, size: int) -> str:
         """How long it may still take for so many rows, as a range; nothing where there is no ground for one."""
-        left = size - self.done
-        if not self.is_running or self.done < GROUND or left <= 0 or self.is_stopping:
+        carried = max(self.done - self.ended_here, 0)
+        left = Forecast.of(Tally(size, done=self.done, carried=carried), self.seconds).left
+        if left is None or not self.is_running or self.stops:
             return ""
-        spread = max(2 / sqrt(self.done), 0.15)
-        low, high = (left * self.seconds / self.done * factor for factor in (max(1 - spread, 0.3), 1 + spread))
-        return f"about {duration_of(low)} to {duration_of(high)} more"
+        low, high = map(duration_of, left)
+        return f"about {low} more" if low == high else f"about {low} to {high} more"
 
     @property
     def can_mend(self) -> bool:
         """Whether cells can be mended: the result file is one that can be read again, and nothing runs."""
         ending = Path(self.batch.output).suffix.lower()
-        is_there = ending in (*TEXT_ENDINGS, *WORKBOOK_ENDINGS) and Path(self.batch.output).is_file()
-        return self.chosen is not None and not self.is_running and is_there
+        is_text_or_book = ending in (*TEXT_ENDINGS, *WORKBOOK_ENDINGS)
+        is_idle = self.is_latest and not self.is_running
+        return self.started is not None and is_idle and is_text_or_book and self.has_output
+
+    @property
+    def differs(self) -> dict[int, str]:
+        """Of the first rows whose result differs from the sheet, how."""
+        return {number: what for pair in (self.told.differing if self.told else ()) for number, what in pair.first}
 
     @property
     def report(self) -> Path | None:
         """The report that was asked for, if there is one."""
-        said = (self.chosen or {}).get("report")
+        said = self.chosen.get("report")
         return Path(said) if said and Path(said).is_file() else None
 
     @property
@@ -188,36 +189,45 @@ class BatchSeen(msgspec.Struct, frozen=True):
         return Path(self.batch.output).is_file()
 
     @property
-    def output_name(self) -> str:
-        """The result file's name."""
-        return Path(self.batch.output).name
-
-    @property
     def sheet(self) -> str:
         """The sheet's file name."""
         return Path(self.batch.input).name
 
     @property
-    def command(self) -> list[str]:
-        """What does the same in a shell: the batch again, or a look at it."""
-        if self.words:
-            return ["batch-runner", *self.words]
-        if self.chosen is None:
-            return ["batch-runner", "status", self.journal_name]
-        return ["batch-runner", *command_words("run", self.source, self.chosen)]
+    def commands(self) -> list[tuple[str, list[str]]]:
+        """What does the same in a shell: the batch again, or a look at it; and what can be done here."""
+        status = ["batch-runner", "status", self.journal_name]
+        again = [("To run it", ["batch-runner", *self._again()])] if self._again() else []
+        if self.is_running:
+            adjust = ["batch-runner", "adjust", self.journal_name, "--concurrency", "10"]
+            stop = ["kill", "-INT", str(self.batch.pid)]
+            return [("", status), *again, ("10 runs at once", adjust), ("To stop it, or Ctrl-C where it runs", stop)]
+        mended = []
+        if self.can_mend and self.counts.keys() & {*FAILED}:
+            name = os.path.relpath(self.batch.output)
+            words = command_words("run", name, self.options_again(name))
+            mended = [("Once its cells are mended", ["batch-runner", *words])]
+        return [("", status), *again, *mended]
 
-    def options_again(self, numbers: Iterable[int], path: str) -> dict[str, Any]:
-        """How to run some of its rows again from the result file at `path`."""
-        if self.chosen is None:
-            raise UsageError("it isn't known here how this batch was started: run it again by its own command")
-        kept = {name: value for name, value in self.chosen.items() if name not in LEFT_OUT_AGAIN}
-        files = {} if self.batch.service != "local" else {"files": str(Path(self.batch.input).parent)}
+    @property
+    def again(self) -> tuple[str, dict[str, Any]]:
+        """Of what it is started once more, and with which options. Raises `UsageError` where that isn't known."""
+        known = self.known
+        return (self.started.job, {}) if self.started and self.started.job else (self.source, known)
+
+    def _again(self) -> list[str]:
+        return list(self.words) or (command_words("run", *self.again) if self.started else [])
+
+    def options_again(self, path: str, numbers: Iterable[int] = ()) -> dict[str, Any]:
+        """How to run some of its rows again from the result file at `path`; without numbers all that failed."""
+        files = {} if self.batch.service != "local" else {"files": os.path.relpath(Path(self.batch.input).parent)}
+        rows = ranges_of(numbers)
         return {
             **files,
-            **kept,
+            **for_some_rows(self.known),
             "output": path,
-            "journal": str(self.journal),
-            "rows": ranges_of(numbers),
+            "journal": self.journal_name,
+            **({"rows": rows} if rows else {}),
             "retry": list(FAILED),
             "retry_wait": "0s",
         }
@@ -246,13 +256,6 @@ class Child(msgspec.Struct, frozen=True):
         return self.printed.read(20_000).decode("utf-8", "replace")
 
 
-def _python() -> tuple[str, dict[str, str] | None]:
-    """Python, and its environment: in a `venv` of Windows, `python.exe` only starts another, of another number."""
-    if sys.platform == "win32":
-        return getattr(sys, "_base_executable", sys.executable), {**os.environ, "__PYVENV_LAUNCHER__": sys.executable}
-    return sys.executable, None
-
-
 class Batches:
     """The batches of a folder: those of its journals, and those that this page has started."""
 
@@ -261,13 +264,13 @@ class Batches:
         self._children: dict[int, Child] = {}
         self._journals: dict[str, Path] = {}
         self._known: dict[tuple[object, ...], tuple[dict[str, int], tuple[Failures, ...]]] = {}
-        self._asked_to_stop: set[tuple[Path, int]] = set()
+        self._asked_to_stop: Counter[tuple[Path, int]] = Counter()
 
     def start(self, source: str, chosen: Mapping[str, Any], journal: Path, output: str) -> int:
         """Start a batch in a session of its own, so that it outlives this page; gives its process's number."""
         words = command_words("run", source, chosen)
         printed = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as the child
-        python, environment = _python()
+        python, environment = own_python()
         process = subprocess.Popen(  # noqa: S603  our own program, its words as a list
             [python, "-P", "-m", "batch_runner", *words, "--progress", "never"],
             cwd=self._folder,
@@ -279,7 +282,7 @@ class Batches:
         )
         self._children[process.pid] = Child(process, printed, words)
         self._journals[self.name_of(journal)] = journal.resolve()
-        if "retry" not in chosen or "rows" not in chosen:
+        if chosen and ("retry" not in chosen or "rows" not in chosen):
             remember_start(journal.resolve(), output, StartWords(source, dict(chosen)))
         self._await_place(process.pid, journal)
         return process.pid
@@ -312,7 +315,7 @@ class Batches:
         except KeyError:
             raise UsageError(f"{name}: there is no such journal in this folder") from None
 
-    def nights(self, most: int = MOST_NIGHTS) -> list[BatchLine]:
+    def nights(self, most: int = MOST_NIGHTS) -> list[KnownBatch]:
         """The last batches of all journals, the latest first."""
         self._reap()
         found = []
@@ -320,9 +323,23 @@ class Batches:
             with suppress(JournalError), JournalView.open(path) as view:
                 for batch in view.batches()[-most:]:
                     is_running = view.living is not None and batch.id >= view.living and batch.ended is None
-                    counts, _ = self._sums(path, view, batch.id, is_running=is_running)
-                    found.append(BatchLine(name, batch, counts, view.held(batch.id), is_running))
+                    found.append(KnownBatch(name, path, batch, is_running))
         return sorted(found, key=lambda night: night.batch.started, reverse=True)[:most]
+
+    def lines(self, nights: Iterable[KnownBatch]) -> list[BatchLine]:
+        """The same with what they came to."""
+        return [line for night in nights for line in self._line(night)]
+
+    def _line(self, night: KnownBatch) -> Iterator[BatchLine]:
+        with suppress(JournalError), JournalView.open(night.path) as view:
+            batch = night.batch
+            told = Told.of(view.told(batch.id))
+            if told is not None and not told.counts.keys() & {*GOING, UNKNOWN, STARTING}:
+                counts = told.counts  # all is settled, so nothing of it changes any more
+            else:
+                counts, _ = self._sums(night.path, view, batch.id, is_running=night.is_running)
+            totals = told.totals if told else ()
+            yield BatchLine(night.journal, batch, counts, view.held(batch.id), totals, night.is_running)
 
     def look(self, query: Mapping[str, str]) -> BatchSeen | None:
         """The batch that an address names, by its number or its process; None where it has no place yet."""
@@ -350,21 +367,23 @@ class Batches:
         child = self._children.get(batch.pid)
         is_running = view.living is not None and batch.id >= view.living and batch.ended is None
         is_running = is_running or (child is not None and child.process.poll() is None)  # it still writes its report
-        started = recall_start(path, batch.output) or self._of_job_file(path, batch)
+        started = recall_start(path, batch.output) or started_by_job(self._folder, path, batch.input)
         counts, groups = self._sums(path, view, batch.id, is_running=is_running)
+        others = [other for other in view.batches() if other.output == batch.output and other.id != batch.id]
         return BatchSeen(
             path,
             self.name_of(path),
             batch,
             counts,
+            view.ended_here(batch.id) if is_running else 0,
             tuple(FailureGroup(group, started is not None and group.status in FAILED) for group in groups),
+            Told.of(view.told(batch.id)),
             is_running,
-            (path, batch.id) in self._asked_to_stop,
-            started.source if started else Path(batch.input).name,
-            started.chosen if started else None,
-            tuple(other for other in view.batches() if other.output == batch.output and other.id != batch.id)[
-                -MOST_OTHERS:
-            ],
+            self._asked_to_stop[path, batch.id],
+            all(other.id < batch.id or other.input == batch.output for other in others),
+            next((each.sha256 for each in view.outputs() if each.path == batch.output), ""),
+            started,
+            tuple(others[-MOST_OTHERS:]),
             tuple(child.words) if child else (),
         )
 
@@ -381,19 +400,6 @@ class Batches:
             self._known = dict([*self._known.items()][-MOST_KNOWN:])
             self._known[key] = (counts, view.failures(batch, MOST_GROUPS))
         return self._known[key]
-
-    def _of_job_file(self, journal: Path, batch: BatchRecord) -> StartWords | None:
-        """How the job file in the folder that has this journal starts its batches."""
-        for path in sorted(self._folder.glob("*.toml")):
-            with suppress(BatchRunnerError, SheetError, OSError):
-                job = load_job(path.name, {}, os.environ).job
-                for planned in place_journals(night_job_of(job, datetime.now().astimezone().date())).batches:
-                    found = planned.job
-                    if found.journal_path.resolve() == journal and str(found.input_path.absolute()) == batch.input:
-                        fields = {option.name: getattr(found, option.name) for option in options().values()}
-                        said = {n: v for n, v in fields.items() if v != options()[n].default and v not in (None, ())}
-                        return StartWords(found.input, said)
-        return None
 
     def beginning(self, query: Mapping[str, str]) -> Beginning:
         """A batch that this page has started, before it has a place in its journal. Raises `UsageError` for others."""
@@ -416,16 +422,10 @@ class Batches:
         seen = self.look_at(query)
         if not seen.is_running:
             return seen
-        if sys.platform == "win32":
-            if seen.batch.pid not in self._children:
-                raise UsageError(
-                    "this batch was not started from this page: press Ctrl-C in the window that it runs in"
-                )
-            self._children[seen.batch.pid].process.send_signal(signal.CTRL_BREAK_EVENT)
-        else:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(seen.batch.pid, signal.SIGINT)
-        self._asked_to_stop.add((seen.journal, seen.batch.id))
+        child = self._children.get(seen.batch.pid)
+        if not interrupt(seen.batch.pid, child.process if child else None):
+            raise UsageError("this batch was not started from this page: press Ctrl-C in the window that it runs in")
+        self._asked_to_stop[seen.journal, seen.batch.id] += 1
         return seen
 
     def change(self, query: Mapping[str, Any]) -> BatchSeen:

@@ -1,36 +1,33 @@
-"""The rows of a batch beside the sheet's own columns: their stories, mended cells, settled ones; a job file to keep."""
+"""The rows of a batch beside the sheet's own columns: their stories, mended cells, settled ones."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-import shlex
 import sqlite3
-import sys
 import tempfile
 import threading
 from bisect import bisect_right
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from batch_runner.errors import BatchRunnerError, SheetError, UsageError, reason_of
+from batch_runner.errors import BatchRunnerError, SheetError, UsageError
 from batch_runner.fs import AtomicFile
 from batch_runner.job.job import Job
-from batch_runner.job.options import toml
 from batch_runner.journal.resolve import Finding, resolve, user_name
 from batch_runner.journal.view import JournalView, Placed, Try
-from batch_runner.outcomes import FAILED, RESOLVED
+from batch_runner.outcomes import FAILED, GOING, RESOLVED, UNKNOWN
 from batch_runner.rows.source import Source
 from batch_runner.sheet.export import replace_cells
 from batch_runner.sheet.model import LIST_ROWS, RowKind
-from batch_runner.units import problem_of_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import BinaryIO
 
     from batch_runner.page.batches import BatchSeen
@@ -43,8 +40,9 @@ MOST_LOOKED = 200
 LONGEST_GIST = 160
 AT_ONCE = 2 << 20
 """Bytes of a sheet that is read before its screen is shown; a larger one is read beside it."""
-JOB_NAME: Final = "nightly.toml"
-EVERY_NIGHT = "OnCalendar=*-*-* 02:15\nPersistent=true\n"
+CHUNK = 2_000
+"""Rows that are kept together while a sheet is read."""
+MOST_SHEETS, MOST_DIGESTS = 3, 200
 READING = ("sheet", "header_row", "no_header", "encoding", "delimiter", "merged", "as_shown", "trust_formulas")
 
 
@@ -56,7 +54,7 @@ class RowShown(msgspec.Struct, frozen=True):
 
 
 class RowsPage(msgspec.Struct, frozen=True):
-    """Some rows of a batch, and how to go on to the next."""
+    """Some rows of a batch, and how to go on to the next. `is_edited`: the sheet is no longer what the batch read."""
 
     columns: tuple[str, ...]
     rows: tuple[RowShown, ...]
@@ -64,6 +62,7 @@ class RowsPage(msgspec.Struct, frozen=True):
     status: str
     search: str
     is_reading: bool
+    is_edited: bool
     total: int | None
 
 
@@ -75,18 +74,22 @@ class MendRow(msgspec.Struct, frozen=True):
 
 
 class Mending(msgspec.Struct, frozen=True):
-    """The rows that can be mended, and the state of the file that they are read from."""
+    """The rows that can be mended, and the state of the file that they are read from; `more` have to wait."""
 
-    rows: tuple[MendRow, ...]
-    fingerprint: str
-    columns: tuple[str, ...]
+    rows: tuple[MendRow, ...] = ()
+    fingerprint: str = ""
+    columns: tuple[str, ...] = ()
+    more: int = 0
+    is_reading: bool = False
 
 
 class _Cells:
     """A sheet's cells by row in a table of SQLite's own that is gone when it is closed."""
 
     def __init__(self, path: Path, chosen: Mapping[str, Any]) -> None:
-        self.columns: tuple[str, ...] = ()
+        self.columns: tuple[tuple[int, str], ...] = ()
+        self.sent: tuple[tuple[int, str], ...] = ()
+        self.fingerprint = ""
         self.total: int | None = None
         self.is_ready = False
         self._lock = threading.Lock()
@@ -95,31 +98,31 @@ class _Cells:
         self._path, self._chosen = path, chosen
 
     def read(self) -> None:
-        """Read the whole sheet; what can't be read has no cells to show."""
+        """Read the whole sheet; rows are there as soon as they are read. What can't be read has no cells to show."""
         with suppress(BatchRunnerError, SheetError), open_own(self._path, self._chosen) as source:
             own = source.layout.own
-            self.columns = tuple(column.name for column in own)
+            self.sent = tuple(_sent(source, self._chosen))
+            self.fingerprint = source.sheet.fingerprint
+            self.columns = tuple((column.index, column.name) for column in own)
             texts = ((r.number, [r.texts[c.index] for c in own]) for r in source.sheet.rows() if r.kind in LIST_ROWS)
             rows = ((number, json.dumps(cells), "\n".join(cells).casefold()) for number, cells in texts)
+            while some := list(islice(rows, CHUNK)):
+                with self._lock:
+                    self._connection.execute("BEGIN")
+                    self._connection.executemany("INSERT INTO cell VALUES (?, ?, ?)", some)
+                    self._connection.execute("COMMIT")
             with self._lock:
-                self._connection.execute("BEGIN")
-                self._connection.executemany("INSERT INTO cell VALUES (?, ?, ?)", rows)
-                self._connection.execute("COMMIT")
                 (self.total,) = self._connection.execute("SELECT count(*) FROM cell").fetchone()
         self.is_ready = True
 
     def of(self, number: int) -> tuple[str, ...]:
-        """The cells of a row; none where it isn't there."""
-        if not self.is_ready:
-            return ()
+        """The cells of a row; none where it isn't there, or not read yet."""
         with self._lock:
             found = self._connection.execute("SELECT texts FROM cell WHERE number = ?", (number,)).fetchone()
         return tuple(json.loads(found[0])) if found else ()
 
     def having(self, words: str) -> list[int]:
         """The rows that have these words in one of their cells, in order; or whose number they are."""
-        if not self.is_ready:
-            return []
         plain = words.casefold().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         sql = "SELECT number FROM cell WHERE folded LIKE ? ESCAPE '\\' OR number = ? ORDER BY number"
         with self._lock:
@@ -137,21 +140,38 @@ class OwnColumns:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, int, int], _Cells] = {}
+        self._digests: dict[tuple[str, int, int], str] = {}
         self._lock = threading.Lock()
 
     def _cells(self, seen: BatchSeen) -> _Cells | None:
-        path = next((p for p in (Path(seen.batch.input), Path(seen.batch.output)) if p.is_file()), None)
-        if path is None:
-            return None
+        """The sheet as the batch has read it: the sheet, or what the batch wrote; None where both were edited since."""
+        of = seen.batch
+        if self._digest(Path(of.input)) == of.input_sha256:
+            return self._read(Path(of.input), seen)
+        is_written = of.ended and seen.is_latest and seen.written
+        return (
+            self._read(Path(of.output), seen) if is_written and self._digest(Path(of.output)) == seen.written else None
+        )
+
+    def _digest(self, path: Path) -> str:
+        with suppress(OSError):
+            state = path.stat()
+            known = (str(path), state.st_mtime_ns, state.st_size)
+            if known not in self._digests:
+                with path.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                self._digests = {**dict([*self._digests.items()][-MOST_DIGESTS:]), known: digest}
+            return self._digests[known]
+        return ""
+
+    def _read(self, path: Path, seen: BatchSeen) -> _Cells:
         state = path.stat()
+        key = (str(path), state.st_mtime_ns, state.st_size)
         with self._lock:
-            known = self._known.get((str(path), state.st_mtime_ns, state.st_size))
+            known = self._known.get(key)
             if known is None:
-                known = _Cells(path, seen.chosen or {})
-                self._known = {
-                    **dict(list(self._known.items())[-3:]),
-                    (str(path), state.st_mtime_ns, state.st_size): known,
-                }
+                known = _Cells(path, seen.chosen)
+                self._known = {**dict([*self._known.items()][-MOST_SHEETS:]), key: known}
                 reading = threading.Thread(target=known.read, daemon=True)
                 reading.start()
                 if state.st_size <= AT_ONCE:
@@ -164,42 +184,47 @@ class OwnColumns:
         status, words = query.get("status", ""), query.get("q", "").strip()
         after = int(query.get("after", "0")) if query.get("after", "").isdecimal() else 0
         with JournalView.open(seen.journal) as view:
-            placed = list(
-                _page(view, seen.batch.id, status or None, after, cells.having(words) if words and cells else None)
-            )
-        shown = tuple(RowShown(each, cells.of(each.number) if cells else ()) for each in placed[:PAGE])
+            found = _found(view, seen.batch.id, status or None, words, cells) if words else None
+            placed = list(_page(view, seen.batch.id, status or None, after, found))
         return RowsPage(
-            cells.columns if cells and cells.is_ready else (),
-            shown,
+            tuple(name for _, name in cells.columns) if cells else (),
+            tuple(RowShown(each, cells.of(each.number) if cells else ()) for each in placed[:PAGE]),
             placed[PAGE - 1].number if len(placed) > PAGE else None,
             status,
             words,
             is_reading=bool(cells and not cells.is_ready),
+            is_edited=cells is None,
             total=cells.total if cells else None,
         )
 
     def of_row(self, seen: BatchSeen, number: int) -> list[tuple[str, str]]:
         """A row's own cells by their headers."""
         cells = self._cells(seen)
-        return list(zip(cells.columns, cells.of(number), strict=False)) if cells else []
+        return list(zip((name for _, name in cells.columns), cells.of(number), strict=False)) if cells else []
 
-    def mending(self, seen: BatchSeen) -> Mending | None:
-        """The rows that did not succeed, with those of their cells that are sent; None where nothing can be mended."""
-        if not seen.can_mend or not seen.counts.keys() & {*FAILED}:
+    def mending(self, seen: BatchSeen, *, is_part: bool) -> Mending | None:
+        """The rows that did not succeed, with those of their cells that are sent; None where nothing can be mended.
+
+        `is_part`: it is asked for the part of a screen that has none of it, but for whether it comes.
+        """
+        failed = seen.counts.keys() & {*FAILED}
+        if not seen.can_mend or not failed:
+            return None
+        cells = self._read(Path(seen.batch.output), seen)
+        if not cells.is_ready:
+            return Mending(is_reading=True)
+        if is_part or not cells.sent:
             return None
         with JournalView.open(seen.journal) as view:
-            wanted = {placed.number: placed for placed in _still_failed(view, seen.batch.id)}
-        try:
-            with open_own(Path(seen.batch.output), seen.chosen or {}) as source:
-                sent = _sent(source, seen.chosen or {})
-                rows = [row for row in source.sheet.rows() if row.number in wanted]
-                return Mending(
-                    tuple(MendRow(wanted[r.number], tuple((i, n, r.texts[i]) for i, n in sent)) for r in rows),
-                    source.sheet.fingerprint,
-                    tuple(name for _, name in sent),
-                )
-        except (BatchRunnerError, SheetError):
-            return None
+            wanted = _still_failed(view, seen.batch.id, failed)
+        indexes = [index for index, _ in cells.columns]
+        rows = [
+            MendRow(placed, tuple((i, name, texts[indexes.index(i)]) for i, name in cells.sent))
+            for placed in wanted[:MOST_MENDED]
+            if (texts := cells.of(placed.number))
+        ]
+        names = tuple(name for _, name in cells.sent)
+        return Mending(tuple(rows), cells.fingerprint, names, max(len(wanted) - MOST_MENDED, 0))
 
     def write(self, seen: BatchSeen, form: Mapping[str, Any]) -> tuple[str, list[int]]:
         """Write mended cells into the result file; gives where it stands, and the rows that were mended.
@@ -209,7 +234,7 @@ class OwnColumns:
         if not seen.can_mend:
             raise UsageError("this result file can't be mended here: edit it in Excel, and run it again")
         path = Path(seen.batch.output)
-        with open_own(path, seen.chosen or {}) as source:
+        with open_own(path, seen.chosen) as source:
             if source.sheet.fingerprint != form.get("fingerprint"):
                 raise UsageError(f"{path.name} was edited since this form was shown: look again, and mend it there")
             changed = dict(_changed(source, form))
@@ -220,7 +245,7 @@ class OwnColumns:
             def write(file: BinaryIO) -> None:
                 replace_cells(source.sheet, file, changed)
 
-            written = target.put(write, lambda draft: _check(draft, source, seen.chosen or {}, changed))
+            written = target.put(write, lambda draft: _check(draft, source, seen.chosen, changed))
         return str(written), sorted({number for number, _ in changed})
 
 
@@ -229,7 +254,7 @@ class RowStory(msgspec.Struct, frozen=True):
 
     seen: BatchSeen
     number: int
-    outcome: Placed | None
+    outcome: Placed
     tries: tuple[Try, ...]
     who: str
 
@@ -237,17 +262,25 @@ class RowStory(msgspec.Struct, frozen=True):
     def fields(self) -> list[tuple[str, str]]:
         """The result by its parts; nothing where it has none."""
         try:
-            found = msgspec.json.decode(self.outcome.result if self.outcome else "")
+            found = msgspec.json.decode(self.outcome.result)
         except (msgspec.DecodeError, RecursionError):
             return []
         pairs = found.items() if isinstance(found, dict) else [("result", found)]
         return [(str(name), value if isinstance(value, str) else _json(value)) for name, value in pairs]
 
     @property
-    def command(self) -> list[str]:
-        """What shows the same in a shell."""
-        sheet = self.seen.batch.input
-        return ["batch-runner", "status", self.seen.journal_name, "--row", str(self.number), "--input", sheet]
+    def is_open(self) -> bool:
+        """Whether a person may say what became of it."""
+        is_unsettled = self.outcome.status in (UNKNOWN, *GOING)
+        return is_unsettled and not self.seen.is_running
+
+    @property
+    def commands(self) -> list[tuple[str, list[str]]]:
+        """What shows the same in a shell, and what settles it there."""
+        of = ["--row", str(self.number), "--input", self.seen.batch.input]
+        found = [("", ["batch-runner", "status", self.seen.journal_name, *of])]
+        words = ["batch-runner", "resolve", self.seen.journal_name, *of, "--as", "success", "--note", "how you know"]
+        return [*found, ("To settle it", words)] if self.is_open else found
 
 
 def _json(value: object) -> str:
@@ -265,7 +298,7 @@ def story_of(seen: BatchSeen, query: Mapping[str, str]) -> RowStory:
 
 
 def settle(seen: BatchSeen, form: Mapping[str, Any]) -> int:
-    """Settle an unknown row as a person has found it."""
+    """Settle a row that is unknown, or whose run never ends, as a person has found it."""
     number, status, note = str(form.get("row", "")), str(form.get("as", "")), str(form.get("note", "")).strip()
     if not number.isdecimal() or status not in RESOLVED:
         raise UsageError("say what became of the row: it ran, it failed, or it did not run")
@@ -288,11 +321,19 @@ def gist(result: str) -> str:
     return line if len(line) <= LONGEST_GIST else f"{line[:LONGEST_GIST]}…"
 
 
-def _still_failed(view: JournalView, batch: int) -> Iterator[Placed]:
-    """The first rows of a batch that did not succeed, nor later."""
-    failed = sorted((p for status in FAILED for p in view.page(batch, status, 0, MOST_LOOKED)), key=lambda p: p.number)
-    still = (p for p in failed if all(last.status in FAILED for last in view.story(batch, p.number)[-1:]))
-    return islice(still, MOST_MENDED)
+def _still_failed(view: JournalView, batch: int, statuses: Iterable[str]) -> list[Placed]:
+    """The rows of a batch that came to one of these, and to none better later; of very many the first ones."""
+    found = (placed for status in statuses for placed in view.page(batch, status, 0, MOST_LOOKED))
+    failed = sorted(found, key=lambda placed: placed.number)[:MOST_LOOKED]
+    return [p for p in failed if all(last.status in FAILED for last in view.story(batch, p.number)[-1:])]
+
+
+def _found(view: JournalView, batch: int, status: str | None, words: str, cells: _Cells | None) -> list[int]:
+    """The rows that have the words in their own cells or in their error, or as their number or run."""
+    in_cells = cells.having(words) if cells else [int(words)] if words.isdecimal() else []
+    if status is not None and in_cells:
+        in_cells = [*{*in_cells}.intersection(view.numbers_of(batch, status))]
+    return sorted({*in_cells, *view.numbers_of(batch, status, words)})
 
 
 def _page(view: JournalView, batch: int, status: str | None, after: int, numbers: list[int] | None) -> Iterator[Placed]:
@@ -303,7 +344,7 @@ def _page(view: JournalView, batch: int, status: str | None, after: int, numbers
     found = 0
     for number in numbers[bisect_right(numbers, after) :]:
         placed = view.outcome(batch, number)
-        if placed is not None and status in (None, placed.status):
+        if placed is not None:
             yield placed
             found += 1
         if found > PAGE:
@@ -343,44 +384,3 @@ def _check(draft: Path, source: Source, chosen: Mapping[str, Any], changed: Mapp
             wrong = [i for i, (old, new) in pairs if i not in unread and new != changed.get((before.number, i), old)]
             if wrong and before.kind in (*LIST_ROWS, RowKind.HEADER):
                 raise SheetError(f"row {before.number} could not be mended: edit the file in Excel, and run it again")
-
-
-def job_text(seen: BatchSeen) -> str:
-    """A job file that does the same every night."""
-    if seen.chosen is None:
-        raise UsageError("it isn't known here how this batch was started, so there is nothing to save")
-    lines = [
-        "# A job for batch-runner: `batch-runner check FILE` shows what it would do, `batch-runner run FILE` does it.",
-        f"input = {toml(seen.source)}",
-        *(f"{name} = {toml(value)}" for name, value in seen.chosen.items() if name not in ("rows", "retry")),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def keep_job(folder: Path, name: str, text: str) -> str:
-    """Write a new job file into the folder; gives its name. Raises `UsageError` for one that is there already."""
-    plain = name.strip() or JOB_NAME
-    if Path(plain).name != plain or not plain.endswith(".toml") or plain.startswith("."):
-        raise UsageError(f"{plain}: name a file of this folder that ends in .toml")
-    if problem := problem_of_name(Path(plain)):
-        raise UsageError(f"{plain}: {problem}; choose another name")
-    try:
-        with (folder / plain).open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-    except FileExistsError:
-        raise UsageError(f"{plain}: there is such a file already, which is kept; choose another name") from None
-    except OSError as error:
-        raise UsageError(f"{plain}: can't be written: {reason_of(error)}") from None
-    return plain
-
-
-def timer_lines(folder: Path, name: str) -> dict[str, str]:
-    """What runs a job file every night: a line for cron, and the units for systemd."""
-    program = Path(sys.argv[0] if Path(sys.argv[0]).name == "batch-runner" else sys.executable).absolute()
-    words = [str(program)] if program.name == "batch-runner" else [str(program), "-m", "batch_runner"]
-    command = shlex.join([*words, "run", str(folder / name), "--quiet"])
-    cron = "15 2 * * *  " + command.replace("%", "\\%")
-    unit = f"[Unit]\nDescription=batch-runner {name}\n\n"
-    service = f"{unit}[Service]\nType=oneshot\nExecStart={command.replace('%', '%%')}\n"
-    timer = f"{unit}[Timer]\n{EVERY_NIGHT}\n[Install]\nWantedBy=timers.target\n"
-    return {"cron": cron, "batch-runner.service": service, "batch-runner.timer": timer}

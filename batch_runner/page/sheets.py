@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ast
-import re
+import sqlite3
 import tempfile
-from contextlib import AsyncExitStack, suppress
+import threading
+import time
+from contextlib import suppress
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -14,22 +15,21 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 import msgspec
 
-from batch_runner.errors import BatchRunnerError, SheetError, UsageError, reason_of
-from batch_runner.fs import is_draft
-from batch_runner.job.inputs import ENDINGS, night_job_of
+from batch_runner.errors import BatchRunnerError, SheetError, UsageError
+from batch_runner.fs import state_of_folder
+from batch_runner.job.inputs import night_job_of
 from batch_runner.job.job import Job, stem_of
 from batch_runner.job.options import command_words
 from batch_runner.plan.plan import Keep, Refuse, Step, counted_as
-from batch_runner.rows.amounts import Amount, read_amount
-from batch_runner.rows.source import Source
-from batch_runner.runner.connect import inputs_of
+from batch_runner.rows.source import Profile, Source, profile_of, proposed, repeated_keys
+from batch_runner.runner.check import estimate_of
+from batch_runner.runner.connect import api_key, inputs_of, tasks_in
 from batch_runner.runner.memory import place_journals
-from batch_runner.runner.night import Rehearsal
+from batch_runner.runner.night import rehearse_alone
 from batch_runner.sheet.model import Row, RowKind
-from batch_runner.units import problem_of_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
     from starlette.datastructures import FormData, QueryParams
 
@@ -42,15 +42,16 @@ if TYPE_CHECKING:
 
 INVOICE: Final = "invoice"
 FILE_NAME: Final = "File Name"
+ANCHOR = "anchor:"
+"""The choice of a task that Anchor's cloud runs; its id stands beside it."""
 FIXED = "="
 """Begins a choice that is a fixed text rather than a column."""
 PAGE = 100
-MOST_PROFILED = 2_000
-"""So many rows say what a column holds; whether its values are all different, all rows say."""
-LONGEST_TASK_FILE = 1 << 20
-MANY = 20_000
-"""The plan of a sheet with more rows takes a while: it waits until it is asked for."""
-_FILES = re.compile(r".+\.(pdf|xml)", re.IGNORECASE)
+PATIENCE = 1.2
+"""Seconds for which a screen waits for what is being read; then it is shown as far as that has come."""
+MOST_READINGS = 4
+FRESH = 600.0
+"""Seconds for which a sheet that was read needn't be read again for another page of its rows."""
 LEFT = {
     RowKind.ABOVE: "above the list",
     RowKind.HEADER: "header",
@@ -75,57 +76,20 @@ PLANNED = {
 """What becomes of a row, in words; the names are those of `Counts`."""
 
 
-class SheetFile(msgspec.Struct, frozen=True):
-    """A sheet of the folder."""
-
-    name: str
-    changed: str
-    is_result: bool
-
-
-def sheets_in(folder: Path, outputs: set[str]) -> list[SheetFile]:
-    """The sheets of a folder, the latest first, results behind them."""
-    found = []
-    for path in folder.iterdir():
-        if path.suffix.lower() in ENDINGS and not path.name.startswith((".", "~$")) and not is_draft(path):
-            moment = datetime.fromtimestamp(path.stat().st_mtime).astimezone()
-            is_result = stem_of(path) != path.stem or str(path.absolute()) in outputs
-            found.append((is_result, -moment.timestamp(), SheetFile(path.name, f"{moment:%Y-%m-%d %H:%M}", is_result)))
-    return [file for _, _, file in sorted(found, key=lambda each: each[:2])]
-
-
-def keep_upload(folder: Path, name: str, data: bytes) -> str:
-    """Keep a sheet in the folder; where there is a file of its name, this one gets a number. Gives its name."""
-    plain = name.replace("\\", "/").rpartition("/")[2].strip()
-    path = Path(plain)
-    if path.suffix.lower() not in ENDINGS or plain.startswith((".", "~$")) or not plain.isprintable():
-        raise UsageError(f"{plain or 'this file'}: not a sheet; choose a .xlsx, .xlsm, .csv or .tsv file")
-    if problem := problem_of_name(path):
-        raise UsageError(f"{plain}: {problem}; rename it first")
-    for number in range(1, 1000):
-        kept = folder / (plain if number == 1 else f"{path.stem} ({number}){path.suffix}")
-        try:
-            with kept.open("xb") as file:
-                file.write(data)
-        except FileExistsError:
-            if kept.is_file() and kept.stat().st_size == len(data) and kept.read_bytes() == data:
-                return kept.name
-        except OSError as error:
-            raise UsageError(f"{plain}: can't be kept in {folder}: {reason_of(error)}") from None
-        else:
-            return kept.name
-    raise UsageError(f"{plain}: there are too many files of this name in {folder}")
-
-
 class Choices(msgspec.Struct, frozen=True, kw_only=True):
-    """What a person has chosen for a sheet. `mapping` says for a param the column, or with `=` a fixed text."""
+    """What a person has chosen for a sheet. `mapping` says for a param the column, or with `=` a fixed text.
+
+    `compare` is a column, `compare_part` the part of the result that it is compared with.
+    """
 
     file: str
     asked: bool
     task: str = ""
     service: str = "local"
-    key: str = ""
+    key: tuple[str, ...] = ()
     total: str = ""
+    compare: str = ""
+    compare_part: str = ""
     concurrency: int | None = None
     sheet: str | None = None
     header_row: int | None = None
@@ -150,18 +114,34 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
             for param, col in self.mapping.items()
             if col[:1] == FIXED
         }
+        part = self.compare_part.removeprefix("result.")
         said = {
             "task": self.task or None,
             "service": None if self.service == "local" else self.service,
             "rename": rename or None,
             "param": fixed or None,
-            "key": [self.key] if self.key else None,
+            "key": list(self.key) or None,
             "total": [self.total] if self.total else None,
+            "compare": {self.compare: f"result.{part}"} if self.compare and part else None,
             "retry": list(self.retry) or None,
             "concurrency": self.concurrency,
             "report": f"{stem_of(Path(self.file))}.report.html" if self.task else None,
         }
         return {**{name: value for name, value in said.items() if value is not None}, **self.reading()}
+
+    def fields(self) -> list[tuple[str, str]]:
+        """All of it as a form says it."""
+        names = ("total", "compare", "compare_part", "sheet", "header_row", "hidden", "suspect_rows", "merged")
+        said = [(name, getattr(self, name)) for name in (*names, "concurrency")]
+        return [
+            ("file", self.file),
+            ("task", ANCHOR if self.service == "anchor" else self.task),
+            ("task_id", self.task),
+            *((f"map.{name}", column) for name, column in self.mapping.items()),
+            *(("key", name) for name in self.key),
+            *((name, str(value)) for name, value in said if value),
+            *([("trust_formulas", "1")] if self.trust_formulas else []),
+        ]
 
 
 def choices_of(query: QueryParams | FormData, folder: Path) -> Choices:
@@ -173,10 +153,12 @@ def choices_of(query: QueryParams | FormData, folder: Path) -> Choices:
     return Choices(
         file=name,
         asked="task" in words,
-        task=words.get("task_id") or words.get("task", ""),
-        service="anchor" if words.get("task") == "anchor:" else "local",
-        key=words.get("key", ""),
+        task=words.get("task_id", "").strip() if words.get("task") == ANCHOR else words.get("task", ""),
+        service="anchor" if words.get("task") == ANCHOR else "local",
+        key=tuple(dict.fromkeys(str(column) for column in query.getlist("key") if column)),
         total=words.get("total", ""),
+        compare=words.get("compare", ""),
+        compare_part=words.get("compare_part", "").strip(),
         concurrency=_number(words.get("concurrency", "")),
         sheet=words.get("sheet") or None,
         header_row=_number(words.get("header_row", "")),
@@ -199,72 +181,9 @@ def planned_of(choices: Choices) -> SheetJob:
     job = Job(input=choices.file, **options)
     if choices.task == INVOICE and FILE_NAME not in choices.mapping:
         raise UsageError(f"the task needs {FILE_NAME!r}: choose the column that has the names of the PDF files")
+    if bool(choices.compare) != bool(choices.compare_part):
+        raise UsageError("to compare, choose the column and say the part of what comes back, such as total")
     return place_journals(night_job_of(job, datetime.now().astimezone().date())).batches[0]
-
-
-class Profile(msgspec.Struct, frozen=True):
-    """What the columns of a sheet hold: names of files, amounts, values that are all different."""
-
-    columns: tuple[Column, ...]
-    files: tuple[str, ...]
-    amounts: tuple[str, ...]
-    different: tuple[str, ...]
-
-
-def _profile(source: Source) -> Profile:
-    own = source.layout.own
-    seen: dict[int, set[str]] = {column.index: set() for column in own}
-    samples: list[Sequence[str]] = []
-    rows = 0
-    for row in source.sheet.rows():
-        if row.kind is not RowKind.DATA or row.suspicion is not None:
-            continue
-        rows += 1
-        if len(samples) < MOST_PROFILED:
-            samples.append(row.texts)
-        for index in [*seen]:
-            if row.texts[index] and row.texts[index] not in seen[index]:
-                seen[index].add(row.texts[index])
-            else:
-                del seen[index]
-    held = {column.name: [texts[column.index] for texts in samples if texts[column.index]] for column in own}
-    files = [
-        name for name, texts in held.items() if texts and 2 * sum(map(bool, map(_FILES.fullmatch, texts))) > len(texts)
-    ]
-    amounts = [name for name, texts in held.items() if _are_amounts(texts)]
-    different = [c.name for c in own if rows > 1 and c.index in seen and c.name not in amounts]
-    return Profile(own, tuple(files), tuple(amounts), tuple(different))
-
-
-def _are_amounts(texts: list[str]) -> bool:
-    return (
-        bool(texts)
-        and any(set(t) & set(".,") for t in texts)
-        and all(isinstance(read_amount(t), Amount) for t in texts)
-    )
-
-
-def own_tasks(folder: Path) -> list[str]:
-    """The functions in the folder's Python files that look like tasks. No file is executed for this list."""
-    found = []
-    for path in sorted(folder.glob("*.py")):
-        with suppress(OSError, SyntaxError, ValueError, UnicodeDecodeError):
-            if path.stat().st_size <= LONGEST_TASK_FILE:
-                tree = ast.parse(path.read_text("utf-8"))
-                functions = (node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
-                found += [f"{path.name}:{node.name}" for node in functions if _looks_like_task(node)]
-    return found
-
-
-def _looks_like_task(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    if node.name.startswith("_"):
-        return False
-    marks = [mark.func if isinstance(mark, ast.Call) else mark for mark in node.decorator_list]
-    names = [mark.attr if isinstance(mark, ast.Attribute) else getattr(mark, "id", "") for mark in marks]
-    needed = [
-        arg.arg for arg in node.args.args[: len(node.args.args) - len(node.args.defaults)] if arg.arg != "context"
-    ]
-    return "task" in names or (needed == ["params"] and not marks)
 
 
 class ParamMenu(msgspec.Struct, frozen=True):
@@ -296,56 +215,156 @@ class ShownRow(msgspec.Struct, frozen=True):
 
 
 class Understood(msgspec.Struct, frozen=True, kw_only=True):
-    """All that the screen of a sheet shows."""
+    """All that the screen of a sheet shows. Of a large sheet the profile, and then the plan, come later."""
 
     choices: Choices
     sheet: str | None
     header_row: int
     columns: tuple[Column, ...]
-    profile: Profile
+    profile: Profile | None
     tasks: tuple[str, ...]
     params: tuple[ParamMenu, ...]
     problems: tuple[str, ...]
     plan: Preview | None
-    counts: tuple[tuple[str, str, int], ...]
+    is_done: bool
+    repeated: int
+    estimate: str
     rows: tuple[ShownRow, ...]
     show: str
     following: int | None
-    command: list[str]
+
+    @property
+    def counts(self) -> list[tuple[str, str, int]]:
+        """The plan's counts, each by its name and in words."""
+        counted = msgspec.structs.asdict(self.plan.plan) if self.plan else {}
+        return [(name, PLANNED.get(name, name), rows) for name, rows in counted.items() if rows]
 
     @property
     def starts(self) -> int:
         """How many rows would be started."""
         return self.plan.plan.start + self.plan.plan.retried if self.plan else 0
 
+    def command(self, name: str) -> list[str]:
+        """What does the same in a shell."""
+        return ["batch-runner", *command_words(name, self.choices.file, self.choices.options())]
 
-def look(choices: Choices, folder: Path, show: str, begin: str) -> Understood:
-    """Read the sheet once as `check` does, and make the screen of it. Raises what makes it no sheet at all."""
-    with _opened(choices) as source:
-        profile, was_asked = _profile(source), choices.asked
-        choices, params = _completed(choices, profile, folder)
-        steps: dict[int, tuple[str, str]] = {}
-        is_large = not was_asked and source.sheet.row_count > MANY
-        plan, problems = (None, []) if is_large else _planned(choices, steps)
-        first = int(begin) if begin.isdecimal() else 0
-        rows = list(islice(_rows(source, steps, show, first, is_planned=plan is not None), PAGE + 1))
-        counted = msgspec.structs.asdict(plan.plan) if plan else {}
+
+class _DroppedError(Exception):
+    """Somebody has chosen something else meanwhile: nobody waits for this plan any more."""
+
+
+class _Reading:
+    """A sheet that is being read, profiled and planned beside the screens that show how far this has come."""
+
+    def __init__(self, choices: Choices, folder: Path) -> None:
+        self.profiled, self.ended = threading.Event(), threading.Event()
+        self.error: Exception | None = None
+        self.choices, self.params = choices, tuple[ParamMenu, ...]()
+        self.profile: Profile | None = None
+        self.plan: Preview | None = None
+        self.problems: list[str] = []
+        self.repeated = 0
+        self.first: list[ShownRow] = []
+        self.is_dropped = False
+        self.began = time.monotonic()
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._table = sqlite3.connect("", check_same_thread=False, isolation_level=None)
+        self._table.execute("CREATE TABLE shown (number INTEGER PRIMARY KEY, kind TEXT, row TEXT)")
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        try:
+            with _opened(self.choices) as source:
+                self.sheet, self.header_row = source.sheet.name, source.sheet.header_row
+                self.columns = source.layout.own
+                self.first = list(islice(_rows(source, {}, is_planned=False), PAGE))
+                self.profile = profile_of(source)
+                self.choices, self.params = _completed(self.choices, self.profile, self._folder)
+                self.profiled.set()
+                steps: dict[int, tuple[str, str]] = {}
+                self.plan, self.problems = _planned(self.choices, steps, self)
+                self.repeated = repeated_keys(source, self.choices.key, self.profile)
+                self._keep(_rows(source, steps, is_planned=self.plan is not None))
+        except _DroppedError:
+            pass
+        except Exception as error:  # noqa: BLE001  it is raised in the thread of who asks
+            self.error = error
+        finally:
+            self.profiled.set()
+            self.ended.set()
+
+    def _keep(self, rows: Iterable[ShownRow]) -> None:
+        texts = ((row.number, _tab_of(row), msgspec.json.encode(row).decode()) for row in rows if not self.is_dropped)
+        with self._lock:
+            self._table.execute("BEGIN")
+            self._table.executemany("INSERT INTO shown VALUES (?, ?, ?)", texts)
+            self._table.execute("COMMIT")
+
+    def rows(self, show: str, first: int) -> list[ShownRow]:
+        """A page of rows and one more, from a number on, of one kind or of all; the first ones until all are there."""
+        if not self.ended.is_set():
+            return [row for row in self.first if row.number >= first and show in ("", _tab_of(row))]
+        sql = "SELECT row FROM shown WHERE number >= ? AND (? = '' OR kind = ?) ORDER BY number LIMIT ?"
+        with self._lock:
+            found = self._table.execute(sql, (first, show, show, PAGE + 1)).fetchall()
+        return [msgspec.json.decode(text, type=ShownRow) for (text,) in found]
+
+
+class Readings:
+    """The sheets that screens show, each read once for as long as nothing in the folder has changed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[str, tuple[object, _Reading]] = {}
+        self._lock = threading.Lock()
+
+    def look(self, choices: Choices, show: str, begin: str) -> Understood:
+        """The screen of a sheet, as far as it is known. Raises what makes it no sheet at all."""
+        reading = self._reading(choices)
+        until = time.monotonic() + PATIENCE
+        reading.profiled.wait(PATIENCE)
+        reading.ended.wait(max(until - time.monotonic(), 0.0))
+        if reading.error is not None:
+            raise reading.error
+        is_done = reading.ended.is_set()
+        rows = reading.rows(show, int(begin) if begin.isdecimal() else 0)
         return Understood(
-            choices=choices,
-            sheet=source.sheet.name,
-            header_row=source.sheet.header_row,
-            columns=profile.columns,
-            profile=profile,
-            tasks=(INVOICE, *own_tasks(folder)),
-            params=params,
-            problems=tuple(problems),
-            plan=plan,
-            counts=tuple((name, PLANNED.get(name, name), rows) for name, rows in counted.items() if rows),
+            choices=reading.choices,
+            sheet=getattr(reading, "sheet", None),
+            header_row=getattr(reading, "header_row", 0),
+            columns=getattr(reading, "columns", ()),
+            profile=reading.profile if reading.profiled.is_set() else None,
+            tasks=(INVOICE, *tasks_in(self._folder)),
+            params=reading.params,
+            problems=tuple(reading.problems),
+            plan=reading.plan if is_done else None,
+            is_done=is_done,
+            repeated=reading.repeated,
+            estimate=estimate_of(reading.plan, reading.choices.concurrency) if reading.plan and is_done else "",
             rows=tuple(rows[:PAGE]),
             show=show,
             following=rows[PAGE].number if len(rows) > PAGE else None,
-            command=["batch-runner", *command_words("check", choices.file, choices.options())],
         )
+
+    def _reading(self, choices: Choices) -> _Reading:
+        name, state = repr(choices), (api_key() is None, state_of_folder(self._folder))
+        with self._lock:
+            before, known = self._known.get(name, (None, None))
+            is_good = known is not None and not known.is_dropped and time.monotonic() - known.began < FRESH
+            if known is not None and is_good and (before == state or not known.ended.is_set()):
+                return known
+            for _, other in self._known.values():
+                other.is_dropped = other.is_dropped or other.choices.file == choices.file
+            kept = [pair for pair in self._known.items() if not pair[1][1].is_dropped]
+            known = _Reading(choices, self._folder)
+            self._known = {**dict(kept[1 - MOST_READINGS :]), name: (state, known)}
+            return known
+
+
+def _tab_of(row: ShownRow) -> str:
+    """In which of the tabs the row stands."""
+    return "refused" if row.word in ("refused", "held back", "parked") else row.kind
 
 
 def _opened(choices: Choices) -> Source:
@@ -366,15 +385,14 @@ def _completed(choices: Choices, profile: Profile, folder: Path) -> tuple[Choice
     """The choices with what is proposed where nothing was said, and the menus for the task's params."""
     if not choices.asked:
         task = INVOICE if profile.files else ""
-        key = next(iter(sorted(profile.different, key=profile.files.__contains__)), "")
-        choices = msgspec.structs.replace(choices, task=task, key=key, total=next(iter(profile.amounts), ""))
+        total = next(iter(profile.amounts), "")
+        choices = msgspec.structs.replace(choices, task=task, key=profile.key, total=total)
     inputs: tuple[Input, ...] = ()
     if choices.task and choices.service == "local":
         with suppress(UsageError):
             found = inputs_of(choices.task, folder)
             inputs = found.inputs if found else ()
-    names = [column.name for column in profile.columns]
-    mapping = {each.name: choices.mapping.get(each.name) or _proposed(each, names, profile) for each in inputs}
+    mapping = {name: choices.mapping.get(name) or column for name, column in proposed(inputs, profile).items()}
     mapping = {name: chosen for name, chosen in mapping.items() if chosen}
     choices = msgspec.structs.replace(choices, mapping=mapping)
     params = (
@@ -384,47 +402,32 @@ def _completed(choices: Choices, profile: Profile, folder: Path) -> tuple[Choice
     return choices, tuple(params)
 
 
-def _proposed(each: Input, names: list[str], profile: Profile) -> str:
-    """The column that an input is made of, where one is surely meant."""
-    same = [name for name in names if each.is_called(name)]
-    if len(same) == 1:
-        return same[0]
-    return profile.files[0] if each.name == FILE_NAME and profile.files and not same else ""
-
-
-def _planned(choices: Choices, steps: dict[int, tuple[str, str]]) -> tuple[Preview | None, list[str]]:
+def _planned(
+    choices: Choices, steps: dict[int, tuple[str, str]], reading: _Reading
+) -> tuple[Preview | None, list[str]]:
     """The plan as `check` makes it, or why there is none; each row's step goes to `steps`."""
 
     def seen(step: Step, _: RowParams) -> None:
+        if reading.is_dropped:
+            raise _DroppedError
         name = counted_as(step)
         if name is not None:
             why = step.why if isinstance(step, Refuse) else step.status if isinstance(step, Keep) else ""
             steps[step.row_number] = (name, why)
 
     if not choices.task:
-        return None, []
+        return None, ["say the id of the task, as Anchor shows it"] if choices.service == "anchor" else []
     try:
-        return anyio.run(_rehearsed, planned_of(choices), seen), []
+        return anyio.run(rehearse_alone, planned_of(choices), seen), []
     except (BatchRunnerError, SheetError) as error:
         steps.clear()
         return None, str(error).splitlines()
 
 
-async def _rehearsed(planned: SheetJob, seen: Callable[[Step, RowParams], None]) -> Preview:
-    async with AsyncExitStack() as stack:
-        return await Rehearsal(stack, "", seen).page(planned)
-
-
-def _rows(
-    source: Source, steps: Mapping[int, tuple[str, str]], show: str, first: int, *, is_planned: bool
-) -> Iterator[ShownRow]:
+def _rows(source: Source, steps: Mapping[int, tuple[str, str]], *, is_planned: bool) -> Iterator[ShownRow]:
     indexes = [column.index for column in source.layout.own]
     for row in source.sheet.rows():
-        if row.number < first:
-            continue
-        shown = _shown(source, row, steps.get(row.number), indexes, is_planned=is_planned)
-        if show in ("", shown.kind) or (show == "refused" and shown.word in ("refused", "held back", "parked")):
-            yield shown
+        yield _shown(source, row, steps.get(row.number), indexes, is_planned=is_planned)
 
 
 def _shown(

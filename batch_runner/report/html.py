@@ -24,7 +24,7 @@ from markupsafe import Markup
 
 from batch_runner.errors import BatchRunnerError
 from batch_runner.fs import AtomicFile
-from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, SUCCESS, UNKNOWN
+from batch_runner.outcomes import SUCCESS, kind_of
 from batch_runner.report.stats import Headline, gather_stats, headline_of, headline_of_night, local, moment_of
 from batch_runner.report.summary import duration_of
 from batch_runner.report.totals import NightSum, sums_of_all
@@ -50,13 +50,6 @@ LONGEST_MESSAGE = 1_000
 """Characters of a message that are shown; the output has it whole."""
 LEAST_TALL = 2.0
 """Percent of the tallest bar that is drawn of any failures, so that they are seen among thousands of successes."""
-KINDS = {
-    SUCCESS: "good",
-    **dict.fromkeys(FAILED, "bad"),
-    UNKNOWN: "unsure",
-    **dict.fromkeys(GOING, "going"),
-    NOT_STARTED: "idle",
-}
 _UNITS = (("d", 86_400), ("h", 3600), ("min", 60))
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -283,7 +276,7 @@ def _templates(known: Writing | None) -> jinja2.Environment:
         time=_time,
         span=_span,
         share=_share,
-        kind=_kind,
+        kind=kind_of,
     )
     return templates
 
@@ -291,7 +284,7 @@ def _templates(known: Writing | None) -> jinja2.Environment:
 def _groups(summary: Summary, course: BatchStats, places: Places) -> tuple[Group, ...]:
     """Those that a person must look at come first."""
     groups = (
-        Group(found.status, _kind(found.status), found.rows, _message(found.error), tuple(map(places.row, rows)))
+        Group(found.status, kind_of(found.status), found.rows, _message(found.error), tuple(map(places.row, rows)))
         for found, rows in zip(summary.failures, course.rows, strict=True)
     )
     return tuple(sorted(groups, key=lambda group: group.kind != "unsure"))
@@ -316,11 +309,6 @@ def _slots(course: BatchStats) -> tuple[TimeSlot, ...]:
 
 def _message(error: str) -> str:
     return error if len(error) <= LONGEST_MESSAGE else f"{error[:LONGEST_MESSAGE]}…"
-
-
-def _kind(status: str) -> str:
-    """What a status is to a person; a word of the service's that we don't know is unsure."""
-    return KINDS.get(status, "unsure")
 
 
 def _share(rows: int, of: int) -> str:

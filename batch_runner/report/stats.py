@@ -266,3 +266,25 @@ def _stopped(summary: Summary) -> Headline:
         f"Stopped early: {left:,} of {summary.rows:,} rows not started" if left else "Stopped early",
         f"{why[:1].upper()}{why[1:]}.{going_on}{looking}",
     )
+
+
+ENDS = {
+    ExitCode.OK: "complete: every row succeeded",
+    ExitCode.BUG: "ended by a bug of ours; the same command goes on",
+    ExitCode.REFUSED: "refused before anything was sent",
+    ExitCode.SOME_FAILED: "complete; some rows did not succeed",
+    ExitCode.SOME_UNKNOWN: "complete; some rows are unknown: a person must look",
+    ExitCode.STOPPED: "stopped early; the same command goes on",
+    ExitCode.JOURNAL_BUSY: "another batch held the journal",
+    ExitCode.INTERRUPTED: "stopped by a person; the same command goes on",
+    ExitCode.TERMINATED: "told to end; the same command goes on",
+}
+
+
+def state_of(batch: BatchRecord, *, is_running: bool) -> str:
+    """How a batch ended, in words."""
+    if is_running:
+        return "running"
+    if batch.ended is None or batch.exit_code is None:
+        return "cut off (killed, or a power cut); the same command goes on"
+    return ENDS.get(ExitCode(batch.exit_code), f"exit code {batch.exit_code}")

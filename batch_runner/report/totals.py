@@ -289,6 +289,26 @@ class Differing(msgspec.Struct, frozen=True):
             yield f"  and {self.rows - len(self.first)} more rows"
 
 
+class Told(msgspec.Struct, frozen=True):
+    """What was said of a batch at its end, as its journal keeps it for who looks later."""
+
+    counts: dict[str, int]
+    totals: tuple[ColumnTotals, ...] = ()
+    differing: tuple[Differing, ...] = ()
+
+    def to_json(self) -> str:
+        """As it is kept."""
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def of(cls, text: str | None) -> Told | None:
+        """What is kept; None where nothing is, or what nobody here can read."""
+        try:
+            return msgspec.json.decode(text, type=cls) if text else None
+        except msgspec.DecodeError:
+            return None
+
+
 def differing(source: Source, outcomes: Iterable[Placed]) -> tuple[Differing, ...]:
     """Compare the job's `compare` columns with the results in one pass; `outcomes` come in order of row number."""
     if not source.pairs:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from copy import copy
 from itertools import islice
 from typing import TYPE_CHECKING
 
+import msgspec
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from batch_runner.errors import Findings, SheetError, quote_words
 from batch_runner.outcomes import ENDED
+from batch_runner.rows.amounts import EITHER, Amount, read_amount
 from batch_runner.rows.columns import find_our_columns, holds_results
 from batch_runner.rows.keys import KeyFinder, said
 from batch_runner.rows.params import Template
@@ -19,7 +22,7 @@ from batch_runner.sheet.header import ListShape
 from batch_runner.sheet.model import LIST_ROWS, Reading, RowKind
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from batch_runner.journal.outputs import WrittenHeaders
     from batch_runner.plan.plan import Step
     from batch_runner.rows.params import RowParams
-    from batch_runner.rows.task_inputs import TaskInputs
+    from batch_runner.rows.task_inputs import Input, TaskInputs
     from batch_runner.sheet.model import Row, Sheet, TypedRow
 
 
@@ -274,6 +277,113 @@ def reading_of(job: Job) -> Reading:
         as_shown=job.as_shown,
         trust_formulas=job.trust_formulas,
     )
+
+
+FILE_NAME = "File Name"
+_FILES = re.compile(r".+\.(pdf|xml)", re.IGNORECASE)
+_DECIMALS = re.compile(r"[.,][0-9]{1,2}\b")
+_PADDED = re.compile(r"[^0-9]*0[0-9]")
+_AMOUNT_WORDS = re.compile(
+    r"amount|total|sum|net|gross|price|betrag|preis|brutto|montant|prix|importe|precio|importo|bedrag|kwota|valor",
+    re.IGNORECASE,
+)
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """What a sheet shows of itself: its columns, those whose values are all different, of amounts, of names of files.
+
+    `hidden` says that it has hidden rows, about which a job must say something.
+    """
+
+    sheet: str | None
+    header_row: int
+    columns: tuple[str, ...]
+    different: tuple[str, ...]
+    amounts: tuple[str, ...]
+    hidden: bool = False
+    key: tuple[str, ...] = ()
+    """The column, or the two, by which a row would be known."""
+    files: tuple[str, ...] = ()
+
+
+class _Column:
+    """What the texts of one column have in common so far."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_different = True
+        """Every row has a text, and no two have the same."""
+        self._seen: set[int] = set()
+        self._numbers = self._texts = self._decimals = self._files = 0
+
+    def add(self, text: str) -> None:
+        if self.is_different:
+            known = hash(text)
+            self.is_different = bool(text) and known not in self._seen
+            self._seen.add(known)
+        if text:
+            self._texts += 1
+            self._files += _FILES.fullmatch(text) is not None
+            if self._numbers == self._texts - 1:  # a column with one other text holds no amounts
+                amount = read_amount(text)
+                self._numbers += amount == EITHER or (isinstance(amount, Amount) and not _PADDED.match(text))
+                self._decimals += bool(isinstance(amount, Amount) and (amount.currency or _DECIMALS.search(text)))
+
+    @property
+    def is_amount(self) -> bool:
+        """Amounts only, some with decimals or a currency, or under a header that speaks of money."""
+        return 0 < self._texts == self._numbers and bool(self._decimals or _AMOUNT_WORDS.search(self.name))
+
+    @property
+    def is_file(self) -> bool:
+        """Names of files, for the most part."""
+        return 2 * self._files > self._texts
+
+
+def profile_of(source: Source, *, hidden: bool = False) -> Profile:
+    """Go once through the rows that take part."""
+    columns = [(column.index, _Column(column.name)) for column in source.layout.own]
+    finder = KeyFinder(source.layout.own)
+    rows = 0
+    for row in source.chosen():
+        rows += 1
+        finder.add(row.texts)
+        for index, column in columns:
+            column.add(row.texts[index])
+    different = tuple(c.name for _, c in columns if rows > 1 and c.is_different and not c.is_amount)
+    files = tuple(column.name for _, column in columns if column.is_file)
+    return Profile(
+        sheet=source.sheet.name,
+        header_row=source.sheet.header_row,
+        columns=tuple(column.name for _, column in columns),
+        different=different,
+        amounts=tuple(column.name for _, column in columns if column.is_amount),
+        hidden=hidden,
+        key=finder.found or tuple(sorted(different, key=files.__contains__)[:1]),
+        files=files,
+    )
+
+
+def repeated_keys(source: Source, key: tuple[str, ...], profile: Profile) -> int:
+    """How many rows have the key of a row above."""
+    places = [column.index for column in source.layout.own if column.name in key]
+    if not places or set(key) & set(profile.different):
+        return 0
+    keys = [tuple(row.texts[place] for place in places) for row in source.chosen()]
+    return len(keys) - len(set(keys))
+
+
+def proposed(inputs: Iterable[Input], profile: Profile) -> dict[str, str]:
+    """For each input of a task the column that it is made of, where one is surely meant; else "".
+
+    For the name of a file that may be called otherwise: `PDF`.
+    """
+    found = {}
+    for each in inputs:
+        same = [name for name in profile.columns if each.is_called(name)]
+        files = profile.files[:1] if each.name == FILE_NAME and not same else ()
+        found[each.name] = next(iter(same if len(same) == 1 else files), "")
+    return found
 
 
 async def plan_rows(

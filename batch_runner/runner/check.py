@@ -10,17 +10,21 @@ from datetime import datetime
 from decimal import Decimal  # noqa: TC003  msgspec reads the annotation
 from functools import partial
 from itertools import chain, islice
+from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING
 
 import msgspec
 from anyio import from_thread
 
 from batch_runner.errors import ExitCode, JournalError, JournalFailed
+from batch_runner.job.job import Job
 from batch_runner.journal.outputs import OutputIndex, lowest_runs
 from batch_runner.journal.view import JournalView, Placed
 from batch_runner.outcomes import NOT_STARTED
 from batch_runner.output.previous_output import KnownOutputs, headers_of, look_at_outputs, runs_of
 from batch_runner.plan.plan import Refuse, Send, counted_as
+from batch_runner.progress import Forecast
 from batch_runner.report.summary import Counts, NamedRows, duration_of, named_rows, plan_words
 from batch_runner.report.totals import control_totals
 from batch_runner.rows.amounts import worded
@@ -31,11 +35,9 @@ from batch_runner.sheet.model import RowKind, row_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from batch_runner.batch.pool import SheetBatch
     from batch_runner.fs import AtomicFile
-    from batch_runner.job.job import Job
     from batch_runner.journal.index import Purpose
     from batch_runner.journal.journal import Journal
     from batch_runner.journal.outputs import WrittenOutput
@@ -51,6 +53,8 @@ FIRST_ROWS = 3
 MOST_SUSPECTS = 1_000
 """Numbers of suspect rows that a page for a person has."""
 MOST_SENTENCES = 20
+MOST_TIMES = 200
+"""Runs whose times say how long the next ones may take."""
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -258,6 +262,22 @@ def _deadline_of(job: Job) -> str | None:
     if deadline.seconds <= 0:
         return f"{deadline}, which has passed: a batch that begins now starts nothing (5)"
     return f"{deadline}, in {duration_of(deadline.seconds)}"
+
+
+def estimate_of(plan: Preview, concurrency: int | None) -> str:
+    """How long its starts may take, as a range, where the runs of the task before say so; else nothing."""
+    starts = plan.plan.start + plan.plan.retried
+    times: list[float] = []
+    if starts:
+        with suppress(JournalError), JournalView.open(Path(plan.journal)) as view:
+            times = view.run_times(MOST_TIMES)
+    took = max(mean(times), 0.01) if times else 1.0
+    at_once = min(concurrency or Job(input=plan.input).concurrency, starts)
+    left = Forecast.range_of(len(times), starts, at_once / took) if at_once else None
+    if left is None:
+        return ""
+    words = f"about {duration_of(left[0])} to {duration_of(left[1])}" if left[1] > 2 else "a few seconds"
+    return f"{words}: the last {len(times)} runs took {duration_of(took)} each"
 
 
 def _near_duplicates(source: Source) -> tuple[str, ...]:

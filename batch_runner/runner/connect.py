@@ -230,6 +230,13 @@ def inputs_of(task: str, files: Path) -> TaskInputs | None:
     return signature.inputs if signature else None
 
 
+def tasks_in(folder: Path) -> list[str]:
+    """See `own_tasks`."""
+    from batch_runner.service.local.tasks import own_tasks
+
+    return own_tasks(folder)
+
+
 def task_from_journal(job: Job) -> str:
     """The task as the journal knows it: a file of tasks by its way from the journal, from wherever it is called."""
     file, colon, function = job.task.rpartition(".py:")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from datetime import datetime
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +14,10 @@ import anyio
 import msgspec
 
 from batch_runner._version import __version__
-from batch_runner.errors import JournalError, UsageError, cant_be_read
+from batch_runner.errors import BatchRunnerError, JournalError, SheetError, UsageError, cant_be_read
 from batch_runner.job.config import load_job
 from batch_runner.job.inputs import SheetJob, night_job_of
+from batch_runner.job.options import options
 from batch_runner.job.validation import OUTPUT_ENDINGS
 from batch_runner.journal.batches import BatchInfo, look_at_place, moment_ago, real_path
 from batch_runner.journal.database import copy_journal, open_memory
@@ -31,6 +33,7 @@ from batch_runner.journal.index import (
     uuid_in,
 )
 from batch_runner.journal.journal import Journal, JournalFile
+from batch_runner.journal.outputs import StartWords
 from batch_runner.journal.view import JournalView, Placed
 from batch_runner.outcomes import UNKNOWN
 from batch_runner.plan.plan import Policy
@@ -376,3 +379,18 @@ async def rehearse(path: Path | None) -> AsyncIterator[JournalFile]:
             yield JournalFile(connection)
     except sqlite3.Error as error:
         raise (cant_be_read(path, error) if path else error) from error
+
+
+def started_by_job(folder: Path, journal: Path, sheet: str) -> StartWords | None:
+    """How a job file in the folder starts its batches over a sheet with a journal; what may be secret is left out."""
+    for path in sorted(folder.glob("*.toml")):
+        with suppress(BatchRunnerError, SheetError, OSError):
+            job = load_job(path.name, {}, os.environ).job
+            for planned in place_journals(night_job_of(job, datetime.now().astimezone().date())).batches:
+                found = planned.job
+                if found.journal_path.resolve() == journal and str(found.input_path.absolute()) == sheet:
+                    public = {n: option for n, option in options().items() if not option.is_secret}
+                    said = {n: getattr(found, n) for n, option in public.items() if getattr(found, n) != option.default}
+                    known = {name: value for name, value in said.items() if value not in (None, (), {})}
+                    return StartWords(found.input, known, path.name)
+    return None

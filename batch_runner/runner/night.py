@@ -436,3 +436,9 @@ class Rehearsal:
         if path not in self._files:
             self._files[path] = await self._stack.enter_async_context(rehearse(path))
         return self._files[path]
+
+
+async def rehearse_alone(planned: SheetJob, seen: Callable[[Step, RowParams], None]) -> Preview:
+    """One sheet gone over without sending, for who sees each step."""
+    async with AsyncExitStack() as stack:
+        return await Rehearsal(stack, "", seen).page(planned)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from batch_runner.batch.poller import Poller
 from batch_runner.batch.pool import DEADLINE_LOOK, MOST_ROWS, Pool, SheetBatch
 from batch_runner.batch.stop import INTERRUPTS, NightBudget, Stop, Stopping
 from batch_runner.batch.worker import Worker
-from batch_runner.errors import UsageError, sole_error
+from batch_runner.errors import JournalFailed, UsageError, sole_error
 from batch_runner.fs import AtomicFile, have_temporary_folder
 from batch_runner.job.job import Job
 from batch_runner.job.path_templates import has_stem
@@ -29,7 +29,7 @@ from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, UNKNOWN
 from batch_runner.output.edits import put_output, refresh_output
 from batch_runner.progress import Progress, Tally
 from batch_runner.report.summary import MOST_GROUPS, Summary, exit_code_for, named_rows, sorted_counts
-from batch_runner.report.totals import control_totals, differing, marked
+from batch_runner.report.totals import Told, control_totals, differing, marked
 from batch_runner.runner.adjust import LOOK, AdjustmentInbox, BatchEnding, Refresher
 from batch_runner.runner.check import note_output, open_source, take_back, wrote_elsewhere
 from batch_runner.runner.connect import ChosenService, choose_service, connect_service, purpose_of
@@ -379,6 +379,10 @@ async def _sum_up(
     about = (*(source.first_notes if since is None else ()), *opened.notes)
     about_output = written.notes if written else (TOO_LARGE,)
     known = (*opened.memory.cautions, *batch.cautions)
+    totals = await to_thread.run_sync(control_totals, source, batch.outcomes())
+    differs = await to_thread.run_sync(differing, source, batch.outcomes())
+    with suppress(JournalFailed):  # all that counts is written; this only spares who looks later the counting
+        await journal.tell(Told({count.status: count.rows for count in counts}, totals, differs).to_json())
     return Summary(
         exit_code=exit_code,
         input=job.input,
@@ -407,8 +411,8 @@ async def _sum_up(
         ),
         seconds=seconds,
         named=named_rows(journal.named),
-        totals=await to_thread.run_sync(control_totals, source, batch.outcomes()),
-        differing=await to_thread.run_sync(differing, source, batch.outcomes()),
+        totals=totals,
+        differing=differs,
     )
 
 

@@ -18,12 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from program import run_program
 
-from batch_runner.cli.init import Seen, job_file, look, windows_lines
+from batch_runner.cli.init import job_file, look
 from batch_runner.errors import UsageError, quote_words
 from batch_runner.job.config import load_job
 from batch_runner.job.inputs import night_job_of
-from batch_runner.job.options import options, toml
-from batch_runner.rows.source import Source
+from batch_runner.job.options import options, toml, windows_lines
+from batch_runner.rows.source import Profile, Source
 
 HEADERS = ("Invoice No", "Vendor", "Amount", "Due", "Days")
 ROWS = (("R-1", "ann", "10.50", "2026-01-01", "3"), ("R-2", "ann", "7.00", "2026-01-02", "3"), ("R-3", "", "", "", "4"))
@@ -233,7 +233,7 @@ def test_no_header_breaks_out_of_its_comment(columns: list[str], name: str) -> N
     """A header with a line break, a quote or a hash in it says nothing but its name."""
     name = "".join(letter for letter in name if letter not in "/\0" and not 0xD800 <= ord(letter) < 0xE000) or "a"
     names = tuple(columns)
-    seen = Seen(sheet=name, header_row=1, columns=names, different=names, amounts=names, hidden=False)
+    seen = Profile(sheet=name, header_row=1, columns=names, different=names, amounts=names, hidden=False)
     text = job_file(Path(f"/in/{name}.csv"), Path("/in"), seen, {"sheet": name})
     assert tomllib.loads(text) == {"input": f"{name}.csv", "sheet": name, "total": columns}
     for option, line in without_hash(text).items():

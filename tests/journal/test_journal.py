@@ -202,7 +202,7 @@ async def test_a_person_can_read_the_file(tmp_path: Path) -> None:
             ("success", "run-1", '"run-1"')
         ]
     of_rows = {"row", "alias", "place", "attempt", "result", "resolution", "same", "outcome"}
-    assert of_rows | {"about", "batch", "output"} == set(tables)
+    assert of_rows | {"about", "batch", "output", "told"} == set(tables)
     assert all("--" in sql for sql in tables.values())
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 from paged import Paged, paged, write_sheet
+from program import start_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +54,28 @@ def test_the_token_becomes_a_cookie_that_no_script_and_no_other_page_has(page: P
         assert answer.status_code == 303
         assert answer.headers["location"] == "/"
         assert client.get("/").status_code == 200
+
+
+@pytest.mark.long
+def test_what_the_browser_is_started_with_lets_in_only_once(tmp_path: Path) -> None:
+    """It stands in the list of processes for everybody to read: it isn't the token, and is worth nothing afterwards."""
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {tmp_path}/address\n', "utf-8")
+    browser.chmod(0o700)
+    process = start_program("open", tmp_path, cwd=tmp_path, BROWSER=f"{browser} %s")
+    with process:
+        assert process.stdout is not None
+        printed = process.stdout.readline().strip()
+        until = time.monotonic() + 30
+        while not (tmp_path / "address").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        started = (tmp_path / "address").read_text("utf-8").strip()
+        assert started != printed
+        with httpx.Client(trust_env=False) as first:
+            assert first.get(started, follow_redirects=True).status_code == 200
+        assert httpx.get(started, trust_env=False).status_code == 401
+        process.send_signal(signal.SIGINT)
+        process.communicate()
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "127.0.0.1:1", "localhost.evil.example", "", "[::1]:80"])

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
-import sqlite3
-from contextlib import closing
+import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browsing import Hand, browsing, tab_to, violations
-from paged import paged, write_sheet
+from browsing import NARROW_DARK, NARROW_LIGHT, WIDE_DARK, WIDE_LIGHT, Hand, browsing, tab_to, violations
+from paged import paged, rows_of, write_sheet
+from screens import MAY, screens, settle, write_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from browsing import Look
     from paged import Paged
     from playwright.sync_api import Browser, Page
 
@@ -23,6 +26,8 @@ pytestmark = pytest.mark.long
 INVOICE = Path(__file__).parent.parent.parent / "samples" / "invoices" / "harbour-paper-2026-0117.pdf"
 PATIENCE = 60_000
 MOST_CLICKS = 12
+LARGE = 12_000
+MORE = b"Id,Vendor,Amount\n001,A,1.50\n002,B,-2.50\n"
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +75,7 @@ def test_the_bookkeepers_way_takes_few_clicks(browser: Browser, tmp_path: Path) 
         screen.wait_for_selector("text=Complete: every row succeeded")
         assert hand.clicks <= MOST_CLICKS
         screen.context.close()
-    with (tmp_path / "may.results.csv").open(encoding="utf-8-sig") as file:
-        assert [row["status"] for row in csv.DictReader(file)] == ["success"] * 40
+    assert [row["status"] for row in rows_of(tmp_path / "may.results.csv")] == ["success"] * 40
     assert (tmp_path / "may.csv").read_text("utf-8").count("piad.pdf") == 3
 
 
@@ -114,30 +118,147 @@ def test_a_live_screen_moves_by_itself(browser: Browser, tmp_path: Path) -> None
         screen.context.close()
 
 
-def test_axe_finds_nothing_wrong_with_any_screen(browser: Browser, tmp_path: Path) -> None:
-    """0 violations on each screen, at 375 and 1280 px, light and dark; none is wider than the window."""
+@pytest.mark.parametrize(
+    "looks",
+    [
+        pytest.param((NARROW_LIGHT, WIDE_DARK), id="narrow-light-and-wide-dark"),
+        pytest.param((NARROW_DARK, WIDE_LIGHT), id="narrow-dark-and-wide-light", marks=pytest.mark.soak),
+    ],
+)
+def test_axe_finds_nothing_wrong_with_any_screen(browser: Browser, tmp_path: Path, looks: tuple[Look, ...]) -> None:
+    """0 violations of any rule on each screen in each state, at 375 and 1280 px, light and dark; none is too wide."""
+    found: list[str] = []
+    screen: Page | None = None
+    for page, name, path in screens(tmp_path):
+        if screen is None:
+            screen = open_screen(browser, page)
+        screen.goto(page.base + path)
+        screen.wait_for_function("!document.querySelector('section[data-again]')")
+        found += [f"{name}: {wrong}" for wrong in violations(screen, looks)]
+    assert screen is not None
+    screen.context.close()
+    assert not found, "\n".join(found)
+
+
+def test_a_screen_says_that_its_program_is_gone_and_the_batch_goes_on(browser: Browser, tmp_path: Path) -> None:
+    """The page is killed in the middle: the screen says so and what to do; the next page shows the batch to its end."""
     write_sheet(tmp_path)
     with paged(tmp_path) as page:
         screen = open_screen(browser, page)
-        found = violations(screen)
-        page.finish(page.send("/run", file="list.csv", task="tasks.py:pay", key="Id", total="Amount"))
-        journal = next(tmp_path.glob("*.db"))
-        with closing(sqlite3.connect(journal)) as connection, connection:
-            connection.execute("UPDATE attempt SET status = 'unknown', run_id = NULL, error = 'lost' WHERE row = 1")
-        of = f"journal={journal.name}&id=1"
-        for path in (
-            "/",
-            "/sheet?file=list.csv",
-            "/sheet?file=list.csv&task=nothing.py:nothing",
-            "/sheet?file=list.csv&task=tasks.py:pay&key=Id&total=Amount",
-            f"/batch?{of}",
-            f"/row?{of}&row=2",
-            f"/row?{of}&row=3",
-            f"/save?{of}",
-            "/nights",
-            "/sheet?file=none.csv",
-        ):
-            screen.goto(page.base + path)
-            found += violations(screen)
+        page.send("/run", file="list.csv", task="tasks.py:wait", key="Id")
+        screen.goto(f"{page.base}/batch?journal={next(tmp_path.glob('*.db')).name}")
+        screen.wait_for_selector("#live[data-events]")
+        assert not screen.is_visible("#gone")
+        page.end(signal.SIGKILL)
+        screen.wait_for_selector("#gone:visible")
         screen.context.close()
-    assert not found, "\n".join(found)
+    with paged(tmp_path) as page:
+        screen = open_screen(browser, page)
+        screen.click("table a")
+        (tmp_path / "go").touch()
+        screen.wait_for_selector("text=Complete: every row succeeded")
+        screen.context.close()
+
+
+def test_a_live_screen_turns_to_cut_off_when_the_batch_is_killed(browser: Browser, tmp_path: Path) -> None:
+    """The batch is killed in the middle: the screen says so by itself, and the same command goes on."""
+    write_sheet(tmp_path)
+    with paged(tmp_path) as page:
+        screen = open_screen(browser, page)
+        answer = page.send("/run", file="list.csv", task="tasks.py:wait", key="Id")
+        screen.goto(f"{page.base}/batch?{answer.url.query.decode()}")
+        screen.wait_for_selector("#live[data-events]")
+        os.kill(int(answer.url.params["pid"]), signal.SIGKILL)
+        screen.wait_for_selector("text=Cut off (killed, or a power cut)")
+        (tmp_path / "go").touch()
+        screen.click("text=Go on with it")
+        screen.wait_for_selector("text=/Complete/")
+        screen.context.close()
+
+
+def test_a_batch_is_adjusted_and_stopped_by_mouse(browser: Browser, tmp_path: Path) -> None:
+    """Another number of runs at once is taken up and told; Stop has two steps; then one click goes on with it."""
+    write_sheet(tmp_path)
+    with paged(tmp_path) as page:
+        screen = open_screen(browser, page)
+        answer = page.send("/run", file="list.csv", task="tasks.py:wait", key="Id")
+        screen.goto(f"{page.base}/batch?{answer.url.query.decode()}")
+        screen.fill("#at-once", "2")
+        screen.click("text=Change it")
+        screen.wait_for_selector("text=Up to 2 runs at once from now on.")
+        screen.click("button:has-text('Stop')")
+        screen.wait_for_selector("text=It starts nothing more")
+        screen.click("button:has-text('Leave at once')")
+        screen.wait_for_selector("text=Left at once")
+        (tmp_path / "go").touch()
+        screen.click("text=Go on with it")
+        screen.wait_for_selector("text=/Complete/")
+        screen.context.close()
+    statuses = sorted(row["status"] for row in rows_of(tmp_path / "list.results.csv"))
+    assert len(statuses) == 4
+    assert {*statuses} <= {"success", "unknown"}  # of what was under way nobody knows how far it had come
+
+
+def test_the_whole_way_works_without_script(browser: Browser, tmp_path: Path) -> None:
+    """Choose, plan, run, mend, run again: plain forms and links do it all."""
+    write_sheet(tmp_path)
+    with paged(tmp_path) as page:
+        context = browser.new_context(java_script_enabled=False)
+        context.set_default_timeout(PATIENCE)
+        screen = context.new_page()
+        screen.goto(page.address)
+        screen.set_input_files("#file", {"name": "more.csv", "mimeType": "text/csv", "buffer": MORE})
+        screen.click("text=Keep it in this folder")
+        screen.select_option("#task", "tasks.py:pay")
+        screen.click("text=Show the plan for this")
+        click_and_wait(screen, "text=Run 2 rows")
+        screen.fill("[name='cell.3.2']", "2.50")
+        click_and_wait(screen, "button:has-text('Mend and run')")
+        assert "every row succeeded" in screen.inner_text(".state")
+        context.close()
+
+
+def click_and_wait(screen: Page, what: str) -> None:
+    """Start a batch, and look at its screen again until it has ended, as who has no script does."""
+    with screen.expect_navigation():
+        screen.click(what)
+    until = time.monotonic() + PATIENCE / 1000
+    while "What came of it" not in screen.content() and time.monotonic() < until:
+        time.sleep(0.2)
+        screen.reload()
+
+
+def test_an_unknown_row_is_settled_by_keyboard_alone(browser: Browser, tmp_path: Path) -> None:
+    """From the first screen to what a person has found, with a note: no mouse."""
+    write_list(tmp_path)
+    with paged(tmp_path) as page:
+        screen = open_screen(browser, page)
+        page.finish(page.send("/run", **MAY))
+        settle(next(tmp_path.glob("*.db")))
+        screen.reload()
+        for link in ("e.closest('table') !== null && e.tagName === 'A'", "e.tagName === 'A' && e.textContent === '7'"):
+            tab_to(screen, link)
+            with screen.expect_navigation():
+                screen.keyboard.press("Enter")
+        tab_to(screen, "e.name === 'as'")
+        screen.keyboard.press("Space")
+        tab_to(screen, "e.id === 'note'")
+        screen.keyboard.type("on the statement")
+        screen.keyboard.press("Enter")
+        screen.wait_for_selector("text=unknown → success")
+        screen.context.close()
+
+
+def test_a_large_sheet_comes_bit_by_bit(browser: Browser, tmp_path: Path) -> None:
+    """Its first rows stand there before the plan does; that comes by itself, and then its pages at once."""
+    write_sheet(tmp_path, LARGE)
+    with paged(tmp_path) as page:
+        screen = open_screen(browser, page)
+        screen.goto(f"{page.base}/sheet?file=list.csv&task=tasks.py:pay&key=Id&total=Amount")
+        assert screen.locator("table.sheet tbody tr").count() == 100
+        screen.wait_for_selector(f"text=Run {LARGE:,} rows")
+        began = time.monotonic()
+        screen.goto(f"{page.base}/sheet?file=list.csv&task=tasks.py:pay&key=Id&total=Amount&from=10000")
+        assert screen.inner_text("table.sheet tbody tr:first-child th") == "10000"
+        assert time.monotonic() - began < 3
+        screen.context.close()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import openpyxl
 import pytest
-from paged import Paged, hidden_fields, paged, plain, write_sheet
+from paged import Paged, commands_of, hidden_fields, paged, plain, rows_of, write_sheet
 from program import run_program, start_program
 
 if TYPE_CHECKING:
@@ -84,9 +84,9 @@ def test_columns_are_proposed_for_what_the_task_takes(tmp_path: Path) -> None:
     assert chosen["total"] == "Gross"
     keys = re.search(r'<select id="key".*?</select>', text, re.DOTALL)
     assert keys
-    assert 'value="Kind"' not in keys[0]
+    assert 'value="Kind"' not in keys[0].partition('label="all different"')[2].partition("</optgroup>")[0]
     assert "--rename PDF=&#39;File Name&#39;" in text or "--rename &#39;PDF=File Name&#39;" in text
-    assert "Gross : 4.00 of 4.00" in plain(text)
+    assert "Gross none 4.00 4.00" in plain(text)
 
 
 def test_the_plan_is_that_of_check(tmp_path: Path) -> None:
@@ -96,8 +96,7 @@ def test_the_plan_is_that_of_check(tmp_path: Path) -> None:
         text = page.show("/sheet", file="list.csv", task="tasks.py:pay", key="Id")
     assert "4 will start" in plain(text)
     assert "tasks.py:wait" in text
-    command = plain(text).partition("The same in a shell: batch-runner ")[2].split()
-    done = run_program(*command, cwd=tmp_path)
+    done = run_program(*commands_of(text)[0][1:], cwd=tmp_path)
     assert "plan:    4 to start" in done.stdout
 
 
@@ -146,12 +145,6 @@ def run_list(page: Paged) -> str:
     """Run the list as the plan's own form does; gives the screen at its end."""
     text = page.show("/sheet", file="list.csv", task="tasks.py:pay", key="Id", total="Amount")
     return page.finish(page.send("/run", **hidden_fields(text, "/run")))
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    """The rows of a result file."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_a_batch_is_run_mended_and_all_is_well(tmp_path: Path) -> None:
@@ -351,14 +344,14 @@ def test_a_job_file_is_saved_and_says_the_same(tmp_path: Path) -> None:
 
 
 def test_the_nights_of_all_journals_are_listed(tmp_path: Path) -> None:
-    """When, which sheet, how many, what they came to and how each ended, the latest first."""
+    """When, which sheet, how many, what they and their amounts came to, how each ended; the latest first."""
     write_sheet(tmp_path)
     (tmp_path / "more.csv").write_text("Id,Vendor,Amount\n7,z,1.50\n8,y,2.50\n", "utf-8")
     run_program("run", "more.csv", "--task", "tasks.py:pay", cwd=tmp_path)
     with paged(tmp_path) as page:
         run_list(page)
         text = plain(page.show("/nights"))
-    assert text.index("list.csv 4 3 success 1 failure complete; some rows did not succeed") < text.index(
+    assert text.index("list.csv 4 3 success 1 failure 9.50 of 7.00 complete; some rows did not succeed") < text.index(
         "more.csv 2 2 success complete: every row succeeded"
     )
 

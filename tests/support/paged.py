@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import html
 import re
+import shlex
 import signal
 import time
 from contextlib import contextmanager
@@ -52,11 +54,15 @@ class Paged:
         """One that nobody has let in yet."""
         return httpx.Client(base_url=self.base, timeout=PATIENCE, trust_env=False)
 
-    def show(self, path: str, **query: str) -> str:
-        """The text of a screen."""
-        answer = self.http.get(path, params=query or None)
-        assert answer.status_code == 200, answer.text
-        return answer.text
+    def show(self, path: str, **query: str | list[str]) -> str:
+        """The text of a screen, once all of it is there: on a busy machine a plan may come later than its sheet."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            answer = self.http.get(path, params=query or None)
+            assert answer.status_code == 200, answer.text
+            if "data-again" not in answer.text or time.monotonic() > until:
+                return answer.text
+            time.sleep(0.1)
 
     def send(self, path: str, **form: str) -> httpx.Response:
         """Send a form as a browser without script does; gives the screen that it leads to."""
@@ -87,9 +93,21 @@ def hidden_fields(text: str, action: str) -> dict[str, str]:
     return {html.unescape(name): html.unescape(value) for name, value in found}
 
 
+def commands_of(text: str) -> list[list[str]]:
+    """The commands that a screen says do the same in a shell, word by word."""
+    found = re.findall(r"<pre[^>]*><code>(.*?)</code></pre>", text.partition("<footer>")[2], re.DOTALL)
+    return [shlex.split(html.unescape(command)) for command in found]
+
+
 def plain(text: str) -> str:
     """What a person reads of a screen, on one line."""
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", text)).split())
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """The rows of a result file."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def write_sheet(folder: Path, rows: int = 4) -> Path:

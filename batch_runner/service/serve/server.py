@@ -1,19 +1,27 @@
-"""The embedded service on a port: of this machine alone, or, with a key, for others too."""
+"""The embedded service on a port: of this machine alone, or, with a key, for others too.
+
+And who may use a page on a port of this machine.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import errno
+import hmac
 import math
 import signal
 import socket
 import sys
+from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlencode
 
 import anyio
 import h11
+import msgspec
 import uvicorn
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from batch_runner import log
@@ -24,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from anyio.streams.memory import MemoryObjectReceiveStream
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from batch_runner.service.local.service import LocalService
 
@@ -261,3 +269,102 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+PAGE_HEADERS = {
+    "content-security-policy": (
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+"""What every answer carries: nothing of another origin is loaded, and nothing of this page is kept elsewhere."""
+
+
+class Door(msgspec.Struct, frozen=True):
+    """How a person's browser is let in: by the token, or once by the ticket; `start` is where it comes to then."""
+
+    port: int
+    token: str
+    ticket: str
+    start: str
+
+
+class PageGuard:
+    """Lets only this person's browser in: the right host (DNS rebinding), the page's own origin (CSRF), the cookie.
+
+    The token of the first address becomes a cookie. Without either the answer is 401, for another host or origin 403.
+    """
+
+    def __init__(self, app: ASGIApp, door: Door) -> None:
+        self._app = app
+        self._start = door.start
+        self._token, self._ticket = door.token.encode(), door.ticket
+        port = door.port
+        self._hosts = {f"{name}:{port}" for name in (HOST, "localhost")}
+        self._cookie = f"batch_runner_{port}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http":
+            return
+        answer = self._refusal(scope) or self._welcome(scope)
+
+        async def say(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                kept = [pair for pair in message.get("headers", ()) if pair[0].decode().lower() not in PAGE_HEADERS]
+                added = [(name.encode(), value.encode()) for name, value in PAGE_HEADERS.items()]
+                message["headers"] = [*kept, *added]
+            await send(message)
+
+        await (answer or self._app)(scope, receive, say)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        host, origin = _header(scope, "host"), _header(scope, "origin")
+        if host not in self._hosts:
+            return PlainTextResponse(f"This page answers to {HOST} only.", 403)
+        if origin and origin != f"http://{host}":
+            return PlainTextResponse("This request comes from another page.", 403)
+        if scope["method"] not in ("GET", "HEAD") and _header(scope, "sec-fetch-site") not in ("", "same-origin"):
+            return PlainTextResponse("This request comes from another page.", 403)
+        return None
+
+    def _welcome(self, scope: Scope) -> Response | None:
+        """Nothing for whom the cookie lets in; the cookie for whom brings the token; else a refusal."""
+        query = parse_qs(scope["query_string"].decode("latin-1"))
+        if self._is_right(given := query.get("token", [""])[0]) or self._takes(given):
+            rest = urlencode({name: texts for name, texts in query.items() if name != "token"}, doseq=True)
+            there = scope["path"] + (f"?{rest}" if rest else "")
+            answer = RedirectResponse(self._start if there == "/" else there, 303)
+            answer.set_cookie(self._cookie, self._token.decode(), httponly=True, samesite="strict", path="/")
+            return answer
+        if self._is_right(_cookies(scope).get(self._cookie, "")):
+            return None
+        return PlainTextResponse(
+            "This page needs the address that batch-runner open has printed, with its token. Open it again from there.",
+            401,
+        )
+
+    def _takes(self, ticket: str) -> bool:
+        """What the browser was started with: others may read it in the list of processes, so it is good only once."""
+        is_ours = bool(self._ticket) and hmac.compare_digest(ticket.encode(), self._ticket.encode())
+        self._ticket = "" if is_ours else self._ticket
+        return is_ours
+
+    def _is_right(self, token: str) -> bool:
+        return hmac.compare_digest(token.encode(), self._token)
+
+
+def _header(scope: Scope, name: str) -> str:
+    value: bytes = dict(scope.get("headers", ())).get(name.encode(), b"")
+    return value.decode("latin-1")
+
+
+def _cookies(scope: Scope) -> dict[str, str]:
+    with contextlib.suppress(CookieError):
+        return {name: morsel.value for name, morsel in SimpleCookie(_header(scope, "cookie")).items()}
+    return {}
