@@ -48,10 +48,7 @@ class JournalFile:
     """
 
     def __init__(
-        self,
-        connection: sqlite3.Connection,
-        path: Path | None = None,
-        reserve: Reserve | None = None,
+        self, connection: sqlite3.Connection, path: Path | None = None, reserve: Reserve | None = None
     ) -> None:
         self.connection = connection
         self.path = path
@@ -320,8 +317,7 @@ class Journal:
 
     async def finish(self, exit_code: int, left: Sequence[str] = ()) -> None:
         """Record that the batch has ended and how, and which sheets of its command have not begun so far."""
-        names = msgspec.json.encode(left).decode()
-        await self._write(_FINISH, now(), exit_code, names, self._begun.id)
+        await self._write(_FINISH, now(), exit_code, msgspec.json.encode(left).decode(), self._begun.id)
 
     async def tell(self, told: str) -> None:
         """Keep what is said of the batch at its end, as JSON, for who looks later."""
@@ -418,9 +414,8 @@ class Journal:
                 make_readable(connection)
                 yield connection
         except sqlite3.Error as error:
-            raise JournalFailed(
-                f"{self.path}: the journal can't be read ({error}); fix that and run the same command"
-            ) from error
+            what = f"{self.path}: the journal can't be read ({error}); fix that and run the same command"
+            raise JournalFailed(what) from error
 
     def _check_room(self) -> None:
         if self._file.reserve is not None:
