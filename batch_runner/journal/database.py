@@ -138,7 +138,8 @@ CREATE TABLE output (             -- an output as it was written, noted just bef
     hers   TEXT NOT NULL          -- and those that a person had added to the output before
 );
 
-CREATE TABLE told (batch INTEGER PRIMARY KEY REFERENCES batch, json TEXT NOT NULL); -- said of it at its end
+CREATE TABLE told (batch INTEGER PRIMARY KEY REFERENCES batch, json TEXT NOT NULL -- said at its end
+);
 """
 
 OUTCOME_VIEW = """\

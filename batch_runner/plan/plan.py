@@ -313,7 +313,7 @@ def counted_as(step: Step) -> str | None:
 def named_by(step: Step, last: Attempt | None) -> str:
     """What the plan says of a row beside its count: the earlier night, and what came of it; "" for a new row."""
     if isinstance(step, Refuse) and step.held:
-        return step.names
+        return step.names or step.held
     if last is None or not last.intended_at or isinstance(step, Refuse | Skip):
         return ""
     day = local_day(last.intended_at)

@@ -355,8 +355,8 @@ def _plan_told(plan: NightJob, bounds: NightBudget, progress: Progress) -> Abstr
                 counted, named = counted + rows, named + why
         if not counted.keys() - {"carried_over", "parked", "unknown"}:  # the summary says of these what there is to say
             return
-        sheets = f"{number_of(len(plan.batches), 'sheet')}: " if plan.many else ""
-        sentence = f"{plan.job.input}: {sheets}{plan_words(Counts(**counted), named_rows(named))}"
+        of = f"{plan.job.input}: {number_of(len(plan.batches), 'sheet')}" if plan.many else plan.batches[0].job.input
+        sentence = f"{of}: {plan_words(Counts(**counted), named_rows(named))}"
         (progress.plan if counted.keys() == {"start"} else progress.tell)(sentence)
 
     return told_ahead(plan.job.input, count, progress.tell)

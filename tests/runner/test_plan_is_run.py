@@ -104,7 +104,8 @@ def test_the_first_line_counts_the_whole_sheet(tmp_path: Path) -> None:
     write([*(f"{one},{'fails' if one >= '0390' else ''},x" for one in ids), "0400,,x", "400,,x"])
     more = ("--retry", "failure", "--retry-wait", "0", "--unique", "Id")
     said = line(tmp_path, *words, *more)
-    assert said == f"in.csv: 1 to start, 390 carried over (from {day}), 10 to start again (failure on {day}), 1 held"
+    carried = f"1 to start, 390 carried over (from {day}), 10 to start again (failure on {day})"
+    assert said == f"in.csv: {carried}, 1 held (duplicate)"
 
 
 def test_nothing_is_said_first_where_nothing_is_to_be_done(tmp_path: Path) -> None:
