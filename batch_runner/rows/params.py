@@ -228,7 +228,8 @@ class Template:
         numbers = row.numbers or {}
         values = with_others(texts, {place: number.value for place, number in numbers.items()})
         raw = with_others(plain, {place: number.raw for place, number in numbers.items()})
-        key, *more = map(self._known_as, dict.fromkeys((values, texts, plain, raw)))
+        made = {} if self._key else {plain: digest} | ({} if self._volatile else {texts: sent})
+        key, *more = (made.get(form) or self._known_as(form) for form in dict.fromkeys((values, texts, plain, raw)))
         former = {place: number.former for place, number in numbers.items()} | (row.former or {})
         past: list[bytes | None] = [sent] if self._volatile and not self._key else []
         if former or self._former_names:
