@@ -25,6 +25,7 @@ from batch_runner.units import local_day, local_time, service_form
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import Self
 
     from batch_runner.plan.plan import Entry, Policy
 
@@ -32,6 +33,8 @@ ENDING = ".journal.db"
 STATE_VARIABLE = "BATCH_RUNNER_STATE"
 ENDING_SECONDS = 0.5
 """How long a batch takes at most to put its WAL into its journal, at its end."""
+_TICK = 50_000_000
+"""Nanoseconds: no system's clock for files is slower."""
 _PARTS = 16
 """Hexadecimal digits of a hash in the name of an index's file."""
 
@@ -297,20 +300,37 @@ class StartsOfTonight:
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    """What tells whether a journal was written to: of it and its WAL, when and how long. Of a folder: its files."""
+    """What tells whether a journal was written to: of it and its WAL, when and how long. Of a folder: its files.
+
+    What was written just now may be written again at the same moment of the system's clock: that is told by no stamp.
+    """
     found: list[int] = []
     for each in (path, path.with_name(f"{path.name}-wal")):
         with suppress(OSError):
             state = each.stat()
-            found += (state.st_mtime_ns, state.st_size)
+            is_young = abs(time.time_ns() - state.st_mtime_ns) < _TICK
+            found += (state.st_mtime_ns, state.st_size, time.monotonic_ns() if is_young else 0)
     return tuple(found)
+
+
+class LaterJournals(msgspec.Struct, frozen=True):
+    """The journals that come to the index in `folder` after it looked like `stamp`: `find` lists all that it has."""
+
+    folder: Path
+    stamp: tuple[int, ...]
+    find: Callable[[], list[Path]]
+
+    @classmethod
+    def from_now(cls, folder: Path, find: Callable[[], list[Path]]) -> Self:
+        """Those that come from now on: asked for before anybody looks at what is there."""
+        return cls(folder, _stamp(folder), find)
 
 
 class OtherJournals:
     """What the other journals of a task know. One is open at a time, and only for one question.
 
     `tonight` is what other sheets of the night are about to start, where these have other journals than the `own` one.
-    `look` finds the journals anew, when the index in this folder has changed.
+    `look` finds the journals anew, when their index has changed.
     """
 
     def __init__(
@@ -318,21 +338,21 @@ class OtherJournals:
         paths: Sequence[Path] = (),
         tonight: StartsOfTonight | None = None,
         own: Path = Path(),
-        look: tuple[Path, Callable[[], list[Path]]] | None = None,
+        look: LaterJournals | None = None,
     ) -> None:
         self.paths = tuple(paths)
         self._tonight = tonight
         self._own = own
         self._look = look
         self._seen = {path: _stamp(path) for path in self.paths}
-        self._index = _stamp(look[0]) if look else ()
+        self._index = look.stamp if look else ()
         self._changed: dict[Path, None] = {}
 
     def written_since(self) -> OtherJournals | None:
         """Those that another batch has written to since these were found, or has made; None where there is none."""
-        if self._look is not None and (stamp := _stamp(self._look[0])) != self._index:
+        if self._look is not None and (stamp := _stamp(self._look.folder)) != self._index:
             self._index = stamp
-            self._changed |= dict.fromkeys(path for path in self._look[1]() if path not in self._seen)
+            self._changed |= dict.fromkeys(path for path in self._look.find() if path not in self._seen)
         self._changed |= dict.fromkeys(path for path, stamp in self._seen.items() if _stamp(path) != stamp)
         return OtherJournals(tuple(self._changed)) if self._changed else None
 
