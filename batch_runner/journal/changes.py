@@ -238,9 +238,9 @@ _LAST_PLACED = "SELECT coalesce(max(number), 0) FROM place WHERE batch = ?"
 _REST = (
     " FROM ahead LEFT JOIN twin USING (number) WHERE number > :placed AND number <= (SELECT max(number) FROM chosen)"
     " AND (twin.number IS NULL OR twin.row IS NOT NULL)"
-    " AND NOT (:is_text AND number IN (SELECT number FROM renamed))"
+    " AND number NOT IN (SELECT number FROM renamed WHERE :is_text OR is_doubtful)"
 )
-"""Whose row is certain: not that of a new twin, nor of one that has another form of its key in a text file."""
+"""Whose row is certain: not that of a new twin, nor of one in doubt, or with another form of its key in a text file."""
 _ADD_ROWS = f"INSERT OR IGNORE INTO row (key, nth) SELECT key, 1{_REST} AND twin.number IS NULL"
 _LAST_PARAMS = "(SELECT params FROM sent WHERE sent.row = found.row ORDER BY id DESC LIMIT 1)"
 _PLACE_REST = (

@@ -221,7 +221,10 @@ _RAN = (
     " WHERE {which} ORDER BY attempt.id"
 )
 _KNOWN = "row.id IN (SELECT id FROM row WHERE key = :key)"
-_KNOWN_AS = "row.id IN (SELECT id FROM row WHERE key = :key UNION SELECT row FROM alias WHERE key = :key)"
+_KNOWN_AS = (
+    "row.id IN (SELECT id FROM row WHERE key = :key"
+    " UNION SELECT row FROM alias WHERE key IN (:key, CAST('? ' || :key AS BLOB)))"
+)
 """Version 3 knows the other forms of its rows' keys."""
 _COPY = (
     "SELECT attempt.posts, attempt.intended_at, attempt.status, attempt.run_id, attempt.started_at, attempt.ended_at,"

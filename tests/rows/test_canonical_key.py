@@ -21,9 +21,10 @@ from openpyxl import Workbook
 from workbooks import Tab, text_cell, text_row, write_workbook
 
 from batch_runner.job.job import Job
+from batch_runner.journal.index import looking_into, ran_in
 from batch_runner.journal.journal import Journal
 from batch_runner.plan.plan import Keep, Refuse, Send
-from batch_runner.rows.keys import number_form, readings
+from batch_runner.rows.keys import key_of, number_form, readings
 from batch_runner.rows.source import Source, look_ahead, plan_rows
 from batch_runner.sheet.numfmt.formatter import NumberFormat
 from batch_runner.sheet.xlsx.workbook import volatile_cells
@@ -65,7 +66,7 @@ def keys(path: Path) -> list[bytes | None]:
 
 
 def run_night(journal: Path, sheet: Path, **options: Any) -> None:
-    """All rows of the sheet succeed, or did so before."""
+    """All rows of the sheet that are sent succeed."""
 
     async def night() -> None:
         info = msgspec.structs.replace(batch_info(key=options.get("key", ())), input=str(sheet))
@@ -74,7 +75,7 @@ def run_night(journal: Path, sheet: Path, **options: Any) -> None:
                 await look_ahead(source, opened)
                 async for chunk in plan_rows(source, opened):
                     for step, row in chunk:
-                        if isinstance(step, Keep):
+                        if isinstance(step, Keep | Refuse):
                             continue
                         await run_row(opened, step, f"run-{row.row_number}")
             await opened.finish(0)
@@ -271,6 +272,28 @@ def test_what_may_be_read_in_two_ways_is_held(tmp_path: Path, said: str, number:
     (step,) = steps_of(journal, text_file(tmp_path / "in.csv", [("a", said, day)]), batch_info())
     assert isinstance(step, Refuse)
     assert "but for how a number or date is written" in step.why
+
+
+@pytest.mark.parametrize("key", [(), NO])
+@pytest.mark.parametrize("is_book", [False, True], ids=["text", "workbook"])
+def test_what_ran_and_may_be_read_in_two_ways_holds_each_of_them(
+    tmp_path: Path, *, is_book: bool, key: tuple[str, ...]
+) -> None:
+    """A list in English, then the same one in German or as a workbook: its row is held on every later night."""
+    journal = tmp_path / "a.journal.db"
+    run_night(journal, text_file(tmp_path / "en.csv", [("3/4/2026", "10", "x")]), key=key)
+    if is_book:
+        sheet = workbook(tmp_path / "in.xlsx", [(date(2026, 4, 3), 10, "x")])
+    else:
+        sheet = text_file(tmp_path / "de.csv", [("04.03.2026", "10", "x")])
+    for _night in range(2):
+        run_night(journal, sheet, key=key)
+        (step,) = steps_of(journal, sheet, batch_info(key=key), key=key)
+        assert isinstance(step, Refuse)
+        assert "but for how a number or date is written" in step.why
+    with looking_into(journal) as connection:
+        ran = ran_in(journal, connection, [key_of({"A": "2026-04-03"})] if key else [])
+    assert len(ran) == bool(key)
 
 
 @given(st.decimals(-1_000_000, 1_000_000, places=2, allow_nan=False), st.sampled_from([",.", ".,", "\u00a0,", "’."]))
