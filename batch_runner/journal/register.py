@@ -66,7 +66,10 @@ _PLACE = (
     "INSERT INTO place (batch, number, row, params, takes_part, refusal, held, attempt) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _TONIGHT = "INSERT OR IGNORE INTO tonight VALUES (?, ?)"
-_KEYS_OF = "SELECT key FROM row WHERE id = :row UNION SELECT key FROM alias WHERE row = :row"
+_KEYS_OF = (
+    "SELECT key FROM row WHERE id = :row UNION SELECT iif(substr(key, 1, 2) = x'3f20' AND length(key) > 16,"
+    " substr(key, 3), key) FROM alias WHERE row = :row"
+)
 _HOLD = "UPDATE place SET refusal = ?, held = ? WHERE batch = ? AND number = ?"
 _REPEAT = "INSERT INTO repeated VALUES (?, 2) ON CONFLICT DO UPDATE SET rows = rows + 1 RETURNING rows"
 _LEARN = "INSERT OR IGNORE INTO alias VALUES (?, ?)"

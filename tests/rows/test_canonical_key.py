@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import msgspec
 import pytest
+from anyio import to_thread
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from journals import batch_info, run_row, steps_of
@@ -21,7 +22,7 @@ from openpyxl import Workbook
 from workbooks import Tab, text_cell, text_row, write_workbook
 
 from batch_runner.job.job import Job
-from batch_runner.journal.index import looking_into, ran_in
+from batch_runner.journal.index import LaterJournals, OtherJournals, looking_into, ran_in
 from batch_runner.journal.journal import Journal
 from batch_runner.plan.plan import Keep, Refuse, Send
 from batch_runner.rows.keys import key_of, number_form, readings
@@ -294,6 +295,27 @@ def test_what_ran_and_may_be_read_in_two_ways_holds_each_of_them(
     with looking_into(journal) as connection:
         ran = ran_in(journal, connection, [key_of({"A": "2026-04-03"})] if key else [])
     assert len(ran) == bool(key)
+
+
+def test_what_may_be_read_in_two_ways_is_asked_for_once_more_before_it_is_sent(tmp_path: Path) -> None:
+    """Another folder has started it meanwhile, under one of both readings."""
+    there, sheet = tmp_path / "there.journal.db", text_file(tmp_path / "en.csv", [("3/4/2026", "10")])
+
+    async def night() -> str | None:
+        others = OtherJournals(look=LaterJournals(tmp_path, (), lambda: [there]))
+        with Source(Job(input=str(sheet), key=NO), tmp_path) as source:
+            async with Journal.open(tmp_path / "a.journal.db", batch_info(key=NO), others=others) as journal:
+                ((step, _row),) = [planned async for chunk in plan_rows(source, journal) for planned in chunk]
+                await to_thread.run_sync(run_there)
+                assert isinstance(step, Send)
+                return await journal.hold_if_started(await journal.intend(step), step)
+
+    def run_there() -> None:
+        run_night(there, text_file(tmp_path / "de.csv", [("03.04.2026", "10")]), key=NO)
+
+    held = anyio.run(night)
+    assert held is not None
+    assert "ran on" in held
 
 
 @given(st.decimals(-1_000_000, 1_000_000, places=2, allow_nan=False), st.sampled_from([",.", ".,", "\u00a0,", "’."]))
