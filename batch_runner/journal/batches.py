@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
+import time
 import uuid
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -413,3 +414,21 @@ def sheet_of(journal: Path, known: tuple[JournalSheet, ...], said: str | None) -
     which = f"it has {', '.join(listed[:_MOST_NAMED])}{more}"
     what = "a row of which sheet? say --input" if said is None else f"{said!r} is no one sheet of it"
     raise UsageError(f"{journal}: {what}; {which}")
+
+
+_TICK = 50_000_000
+"""Nanoseconds: no system's clock for files is slower."""
+
+
+def stamp_of(path: Path) -> tuple[int, ...]:
+    """What tells whether a journal was written to: of it and its WAL, when and how long. Of a folder: its files.
+
+    What was written just now may be written again at the same moment of the system's clock: that is told by no stamp.
+    """
+    found: list[int] = []
+    for each in (path, path.with_name(f"{path.name}-wal")):
+        with suppress(OSError):
+            state = each.stat()
+            is_young = abs(time.time_ns() - state.st_mtime_ns) < _TICK
+            found += (state.st_mtime_ns, state.st_size, time.monotonic_ns() if is_young else 0)
+    return tuple(found)

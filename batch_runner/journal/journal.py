@@ -166,7 +166,7 @@ class Journal:
         """See `changes.place_rest`; after `see` and `tell_apart`."""
         self._check_room()
         told: list[tuple[int, list[int]]] = []
-        rest = partial(changes.register_rest, batch=self.batch, info=self._info, numbers=numbers)
+        rest = partial(changes.register_rest, batch=self.batch, first=self.first, info=self._info, numbers=numbers)
         await self._commits.add(lambda connection: told.append(rest(connection)))
         return told[-1]
 
