@@ -375,7 +375,7 @@ class Batches:
             self.name_of(path),
             batch,
             counts,
-            view.ended_here(batch.id) if is_running else 0,
+            view.ended_here(batch.id),
             tuple(FailureGroup(group, started is not None and group.status in FAILED) for group in groups),
             Told.of(view.told(batch.id)),
             is_running,
