@@ -99,7 +99,7 @@ def test_a_cell_to_mend_is_seen_whole(browser: Browser, tmp_path: Path) -> None:
 
 
 def test_no_plan_of_an_earlier_choice_can_be_run(browser: Browser, tmp_path: Path) -> None:
-    """Once something else is chosen, the plan that stands there goes, and its button with it, until it is shown anew."""
+    """Once something else is chosen, the plan that stands there goes, with its button, until it is shown anew."""
     write_sheet(tmp_path)
     with paged(tmp_path) as page:
         screen = open_screen(browser, page)

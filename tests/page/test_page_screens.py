@@ -185,20 +185,6 @@ def test_a_row_that_succeeded_since_is_not_offered_for_mending(tmp_path: Path) -
         assert "Other batches of these results" in first
 
 
-def test_what_was_compared_is_said_also_where_nothing_differs(tmp_path: Path) -> None:
-    """Who asked for a comparison hears that all is the same; and of a batch's time, only its own rows are counted."""
-    write_sheet(tmp_path)
-    chosen = {"file": "list.csv", "task": "tasks.py:pay", "key": "Id", "compare": "Amount", "compare_part": "paid"}
-    with paged(tmp_path) as page:
-        text = plain(page.finish(page.send("/run", **chosen)))
-        assert "Amount and result.paid are the same in all 3 rows that succeeded" in text
-        assert re.search(r"\b4 rows in [\d.]+ s(?!; )", text)
-        path = tmp_path / "list.csv"
-        path.write_text(path.read_text("utf-8") + "005,Vendor 5,5.50\n", "utf-8")
-        text = plain(page.finish(page.send("/run", **chosen)))
-        assert re.search(r"\b1 row in [\d.]+ s; 4 from before", text)
-
-
 def test_a_group_that_failed_alike_is_run_again(tmp_path: Path) -> None:
     """All its rows run once more, and no other row."""
     write_sheet(tmp_path)

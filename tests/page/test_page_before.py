@@ -1,0 +1,52 @@
+"""What a screen says of what was before: what ran, what was compared, by what a sheet's rows were known."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from paged import paged, plain, write_sheet
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.long
+
+
+def test_what_was_compared_is_said_also_where_nothing_differs(tmp_path: Path) -> None:
+    """Who asked for a comparison hears that all is the same; and of a batch's time, only its own rows are counted."""
+    write_sheet(tmp_path)
+    chosen = {"file": "list.csv", "task": "tasks.py:pay", "key": "Id", "compare": "Amount", "compare_part": "paid"}
+    with paged(tmp_path) as page:
+        text = plain(page.finish(page.send("/run", **chosen)))
+        assert "Amount and result.paid are the same in all 3 rows that succeeded" in text
+        assert re.search(r"\b4 rows in [\d.]+ s(?!; )", text)
+        path = tmp_path / "list.csv"
+        path.write_text(path.read_text("utf-8") + "005,Vendor 5,5.50\n", "utf-8")
+        text = plain(page.finish(page.send("/run", **chosen)))
+        assert re.search(r"\b1 row in [\d.]+ s; 4 from before", text)
+
+
+def test_a_sheet_that_ran_is_known_by_what_it_was_known_by(tmp_path: Path) -> None:
+    """Its next plan begins with the key that it ran with, so none is refused; that of another sheet does not."""
+    path = write_sheet(tmp_path)
+    shutil.copy(path, tmp_path / "more.csv")
+
+    def proposed_in(text: str) -> list[str]:
+        selects = re.findall(r'<select id="key[^"]*" name="key".*?</select>', text, re.DOTALL)
+        return [chosen for each in selects for chosen in re.findall('value="([^"]+)" selected', each)]
+
+    with paged(tmp_path) as page:
+        new = proposed_in(page.show("/sheet", file="list.csv"))
+        assert new == ["Id"]
+        run = {"file": "list.csv", "task": "tasks.py:pay", "key": ["Vendor", "Id"]}
+        answer = page.http.post("/run", data=run, headers={"Origin": page.base}, follow_redirects=True)
+        page.finish(answer)
+        key = proposed_in(page.show("/sheet", file="list.csv"))
+        assert key == ["Id", "Vendor"]
+        text = plain(page.show("/sheet", file="list.csv", task="tasks.py:pay", key=key))
+        assert "3 done before" in text
+        assert "Run it" in text
+        assert proposed_in(page.show("/sheet", file="more.csv")) == new
