@@ -98,6 +98,20 @@ def test_a_cell_to_mend_is_seen_whole(browser: Browser, tmp_path: Path) -> None:
         screen.context.close()
 
 
+def test_a_night_stays_a_few_lines_high_on_a_narrow_screen(browser: Browser, tmp_path: Path) -> None:
+    """Its words keep together, and the table is scrolled: a night is no tall, empty block."""
+    write_sheet(tmp_path)
+    with paged(tmp_path) as page:
+        screen = open_screen(browser, page)
+        page.finish(page.send("/run", file="list.csv", task="tasks.py:pay", key="Id", total="Amount"))
+        screen.set_viewport_size({"width": 375, "height": 800})
+        screen.goto(f"{page.base}/nights")
+        high = screen.evaluate("Math.max(...[...document.querySelectorAll('tbody tr')].map(e => e.offsetHeight))")
+        line = screen.evaluate("parseFloat(getComputedStyle(document.querySelector('td')).lineHeight)")
+        assert high < 4.5 * line
+        screen.context.close()
+
+
 def test_no_plan_of_an_earlier_choice_can_be_run(browser: Browser, tmp_path: Path) -> None:
     """Once something else is chosen, the plan that stands there goes, with its button, until it is shown anew."""
     write_sheet(tmp_path)

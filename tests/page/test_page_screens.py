@@ -315,6 +315,8 @@ def test_an_unknown_row_is_settled(tmp_path: Path) -> None:
         journal = _journal(tmp_path)
         with closing(sqlite3.connect(tmp_path / journal)) as connection, connection:
             connection.execute("UPDATE attempt SET status = 'unknown', run_id = NULL, error = 'lost' WHERE id = 1")
+        planned = plain(page.show("/sheet", file="list.csv", task="tasks.py:pay", key="Id"))
+        assert re.search("\\b2 unknown 001", planned)  # once, and no why that says the same
         number = re.search(r'row=(\d+)"', page.show("/batch", journal=journal, id="1", status="unknown", part="live"))
         assert number
         row = number[1]
