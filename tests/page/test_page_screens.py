@@ -327,6 +327,12 @@ def test_an_unknown_row_is_settled(tmp_path: Path) -> None:
         assert "on the statement" in settled.text
         assert "unknown → success" in settled.text
         assert "What became of it?" not in settled.text
+        assert "Your finding is kept. Run list.csv once more" in plain(settled.text)
+        run_list(page)
+        assert "Your finding is kept" not in page.show("/row", journal=journal, id="1", row=row)
+        assert "Your finding is kept" not in page.show("/row", journal=journal, id="2", row=row)
+    written = next(each for each in rows_of(tmp_path / "list.results.csv") if each["Id"] == "001")
+    assert written["status"] == "success"
 
 
 def test_a_job_file_is_saved_and_says_the_same(tmp_path: Path) -> None:
