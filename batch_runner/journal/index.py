@@ -416,12 +416,21 @@ def _asked_in(connection: sqlite3.Connection) -> tuple[tuple[str, ...], tuple[st
     return msgspec.json.decode(unique, type=tuple[str, ...]), msgspec.json.decode(conflict, type=tuple[str, ...])
 
 
-def key_columns_of(path: Path) -> set[tuple[str, ...]]:
-    """The sets of columns by which a journal knows rows that were sent. Raises `JournalError`."""
+def key_columns_of(path: Path, sheet: Path | None = None) -> set[tuple[str, ...]]:
+    """The sets of columns by which a journal knows rows, of this sheet alone, that were sent. Raises `JournalError`."""
     with looking_into(path) as connection:
-        sql = "SELECT DISTINCT key_columns FROM batch WHERE id IN (SELECT batch FROM attempt)"
-        found = connection.execute(sql).fetchall()
+        sql = "SELECT DISTINCT key_columns FROM batch WHERE id IN (SELECT batch FROM attempt) AND ? IN (input, '')"
+        found = connection.execute(sql, (str(sheet.absolute()) if sheet else "",)).fetchall()
     return {tuple(msgspec.json.decode(names, type=list[str])) for (names,) in found}
+
+
+def key_before(sheet: Path, columns: Iterable[str]) -> tuple[str, ...] | None:
+    """The one key, of columns that it still has, with which rows of this sheet ran in the journals beside it."""
+    found = set[tuple[str, ...]]()
+    for journal in sheet.parent.glob("*.db"):
+        with suppress(JournalError):
+            found |= key_columns_of(journal, sheet)
+    return next(iter(found)) if len(found) == 1 and set().union(*found) <= {*columns} else None
 
 
 def copy_of(ran: Ran, own: sqlite3.Connection) -> tuple[Any, ...]:
