@@ -15,6 +15,7 @@ import msgspec
 from batch_runner.sheet.model import LIST_ROWS, RowKind
 from batch_runner.sheet.numfmt.digits import decimal_of
 from batch_runner.sheet.numfmt.meaning import CURRENCY_CODES
+from batch_runner.units import plain_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -138,6 +139,43 @@ def read_amount(text: str, *, typed: bool = False) -> Amount | NoAmount:
     if sign is None or currency is None:
         return NoAmount("not an amount in a currency that is known")
     return Amount(value if sign > 0 else EXACT.minus(value), currency)
+
+
+class AmountStyle(msgspec.Struct, frozen=True):
+    """How the texts of a column write amounts. `is_local`: some have a decimal comma, or groups of thousands."""
+
+    is_local: bool
+    currencies: frozenset[str]
+
+    def doubt(self, text: str) -> str | None:
+        """What follows the name of a param whose amount is clear by itself, and isn't beside the others."""
+        amount = read_amount(text)
+        if amount is EITHER and self.is_local:
+            return (
+                f"has {text.strip()!r}, which beside the other amounts may be thousands or decimals; write the decimals"
+            )
+        if isinstance(amount, Amount) and len(self.currencies) > 1:
+            return f"has amounts in {' and '.join(sorted(self.currencies))}, and a number has no currency"
+        return None
+
+
+def may_be_doubted(text: str) -> bool:
+    """Whether the other amounts of the column have to be looked at."""
+    amount = read_amount(text)
+    return amount is EITHER or (isinstance(amount, Amount) and amount.currency != "")
+
+
+def style_of(texts: Iterable[str]) -> AmountStyle:
+    """Look at all texts of a column."""
+    is_local, currencies = False, set()
+    for text in texts:
+        amount = read_amount(text)
+        if amount is EITHER or isinstance(amount, Amount):
+            number = _AMOUNT.fullmatch(text.strip())
+            is_local = is_local or (number is not None and plain_number(number[2]) is None)
+        if isinstance(amount, Amount) and amount.currency:
+            currencies.add(amount.currency)
+    return AmountStyle(is_local, frozenset(currencies))
 
 
 def held_amount(text: str, cell: TypedCell) -> Amount | NoAmount:
