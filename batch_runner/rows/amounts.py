@@ -18,7 +18,7 @@ from batch_runner.sheet.numfmt.meaning import CURRENCY_CODES
 from batch_runner.units import plain_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from batch_runner.sheet.model import Column, Sheet, TypedCell, TypedRow
 
@@ -258,14 +258,15 @@ class TotalRow(msgspec.Struct, frozen=True):
         """Whether both are the same."""
         return self.rows is not None and abs(self.says - self.rows) <= NEAR * max(Decimal(1), abs(self.says))
 
-    def __str__(self) -> str:
-        said = f"your row {self.row} says {worded(self.says)}"
+    def told(self, write: Callable[[Decimal], str]) -> str:
+        """The sentence, its amounts written so."""
+        said = f"your row {self.row} says {write(self.says)}"
         if self.is_equal:
             return f"{said}: equal"
         if self.rows is None:
             return f"{said}, which can't be compared: some cells hold no amount that is sure"
         by = EXACT.subtract(self.says, self.rows)
-        return f"{said}: NOT EQUAL, the rows come to {worded(self.rows)}, which differs by {worded(by)}"
+        return f"{said}: NOT EQUAL, the rows come to {write(self.rows)}, which differs by {write(by)}"
 
 
 class TotalRows:
