@@ -154,7 +154,7 @@ class AmountStyle(msgspec.Struct, frozen=True):
             return (
                 f"has {text.strip()!r}, which beside the other amounts may be thousands or decimals; write the decimals"
             )
-        if isinstance(amount, Amount) and len(self.currencies) > 1:
+        if isinstance(amount, Amount) and amount.currency and len(self.currencies) > 1:
             return f"has amounts in {' and '.join(sorted(self.currencies))}, and a number has no currency"
         return None
 

@@ -235,7 +235,7 @@ class ValueKind(msgspec.Struct, frozen=True):
     @property
     def is_amount(self) -> bool:
         """Whether its texts may be written in the way of a country."""
-        return self.parse in (_decimal, _float)
+        return self.parse in (_whole, _decimal, _float)
 
     @property
     def takes_empty(self) -> bool:

@@ -104,6 +104,11 @@ def test_an_amount_in_the_way_of_a_country(text: str) -> None:
     assert KINDS[float].read(text) == 1234.5
 
 
+def test_which_kinds_look_at_their_column() -> None:
+    """All numbers, whole ones too: `12.000` is 12 to a program, and twelve thousand pieces beside a `1,5`."""
+    assert [kind for kind, found in KINDS.items() if found.is_amount] == [int, Decimal, float]
+
+
 @pytest.mark.parametrize("text", ["28.02.2026", "28/02/2026", "2/28/2026", " 28.2.2026 "])
 def test_a_date_in_the_way_of_a_country(text: str) -> None:
     """The day comes first between points, and where there is no such month."""
