@@ -86,6 +86,7 @@ def run_for_person(job: Job, telling: Notifier, signals: Signals) -> NightSummar
     make_folders(job, plan)
     with _show(job) as progress:
         _open_logs(plan.job, progress)
+        telling.begins()
         for sentence in unknown_variables(os.environ):
             log.warning(sentence)
         with context.capture_prints(progress.printed):

@@ -168,7 +168,7 @@ class Notifier:
         self._summaries: list[tuple[Summary, str | None]] = []
         self._code: int = ExitCode.OK
         self._ending: Ending | None = None
-        self._over = threading.Event()
+        self._begun, self._over = threading.Event(), threading.Event()
         self._threads: list[threading.Thread] = []
         beats = self._make("heartbeat", [wishes.heartbeat] if wishes.heartbeat else [], lambda url, _: Heartbeat(url))
         self._heartbeat = next(beats, None)
@@ -179,6 +179,10 @@ class Notifier:
         """Raises `UsageError` with a line for each wish that can't be fulfilled."""
         if self._problems:
             raise UsageError("\n".join(dict.fromkeys(self._problems)))
+
+    def begins(self) -> None:
+        """The log is open, so that it can say what becomes of the telling."""
+        self._begun.set()
 
     def hears(self, summary: Summary, report: str | None = None) -> None:
         """A batch has ended so, and has written this report."""
@@ -203,6 +207,7 @@ class Notifier:
         if error is not None:
             log.debug("ended", why=str(error))
         self._over.set()
+        self._begun.set()
         if self._wishes.notify_when == "always" or not self._ending.is_success:
             for notice in self._notices:
                 self._beside(partial(notice.send, self._ending))
@@ -217,6 +222,7 @@ class Notifier:
         return HURRIED_PATIENCE if self._is_hurried() else PATIENCE
 
     def _beat(self, heartbeat: Heartbeat) -> None:
+        self._begun.wait()
         heartbeat.ping("start", "", until=self._over)
         self._over.wait()
         if self._ending is not None:
