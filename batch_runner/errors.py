@@ -23,7 +23,7 @@ import sqlite3
 import sys
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -77,7 +77,7 @@ def worst(codes: Iterable[int]) -> ExitCode:
 class BatchRunnerError(Exception):
     """Something that a person can mend; its text is one clear sentence with the next step."""
 
-    exit_code: ClassVar[ExitCode] = ExitCode.BUG
+    exit_code: ExitCode = ExitCode.BUG
 
 
 class UsageError(BatchRunnerError):
@@ -112,6 +112,14 @@ class JournalFailed(BatchRunnerError):  # noqa: N818  as above
 
 class JournalFull(JournalFailed):
     """The journal's disk is full: no more starts, but what was started is recorded, in room set aside for it."""
+
+
+class JournalLocked(JournalFailed):
+    """Another program held the journal's write lock until a signal left no more time to wait for it."""
+
+    def __init__(self, why: str, exit_code: ExitCode) -> None:
+        super().__init__(why)
+        self.exit_code = exit_code
 
 
 class OutputFailed(BatchRunnerError):  # noqa: N818  as above

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
+import time
 import uuid
 from contextlib import ExitStack, closing, contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +23,7 @@ from batch_runner.errors import (
     ExitCode,
     JournalBusy,
     JournalError,
+    JournalLocked,
     UsageError,
     quote_words,
     reason_of,
@@ -32,8 +35,14 @@ from batch_runner.plan.plan import NIGHT, Policy
 from batch_runner.units import local_day, problem_of_name, service_form
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+
+LOCK_LOOK = 200
+"""Milliseconds of waiting for the write lock between two looks at whether there is time to wait on."""
+
+out_of_time: ContextVar[Callable[[], ExitCode | None]] = ContextVar("out_of_time", default=lambda: None)
+"""Asks whether a signal has left no more time to wait for the write lock, and for its exit code; also in threads."""
 
 COMPLETE = (ExitCode.OK, ExitCode.SOME_FAILED, ExitCode.SOME_UNKNOWN)
 """How a batch ends that got through its whole sheet; after any other end the same command goes on."""
@@ -129,25 +138,46 @@ def recorded_time(moment: datetime) -> str:
 
 
 def begin_writing(connection: sqlite3.Connection) -> None:
-    """Begin a transaction. As long as another program holds the write lock (a shell, a backup), wait and say so."""
-    is_told = False
-    while True:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                raise
-            if not is_told:
-                path = connection.execute("PRAGMA database_list").fetchone()[2]
+    """Begin a transaction. As long as another program holds the write lock (a shell, a backup), wait and say so.
+
+    Raises `JournalLocked` where `out_of_time` says that the program has to end.
+    """
+    (path,) = connection.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()
+    (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    began, is_told = time.monotonic(), False
+    try:
+        connection.execute(f"PRAGMA busy_timeout = {min(patience, LOCK_LOOK)}")
+        while not begins(connection):
+            code = out_of_time.get()()
+            if code is not None:
+                raise JournalLocked(
+                    f"{path}: told to end while another program had locked the journal (a database shell, a backup?). "
+                    "The journal is whole, and each start is in it. Once the lock is gone, the same command goes on "
+                    "and writes the output. A row whose answer couldn't be recorded is unknown then: it is not sent "
+                    "again by itself",
+                    code,
+                )
+            if not is_told and (time.monotonic() - began) * 1000 >= patience:
                 log.warning(
                     f"{path}: another program has locked the journal (a database shell, a backup?); waiting until it "
                     "lets go: nothing is started meanwhile, and nothing is lost"
                 )
-            is_told = True
-        else:
-            if is_told:
-                log.warning("the journal is free again; the batch goes on")
-            return
+                is_told = True
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {patience}")
+    if is_told:
+        log.warning("the journal is free again; the batch goes on")
+
+
+def begins(connection: sqlite3.Connection) -> bool:
+    """Begin a transaction, unless another program holds the write lock for as long as the connection waits."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        return False
+    return True
 
 
 def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) -> Begun:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import anyio
 from anyio import CancelScope, to_thread
 
-from batch_runner.errors import JournalError, JournalFailed, JournalFull, reason_of
+from batch_runner.errors import JournalError, JournalFailed, JournalFull, JournalLocked, reason_of
 from batch_runner.fs import open_at_once
-from batch_runner.journal.batches import begin_writing, elsewhere
+from batch_runner.journal.batches import LOCK_LOOK, begin_writing, begins, elsewhere, out_of_time
+from batch_runner.journal.database import mark_whole
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -73,7 +74,7 @@ class Commits:
             group.events.clear()  # a thread that has written them would remember them, and what results they hold
         except BaseException as error:
             self._failure = self._failure or error
-            if not isinstance(error, sqlite3.Error):
+            if not isinstance(error, sqlite3.Error | JournalLocked):
                 raise
         finally:
             self._is_busy = False
@@ -81,6 +82,8 @@ class Commits:
             group.done.set()
 
     def _raise_failure(self) -> None:
+        if isinstance(self._failure, JournalLocked):
+            raise JournalLocked(str(self._failure), self._failure.exit_code) from self._failure
         if self._failure is not None:
             raise JournalFailed(
                 f"the journal could not be written ({self._failure}), so nothing more is sent; "
@@ -136,14 +139,9 @@ def _begins_at_once(connection: sqlite3.Connection) -> bool:
     (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
     connection.execute("PRAGMA busy_timeout = 0")
     try:
-        connection.execute("BEGIN IMMEDIATE")
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-            raise
-        return False
+        return begins(connection)
     finally:
         connection.execute(f"PRAGMA busy_timeout = {patience}")
-    return True
 
 
 def _finish(connection: sqlite3.Connection) -> None:
@@ -236,3 +234,17 @@ def set_aside(path: Path) -> Iterator[Reserve]:
         yield Reserve(file)
     finally:
         file.unlink(missing_ok=True)
+
+
+async def close(connection: sqlite3.Connection, reserve: Reserve) -> None:
+    """Copy what is left in the WAL into the journal: one file remains, unless somebody still reads it."""
+    with anyio.CancelScope(shield=True):
+        if out_of_time.get()() is not None:
+            connection.execute(f"PRAGMA busy_timeout = {LOCK_LOOK}")
+        with suppress(sqlite3.Error):  # no room even for that: then the WAL can't be emptied either, and stays beside
+            try:
+                await to_thread.run_sync(mark_whole, connection)
+            except sqlite3.Error as error:  # closing may empty the WAL all the same: unmarked, it'd be half a journal
+                if reserve.free(error):
+                    await to_thread.run_sync(mark_whole, connection)
+        await to_thread.run_sync(connection.close)
