@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import uuid
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from batch_runner.errors import DAMAGED, FIX_THAT, NEXT_STEP, JournalError, cant_be_read
@@ -257,9 +257,8 @@ def open_file(path: Path, mode: int = 0o600) -> sqlite3.Connection:
 def open_memory() -> sqlite3.Connection:
     """A journal that is gone when it is closed."""
     connection = connect(":memory:")
-    connection.executescript(SCHEMA)
+    connection.executescript(SCHEMA + _SENT)
     _name(connection)
-    connection.execute(_SENT)
     make_temporary(connection)
     return connection
 
@@ -387,7 +386,8 @@ def _create(path: Path, mode: int) -> None:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("PRAGMA journal_mode = WAL")
-    new.chmod(mode)
+    with suppress(OSError):  # as of an output: some mounts know no permissions
+        new.chmod(mode)
     replace_file(new, path)
     sync_folder(path.parent)
 
