@@ -8,7 +8,7 @@ import uuid
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
-from batch_runner.errors import DAMAGED, FIX_THAT, NEXT_STEP, JournalError, cant_be_read
+from batch_runner.errors import DAMAGED, FIX_THAT, NEXT_STEP, JournalError, cant_be_read, half_journal
 from batch_runner.fs import replace_file, sync_folder
 from batch_runner.journal.same_key import make_temporary
 
@@ -320,10 +320,7 @@ def refuse_half(path: Path, connection: sqlite3.Connection) -> None:
     # Whoever opens the file makes an empty one; without a frame behind its header it says nothing.
     has_wal = wal.exists() and wal.stat().st_size > WAL_HEADER
     if not has_wal and connection.execute("SELECT under_way FROM about").fetchone()[0]:
-        raise JournalError(
-            f"{path}: this is half a journal: a batch was under way, and what it wrote last is in {wal.name}, which is "
-            f"missing; bring that file, too, from where this one was; else {NEXT_STEP}"
-        )
+        raise half_journal(path, wal)
 
 
 LONG_RESULT = 1 << 20
