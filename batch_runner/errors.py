@@ -159,16 +159,21 @@ def cant_be_read(path: Path, error: Exception) -> JournalError:
     return JournalError(f"{path}: {what} ({error}); {NEXT_STEP}")
 
 
+def words_for_whole(path: Path) -> str:
+    """What a person types to say that a journal is whole, of which a batch could not write so any more."""
+    return quote_words(["sqlite3", str(path), "UPDATE about SET under_way = 0"])
+
+
 def half_journal(path: Path, wal: Path) -> JournalError:
     """What to say where a batch was under way and the WAL is missing: it was left behind, or put in by another program.
 
     SQLite removes it when the last program that has the journal open, such as a shell after a kill, closes it.
     """
-    is_whole = quote_words(["sqlite3", str(path), "UPDATE about SET under_way = 0"])
     return JournalError(
         f"{path}: this is half a journal: a batch was under way, and what it wrote last is in {wal.name}, which is "
         f"missing; bring that file, too, from where this one was; else {NEXT_STEP}. Only if a database program opened "
-        f"it since, and nobody moved, copied or restored it or removed that file, it is whole; then say so: {is_whole}"
+        f"it since, and nobody moved, copied or restored it or removed that file, it is whole; then say so: "
+        f"{words_for_whole(path)}"
     )
 
 

@@ -27,6 +27,7 @@ from batch_runner.errors import (
     UsageError,
     quote_words,
     reason_of,
+    words_for_whole,
 )
 from batch_runner.fs import LockHeld, hold_lock, sync_folder
 from batch_runner.journal.database import connect, make_readable, uri_of
@@ -154,7 +155,8 @@ def begin_writing(connection: sqlite3.Connection) -> None:
                     f"{path}: told to end while another program had locked the journal (a database shell, a backup?). "
                     "The journal is whole, and each start is in it. Once the lock is gone, the same command goes on "
                     "and writes the output. A row whose answer couldn't be recorded is unknown then: it is not sent "
-                    "again by itself",
+                    "again by itself. If the other program's end leaves what looks like half a journal, say that it is "
+                    f"whole: {words_for_whole(Path(path))}",
                     code,
                 )
             if not is_told and (time.monotonic() - began) * 1000 >= patience:
