@@ -159,6 +159,11 @@ def cant_be_read(path: Path, error: Exception) -> JournalError:
     return JournalError(f"{path}: {what} ({error}); {NEXT_STEP}")
 
 
+def elsewhere(path: Path) -> str:
+    """What else a person can do where a first journal can't be made. One that is there knows what ran."""
+    return "" if path.exists() else ", or name a journal in another folder with --journal"
+
+
 def words_for_whole(path: Path) -> str:
     """What a person types to say that a journal is whole, of which a batch could not write so any more."""
     return quote_words(["sqlite3", str(path), "UPDATE about SET under_way = 0"])

@@ -24,7 +24,7 @@ from batch_runner import log
 from batch_runner.batch.attempts import Doubts
 from batch_runner.batch.limits import Pace
 from batch_runner.errors import ExitCode, Interrupted, JournalFull, Terminated
-from batch_runner.journal.batches import out_of_time
+from batch_runner.journal.group_commit import out_of_time
 from batch_runner.service.http.classify import advice_on
 from batch_runner.service.protocol import Lost, Refused
 

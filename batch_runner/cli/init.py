@@ -70,6 +70,7 @@ def _lines(seen: Profile, said: dict[str, object]) -> Iterator[str]:
         "task": ("TASK_ID", "invoice, FILE.py:FUNCTION, or the id of a task of the service"),
         "service": ("anchor", "who runs it; without this line, this program itself"),
         "columns": (seen.columns[:5], "send only these"),
+        "rename": (dict.fromkeys(seen.columns[:1], "PARAM"), "send a column under the name that the task takes"),
         "key": (seen.key or seen.columns[:1], "what makes a row the same row tomorrow"),
         "report": ("{stem}.report.html", "a page for people"),
         "retry": (["failure", "timeout"], "start these again the next night"),

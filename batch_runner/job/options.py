@@ -176,6 +176,8 @@ def _lines(origins: tuple[Provenance, ...]) -> Iterator[str]:
 
 
 def _show(value: object) -> str:
+    if isinstance(value, dict):
+        return toml(value)  # so it can stand in a job file, where JSON's object can't
     return value if isinstance(value, str) and value.isprintable() else msgspec.json.encode(value).decode()
 
 

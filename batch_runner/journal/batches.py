@@ -7,8 +7,7 @@ import sqlite3
 import tempfile
 import time
 import uuid
-from contextlib import ExitStack, closing, contextmanager
-from contextvars import ContextVar
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,34 +15,27 @@ from typing import TYPE_CHECKING
 import msgspec
 from filelock import lock_descriptor
 
-from batch_runner import log
 from batch_runner.errors import (
     FIX_THAT,
     NEW_JOURNAL,
     ExitCode,
     JournalBusy,
     JournalError,
-    JournalLocked,
     UsageError,
+    elsewhere,
     quote_words,
     reason_of,
-    words_for_whole,
 )
 from batch_runner.fs import LockHeld, hold_lock, sync_folder
 from batch_runner.journal.database import connect, make_readable, uri_of
+from batch_runner.journal.group_commit import begin_writing
 from batch_runner.journal.same_key import forget_other_claims
 from batch_runner.plan.plan import NIGHT, Policy
 from batch_runner.units import local_day, problem_of_name, service_form
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-
-LOCK_LOOK = 200
-"""Milliseconds of waiting for the write lock between two looks at whether there is time to wait on."""
-
-out_of_time: ContextVar[Callable[[], ExitCode | None]] = ContextVar("out_of_time", default=lambda: None)
-"""Asks whether a signal has left no more time to wait for the write lock, and for its exit code; also in threads."""
 
 COMPLETE = (ExitCode.OK, ExitCode.SOME_FAILED, ExitCode.SOME_UNKNOWN)
 """How a batch ends that got through its whole sheet; after any other end the same command goes on."""
@@ -136,50 +128,6 @@ def moment_ago(seconds: float) -> str:
 def recorded_time(moment: datetime) -> str:
     """A moment of UTC as recorded."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def begin_writing(connection: sqlite3.Connection) -> None:
-    """Begin a transaction. As long as another program holds the write lock (a shell, a backup), wait and say so.
-
-    Raises `JournalLocked` where `out_of_time` says that the program has to end.
-    """
-    (path,) = connection.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()
-    (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
-    began, is_told = time.monotonic(), False
-    try:
-        connection.execute(f"PRAGMA busy_timeout = {min(patience, LOCK_LOOK)}")
-        while not begins(connection):
-            code = out_of_time.get()()
-            if code is not None:
-                raise JournalLocked(
-                    f"{path}: told to end while another program had locked the journal (a database shell, a backup?). "
-                    "The journal is whole, and each start is in it. Once the lock is gone, the same command goes on "
-                    "and writes the output. A row whose answer couldn't be recorded is unknown then: it is not sent "
-                    "again by itself. If the other program's end leaves what looks like half a journal, say that it is "
-                    f"whole: {words_for_whole(Path(path))}",
-                    code,
-                )
-            if not is_told and (time.monotonic() - began) * 1000 >= patience:
-                log.warning(
-                    f"{path}: another program has locked the journal (a database shell, a backup?); waiting until it "
-                    "lets go: nothing is started meanwhile, and nothing is lost"
-                )
-                is_told = True
-    finally:
-        connection.execute(f"PRAGMA busy_timeout = {patience}")
-    if is_told:
-        log.warning("the journal is free again; the batch goes on")
-
-
-def begins(connection: sqlite3.Connection) -> bool:
-    """Begin a transaction, unless another program holds the write lock for as long as the connection waits."""
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-            raise
-        return False
-    return True
 
 
 def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) -> Begun:
@@ -387,11 +335,6 @@ def look_at_place(path: Path) -> None:
         ) from error
 
 
-def elsewhere(path: Path) -> str:
-    """What else a person can do where a first journal can't be made. One that is there knows what ran."""
-    return "" if path.exists() else ", or name a journal in another folder with --journal"
-
-
 def _no_lock(path: Path, error: OSError) -> JournalError:
     """What to say where nothing can be written beside a journal."""
     return JournalError(f"{path}: no lock can be had in {path.parent} ({reason_of(error)}); mend that{elsewhere(path)}")
@@ -445,3 +388,21 @@ def sheet_of(journal: Path, known: tuple[JournalSheet, ...], said: str | None) -
     which = f"it has {', '.join(listed[:_MOST_NAMED])}{more}"
     what = "a row of which sheet? say --input" if said is None else f"{said!r} is no one sheet of it"
     raise UsageError(f"{journal}: {what}; {which}")
+
+
+_TICK = 50_000_000
+"""Nanoseconds: no system's clock for files is slower."""
+
+
+def stamp_of(path: Path) -> tuple[int, ...]:
+    """What tells whether a journal was written to: of it and its WAL, when and how long. Of a folder: its files.
+
+    What was written just now may be written again at the same moment of the system's clock: that is told by no stamp.
+    """
+    found: list[int] = []
+    for each in (path, path.with_name(f"{path.name}-wal")):
+        with suppress(OSError):
+            state = each.stat()
+            is_young = abs(time.time_ns() - state.st_mtime_ns) < _TICK
+            found += (state.st_mtime_ns, state.st_size, time.monotonic_ns() if is_young else 0)
+    return tuple(found)

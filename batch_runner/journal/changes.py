@@ -238,9 +238,9 @@ _LAST_PLACED = "SELECT coalesce(max(number), 0) FROM place WHERE batch = ?"
 _REST = (
     " FROM ahead LEFT JOIN twin USING (number) WHERE number > :placed AND number <= (SELECT max(number) FROM chosen)"
     " AND (twin.number IS NULL OR twin.row IS NOT NULL)"
-    " AND NOT (:is_text AND number IN (SELECT number FROM renamed))"
+    " AND number NOT IN (SELECT number FROM renamed WHERE :is_text OR is_doubtful)"
 )
-"""Whose row is certain: not that of a new twin, nor of one that has another form of its key in a text file."""
+"""Whose row is certain: not that of a new twin, nor of one in doubt, or with another form of its key in a text file."""
 _ADD_ROWS = f"INSERT OR IGNORE INTO row (key, nth) SELECT key, 1{_REST} AND twin.number IS NULL"
 _LAST_PARAMS = "(SELECT params FROM sent WHERE sent.row = found.row ORDER BY id DESC LIMIT 1)"
 _PLACE_REST = (
@@ -251,7 +251,10 @@ _PLACE_REST = (
     f" number IN (SELECT number FROM chosen) AS takes_part{_REST}) AS found"
     f" WHERE NOT (coalesce({_LAST_PARAMS}, params) <> params AND (:is_strict"
     " OR EXISTS (SELECT 1 FROM sent WHERE sent.row = found.row AND sent.params = found.params)))"
+    " AND NOT (:first < :batch AND EXISTS (SELECT 1 FROM place AS other WHERE other.row = found.row"
+    " AND other.batch >= :first AND other.batch < :batch AND other.params <> found.params))"
 )
+"""Without those that ran with other values, or that another sheet of this night has with others: both can't be one."""
 _COUNT_CARRIED = (
     "SELECT count(*) FROM outcome JOIN attempt ON attempt.id = outcome.attempt"
     " WHERE outcome.batch = :batch AND number > :placed AND ended_at IS NOT NULL"
@@ -263,16 +266,16 @@ _UNPLACED = (
 
 
 def place_rest(
-    connection: sqlite3.Connection, batch: int, numbers: Iterable[int], *, is_text: bool, is_strict: bool
+    connection: sqlite3.Connection, batch: int, first: int, numbers: Iterable[int], *, is_text: bool, is_strict: bool
 ) -> tuple[int, list[int]]:
     """Place all rows at once that were seen and have no place yet, with no plan for them: none of them is started.
 
-    `numbers` are those of the rows that take part, `is_text` says that the sheet is a text file and
-    `is_strict` that an edited row may come to another outcome than its last. Gives how many had ended before, and the
-    numbers of those left over, which only `Registration.register` can place.
+    The night's batches are those from `first` on, `numbers` those of the rows that take part. `is_text` says that the
+    sheet is a text file and `is_strict` that an edited row may come to another outcome than its last. Gives how many
+    had ended before, and the numbers of those left over, which only `Registration.register` can place.
     """
     (placed,) = connection.execute(_LAST_PLACED, (batch,)).fetchone()
-    named = {"batch": batch, "placed": placed, "is_text": is_text, "is_strict": is_strict}
+    named = {"batch": batch, "first": first, "placed": placed, "is_text": is_text, "is_strict": is_strict}
     connection.executemany("INSERT OR IGNORE INTO chosen VALUES (?)", ((number,) for number in numbers))
     connection.execute(_ADD_ROWS, named)
     connection.execute(_PLACE_REST, named)
@@ -281,10 +284,10 @@ def place_rest(
 
 
 def register_rest(
-    connection: sqlite3.Connection, batch: int, info: BatchInfo, numbers: Iterable[int]
+    connection: sqlite3.Connection, batch: int, first: int, info: BatchInfo, numbers: Iterable[int]
 ) -> tuple[int, list[int]]:
     """As `place_rest`, for what the batch asks of its rows."""
     policy, (is_said,) = info.policy, connection.execute("SELECT EXISTS (SELECT 1 FROM same)").fetchone()
     is_strict = bool(policy.watched or policy.ignore or is_said)
     is_text = info.input.lower().endswith(TEXT_ENDINGS)
-    return place_rest(connection, batch, numbers, is_text=is_text, is_strict=is_strict)
+    return place_rest(connection, batch, first, numbers, is_text=is_text, is_strict=is_strict)

@@ -65,7 +65,7 @@ CREATE TABLE row (                -- a row of the sheet, known by its key wherev
     UNIQUE (key, nth)
 );
 
-CREATE TABLE alias (              -- other forms of a row's key, such as that of its texts where another sheet has them
+CREATE TABLE alias (              -- other forms of a row's key, as other sheets have it; after `? ` what may be one
     key BLOB NOT NULL,
     row INTEGER NOT NULL REFERENCES row,
     PRIMARY KEY (key, row)

@@ -9,7 +9,7 @@ import os
 import sqlite3
 import sys
 import time
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext
 from hashlib import sha256
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ import msgspec
 
 from batch_runner.errors import JournalError, reason_of
 from batch_runner.fs import write_private
+from batch_runner.journal.batches import stamp_of
 from batch_runner.journal.database import check_header, connect, reading_uri, refuse_half
 from batch_runner.outcomes import FAILED, NOT_STARTED, STARTING, UNKNOWN
 from batch_runner.plan.duplicates import Rival, claims_of
@@ -25,6 +26,7 @@ from batch_runner.units import local_day, local_time, service_form
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import Self
 
     from batch_runner.plan.plan import Entry, Policy
 
@@ -100,35 +102,36 @@ class Index:
 
     def journals(self, purpose: Purpose) -> tuple[list[Path], list[Path]]:
         """Those that are there, and those that are gone and that nobody was told of."""
-        lines = list(self._lines(f"{_digits(*_texts(purpose))}-*.json"))
-        found = [(file, line, Path(line.path)) for file, line in lines if (line.task, line.service) == _texts(purpose)]
-        there = [path for _, _, path in found if path.is_file()]
-        return there, [path for _, line, path in found if not path.is_file() and not line.is_gone]
+        found = [(line, Path(line.path)) for _, line in self._lines() if (line.task, line.service) == _texts(purpose)]
+        there = [path for _, path in found if path.is_file()]
+        gone = [path for line, path in found if not path.is_file() and not line.is_gone]
+        return list(dict.fromkeys(there)), list(dict.fromkeys(gone))
 
     def namesakes(self, purpose: Purpose) -> list[Path]:
         """Journals of other files of tasks that have the same name, as a copy of a folder has."""
         file, colon, function = purpose.task.rpartition(".py:")
         name = f"{PurePath(file).name}.py:{function}"
-        lines = (line for _, line in self._lines("*.json") if colon and line.service == purpose.service)
+        lines = (line for _, line in self._lines() if colon and line.service == purpose.service)
         others = (line for line in lines if line.task != purpose.task and PurePath(line.task).name == name)
         return [Path(line.path) for line in others if Path(line.path).is_file()]
 
     def told_gone(self, journals: Iterable[Path]) -> None:
         """Whoever runs this task was told that these are gone: once is enough."""
         names = set(map(str, journals))
-        for file, line in self._lines("*.json") if names else ():
+        for file, line in self._lines() if names else ():
             if line.path in names:
                 write_private(file, msgspec.json.encode(msgspec.structs.replace(line, is_gone=True)))
 
     def all(self) -> list[Path]:
         """Every journal that is there, whatever it is for."""
-        return [Path(line.path) for _, line in self._lines("*.json") if Path(line.path).is_file()]
+        return [Path(line.path) for _, line in self._lines() if Path(line.path).is_file()]
 
-    def _lines(self, pattern: str) -> Iterator[tuple[Path, _Line]]:
-        for file in sorted(self._folder.glob(pattern)) if self._folder else ():
+    def _lines(self) -> Iterator[tuple[Path, _Line]]:
+        """All of them; those of earlier releases have the service, and their name from it, as it was written."""
+        for file in sorted(self._folder.glob("*.json")) if self._folder else ():
             line = _read(file)
             if line is not None:
-                yield file, line
+                yield file, msgspec.structs.replace(line, service=service_form(line.service))
 
 
 def _texts(purpose: Purpose) -> tuple[str, str]:
@@ -218,7 +221,10 @@ _RAN = (
     " WHERE {which} ORDER BY attempt.id"
 )
 _KNOWN = "row.id IN (SELECT id FROM row WHERE key = :key)"
-_KNOWN_AS = "row.id IN (SELECT id FROM row WHERE key = :key UNION SELECT row FROM alias WHERE key = :key)"
+_KNOWN_AS = (
+    "row.id IN (SELECT id FROM row WHERE key = :key"
+    " UNION SELECT row FROM alias WHERE key IN (:key, CAST('? ' || :key AS BLOB)))"
+)
 """Version 3 knows the other forms of its rows' keys."""
 _COPY = (
     "SELECT attempt.posts, attempt.intended_at, attempt.status, attempt.run_id, attempt.started_at, attempt.ended_at,"
@@ -296,21 +302,24 @@ class StartsOfTonight:
         return Ran(Path(journal), 0, sheet, number, began, STARTING, None), conflict
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
-    """What tells whether a journal was written to: of it and its WAL, when and how long. Of a folder: its files."""
-    found: list[int] = []
-    for each in (path, path.with_name(f"{path.name}-wal")):
-        with suppress(OSError):
-            state = each.stat()
-            found += (state.st_mtime_ns, state.st_size)
-    return tuple(found)
+class LaterJournals(msgspec.Struct, frozen=True):
+    """The journals that come to the index in `folder` after it looked like `stamp`: `find` lists all that it has."""
+
+    folder: Path
+    stamp: tuple[int, ...]
+    find: Callable[[], list[Path]]
+
+    @classmethod
+    def from_now(cls, folder: Path, find: Callable[[], list[Path]]) -> Self:
+        """Those that come from now on: asked for before anybody looks at what is there."""
+        return cls(folder, stamp_of(folder), find)
 
 
 class OtherJournals:
     """What the other journals of a task know. One is open at a time, and only for one question.
 
     `tonight` is what other sheets of the night are about to start, where these have other journals than the `own` one.
-    `look` finds the journals anew, when the index in this folder has changed.
+    `look` finds the journals anew, when their index has changed.
     """
 
     def __init__(
@@ -318,22 +327,22 @@ class OtherJournals:
         paths: Sequence[Path] = (),
         tonight: StartsOfTonight | None = None,
         own: Path = Path(),
-        look: tuple[Path, Callable[[], list[Path]]] | None = None,
+        look: LaterJournals | None = None,
     ) -> None:
         self.paths = tuple(paths)
         self._tonight = tonight
         self._own = own
         self._look = look
-        self._seen = {path: _stamp(path) for path in self.paths}
-        self._index = _stamp(look[0]) if look else ()
+        self._seen = {path: stamp_of(path) for path in self.paths}
+        self._index = look.stamp if look else ()
         self._changed: dict[Path, None] = {}
 
     def written_since(self) -> OtherJournals | None:
         """Those that another batch has written to since these were found, or has made; None where there is none."""
-        if self._look is not None and (stamp := _stamp(self._look[0])) != self._index:
+        if self._look is not None and (stamp := stamp_of(self._look.folder)) != self._index:
             self._index = stamp
-            self._changed |= dict.fromkeys(path for path in self._look[1]() if path not in self._seen)
-        self._changed |= dict.fromkeys(path for path, stamp in self._seen.items() if _stamp(path) != stamp)
+            self._changed |= dict.fromkeys(path for path in self._look.find() if path not in self._seen)
+        self._changed |= dict.fromkeys(path for path, stamp in self._seen.items() if stamp_of(path) != stamp)
         return OtherJournals(tuple(self._changed)) if self._changed else None
 
     @property
@@ -407,12 +416,21 @@ def _asked_in(connection: sqlite3.Connection) -> tuple[tuple[str, ...], tuple[st
     return msgspec.json.decode(unique, type=tuple[str, ...]), msgspec.json.decode(conflict, type=tuple[str, ...])
 
 
-def key_columns_of(path: Path) -> set[tuple[str, ...]]:
-    """The sets of columns by which a journal knows rows that were sent. Raises `JournalError`."""
+def key_columns_of(path: Path, sheet: Path | None = None) -> set[tuple[str, ...]]:
+    """The sets of columns by which a journal knows rows, of this sheet alone, that were sent. Raises `JournalError`."""
     with looking_into(path) as connection:
-        sql = "SELECT DISTINCT key_columns FROM batch WHERE id IN (SELECT batch FROM attempt)"
-        found = connection.execute(sql).fetchall()
+        sql = "SELECT DISTINCT key_columns FROM batch WHERE id IN (SELECT batch FROM attempt) AND ? IN (input, '')"
+        found = connection.execute(sql, (str(sheet.absolute()) if sheet else "",)).fetchall()
     return {tuple(msgspec.json.decode(names, type=list[str])) for (names,) in found}
+
+
+def key_before(sheet: Path, columns: Iterable[str]) -> tuple[str, ...] | None:
+    """The one key, of columns that it still has, with which rows of this sheet ran in the journals beside it."""
+    found = set[tuple[str, ...]]()
+    for journal in sheet.parent.glob("*.db"):
+        with suppress(JournalError):
+            found |= key_columns_of(journal, sheet)
+    return next(iter(found)) if len(found) == 1 and set().union(*found) <= {*columns} else None
 
 
 def copy_of(ran: Ran, own: sqlite3.Connection) -> tuple[Any, ...]:

@@ -166,7 +166,7 @@ class Journal:
         """See `changes.place_rest`; after `see` and `tell_apart`."""
         self._check_room()
         told: list[tuple[int, list[int]]] = []
-        rest = partial(changes.register_rest, batch=self.batch, info=self._info, numbers=numbers)
+        rest = partial(changes.register_rest, batch=self.batch, first=self.first, info=self._info, numbers=numbers)
         await self._commits.add(lambda connection: told.append(rest(connection)))
         return told[-1]
 
@@ -202,10 +202,11 @@ class Journal:
         self.has_seen = True
         await self._commits.add(partial(same_key.see, entries=entries))
 
-    async def tell_apart(self, identifying: tuple[str, ...] = ()) -> None:
-        """Find out who rows with equal keys, or by `identifying` params almost equal ones, are; then `adopt` them."""
+    async def tell_apart(self, identifying: tuple[str, ...] | None = ()) -> None:
+        """Find out who rows with equal keys, or by `identifying` params almost equal ones, are; None where nothing starts."""
         await self._commits.add(same_key.tell_apart)
-        await self._commits.add(partial(self._registration.know_almost, identifying=identifying))
+        if identifying is not None:
+            await self._commits.add(partial(self._registration.know_almost, identifying=identifying))
 
     @property
     def needs_claims(self) -> bool:

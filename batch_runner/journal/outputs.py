@@ -21,6 +21,7 @@ from batch_runner.journal.batches import now
 from batch_runner.journal.database import put_result
 from batch_runner.journal.index import Index, Purpose, journals_in, looking_into, state_folder
 from batch_runner.outcomes import GOING
+from batch_runner.units import service_form
 
 if TYPE_CHECKING:
     import sqlite3
@@ -300,9 +301,10 @@ def _digits(text: str) -> str:
 def _read(file: Path) -> IndexedOutput | None:
     """A line; None for a file that is none, or that another batch is writing."""
     try:
-        return msgspec.json.decode(file.read_bytes(), type=IndexedOutput)
+        line = msgspec.json.decode(file.read_bytes(), type=IndexedOutput)
     except (OSError, msgspec.MsgspecError):
         return None
+    return msgspec.structs.replace(line, service=service_form(line.service))  # earlier releases wrote it as it was
 
 
 class StartWords(msgspec.Struct, frozen=True):

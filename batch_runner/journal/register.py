@@ -16,6 +16,7 @@ from batch_runner.journal.database import LOST, put_result
 from batch_runner.journal.index import Ran, copy_of, ran_as, ran_in
 from batch_runner.journal.same_key import (
     Rivals,
+    doubted,
     find_almost,
     find_beside,
     find_twins,
@@ -24,7 +25,7 @@ from batch_runner.journal.same_key import (
     renamed,
 )
 from batch_runner.outcomes import QUEUED, STARTING, UNKNOWN
-from batch_runner.plan.duplicates import claims_of, hold_back
+from batch_runner.plan.duplicates import as_recorded, claims_of, hold_back
 from batch_runner.plan.edits import ALMOST, cells_of
 from batch_runner.plan.plan import (
     ELSEWHERE,
@@ -65,7 +66,10 @@ _PLACE = (
     "INSERT INTO place (batch, number, row, params, takes_part, refusal, held, attempt) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _TONIGHT = "INSERT OR IGNORE INTO tonight VALUES (?, ?)"
-_KEYS_OF = "SELECT key FROM row WHERE id = :row UNION SELECT key FROM alias WHERE row = :row"
+_KEYS_OF = (
+    "SELECT key FROM row WHERE id = :row UNION SELECT iif(substr(key, 1, 2) = x'3f20' AND length(key) > 16,"
+    " substr(key, 3), key) FROM alias WHERE row = :row"
+)
 _HOLD = "UPDATE place SET refusal = ?, held = ? WHERE batch = ? AND number = ?"
 _REPEAT = "INSERT INTO repeated VALUES (?, 2) ON CONFLICT DO UPDATE SET rows = rows + 1 RETURNING rows"
 _LEARN = "INSERT OR IGNORE INTO alias VALUES (?, ?)"
@@ -108,6 +112,7 @@ class Registration:
         self._sheet = info.input
         self._has_key = bool(info.key_columns)
         self._own: dict[int, Entry] = {}
+        self._doubted: frozenset[int] = frozenset()
         self._twins: dict[int, int | None] = {}
         self._policy = info.policy
         self._others = others
@@ -124,7 +129,9 @@ class Registration:
         self._elsewhere = None
         own, entries = entries, renamed(connection, entries)
         is_text = self._sheet.lower().endswith(TEXT_ENDINGS)
-        self._own = {e.row_number: e for e, named in zip(own, entries, strict=True) if is_text and e is not named}
+        self._doubted = doubted(connection, entries)
+        moved = [e for e, named in zip(own, entries, strict=True) if e is not named]
+        self._own = {e.row_number: e for e in moved if is_text or e.row_number in self._doubted}
         self._alike = self._alike_elsewhere(connection, [entry for entry in entries if entry.takes_part])
         return [self._register(connection, entry, entries) for entry in entries]
 
@@ -147,7 +154,7 @@ class Registration:
                 row = step.row_id if isinstance(step, Send) else row
             else:
                 attempts = [] if is_new else _attempts(connection, row)
-                entry = _as_recorded(entry, attempts)
+                entry = as_recorded(entry, attempts)
                 step, last = self._step_of(connection, entry, row, attempts, entries)
         if isinstance(step, Send):
             connection.execute(_SENDING, (step.row_id, step.params))
@@ -155,8 +162,8 @@ class Registration:
         self._count(step, last)
         shown = None if last is None or isinstance(step, Send) or last == last_sent(attempts) else last.id
         self._place(connection, entry, row, step, last or beside, shown)
-        if row is not None:
-            connection.executemany(_LEARN, ((form, row) for form in entry.forms))
+        if row is not None and hold is None:
+            connection.executemany(_LEARN, ((form, row) for form in entry.kept_forms))
         return step
 
     def _step_of(
@@ -197,7 +204,9 @@ class Registration:
         if connection.execute(_IS_KNOWN_BY, {"row": row, "key": own.key, "marked": _KEY + own.key}).fetchone():
             return row, False, None
         last, sheet = last_sent(attempts_of(connection, row)), connection.execute(_LAST_SHEET, (row,)).fetchone()
-        is_either = own.doubtful_keys or (sheet and sheet[0].lower().endswith(TEXT_ENDINGS))
+        is_either = (
+            own.doubtful_keys or own.row_number in self._doubted or (sheet and sheet[0].lower().endswith(TEXT_ENDINGS))
+        )
         is_certain = entry.key in own.former_keys or not is_either
         if is_certain or self._policy.same:
             connection.execute(_SAY_SAME, (row, _KEY + own.key, self._begun.id))
@@ -232,7 +241,7 @@ class Registration:
         if not columns or entry.refusal is not None:
             return keep, None
         before = [attempt for attempt in attempts_of(connection, row) if attempt.batch < self._begun.first]
-        entry = _as_recorded(entry, before)
+        entry = as_recorded(entry, before)
         step, last = self._decide(connection, entry, row, before)
         if isinstance(step, Keep) and last is not None and last.params == entry.digest and last.may_have_run:
             return step, last
@@ -381,15 +390,6 @@ class Registration:
         connection.execute(_PLACE, values)
         if self._begun.has_others and row is not None and entry.takes_part and refusal is None:
             connection.execute(_TONIGHT, (row, cells_of(entry.named())))
-
-
-def _as_recorded(entry: Entry, attempts: Sequence[Attempt]) -> Entry:
-    """The entry with the hash that was written down for the very same texts, by an earlier release, too."""
-    if any(attempt.params == entry.digest for attempt in attempts):
-        return entry
-    texts = entry.sent or entry.digest
-    alike = next((attempt for attempt in reversed(attempts) if (attempt.sent or attempt.params) == texts), None)
-    return entry if alike is None else msgspec.structs.replace(entry, digest=alike.params)
 
 
 def attempts_of(connection: sqlite3.Connection, row: int) -> list[Attempt]:

@@ -23,7 +23,7 @@ from batch_runner.journal.batches import hold_journal, now, real_path, sheet_of,
 from batch_runner.journal.database import open_file, put_result
 from batch_runner.journal.group_commit import commit
 from batch_runner.journal.register import attempts_of
-from batch_runner.journal.same_key import clear_places, find_twins, renamed, see, tell_apart
+from batch_runner.journal.same_key import clear_places, doubted, find_twins, renamed, see, tell_apart
 from batch_runner.outcomes import NOT_STARTED, UNKNOWN
 from batch_runner.plan.plan import Attempt, Entry, last_sent
 
@@ -262,11 +262,11 @@ def _found_in(connection: sqlite3.Connection, rows: Sequence[Rekeyed]) -> dict[i
     before = [entry for entry, _ in rows]
     see(connection, before)
     tell_apart(connection)
-    twins, found = find_twins(connection, before), dict[int, Entry]()
+    twins, unclear, found = find_twins(connection, before), doubted(connection, before), dict[int, Entry]()
     for old, (_, new) in zip(renamed(connection, before), rows, strict=True):
         alone = connection.execute(_ALONE, (old.key,)).fetchone() or (None,)
         row = twins.get(old.row_number, alone[0])
-        if row is not None:
+        if row is not None and old.row_number not in unclear:
             found.setdefault(row, new)
     clear_places(connection, "")
     return found
@@ -311,7 +311,7 @@ def _give_keys(connection: sqlite3.Connection, columns: tuple[str, ...], found: 
             nth[key] += 1
             connection.execute("UPDATE row SET key = ?, nth = ? WHERE id = ?", (key, nth[key], row))
         connection.executemany("DELETE FROM alias WHERE row = ?", ((row,) for row in found))
-        forms = ((form, row) for row, entry in found.items() for form in entry.forms)
+        forms = ((form, row) for row, entry in found.items() for form in entry.kept_forms)
         connection.executemany("INSERT OR IGNORE INTO alias VALUES (?, ?)", forms)
         names = msgspec.json.encode(columns).decode()
         connection.execute("UPDATE batch SET key_columns = ?", (names,))

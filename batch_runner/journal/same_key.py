@@ -39,13 +39,16 @@ _SEE = "INSERT INTO ahead VALUES (?, ?, ?, ?, ?)"
 _SEE_FORM = "INSERT INTO form VALUES (?, ?, ?)"
 _OWN_FORMS = "INSERT INTO form SELECT number, 0, key FROM ahead WHERE key NOT IN (SELECT key FROM row)"
 _RENAME_BY_ROW = (
-    "INSERT OR IGNORE INTO renamed SELECT number, row.key FROM form JOIN row ON row.key = form.key"
+    "INSERT OR IGNORE INTO renamed SELECT number, row.key, rank >= 100 FROM form JOIN row ON row.key = form.key"
     " WHERE number IN (SELECT number FROM form WHERE rank = 0) AND row.key NOT IN (SELECT key FROM ahead)"
     " ORDER BY rank, row.id"
 )
 _RENAME_BY_ALIAS = _RENAME_BY_ROW.replace(
     "JOIN row ON row.key = form.key", "JOIN alias ON alias.key = form.key JOIN row ON row.id = alias.row"
 )
+_RENAME_IN_DOUBT = _RENAME_BY_ALIAS.replace(
+    "alias.key = form.key", "alias.key = CAST('? ' || form.key AS BLOB)"
+).replace("rank >= 100", "1")
 _TAKE_NAMES = (
     "UPDATE ahead SET key = coalesce((SELECT key FROM renamed WHERE renamed.number = ahead.number), key)"
     " WHERE number IN (SELECT number FROM renamed)"
@@ -83,6 +86,7 @@ _STEPS = (
     _OWN_FORMS,
     _RENAME_BY_ROW,
     _RENAME_BY_ALIAS,
+    _RENAME_IN_DOUBT,
     _TAKE_NAMES,
     _AS_SENT,
     _OF_THE_SHEET,
@@ -95,6 +99,10 @@ _STEPS = (
     "DELETE FROM renamed WHERE number IN (SELECT number FROM twin WHERE row IS NULL)",
     "DELETE FROM form",
 )
+
+
+IN_DOUBT = 100
+"""The first rank of the forms of a key that a row may have, or may not."""
 
 
 def has_to_look(connection: sqlite3.Connection, batch: int, first: int) -> bool:
@@ -113,7 +121,7 @@ def see(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     forms = (
         (e.row_number, rank, key)
         for e in known
-        for rank, key in enumerate((*e.forms, *e.former_keys, *e.doubtful_keys), 1)
+        for rank, key in (*enumerate((*e.forms, *e.former_keys), 1), *enumerate(e.doubtful_keys, IN_DOUBT))
     )
     connection.executemany(_SEE_FORM, forms)
 
@@ -139,6 +147,13 @@ def renamed(connection: sqlite3.Connection, entries: Sequence[Entry]) -> list[En
     between = (min(entry.row_number for entry in entries), max(entry.row_number for entry in entries))
     names = dict(connection.execute("SELECT number, key FROM renamed WHERE number BETWEEN ? AND ?", between))
     return [_named(entry, names[entry.row_number]) if entry.row_number in names else entry for entry in entries]
+
+
+def doubted(connection: sqlite3.Connection, entries: Sequence[Entry]) -> frozenset[int]:
+    """The numbers of those which the journal may know or not: a text of their key, then or now, has two readings."""
+    between = (min(e.row_number for e in entries), max(e.row_number for e in entries)) if entries else (0, 0)
+    sql = "SELECT number FROM renamed WHERE is_doubtful AND number BETWEEN ? AND ?"
+    return frozenset(number for (number,) in connection.execute(sql, between))
 
 
 def _named(entry: Entry, key: bytes) -> Entry:
@@ -393,15 +408,16 @@ def make_temporary(connection: sqlite3.Connection) -> None:
     `chosen`: the numbers of the rows that take part, where they are placed all at once.
 
     `ahead`: the sheet's rows, seen before they find their places; `form`: the other keys of each, and `renamed`: under
-    which key the journal knows it, where that is another. `apart`: those with the same key, and the journal's
-    (`number` is empty). `twin`: which row of the journal such a row of the sheet is; empty: a new one.
+    which key the journal knows it, where that is another, or may know it (`is_doubtful`). `apart`: those with the same
+    key, and the journal's (`number` is empty). `twin`: which row of the journal such a row of the sheet is; empty: a
+    new one.
     """
     connection.execute(
         "CREATE TEMP TABLE ahead (number INTEGER PRIMARY KEY, key BLOB, params BLOB, sent BLOB, refusal TEXT)"
     )
     connection.execute("CREATE TEMP TABLE chosen (number INTEGER PRIMARY KEY)")
     connection.execute("CREATE TEMP TABLE form (number INTEGER, rank INTEGER, key BLOB)")
-    connection.execute("CREATE TEMP TABLE renamed (number INTEGER PRIMARY KEY, key BLOB NOT NULL)")
+    connection.execute("CREATE TEMP TABLE renamed (number INTEGER PRIMARY KEY, key BLOB NOT NULL, is_doubtful INTEGER)")
     connection.execute(
         "CREATE TEMP TABLE apart (key BLOB, params BLOB, number, row, place INTEGER, is_refused INTEGER)"
     )

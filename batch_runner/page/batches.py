@@ -140,7 +140,8 @@ class BatchSeen(msgspec.Struct, frozen=True):
     def can_go_on(self) -> bool:
         """Whether it was left before its end, so that its own command goes on with it, and that is known."""
         is_last = all(other.id < self.batch.id for other in self.others)
-        return self.started is not None and is_last and not self.is_running and self.batch.exit_code not in COMPLETE
+        is_left = is_last and not self.is_running and self.batch.exit_code not in COMPLETE
+        return is_left and self.started is not None and (self.batch.input != self.batch.output or bool(self.counts))
 
     @property
     def mood(self) -> str:
@@ -167,8 +168,7 @@ class BatchSeen(msgspec.Struct, frozen=True):
     @property
     def can_mend(self) -> bool:
         """Whether cells can be mended: the result file is one that can be read again, and nothing runs."""
-        ending = Path(self.batch.output).suffix.lower()
-        is_text_or_book = ending in (*TEXT_ENDINGS, *WORKBOOK_ENDINGS)
+        is_text_or_book = Path(self.batch.output).suffix.lower() in (*TEXT_ENDINGS, *WORKBOOK_ENDINGS)
         is_idle = self.is_latest and not self.is_running
         return self.started is not None and is_idle and is_text_or_book and self.has_output
 
@@ -212,8 +212,10 @@ class BatchSeen(msgspec.Struct, frozen=True):
     @property
     def again(self) -> tuple[str, dict[str, Any]]:
         """Of what it is started once more, and with which options. Raises `UsageError` where that isn't known."""
-        known = self.known
-        return (self.started.job, {}) if self.started and self.started.job else (self.source, known)
+        if self.batch.input == self.batch.output:  # what was mended stands in the result file alone
+            with JournalView.open(self.journal) as view:
+                return self.batch.output, self.options_again(self.batch.output, view.numbers_of(self.batch.id, None))
+        return (self.started.job, {}) if self.started and self.started.job else (self.source, self.known)
 
     def _again(self) -> list[str]:
         return list(self.words) or (command_words("run", *self.again) if self.started else [])
@@ -375,7 +377,7 @@ class Batches:
             self.name_of(path),
             batch,
             counts,
-            view.ended_here(batch.id) if is_running else 0,
+            view.ended_here(batch.id),
             tuple(FailureGroup(group, started is not None and group.status in FAILED) for group in groups),
             Told.of(view.told(batch.id)),
             is_running,
@@ -407,15 +409,13 @@ class Batches:
         child = self._children.get(int(pid)) if pid.isdecimal() else None
         if child is None:
             raise UsageError("no such batch was started here")
-        code = child.process.poll()
-        return Beginning(query.get("journal", ""), int(pid), child.said(), code, ["batch-runner", *child.words])
+        words, code = ["batch-runner", *child.words], child.process.poll()
+        return Beginning(query.get("journal", ""), int(pid), child.said(), code, words)
 
     def heartbeat(self, query: Mapping[str, str]) -> bytes:
         """What a live screen compares from one second to the next."""
         seen = self.look(query)
-        if seen is None:
-            return b'{"running":true}'
-        return msgspec.json.encode({"running": seen.is_running, "counts": seen.counts})
+        return msgspec.json.encode({"running": seen.is_running, "counts": seen.counts} if seen else {"running": True})
 
     def stop(self, query: Mapping[str, Any]) -> BatchSeen:
         """Tell the batch to stop, as Ctrl-C does: first it starts nothing more, the second time it leaves at once."""

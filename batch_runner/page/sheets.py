@@ -20,6 +20,7 @@ from batch_runner.fs import state_of_folder
 from batch_runner.job.inputs import night_job_of
 from batch_runner.job.job import Job, stem_of
 from batch_runner.job.options import command_words
+from batch_runner.journal.index import key_before
 from batch_runner.plan.plan import Keep, Refuse, Step, counted_as
 from batch_runner.rows.source import Profile, Source, profile_of, proposed, repeated_keys
 from batch_runner.runner.check import estimate_of
@@ -386,7 +387,8 @@ def _completed(choices: Choices, profile: Profile, folder: Path) -> tuple[Choice
     if not choices.asked:
         task = INVOICE if profile.files else ""
         total = next(iter(profile.amounts), "")
-        choices = msgspec.structs.replace(choices, task=task, key=profile.key, total=total)
+        key = key_before(folder / choices.file, profile.columns)
+        choices = msgspec.structs.replace(choices, task=task, key=profile.key if key is None else key, total=total)
     inputs: tuple[Input, ...] = ()
     if choices.task and choices.service == "local":
         with suppress(UsageError):
@@ -434,9 +436,8 @@ def _shown(
     source: Source, row: Row, step: tuple[str, str] | None, indexes: Iterable[int], *, is_planned: bool
 ) -> ShownRow:
     name, why = step or ("", "")
-    bad = (
-        {problem.index for problem in row.problems if problem.refuses} if name == "refused" or not is_planned else set()
-    )
+    is_refused = name == "refused" or not is_planned
+    bad = {problem.index for problem in row.problems if problem.refuses and is_refused}
     if name == "refused":
         bad |= {index for index in indexes if f"{source.sheet.address(row.number, index)}:" in f"{why}:"}
     cells = tuple(ShownCell(row.texts[index], index in bad) for index in indexes)
@@ -446,4 +447,4 @@ def _shown(
     if not name:
         return ShownRow(row.number, "left" if is_planned else "taken", "left out" if is_planned else "", "", cells)
     kind = "refused" if name in ("refused", "held", "parked", "unknown") else "taken"
-    return ShownRow(row.number, kind, PLANNED.get(name, name), why if name != "carried_over" else "", cells)
+    return ShownRow(row.number, kind, PLANNED.get(name, name), why if name not in ("carried_over", why) else "", cells)

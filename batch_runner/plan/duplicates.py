@@ -21,7 +21,7 @@ from batch_runner.outcomes import STARTING
 from batch_runner.plan.plan import DUPLICATE, Attempt, Entry, Keep, Policy, Poll, Refuse, Resend, Send, Skip, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 class Rival(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,3 +114,12 @@ def _sentence(policy: Policy, what: str, *, differs: bool) -> str:
         f"duplicate: the same {', '.join(policy.unique)} {what}{other}; "
         "take this row out; --allow-duplicates sends it, so that the same may run twice"
     )
+
+
+def as_recorded(entry: Entry, attempts: Sequence[Attempt]) -> Entry:
+    """The entry with the hash that was written down for the very same texts, by an earlier release, too."""
+    if any(attempt.params == entry.digest for attempt in attempts):
+        return entry
+    texts = entry.sent or entry.digest
+    alike = next((attempt for attempt in reversed(attempts) if (attempt.sent or attempt.params) == texts), None)
+    return entry if alike is None else msgspec.structs.replace(entry, digest=alike.params)

@@ -132,6 +132,11 @@ class Entry(msgspec.Struct, frozen=True):
             dict.fromkeys(filter(None, (self.key, *self.forms, *self.former_keys, *self.doubtful_keys, *self.aliases)))
         )
 
+    @property
+    def kept_forms(self) -> tuple[bytes, ...]:
+        """The other forms of its key as a journal keeps them: with a mark where nobody can tell."""
+        return (*self.forms, *(b"? " + key for key in self.doubtful_keys))
+
     def named(self) -> Mapping[str, str]:
         """The texts that are compared when it was edited, by their columns; none where nobody knows them."""
         return {}

@@ -269,9 +269,14 @@ def _templates(known: Writing | None) -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+
+    def amount(value: Decimal) -> Markup:
+        return figure(worded(value), value)
+
+    templates.globals["compared"] = lambda column: map(Markup, column.compared(amount))
     templates.filters.update(
         number=lambda value: figure(f"{value:,}", value),
-        amount=lambda value: figure(worded(value), value),
+        amount=amount,
         moment=moment,
         time=_time,
         span=_span,

@@ -196,7 +196,9 @@ def headline_of(summary: Summary) -> Headline:
         return _unknown(summary)
     if summary.exit_code != ExitCode.OK:
         return _failed(summary)
-    return _edited(summary) if summary.changed else Headline(GOOD, _good(summary))
+    if summary.changed:
+        return _edited(summary)
+    return _differing(summary) if any(pair.rows for pair in summary.differing) else Headline(GOOD, _good(summary))
 
 
 def headline_of_night(sheets: Sequence[Headline], rows: int, success: int, not_run: int) -> Headline:
@@ -224,6 +226,15 @@ def _edited(summary: Summary) -> Headline:
         CAUTION,
         f"{_all(summary.rows).capitalize()} succeeded, but {rows} edited since",
         "What ran is what stood in the sheet before, an amount too; --retry changed runs these rows again.",
+    )
+
+
+def _differing(summary: Summary) -> Headline:
+    """All is well with the runs; but a result says something else than the sheet."""
+    return Headline(
+        CAUTION,
+        f"{_all(summary.rows).capitalize()} succeeded, but results differ from the sheet",
+        "The rows are named below, with what the sheet says and what came back: find out which of the two is right.",
     )
 
 

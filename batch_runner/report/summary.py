@@ -157,15 +157,16 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_quiet(self) -> bool:
-        """Whether there was nothing new, and nothing that a person has to look at."""
+        """Whether there was nothing new, and nothing but notes for a person to look at."""
         is_all_old = self.carried == self.rows and not (self.since and (self.since.new or self.since.left))
-        return self.is_well and is_all_old and not self.changed and not self.notes
+        return self.is_well and is_all_old and not self.changed
 
     def _lines(self) -> Iterator[str]:
         if self.is_quiet:
             nothing = f"nothing new: {self.carried} carried over ({self._words()})" if self.rows else "nothing to do"
             report = f"; report: {self.report}" if self.report else ""
             yield f"{self.input}: {nothing}; output: {self.output}{report}"
+            yield from self._note_lines()
             return
         yield self.headline
         yield from self._since_lines()
@@ -183,18 +184,22 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         if self.count("unknown"):
             yield "  unknown: a run may exist, or have done its work: look before you say --retry unknown"
             yield f"    what you find is said so: {self.resolving} --row N --as success --note …"
-        for note in self.notes:
-            yield f"  note: {note}"
+        yield from self._note_lines()
         if self.output:
             yield f"  output: {self.output}"
         if self.report:
             yield f"  report: {self.report}"
 
+    def _note_lines(self) -> Iterator[str]:
+        return (f"  note: {note}" for note in self.notes)
+
     def _since_lines(self) -> Iterator[str]:
         """What is different from the night before, or from an earlier batch of this night."""
-        changed = f", {self._edited()} (--retry changed runs them again)" if self.changed else ""
+        # Those that another file's rows hold up have a line of their own, which warns of that very option.
+        advice = " (--retry changed runs them again)" if self.changed > self.taken.rows else ""
+        changed = f", {self._edited()}{advice}" if self.changed else ""
         if self.since is None:
-            if self.carried:
+            if self.carried and (changed or not self.named):
                 yield f"  {self.carried} carried over from an earlier batch{changed}"
             return
         told = self.since

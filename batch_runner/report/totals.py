@@ -28,7 +28,7 @@ from batch_runner.rows.amounts import (
 from batch_runner.sheet.model import row_list
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from batch_runner.journal.view import Placed
     from batch_runner.rows.source import Source
@@ -110,16 +110,19 @@ class ColumnTotals(msgspec.Struct, frozen=True):
                 f"({row_list(self.differing_rows)})"
             )
 
-    def compared(self) -> Iterator[str]:
-        """What the sheet's own total rows say, and whether that is equal: a line each, the first ones that differ."""
+    def compared(self, write: Callable[[Decimal], str] = worded) -> Iterator[str]:
+        """What the sheet's own total rows say, and whether that is equal: a line each, the first ones that differ.
+
+        The lines hold no text of the sheet's. `write` is how an amount is written.
+        """
         equal = [one for one in self.total_rows if one.is_equal]
         odd = [one for one in self.total_rows if not one.is_equal]
-        yield from map(str, odd[:MOST_UNREAD])
+        yield from (one.told(write) for one in odd[:MOST_UNREAD])
         if len(odd) > MOST_UNREAD:
             yield f"and {len(odd) - MOST_UNREAD} more of your total rows are not equal"
         if equal:
             also = f" (and {row_list([one.row for one in equal[:-1]])})" if len(equal) > 1 else ""
-            yield f"{equal[-1]}{also}"
+            yield f"{equal[-1].told(write)}{also}"
 
 
 def control_totals(source: Source, outcomes: Iterable[Placed]) -> tuple[ColumnTotals, ...]:

@@ -15,9 +15,10 @@ import msgspec
 from batch_runner.sheet.model import LIST_ROWS, RowKind
 from batch_runner.sheet.numfmt.digits import decimal_of
 from batch_runner.sheet.numfmt.meaning import CURRENCY_CODES
+from batch_runner.units import plain_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from batch_runner.sheet.model import Column, Sheet, TypedCell, TypedRow
 
@@ -140,6 +141,43 @@ def read_amount(text: str, *, typed: bool = False) -> Amount | NoAmount:
     return Amount(value if sign > 0 else EXACT.minus(value), currency)
 
 
+class AmountStyle(msgspec.Struct, frozen=True):
+    """How the texts of a column write amounts. `is_local`: some have a decimal comma, or groups of thousands."""
+
+    is_local: bool
+    currencies: frozenset[str]
+
+    def doubt(self, text: str) -> str | None:
+        """What follows the name of a param whose amount is clear by itself, and isn't beside the others."""
+        amount = read_amount(text)
+        if amount is EITHER and self.is_local:
+            return (
+                f"has {text.strip()!r}, which beside the other amounts may be thousands or decimals; write the decimals"
+            )
+        if isinstance(amount, Amount) and amount.currency and len(self.currencies) > 1:
+            return f"has amounts in {' and '.join(sorted(self.currencies))}, and a number has no currency"
+        return None
+
+
+def may_be_doubted(text: str) -> bool:
+    """Whether the other amounts of the column have to be looked at."""
+    amount = read_amount(text)
+    return amount is EITHER or (isinstance(amount, Amount) and amount.currency != "")
+
+
+def style_of(texts: Iterable[str]) -> AmountStyle:
+    """Look at all texts of a column."""
+    is_local, currencies = False, set()
+    for text in texts:
+        amount = read_amount(text)
+        if amount is EITHER or isinstance(amount, Amount):
+            number = _AMOUNT.fullmatch(text.strip())
+            is_local = is_local or (number is not None and plain_number(number[2]) is None)
+        if isinstance(amount, Amount) and amount.currency:
+            currencies.add(amount.currency)
+    return AmountStyle(is_local, frozenset(currencies))
+
+
 def held_amount(text: str, cell: TypedCell) -> Amount | NoAmount:
     """The number that a cell holds, of which `text` is what is sent; with the currency that the text names.
 
@@ -220,14 +258,15 @@ class TotalRow(msgspec.Struct, frozen=True):
         """Whether both are the same."""
         return self.rows is not None and abs(self.says - self.rows) <= NEAR * max(Decimal(1), abs(self.says))
 
-    def __str__(self) -> str:
-        said = f"your row {self.row} says {worded(self.says)}"
+    def told(self, write: Callable[[Decimal], str]) -> str:
+        """The sentence, its amounts written so."""
+        said = f"your row {self.row} says {write(self.says)}"
         if self.is_equal:
             return f"{said}: equal"
         if self.rows is None:
             return f"{said}, which can't be compared: some cells hold no amount that is sure"
         by = EXACT.subtract(self.says, self.rows)
-        return f"{said}: NOT EQUAL, the rows come to {worded(self.rows)}, which differs by {worded(by)}"
+        return f"{said}: NOT EQUAL, the rows come to {write(self.rows)}, which differs by {write(by)}"
 
 
 class TotalRows:

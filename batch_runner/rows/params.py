@@ -11,6 +11,7 @@ import msgspec
 
 from batch_runner.errors import UsageError
 from batch_runner.plan.plan import Entry
+from batch_runner.rows.amounts import may_be_doubted, style_of
 from batch_runner.rows.keys import (
     dedup_key_of,
     digest_of,
@@ -22,13 +23,14 @@ from batch_runner.rows.keys import (
     with_others,
 )
 from batch_runner.rows.selection import columns_by_letter, no_column
-from batch_runner.sheet.model import refuse_ambiguity
+from batch_runner.sheet.model import RowKind, refuse_ambiguity
 from batch_runner.units import Braced, SingleBrace, template_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from batch_runner.job.job import Job
+    from batch_runner.rows.amounts import AmountStyle
     from batch_runner.rows.task_inputs import Fit, TaskInputs
     from batch_runner.sheet.model import Column, Row, Sheet
 
@@ -121,6 +123,7 @@ class Template:
         self._watched = {name: self._columns[name].index for name in (*job.total, *job.unique_conflict)}
         self._ignored = frozenset(column.index for column in self.columns(job.ignore))
         self._also: tuple[tuple[Column, ...], ...] = ()
+        self._styles: dict[str, AmountStyle] = {}
         self._used = self._used_indexes()
         self._starts = tuple(self._sent_indexes())
         self._refuse_ambiguity(job)
@@ -228,7 +231,8 @@ class Template:
         numbers = row.numbers or {}
         values = with_others(texts, {place: number.value for place, number in numbers.items()})
         raw = with_others(plain, {place: number.raw for place, number in numbers.items()})
-        key, *more = map(self._known_as, dict.fromkeys((values, texts, plain, raw)))
+        made = {} if self._key else {plain: digest} | ({} if self._volatile else {texts: sent})
+        key, *more = (made.get(form) or self._known_as(form) for form in dict.fromkeys((values, texts, plain, raw)))
         former = {place: number.former for place, number in numbers.items()} | (row.former or {})
         past: list[bytes | None] = [sent] if self._volatile and not self._key else []
         if former or self._former_names:
@@ -366,7 +370,21 @@ class Template:
         """The cells whose texts the task can't take; all of them at once."""
         if self.fit is None:
             return None
-        return "; ".join(f"{self._cells(row, name)}: {what}" for name, what in self.fit.wrongs(params)) or None
+        wrongs = tuple(self.fit.wrongs(params)) or self._doubts(self.fit, params)
+        return "; ".join(f"{self._cells(row, name)}: {what}" for name, what in wrongs) or None
+
+    def _doubts(self, fit: Fit, params: dict[str, str]) -> Iterator[tuple[str, str]]:
+        """The amounts that are clear by themselves, and not beside the others of their column: `1.234`, `5 $`."""
+        for each, name in fit.pairs:
+            text = params.get(name or "")
+            if name is None or text is None or not each.kind.is_amount or not may_be_doubted(text):
+                continue
+            if name not in self._styles:
+                places = [place for place, sent in self._sent.items() if sent == name]
+                data = (row for row in self._sheet.rows() if row.kind is RowKind.DATA)
+                self._styles[name] = style_of(row.texts[place] for row in data for place in places)
+            if doubt := self._styles[name].doubt(text):
+                yield name, f"{name!r} {doubt}"
 
     def _cells(self, row: Row, name: str) -> str:
         """The cells that a param of this row is made of."""

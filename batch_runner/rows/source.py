@@ -44,7 +44,7 @@ CHUNK = 128
 """Rows that are read and placed in the journal at once: some milliseconds' work."""
 LARGE_CHUNK = 2_048
 """The same where nobody waits for a commit of their own any more: half the time for each row."""
-SEEN_CHUNK = 1_024
+SEEN_CHUNK = 4_096
 """Rows that are only noted at once, which takes a tenth of the time."""
 
 
@@ -396,29 +396,39 @@ async def plan_rows(
         yield list(zip(await journal.register(chunk), chunk, strict=True))
 
 
-async def look_ahead(source: Source, journal: Journal, is_hasty: Callable[[], bool] = lambda: False) -> tuple[str, ...]:
+async def look_ahead(
+    source: Source,
+    journal: Journal,
+    is_hasty: Callable[[], bool] = lambda: False,
+    look: Callable[[], None] = lambda: None,
+) -> tuple[str, ...]:
     """Ask the whole sheet what has to be known before its first row is planned.
 
-    Gives a sentence where rows ran before of which it could not tell what makes them unique.
+    `look` is called on the way, and may raise. Gives a sentence where rows ran before of which it could not tell what
+    makes them unique.
     """
     if journal.may_have_twins:  # of rows with equal keys, a later one may be what was sent before
-        await see(source, journal, is_hasty)
+        await see(source, journal, is_hasty, look)
     if not journal.needs_claims:
         return ()
     for chunk in chunks(source.every(), CHUNK):  # rows that ran before anybody asked what makes them unique
         if is_hasty():
             await journal.leave_unasked()
             return ()
+        look()
         await journal.adopt(chunk)
     return journal.unclaimed()
 
 
-async def see(source: Source, journal: Journal, is_hasty: Callable[[], bool]) -> None:
+async def see(
+    source: Source, journal: Journal, is_hasty: Callable[[], bool], look: Callable[[], None] = lambda: None
+) -> None:
     """Have the journal note all rows of the sheet, and find out which of its rows they are."""
     for chunk in chunks(source.every(is_hasty), SEEN_CHUNK):
         await checkpoint_if_cancelled()
+        look()
         await journal.see(chunk)
-    await journal.tell_apart(source.identifying)
+    await journal.tell_apart(None if is_hasty() else source.identifying)
 
 
 def chunks(rows: Iterator[RowParams], size: int) -> Iterator[tuple[RowParams, ...]]:

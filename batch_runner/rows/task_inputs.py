@@ -1,12 +1,12 @@
 """What a task takes, and how a cell's text is read as a value of that kind.
 
 An input with a name of its own is found under that name to the letter, as the Tasks API has it. One that is known by
-its argument only is found whatever the case, the spaces and the signs of the name (`invoice_no` is `Invoice No.`), if
-just one name could be it; where two could be, even if one of them is it to the letter, nobody guesses: a row in which
-that cell is empty would otherwise take the other's.
+its argument only is found whatever the case, the spaces and the signs of the name (`invoice_no` is `Invoice No.`,
+`faellig` is `Fällig`), if just one name could be it; where two could be, even if one of them is it to the letter,
+nobody guesses: a row in which that cell is empty would otherwise take the other's.
 
-Spaces around a text count only where the kind is text. A number with a separator of thousands is none: `1,234` is one
-number in New York and another in Berlin.
+Spaces around a text count only where the kind is text. A number or a date in the way of a country is read if there is
+but one way to read it: `1.234,50 €`, `28.02.2026`. `1,234` is one number in New York and another in Berlin.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from batch_runner.errors import quote_words
+from batch_runner.rows.amounts import Amount, read_amount
+from batch_runner.rows.keys import readings
 from batch_runner.units import plain_number
 
 if TYPE_CHECKING:
@@ -176,9 +178,12 @@ class Fit(msgspec.Struct, frozen=True):
         return names[near[0]] if near else None
 
 
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
+
+
 def folded(name: str) -> str:
-    """A name without case, spaces and signs; one of signs only stays as it is."""
-    plain = unicodedata.normalize("NFKC", name).casefold()
+    """A name without case, spaces, signs and umlauts; one of signs only stays as it is."""
+    plain = unicodedata.normalize("NFKC", name).casefold().translate(_UMLAUTS)
     return "".join(filter(str.isalnum, plain)) or plain
 
 
@@ -211,6 +216,7 @@ LONGEST_TEXT = 60
 _WHOLE = re.compile(r"[+-]?\d{1,4000}(?=(\.0+)?\Z)", re.ASCII)
 _DATE = re.compile(r"(\d{4}-\d\d-\d\d)(?:[T ]00:00(?::00)?)?", re.ASCII)
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:\d\d)?)?", re.ASCII)
+_FULL_YEAR = re.compile(r"[0-9]{4}")
 _TIME = re.compile(r"\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?", re.ASCII)
 _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -225,6 +231,11 @@ class ValueKind(msgspec.Struct, frozen=True):
     parse: Callable[[str], Any]
     example: str = ""
     choices: tuple[str, ...] = ()
+
+    @property
+    def is_amount(self) -> bool:
+        """Whether its texts may be written in the way of a country."""
+        return self.parse in (_whole, _decimal, _float)
 
     @property
     def takes_empty(self) -> bool:
@@ -285,9 +296,11 @@ def _whole(text: str) -> int:
 
 
 def _decimal(text: str) -> Decimal:
-    """`1234.50`, `1.5E+03`; `19.5%` is 0.195, as in the sheet."""
+    """`1234.50`, `1.5E+03`, `1.234,50 €`; `19.5%` is 0.195, as in the sheet."""
     bare = text.strip()
     number = plain_number(bare.removesuffix("%"))
+    if number is None and isinstance(amount := read_amount(bare), Amount):
+        return amount.value
     if number is None or (bare.endswith("%") and "e" in bare.lower()):
         raise ValueError(text)
     return Decimal(f"{bare[:-1]}e-2") if bare.endswith("%") else number
@@ -307,14 +320,20 @@ def _truth(text: str) -> bool:
         raise ValueError(text) from None
 
 
+def _dated(pattern: re.Pattern[str], text: str) -> re.Match[str]:
+    """A date of ISO 8601, or the only one that `28.02.2026` can be."""
+    read = readings(text.strip()) if _FULL_YEAR.search(text) else ()
+    return _found(pattern, text if pattern.fullmatch(text.strip()) or len(read) != 1 else read[0])
+
+
 def _date(text: str) -> date:
     """A midnight is its date: a cell may show both."""
-    return date.fromisoformat(_found(_DATE, text)[1])
+    return date.fromisoformat(_dated(_DATE, text)[1])
 
 
 def _moment(text: str) -> datetime:
     """A date alone is its midnight."""
-    return datetime.fromisoformat(_found(_MOMENT, text)[0])
+    return datetime.fromisoformat(_dated(_MOMENT, text)[0])
 
 
 def _time(text: str) -> time:

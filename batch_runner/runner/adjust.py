@@ -161,11 +161,12 @@ def told_ahead(
     what: str,
     count: Callable[[Callable[[], None], Callable[[], None]], Awaitable[None]],
     tell: Callable[[str], None],
+    is_stopping: Callable[[], bool] = lambda: False,
 ) -> Iterator[None]:
     """Have `count` find out and tell the plan, in a thread of its own; the block begins then, or after a second.
 
     It is given what to call when the block may begin, and what to call again and again on the way: that waits, so that
-    the block has the processor, and raises when the block has ended.
+    the block has the processor, and raises when the block has ended, or is to end soon.
     """
     is_ready, is_told, is_over = threading.Event(), threading.Event(), threading.Event()
 
@@ -175,7 +176,7 @@ def told_ahead(
 
         def look() -> None:
             nonlocal last, is_slow
-            if is_late.is_set() and is_over.wait(POLITENESS * (time.monotonic() - last)):
+            if is_stopping() or (is_late.is_set() and is_over.wait(POLITENESS * (time.monotonic() - last))):
                 raise BatchEnding
             last = time.monotonic()
             if last - began > 2 * FIRST_SECOND and not is_slow:

@@ -248,7 +248,7 @@ async def count_plan(
     """Of `preview`, only how many rows a batch does what with, and why; `look` is called on the way, and may raise."""
     counted: Counter[str] = Counter()
     await take_back(evidence, journal)
-    await look_ahead(source, journal)
+    await look_ahead(source, journal, look=look)
     async for chunk in plan_rows(source, journal):
         look()
         counted.update(name for step, _row in chunk if (name := counted_as(step)))

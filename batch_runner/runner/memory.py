@@ -24,6 +24,7 @@ from batch_runner.journal.database import copy_journal, open_memory
 from batch_runner.journal.index import (
     ENDING,
     Index,
+    LaterJournals,
     OtherJournals,
     Purpose,
     journals_in,
@@ -80,6 +81,7 @@ def recall(job: Job, chosen: ChosenService) -> Memory:
     keys = key_columns_of(own) if own.is_file() else set()
     if chosen.repeatable:
         return Memory(purpose)
+    look = _look_again(purpose, own)
     there, gone = index_of_user().journals(purpose)
     folders = (path.absolute().parent for path in (job.input_path, job.output_path, own))
     found, cautions = list[Path](), list[str]()
@@ -87,7 +89,7 @@ def recall(job: Job, chosen: ChosenService) -> Memory:
         if path.resolve() != own and _is_for(path, purpose, cautions, is_known=path in there):
             found.append(path)
     found += _copies_of(own, index_of_user().namesakes(purpose), cautions)
-    others = OtherJournals(found, look=_look_again(purpose, own))
+    others = OtherJournals(found, look=look)
     cautions += (
         f"{path}: this journal of the same task is gone, so what ran in it isn't known: bring it back, if it was moved"
         for path in gone
@@ -95,12 +97,15 @@ def recall(job: Job, chosen: ChosenService) -> Memory:
     return Memory(purpose, others, frozenset(keys | others.key_columns()), tuple(cautions), tuple(gone))
 
 
-def _look_again(purpose: Purpose, own: Path) -> tuple[Path, Callable[[], list[Path]]] | None:
-    """How to find the journals of the same task that a batch began after this one."""
+def _look_again(purpose: Purpose, own: Path) -> LaterJournals | None:
+    """How to find the journals that a batch of the same task began after this one, or of a copy of it."""
     index = index_of_user()
-    if index.folder is None:
-        return None
-    return index.folder, lambda: [path for path in index.journals(purpose)[0] if path.resolve() != own]
+
+    def find() -> list[Path]:
+        there = (path for path in index.journals(purpose)[0] if path.resolve() != own)
+        return [*there, *_copies_of(own, index.namesakes(purpose), [])]
+
+    return LaterJournals.from_now(index.folder, find) if index.folder is not None else None
 
 
 def know_keys(memory: Memory, job: Job, source: Source) -> Memory:

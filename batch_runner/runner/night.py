@@ -152,10 +152,10 @@ def run_night(plan: NightJob, progress: Progress, signals: Signals | None = None
             return NightSummary(exit_code=ExitCode.OK, batches=(), not_run=(), missing=plan.missing, many=True)
         bounds = NightBudget(plan.job, _command(plan))
         sheets = _Sheets(plan, bounds, progress, rows, signals)
-        with _plan_told(plan, bounds, progress), sole_error(), _handed_over(signals):
+        with _plan_told(plan, bounds, progress, signals), sole_error(), _handed_over(signals):
             return anyio.run(sheets.run)
     bounds = NightBudget(plan.job)
-    with _plan_told(plan, bounds, progress):
+    with _plan_told(plan, bounds, progress, signals):
         summaries = tuple(_run(planned, bounds, progress, signals) for planned in plan.batches)
     code = ExitCode(summaries[0].exit_code) if summaries else ExitCode.OK
     return NightSummary(exit_code=code, batches=summaries, not_run=(), missing=plan.missing, many=False)
@@ -338,7 +338,9 @@ def _handed_over(signals: Signals | None) -> AbstractContextManager[None]:
     return signals.handed_over() if signals else nullcontext()
 
 
-def _plan_told(plan: NightJob, bounds: NightBudget, progress: Progress) -> AbstractContextManager[None]:
+def _plan_told(
+    plan: NightJob, bounds: NightBudget, progress: Progress, signals: Signals | None
+) -> AbstractContextManager[None]:
     """Say first what the night is about to do with all rows, and why: while the block runs, if that takes longer."""
     if not plan.batches:
         return nullcontext()
@@ -359,7 +361,7 @@ def _plan_told(plan: NightJob, bounds: NightBudget, progress: Progress) -> Abstr
         sentence = f"{of}: {plan_words(Counts(**counted), named_rows(named))}"
         (progress.plan if counted.keys() == {"start"} else progress.tell)(sentence)
 
-    return told_ahead(plan.job.input, count, progress.tell)
+    return told_ahead(plan.job.input, count, progress.tell, lambda: signals is not None and signals.is_heard)
 
 
 class Rehearsal:

@@ -322,7 +322,7 @@ class NightRun:
 
 TOO_LARGE = (
     "the output wasn't written: a shutdown leaves no time for so many rows; "
-    "the journal has it all, and the same command goes on and writes it"
+    "the journal has it all, and the same command goes on and writes it. Rows it hadn't come to are not_started here"
 )
 
 
@@ -379,8 +379,8 @@ async def _sum_up(
     about = (*(source.first_notes if since is None else ()), *opened.notes)
     about_output = written.notes if written else (TOO_LARGE,)
     known = (*opened.memory.cautions, *batch.cautions)
-    totals = await to_thread.run_sync(control_totals, source, batch.outcomes())
-    differs = await to_thread.run_sync(differing, source, batch.outcomes())
+    totals = await to_thread.run_sync(control_totals, source, batch.outcomes()) if written else ()
+    differs = await to_thread.run_sync(differing, source, batch.outcomes()) if written else ()
     with suppress(JournalFailed):  # all that counts is written; this only spares who looks later the counting
         await journal.tell(Told({count.status: count.rows for count in counts}, totals, differs).to_json())
     return Summary(
@@ -395,7 +395,7 @@ async def _sum_up(
         failures=groups,
         more_failures=failed - sum(group.rows for group in groups if group.status in FAILED),
         stopped=_why(opened, stop) if stop else None,
-        since=since,
+        since=since if batch.is_known else None,
         parked=journal.held("parked"),
         duplicates=journal.held("duplicate"),
         taken=journal.taken(),

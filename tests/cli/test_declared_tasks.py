@@ -145,6 +145,46 @@ def test_a_constant_that_the_task_cannot_take_is_said_once(folder: Path) -> None
     assert mended.returncode == 0
 
 
+GERMAN = """from datetime import date
+from decimal import Decimal
+
+from batch_runner import task
+
+
+@task
+def pay(betrag: Decimal, faellig: date) -> str:
+    return f"{betrag} {faellig}"
+"""
+
+
+def test_a_german_export_is_taken_as_it_is(tmp_path: Path) -> None:
+    """Commas, points, umlauts and a currency need no option; a cell that the others make doubtful is refused."""
+    (tmp_path / "tasks.py").write_text(GERMAN)
+    rows = ["Betrag;Fällig", "1.234,50 €;28.02.2026", "99,00;01.03.2026", "12.000;02.03.2026", "7;3/4/2026"]
+    (tmp_path / "sheet.csv").write_bytes("\r\n".join([*rows, ""]).encode("cp1252"))
+    done = run_program("run", "sheet.csv", "--task", "tasks.py:pay", cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    with (tmp_path / "sheet.results.csv").open(newline="", encoding="cp1252") as file:
+        found = list(csv.DictReader(file, delimiter=";"))
+    assert [row["result"] for row in found] == ['"1234.50 2026-02-28"', '"99.00 2026-03-01"', "", ""]
+    assert [row["error"] for row in found[2:]] == [
+        "sheet.csv, A4: 'Betrag' has '12.000', which beside the other amounts may be thousands or decimals; "
+        "write the decimals",
+        "sheet.csv, B5: 'Fällig' has to be a date such as 2026-02-28, not '3/4/2026'",
+    ]
+
+
+def test_amounts_in_two_currencies_are_no_plain_numbers(tmp_path: Path) -> None:
+    """A number has no currency, so euros and dollars in one column are refused; without the signs nobody knows."""
+    (tmp_path / "tasks.py").write_text(GERMAN)
+    rows = ["Betrag;Fällig", "5,00 €;28.02.2026", "5,00 $;28.02.2026", "6,00;28.02.2026"]
+    (tmp_path / "sheet.csv").write_text("\n".join([*rows, ""]), encoding="utf-8")
+    seen = run_program("check", "sheet.csv", "--task", "tasks.py:pay", "--json", cwd=tmp_path)
+    assert json.loads(seen.stdout)["refused"] == [
+        f"sheet.csv, A{row}: 'Betrag' has amounts in $ and EUR, and a number has no currency" for row in (2, 3)
+    ]
+
+
 def write_workbook(path: Path, *rows: list[Any]) -> None:
     book = Workbook()
     assert book.active is not None
@@ -156,10 +196,10 @@ def write_workbook(path: Path, *rows: list[Any]) -> None:
 
 def test_cells_that_the_task_cannot_take_refuse_their_rows(folder: Path) -> None:
     """`check` names each cell (3); `run` starts no run for these rows, and all others go on."""
-    write_workbook(folder / "may.xlsx", ["1", 1.5, "EUR"], ["2", None, "EUR"], ["3", "1.234,50", "eur"], ["4", 2, None])
+    write_workbook(folder / "may.xlsx", ["1", 1.5, "EUR"], ["2", None, "EUR"], ["3", "1,234", "eur"], ["4", 2, None])
     refused = [
         "may.xlsx, May!B3: it is empty, and the task needs 'Amount'",
-        "may.xlsx, May!B4: 'Amount' has to be a number such as 1234.50, not '1.234,50'; "
+        "may.xlsx, May!B4: 'Amount' has to be a number such as 1234.50, not '1,234'; "
         "may.xlsx, May!C4: 'Currency' has to be EUR or USD, not 'eur'; did you mean 'EUR'?",
     ]
     seen = run_program("check", "may.xlsx", "--task", "tasks.py:pay", "--json", cwd=folder)

@@ -10,7 +10,7 @@ import pytest
 from batch_runner.errors import UsageError
 from batch_runner.job.config import load_job, unknown_variables
 from batch_runner.job.job import Job
-from batch_runner.job.options import options
+from batch_runner.job.options import describe_job, options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -254,3 +254,15 @@ def test_unknown_variables_are_named() -> None:
     assert list(unknown_variables(environ)) == [
         "BATCH_RUNNER_LIMT: no such option; it is ignored. Did you mean BATCH_RUNNER_LIMIT?"
     ]
+
+
+def test_what_check_shows_can_stand_in_a_job_file(tmp_path: Path) -> None:
+    """A person tries a flag and then writes what `check` shows of it into the file: lists and pairs, whatever is in."""
+    given = {"key": ("Net,C",), "rename": ("Datei=File Name", 'x "y"=ß'), "param": ("z={C}",)}
+    found = load_job("a.csv", given, {})
+    lines = describe_job(found.origins).splitlines()
+    pattern = re.compile(r"  (key|rename|param) +(.+?) +--[a-z]+")
+    shown = [f"{line[1]} = {line[2]}" for line in map(pattern.fullmatch, lines) if line]
+    again = job_of(str(job_file(tmp_path, "\n".join(['input = "a.csv"', *shown]))), {}, {})
+    assert len(shown) == len(given)
+    assert (again.key, again.rename, again.param) == (found.job.key, found.job.rename, found.job.param)

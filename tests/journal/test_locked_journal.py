@@ -21,8 +21,7 @@ from remembering_service import Service, on_a_socket
 from served import wait_until
 
 from batch_runner.errors import ExitCode, JournalError, JournalFull, JournalLocked
-from batch_runner.journal.batches import begin_writing, out_of_time
-from batch_runner.journal.group_commit import Reserve, set_aside
+from batch_runner.journal.group_commit import Reserve, begin_writing, out_of_time, set_aside
 from batch_runner.journal.journal import Journal, JournalFile, Outcome
 from batch_runner.plan.plan import Send
 

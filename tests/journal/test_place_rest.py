@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import anyio
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -105,3 +106,39 @@ def test_rows_that_do_not_take_part_hold_their_places(tmp_path: Path) -> None:
                 return [(placed.number, placed.run_id) for placed in batch.outcomes()]
 
     assert anyio.run(night) == [(3, "run-3"), (4, "run-4")]
+
+
+async def outcomes_of_the_second(folder: Path, *, at_once: bool) -> list[tuple[str, bool]]:
+    """What a night's second sheet shows, whose first has run: with a plan for each row, or placed all at once."""
+    path = folder / "in.journal.db"
+    async with rehearse(path) as file:
+        for name in ("north.csv", "south.csv"):
+            with Source(Job(input=str(folder / name), task="t", key=("Key",)), folder) as source:
+                info = msgspec.structs.replace(batch_info(key=("Key",)), input=str(folder / name), command="night")
+                journal = await file.begin(info)
+                await look_ahead(source, journal)
+                batch = SheetBatch(source, journal, NO_WORKER)
+                if name == "south.csv" and at_once:
+                    await batch.place_rest()
+                    return [(placed.status, placed.changed) for placed in batch.outcomes()]
+                async for chunk in plan_rows(source, journal):
+                    for step, _row in chunk:
+                        if isinstance(step, Send):
+                            await run_row(journal, step, f"{name}-{step.row_number}")
+        return [(placed.status, placed.changed) for placed in journal.outcomes()]
+
+
+def test_a_row_that_another_sheet_of_the_night_has_with_other_values(tmp_path: Path) -> None:
+    """It has not the other one's outcome: both can't be it."""
+    anyio.run(first_night, write(tmp_path, [("z", "1")]), ("Key",), 0)
+    write(tmp_path, [("a", "1"), ("b", "2")], "north.csv")
+    write(tmp_path, [("a", "1"), ("b", "999"), ("c", "3")], "south.csv")
+
+    def shown(*, at_once: bool) -> list[tuple[str, bool]]:
+        async def night() -> list[tuple[str, bool]]:
+            return await outcomes_of_the_second(tmp_path, at_once=at_once)
+
+        return anyio.run(night)
+
+    assert [status for status, _ in shown(at_once=False)] == ["success", "error", "success"]
+    assert shown(at_once=True)[:2] == shown(at_once=False)[:2]

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import anyio
 import pytest
 from counted_nights import Night
+from journals import batch_info
 from killing import exit_code, start
 from remembering_service import Service, on_a_socket
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from batch_runner.job.job import Job
+from batch_runner.journal.index import Index, Purpose
+from batch_runner.journal.journal import Journal
+from batch_runner.runner.connect import choose_service, purpose_of
+from batch_runner.runner.memory import recall
 
 ROWS = ("A-1", "A-2", "A-3", "A-4", "A-5", "A-6")
 
@@ -37,3 +43,48 @@ def test_the_same_list_runs_in_two_folders(tmp_path: Path, *, quiet: bool) -> No
         for night in nights:  # a row that both came to at the same moment was started by neither
             night.run("in.csv", code=(0, 3))
         assert service.starts_of == Counter(ROWS)
+
+
+@pytest.fixture
+def night_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """A job that has run once, with its own file of tasks."""
+    monkeypatch.setenv("BATCH_RUNNER_STATE", str(tmp_path / "state"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    Path("my_task.py").write_text("def pay(params):\n    return None\n")
+    Path("in.csv").write_text("Row\nA-1\n")
+    job = Job(input="in.csv", task="my_task.py:pay", journal="pay.journal.db")
+    anyio.run(leave_journal, Path("pay.journal.db"), job)
+    Index(tmp_path / "state").add(Path("pay.journal.db"), purpose_of(job))
+    return job
+
+
+async def leave_journal(path: Path, job: Job) -> None:
+    async with Journal.open(path, batch_info(task=job.task, service="local")) as journal:
+        await journal.finish(0)
+
+
+@pytest.mark.parametrize("is_night", [False, True], ids=["one sheet", "a night's sheet"])
+def test_a_journal_that_is_made_while_a_batch_begins(tmp_path: Path, night_before: Job, *, is_night: bool) -> None:
+    """It came to the index when the others had been listed and nothing was asked yet: it is asked before each start."""
+    others = recall(night_before, choose_service(night_before)).others
+    there = tmp_path / "there.journal.db"
+    anyio.run(leave_journal, there, night_before)
+    Index(tmp_path / "state").add(there, purpose_of(night_before))
+    if is_night:
+        others = others.beside(None, night_before.journal_path)
+    later = others.written_since()
+    assert later is not None
+    assert later.paths == (there,)
+
+
+def test_a_copy_of_the_folder_that_runs_first_while_a_batch_runs(tmp_path: Path, night_before: Job) -> None:
+    """The copied file of tasks is another one, and its journal comes to the index with its first batch."""
+    shutil.copytree(tmp_path / "work", tmp_path / "copy")
+    others = recall(night_before, choose_service(night_before)).others
+    copy = tmp_path / "copy" / "pay.journal.db"
+    task = f"{tmp_path / 'copy' / 'my_task.py'}:pay"
+    Index(tmp_path / "state").add(copy, Purpose.of(task, "local", tmp_path))
+    later = others.written_since()
+    assert later is not None
+    assert later.paths == (copy,)

@@ -12,9 +12,13 @@ import pytest
 from counted_nights import OPEN_ITEMS
 from journals import FormerRow, batch_info, former_journal
 
+from batch_runner.journal.index import Index, Purpose
+from batch_runner.journal.outputs import OutputIndex
 from batch_runner.rows.keys import key_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from counted_nights import Scene
 
 STATUSES = ("success", "failure", "running", "starting")
@@ -44,3 +48,18 @@ def test_a_journal_of_an_earlier_release_goes_on(scene: Scene, version: int, key
     scene.sheet("next.csv", (*OPEN_ITEMS, "A-6"), "10.00")
     hears = ["from in.csv, row 2: success, former-1", "from in.csv, row 5: unknown"]
     scene.night("next.csv", starts=["A-2", "A-6"], code=3, held=3, hears=hears)
+
+
+@pytest.mark.parametrize("service", ["http://localhost:8000/v1/", "HTTPS://Tasks.example:443", "local"])
+def test_an_index_of_an_earlier_release_has_services_as_they_were_written(tmp_path: Path, service: str) -> None:
+    """The journals and outputs that it has for one are found under the one form that they have since."""
+    as_written, now = Purpose("pay", service), Purpose.of("pay", service, tmp_path)
+    journal = tmp_path / "a.journal.db"
+    journal.touch()
+    index, environ = Index(tmp_path), {"BATCH_RUNNER_STATE": str(tmp_path)}
+    index.add(journal, as_written)
+    index.add(journal, now)
+    index.add(tmp_path / "b.journal.db", as_written)
+    assert index.journals(now) == ([journal], [tmp_path / "b.journal.db"])
+    OutputIndex(environ).add(tmp_path / "out.csv", as_written, "digest", ["run-1"])
+    assert OutputIndex(environ).knows(now, [], "digest", [])

@@ -79,6 +79,59 @@ def test_the_bookkeepers_way_takes_few_clicks(browser: Browser, tmp_path: Path) 
     assert (tmp_path / "may.csv").read_text("utf-8").count("piad.pdf") == 3
 
 
+def test_a_cell_to_mend_is_seen_whole(browser: Browser, tmp_path: Path) -> None:
+    """Where a long text stands in a sheet of many columns, its last digits are seen, too: an error may be there."""
+    write_sheet(tmp_path)
+    long = "DE88370400440532013099"
+    head = "Id,Vendor,Amount,IBAN,Due,Customer,Street,Remark"
+    rows = [f"{n:03},Alpen Holz GmbH,{'-' if n == 2 else ''}1,{long},2026-12-01,c,s,r" for n in (1, 2)]
+    (tmp_path / "list.csv").write_text("\n".join([head, *rows]) + "\n", "utf-8")
+    with paged(tmp_path) as page:
+        screen = open_screen(browser, page)
+        page.finish(page.send("/run", file="list.csv", task="tasks.py:pay", key="Id"))
+        screen.goto(f"{page.base}/batch?journal={next(tmp_path.glob('*.db')).name}&id=1")
+        for width in (1280, 375):
+            screen.set_viewport_size({"width": width, "height": 800})
+            cut = "[...document.querySelectorAll('.mend input')].filter(e => e.scrollWidth > e.clientWidth).length"
+            assert screen.evaluate(cut) == 0
+            assert screen.evaluate("document.documentElement.scrollWidth") <= width
+        screen.context.close()
+
+
+def test_a_night_stays_a_few_lines_high_on_a_narrow_screen(browser: Browser, tmp_path: Path) -> None:
+    """Its words keep together, and the table is scrolled: a night is no tall, empty block."""
+    write_sheet(tmp_path)
+    with paged(tmp_path) as page:
+        screen = open_screen(browser, page)
+        page.finish(page.send("/run", file="list.csv", task="tasks.py:pay", key="Id", total="Amount"))
+        screen.set_viewport_size({"width": 375, "height": 800})
+        screen.goto(f"{page.base}/nights")
+        high = screen.evaluate("Math.max(...[...document.querySelectorAll('tbody tr')].map(e => e.offsetHeight))")
+        line = screen.evaluate("parseFloat(getComputedStyle(document.querySelector('td')).lineHeight)")
+        assert high < 4.5 * line
+        screen.context.close()
+
+
+def test_no_plan_of_an_earlier_choice_can_be_run(browser: Browser, tmp_path: Path) -> None:
+    """Once something else is chosen, the plan that stands there goes, with its button, until it is shown anew."""
+    write_sheet(tmp_path)
+    with paged(tmp_path) as page:
+        screen = open_screen(browser, page)
+        for change in ("select[name=total]", "#concurrency", "select[name=key]"):
+            screen.goto(f"{page.base}/sheet?file=list.csv&task=tasks.py:pay&key=Id&concurrency=3")
+            assert screen.is_visible("text=Run 4 rows")
+            if change == "#concurrency":
+                screen.fill(change, "2")
+            else:
+                screen.select_option(change, "Amount")
+            assert not screen.is_visible("text=Run 4 rows")
+            assert screen.is_visible("text=its plan is not shown yet")
+            with screen.expect_navigation():
+                screen.click("text=Show the plan for this")
+            assert screen.is_visible("text=Run 4 rows")
+        screen.context.close()
+
+
 def test_all_can_be_done_by_keyboard_alone(browser: Browser, tmp_path: Path) -> None:
     """Every step has a key: choose, run, mend, run again."""
     write_sheet(tmp_path)

@@ -163,6 +163,8 @@ def test_a_batch_is_run_mended_and_all_is_well(tmp_path: Path) -> None:
         assert form["cell.3.2"] == "-2.50"
         again = page.finish(page.send("/mend", **{**form, "cell.3.2": "2.50"}))
         assert "every row succeeded" in again
+        row = plain(page.show("/row", journal=form["journal"], id="2", row="3"))
+        assert "In list.results.csv Id 002" in row  # where the mended amount stands; the own sheet has another one
         stale = page.send("/mend", **{**form, "cell.3.2": "7.50"})
         assert stale.status_code == 400
         assert "was edited since" in stale.text
@@ -313,6 +315,8 @@ def test_an_unknown_row_is_settled(tmp_path: Path) -> None:
         journal = _journal(tmp_path)
         with closing(sqlite3.connect(tmp_path / journal)) as connection, connection:
             connection.execute("UPDATE attempt SET status = 'unknown', run_id = NULL, error = 'lost' WHERE id = 1")
+        planned = plain(page.show("/sheet", file="list.csv", task="tasks.py:pay", key="Id"))
+        assert re.search("\\b2 unknown 001", planned)  # once, and no why that says the same
         number = re.search(r'row=(\d+)"', page.show("/batch", journal=journal, id="1", status="unknown", part="live"))
         assert number
         row = number[1]
@@ -323,6 +327,12 @@ def test_an_unknown_row_is_settled(tmp_path: Path) -> None:
         assert "on the statement" in settled.text
         assert "unknown → success" in settled.text
         assert "What became of it?" not in settled.text
+        assert "Your finding is kept. Run list.csv once more" in plain(settled.text)
+        run_list(page)
+        assert "Your finding is kept" not in page.show("/row", journal=journal, id="1", row=row)
+        assert "Your finding is kept" not in page.show("/row", journal=journal, id="2", row=row)
+    written = next(each for each in rows_of(tmp_path / "list.results.csv") if each["Id"] == "001")
+    assert written["status"] == "success"
 
 
 def test_a_job_file_is_saved_and_says_the_same(tmp_path: Path) -> None:

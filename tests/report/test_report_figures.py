@@ -28,6 +28,7 @@ from batch_runner.report.stats import (
     headline_of,
     moment_of,
 )
+from batch_runner.report.totals import Differing
 
 BEGAN = datetime(2026, 11, 25, 2, 15, tzinfo=UTC)
 
@@ -174,6 +175,12 @@ def test_no_name_makes_a_link_lead_out(name: str, sheet: str) -> None:
         ({"rows": 1, "counts": (Count("success", 1),)}, "good", "The one row succeeded"),
         ({"carried": 3}, "good", "Nothing new: all 3 rows had succeeded before"),
         ({"rows": 0, "counts": ()}, "good", "Nothing to do: no row takes part"),
+        (
+            {"carried": 3, "differing": (Differing("Net", "result.net", 3, 1, ((2, "Net 1 in the sheet, 2"),)),)},
+            "caution",
+            "All 3 rows succeeded, but results differ from the sheet",
+        ),
+        ({"differing": (Differing("Net", "result.net", 3, 0, ()),)}, "good", "All 3 rows succeeded"),
         ({"carried": 3, "changed": 1}, "caution", "All 3 rows succeeded, but 1 row edited since"),
         (
             {"exit_code": 3, "counts": (Count("success", 1), Count("failure", 2))},

@@ -23,6 +23,7 @@ from batch_runner.journal.view import Count, Failures, Span
 from batch_runner.report.html import LONGEST_MESSAGE, Places, page_of, render
 from batch_runner.report.stats import gather_stats, moment_of
 from batch_runner.report.totals import ColumnTotals, Sum, Unread
+from batch_runner.rows.amounts import TotalRow
 
 VOID = ("meta", "br", "rect")
 
@@ -194,15 +195,18 @@ LOCALES = {
 
 @pytest.mark.parametrize("locale", LOCALES)
 def test_a_locale_that_was_said_writes_amounts(locale: str) -> None:
-    """The well-known ones without any script."""
+    """The well-known ones without any script, also where the sheet's own total is compared."""
     found = Sum(
         currency="EUR", rows=1, input=Decimal("1234.50"), succeeded=Decimal("1234.50"), failed=Decimal(0),
         unsettled=Decimal(0), edited=Decimal(0), not_started=Decimal(0), difference=Decimal(0),
     )  # fmt: skip
-    told = summary(totals=(ColumnTotals("Net", (found,), 0, ()),))
+    own = (TotalRow(18, Decimal("1234.50"), Decimal("1234.50")), TotalRow(9, Decimal(5), Decimal("1234.50")))
+    told = summary(totals=(ColumnTotals("Net", (found,), 0, (), total_rows=own),))
     course = gather_stats(batch(), (), (), moment_of(recorded(60)))
     text = render(page_of(told, batch(), course, Places(Path("/out/x.csv"), Path("/out/r.html"), None)), locale)
     assert f'<data value="1234.50">{LOCALES[locale]}</data>' in text
+    assert f'your row 18 says <data value="1234.50">{LOCALES[locale]}</data>: equal' in text
+    assert f'the rows come to <data value="1234.50">{LOCALES[locale]}</data>, which' in text
     assert "<script" not in text
 
 
@@ -223,7 +227,7 @@ def test_a_row_is_shown_with_its_key() -> None:
     course = gather_stats(batch(), spans, groups, moment_of(recorded(60)))
     places = Places(Path("/out/x.xlsx"), Path("/out/r.html"), "S", {3: "RE-0042, Müller & Söhne"})
     text = render(page_of(summary(failures=groups), batch(), course, places))
-    assert 'A3</a> <bdi class="quiet">RE-0042, Müller &amp; Söhne</bdi>' in text
+    assert 'A3</a> <span class="quiet">·</span> <bdi class="quiet">RE-0042, Müller &amp; Söhne</bdi>' in text
 
 
 def test_the_page_can_be_read_without_eyes() -> None:

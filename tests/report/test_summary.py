@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_runner.errors import ExitCode
+from batch_runner.journal.changes import HeldRows
 from batch_runner.journal.view import Count, Failures
 from batch_runner.outcomes import STATUSES
-from batch_runner.report.summary import Summary, exit_code_for, sorted_counts
+from batch_runner.report.summary import NamedRows, Summary, exit_code_for, sorted_counts
 
 
 def summary(**changes: Any) -> Summary:
@@ -82,6 +83,32 @@ def test_nothing_to_do() -> None:
     """A sheet of zero rows is fine."""
     assert summary(rows=0, counts=()).to_text() == "in.csv: nothing to do; output: in.results.csv"
     assert summary(rows=1, counts=()).to_text().startswith("in.csv: 1 row in")
+
+
+def test_notes_make_no_news() -> None:
+    """A sheet that has a note each night is still one line where nothing is new, and its notes below it."""
+    told = summary(carried=3, notes=("fields are separated by semicolons",))
+    assert told.to_text().splitlines() == [
+        "in.csv: nothing new: 3 carried over (3 success); output: in.results.csv",
+        "  note: fields are separated by semicolons",
+    ]
+    assert not summary(carried=3, notes=("read as it seems",), cautions=("read as it seems",)).is_quiet
+
+
+def test_what_was_carried_over_is_said_once() -> None:
+    """On a sheet's first night the line below the headline comes only where it says more."""
+    named = (NamedRows("carried_over", "from 29 Nov", 3),)
+    assert summary(rows=4, carried=3, named=named).to_text().count("carried over") == 1
+    assert ", 1 of them edited" in summary(rows=4, carried=3, changed=1, named=named).to_text()
+
+
+def test_an_advice_is_not_given_beside_its_warning() -> None:
+    """Rows that another file's rows hold up: `--retry changed` may run them twice, so it is named with that only."""
+    held = summary(rows=4, carried=3, changed=2, taken=HeldRows(2, (2, 3))).to_text()
+    assert "2 of them edited since they ran\n  not sent: 2 rows" in held
+    assert held.count("--retry changed") == 1
+    some = summary(rows=4, carried=3, changed=3, taken=HeldRows(2, (2, 3))).to_text()
+    assert "3 of them edited since they ran (--retry changed" in some
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_runner.rows.amounts import Amount, NoAmount, agreed, currency_of, read_amount, shown_currency, worded
+from batch_runner.rows.amounts import (
+    Amount,
+    NoAmount,
+    agreed,
+    currency_of,
+    may_be_doubted,
+    read_amount,
+    shown_currency,
+    style_of,
+    worded,
+)
 from batch_runner.sheet.numfmt.meaning import CURRENCY_CODES
 
 
@@ -118,3 +128,32 @@ def test_currencies_agree_or_contradict() -> None:
 def test_amounts_in_words(value: str, words: str) -> None:
     """All decimals that there are, two where there is one."""
     assert worded(Decimal(value)) == words
+
+
+@pytest.mark.parametrize(
+    ("others", "is_doubtful"),
+    [
+        (("12.50", "7", "2.500"), False),
+        ((), False),
+        (("abc", "", "28.02.2026"), False),
+        (("99,00",), True),
+        (("1.234.567",), True),
+        (("1'000",), True),
+        (("1,234",), True),
+        (("5,00 €",), True),
+    ],
+)
+def test_the_others_of_a_column_say_what_a_point_is(others: tuple[str, ...], is_doubtful: bool) -> None:
+    """`1.234` is a number where all are written as programs do; beside a comma or groups it may be a thousand."""
+    style = style_of([*others, "1.234"])
+    assert may_be_doubted("1.234")
+    assert (style.doubt("1.234") is not None) == is_doubtful
+    assert style.doubt("1.23") is None
+
+
+def test_a_number_has_one_currency() -> None:
+    """Two currencies in a column are no plain numbers; one, with or without its sign, is."""
+    assert style_of(["5 €", "5,00 EUR", "7"]).doubt("5 €") is None
+    assert style_of(["5 €", "5 CHF"]).doubt("5 €") == "has amounts in CHF and EUR, and a number has no currency"
+    assert style_of(["5 €", "5 CHF"]).doubt("5") is None
+    assert not may_be_doubted("5.00")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import msgspec
 import pytest
+from anyio import to_thread
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from journals import batch_info, run_row, steps_of
@@ -21,9 +22,10 @@ from openpyxl import Workbook
 from workbooks import Tab, text_cell, text_row, write_workbook
 
 from batch_runner.job.job import Job
+from batch_runner.journal.index import LaterJournals, OtherJournals, looking_into, ran_in
 from batch_runner.journal.journal import Journal
 from batch_runner.plan.plan import Keep, Refuse, Send
-from batch_runner.rows.keys import number_form, readings
+from batch_runner.rows.keys import key_of, number_form, readings
 from batch_runner.rows.source import Source, look_ahead, plan_rows
 from batch_runner.sheet.numfmt.formatter import NumberFormat
 from batch_runner.sheet.xlsx.workbook import volatile_cells
@@ -65,7 +67,7 @@ def keys(path: Path) -> list[bytes | None]:
 
 
 def run_night(journal: Path, sheet: Path, **options: Any) -> None:
-    """All rows of the sheet succeed, or did so before."""
+    """All rows of the sheet that are sent succeed."""
 
     async def night() -> None:
         info = msgspec.structs.replace(batch_info(key=options.get("key", ())), input=str(sheet))
@@ -74,7 +76,7 @@ def run_night(journal: Path, sheet: Path, **options: Any) -> None:
                 await look_ahead(source, opened)
                 async for chunk in plan_rows(source, opened):
                     for step, row in chunk:
-                        if isinstance(step, Keep):
+                        if isinstance(step, Keep | Refuse):
                             continue
                         await run_row(opened, step, f"run-{row.row_number}")
             await opened.finish(0)
@@ -271,6 +273,49 @@ def test_what_may_be_read_in_two_ways_is_held(tmp_path: Path, said: str, number:
     (step,) = steps_of(journal, text_file(tmp_path / "in.csv", [("a", said, day)]), batch_info())
     assert isinstance(step, Refuse)
     assert "but for how a number or date is written" in step.why
+
+
+@pytest.mark.parametrize("key", [(), NO])
+@pytest.mark.parametrize("is_book", [False, True], ids=["text", "workbook"])
+def test_what_ran_and_may_be_read_in_two_ways_holds_each_of_them(
+    tmp_path: Path, *, is_book: bool, key: tuple[str, ...]
+) -> None:
+    """A list in English, then the same one in German or as a workbook: its row is held on every later night."""
+    journal = tmp_path / "a.journal.db"
+    run_night(journal, text_file(tmp_path / "en.csv", [("3/4/2026", "10", "x")]), key=key)
+    if is_book:
+        sheet = workbook(tmp_path / "in.xlsx", [(date(2026, 4, 3), 10, "x")])
+    else:
+        sheet = text_file(tmp_path / "de.csv", [("04.03.2026", "10", "x")])
+    for _night in range(2):
+        run_night(journal, sheet, key=key)
+        (step,) = steps_of(journal, sheet, batch_info(key=key), key=key)
+        assert isinstance(step, Refuse)
+        assert "but for how a number or date is written" in step.why
+    with looking_into(journal) as connection:
+        ran = ran_in(journal, connection, [key_of({"A": "2026-04-03"})] if key else [])
+    assert len(ran) == bool(key)
+
+
+def test_what_may_be_read_in_two_ways_is_asked_for_once_more_before_it_is_sent(tmp_path: Path) -> None:
+    """Another folder has started it meanwhile, under one of both readings."""
+    there, sheet = tmp_path / "there.journal.db", text_file(tmp_path / "en.csv", [("3/4/2026", "10")])
+
+    async def night() -> str | None:
+        others = OtherJournals(look=LaterJournals(tmp_path, (), lambda: [there]))
+        with Source(Job(input=str(sheet), key=NO), tmp_path) as source:
+            async with Journal.open(tmp_path / "a.journal.db", batch_info(key=NO), others=others) as journal:
+                ((step, _row),) = [planned async for chunk in plan_rows(source, journal) for planned in chunk]
+                await to_thread.run_sync(run_there)
+                assert isinstance(step, Send)
+                return await journal.hold_if_started(await journal.intend(step), step)
+
+    def run_there() -> None:
+        run_night(there, text_file(tmp_path / "de.csv", [("03.04.2026", "10")]), key=NO)
+
+    held = anyio.run(night)
+    assert held is not None
+    assert "ran on" in held
 
 
 @given(st.decimals(-1_000_000, 1_000_000, places=2, allow_nan=False), st.sampled_from([",.", ".,", "\u00a0,", "’."]))

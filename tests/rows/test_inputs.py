@@ -66,10 +66,10 @@ def test_any_text_is_a_value_or_one_sentence(text: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
-        (Decimal, "1,234.50"),
-        (Decimal, "1.234,50"),
-        (Decimal, "1234,50"),
-        (Decimal, "€ 5"),
+        (Decimal, "1,234"),
+        (Decimal, "1,234.5,6"),
+        (Decimal, "12 kg"),
+        (float, "5 or 6"),
         (Decimal, "NaN"),
         (Decimal, "Infinity"),
         (Decimal, "1_000"),
@@ -79,7 +79,10 @@ def test_any_text_is_a_value_or_one_sentence(text: str) -> None:
         (int, "1E5"),
         (int, "9" * 5000),
         (bool, "maybe"),
-        (date, "28.02.2026"),
+        (date, "3/4/2026"),
+        (date, "28.02.26"),
+        (date, "30.02.2026"),
+        (datetime, "12,5"),
         (date, "2026-02-30"),
         (date, "20260228"),
         (date, "2026-02-28T14:05:00"),
@@ -90,6 +93,27 @@ def test_any_text_is_a_value_or_one_sentence(text: str) -> None:
 def test_nothing_is_guessed(kind: type, text: str) -> None:
     """What two countries read differently, and what Python would let pass, is no value."""
     assert len(wrong(kind, text)) < 150
+
+
+@pytest.mark.parametrize(
+    "text", ["1234.50", "1.234,50", "1234,50", "1,234.50", "1'234.50", "1.234,50 €", "EUR 1 234,50"]
+)
+def test_an_amount_in_the_way_of_a_country(text: str) -> None:
+    """What can be read in one way only is that number, as a workbook's cell would be sent: without its currency."""
+    assert KINDS[Decimal].read(text) == Decimal("1234.50")
+    assert KINDS[float].read(text) == 1234.5
+
+
+def test_which_kinds_look_at_their_column() -> None:
+    """All numbers, whole ones too: `12.000` is 12 to a program, and twelve thousand pieces beside a `1,5`."""
+    assert [kind for kind, found in KINDS.items() if found.is_amount] == [int, Decimal, float]
+
+
+@pytest.mark.parametrize("text", ["28.02.2026", "28/02/2026", "2/28/2026", " 28.2.2026 "])
+def test_a_date_in_the_way_of_a_country(text: str) -> None:
+    """The day comes first between points, and where there is no such month."""
+    assert KINDS[date].read(text) == date(2026, 2, 28)
+    assert KINDS[datetime].read(text) == datetime(2026, 2, 28)
 
 
 @pytest.mark.parametrize("text", ["TRUE", "true", " True ", "yes", "1"])
@@ -208,8 +232,8 @@ def test_an_empty_cell_is_wrong_only_where_it_is_needed() -> None:
 def test_all_that_is_wrong_with_a_row_is_said() -> None:
     """Each wrong param with its kind."""
     fit = TaskInputs((Input("a", "A", NUMBER), Input("b", "B", KINDS[date], required=False))).fit(["A", "B"])
-    assert list(fit.wrongs({"A": "12,50", "B": "tomorrow"})) == [
-        ("A", "'A' has to be a number such as 1234.50, not '12,50'"),
+    assert list(fit.wrongs({"A": "12,50,1", "B": "tomorrow"})) == [
+        ("A", "'A' has to be a number such as 1234.50, not '12,50,1'"),
         ("B", "'B' has to be a date such as 2026-02-28, not 'tomorrow'"),
     ]
 

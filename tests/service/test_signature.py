@@ -110,7 +110,7 @@ def test_the_function_stays_an_ordinary_one() -> None:
         ({"Invoice No": "1"}, "the param 'amount' is missing; the task needs it"),
         ({"Invoice No": "1", "Amuont": "5"}, "the param 'amount' is missing; did you mean 'Amuont'?"),
         ({"Invoice No": "1", "Amount": ""}, "the param 'amount' is empty; the task needs it"),
-        ({"Invoice No": "1", "Amount": "5,1"}, "'Amount' has to be a number such as 1234.50, not '5,1'"),
+        ({"Invoice No": "1", "Amount": "5,1,1"}, "'Amount' has to be a number such as 1234.50, not '5,1,1'"),
         ({"Invoice No": "1", "Amount": "5", "amount": "6"}, "'Amount' and 'amount' could each be what the task takes"),
         ({"Invoice No": "1", "Amount": "5", "Currency": "EURO"}, "did you mean 'EUR'?"),
     ],

@@ -16,6 +16,13 @@ for (const form of document.querySelectorAll("form.drop")) {
 // Another task has other params: the screen is made anew as soon as one is chosen.
 document.getElementById("task")?.addEventListener("change", (event) => event.target.form.submit());
 
+// A plan is that of what was chosen when it was made. Once something else is chosen, nothing can be started from it.
+document.getElementById("choose")?.addEventListener("input", (event) => {
+  if (event.target.id === "task") return;
+  document.getElementById("live").classList.add("stale");
+  document.getElementById("changed").hidden = false;
+});
+
 // A part of the screen is fetched again: while a batch runs, when something of it has changed; while a large sheet is
 // read, each second until that is done.
 const live = document.getElementById("live");

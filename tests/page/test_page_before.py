@@ -1,0 +1,93 @@
+"""What a screen says of what was before: what ran, what was compared, by what a sheet's rows were known."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from paged import hidden_fields, paged, plain, rows_of, write_sheet
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PATIENCE = 60
+pytestmark = pytest.mark.long
+BAD_AND_SLOW = """
+import time
+from pathlib import Path
+
+def pay(params):
+    with Path("tries").open("a") as tries:
+        tries.write(params["Id"] + " ")
+    if params["Amount"].startswith("-"):
+        raise ValueError("a credit note is not paid")
+    while params["Amount"] == "2.75" and not Path("go").exists():
+        Path("paying").touch()
+        time.sleep(0.05)
+    return {"paid": params["Amount"]}
+"""
+
+
+def test_what_was_compared_is_said_also_where_nothing_differs(tmp_path: Path) -> None:
+    """Who asked for a comparison hears that all is the same; and of a batch's time, only its own rows are counted."""
+    write_sheet(tmp_path)
+    chosen = {"file": "list.csv", "task": "tasks.py:pay", "key": "Id", "compare": "Amount", "compare_part": "paid"}
+    with paged(tmp_path) as page:
+        text = plain(page.finish(page.send("/run", **chosen)))
+        assert "Amount and result.paid are the same in all 3 rows that succeeded" in text
+        assert re.search(r"\b4 rows in [\d.]+ s(?!; )", text)
+        path = tmp_path / "list.csv"
+        path.write_text(path.read_text("utf-8") + "005,Vendor 5,5.50\n", "utf-8")
+        text = plain(page.finish(page.send("/run", **chosen)))
+        assert re.search(r"\b1 row in [\d.]+ s; 4 from before", text)
+
+
+def test_a_sheet_that_ran_is_known_by_what_it_was_known_by(tmp_path: Path) -> None:
+    """Its next plan begins with the key that it ran with, so none is refused; that of another sheet does not."""
+    path = write_sheet(tmp_path)
+    shutil.copy(path, tmp_path / "more.csv")
+
+    def proposed_in(text: str) -> list[str]:
+        selects = re.findall(r'<select id="key[^"]*" name="key".*?</select>', text, re.DOTALL)
+        return [chosen for each in selects for chosen in re.findall('value="([^"]+)" selected', each)]
+
+    with paged(tmp_path) as page:
+        new = proposed_in(page.show("/sheet", file="list.csv"))
+        assert new == ["Id"]
+        run = {"file": "list.csv", "task": "tasks.py:pay", "key": ["Vendor", "Id"]}
+        answer = page.http.post("/run", data=run, headers={"Origin": page.base}, follow_redirects=True)
+        page.finish(answer)
+        key = proposed_in(page.show("/sheet", file="list.csv"))
+        assert key == ["Id", "Vendor"]
+        text = plain(page.show("/sheet", file="list.csv", task="tasks.py:pay", key=key))
+        assert "3 done before" in text
+        assert "Run it No row is started." in text
+        assert proposed_in(page.show("/sheet", file="more.csv")) == new
+
+
+def test_a_mending_that_was_cut_off_goes_on_with_what_was_mended(tmp_path: Path) -> None:
+    """Killed in the middle, it goes on by its own command: what was typed stays, and only its rows are tried again."""
+    path = write_sheet(tmp_path, 6)
+    path.write_text(path.read_text("utf-8").replace("6,6.50", "6,-6.50"), "utf-8")
+    (tmp_path / "tasks.py").write_text(BAD_AND_SLOW, "utf-8")
+    with paged(tmp_path) as page:
+        chosen = {"file": "list.csv", "task": "tasks.py:pay", "key": "Id"}
+        form = hidden_fields(page.finish(page.send("/run", **chosen)), "/mend")
+        answer = page.send("/mend", **{**form, "cell.3.2": "2.75"})
+        until = time.monotonic() + PATIENCE
+        while not (tmp_path / "paying").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        os.kill(int(answer.url.params["pid"]), signal.SIGKILL)
+        (tmp_path / "go").touch()
+        text = page.finish(answer)
+        assert "Go on with it" in text
+        page.finish(page.send("/again", **hidden_fields(text, "/again")))
+    rows = rows_of(tmp_path / "list.results.csv")
+    assert [row["Amount"] for row in rows] == ["1.50", "2.75", "3.50", "4.50", "5.50", "-6.50"]
+    assert [row["status"] for row in rows] == ["success", "unknown", *["success"] * 3, "failure"]
+    assert (tmp_path / "tries").read_text("utf-8").count("006") == 1
