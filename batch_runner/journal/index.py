@@ -424,15 +424,6 @@ def key_columns_of(path: Path, sheet: Path | None = None) -> set[tuple[str, ...]
     return {tuple(msgspec.json.decode(names, type=list[str])) for (names,) in found}
 
 
-def key_before(sheet: Path, columns: Iterable[str]) -> tuple[str, ...] | None:
-    """The one key, of columns that it still has, with which rows of this sheet ran in the journals beside it."""
-    found = set[tuple[str, ...]]()
-    for journal in sheet.parent.glob("*.db"):
-        with suppress(JournalError):
-            found |= key_columns_of(journal, sheet)
-    return next(iter(found)) if len(found) == 1 and set().union(*found) <= {*columns} else None
-
-
 def copy_of(ran: Ran, own: sqlite3.Connection) -> tuple[Any, ...]:
     """What a journal says of a start: posts, times, status, run id, error, result, and hashes of what was sent.
 

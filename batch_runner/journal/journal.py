@@ -203,7 +203,7 @@ class Journal:
         await self._commits.add(partial(same_key.see, entries=entries))
 
     async def tell_apart(self, identifying: tuple[str, ...] | None = ()) -> None:
-        """Find out who rows with equal keys, or by `identifying` params almost equal ones, are; None where nothing starts."""
+        """Find out who rows with equal keys are, or almost equal ones by `identifying`; None: nothing starts any more."""
         await self._commits.add(same_key.tell_apart)
         if identifying is not None:
             await self._commits.add(partial(self._registration.know_almost, identifying=identifying))

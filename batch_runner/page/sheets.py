@@ -20,12 +20,11 @@ from batch_runner.fs import state_of_folder
 from batch_runner.job.inputs import night_job_of
 from batch_runner.job.job import Job, stem_of
 from batch_runner.job.options import command_words
-from batch_runner.journal.index import key_before
 from batch_runner.plan.plan import Keep, Refuse, Step, counted_as
 from batch_runner.rows.source import Profile, Source, profile_of, proposed, repeated_keys
 from batch_runner.runner.check import estimate_of
 from batch_runner.runner.connect import api_key, inputs_of, tasks_in
-from batch_runner.runner.memory import place_journals
+from batch_runner.runner.memory import key_before, place_journals
 from batch_runner.runner.night import rehearse_alone
 from batch_runner.sheet.model import Row, RowKind
 

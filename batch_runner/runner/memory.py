@@ -399,3 +399,12 @@ def started_by_job(folder: Path, journal: Path, sheet: str) -> StartWords | None
                     known = {name: value for name, value in said.items() if value not in (None, (), {})}
                     return StartWords(found.input, known, path.name)
     return None
+
+
+def key_before(sheet: Path, columns: Iterable[str]) -> tuple[str, ...] | None:
+    """The one key, of columns that it still has, with which rows of this sheet ran in the journals beside it."""
+    found = set[tuple[str, ...]]()
+    for journal in sheet.parent.glob("*.db"):
+        with suppress(JournalError):
+            found |= key_columns_of(journal, sheet)
+    return next(iter(found)) if len(found) == 1 and set().union(*found) <= {*columns} else None
