@@ -23,7 +23,7 @@ import sqlite3
 import sys
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -77,7 +77,7 @@ def worst(codes: Iterable[int]) -> ExitCode:
 class BatchRunnerError(Exception):
     """Something that a person can mend; its text is one clear sentence with the next step."""
 
-    exit_code: ClassVar[ExitCode] = ExitCode.BUG
+    exit_code: ExitCode = ExitCode.BUG
 
 
 class UsageError(BatchRunnerError):
@@ -112,6 +112,14 @@ class JournalFailed(BatchRunnerError):  # noqa: N818  as above
 
 class JournalFull(JournalFailed):
     """The journal's disk is full: no more starts, but what was started is recorded, in room set aside for it."""
+
+
+class JournalLocked(JournalFailed):
+    """Another program held the journal's write lock until a signal left no more time to wait for it."""
+
+    def __init__(self, why: str, exit_code: ExitCode) -> None:
+        super().__init__(why)
+        self.exit_code = exit_code
 
 
 class OutputFailed(BatchRunnerError):  # noqa: N818  as above
@@ -149,6 +157,29 @@ def cant_be_read(path: Path, error: Exception) -> JournalError:
     is_other = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB
     what = "this is no journal, or a damaged one" if is_other else "the journal is damaged"
     return JournalError(f"{path}: {what} ({error}); {NEXT_STEP}")
+
+
+def elsewhere(path: Path) -> str:
+    """What else a person can do where a first journal can't be made. One that is there knows what ran."""
+    return "" if path.exists() else ", or name a journal in another folder with --journal"
+
+
+def words_for_whole(path: Path) -> str:
+    """What a person types to say that a journal is whole, of which a batch could not write so any more."""
+    return quote_words(["sqlite3", str(path), "UPDATE about SET under_way = 0"])
+
+
+def half_journal(path: Path, wal: Path) -> JournalError:
+    """What to say where a batch was under way and the WAL is missing: it was left behind, or put in by another program.
+
+    SQLite removes it when the last program that has the journal open, such as a shell after a kill, closes it.
+    """
+    return JournalError(
+        f"{path}: this is half a journal: a batch was under way, and what it wrote last is in {wal.name}, which is "
+        f"missing; bring that file, too, from where this one was; else {NEXT_STEP}. Only if a database program opened "
+        f"it since, and nobody moved, copied or restored it or removed that file, it is whole; then say so: "
+        f"{words_for_whole(path)}"
+    )
 
 
 def _is_text(path: Path) -> bool:

@@ -24,6 +24,7 @@ from batch_runner import log
 from batch_runner.batch.attempts import Doubts
 from batch_runner.batch.limits import Pace
 from batch_runner.errors import ExitCode, Interrupted, JournalFull, Terminated
+from batch_runner.journal.group_commit import out_of_time
 from batch_runner.service.http.classify import advice_on
 from batch_runner.service.protocol import Lost, Refused
 
@@ -65,6 +66,11 @@ else:
 """Ctrl-C; a machine that is shut down; and a terminal that is closed, which on Windows is as Ctrl-Break."""
 
 
+LOCK_PATIENCE = {ExitCode.TERMINATED: 3.0, ExitCode.INTERRUPTED: 12.0}
+"""Seconds after a signal for which another program's lock on the journal is waited for: what runs in flight get to
+end, and what is recorded of them then."""
+
+
 class Signals:
     """What `SIGNALS` has, from the first moment of a command to its last. The second one ends it at once.
 
@@ -74,6 +80,7 @@ class Signals:
 
     def __init__(self) -> None:
         self._code: ExitCode | None = None
+        self._heard_at = 0.0
         self._may_raise = True
         self._before: dict[int, object] = {}
         self._wake: tuple[socket.socket, socket.socket] | None = None
@@ -97,6 +104,12 @@ class Signals:
         """Whether one has come, so that what is left has to be quick."""
         return self._code is not None
 
+    def out_of_time(self) -> ExitCode | None:
+        """The exit code of a signal after which nothing is waited for any longer, a journal's lock least of all."""
+        if self._code is None or time.monotonic() - self._heard_at < LOCK_PATIENCE[self._code]:
+            return None
+        return self._code
+
     @contextmanager
     def handed_over(self) -> Iterator[None]:
         """A batch runs in here."""
@@ -105,9 +118,11 @@ class Signals:
         with reader, writer:
             reader.setblocking(False)
             writer.setblocking(False)
+            before = out_of_time.set(self.out_of_time)
             try:
                 yield
             finally:
+                out_of_time.reset(before)
                 self._wake = None
 
     async def first(self) -> ExitCode:
@@ -121,7 +136,7 @@ class Signals:
         code = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED
         if self._code is not None:
             os._exit(code)  # the journal has it all
-        self._code = code
+        self._code, self._heard_at = code, time.monotonic()
         if self._may_raise:
             raise (Interrupted if code == ExitCode.INTERRUPTED else Terminated)(
                 "interrupted before anything was sent; run the same command"

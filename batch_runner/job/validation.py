@@ -55,6 +55,10 @@ def fill_variables(url: str, environ: Mapping[str, str]) -> str:
     return _VARIABLE.sub(lambda found: values[found[1]] or "", url)
 
 
+LONGEST_SECRET = 1 << 16
+"""Characters. A file that doesn't end (a device) holds none."""
+
+
 def read_secret(name: str, environ: Mapping[str, str]) -> str | None:
     """The variable of this name; else what the file holds that `NAME_FILE` names, or systemd's folder of credentials.
 
@@ -71,11 +75,15 @@ def read_secret(name: str, environ: Mapping[str, str]) -> str | None:
     if not path.name:
         return None
     try:
-        value = path.read_text("utf-8-sig").strip()
+        with path.open(encoding="utf-8-sig") as file:
+            value = file.read(LONGEST_SECRET).strip()
+        is_text = "\0" not in value
     except UnicodeDecodeError:
-        raise ValueError(f"{label}: {path} holds no text; write the secret into it as one line of UTF-8") from None
+        is_text = False
     except OSError as error:
         raise ValueError(f"{label}: {path} can't be read ({reason_of(error)}); name a file with the secret") from None
+    if not is_text:
+        raise ValueError(f"{label}: {path} holds no text; write the secret into it as one line of UTF-8")
     if not value or len(value.splitlines()) != 1:
         raise ValueError(f"{label}: {path} has {'nothing' if not value else 'several lines'} in it; one line is wanted")
     return value

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import msgspec
 from filelock import lock_descriptor
 
-from batch_runner import log
 from batch_runner.errors import (
     FIX_THAT,
     NEW_JOURNAL,
@@ -23,11 +22,13 @@ from batch_runner.errors import (
     JournalBusy,
     JournalError,
     UsageError,
+    elsewhere,
     quote_words,
     reason_of,
 )
 from batch_runner.fs import LockHeld, hold_lock, sync_folder
 from batch_runner.journal.database import connect, make_readable, uri_of
+from batch_runner.journal.group_commit import begin_writing
 from batch_runner.journal.same_key import forget_other_claims
 from batch_runner.plan.plan import NIGHT, Policy
 from batch_runner.units import local_day, problem_of_name, service_form
@@ -127,28 +128,6 @@ def moment_ago(seconds: float) -> str:
 def recorded_time(moment: datetime) -> str:
     """A moment of UTC as recorded."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def begin_writing(connection: sqlite3.Connection) -> None:
-    """Begin a transaction. As long as another program holds the write lock (a shell, a backup), wait and say so."""
-    is_told = False
-    while True:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                raise
-            if not is_told:
-                path = connection.execute("PRAGMA database_list").fetchone()[2]
-                log.warning(
-                    f"{path}: another program has locked the journal (a database shell, a backup?); waiting until it "
-                    "lets go: nothing is started meanwhile, and nothing is lost"
-                )
-            is_told = True
-        else:
-            if is_told:
-                log.warning("the journal is free again; the batch goes on")
-            return
 
 
 def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) -> Begun:
@@ -354,11 +333,6 @@ def look_at_place(path: Path) -> None:
             f"{path}: a power cut could take a new journal out of {path.parent} again ({reason_of(error)}), and what "
             "was sent with it; name a journal in another folder with --journal"
         ) from error
-
-
-def elsewhere(path: Path) -> str:
-    """What else a person can do where a first journal can't be made. One that is there knows what ran."""
-    return "" if path.exists() else ", or name a journal in another folder with --journal"
 
 
 def _no_lock(path: Path, error: OSError) -> JournalError:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import uuid
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
-from batch_runner.errors import DAMAGED, FIX_THAT, NEXT_STEP, JournalError, cant_be_read
+from batch_runner.errors import DAMAGED, FIX_THAT, NEXT_STEP, JournalError, cant_be_read, half_journal
 from batch_runner.fs import replace_file, sync_folder
 from batch_runner.journal.same_key import make_temporary
 
@@ -257,9 +257,8 @@ def open_file(path: Path, mode: int = 0o600) -> sqlite3.Connection:
 def open_memory() -> sqlite3.Connection:
     """A journal that is gone when it is closed."""
     connection = connect(":memory:")
-    connection.executescript(SCHEMA)
+    connection.executescript(SCHEMA + _SENT)
     _name(connection)
-    connection.execute(_SENT)
     make_temporary(connection)
     return connection
 
@@ -321,10 +320,7 @@ def refuse_half(path: Path, connection: sqlite3.Connection) -> None:
     # Whoever opens the file makes an empty one; without a frame behind its header it says nothing.
     has_wal = wal.exists() and wal.stat().st_size > WAL_HEADER
     if not has_wal and connection.execute("SELECT under_way FROM about").fetchone()[0]:
-        raise JournalError(
-            f"{path}: this is half a journal: a batch was under way, and what it wrote last is in {wal.name}, which is "
-            f"missing; bring that file, too, from where this one was; else {NEXT_STEP}"
-        )
+        raise half_journal(path, wal)
 
 
 LONG_RESULT = 1 << 20
@@ -387,7 +383,8 @@ def _create(path: Path, mode: int) -> None:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("PRAGMA journal_mode = WAL")
-    new.chmod(mode)
+    with suppress(OSError):  # as of an output: some mounts know no permissions
+        new.chmod(mode)
     replace_file(new, path)
     sync_folder(path.parent)
 

@@ -8,24 +8,87 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import anyio
 from anyio import CancelScope, to_thread
 
-from batch_runner.errors import JournalError, JournalFailed, JournalFull, reason_of
+from batch_runner import log
+from batch_runner.errors import (
+    ExitCode,
+    JournalError,
+    JournalFailed,
+    JournalFull,
+    JournalLocked,
+    elsewhere,
+    reason_of,
+    words_for_whole,
+)
 from batch_runner.fs import open_at_once
-from batch_runner.journal.batches import begin_writing, elsewhere
+from batch_runner.journal.database import mark_whole
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
-    from pathlib import Path
 
     Event = Callable[[sqlite3.Connection], object]
     Write = Callable[[list[Event]], Awaitable[None]]
     "Writes a group of events: all of them are on disk when it returns, or none."
+
+
+LOCK_LOOK = 200
+"""Milliseconds of waiting for the write lock between two looks at whether there is time to wait on."""
+
+out_of_time: ContextVar[Callable[[], ExitCode | None]] = ContextVar("out_of_time", default=lambda: None)
+"""Asks whether a signal has left no more time to wait for the write lock, and for its exit code; also in threads."""
+
+
+def begin_writing(connection: sqlite3.Connection) -> None:
+    """Begin a transaction. As long as another program holds the write lock (a shell, a backup), wait and say so.
+
+    Raises `JournalLocked` where `out_of_time` says that the program has to end.
+    """
+    (path,) = connection.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()
+    (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    began, is_told = time.monotonic(), False
+    try:
+        connection.execute(f"PRAGMA busy_timeout = {min(patience, LOCK_LOOK)}")
+        while not begins(connection):
+            code = out_of_time.get()()
+            if code is not None:
+                raise JournalLocked(
+                    f"{path}: told to end while another program had locked the journal (a database shell, a backup?). "
+                    "The journal is whole, and each start is in it. Once the lock is gone, the same command goes on "
+                    "and writes the output. A row whose answer couldn't be recorded is unknown then: it is not sent "
+                    "again by itself. If the other program's end leaves what looks like half a journal, say that it is "
+                    f"whole: {words_for_whole(Path(path))}",
+                    code,
+                )
+            if not is_told and (time.monotonic() - began) * 1000 >= patience:
+                log.warning(
+                    f"{path}: another program has locked the journal (a database shell, a backup?); waiting until it "
+                    "lets go: nothing is started meanwhile, and nothing is lost"
+                )
+                is_told = True
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {patience}")
+    if is_told:
+        log.warning("the journal is free again; the batch goes on")
+
+
+def begins(connection: sqlite3.Connection) -> bool:
+    """Begin a transaction, unless another program holds the write lock for as long as the connection waits."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        return False
+    return True
 
 
 class Commits:
@@ -73,7 +136,7 @@ class Commits:
             group.events.clear()  # a thread that has written them would remember them, and what results they hold
         except BaseException as error:
             self._failure = self._failure or error
-            if not isinstance(error, sqlite3.Error):
+            if not isinstance(error, sqlite3.Error | JournalLocked):
                 raise
         finally:
             self._is_busy = False
@@ -81,6 +144,8 @@ class Commits:
             group.done.set()
 
     def _raise_failure(self) -> None:
+        if isinstance(self._failure, JournalLocked):
+            raise JournalLocked(str(self._failure), self._failure.exit_code) from self._failure
         if self._failure is not None:
             raise JournalFailed(
                 f"the journal could not be written ({self._failure}), so nothing more is sent; "
@@ -136,14 +201,9 @@ def _begins_at_once(connection: sqlite3.Connection) -> bool:
     (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
     connection.execute("PRAGMA busy_timeout = 0")
     try:
-        connection.execute("BEGIN IMMEDIATE")
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-            raise
-        return False
+        return begins(connection)
     finally:
         connection.execute(f"PRAGMA busy_timeout = {patience}")
-    return True
 
 
 def _finish(connection: sqlite3.Connection) -> None:
@@ -236,3 +296,17 @@ def set_aside(path: Path) -> Iterator[Reserve]:
         yield Reserve(file)
     finally:
         file.unlink(missing_ok=True)
+
+
+async def close(connection: sqlite3.Connection, reserve: Reserve) -> None:
+    """Copy what is left in the WAL into the journal: one file remains, unless somebody still reads it."""
+    with anyio.CancelScope(shield=True):
+        if out_of_time.get()() is not None:
+            connection.execute(f"PRAGMA busy_timeout = {LOCK_LOOK}")
+        with suppress(sqlite3.Error):  # no room even for that: then the WAL can't be emptied either, and stays beside
+            try:
+                await to_thread.run_sync(mark_whole, connection)
+            except sqlite3.Error as error:  # closing may empty the WAL all the same: unmarked, it'd be half a journal
+                if reserve.free(error):
+                    await to_thread.run_sync(mark_whole, connection)
+        await to_thread.run_sync(connection.close)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
@@ -17,8 +17,8 @@ from batch_runner.errors import JournalFailed
 from batch_runner.journal import changes, resolve, same_key, view
 from batch_runner.journal.batches import Begun, begin, begin_beside, hold_journal, now, real_path
 from batch_runner.journal.changes import HeldRows, Since, Unsettled, describe_waiting, held, since, taken, unsettled
-from batch_runner.journal.database import connect, make_readable, mark_whole, open_file, open_memory, uri_of
-from batch_runner.journal.group_commit import SHORT, Brief, Commits, in_thread, inline, set_aside
+from batch_runner.journal.database import connect, make_readable, open_file, open_memory, uri_of
+from batch_runner.journal.group_commit import SHORT, Brief, Commits, close, in_thread, inline, set_aside
 from batch_runner.journal.index import OtherJournals
 from batch_runner.journal.outputs import OutputMemory
 from batch_runner.journal.register import Registration
@@ -75,7 +75,7 @@ class JournalFile:
             try:
                 yield cls(connection, path, reserve)
             finally:
-                await _close(connection, reserve)
+                await close(connection, reserve)
 
     async def begin(self, info: BatchInfo, others: OtherJournals | None = None) -> Journal:
         """Begin a batch; what ran in the `others` is held in it.
@@ -435,15 +435,3 @@ class Journal:
 
 def _execute(sql: str, values: tuple[object, ...], connection: sqlite3.Connection) -> None:
     connection.execute(sql, values)
-
-
-async def _close(connection: sqlite3.Connection, reserve: Reserve) -> None:
-    """Closing copies what is left in the WAL into the journal: one file remains, unless somebody still reads it."""
-    with anyio.CancelScope(shield=True):
-        with suppress(sqlite3.Error):  # no room even for that: then the WAL can't be emptied either, and stays beside
-            try:
-                await to_thread.run_sync(mark_whole, connection)
-            except sqlite3.Error as error:  # closing may empty the WAL all the same: unmarked, it'd be half a journal
-                if reserve.free(error):
-                    await to_thread.run_sync(mark_whole, connection)
-        await to_thread.run_sync(connection.close)

@@ -32,6 +32,7 @@ from batch_runner.rows.keys import NearDuplicates
 from batch_runner.rows.source import CHUNK, Source, look_ahead, plan_rows
 from batch_runner.rows.task_inputs import TEXT
 from batch_runner.sheet.model import RowKind, row_list
+from batch_runner.sheet.snapshot import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -383,7 +384,9 @@ def open_source(
         # Closed before the batch begins: who still reads the journal keeps its WAL from being put into it at the end.
         with _journal_read(job, purpose) as view:
             written = view.outputs() if view else ()
-            source = stack.enter_context(Source(job, scratch, inputs, headers_of(job.input_path, written)))
+            source = stack.enter_context(
+                Source(job, scratch_folder(scratch), inputs, headers_of(job.input_path, written))
+            )
             evidence: tuple[Evidence, ...] = ()
             if purpose is not None and target is not None:
                 folders = (job.input_path.absolute().parent, target.real.absolute().parent)

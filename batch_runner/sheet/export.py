@@ -62,7 +62,10 @@ _GUESSED = ("=", "#")
 
 def write_workbook(target: BinaryIO, grid: Grid) -> None:
     """Write a workbook of one sheet, every cell a text. Raises `SheetError` for what a workbook can't hold."""
+    from zipfile import ZIP_DEFLATED, ZipFile
+
     import openpyxl
+    from openpyxl.writer.excel import ExcelWriter
 
     from batch_runner.sheet.xlsx_append.sheet_xml import pack_less
 
@@ -76,7 +79,8 @@ def write_workbook(target: BinaryIO, grid: Grid) -> None:
     except BaseException:
         page.close()
         raise
-    book.save(target)
+    with ZipFile(target, "w", ZIP_DEFLATED) as archive:  # closed here also where the disk is full
+        ExcelWriter(book, archive).save()
     pack_less(target, grid.sheet.scratch)
 
 

@@ -9,6 +9,7 @@ import stat
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
@@ -17,7 +18,6 @@ from batch_runner.errors import SheetError
 
 if TYPE_CHECKING:
     from io import BufferedRandom, BufferedReader
-    from pathlib import Path
 
 
 CHUNK = 1 << 20
@@ -63,6 +63,18 @@ def take_whole_lines(path: Path, scratch: Path) -> Snapshot:
     return snapshot
 
 
+def scratch_folder(folder: Path) -> Path:
+    """This folder, or the system's temporary one where a file without a name can't be read again (9p, some FUSE)."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as trial:
+            trial.write(b"x")
+            trial.seek(0)
+            can_serve = trial.read() == b"x"
+    except OSError as error:
+        can_serve = error.errno in NO_ROOM  # whoever copies says so
+    return folder if can_serve else Path(tempfile.gettempdir())
+
+
 class _State(msgspec.Struct, frozen=True):
     """What tells whether a file has been written since: which one it is, how long, and when it was changed."""
 
@@ -94,15 +106,15 @@ def _copied(path: Path, scratch: Path) -> tuple[Snapshot, _State]:
             with path.open("rb") as source:
                 copy: Any = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  it lives as long as the sheet
                 shutil.copyfileobj(source, copy, CHUNK)
-                copy.flush()
+                found = _snapshot(copy)
         except FileNotFoundError:
             raise SheetError(f"{path}: no such file") from None
         except OSError as error:
             if error.errno in NO_ROOM:
                 raise SheetError(f"{path}: no room for a private copy of it in {scratch}: make room there") from error
             raise SheetError(f"{path}: can't be read: {error.strerror}") from error
-        if before is not None and before == _state_of(path) and copy.tell() == before.size:
-            return _snapshot(copy), before
+        if before is not None and before == _state_of(path) and found.size == before.size:
+            return found, before
         copy.close()
     raise SheetError(f"{path.name}: it changed while it was read; run this again when nobody writes it")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from ping_server import ping_server
@@ -12,9 +12,6 @@ from program import run_program
 from batch_runner.errors import UsageError
 from batch_runner.job.validation import fill_variables, read_secret
 from batch_runner.runner.connect import api_key
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NAMES = ("ANCHORBROWSER_API_KEY", "ANCHOR_API_KEY")
 
@@ -50,6 +47,15 @@ def test_a_file_that_holds_no_secret(
     monkeypatch.delenv(NAMES[0], raising=False)
     monkeypatch.setenv(f"{NAMES[0]}_FILE", str(file))
     with pytest.raises(UsageError, match=rf"{NAMES[0]}_FILE: .*key.*{why}"):
+        api_key()
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="a device without an end")
+def test_a_file_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device is no secret, and takes neither all memory nor all night."""
+    monkeypatch.delenv(NAMES[0], raising=False)
+    monkeypatch.setenv(f"{NAMES[0]}_FILE", "/dev/zero")
+    with pytest.raises(UsageError, match="/dev/zero holds no text"):
         api_key()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shlex
 import shutil
 import sqlite3
 import tempfile
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from journals import attempts_in, batch_info, entries, run_row
 
 from batch_runner.errors import JournalError
-from batch_runner.journal.database import VERSION, WAL_HEADER
+from batch_runner.journal.database import VERSION, WAL_HEADER, open_file
 from batch_runner.journal.journal import Journal, Outcome
 from batch_runner.journal.view import JournalView
 from batch_runner.plan.plan import Entry, Send
@@ -313,3 +314,20 @@ def test_half_a_journal_is_not_rehearsed_with(killed: Killed, tmp_path: Path) ->
 
     with pytest.raises(JournalError, match="half a journal"):
         anyio.run(plan)
+
+
+def test_a_shell_that_looked_after_a_kill(killed: Killed, tmp_path: Path) -> None:
+    """SQLite puts the WAL in and removes it when the shell ends: nobody knows that, and the way out is said."""
+    path = tmp_path / "a.journal.db"
+    path.write_bytes(killed.main)
+    path.with_name(f"{path.name}-wal").write_bytes(killed.wal)
+    with closing(sqlite3.connect(path)) as shell:
+        before = shell.execute("SELECT * FROM attempt").fetchall()
+    assert len(before) == 8
+    with pytest.raises(JournalError, match="nobody moved, copied or restored") as raised:
+        open_file(path)
+    _, said, statement = shlex.split(str(raised.value).rpartition("say so: ")[2])
+    with closing(sqlite3.connect(said)) as shell, shell:
+        shell.execute(statement)
+    with closing(open_file(path)) as connection:
+        assert connection.execute("SELECT * FROM attempt").fetchall() == before

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from contextlib import closing, contextmanager
@@ -17,9 +20,8 @@ from recorder import injected
 from remembering_service import Service, on_a_socket
 from served import wait_until
 
-from batch_runner.errors import JournalError, JournalFull
-from batch_runner.journal.batches import begin_writing
-from batch_runner.journal.group_commit import Reserve, set_aside
+from batch_runner.errors import ExitCode, JournalError, JournalFull, JournalLocked
+from batch_runner.journal.group_commit import Reserve, begin_writing, out_of_time, set_aside
 from batch_runner.journal.journal import Journal, JournalFile, Outcome
 from batch_runner.plan.plan import Send
 
@@ -35,6 +37,18 @@ def write_lock(path: Path) -> Iterator[None]:
         connection.execute("BEGIN IMMEDIATE")
         yield
         connection.execute("ROLLBACK")
+
+
+@contextmanager
+def locked_by_another(path: Path) -> Iterator[None]:
+    """Let a process of its own hold it, as long as the block runs; it is killed, so that the WAL stays."""
+    hold = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('BEGIN IMMEDIATE'); print(1, flush=True)"
+    words = [sys.executable, "-c", f"{hold}; sys.stdin.read()", str(path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"1\n"
+        yield
+        process.kill()
 
 
 @pytest.mark.long
@@ -94,6 +108,53 @@ def test_a_lock_that_is_held_for_longer_than_five_seconds(tmp_path: Path) -> Non
         assert '"counts":{"success":30}' in out
         assert set(service.starts_of.values()) == {1}
     assert "another program has locked the journal" in err
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("number", "sheets"), [(signal.SIGTERM, "in.csv"), (signal.SIGHUP, "*.csv")])
+def test_a_shutdown_does_not_wait_for_the_lock(tmp_path: Path, number: signal.Signals, sheets: str) -> None:
+    """143 in five seconds, and why. Each start is in the journal: the next night starts none again, and loses none."""
+    for name in ("in.csv", "late.csv")[: 2 if "*" in sheets else 1]:
+        (tmp_path / name).write_text("Row\n" + "".join(f"{name[0]}{row}\n" for row in range(30)))
+    with on_a_socket(Service(looks=2)) as service:
+        where = ("--service", service.url, "--poll-rate", "1000/s", "--journal", "a.journal.db")
+        words = ("run", sheets, "--task", "pay", *where, "--json")
+        process = start_program(*words, "--rate", "10/s", "--concurrency", "5", cwd=tmp_path)
+        wait_until(lambda: len(service.sent) >= 3)
+        with locked_by_another(tmp_path / "a.journal.db"):
+            time.sleep(0.5)
+            process.send_signal(number)
+            began = time.monotonic()
+            out, err = process.communicate(timeout=PATIENCE)
+            took = time.monotonic() - began
+        assert process.returncode == 143, err
+        assert took < 8, "five on an idle machine; tests run side by side"
+        assert '"exit_code":143' in out
+        for word in ("another program had locked the journal", "is whole", "same command goes on", "under_way = 0"):
+            assert word in out
+        assert "Traceback" not in err
+        begun = len(service.sent)
+        assert len(attempts_in(tmp_path / "a.journal.db")) >= begun, "a start left that isn't recorded"
+        assert run_program(*words, cwd=tmp_path).returncode in (0, 4)
+        assert set(service.starts_of.values()) == {1}
+        results = "".join(path.read_text() for path in tmp_path.glob("*.results.csv"))
+        assert results.count("success") + results.count("unknown") == (60 if "*" in sheets else 30)
+
+
+def test_a_batch_that_waits_to_begin_ends_in_time(tmp_path: Path) -> None:
+    """As soon as there is no time left, whoever waits for the lock says what was locked, and ends with that code."""
+
+    async def begin_one() -> None:
+        async with JournalFile.open(tmp_path / "a.db") as file:
+            with write_lock(tmp_path / "a.db"):
+                out_of_time.set(lambda: ExitCode.TERMINATED)
+                await file.begin(batch_info())
+
+    began = time.monotonic()
+    with pytest.raises(JournalLocked, match=r"a\.db: told to end while another program had locked") as raised:
+        anyio.run(begin_one)
+    assert raised.value.exit_code == ExitCode.TERMINATED
+    assert time.monotonic() - began < 4
 
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_WRITE])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
-from disks import mount
+from disks import mount, mounted
 from kept_promises import assert_kept, known_runs, lost_rows, numbered, read_output, write_sheet
 from killing import run
+from program import run_process
 from remembering_service import Service, on_a_socket
 
 if TYPE_CHECKING:
@@ -102,3 +104,21 @@ def fill(disk: Path) -> None:
     with (disk / "other").open("wb", buffering=0) as other, suppress(OSError):
         while other.write(b"\0" * 4096):
             pass
+
+
+@pytest.mark.long
+def test_it_is_full_when_a_new_workbook_is_written(tmp_path: Path) -> None:
+    """Exit 5 with one sentence and no traceback, not even of what is cleared away; with room it is written."""
+    chance = random.Random(17)
+    rows = "".join(f"{row},{chance.randbytes(15_000).hex()}\n" for row in range(30))
+    (tmp_path / "task.py").write_text("def pay(params):\n    return {}\n")
+    (tmp_path / "in.csv").write_text(f"Row,Text\n{rows}")
+    with mounted(tmp_path / "disk", "1200k") as disk:
+        words = ("run", "in.csv", "--task", "task.py:pay", "--output", str(disk / "out.xlsx"), "--journal", "j.db")
+        done = run_process(*words, cwd=tmp_path)
+        assert done.returncode == 5, done.stderr
+        assert "the output could not be written: No space left on device" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert list(disk.iterdir()) == []
+        mount("-o", "remount,size=9m", "none", str(disk))
+        assert run_process(*words, cwd=tmp_path).returncode == 0

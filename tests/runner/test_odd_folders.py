@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from program import environment, run_program
@@ -121,6 +123,35 @@ def test_a_folder_in_which_no_journal_is_safe(
     assert "name a journal in another folder with --journal" in done.stderr or "can't be opened" in done.stderr
     assert "starts every row again" not in done.stderr
     assert paid(folder) == 0
+
+
+def test_a_journal_where_no_permissions_are_known(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A share that refuses chmod: the journal is nobody else's to read, as it is where it can be said."""
+    refuse(monkeypatch, "chmod", errno.EPERM, in_share)
+    done = run_program("run", *SHEET[:-1], "share/a.journal.db", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "share" / "a.journal.db").stat().st_mode & 0o077 == 0
+    assert paid(folder) == 2
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_files_without_a_name_that_can_not_be_read_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """9p and some FUSE lose a file whose name is removed: the private copies lie in the temporary folder then."""
+    make = tempfile.TemporaryFile
+
+    def making(*more: Any, **named: Any) -> Any:
+        file = make(*more, **named)
+        if in_share(f"{named.get('dir')}/"):
+            file.close()
+            return io.FileIO(os.devnull, "w+")
+        return file
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", making)
+    done = run_program(command, *SHEET, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert paid(folder) == (0 if command == "check" else 2)
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY])

@@ -98,3 +98,15 @@ def test_the_key_goes_over_plain_http_to_this_machine_only(
     with pytest.raises(UsageError, match="--insecure-http") as refused:
         choose_service(job)
     assert KEY not in str(refused.value)
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_authorities_are_read_before_a_row_is_sent(tmp_path: Path, command: str) -> None:
+    """Connections that can't be secured: 2 and one sentence, and no journal has been made."""
+    (tmp_path / "in.csv").write_text("Row\n1\n")
+    where = ("--service", "https://localhost:9", "--journal", "a.journal.db")
+    done = run_program(command, "in.csv", "--task", "t", *where, cwd=tmp_path, SSL_CERT_FILE=str(tmp_path / "no.pem"))
+    assert done.returncode == 2, done.stderr
+    assert "SSL_CERT_FILE names" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "a.journal.db").exists()

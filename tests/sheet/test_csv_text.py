@@ -37,6 +37,14 @@ def test_utf_8_with_a_few_bad_bytes_is_refused(tmp_path: Path, bad: bytes, where
     assert where in refusal(tmp_path, b"\xef\xbb\xbf" + ROWS.encode() + bad)
 
 
+@pytest.mark.parametrize("mark", [b"\xef\xbb\xbf" * 2, b"\xff\xfe\xff\xfe"])
+def test_a_second_mark_is_no_part_of_a_header(tmp_path: Path, mark: bytes) -> None:
+    """What joins files that have a mark each puts two before the first header: its name is what is seen."""
+    encoding = "utf-8" if mark[0] == 0xEF else "utf-16-le"
+    with sheet_of(tmp_path, mark + ROWS.encode(encoding)) as sheet:
+        assert headers_of(sheet) == ["Id", "Name"]
+
+
 def test_a_bad_byte_far_down_is_found(tmp_path: Path) -> None:
     """Not only at the file's beginning."""
     assert "line 50003, byte 3 (0xFC)" in refusal(tmp_path, "a,ö\n".encode() * 50_002 + b"b,\xfc\n")
