@@ -178,7 +178,7 @@ def half_journal(path: Path, wal: Path) -> JournalError:
         f"{path}: this is half a journal: a batch was under way, and what it wrote last is in {wal.name}, which is "
         f"missing; bring that file, too, from where this one was; else {NEXT_STEP}. Only if a database program opened "
         f"it since, and nobody moved, copied or restored it or removed that file, it is whole; then say so: "
-        f"{words_for_whole(path)}"
+        f"{words_for_whole(path)} (of a half, rows that ran would start again)"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 import uuid
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
@@ -225,6 +226,8 @@ _CHECKED = ("about", "batch", "row", "place", "attempt")
 """Tables that are checked before each batch, against their indexes too: a key that was altered on disk would make its
 row a new one, and send it again. It takes 2 s for a million rows. `result` is only ever read for the output."""
 
+ENDING_SECONDS = 0.5
+"""How long a batch takes at most to put its WAL into its journal, at its end."""
 WAL_HEADER = 32
 """Bytes (SQLite file format, section 4.1)."""
 
@@ -317,34 +320,17 @@ def refuse_half(path: Path, connection: sqlite3.Connection) -> None:
     if connection.execute("PRAGMA user_version").fetchone()[0] < 3:
         return
     wal = path.with_name(f"{path.name}-wal")
-    # Whoever opens the file makes an empty one; without a frame behind its header it says nothing.
-    has_wal = wal.exists() and wal.stat().st_size > WAL_HEADER
-    if not has_wal and connection.execute("SELECT under_way FROM about").fetchone()[0]:
-        raise half_journal(path, wal)
+    if _is_half(connection, wal):
+        time.sleep(ENDING_SECONDS)  # a batch may begin or end just now
+        with closing(connect(reading_uri(path))) as again:
+            if _is_half(again, wal):
+                raise half_journal(path, wal)
 
 
-LONG_RESULT = 1 << 20
-"""Characters from which on a result is written and read in pieces: SQLite makes two copies of what it is handed, keeps
-one of them until the statement is used again, and makes three of what it hands out."""
-
-
-def put_result(connection: sqlite3.Connection, attempt: int, result: str) -> None:
-    """Write what a run gave back; within a commit."""
-    if len(result) < LONG_RESULT:
-        connection.execute("INSERT OR REPLACE INTO result VALUES (?, ?)", (attempt, result))
-        return
-    pieces = [slice(start, start + LONG_RESULT) for start in range(0, len(result), LONG_RESULT)]
-    size = sum(len(result[piece].encode()) for piece in pieces)
-    connection.execute("INSERT OR REPLACE INTO result VALUES (?, zeroblob(?))", (attempt, size))
-    with connection.blobopen("result", "json", attempt) as blob:
-        for piece in pieces:
-            blob.write(result[piece].encode())
-
-
-def long_result(connection: sqlite3.Connection, attempt: int) -> str:
-    """A result that was written in pieces."""
-    with connection.blobopen("result", "json", attempt, readonly=True) as blob:
-        return str(blob.read(), "utf-8")
+def _is_half(connection: sqlite3.Connection, wal: Path) -> bool:
+    """Whoever opens the file makes an empty WAL; without a frame behind its header it says nothing."""
+    is_under_way = bool(connection.execute("SELECT under_way FROM about").fetchone()[0])
+    return is_under_way and not (wal.exists() and wal.stat().st_size > WAL_HEADER)
 
 
 def mark_whole(connection: sqlite3.Connection) -> None:

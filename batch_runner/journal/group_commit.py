@@ -310,3 +310,27 @@ async def close(connection: sqlite3.Connection, reserve: Reserve) -> None:
                 if reserve.free(error):
                     await to_thread.run_sync(mark_whole, connection)
         await to_thread.run_sync(connection.close)
+
+
+LONG_RESULT = 1 << 20
+"""Characters from which on a result is written and read in pieces: SQLite makes two copies of what it is handed, keeps
+one of them until the statement is used again, and makes three of what it hands out."""
+
+
+def put_result(connection: sqlite3.Connection, attempt: int, result: str) -> None:
+    """Write what a run gave back; within a commit."""
+    if len(result) < LONG_RESULT:
+        connection.execute("INSERT OR REPLACE INTO result VALUES (?, ?)", (attempt, result))
+        return
+    pieces = [slice(start, start + LONG_RESULT) for start in range(0, len(result), LONG_RESULT)]
+    size = sum(len(result[piece].encode()) for piece in pieces)
+    connection.execute("INSERT OR REPLACE INTO result VALUES (?, zeroblob(?))", (attempt, size))
+    with connection.blobopen("result", "json", attempt) as blob:
+        for piece in pieces:
+            blob.write(result[piece].encode())
+
+
+def long_result(connection: sqlite3.Connection, attempt: int) -> str:
+    """A result that was written in pieces."""
+    with connection.blobopen("result", "json", attempt, readonly=True) as blob:
+        return str(blob.read(), "utf-8")

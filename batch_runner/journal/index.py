@@ -19,7 +19,7 @@ import msgspec
 from batch_runner.errors import JournalError, reason_of
 from batch_runner.fs import write_private
 from batch_runner.journal.batches import stamp_of
-from batch_runner.journal.database import check_header, connect, reading_uri, refuse_half
+from batch_runner.journal.database import ENDING_SECONDS, check_header, connect, reading_uri, refuse_half
 from batch_runner.outcomes import FAILED, NOT_STARTED, STARTING, UNKNOWN
 from batch_runner.plan.duplicates import Rival, claims_of
 from batch_runner.units import local_day, local_time, service_form
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 ENDING = ".journal.db"
 STATE_VARIABLE = "BATCH_RUNNER_STATE"
-ENDING_SECONDS = 0.5
-"""How long a batch takes at most to put its WAL into its journal, at its end."""
 _PARTS = 16
 """Hexadecimal digits of a hash in the name of an index's file."""
 

@@ -18,7 +18,7 @@ import msgspec
 from batch_runner.errors import JournalError
 from batch_runner.fs import replace_file, write_private
 from batch_runner.journal.batches import now
-from batch_runner.journal.database import put_result
+from batch_runner.journal.group_commit import put_result
 from batch_runner.journal.index import Index, Purpose, journals_in, looking_into, state_folder
 from batch_runner.outcomes import GOING
 from batch_runner.units import service_form

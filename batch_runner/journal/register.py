@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.journal.batches import now
-from batch_runner.journal.database import LOST, put_result
+from batch_runner.journal.database import LOST
+from batch_runner.journal.group_commit import put_result
 from batch_runner.journal.index import Ran, copy_of, ran_as, ran_in
 from batch_runner.journal.same_key import (
     Rivals,

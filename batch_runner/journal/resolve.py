@@ -20,8 +20,8 @@ import msgspec
 
 from batch_runner.errors import JournalError, OutputFailed, UsageError
 from batch_runner.journal.batches import hold_journal, now, real_path, sheet_of, sheets
-from batch_runner.journal.database import open_file, put_result
-from batch_runner.journal.group_commit import commit
+from batch_runner.journal.database import open_file
+from batch_runner.journal.group_commit import commit, put_result
 from batch_runner.journal.register import attempts_of
 from batch_runner.journal.same_key import clear_places, doubted, find_twins, renamed, see, tell_apart
 from batch_runner.outcomes import NOT_STARTED, UNKNOWN

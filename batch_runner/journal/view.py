@@ -16,11 +16,11 @@ from batch_runner.journal.database import (
     LOST,
     check_header,
     connect,
-    long_result,
     make_readable,
     reading_uri,
     refuse_half,
 )
+from batch_runner.journal.group_commit import long_result
 from batch_runner.journal.outputs import never_sent, outputs_of, unknown_runs
 
 if TYPE_CHECKING:
