@@ -6,6 +6,7 @@ import csv
 import json
 import random
 import signal
+import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -128,12 +129,19 @@ class Scene(Night):
         died = run_killed(self.folder, ["run", *self.command(*words)], self._draw(bool(starts)))
         if died == -signal.SIGKILL:
             self._kills += 1
+            self._settle()
             self.run(*words, code=(code, 4))
         else:
             assert died in (code, 4)
         started = Counter(self.service.starts[before:])
         assert started <= Counter(starts), started
         assert (Counter(starts) - started).total() <= self._kills
+
+    def _settle(self) -> None:
+        """Wait for what was on its way to the service when the program was killed."""
+        seen = -1
+        while seen < (seen := len(self.service.starts)):
+            time.sleep(0.1)
 
     def _draw(self, has_starts: bool) -> Moment:
         """When the night is killed: the moment may not come."""
