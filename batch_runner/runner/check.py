@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from batch_runner.sheet.model import Sheet
 
 
+FIRST_CHUNK = 1_024
 FIRST_ROWS = 3
 MOST_SUSPECTS = 1_000
 """Numbers of suspect rows that a page for a person has."""
@@ -240,6 +241,16 @@ async def preview(
         takes=tuple(_taken(source)),
         unused=source.template.fit.unused if source.template.fit else (),
     )
+
+
+def count_first(source: Source, look: Callable[[], None]) -> Counter[str]:
+    """As `count_plan`, where nothing ran that could have to do with a row: each is started, or is refused."""
+    counted: Counter[str] = Counter()
+    for nth, row in enumerate(source.rows()):
+        if nth % FIRST_CHUNK == 0:
+            look()
+        counted["refused" if row.refusal else "start"] += 1
+    return counted
 
 
 async def count_plan(

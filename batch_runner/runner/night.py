@@ -33,7 +33,7 @@ from batch_runner.journal.journal import JournalFile
 from batch_runner.journal.view import JournalView
 from batch_runner.report.summary import Counts, Summary, named_rows, number_of, plan_words
 from batch_runner.runner.adjust import told_ahead
-from batch_runner.runner.check import count_plan, open_source, preview, take_back
+from batch_runner.runner.check import count_first, count_plan, open_source, preview, take_back
 from batch_runner.runner.connect import choose_service, connect_service, purpose_of
 from batch_runner.runner.memory import info_of, know_keys, look_at_journal, place_journals, policy_of, recall, rehearse
 from batch_runner.runner.run import (
@@ -411,7 +411,9 @@ class Rehearsal:
         target = AtomicFile(job.output_path, real_path(job.output_path), 0o600)
         opening = open_source(job, target, service.inputs, purpose_of(job), Path(tempfile.gettempdir()))
         with opening as (source, evidence):
-            journal, _ = await self._begin(planned, source, service)
+            journal, memory = await self._begin(planned, source, service)
+            if not (self._command or evidence or job.unique or memory.others.is_any or journal.has_sent_before):
+                return count_first(source, look), Counter()
             return await count_plan(source, journal, evidence, look)
 
     async def _begin(self, planned: SheetJob, source: Source, service: ChosenService) -> tuple[Journal, Memory]:
