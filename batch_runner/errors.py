@@ -202,6 +202,11 @@ class Findings:
         except (UsageError, SheetError) as error:
             self._errors.append(error)
 
+    @property
+    def has_any(self) -> bool:
+        """Whether something was found wrong so far."""
+        return bool(self._errors)
+
     def tell(self) -> None:
         """Raise what was found: a single error as it is, several as one `UsageError` with a line each."""
         if len(self._errors) == 1:

@@ -294,6 +294,7 @@ class KeyFinder:
 
 
 _IBAN = re.compile(r"[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}")
+_IS_VALUE = re.compile("|".join(kind.pattern for kind in (_DECIMAL, _DATED, _IBAN))).fullmatch
 ALIKE = 85
 """So many percent of two rows' texts are the same where they are almost duplicates."""
 MOST_COMPARED = 50_000
@@ -319,7 +320,7 @@ class NearDuplicates:
         if self._rows > MOST_COMPARED:
             return
         cells = [texts[column.index].strip() for column in self._columns]
-        is_value = [any(kind.fullmatch(text) for kind in (_DECIMAL, _DATED, _IBAN)) for text in cells]
+        is_value = [_IS_VALUE(text) is not None for text in cells]
         values = tuple(text if kind else "" for text, kind in zip(cells, is_value, strict=True))
         rest = tuple("" if kind else plain(text) for text, kind in zip(cells, is_value, strict=True))
         if not any(values) or not any(map(str.isdecimal, "".join(rest))):

@@ -184,9 +184,17 @@ class Template:
         if problems := [*problems, *(f"param {name}: {sentence}" for name, sentence in wrongs)]:
             raise UsageError("\n".join(problems))
 
-    def fill(self, row: Row, *, takes_part: bool = True) -> RowParams:
-        """The params of one row. Each is a text; an empty one is left out unless the job sends empty ones."""
+    def fill(self, row: Row, *, takes_part: bool = True, is_keyed: bool = True) -> RowParams:
+        """The params of one row. Each is a text; an empty one is left out unless the job sends empty ones.
+
+        Most of the work is how it is known. Without that it has no key, so that no journal would let it start.
+        """
         params = self._params(row.texts)
+        if not is_keyed:
+            refusal = self._refusal(row) or self._misfit(row, params)
+            return RowParams(
+                row_number=row.number, takes_part=takes_part, params=params, key=None, digest=b"", refusal=refusal
+            )
         forms = self._forms(row)
         return RowParams(
             row_number=row.number,

@@ -142,8 +142,11 @@ class Source:
         for _row in rows:
             pass
 
-    def places(self) -> Iterator[RowParams]:
-        """As `rows`, with the rows left out between them: they, too, count among rows with equal keys."""
+    def places(self, *, is_keyed: bool = True) -> Iterator[RowParams]:
+        """As `rows`, with the rows left out between them: they, too, count among rows with equal keys.
+
+        `is_keyed`: each has what it is known by.
+        """
         self._warnings.clear()
         self._warned = 0
         finder = None if self._job.key else KeyFinder(self.layout.own)
@@ -152,7 +155,7 @@ class Source:
                 self._warn(row)
             if finder is not None:
                 finder.add(row.texts)
-            yield self.template.fill(row, takes_part=takes_part)
+            yield self.template.fill(row, takes_part=takes_part, is_keyed=is_keyed)
         self.likely_key = finder.found if finder is not None else ()
 
     def some(self, numbers: Collection[int]) -> Iterator[RowParams]:

@@ -28,14 +28,14 @@ from batch_runner.progress import Forecast
 from batch_runner.report.summary import Counts, NamedRows, duration_of, named_rows, plan_words
 from batch_runner.report.totals import control_totals
 from batch_runner.rows.amounts import worded
-from batch_runner.rows.keys import NearDuplicates
-from batch_runner.rows.source import CHUNK, Source, look_ahead, plan_rows
+from batch_runner.rows.keys import MOST_COMPARED, NearDuplicates
+from batch_runner.rows.source import CHUNK, Source, chunks, look_ahead, plan_rows
 from batch_runner.rows.task_inputs import TEXT
 from batch_runner.sheet.model import RowKind, row_list
 from batch_runner.sheet.snapshot import scratch_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
     from batch_runner.batch.pool import SheetBatch
     from batch_runner.fs import AtomicFile
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from batch_runner.sheet.model import Sheet
 
 
-FIRST_CHUNK = 1_024
 FIRST_ROWS = 3
 MOST_SUSPECTS = 1_000
 """Numbers of suspect rows that a page for a person has."""
@@ -188,15 +187,17 @@ async def preview(
     evidence: Sequence[Evidence] = (),
     told: Sequence[str] = (),
     seen: Callable[[Step, RowParams], None] = lambda _step, _row: None,
+    *,
+    is_first: bool = False,
 ) -> Preview:
     """Read the whole sheet as a batch would, place its rows in a journal that nobody keeps, and send nothing.
 
-    `told` are notes about its journals; `seen` is told each row with its step.
+    `told` are notes about its journals; `seen` is told each row with its step. `is_first` is as in `steps`.
     """
     planned, kinds = _Planned(), _Kinds(source.sheet)
     await take_back(evidence, journal)
     unclaimed = await look_ahead(source, journal)
-    async for chunk in plan_rows(source, journal):
+    async for chunk in steps(source, journal, is_first=is_first):
         for step, row in chunk:
             planned.add(step, row)
             seen(step, row)
@@ -243,24 +244,35 @@ async def preview(
     )
 
 
-def count_first(source: Source, look: Callable[[], None]) -> Counter[str]:
-    """As `count_plan`, where nothing ran that could have to do with a row: each is started, or is refused."""
-    counted: Counter[str] = Counter()
-    for nth, row in enumerate(source.rows()):
-        if nth % FIRST_CHUNK == 0:
-            look()
-        counted["refused" if row.refusal else "start"] += 1
-    return counted
+async def steps(
+    source: Source, journal: Journal, *, is_first: bool
+) -> AsyncIterator[list[tuple[Step, RowParams]]]:
+    """What a batch would do with each row that takes part.
+
+    `is_first`: nothing ran that could have to do with a row. So each is started or refused, and its key isn't asked for.
+    """
+    if not is_first:
+        async for planned in plan_rows(source, journal):
+            yield planned
+        return
+    rows = (row for row in source.places(is_keyed=False) if row.takes_part)
+    for chunk in chunks(rows, CHUNK):
+        yield [(_first_step(row), row) for row in chunk]
+
+
+def _first_step(row: RowParams) -> Step:
+    number = row.row_number
+    return Send(number, 0, row.digest) if row.refusal is None else Refuse(number, row.refusal)
 
 
 async def count_plan(
-    source: Source, journal: Journal, evidence: Sequence[Evidence], look: Callable[[], None]
+    source: Source, journal: Journal, evidence: Sequence[Evidence], look: Callable[[], None], *, is_first: bool
 ) -> tuple[Counter[str], Counter[tuple[str, str]]]:
     """Of `preview`, only how many rows a batch does what with, and why; `look` is called on the way, and may raise."""
     counted: Counter[str] = Counter()
     await take_back(evidence, journal)
     await look_ahead(source, journal, look=look)
-    async for chunk in plan_rows(source, journal):
+    async for chunk in steps(source, journal, is_first=is_first):
         look()
         counted.update(name for step, _row in chunk if (name := counted_as(step)))
     return counted, Counter(journal.named)
@@ -295,7 +307,7 @@ def estimate_of(plan: Preview, concurrency: int | None) -> str:
 def _near_duplicates(source: Source) -> tuple[str, ...]:
     """The first pairs of rows that are almost the same, a sentence each."""
     near = NearDuplicates(source.layout.own)
-    for row in source.chosen():
+    for row in islice(source.chosen(), MOST_COMPARED):
         near.add(row.number, row.texts)
     more = [f"and {len(near.hints) - MOST_SENTENCES} more such pairs"] if len(near.hints) > MOST_SENTENCES else []
     return (*near.hints[:MOST_SENTENCES], *more)

@@ -33,7 +33,7 @@ from batch_runner.journal.journal import JournalFile
 from batch_runner.journal.view import JournalView
 from batch_runner.report.summary import Counts, Summary, named_rows, number_of, plan_words
 from batch_runner.runner.adjust import told_ahead
-from batch_runner.runner.check import count_first, count_plan, open_source, preview, take_back
+from batch_runner.runner.check import count_plan, open_source, preview, take_back
 from batch_runner.runner.connect import choose_service, connect_service, purpose_of
 from batch_runner.runner.memory import info_of, know_keys, look_at_journal, place_journals, policy_of, recall, rehearse
 from batch_runner.runner.run import (
@@ -396,7 +396,8 @@ class Rehearsal:
         inputs, purpose = (service.inputs, purpose_of(job)) if service else (None, None)
         opening = open_source(job, target, inputs, purpose, Path(tempfile.gettempdir()))
         with findings.look(), opening as (source, evidence):
-            pages.append(await self._rehearse(planned, source, service, evidence))
+            if not findings.has_any:  # else there is no plan to tell, and a large sheet takes a while
+                pages.append(await self._rehearse(planned, source, service, evidence))
         findings.tell()
         return pages[0]
 
@@ -412,9 +413,13 @@ class Rehearsal:
         opening = open_source(job, target, service.inputs, purpose_of(job), Path(tempfile.gettempdir()))
         with opening as (source, evidence):
             journal, memory = await self._begin(planned, source, service)
-            if not (self._command or evidence or job.unique or memory.others.is_any or journal.has_sent_before):
-                return count_first(source, look), Counter()
-            return await count_plan(source, journal, evidence, look)
+            is_first = self._is_first(job, journal, memory, evidence)
+            return await count_plan(source, journal, evidence, look, is_first=is_first)
+
+    def _is_first(self, job: Job, journal: Journal, memory: Memory, evidence: Sequence[Evidence]) -> bool:
+        """Whether nothing ran, or is to run in another sheet, that could have to do with a row of this sheet."""
+        is_alone = not (self._command or evidence or job.unique or memory.others.is_any)
+        return is_alone and not journal.has_sent_before
 
     async def _begin(self, planned: SheetJob, source: Source, service: ChosenService) -> tuple[Journal, Memory]:
         """A batch in the copy of its journal."""
@@ -432,9 +437,12 @@ class Rehearsal:
         job = planned.job
         if service is None:
             batch = msgspec.structs.replace(info_of(job, source, None, planned.series), command=self._command)
-            return await preview(job, source, await (await self._file(None)).begin(batch), evidence, (), self._seen)
+            journal = await (await self._file(None)).begin(batch)
+            return await preview(job, source, journal, evidence, (), self._seen, is_first=not (self._command or job.unique))
         journal, memory = await self._begin(planned, source, service)
-        return await preview(job, source, journal, evidence, (*planned.notes, *memory.cautions), self._seen)
+        is_first = self._is_first(job, journal, memory, evidence)
+        told = (*planned.notes, *memory.cautions)
+        return await preview(job, source, journal, evidence, told, self._seen, is_first=is_first)
 
     async def _file(self, path: Path | None) -> JournalFile:
         if path not in self._files:
