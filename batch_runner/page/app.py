@@ -81,7 +81,7 @@ class Go(msgspec.Struct, frozen=True):
     """Another address to go to, as after every form."""
 
     path: str
-    query: dict[str, Any] = {}
+    query: dict[str, Any] | list[tuple[str, str]] = {}
 
     @property
     def address(self) -> str:
@@ -328,8 +328,11 @@ class Screens:
         return Shown("planned.html" if asked.text("part") else "sheet.html", values)
 
     def run(self, asked: PageRequest) -> Answer:
-        """Start a batch as a process of its own."""
+        """Start a batch as a process of its own, unless the sheet is another one than that whose plan was seen."""
         choices = sheets.choices_of(asked.form, self._folder)
+        seen = asked.text("seen")
+        if seen and seen != self._columns.digest(self._folder / choices.file):
+            return Go("/sheet", [*choices.fields(), ("changed", "1")])
         planned = sheets.planned_of(choices)
         output = str(planned.job.output_path.absolute())
         return self._started(choices.file, choices.options(), planned.job.journal_path, output)

@@ -100,6 +100,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     input: str
+    input_sha256: str
     sheet: str | None
     header_row: int
     columns: tuple[str, ...]
@@ -192,18 +193,19 @@ async def preview(
 ) -> Preview:
     """Read the whole sheet as a batch would, place its rows in a journal that nobody keeps, and send nothing.
 
-    `told` are notes about its journals; `seen` is told each row with its step. `is_first` is as in `steps`.
+    `told` are notes about its journals; `seen` is told each row with its step. `is_first` is as in `planned_rows`.
     """
     planned, kinds = _Planned(), _Kinds(source.sheet)
     await take_back(evidence, journal)
     unclaimed = await look_ahead(source, journal)
-    async for chunk in steps(source, journal, is_first=is_first):
+    async for chunk in planned_rows(source, journal, is_first=is_first):
         for step, row in chunk:
             planned.add(step, row)
             seen(step, row)
     totals = control_totals(source, planned.outcomes())
     return Preview(
         input=job.input,
+        input_sha256=source.sheet.fingerprint,
         deadline=_deadline_of(job),
         sheet=source.sheet.name,
         header_row=source.sheet.header_row,
@@ -244,25 +246,20 @@ async def preview(
     )
 
 
-async def steps(
+async def planned_rows(
     source: Source, journal: Journal, *, is_first: bool
 ) -> AsyncIterator[list[tuple[Step, RowParams]]]:
     """What a batch would do with each row that takes part.
 
-    `is_first`: nothing ran that could have to do with a row. So each is started or refused, and its key isn't asked for.
+    `is_first`: nothing ran that could have to do with a row, so each is started or refused, whatever its key.
     """
     if not is_first:
         async for planned in plan_rows(source, journal):
             yield planned
         return
-    rows = (row for row in source.places(is_keyed=False) if row.takes_part)
-    for chunk in chunks(rows, CHUNK):
-        yield [(_first_step(row), row) for row in chunk]
-
-
-def _first_step(row: RowParams) -> Step:
-    number = row.row_number
-    return Send(number, 0, row.digest) if row.refusal is None else Refuse(number, row.refusal)
+    for chunk in chunks((row for row in source.places(is_keyed=False) if row.takes_part), CHUNK):
+        steps = (Send(r.row_number, 0, b"") if r.refusal is None else Refuse(r.row_number, r.refusal) for r in chunk)
+        yield list(zip(steps, chunk, strict=True))
 
 
 async def count_plan(
@@ -272,7 +269,7 @@ async def count_plan(
     counted: Counter[str] = Counter()
     await take_back(evidence, journal)
     await look_ahead(source, journal, look=look)
-    async for chunk in steps(source, journal, is_first=is_first):
+    async for chunk in planned_rows(source, journal, is_first=is_first):
         look()
         counted.update(name for step, _row in chunk if (name := counted_as(step)))
     return counted, Counter(journal.named)
