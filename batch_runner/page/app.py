@@ -28,6 +28,7 @@ from batch_runner.outcomes import kind_of
 from batch_runner.page import batches, rows, sheets
 from batch_runner.report.summary import duration_of
 from batch_runner.rows.amounts import worded
+from batch_runner.runner.adjust import Standings
 from batch_runner.runner.connect import KEY_VARIABLES, api_key
 from batch_runner.units import local_time, problem_of_name
 
@@ -290,6 +291,7 @@ class Screens:
         self._batches = batches.Batches(folder)
         self._columns = rows.OwnColumns()
         self._sheets = sheets.Readings(folder)
+        self._standings = Standings()
 
     def folder(self, _: PageRequest) -> Answer:
         """The sheets of the folder, what runs now, the last nights; and the key, which may be typed once."""
@@ -348,8 +350,9 @@ class Screens:
             begun = self._batches.beginning(asked.query)
             return Shown("starting.html", {"it": begun, "commands": [("", begun.command)]})
         mending = self._columns.mending(seen, is_part=bool(asked.text("part")))
-        shown = self._columns.rows(seen, asked.query)
-        values = {"it": seen, "rows": shown, "query": asked.words, "mending": mending, "commands": seen.commands}
+        whole = self._standings.look(seen.journal, seen.batch, sheets.all_rows_of(seen)) if seen.can_mend else None
+        found = {"it": seen, "rows": self._columns.rows(seen, asked.query), "mending": mending, "whole": whole}
+        values = {**found, "query": asked.words, "commands": seen.commands}
         return Shown("live.html" if asked.text("part") else "batch.html", values)
 
     async def events(self, request: Request) -> Response:

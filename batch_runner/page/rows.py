@@ -37,15 +37,12 @@ if TYPE_CHECKING:
 PAGE = 50
 MOST_MENDED = 25
 """Rows that one form offers for mending."""
-MOST_LOOKED = 200
-LONGEST_GIST = 160
+MOST_LOOKED, LONGEST_GIST, MOST_SHEETS, MOST_DIGESTS = 200, 160, 3, 200
 AT_ONCE = 2 << 20
 """Bytes of a sheet that is read before its screen is shown; a larger one is read beside it."""
 CHUNK = 2_000
 """Rows that are kept together while a sheet is read."""
-MOST_SHEETS, MOST_DIGESTS = 3, 200
 READING = ("sheet", "header_row", "no_header", "encoding", "delimiter", "merged", "as_shown", "trust_formulas")
-
 LEFT = {
     RowKind.ABOVE: "above the list",
     RowKind.HEADER: "header",

@@ -29,11 +29,12 @@ from batch_runner.runner.memory import key_before, place_journals
 from batch_runner.runner.night import Rehearsal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from starlette.datastructures import FormData, QueryParams
 
     from batch_runner.job.inputs import SheetJob
+    from batch_runner.page.batches import BatchSeen
     from batch_runner.rows.params import RowParams
     from batch_runner.rows.task_inputs import Input
     from batch_runner.runner.check import Preview
@@ -153,10 +154,20 @@ def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 8 else None
 
 
+def job_of(path: str, chosen: Mapping[str, Any]) -> Job:
+    """The job over this file with these options, as a job file or a command has them."""
+    options: dict[str, Any] = {name: tuple(said) if isinstance(said, list) else said for name, said in chosen.items()}
+    return Job(input=path, **options)
+
+
+def all_rows_of(seen: BatchSeen) -> Job:
+    """The job over a batch's result file, with all its rows."""
+    return job_of(seen.batch.output, seen.options_again(seen.batch.output))
+
+
 def planned_of(choices: Choices) -> SheetJob:
     """The batch to come. Raises `UsageError` for what makes no sense, and where a param has nothing to be made of."""
-    options: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in choices.options().items()}
-    job = Job(input=choices.file, **options)
+    job = job_of(choices.file, choices.options())
     if choices.task == INVOICE and FILE_NAME not in choices.mapping:
         raise UsageError(f"the task needs {FILE_NAME!r}: choose the column that has the names of the PDF files")
     if bool(choices.compare) != bool(choices.compare_part):

@@ -203,6 +203,7 @@ async def preview(
             planned.add(step, row)
             seen(step, row)
     totals = control_totals(source, planned.outcomes())
+    notes = (*told, *source.notes, *source.first_notes, *source.sheet.describe_formats(), *unclaimed)
     return Preview(
         input=job.input,
         input_sha256=source.sheet.fingerprint,
@@ -233,11 +234,7 @@ async def preview(
         likely_key=source.likely_key,
         hints=_near_duplicates(source),
         notes=(
-            *told,
-            *source.notes,
-            *source.first_notes,
-            *source.sheet.describe_formats(),
-            *unclaimed,
+            *notes,
             *filter(None, [journal.all_new() if planned.counted else None, journal.waiting()]),
             *(note for each in evidence if (note := each.note)),
         ),

@@ -430,14 +430,11 @@ class Rehearsal:
     async def _begin(
         self, planned: SheetJob, source: Source, service: ChosenService | None, evidence: tuple[Evidence, ...]
     ) -> tuple[Journal, tuple[str, ...], bool]:
-        """A batch in the copy of its journal, notes about its memory, and whether nothing can have to do with its rows.
-
-        Without a task nothing was ever sent for it.
-        """
+        """A batch in the copy of its journal, notes on its memory, and whether nothing can have to do with its rows."""
         job = planned.job
         is_alone = not (self._command or job.unique or evidence)
         batch = msgspec.structs.replace(info_of(job, source, service, planned.series), command=self._command)
-        if service is None:
+        if service is None:  # no task, so nothing was ever sent for it
             return await (await self._file(None)).begin(batch), (), is_alone
         look_at_journal(job.journal_path, batch)
         memory = know_keys(recall(job, service), job, source)

@@ -303,7 +303,7 @@ def test_an_unknown_row_is_settled_by_keyboard_alone(browser: Browser, tmp_path:
 
 
 def test_a_large_sheet_comes_bit_by_bit(browser: Browser, tmp_path: Path) -> None:
-    """Its first rows stand there before the plan does; that comes by itself, counting up, and then its pages at once."""
+    """Its first rows stand there before the plan does; that comes by itself, counting up, then its pages."""
     write_sheet(tmp_path, LARGE)
     with paged(tmp_path) as page:
         screen = open_screen(browser, page)
