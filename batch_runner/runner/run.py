@@ -380,7 +380,7 @@ async def _sum_up(
     about_output = written.notes if written else (TOO_LARGE,)
     known = (*opened.memory.cautions, *batch.cautions)
     totals = await to_thread.run_sync(control_totals, source, batch.outcomes()) if written else ()
-    differs = await to_thread.run_sync(differing, source, batch.outcomes()) if written else ()
+    differs = await to_thread.run_sync(differing, source, batch.outcomes(), job.locale) if written else ()
     with suppress(JournalFailed):  # all that counts is written; this only spares who looks later the counting
         await journal.tell(Told({count.status: count.rows for count in counts}, totals, differs).to_json())
     return Summary(
@@ -411,6 +411,7 @@ async def _sum_up(
         ),
         seconds=seconds,
         named=named_rows(journal.named),
+        locale=job.locale,
         totals=totals,
         differing=differs,
     )

@@ -91,3 +91,17 @@ def test_a_mending_that_was_cut_off_goes_on_with_what_was_mended(tmp_path: Path)
     assert [row["Amount"] for row in rows] == ["1.50", "2.75", "3.50", "4.50", "5.50", "-6.50"]
     assert [row["status"] for row in rows] == ["success", "unknown", *["success"] * 3, "failure"]
     assert (tmp_path / "tries").read_text("utf-8").count("006") == 1
+
+
+def test_a_sheet_that_changed_after_its_plan_was_seen_is_not_started(tmp_path: Path) -> None:
+    """What is run is what was seen: nothing starts, that is said, and the plan of the sheet as it is now is shown."""
+    path = write_sheet(tmp_path)
+    with paged(tmp_path) as page:
+        form = hidden_fields(page.show("/sheet", file="list.csv", task="tasks.py:pay", key="Id"), "/run")
+        path.write_text(path.read_text("utf-8").replace("4.50", "4000.50"), "utf-8")
+        answer = page.send("/run", **form)
+        assert not (tmp_path / "list.results.csv").exists()
+        text = page.show(f"{answer.url.path}?{answer.url.query.decode()}")
+        assert "Nothing was started: the sheet was changed after you saw its plan" in text
+        page.finish(page.send("/run", **hidden_fields(text, "/run")))
+    assert [row["status"] for row in rows_of(tmp_path / "list.results.csv")] == ["success", "failure", *["success"] * 2]
