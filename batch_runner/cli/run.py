@@ -37,6 +37,7 @@ from batch_runner.runner.memory import place_journals
 from batch_runner.runner.night import NightSummary, Rehearsal, name_input, run_night
 from batch_runner.service.local import context
 from batch_runner.service.local.tasks import own_tasks
+from batch_runner.sheet.model import row_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -239,9 +240,13 @@ def next_command(loaded: Loaded, pages: Sequence[Preview]) -> str:
             shown["rename"] = {column: "File Name"}
     if is_sheet and not loaded.job.key and len({page.likely_key for page in pages}) == 1 and pages[0].likely_key:
         shown["key"] = pages[0].likely_key
+    suspects = sorted({row for page in pages for row in page.suspects}) if loaded.job.suspect_rows is None else []
+    if suspects and is_sheet:
+        shown["suspect_rows"] = "skip"
     words = quote_words(["batch-runner", *command_words(command, source, shown)])
     if loaded.job.task:
-        return words
+        way = f"skip leaves {row_list(suspects)} out; run sends {'it' if len(suspects) == 1 else 'them'}, too"
+        return f"{words}   ({way})" if suspects and is_sheet else words
     own = next(iter(own_tasks(Path())), "FILE.py:FUNCTION")
     return f"{words}   (it reads PDFs; or --task {own} for your own)"
 
