@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Journal", "JournalFile", "Outcome"]
 
+_LEFT_GOING = (
+    "UPDATE attempt SET error = ? WHERE run_id IS NOT NULL AND ended_at IS NULL AND EXISTS"
+    " (SELECT 1 FROM place WHERE place.row = attempt.row AND place.batch = ? AND takes_part)"
+)
 _FINISH = "UPDATE batch SET ended = ?, exit_code = ?, sheets_left = ? WHERE id = ?"
 
 
@@ -305,6 +309,10 @@ class Journal:
     def seen(self, attempt: int, status: str, why: str = "") -> None:
         """Note a run's status on the way, and why it is followed no further; it is written with the next event."""
         self._commits.add_later(Brief(_execute, SEE, (status, why or None, attempt)))
+
+    async def left_going(self, why: str) -> None:
+        """Note of each run of the batch that hasn't ended why nobody will follow it."""
+        await self._write(_LEFT_GOING, why, self._begun.id)
 
     async def ended(self, attempt: int, outcome: Outcome) -> Outcome:
         """Record the end, with or without `started` before it. Only then the row counts as done.

@@ -21,6 +21,7 @@ from batch_runner.batch.pool import MOST_ROWS
 from batch_runner.batch.stop import Signals
 from batch_runner.errors import Interrupted, Terminated
 from batch_runner.journal.view import JournalView
+from batch_runner.runner.connect import ENDED_WITH_US
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,6 +107,10 @@ def test_runs_longer_than_the_grace(folder: Path, number: signal.Signals, code: 
     assert counted(told) == {"running": 3, "not_started": 997}
     assert told["totals"][0]["sums"][0]["difference"] in (0, "0", "0.00")
     assert "bug of ours" not in (folder / "r.html").read_text()
+    with (folder / "in.results.csv").open(newline="") as file:
+        why = {record["error"] for record in csv.DictReader(file) if record["status"] in ("queued", "running")}
+    assert why == {ENDED_WITH_US}
+    assert ENDED_WITH_US in run_program("status", "in.results.csv", cwd=folder).stdout
     (folder / "go").touch()
     assert run_program(*COMMAND, "--concurrency", "50", cwd=folder).returncode == 4
     assert statuses(folder) == {"unknown": 3, "success": 997}
