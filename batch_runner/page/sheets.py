@@ -189,7 +189,7 @@ class ParamMenu(msgspec.Struct, frozen=True):
 class Understood(msgspec.Struct, frozen=True, kw_only=True):
     """All that the screen of a sheet shows. Of a large sheet the profile, then the plan, then its rows come later.
 
-    `size` is how many of the sheet's rows may take part, `looked_up` of how many the plan knows so far what they are.
+    `size` is how many of the sheet's rows may take part, of `looked_up` it is known so far what they are.
     """
 
     choices: Choices
@@ -259,7 +259,8 @@ class _Reading:
                 self.sheet, self.header_row = source.sheet.name, source.sheet.header_row
                 self.columns, self.size = source.layout.own, source.total
                 self.first = list(islice(sheet_rows(source, {}, is_planned=False), PAGE))
-                self.profile = self.profile or profile_of(source)
+                self.profile = self.profile or profile_of(source, look=self.look)
+                self.looked_up = 0
                 self.choices, self.params = _completed(self.choices, self.profile, self._folder)
                 self.profiled.set()
                 steps: dict[int, tuple[str, str]] = {}
@@ -274,6 +275,12 @@ class _Reading:
         finally:
             self.profiled.set()
             self.ended.set()
+
+    def look(self) -> None:
+        """One row more was looked at. Raises `_DroppedError` where nobody waits for it."""
+        if self.is_dropped:
+            raise _DroppedError
+        self.looked_up += 1
 
     def is_alike(self, choices: Choices, folder: Path) -> bool:
         """Whether this has found the profile of the same file, as it is, read in the same way."""
@@ -403,9 +410,7 @@ def _planned(
     """The plan as `check` makes it, or why there is none; each row's step goes to `steps`."""
 
     def seen(step: Step, _: RowParams) -> None:
-        if reading.is_dropped:
-            raise _DroppedError
-        reading.looked_up += 1
+        reading.look()
         name = counted_as(step)
         if name is not None:
             why = step.why if isinstance(step, Refuse) else step.status if isinstance(step, Keep) else ""

@@ -343,13 +343,14 @@ class _Column:
         return 2 * self._files > self._texts
 
 
-def profile_of(source: Source, *, hidden: bool = False) -> Profile:
-    """Go once through the rows that take part."""
+def profile_of(source: Source, *, hidden: bool = False, look: Callable[[], None] = lambda: None) -> Profile:
+    """Go once through the rows that take part; `look` is called at each, and may raise."""
     columns = [(column.index, _Column(column.name)) for column in source.layout.own]
     finder = KeyFinder(source.layout.own)
     rows = 0
     for row in source.chosen():
         rows += 1
+        look()
         finder.add(row.texts)
         for index, column in columns:
             column.add(row.texts[index])

@@ -114,7 +114,7 @@ def test_a_row_like_a_total_is_left_out_by_one_click(tmp_path: Path) -> None:
     path.write_text(path.read_text("utf-8") + "Summe,,7.00\n", "utf-8")
     with paged(tmp_path) as page:
         text = page.show("/sheet", file="list.csv", task="tasks.py:pay", key="Id", total="Amount")
-        assert "A row looks like a total, a heading or a note, so it is refused: 6." in plain(text)
+        assert "Row 6 looks like a total, a heading or a note, so it is refused." in plain(text)
         ways = {
             way: html.unescape(address) for address, way in re.findall(r'href="(/sheet[^"]*)">(Leave|Run) it', text)
         }
