@@ -159,6 +159,16 @@ def cant_be_read(path: Path, error: Exception) -> JournalError:
     return JournalError(f"{path}: {what} ({error}); {NEXT_STEP}")
 
 
+def cant_be_written(path: Path, error: sqlite3.Error) -> JournalError:
+    """What to say where a batch can't begin since writing its journal raised this."""
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+        return JournalError(
+            f"{path}: another program has locked the journal (a database shell, a backup?), so nothing was sent; once "
+            "it has let go, the same command goes on"
+        )
+    return JournalError(f"{path}: the journal can't be written, or brought up to this version: {error}; fix that first")
+
+
 def elsewhere(path: Path) -> str:
     """What else a person can do where a first journal can't be made. One that is there knows what ran."""
     return "" if path.exists() else ", or name a journal in another folder with --journal"

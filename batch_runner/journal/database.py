@@ -9,7 +9,7 @@ import uuid
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
-from batch_runner.errors import DAMAGED, FIX_THAT, NEXT_STEP, JournalError, cant_be_read, half_journal
+from batch_runner.errors import DAMAGED, FIX_THAT, NEXT_STEP, JournalError, cant_be_read, cant_be_written, half_journal
 from batch_runner.fs import replace_file, sync_folder
 from batch_runner.journal.same_key import make_temporary
 
@@ -424,9 +424,7 @@ def _bring_up(path: Path, connection: sqlite3.Connection) -> None:
             _name(connection)
         connection.execute("COMMIT")
     except sqlite3.Error as error:
-        raise JournalError(
-            f"{path}: the journal can't be written, or brought up to this version: {error}; fix that first"
-        ) from error
+        raise cant_be_written(path, error) from error
 
 
 def _name(connection: sqlite3.Connection) -> None:
