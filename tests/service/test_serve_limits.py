@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
+import h11
 import pytest
 
 from batch_runner.service.http.client import Client
@@ -81,6 +82,27 @@ async def test_lists_and_objects_are_no_params(tmp_path: Path, value: bytes) -> 
         status, told = await post(url, task, b'{"input_params": {"b": "x", "a": %s}}' % value)
     assert status == 400
     assert "'a'" in json.dumps(told)
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_an_answer_is_one_packet(method: bytes) -> None:
+    """Its head waits for its body, but leave to send a body doesn't wait; the next answer is its own."""
+    connection = server._WholeAnswers(h11.SERVER)
+    for number in (b"1", b"2"):
+        connection.receive_data(method + b" / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        connection.next_event()
+        leave = connection.send(h11.InformationalResponse(status_code=100, headers=[]))
+        assert leave.startswith(b"HTTP/1.1 100")
+        connection.receive_data(b"{}")
+        while not isinstance(connection.next_event(), h11.EndOfMessage):
+            pass
+        body = b"" if method == b"HEAD" else number
+        assert connection.send(h11.Response(status_code=200, headers=[(b"content-length", b"1")])) == b""
+        whole = connection.send(h11.Data(data=body))
+        assert whole.startswith(b"HTTP/1.1 200")
+        assert whole.endswith(b"\r\n\r\n" + body)
+        assert connection.send(h11.EndOfMessage()) == b""
+        connection.start_next_cycle()
 
 
 @pytest.mark.long

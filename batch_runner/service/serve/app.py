@@ -16,6 +16,7 @@ import contextlib
 import hmac
 import ipaddress
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -74,6 +75,7 @@ HEALTH = "/healthz"
 _HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(:\d*)?")
 
 
+@lru_cache(maxsize=64)
 def is_loopback(host: str) -> bool:
     """Whether a name or an address means this very machine, whoever is asked."""
     try:

@@ -186,7 +186,14 @@ def _resolve(host: str) -> tuple[socket.AddressFamily, str]:
 def config_of(app: ASGIApp, **more: Any) -> uvicorn.Config:
     """How uvicorn serves an app of ours: without a log of its own, WebSockets or a word of who answers."""
     return uvicorn.Config(
-        app, lifespan="off", ws="none", log_config=None, access_log=False, server_header=False, **more
+        app,
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        **more,
     )
 
 
@@ -206,6 +213,17 @@ def most_connections() -> int:
     )
 
 
+class _WholeAnswers(h11.Connection):
+    """Gives an answer's head together with what follows it: one packet, for which the client wakes up once."""
+
+    _head = b""
+
+    def send(self, event: h11.Event) -> bytes:  # type: ignore[override]  # where h11 gives None, this gives no bytes
+        data = self._head + (super().send(event) or b"")
+        self._head = data if type(event) is h11.Response else b""
+        return b"" if self._head else data
+
+
 class _Connection(H11Protocol):
     """A connection whose requests have to come in within a time, one of so many at once.
 
@@ -218,6 +236,7 @@ class _Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.conn = _WholeAnswers(h11.SERVER)
         self._wait_for(h11.IDLE)
         if len(self.connections) > most_connections():
             self._is_surplus = True
