@@ -83,14 +83,17 @@ async def test_lists_and_objects_are_no_params(tmp_path: Path, value: bytes) -> 
     assert "'a'" in json.dumps(told)
 
 
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
     "sent",
     [
         b"",
         b"POST /v2/tasks/x/run HT",
-        b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET /healt",
-        b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n\r\n",
+        HEALTH + b"GET /healt",
+        HEALTH + b"\r\n",
         b"POST /v2/tasks/x/run HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{",
     ],
     ids=["nothing", "a head", "a second head", "a line end", "a body"],
@@ -102,8 +105,9 @@ async def test_who_is_slow_is_cut_off(tmp_path: Path, sent: bytes, monkeypatch: 
     monkeypatch.setattr(server, "IDLE_SECONDS", 1)
     async with serving(tmp_path) as (url, _):
         reader, writer = await connection(url)
-        for at in range(0, len(sent), 50):
-            writer.write(sent[at : at + 50])
+        for at in range(0, len(sent), len(HEALTH)):
+            writer.write(sent[at : at + len(HEALTH)])
+            await asyncio.sleep(0.1)
         await asyncio.wait_for(reader.read(), 5)
         writer.close()
 
