@@ -247,6 +247,36 @@ async def test_a_full_disk_refuses_starts_loses_no_end_and_heals(small_disk: Pat
         assert (await service.status(going["run_id"]))[1]["result"] == {"slept": "1"}
 
 
+async def test_a_locked_file_refuses_starts_and_the_service_can_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a database shell that was left open: 503, no run, trouble in its health; it heals, or ends all the same."""
+    monkeypatch.setattr(store_file, "LOCK_SECONDS", 0.1)
+    path = tmp_path / "runs.db"
+    with anyio.fail_after(10):
+        async with serving(path, Clock()) as service:
+            with closing(sqlite3.connect(path, isolation_level=None)) as shell:
+                shell.execute("BEGIN IMMEDIATE")
+                code, said = await service.start(ECHO, key="one")
+                assert (code, "locked" in said["error"]["message"]) == (503, True)
+                health = (await service.http.get("/healthz")).json()
+                assert (health["status"], "locked" in health["trouble"]) == ("trouble", True)
+            assert (await service.http.get("/healthz")).json()["status"] == "ok"
+            _, run = await service.start(ECHO, key="one", sync=True)
+            assert run["status"] == "success"
+            with closing(sqlite3.connect(path, isolation_level=None)) as shell:
+                _, run = await service.start("wait_for", {"mark": str(tmp_path / "m"), "until": str(tmp_path / "u")})
+                await until((tmp_path / "m").exists)
+                shell.execute("BEGIN IMMEDIATE")
+                await service.service.wind_down(0)
+                service.service.stop_all()
+                await service.service.runs.all_ended()
+        with closing(sqlite3.connect(path, isolation_level=None)) as shell:
+            shell.execute("BEGIN IMMEDIATE")
+            with pytest.raises(UsageError, match="locked"), open_runs(path, DAY):
+                pass
+
+
 def test_a_file_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
     """A journal, a text, NULs: one sentence that names the file and the option."""
     journal = tmp_path / "journal.db"

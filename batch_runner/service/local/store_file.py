@@ -134,10 +134,19 @@ def _holder(path: Path) -> str:
     return f"another service holds these runs: process {pid}, since {since}"
 
 
+LOCK_SECONDS = 2.0
+"""How long another program (a shell, a backup) may lock the file until what is to be written can't be for now."""
+
+
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     return sqlite3.connect(
-        uri_of(path, f"mode={mode}"), uri=True, isolation_level=None, check_same_thread=False, timeout=5
+        uri_of(path, f"mode={mode}"), uri=True, isolation_level=None, check_same_thread=False, timeout=LOCK_SECONDS
     )
+
+
+def _take_lock(connection: sqlite3.Connection) -> None:
+    """A service doesn't wait on: who starts a run is told to come back, and its own end has to come in time."""
+    connection.execute("BEGIN IMMEDIATE")
 
 
 def _writer(path: Path, moment: str, repeatable: Sequence[str]) -> sqlite3.Connection:
@@ -147,7 +156,7 @@ def _writer(path: Path, moment: str, repeatable: Sequence[str]) -> sqlite3.Conne
         try:
             _make_or_check(path, connection)
             _set_up(path, connection)
-            commit(connection, [partial(_take_over, moment, repeatable)])
+            commit(connection, [partial(_take_over, moment, repeatable)], _take_lock)
         except BaseException:
             connection.close()
             raise
@@ -332,7 +341,7 @@ class InFile:
     def close(self) -> None:
         """Write what could not be written before, if it can be now."""
         try:
-            commit(self._writer, self._late_events())
+            commit(self._writer, self._late_events(), _take_lock)
         except sqlite3.Error as error:
             LOG.error("how %d runs ended could not be recorded: %s", len(self._unwritten), error)
 
@@ -351,7 +360,7 @@ class InFile:
     async def _write(self, events: list[Event]) -> None:
         """What could not be written before goes first: these runs are older."""
         late = list(self._unwritten)
-        await commit_in_thread(self._writer, [*self._late_events(), *events])
+        await commit_in_thread(self._writer, [*self._late_events(), *events], _take_lock)
         for run_id in late:
             del self._unwritten[run_id]
 
