@@ -153,6 +153,18 @@ async def test_an_answer_is_one_packet() -> None:
     assert seen.seen == [b"headbody", b"100", b"last", None]
 
 
+async def test_a_client_that_vanishes_with_its_body_is_no_bug(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is said in the log: anybody could fill it with tracebacks."""
+    async with serving(tmp_path) as (url, task):
+        _, writer = await connection(url)
+        head = f"POST /v2/tasks/{quote(task, safe='')}/run HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        writer.write(head.encode() + b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{")
+        await asyncio.sleep(0.1)
+        writer.close()
+        await asyncio.sleep(0.1)
+    assert not caplog.records
+
+
 async def test_one_connection_too_many_is_told_to_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It gets a 503 that says when, so a client knows that no run was started; when others leave, it gets through."""
     monkeypatch.setattr(server, "most_connections", lambda: 3)
