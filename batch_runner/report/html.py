@@ -29,6 +29,7 @@ from batch_runner.report.stats import Headline, gather_stats, headline_of, headl
 from batch_runner.report.summary import duration_of
 from batch_runner.report.totals import NightSum, sums_of_all
 from batch_runner.rows.amounts import worded
+from batch_runner.units import way_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -370,8 +371,8 @@ class Places(msgspec.Struct, frozen=True):
     @property
     def file(self) -> Link:
         """The output itself."""
-        way = os.path.relpath(self.output.absolute(), self.report.absolute().parent)
-        return Link(self.output.name, quote(os.fsencode(way)))
+        way = Path(way_to(self.output.absolute(), self.report.absolute().parent))
+        return Link(self.output.name, way.as_uri() if way.is_absolute() else quote(os.fsencode(way.as_posix())))
 
     def row(self, number: int) -> Link:
         """A row of it."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 from program import PATIENCE, run_process, run_program, start_program
+from systems import make_pipe
 
 from batch_runner.runner.adjust import Adjustment, AdjustmentInbox
 
@@ -167,7 +168,7 @@ def test_neither_a_link_nor_a_pipe_nor_a_large_file_is_read(tmp_path: Path) -> N
     path.symlink_to(tmp_path / "elsewhere")
     assert list(asked.take()) == []
     path.unlink()
-    os.mkfifo(path, 0o600)
+    make_pipe(path)
     assert list(asked.take()) == []
     path.unlink()
     write(path, msgspec.json.encode(OURS) + b" " * 2000)

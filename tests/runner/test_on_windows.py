@@ -1,4 +1,4 @@
-"""Nights of the program with its Windows branches, as far as that goes elsewhere (see support/as_windows.py)."""
+"""Nights of the program on Windows; on Linux with its Windows branches, as far as that goes (support/as_windows.py)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ import as_windows
 import pytest
 from paged import Paged, hidden_fields, plain
 from program import PATIENCE, environment, run_program
+from systems import needs_linux
+
+from batch_runner.fs import OWN_GROUP
 
 pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc"),
+    pytest.mark.skipif(sys.platform == "darwin", reason="support/as_windows.py looks into /proc"),
     pytest.mark.long,
 ]
 
@@ -28,13 +31,15 @@ def slow(params):
     time.sleep(float(params["Row"]) - 1)
     return {"row": params["Row"]}
 """
-CTRL_BREAK = signal.SIGUSR2
-"""What stands for it in `as_windows`."""
+if sys.platform == "win32":
+    CTRL_BREAK = signal.CTRL_BREAK_EVENT
+else:
+    CTRL_BREAK = signal.SIGUSR2  # what stands for it in `as_windows`
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "tasks.py").write_text(TASKS)
+    (tmp_path / "tasks.py").write_text(TASKS, "utf-8")
     (tmp_path / "in.csv").write_text("Row\n1\n60\n")
     return tmp_path
 
@@ -44,9 +49,10 @@ def begun(folder: Path, *words: str) -> subprocess.Popen[str]:
         [sys.executable, as_windows.__file__, *words],
         cwd=folder,
         env=environment(PYTHONPATH=str(Path(as_windows.__file__).parent)),
-        text=True,
+        encoding="utf-8",
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        **OWN_GROUP,
     )
 
 
@@ -131,6 +137,7 @@ def await_word(path: Path, word: str) -> None:
         time.sleep(0.05)
 
 
+@needs_linux
 def test_the_rules_hold(folder: Path) -> None:
     """What these tests stand on: a POSIX name isn't there, an open file can't be renamed."""
     lines = (

@@ -13,6 +13,7 @@ import anyio
 import pytest
 from contract import OWN, until
 from executing import all_ended, call, is_alive, number_in, workers
+from systems import KILL
 
 from batch_runner.service.local.context import Context
 from batch_runner.service.local.tasks import Call, TaskSource
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.skipif(sys.platform == "win32", reason="signals and process groups are POSIX"),
 ]
 
 
@@ -149,7 +149,7 @@ async def test_a_worker_that_died_while_it_waited_is_replaced_unnoticed() -> Non
     async with workers(1) as executor:
         pid = await pid_of(executor)
         (waiting,) = executor._workers
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, KILL)
         await until(lambda: not waiting.takes_calls)
         assert await pid_of(executor) != pid
 
@@ -284,5 +284,5 @@ async def test_workers_that_die_while_they_have_nothing_to_do() -> None:
                     group.start_soon(run, executor)
             assert len(pids) == number
             for pid in sorted(pids)[:6] if number == 8 else ():
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, KILL)
             await anyio.sleep(0.1)

@@ -2,7 +2,8 @@
 
 The program's own modules see `sys.platform` as it is there, and none of the names that only POSIX has. What Python and
 the libraries do with files, sockets and processes stays this system's. Two of Windows' rules are kept: no file that
-this process has open is renamed, replaced or removed, and no signal is sent that there would end a process.
+this process has open is renamed, replaced or removed, and no signal is sent that there would end a process. On Windows
+the program is run as it is.
 """
 
 from __future__ import annotations
@@ -89,6 +90,8 @@ def _refuse_open_files(event: str, arguments: tuple[Any, ...]) -> None:
 
 def become_windows() -> None:
     """From now on, for the modules of the program alone, none of which may have been loaded."""
+    if sys.platform == "win32":
+        return
     assert "batch_runner" not in sys.modules
     fake: dict[str, types.ModuleType] = {
         whole.__name__: _WithoutPosix(whole, hidden) for whole, hidden in HIDDEN.items()
