@@ -22,6 +22,7 @@ pytestmark = [
     pytest.mark.long,
 ]
 
+ROOT = Path(__file__).parents[2]
 TASKS = """
 import time
 async def pay(params):
@@ -135,6 +136,19 @@ def await_word(path: Path, word: str) -> None:
     while not path.exists() or word not in path.read_text("utf-8"):
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+def test_the_tests_can_be_collected() -> None:
+    """No file of tests asks for what only POSIX has while it is loaded."""
+    lines = (
+        "import as_windows, pytest; as_windows.become_windows()\n"
+        "raise SystemExit(pytest.main(['--collect-only', '-qq', '-p', 'no:xdist']))"
+    )
+    variables = environment(PYTHONPATH=str(Path(as_windows.__file__).parent))
+    done = subprocess.run(
+        [sys.executable, "-c", lines], cwd=ROOT, env=variables, capture_output=True, encoding="utf-8", check=False
+    )
+    assert done.returncode == 0, done.stdout
 
 
 @needs_linux

@@ -89,7 +89,7 @@ def _refuse_open_files(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def become_windows() -> None:
-    """From now on, for the modules of the program alone, none of which may have been loaded."""
+    """From now on, for the modules of the program and the tests alone, none of which may have been loaded."""
     if sys.platform == "win32":
         return
     assert "batch_runner" not in sys.modules
@@ -101,11 +101,14 @@ def become_windows() -> None:
     fake |= {"sys": _WithoutPosix(sys, (), platform="win32", _base_executable=sys.executable), "_winapi": _processes()}
     fake["tempfile"] = _WithoutPosix(tempfile, (), NamedTemporaryFile=_once_only)
     vars(subprocess)["Popen"] = _Popen
-    real_import = __import__
+    real_import, tests = __import__, str(Path(__file__).parents[1])
+
+    def is_test(file: str) -> bool:
+        return file.startswith(tests) and file != __file__
 
     def importing(name: str, globals: Any = None, *rest: Any, **named: Any) -> Any:  # noqa: A002  Python's own name
-        asks = (globals or {}).get("__name__", "")
-        if asks.partition(".")[0] != "batch_runner":
+        asks = globals or {}
+        if asks.get("__name__", "").partition(".")[0] != "batch_runner" and not is_test(asks.get("__file__") or ""):
             return real_import(name, globals, *rest, **named)
         if name in LACKING:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
