@@ -324,6 +324,12 @@ def problem_of_name(path: Path) -> str | None:
     return windows_problem(path.name) if sys.platform == "win32" else None
 
 
+def real_place(path: Path | str) -> str:
+    """Where a path leads, in one form for all names of a file. Only on Linux do names differ by case alone."""
+    real = os.path.realpath(path)
+    return real if sys.platform == "linux" else real.casefold()
+
+
 def way_to(path: Path, folder: Path) -> str:
     """A path as seen from a folder; the whole path where it is on another drive of Windows."""
     try:

@@ -24,6 +24,11 @@ KILLED = KILL if sys.platform == "win32" else -KILL
 """The exit code of a process that was ended so."""
 
 
+def slashes(text: object) -> str:
+    """A path, or a sentence with paths, as POSIX writes it."""
+    return str(text).replace(os.sep, "/")
+
+
 def make_pipe(path: Path) -> None:
     """Make a named pipe in a folder."""
     if sys.platform == "win32":
