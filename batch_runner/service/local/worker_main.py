@@ -79,7 +79,7 @@ class _Watchdog:
     """
 
     def __init__(self) -> None:
-        self._nowhere = Path(os.devnull).open("w")  # noqa: SIM115  as long as this process
+        self._nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  as long as this process
         self._until = 0.0
 
     def watch(self, limit: float) -> None:
