@@ -209,6 +209,16 @@ def test_a_report_that_fails_costs_the_batch_nothing(folder: Path) -> None:
     assert (folder / "sheet.results.csv").is_file()
 
 
+def test_a_report_that_is_open_has_a_neighbour(folder: Path) -> None:
+    """What can't be replaced stays as it is, and the summary names the page that was written."""
+    (folder / "r.html").write_text("open elsewhere")
+    (folder / "~$r.html").touch()
+    done = run_program("run", "sheet.csv", "--task", "tasks.py:quick", "--report", "r.html", cwd=folder)
+    assert done.stdout.endswith("  report: r-2.html\n")
+    assert "1 of 3 rows did not succeed" in words(folder / "r-2.html")
+    assert (folder / "r.html").read_text() == "open elsewhere"
+
+
 def test_a_full_disk_leaves_the_old_report(folder: Path, small_disk: Path) -> None:
     """Whole or not at all: last night's page stands there, and a note says that there is none for tonight."""
     (small_disk / "r.html").write_text("last night")
