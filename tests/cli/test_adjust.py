@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 from program import PATIENCE, run_process, run_program, start_program
-from systems import make_pipe
+from systems import make_pipe, needs_posix
 
 from batch_runner.runner.adjust import Adjustment, AdjustmentInbox
 
@@ -155,6 +155,7 @@ def test_what_was_left_for_another_changes_nothing_and_goes(tmp_path: Path, what
     assert not path.exists()
 
 
+@needs_posix
 @pytest.mark.parametrize("mode", [0o640, 0o620, 0o604, 0o602])
 def test_a_file_that_others_could_write_or_read_is_not_taken(tmp_path: Path, mode: int) -> None:
     asked, path = inbox(tmp_path)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
 from disks import mount
-from systems import make_pipe
+from systems import make_pipe, needs_posix
 
 from batch_runner.errors import OutputFailed
 from batch_runner.fs import AtomicFile, hold_lock, read_private, seems_held, write_private
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@needs_posix
 def test_a_private_file_is_replaced_whole(tmp_path: Path) -> None:
     """What stood there is gone, nobody else may read it, and no draft is left."""
     path = tmp_path / "index.json"
@@ -30,6 +31,7 @@ def test_a_private_file_is_replaced_whole(tmp_path: Path) -> None:
     assert [found.name for found in tmp_path.iterdir()] == ["index.json"]
 
 
+@needs_posix
 def test_a_private_file_that_can_not_take_its_place_leaves_nothing(tmp_path: Path) -> None:
     """A folder stands there: it stays, and the draft goes."""
     (tmp_path / "index.json").mkdir()
@@ -48,6 +50,7 @@ def test_only_ones_own_file_is_read(tmp_path: Path, mode: int) -> None:
     assert read_private(path, 4) is None
 
 
+@needs_posix
 @pytest.mark.parametrize("mode", [0o604, 0o640, 0o606, 0o622, 0o601])
 def test_what_others_may_touch_is_not_read(tmp_path: Path, mode: int) -> None:
     """Whoever may write it could have written it, and whoever may read it was meant to."""
@@ -93,6 +96,7 @@ def test_who_seems_to_hold_a_lock(tmp_path: Path) -> None:
     assert not (tmp_path / "a.journal.db-lock").exists()
 
 
+@needs_posix
 def test_the_umask_is_as_it_was(tmp_path: Path) -> None:
     """To ask for it is to change it for a moment: what is made afterwards has the permissions that it had before."""
     (tmp_path / "in.csv").write_text("A\n1\n")
@@ -109,6 +113,7 @@ def _write_new(file: BinaryIO) -> None:
     file.write(b"new")
 
 
+@needs_posix
 def test_a_failure_that_is_not_the_files_own_makes_no_neighbour(tmp_path: Path) -> None:
     """Only a file that is in use gets a neighbour: any other error is told by its own words."""
     (tmp_path / "in.csv").write_text("A\n1\n")
