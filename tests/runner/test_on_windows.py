@@ -105,7 +105,10 @@ def test_serve_ends_at_ctrl_break(folder: Path) -> None:
 
 
 def test_the_page_stops_its_own_batches(folder: Path) -> None:
-    """By Ctrl-Break for their group. Another's batch it leaves alone: to its process that signal would be the end."""
+    """By Ctrl-Break for their group. Another's batch it leaves alone: to its process that signal would be the end.
+
+    What would run the batch every night are the Task Scheduler's lines.
+    """
     (folder / "two.csv").write_text("Row\n61\n")
     other = begun(folder, "run", "in.csv", "--task", "tasks.py:slow", "--log-file", "a.log", "--output", "b.csv")
     await_word(folder / "a.log", "row ended")
@@ -119,13 +122,20 @@ def test_the_page_stops_its_own_batches(folder: Path) -> None:
                 text = page.show("/batch", journal="tasks.py-slow.journal.db", id="1")
                 refused = page.send("/stop", **hidden_fields(text, "/stop"))
                 assert "press Ctrl-C in the window that it runs in" in plain(refused.text)
+                assert "kill -INT" not in text
                 assert other.poll() is None
                 other.send_signal(CTRL_BREAK)
                 assert other.wait(PATIENCE) == 143
                 text = page.send("/run", file="two.csv", task="tasks.py:slow").text
+                place = {
+                    name: value for name, value in hidden_fields(text, "/stop").items() if name in ("journal", "id")
+                }
                 stopping = page.send("/stop", **hidden_fields(text, "/stop"))
                 assert stopping.status_code == 200
                 assert "told to end; the same command goes on" in plain(page.finish(stopping))
+                every_night = page.show("/save", journal=fields["journal"], id=fields["id"])
+                assert "Register-ScheduledTask" in every_night
+                assert "crontab" not in every_night
         finally:
             process.kill()
             other.kill()

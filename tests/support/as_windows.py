@@ -96,7 +96,7 @@ def become_windows() -> None:
     fake: dict[str, types.ModuleType] = {
         whole.__name__: _WithoutPosix(whole, hidden) for whole, hidden in HIDDEN.items()
     }
-    vars(fake["os"]).update(O_BINARY=0, kill=_no_such_signal)
+    vars(fake["os"]).update(O_BINARY=0, kill=_no_such_signal, name="nt")
     vars(fake["signal"]).update(SIGBREAK=signal.SIGUSR2, CTRL_BREAK_EVENT=1)
     fake |= {"sys": _WithoutPosix(sys, (), platform="win32", _base_executable=sys.executable), "_winapi": _processes()}
     fake["tempfile"] = _WithoutPosix(tempfile, (), NamedTemporaryFile=_once_only)
