@@ -127,10 +127,8 @@ def test_the_page_stops_its_own_batches(folder: Path) -> None:
                 other.send_signal(CTRL_BREAK)
                 assert other.wait(PATIENCE) == 143
                 text = page.send("/run", file="two.csv", task="tasks.py:slow").text
-                place = {
-                    name: value for name, value in hidden_fields(text, "/stop").items() if name in ("journal", "id")
-                }
-                stopping = page.send("/stop", **hidden_fields(text, "/stop"))
+                fields = hidden_fields(text, "/stop")
+                stopping = page.send("/stop", **fields)
                 assert stopping.status_code == 200
                 assert "told to end; the same command goes on" in plain(page.finish(stopping))
                 every_night = page.show("/save", journal=fields["journal"], id=fields["id"])
