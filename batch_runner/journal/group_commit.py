@@ -91,6 +91,10 @@ def begins(connection: sqlite3.Connection) -> bool:
     return True
 
 
+LAST_CALL = 3
+"""Turns of the event loop before a commit: whoever is just told of an answer has their event in it, too."""
+
+
 class Commits:
     """Events gather while a commit is under way; the first of a group commits it when that is through.
 
@@ -127,6 +131,8 @@ class Commits:
     async def _lead(self, group: _Group) -> None:
         if self._is_busy:
             await group.turn.wait()
+        for _ in range(LAST_CALL):
+            await anyio.sleep(0)
         self._is_busy = True
         self._gathering = _Group()  # what comes during this write is committed by the next one
         try:
