@@ -28,7 +28,6 @@ from batch_runner.service.http.classify import (
     scope_of_status,
 )
 from batch_runner.service.http.response import (
-    APPLIED,
     TooLarge,
     fields_in,
     message_in,
@@ -37,6 +36,7 @@ from batch_runner.service.http.response import (
     run_in,
 )
 from batch_runner.service.protocol import (
+    APPLIED_HEADER,
     IDEMPOTENCY_HEADER,
     KEY_HEADER,
     NO_CAPABILITIES,
@@ -404,7 +404,7 @@ class Client:
         response = await self._transport.send(request)
         fields = fields_in(response.headers)
         signal = self._trusted(read_signal(fields, time.time()), response.status)
-        waited = fields.get(APPLIED, "").strip().startswith("wait=")
+        waited = fields.get(APPLIED_HEADER, "").strip().startswith("wait=")
         location = fields.get("location", "") if 300 <= response.status < 400 else ""
         body = await read_body(response.body, fields.get("content-encoding", ""))
         return _Answer(response.status, signal, body, waited, location)

@@ -66,9 +66,8 @@ def run_in(body: bytes) -> Run | None:
 
     Its status may be empty (none was told), its error is always text, and its result the JSON text as it came.
     """
-    run: Run | None
     try:
-        run = _decode_run(body)
+        run: Run | None = _decode_run(body)
     except _UNREADABLE:
         run = _unusual_run(body)
     if run is None or not run.run_id.strip():
@@ -238,8 +237,7 @@ async def read_body(body: bytes | httpx.AsyncByteStream, encoding: str) -> Body:
             with anyio.fail_after(LONGEST_READ):
                 await _read_into(spool, body)
         data = await spool.whole()
-        is_packed = encoding.strip().lower() in {"gzip", "x-gzip", "deflate"}
-        return Body(make_whole(_inflate(data) if is_packed else data))
+        return Body(make_whole(_inflate(data) if encoding.strip().lower() in {"gzip", "x-gzip", "deflate"} else data))
     except Exception as error:  # noqa: BLE001  whatever it is, what the status says still holds
         return Body(b"" if isinstance(error, TooLarge) else make_whole(await spool.whole()), error)
     finally:
@@ -320,16 +318,12 @@ def _inflate(data: bytes) -> bytes:
     return whole
 
 
-APPLIED = APPLIED_HEADER.lower()
 _RATE_FIELDS = tuple(
     f"{prefix}ratelimit{part}" for prefix in ("", "x-") for part in ("", "-policy", "-limit", "-remaining", "-reset")
 )
-_FIELDS = {
-    name.encode(): name
-    for name in ("date", "retry-after", "location", "content-encoding", APPLIED, MEMORY_HEADER, *_RATE_FIELDS)
-}
+_NO_LIMITS = {"date", "location", "content-encoding", APPLIED_HEADER, MEMORY_HEADER}
+_FIELDS = {name.encode(): name for name in ("retry-after", *_RATE_FIELDS, *_NO_LIMITS)}
 _MEMORY = re.compile(r"([0-9a-zA-Z_-]{1,64});seconds=([0-9]{1,12}(?:\.[0-9]{1,6})?)")
-_NO_LIMITS = {"date", "location", "content-encoding", APPLIED, MEMORY_HEADER}
 _EARLIEST_EPOCH = 1_000_000_000
 """A reset beyond this is a moment in Unix time (as GitHub sends it), not a number of seconds to wait."""
 
@@ -369,8 +363,7 @@ def _moment(text: str, otherwise: float) -> float:
 
 
 def _retry_after(text: str, now: float) -> float | None:
-    seconds = _number(text)
-    if seconds is not None:
+    if (seconds := _number(text)) is not None:
         return seconds
     moment = _moment(text, -1.0)
     return None if moment < 0 else max(0.0, moment - now)

@@ -229,7 +229,7 @@ class AiohttpTransport:
 
     async def send(self, request: Request) -> Response:
         """Send one request, exactly once; a body that hasn't come whole is still to be read."""
-        _has_left.set(False)
+        token = _has_left.set(False)
         try:
             if len(request.body) <= _AT_ONCE:
                 answer = await self._send(request)
@@ -238,6 +238,8 @@ class AiohttpTransport:
                     answer = await self._send(request)
         except (aiohttp.ClientError, OSError) as error:
             _raise_told(error)
+        finally:
+            _has_left.reset(token)  # a context keeps what it holds for as long as its run is followed
         return Response(answer.status, answer.raw_headers, _body(answer))
 
     async def _send(self, request: Request) -> aiohttp.ClientResponse:
@@ -309,7 +311,7 @@ class _Body(httpx.AsyncByteStream):
             async for chunk in self._answer.content.iter_any():
                 yield chunk
         except (aiohttp.ClientError, OSError) as error:
-            _raise_told(error)
+            raise httpx_error(error) from error
 
     async def aclose(self) -> None:
         self._answer.release()
