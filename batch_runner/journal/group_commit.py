@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 from anyio import CancelScope, to_thread
+from anyio.lowlevel import checkpoint
 
 from batch_runner import log
 from batch_runner.errors import (
@@ -91,6 +92,10 @@ def begins(connection: sqlite3.Connection) -> bool:
     return True
 
 
+COMPANY = 3
+"""Turns of the event loop for which a commit waits that could begin at once: so an end takes the next intent along."""
+
+
 class Commits:
     """Events gather while a commit is under way; the first of a group commits it when that is through.
 
@@ -127,6 +132,9 @@ class Commits:
     async def _lead(self, group: _Group) -> None:
         if self._is_busy:
             await group.turn.wait()
+        else:
+            for _ in range(COMPANY):
+                await checkpoint()
         self._is_busy = True
         self._gathering = _Group()  # what comes during this write is committed by the next one
         try:
