@@ -121,7 +121,7 @@ class Done(msgspec.Struct, frozen=True):
     disk: Disk
     shown: Shown
     statuses: list[str]
-    exit_code: ExitCode | None
+    exit_code: int | None
     seconds: float
 
 
@@ -129,7 +129,7 @@ def run(plan: Sequence[Planned], commits: Sequence[float], fails: int | None = N
     """A row for each of the plan, with a disk whose commits take so long one after the other."""
 
     async def main() -> Done:
-        service, shown, exit_code = Service(plan), Shown(), None
+        service, shown, exit_code = Service(plan), Shown(), None  # which stays, where its journal fails
         with open_job(job) as opened, closing(open_memory()) as connection:
             disk, file = Disk(connection, commits, fails), JournalFile(connection)
             file.commits = Commits(disk.write)

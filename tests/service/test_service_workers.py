@@ -213,12 +213,29 @@ async def test_a_fork_that_comes_back_from_its_task_ends(
     assert capfd.readouterr().err == said * 2
 
 
-async def test_workers_ignore_ctrl_c() -> None:
-    """Ctrl-C is the parent's to answer: it decides what still runs to its end."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_signals_are_the_parents_to_answer(tmp_path: Path, number: signal.Signals) -> None:
+    """They reach all processes, but the parent decides what still runs to its end."""
+    async with workers(1) as executor, anyio.create_task_group() as group:
+        endings: list[str] = []
+
+        async def run() -> None:
+            waiting = call("wait_for", mark=str(tmp_path / "pid"), until=str(tmp_path / "go"))
+            endings.append((await executor.run(waiting)).status)
+
+        group.start_soon(run)
+        pid = await number_in(tmp_path / "pid")
+        os.kill(pid, number)
+        await anyio.sleep(0.1)
+        (tmp_path / "go").touch()
+    assert endings == ["success"]
+
+
+async def test_what_a_task_starts_obeys_signals() -> None:
+    """Programs and forks of its own, which the task tells to end, do so."""
     async with workers(1) as executor:
-        pid = await pid_of(executor)
-        os.kill(pid, signal.SIGINT)
-        assert await pid_of(executor) == pid
+        ended = await executor.run(call("end_others"))
+    assert (ended.error, bytes(ended.result)) == (None, b"[-15,-15]")
 
 
 async def test_a_function_that_is_gone_by_then_is_a_failure_with_a_sentence() -> None:

@@ -134,6 +134,19 @@ def fork(params: dict[str, str]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def end_others(params: dict[str, str]) -> list[int]:
+    """How a program and a fork end that are told to: each by which signal."""
+    with subprocess.Popen(["sleep", "60"]) as program:
+        program.terminate()
+    child = os.fork()
+    if child == 0:
+        time.sleep(20)
+        return []
+    time.sleep(0.2)
+    os.kill(child, signal.SIGTERM)
+    return [program.returncode, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])]
+
+
 def crash(params: dict[str, str]) -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
 
