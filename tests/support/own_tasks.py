@@ -21,6 +21,8 @@ import msgspec
 from batch_runner.service.local.result import TaskCancelled, TaskFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from batch_runner.service.local.context import Context
 
 
@@ -206,6 +208,15 @@ def files_here(params: dict[str, str], context: Context) -> dict[str, str]:
 
 async def echo_in_loop(params: dict[str, str]) -> dict[str, str]:
     return params
+
+
+def disguised(params: dict[str, str]) -> Awaitable[dict[str, str]]:
+    """An async function as a decorator may make it: nothing is done before somebody awaits what it gives."""
+    return sleep_in_loop(params)
+
+
+def disguised_failure(params: dict[str, str]) -> Awaitable[None]:
+    return fail_in_loop(params)
 
 
 async def fail_in_loop(params: dict[str, str]) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import inspect
 import io
 import os
 import queue
@@ -25,6 +26,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+import anyio
 import msgspec
 
 from batch_runner.errors import UsageError
@@ -33,7 +35,7 @@ from batch_runner.service.local.context import send_lines
 from batch_runner.service.local.tasks import Call
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Mapping
 
     from batch_runner.service.local.context import Line
     from batch_runner.service.local.result import RunEnd
@@ -187,13 +189,20 @@ def _ending_of(call: Call) -> RunEnd:
                 stream.flush()
 
 
+async def _awaited(given: Awaitable[object]) -> object:
+    return await given
+
+
 def _run(call: Call) -> RunEnd:
     try:
         function = call.source.load()
     except UsageError as error:
         return result.RunEnd("failure", error=str(error), cant_load=True)
     try:
-        return result.success(call.bind(function)())
+        given = call.bind(function)()
+        if inspect.isawaitable(given):  # an async function that a decorator, or an object, gives out as a sync one
+            given = anyio.run(_awaited, given)
+        return result.success(given)
     except MemoryError:
         return result.out_of_memory()
     except BaseException as error:  # noqa: BLE001  whatever a user's function raises is its run's ending
