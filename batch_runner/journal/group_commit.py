@@ -92,10 +92,6 @@ def begins(connection: sqlite3.Connection) -> bool:
     return True
 
 
-COMPANY = 3
-"""Turns of the event loop for which a commit waits that could begin at once: so an end takes the next intent along."""
-
-
 class Commits:
     """Events gather while a commit is under way; the first of a group commits it when that is through.
 
@@ -109,8 +105,11 @@ class Commits:
         self._is_busy = False
         self._failure: BaseException | None = None
 
-    async def add(self, event: Event) -> None:
-        """Return when the event is on disk. Raises `JournalFailed` if it can't be."""
+    async def add(self, event: Event, turns: int = 0) -> None:
+        """Return when the event is on disk. Raises `JournalFailed` if it can't be.
+
+        A commit that could begin at once waits for so many turns of the event loop, for others to come along.
+        """
         self._raise_failure()
         group = self._gathering
         group.events.append(event)
@@ -120,7 +119,7 @@ class Commits:
                 await group.done.wait()
             else:
                 group.has_leader = True
-                await self._lead(group)
+                await self._lead(group, turns)
         if not group.is_written:
             self._raise_failure()
 
@@ -129,11 +128,11 @@ class Commits:
         self._raise_failure()
         self._gathering.events.append(event)
 
-    async def _lead(self, group: _Group) -> None:
+    async def _lead(self, group: _Group, turns: int) -> None:
         if self._is_busy:
             await group.turn.wait()
         else:
-            for _ in range(COMPANY):
+            for _ in range(turns):
                 await checkpoint()
         self._is_busy = True
         self._gathering = _Group()  # what comes during this write is committed by the next one

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Journal", "JournalFile", "Outcome"]
 
+NEXT_INTENT = 3
+"""Turns of the event loop in which the row that gets the slot of one that has ended comes to its own intent."""
 _FINISH = "UPDATE batch SET ended = ?, exit_code = ?, sheets_left = ? WHERE id = ?"
 
 
@@ -313,7 +315,7 @@ class Journal:
         """
         told: list[Outcome] = []
         kind = Brief if len(outcome.result) <= SHORT else partial
-        await self._commits.add(kind(lambda connection: told.append(end(connection, attempt, outcome))))
+        await self._commits.add(kind(lambda connection: told.append(end(connection, attempt, outcome))), NEXT_INTENT)
         return told[-1]
 
     async def finish(self, exit_code: int, left: Sequence[str] = ()) -> None:
