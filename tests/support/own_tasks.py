@@ -121,13 +121,15 @@ def die(params: dict[str, str]) -> None:
 
 
 def fork_and_die(params: dict[str, str]) -> None:
-    if os.fork() == 0:
+    if sys.platform != "win32" and os.fork() == 0:
         time.sleep(600)
     os._exit(7)
 
 
 def fork(params: dict[str, str]) -> int:
     """Gives the code that its child ended with, which only returns, or raises."""
+    if sys.platform == "win32":
+        return -1
     child = os.fork()
     if child == 0:
         if "raise" in params:
@@ -140,6 +142,8 @@ def end_others(params: dict[str, str]) -> list[int]:
     """How a program and a fork end that are told to: each by which signal."""
     with subprocess.Popen(["sleep", "60"]) as program:
         program.terminate()
+    if sys.platform == "win32":
+        return []
     child = os.fork()
     if child == 0:
         time.sleep(20)
