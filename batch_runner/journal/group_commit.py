@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 from anyio import CancelScope, to_thread
+from anyio.lowlevel import checkpoint
 
 from batch_runner import log
 from batch_runner.errors import (
@@ -92,7 +93,8 @@ def begins(connection: sqlite3.Connection) -> bool:
 
 
 LAST_CALL = 3
-"""Turns of the event loop before a commit to a disk: whoever is just told of an answer has their event in it, too."""
+"""Turns of the event loop before a commit to a disk, in which others come along: whoever is just told of an answer, and
+the row that gets the slot of one that has ended."""
 
 
 class Commits:
@@ -133,7 +135,7 @@ class Commits:
         if self._is_busy:
             await group.turn.wait()
         for _ in range(self._last_call):
-            await anyio.sleep(0)
+            await checkpoint()
         self._is_busy = True
         self._gathering = _Group()  # what comes during this write is committed by the next one
         try:
