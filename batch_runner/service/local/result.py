@@ -11,8 +11,8 @@ from typing import Any, cast, get_type_hints
 import msgspec
 import msgspec.inspect
 
-RESULT_LIMIT = 16 * 1024 * 1024
-"""Bytes of JSON that one result may have; a larger one is cut."""
+RESULT_LIMIT = 60 * 1024 * 1024
+"""Bytes of JSON that one result may have; a larger one is cut. So it fits in an answer that a client reads."""
 
 _ERROR_LIMIT = 2_000
 """Characters of an error that are kept."""
@@ -50,6 +50,9 @@ def success(result: object) -> RunEnd:
     """
     try:
         text = _as_json(result)
+    except MemoryError:
+        note = "The task's result needs more memory than a worker process may have: what fits stands here as text."
+        return RunEnd("success", msgspec.Raw(_as_text(result)), note, is_last=True)
     except (TypeError, ValueError, RecursionError) as error:
         note = f"The task's result can't be written as JSON, so it stands here as text: {_one_line(error)}"
         return RunEnd("success", msgspec.Raw(_as_text(result)), note)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tempfile
+import time
 from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,20 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from batch_runner.service.local.context import Line, file_within
+from batch_runner.service.local.process_pool import AHEAD_SECONDS
 from batch_runner.service.local.result import RunEnd, TaskFailed, failure
 from batch_runner.service.local.tasks import Call  # noqa: TC001  msgspec reads the annotation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+
+ENOUGH_SECONDS = 1.0
+"""After so long a bundle is sent back as it is: what was not begun goes elsewhere. One that may not be repeated is sent
+back after `AHEAD_SECONDS`."""
+
+ENOUGH_BYTES = 8 * 1024 * 1024
+"""The same for the bytes of its results."""
 
 FILES_LIMIT = 64 * 1024 * 1024
 """Bytes of files that are sent along with one call: they pass through the scheduler's memory."""
@@ -54,16 +63,16 @@ class Bundle(msgspec.Struct, frozen=True):
     code: dict[str, bytes] = {}
 
     @property
-    def run(self) -> str:
-        """The id of the run that is all of it, where that may not be repeated."""
-        return "" if self.errands[0].call.repeatable else self.errands[0].call.context.run_id
+    def is_repeatable(self) -> bool:
+        """Whether it may be begun again as a whole; else it is known of each errand whether that has begun."""
+        return self.errands[0].call.repeatable
 
 
 class Done(msgspec.Struct, frozen=True):
     """The ending of an errand, how many seconds it took, and what was logged meanwhile.
 
-    `begun_before` is how often its bundle was begun before, elsewhere: then it wasn't begun here. `declined_by` is the
-    address of a worker that did not begin it, and would begin none of ours; its ending then says why.
+    `begun_before` is how often it was begun before, elsewhere: then it wasn't begun here. `declined_by` is the address
+    of a worker that did not begin it, and would begin none of ours; its ending then says why.
     """
 
     ending: RunEnd
@@ -139,6 +148,12 @@ else:
 """
 """What that expression does: see `worker_plugin.work`. A worker that can't import it declines, and says who it is."""
 
+ANSWERS = "batch_runner-answers"
+"""The topic under which a client is told its short answers, as soon as they are there."""
+
+SHORT = 16 * 1024
+"""Bytes of an answer that is told so. Dask keeps the last messages of each connection, a thousand of them."""
+
 
 def done_by(answer: bytes | dict[str, Any]) -> list[Done]:
     """What came back for a bundle; nothing where its worker is gone without a word."""
@@ -146,6 +161,34 @@ def done_by(answer: bytes | dict[str, Any]) -> list[Done]:
         return msgspec.json.decode(answer, type=list[Done])
     why = f"The Dask worker {answer['declined_by']} can't import batch_runner: {answer['why']}"
     return [Done(failure(why), 0.0, begun_before=answer["begun_before"], declined_by=answer["declined_by"])]
+
+
+class Enough:
+    """Judges whether a bundle has taken so long, or has given so much, that the rest goes elsewhere."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._until = time.monotonic() + (ENOUGH_SECONDS if bundle.is_repeatable else AHEAD_SECONDS)
+        self._bytes = 0
+
+    def is_reached(self, ending: RunEnd) -> bool:
+        """Whether it is enough with this ending."""
+        self._bytes += memoryview(ending.result).nbytes
+        return time.monotonic() > self._until or self._bytes > ENOUGH_BYTES
+
+
+def merged(later: list[Done], earlier: list[Done], number: int) -> list[Done | None]:
+    """What is known of the errands of a bundle that two workers had: None where one was lost.
+
+    Errands that are not in it have not begun: the later worker stopped before them. Where that one began nothing, it
+    didn't look, so that nothing is known of any.
+    """
+    is_blind = later[0].declined_by is not None
+    looked = [] if is_blind else later
+    found = list[Done | None]()
+    for place in range(number if is_blind else len(later)):
+        told = (each[place] for each in (looked, earlier) if place < len(each))
+        found.append(next((done for done in told if not done.begun_before), None))
+    return found
 
 
 class Unpacking:
