@@ -17,7 +17,7 @@ from test_cluster_losses import retire
 
 from batch_runner.service.local import result
 from batch_runner.service.local.dask import cluster as executor_module
-from batch_runner.service.local.dask.bundle import Done, merged
+from batch_runner.service.local.dask.bundle import BEGUN_BEFORE, LEFT, Done, merged
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -216,7 +216,7 @@ async def test_a_cancelled_call_leaves_the_others_of_its_bundle(
     assert (WHOLE - 1 in bundled.begun) is (place != WHOLE - 1)
 
 
-SAVED, BEFORE = Done(result.success(1), 0.1), Done(result.failure("It was begun before."), 0.0, begun_before=1)
+SAVED, BEFORE = Done(result.success(1), 0.1), BEGUN_BEFORE
 DECLINED = Done(result.failure("It is declined."), 0.0, begun_before=1, declined_by="tcp://w:1")
 
 
@@ -224,8 +224,8 @@ DECLINED = Done(result.failure("It is declined."), 0.0, begun_before=1, declined
     ("later", "earlier", "known"),
     [
         ([BEFORE, SAVED, SAVED], [SAVED], [SAVED] * 3),
-        ([BEFORE, SAVED], [], [None, SAVED]),
-        ([BEFORE, BEFORE], [SAVED, SAVED, BEFORE], [SAVED] * 2),
+        ([BEFORE, SAVED, LEFT], [], [None, SAVED, LEFT]),
+        ([BEFORE, BEFORE, BEFORE], [SAVED, SAVED, LEFT], [SAVED, SAVED, LEFT]),
         ([BEFORE, BEFORE, BEFORE], [SAVED], [SAVED, None, None]),
         ([DECLINED], [SAVED], [SAVED, None, None]),
         ([DECLINED], [], [None] * 3),
@@ -234,5 +234,5 @@ DECLINED = Done(result.failure("It is declined."), 0.0, begun_before=1, declined
 async def test_what_two_workers_know_of_a_bundle_of_three(
     later: list[Done], earlier: list[Done], known: list[Done | None]
 ) -> None:
-    """Only what a worker that looked for it has not found begun has not begun."""
+    """The rest has not begun only if one of them says so."""
     assert merged(later, earlier, 3) == known

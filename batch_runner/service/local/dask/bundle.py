@@ -14,11 +14,11 @@ import msgspec
 
 from batch_runner.service.local.context import Line, file_within
 from batch_runner.service.local.process_pool import AHEAD_SECONDS
-from batch_runner.service.local.result import RunEnd, TaskFailed, failure
+from batch_runner.service.local.result import RunEnd, TaskFailed, failure, not_begun
 from batch_runner.service.local.tasks import Call  # noqa: TC001  msgspec reads the annotation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
 
 ENOUGH_SECONDS = 1.0
@@ -72,7 +72,8 @@ class Done(msgspec.Struct, frozen=True):
     """The ending of an errand, how many seconds it took, and what was logged meanwhile.
 
     `begun_before` is how often it was begun before, elsewhere: then it wasn't begun here. `declined_by` is the address
-    of a worker that did not begin it, and would begin none of ours; its ending then says why.
+    of a worker that did not begin it, and would begin none of ours; its ending then says why. `is_left`: it has not
+    begun, and never will in this bundle.
     """
 
     ending: RunEnd
@@ -80,6 +81,12 @@ class Done(msgspec.Struct, frozen=True):
     lines: tuple[Line, ...] = ()
     begun_before: int = 0
     declined_by: str | None = None
+    is_left: bool = False
+
+
+BEGUN_BEFORE = Done(failure("It was begun before, on another Dask worker."), 0.0, begun_before=1)
+
+LEFT = Done(not_begun("Another bundle has it."), 0.0, is_left=True)
 
 
 def code_of(file: str | None) -> dict[str, bytes]:
@@ -177,18 +184,9 @@ class Enough:
 
 
 def merged(later: list[Done], earlier: list[Done], number: int) -> list[Done | None]:
-    """What is known of the errands of a bundle that two workers had: None where one was lost.
-
-    Errands that are not in it have not begun: the later worker stopped before them. Where that one began nothing, it
-    didn't look, so that nothing is known of any.
-    """
-    is_blind = later[0].declined_by is not None
-    looked = [] if is_blind else later
-    found = list[Done | None]()
-    for place in range(number if is_blind else len(later)):
-        told = (each[place] for each in (looked, earlier) if place < len(each))
-        found.append(next((done for done in told if not done.begun_before), None))
-    return found
+    """What is known of the errands of a bundle that two workers had: None where one was lost."""
+    told = ([each[place] for each in (later, earlier) if place < len(each)] for place in range(number))
+    return [next((done for done in both if not done.begun_before), None) for both in told]
 
 
 class Unpacking:
@@ -198,8 +196,22 @@ class Unpacking:
         self._folder = folder
         self._worker = worker
 
+    async def run(
+        self, errand: BundledCall, code: dict[str, bytes], runs: Callable[[Call], Awaitable[RunEnd]]
+    ) -> RunEnd:
+        """How an errand ends that is laid out here, and is run so."""
+        if hindrance := self._hindrance(errand):
+            return hindrance
+        ending: RunEnd | None = None
+        try:
+            with self._lay_out(errand, code) as call:
+                ending = self._as_at_home(await runs(call), errand, call)
+        except OSError as error:  # what has ended has, also where its files can't be removed
+            return ending or failure(f"The Dask worker {self._worker} can't lay out the run's files: {error}")
+        return ending
+
     @contextlib.contextmanager
-    def lay_out(self, errand: BundledCall, code: dict[str, bytes]) -> Iterator[Call]:
+    def _lay_out(self, errand: BundledCall, code: dict[str, bytes]) -> Iterator[Call]:
         """The call as it is to be run here; what was sent for it alone is removed afterwards."""
         call = errand.call
         with contextlib.ExitStack() as stack:
@@ -215,7 +227,7 @@ class Unpacking:
                 call = msgspec.structs.replace(call, context=msgspec.structs.replace(call.context, files=files))
             yield call
 
-    def hindrance(self, errand: BundledCall) -> RunEnd | None:
+    def _hindrance(self, errand: BundledCall) -> RunEnd | None:
         """Why the call can't be run here: the folder of its files isn't there."""
         folder = errand.call.context.files
         if errand.files is not None or Path(folder).is_dir():
@@ -223,7 +235,7 @@ class Unpacking:
         why = f"The Dask worker {self._worker} has no folder {folder}; share it with the workers, or say --send-files."
         return RunEnd("failure", error=why, cant_load=True)
 
-    def as_at_home(self, ending: RunEnd, errand: BundledCall, here: Call) -> RunEnd:
+    def _as_at_home(self, ending: RunEnd, errand: BundledCall, here: Call) -> RunEnd:
         """The ending with the paths of whom it is for; what is missing on this worker is said to be missing here."""
         if ending.error is None:
             return ending

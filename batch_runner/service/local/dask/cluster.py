@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import deque
+from itertools import zip_longest
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -312,22 +313,21 @@ class OnCluster(Executor):
             _end(ways, f"The Dask worker can't run this: {result.exception(error).error}")
 
     def _take(self, ways: list[PendingCall], all_done: list[Done | None]) -> None:
-        """What came back for a bundle: the endings of the first of its calls, None for one that was lost."""
+        """What came back for the calls of a bundle, in order: None, or nothing, for one that was lost."""
         first = all_done[0]
         if first is not None and first.declined_by is not None:
             self._decline(ways, first, first.declined_by)
             return
-        for way, done in zip(ways, all_done, strict=False):
-            if done is None:
-                if way.key is not None:  # else it was withdrawn before it had begun
-                    _lose([way], WORKER_LOST)
-                continue
-            for line in done.lines:
-                line.log()
-            self._learn(way.errand.call, done.seconds)
-            way.end(done.ending)
-        for way in ways[len(all_done) :]:
-            way.key = None
+        for way, done in zip_longest(ways, all_done):
+            if done is not None and done.is_left:
+                way.key = None
+            elif done is not None:
+                for line in done.lines:
+                    line.log()
+                self._learn(way.errand.call, done.seconds)
+                way.end(done.ending)
+            elif way.key is not None:  # else it was withdrawn before it had begun
+                _lose([way], WORKER_LOST)
 
     def _decline(self, ways: list[PendingCall], done: Done, worker: str) -> None:
         """A worker didn't begin these: they go to others.
@@ -355,18 +355,15 @@ class OnCluster(Executor):
         future = await self._connection.submit(key, values)
         try:
             all_done = done_by(await self._connection.result_of(future))
-            if not all_done[0].begun_before:
+            if all_done and not all_done[0].begun_before:
                 return [*all_done]
-            earlier = done_by(await self._connection.answer(key))
-            if ways[0].errand.call.repeatable:
-                return [*earlier] or [None] * len(ways)
-            return merged(all_done, earlier, len(ways))
+            return merged(all_done, done_by(await self._connection.answer(key)), len(ways))
         finally:
             future.release()
 
     def _learn(self, call: Call, seconds: float) -> None:
-        """How long a call of this task takes. A slow one counts at once, and is forgotten slowly."""
-        self._pace[call.source] = max(seconds, 0.7 * self._pace.get(call.source, seconds) + 0.3 * seconds)
+        """How long a call of this task takes."""
+        self._pace[call.source] = 0.7 * self._pace.get(call.source, seconds) + 0.3 * seconds
         self._together[call.source] = self._in_bundle(call)
         self._fit()
 
@@ -399,7 +396,10 @@ class OnCluster(Executor):
 
 def _end(ways: list[PendingCall], sentence: str) -> None:
     for way in ways:
-        way.fail(sentence)
+        if way.errand.call.repeatable:
+            way.fail(sentence)
+        else:
+            way.cut_off(f"{sentence}; {NOT_REPEATED}.")
 
 
 def _lose(ways: list[PendingCall], why: str) -> None:

@@ -272,7 +272,8 @@ class Connection:
             if told.done():
                 return told.result()
         finally:
-            finished.cancel()
+            if not finished.cancel() and not finished.cancelled():
+                finished.exception()  # the future says it better
             del self._told[key]
         async with self._fetches:
             return await future

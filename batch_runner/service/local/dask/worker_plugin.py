@@ -20,7 +20,7 @@ import threading
 import time
 from collections import Counter, deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import msgspec
@@ -32,11 +32,19 @@ from distributed.utils import sync
 from batch_runner._version import __version__
 from batch_runner.service.local import result
 from batch_runner.service.local.context import Line
-from batch_runner.service.local.dask.bundle import ANSWERS, SHORT, Bundle, BundledCall, Done, Enough, Unpacking
+from batch_runner.service.local.dask.bundle import (
+    ANSWERS,
+    BEGUN_BEFORE,
+    LEFT,
+    SHORT,
+    Bundle,
+    Done,
+    Enough,
+    Unpacking,
+)
 from batch_runner.service.local.process_pool import WORKER_MEMORY, InWorkers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import FrameType
 
     from distributed import Nanny, Scheduler, Worker
@@ -122,8 +130,9 @@ class AttemptCounter(SchedulerPlugin):
         return before
 
     def decline(self, key: str, place: int, run: str = "") -> None:
-        """What was claimed just now was not begun after all."""
+        """What was claimed just now was not begun after all, and isn't in this bundle."""
         del self._claimed[key][place]
+        self._withdrawn.add(key)
         session = self._sessions.get(run[SESSION])
         if session is not None and run in session.begun:
             session.begun.remove(run)
@@ -210,8 +219,6 @@ MOST_LINES = 1_000
 IDLE_SECONDS = 60.0
 """How long worker processes wait for the next bundle until they are ended."""
 
-BEGUN_BEFORE = result.failure("It was begun before, on another Dask worker.")
-
 CLOSING = (Status.closing, Status.closed, Status.failed)
 
 
@@ -259,13 +266,6 @@ class NannySeat(NannyPlugin):
                     await process.stopped.wait()
 
 
-class _Ended(NamedTuple):
-    """What came of a bundle, and whether it is all of it."""
-
-    answer: bytes
-    is_whole: bool
-
-
 class WorkerSeat(WorkerPlugin):
     """Our place on one Dask worker: its worker processes, the bundles that are at work, and a folder."""
 
@@ -274,7 +274,7 @@ class WorkerSeat(WorkerPlugin):
         self._worker = worker
         self._executor = InWorkers(worker.state.nthreads, memory=_memory_of(worker), level=logging.INFO)
         self._going: dict[str, anyio.CancelScope] = {}
-        self._ended: dict[str, _Ended] = {}
+        self._ended: dict[str, dict[str, Any]] = {}
         self._rest: asyncio.TimerHandle | None = None
         self._resting: asyncio.Task[None] | None = None
         self._retiring: asyncio.Task[None] | None = None
@@ -305,7 +305,7 @@ class WorkerSeat(WorkerPlugin):
         """Tell the scheduler what has ended here, and that the rest is at work, until it has ended, too."""
         for key, ended in list(self._ended.items()):
             async with asyncio.timeout(TELL_WITHIN):
-                await self._record.batch_runner_keep_answer(key=key, **ended._asdict())
+                await self._record.batch_runner_keep_answer(key=key, **ended)
         said_at = -STILL_AT_WORK
         while self._going:
             if time.monotonic() - said_at >= STILL_AT_WORK:
@@ -360,9 +360,9 @@ class WorkerSeat(WorkerPlugin):
                 done = await self._done(bundle)
                 answer = msgspec.json.encode(done)
                 is_whole = len(done) == len(bundle.errands) and not any(each.begun_before for each in done)
-                self._ended[bundle.key] = ended = _Ended(answer, is_whole)
+                self._ended[bundle.key] = ended = {"answer": answer, "is_whole": is_whole}
                 if self._is_closing:
-                    await self._record.batch_runner_keep_answer(key=bundle.key, **ended._asdict())
+                    await self._record.batch_runner_keep_answer(key=bundle.key, **ended)
                 elif len(answer) <= SHORT:
                     self._worker.batched_send({"op": "batch_runner_tell", "key": bundle.key, "answer": answer})
                 return answer
@@ -382,10 +382,10 @@ class WorkerSeat(WorkerPlugin):
         return Done(ending, 0.0, begun_before=begun_before, declined_by=self._worker.address)
 
     async def _done(self, bundle: Bundle) -> list[Done]:
-        """What came of the errands of a bundle, of the first ones where that is enough.
+        """What came of the errands of a bundle; those behind the last one that has begun are left.
 
         Two workers may have the same bundle, where the scheduler has given up one of them. The one that finds errands
-        begun at first goes past them. The other one stops there.
+        begun at first goes past them. The other one stops there, and what is left is not for it to say.
         """
         done, lines = list[Done](), deque[Line](maxlen=MOST_LINES)
         enough = Enough(bundle)
@@ -393,14 +393,15 @@ class WorkerSeat(WorkerPlugin):
             run = "" if bundle.is_repeatable else errand.call.context.run_id
             must_claim = not (done and bundle.is_repeatable)
             if must_claim and (before := await self._claim(bundle.key, place, run)):
-                if bundle.is_repeatable:
-                    return [Done(BEGUN_BEFORE, 0.0, begun_before=before)]
                 if done and not done[-1].begun_before:
-                    break
-                done.append(Done(BEGUN_BEFORE, 0.0, begun_before=before))
+                    return done
+                done.append(msgspec.structs.replace(BEGUN_BEFORE, begun_before=before))
+                if bundle.is_repeatable:
+                    return done
                 continue
             began = time.monotonic()
-            ending = await self._ending(errand, bundle.code, lines.append)
+            runs = functools.partial(self._executor.run, hear=lines.append)
+            ending = await self._unpacking.run(errand, bundle.code, runs)
             if ending.cant_load and must_claim:
                 await self._record.batch_runner_decline(key=bundle.key, place=place, run=run)
                 if not done:
@@ -409,20 +410,16 @@ class WorkerSeat(WorkerPlugin):
             done.append(Done(ending, time.monotonic() - began))
             if ending.is_last or ending.cut_off or self._is_leaving or enough.is_reached(ending):
                 break
-        return [msgspec.structs.replace(done[0], lines=tuple(lines)), *done[1:]]
+        done[-1] = msgspec.structs.replace(done[-1], lines=tuple(lines))
+        return [*done, *await self._left(bundle, len(done))]
 
-    async def _ending(self, errand: BundledCall, code: dict[str, bytes], hear: Callable[[Line], None]) -> RunEnd:
-        """How an errand ends."""
-        if hindrance := self._unpacking.hindrance(errand):
-            return hindrance
-        ending: RunEnd | None = None
-        try:
-            with self._unpacking.lay_out(errand, code) as call:
-                ending = self._unpacking.as_at_home(await self._executor.run(call, hear), errand, call)
-        except OSError as error:
-            why = f"The Dask worker {self._worker.address} can't lay out the run's files: {error}"
-            return ending or result.failure(why)
-        return ending
+    async def _left(self, bundle: Bundle, number: int) -> list[Done]:
+        """What is said of the errands behind the first ones: they have not begun, and never will in this bundle."""
+        others = len(bundle.errands) - number
+        if others and not bundle.is_repeatable:
+            begun = await self._record.batch_runner_withdraw(keys=[bundle.key])
+            others = others if begun[bundle.key] == number else 0
+        return [LEFT] * others
 
     @property
     def _is_leaving(self) -> bool:
