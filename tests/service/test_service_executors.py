@@ -120,11 +120,12 @@ async def test_closing_leaves_nothing_running(opened: AbstractAsyncContextManage
     await until(lambda: not is_alive(program))
 
 
+@pytest.mark.long
 async def test_a_large_result_arrives_whole(opened: AbstractAsyncContextManager[Executor]) -> None:
-    """Fifteen megabytes of it."""
+    """Sixty megabytes of it."""
     async with opened as executor:
-        ending = await executor.run(call("long_text", length="7500000"))
-    assert len(bytes(ending.result)) == 2 * 7_500_000 + 2
+        ending = await executor.run(call("long_text", length="30000000"))
+    assert len(bytes(ending.result)) == 2 * 30_000_000 + 2
 
 
 @pytest.mark.long

@@ -225,8 +225,9 @@ class OnCluster(Executor):
             way.give_up(why)
             return way.told
         self._waiting.append(way)
-        self._send()
         try:
+            await checkpoint()  # what comes in the same turn goes together
+            self._send()
             await way.has_ended.wait()
         except anyio.get_cancelled_exc_class():
             way.is_wanted = False
