@@ -3,7 +3,7 @@
 Dask runs a task again when its worker is lost, whether it had begun or not, and also when only its result is lost.
 So a worker asks the record before it begins, and what was begun is not begun again by Dask: its client learns what
 became of it. A worker that is closed in order (retired, scaled away, SIGTERM) lets its runs end first. Dask takes no
-results from it by then, so it leaves them in the record.
+results from it by then, so it leaves them in the record. Short answers go to the client at once, without being fetched.
 """
 
 from __future__ import annotations
