@@ -264,6 +264,19 @@ def test_the_record_of_runs_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert record.claim("forgotten", run=second.format(9)) == 1
 
 
+def test_a_session_goes_on_with_another_client() -> None:
+    """While that is there nothing has surely not begun. Of a session that a scheduler doesn't know it learns nothing."""
+    record = AttemptCounter()
+    record._scheduler = cast("Scheduler", SimpleNamespace(tasks={"key"}, clients={"second"}))
+    record.open_session("a" * 16, "first")
+    assert record.never_began("run_" + "a" * 16)
+    for session in "ab":
+        record.move_session(session * 16, "second")
+        assert not record.never_began("run_" + session * 16)
+    record._scheduler.clients.clear()
+    assert [record.never_began("run_" + session * 16) for session in "ab"] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("text", "note"),
     [
