@@ -265,7 +265,7 @@ def test_the_record_of_runs_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_session_goes_on_with_another_client() -> None:
-    """While that is there nothing has surely not begun. Of a session that a scheduler doesn't know it learns nothing."""
+    """While that one is there nothing has surely not begun. A session that a scheduler does not know stays unknown."""
     record = AttemptCounter()
     record._scheduler = cast("Scheduler", SimpleNamespace(tasks={"key"}, clients={"second"}))
     record.open_session("a" * 16, "first")
