@@ -28,7 +28,8 @@ from batch_runner.service.local.store_file import CUT_OFF
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+if sys.platform == "win32":
+    pytest.skip("signals are POSIX", allow_module_level=True)
 
 SLOW = """
 import time
