@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -20,7 +20,7 @@ from batch_runner.batch.attempts import Canary, Doubt, different_shapes
 from batch_runner.batch.limits import open_files, sheets_at_once
 from batch_runner.batch.stop import Stop
 from batch_runner.batch.worker import STILL_UNKNOWN
-from batch_runner.errors import ExitCode, JournalFull
+from batch_runner.errors import Catching, ExitCode, JournalFull
 from batch_runner.journal.view import Count, Placed
 from batch_runner.outcomes import ERROR, NOT_STARTED
 from batch_runner.plan.plan import Keep, Poll, Refuse, Resend, Send
@@ -29,8 +29,6 @@ from batch_runner.service.protocol import large_turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-
-    from anyio.streams.memory import MemoryObjectReceiveStream
 
     from batch_runner.batch.limits import Limits, Slot
     from batch_runner.batch.stop import Stopping
@@ -50,6 +48,8 @@ SHORT_GRACE, PLACING_GRACE = 1.0, 4.0
 five seconds, and on a busy machine before Docker kills, after ten."""
 MOST_ROWS = 100_000
 """Rows for which there is time to write the outputs when the machine goes down."""
+RECORDING = 16
+"""Workers beside those with a run in flight, at most: they record what rows came to whose slots are others' by now."""
 TICK, DEADLINE_LOOK = 5.0, 1.0
 """Seconds between two looks at the progress when nothing happens, and at the clocks."""
 
@@ -201,11 +201,11 @@ class Pool:
         self._grow(concurrency)
 
     def _grow(self, workers: int) -> None:
-        """Have so many workers at least. Those of a number that was lowered wait for a slot, and do no harm."""
-        wanted = max(1, min(workers, self._tally.total))  # a sheet may be filled by its turn
+        """Have workers for so many runs in flight at least. Those of a number that was lowered just wait for a slot."""
+        wanted = max(1, min(workers + min(workers, RECORDING), self._tally.total))  # a sheet may be filled by its turn
         for _ in range(self._workers, wanted):
             self._working += 1
-            self._pool.start_soon(self._work, self._rows.clone())
+            self._pool.start_soon(self._work)
         self._workers = max(self._workers, wanted)
 
     async def _produce(self, batches: AsyncIterator[SheetBatch], canaries: int | None) -> None:
@@ -317,12 +317,13 @@ class Pool:
             if id(work) not in chosen:
                 await self._hand_on(work)
 
-    async def _work(self, receive: MemoryObjectReceiveStream[Work]) -> None:
-        async with receive:
-            async for work in receive:
+    async def _work(self) -> None:
+        while True:
+            async with self._limits.slot() as slot:
+                if (work := await anext(self._rows, None)) is None:  # one stream for all: clones would weigh more
+                    break
                 work.is_taken = True
-                async with self._limits.slot() as slot:
-                    await self._do(work, slot)
+                await self._do(work, slot)
         self._working -= 1
         if not self._working:
             self._others_done.set()
@@ -337,17 +338,21 @@ class Pool:
         outcome: Outcome | Doubt | None = None
         with self._keep_errors(work.batch), log.of_batch(str(work.batch.journal.batch)):
             self._tally.running += 1
+            slot.held.callback(self._run_left)
             self._progress.moved(self._tally)
             try:
                 with self._stopping.when_full():
                     outcome = await work.batch.worker.do(work.plan, work.row, slot)
             finally:
-                self._tally.running -= 1
+                slot.release()  # the next row can't begin before this one is counted: nothing here waits
         if isinstance(outcome, Doubt):
             self._doubted[outcome] = work
             self._canary.row_ended(work, ERROR)  # it has not succeeded, whatever it is
         else:
             self._row_ended(work, outcome)
+
+    def _run_left(self) -> None:
+        self._tally.running -= 1
 
     def _row_ended(self, work: Work, outcome: Outcome | None) -> None:
         with self._keep_errors(work.batch):
@@ -382,16 +387,16 @@ class Pool:
                 outcome = await work.batch.worker.blame(doubt)
             self._row_ended(work, outcome)
 
-    @contextmanager
-    def _keep_errors(self, batch: SheetBatch) -> Iterator[None]:
+    def _keep_errors(self, batch: SheetBatch) -> Catching:
         """Where other sheets share the pool, let what breaks one stop the starts, so that the others end in order."""
-        try:
-            yield
-        except Exception as error:
-            if not self._many or isinstance(error, JournalFull):
-                raise
-            batch.error = batch.error or error
-            self._stopping.now(Stop(str(error) or type(error).__name__, ExitCode.STOPPED))
+        return Catching(partial(self._keeps_error, batch))
+
+    def _keeps_error(self, batch: SheetBatch, error: Exception) -> bool:
+        if not self._many or isinstance(error, JournalFull):
+            return False
+        batch.error = batch.error or error
+        self._stopping.now(Stop(str(error) or type(error).__name__, ExitCode.STOPPED))
+        return True
 
     def _done(self, batch: SheetBatch) -> None:
         batch.left -= 1

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 from anyio import CancelScope, to_thread
+from anyio.lowlevel import checkpoint
 
 from batch_runner import log
 from batch_runner.errors import (
@@ -91,6 +92,11 @@ def begins(connection: sqlite3.Connection) -> bool:
     return True
 
 
+LAST_CALL = 3
+"""Turns of the event loop before a commit to a disk, in which others come along: whoever is just told of an answer, and
+the row that gets the slot of one that has ended."""
+
+
 class Commits:
     """Events gather while a commit is under way; the first of a group commits it when that is through.
 
@@ -98,8 +104,9 @@ class Commits:
     its group, and is shielded while it does. Nothing is written after a failure: what can't be recorded isn't sent.
     """
 
-    def __init__(self, write: Write) -> None:
+    def __init__(self, write: Write, last_call: int = 0) -> None:
         self._write: Final = write
+        self._last_call: Final = last_call
         self._gathering = _Group()
         self._is_busy = False
         self._failure: BaseException | None = None
@@ -127,6 +134,8 @@ class Commits:
     async def _lead(self, group: _Group) -> None:
         if self._is_busy:
             await group.turn.wait()
+        for _ in range(self._last_call):
+            await checkpoint()
         self._is_busy = True
         self._gathering = _Group()  # what comes during this write is committed by the next one
         try:

@@ -21,6 +21,8 @@ import msgspec
 from batch_runner.service.local.result import TaskCancelled, TaskFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from batch_runner.service.local.context import Context
 
 
@@ -136,6 +138,21 @@ def fork(params: dict[str, str]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def end_others(params: dict[str, str]) -> list[int]:
+    """How a program and a fork end that are told to: each by which signal."""
+    with subprocess.Popen(["sleep", "60"]) as program:
+        program.terminate()
+    if sys.platform == "win32":
+        return []
+    child = os.fork()
+    if child == 0:
+        time.sleep(20)
+        return []
+    time.sleep(0.2)
+    os.kill(child, signal.SIGTERM)
+    return [program.returncode, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])]
+
+
 def crash(params: dict[str, str]) -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
 
@@ -195,6 +212,15 @@ def files_here(params: dict[str, str], context: Context) -> dict[str, str]:
 
 async def echo_in_loop(params: dict[str, str]) -> dict[str, str]:
     return params
+
+
+def disguised(params: dict[str, str]) -> Awaitable[dict[str, str]]:
+    """An async function as a decorator may make it: nothing is done before somebody awaits what it gives."""
+    return sleep_in_loop(params)
+
+
+def disguised_failure(params: dict[str, str]) -> Awaitable[None]:
+    return fail_in_loop(params)
 
 
 async def fail_in_loop(params: dict[str, str]) -> None:
