@@ -336,3 +336,14 @@ async def test_workers_that_die_while_they_have_nothing_to_do() -> None:
             for pid in sorted(pids)[:6] if number == 8 else ():
                 os.kill(pid, KILL)
             await anyio.sleep(0.1)
+
+
+@pytest.mark.long
+async def test_work_that_is_done_is_a_success_where_memory_lacks_for_its_result() -> None:
+    """It must not be done again; the next run has a process of its own."""
+    async with workers(1, memory=400 * 1024**2) as executor:
+        ending = await executor.run(call("long_text", length="60000000"))
+        assert (ending.status, ending.is_last) == ("success", True)
+        assert str(ending.error).startswith("The task's result needs more memory than a worker process may have: ")
+        assert bytes(ending.result).startswith('"üü'.encode())
+        assert (await executor.run(call("echo"))).status == "success"

@@ -113,7 +113,7 @@ def paid(params: dict[str, str]) -> dict[str, Any]:
 
 
 def too_much(params: dict[str, str]) -> str:
-    return "x" * (17 * 1024 * 1024)
+    return "x" * (61 * 1024 * 1024)
 
 
 def die(params: dict[str, str]) -> None:
