@@ -18,7 +18,7 @@ from batch_runner.journal import changes, resolve, same_key, view
 from batch_runner.journal.batches import Begun, begin, begin_beside, hold_journal, now, real_path
 from batch_runner.journal.changes import HeldRows, Since, Unsettled, describe_waiting, held, since, taken, unsettled
 from batch_runner.journal.database import connect, make_readable, open_file, open_memory, uri_of
-from batch_runner.journal.group_commit import SHORT, Brief, Commits, close, in_thread, inline, set_aside
+from batch_runner.journal.group_commit import SHORT, Brief, Commits, close, in_thread, inline, keep_wal, set_aside
 from batch_runner.journal.index import OtherJournals
 from batch_runner.journal.outputs import OutputMemory
 from batch_runner.journal.register import Registration
@@ -75,7 +75,7 @@ class JournalFile:
             try:
                 yield cls(connection, path, reserve)
             finally:
-                await close(connection, reserve)
+                await close(connection, path, reserve)
 
     async def begin(self, info: BatchInfo, others: OtherJournals | None = None) -> Journal:
         """Begin a batch; what ran in the `others` is held in it.
@@ -86,7 +86,7 @@ class JournalFile:
         """
         latest = self._latest
         if latest is None or self.path is None:
-            begun = begin(self.path, self.connection, info)
+            begun = begin(self.path, self.connection, info, keep_wal(self.path) if self.path else 1)
             # From now on the file says by itself that a batch is under way: without its WAL it is half a journal.
             self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         else:
