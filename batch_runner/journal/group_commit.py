@@ -12,7 +12,6 @@ import time
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -32,6 +31,7 @@ from batch_runner.fs import open_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
     from typing import BinaryIO
 
     Event = Callable[[sqlite3.Connection], object]
