@@ -262,7 +262,7 @@ class Journal:
         await self._withdraw_if_cancelled(attempt)
         return attempt
 
-    async def hold_if_started(self, attempt: int, send: Send) -> str | None:
+    async def hold_if_started(self, attempt: int, send: Send, entry: Entry) -> str | None:
         """Withdraw the attempt where another batch has started its row meanwhile; gives the row's error, if so."""
         others = None if self._policy.releases else self._others.written_since()
         if others is None:
@@ -270,7 +270,7 @@ class Journal:
         told: list[str | None] = []
 
         def look(connection: sqlite3.Connection) -> None:
-            told.append(self._registration.ran_meanwhile(connection, others, send))
+            told.append(self._registration.ran_meanwhile(connection, others, send.row_id, entry))
             if told[-1] is not None:
                 connection.execute(WITHDRAW, (NOT_STARTED, now(), told[-1], attempt))
 

@@ -98,7 +98,7 @@ def _standing(known: Known, policy: Policy, entry: Entry, row: int, before: int 
     """What stands in the way of a row, as a sentence: a run, or another row of the sheet."""
     for rival in known.of(entry, row, before, since):
         if rival.stands or policy.blocks(rival.outcome):
-            return _sentence(policy, str(rival), differs=entry.differs_from(rival.conflict))
+            return duplicate_of(rival, entry, policy)
     found = known.above(entry)
     if found is None:
         return None
@@ -106,6 +106,11 @@ def _standing(known: Known, policy: Policy, entry: Entry, row: int, before: int 
     return _sentence(
         policy, f"stands in row {number} of {sheet or 'this sheet'}, too", differs=conflict != entry.conflict
     )
+
+
+def duplicate_of(rival: Rival, entry: Entry, policy: Policy) -> str:
+    """The sentence that says of what a row is a duplicate."""
+    return _sentence(policy, str(rival), differs=entry.differs_from(rival.conflict))
 
 
 def _sentence(policy: Policy, what: str, *, differs: bool) -> str:

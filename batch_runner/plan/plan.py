@@ -30,6 +30,7 @@ Rule 10 A row that would be started is held where what it is ran already, somewh
 
 from __future__ import annotations
 
+from collections.abc import Callable  # noqa: TC003  of a field, whose type is asked for at run time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -106,7 +107,7 @@ class Entry(msgspec.Struct, frozen=True):
     is empty where the row has no such values, None where nobody asked for them or a cell of them can't be read. What
     is called `former_` is what earlier releases gave such a row. `forms` are other forms of its key, under which a
     sheet of another format has it; under `doubtful_keys` it or another one may be known, since a text (`3/4/2026`) may
-    be read in two ways. `aliases` are the keys that it would have with the key columns of other sheets.
+    be read in two ways. `aliases` are its keys by the key columns of other sheets, `keys_by` those by any it may have.
     """
 
     row_number: int
@@ -124,6 +125,7 @@ class Entry(msgspec.Struct, frozen=True):
     sent: bytes | None = None
     """The hash of the very texts that would be sent, where `digest`, which stands for their values, is another."""
     aliases: tuple[bytes, ...] = ()
+    keys_by: Callable[[tuple[str, ...]], tuple[bytes, ...]] = lambda _columns: ()
 
     @property
     def keys(self) -> tuple[bytes, ...]:
@@ -382,9 +384,8 @@ def send(entry: Entry, row_id: int, *, again: bool = True) -> Send:
 
 def _is_changed(last: Attempt, entry: Entry, policy: Policy) -> bool:
     """Whether it was edited since, in a column that is compared."""
-    if last.params == entry.digest:
-        return False
-    return not policy.ignore or differing(last.cells, entry.named(), policy.ignore) != ()
+    is_other = last.params != entry.digest
+    return is_other and (not policy.ignore or differing(last.cells, entry.named(), policy.ignore) != ())
 
 
 def watched_edit(last: Attempt, entry: Entry, policy: Policy) -> Hold | None:
@@ -400,7 +401,7 @@ def watched_edit(last: Attempt, entry: Entry, policy: Policy) -> Hold | None:
 
 
 def _is_as_it_was(last: Attempt, entry: Entry) -> bool:
-    """Whether a start would send what was sent last, under the same claim: then nothing new is to be asked about it."""
+    """Whether a start would send what was sent last, under the same claim: nothing new is to be asked about it."""
     return _is_the_same_start(last, entry) and (not entry.claim or entry.has_claim(last.claim))
 
 

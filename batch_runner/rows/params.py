@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,8 @@ class RowParams(Entry, frozen=True, kw_only=True):
 class KeyForms(msgspec.Struct, frozen=True):
     """A row's key, and what stands for its params: their values, and their very texts where these are another.
 
-    The journal learns the `forms`, under which another sheet may have the row; it may know the row as `former`.
+    The journal learns the `forms`, under which another sheet may have the row; it may know the row as `former`. `texts`
+    are all forms of its values.
     """
 
     key: bytes | None
@@ -75,6 +77,7 @@ class KeyForms(msgspec.Struct, frozen=True):
     forms: tuple[bytes, ...] = ()
     former: tuple[bytes, ...] = ()
     doubtful: tuple[bytes, ...] = ()
+    texts: tuple[tuple[str, ...], ...] = ()
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -122,7 +125,7 @@ class Template:
         self._conflict = tuple(column.index for column in self._sorted(job.unique_conflict))
         self._watched = {name: self._columns[name].index for name in (*job.total, *job.unique_conflict)}
         self._ignored = frozenset(column.index for column in self.columns(job.ignore))
-        self._also: tuple[tuple[Column, ...], ...] = ()
+        self._also: tuple[tuple[str, ...], ...] = ()
         self._styles: dict[str, AmountStyle] = {}
         self._used = self._used_indexes()
         self._starts = tuple(self._sent_indexes())
@@ -159,10 +162,8 @@ class Template:
 
     def know_also(self, key_columns: Iterable[tuple[str, ...]]) -> None:
         """Give each row the keys, too, that it would have with the key columns of other sheets, where it has these."""
-        own = {column.name for column in self._own}
         known = tuple(column.name for column in self._key)
-        sets = (names for names in key_columns if names != known and own.issuperset(names))
-        self._also = tuple(self._sorted(names) for names in sorted(sets))
+        self._also = tuple(names for names in sorted(key_columns) if names != known)
 
     @property
     def shown(self) -> tuple[Column, ...]:
@@ -205,7 +206,8 @@ class Template:
             conflict=_claim(row, self._conflict),
             former_claim=_claim(row, self._unique, former_plain),
             former_conflict=_claim(row, self._conflict, former_plain),
-            aliases=tuple(self._aliases(row)) if self._also else (),
+            aliases=tuple(key for names in self._also for key in self._keys_by(forms.texts, names)),
+            keys_by=partial(self._keys_by, forms.texts),
             watched=tuple((name, row.texts[index]) for name, index in self._watched.items()),
         )
 
@@ -242,7 +244,8 @@ class Template:
         forms = _others(more, key)
         former_keys = _others(past, key, *forms)
         doubtful = _others(map(self._known_as, other_readings(texts)), key, *forms, *former_keys)
-        return KeyForms(key, digest, None if sent == digest else sent, forms, former_keys, doubtful)
+        written = tuple(dict.fromkeys((values, texts, plain)))
+        return KeyForms(key, digest, None if sent == digest else sent, forms, former_keys, doubtful, written)
 
     def _known_as(self, texts: Sequence[str], *, is_former: bool = False) -> bytes | None:
         """The key that these texts make; None where those of the key's columns are all empty."""
@@ -263,17 +266,15 @@ class Template:
         identity = self._identity.fill(texts) if self._identity and self._identity.indexes() else ""
         return digest_of(sorted([*params, *more]), identity)
 
-    def _aliases(self, row: Row) -> Iterator[bytes]:
-        """Under what another sheet, with other key columns, may know the row; in all forms of its values."""
-        numbers = row.numbers or {}
-        values = with_others(row.texts, {place: number.value for place, number in numbers.items()})
-        for texts in dict.fromkeys((values, row.texts, number_forms(row.texts))):
-            for columns in self._also:
-                found = {column.name: texts[column.index] for column in columns}
-                if any(found.values()):
-                    yield key_of(found)
-                elif not columns:
-                    yield self._digest(texts)
+    def _keys_by(self, forms: tuple[tuple[str, ...], ...], names: tuple[str, ...]) -> tuple[bytes, ...]:
+        """Under what a sheet with these key columns knows a row with texts of these forms; nothing if it lacks one."""
+        if not names:
+            return tuple(map(self._digest, forms))
+        if not {column.name for column in self._own}.issuperset(names):
+            return ()
+        columns = self._sorted(names)
+        found = ({column.name: texts[column.index] for column in columns} for texts in forms)
+        return tuple(key_of(each) for each in found if any(each.values()))
 
     def params_of(self, names: Sequence[str]) -> tuple[str, ...]:
         """The params that these columns are sent as; none where one of them isn't sent."""

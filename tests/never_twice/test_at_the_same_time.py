@@ -45,6 +45,41 @@ def test_the_same_list_runs_in_two_folders(tmp_path: Path, *, quiet: bool) -> No
         assert service.starts_of == Counter(ROWS)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("words", "others"),
+    [
+        (("--key", "Row"), ("--key", "Id")),
+        (("--key", "Row"), ("--key", "Id,Row")),
+        (("--key", "Id"), ()),
+        (("--key", "No", "--unique", "Row"), ("--key", "No", "--unique", "Row")),
+    ],
+    ids=["another column", "one more column", "no key", "alike"],
+)
+def test_the_same_list_runs_in_two_folders_by_other_columns(
+    tmp_path: Path, words: tuple[str, ...], others: tuple[str, ...]
+) -> None:
+    """What the one knows by its key, or as alike, the other finds by its own: each row is started once.
+
+    Neither journal is there when they begin, so neither says by then how it knows its rows.
+    """
+    with on_a_socket(Service(looks=1)) as service:
+        nights = [Night(tmp_path / name, service) for name in "ab"]
+        for night, said, rows in zip(nights, (words, others), (ROWS, ROWS[::-1]), strict=True):
+            night.key = said
+            number = f"No {night.folder.name}" if "--unique" in said else "No "
+            lines = (f"{row},id {row},{number}{nth if '--unique' in said else row}" for nth, row in enumerate(rows))
+            (night.folder / "in.csv").write_text("\n".join(["Row,Id,No", *lines, ""]))
+        children = [start(night.folder, ["run", *night.command("in.csv", "--rate", "4/s")]) for night in nights]
+        assert {exit_code(child) for child in children} <= {0, 3}
+        assert max(service.starts_of.values()) == 1, service.starts_of
+        held = [row["error"] for night in nights for row in night.rows("in.results.csv") if row["error"]]
+        assert len(held) >= len(ROWS)
+        for night in nights:  # a row that both came to at the same moment was started by neither
+            night.run("in.csv", code=(0, 3))
+        assert service.starts_of == Counter(ROWS)
+
+
 @pytest.fixture
 def night_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     """A job that has run once, with its own file of tasks."""

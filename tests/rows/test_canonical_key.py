@@ -305,10 +305,10 @@ def test_what_may_be_read_in_two_ways_is_asked_for_once_more_before_it_is_sent(t
         others = OtherJournals(look=LaterJournals(tmp_path, (), lambda: [there]))
         with Source(Job(input=str(sheet), key=NO), tmp_path) as source:
             async with Journal.open(tmp_path / "a.journal.db", batch_info(key=NO), others=others) as journal:
-                ((step, _row),) = [planned async for chunk in plan_rows(source, journal) for planned in chunk]
+                ((step, row),) = [planned async for chunk in plan_rows(source, journal) for planned in chunk]
                 await to_thread.run_sync(run_there)
                 assert isinstance(step, Send)
-                return await journal.hold_if_started(await journal.intend(step), step)
+                return await journal.hold_if_started(await journal.intend(step), step, row)
 
     def run_there() -> None:
         run_night(there, text_file(tmp_path / "de.csv", [("03.04.2026", "10")]), key=NO)
