@@ -101,7 +101,8 @@ CREATE TABLE attempt (            -- one try to start a run for a row
     claim       BLOB,             -- hash of its unique columns; empty: they are empty; NULL: not known
     conflict    BLOB,             -- hash of its conflict columns
     cells       BLOB,             -- for each column a hash of its name and one of its text, to tell what differs
-    sent        BLOB,             -- hash of the very texts that were sent; empty: params is that, too
+    sent        BLOB,             -- hash of the very texts that were sent; empty: params is that, too; then, where
+                                  -- amounts named currencies, the hash of the values without these
     origin      TEXT,             -- of a run that another journal has: which sheet, night and row it was
     session_id  TEXT              -- in which session the run is, as the service told it
 );

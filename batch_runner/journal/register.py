@@ -27,13 +27,12 @@ from batch_runner.journal.same_key import (
 )
 from batch_runner.outcomes import QUEUED, STARTING, UNKNOWN
 from batch_runner.plan.duplicates import as_recorded, claims_of, duplicate_of, hold_back
-from batch_runner.plan.edits import ALMOST, cells_of
+from batch_runner.plan.edits import ALMOST, Attempt, cells_of
 from batch_runner.plan.plan import (
     DUPLICATE,
     ELSEWHERE,
     RELEASE,
     VALUES,
-    Attempt,
     Entry,
     Hold,
     Keep,
@@ -93,7 +92,8 @@ _IS_KNOWN_BY = "SELECT 1 FROM same WHERE row = :row AND params IN (:key, :marked
 _SAY_SAME = "INSERT OR IGNORE INTO same VALUES (?, ?, ?)"
 _ATTEMPTS = (
     "SELECT attempt.id, batch, params, status, run_id, ended_at IS NOT NULL, continues, intended_at, conflict, claim,"
-    " iif(origin IS NULL, memory, NULL), cells, sent, coalesce(ended_at, '')"
+    " iif(origin IS NULL, memory, NULL), cells, substr(sent, 1, 16), coalesce(ended_at, ''),"
+    " nullif(substr(sent, 17), x'')"
     " FROM attempt JOIN batch ON batch.id = attempt.batch WHERE row = ? ORDER BY attempt.id"
 )
 """A service knows by its key only what this journal sent, not what it took over from another."""

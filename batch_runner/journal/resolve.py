@@ -25,12 +25,13 @@ from batch_runner.journal.group_commit import commit, put_result
 from batch_runner.journal.register import attempts_of
 from batch_runner.journal.same_key import clear_places, doubted, find_twins, renamed, see, tell_apart
 from batch_runner.outcomes import NOT_STARTED, UNKNOWN
-from batch_runner.plan.plan import Attempt, Entry, last_sent
+from batch_runner.plan.plan import Entry, last_sent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from batch_runner.journal.batches import JournalSheet
+    from batch_runner.plan.edits import Attempt
 
 
 INTEND = (

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from batch_runner.outcomes import STARTING
-from batch_runner.plan.plan import DUPLICATE, Attempt, Entry, Keep, Policy, Poll, Refuse, Resend, Send, Skip, Step
+from batch_runner.plan.plan import DUPLICATE, Entry, Keep, Policy, Poll, Refuse, Resend, Send, Skip, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from batch_runner.plan.edits import Attempt
 
 
 class Rival(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from batch_runner.rows.keys import (
     other_readings,
     plain,
     with_others,
+    without_currencies,
 )
 from batch_runner.rows.selection import columns_by_letter, no_column
 from batch_runner.sheet.model import RowKind, refuse_ambiguity
@@ -77,6 +78,7 @@ class KeyForms(msgspec.Struct, frozen=True):
     forms: tuple[bytes, ...] = ()
     former: tuple[bytes, ...] = ()
     doubtful: tuple[bytes, ...] = ()
+    bare: bytes | None = None
     texts: tuple[tuple[str, ...], ...] = ()
 
 
@@ -196,6 +198,7 @@ class Template:
             key=forms.key,
             digest=forms.digest,
             sent=forms.sent,
+            bare=forms.bare,
             forms=forms.forms,
             former_keys=forms.former,
             doubtful_keys=forms.doubtful,
@@ -223,7 +226,8 @@ class Template:
         Its key is made of values: a number without the zeros that a format shows, a date with its time, texts as they
         are. It may have run under what is sent now (from a text file, or by an earlier release), under the numbers that
         its texts may be (`1.10`), under its numbers without their formats, or as an earlier release read its cells.
-        Where a text may be read in two ways (`3/4/2026`), nobody can tell whether what ran under one is this row.
+        Where a text may be read in two ways (`3/4/2026`), nobody can tell whether what ran under one is this row; nor
+        whether what ran with `1,00` is `1,00 €`.
         """
         texts, plain = row.texts, number_forms(row.texts)
         sent = self._digest(texts)
@@ -243,9 +247,13 @@ class Template:
             past.append(self._digest(texts, more=((c.name, text) for c in self._formerly if (text := texts[c.index]))))
         forms = _others(more, key)
         former_keys = _others(past, key, *forms)
-        doubtful = _others(map(self._known_as, other_readings(texts)), key, *forms, *former_keys)
+        amounts = without_currencies(texts)
+        bare = None if amounts is texts else number_forms(amounts)
+        either = (*other_readings(texts), *((bare, *other_readings(amounts)) if bare else ()))
+        doubtful = _others(map(self._known_as, either), key, *forms, *former_keys)
+        without = self._digest(bare, but=self._volatile) if bare else None
         written = tuple(dict.fromkeys((values, texts, plain)))
-        return KeyForms(key, digest, None if sent == digest else sent, forms, former_keys, doubtful, written)
+        return KeyForms(key, digest, None if sent == digest else sent, forms, former_keys, doubtful, without, written)
 
     def _known_as(self, texts: Sequence[str], *, is_former: bool = False) -> bytes | None:
         """The key that these texts make; None where those of the key's columns are all empty."""

@@ -8,12 +8,12 @@ import pytest
 
 from batch_runner.outcomes import ERROR, NOT_STARTED, STARTING, UNKNOWN
 from batch_runner.plan.duplicates import Rival, hold_back
+from batch_runner.plan.edits import Attempt
 from batch_runner.plan.plan import (
     DUPLICATE,
     PARKED,
     VALUES,
     WAITING,
-    Attempt,
     Entry,
     Keep,
     Policy,
