@@ -5,19 +5,27 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
+import msgspec
 import pytest
+from anyio import to_thread
 from counted_nights import Night
 from journals import batch_info
 from killing import exit_code, start
 from remembering_service import Service, on_a_socket
 
 from batch_runner.job.job import Job
-from batch_runner.journal.index import Index, Purpose
+from batch_runner.journal.index import Index, LaterJournals, OtherJournals, Purpose
 from batch_runner.journal.journal import Journal
+from batch_runner.plan.plan import Policy, Send
+from batch_runner.rows.source import Source, look_ahead, plan_rows
 from batch_runner.runner.connect import choose_service, purpose_of
 from batch_runner.runner.memory import recall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROWS = ("A-1", "A-2", "A-3", "A-4", "A-5", "A-6")
 
@@ -123,3 +131,58 @@ def test_a_copy_of_the_folder_that_runs_first_while_a_batch_runs(tmp_path: Path,
     later = others.written_since()
     assert later is not None
     assert later.paths == (copy,)
+
+
+class Folder:
+    """A list in a folder of its own, which runs by these key columns, and by what makes a row unique."""
+
+    def __init__(self, folder: Path, rows: list[str], key: tuple[str, ...], *, unique: bool = False) -> None:
+        folder.mkdir()
+        self.journal = folder / "pay.journal.db"
+        self.key = key
+        self.unique = ("Row",) if unique else ()
+        self.sheet = folder / "in.csv"
+        self.sheet.write_text("\n".join(["Row,Id,No", *rows, ""]))
+
+    async def starts(self, others: OtherJournals | None = None, before: Callable[[], object] = lambda: None) -> str:
+        """What its only row is held for, once it has found its place, `before` is over and its intent recorded."""
+        policy = Policy(unique=self.unique)
+        info = msgspec.structs.replace(batch_info(key=self.key), policy=policy, input=str(self.sheet))
+        job = Job(input=str(self.sheet), key=self.key, unique=self.unique)
+        with Source(job, self.sheet.parent) as source:
+            async with Journal.open(self.journal, info, others=others) as journal:
+                await look_ahead(source, journal)
+                ((step, row),) = [planned async for chunk in plan_rows(source, journal) for planned in chunk]
+                assert isinstance(step, Send)
+                await to_thread.run_sync(before)
+                attempt = await journal.intend(step)
+                held = await journal.hold_if_started(attempt, step, row)
+                if held is None:
+                    await journal.started(attempt, "run-1", "queued")
+                return held or ""
+
+
+@pytest.mark.parametrize(
+    ("there", "key", "why"),
+    [
+        (("A-1,id 1,7", ("Id",), False), ("Row",), "ran on "),
+        (("A-1,id 1,7", ("Id", "No"), False), ("Row",), "ran on "),
+        (("A-1,id 1,7", (), False), ("Row",), "ran on "),
+        (("A-1,id 1,7", ("Row",), False), (), "ran on "),
+        (("A-1,id 9,9", ("No",), True), ("No",), "duplicate: the same Row ran before"),
+        (("A-2,id 1,7", ("Row",), True), ("Row",), ""),
+        (("A-2,id 1,9", ("No",), True), ("No",), ""),
+        (("A-1,id 9,9", ("No",), False), ("No",), ""),
+    ],
+)
+def test_a_start_elsewhere_is_seen_by_the_columns_that_are_a_key_there(
+    tmp_path: Path, there: tuple[str, tuple[str, ...], bool], key: tuple[str, ...], why: str
+) -> None:
+    """Its journal came to be when this row had its place: it is asked by its own key, and for what is alike."""
+    row, their_key, is_unique = there
+    other = Folder(tmp_path / "there", [row], their_key, unique=is_unique)
+    own = Folder(tmp_path / "here", ["A-1,id 1,7"], key, unique=is_unique)
+    others = OtherJournals(look=LaterJournals(tmp_path, (), lambda: [other.journal]))
+    held = anyio.run(own.starts, others, lambda: anyio.run(other.starts))
+    assert held.startswith(why)
+    assert bool(held) == bool(why)
