@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,15 +18,18 @@ from killing import exit_code, start
 from remembering_service import Service, on_a_socket
 
 from batch_runner.job.job import Job
-from batch_runner.journal.index import Index, LaterJournals, OtherJournals, Purpose
+from batch_runner.journal.index import Index, LaterJournals, OtherJournals, Purpose, StartsOfTonight
 from batch_runner.journal.journal import Journal
-from batch_runner.plan.plan import Policy, Send
+from batch_runner.plan.plan import Policy, Refuse, Send
 from batch_runner.rows.source import Source, look_ahead, plan_rows
 from batch_runner.runner.connect import choose_service, purpose_of
 from batch_runner.runner.memory import recall
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
+
+    from batch_runner.plan.plan import Step
+    from batch_runner.rows.params import RowParams
 
 ROWS = ("A-1", "A-2", "A-3", "A-4", "A-5", "A-6")
 
@@ -144,22 +148,33 @@ class Folder:
         self.sheet = folder / "in.csv"
         self.sheet.write_text("\n".join(["Row,Id,No", *rows, ""]))
 
+    async def plans(self, others: OtherJournals) -> Step:
+        """What is done with its only row."""
+        async with self._placed(others) as (step, _row, _journal):
+            return step
+
     async def starts(self, others: OtherJournals | None = None, before: Callable[[], object] = lambda: None) -> str:
         """What its only row is held for, once it has found its place, `before` is over and its intent recorded."""
-        policy = Policy(unique=self.unique)
-        info = msgspec.structs.replace(batch_info(key=self.key), policy=policy, input=str(self.sheet))
+        async with self._placed(others or OtherJournals()) as (step, row, journal):
+            assert isinstance(step, Send)
+            await to_thread.run_sync(before)
+            attempt = await journal.intend(step)
+            held = await journal.hold_if_started(attempt, step, row)
+            if held is None:
+                await journal.started(attempt, "run-1", "queued")
+            return held or ""
+
+    @asynccontextmanager
+    async def _placed(self, others: OtherJournals) -> AsyncIterator[tuple[Step, RowParams, Journal]]:
+        info = msgspec.structs.replace(batch_info(key=self.key), policy=Policy(unique=self.unique))
         job = Job(input=str(self.sheet), key=self.key, unique=self.unique)
         with Source(job, self.sheet.parent) as source:
-            async with Journal.open(self.journal, info, others=others) as journal:
-                await look_ahead(source, journal)
-                ((step, row),) = [planned async for chunk in plan_rows(source, journal) for planned in chunk]
-                assert isinstance(step, Send)
-                await to_thread.run_sync(before)
-                attempt = await journal.intend(step)
-                held = await journal.hold_if_started(attempt, step, row)
-                if held is None:
-                    await journal.started(attempt, "run-1", "queued")
-                return held or ""
+            async with Journal.open(
+                self.journal, msgspec.structs.replace(info, input=job.input), others=others
+            ) as opened:
+                await look_ahead(source, opened)
+                ((step, row),) = [planned async for chunk in plan_rows(source, opened) for planned in chunk]
+                yield step, row, opened
 
 
 @pytest.mark.parametrize(
@@ -186,3 +201,26 @@ def test_a_start_elsewhere_is_seen_by_the_columns_that_are_a_key_there(
     held = anyio.run(own.starts, others, lambda: anyio.run(other.starts))
     assert held.startswith(why)
     assert bool(held) == bool(why)
+
+
+@pytest.mark.parametrize(
+    ("row", "key", "is_unique", "why"),
+    [
+        ("A-1,id 9,9", ("Row",), False, "is started tonight from in.csv, row 2"),
+        ("A-1,id 9,9", ("No",), True, "duplicate: the same Row is started tonight, as row 2 of in.csv"),
+        ("A-2,id 9,9", ("Row",), True, ""),
+    ],
+    ids=["its key", "alike", "another row"],
+)
+def test_two_sheets_of_one_night_have_a_journal_each(
+    tmp_path: Path, row: str, key: tuple[str, ...], why: str, *, is_unique: bool
+) -> None:
+    """What the first one is about to start isn't recorded yet, and no other journal is there: the second knows it."""
+    tonight = StartsOfTonight()
+    folders = [
+        Folder(tmp_path / name, [line], key, unique=is_unique) for name, line in (("a", "A-1,id 1,7"), ("b", row))
+    ]
+    for folder, reason in zip(folders, ("", why), strict=True):
+        step = anyio.run(folder.plans, OtherJournals(tonight=tonight, own=folder.journal))
+        assert isinstance(step, Refuse if reason else Send)
+        assert not isinstance(step, Refuse) or reason in step.why
