@@ -170,16 +170,20 @@ class _Group:
         self.is_written = False
 
 
-def commit(connection: sqlite3.Connection, events: list[Event]) -> None:
+def commit(
+    connection: sqlite3.Connection, events: list[Event], begin: Callable[[sqlite3.Connection], object] = begin_writing
+) -> None:
     """Write all of them in one transaction, in order."""
-    begin_writing(connection)
+    begin(connection)
     with _or_nothing(connection):
         for event in events:
             event(connection)
     _finish(connection)
 
 
-async def commit_in_thread(connection: sqlite3.Connection, events: list[Event]) -> None:
+async def commit_in_thread(
+    connection: sqlite3.Connection, events: list[Event], begin: Callable[[sqlite3.Connection], object] = begin_writing
+) -> None:
     """As `commit`, but nobody else waits for the disk: a thread does.
 
     Brief events are written here all the same. In a thread each of their statements would wait for the event loop to
@@ -191,7 +195,7 @@ async def commit_in_thread(connection: sqlite3.Connection, events: list[Event]) 
                 event(connection)
         await to_thread.run_sync(_finish, connection)
     else:
-        await to_thread.run_sync(commit, connection, events)
+        await to_thread.run_sync(commit, connection, events, begin)
 
 
 def _begins_at_once(connection: sqlite3.Connection) -> bool:
