@@ -19,6 +19,7 @@ from journals import attempts_in, batch_info, entries, files_beside
 
 from batch_runner.errors import JournalBusy, JournalError
 from batch_runner.journal.database import copy_journal, open_file
+from batch_runner.journal.index import looking_into
 from batch_runner.journal.journal import Journal
 from batch_runner.journal.view import JournalView
 from batch_runner.plan.plan import Keep
@@ -216,6 +217,8 @@ def test_the_wal_of_a_killed_batch_was_removed(tmp_path: Path) -> None:
         assert "under_way" not in str(raised.value)
         with pytest.raises(JournalError, match="half a journal"):
             copy_journal(path)
+        with pytest.raises(JournalError, match="half a journal"), looking_into(path):
+            pass
     wal.write_bytes(kept)
     check_kept(path, said)
 

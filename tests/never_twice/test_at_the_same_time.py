@@ -17,10 +17,13 @@ from journals import batch_info
 from killing import exit_code, start
 from remembering_service import Service, on_a_socket
 
+from batch_runner.errors import JournalError
 from batch_runner.job.job import Job
-from batch_runner.journal.index import Index, LaterJournals, OtherJournals, Purpose, StartsOfTonight
+from batch_runner.journal.index import Index, LaterJournals, OtherJournals, Purpose, Ran, StartsOfTonight
 from batch_runner.journal.journal import Journal
-from batch_runner.plan.plan import Policy, Refuse, Send
+from batch_runner.plan.duplicates import Rival
+from batch_runner.plan.plan import Entry, Policy, Refuse, Send
+from batch_runner.rows.keys import dedup_key_of, key_of
 from batch_runner.rows.source import Source, look_ahead, plan_rows
 from batch_runner.runner.connect import choose_service, purpose_of
 from batch_runner.runner.memory import recall
@@ -224,3 +227,23 @@ def test_two_sheets_of_one_night_have_a_journal_each(
         step = anyio.run(folder.plans, OtherJournals(tonight=tonight, own=folder.journal))
         assert isinstance(step, Refuse if reason else Send)
         assert not isinstance(step, Refuse) or reason in step.why
+
+
+def test_a_journal_that_cannot_be_read_just_then(tmp_path: Path) -> None:
+    """What ran in it isn't known, so the row isn't started."""
+    own, there = Folder(tmp_path / "here", ["A-1,id 1,7"], ("Row",)), tmp_path / "there.journal.db"
+    others = OtherJournals(look=LaterJournals(tmp_path, (), lambda: [there]))
+    with pytest.raises(JournalError, match=r"there\.journal\.db"):
+        anyio.run(own.starts, others, lambda: there.write_text("no journal"))
+
+
+def test_a_duplicate_that_may_run_is_not_held_for_a_start_elsewhere(tmp_path: Path) -> None:
+    """`--allow-duplicates` holds for what another folder starts, too; the very row is held all the same."""
+    policy = Policy(unique=("Row",), allow_duplicates=True)
+    other = Folder(tmp_path / "there", ["A-1,id 9,9"], ("No",), unique=True)
+    anyio.run(other.starts)
+    others = OtherJournals([other.journal])
+    entry = Entry(2, b"key", b"digest", claim=dedup_key_of(["A-1"]))
+    assert isinstance(others.started_by_now([], entry, Policy(unique=("Row",))), Rival)
+    assert others.started_by_now([], entry, policy) is None
+    assert isinstance(others.started_by_now([key_of({"No": "9"})], entry, policy), Ran)
