@@ -89,6 +89,10 @@ def begins(connection: sqlite3.Connection) -> bool:
     return True
 
 
+LAST_CALL = 3
+"""Turns of the event loop before a commit to a disk: whoever is just told of an answer has their event in it, too."""
+
+
 class Commits:
     """Events gather while a commit is under way; the first of a group commits it when that is through.
 
@@ -96,8 +100,9 @@ class Commits:
     its group, and is shielded while it does. Nothing is written after a failure: what can't be recorded isn't sent.
     """
 
-    def __init__(self, write: Write) -> None:
+    def __init__(self, write: Write, last_call: int = 0) -> None:
         self._write: Final = write
+        self._last_call: Final = last_call
         self._gathering = _Group()
         self._is_busy = False
         self._failure: BaseException | None = None
@@ -125,6 +130,8 @@ class Commits:
     async def _lead(self, group: _Group) -> None:
         if self._is_busy:
             await group.turn.wait()
+        for _ in range(self._last_call):
+            await anyio.sleep(0)
         self._is_busy = True
         self._gathering = _Group()  # what comes during this write is committed by the next one
         try:
