@@ -130,9 +130,9 @@ class Worker:
             if isinstance(plan, Poll):
                 outcome: Outcome | Doubt = await self._follow_earlier(plan, slot)
             else:
-                outcome = await self._send(plan, self._request(row), slot)
+                outcome = await self._send(plan, row, slot)
             again = _again(plan, outcome)
-            return outcome if again is None else await self._send(again, self._request(row), slot)
+            return outcome if again is None else await self._send(again, row, slot)
         finally:
             let_next_be_large()
 
@@ -153,12 +153,13 @@ class Worker:
         """The refusal was this row's own: record that."""
         return await self._end(RowAttempt(doubt.attempt, doubt.row_number), Outcome("error", error=doubt.answer.why))
 
-    async def _send(self, plan: Send | Resend, request: RunRequest, slot: Slot) -> Outcome | Doubt:
-        start, failures = start_of(plan), 0
+    async def _send(self, plan: Send | Resend, row: RowParams, slot: Slot) -> Outcome | Doubt:
+        start, request, failures = start_of(plan), self._request(row), 0
         outcome: Outcome = STILL_UNKNOWN if start.is_lost else NOT_STARTED
         while await self._may_start(slot, start):
             attempt = await self._intend(plan, start, slot)
-            if isinstance(plan, Send) and (held := await self._journal.hold_if_started(attempt.id, plan)) is not None:
+            held = await self._journal.hold_if_started(attempt.id, plan, row) if isinstance(plan, Send) else None
+            if held is not None:
                 return Outcome("error", error=held)
             answer = await self._start(attempt, request)
             self._learn(answer)

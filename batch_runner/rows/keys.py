@@ -21,7 +21,7 @@ from unicodedata import category, digit, normalize
 import msgspec
 
 from batch_runner.errors import quote_words
-from batch_runner.rows.amounts import EITHER, read_number
+from batch_runner.rows.amounts import EITHER, SIGNS, currency_of, read_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -172,6 +172,31 @@ def other_readings(texts: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     }
     for nth in (0, 1) if found else ():
         yield tuple(number_form(found[place][nth] if place in found else text) for place, text in enumerate(texts))
+
+
+_SPACE = "[ \u00a0\u202f]?"
+_WORD = r"([^\W\d_]{2,4}|[^\W\d_]{0,2}[^\w\s.,:;/%'’()+-])"
+_NAMES_CURRENCY = re.compile(
+    rf"(?:{_WORD}{_SPACE})?(-?[0-9](?:[0-9.,'\u2019\u00a0\u202f ]*[0-9])?)(?:{_SPACE}{_WORD})?"
+)
+_DIGITS = frozenset("0123456789")
+_BEGIN = _DIGITS | {"-"}
+
+
+def without_currencies(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """The texts, amounts without the currency that they name (`1,00` for `1,00 €`); the very same where none does."""
+    # One end of such a text is a digit, and the other is none; in most rows there is no amount of this kind.
+    named = {n: text for n, text in enumerate(texts) if text and (text[0] in _BEGIN) != (text[-1] in _DIGITS)}
+    others = {place: bare for place, text in named.items() if (bare := _without_currency(text)) != text}
+    return with_others(texts, others)
+
+
+def _without_currency(text: str) -> str:
+    found = _NAMES_CURRENCY.fullmatch(text)
+    before, number, after = found.groups() if found else (None, text, None)
+    word = after if before is None else before if after is None else None
+    is_one = word is not None and word in (word.upper(), *SIGNS) and currency_of(word) is not None
+    return number if is_one else text
 
 
 def with_others(texts: tuple[str, ...], others: Mapping[int, str]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from batch_runner.job.config import load_job
 from batch_runner.job.inputs import SheetJob, night_job_of
 from batch_runner.job.options import options
 from batch_runner.job.validation import OUTPUT_ENDINGS
-from batch_runner.journal.batches import BatchInfo, look_at_place, moment_ago, real_path
+from batch_runner.journal.batches import BatchInfo, look_at_place, moment_ago, real_path, stamp_of
 from batch_runner.journal.database import copy_journal, open_memory
 from batch_runner.journal.index import (
     ENDING,
@@ -106,7 +106,8 @@ def _look_again(purpose: Purpose, own: Path) -> LaterJournals | None:
         there = (path for path in index.journals(purpose)[0] if path.resolve() != own)
         return [*there, *_copies_of(own, index.namesakes(purpose), [])]
 
-    return LaterJournals.from_now(index.folder, find) if index.folder is not None else None
+    folder = index.folder  # its stamp is taken before anybody looks at what is there
+    return LaterJournals(folder, stamp_of(folder), find) if folder is not None else None
 
 
 def know_keys(memory: Memory, job: Job, source: Source) -> Memory:
