@@ -244,11 +244,12 @@ def open_file(path: Path, mode: int = 0o600) -> sqlite3.Connection:
     try:
         if not path.exists():
             _create(path, mode)
+        _check_whole(path)
         connection = connect(uri_of(path))
     except (sqlite3.Error, OSError) as error:
         raise JournalError(f"{path}: the journal can't be opened: {error}; {FIX_THAT}") from error
     try:
-        _check(path, connection)
+        _check_tables(path, connection)
         _set_up(path, connection)
         _bring_up(path, connection)
     except BaseException:
@@ -373,12 +374,24 @@ def _create(path: Path, mode: int) -> None:
     sync_folder(path.parent)
 
 
-def _check(path: Path, connection: sqlite3.Connection) -> None:
+def _check_whole(path: Path) -> None:
+    """Refuse what is no journal, or half of one, while no connection is open that writes.
+
+    That may read the file as it is, and who closes a file gives up all locks of its process on it (POSIX). A database
+    shell would then take the WAL away from under the batch.
+    """
     if path.stat().st_size == 0:
         raise JournalError(f"{path}: the journal is empty, so what was sent is not known; {NEXT_STEP}")
-    check_header(path, connection)
+    with closing(connect(reading_uri(path))) as connection:
+        check_header(path, connection)
+        try:
+            refuse_half(path, connection)
+        except _DAMAGE as error:
+            raise cant_be_read(path, error) from error
+
+
+def _check_tables(path: Path, connection: sqlite3.Connection) -> None:
     try:
-        refuse_half(path, connection)
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         found = [
             problem

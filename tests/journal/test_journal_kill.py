@@ -205,6 +205,26 @@ def test_a_shell_that_was_at_the_journal_of_a_killed_batch(tmp_path: Path, shell
         assert files_beside(path) == [path.name]
 
 
+def test_a_shell_comes_again_while_the_batch_goes_on(tmp_path: Path) -> None:
+    """It takes nothing away from a batch that found its journal whole by what was kept: all of it is seen from outside.
+
+    On POSIX a process that closes a file gives up its locks on it, by which SQLite tells who else has it open.
+    """
+    path = tmp_path / "a.journal.db"
+    killed_after(path, 50, 30)
+    shell_looks(path)
+    with child(path, 5_000) as process:
+        assert process.stdout is not None
+        said = list(islice(iter(process.stdout.readline, b""), 60))
+        shell_looks(path)
+        assert path.with_name(f"{path.name}-wal").exists()
+        said += islice(iter(process.stdout.readline, b""), 60)
+        intended = {int(line.split()[1]) for line in said if line.startswith(b"intended")}
+        with JournalView.open(path) as view:
+            found = {row.number: row.status for row in view.outcomes(view.batches()[-1].id)}
+        assert not [number for number in intended if found.get(number, "not_started") == "not_started"]
+
+
 def test_the_wal_of_a_killed_batch_was_removed(tmp_path: Path) -> None:
     """That is half a journal for sure: refused, without a way out that would start its rows again."""
     path, wal = tmp_path / "a.journal.db", tmp_path / "a.journal.db-wal"
