@@ -216,6 +216,7 @@ async def test_a_cancelled_call_leaves_the_others_of_its_bundle(
 
 SAVED, BEFORE = Done(result.success(1), 0.1), BEGUN_BEFORE
 DECLINED = Done(result.failure("It is declined."), 0.0, begun_before=1, declined_by="tcp://w:1")
+NOT_LOADED = msgspec.structs.replace(DECLINED, begun_before=0)
 
 
 @pytest.mark.parametrize(
@@ -227,10 +228,12 @@ DECLINED = Done(result.failure("It is declined."), 0.0, begun_before=1, declined
         ([BEFORE, BEFORE, BEFORE], [SAVED], [SAVED, None, None]),
         ([DECLINED], [SAVED], [SAVED, None, None]),
         ([DECLINED], [], [None] * 3),
+        ([BEFORE, SAVED, SAVED], [NOT_LOADED], [LEFT, SAVED, SAVED]),
+        ([BEFORE, BEFORE, SAVED], [NOT_LOADED], [LEFT, None, SAVED]),
     ],
 )
 async def test_what_two_workers_know_of_a_bundle_of_three(
     later: list[Done], earlier: list[Done], known: list[Done | None]
 ) -> None:
-    """The rest has not begun only if one of them says so."""
+    """The rest has not begun only if one of them says so; where one declined, the other may have begun the rest."""
     assert merged(later, earlier, 3) == known

@@ -184,9 +184,13 @@ class Enough:
 
 
 def merged(later: list[Done], earlier: list[Done], number: int) -> list[Done | None]:
-    """What is known of the errands of a bundle that two workers had: None where one was lost."""
+    """What is known of the errands of a bundle that two workers had: None where one was lost.
+
+    One that was declined is left, and no more: the other worker may have begun those behind it.
+    """
     told = ([each[place] for each in (later, earlier) if place < len(each)] for place in range(number))
-    return [next((done for done in both if not done.begun_before), None) for both in told]
+    found = (next((done for done in both if not done.begun_before), None) for both in told)
+    return [LEFT if done is not None and done.declined_by is not None else done for done in found]
 
 
 class Unpacking:
