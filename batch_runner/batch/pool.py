@@ -167,6 +167,7 @@ class Pool:
         self._most_sheets = sheets_at_once(open_files())
         self._sheets = self._workers = self._working = 0
         self._others_done, self._has_room = anyio.Event(), anyio.Event()
+        self._is_over = False  # all workers have left; outputs may still be written then
 
     async def run(self, batches: AsyncIterator[SheetBatch], workers: int, canaries: int | None) -> None:
         """Bring every row that takes part to its outcome, or as far as a stop lets it.
@@ -188,6 +189,7 @@ class Pool:
                         async with anyio.create_task_group() as self._pool:
                             clocks.start_soon(self._cut_off, self._pool.cancel_scope, placing.cancel_scope)
                             self._grow(workers)
+                        self._is_over = True
                 clocks.cancel_scope.cancel()
             await self._judge_doubts()
             for doubt in list(self._doubted):  # every row's, or nobody knows: certainly none of them was started
@@ -198,7 +200,8 @@ class Pool:
     def adjust(self, concurrency: int) -> None:
         """Another number of runs in flight at most, while it runs."""
         self._limits.adjust(concurrency)
-        self._grow(concurrency)
+        if not self._is_over:
+            self._grow(concurrency)
 
     def _grow(self, workers: int) -> None:
         """Have workers for so many runs in flight at least. Those of a number that was lowered just wait for a slot."""

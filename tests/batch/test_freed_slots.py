@@ -19,20 +19,22 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batch_runner.batch.limits import Limits
+from batch_runner.batch.pool import Pool
 from batch_runner.errors import ExitCode, JournalFailed, sole_error
 from batch_runner.job.job import Job
 from batch_runner.journal.database import open_memory
 from batch_runner.journal.group_commit import LAST_CALL, Commits, commit
 from batch_runner.journal.journal import JournalFile
-from batch_runner.progress import Progress
-from batch_runner.runner.run import info, open_job, run_opened
+from batch_runner.progress import Progress, Tally
+from batch_runner.runner.run import NightRun, info, open_job, run_opened
 from batch_runner.service.protocol import NO_CAPABILITIES, Capabilities, LookFailed, Run, RunSeen, Started, StartRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
+    from batch_runner.batch.pool import SheetBatch
     from batch_runner.journal.group_commit import Event
-    from batch_runner.progress import Tally
 
 OPEN = "SELECT count(*) FILTER (WHERE ended_at IS NULL), count(*) FROM attempt"
 
@@ -201,3 +203,29 @@ def test_nothing_starts_that_could_not_be_recorded(
         assert done.disk.commits == fails
     assert len(done.service.starts) <= done.disk.intended
     assert max(Counter(done.service.starts).values(), default=0) <= 1
+
+
+def test_a_concurrency_that_is_asked_for_at_the_end_changes_nothing(tmp_path: Path) -> None:
+    """While the output is written nobody is left to start anything: the batch ends as it would have."""
+
+    async def main() -> None:
+        with open_job(job) as opened, closing(open_memory()) as connection:
+            night = NightRun(opened.job, opened.service, Service([Planned(1.0)] * 9), opened.bounds, rows=9)
+            batch = night.batch(opened, await JournalFile(connection).begin(info(opened)))
+
+            async def sheets() -> AsyncIterator[SheetBatch]:
+                yield batch
+
+            async def finish(_: SheetBatch) -> None:
+                await anyio.sleep(1.0)
+                pool.adjust(9)
+                ends.append(anyio.current_time())
+
+            pool = Pool(Limits(1), night.stopping, Progress(), Tally(9), finish)
+            await pool.run(sheets(), 1, None)
+
+    ends: list[float] = []
+    (tmp_path / "in.csv").write_text("Row\n" + "".join(f"{row}\n" for row in range(9)))
+    job = Job(input=str(tmp_path / "in.csv"), task="t", service="http://service")
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert len(ends) == 1
