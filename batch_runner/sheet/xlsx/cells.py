@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from batch_runner.sheet.numfmt.formatter import LiteralUse, NumberFormat
-    from batch_runner.sheet.xlsx.row_reader import RawRow
+    from batch_runner.sheet.xlsx.row_reader import AlikeRows, RawRow
     from batch_runner.sheet.xlsx.shared_strings import SharedStrings
 
 
@@ -39,6 +39,8 @@ _STALE = "a formula whose value is out of date, as the file itself says"
 _NEVER = "a formula that was never calculated: its zero only holds the place"
 _SHORT = re.compile(rb"(?:0|-?[1-9][0-9]{0,14})|-?(?:0|[1-9][0-9]{0,6})\.[0-9]{0,7}[1-9]")
 """Numbers of at most 15 digits that stand as format General shows them."""
+_NOT_SHORT = re.compile(rb"^(?!(?:%b)$).*+$" % _SHORT.pattern, re.MULTILINE)
+"""The others of such numbers, each in a line of its own."""
 
 
 class Calculation(msgspec.Struct, frozen=True):
@@ -147,6 +149,44 @@ class Cells:
                 texts[place] = text
         return texts, problems
 
+    def texts_together(self, rows: AlikeRows, width: int) -> list[tuple[str, ...]] | None:
+        """The texts of rows that are alike; None where one of their cells may have a problem."""
+        same = self._same_as(rows)
+        if self.computed or not width or not all(map(self._are_calculated, rows.marks, rows.formulas, rows.values)):
+            return None
+        try:
+            columns = [texts.of(values) for texts, values in zip(same.readers, rows.values, strict=True)]
+        except Flaw:
+            return None
+        if same.side_by_side != width:
+            found = columns
+            columns = [[""] * len(rows.numbers)] * width
+            for place, column in zip(same.places, found, strict=True):
+                if place < width:
+                    columns[place] = column
+        return list(zip(*columns, strict=True))
+
+    def _are_calculated(
+        self, mark: bytes | None, formulas: list[bytes | None] | None, values: list[bytes | None]
+    ) -> bool:
+        """Whether none of these cells has a formula whose value is none."""
+        if formulas is None:
+            return True
+        none = self._calculation.placeholders
+        return not self._calculation.is_stale and all(values) and none.isdisjoint(values)
+
+    def numbers_together(self, rows: AlikeRows, width: int) -> list[dict[int, NumberForms] | None]:
+        """The other forms of their numbers, as `numbers` has them."""
+        same = self._same_as(rows)
+        found: list[dict[int, NumberForms] | None] = [None] * len(rows.numbers)
+        for order, forms in same.forms:
+            place = same.places[order]
+            for at, value in enumerate(rows.values[order] if place < width else ()):
+                if value and (number := forms[value]) is not None:
+                    row = found[at] = found[at] or {}
+                    row[place] = number
+        return found
+
     def numbers(self, row: RawRow, width: int) -> dict[int, NumberForms] | None:
         """The other forms of a row's numbers, by their places; only after its `texts` have been asked for."""
         same = self._same_as(row)
@@ -163,6 +203,11 @@ class Cells:
         """The same cells as the sheet shows them."""
         return Cells(self._strings, self._formats, self._rich, calculation=self._calculation, as_shown=True)
 
+    def has_noted(self, rows: AlikeRows) -> bool:
+        """Whether `note` has nothing to look for in these rows any more."""
+        places = zip(self._same_as(rows).places, map(self._noted.get, rows.marks), strict=True)
+        return all(not shape or not shape.literal_use or (at, shape) in self.format_notes for at, shape in places)
+
     def note(self, row: RawRow) -> None:
         """Note for which of a row's cells it was decided what is a unit and what is part of an identifier."""
         if self._noted.keys().isdisjoint(row.marks):
@@ -175,7 +220,7 @@ class Cells:
                     note = FormatNote(place, shape.code, shape.literal_use, shape.shown(number), shape.plain(number))
                     self.format_notes[place, shape] = note
 
-    def _same_as(self, row: RawRow) -> _Same:
+    def _same_as(self, row: RawRow | AlikeRows) -> _Same:
         """What this row has in common with the last one, or may have with the next."""
         same = self._same
         if row.marks is same.marks and row.letters is same.letters:
@@ -240,6 +285,16 @@ class Cells:
             return not is_blank(value or b"")
         return bool(value) or row.formulas[order] is not None
 
+    def last_full(self, rows: AlikeRows) -> int | None:
+        """Which cell is the last one that isn't empty, by its order, if that is the same in all these rows."""
+        for order in range(len(rows.values) - 1, -1, -1):
+            if self._type(rows.marks[order]) not in _TEXTS and all(rows.values[order]):
+                return order
+            filled = [self.is_filled(cell, 0) for cell in rows.distinct(order)]
+            if any(filled):
+                return order if all(filled) else None
+        return None
+
     def says(self, row: RawRow, order: int, text: str) -> bool:
         """Whether a cell of a row, by its order among them, is a text and this one, blanks around it aside."""
         value = row.values[order]
@@ -247,7 +302,7 @@ class Cells:
             return False
         return self._text(row.marks[order], value).strip() == text.strip()
 
-    def place(self, row: RawRow, order: int) -> int:
+    def place(self, row: RawRow | AlikeRows, order: int) -> int:
         """Where a cell of a row, by its order among them, stands in the sheet; from 0."""
         place = self._places.get(row.letters[order])
         return column_places(row.letters, self._places)[order] if place is None else place
@@ -388,6 +443,10 @@ class _Texts(dict[bytes | None, str]):
     def __init__(self, read: Callable[[bytes], str]) -> None:
         self.read = read
 
+    def of(self, values: list[bytes | None]) -> list[str]:
+        """Those of a column."""
+        return list(map(self.__getitem__, values))
+
     def __missing__(self, value: bytes | None) -> str:
         text = self.read(value) if value else ""
         if len(text) <= LONGEST_KEPT:
@@ -412,6 +471,13 @@ class _Forms(dict[bytes, NumberForms | None]):
 
 class _General(_Texts):
     """The same for numbers of format General: most are their own text, quicker said than remembered."""
+
+    def of(self, values: list[bytes | None]) -> list[str]:
+        """As `_Texts.of`."""
+        if None in values:
+            return super().of(values)
+        column = _NOT_SHORT.sub(lambda found: self[found[0]].encode(), b"\n".join(values)).decode().split("\n")
+        return column if len(column) == len(values) else super().of(values)
 
     def __missing__(self, value: bytes | None) -> str:
         if value and _SHORT.fullmatch(value):

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 
 ITEM_END = b"</si>"
-CACHE = 1 << 14
 _SIMPLE = re.compile(rb'<si><t(?: xml:space="preserve")?(?:>([^<]*)</t>|/>)</si>')
 _REFERENCE = re.compile(r"&(?:amp|lt|gt|quot|apos|#[0-9]+|#x[0-9a-fA-F]+);")
 _NAMED = {"&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": '"', "&apos;": "'"}
@@ -31,22 +30,15 @@ class SharedStrings:
     def __init__(self, texts: bytearray, ends: array[int]) -> None:
         self._texts = texts
         self._ends = ends
-        self._known: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self._ends) - 1
 
     def __getitem__(self, place: int) -> str:
         """The text of a string, rich text run together, without phonetic hints. Raises `IndexError`."""
-        text = self._known.get(place)
-        if text is None:
-            if place < 0:
-                raise IndexError(place)
-            text = plain_text(self._texts[self._ends[place] : self._ends[place + 1]])
-            if len(self._known) >= CACHE:
-                self._known.clear()
-            self._known[place] = text
-        return text
+        if place < 0:
+            raise IndexError(place)
+        return plain_text(self._texts[self._ends[place] : self._ends[place + 1]])
 
     def is_blank(self, place: int) -> bool:
         """Whether a string shows nothing. Raises `IndexError`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -35,7 +35,7 @@ from batch_runner.sheet.xlsx.metadata import (
     read_tables,
 )
 from batch_runner.sheet.xlsx.package import Package
-from batch_runner.sheet.xlsx.row_reader import RowReader, column_index
+from batch_runner.sheet.xlsx.row_reader import AlikeRows, RawRow, RowReader, column_index
 from batch_runner.sheet.xlsx.shared_strings import read_strings
 from batch_runner.sheet.xlsx.survey import survey_sheet
 
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batch_runner.sheet.xlsx.metadata import Catalog, SheetPart, TablePart
-    from batch_runner.sheet.xlsx.row_reader import RawRow
     from batch_runner.sheet.xlsx.survey import WorkbookSurvey
 
 
@@ -64,6 +63,10 @@ class MergedCells:
         if self._here:
             self._here = [one for one in self._here if one[3] >= number]
         return bool(self._here)
+
+    def reach(self, first: int, last: int) -> bool:
+        """Whether one of these rows, none of which was asked about, has merged cells in it."""
+        return any(one[3] >= first for one in self._here) or bool(self._coming and self._coming[-1][1] <= last)
 
     def cleared(
         self, number: int, texts: list[str], problems: tuple[CellProblem, ...]
@@ -312,7 +315,7 @@ class Workbook(Sheet):
 
     def rows(self) -> Iterator[Row]:
         """As `Sheet.rows`."""
-        return (row for row, _ in self._rows())
+        return chain.from_iterable(rows for rows, _ in self._alike())
 
     def typed_rows(self, places: Collection[int]) -> Iterator[TypedRow]:
         """As `Sheet.typed_rows`. Formatting a cell costs more than reading it: only what is asked for is formatted."""
@@ -367,16 +370,44 @@ class Workbook(Sheet):
 
     def _rows(self) -> Iterator[tuple[Row, RawRow | None]]:
         """Every row, and what it was read from: None for one that the file leaves out."""
+        for rows, raw in self._alike():
+            yield from zip(rows, raw, strict=True)
+
+    def _alike(self) -> Iterator[tuple[Iterable[Row], Iterable[RawRow | None]]]:
+        """The same, many at a time where they are alike."""
         blank = ("",) * self.width
         number = 0
         merged, judge = MergedCells(self.merges, self.header_row), Judge(self)
-        for raw in RowReader(self.package, self.part, quick=self._quick):
-            for gap in range(number + 1, raw.number):
-                yield judge.judged(Row(gap, RowKind.EMPTY, blank)), None
-            number = raw.number
-            yield judge.judged(self._row(raw, merged)), raw
-            if number == self.last_row:
-                return
+        for found in RowReader(self.package, self.part, quick=self._quick).alike():
+            if isinstance(found, AlikeRows) and (rows := self._together(found, number, merged)):
+                number = rows[-1].number
+                yield map(judge.judged, rows), found.rows()
+                if number == self.last_row:
+                    return
+                continue
+            for raw in (found,) if isinstance(found, RawRow) else found.rows():
+                for gap in range(number + 1, raw.number):
+                    yield (judge.judged(Row(gap, RowKind.EMPTY, blank)),), (None,)
+                number = raw.number
+                yield (judge.judged(self._row(raw, merged)),), (raw,)
+                if number == self.last_row:
+                    return
+
+    def _together(self, raw: AlikeRows, before: int, merged: MergedCells) -> list[Row] | None:
+        """Rows that are alike, if all are data without a gap, and nothing about them has to be looked at one by one."""
+        first, last = raw.numbers[0], raw.numbers[-1]
+        end, seen, cells = self.table.totals_row if self.table else None, self._seen, self._source.cells
+        is_plain = max(self.header_row, before) < first and last <= self.last_row and last < (end or last + 1)
+        if not is_plain or last - before != len(raw.numbers) or seen.foreign or seen.grown or merged.reach(first, last):
+            return None
+        texts = cells.texts_together(raw, self.width) if self._kinds.keys().isdisjoint(raw.numbers) else None
+        if texts is None or not cells.has_noted(raw) or not any(all(map(str.strip, column)) for column in zip(*texts)):
+            return None
+        numbers = cells.numbers_together(raw, self.width)
+        return [
+            Row(number, RowKind.DATA, own, (), None, forms)
+            for number, own, forms in zip(raw.numbers, texts, numbers, strict=True)
+        ]
 
     def _row(self, raw: RawRow, merged: MergedCells) -> Row:
         texts, problems = self._source.cells.texts(raw, self.width)
