@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from packages import MAIN, PKG, relations
 
 from batch_runner.sheet.xlsx.package import Mark, Package, read_mark
-from batch_runner.sheet.xlsx.row_reader import RawRow, RowReader, column_places
-from batch_runner.sheet.xlsx.shared_strings import plain_text
+from batch_runner.sheet.xlsx.row_reader import RowReader
+from batch_runner.sheet.xlsx.values import RawRow, column_places, plain_text
 
 
 def seen(row: RawRow) -> tuple[int, bool, list[tuple[int, Mark, bool, str]]]:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import re
 from itertools import chain, islice
 from operator import lt
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from batch_runner.sheet.xlsx.package import MarkupError, OddMarkup, Parser, may_have_computed, plain, plain_start
-from batch_runner.sheet.xlsx.shared_strings import ItemText
+from batch_runner.sheet.xlsx.values import AlikeRows, ItemText, RawRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -24,81 +24,6 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 1_048_576
 """Excel specifications and limits."""
-
-
-class RawRow(NamedTuple):
-    """A row of a sheet's part: four lists with one place for each of its cells.
-
-    `letters` is the cell's column (`b"AB"`) or None where it only follows the one before; `marks` its other attributes
-    as they stand (see `read_mark`); `formulas` is its formula's whole element, or None; `values` is the text of its
-    `v` or `is`, escaped as in XML, or None.
-    """
-
-    number: int
-    hidden: bool
-    letters: list[bytes | None]
-    marks: list[bytes | None]
-    formulas: list[bytes | None]
-    values: list[bytes | None]
-
-    @property
-    def is_blank(self) -> bool:
-        """Whether it has neither a value nor a formula: formatting, or nothing at all."""
-        return not any(self.values) and not any(self.formulas)
-
-
-class AlikeRows(NamedTuple):
-    """Rows that follow one another in the part, with cells in the same columns and with the same attributes.
-
-    `formulas` and `values` have a list for each cell of a row, with one place for each of the rows; `formulas` has None
-    where no row has one. A cell that some of the rows lack has neither there. None of them is hidden, none is blank.
-    """
-
-    numbers: list[int]
-    letters: list[bytes | None]
-    marks: list[bytes | None]
-    formulas: list[list[bytes | None] | None]
-    values: list[list[bytes | None]]
-
-    def distinct(self, order: int) -> list[RawRow]:
-        """A row with nothing but one of their cells, by its order, for each value that it has."""
-        filled = map(bool, self.formulas[order] or [None] * len(self.numbers))
-        here = self.numbers[0], False, [self.letters[order]], [self.marks[order]]
-        pairs = set(zip(filled, self.values[order], strict=True))
-        return [RawRow(*here, [b"<f/>" if is_formula else None], [value]) for is_formula, value in pairs]
-
-    def rows(self) -> Iterator[RawRow]:
-        """One by one."""
-        nothing = [None] * len(self.numbers)
-        formulas = zip(*(column or nothing for column in self.formulas), strict=True)
-        for number, own, values in zip(self.numbers, formulas, zip(*self.values, strict=True), strict=True):
-            yield RawRow(number, False, self.letters, self.marks, list(own), list(values))
-
-
-def column_index(letters: bytes) -> int:
-    """The place of a column, from 0: `b"A"` → 0, `b"XFD"` → 16,383."""
-    number = 0
-    for letter in letters:
-        number = number * 26 + (letter & 31)
-    return number - 1
-
-
-def column_places(letters: list[bytes | None], known: dict[bytes | None, int]) -> list[int]:
-    """The places of a row's cells, from 0. `known` remembers columns that were met before."""
-    try:
-        return [known[name] for name in letters]
-    except KeyError:
-        return _count_on(letters, known)
-
-
-def _count_on(letters: list[bytes | None], known: dict[bytes | None, int]) -> list[int]:
-    places: list[int] = []
-    for name in letters:
-        if name is None:  # a cell without `r` stands right of the one before it (ECMA-376 part 1, 18.3.1.4)
-            places.append(places[-1] + 1 if places else 0)
-        else:
-            places.append(known.setdefault(name, column_index(name)))
-    return places
 
 
 class RowParser:
@@ -420,7 +345,7 @@ class _Rows:
             done = order
         yield from self._alike(shape, fields[done * shape.step : -1])
 
-    def _alike(self, shape: _RowShape, fields: list[bytes]) -> Iterator[RawRow | AlikeRows]:
+    def _alike(self, shape: _RowShape, fields: list[Any]) -> Iterator[RawRow | AlikeRows]:
         """Rows of one shape that follow one another."""
         if not fields:
             return

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from batch_runner.sheet.xlsx.cells import Cells
     from batch_runner.sheet.xlsx.metadata import TablePart
-    from batch_runner.sheet.xlsx.row_reader import AlikeRows, RawRow, RowReader
+    from batch_runner.sheet.xlsx.row_reader import RowReader
+    from batch_runner.sheet.xlsx.values import AlikeRows, RawRow
 
 
 MAX_COLUMNS = 16_384
@@ -250,7 +251,7 @@ class _Tally:
         if header and any(self.cells.says(row, 0, header) for row in rows.distinct(order)):
             return False
         formulas = [column for column in rows.formulas if column is not None]
-        if any(not all(column) or _TOTAL.search(b"".join(column)) for column in formulas):
+        if any(None in column or _TOTAL.search(b"".join(filter(None, column))) for column in formulas):
             return False
         if formulas:
             self.formulas.setdefault(self.cells.last_formula(next(rows.rows())), first)

@@ -12,7 +12,6 @@ import msgspec
 
 from batch_runner.errors import SheetError
 from batch_runner.sheet.model import (
-    CellProblem,
     Column,
     Judge,
     Reading,
@@ -26,6 +25,7 @@ from batch_runner.sheet.model import (
 from batch_runner.sheet.snapshot import Snapshot, take_snapshot, uncopied
 from batch_runner.sheet.xlsx.cells import TRUSTED, Cells
 from batch_runner.sheet.xlsx.metadata import (
+    MergedCells,
     computed_ranges,
     named_sheet,
     range_in,
@@ -35,9 +35,9 @@ from batch_runner.sheet.xlsx.metadata import (
     read_tables,
 )
 from batch_runner.sheet.xlsx.package import Package
-from batch_runner.sheet.xlsx.row_reader import AlikeRows, RawRow, RowReader, column_index
-from batch_runner.sheet.xlsx.shared_strings import read_strings
+from batch_runner.sheet.xlsx.row_reader import RowReader
 from batch_runner.sheet.xlsx.survey import survey_sheet
+from batch_runner.sheet.xlsx.values import AlikeRows, RawRow, column_index, read_strings
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -45,58 +45,6 @@ if TYPE_CHECKING:
 
     from batch_runner.sheet.xlsx.metadata import Catalog, SheetPart, TablePart
     from batch_runner.sheet.xlsx.survey import WorkbookSurvey
-
-
-class MergedCells:
-    """The merged ranges of a sheet, (left, top, right, bottom) from 1, asked about rows in ascending order."""
-
-    def __init__(self, ranges: Iterable[tuple[int, int, int, int]], header_row: int) -> None:
-        self._header_row = header_row
-        self._values: dict[tuple[int, int], str] = {}
-        self._coming = sorted(ranges, key=lambda one: one[1], reverse=True)
-        self._here: list[tuple[int, int, int, int]] = []
-
-    def reaches(self, number: int) -> bool:
-        """Whether a row has merged cells in it."""
-        while self._coming and self._coming[-1][1] <= number:
-            self._here.append(self._coming.pop())
-        if self._here:
-            self._here = [one for one in self._here if one[3] >= number]
-        return bool(self._here)
-
-    def reach(self, first: int, last: int) -> bool:
-        """Whether one of these rows, none of which was asked about, has merged cells in it."""
-        return any(one[3] >= first for one in self._here) or bool(self._coming and self._coming[-1][1] <= last)
-
-    def cleared(
-        self, number: int, texts: list[str], problems: tuple[CellProblem, ...]
-    ) -> tuple[list[str], tuple[CellProblem, ...]]:
-        """A row's texts and problems without those of covered cells."""
-        covered: set[int] = set()
-        for left, top, right, _bottom in self._here:
-            covered.update(range(left if number == top else left - 1, min(right, len(texts))))
-        kept = ["" if place in covered else text for place, text in enumerate(texts)]
-        return kept, tuple(problem for problem in problems if problem.index not in covered)
-
-    def carried(
-        self, number: int, kind: RowKind, texts: list[str], problems: tuple[CellProblem, ...], wish: str | None
-    ) -> tuple[list[str], tuple[CellProblem, ...]]:
-        """A row with the values of cells merged down over it as a person wishes: filled in, left out, or refused."""
-        texts, found = list(texts), list(problems)
-        for left, top, _right, _bottom in self._here:
-            place = left - 1
-            if number == top and place < len(texts):
-                self._values[left, top] = texts[place]
-            value = self._values.get((left, top), "") if top > self._header_row else ""
-            if number == top or not value or wish == "first" or kind not in (RowKind.DATA, RowKind.HIDDEN):
-                continue
-            if wish == "fill":
-                texts[place] = value
-                continue
-            letter = column_letter(place)
-            what = f"it is one cell with {letter}{top} above, {value!r}; say --merged fill or --merged first"
-            found.append(CellProblem(place, f"{letter}{number}", what, refuses=True))
-        return texts, tuple(found)
 
 
 VOLATILE_LOOK = 100
@@ -401,7 +349,7 @@ class Workbook(Sheet):
         if not is_plain or last - before != len(raw.numbers) or seen.foreign or seen.grown or merged.reach(first, last):
             return None
         texts = cells.texts_together(raw, self.width) if self._kinds.keys().isdisjoint(raw.numbers) else None
-        if texts is None or not cells.has_noted(raw) or not any(all(map(str.strip, column)) for column in zip(*texts)):
+        if texts is None or not cells.has_noted(raw) or not all(map(_has_text, texts)):
             return None
         numbers = cells.numbers_together(raw, self.width)
         return [
@@ -461,6 +409,10 @@ class Workbook(Sheet):
         """Let go of the private copy."""
         self.package.close()
         self._source.snapshot.file.close()
+
+
+def _has_text(texts: tuple[str, ...]) -> bool:
+    return any(map(str.strip, texts))
 
 
 def _refuse_unclear(sheet: Workbook) -> None:
