@@ -14,7 +14,6 @@ import os
 import re
 import sys
 import tempfile
-from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler, WatchedFileHandler
@@ -28,7 +27,7 @@ from batch_runner.fs import open_at_once
 from batch_runner.units import problem_of_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     Form = Literal["text", "json"]
     Level = Literal["debug", "info", "warning", "error"]
@@ -91,14 +90,19 @@ def event_of(record: logging.LogRecord) -> str:
     return " ".join(line.strip() for line in text.splitlines())
 
 
-@contextmanager
-def of_batch(batch: str) -> Iterator[None]:
+class of_batch:  # noqa: N801  each run in flight is in one: a generator would weigh six times as much
     """What is logged in here is of this batch: its number in the journal, or any word as long as it has none."""
-    token = _BATCH.set(batch)
-    try:
-        yield
-    finally:
-        _BATCH.reset(token)
+
+    __slots__ = ("_batch", "_token")
+
+    def __init__(self, batch: str) -> None:
+        self._batch = batch
+
+    def __enter__(self) -> None:
+        self._token = _BATCH.set(self._batch)
+
+    def __exit__(self, *error: object) -> None:
+        _BATCH.reset(self._token)
 
 
 def write_log(form: Form, level: Level, say: Callable[[str], None], secret: str | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from bisect import bisect_right
@@ -321,6 +322,20 @@ def windows_name(name: str) -> str:
 def problem_of_name(path: Path) -> str | None:
     """What keeps this system from having a file of this name, as the end of a sentence."""
     return windows_problem(path.name) if sys.platform == "win32" else None
+
+
+def real_place(path: Path | str) -> str:
+    """Where a path leads, in one form for all names of a file. Only on Linux do names differ by case alone."""
+    real = os.path.realpath(path)
+    return real if sys.platform == "linux" else real.casefold()
+
+
+def way_to(path: Path, folder: Path) -> str:
+    """A path as seen from a folder; the whole path where it is on another drive of Windows."""
+    try:
+        return os.path.relpath(path, folder)
+    except ValueError:
+        return str(path.absolute())
 
 
 def safe_name(task: str, *, windows: bool = sys.platform == "win32") -> str:

@@ -236,7 +236,7 @@ def draw_problems(table: dict[str, Any], folder: Path) -> None:
     whole = (folder / "broken.pdf").read_bytes()
     (folder / "broken.pdf").write_bytes(whole[: len(whole) // 3])
     (folder / "empty.pdf").write_bytes(b"")
-    (folder / "letter.pdf").write_text("Dear Sirs, the invoice follows by post.\n", encoding="utf-8")
+    (folder / "letter.pdf").write_text("Dear Sirs, the invoice follows by post.\n", encoding="utf-8", newline="\n")
     scan = Canvas(str(folder / "scan.pdf"), pagesize=A4, invariant=1, pageCompression=0)
     scan.drawInlineImage(_grey_image(), LEFT, 300, 400, 400)
     scan.save()

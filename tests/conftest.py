@@ -50,6 +50,7 @@ journal_v2.sql          those of version 2
 journal_v3.sql          those of version 3
 journal_child.py        a batch that writes a journal until it is killed
 disks.py                small disks
+systems.py              what a test needs of the system that it runs on
 """
 
 from __future__ import annotations
@@ -57,7 +58,6 @@ from __future__ import annotations
 import compileall
 import os
 import tempfile
-import time
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,6 +65,7 @@ from typing import TYPE_CHECKING
 import pytest
 from disks import mounted
 from hypothesis import HealthCheck, settings
+from systems import reset_zone, set_zone
 
 import batch_runner
 from batch_runner.batch import poll_schedule
@@ -175,11 +176,11 @@ def own_cluster(tmp_path: Path) -> Iterator[DaskCluster]:
 
 
 @pytest.fixture
-def in_zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """Sets this process's time zone by `TZ`, and puts it back."""
-    yield monkeypatch
+def in_zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Sets this process's time zone, and puts it back."""
+    yield lambda name: set_zone(name, monkeypatch)
     monkeypatch.undo()
-    time.tzset()
+    reset_zone()
 
 
 @pytest.fixture

@@ -31,7 +31,8 @@ from batch_runner.job.path_templates import _form_of_system, parts
 from batch_runner.journal.database import uri_of
 from batch_runner.journal.index import state_folder
 from batch_runner.log import look_at_log_file, write_log_file
-from batch_runner.units import safe_name, windows_name, windows_problem
+from batch_runner.report.html import Places
+from batch_runner.units import safe_name, way_to, windows_name, windows_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,7 +115,7 @@ def test_days_without_their_zero(form: str, there: str) -> None:
     """The C library of Windows writes them in its own way."""
     assert _form_of_system(form, windows=True) == there
     assert _form_of_system(form, windows=False) == form
-    assert date(2026, 2, 3).strftime(form)
+    assert date(2026, 2, 3).strftime(_form_of_system(form))
 
 
 @pytest.mark.parametrize(
@@ -221,3 +222,16 @@ def test_a_log_and_a_link_on_windows(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "private")
     assert read_private(tmp_path / "private", 1) == b"x"
     assert read_private(tmp_path / "link", 1) is None
+
+
+def test_a_way_to_another_drive_is_the_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is none within a drive; the report's link is a `file:` address then."""
+
+    def relpath(path: Path, start: Path) -> str:
+        raise ValueError("path is on mount 'D:', start on mount 'C:'")
+
+    assert way_to(tmp_path / "a" / "in.csv", tmp_path / "b") == os.path.join("..", "a", "in.csv")  # noqa: PTH118
+    monkeypatch.setattr(os.path, "relpath", relpath)
+    assert way_to(tmp_path / "in.csv", tmp_path) == str(tmp_path / "in.csv")
+    link = Places(tmp_path / "out.xlsx", tmp_path / "r.html", None).file
+    assert link.href == (tmp_path / "out.xlsx").as_uri()

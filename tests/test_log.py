@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import stat
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ from disks import fill
 from hypothesis import given
 from hypothesis import strategies as st
 from program import run_program
+from systems import needs_posix
 
 from batch_runner import log
 
@@ -51,7 +53,8 @@ def test_json_lines(folder: Path) -> None:
     assert code == 3
     lines = lines_of(said)
     assert len(lines) == len(said.splitlines())
-    assert [line["event"] for line in lines][:2] == ["journal opened", "batch began"]
+    events = [line["event"] for line in lines if "has no such limit" not in str(line["event"])]
+    assert events[:2] == ["journal opened", "batch began"]
     assert all(list(line)[:4] == ["time", "level", "batch", "event"] for line in lines)
     assert {line["batch"] for line in lines[1:-1]} == {"1"}
     assert lines[0]["number"] == 1
@@ -188,7 +191,7 @@ def test_a_log_file_is_rotated(tmp_path: Path) -> None:
     files = sorted(tmp_path.iterdir())
     assert [file.name for file in files] == ["night.log", *(f"night.log.{number}" for number in range(1, 6))]
     assert all(file.stat().st_size <= 1000 for file in files)
-    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    assert sys.platform == "win32" or {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
     assert lines_of(path.read_text())[-1]["row"] == 199
 
 
@@ -241,6 +244,7 @@ def test_a_disk_with_room_again(tmp_path: Path, small_disk: Path) -> None:
     assert len(said) == 1
 
 
+@needs_posix
 @pytest.mark.parametrize("most_bytes", [0, 100_000])
 @pytest.mark.parametrize("how", ["moved away", "removed", "emptied"])
 def test_a_log_that_somebody_else_rotates(tmp_path: Path, most_bytes: int, how: str) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime, timedelta
 from datetime import time as clock_time
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -12,6 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_runner.units import Deadline, FailureLimit, Rate, parse_duration, parse_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 BERLIN = ZoneInfo("Europe/Berlin")
 LORD_HOWE = ZoneInfo("Australia/Lord_Howe")
@@ -111,16 +114,11 @@ def test_a_deadline_that_is_a_bare_number_was_six_seconds(text: str | float) -> 
         Deadline.parse(text, at(BERLIN, 2026, 6, 1, 22, 0))
 
 
-def test_deadline_on_this_computers_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deadline_on_this_computers_clock(in_zone: Callable[[str], None]) -> None:
     """A `now` with a mere offset is read on the computer's own clock, with its changes."""
-    monkeypatch.setenv("TZ", "America/New_York")
-    time.tzset()
-    try:
-        now = datetime(2026, 3, 7, 22, 0).astimezone()  # the clocks go forward that night
-        assert Deadline.parse("06:00", now).seconds == 7 * 3600
-    finally:
-        monkeypatch.undo()
-        time.tzset()
+    in_zone("America/New_York")
+    now = datetime(2026, 3, 7, 22, 0).astimezone()  # the clocks go forward that night
+    assert Deadline.parse("06:00", now).seconds == 7 * 3600
 
 
 @given(

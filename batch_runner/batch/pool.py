@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -20,7 +20,7 @@ from batch_runner.batch.attempts import Canary, Doubt, different_shapes
 from batch_runner.batch.limits import open_files, sheets_at_once
 from batch_runner.batch.stop import Stop
 from batch_runner.batch.worker import STILL_UNKNOWN
-from batch_runner.errors import ExitCode, JournalFull
+from batch_runner.errors import Catching, ExitCode, JournalFull
 from batch_runner.journal.view import Count, Placed
 from batch_runner.outcomes import ERROR, NOT_STARTED
 from batch_runner.plan.plan import Keep, Poll, Refuse, Resend, Send
@@ -29,8 +29,6 @@ from batch_runner.service.protocol import large_turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-
-    from anyio.streams.memory import MemoryObjectReceiveStream
 
     from batch_runner.batch.limits import Limits, Slot
     from batch_runner.batch.stop import Stopping
@@ -205,7 +203,7 @@ class Pool:
         wanted = max(1, min(workers, self._tally.total))  # a sheet may be filled by its turn
         for _ in range(self._workers, wanted):
             self._working += 1
-            self._pool.start_soon(self._work, self._rows.clone())
+            self._pool.start_soon(self._work)
         self._workers = max(self._workers, wanted)
 
     async def _produce(self, batches: AsyncIterator[SheetBatch], canaries: int | None) -> None:
@@ -317,12 +315,11 @@ class Pool:
             if id(work) not in chosen:
                 await self._hand_on(work)
 
-    async def _work(self, receive: MemoryObjectReceiveStream[Work]) -> None:
-        async with receive:
-            async for work in receive:
-                work.is_taken = True
-                async with self._limits.slot() as slot:
-                    await self._do(work, slot)
+    async def _work(self) -> None:
+        async for work in self._rows:  # one for all: a clone for each worker would weigh more than it does
+            work.is_taken = True
+            async with self._limits.slot() as slot:
+                await self._do(work, slot)
         self._working -= 1
         if not self._working:
             self._others_done.set()
@@ -382,16 +379,16 @@ class Pool:
                 outcome = await work.batch.worker.blame(doubt)
             self._row_ended(work, outcome)
 
-    @contextmanager
-    def _keep_errors(self, batch: SheetBatch) -> Iterator[None]:
+    def _keep_errors(self, batch: SheetBatch) -> Catching:
         """Where other sheets share the pool, let what breaks one stop the starts, so that the others end in order."""
-        try:
-            yield
-        except Exception as error:
-            if not self._many or isinstance(error, JournalFull):
-                raise
-            batch.error = batch.error or error
-            self._stopping.now(Stop(str(error) or type(error).__name__, ExitCode.STOPPED))
+        return Catching(partial(self._keeps_error, batch))
+
+    def _keeps_error(self, batch: SheetBatch, error: Exception) -> bool:
+        if not self._many or isinstance(error, JournalFull):
+            return False
+        batch.error = batch.error or error
+        self._stopping.now(Stop(str(error) or type(error).__name__, ExitCode.STOPPED))
+        return True
 
     def _done(self, batch: SheetBatch) -> None:
         batch.left -= 1

@@ -23,7 +23,7 @@ import msgspec
 from batch_runner import log
 from batch_runner.batch.attempts import Doubts
 from batch_runner.batch.limits import Pace
-from batch_runner.errors import ExitCode, Interrupted, JournalFull, Terminated
+from batch_runner.errors import Catching, ExitCode, Interrupted, JournalFull, Terminated
 from batch_runner.journal.group_commit import out_of_time
 from batch_runner.service.http.classify import advice_on
 from batch_runner.service.protocol import Lost, Refused
@@ -259,13 +259,14 @@ class Stopping:
             finally:
                 waits.discard(wait)
 
-    @contextmanager
-    def when_full(self) -> Iterator[None]:
+    def when_full(self) -> Catching:
         """A disk that is found full in here stops the batch, but not the runs that are in flight."""
-        try:
-            yield
-        except JournalFull as error:
+        return Catching(self._stops_when_full)
+
+    def _stops_when_full(self, error: Exception) -> bool:
+        if isinstance(error, JournalFull):
             self.now(Stop(str(error), error.exit_code))
+        return isinstance(error, JournalFull)
 
     def doubt(self, doubt: Doubt, turn: int) -> None:
         """The start of this number was refused so; stops if that is every row's by now."""

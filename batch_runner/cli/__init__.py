@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the program and leave it with its exit code."""
+    for stream in (sys.stdout, sys.stderr) if sys.platform == "win32" else ():
+        if isinstance(stream, TextIOWrapper) and not stream.isatty():
+            stream.reconfigure(encoding="utf-8")  # a file or a program; else in the code page of this machine
     if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
         # A console of Windows (cp437, cp1252) lacks letters: better an escape, as on stderr, than no summary.
         codecs.register_error("escaped", escaped)

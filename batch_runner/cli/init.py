@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -14,7 +13,7 @@ from batch_runner.fs import have_temporary_folder
 from batch_runner.job.job import Job
 from batch_runner.job.options import options, toml
 from batch_runner.rows.source import Profile, Source, profile_of
-from batch_runner.units import problem_of_name
+from batch_runner.units import problem_of_name, way_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +52,7 @@ def job_file(sheet: Path, folder: Path, seen: Profile, said: dict[str, object]) 
 
     Raises `UsageError` for a path that no text can hold.
     """
-    relative = os.path.relpath(sheet, folder)
+    relative = way_to(sheet, folder)
     try:
         relative.encode()
     except UnicodeEncodeError:

@@ -33,6 +33,7 @@ from batch_runner.job.path_templates import (
     with_stem,
 )
 from batch_runner.sheet.model import TEXT_ENDINGS, WORKBOOK_ENDINGS
+from batch_runner.units import real_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -341,7 +342,7 @@ def _outputs_taken_for_inputs(job: Job, batches: tuple[SheetJob, ...], day: date
     """Outputs that the pattern would take for new sheets the next time."""
     for planned in batches:
         output = planned.job.output_path
-        itself = os.path.realpath(output) == os.path.realpath(planned.job.input_path)
+        itself = real_place(output) == real_place(planned.job.input_path)
         if not itself and (problem := taken_for_input(job.input, output, day)):
             yield problem
 
@@ -369,7 +370,7 @@ def _find_clashes(job: Job, batches: tuple[SheetJob, ...]) -> Iterator[str]:
         seen: dict[str, Job] = {}
         for planned in batches:
             path = path_of(planned.job)
-            first = seen.setdefault(os.path.realpath(path), planned.job) if path else planned.job
+            first = seen.setdefault(real_place(path), planned.job) if path else planned.job
             if first is not planned.job:
                 yield _clash(what, first, planned.job, path)
 

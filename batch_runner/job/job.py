@@ -27,6 +27,7 @@ from batch_runner.units import (
     parse_day,
     parse_duration,
     parse_size,
+    real_place,
     safe_name,
 )
 
@@ -327,7 +328,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             yield "again, same: say one of them, that held rows are started or that they are carried over"
         if self.no_header and self.header_row is not None:
             yield "no_header, header_row: say one of them, that no row holds headers or which one does"
-        if self.no_header and os.path.realpath(self.output_path) == os.path.realpath(self.input_path):
+        if self.no_header and real_place(self.output_path) == real_place(self.input_path):
             yield "no_header: without headers its columns can't be told from ours; name another file with --output"
         if self.adopt_output and self.ignore_output:
             yield "adopt_output, ignore_output: say one of them, to take the runs of the output back or to leave them"

@@ -203,6 +203,10 @@ def job_text(source: str, chosen: Mapping[str, object]) -> str:
     return "\n".join([head, *lines]) + "\n"
 
 
+KINDS_HERE = {"win32": ("windows",), "darwin": ("cron",)}.get(sys.platform, ("cron", "systemd"))
+"""How this system runs a job every night."""
+
+
 def what_runs(job: Path, kind: str) -> str:
     """What a person installs so that a job runs every night at 02:15: `kind` is how. It is printed, never installed."""
     place = job.absolute()

@@ -7,7 +7,6 @@ Such a secret comes from the environment only: `${NAME}` in a URL stands for a v
 from __future__ import annotations
 
 import csv
-import os
 import re
 from datetime import date, time
 from enum import Enum
@@ -20,6 +19,7 @@ import msgspec
 
 from batch_runner.errors import reason_of
 from batch_runner.outcomes import RETRY_WORDS
+from batch_runner.units import real_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -227,7 +227,7 @@ def clash(field: str, path: Path | None, others: Mapping[str, Path | None], what
     if path is None:
         return None
     for name, other in others.items():
-        if other is not None and os.path.realpath(other) == os.path.realpath(path):
+        if other is not None and real_place(other) == real_place(path):
             return f"{field}, {name}: {path} can't be both; name another file for the {what}"
     return None
 

@@ -91,6 +91,10 @@ def begins(connection: sqlite3.Connection) -> bool:
     return True
 
 
+LAST_CALL = 3
+"""Turns of the event loop before a commit to a disk: whoever is just told of an answer has their event in it, too."""
+
+
 class Commits:
     """Events gather while a commit is under way; the first of a group commits it when that is through.
 
@@ -98,8 +102,9 @@ class Commits:
     its group, and is shielded while it does. Nothing is written after a failure: what can't be recorded isn't sent.
     """
 
-    def __init__(self, write: Write) -> None:
+    def __init__(self, write: Write, last_call: int = 0) -> None:
         self._write: Final = write
+        self._last_call: Final = last_call
         self._gathering = _Group()
         self._is_busy = False
         self._failure: BaseException | None = None
@@ -127,6 +132,8 @@ class Commits:
     async def _lead(self, group: _Group) -> None:
         if self._is_busy:
             await group.turn.wait()
+        for _ in range(self._last_call):
+            await anyio.sleep(0)
         self._is_busy = True
         self._gathering = _Group()  # what comes during this write is committed by the next one
         try:
@@ -172,16 +179,20 @@ class _Group:
         self.is_written = False
 
 
-def commit(connection: sqlite3.Connection, events: list[Event]) -> None:
+def commit(
+    connection: sqlite3.Connection, events: list[Event], begin: Callable[[sqlite3.Connection], object] = begin_writing
+) -> None:
     """Write all of them in one transaction, in order."""
-    begin_writing(connection)
+    begin(connection)
     with _or_nothing(connection):
         for event in events:
             event(connection)
     _finish(connection)
 
 
-async def commit_in_thread(connection: sqlite3.Connection, events: list[Event]) -> None:
+async def commit_in_thread(
+    connection: sqlite3.Connection, events: list[Event], begin: Callable[[sqlite3.Connection], object] = begin_writing
+) -> None:
     """As `commit`, but nobody else waits for the disk: a thread does.
 
     Brief events are written here all the same. In a thread each of their statements would wait for the event loop to
@@ -193,7 +204,7 @@ async def commit_in_thread(connection: sqlite3.Connection, events: list[Event]) 
                 event(connection)
         await to_thread.run_sync(_finish, connection)
     else:
-        await to_thread.run_sync(commit, connection, events)
+        await to_thread.run_sync(commit, connection, events, begin)
 
 
 def _begins_at_once(connection: sqlite3.Connection) -> bool:

@@ -18,7 +18,7 @@ from batch_runner.journal import changes, resolve, same_key, view
 from batch_runner.journal.batches import Begun, begin, begin_beside, hold_journal, now, real_path
 from batch_runner.journal.changes import HeldRows, Since, Unsettled, describe_waiting, held, since, taken, unsettled
 from batch_runner.journal.database import connect, make_readable, open_file, open_memory, uri_of
-from batch_runner.journal.group_commit import SHORT, Brief, Commits, close, in_thread, inline, set_aside
+from batch_runner.journal.group_commit import LAST_CALL, SHORT, Brief, Commits, close, in_thread, inline, set_aside
 from batch_runner.journal.index import OtherJournals
 from batch_runner.journal.outputs import OutputMemory
 from batch_runner.journal.register import Registration
@@ -53,7 +53,7 @@ class JournalFile:
         self.connection = connection
         self.path = path
         self.reserve = reserve
-        self.commits = Commits(in_thread(connection, reserve) if reserve else inline(connection))
+        self.commits = Commits(in_thread(connection, reserve), LAST_CALL) if reserve else Commits(inline(connection))
         (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM attempt").fetchone()
         self.earlier = int(last)
         """The last attempt of earlier nights."""

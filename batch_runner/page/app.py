@@ -23,7 +23,7 @@ from batch_runner.errors import BatchRunnerError, SheetError, UsageError, quote_
 from batch_runner.fs import is_draft
 from batch_runner.job.inputs import ENDINGS
 from batch_runner.job.job import stem_of
-from batch_runner.job.options import job_text, what_runs
+from batch_runner.job.options import KINDS_HERE, job_text, what_runs
 from batch_runner.outcomes import kind_of
 from batch_runner.page import batches, rows, sheets
 from batch_runner.report.summary import duration_of
@@ -416,16 +416,16 @@ class Screens:
         return Shown("nights.html", {"nights": nights, "commands": commands})
 
     def save(self, asked: PageRequest) -> Answer:
-        """What a job file of this batch would say, and the lines for cron and systemd."""
+        """What a job file of this batch would say, and what runs it every night."""
         seen = self._batches.look_at(asked.query)
         name = asked.text("saved") or JOB_NAME
-        place = self._folder / name
+        place, how = self._folder / name, f"--{KINDS_HERE[0]}"
         values = {
             "it": seen,
             "job": job_text(seen.source, seen.known),
             "saved": asked.text("saved"),
-            "lines": {kind: what_runs(place, kind) for kind in ("cron", "systemd")},
-            "commands": [("", ["batch-runner", "run", name]), ("The lines", ["batch-runner", "init", name, "--cron"])],
+            "lines": {kind: what_runs(place, kind) for kind in KINDS_HERE},
+            "commands": [("", ["batch-runner", "run", name]), ("The lines", ["batch-runner", "init", name, how])],
         }
         return Shown("save.html", values)
 

@@ -29,7 +29,7 @@ from batch_runner.report.totals import Told
 from batch_runner.runner.adjust import adjust
 from batch_runner.runner.memory import started_by_job
 from batch_runner.sheet.model import TEXT_ENDINGS, WORKBOOK_ENDINGS
-from batch_runner.units import ranges_of
+from batch_runner.units import ranges_of, way_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -200,11 +200,11 @@ class BatchSeen(msgspec.Struct, frozen=True):
         again = [("To run it", ["batch-runner", *self._again()])] if self._again() else []
         if self.is_running:
             adjust = ["batch-runner", "adjust", self.journal_name, "--concurrency", "10"]
-            stop = ["kill", "-INT", str(self.batch.pid)]
-            return [("", status), *again, ("10 runs at once", adjust), ("To stop it, or Ctrl-C where it runs", stop)]
+            stop = [("To stop it, or Ctrl-C where it runs", ["kill", "-INT", str(self.batch.pid)])]
+            return [("", status), *again, ("10 runs at once", adjust), *(stop if os.name == "posix" else ())]
         mended = []
         if self.can_mend and self.counts.keys() & {*FAILED}:
-            name = os.path.relpath(self.batch.output)
+            name = way_to(Path(self.batch.output), Path())
             words = command_words("run", name, self.options_again(name))
             mended = [("Once its cells are mended", ["batch-runner", *words])]
         return [("", status), *again, *mended]
@@ -222,7 +222,7 @@ class BatchSeen(msgspec.Struct, frozen=True):
 
     def options_again(self, path: str, numbers: Iterable[int] = ()) -> dict[str, Any]:
         """How to run some of its rows again from the result file at `path`; without numbers all that failed."""
-        files = {} if self.batch.service != "local" else {"files": os.path.relpath(Path(self.batch.input).parent)}
+        files = {} if self.batch.service != "local" else {"files": way_to(Path(self.batch.input).parent, Path())}
         rows = ranges_of(numbers)
         return {
             **files,

@@ -29,6 +29,7 @@ from batch_runner.report.stats import Headline, gather_stats, headline_of, headl
 from batch_runner.report.summary import duration_of
 from batch_runner.report.totals import NightSum, sums_of_all
 from batch_runner.rows.amounts import worded
+from batch_runner.units import way_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -370,8 +371,8 @@ class Places(msgspec.Struct, frozen=True):
     @property
     def file(self) -> Link:
         """The output itself."""
-        way = os.path.relpath(self.output.absolute(), self.report.absolute().parent)
-        return Link(self.output.name, quote(os.fsencode(way)))
+        way = Path(way_to(self.output.absolute(), self.report.absolute().parent))
+        return Link(self.output.name, way.as_uri() if way.is_absolute() else quote(os.fsencode(way.as_posix())))
 
     def row(self, number: int) -> Link:
         """A row of it."""
@@ -391,27 +392,30 @@ def write_report(summary: Summary, journal: Journal, job: Job, source: Source) -
     """
     assert job.report_path is not None
     page = batch_page(summary, journal, job, source)
-    problem = write_page(page, job.report_path, job.input_path, job.locale)
-    return no_report(summary, problem) if problem else msgspec.structs.replace(summary, report=str(job.report_path))
+    return with_report(summary, write_page(page, job.report_path, job.input_path, job.locale))
 
 
-def no_report(summary: Summary, problem: str) -> Summary:
-    """The summary of a batch whose report could not be written."""
-    return msgspec.structs.replace(summary, report=None, notes=(*summary.notes, f"there is no report: {problem}"))
+def with_report(summary: Summary, written: Path | str) -> Summary:
+    """The summary with the report's path; or with what was wrong, where it could not be written."""
+    if isinstance(written, Path):
+        return msgspec.structs.replace(summary, report=str(written))
+    return msgspec.structs.replace(summary, report=None, notes=(*summary.notes, f"there is no report: {written}"))
 
 
-def write_page(told: Page | NightPage, path: Path, like: Path, locale: str | None) -> str | None:
-    """Write a page, with the permissions of the file `like`; gives what is wrong where that can't be done."""
+def write_page(told: Page | NightPage, path: Path, like: Path, locale: str | None) -> Path | str:
+    """Write a page, with the permissions of the file `like`; gives its path, or what is wrong where that can't be done.
+
+    A page that is open elsewhere, so that it can't be replaced, has a neighbour.
+    """
     text = render(told, locale)
 
     def write(file: BinaryIO) -> None:
         file.write(text.encode("utf-8", "replace"))
 
     try:
-        AtomicFile.prepare(path, like, "report").put(write, _check_nothing)
+        return AtomicFile.prepare(path, like, "report").put(write, _check_nothing)
     except BatchRunnerError as error:
         return str(error)
-    return None
 
 
 def batch_page(summary: Summary, journal: Journal, job: Job, source: Source) -> Page:

@@ -17,6 +17,7 @@ from batch_runner.job.job import ANCHOR_URL, Job
 from batch_runner.job.validation import cluster_problem, read_secret
 from batch_runner.journal.index import Purpose
 from batch_runner.service.http.classify import advice_on
+from batch_runner.units import way_to
 
 if TYPE_CHECKING:
     import ssl
@@ -242,7 +243,7 @@ def task_from_journal(job: Job) -> str:
     file, colon, function = job.task.rpartition(".py:")
     if not colon:
         return job.task
-    return os.path.relpath(file, job.journal_path.parent) + colon + function
+    return way_to(Path(file), job.journal_path.parent) + colon + function
 
 
 def purpose_of(job: Job) -> Purpose:

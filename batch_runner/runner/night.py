@@ -255,14 +255,14 @@ class _Sheets:
         """Write the one page of a night, if there is to be one; gives the summaries, which say where that wasn't so."""
         if not (night.one_report and night.pages):
             return tuple(summaries)
-        from batch_runner.report.html import NightPage, no_report, write_page
+        from batch_runner.report.html import NightPage, with_report, write_page
 
         job = next(planned.job for planned in self._plan.batches if planned.job.input in night.pages)
         assert job.report_path is not None
         pages = tuple(night.pages[each.input] for each in summaries if each.input in night.pages)
         told = NightPage(self._plan.job.input, pages, tuple((one.input, one.why) for one in not_run))
-        problem = write_page(told, job.report_path, job.input_path, job.locale)
-        return tuple(no_report(each, problem) if problem and each.report else each for each in summaries)
+        written = write_page(told, job.report_path, job.input_path, job.locale)
+        return tuple(with_report(each, written) if each.report else each for each in summaries)
 
     async def _batches(self) -> AsyncIterator[SheetBatch]:
         for number, planned in enumerate(self._plan.batches):

@@ -31,7 +31,7 @@ MEMORY_HEADER = "batch-runner-memory"
 
 PREFER_HEADER = "Prefer"
 """`wait=N` on the status endpoint of our own service: answer when the run has ended, or after N seconds (RFC 7240)."""
-APPLIED_HEADER = "Preference-Applied"
+APPLIED_HEADER = "preference-applied"
 
 IDEMPOTENCY_FEATURE = "idempotency-key"
 ROW_FEATURE = "row-number"

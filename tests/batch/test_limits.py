@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import resource
 from itertools import pairwise
 
 import anyio
@@ -302,12 +301,14 @@ def test_concurrency_under_the_limit_of_open_files() -> None:
 
 @pytest.mark.parametrize(
     ("soft", "hard", "raised"),
-    [(256, 4096, 4096), (256, resource.RLIM_INFINITY, MOST_FILES), (4096, 4096, 4096), (100_000, -1, 100_000)],
+    [(256, 4096, 4096), (256, None, MOST_FILES), (4096, 4096, 4096), (100_000, -1, 100_000)],
 )
 def test_the_soft_limit_is_raised_as_far_as_the_system_lets_it(
-    soft: int, hard: int, raised: int, monkeypatch: pytest.MonkeyPatch
+    soft: int, hard: int | None, raised: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the hard one is endless, as in many containers."""
+    resource = pytest.importorskip("resource")
+    hard = resource.RLIM_INFINITY if hard is None else hard
     limits = [(soft, hard)]
     monkeypatch.setattr(resource, "getrlimit", lambda _: limits[-1])
     monkeypatch.setattr(resource, "setrlimit", lambda _, limit: limits.append(limit))
@@ -317,6 +318,8 @@ def test_the_soft_limit_is_raised_as_far_as_the_system_lets_it(
 
 def test_a_limit_that_is_said_to_be_endless_and_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then the soft one stays, and no batch ends by it."""
+
+    resource = pytest.importorskip("resource")
 
     def refuse(*_: object) -> None:
         raise ValueError("current limit exceeds maximum limit")

@@ -28,6 +28,7 @@ sys.path.append(str(HERE.parent / "support"))
 
 from dask_cluster import DaskCluster  # noqa: E402  the tests' shared modules stand one folder up
 from executing import on_cluster, workers  # noqa: E402
+from over_httpx import OverHttpx  # noqa: E402
 
 from batch_runner.service.http.client import Client  # noqa: E402
 from batch_runner.service.http.transport import AiohttpTransport  # noqa: E402
@@ -46,6 +47,7 @@ from batch_runner.service.serve.server import listen  # noqa: E402
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from batch_runner.service.http.client import Transport
     from batch_runner.service.local.tasks import Executor
 
     Round = Callable[[list[str]], Awaitable[None]]
@@ -161,8 +163,8 @@ async def _overheads(folder: Path) -> None:
     (folder / "nothing.py").write_text(NOTHING)
     tasks = load_tasks(str(folder / "nothing.py"), files=folder)
     async with LocalService(tasks, 2) as service, listen(service) as url:
-        ways = {
-            "in process": ("http://service", httpx.ASGITransport(make_app(service))),
+        ways: dict[str, tuple[str, Transport]] = {
+            "in process": ("http://service", OverHttpx(httpx.ASGITransport(make_app(service)))),
             "socket": (url, AiohttpTransport()),
         }
         for way, (base, transport) in ways.items():

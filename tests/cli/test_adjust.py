@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 from program import PATIENCE, run_process, run_program, start_program
+from systems import make_pipe, needs_posix
 
 from batch_runner.runner.adjust import Adjustment, AdjustmentInbox
 
@@ -154,6 +155,7 @@ def test_what_was_left_for_another_changes_nothing_and_goes(tmp_path: Path, what
     assert not path.exists()
 
 
+@needs_posix
 @pytest.mark.parametrize("mode", [0o640, 0o620, 0o604, 0o602])
 def test_a_file_that_others_could_write_or_read_is_not_taken(tmp_path: Path, mode: int) -> None:
     asked, path = inbox(tmp_path)
@@ -167,7 +169,7 @@ def test_neither_a_link_nor_a_pipe_nor_a_large_file_is_read(tmp_path: Path) -> N
     path.symlink_to(tmp_path / "elsewhere")
     assert list(asked.take()) == []
     path.unlink()
-    os.mkfifo(path, 0o600)
+    make_pipe(path)
     assert list(asked.take()) == []
     path.unlink()
     write(path, msgspec.json.encode(OURS) + b" " * 2000)

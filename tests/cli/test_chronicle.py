@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -162,7 +162,8 @@ def test_who_asks_for_the_status_never_takes_the_lock(
     """Not for a moment, whether its batch lives or not: one that begins just then would be turned away."""
     taken: list[object] = []
     monkeypatch.setattr(FileLock, "acquire", taken.append)
-    monkeypatch.setattr(fcntl, "flock", taken.append)
+    if sys.platform != "win32":
+        monkeypatch.setattr("fcntl.flock", taken.append)
     path = tmp_path / "t.journal.db"
     assert read_status(path).nights[0].running
     awaiting.kill()

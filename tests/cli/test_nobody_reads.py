@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -17,6 +18,9 @@ from batch_runner.progress import MOST_PENDING, Listener
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+if sys.platform == "win32":
+    pytest.skip("signals are POSIX", allow_module_level=True)
 
 TASK = """
 import pathlib, sys

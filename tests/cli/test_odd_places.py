@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from program import COMMAND, environment
+from systems import needs_posix
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
+@needs_posix
 @pytest.mark.parametrize("words", [("check", "in.csv"), ("run", "/in.csv", "--task", "invoice"), ("status", "a.db")])
 def test_a_working_folder_that_is_gone(tmp_path: Path, words: tuple[str, ...]) -> None:
     """Whatever is asked for: 2, and where to go."""

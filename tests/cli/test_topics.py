@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
 import subprocess
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 from program import COMMAND, PATIENCE, environment, run_program
+from systems import needs_posix
 
 from batch_runner.cli.commands import program
 from batch_runner.cli.options import FOLDER, explanation, topics
@@ -78,6 +78,7 @@ def test_every_option_of_a_job_is_in_the_help() -> None:
     assert all(option.flag in text for option in options().values())
 
 
+@needs_posix
 def test_a_reader_that_leaves_is_no_bug(tmp_path: Path) -> None:
     """`batch-runner help nights | head -1` ends in peace."""
     line = f"set -o pipefail; {' '.join(COMMAND)} help nights | head -1"
@@ -90,7 +91,7 @@ def test_a_reader_that_leaves_is_no_bug(tmp_path: Path) -> None:
 
 def test_a_terminal_gets_a_topic_through_its_pager(tmp_path: Path) -> None:
     """At a terminal a topic goes through PAGER; a pipe gets it as it is."""
-    ours, theirs = pty.openpty()
+    ours, theirs = pytest.importorskip("pty").openpty()
     variables = environment(PAGER="sed s/^/paged:/", TERM="xterm")
     done = subprocess.Popen([*COMMAND, "help", "words"], cwd=tmp_path, env=variables, stdin=theirs, stdout=theirs)
     os.close(theirs)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from systems import slashes
 
 from batch_runner.errors import UsageError
 from batch_runner.job.job import Job
@@ -111,7 +112,7 @@ def test_stem_of_output_and_former_journal(given: str, output: str, journal: str
     A trailing `.results` is lost, so a result file is its own output.
     """
     job = Job(input=given)
-    assert (str(job.output_path), str(job.former_journal)) == (output, journal)
+    assert (slashes(job.output_path), slashes(job.former_journal)) == (output, journal)
 
 
 def test_the_journal_stands_beside_the_output() -> None:
@@ -162,7 +163,7 @@ def test_every_format_is_taken(output: str) -> None:
     """The endings of the contract are known in whatever case."""
     assert Job(input="a.csv", output=output).output_path == Path(output)
     assert Job(input="a.xlsm", output="b.xlsm").output_path == Path("b.xlsm")
-    with pytest.raises(UsageError, match=r"the macros, formulas and other sheets would be lost; use out/b\.xlsm"):
+    with pytest.raises(UsageError, match=r"the macros, formulas and other sheets would be lost; use out[/\\]b\.xlsm"):
         Job(input="a.XLSM", output="out/b.xlsx")
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import glob
+import sys
 from datetime import date
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from systems import slashes
 
 from batch_runner.errors import UsageError
 from batch_runner.job.inputs import ENDINGS, find, is_pattern, takes
@@ -31,7 +33,7 @@ def touch(folder: Path, *names: str) -> None:
 
 
 def names(text: str) -> list[str]:
-    return [str(found.path) for found in find(text, DAY).found]
+    return [slashes(found.path) for found in find(text, DAY).found]
 
 
 def test_a_pattern_is_all_sheets_sorted(inbox: Path) -> None:
@@ -61,6 +63,8 @@ def test_outputs_are_inputs_where_they_are_asked_for(inbox: Path) -> None:
 @pytest.mark.parametrize("name", ["a[1].xlsx", "{x}.xlsx", "{date}.xlsx", "what?.csv", "*.csv", "a}.csv"])
 def test_a_name_that_really_is_so_is_taken_to_the_letter(inbox: Path, name: str) -> None:
     """Characters of patterns in the name of a file that exists are just its name."""
+    if sys.platform == "win32" and set("?*") & set(name):
+        pytest.skip("no file can have such a name there")
     touch(inbox, name, "a1.xlsx", "other.csv", "2026-11-04.xlsx")
     inputs = find(f"inbox/{name}", DAY)
     assert [found.path for found in inputs.found] == [Path("inbox") / name]
@@ -86,9 +90,9 @@ def test_all_files_of_the_day(inbox: Path) -> None:
     """A pattern may hold the day; each file's series has the name that was found, and the day's place."""
     touch(inbox, "2026-11-04-de.csv", "2026-11-04-at.csv", "2026-11-03-de.csv", "2026-11-04/x.csv")
     inputs = find("inbox/{date}-*.csv", DAY)
-    assert [str(found.series) for found in inputs.found] == ["inbox/{date}-at.csv", "inbox/{date}-de.csv"]
+    assert [slashes(found.series) for found in inputs.found] == ["inbox/{date}-at.csv", "inbox/{date}-de.csv"]
     (found,) = find("inbox/{date}/*.csv", DAY).found
-    assert (str(found.path), str(found.series)) == ("inbox/2026-11-04/x.csv", "inbox/{date}/x.csv")
+    assert (slashes(found.path), slashes(found.series)) == ("inbox/2026-11-04/x.csv", "inbox/{date}/x.csv")
 
 
 def test_two_stars_are_all_folders_below(inbox: Path) -> None:
@@ -101,14 +105,14 @@ def test_two_stars_are_all_folders_below(inbox: Path) -> None:
 def test_a_missing_file_is_told_with_what_is_there(inbox: Path) -> None:
     """The sentence says which folder was looked in and what is near."""
     touch(inbox, "invoices-2026-11-03.csv", "readme.txt")
-    assert find("inbox/invoices-{date}.csv", DAY).missing == (
+    assert slashes(find("inbox/invoices-{date}.csv", DAY).missing) == (
         "inbox/invoices-2026-11-04.csv: no such file; the folder inbox has invoices-2026-11-03.csv"
     )
-    assert find("inbox/*.xlsx", DAY).missing == (
+    assert slashes(find("inbox/*.xlsx", DAY).missing) == (
         "inbox/*.xlsx: no such file; the folder inbox has invoices-2026-11-03.csv"
     )
     touch(inbox, "a.results.xlsx")
-    assert find("inbox/*.xlsx", DAY).missing == (
+    assert slashes(find("inbox/*.xlsx", DAY).missing) == (
         "inbox/*.xlsx: no such file; passed over: a.results.xlsx (an earlier output)"
     )
     assert "the folder . has no spreadsheet" in (find("x.csv", DAY).missing or "")

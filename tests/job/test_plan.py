@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from systems import slashes
 
 from batch_runner.errors import UsageError
 from batch_runner.job.inputs import NightJob, make_folders, night_job_of
@@ -33,11 +36,12 @@ def plan(*names: str, **options: Any) -> NightJob:
 def refusal(*names: str, **options: Any) -> str:
     with pytest.raises(UsageError) as caught:
         plan(*names, **options)
-    return str(caught.value)
+    return slashes(caught.value)
 
 
 def paths(planned: NightJob) -> list[tuple[str, str, str]]:
-    return [(b.job.input, str(b.job.output_path), str(b.job.journal or b.former)) for b in planned.batches]
+    places = [(b.job.input, b.job.output_path, b.job.journal or b.former) for b in planned.batches]
+    return [(slashes(input_), slashes(output), slashes(journal)) for input_, output, journal in places]
 
 
 def test_each_input_has_its_own_output() -> None:
@@ -83,6 +87,16 @@ def test_two_sheets_share_no_output_and_no_report() -> None:
     ]
 
 
+@pytest.mark.parametrize(("system", "is_refused"), [("linux", False), ("darwin", True), ("win32", True)])
+def test_case_alone_makes_no_second_file(monkeypatch: pytest.MonkeyPatch, system: str, is_refused: bool) -> None:
+    """But on Linux: elsewhere the second output would be written over the first, and over a journal."""
+    monkeypatch.setattr("batch_runner.units.sys", SimpleNamespace(platform=system))
+    with pytest.raises(UsageError) if is_refused else nullcontext():
+        plan("x/a.csv", "y/A.csv", input="*/?.csv", output="{stem}.xlsx", journal="all.db")
+    with pytest.raises(UsageError) if is_refused else nullcontext():
+        plan("x/a.csv", input="x/a.csv", output="b.csv", journal="B.CSV")
+
+
 def test_a_file_by_two_names_is_one_file() -> None:
     """A link to a sheet beside it would have every row sent twice."""
     Path("inbox/latest.csv").symlink_to("a.csv")
@@ -114,8 +128,8 @@ def test_the_journal_outlasts_the_day(options: dict[str, str], output: str, jour
     """A date in a name changed the output's name and not the memory of earlier releases, which is looked for there."""
     made = ["inv.csv", "inv-2026-11-04.csv", "inv-2026-11-03.csv", "2026-11-04/inv.csv"]
     (batch,) = plan(*made, **options).batches
-    assert str(batch.job.output_path) == output
-    assert str(batch.job.journal or batch.former).startswith(journal)
+    assert slashes(batch.job.output_path) == output
+    assert slashes(batch.job.journal or batch.former).startswith(journal)
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from ping_server import ping_server
 from program import run_program
+from systems import needs_posix
 
 from batch_runner.errors import UsageError
 from batch_runner.job.validation import fill_variables, read_secret
 from batch_runner.runner.connect import api_key
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NAMES = ("ANCHORBROWSER_API_KEY", "ANCHOR_API_KEY")
 
@@ -23,7 +27,7 @@ def test_the_api_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str,
     for other in NAMES:
         monkeypatch.delenv(other, raising=False)
     file = tmp_path / (name.lower() if home == "lower credentials" else name)
-    file.write_text("\ufeffsecret-key\r\n")
+    file.write_bytes("\ufeffsecret-key\r\n".encode())
     if home == "file":
         monkeypatch.setenv(f"{name}_FILE", str(file))
     else:
@@ -50,7 +54,7 @@ def test_a_file_that_holds_no_secret(
         api_key()
 
 
-@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="a device without an end")
+@needs_posix
 def test_a_file_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A device is no secret, and takes neither all memory nor all night."""
     monkeypatch.delenv(NAMES[0], raising=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ def test_a_log_file_is_not_the_job_file(tmp_path: Path) -> None:
     """Nor is a journal: it would be the end of the job, by whatever path."""
     path = job_file(tmp_path, 'input = "a.csv"\nlog_file = "x/../night.toml"')
     assert problems(str(path), {}, {}) == [
-        f"{path}: log_file: {tmp_path}/x/../night.toml is the job file itself; name another file"
+        f"{path}: log_file: {tmp_path / 'x' / '..' / 'night.toml'} is the job file itself; name another file"
     ]
     assert problems(str(path), {"log_file": "a.log", "journal": str(path)}, {}) == [
         f"--journal: {path} is the job file itself; name another file"
@@ -77,7 +78,7 @@ def test_a_mistake_is_told_where_it_stands(
 ) -> None:
     """A message begins with the flag, variable or key of the file that is to be mended, not with our field."""
     (line,) = problems(str(job_file(tmp_path, f'input = "a.csv"\n{toml}')), flags, environ)
-    assert line.removeprefix(f"{tmp_path}/").startswith(label)
+    assert line.removeprefix(f"{tmp_path}{os.sep}").startswith(label)
 
 
 def test_all_problems_of_all_sources_at_once(tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_places_and_patterns_are_looked_at_with_all_else(tmp_path: Path) -> None
     """A slip in a file's name is told with its key; one output for every sheet of a pattern is refused."""
     text = 'input = "in/*.csv"\noutput = "out.csv"\njournal = "{dat}.db"\nreport = "r.html"\nlog_file = "{stem}.log"'
     lines = problems(str(job_file(tmp_path, text)), {"limit": "0"}, {})
-    assert [line.removeprefix(f"{tmp_path}/night.toml: ").partition(":")[0] for line in lines] == [
+    assert [line.removeprefix(f"{tmp_path / 'night.toml'}: ").partition(":")[0] for line in lines] == [
         "journal",
         "output",
         "log_file",
@@ -182,9 +183,9 @@ def test_paths_of_a_job_file_are_relative_to_it(tmp_path: Path) -> None:
     job = job_of(str(path), {}, {})
     assert job.input_path == tmp_path / "a.csv"
     assert job.output_path == tmp_path / ".." / "b.csv"
-    assert str(job.journal_path) == "/var/j.db"
+    assert job.journal_path == (tmp_path / "/var/j.db")
     assert job.files_path == tmp_path / "pdf"
-    assert job.task == f"{tmp_path}/tasks.py:pay"
+    assert job.task == f"{tmp_path / 'tasks.py'}:pay"
     assert job_of(str(path), {"output": "c.csv"}, {}).output == "c.csv"
     assert job_of(str(path), {"task": "invoice"}, {}).task == "invoice"
 
@@ -236,7 +237,7 @@ def test_a_file_that_is_no_job(tmp_path: Path, text: str, sentence: str) -> None
 
 def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
     """No such file, a folder, or bytes that are no text: a sentence, not a traceback."""
-    assert problems(str(tmp_path / "no.toml"), {}, {}) == [f"{tmp_path}/no.toml: no such file"]
+    assert problems(str(tmp_path / "no.toml"), {}, {}) == [f"{tmp_path / 'no.toml'}: no such file"]
     (tmp_path / "folder.toml").mkdir()
     assert "can't be read" in problems(str(tmp_path / "folder.toml"), {}, {})[0]
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\0")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -21,6 +20,8 @@ from batch_runner.plan.plan import Poll, Send, Step
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+fcntl = pytest.importorskip("fcntl", reason="locks, links and mounts of POSIX")
 
 
 async def fill(journal: Journal, plans: list[Step], ended: list[int]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from systems import needs_posix
 
 from batch_runner.fs import AtomicFile
 from batch_runner.output.long_texts import LongTexts
@@ -69,6 +70,7 @@ def test_beside_the_file_that_a_link_leads_to(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["real"]
 
 
+@needs_posix
 def test_several_rows_are_several_lines(target: AtomicFile) -> None:
     """Each text that was cut has its line with row and column; who may read the output may read them."""
     with LongTexts(target) as long:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +11,7 @@ from journals import batch_info
 from kept_promises import HEADERS, numbered
 from killing import Moment, run
 from remembering_service import Service, on_a_socket
+from systems import KILLED
 
 from batch_runner.fs import AtomicFile
 from batch_runner.job.job import Job
@@ -78,7 +78,7 @@ def test_killed_while_an_edited_output_is_replaced(tmp_path: Path, service: Serv
     lines = output.read_text("utf-8-sig").splitlines()
     edited = [lines[0] + ",Note", lines[1].replace("0.50", "7.77") + ",seen", *lines[2:]]
     output.write_text("\n".join([*edited, ""]))
-    assert run(tmp_path, command, moment) in (-signal.SIGKILL, 0)
+    assert run(tmp_path, command, moment) in (KILLED, 0)
     assert run(tmp_path, command) == 0
     with output.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
 from disks import mount
+from systems import make_pipe, needs_posix
 
 from batch_runner.errors import OutputFailed
 from batch_runner.fs import AtomicFile, hold_lock, read_private, seems_held, write_private
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@needs_posix
 def test_a_private_file_is_replaced_whole(tmp_path: Path) -> None:
     """What stood there is gone, nobody else may read it, and no draft is left."""
     path = tmp_path / "index.json"
@@ -29,6 +31,7 @@ def test_a_private_file_is_replaced_whole(tmp_path: Path) -> None:
     assert [found.name for found in tmp_path.iterdir()] == ["index.json"]
 
 
+@needs_posix
 def test_a_private_file_that_can_not_take_its_place_leaves_nothing(tmp_path: Path) -> None:
     """A folder stands there: it stays, and the draft goes."""
     (tmp_path / "index.json").mkdir()
@@ -47,6 +50,7 @@ def test_only_ones_own_file_is_read(tmp_path: Path, mode: int) -> None:
     assert read_private(path, 4) is None
 
 
+@needs_posix
 @pytest.mark.parametrize("mode", [0o604, 0o640, 0o606, 0o622, 0o601])
 def test_what_others_may_touch_is_not_read(tmp_path: Path, mode: int) -> None:
     """Whoever may write it could have written it, and whoever may read it was meant to."""
@@ -61,16 +65,17 @@ def test_what_is_no_file_is_not_read(tmp_path: Path, kind: str) -> None:
     """A pipe and a link are passed over, without waiting for anybody."""
     path = tmp_path / "odd"
     if kind == "fifo":
-        os.mkfifo(path, 0o600)
+        make_pipe(path)
     elif kind == "link":
         (tmp_path / "target").write_bytes(b"1")
         path.symlink_to(tmp_path / "target")
     assert read_private(path, 5) is None
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 def test_what_another_owns_is_not_read(tmp_path: Path) -> None:
     """It is another user's, whatever its mode says."""
+    if sys.platform == "win32" or os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
     path = tmp_path / "given"
     path.write_bytes(b"1")
     path.chmod(0o600)
@@ -91,6 +96,7 @@ def test_who_seems_to_hold_a_lock(tmp_path: Path) -> None:
     assert not (tmp_path / "a.journal.db-lock").exists()
 
 
+@needs_posix
 def test_the_umask_is_as_it_was(tmp_path: Path) -> None:
     """To ask for it is to change it for a moment: what is made afterwards has the permissions that it had before."""
     (tmp_path / "in.csv").write_text("A\n1\n")
@@ -107,6 +113,7 @@ def _write_new(file: BinaryIO) -> None:
     file.write(b"new")
 
 
+@needs_posix
 def test_a_failure_that_is_not_the_files_own_makes_no_neighbour(tmp_path: Path) -> None:
     """Only a file that is in use gets a neighbour: any other error is told by its own words."""
     (tmp_path / "in.csv").write_text("A\n1\n")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
+from systems import needs_posix
 
 from batch_runner.errors import OutputFailed, UsageError
 from batch_runner.fs import AtomicFile, is_held, sync_if_possible
@@ -111,6 +112,7 @@ def test_a_folder_that_can_not_be_synced_is_no_failure() -> None:
     sync_if_possible(Path("/proc/self"))
 
 
+@needs_posix
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
 def test_permissions_are_the_inputs(tmp_path: Path, mode: int) -> None:
     """Who could read the input can read a new output, as far as the umask lets them, and nobody else."""
@@ -126,6 +128,7 @@ def test_permissions_are_the_inputs(tmp_path: Path, mode: int) -> None:
         assert path.stat().st_mode & 0o777 == mode & ~umask
 
 
+@needs_posix
 def test_a_file_that_is_there_keeps_its_permissions(tmp_path: Path) -> None:
     """Whoever let others read the output, or shut them out, is asked no more: neither input nor umask change it."""
     (tmp_path / "in.csv").write_text("A\n")
@@ -137,6 +140,7 @@ def test_a_file_that_is_there_keeps_its_permissions(tmp_path: Path) -> None:
         assert output.stat().st_mode & 0o777 == mode
 
 
+@needs_posix
 def test_the_output_of_a_read_only_input_can_be_replaced(tmp_path: Path) -> None:
     """A read-only input has a writable output: else every night would leave one more neighbour."""
     source = tmp_path / "in.csv"
@@ -147,6 +151,7 @@ def test_the_output_of_a_read_only_input_can_be_replaced(tmp_path: Path) -> None
     assert target.path.stat().st_mode & 0o777 == 0o644
 
 
+@needs_posix
 def test_a_draft_is_nobody_elses_to_read(target: AtomicFile) -> None:
     """While it is written, the output is its owner's alone."""
     modes = []
@@ -239,7 +244,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+    is_root = sys.platform != "win32" and os.geteuid() == 0
+    if not is_root or subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("only root may mount, and not in every container")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
@@ -265,6 +271,7 @@ AtomicFile.prepare(path, path).put(lambda file: file.write(bytes(100_000)) and N
 """
 
 
+@needs_posix
 def test_a_file_that_may_not_grow_leaves_the_old_file(target: AtomicFile) -> None:
     """The same where a quota or a limit on the size of files ends the writing."""
     command = [sys.executable, "-c", LIMITED, str(target.path)]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 from paged import hidden_fields, paged, plain, rows_of, write_sheet
+from systems import KILL
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,7 +82,7 @@ def test_a_mending_that_was_cut_off_goes_on_with_what_was_mended(tmp_path: Path)
         until = time.monotonic() + PATIENCE
         while not (tmp_path / "paying").exists() and time.monotonic() < until:
             time.sleep(0.05)
-        os.kill(int(answer.url.params["pid"]), signal.SIGKILL)
+        os.kill(int(answer.url.params["pid"]), KILL)
         (tmp_path / "go").touch()
         text = page.finish(answer)
         assert "Go on with it" in text

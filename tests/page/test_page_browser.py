@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import shutil
-import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ import pytest
 from browsing import NARROW_DARK, NARROW_LIGHT, WIDE_DARK, WIDE_LIGHT, Hand, browsing, tab_to, violations
 from paged import paged, rows_of, write_sheet
 from screens import MAY, screens, settle, write_list
+from systems import KILL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -202,7 +202,7 @@ def test_a_screen_says_that_its_program_is_gone_and_the_batch_goes_on(browser: B
         screen.goto(f"{page.base}/batch?journal={next(tmp_path.glob('*.db')).name}")
         screen.wait_for_selector("#live[data-events]")
         assert not screen.is_visible("#gone")
-        page.end(signal.SIGKILL)
+        page.end(KILL)
         screen.wait_for_selector("#gone:visible")
         screen.context.close()
     with paged(tmp_path) as page:
@@ -221,7 +221,7 @@ def test_a_live_screen_turns_to_cut_off_when_the_batch_is_killed(browser: Browse
         answer = page.send("/run", file="list.csv", task="tasks.py:wait", key="Id")
         screen.goto(f"{page.base}/batch?{answer.url.query.decode()}")
         screen.wait_for_selector("#live[data-events]")
-        os.kill(int(answer.url.params["pid"]), signal.SIGKILL)
+        os.kill(int(answer.url.params["pid"]), KILL)
         screen.wait_for_selector("text=Cut off (killed, or a power cut)")
         (tmp_path / "go").touch()
         screen.click("text=Go on with it")

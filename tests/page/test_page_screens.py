@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import re
-import signal
 import time
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +14,7 @@ import openpyxl
 import pytest
 from paged import Paged, commands_of, hidden_fields, paged, plain, rows_of, write_sheet
 from program import run_program, start_program
+from systems import KILL
 
 if TYPE_CHECKING:
     import httpx
@@ -268,7 +268,7 @@ def test_a_batch_outlives_the_page_also_when_that_is_killed(tmp_path: Path) -> N
     write_sheet(tmp_path)
     with paged(tmp_path) as page:
         page.send("/run", file="list.csv", task="tasks.py:wait", key="Id")
-        page.end(signal.SIGKILL)
+        page.end(KILL)
     with paged(tmp_path) as page:
         assert "Running now" in page.show("/")
         (tmp_path / "go").touch()
@@ -288,7 +288,7 @@ def test_a_batch_that_was_killed_is_said_to_be_cut_off_and_goes_on(tmp_path: Pat
             time.sleep(0.1)
             text = page.show("/batch", journal=journal, id="1", part="live")
         pid = next(int(p.name) for p in Path("/proc").iterdir() if p.name.isdecimal() and _is_batch(p, tmp_path))
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, KILL)
         while "cut off" not in text and time.monotonic() < until:
             text = page.show("/batch", journal=journal, id="1")
         assert "cut off" in text

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from test_summary import summary
 
+from batch_runner.errors import quote_words
 from batch_runner.journal.view import Count
 from batch_runner.report.notify import Ending
 
@@ -18,7 +19,8 @@ def test_the_command_in_a_notice_can_be_pasted() -> None:
     told = summary(counts=(Count("success", 1), Count("failure", 1), Count("timeout", 1)))
     assert Ending(3, "my jobs/nightly.toml", [(told, None)]).body.startswith(
         "Some rows did not succeed: look at status and error in the output and fix them. Then the same command with "
-        "--retry failure,timeout runs them again: batch-runner run 'my jobs/nightly.toml' --retry failure,timeout\n"
+        f"--retry failure,timeout runs them again: batch-runner run {quote_words(['my jobs/nightly.toml'])} "
+        "--retry failure,timeout\n"
     )
     assert "with --retry failure,timeout runs them again\n" in Ending(3, "in.csv", [(told, None)]).body
     assert Ending(130, "in.csv").body.startswith("It was interrupted; the same command goes on\n")
@@ -37,7 +39,8 @@ def test_a_notice_of_unknown_rows_names_resolve(tmp_path: Path) -> None:
     """With the journal's whole path; to send them again is not offered."""
     told = summary(counts=(Count("unknown", 3),), journal=str(tmp_path / "my own.db"))
     body = Ending(4, "nightly.toml", [(told, None)]).body
-    assert f"batch-runner resolve '{tmp_path}/my own.db' --row N --as success|failure|not_started --note …" in body
+    quoted = quote_words([str(tmp_path / "my own.db")])
+    assert f"batch-runner resolve {quoted} --row N --as success|failure|not_started --note …" in body
     assert "--retry" not in body
 
 

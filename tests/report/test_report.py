@@ -13,6 +13,7 @@ import pytest
 from nights import night, numbered
 from openpyxl import Workbook
 from program import run_program
+from systems import needs_posix, slashes
 from test_report_page import Reader
 
 from batch_runner.errors import ExitCode
@@ -68,7 +69,7 @@ def test_a_night_is_told(folder: Path) -> None:
     command = ("run", "sheet.csv", "--task", "tasks.py:quick", "--report", "reports/r.html", "--total", "Amount")
     done = run_program(*command, cwd=folder)
     assert done.returncode == ExitCode.SOME_FAILED
-    assert done.stdout.endswith("  output: sheet.results.csv\n  report: reports/r.html\n")
+    assert slashes(done.stdout).endswith("  output: sheet.results.csv\n  report: reports/r.html\n")
     text = words(folder / "reports" / "r.html")
     assert "1 of 3 rows did not succeed" in text
     assert "success 2 66.7 % failure 1 33.3 %" in text
@@ -153,6 +154,7 @@ def test_a_workbooks_rows_are_cells_of_its_sheet(folder: Path) -> None:
     assert "Row A3" in words(folder / "r.html")
 
 
+@needs_posix
 def test_who_may_read_the_sheet_may_read_the_report(folder: Path) -> None:
     """It holds messages about the rows: its permissions are the input's."""
     (folder / "sheet.csv").chmod(0o640)
@@ -188,7 +190,7 @@ def test_a_report_that_can_never_be_written_is_refused_first(
     options = ("--task", "tasks.py:quick", "--journal", "same.html")
     done = run_program(command, "sheet.csv", *options, "--report", path, cwd=folder)
     assert done.returncode == ExitCode.REFUSED
-    assert sentence in done.stderr
+    assert sentence in slashes(done.stderr)
     assert not (folder / "sheet.results.csv").exists()
     assert not (folder / "same.html").exists()
 
@@ -201,8 +203,20 @@ def test_a_report_that_fails_costs_the_batch_nothing(folder: Path) -> None:
     told = json.loads(done.stdout)
     assert told["counts"] == {"success": 3}
     assert told["report"] is None
-    assert told["notes"][-1].startswith("there is no report: reports/r.html: there is no folder reports; make it")
+    assert slashes(told["notes"][-1]).startswith(
+        "there is no report: reports/r.html: there is no folder reports; make it"
+    )
     assert (folder / "sheet.results.csv").is_file()
+
+
+def test_a_report_that_is_open_has_a_neighbour(folder: Path) -> None:
+    """What can't be replaced stays as it is, and the summary names the page that was written."""
+    (folder / "r.html").write_text("open elsewhere")
+    (folder / "~$r.html").touch()
+    done = run_program("run", "sheet.csv", "--task", "tasks.py:quick", "--report", "r.html", cwd=folder)
+    assert done.stdout.endswith("  report: r-2.html\n")
+    assert "1 of 3 rows did not succeed" in words(folder / "r-2.html")
+    assert (folder / "r.html").read_text() == "open elsewhere"
 
 
 def test_a_full_disk_leaves_the_old_report(folder: Path, small_disk: Path) -> None:
@@ -285,7 +299,7 @@ def test_one_page_that_can_not_be_written_costs_the_night_nothing(folder: Path) 
     """Both summaries say so."""
     (folder / "tasks.py").write_text((folder / "tasks.py").read_text() + BY_SHEET)
     said = all_sheets(folder, "--report", "reports/all.html", "--param", "clear=reports")
-    assert said.count("note: there is no report: reports/all.html: there is no folder") == 2
+    assert slashes(said).count("note: there is no report: reports/all.html: there is no folder") == 2
     assert "report: reports/all.html\n" not in said
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -29,6 +29,9 @@ from batch_runner.report.stats import (
     moment_of,
 )
 from batch_runner.report.totals import Differing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 BEGAN = datetime(2026, 11, 25, 2, 15, tzinfo=UTC)
 
@@ -64,11 +67,10 @@ def test_bins_cover_the_night_and_are_few(begin: float, seconds: float) -> None:
     assert timeline.at(begin - timeline.width * 1.01) is None
 
 
-def test_bins_are_round_in_local_time(in_zone: pytest.MonkeyPatch) -> None:
+def test_bins_are_round_in_local_time(in_zone: Callable[[str], None]) -> None:
     """Also where the zone is not whole hours from UTC, and in the night in which the clocks change."""
     for zone in ("Asia/Kathmandu", "Europe/Berlin", "America/New_York"):
-        in_zone.setenv("TZ", zone)
-        time.tzset()
+        in_zone(zone)
         begin = datetime(2026, 10, 25, 0, 10, tzinfo=UTC).timestamp()
         timeline = Timeline(begin, begin + 6 * 3600)
         edges = [timeline.edge(place) for place in range(len(timeline.bins))]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 from base64 import b64encode
 from decimal import Decimal
 from hashlib import sha256
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -24,6 +23,9 @@ from batch_runner.report.html import LONGEST_MESSAGE, Places, page_of, render
 from batch_runner.report.stats import gather_stats, moment_of
 from batch_runner.report.totals import ColumnTotals, Sum, Unread
 from batch_runner.rows.amounts import TotalRow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 VOID = ("meta", "br", "rect")
 
@@ -294,10 +296,9 @@ def test_a_share_never_says_all_of_what_is_not_all(rows: int, of: int, shown: st
     )
 
 
-def test_the_zone_is_named_and_both_where_the_clocks_change(in_zone: pytest.MonkeyPatch) -> None:
+def test_the_zone_is_named_and_both_where_the_clocks_change(in_zone: Callable[[str], None]) -> None:
     """The autumn hour that comes twice: the page says in which zone the night began and ended."""
-    in_zone.setenv("TZ", "Europe/Berlin")
-    time.tzset()
+    in_zone("Europe/Berlin")
     this = batch(started="2026-10-25T00:30:00.000Z", ended="2026-10-25T02:15:00.000Z")
     course = gather_stats(this, (), (), moment_of("2026-10-25T02:15:00.000Z"))
     page = page_of(summary(), this, course, Places(Path("/out/x.csv"), Path("/out/r.html"), None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -355,6 +356,6 @@ def test_without_the_library(folder: Path) -> None:
     """Where apprise isn't installed one sentence says how to get it, before anything is sent."""
     (folder / "apprise.py").write_text("raise ModuleNotFoundError('apprise')")
     words = ("--notify", "json://127.0.0.1/a,json://127.0.0.1/b")
-    done = run_process(*RUN, *words, cwd=folder, PYTHONPATH=str(folder))
+    done = run_process(*RUN, *words, cwd=folder, PYTHONPATH=os.pathsep.join([str(folder), *sys.path]))
     assert done.returncode == 2
     assert done.stderr == "batch-runner: notify: that needs the apprise library: pip install apprise\n"

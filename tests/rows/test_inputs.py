@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batch_runner.errors import quote_words
 from batch_runner.rows.task_inputs import KINDS, TEXT, Input, TaskInputs, choice, folded
 
 NUMBER = KINDS[Decimal]
@@ -195,7 +196,7 @@ def test_a_missing_column_is_named_with_what_would_mend_it() -> None:
 def test_a_rename_can_be_pasted_into_a_shell() -> None:
     """A dollar sign in a header is not the shell's."""
     (problem,) = TaskInputs((own("Amount"),)).fit(["Amount $"]).problems()
-    assert problem.endswith("then say --rename 'Amount $=Amount'")
+    assert problem.endswith(f"then say --rename {quote_words(['Amount $=Amount'])}")
 
 
 def test_a_name_that_is_taken_is_not_proposed() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from program import run_program
 
+from batch_runner.errors import quote_words
 from batch_runner.job.job import Job
 from batch_runner.rows.keys import SOON, KeyFinder, NearDuplicates, _Seen
 from batch_runner.rows.source import Source
@@ -77,7 +78,8 @@ def test_check_run_and_init_name_it(tmp_path: Path) -> None:
     (tmp_path / "task.py").write_text(TASK)
     (tmp_path / "in.csv").write_text('Vendor,"Invoice, No"\nACME,RE-1\nACME,RE-2\n')
     words = ("in.csv", "--task", "task.py:pay", "--journal", "j.db")
-    assert "--key '\"Invoice, No\"'" in run_program("check", *words, cwd=tmp_path).stdout
+    quoted = quote_words(['"Invoice, No"'])
+    assert f"--key {quoted}" in run_program("check", *words, cwd=tmp_path).stdout
     assert "--key" not in run_program("check", *words, "--key", '"Invoice, No"', cwd=tmp_path).stdout.split("key: ")[0]
     assert "'Invoice, No' differs in every row" in run_program("run", *words, cwd=tmp_path).stdout
     assert "batch-runner rekey j.db --key" in run_program("check", *words, cwd=tmp_path).stdout

@@ -24,7 +24,7 @@ LIST = [["No", "Vendor", "Net"], *([f"A-{n}", f"V{n}", str(n)] for n in range(1,
 
 
 def source(folder: Path, content: list[list[str]], **options: Any) -> Source:
-    (folder / "a.csv").write_text(csv_text(*content), encoding="utf-8")
+    (folder / "a.csv").write_text(csv_text(*content), encoding="utf-8", newline="")
     return Source(Job(input=str(folder / "a.csv"), task="t", **options), folder)
 
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+if sys.platform == "win32":
+    pytest.skip("signals are POSIX", allow_module_level=True)
+
 TASKS = """
 import pathlib
 import anyio

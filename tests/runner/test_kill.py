@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 from typing import TYPE_CHECKING
 
 import pytest
 from kept_promises import assert_kept, assert_really_lost, known_runs, lost_rows, numbered, write_sheet
 from killing import Moment, exit_code, run, start
 from remembering_service import Service, on_a_socket
+from systems import KILL, KILLED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +78,7 @@ def test_killed_at_a_boundary(ending: str, concurrency: int, moment: Moment, tmp
     rows = numbered(ROWS[concurrency])
     write_sheet(tmp_path / f"list.{ending}", rows)
     again = command(ending, concurrency, service)
-    assert run(tmp_path, again, moment) == -signal.SIGKILL
+    assert run(tmp_path, again, moment) == KILLED
     lost = goes_on(tmp_path, again, rows, service)
     if concurrency == 1:
         assert lost == ({NTH[1] - 1} if moment in LOSING else set())
@@ -99,11 +99,11 @@ def test_killed_on_the_way(ending: str, concurrency: int, side: str, tmp_path: P
         if number == NTH[concurrency] and not killed:
             assert child.pid is not None
             killed.append(child.pid)
-            os.kill(child.pid, signal.SIGKILL)
+            os.kill(child.pid, KILL)
 
     setattr(service, side, kill)
     child = start(tmp_path, again)
-    assert exit_code(child) == -signal.SIGKILL
+    assert exit_code(child) == KILLED
     lost = goes_on(tmp_path, again, rows, service)
     if (side, concurrency) == ("read", 1):
         assert lost == {NTH[1] - 1}

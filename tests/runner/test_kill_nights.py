@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from kept_promises import (
 from killing import Moment, exit_code, run, start
 from program import run_program
 from remembering_service import Service, on_a_socket
+from systems import KILLED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,7 +79,7 @@ def kill_until_it_ends(
         time.sleep(chance.uniform(0.0, 0.7))
         child.kill()
         code = exit_code(child)
-        if code != -signal.SIGKILL:
+        if code != KILLED:
             assert code in (0, 4), (folder / "said.txt").read_text()
             break
         kills += 1
@@ -113,7 +113,7 @@ def test_killed_during_a_second_attempt(name: str, tmp_path: Path, failing: Serv
     write_sheet(tmp_path / "list.csv", rows)
     assert run(tmp_path, command(failing)) == 3
     again = command(failing, "--retry", "failure", "--retry-wait", "0")
-    assert run(tmp_path, again, moment) == -signal.SIGKILL
+    assert run(tmp_path, again, moment) == KILLED
     assert run(tmp_path, again) == (4 if status == "unknown" else 0)
     records = read_output(tmp_path / "list.results.csv")
     assert [record.status for record in records] == ["success", status, "success"]
@@ -148,7 +148,7 @@ def test_a_lost_start_is_sent_again_when_a_person_says_so(
     """`--on-unknown resend` or `--retry unknown` start the lost row anew, once; without such words it stays."""
     with on_a_socket(Service(looks=2)) as service:
         write_sheet(tmp_path / "list.csv", numbered(3))
-        assert run(tmp_path, command(service), Moment("after", "send", 2)) == -signal.SIGKILL
+        assert run(tmp_path, command(service), Moment("after", "send", 2)) == KILLED
         assert [run(tmp_path, command(service, *words)) for _ in range(2)] == list(codes)
         assert service.starts_of == {"r0": 1, "r1": 2 if words else 1, "r2": 1}
         record = read_output(tmp_path / "list.results.csv")[1]
@@ -162,7 +162,7 @@ def test_resend_survives_a_kill_of_its_own(tmp_path: Path) -> None:
         write_sheet(tmp_path / "list.csv", numbered(3))
         again = command(service, "--on-unknown", "resend")
         for _ in range(3):
-            assert run(tmp_path, again, Moment("before", "run-id commit", 1)) == -signal.SIGKILL
+            assert run(tmp_path, again, Moment("before", "run-id commit", 1)) == KILLED
         assert run(tmp_path, again) == 0
         assert service.starts_of == {"r0": 4, "r1": 1, "r2": 1}
         assert [record.run_id for record in read_output(tmp_path / "list.results.csv")] == ["run-4", "run-5", "run-6"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,8 @@ from served import served, wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+if sys.platform == "win32":
+    pytest.skip("signals are POSIX", allow_module_level=True)
 
 TASKS = """
 import os, signal, time
@@ -101,7 +101,7 @@ def test_a_run_that_was_at_work_when_serve_was_killed_is_unknown(folder: Path) -
             process = start_program("run", "in.csv", "--task", "pay", *options, cwd=folder)
             wait_until(lambda: paid(folder))
             wait_until(lambda: service.http.get("/healthz").json()["running"] == 1)
-            service.process.send_signal(signal.SIGKILL)
+            service.process.kill()
             service.process.wait()
         with served(folder, *tasks, port=port):
             process.communicate(timeout=PATIENCE)

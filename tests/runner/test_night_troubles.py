@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from datetime import datetime, timedelta, tzinfo
 from functools import partial
@@ -20,7 +19,7 @@ from batch_runner.batch import stop
 from batch_runner.errors import ExitCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -149,16 +148,14 @@ class Wall(datetime):
 
 
 @pytest.fixture
-def wall(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Wall]]:
+def wall(monkeypatch: pytest.MonkeyPatch, in_zone: Callable[[str], None]) -> Iterator[type[Wall]]:
     """The batch's wall clock, in Berlin, in the night in which it is put forward from 02:00 to 03:00."""
     with monkeypatch.context() as patch:
-        patch.setenv("TZ", "Europe/Berlin")
-        time.tzset()
+        in_zone("Europe/Berlin")
         patch.setattr(stop, "datetime", Wall)
         patch.setattr(Wall, "jump_after", inf)
         patch.setattr(Wall, "jump", timedelta())
         yield Wall
-    time.tzset()
 
 
 def begun_before(done: Night, seconds: float) -> bool:

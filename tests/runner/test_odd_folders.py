@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import io
 import os
 import subprocess
@@ -20,6 +19,8 @@ from batch_runner.output.edits import copy_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+fcntl = pytest.importorskip("fcntl", reason="locks, links and mounts of POSIX")
 
 TASK = """
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Nights of the program with its Windows branches, as far as that goes elsewhere (see support/as_windows.py)."""
+"""Nights of the program on Windows; on Linux with its Windows branches, as far as that goes (support/as_windows.py)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ import as_windows
 import pytest
 from paged import Paged, hidden_fields, plain
 from program import PATIENCE, environment, run_program
+from systems import needs_linux
+
+from batch_runner.fs import OWN_GROUP
 
 pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc"),
+    pytest.mark.skipif(sys.platform == "darwin", reason="support/as_windows.py looks into /proc"),
     pytest.mark.long,
 ]
 
+ROOT = Path(__file__).parents[2]
 TASKS = """
 import time
 async def pay(params):
@@ -28,13 +32,15 @@ def slow(params):
     time.sleep(float(params["Row"]) - 1)
     return {"row": params["Row"]}
 """
-CTRL_BREAK = signal.SIGUSR2
-"""What stands for it in `as_windows`."""
+if sys.platform == "win32":
+    CTRL_BREAK = signal.CTRL_BREAK_EVENT
+else:
+    CTRL_BREAK = signal.SIGUSR2  # what stands for it in `as_windows`
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "tasks.py").write_text(TASKS)
+    (tmp_path / "tasks.py").write_text(TASKS, "utf-8")
     (tmp_path / "in.csv").write_text("Row\n1\n60\n")
     return tmp_path
 
@@ -44,9 +50,10 @@ def begun(folder: Path, *words: str) -> subprocess.Popen[str]:
         [sys.executable, as_windows.__file__, *words],
         cwd=folder,
         env=environment(PYTHONPATH=str(Path(as_windows.__file__).parent)),
-        text=True,
+        encoding="utf-8",
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        **OWN_GROUP,
     )
 
 
@@ -98,7 +105,10 @@ def test_serve_ends_at_ctrl_break(folder: Path) -> None:
 
 
 def test_the_page_stops_its_own_batches(folder: Path) -> None:
-    """By Ctrl-Break for their group. Another's batch it leaves alone: to its process that signal would be the end."""
+    """By Ctrl-Break for their group. Another's batch it leaves alone: to its process that signal would be the end.
+
+    What would run the batch every night are the Task Scheduler's lines.
+    """
     (folder / "two.csv").write_text("Row\n61\n")
     other = begun(folder, "run", "in.csv", "--task", "tasks.py:slow", "--log-file", "a.log", "--output", "b.csv")
     await_word(folder / "a.log", "row ended")
@@ -112,13 +122,18 @@ def test_the_page_stops_its_own_batches(folder: Path) -> None:
                 text = page.show("/batch", journal="tasks.py-slow.journal.db", id="1")
                 refused = page.send("/stop", **hidden_fields(text, "/stop"))
                 assert "press Ctrl-C in the window that it runs in" in plain(refused.text)
+                assert "kill -INT" not in text
                 assert other.poll() is None
                 other.send_signal(CTRL_BREAK)
                 assert other.wait(PATIENCE) == 143
                 text = page.send("/run", file="two.csv", task="tasks.py:slow").text
-                stopping = page.send("/stop", **hidden_fields(text, "/stop"))
+                fields = hidden_fields(text, "/stop")
+                stopping = page.send("/stop", **fields)
                 assert stopping.status_code == 200
                 assert "told to end; the same command goes on" in plain(page.finish(stopping))
+                every_night = page.show("/save", journal=fields["journal"], id=fields["id"])
+                assert "Register-ScheduledTask" in every_night
+                assert "crontab" not in every_night
         finally:
             process.kill()
             other.kill()
@@ -131,6 +146,20 @@ def await_word(path: Path, word: str) -> None:
         time.sleep(0.05)
 
 
+def test_the_tests_can_be_collected() -> None:
+    """No file of tests asks for what only POSIX has while it is loaded."""
+    lines = (
+        "import as_windows, pytest; as_windows.become_windows()\n"
+        "raise SystemExit(pytest.main(['--collect-only', '-qq', '-p', 'no:xdist']))"
+    )
+    variables = environment(PYTHONPATH=str(Path(as_windows.__file__).parent))
+    done = subprocess.run(
+        [sys.executable, "-c", lines], cwd=ROOT, env=variables, capture_output=True, encoding="utf-8", check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@needs_linux
 def test_the_rules_hold(folder: Path) -> None:
     """What these tests stand on: a POSIX name isn't there, an open file can't be renamed."""
     lines = (

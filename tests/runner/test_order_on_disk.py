@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 from contextlib import closing
@@ -22,6 +21,8 @@ from batch_runner.journal.journal import JournalFile
 
 if TYPE_CHECKING:
     from typing import BinaryIO
+
+fcntl = pytest.importorskip("fcntl", reason="locks, links and mounts of POSIX")
 
 TASK = "async def pay(params):\n    return {}\n"
 RUN = ("run", "in.csv", "--task", "task.py:pay")

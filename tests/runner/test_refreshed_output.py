@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import signal
 import threading
 import time
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from kept_promises import assert_kept, known_runs, lost_rows, numbered, read_out
 from killing import Moment, exit_code, run, start
 from program import run_program
 from remembering_service import Service, on_a_socket
+from systems import KILLED
 
 from batch_runner.journal.view import JournalView
 from batch_runner.runner.adjust import REFRESH_EVERY, REFRESH_SHARE, BatchEnding, Refresher
@@ -124,7 +124,7 @@ def test_killed_amid_a_refresh(side: str, boundary: str, tmp_path: Path, service
     write_sheet(tmp_path / "list.csv", rows)
     command = [*COMMAND, "--service", service.url]
     moment = Moment(side, boundary, 2)  # type: ignore[arg-type]
-    assert run(tmp_path, command, moment, refresh=0.2) == -signal.SIGKILL
+    assert run(tmp_path, command, moment, refresh=0.2) == KILLED
     output, journal = tmp_path / "list.results.csv", tmp_path / "pay.journal.db"
     with JournalView.open(journal) as view:
         assert view.batches()[-1].ended is None

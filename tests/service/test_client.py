@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import trio.testing
+from over_httpx import OverHttpx
 
 from batch_runner.errors import UsageError
 from batch_runner.service.http import client as client_module
@@ -65,7 +66,7 @@ class Service:
 
 @asynccontextmanager
 async def client_of(app: Any) -> AsyncIterator[Client]:
-    async with Client(BASE, KEY, httpx.ASGITransport(app)) as client:
+    async with Client(BASE, KEY, OverHttpx(httpx.ASGITransport(app))) as client:
         yield client
 
 
@@ -354,7 +355,7 @@ def test_a_start_in_virtual_time() -> None:
 
 def test_the_key_is_in_no_repr() -> None:
     """A client can be logged without telling the key."""
-    client = Client(BASE, KEY, httpx.ASGITransport(Service(200, b"")))
+    client = Client(BASE, KEY, OverHttpx(httpx.ASGITransport(Service(200, b""))))
     assert repr(client) == "Client('http://service.invalid/api')"
     assert KEY not in repr(client._requests.start(StartRequest("t", START)))
 
@@ -363,7 +364,7 @@ def test_the_key_is_in_no_repr() -> None:
 def test_a_key_that_is_none(key: str) -> None:
     """A key that no header can hold is refused without being told."""
     with pytest.raises(UsageError) as raised:
-        Client(BASE, key, httpx.ASGITransport(Service(200, b"")))
+        Client(BASE, key, OverHttpx(httpx.ASGITransport(Service(200, b""))))
     assert key not in str(raised.value)
 
 
@@ -381,7 +382,7 @@ BAD_ADDRESSES = [
 def test_an_address_that_is_none(address: str) -> None:
     """An address that can't be used is refused before anything is sent."""
     with pytest.raises(UsageError):
-        Client(address, KEY, httpx.ASGITransport(Service(200, b"")))
+        Client(address, KEY, OverHttpx(httpx.ASGITransport(Service(200, b""))))
 
 
 @pytest.mark.parametrize("status", [307, 403, 404])

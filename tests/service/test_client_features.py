@@ -11,6 +11,7 @@ import trio
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
+from over_httpx import OverHttpx
 from test_client import BASE, KEY, START, Service, client_of
 
 from batch_runner.service.http.client import HEALTH_TIMEOUT, Client
@@ -89,7 +90,7 @@ def test_the_question_is_given_up_soon() -> None:
         await trio.sleep(3600)
 
     async def main() -> None:
-        async with Client(BASE, KEY, httpx.ASGITransport(silent)) as client:
+        async with Client(BASE, KEY, OverHttpx(httpx.ASGITransport(silent))) as client:
             assert await client.capabilities() == NO_CAPABILITIES
             assert trio.current_time() - began == HEALTH_TIMEOUT
 

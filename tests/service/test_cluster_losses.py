@@ -28,11 +28,9 @@ if TYPE_CHECKING:
     from batch_runner.service.local.result import RunEnd
     from batch_runner.service.local.tasks import Call, Executor
 
-pytestmark = [
-    pytest.mark.anyio,
-    pytest.mark.long,
-    pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX"),
-]
+if sys.platform == "win32":
+    pytest.skip("signals are POSIX", allow_module_level=True)
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 
 class Follow:

@@ -23,7 +23,8 @@ from program import COMMAND, PATIENCE, environment, run_process, run_program, st
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+if sys.platform == "win32":
+    pytest.skip("signals are POSIX", allow_module_level=True)
 
 SLOW = """
 import time

@@ -26,7 +26,8 @@ from batch_runner.service.serve.app import BODY_LIMIT
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+if sys.platform == "win32":
+    pytest.skip("signals are POSIX", allow_module_level=True)
 
 
 @pytest.mark.long
@@ -40,7 +41,7 @@ def test_after_a_kill_finished_runs_are_answered_for_and_interrupted_ones_have_f
         _, begun = service.start("wait_for", waits, key="begun")
         wait_until((tmp_path / "mark").exists)
         _, queued = service.start("wait_for", waits, key="queued")
-        service.process.send_signal(signal.SIGKILL)
+        service.process.kill()
         service.process.wait()
     with served(tmp_path) as service:
         assert service.start("echo_in_loop", {"a": "1"}, key="done") == (200, done)
@@ -71,7 +72,7 @@ def test_what_was_answered_for_is_known_after_a_kill_under_load(tmp_path: Path) 
         for _ in range(8):
             clients.submit(start_many, service.url)
         wait_until(lambda: len(told) > 100)
-        service.process.send_signal(signal.SIGKILL)
+        service.process.kill()
     with served(tmp_path) as service:
         assert {service.status(run_id)["status"] for run_id in told} <= {"success", "failure"}
 
@@ -96,7 +97,7 @@ def test_fifty_starts_with_one_key_run_the_task_once(tmp_path: Path) -> None:
 
     with served(tmp_path) as service:
         run_id = start_together(service)
-        service.process.send_signal(signal.SIGKILL)
+        service.process.kill()
     with served(tmp_path) as service:
         assert start_together(service) == run_id
     assert (tmp_path / "count").read_text() == "."

@@ -83,16 +83,20 @@ async def test_lists_and_objects_are_no_params(tmp_path: Path, value: bytes) -> 
     assert "'a'" in json.dumps(told)
 
 
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
     "sent",
     [
         b"",
         b"POST /v2/tasks/x/run HT",
-        b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET /healt",
+        HEALTH + b"GET /healt",
+        HEALTH + b"\r\n",
         b"POST /v2/tasks/x/run HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{",
     ],
-    ids=["nothing", "a head", "a second head", "a body"],
+    ids=["nothing", "a head", "a second head", "a line end", "a body"],
 )
 async def test_who_is_slow_is_cut_off(tmp_path: Path, sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """A head or a body that doesn't come, a connection that stays idle: closed in time, however it drips."""
@@ -101,10 +105,64 @@ async def test_who_is_slow_is_cut_off(tmp_path: Path, sent: bytes, monkeypatch: 
     monkeypatch.setattr(server, "IDLE_SECONDS", 1)
     async with serving(tmp_path) as (url, _):
         reader, writer = await connection(url)
-        for at in range(0, len(sent), 50):
-            writer.write(sent[at : at + 50])
+        for at in range(0, len(sent), len(HEALTH)):
+            writer.write(sent[at : at + len(HEALTH)])
+            await asyncio.sleep(0.1)
         await asyncio.wait_for(reader.read(), 5)
         writer.close()
+
+
+async def test_a_head_without_an_end_is_cut_off(tmp_path: Path) -> None:
+    """Long before its time is over: it would fill the memory."""
+    async with serving(tmp_path) as (url, _):
+        _, writer = await connection(url)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ")
+        async with asyncio.timeout(server.HEAD_SECONDS / 2):
+            while not writer.is_closing():
+                writer.write(b"x" * (1 << 16))
+                await asyncio.sleep(0.01)
+
+
+class SeenTransport(asyncio.Transport):
+    """What is written to it, and its end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[bytes | None] = []
+
+    def write(self, data: object) -> None:
+        assert isinstance(data, bytes)
+        self.seen += [data] if data else []
+
+    def close(self) -> None:
+        self.seen.append(None)
+
+
+async def test_an_answer_is_one_packet() -> None:
+    """Its head and its body go out together, and all of it before the connection is closed."""
+    seen = SeenTransport()
+    transport = server._WholeAnswers(seen, asyncio.get_running_loop())
+    for part in (b"head", b"body"):
+        transport.write(part)
+    await asyncio.sleep(0)
+    transport.write(b"100")
+    await asyncio.sleep(0)
+    transport.write(b"last")
+    transport.close()
+    await asyncio.sleep(0)
+    assert seen.seen == [b"headbody", b"100", b"last", None]
+
+
+async def test_a_client_that_vanishes_with_its_body_is_no_bug(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is said in the log: anybody could fill it with tracebacks."""
+    async with serving(tmp_path) as (url, task):
+        _, writer = await connection(url)
+        head = f"POST /v2/tasks/{quote(task, safe='')}/run HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        writer.write(head.encode() + b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{")
+        await asyncio.sleep(0.1)
+        writer.close()
+        await asyncio.sleep(0.1)
+    assert not caplog.records
 
 
 async def test_one_connection_too_many_is_told_to_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from systems import make_pipe
 
 from batch_runner.service.local.context import file_within
 from batch_runner.service.local.result import TaskFailed
@@ -83,9 +82,8 @@ def test_files_in_the_folder_and_below_are_read(tmp_path: Path, name: str) -> No
     assert file_within(make_folder(tmp_path), name).is_file()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes in folders there")
 def test_a_named_pipe_is_no_file(tmp_path: Path) -> None:
     """Opening it would wait for ever for someone to write."""
-    os.mkfifo(tmp_path / "pipe.pdf")
+    make_pipe(tmp_path / "pipe.pdf")
     with pytest.raises(TaskFailed, match="is no file"):
         file_within(tmp_path, "pipe.pdf")

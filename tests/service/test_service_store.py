@@ -22,7 +22,7 @@ from batch_runner.service.protocol import RunRequest, Started, StartRequest
 from batch_runner.service.serve.app import make_app
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 pytestmark = pytest.mark.anyio
@@ -36,18 +36,24 @@ class Clock:
 
     def __init__(self) -> None:
         self.moment = datetime(2026, 11, 24, 2, tzinfo=UTC)
+        self.passed = 0.0
 
     def __call__(self) -> datetime:
         return self.moment
 
     def pass_by(self, seconds: float) -> None:
+        self.passed += seconds
+        self.set_by(seconds)
+
+    def set_by(self, seconds: float) -> None:
+        """Somebody sets it; no time passes."""
         self.moment += timedelta(seconds=seconds)
 
 
 @asynccontextmanager
-async def serving(path: Path, clock: Callable[[], datetime], keep: float = 7 * DAY) -> AsyncIterator[Speaker]:
+async def serving(path: Path, clock: Clock, keep: float = 7 * DAY) -> AsyncIterator[Speaker]:
     """A service that keeps its runs at `path`."""
-    with open_runs(path, keep, clock) as store:
+    with open_runs(path, keep, clock, lambda: clock.passed) as store:
         tasks = load_tasks(OWN, files=path.parent)
         async with (
             LocalService(tasks, 1, store=store) as service,
@@ -144,6 +150,23 @@ async def test_no_more_is_promised_than_what_is_known(tmp_path: Path, often: Non
         assert await promised(service) == 60
 
 
+@pytest.mark.parametrize("wrong", [8 * DAY, -8 * DAY])
+async def test_a_clock_that_was_set_takes_the_promise_back(tmp_path: Path, often: None, wrong: float) -> None:
+    """By a clock that is or was wrong a run is forgotten too soon: who relied on its key would start it twice."""
+    path, clock = tmp_path / "runs.db", Clock()
+    async with serving(path, clock) as service:
+        clock.pass_by(6 * DAY)
+        clock.set_by(min(wrong, 0))
+        await service.start(ECHO, key="one", sync=True)
+        clock.set_by(abs(wrong))
+        await until(lambda: count(path, "run") == 0)
+        clock.set_by(-max(wrong, 0))
+        clock.pass_by(60)
+        assert await promised(service) <= 60
+    async with serving(path, clock) as service:
+        assert await promised(service) <= 60
+
+
 async def test_the_memory_has_a_name_that_lasts_and_another_file_another(tmp_path: Path) -> None:
     """So a client sees that behind the same address there is one that knows nothing of its keys."""
     names = []
@@ -222,6 +245,36 @@ async def test_a_full_disk_refuses_starts_loses_no_end_and_heals(small_disk: Pat
         assert (await service.run(ECHO))["status"] == "success"
     async with serving(path, clock) as service:
         assert (await service.status(going["run_id"]))[1]["result"] == {"slept": "1"}
+
+
+async def test_a_locked_file_refuses_starts_and_the_service_can_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a database shell that was left open: 503, no run, trouble in its health; it heals, or ends all the same."""
+    monkeypatch.setattr(store_file, "LOCK_SECONDS", 0.1)
+    path = tmp_path / "runs.db"
+    with anyio.fail_after(10):
+        async with serving(path, Clock()) as service:
+            with closing(sqlite3.connect(path, isolation_level=None)) as shell:
+                shell.execute("BEGIN IMMEDIATE")
+                code, said = await service.start(ECHO, key="one")
+                assert (code, "locked" in said["error"]["message"]) == (503, True)
+                health = (await service.http.get("/healthz")).json()
+                assert (health["status"], "locked" in health["trouble"]) == ("trouble", True)
+            assert (await service.http.get("/healthz")).json()["status"] == "ok"
+            _, run = await service.start(ECHO, key="one", sync=True)
+            assert run["status"] == "success"
+            with closing(sqlite3.connect(path, isolation_level=None)) as shell:
+                _, run = await service.start("wait_for", {"mark": str(tmp_path / "m"), "until": str(tmp_path / "u")})
+                await until((tmp_path / "m").exists)
+                shell.execute("BEGIN IMMEDIATE")
+                await service.service.wind_down(0)
+                service.service.stop_all()
+                await service.service.runs.all_ended()
+        with closing(sqlite3.connect(path, isolation_level=None)) as shell:
+            shell.execute("BEGIN IMMEDIATE")
+            with pytest.raises(UsageError, match="locked"), open_runs(path, DAY):
+                pass
 
 
 def test_a_file_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:

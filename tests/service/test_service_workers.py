@@ -13,6 +13,7 @@ import anyio
 import pytest
 from contract import OWN, until
 from executing import all_ended, call, is_alive, number_in, workers
+from systems import KILL, needs_posix
 
 from batch_runner.service.local.context import Context
 from batch_runner.service.local.tasks import Call, TaskSource
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.skipif(sys.platform == "win32", reason="signals and process groups are POSIX"),
 ]
 
 
@@ -149,11 +149,12 @@ async def test_a_worker_that_died_while_it_waited_is_replaced_unnoticed() -> Non
     async with workers(1) as executor:
         pid = await pid_of(executor)
         (waiting,) = executor._workers
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, KILL)
         await until(lambda: not waiting.takes_calls)
         assert await pid_of(executor) != pid
 
 
+@needs_posix
 async def test_a_greedy_task_is_a_failure() -> None:
     """Above its memory limit the task gets MemoryError."""
     async with workers(1, memory=2 * 1024**3) as executor:
@@ -161,6 +162,7 @@ async def test_a_greedy_task_is_a_failure() -> None:
     assert ending.error == "The task needed more memory than a worker process may have."
 
 
+@needs_posix
 @pytest.mark.long
 async def test_a_worker_without_memory_is_replaced_before_the_next_run() -> None:
     """A task that leaks used to fail the rows after it, too, for as long as its worker was used."""
@@ -173,6 +175,7 @@ async def test_a_worker_without_memory_is_replaced_before_the_next_run() -> None
         assert await pid_of(executor) != pid
 
 
+@needs_posix
 @pytest.mark.long
 async def test_what_was_sent_ahead_of_a_run_without_memory_never_began(tmp_path: Path) -> None:
     """It is begun once, elsewhere: the worker ends with the run that had no memory."""
@@ -202,6 +205,7 @@ async def test_leaving_is_a_failure_of_the_run_not_of_the_worker() -> None:
         assert await pid_of(executor) == pid
 
 
+@needs_posix
 @pytest.mark.parametrize(("params", "code", "said"), [({}, 0, ""), ({"raise": "no"}, 1, "ValueError: no\n")])
 async def test_a_fork_that_comes_back_from_its_task_ends(
     capfd: pytest.CaptureFixture[str], params: dict[str, str], code: int, said: str
@@ -213,6 +217,7 @@ async def test_a_fork_that_comes_back_from_its_task_ends(
     assert capfd.readouterr().err == said * 2
 
 
+@needs_posix
 async def test_workers_ignore_ctrl_c() -> None:
     """Ctrl-C is the parent's to answer: it decides what still runs to its end."""
     async with workers(1) as executor:
@@ -284,5 +289,5 @@ async def test_workers_that_die_while_they_have_nothing_to_do() -> None:
                     group.start_soon(run, executor)
             assert len(pids) == number
             for pid in sorted(pids)[:6] if number == 8 else ():
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, KILL)
             await anyio.sleep(0.1)

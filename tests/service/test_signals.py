@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_runner.service.http.response import read_signal
+from batch_runner.service.http.response import fields_in, read_signal
 from batch_runner.service.protocol import NO_SIGNAL, Signal
 
 NOW = 1_790_000_000.0
 
 
 def signal_of(*headers: tuple[str, str]) -> Signal:
-    return read_signal([(name.encode(), value.encode("latin-1")) for name, value in headers], NOW)
+    return read_signal(fields_in([(name.encode(), value.encode("latin-1")) for name, value in headers]), NOW)
 
 
 def test_nothing_said() -> None:
@@ -42,7 +42,7 @@ def test_nothing_said() -> None:
 )
 def test_retry_after(text: str, seconds: float | None) -> None:
     """Seconds or an HTTP-date (RFC 9110, 10.2.3); what is neither is None."""
-    assert read_signal([(b"retry-after", text.encode())], NOW).retry_after == seconds
+    assert read_signal(fields_in([(b"retry-after", text.encode())]), NOW).retry_after == seconds
 
 
 def test_a_date_is_counted_from_the_services_clock() -> None:

@@ -1,4 +1,4 @@
-"""The transport under httpx's interface: connections, and a machine that has slept."""
+"""The transport: connections, and a machine that has slept."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 from certificates import make_certificate, tls_of
 from scripted_server import Connection, answer, behaves, serving
 
 from batch_runner.errors import UsageError
 from batch_runner.service.http import response, transport
-from batch_runner.service.http.client import Client
+from batch_runner.service.http.client import Client, Request
 from batch_runner.service.http.transport import AiohttpTransport, environment_proxy, needs_no_proxy
 from batch_runner.service.protocol import Lost, RunRequest, Started, StartRequest
 
@@ -27,12 +26,15 @@ pytestmark = pytest.mark.anyio
 START = RunRequest(input_params={"a": "b"})
 
 
-async def test_it_is_a_transport_of_httpx() -> None:
-    """httpx's own client works over it, and gets status, headers and body as they came."""
-    async with serving(behaves) as server, httpx.AsyncClient(transport=AiohttpTransport()) as client:
-        said = await client.post(server.url, json={"a": 1})
-        assert (said.status_code, said.json()["run_id"]) == (200, "run-1")
-        assert server.requests[0].endswith(b'{"a":1}')
+async def test_a_request_goes_out_as_it_is() -> None:
+    """Its target isn't normalised, its body is whole; the answer's status and body come as they were sent."""
+    async with serving(behaves) as server:
+        transport, headers = AiohttpTransport(), [("Host", "a.b"), ("X-One", "1"), ("Content-Length", "7")]
+        said = await transport.send(Request("POST", f"{server.url}/a%2fb/%7E", headers, b'{"a":1}', 5.0, 5.0, 5.0))
+        await transport.aclose()
+        assert (said.status, said.body) == (200, b'{"run_id": "run-1", "status": "queued"}')
+        head, _, body = server.requests[0].partition(b"\r\n\r\n")
+        assert (head.split(b"\r\n")[0], body) == (b"POST /a%2fb/%7E HTTP/1.1", b'{"a":1}')
 
 
 async def test_many_at_once() -> None:

@@ -2,7 +2,8 @@
 
 The program's own modules see `sys.platform` as it is there, and none of the names that only POSIX has. What Python and
 the libraries do with files, sockets and processes stays this system's. Two of Windows' rules are kept: no file that
-this process has open is renamed, replaced or removed, and no signal is sent that there would end a process.
+this process has open is renamed, replaced or removed, and no signal is sent that there would end a process. On Windows
+the program is run as it is.
 """
 
 from __future__ import annotations
@@ -88,21 +89,26 @@ def _refuse_open_files(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def become_windows() -> None:
-    """From now on, for the modules of the program alone, none of which may have been loaded."""
+    """From now on, for the modules of the program and the tests alone, none of which may have been loaded."""
+    if sys.platform == "win32":
+        return
     assert "batch_runner" not in sys.modules
     fake: dict[str, types.ModuleType] = {
         whole.__name__: _WithoutPosix(whole, hidden) for whole, hidden in HIDDEN.items()
     }
-    vars(fake["os"]).update(O_BINARY=0, kill=_no_such_signal)
+    vars(fake["os"]).update(O_BINARY=0, kill=_no_such_signal, name="nt")
     vars(fake["signal"]).update(SIGBREAK=signal.SIGUSR2, CTRL_BREAK_EVENT=1)
     fake |= {"sys": _WithoutPosix(sys, (), platform="win32", _base_executable=sys.executable), "_winapi": _processes()}
     fake["tempfile"] = _WithoutPosix(tempfile, (), NamedTemporaryFile=_once_only)
     vars(subprocess)["Popen"] = _Popen
-    real_import = __import__
+    real_import, tests = __import__, str(Path(__file__).parents[1])
+
+    def is_test(file: str) -> bool:
+        return file.startswith(tests) and file != __file__
 
     def importing(name: str, globals: Any = None, *rest: Any, **named: Any) -> Any:  # noqa: A002  Python's own name
-        asks = (globals or {}).get("__name__", "")
-        if asks.partition(".")[0] != "batch_runner":
+        asks = globals or {}
+        if asks.get("__name__", "").partition(".")[0] != "batch_runner" and not is_test(asks.get("__file__") or ""):
             return real_import(name, globals, *rest, **named)
         if name in LACKING:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)

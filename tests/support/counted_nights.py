@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import random
-import signal
 import time
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from killing import Moment
 from killing import run as run_killed
 from openpyxl import Workbook, load_workbook
 from program import run_program
+from systems import KILLED
 
 if TYPE_CHECKING:
     import subprocess
@@ -127,7 +127,7 @@ class Scene(Night):
     def _killed_night(self, words: tuple[str, ...], starts: Sequence[str], code: int) -> None:
         before = len(self.service.starts)
         died = run_killed(self.folder, ["run", *self.command(*words)], self._draw(bool(starts)))
-        if died == -signal.SIGKILL:
+        if died == KILLED:
             self._kills += 1
             self._settle()
             self.run(*words, code=(code, 4))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from contract import OWN, until
 
+from batch_runner.fs import _is_alive
 from batch_runner.service.local.context import Context
 from batch_runner.service.local.process_pool import InWorkers
 from batch_runner.service.local.tasks import Call, TaskSource
@@ -77,6 +79,8 @@ def is_alive(pid: int) -> bool:
 
     Collected before the file is opened it is not found, collected between open and read it is "no such process".
     """
+    if sys.platform != "linux":
+        return _is_alive(pid)
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):

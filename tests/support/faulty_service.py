@@ -161,8 +161,9 @@ def read_record(file: Path) -> list[Recorded]:
 
 async def main() -> None:
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGUSR1, OUTAGE.set)
-    loop.add_signal_handler(signal.SIGUSR2, OUTAGE.clear)
+    if sys.platform != "win32":
+        loop.add_signal_handler(signal.SIGUSR1, OUTAGE.set)
+        loop.add_signal_handler(signal.SIGUSR2, OUTAGE.clear)
     if RECORD is not None:
         STARTS.update(start.row for start in read_record(Path(sys.argv[2])))
     port = int(sys.argv[1]) if RECORD is not None else 0

@@ -1,4 +1,4 @@
-"""The real program in a process of its own that is killed with SIGKILL at a chosen moment.
+"""The real program in a process of its own that is killed (SIGKILL) at a chosen moment.
 
 The program knows nothing of it: the calls at each boundary are wrapped in the child. Children are forked from a process
 that has imported the program already, so that hundreds of them take a minute and not ten.
@@ -10,18 +10,18 @@ import importlib
 import inspect
 import multiprocessing
 import os
-import signal
 import sys
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+from systems import KILL
 
 from batch_runner.journal.index import STATE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from multiprocessing.context import ForkServerProcess
+    from multiprocessing.process import BaseProcess
     from pathlib import Path
 
 PATIENCE = 300.0
@@ -67,20 +67,24 @@ class Moment(msgspec.Struct, frozen=True):
 
 def start(
     folder: Path, arguments: list[str], moment: Moment | None = None, refresh: float | None = None
-) -> ForkServerProcess:
+) -> BaseProcess:
     """Run the program in `folder`; it dies at the moment, if one is given and comes.
 
     `refresh` is after how many seconds it writes the output anew, if not after a minute.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    state = os.environ.get(STATE_VARIABLE, "")
-    process = context.Process(target=_program, args=(str(folder), arguments, moment, state, refresh))
+    given = (str(folder), arguments, moment, os.environ.get(STATE_VARIABLE, ""), refresh)
+    process: BaseProcess
+    if sys.platform == "win32":
+        process = multiprocessing.get_context("spawn").Process(target=_program, args=given)
+    else:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
+        process = context.Process(target=_program, args=given)
     process.start()
     return process
 
 
-def exit_code(process: ForkServerProcess) -> int:
+def exit_code(process: BaseProcess) -> int:
     """Wait for its end; its exit code, or minus the signal that killed it."""
     process.join(PATIENCE)
     code = process.exitcode
@@ -135,7 +139,7 @@ def _deadly(call: Callable[..., Any], moment: Moment) -> Callable[..., Any]:
 
     def die(number: int, side: str) -> None:
         if (side, number) == (moment.side, moment.nth):
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), KILL)
 
     async def awaited(*arguments: Any, **named: Any) -> Any:
         number = next(calls)

@@ -11,6 +11,7 @@ import httpx
 import msgspec
 import trio
 import trio.testing
+from over_httpx import OverHttpx
 
 from batch_runner.job.job import Job
 from batch_runner.journal.journal import Journal
@@ -151,7 +152,7 @@ def night(
         with open_job(job) as opened:
             async with LocalService(tasks, run_timeout=1e6, async_runs=10_000) as service:
                 front = Front(within(make_app(service)), faults)
-                client = Client("http://service", "", httpx.ASGITransport(front))
+                client = Client("http://service", "", OverHttpx(httpx.ASGITransport(front)))
                 async with client, Journal.in_memory(info(opened)) as journal:
                     summary = await run_opened(opened, client, journal, progress or Progress())
         return summary, front, trio.current_time()

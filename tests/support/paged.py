@@ -78,7 +78,7 @@ class Paged:
             time.sleep(0.1)
         raise AssertionError(text)
 
-    def end(self, number: signal.Signals = signal.SIGINT) -> tuple[int, str, str]:
+    def end(self, number: int = signal.SIGINT) -> tuple[int, str, str]:
         """Send a signal and wait for the end; gives the exit code, and what else was said."""
         self.process.send_signal(number)
         out, err = self.process.communicate(timeout=PATIENCE)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import sqlite3
 import time
 from contextlib import closing
@@ -14,6 +13,7 @@ from urllib.parse import urlencode
 import openpyxl
 from paged import paged, write_sheet
 from program import PATIENCE
+from systems import KILL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,4 +132,4 @@ def _live(page: Paged, folder: Path) -> Iterator[tuple[Paged, str, str]]:
     (folder / "wait").touch()
     answer = page.send("/run", file="may.xlsx", task="slow.py:start", key="No")
     yield page, "starting", f"/batch?{answer.url.query.decode()}"
-    os.kill(int(answer.url.params["pid"]), signal.SIGKILL)
+    os.kill(int(answer.url.params["pid"]), KILL)

@@ -1,12 +1,11 @@
-"""A service over HTTP, Anchor's or our own: starts, polls and stops its runs, by any httpx transport."""
+"""A service over HTTP, Anchor's or our own: starts, polls and stops its runs."""
 
 from __future__ import annotations
 
 import ipaddress
 import time
-from functools import lru_cache
 from math import ceil
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -30,6 +29,7 @@ from batch_runner.service.http.classify import (
 )
 from batch_runner.service.http.response import (
     TooLarge,
+    fields_in,
     message_in,
     read_body,
     read_signal,
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from batch_runner.service.http.response import Body
+    from batch_runner.service.http.response import Body, Response
     from batch_runner.service.protocol import Run
 
 
@@ -74,10 +74,37 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     write: float = 60.0
     read: float = 30.0
     start_read: float = 120.0
-    pool: float = 10.0
 
 
 DEFAULT_TIMEOUTS = Timeouts()
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One request, with all its headers.
+
+    `connect`, `write` and `read` are seconds: for the connection, for its body, and for each wait for bytes.
+    """
+
+    method: str
+    url: str
+    headers: list[tuple[str, str]]
+    body: bytes
+    connect: float
+    write: float
+    read: float
+
+    def __repr__(self) -> str:
+        return f"Request({self.method!r}, {self.url!r})"  # the key is in the headers
+
+
+class Transport(Protocol):
+    """What brings requests to a service. It raises the errors of httpx."""
+
+    async def send(self, request: Request, /) -> Response:
+        """Send it, exactly once; a body that hasn't come whole is still to be read."""
+
+    async def aclose(self) -> None:
+        """Close all connections."""
 
 
 class Requests:
@@ -87,47 +114,41 @@ class Requests:
         self.base = _base(base_url)
         self._timeouts = timeouts
         self._headers = _headers(self.base, api_key)
-        self._url = lru_cache(maxsize=64)(httpx.URL)
 
-    def start(self, request: StartRequest) -> httpx.Request:
+    def start(self, request: StartRequest) -> Request:
         """The POST that starts a run; a ValueError where the id can't stand in a path, or the key in a header."""
         body, row = msgspec.json.encode(request.run), request.row_number
         headers = [
             *self._headers,
-            (b"Content-Type", b"application/json"),
-            (b"Content-Length", str(len(body)).encode()),
-            *([] if request.key is None else [(IDEMPOTENCY_HEADER.encode(), quoted(request.key).encode())]),
-            *([] if row is None else [(ROW_HEADER.encode(), str(row).encode())]),
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(body))),
+            *([] if request.key is None else [(IDEMPOTENCY_HEADER, quoted(request.key))]),
+            *([] if row is None else [(ROW_HEADER, str(row))]),
         ]
         read = request.answer_within or self._timeouts.start_read
         return self._request("POST", f"/v2/tasks/{_segment(request.task_id)}/run", headers, body, read)
 
-    def look(self, run_id: str, wait: float = 0.0) -> httpx.Request:
+    def look(self, run_id: str, wait: float = 0.0) -> Request:
         """The GET that asks for a run; a ValueError where the id can't stand in a path."""
         path = f"/v2/tasks/runs/{_segment(run_id)}/status"
-        prefer = [(PREFER_HEADER.encode(), f"wait={ceil(wait)}".encode())] if wait else []
+        prefer = [(PREFER_HEADER, f"wait={ceil(wait)}")] if wait else []
         return self._request("GET", path, [*self._headers, *prefer], b"", self._timeouts.read + wait)
 
-    def stop(self, run_id: str) -> httpx.Request:
+    def stop(self, run_id: str) -> Request:
         """The DELETE that stops a run, as our own service knows it."""
         return self._request("DELETE", f"/v2/tasks/runs/{_segment(run_id)}", self._headers, b"", self._timeouts.read)
 
-    def versions(self, task_id: str) -> httpx.Request:
+    def versions(self, task_id: str) -> Request:
         """The GET that asks for a task's versions."""
         return self._request("GET", f"/v2/tasks/{_segment(task_id)}/versions", self._headers, b"", self._timeouts.read)
 
-    def health(self, seconds: float) -> httpx.Request:
+    def health(self, seconds: float) -> Request:
         """The GET that asks what the service can do, given so long for each step of it."""
         return self._request("GET", "/healthz", self._headers, b"", seconds)
 
-    def _request(
-        self, method: str, path: str, headers: list[tuple[bytes, bytes]], body: bytes, read: float
-    ) -> httpx.Request:
+    def _request(self, method: str, path: str, headers: list[tuple[str, str]], body: bytes, read: float) -> Request:
         limits = self._timeouts
-        timeout = {"connect": limits.connect, "read": read, "write": limits.write, "pool": limits.pool}
-        url = self._url(self.base + path)
-        stream = httpx.ByteStream(body)
-        return httpx.Request(method, url, headers=headers, stream=stream, extensions={"timeout": timeout})
+        return Request(method, self.base + path, headers, body, limits.connect, limits.write, read)
 
 
 def _segment(identifier: str) -> str:
@@ -159,18 +180,18 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _headers(base: str, api_key: str) -> list[tuple[bytes, bytes]]:
+def _headers(base: str, api_key: str) -> list[tuple[str, str]]:
     headers = [
-        (b"Host", httpx.URL(base).netloc),
-        (b"Accept", b"application/json"),
-        (b"Accept-Encoding", b"identity"),
-        (b"User-Agent", f"batch-runner/{__version__}".encode()),
+        ("Host", httpx.URL(base).netloc.decode()),
+        ("Accept", "application/json"),
+        ("Accept-Encoding", "identity"),
+        ("User-Agent", f"batch-runner/{__version__}"),
     ]
     if not api_key:
         return headers
     if not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
         raise UsageError("The API key holds a space, a line break or another character that a key can't have.")
-    return [*headers, (KEY_HEADER.encode(), api_key.encode())]
+    return [*headers, (KEY_HEADER, api_key)]
 
 
 HEALTH_TIMEOUT = 5.0
@@ -207,7 +228,7 @@ class Client:
         self,
         base_url: str,
         api_key: str,
-        transport: httpx.AsyncBaseTransport,
+        transport: Transport,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
     ) -> None:
         self._tells_ends = False
@@ -220,13 +241,12 @@ class Client:
         return f"Client({self._requests.base!r})"
 
     async def __aenter__(self) -> Self:
-        await self._transport.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._transport.__aexit__(kind, error, trace)
+        await self._transport.aclose()
 
     async def capabilities(self) -> Capabilities:
         """Ask the service once what it can do beyond the API. Whatever goes wrong says: nothing."""
@@ -285,7 +305,7 @@ class Client:
             return LookFailed("this service can't stop a run", None, again=False)
         return await self._look_at(run_id, lambda: self._requests.stop(run_id))
 
-    async def _look_at(self, run_id: str, ask: Callable[[], httpx.Request]) -> RunSeen | LookFailed:
+    async def _look_at(self, run_id: str, ask: Callable[[], Request]) -> RunSeen | LookFailed:
         try:
             request = ask()
         except ValueError as error:
@@ -379,13 +399,15 @@ class Client:
             return signal
         return msgspec.structs.replace(signal, several=True)
 
-    async def _ask(self, request: httpx.Request) -> _Answer:
+    async def _ask(self, request: Request) -> _Answer:
         """Send a request and read its answer. What is raised here is raised before the answer's status is known."""
-        response = await self._transport.handle_async_request(request)
-        signal = self._trusted(read_signal(response.headers.raw, time.time()), response.status_code)
-        waited = response.headers.get(APPLIED_HEADER, "").strip().startswith("wait=")
-        location = response.headers.get("location", "") if 300 <= response.status_code < 400 else ""
-        return _Answer(response.status_code, signal, await read_body(response), waited, location)
+        response = await self._transport.send(request)
+        fields = fields_in(response.headers)
+        signal = self._trusted(read_signal(fields, time.time()), response.status)
+        waited = fields.get(APPLIED_HEADER, "").strip().startswith("wait=")
+        location = fields.get("location", "") if 300 <= response.status < 400 else ""
+        body = await read_body(response.body, fields.get("content-encoding", ""))
+        return _Answer(response.status, signal, body, waited, location)
 
 
 def _is_2xx(answer: _Answer) -> bool:

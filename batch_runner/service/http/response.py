@@ -24,13 +24,23 @@ from email.utils import parsedate_to_datetime
 from typing import IO, TYPE_CHECKING
 
 import anyio
-import httpx
 import msgspec
 
-from batch_runner.service.protocol import LARGE, MEMORY_HEADER, NO_SIGNAL, Run, Signal, large_turn, let_next_be_large
+from batch_runner.service.protocol import (
+    APPLIED_HEADER,
+    LARGE,
+    MEMORY_HEADER,
+    NO_SIGNAL,
+    Run,
+    Signal,
+    large_turn,
+    let_next_be_large,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import httpx
 
 _NO_JSON = msgspec.Raw(b"")
 _MESSAGE_KEYS = ("error", "message", "detail", "msg", "title")
@@ -56,9 +66,8 @@ def run_in(body: bytes) -> Run | None:
 
     Its status may be empty (none was told), its error is always text, and its result the JSON text as it came.
     """
-    run: Run | None
     try:
-        run = _decode_run(body)
+        run: Run | None = _decode_run(body)
     except _UNREADABLE:
         run = _unusual_run(body)
     if run is None or not run.run_id.strip():
@@ -203,6 +212,14 @@ class TooLarge(Exception):  # noqa: N818  it says of an answer what it is
         super().__init__(f"the answer is larger than {MAX_ANSWER >> 20} MiB")
 
 
+class Response(msgspec.Struct, frozen=True):
+    """An answer whose head has come, its headers as they were sent. Most bodies have come whole with it."""
+
+    status: int
+    headers: Sequence[tuple[bytes, bytes]]
+    body: bytes | httpx.AsyncByteStream
+
+
 class Body(msgspec.Struct, frozen=True):
     """What came of a body; `cut` is what ended it early, be it the network's failure or ours to decode it."""
 
@@ -210,23 +227,23 @@ class Body(msgspec.Struct, frozen=True):
     cut: Exception | None = None
 
 
-async def read_body(response: httpx.Response) -> Body:
-    """The body of an answer whose stream was not read yet. Nothing is raised: the answer's status has come."""
+async def read_body(body: bytes | httpx.AsyncByteStream, encoding: str) -> Body:
+    """A body that was not read yet, with its `Content-Encoding`. Nothing is raised: the answer's status has come."""
     spool = _Spool()
     try:
-        if isinstance(response.stream, httpx.ByteStream):  # all of it is here, as of most answers
-            spool.add(b"".join(response.stream))
+        if isinstance(body, bytes):
+            spool.add(body)
         else:
             with anyio.fail_after(LONGEST_READ):
-                await _read_into(spool, response.stream)
+                await _read_into(spool, body)
         data = await spool.whole()
-        encoding = response.headers.get("content-encoding", "").strip().lower()
-        return Body(make_whole(_inflate(data) if encoding in {"gzip", "x-gzip", "deflate"} else data))
+        return Body(make_whole(_inflate(data) if encoding.strip().lower() in {"gzip", "x-gzip", "deflate"} else data))
     except Exception as error:  # noqa: BLE001  whatever it is, what the status says still holds
         return Body(b"" if isinstance(error, TooLarge) else make_whole(await spool.whole()), error)
     finally:
         spool.close()
-        await response.aclose()
+        if not isinstance(body, bytes):
+            await body.aclose()
 
 
 class _Spool:
@@ -277,8 +294,7 @@ def make_whole(data: bytes) -> bytes:
     return _SURROGATES.sub(lambda found: found[1] or b"\\ufffd", data)
 
 
-async def _read_into(spool: _Spool, stream: object) -> None:
-    assert isinstance(stream, httpx.AsyncByteStream)
+async def _read_into(spool: _Spool, stream: httpx.AsyncByteStream) -> None:
     chunks = aiter(stream)
     try:
         async for chunk in chunks:
@@ -305,21 +321,25 @@ def _inflate(data: bytes) -> bytes:
 _RATE_FIELDS = tuple(
     f"{prefix}ratelimit{part}" for prefix in ("", "x-") for part in ("", "-policy", "-limit", "-remaining", "-reset")
 )
-_FIELDS = frozenset(name.encode() for name in ("date", "retry-after", MEMORY_HEADER, *_RATE_FIELDS))
+_NO_LIMITS = {"date", "location", "content-encoding", APPLIED_HEADER, MEMORY_HEADER}
+_FIELDS = {name.encode(): name for name in ("retry-after", *_RATE_FIELDS, *_NO_LIMITS)}
 _MEMORY = re.compile(r"([0-9a-zA-Z_-]{1,64});seconds=([0-9]{1,12}(?:\.[0-9]{1,6})?)")
-_NO_LIMITS = {"date", MEMORY_HEADER}
 _EARLIEST_EPOCH = 1_000_000_000
 """A reset beyond this is a moment in Unix time (as GitHub sends it), not a number of seconds to wait."""
 
 
-def read_signal(headers: Iterable[tuple[bytes, bytes]], now: float) -> Signal:
-    """The limits in an answer's raw headers; `now` is Unix time, used where the answer has no `Date` of its own."""
+def fields_in(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Of an answer's headers those that anybody here reads, by their names in lower case."""
     fields: dict[str, str] = {}
-    for raw_name, raw_value in headers:
-        name = raw_name.lower()
-        if name in _FIELDS:
-            text, key = raw_value.decode("latin-1"), name.decode()
+    for name, value in headers:
+        if (key := _FIELDS.get(name.lower())) is not None:
+            text = value.decode("latin-1")
             fields[key] = f"{fields[key]}, {text}" if key in fields else text
+    return fields
+
+
+def read_signal(fields: Mapping[str, str], now: float) -> Signal:
+    """The limits in an answer's fields; `now` is Unix time, used where the answer has no `Date` of its own."""
     told = _MEMORY.fullmatch(fields.get(MEMORY_HEADER, ""))
     signal = Signal(memory=told[1], memory_seconds=float(told[2])) if told else NO_SIGNAL
     if not fields.keys() - _NO_LIMITS:
@@ -343,14 +363,13 @@ def _moment(text: str, otherwise: float) -> float:
 
 
 def _retry_after(text: str, now: float) -> float | None:
-    seconds = _number(text)
-    if seconds is not None:
+    if (seconds := _number(text)) is not None:
         return seconds
     moment = _moment(text, -1.0)
     return None if moment < 0 else max(0.0, moment - now)
 
 
-def _limit(fields: dict[str, str], now: float) -> Signal:
+def _limit(fields: Mapping[str, str], now: float) -> Signal:
     """The tightest limit among the fields, with the policy that it belongs to."""
     name, limit = _tightest(_members(fields.get("ratelimit", "")))
     quota, window = _policy(_members(fields.get("ratelimit-policy", "")), name)
@@ -364,7 +383,7 @@ def _limit(fields: dict[str, str], now: float) -> Signal:
     )
 
 
-def _separate(fields: dict[str, str], part: str) -> str:
+def _separate(fields: Mapping[str, str], part: str) -> str:
     return fields.get(f"ratelimit-{part}") or fields.get(f"x-ratelimit-{part}", "")
 
 

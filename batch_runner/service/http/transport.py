@@ -1,4 +1,4 @@
-"""httpx's transport over aiohttp's connections, and the proxy that the environment names.
+"""Requests on aiohttp's connections, and the proxy that the environment names.
 
 httpx's own pool costs time quadratic in the requests in flight, aiohttp's doesn't. What matters here beside speed is
 that an error says the truth: `httpx.ConnectError`, `ConnectTimeout`, `ProxyError` and `UnsupportedProtocol` are raised
@@ -17,13 +17,11 @@ import socket
 import ssl
 import sys
 import time
-import weakref
-from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 from urllib.request import getproxies
 
 import aiohttp
@@ -33,11 +31,14 @@ from yarl import URL
 
 from batch_runner.errors import UsageError
 from batch_runner.service.http.client import is_loopback
+from batch_runner.service.http.response import Response
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator
 
     from aiohttp.connector import Connection
+
+    from batch_runner.service.http.client import Request
 
 AUTHORITIES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """Variables that name whom to trust, the first that is set: OpenSSL's own, then those of requests and curl."""
@@ -134,6 +135,7 @@ class _Protocol(ResponseHandler):
     """One connection. It ends when it brings interim answers without end."""
 
     _interim = 0
+    was_used = False
 
     def feed_data(self, data: object, size: int = 0) -> None:
         message = data[0]  # type: ignore[index]
@@ -144,7 +146,6 @@ class _Protocol(ResponseHandler):
         super().feed_data(data, size)  # type: ignore[arg-type]
 
 
-_used: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
 _has_left: ContextVar[bool] = ContextVar("_has_left", default=False)
 """Whether the request of this context has been given to a connection to its service: a CONNECT comes before."""
 
@@ -158,10 +159,10 @@ class _Request(aiohttp.ClientRequest):
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         protocol = conn.protocol
-        assert protocol is not None
-        if protocol in _used and (protocol.should_close or _has_unread(protocol)):
+        assert isinstance(protocol, _Protocol)
+        if protocol.was_used and (protocol.should_close or _has_unread(protocol)):
             raise UnreadAnswer
-        _used.add(protocol)
+        protocol.was_used = True
         _has_left.set(True)
         return await super().send(conn)
 
@@ -211,7 +212,7 @@ _ERRORS: tuple[tuple[type[Exception], type[httpx.TransportError], str], ...] = (
 _NOTHING_LEFT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 
 
-class AiohttpTransport(httpx.AsyncBaseTransport):
+class AiohttpTransport:
     """Sends requests on keep-alive connections that are never older in idleness than `IDLE_LIMIT`.
 
     It neither repeats a request nor follows a redirect, keeps no cookies and decodes no content. The number of
@@ -226,33 +227,36 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._clock_gap = 0.0
         self._proxy = cache(environment_proxy)
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request, exactly once; the answer's body is still to be read."""
-        timeouts = request.extensions.get("timeout", {})
-        body = await request.aread()
-        _has_left.set(False)
-        with _httpx_errors():
-            async with asyncio.timeout(_whole_wait(timeouts) if len(body) > _AT_ONCE else None):
-                while True:
-                    try:
-                        answer = await self._send(request, body, timeouts)
-                        break
-                    except UnreadAnswer:
-                        continue  # that connection is closed now; nothing has left on it
-        return httpx.Response(answer.status, headers=answer.raw_headers, stream=_body(answer))
+    async def send(self, request: Request) -> Response:
+        """Send one request, exactly once; a body that hasn't come whole is still to be read."""
+        token = _has_left.set(False)
+        try:
+            if len(request.body) <= _AT_ONCE:
+                answer = await self._send(request)
+            else:
+                async with asyncio.timeout(_whole_wait(request)):
+                    answer = await self._send(request)
+        except (aiohttp.ClientError, OSError) as error:
+            _raise_told(error)
+        finally:
+            _has_left.reset(token)  # a context keeps what it holds for as long as its run is followed
+        return Response(answer.status, answer.raw_headers, _body(answer))
 
-    async def _send(
-        self, request: httpx.Request, body: bytes, timeouts: Mapping[str, float | None]
-    ) -> aiohttp.ClientResponse:
-        return await self._session(request.url.scheme).request(
-            request.method,
-            URL(str(request.url), encoded=True),
-            headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw],
-            data=BytesIO(body) if len(body) > _PIECE else body or None,
-            allow_redirects=False,
-            proxy=self._proxy(request.url.scheme, request.url.host, request.url.port),
-            timeout=_client_timeout(timeouts.get("connect"), timeouts.get("read")),
-        )
+    async def _send(self, request: Request) -> aiohttp.ClientResponse:
+        url, body = URL(request.url, encoded=True), request.body
+        while True:
+            try:
+                return await self._session(url.scheme).request(
+                    request.method,
+                    url,
+                    headers=request.headers,
+                    data=BytesIO(body) if len(body) > _PIECE else body or None,
+                    allow_redirects=False,
+                    proxy=self._proxy(url.scheme, url.host or "", url.explicit_port),
+                    timeout=_client_timeout(request.connect, request.read),
+                )
+            except UnreadAnswer:
+                continue  # that connection is closed now; nothing has left on it
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -286,14 +290,14 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         return self._sessions[-1]
 
 
-def _body(answer: aiohttp.ClientResponse) -> httpx.AsyncByteStream:
+def _body(answer: aiohttp.ClientResponse) -> bytes | httpx.AsyncByteStream:
     """The body of an answer: most come whole with their head, so that there is nothing to wait for."""
     content = answer.content
     if not content.is_eof() or content.exception() is not None:
         return _Body(answer)
     data = content.read_nowait()
     answer.release()
-    return httpx.ByteStream(data)
+    return data
 
 
 class _Body(httpx.AsyncByteStream):
@@ -303,23 +307,22 @@ class _Body(httpx.AsyncByteStream):
         self._answer = answer
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _httpx_errors():
+        try:
             async for chunk in self._answer.content.iter_any():
                 yield chunk
+        except (aiohttp.ClientError, OSError) as error:
+            raise httpx_error(error) from error
 
     async def aclose(self) -> None:
         self._answer.release()
 
 
-@contextmanager
-def _httpx_errors() -> Iterator[None]:
-    try:
-        yield
-    except (aiohttp.ClientError, OSError) as error:
-        told = httpx_error(error)
-        if not (_has_left.get() or isinstance(told, _NOTHING_LEFT)):
-            raise httpx.ConnectError(f"no way to the service: {told}") from None
-        raise told from error
+def _raise_told(error: Exception) -> NoReturn:
+    """Raise what an error means for the request of this context. One that never left has no cause to be judged by."""
+    told = httpx_error(error)
+    if not (_has_left.get() or isinstance(told, _NOTHING_LEFT)):
+        raise httpx.ConnectError(f"no way to the service: {told}") from None
+    raise told from error
 
 
 def httpx_error(error: Exception) -> httpx.TransportError:
@@ -329,15 +332,14 @@ def httpx_error(error: Exception) -> httpx.TransportError:
 
 
 @cache
-def _client_timeout(connect: float | None, read: float | None) -> aiohttp.ClientTimeout:
+def _client_timeout(connect: float, read: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(connect=connect, sock_connect=connect, sock_read=read)
 
 
-def _whole_wait(timeouts: Mapping[str, float | None]) -> float | None:
+def _whole_wait(request: Request) -> float:
     """The longest that an answer's first byte can take.
 
     aiohttp has no timeout for writing. It counts `connect` and `read` itself, so what is still going on when all
     three have passed is the writing.
     """
-    parts = [timeouts.get(name) for name in ("connect", "write", "read")]
-    return None if None in parts else sum(part or 0.0 for part in parts)
+    return request.connect + request.write + request.read

@@ -363,7 +363,7 @@ def _kill_group(process: Process) -> None:
     """Kill the process and its group; that it may be gone already is no failure."""
     with contextlib.suppress(ProcessLookupError):
         if sys.platform == "win32":
-            process.kill()  # a group can't be killed there: programs that its task has started go on
+            process.kill()  # the programs that its task has started end with it: see worker_main
         else:
             os.killpg(process.pid, signal.SIGKILL)
 

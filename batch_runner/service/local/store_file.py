@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
+import time
 import uuid
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -132,10 +134,19 @@ def _holder(path: Path) -> str:
     return f"another service holds these runs: process {pid}, since {since}"
 
 
+LOCK_SECONDS = 2.0
+"""How long another program (a shell, a backup) may lock the file until what is to be written can't be for now."""
+
+
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     return sqlite3.connect(
-        uri_of(path, f"mode={mode}"), uri=True, isolation_level=None, check_same_thread=False, timeout=5
+        uri_of(path, f"mode={mode}"), uri=True, isolation_level=None, check_same_thread=False, timeout=LOCK_SECONDS
     )
+
+
+def _take_lock(connection: sqlite3.Connection) -> None:
+    """A service doesn't wait on: who starts a run is told to come back, and its own end has to come in time."""
+    connection.execute("BEGIN IMMEDIATE")
 
 
 def _writer(path: Path, moment: str, repeatable: Sequence[str]) -> sqlite3.Connection:
@@ -145,7 +156,7 @@ def _writer(path: Path, moment: str, repeatable: Sequence[str]) -> sqlite3.Conne
         try:
             _make_or_check(path, connection)
             _set_up(path, connection)
-            commit(connection, [partial(_take_over, moment, repeatable)])
+            commit(connection, [partial(_take_over, moment, repeatable)], _take_lock)
         except BaseException:
             connection.close()
             raise
@@ -202,14 +213,30 @@ _FORGOTTEN_AT_ONCE = 500
 """Runs that are forgotten in one commit: who waits for the next doesn't wait long."""
 
 
+CLOCK_SET = 60.0
+"""Seconds that the clock gains or loses at once where somebody has set it."""
+
+
 def utc_now() -> datetime:
     """This moment."""
     return datetime.now(UTC)
 
 
+def steady_seconds() -> float:
+    """Seconds since some moment, whatever the clock is set to; a sleep of the machine counts, where that is known."""
+    if sys.platform == "linux":
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
+
+
 @contextmanager
 def open_runs(
-    path: Path, keep: float, now: Callable[[], datetime] = utc_now, *, repeatable: Sequence[str] = ()
+    path: Path,
+    keep: float,
+    now: Callable[[], datetime] = utc_now,
+    steady: Callable[[], float] = steady_seconds,
+    *,
+    repeatable: Sequence[str] = (),
 ) -> Iterator[InFile]:
     """The runs at `path`, for as long as the block runs; ended ones are kept for `keep` seconds.
 
@@ -218,7 +245,7 @@ def open_runs(
     Raises as `open_connections` does.
     """
     with open_connections(path, _text(now()), repeatable) as file:
-        store = InFile(file, keep, now)
+        store = InFile(file, keep, now, steady)
         try:
             yield store
         finally:
@@ -228,10 +255,14 @@ def open_runs(
 class InFile:
     """See Store. Needs an event loop with threads, and the file to itself."""
 
-    def __init__(self, file: Connections, keep: float, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, file: Connections, keep: float, now: Callable[[], datetime], steady: Callable[[], float]
+    ) -> None:
         self._writer, self._reader, self._memory, self._since = file
         self._keep = timedelta(seconds=keep)
         self._now = now
+        self._steady = steady
+        self._ahead = now().timestamp() - steady()
         self._commits = Commits(self._write)
         self._unwritten: dict[str, Run] = {}
         self._trouble: str | None = None
@@ -266,8 +297,20 @@ class InFile:
 
     def promise(self) -> Promise:
         """See Store."""
-        known = self._now() - self._since  # what is forgotten from now on is older than is kept
+        known = self._now() - self._known_since()  # what is forgotten from now on is older than is kept
         return Promise(max(0.0, min(known, self._keep).total_seconds()), self._memory)
+
+    def _known_since(self) -> datetime:
+        """Every run that was started since then is known.
+
+        By a clock that was set, runs are older or younger than they are, and some are forgotten too soon. So whatever
+        was started before is promised no more.
+        """
+        now = self._now()
+        before, self._ahead = self._ahead, now.timestamp() - self._steady()
+        if abs(self._ahead - before) > CLOCK_SET:
+            self._since = now
+        return self._since
 
     async def trouble(self) -> str | None:
         """See Store."""
@@ -287,17 +330,18 @@ class InFile:
 
     async def forget(self) -> None:
         """Delete the runs that ended too long ago, some at a time. Raises NotRecorded."""
-        before = _text(self._now() - self._keep)
+        before = self._now() - self._keep
+        since = max(before, self._known_since())
         forgotten: list[int] = []
         while True:
-            await self._commit(partial(_forget, before, forgotten))
+            await self._commit(partial(_forget, _text(before), _text(since), forgotten))
             if forgotten.pop() < _FORGOTTEN_AT_ONCE:
                 return
 
     def close(self) -> None:
         """Write what could not be written before, if it can be now."""
         try:
-            commit(self._writer, self._late_events())
+            commit(self._writer, self._late_events(), _take_lock)
         except sqlite3.Error as error:
             LOG.error("how %d runs ended could not be recorded: %s", len(self._unwritten), error)
 
@@ -316,7 +360,7 @@ class InFile:
     async def _write(self, events: list[Event]) -> None:
         """What could not be written before goes first: these runs are older."""
         late = list(self._unwritten)
-        await commit_in_thread(self._writer, [*self._late_events(), *events])
+        await commit_in_thread(self._writer, [*self._late_events(), *events], _take_lock)
         for run_id in late:
             del self._unwritten[run_id]
 
@@ -355,9 +399,9 @@ def _end(run: Run, moment: str, connection: sqlite3.Connection) -> None:
         )
 
 
-def _forget(before: str, forgotten: list[int], connection: sqlite3.Connection) -> None:
+def _forget(before: str, since: str, forgotten: list[int], connection: sqlite3.Connection) -> None:
     """Delete some of the runs that ended before that moment; how many they were is appended to `forgotten`."""
-    connection.execute("UPDATE memory SET since = max(since, ?)", (before,))
+    connection.execute("UPDATE memory SET since = max(since, ?)", (since,))
     some = connection.execute("SELECT number FROM run WHERE ended < ? LIMIT ?", (before, _FORGOTTEN_AT_ONCE)).fetchall()
     connection.executemany("DELETE FROM result WHERE run = ?", some)
     connection.executemany("DELETE FROM run WHERE number = ?", some)

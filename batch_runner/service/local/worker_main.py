@@ -4,7 +4,8 @@ Each message is 8 bytes of length and so many bytes of JSON. An ending of no byt
 The lines that a task logs go before its ending. What it prints goes to standard error.
 
 The worker never outlives its parent: a thread of its own reads the input and ends the whole process group when that
-ends, and a watchdog that needs no interpreter ends a task that holds the interpreter's lock past its time.
+ends, and a watchdog that needs no interpreter ends a task that holds the interpreter's lock past its time. Windows has
+no such groups to kill. There the worker and the programs that its tasks start are a job, which ends with the worker.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import io
+import logging
 import os
 import queue
 import signal
@@ -49,6 +51,7 @@ def main(memory: int | None, level: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "win32":  # Ctrl-Break is for all on a console, whatever their groups
         signal.signal(signal.SIGBREAK, signal.SIG_IGN)
+        _lead_job()
     if memory is not None:
         _limit_memory(memory)
     inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -76,7 +79,7 @@ class _Watchdog:
     """
 
     def __init__(self) -> None:
-        self._nowhere = Path(os.devnull).open("w")  # noqa: SIM115  as long as this process
+        self._nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  as long as this process
         self._until = 0.0
 
     def watch(self, limit: float) -> None:
@@ -133,6 +136,26 @@ def _take_over_stdio() -> tuple[BinaryIO, _Answers]:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     return calls, answers
+
+
+def _lead_job() -> None:
+    """On Windows, have the system end the programs that tasks start when this process ends, however it does.
+
+    A job has its members ended when its last handle is closed. This process has the only one, which nobody inherits.
+    """
+    if sys.platform == "win32":
+        import ctypes
+
+        kernel = ctypes.WinDLL("kernel32", use_last_error=True)
+        kernel.CreateJobObjectW.restype = kernel.GetCurrentProcess.restype = ctypes.c_void_p
+        job = ctypes.c_void_p(kernel.CreateJobObjectW(None, None))
+        limits = (ctypes.c_uint32 * (36 if sys.maxsize > 2**32 else 28))()  # JOBOBJECT_EXTENDED_LIMIT_INFORMATION
+        limits[4] = 0x2000  # its LimitFlags: JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE
+        if not kernel.SetInformationJobObject(job, 9, limits, ctypes.sizeof(limits)):
+            raise ctypes.WinError(ctypes.get_last_error())
+        process = ctypes.c_void_p(kernel.GetCurrentProcess())
+        if not kernel.AssignProcessToJobObject(job, process):  # a job around it that takes no other in (Windows 7)
+            logging.getLogger(__name__).info("programs that tasks start outlive them")
 
 
 def _limit_memory(limit: int) -> None:

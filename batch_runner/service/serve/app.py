@@ -16,12 +16,14 @@ import contextlib
 import hmac
 import ipaddress
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -74,6 +76,7 @@ HEALTH = "/healthz"
 _HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(:\d*)?")
 
 
+@lru_cache(maxsize=64)
 def is_loopback(host: str) -> bool:
     """Whether a name or an address means this very machine, whoever is asked."""
     try:
@@ -365,11 +368,14 @@ async def _body(request: Request) -> bytes:
     if length.isdecimal() and int(length[:20]) > BODY_LIMIT:
         raise too_long
     body = bytearray()
-    async with contextlib.aclosing(request.stream()) as parts:
-        async for part in parts:
-            body += part
-            if len(body) > BODY_LIMIT:
-                raise too_long
+    try:
+        async with contextlib.aclosing(request.stream()) as parts:
+            async for part in parts:
+                body += part
+                if len(body) > BODY_LIMIT:
+                    raise too_long
+    except ClientDisconnect as error:
+        raise HTTPException(400, "The client went away before the body had come.") from error
     return bytes(body)
 
 

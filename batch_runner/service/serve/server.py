@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlencode
 
 import anyio
-import h11
 import msgspec
 import uvicorn
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from batch_runner import log
 from batch_runner.errors import UsageError, reason_of
@@ -41,6 +40,8 @@ HOST = "127.0.0.1"
 
 HEAD_SECONDS, BODY_SECONDS, IDLE_SECONDS = 20.0, 60.0, 5
 """How long the head of a request may take to come in, its body, and how long a connection may be idle between two."""
+LONGEST_HEAD = 1 << 16
+"""Bytes of a request's head."""
 MOST_CONNECTIONS = 10_000
 """Connections at once, where the limit of open files allows so many."""
 RESERVED_FILES = 64
@@ -186,7 +187,14 @@ def _resolve(host: str) -> tuple[socket.AddressFamily, str]:
 def config_of(app: ASGIApp, **more: Any) -> uvicorn.Config:
     """How uvicorn serves an app of ours: without a log of its own, WebSockets or a word of who answers."""
     return uvicorn.Config(
-        app, lifespan="off", ws="none", log_config=None, access_log=False, server_header=False, **more
+        app,
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        **more,
     )
 
 
@@ -206,19 +214,47 @@ def most_connections() -> int:
     )
 
 
-class _Connection(H11Protocol):
+class _WholeAnswers(asyncio.Transport):
+    """What is written at once goes out as one packet, an answer's head and its body: the client wakes up once."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._transport = transport
+        self._loop = loop
+        self._parts: list[bytes] = []
+
+    def write(self, data: bytes) -> None:  # type: ignore[override]  # uvicorn gives nothing else
+        if not self._parts:
+            self._loop.call_soon(self._flush)
+        self._parts.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def _flush(self) -> None:
+        data, self._parts = b"".join(self._parts), []
+        self._transport.write(data)
+
+
+class _Connection(HttpToolsProtocol):
     """A connection whose requests have to come in within a time, one of so many at once.
 
     One too many is told to come back: with `Retry-After` a client knows that it started no run.
     """
 
     _waits: asyncio.TimerHandle | None = None
-    _waits_for: object = None
+    _head: bytearray | None = None
+    """The head that is coming in, as far as it has come in pieces that brought nothing else."""
     _is_surplus = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._wait_for(h11.IDLE)
+        self.transport = _WholeAnswers(transport, self.loop)
+        self._close_in(HEAD_SECONDS)
         if len(self.connections) > most_connections():
             self._is_surplus = True
             transport.write(_BUSY)
@@ -227,23 +263,38 @@ class _Connection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_surplus:
             return
+        head = self._head
         super().data_received(data)
-        self._wait_for(self.conn.their_state)
+        if head is not None and head is self._head:
+            head += data
+            if len(head) > LONGEST_HEAD:
+                self.transport.close()
+        if self._waits is None and (self.cycle is None or self.cycle.response_complete):
+            self._close_in(HEAD_SECONDS)  # line ends between two requests begin none
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head = bytearray()
+        self._close_in(HEAD_SECONDS)
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._head = None
+        self._close_in(BODY_SECONDS)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._close_in(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._wait_for(None)
+        self._close_in(None)
         super().connection_lost(exc)
 
-    def _wait_for(self, state: object) -> None:
-        """The client has to send the rest of a head (it is idle so far) or of a body in time, or is cut off."""
-        if state is self._waits_for:
-            return
+    def _close_in(self, seconds: float | None) -> None:
+        """The client has to send the rest of a head or of a body in that time, or is cut off."""
         if self._waits is not None:
             self._waits.cancel()
-        self._waits_for, self._waits = state, None
-        seconds = {h11.IDLE: HEAD_SECONDS, h11.SEND_BODY: BODY_SECONDS}.get(state)  # type: ignore[call-overload]
-        if seconds is not None:
-            self._waits = self.loop.call_later(seconds, self.transport.close)
+        self._waits = None if seconds is None else self.loop.call_later(seconds, self.transport.close)
 
 
 class _OnceInAWhile:
