@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packages import MAIN, PKG, relations
 
+from batch_runner.errors import SheetError
 from batch_runner.sheet.xlsx.package import Mark, Package, read_mark
 from batch_runner.sheet.xlsx.row_reader import RowReader
 from batch_runner.sheet.xlsx.values import AlikeRows, RawRow, column_places, plain_text
@@ -227,3 +228,13 @@ def test_most_sheets_need_no_second_look_for_formulas_that_fill_other_cells() ->
     assert list(quick)
     assert list(parsed)
     assert (quick.may_have_computed, parsed.may_have_computed) == (False, True)
+
+
+@pytest.mark.parametrize("odd", [6, 9])
+def test_rows_out_of_order_are_refused_among_alike_ones(odd: int) -> None:
+    """A number that comes twice, or too late, is refused wherever it stands: no reader knows which row is meant."""
+    numbers = [*range(1, 10), odd, *range(11, 20)]
+    rows = "".join(f'<row r="{n}"><c r="A{n}"><v>{n}</v></c></row>' for n in numbers)
+    for reader in scans(sheet(rows)):
+        with pytest.raises(SheetError, match=f"has row {odd} after row 9"):
+            list(reader)

@@ -225,3 +225,19 @@ def test_rows_that_are_read_together_say_what_they_say_alone(
                 seen = (sheet.width, sheet.row_count, sheet.strays, sheet.sums, sheet.formulas, sheet.last_data_row)
                 found.append((every, *seen, sheet.notes, sheet.describe_formats(), sheet.volatile_columns()))
     assert found[0] == found[1]
+
+
+def test_totals_and_headers_that_come_many_at_once_are_none_of_the_list(tmp_path: Path) -> None:
+    """Six sums below one another, then six header rows once more, below rows that look like them."""
+    row = '<row r="{n}"><c r="A{n}" t="s"><v>{s}</v></c>{b}<c r="C{n}" t="s"><v>{t}</v></c></row>'
+    amount, text = '<c r="B{n}"><f>{f}</f><v>5</v></c>', '<c r="B{n}" t="s"><v>2</v></c>'
+    rows = text_row(1, "a", "b", "c")
+    for n in range(2, 18):
+        rows += row.format(n=n, s=0, t=0, b=amount.format(n=n, f=f"A{n}*2" if n < 12 else "SUM(B2:B11)"))
+    for n in range(18, 24):
+        rows += row.format(n=n, s=1, t=3, b=text.format(n=n))
+    strings = "".join(f"<si><t>{text}</t></si>" for text in "xabc")
+    write_workbook(tmp_path / "a.xlsx", {"S": Tab(rows=rows)}, strings=strings)
+    with opened(tmp_path / "a.xlsx", Reading(header_row=1)) as sheet:
+        kinds = [row.kind for row in sheet.rows()]
+    assert kinds == [RowKind.HEADER] + [RowKind.DATA] * 10 + [RowKind.TOTALS] * 6 + [RowKind.REPEATED] * 6
