@@ -159,26 +159,37 @@ def cant_be_read(path: Path, error: Exception) -> JournalError:
     return JournalError(f"{path}: {what} ({error}); {NEXT_STEP}")
 
 
+def cant_be_written(path: Path, error: sqlite3.Error) -> JournalError:
+    """What to say where a batch can't begin since writing its journal raised this."""
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+        return JournalError(
+            f"{path}: another program has locked the journal (a database shell, a backup?), so nothing was sent; once "
+            "it has let go, the same command goes on"
+        )
+    return JournalError(f"{path}: the journal can't be written, or brought up to this version: {error}; fix that first")
+
+
 def elsewhere(path: Path) -> str:
     """What else a person can do where a first journal can't be made. One that is there knows what ran."""
     return "" if path.exists() else ", or name a journal in another folder with --journal"
 
 
-def words_for_whole(path: Path) -> str:
-    """What a person types to say that a journal is whole, of which a batch could not write so any more."""
-    return quote_words(["sqlite3", str(path), "UPDATE about SET under_way = 0"])
-
-
-def half_journal(path: Path, wal: Path) -> JournalError:
+def half_journal(path: Path, wal: Path, *, is_certain: bool) -> JournalError:
     """What to say where a batch was under way and the WAL is missing: it was left behind, or put in by another program.
 
-    SQLite removes it when the last program that has the journal open, such as a shell after a kill, closes it.
+    SQLite removes it when the last program that has the journal open, such as a shell after a kill, closes it. Where
+    the WAL was kept under another name, it is certain that the journal lacks some of it.
     """
-    return JournalError(
+    half = (
         f"{path}: this is half a journal: a batch was under way, and what it wrote last is in {wal.name}, which is "
-        f"missing; bring that file, too, from where this one was; else {NEXT_STEP}. Only if a database program opened "
-        f"it since, and nobody moved, copied or restored it or removed that file, it is whole; then say so: "
-        f"{words_for_whole(path)} (of a half, rows that ran would start again)"
+        f"missing; bring that file, too, from where this one was; else {NEXT_STEP}"
+    )
+    if is_certain:
+        return JournalError(half)
+    words = quote_words(["sqlite3", str(path), "UPDATE about SET under_way = 0"])
+    return JournalError(
+        f"{half}. Only if a database program opened it since, and nobody moved, copied or restored it or removed that "
+        f"file, it is whole; then say so: {words} (of a half, rows that ran would start again)"
     )
 
 
@@ -201,6 +212,11 @@ class Findings:
             yield
         except (UsageError, SheetError) as error:
             self._errors.append(error)
+
+    @property
+    def has_any(self) -> bool:
+        """Whether something was found wrong so far."""
+        return bool(self._errors)
 
     def tell(self) -> None:
         """Raise what was found: a single error as it is, several as one `UsageError` with a line each."""

@@ -14,6 +14,7 @@ scripted_server.py      one that does to each connection what a script says
 cutting_proxy.py        a proxy that cuts connections
 certificates.py         certificates for servers
 dask_cluster.py         a scheduler and workers in processes of their own, to be killed
+over_httpx.py           a transport of httpx as the client's own, so that no socket is needed
 executing.py            executors of each kind, and calls for them
 contract.py             a client that holds requests and answers to the API's schemas
 tasks_api_schema.json   these schemas

@@ -20,6 +20,7 @@ from pathlib import Path
 import openpyxl
 import pytest
 from dask_cluster import wait
+from distributed import Client
 from ports import kept_port
 from program import environment, run_program
 
@@ -131,10 +132,14 @@ def pattern_of(shown: str) -> str:
 @pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="its workers are ended by a signal")
 def test_the_cluster_to_try_comes_up(folder: Path) -> None:
-    """Its three lines, each typed when the one before has started (on a port that is free here)."""
-    (lines,) = re.findall(r"```sh\n(dask scheduler .+?)```", DOCUMENTS["dask"], re.DOTALL)
+    """Its three lines, each typed when the one before has started (on a port that is free here).
+
+    Then a task of one's own runs there, and a worker is retired: one in three leaves.
+    """
+    found = re.findall(r"```sh\n(.+?)```", DOCUMENTS["dask"], re.DOTALL)
     with kept_port() as port, ExitStack() as stack:
-        scheduler, workers, run = lines.replace("8786", str(port)).splitlines()
+        lines, own, retire = (text.replace("8786", str(port)) for text in found)
+        scheduler, workers, run = lines.splitlines()
         for line, started in ((scheduler, "Scheduler at:"), (workers, "Registered to:")):
             command, log = shlex.split(line), folder / f"{started[:-1]}.log"
             with log.open("w") as file:
@@ -143,8 +148,13 @@ def test_the_cluster_to_try_comes_up(folder: Path) -> None:
             stack.callback(process.terminate)
             wait(partial(lambda log, started: started in log.read_text(), log, started))
         done = run_program(*shlex.split(run)[1:], cwd=folder)
+        checked = run_program(*shlex.split(own)[1:], cwd=folder)
+        subprocess.run([sys.executable, *shlex.split(retire)[1:]], check=True, cwd=folder)
+        with Client(f"tcp://127.0.0.1:{port}", set_as_default=False) as client:
+            wait(lambda: len(client.nthreads()) == 2)
     assert done.returncode == 0, done.stderr
     assert "14 success" in done.stdout
+    assert "14 success" in checked.stdout, checked.stderr
 
 
 @pytest.mark.long

@@ -17,6 +17,7 @@ from batch_runner.service.protocol import Lost, RefusalScope, Refused
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from batch_runner.batch.limits import Slot
     from batch_runner.log import Fact
     from batch_runner.rows.params import RowParams
     from batch_runner.service.protocol import Capabilities
@@ -26,7 +27,7 @@ class RowAttempt(msgspec.Struct, frozen=True):
     """`id` is the journal's, `row` the sheet's number of the row, `began` when its start went out (the loop's clock).
 
     `began` is None where that was an earlier batch. `may_be_replaced`: another attempt can take its place if its run
-    never begins. `turn` is the number of its start among all of this command.
+    never begins. `turn` is the number of its start among all of this command. `slot` is the one that its run holds.
     """
 
     id: int
@@ -34,6 +35,7 @@ class RowAttempt(msgspec.Struct, frozen=True):
     began: float | None = None
     may_be_replaced: bool = False
     turn: int = 0
+    slot: Slot | None = None
 
     def info(self, event: str, **facts: Fact) -> None:
         """Log an event of it, with the seconds since its start."""
@@ -44,6 +46,15 @@ class RowAttempt(msgspec.Struct, frozen=True):
         """As `info`, for what only debug may hold."""
         if log.hears_debug():
             log.debug(event, row=self.row, attempt=self.id, **facts, duration=self._seconds())
+
+    def run_ended(self, status: str) -> None:
+        """Its run came to this, which is recorded next. After a success another row may have the slot by then.
+
+        So the end and the next row's intent go to disk together. What is no success may be the last that the failure
+        limit bears, or be sent anew: it keeps the slot until it is recorded.
+        """
+        if status == SUCCESS and self.slot is not None:
+            self.slot.release()
 
     def no_run(self, answer: Refused | Lost) -> None:
         """Log a start that told no run: the service's own words may hold what a cell holds."""

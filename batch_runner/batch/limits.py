@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import OrderedDict, deque
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from math import ceil, inf
 from typing import TYPE_CHECKING
 
@@ -191,7 +191,8 @@ class Limits:
         self._moved = anyio.Event()
         self._pace = pace or Pace(rate)
         self._capacity = AdaptiveLimit(concurrency)
-        self._most = concurrency
+        self.concurrency = concurrency
+        """How many runs a person lets be in flight."""
         self._in_flight = 0
         self._unanswered: OrderedDict[Slot, float] = OrderedDict()
         self._ahead = 1.0
@@ -214,38 +215,33 @@ class Limits:
         try:
             yield slot
         finally:
-            self._leave(slot)
+            slot.release()
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[Slot]:
-        """A slot, held from before a start until its run has ended."""
+        """A slot, held from before a start until it is released, at the end of the block at the latest."""
         slot = Slot(self)
         try:
             self._slots.acquire_on_behalf_of_nowait(slot)
         except anyio.WouldBlock:
             await self._slots.acquire_on_behalf_of(slot)
+        slot.held.callback(self._slots.release_on_behalf_of, slot)
         try:
             yield slot
         finally:
-            self._leave(slot)
-            self._slots.release_on_behalf_of(slot)
-
-    @property
-    def concurrency(self) -> int:
-        """How many runs a person lets be in flight."""
-        return self._most
+            slot.release()
 
     def adjust(self, concurrency: int) -> None:
         """Another number of runs in flight at most, from now on; with fewer, those that are in flight end first.
 
         More is a person's word that the service carries more: what refusals have taught is forgotten.
         """
-        if concurrency > self._most:
+        if concurrency > self.concurrency:
             self._capacity = AdaptiveLimit(concurrency)
             self._ahead = 1.0
         else:
             self._capacity.lower(concurrency)
-        self._most = concurrency
+        self.concurrency = concurrency
         self._slots.total_tokens = concurrency
         self._moved.set()
 
@@ -286,7 +282,7 @@ class Limits:
         return self._pace.opens_at(now)
 
     def _more_ahead(self) -> None:
-        self._ahead = min(self._ahead + AHEAD, self._most)
+        self._ahead = min(self._ahead + AHEAD, self.concurrency)
 
     def _enter(self, slot: Slot, now: float) -> None:
         slot.entered_at = now
@@ -370,6 +366,13 @@ class Slot:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.entered_at: float | None = None
+        self.held = ExitStack()
+        """What there is to undo when it is released."""
+
+    def release(self) -> None:
+        """The run has ended, and no other start comes: another row may have the slot. Once is enough."""
+        self._limits._leave(self)
+        self.held.close()
 
     def turn_at_once(self) -> bool:
         """Whether the next start may go out now, which must then follow at once. False: wait for the `turn`."""
@@ -405,8 +408,6 @@ class Slot:
 
 RESERVED = 64
 """Open files that are for all else: sheets, journal, log, standard streams, libraries."""
-
-
 MOST_FILES = 65_536
 """Open files that are asked for where the system names no end."""
 

@@ -48,6 +48,8 @@ SHORT_GRACE, PLACING_GRACE = 1.0, 4.0
 five seconds, and on a busy machine before Docker kills, after ten."""
 MOST_ROWS = 100_000
 """Rows for which there is time to write the outputs when the machine goes down."""
+RECORDING = 16
+"""Workers beside those with a run in flight, at most: they record what rows came to whose slots are others' by now."""
 TICK, DEADLINE_LOOK = 5.0, 1.0
 """Seconds between two looks at the progress when nothing happens, and at the clocks."""
 
@@ -199,8 +201,8 @@ class Pool:
         self._grow(concurrency)
 
     def _grow(self, workers: int) -> None:
-        """Have so many workers at least. Those of a number that was lowered wait for a slot, and do no harm."""
-        wanted = max(1, min(workers, self._tally.total))  # a sheet may be filled by its turn
+        """Have workers for so many runs in flight at least. Those of a number that was lowered just wait for a slot."""
+        wanted = max(1, min(workers + min(workers, RECORDING), self._tally.total))  # a sheet may be filled by its turn
         for _ in range(self._workers, wanted):
             self._working += 1
             self._pool.start_soon(self._work)
@@ -316,9 +318,11 @@ class Pool:
                 await self._hand_on(work)
 
     async def _work(self) -> None:
-        async for work in self._rows:  # one for all: a clone for each worker would weigh more than it does
-            work.is_taken = True
+        while True:
             async with self._limits.slot() as slot:
+                if (work := await anext(self._rows, None)) is None:  # one stream for all: clones would weigh more
+                    break
+                work.is_taken = True
                 await self._do(work, slot)
         self._working -= 1
         if not self._working:
@@ -334,17 +338,21 @@ class Pool:
         outcome: Outcome | Doubt | None = None
         with self._keep_errors(work.batch), log.of_batch(str(work.batch.journal.batch)):
             self._tally.running += 1
+            slot.held.callback(self._run_left)
             self._progress.moved(self._tally)
             try:
                 with self._stopping.when_full():
                     outcome = await work.batch.worker.do(work.plan, work.row, slot)
             finally:
-                self._tally.running -= 1
+                slot.release()  # the next row can't begin before this one is counted: nothing here waits
         if isinstance(outcome, Doubt):
             self._doubted[outcome] = work
             self._canary.row_ended(work, ERROR)  # it has not succeeded, whatever it is
         else:
             self._row_ended(work, outcome)
+
+    def _run_left(self) -> None:
+        self._tally.running -= 1
 
     def _row_ended(self, work: Work, outcome: Outcome | None) -> None:
         with self._keep_errors(work.batch):

@@ -130,15 +130,15 @@ class Worker:
             if isinstance(plan, Poll):
                 outcome: Outcome | Doubt = await self._follow_earlier(plan, slot)
             else:
-                outcome = await self._send(plan, self._request(row), slot)
+                outcome = await self._send(plan, row, slot)
             again = _again(plan, outcome)
-            return outcome if again is None else await self._send(again, self._request(row), slot)
+            return outcome if again is None else await self._send(again, row, slot)
         finally:
             let_next_be_large()
 
     async def _follow_earlier(self, plan: Poll, slot: Slot) -> Outcome:
         """Follow a run that an earlier batch started."""
-        attempt = RowAttempt(plan.attempt, plan.row_number, may_be_replaced=plan.anew is not None)
+        attempt = RowAttempt(plan.attempt, plan.row_number, may_be_replaced=plan.anew is not None, slot=slot)
         if not self._terms.runs_outlive_us:
             if isinstance(seen := await self._service.look(plan.run_id), RunSeen) and seen.run.never_began:
                 return await self._run_ended(attempt, seen.run)  # a cluster remembers what never began there
@@ -153,12 +153,13 @@ class Worker:
         """The refusal was this row's own: record that."""
         return await self._end(RowAttempt(doubt.attempt, doubt.row_number), Outcome("error", error=doubt.answer.why))
 
-    async def _send(self, plan: Send | Resend, request: RunRequest, slot: Slot) -> Outcome | Doubt:
-        start, failures = start_of(plan), 0
+    async def _send(self, plan: Send | Resend, row: RowParams, slot: Slot) -> Outcome | Doubt:
+        start, request, failures = start_of(plan), self._request(row), 0
         outcome: Outcome = STILL_UNKNOWN if start.is_lost else NOT_STARTED
         while await self._may_start(slot, start):
-            attempt = await self._intend(plan, start)
-            if isinstance(plan, Send) and (held := await self._journal.hold_if_started(attempt.id, plan)) is not None:
+            attempt = await self._intend(plan, start, slot)
+            held = await self._journal.hold_if_started(attempt.id, plan, row) if isinstance(plan, Send) else None
+            if held is not None:
                 return Outcome("error", error=held)
             answer = await self._start(attempt, request)
             self._learn(answer)
@@ -264,7 +265,7 @@ class Worker:
             log.warning(f"{answer.why}; trying on")
         return slot.refused(answer.status_code, answer.why, answer.signal)
 
-    async def _intend(self, plan: Send | Resend, start: Start) -> RowAttempt:
+    async def _intend(self, plan: Send | Resend, start: Start, slot: Slot) -> RowAttempt:
         self._first_at = min(self._first_at, anyio.current_time())
         if start.attempt is None:
             assert isinstance(plan, Send)
@@ -274,7 +275,7 @@ class Worker:
             await (self._journal.ask_again if start.is_lost else self._journal.intend_again)(intended)
         may_be_replaced = (isinstance(plan, Send) or plan.anew is not None) and start.unbegun < MOST_RESENDS
         turn = self._stopping.doubts.turn()
-        attempt = RowAttempt(intended, plan.row_number, anyio.current_time(), may_be_replaced, turn)
+        attempt = RowAttempt(intended, plan.row_number, anyio.current_time(), may_be_replaced, turn, slot)
         attempt.debug("start intended")
         return attempt
 
@@ -408,6 +409,7 @@ class Worker:
             outcome = outcome_of(run)
             if len(outcome.result) > LARGE:  # of which there is to be one only while it is written to the journal
                 msgspec.structs.force_setattr(run, "result", msgspec.Raw(b""))
+            attempt.run_ended(outcome.status)
             return await self._end(attempt, outcome)
         await self._journal.withdrawn(attempt.id, f"{run.run_id} never began: {run.error}")
         attempt.info("run never began", run_id=run.run_id)

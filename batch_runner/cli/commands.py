@@ -142,12 +142,12 @@ def run_command(source: str, **values: Any) -> int:
     The same command again continues where the last one stopped. batch-runner help nights says how.
     """
     from batch_runner.batch.stop import Signals
-    from batch_runner.cli.run import errors_as_json, run_for_person, tell_about
+    from batch_runner.cli.run import advice_for, errors_as_json, run_for_person, tell_about
     from batch_runner.job.config import wants_json
 
     said = keep_said(values)
     with Signals() as signals, tell_about(source, said, signals) as telling:
-        with errors_as_json(source, wants_json(source, said, os.environ)):
+        with errors_as_json(source, wants_json(source, said, os.environ)), advice_for(source):
             loaded = _load(source, values)
             telling.check()
             told = run_for_person(loaded.job, telling, signals)
@@ -165,14 +165,15 @@ def check_command(source: str, probe: bool, **values: Any) -> int:
 
     Then the job in force: each option that was said, its value and where it came from.
     """
-    from batch_runner.cli.run import check_for_person
+    from batch_runner.cli.run import advice_for, check_for_person
     from batch_runner.job.config import notify_config_of
     from batch_runner.report.notify import Notifier
 
     loaded = _load(source, values)
     _warn_of_variables()
     Notifier(notify_config_of(source, keep_said(values), os.environ), os.environ).check()
-    return check_for_person(loaded, probe=probe)
+    with advice_for(source):
+        return check_for_person(loaded, probe=probe)
 
 
 @program.command("init")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import AsyncExitStack, contextmanager, suppress
 from datetime import datetime
@@ -37,6 +38,7 @@ from batch_runner.runner.memory import place_journals
 from batch_runner.runner.night import NightSummary, Rehearsal, name_input, run_night
 from batch_runner.service.local import context
 from batch_runner.service.local.tasks import own_tasks
+from batch_runner.sheet.model import row_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -64,6 +66,33 @@ def tell_about(source: str, flags: Mapping[str, object], signals: Signals | None
     is_hurried = (lambda: signals.is_heard) if signals else None
     with log.of_batch(uuid4().hex[:8]), Notifier(wishes, os.environ, is_hurried) as telling:
         yield telling
+
+
+IN_JOB = ("Reading", "Params")
+"""The groups of options whose advice may go into a job file: they say how a sheet is read, and start no row again."""
+
+
+def keys_advised(text: str, source: str) -> str | None:
+    """Where flags are advised, and the job stands in a file: under which keys that has them; None for any other."""
+    if not source.lower().endswith(".toml"):
+        return None
+    flags = dict.fromkeys(re.findall(r"(?<![\w-])--[a-z]+(?:-[a-z]+)*", text))
+    advised = [option for flag in flags for option in options().values() if option.flag == flag]
+    found = [option for option in advised if option.group in IN_JOB or option.name == "key"]
+    said = ", ".join(f"{option.flag} is the key {option.name}" for option in found)
+    return f"in {source}, {said}: batch-runner help jobs shows how to write it" if found else None
+
+
+@contextmanager
+def advice_for(source: str) -> Iterator[None]:
+    """Have what is wrong in here end with the keys of the job file, where flags are advised."""
+    try:
+        yield
+    except (UsageError, SheetError) as error:
+        keys = keys_advised(str(error), source)
+        if keys is None:
+            raise
+        raise type(error)(f"{error}\n{keys}") from None
 
 
 @contextmanager
@@ -218,7 +247,9 @@ def _encode(fields: dict[str, object], loaded: Loaded, probed: Probed | None) ->
 def _text(plan: NightJob, pages: list[Preview], loaded: Loaded, probed: Probed | None) -> str:
     first = [f"nothing to do: {plan.missing}"] if plan.missing is not None else []
     first += [f"probe: {probed}"] if probed is not None else []
-    told = (page.to_text() for page in pages)
+    told = [page.to_text() for page in pages]
+    keys = keys_advised("\n".join(told), _source_of(loaded))
+    told += [f"note: {keys}"] if keys else []
     return "\n\n".join([*first, *told, describe_job(loaded.origins), f"next: {next_command(loaded, pages)}"])
 
 
@@ -229,9 +260,7 @@ def next_command(loaded: Loaded, pages: Sequence[Preview]) -> str:
     """
     said = {origin.option: origin.value for origin in loaded.origins if (origin.where or "").startswith("--")}
     shown = {name: value for name, value in said.items() if not options()[name].is_secret}
-    given = loaded.origins[0]
-    is_sheet = given.where == GIVEN
-    source = str(given.value) if is_sheet else (given.where or "").removesuffix(": input")
+    source, is_sheet = _source_of(loaded), loaded.origins[0].where == GIVEN
     command = "run" if loaded.job.task else "check"
     if not loaded.job.task:
         shown["task"] = "invoice"
@@ -239,11 +268,21 @@ def next_command(loaded: Loaded, pages: Sequence[Preview]) -> str:
             shown["rename"] = {column: "File Name"}
     if is_sheet and not loaded.job.key and len({page.likely_key for page in pages}) == 1 and pages[0].likely_key:
         shown["key"] = pages[0].likely_key
+    suspects = sorted({row for page in pages for row in page.suspects}) if loaded.job.suspect_rows is None else []
+    if suspects and is_sheet:
+        shown["suspect_rows"] = "skip"
     words = quote_words(["batch-runner", *command_words(command, source, shown)])
     if loaded.job.task:
-        return words
+        way = f"skip leaves {row_list(suspects)} out; run sends {'it' if len(suspects) == 1 else 'them'}, too"
+        return f"{words}   ({way})" if suspects and is_sheet else words
     own = next(iter(own_tasks(Path())), "FILE.py:FUNCTION")
     return f"{words}   (it reads PDFs; or --task {own} for your own)"
+
+
+def _source_of(loaded: Loaded) -> str:
+    """What was given as INPUT: the sheet, or the job file."""
+    given = loaded.origins[0]
+    return str(given.value) if given.where == GIVEN else (given.where or "").removesuffix(": input")
 
 
 def _pdf_column(pages: Sequence[Preview]) -> str | None:

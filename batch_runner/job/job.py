@@ -101,7 +101,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         Names, _says("Files", "A,B", "Columns of amounts, to be added up in the report by currency and outcome.")
     ] = ()
     locale: Annotated[
-        str | None, _says("Files", "L", "How the report writes amounts and dates, such as de or fr-CH (the reader's).")
+        str | None, _says("Files", "L", "How to write amounts, and the report's dates: de, fr-CH, … (the reader's).")
     ] = None
     compare: Annotated[
         Pairs, _says("Files", "COLUMN=result.KEY", "Mark the rows whose result says something else than this column.")

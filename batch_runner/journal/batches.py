@@ -130,8 +130,11 @@ def recorded_time(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) -> Begun:
-    """Record the batch. Raises `JournalError` if the journal is another task's or service's, or can't be written."""
+def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo, under_way: int = 1) -> Begun:
+    """Record the batch, with what tells its WAL where none was under way before (`keep_wal`).
+
+    Raises `JournalError` if the journal is another task's or service's, or can't be written.
+    """
     try:
         begin_writing(connection)
         start_key = uuid.uuid4().hex
@@ -140,7 +143,7 @@ def begin(path: Path | None, connection: sqlite3.Connection, info: BatchInfo) ->
         night = _night_gone_on_with(connection, info) or batch
         forget_other_claims(connection, info.policy)
         _insert(connection, batch, night, info, start_key)
-        connection.execute("UPDATE about SET under_way = 1 WHERE NOT under_way")
+        connection.execute("UPDATE about SET under_way = ? WHERE NOT under_way", (under_way,))
         connection.execute("COMMIT")
     except sqlite3.Error as error:
         raise JournalError(f"{path}: the journal can't be written: {error}; {FIX_THAT}") from error

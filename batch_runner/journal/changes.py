@@ -247,14 +247,15 @@ _PLACE_REST = (
     "INSERT INTO place (batch, number, row, params, takes_part, refusal)"  # noqa: S608  no values stand in it
     " SELECT :batch, number, row, params, takes_part,"
     f" iif(takes_part AND refusal IS NOT NULL AND {_LAST_PARAMS} IS NULL, refusal, NULL) FROM (SELECT number,"
-    " coalesce(twin.row, (SELECT id FROM row WHERE row.key = ahead.key AND nth = 1)) AS row, params, refusal,"
+    " coalesce(twin.row, (SELECT id FROM row WHERE row.key = ahead.key AND nth = 1)) AS row, params, refusal, bare,"
     f" number IN (SELECT number FROM chosen) AS takes_part{_REST}) AS found"
-    f" WHERE NOT (coalesce({_LAST_PARAMS}, params) <> params AND (:is_strict"
+    f" WHERE NOT (coalesce({_LAST_PARAMS}, params) <> params AND (:is_strict OR bare IS NOT NULL"
+    " OR EXISTS (SELECT 1 FROM sent WHERE sent.row = found.row AND length(sent.sent) > 16)"
     " OR EXISTS (SELECT 1 FROM sent WHERE sent.row = found.row AND sent.params = found.params)))"
     " AND NOT (:first < :batch AND EXISTS (SELECT 1 FROM place AS other WHERE other.row = found.row"
     " AND other.batch >= :first AND other.batch < :batch AND other.params <> found.params))"
 )
-"""Without those that ran with other values, or that another sheet of this night has with others: both can't be one."""
+"""Without those that ran with other values or currencies, or that another sheet of this night has with others."""
 _COUNT_CARRIED = (
     "SELECT count(*) FROM outcome JOIN attempt ON attempt.id = outcome.attempt"
     " WHERE outcome.batch = :batch AND number > :placed AND ended_at IS NOT NULL"

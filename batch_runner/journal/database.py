@@ -9,8 +9,9 @@ import uuid
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
-from batch_runner.errors import DAMAGED, FIX_THAT, NEXT_STEP, JournalError, cant_be_read, half_journal
+from batch_runner.errors import DAMAGED, FIX_THAT, NEXT_STEP, JournalError, cant_be_read, cant_be_written, half_journal
 from batch_runner.fs import replace_file, sync_folder
+from batch_runner.journal.group_commit import WAL_HEADER, is_put_in, kept_wal, mark_whole
 from batch_runner.journal.same_key import make_temporary
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ TABLES = """\
 
 CREATE TABLE about (              -- one row: this journal
     uuid TEXT NOT NULL,           -- of it and an attempt's number earlier versions made the key of a start
-    under_way INTEGER NOT NULL DEFAULT 0, -- 1: a batch writes to it, so without its WAL it is half a journal
+    under_way INTEGER NOT NULL DEFAULT 0, -- a batch writes to it: the inode of its WAL, or 1 where nobody kept that
     told INTEGER NOT NULL DEFAULT 0 -- 1: somebody was told that no index knows this journal
 );
 
@@ -100,7 +101,8 @@ CREATE TABLE attempt (            -- one try to start a run for a row
     claim       BLOB,             -- hash of its unique columns; empty: they are empty; NULL: not known
     conflict    BLOB,             -- hash of its conflict columns
     cells       BLOB,             -- for each column a hash of its name and one of its text, to tell what differs
-    sent        BLOB,             -- hash of the very texts that were sent; empty: params is that, too
+    sent        BLOB,             -- hash of the very texts that were sent; empty: params is that, too; then, where
+                                  -- amounts named currencies, the hash of the values without these
     origin      TEXT,             -- of a run that another journal has: which sheet, night and row it was
     session_id  TEXT              -- in which session the run is, as the service told it
 );
@@ -228,8 +230,6 @@ row a new one, and send it again. It takes 2 s for a million rows. `result` is o
 
 ENDING_SECONDS = 0.5
 """How long a batch takes at most to put its WAL into its journal, at its end."""
-WAL_HEADER = 32
-"""Bytes (SQLite file format, section 4.1)."""
 
 _DAMAGE = (sqlite3.Error, MemoryError, UnicodeDecodeError)
 """What sqlite3 raises for a file whose bytes make no sense."""
@@ -319,27 +319,25 @@ def refuse_half(path: Path, connection: sqlite3.Connection) -> None:
     """Raise `JournalError` where a batch was under way, and its last events are in a WAL that isn't beside the file."""
     if connection.execute("PRAGMA user_version").fetchone()[0] < 3:
         return
-    wal = path.with_name(f"{path.name}-wal")
-    if _is_half(connection, wal):
+    if _is_half(path, connection):
         time.sleep(ENDING_SECONDS)  # a batch may begin or end just now
         with closing(connect(reading_uri(path))) as again:
-            if _is_half(again, wal):
-                raise half_journal(path, wal)
+            if _is_half(path, again):
+                is_certain = kept_wal(path, _under_way(again)) is not None
+                raise half_journal(path, path.with_name(f"{path.name}-wal"), is_certain=is_certain)
 
 
-def _is_half(connection: sqlite3.Connection, wal: Path) -> bool:
+def _is_half(path: Path, connection: sqlite3.Connection) -> bool:
     """Whoever opens the file makes an empty WAL; without a frame behind its header it says nothing."""
-    is_under_way = bool(connection.execute("SELECT under_way FROM about").fetchone()[0])
-    return is_under_way and not (wal.exists() and wal.stat().st_size > WAL_HEADER)
+    under_way, wal = _under_way(connection), path.with_name(f"{path.name}-wal")
+    if not under_way or (wal.exists() and wal.stat().st_size > WAL_HEADER):
+        return False
+    kept = kept_wal(path, under_way)
+    return kept is None or not is_put_in(kept, path)
 
 
-def mark_whole(connection: sqlite3.Connection) -> None:
-    """Say in the journal's file that no batch is under way, and put all into it that is in the WAL.
-
-    Closing does that only where nobody else reads it just now.
-    """
-    connection.execute("UPDATE about SET under_way = 0 WHERE under_way")
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+def _under_way(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT under_way FROM about").fetchone()[0])
 
 
 def make_readable(connection: sqlite3.Connection) -> None:
@@ -424,9 +422,7 @@ def _bring_up(path: Path, connection: sqlite3.Connection) -> None:
             _name(connection)
         connection.execute("COMMIT")
     except sqlite3.Error as error:
-        raise JournalError(
-            f"{path}: the journal can't be written, or brought up to this version: {error}; fix that first"
-        ) from error
+        raise cant_be_written(path, error) from error
 
 
 def _name(connection: sqlite3.Connection) -> None:

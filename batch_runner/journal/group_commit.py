@@ -12,11 +12,11 @@ import time
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import anyio
 from anyio import CancelScope, to_thread
+from anyio.lowlevel import checkpoint
 
 from batch_runner import log
 from batch_runner.errors import (
@@ -27,13 +27,13 @@ from batch_runner.errors import (
     JournalLocked,
     elsewhere,
     reason_of,
-    words_for_whole,
 )
 from batch_runner.fs import open_at_once
-from batch_runner.journal.database import mark_whole
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
+    from typing import BinaryIO
 
     Event = Callable[[sqlite3.Connection], object]
     Write = Callable[[list[Event]], Awaitable[None]]
@@ -64,8 +64,7 @@ def begin_writing(connection: sqlite3.Connection) -> None:
                     f"{path}: told to end while another program had locked the journal (a database shell, a backup?). "
                     "The journal is whole, and each start is in it. Once the lock is gone, the same command goes on "
                     "and writes the output. A row whose answer couldn't be recorded is unknown then: it is not sent "
-                    "again by itself. If the other program's end leaves what looks like half a journal, say that it is "
-                    f"whole: {words_for_whole(Path(path))}",
+                    "again by itself",
                     code,
                 )
             if not is_told and (time.monotonic() - began) * 1000 >= patience:
@@ -92,7 +91,8 @@ def begins(connection: sqlite3.Connection) -> bool:
 
 
 LAST_CALL = 3
-"""Turns of the event loop before a commit to a disk: whoever is just told of an answer has their event in it, too."""
+"""Turns of the event loop before a commit to a disk, in which others come along: whoever is just told of an answer, and
+the row that gets the slot of one that has ended."""
 
 
 class Commits:
@@ -133,7 +133,7 @@ class Commits:
         if self._is_busy:
             await group.turn.wait()
         for _ in range(self._last_call):
-            await anyio.sleep(0)
+            await checkpoint()
         self._is_busy = True
         self._gathering = _Group()  # what comes during this write is committed by the next one
         try:
@@ -309,18 +309,22 @@ def set_aside(path: Path) -> Iterator[Reserve]:
         file.unlink(missing_ok=True)
 
 
-async def close(connection: sqlite3.Connection, reserve: Reserve) -> None:
+async def close(connection: sqlite3.Connection, path: Path, reserve: Reserve) -> None:
     """Copy what is left in the WAL into the journal: one file remains, unless somebody still reads it."""
+    is_whole = False
     with anyio.CancelScope(shield=True):
         if out_of_time.get()() is not None:
             connection.execute(f"PRAGMA busy_timeout = {LOCK_LOOK}")
         with suppress(sqlite3.Error):  # no room even for that: then the WAL can't be emptied either, and stays beside
             try:
-                await to_thread.run_sync(mark_whole, connection)
+                is_whole = await to_thread.run_sync(mark_whole, connection)
             except sqlite3.Error as error:  # closing may empty the WAL all the same: unmarked, it'd be half a journal
                 if reserve.free(error):
-                    await to_thread.run_sync(mark_whole, connection)
+                    is_whole = await to_thread.run_sync(mark_whole, connection)
         await to_thread.run_sync(connection.close)
+    if is_whole:
+        with suppress(OSError):  # what stays does no harm: the next batch keeps another
+            _kept_of(path).unlink(missing_ok=True)
 
 
 LONG_RESULT = 1 << 20
@@ -345,3 +349,82 @@ def long_result(connection: sqlite3.Connection, attempt: int) -> str:
     """A result that was written in pieces."""
     with connection.blobopen("result", "json", attempt, readonly=True) as blob:
         return str(blob.read(), "utf-8")
+
+
+WAL_HEADER = 32
+FRAME_HEADER = 24
+"""Bytes (SQLite file format, section 4)."""
+_KEPT = "-wal-kept"
+_MOST = (1 << 63) - 1
+"""What an integer of SQLite holds."""
+
+
+def mark_whole(connection: sqlite3.Connection) -> bool:
+    """Say in the journal's file that no batch is under way, and put all into it that is in the WAL; whether it is in.
+
+    Closing does that only where nobody else reads it just now.
+    """
+    connection.execute("UPDATE about SET under_way = 0 WHERE under_way")
+    (is_busy, *_pages) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not is_busy
+
+
+def keep_wal(path: Path) -> int:
+    """Give the WAL of a batch that begins a second name; gives its inode, or 1 where it can't be kept.
+
+    After a kill a database shell puts the WAL into the journal when it ends, and takes its name away. Under the other
+    one it tells whether it is all there: it is the very file to which each commit was synced. A copy has another inode.
+    """
+    wal, kept = path.with_name(f"{path.name}-wal"), _kept_of(path)
+    try:
+        if not (kept.exists() and kept.samefile(wal)):
+            kept.unlink(missing_ok=True)
+            kept.hardlink_to(wal)
+        return _inode(kept)
+    except OSError:  # a file system without links, for one
+        return 1
+
+
+def kept_wal(path: Path, inode: int) -> Path | None:
+    """The WAL of this inode under its second name; None where nobody kept it, or it was emptied since."""
+    kept = _kept_of(path)
+    is_it = kept.is_file() and _inode(kept) == inode and kept.stat().st_size > WAL_HEADER
+    return kept if is_it else None
+
+
+def is_put_in(wal: Path, path: Path) -> bool:
+    """Whether each page that was committed to a WAL stands in the journal's file, byte for byte.
+
+    A frame is the WAL's own if it has the salts of its header; one that says how long the journal is commits those
+    before it. Where that can't be told (a torn frame), the answer is no.
+    """
+    committed: dict[int, int] = {}
+    written: dict[int, int] = {}
+    pages = 0
+    with wal.open("rb") as frames, path.open("rb") as journal:
+        header = frames.read(WAL_HEADER)
+        size, salts = int.from_bytes(header[8:12]), header[16:24]
+        while len(frame := frames.read(FRAME_HEADER)) == FRAME_HEADER and frame[8:16] == salts:
+            written[int.from_bytes(frame[:4])] = frames.tell()
+            if length := int.from_bytes(frame[4:8]):
+                pages = length
+                committed.update(written)
+                written.clear()
+            frames.seek(size, os.SEEK_CUR)
+        found = [(number, place) for number, place in committed.items() if number <= pages]
+        return bool(found) and all(
+            _read(journal, (number - 1) * size, size) == _read(frames, place, size) for number, place in found
+        )
+
+
+def _read(file: BinaryIO, place: int, size: int) -> bytes:
+    file.seek(place)
+    return file.read(size)
+
+
+def _kept_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}{_KEPT}")
+
+
+def _inode(path: Path) -> int:
+    return path.stat().st_ino & _MOST or 1

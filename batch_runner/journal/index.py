@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
-import time
 from contextlib import closing, contextmanager, nullcontext
 from hashlib import sha256
 from pathlib import Path, PurePath
@@ -19,14 +18,13 @@ import msgspec
 from batch_runner.errors import JournalError, reason_of
 from batch_runner.fs import write_private
 from batch_runner.journal.batches import stamp_of
-from batch_runner.journal.database import ENDING_SECONDS, check_header, connect, reading_uri, refuse_half
+from batch_runner.journal.database import check_header, connect, reading_uri, refuse_half
 from batch_runner.outcomes import FAILED, NOT_STARTED, STARTING, UNKNOWN
 from batch_runner.plan.duplicates import Rival, claims_of
 from batch_runner.units import local_day, local_time, service_form
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from typing import Self
 
     from batch_runner.plan.plan import Entry, Policy
 
@@ -89,7 +87,7 @@ class Index:
         if self._folder is None:
             return f"there is no folder for the index of journals: set {STATE_VARIABLE}, or HOME"
         line = _Line(str(journal.resolve()), purpose.task, purpose.service)
-        file = self._folder / f"{_digits(*_texts(purpose))}-{_digits(line.path)}.json"
+        file = self._folder / f"{_digits(*msgspec.structs.astuple(purpose))}-{_digits(line.path)}.json"
         try:
             if not file.exists() or _read(file) != line:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -100,7 +98,11 @@ class Index:
 
     def journals(self, purpose: Purpose) -> tuple[list[Path], list[Path]]:
         """Those that are there, and those that are gone and that nobody was told of."""
-        found = [(line, Path(line.path)) for _, line in self._lines() if (line.task, line.service) == _texts(purpose)]
+        found = [
+            (line, Path(line.path))
+            for _, line in self._lines()
+            if (line.task, line.service) == msgspec.structs.astuple(purpose)
+        ]
         there = [path for _, path in found if path.is_file()]
         gone = [path for line, path in found if not path.is_file() and not line.is_gone]
         return list(dict.fromkeys(there)), list(dict.fromkeys(gone))
@@ -130,10 +132,6 @@ class Index:
             line = _read(file)
             if line is not None:
                 yield file, msgspec.structs.replace(line, service=service_form(line.service))
-
-
-def _texts(purpose: Purpose) -> tuple[str, str]:
-    return purpose.task, purpose.service
 
 
 def _digits(*texts: str) -> str:
@@ -307,11 +305,6 @@ class LaterJournals(msgspec.Struct, frozen=True):
     stamp: tuple[int, ...]
     find: Callable[[], list[Path]]
 
-    @classmethod
-    def from_now(cls, folder: Path, find: Callable[[], list[Path]]) -> Self:
-        """Those that come from now on: asked for before anybody looks at what is there."""
-        return cls(folder, stamp_of(folder), find)
-
 
 class OtherJournals:
     """What the other journals of a task know. One is open at a time, and only for one question.
@@ -368,13 +361,23 @@ class OtherJournals:
             found |= {key: start[0] for key, start in starts if start}
         return found
 
-    def ran_by_now(self, keys: Sequence[bytes]) -> dict[bytes, Ran]:
-        """As `ran`, of journals that others write to: one that can't be read just now may be ending."""
+    def started_by_now(
+        self, keys: Sequence[bytes], entry: Entry, policy: Policy, *, is_second: bool = False
+    ) -> Ran | Rival | None:
+        """What another batch has started of the row with these keys since, or of one that is alike.
+
+        As `ran` and `alike`, by all columns that are keys there by now. What was read while it was begun is read again.
+        """
         try:
-            return self.ran(keys)
+            others = (key for names in self.key_columns() for key in entry.keys_by(names))
+            ran = self.ran(list(dict.fromkeys((*keys, *entry.keys, *others))))
+            alike = {} if ran or policy.allow_duplicates else self.alike([entry], policy)
         except JournalError:
-            time.sleep(ENDING_SECONDS)
-            return self.ran(keys)
+            if is_second:
+                raise
+            return self.started_by_now(keys, entry, policy, is_second=True)
+        found: tuple[Ran | Rival, ...] = (*ran.values(), *alike.values())
+        return found[0] if found else None
 
     def alike(self, entries: Iterable[Entry], policy: Policy) -> dict[bytes, Rival]:
         """As `ran`, for the claims of these rows; by the journals that were asked about the same columns."""
@@ -430,8 +433,7 @@ def copy_of(ran: Ran, own: sqlite3.Connection) -> tuple[Any, ...]:
     with looking_into(ran.journal) if ran.journal else nullcontext(own) as connection:
         has_cells = connection.execute("PRAGMA user_version").fetchone()[0] >= 3
         sql = _COPY.format(cells="attempt.cells" if has_cells else "NULL")
-        copy: tuple[Any, ...] = connection.execute(sql, (ran.attempt,)).fetchone()
-    return copy
+        return tuple(connection.execute(sql, (ran.attempt,)).fetchone())
 
 
 @contextmanager

@@ -18,7 +18,17 @@ from batch_runner.journal import changes, resolve, same_key, view
 from batch_runner.journal.batches import Begun, begin, begin_beside, hold_journal, now, real_path
 from batch_runner.journal.changes import HeldRows, Since, Unsettled, describe_waiting, held, since, taken, unsettled
 from batch_runner.journal.database import connect, make_readable, open_file, open_memory, uri_of
-from batch_runner.journal.group_commit import LAST_CALL, SHORT, Brief, Commits, close, in_thread, inline, set_aside
+from batch_runner.journal.group_commit import (
+    LAST_CALL,
+    SHORT,
+    Brief,
+    Commits,
+    close,
+    in_thread,
+    inline,
+    keep_wal,
+    set_aside,
+)
 from batch_runner.journal.index import OtherJournals
 from batch_runner.journal.outputs import OutputMemory
 from batch_runner.journal.register import Registration
@@ -75,7 +85,7 @@ class JournalFile:
             try:
                 yield cls(connection, path, reserve)
             finally:
-                await close(connection, reserve)
+                await close(connection, path, reserve)
 
     async def begin(self, info: BatchInfo, others: OtherJournals | None = None) -> Journal:
         """Begin a batch; what ran in the `others` is held in it.
@@ -86,7 +96,7 @@ class JournalFile:
         """
         latest = self._latest
         if latest is None or self.path is None:
-            begun = begin(self.path, self.connection, info)
+            begun = begin(self.path, self.connection, info, keep_wal(self.path) if self.path else 1)
             # From now on the file says by itself that a batch is under way: without its WAL it is half a journal.
             self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         else:
@@ -173,11 +183,8 @@ class Journal:
     async def is_told_first(self) -> bool:
         """Whether nobody was told so far that no index knows this journal; from now on somebody was."""
         told: list[object] = []
-
-        def tell(connection: sqlite3.Connection) -> None:
-            told.extend(connection.execute("UPDATE about SET told = 1 WHERE NOT told RETURNING 1"))
-
-        await self._commits.add(tell)
+        sql = "UPDATE about SET told = 1 WHERE NOT told RETURNING 1"
+        await self._commits.add(lambda connection: told.extend(connection.execute(sql)))
         return bool(told)
 
     @property
@@ -262,7 +269,7 @@ class Journal:
         await self._withdraw_if_cancelled(attempt)
         return attempt
 
-    async def hold_if_started(self, attempt: int, send: Send) -> str | None:
+    async def hold_if_started(self, attempt: int, send: Send, entry: Entry) -> str | None:
         """Withdraw the attempt where another batch has started its row meanwhile; gives the row's error, if so."""
         others = None if self._policy.releases else self._others.written_since()
         if others is None:
@@ -270,7 +277,7 @@ class Journal:
         told: list[str | None] = []
 
         def look(connection: sqlite3.Connection) -> None:
-            told.append(self._registration.ran_meanwhile(connection, others, send))
+            told.append(self._registration.ran_meanwhile(connection, others, send.row_id, entry))
             if told[-1] is not None:
                 connection.execute(WITHDRAW, (NOT_STARTED, now(), told[-1], attempt))
 
@@ -305,6 +312,10 @@ class Journal:
     def seen(self, attempt: int, status: str, why: str = "") -> None:
         """Note a run's status on the way, and why it is followed no further; it is written with the next event."""
         self._commits.add_later(Brief(_execute, SEE, (status, why or None, attempt)))
+
+    async def left_going(self, why: str) -> None:
+        """Note of each run of the batch that hasn't ended why nobody will follow it."""
+        await self._write(resolve.LEFT_GOING, why, self._begun.id)
 
     async def ended(self, attempt: int, outcome: Outcome) -> Outcome:
         """Record the end, with or without `started` before it. Only then the row counts as done.

@@ -26,13 +26,13 @@ from batch_runner.journal.same_key import (
     renamed,
 )
 from batch_runner.outcomes import QUEUED, STARTING, UNKNOWN
-from batch_runner.plan.duplicates import as_recorded, claims_of, hold_back
-from batch_runner.plan.edits import ALMOST, cells_of
+from batch_runner.plan.duplicates import as_recorded, claims_of, duplicate_of, hold_back
+from batch_runner.plan.edits import ALMOST, Attempt, cells_of
 from batch_runner.plan.plan import (
+    DUPLICATE,
     ELSEWHERE,
     RELEASE,
     VALUES,
-    Attempt,
     Entry,
     Hold,
     Keep,
@@ -92,7 +92,8 @@ _IS_KNOWN_BY = "SELECT 1 FROM same WHERE row = :row AND params IN (:key, :marked
 _SAY_SAME = "INSERT OR IGNORE INTO same VALUES (?, ?, ?)"
 _ATTEMPTS = (
     "SELECT attempt.id, batch, params, status, run_id, ended_at IS NOT NULL, continues, intended_at, conflict, claim,"
-    " iif(origin IS NULL, memory, NULL), cells, sent, coalesce(ended_at, '')"
+    " iif(origin IS NULL, memory, NULL), cells, substr(sent, 1, 16), coalesce(ended_at, ''),"
+    " nullif(substr(sent, 17), x'')"
     " FROM attempt JOIN batch ON batch.id = attempt.batch WHERE row = ? ORDER BY attempt.id"
 )
 """A service knows by its key only what this journal sent, not what it took over from another."""
@@ -183,7 +184,7 @@ class Registration:
             is_twin = entry.row_number in self._twins
             if is_twin and (before := ran_as_another(connection, row, entry.digest)) is not None:
                 step, last = self._hold(connection, step, entry, ran_as(connection, before), last)
-            elif (near := self._find_almost(connection, entry)) is not None:
+            elif near := find_almost(connection, entry, self._identifying, self._policy.ignore, has_key=self._has_key):
                 step, last = self._hold(connection, step, entry, ran_as(connection, near[0]), last, also=near[1])
         rivals = Rivals(connection, self._begun.night, self._alike)
         step = hold_back(step, entry, last, self._policy, rivals)
@@ -208,8 +209,7 @@ class Registration:
         is_either = (
             own.doubtful_keys or own.row_number in self._doubted or (sheet and sheet[0].lower().endswith(TEXT_ENDINGS))
         )
-        is_certain = entry.key in own.former_keys or not is_either
-        if is_certain or self._policy.same:
+        if entry.key in own.former_keys or not is_either or self._policy.same:
             connection.execute(_SAY_SAME, (row, _KEY + own.key, self._begun.id))
             return row, False, None
         if last is None or not last.may_have_run or self._policy.releases:
@@ -247,7 +247,8 @@ class Registration:
         if isinstance(step, Keep) and last is not None and last.params == entry.digest and last.may_have_run:
             return step, last
         if self._policy.releases:
-            return send(entry, _add_twin(connection, row), again=False), None
+            twin = _add_row(connection, *connection.execute("SELECT key FROM row WHERE id = ?", (row,)).fetchone())
+            return send(entry, twin, again=False), None
         if self._policy.same:
             connection.execute(_SAY_SAME, (row, entry.digest, self._begun.id))
         if connection.execute(_IS_SAME, (row, entry.digest)).fetchone():
@@ -268,18 +269,23 @@ class Registration:
         found = (here.get(key) or self._elsewhere.get(key) for key in entry.keys)
         return next(filter(None, found), None)
 
-    def ran_meanwhile(self, connection: sqlite3.Connection, others: OtherJournals, start: Send) -> str | None:
-        """Why a row is held after all: another batch has started it since it found its place here.
+    def ran_meanwhile(
+        self, connection: sqlite3.Connection, others: OtherJournals, row: int, entry: Entry
+    ) -> str | None:
+        """Why a row is held after all: another batch has started it since it found its place here, or one alike.
 
         Both have written down their intent before they look, so that at least one of them sees the other's.
         """
-        ran = others.ran_by_now([key for (key,) in connection.execute(_KEYS_OF, {"row": start.row_id})])
-        if not ran:
+        keys = [key for (key,) in connection.execute(_KEYS_OF, {"row": row})]
+        found = others.started_by_now(keys, entry, self._policy)
+        if found is None:
             return None
-        found = next(iter(ran.values()))
-        why = f"{found} (journal {found.journal}); {RELEASE}, --journal {found.journal} goes on with that one"
-        connection.execute(_HOLD, (why, ELSEWHERE, self._begun.id, start.row_number))
-        self.named["held", found.names] += 1
+        if isinstance(found, Ran):
+            why, kind, names = f"{found}{_ways_out(found)}", ELSEWHERE, found.names
+        else:
+            why, kind, names = duplicate_of(found, entry, self._policy), DUPLICATE, DUPLICATE
+        connection.execute(_HOLD, (why, kind, self._begun.id, entry.row_number))
+        self.named["held", names] += 1
         return why
 
     @property
@@ -316,10 +322,6 @@ class Registration:
                 found[claim] = Ran(Path(journal), *told).rival(conflict)
         return found
 
-    def _find_almost(self, connection: sqlite3.Connection, entry: Entry) -> tuple[int, str] | None:
-        """The attempt of what ran and is almost this row, and what differs."""
-        return find_almost(connection, entry, self._identifying, self._policy.ignore, has_key=self._has_key)
-
     def know_almost(self, connection: sqlite3.Connection, identifying: tuple[str, ...]) -> None:
         """Note what ran by the text of the params that identify a row, for those that are new by their key."""
         self._identifying = identifying
@@ -345,9 +347,7 @@ class Registration:
             connection.execute(_SAY_SAME, (step.row_id, entry.digest, self._begun.id))
             self._take_over(connection, step.row_id, entry, ran)
             return self._decide(connection, entry, step.row_id, attempts_of(connection, step.row_id))
-        of = f" (journal {ran.journal})" if ran.journal else ""
-        goes_on = f", --journal {ran.journal} goes on with that one" if ran.journal else ""
-        why = f"{'almost a row that ' if also else ''}{ran}{also}{of}; {RELEASE}{goes_on}"
+        why = f"{'almost a row that ' if also else ''}{ran}{also}{_ways_out(ran)}"
         return Refuse.hold(entry.row_number, Hold(ALMOST if also else ELSEWHERE, why, ran.names)), last
 
     def _take_over(self, connection: sqlite3.Connection, row: int, entry: Entry, ran: Ran) -> None:
@@ -393,6 +393,12 @@ class Registration:
             connection.execute(_TONIGHT, (row, cells_of(entry.named())))
 
 
+def _ways_out(ran: Ran) -> str:
+    """What follows the sentence of a row that is held for what ran."""
+    path = ran.journal
+    return f" (journal {path}); {RELEASE}, --journal {path} goes on with that one" if path else f"; {RELEASE}"
+
+
 def attempts_of(connection: sqlite3.Connection, row: int) -> list[Attempt]:
     """All attempts of a row, from the oldest to the newest."""
     return [Attempt(*found) for found in connection.execute(_ATTEMPTS, (row,))]
@@ -434,11 +440,6 @@ def _next_row(connection: sqlite3.Connection, batch: int, key: bytes) -> tuple[i
     nth = connection.execute(_REPEAT, (key,)).fetchone()[0]
     found = connection.execute("SELECT id FROM row WHERE key = ? AND nth = ?", (key, nth)).fetchone()
     return (found[0], False) if found else (_add_row(connection, key, nth), True)
-
-
-def _add_twin(connection: sqlite3.Connection, row: int) -> int:
-    """Another row with the key of this one."""
-    return _add_row(connection, connection.execute("SELECT key FROM row WHERE id = ?", (row,)).fetchone()[0])
 
 
 def _add_row(connection: sqlite3.Connection, key: bytes, nth: int | None = None) -> int:

@@ -25,12 +25,13 @@ from batch_runner.journal.group_commit import commit, put_result
 from batch_runner.journal.register import attempts_of
 from batch_runner.journal.same_key import clear_places, doubted, find_twins, renamed, see, tell_apart
 from batch_runner.outcomes import NOT_STARTED, UNKNOWN
-from batch_runner.plan.plan import Attempt, Entry, last_sent
+from batch_runner.plan.plan import Entry, last_sent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from batch_runner.journal.batches import JournalSheet
+    from batch_runner.plan.edits import Attempt
 
 
 INTEND = (
@@ -40,6 +41,10 @@ INTEND = (
 INTEND_AGAIN = "UPDATE attempt SET posts = posts + 1, status = ?, ended_at = NULL, error = NULL WHERE id = ?"
 WITHDRAW = "UPDATE attempt SET status = ?, ended_at = ?, error = ?, run_id = NULL, started_at = NULL WHERE id = ?"
 SEE = "UPDATE attempt SET status = ?, error = ? WHERE id = ?"
+LEFT_GOING = (
+    "UPDATE attempt SET error = ? WHERE run_id IS NOT NULL AND ended_at IS NULL AND EXISTS"
+    " (SELECT 1 FROM place WHERE place.row = attempt.row AND place.batch = ? AND takes_part)"
+)
 _START = (
     "UPDATE attempt SET run_id = ?, status = ?, started_at = ?, session_id = ?, ended_at = NULL, error = NULL"
     " WHERE id = ?"

@@ -35,7 +35,7 @@ _HAS_TO_LOOK = (
     "SELECT EXISTS (SELECT 1 FROM sent) OR EXISTS"
     " (SELECT 1 FROM place WHERE place.batch >= :first AND place.batch < :batch)"
 )
-_SEE = "INSERT INTO ahead VALUES (?, ?, ?, ?, ?)"
+_SEE = "INSERT INTO ahead VALUES (?, ?, ?, ?, ?, ?)"
 _SEE_FORM = "INSERT INTO form VALUES (?, ?, ?)"
 _OWN_FORMS = "INSERT INTO form SELECT number, 0, key FROM ahead WHERE key NOT IN (SELECT key FROM row)"
 _RENAME_BY_ROW = (
@@ -116,7 +116,7 @@ def has_to_look(connection: sqlite3.Connection, batch: int, first: int) -> bool:
 def see(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     """Note rows of the sheet, before the first one finds its place; those whose key isn't known are nobody's twins."""
     known = [entry for entry in entries if entry.key is not None]
-    rows = ((e.row_number, e.key, e.digest, e.sent, e.refusal) for e in known)
+    rows = ((e.row_number, e.key, e.digest, e.sent, e.refusal, e.bare) for e in known)
     connection.executemany(_SEE, rows)
     forms = (
         (e.row_number, rank, key)
@@ -413,7 +413,8 @@ def make_temporary(connection: sqlite3.Connection) -> None:
     new one.
     """
     connection.execute(
-        "CREATE TEMP TABLE ahead (number INTEGER PRIMARY KEY, key BLOB, params BLOB, sent BLOB, refusal TEXT)"
+        "CREATE TEMP TABLE ahead"
+        " (number INTEGER PRIMARY KEY, key BLOB, params BLOB, sent BLOB, refusal TEXT, bare BLOB)"
     )
     connection.execute("CREATE TEMP TABLE chosen (number INTEGER PRIMARY KEY)")
     connection.execute("CREATE TEMP TABLE form (number INTEGER, rank INTEGER, key BLOB)")

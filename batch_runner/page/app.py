@@ -28,6 +28,7 @@ from batch_runner.outcomes import kind_of
 from batch_runner.page import batches, rows, sheets
 from batch_runner.report.summary import duration_of
 from batch_runner.rows.amounts import worded
+from batch_runner.runner.adjust import Standings
 from batch_runner.runner.connect import KEY_VARIABLES, api_key
 from batch_runner.units import local_time, problem_of_name
 
@@ -81,7 +82,7 @@ class Go(msgspec.Struct, frozen=True):
     """Another address to go to, as after every form."""
 
     path: str
-    query: dict[str, Any] = {}
+    query: dict[str, Any] | list[tuple[str, str]] = {}
 
     @property
     def address(self) -> str:
@@ -290,6 +291,7 @@ class Screens:
         self._batches = batches.Batches(folder)
         self._columns = rows.OwnColumns()
         self._sheets = sheets.Readings(folder)
+        self._standings = Standings()
 
     def folder(self, _: PageRequest) -> Answer:
         """The sheets of the folder, what runs now, the last nights; and the key, which may be typed once."""
@@ -328,8 +330,11 @@ class Screens:
         return Shown("planned.html" if asked.text("part") else "sheet.html", values)
 
     def run(self, asked: PageRequest) -> Answer:
-        """Start a batch as a process of its own."""
+        """Start a batch as a process of its own, unless the sheet is another one than that whose plan was seen."""
         choices = sheets.choices_of(asked.form, self._folder)
+        seen = asked.text("seen")
+        if seen and seen != self._columns.digest(self._folder / choices.file):
+            return Go("/sheet", [*choices.fields(), ("changed", "1")])
         planned = sheets.planned_of(choices)
         output = str(planned.job.output_path.absolute())
         return self._started(choices.file, choices.options(), planned.job.journal_path, output)
@@ -345,8 +350,9 @@ class Screens:
             begun = self._batches.beginning(asked.query)
             return Shown("starting.html", {"it": begun, "commands": [("", begun.command)]})
         mending = self._columns.mending(seen, is_part=bool(asked.text("part")))
-        shown = self._columns.rows(seen, asked.query)
-        values = {"it": seen, "rows": shown, "query": asked.words, "mending": mending, "commands": seen.commands}
+        whole = self._standings.look(seen.journal, seen.batch, sheets.all_rows_of(seen)) if seen.can_mend else None
+        found = {"it": seen, "rows": self._columns.rows(seen, asked.query), "mending": mending, "whole": whole}
+        values = {**found, "query": asked.words, "commands": seen.commands}
         return Shown("live.html" if asked.text("part") else "batch.html", values)
 
     async def events(self, request: Request) -> Response:

@@ -37,9 +37,7 @@ if TYPE_CHECKING:
     from batch_runner.report.totals import ColumnTotals
 
 
-MOST_NIGHTS = 100
-MOST_GROUPS = 20
-MOST_OTHERS = 10
+MOST_NIGHTS, MOST_GROUPS, MOST_OTHERS = 100, 20, 10
 MOST_KNOWN, MOST_AT_ONCE = 2 * MOST_NIGHTS, 10_000
 
 
@@ -53,13 +51,14 @@ class KnownBatch(msgspec.Struct, frozen=True):
 
 
 class BatchLine(msgspec.Struct, frozen=True):
-    """One of them as a line: when, how many, how it ended, what its amounts came to."""
+    """One of them as a line: when, how many, how it ended, what its amounts came to then; `is_told` if that holds."""
 
     journal: str
     batch: BatchRecord
     counts: dict[str, int]
     held: dict[str, int]
     totals: tuple[ColumnTotals, ...]
+    is_told: bool
     is_running: bool
 
     @property
@@ -341,7 +340,8 @@ class Batches:
             else:
                 counts, _ = self._sums(night.path, view, batch.id, is_running=night.is_running)
             totals = told.totals if told else ()
-            yield BatchLine(night.journal, batch, counts, view.held(batch.id), totals, night.is_running)
+            is_told = told is None or told.counts == counts
+            yield BatchLine(night.journal, batch, counts, view.held(batch.id), totals, is_told, night.is_running)
 
     def look(self, query: Mapping[str, str]) -> BatchSeen | None:
         """The batch that an address names, by its number or its process; None where it has no place yet."""

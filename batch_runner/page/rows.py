@@ -1,4 +1,4 @@
-"""The rows of a batch beside the sheet's own columns: their stories, mended cells, settled ones."""
+"""The rows of a sheet and what becomes of them; those of a batch: their stories, mended cells, settled ones."""
 
 from __future__ import annotations
 
@@ -31,19 +31,82 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from batch_runner.page.batches import BatchSeen
+    from batch_runner.sheet.model import Row
 
 
 PAGE = 50
 MOST_MENDED = 25
 """Rows that one form offers for mending."""
-MOST_LOOKED = 200
-LONGEST_GIST = 160
+MOST_LOOKED, LONGEST_GIST, MOST_SHEETS, MOST_DIGESTS = 200, 160, 3, 200
 AT_ONCE = 2 << 20
 """Bytes of a sheet that is read before its screen is shown; a larger one is read beside it."""
 CHUNK = 2_000
 """Rows that are kept together while a sheet is read."""
-MOST_SHEETS, MOST_DIGESTS = 3, 200
 READING = ("sheet", "header_row", "no_header", "encoding", "delimiter", "merged", "as_shown", "trust_formulas")
+LEFT = {
+    RowKind.ABOVE: "above the list",
+    RowKind.HEADER: "header",
+    RowKind.EMPTY: "empty",
+    RowKind.HIDDEN: "hidden in the sheet",
+    RowKind.REPEATED: "the header once more",
+    RowKind.TOTALS: "total row",
+    RowKind.OUTSIDE: "below the end of the list",
+    RowKind.SUSPECT: "looks like a total, a heading or a note",
+}
+"""Why a row takes no part."""
+PLANNED = {
+    "start": "will start",
+    "poll": "goes on",
+    "carried_over": "done before",
+    "retried": "will start again",
+    "held": "held back",
+    "parked": "parked",
+    "unknown": "unknown",
+    "refused": "refused",
+}
+"""What becomes of a row, in words; the names are those of `Counts`."""
+
+
+class ShownCell(msgspec.Struct, frozen=True):
+    """A cell as the table shows it."""
+
+    text: str
+    is_refused: bool
+
+
+class ShownRow(msgspec.Struct, frozen=True):
+    """A row as the table shows it: what becomes of it, and why."""
+
+    number: int
+    kind: str
+    word: str
+    why: str
+    cells: tuple[ShownCell, ...]
+
+
+def sheet_rows(source: Source, steps: Mapping[int, tuple[str, str]], *, is_planned: bool) -> Iterator[ShownRow]:
+    """All rows of a sheet as the table shows them; `steps` say what becomes of each, and why."""
+    indexes = [column.index for column in source.layout.own]
+    for row in source.sheet.rows():
+        yield _shown(source, row, steps.get(row.number), indexes, is_planned=is_planned)
+
+
+def _shown(
+    source: Source, row: Row, step: tuple[str, str] | None, indexes: Iterable[int], *, is_planned: bool
+) -> ShownRow:
+    name, why = step or ("", "")
+    is_refused = name == "refused" or not is_planned
+    bad = {problem.index for problem in row.problems if problem.refuses and is_refused}
+    if name == "refused":
+        bad |= {index for index in indexes if f"{source.sheet.address(row.number, index)}:" in f"{why}:"}
+    cells = tuple(ShownCell(row.texts[index], index in bad) for index in indexes)
+    if row.kind is not RowKind.DATA:
+        kind = "header" if row.kind is RowKind.HEADER else "left"
+        return ShownRow(row.number, kind, LEFT[row.kind], "", cells)
+    if not name:
+        return ShownRow(row.number, "left" if is_planned else "taken", "left out" if is_planned else "", "", cells)
+    kind = "refused" if name in ("refused", "held", "parked", "unknown") else "taken"
+    return ShownRow(row.number, kind, PLANNED.get(name, name), why if name not in ("carried_over", why) else "", cells)
 
 
 class RowShown(msgspec.Struct, frozen=True):
@@ -146,14 +209,15 @@ class OwnColumns:
     def _cells(self, seen: BatchSeen) -> _Cells | None:
         """The sheet as the batch has read it: the sheet, or what the batch wrote; None where both were edited since."""
         of = seen.batch
-        if self._digest(Path(of.input)) == of.input_sha256:
+        if self.digest(Path(of.input)) == of.input_sha256:
             return self._read(Path(of.input), seen)
         is_written = of.ended and seen.is_latest and seen.written
         return (
-            self._read(Path(of.output), seen) if is_written and self._digest(Path(of.output)) == seen.written else None
+            self._read(Path(of.output), seen) if is_written and self.digest(Path(of.output)) == seen.written else None
         )
 
-    def _digest(self, path: Path) -> str:
+    def digest(self, path: Path) -> str:
+        """The SHA-256 of a file as it is; "" where it can't be read."""
         with suppress(OSError):
             state = path.stat()
             known = (str(path), state.st_mtime_ns, state.st_size)

@@ -6,7 +6,7 @@ import sqlite3
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -20,20 +20,21 @@ from batch_runner.fs import state_of_folder
 from batch_runner.job.inputs import night_job_of
 from batch_runner.job.job import Job, stem_of
 from batch_runner.job.options import command_words
+from batch_runner.page.rows import PLANNED, ShownRow, sheet_rows
 from batch_runner.plan.plan import Keep, Refuse, Step, counted_as
 from batch_runner.rows.source import Profile, Source, profile_of, proposed, repeated_keys
 from batch_runner.runner.check import estimate_of
 from batch_runner.runner.connect import api_key, inputs_of, tasks_in
 from batch_runner.runner.memory import key_before, place_journals
-from batch_runner.runner.night import rehearse_alone
-from batch_runner.sheet.model import Row, RowKind
+from batch_runner.runner.night import Rehearsal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from starlette.datastructures import FormData, QueryParams
 
     from batch_runner.job.inputs import SheetJob
+    from batch_runner.page.batches import BatchSeen
     from batch_runner.rows.params import RowParams
     from batch_runner.rows.task_inputs import Input
     from batch_runner.runner.check import Preview
@@ -52,28 +53,6 @@ PATIENCE = 1.2
 MOST_READINGS = 4
 FRESH = 600.0
 """Seconds for which a sheet that was read needn't be read again for another page of its rows."""
-LEFT = {
-    RowKind.ABOVE: "above the list",
-    RowKind.HEADER: "header",
-    RowKind.EMPTY: "empty",
-    RowKind.HIDDEN: "hidden in the sheet",
-    RowKind.REPEATED: "the header once more",
-    RowKind.TOTALS: "total row",
-    RowKind.OUTSIDE: "below the end of the list",
-    RowKind.SUSPECT: "looks like a total, a heading or a note",
-}
-"""Why a row takes no part."""
-PLANNED = {
-    "start": "will start",
-    "poll": "goes on",
-    "carried_over": "done before",
-    "retried": "will start again",
-    "held": "held back",
-    "parked": "parked",
-    "unknown": "unknown",
-    "refused": "refused",
-}
-"""What becomes of a row, in words; the names are those of `Counts`."""
 
 
 class Choices(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,10 +154,20 @@ def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 8 else None
 
 
+def job_of(path: str, chosen: Mapping[str, Any]) -> Job:
+    """The job over this file with these options, as a job file or a command has them."""
+    options: dict[str, Any] = {name: tuple(said) if isinstance(said, list) else said for name, said in chosen.items()}
+    return Job(input=path, **options)
+
+
+def all_rows_of(seen: BatchSeen) -> Job:
+    """The job over a batch's result file, with all its rows."""
+    return job_of(seen.batch.output, seen.options_again(seen.batch.output))
+
+
 def planned_of(choices: Choices) -> SheetJob:
     """The batch to come. Raises `UsageError` for what makes no sense, and where a param has nothing to be made of."""
-    options: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in choices.options().items()}
-    job = Job(input=choices.file, **options)
+    job = job_of(choices.file, choices.options())
     if choices.task == INVOICE and FILE_NAME not in choices.mapping:
         raise UsageError(f"the task needs {FILE_NAME!r}: choose the column that has the names of the PDF files")
     if bool(choices.compare) != bool(choices.compare_part):
@@ -197,25 +186,11 @@ class ParamMenu(msgspec.Struct, frozen=True):
     default: str | None
 
 
-class ShownCell(msgspec.Struct, frozen=True):
-    """A cell as the table shows it."""
-
-    text: str
-    is_refused: bool
-
-
-class ShownRow(msgspec.Struct, frozen=True):
-    """A row as the table shows it: what becomes of it, and why."""
-
-    number: int
-    kind: str
-    word: str
-    why: str
-    cells: tuple[ShownCell, ...]
-
-
 class Understood(msgspec.Struct, frozen=True, kw_only=True):
-    """All that the screen of a sheet shows. Of a large sheet the profile, and then the plan, come later."""
+    """All that the screen of a sheet shows. Of a large sheet the profile, then the plan, then its rows come later.
+
+    `size` is how many of the sheet's rows may take part, of `looked_up` it is known so far what they are.
+    """
 
     choices: Choices
     sheet: str | None
@@ -227,6 +202,8 @@ class Understood(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...]
     plan: Preview | None
     is_done: bool
+    looked_up: int
+    size: int
     repeated: int
     estimate: str
     rows: tuple[ShownRow, ...]
@@ -256,12 +233,15 @@ class _DroppedError(Exception):
 class _Reading:
     """A sheet that is being read, profiled and planned beside the screens that show how far this has come."""
 
-    def __init__(self, choices: Choices, folder: Path) -> None:
-        self.profiled, self.ended = threading.Event(), threading.Event()
+    def __init__(self, choices: Choices, folder: Path, profile: Profile | None) -> None:
+        self.profiled, self.planned, self.ended = threading.Event(), threading.Event(), threading.Event()
         self.error: Exception | None = None
         self.choices, self.params = choices, tuple[ParamMenu, ...]()
-        self.profile: Profile | None = None
+        self.state = _state_of(folder / choices.file)
+        self.profile = profile
+        """What another reading has found of the same file, or what this one finds."""
         self.plan: Preview | None = None
+        self.looked_up = self.size = 0
         self.problems: list[str] = []
         self.repeated = 0
         self.first: list[ShownRow] = []
@@ -277,15 +257,17 @@ class _Reading:
         try:
             with _opened(self.choices) as source:
                 self.sheet, self.header_row = source.sheet.name, source.sheet.header_row
-                self.columns = source.layout.own
-                self.first = list(islice(_rows(source, {}, is_planned=False), PAGE))
-                self.profile = profile_of(source)
+                self.columns, self.size = source.layout.own, source.total
+                self.first = list(islice(sheet_rows(source, {}, is_planned=False), PAGE))
+                self.profile = self.profile or profile_of(source, look=self.look)
+                self.looked_up = 0
                 self.choices, self.params = _completed(self.choices, self.profile, self._folder)
                 self.profiled.set()
                 steps: dict[int, tuple[str, str]] = {}
                 self.plan, self.problems = _planned(self.choices, steps, self)
                 self.repeated = repeated_keys(source, self.choices.key, self.profile)
-                self._keep(_rows(source, steps, is_planned=self.plan is not None))
+                self.planned.set()
+                self._keep(sheet_rows(source, steps, is_planned=self.plan is not None))
         except _DroppedError:
             pass
         except Exception as error:  # noqa: BLE001  it is raised in the thread of who asks
@@ -293,6 +275,17 @@ class _Reading:
         finally:
             self.profiled.set()
             self.ended.set()
+
+    def look(self) -> None:
+        """One row more was looked at. Raises `_DroppedError` where nobody waits for it."""
+        if self.is_dropped:
+            raise _DroppedError
+        self.looked_up += 1
+
+    def is_alike(self, choices: Choices, folder: Path) -> bool:
+        """Whether this has found the profile of the same file, as it is, read in the same way."""
+        is_same = (self.choices.file, self.choices.reading()) == (choices.file, choices.reading())
+        return is_same and self.profiled.is_set() and self.state == _state_of(folder / choices.file)
 
     def _keep(self, rows: Iterable[ShownRow]) -> None:
         texts = ((row.number, _tab_of(row), msgspec.json.encode(row).decode()) for row in rows if not self.is_dropped)
@@ -327,7 +320,7 @@ class Readings:
         reading.ended.wait(max(until - time.monotonic(), 0.0))
         if reading.error is not None:
             raise reading.error
-        is_done = reading.ended.is_set()
+        is_done, plan = reading.ended.is_set(), reading.plan if reading.planned.is_set() else None
         rows = reading.rows(show, int(begin) if begin.isdecimal() else 0)
         return Understood(
             choices=reading.choices,
@@ -338,10 +331,12 @@ class Readings:
             tasks=(INVOICE, *tasks_in(self._folder)),
             params=reading.params,
             problems=tuple(reading.problems),
-            plan=reading.plan if is_done else None,
+            plan=plan,
             is_done=is_done,
+            looked_up=reading.looked_up,
+            size=reading.size,
             repeated=reading.repeated,
-            estimate=estimate_of(reading.plan, reading.choices.concurrency) if reading.plan and is_done else "",
+            estimate=estimate_of(plan, reading.choices.concurrency) if plan else "",
             rows=tuple(rows[:PAGE]),
             show=show,
             following=rows[PAGE].number if len(rows) > PAGE else None,
@@ -354,10 +349,11 @@ class Readings:
             is_good = known is not None and not known.is_dropped and time.monotonic() - known.began < FRESH
             if known is not None and is_good and (before == state or not known.ended.is_set()):
                 return known
+            profile = next((r.profile for _, r in self._known.values() if r.is_alike(choices, self._folder)), None)
             for _, other in self._known.values():
                 other.is_dropped = other.is_dropped or other.choices.file == choices.file
             kept = [pair for pair in self._known.items() if not pair[1][1].is_dropped]
-            known = _Reading(choices, self._folder)
+            known = _Reading(choices, self._folder, profile)
             self._known = {**dict(kept[1 - MOST_READINGS :]), name: (state, known)}
             return known
 
@@ -365,6 +361,11 @@ class Readings:
 def _tab_of(row: ShownRow) -> str:
     """In which of the tabs the row stands."""
     return "refused" if row.word in ("refused", "held back", "parked") else row.kind
+
+
+def _state_of(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_mtime_ns, state.st_size
 
 
 def _opened(choices: Choices) -> Source:
@@ -409,8 +410,7 @@ def _planned(
     """The plan as `check` makes it, or why there is none; each row's step goes to `steps`."""
 
     def seen(step: Step, _: RowParams) -> None:
-        if reading.is_dropped:
-            raise _DroppedError
+        reading.look()
         name = counted_as(step)
         if name is not None:
             why = step.why if isinstance(step, Refuse) else step.status if isinstance(step, Keep) else ""
@@ -419,31 +419,12 @@ def _planned(
     if not choices.task:
         return None, ["say the id of the task, as Anchor shows it"] if choices.service == "anchor" else []
     try:
-        return anyio.run(rehearse_alone, planned_of(choices), seen), []
+        return anyio.run(_rehearse, planned_of(choices), seen), []
     except (BatchRunnerError, SheetError) as error:
         steps.clear()
         return None, str(error).splitlines()
 
 
-def _rows(source: Source, steps: Mapping[int, tuple[str, str]], *, is_planned: bool) -> Iterator[ShownRow]:
-    indexes = [column.index for column in source.layout.own]
-    for row in source.sheet.rows():
-        yield _shown(source, row, steps.get(row.number), indexes, is_planned=is_planned)
-
-
-def _shown(
-    source: Source, row: Row, step: tuple[str, str] | None, indexes: Iterable[int], *, is_planned: bool
-) -> ShownRow:
-    name, why = step or ("", "")
-    is_refused = name == "refused" or not is_planned
-    bad = {problem.index for problem in row.problems if problem.refuses and is_refused}
-    if name == "refused":
-        bad |= {index for index in indexes if f"{source.sheet.address(row.number, index)}:" in f"{why}:"}
-    cells = tuple(ShownCell(row.texts[index], index in bad) for index in indexes)
-    if row.kind is not RowKind.DATA:
-        kind = "header" if row.kind is RowKind.HEADER else "left"
-        return ShownRow(row.number, kind, LEFT[row.kind], "", cells)
-    if not name:
-        return ShownRow(row.number, "left" if is_planned else "taken", "left out" if is_planned else "", "", cells)
-    kind = "refused" if name in ("refused", "held", "parked", "unknown") else "taken"
-    return ShownRow(row.number, kind, PLANNED.get(name, name), why if name not in ("carried_over", why) else "", cells)
+async def _rehearse(planned: SheetJob, seen: Callable[[Step, RowParams], None]) -> Preview:
+    async with AsyncExitStack() as stack:
+        return await Rehearsal(stack, "", seen).page(planned)

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from batch_runner.outcomes import STARTING
-from batch_runner.plan.plan import DUPLICATE, Attempt, Entry, Keep, Policy, Poll, Refuse, Resend, Send, Skip, Step
+from batch_runner.plan.plan import DUPLICATE, Entry, Keep, Policy, Poll, Refuse, Resend, Send, Skip, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from batch_runner.plan.edits import Attempt
 
 
 class Rival(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +100,7 @@ def _standing(known: Known, policy: Policy, entry: Entry, row: int, before: int 
     """What stands in the way of a row, as a sentence: a run, or another row of the sheet."""
     for rival in known.of(entry, row, before, since):
         if rival.stands or policy.blocks(rival.outcome):
-            return _sentence(policy, str(rival), differs=entry.differs_from(rival.conflict))
+            return duplicate_of(rival, entry, policy)
     found = known.above(entry)
     if found is None:
         return None
@@ -106,6 +108,11 @@ def _standing(known: Known, policy: Policy, entry: Entry, row: int, before: int 
     return _sentence(
         policy, f"stands in row {number} of {sheet or 'this sheet'}, too", differs=conflict != entry.conflict
     )
+
+
+def duplicate_of(rival: Rival, entry: Entry, policy: Policy) -> str:
+    """The sentence that says of what a row is a duplicate."""
+    return _sentence(policy, str(rival), differs=entry.differs_from(rival.conflict))
 
 
 def _sentence(policy: Policy, what: str, *, differs: bool) -> str:

@@ -25,18 +25,20 @@ Rule 8  A lost answer can be asked for where the service knows starts by their I
 Rule 9  A run that ended without having begun, as our own service can say, was no run: the row is sent again, at once.
 Rule 10 A row that would be started is held where what it is ran already, somewhere that this history doesn't know: a
         `Hold` says why, and what it names. Only `again` and `same` release it, no value of `retry` or `on_unknown`.
-        An edited row is held where it ran, runs or is `unknown`, and a column differs that money hangs on.
+        An edited row is held where it ran, runs or is `unknown`, and a column differs that money hangs on, or the
+        currency of an amount alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable  # noqa: TC003  of a field, whose type is asked for at run time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
-from batch_runner.outcomes import ERROR, FAILED, NOT_STARTED, SUCCESS, UNKNOWN
-from batch_runner.plan.edits import cells_of, differing
+from batch_runner.outcomes import SUCCESS, UNKNOWN
+from batch_runner.plan.edits import Attempt, cells_of, differing
 from batch_runner.units import local_day
 
 if TYPE_CHECKING:
@@ -106,7 +108,7 @@ class Entry(msgspec.Struct, frozen=True):
     is empty where the row has no such values, None where nobody asked for them or a cell of them can't be read. What
     is called `former_` is what earlier releases gave such a row. `forms` are other forms of its key, under which a
     sheet of another format has it; under `doubtful_keys` it or another one may be known, since a text (`3/4/2026`) may
-    be read in two ways. `aliases` are the keys that it would have with the key columns of other sheets.
+    be read in two ways. `aliases` are its keys by the key columns of other sheets, `keys_by` those by any it may have.
     """
 
     row_number: int
@@ -123,7 +125,10 @@ class Entry(msgspec.Struct, frozen=True):
     doubtful_keys: tuple[bytes, ...] = ()
     sent: bytes | None = None
     """The hash of the very texts that would be sent, where `digest`, which stands for their values, is another."""
+    bare: bytes | None = None
+    """The hash of its values without the currencies that its amounts name; None where they name none."""
     aliases: tuple[bytes, ...] = ()
+    keys_by: Callable[[tuple[str, ...]], tuple[bytes, ...]] = lambda _columns: ()
 
     @property
     def keys(self) -> tuple[bytes, ...]:
@@ -150,64 +155,11 @@ class Entry(msgspec.Struct, frozen=True):
         return conflict is not None and conflict not in (self.conflict, self.former_conflict)
 
 
-class Attempt(msgspec.Struct, frozen=True):
-    """One try to start a run, as recorded.
-
-    `night` is the batch that its night began with, `memory` that of the service which knew its start by its key. `sent`
-    is the hash of the very texts, where `params` is that of their values.
-    """
-
-    id: int
-    batch: int
-    params: bytes
-    status: str
-    run_id: str | None
-    has_ended: bool
-    night: int = 0
-    intended_at: str = ""
-    conflict: bytes | None = None
-    claim: bytes | None = None
-    memory: str | None = None
-    cells: bytes | None = None
-    sent: bytes | None = None
-    ended_at: str = ""
-
-    @property
-    def was_withdrawn(self) -> bool:
-        """Whether certainly no run was started, or none that began."""
-        return self.status == NOT_STARTED and self.run_id is None
-
-    @property
-    def made_no_run(self) -> bool:
-        """Whether that is certain although it stands: the service refused it for good."""
-        return self.run_id is None and self.status in (NOT_STARTED, ERROR)
-
-    @property
-    def was_lost(self) -> bool:
-        """Whether nothing is known of what came of it; only another batch's attempt can be asked."""
-        return self.run_id is None and not self.has_ended
-
-    @property
-    def is_going(self) -> bool:
-        """Whether it made a run whose end is not known yet."""
-        return self.run_id is not None and not self.has_ended
-
-    @property
-    def may_have_run(self) -> bool:
-        """Whether what it was sent for may not run once more unasked: it succeeded, goes on, or nobody knows."""
-        return not self.was_withdrawn and not self.made_no_run and self.outcome not in FAILED
-
-    @property
-    def outcome(self) -> str:
-        """Its status, with a lost answer named as such."""
-        return UNKNOWN if self.was_lost else self.status
-
-
 class Send(msgspec.Struct, frozen=True):
     """Start a run for the row. `params` is the hash of what is sent; `claim` and `conflict` as in its `Entry`.
 
     `again`: a start was sent for it before. `cells` stand for its texts, to tell later what was edited; `sent` is as in
-    its `Entry`.
+    its `Entry`, followed by its `bare` if it has one.
     """
 
     row_number: int
@@ -377,14 +329,25 @@ def decide(
 def send(entry: Entry, row_id: int, *, again: bool = True) -> Send:
     """The start of a row as it is now."""
     cells = cells_of(entry.named())
-    return Send(entry.row_number, row_id, entry.digest, entry.claim, entry.conflict, again, cells, entry.sent)
+    sent = (entry.sent or entry.digest) + entry.bare if entry.bare else entry.sent
+    return Send(entry.row_number, row_id, entry.digest, entry.claim, entry.conflict, again, cells, sent)
 
 
 def _is_changed(last: Attempt, entry: Entry, policy: Policy) -> bool:
-    """Whether it was edited since, in a column that is compared."""
+    """Whether it was edited since, in a column that is compared; an amount that only lost or got a currency was not.
+
+    But nobody knows in which currency that ran, so with `changed` it is one, to be held.
+    """
     if last.params == entry.digest:
         return False
+    if _is_but_for_currency(last, entry) and None in (last.bare, entry.bare):
+        return "changed" in policy.retry
     return not policy.ignore or differing(last.cells, entry.named(), policy.ignore) != ()
+
+
+def _is_but_for_currency(last: Attempt, entry: Entry) -> bool:
+    """Whether its values differ from what was sent in the currencies of amounts alone."""
+    return last.params != entry.digest and (last.bare or last.params) == (entry.bare or entry.digest)
 
 
 def watched_edit(last: Attempt, entry: Entry, policy: Policy) -> Hold | None:
@@ -392,6 +355,8 @@ def watched_edit(last: Attempt, entry: Entry, policy: Policy) -> Hold | None:
     if entry.refusal is not None or not last.may_have_run or last.params == entry.digest:
         return None
     columns = [name for name in differing(last.cells, entry.named(), policy.ignore) or () if name in policy.watched]
+    if not columns and "changed" in policy.retry and _is_but_for_currency(last, entry):
+        columns = ["currency, or none"]
     if not columns:
         return None
     what = f"ran on {local_day(last.intended_at)} with another {' and '.join(columns)}"
@@ -400,7 +365,7 @@ def watched_edit(last: Attempt, entry: Entry, policy: Policy) -> Hold | None:
 
 
 def _is_as_it_was(last: Attempt, entry: Entry) -> bool:
-    """Whether a start would send what was sent last, under the same claim: then nothing new is to be asked about it."""
+    """Whether a start would send what was sent last, under the same claim: nothing new is to be asked about it."""
     return _is_the_same_start(last, entry) and (not entry.claim or entry.has_claim(last.claim))
 
 

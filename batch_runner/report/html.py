@@ -27,7 +27,7 @@ from batch_runner.fs import AtomicFile
 from batch_runner.outcomes import SUCCESS, kind_of
 from batch_runner.report.stats import Headline, gather_stats, headline_of, headline_of_night, local, moment_of
 from batch_runner.report.summary import duration_of
-from batch_runner.report.totals import NightSum, sums_of_all
+from batch_runner.report.totals import PLAIN, NightSum, Writing, sums_of_all, writing_of
 from batch_runner.rows.amounts import worded
 from batch_runner.units import way_to
 
@@ -197,7 +197,7 @@ def render(told: Page | NightPage, locale: str | None = None) -> str:
     Amounts and moments are written as `locale` has it; a browser's own is taken where nobody named one.
     """
     css, js = (files(__package__).joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
-    known = _known(locale)
+    known = writing_of(locale)
     return (
         _templates(known)
         .get_template("page.html")
@@ -219,39 +219,12 @@ def _digest(text: str) -> str:
     return b64encode(sha256(text.encode()).digest()).decode()
 
 
-class Writing(msgspec.Struct, frozen=True):
-    """How a locale writes amounts and days: what groups thousands, what stands before decimals, a form of a day."""
-
-    group: str
-    decimal: str
-    day: str
-
-
-PLAIN = Writing(",", ".", "%Y-%m-%d")
-"""As it stands there where no script makes it the reader's own."""
-WRITINGS = {
-    "de": Writing(".", ",", "%d.%m.%Y"),
-    "de-ch": Writing("’", ".", "%d.%m.%Y"),
-    "en-gb": Writing(",", ".", "%d/%m/%Y"),
-    "fr": Writing("\u202f", ",", "%d/%m/%Y"),
-    "it": Writing(".", ",", "%d/%m/%Y"),
-    "nl": Writing(".", ",", "%d-%m-%Y"),
-}
-"""Locales that need no script (CLDR 45). All others are written by the browser, which knows them."""
-_ALIKE = {"de-de": "de", "fr-fr": "fr", "it-it": "it", "nl-nl": "nl"}
-
-
-def _known(locale: str | None) -> Writing | None:
-    name = (locale or "").replace("_", "-").lower()
-    return WRITINGS.get(_ALIKE.get(name, name))
-
-
 @cache
 def _templates(known: Writing | None) -> jinja2.Environment:
     writing = known or PLAIN
 
     def figure(text: str, value: object) -> Markup:
-        written = text.translate({ord(","): writing.group, ord("."): writing.decimal})
+        written = writing.digits(text)
         return Markup('<data value="{}">{}</data>').format(
             f"{value:f}" if isinstance(value, Decimal) else value, written
         )

@@ -9,6 +9,7 @@ import msgspec
 from batch_runner.errors import ExitCode, worst
 from batch_runner.journal.changes import HeldRows, Since, Unsettled
 from batch_runner.outcomes import STATUSES, SUCCESS, UNKNOWN
+from batch_runner.report.totals import PLAIN, writing_of
 from batch_runner.units import local_time
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     sheet's rows, `unsettled` are sheets of other days that were left before their end. `totals` has an entry for each
     column of `--total`, `differing` one for each of `--compare`. `report` is the path of the page that `--report` asked
     for. `cautions` are those of the `notes` that are told also with `--quiet`. `named` counts the rows that were held,
-    carried over and retried, and says why.
+    carried over and retried, and says why. `locale` is how amounts are written in the text.
     """
 
     exit_code: int
@@ -121,6 +122,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     report: str | None = None
     cautions: tuple[str, ...] = ()
     named: tuple[NamedRows, ...] = ()
+    locale: str | None = None
 
     @property
     def resolving(self) -> str:
@@ -178,7 +180,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             yield f"  and {number_of(self.more_failures, 'row')} more that did not succeed"
         told: tuple[ColumnTotals | Differing, ...] = (*self.totals, *self.differing)
         for one in told:
-            yield from (f"  {line}" for line in one.lines())
+            yield from (f"  {line}" for line in one.lines(writing_of(self.locale) or PLAIN))
         if self.stopped:
             yield f"  stopped early: {self.stopped}"
         if self.count("unknown"):

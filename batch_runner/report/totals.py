@@ -44,6 +44,47 @@ _EDITED = "edited"
 _ALL_PARTS = ("succeeded", "failed", "unsettled", _EDITED, "not_started")
 
 
+class Writing(msgspec.Struct, frozen=True):
+    """How a locale writes amounts and days: what groups thousands, what stands before decimals, a form of a day."""
+
+    group: str
+    decimal: str
+    day: str
+
+    def digits(self, text: str) -> str:
+        """A number that is written `1,234.50`, as it is written there."""
+        return text.translate({ord(","): self.group, ord("."): self.decimal})
+
+    def amount(self, value: Decimal) -> str:
+        """An amount."""
+        return self.digits(worded(value))
+
+    def cell(self, text: str) -> str:
+        """A text that is an amount, if it surely is one and no identifier; any other as it is."""
+        amount = read_amount(text) if "." in text or "," in text else None
+        return f"{self.amount(amount.value)} {amount.currency}".rstrip() if isinstance(amount, Amount) else text
+
+
+PLAIN = Writing(",", ".", "%Y-%m-%d")
+"""As it stands there where no script makes it the reader's own."""
+WRITINGS = {
+    "de": Writing(".", ",", "%d.%m.%Y"),
+    "de-ch": Writing("’", ".", "%d.%m.%Y"),
+    "en-gb": Writing(",", ".", "%d/%m/%Y"),
+    "fr": Writing("\u202f", ",", "%d/%m/%Y"),
+    "it": Writing(".", ",", "%d/%m/%Y"),
+    "nl": Writing(".", ",", "%d-%m-%Y"),
+}
+"""Locales that need no script (CLDR 45). All others are written by the browser, which knows them."""
+_ALIKE = {"de-de": "de", "fr-fr": "fr", "it-it": "it", "nl-nl": "nl"}
+
+
+def writing_of(locale: str | None) -> Writing | None:
+    """How this locale writes; None where only a browser knows."""
+    name = (locale or "").replace("_", "-").lower()
+    return WRITINGS.get(_ALIKE.get(name, name))
+
+
 class Sum(msgspec.Struct, frozen=True, kw_only=True):
     """The amounts of one column in one currency ("" where none is named), exact.
 
@@ -87,18 +128,19 @@ class ColumnTotals(msgspec.Struct, frozen=True):
     differing_rows: tuple[int, ...] = ()
     total_rows: tuple[TotalRow, ...] = ()
 
-    def lines(self) -> Iterator[str]:
+    def lines(self, writing: Writing = PLAIN) -> Iterator[str]:
         """A line for each currency, for a person."""
+        write = writing.amount
         for found in self.sums:
-            unsettled = f" + {worded(found.unsettled)} unknown or running" if found.unsettled else ""
-            edited = f" + {worded(found.edited)} edited since they ran" if found.edited else ""
-            odds = f", WHICH DIFFERS BY {worded(found.difference)}: a bug of ours" if found.difference else ""
+            unsettled = f" + {write(found.unsettled)} unknown or running" if found.unsettled else ""
+            edited = f" + {write(found.edited)} edited since they ran" if found.edited else ""
+            odds = f", WHICH DIFFERS BY {write(found.difference)}: a bug of ours" if found.difference else ""
             yield (
-                f"total {self.column}: {worded(found.input)} {found.currency or '(no currency)'}"
-                f" = {worded(found.succeeded)} succeeded + {worded(found.failed)} failed{unsettled}{edited}"
-                f" + {worded(found.not_started)} not started{odds}"
+                f"total {self.column}: {write(found.input)} {found.currency or '(no currency)'}"
+                f" = {write(found.succeeded)} succeeded + {write(found.failed)} failed{unsettled}{edited}"
+                f" + {write(found.not_started)} not started{odds}"
             )
-        yield from (f"total {self.column}: {line}" for line in self.compared())
+        yield from (f"total {self.column}: {line}" for line in self.compared(write))
         if self.not_added:
             named = ", ".join(f"row {cell.row}: {cell.why}" for cell in self.unread[:3])
             more = "; …" if self.not_added > 3 else ""
@@ -284,7 +326,7 @@ class Differing(msgspec.Struct, frozen=True):
         """How many of how many differ."""
         return f"{self.column} and {self.path} differ in {self.rows} of {self.compared} rows that succeeded"
 
-    def lines(self) -> Iterator[str]:
+    def lines(self, _writing: Writing) -> Iterator[str]:
         """For a person, the first rows that differ."""
         yield self.headline
         yield from (f"  row {number}: {what}" for number, what in self.first)
@@ -312,14 +354,17 @@ class Told(msgspec.Struct, frozen=True):
             return None
 
 
-def differing(source: Source, outcomes: Iterable[Placed]) -> tuple[Differing, ...]:
-    """Compare the job's `compare` columns with the results in one pass; `outcomes` come in order of row number."""
+def differing(source: Source, outcomes: Iterable[Placed], locale: str | None = None) -> tuple[Differing, ...]:
+    """Compare the job's `compare` columns with the results in one pass; `outcomes` come in order of row number.
+
+    It is told with amounts as the locale writes them, if one was said; else as they stand there.
+    """
     if not source.pairs:
         return ()
     compared = 0
     found: list[list[tuple[int, str]]] = [[] for _pair in source.pairs]
     counted = [0] * len(source.pairs)
-    for outcome, differences in _compared(source, outcomes):
+    for outcome, differences in _compared(source, outcomes, writing_of(locale)):
         compared += outcome.status == SUCCESS
         for place, what in differences.items():
             counted[place] += 1
@@ -339,7 +384,9 @@ def marked(source: Source, outcomes: Iterable[Placed]) -> Iterator[Placed]:
         yield msgspec.structs.replace(outcome, error=f"differs: {what}") if what else outcome
 
 
-def _compared(source: Source, outcomes: Iterable[Placed]) -> Iterator[tuple[Placed, dict[int, str]]]:
+def _compared(
+    source: Source, outcomes: Iterable[Placed], writing: Writing | None = None
+) -> Iterator[tuple[Placed, dict[int, str]]]:
     """Each outcome, and how it differs from its row, by the places of the pairs."""
     rows = source.chosen()
     row = next(rows, None)
@@ -347,15 +394,17 @@ def _compared(source: Source, outcomes: Iterable[Placed]) -> Iterator[tuple[Plac
         while row is not None and row.number < outcome.number:
             row = next(rows, None)
         is_comparable = row is not None and row.number == outcome.number and outcome.status == SUCCESS
-        yield outcome, dict(_differences(source, row, outcome.result)) if row is not None and is_comparable else {}
+        differences = _differences(source, row, outcome.result, writing) if row is not None and is_comparable else ()
+        yield outcome, dict(differences)
         del outcome
 
 
-def _differences(source: Source, row: TypedRow, result: str) -> Iterator[tuple[int, str]]:
+def _differences(source: Source, row: TypedRow, result: str, writing: Writing | None) -> Iterator[tuple[int, str]]:
+    write = writing.cell if writing else str
     for place, (column, path) in enumerate(source.pairs):
         other = part_of(result, path.removeprefix("result."))
-        text = row.texts[column.index]
+        text = write(row.texts[column.index]) or "(empty)"
         if other is None:
-            yield place, f"{column.name} {text or '(empty)'} in the sheet, no {path}"
+            yield place, f"{column.name} {text} in the sheet, no {path}"
         elif not is_same(row, column.index, other):
-            yield place, f"{column.name} {text or '(empty)'} in the sheet, {other} in {path}"
+            yield place, f"{column.name} {text} in the sheet, {write(other)} in {path}"

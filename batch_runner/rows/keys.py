@@ -22,7 +22,7 @@ from unicodedata import category, digit, normalize
 import msgspec
 
 from batch_runner.errors import quote_words
-from batch_runner.rows.amounts import EITHER, read_number
+from batch_runner.rows.amounts import EITHER, SIGNS, currency_of, read_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -173,6 +173,31 @@ def other_readings(texts: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     }
     for nth in (0, 1) if found else ():
         yield tuple(number_form(found[place][nth] if place in found else text) for place, text in enumerate(texts))
+
+
+_SPACE = "[ \u00a0\u202f]?"
+_WORD = r"([^\W\d_]{2,4}|[^\W\d_]{0,2}[^\w\s.,:;/%'’()+-])"
+_NAMES_CURRENCY = re.compile(
+    rf"(?:{_WORD}{_SPACE})?(-?[0-9](?:[0-9.,'\u2019\u00a0\u202f ]*[0-9])?)(?:{_SPACE}{_WORD})?"
+)
+_DIGITS = frozenset("0123456789")
+_BEGIN = _DIGITS | {"-"}
+
+
+def without_currencies(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """The texts, amounts without the currency that they name (`1,00` for `1,00 €`); the very same where none does."""
+    # One end of such a text is a digit, and the other is none; in most rows there is no amount of this kind.
+    named = {n: text for n, text in enumerate(texts) if text and (text[0] in _BEGIN) != (text[-1] in _DIGITS)}
+    others = {place: bare for place, text in named.items() if (bare := _without_currency(text)) != text}
+    return with_others(texts, others)
+
+
+def _without_currency(text: str) -> str:
+    found = _NAMES_CURRENCY.fullmatch(text)
+    before, number, after = found.groups() if found else (None, text, None)
+    word = after if before is None else before if after is None else None
+    is_one = word is not None and word in (word.upper(), *SIGNS) and currency_of(word) is not None
+    return number if is_one else text
 
 
 def with_others(texts: tuple[str, ...], others: Mapping[int, str]) -> tuple[str, ...]:
@@ -336,6 +361,7 @@ class KeyFinder:
 
 
 _IBAN = re.compile(r"[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}")
+_IS_VALUE = re.compile("|".join(kind.pattern for kind in (_DECIMAL, _DATED, _IBAN))).fullmatch
 ALIKE = 85
 """So many percent of two rows' texts are the same where they are almost duplicates."""
 MOST_COMPARED = 50_000
@@ -361,7 +387,7 @@ class NearDuplicates:
         if self._rows > MOST_COMPARED:
             return
         cells = [texts[column.index].strip() for column in self._columns]
-        is_value = [any(kind.fullmatch(text) for kind in (_DECIMAL, _DATED, _IBAN)) for text in cells]
+        is_value = [_IS_VALUE(text) is not None for text in cells]
         values = tuple(text if kind else "" for text, kind in zip(cells, is_value, strict=True))
         rest = tuple("" if kind else plain(text) for text, kind in zip(cells, is_value, strict=True))
         if not any(values) or not any(map(str.isdecimal, "".join(rest))):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from batch_runner.rows.keys import (
     other_readings,
     plain,
     with_others,
+    without_currencies,
 )
 from batch_runner.rows.selection import columns_by_letter, no_column
 from batch_runner.sheet.model import RowKind, refuse_ambiguity
@@ -66,7 +68,8 @@ class RowParams(Entry, frozen=True, kw_only=True):
 class KeyForms(msgspec.Struct, frozen=True):
     """A row's key, and what stands for its params: their values, and their very texts where these are another.
 
-    The journal learns the `forms`, under which another sheet may have the row; it may know the row as `former`.
+    The journal learns the `forms`, under which another sheet may have the row; it may know the row as `former`. `texts`
+    are all forms of its values.
     """
 
     key: bytes | None
@@ -75,6 +78,8 @@ class KeyForms(msgspec.Struct, frozen=True):
     forms: tuple[bytes, ...] = ()
     former: tuple[bytes, ...] = ()
     doubtful: tuple[bytes, ...] = ()
+    bare: bytes | None = None
+    texts: tuple[tuple[str, ...], ...] = ()
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -122,9 +127,9 @@ class Template:
         self._conflict = tuple(column.index for column in self._sorted(job.unique_conflict))
         self._watched = {name: self._columns[name].index for name in (*job.total, *job.unique_conflict)}
         self._ignored = frozenset(column.index for column in self.columns(job.ignore))
-        self._also: tuple[tuple[Column, ...], ...] = ()
+        self._also: tuple[tuple[str, ...], ...] = ()
         self._styles: dict[str, AmountStyle] = {}
-        self._used = self._used_indexes()
+        self._used = self._sent_indexes().union({c.index for c in self._key}, self._unique, self._conflict)
         self._starts = tuple(self._sent_indexes())
         self._refuse_ambiguity(job)
         self._known_by = frozenset(column.index for column in self._key) or self._sent_indexes()
@@ -159,10 +164,8 @@ class Template:
 
     def know_also(self, key_columns: Iterable[tuple[str, ...]]) -> None:
         """Give each row the keys, too, that it would have with the key columns of other sheets, where it has these."""
-        own = {column.name for column in self._own}
         known = tuple(column.name for column in self._key)
-        sets = (names for names in key_columns if names != known and own.issuperset(names))
-        self._also = tuple(self._sorted(names) for names in sorted(sets))
+        self._also = tuple(names for names in sorted(key_columns) if names != known)
 
     @property
     def shown(self) -> tuple[Column, ...]:
@@ -184,28 +187,33 @@ class Template:
         if problems := [*problems, *(f"param {name}: {sentence}" for name, sentence in wrongs)]:
             raise UsageError("\n".join(problems))
 
-    def fill(self, row: Row, *, takes_part: bool = True) -> RowParams:
-        """The params of one row. Each is a text; an empty one is left out unless the job sends empty ones."""
+    def fill(self, row: Row, *, takes_part: bool = True, is_keyed: bool = True) -> RowParams:
+        """The params of one row. Each is a text; an empty one is left out unless the job sends empty ones.
+
+        Most of the work is how it is known. Without that it has no key, so that no journal would let it start.
+        """
         params = self._params(row.texts)
+        refusal = self._refusal(row) or self._misfit(row, params)
+        filled = partial(RowParams, row_number=row.number, takes_part=takes_part, params=params, refusal=refusal)
+        if not is_keyed:
+            return filled(key=None, digest=b"")
         forms = self._forms(row)
-        return RowParams(
-            row_number=row.number,
-            takes_part=takes_part,
-            params=params,
+        return filled(
             key=forms.key,
             digest=forms.digest,
             sent=forms.sent,
+            bare=forms.bare,
             forms=forms.forms,
             former_keys=forms.former,
             doubtful_keys=forms.doubtful,
             identity_id=(self._identity.fill(row.texts) or None) if self._identity else None,
             session_id=self._session.fill(row.texts) or None if self._session else None,
-            refusal=self._refusal(row) or self._misfit(row, params),
             claim=_claim(row, self._unique),
             conflict=_claim(row, self._conflict),
             former_claim=_claim(row, self._unique, former_plain),
             former_conflict=_claim(row, self._conflict, former_plain),
-            aliases=tuple(self._aliases(row)) if self._also else (),
+            aliases=tuple(key for names in self._also for key in self._keys_by(forms.texts, names)),
+            keys_by=partial(self._keys_by, forms.texts),
             watched=tuple((name, row.texts[index]) for name, index in self._watched.items()),
         )
 
@@ -221,7 +229,8 @@ class Template:
         Its key is made of values: a number without the zeros that a format shows, a date with its time, texts as they
         are. It may have run under what is sent now (from a text file, or by an earlier release), under the numbers that
         its texts may be (`1.10`), under its numbers without their formats, or as an earlier release read its cells.
-        Where a text may be read in two ways (`3/4/2026`), nobody can tell whether what ran under one is this row.
+        Where a text may be read in two ways (`3/4/2026`), nobody can tell whether what ran under one is this row; nor
+        whether what ran with `1,00` is `1,00 €`.
         """
         texts, plain = row.texts, number_forms(row.texts)
         sent = self._digest(texts)
@@ -241,8 +250,13 @@ class Template:
             past.append(self._digest(texts, more=((c.name, text) for c in self._formerly if (text := texts[c.index]))))
         forms = _others(more, key)
         former_keys = _others(past, key, *forms)
-        doubtful = _others(map(self._known_as, other_readings(texts)), key, *forms, *former_keys)
-        return KeyForms(key, digest, None if sent == digest else sent, forms, former_keys, doubtful)
+        amounts = without_currencies(texts)
+        bare = None if amounts is texts else number_forms(amounts)
+        either = (*other_readings(texts), *((bare, *other_readings(amounts)) if bare else ()))
+        doubtful = _others(map(self._known_as, either), key, *forms, *former_keys)
+        without = self._digest(bare, but=self._volatile) if bare else None
+        written = tuple(dict.fromkeys((values, texts, plain)))
+        return KeyForms(key, digest, None if sent == digest else sent, forms, former_keys, doubtful, without, written)
 
     def _known_as(self, texts: Sequence[str], *, is_former: bool = False) -> bytes | None:
         """The key that these texts make; None where those of the key's columns are all empty."""
@@ -263,17 +277,15 @@ class Template:
         identity = self._identity.fill(texts) if self._identity and self._identity.indexes() else ""
         return digest_of(sorted([*params, *more]), identity)
 
-    def _aliases(self, row: Row) -> Iterator[bytes]:
-        """Under what another sheet, with other key columns, may know the row; in all forms of its values."""
-        numbers = row.numbers or {}
-        values = with_others(row.texts, {place: number.value for place, number in numbers.items()})
-        for texts in dict.fromkeys((values, row.texts, number_forms(row.texts))):
-            for columns in self._also:
-                found = {column.name: texts[column.index] for column in columns}
-                if any(found.values()):
-                    yield key_of(found)
-                elif not columns:
-                    yield self._digest(texts)
+    def _keys_by(self, forms: tuple[tuple[str, ...], ...], names: tuple[str, ...]) -> tuple[bytes, ...]:
+        """Under what a sheet with these key columns knows a row with texts of these forms; nothing if it lacks one."""
+        if not names:
+            return tuple(map(self._digest, forms))
+        if not {column.name for column in self._own}.issuperset(names):
+            return ()
+        columns = self._sorted(names)
+        found = ({column.name: texts[column.index] for column in columns} for texts in forms)
+        return tuple(key_of(each) for each in found if any(each.values()))
 
     def params_of(self, names: Sequence[str]) -> tuple[str, ...]:
         """The params that these columns are sent as; none where one of them isn't sent."""
@@ -346,10 +358,6 @@ class Template:
         texts = [*self._texts.values(), *(text for text in (self._identity, self._session) if text)]
         taken = frozenset[int]().union(*(text.indexes() for text in texts))
         return taken | frozenset(self._sent)
-
-    def _used_indexes(self) -> frozenset[int]:
-        known_by = {column.index for column in self._key} | set(self._unique) | set(self._conflict)
-        return self._sent_indexes() | known_by
 
     def _refusal(self, row: Row) -> str | None:
         if row.refusal is not None:

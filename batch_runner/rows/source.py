@@ -143,8 +143,11 @@ class Source:
         for _row in rows:
             pass
 
-    def places(self) -> Iterator[RowParams]:
-        """As `rows`, with the rows left out between them: they, too, count among rows with equal keys."""
+    def places(self, *, is_keyed: bool = True) -> Iterator[RowParams]:
+        """As `rows`, with the rows left out between them: they, too, count among rows with equal keys.
+
+        `is_keyed`: each has what it is known by.
+        """
         self._warnings.clear()
         self._warned = 0
         finder = None if self._job.key else KeyFinder(self.layout.own)
@@ -153,7 +156,7 @@ class Source:
                 self._warn(row)
             if finder is not None:
                 finder.add(row.texts)
-            yield self.template.fill(row, takes_part=takes_part)
+            yield self.template.fill(row, takes_part=takes_part, is_keyed=is_keyed)
         self.likely_key = finder.found if finder is not None else ()
 
     def some(self, numbers: Collection[int]) -> Iterator[RowParams]:
@@ -346,13 +349,14 @@ class _Column:
         return 2 * self._files > self._texts
 
 
-def profile_of(source: Source, *, hidden: bool = False) -> Profile:
-    """Go once through the rows that take part."""
+def profile_of(source: Source, *, hidden: bool = False, look: Callable[[], None] = lambda: None) -> Profile:
+    """Go once through the rows that take part; `look` is called at each, and may raise."""
     columns = [(column.index, _Column(column.name)) for column in source.layout.own]
     finder = KeyFinder(source.layout.own)
     rows = 0
     for row in source.chosen():
         rows += 1
+        look()
         finder.add(row.texts)
         for index, column in columns:
             column.add(row.texts[index])

@@ -1,5 +1,5 @@
-"""What is done beside running batches: their plan is told, their outputs are refreshed, and their concurrency is
-changed by a file beside the journal.
+"""What is done beside batches: the plan is told, outputs are refreshed, it is counted where a whole sheet stands, and
+the concurrency is changed by a file beside the journal.
 
 `adjust` writes `NAME-adjust`, the batch looks for it every half second, takes it up and removes it. The file is its
 owner's alone, and names the process and the batch that it is for: what was left for one that is gone changes nothing.
@@ -8,9 +8,10 @@ owner's alone, and names the process and the batch that it is for: what was left
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextlib import contextmanager
 from contextvars import copy_context
 from pathlib import Path
@@ -20,17 +21,21 @@ import anyio
 import msgspec
 
 from batch_runner import log
-from batch_runner.errors import UsageError
+from batch_runner.errors import BatchRunnerError, SheetError, UsageError
 from batch_runner.fs import is_lock_there, read_private, write_private
 from batch_runner.job.validation import OUTPUT_ENDINGS
+from batch_runner.journal.index import Purpose
 from batch_runner.journal.view import JournalView
-from batch_runner.runner.memory import journals_of_job
+from batch_runner.report.totals import Told, control_totals, differing
+from batch_runner.runner.check import open_source
+from batch_runner.runner.memory import info_of, journals_of_job, outcomes_now
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
     from datetime import date
 
     from batch_runner.batch.pool import SheetBatch
+    from batch_runner.job.job import Job
     from batch_runner.journal.view import BatchRecord
 
 
@@ -40,6 +45,7 @@ PATIENCE = 10.0
 """Seconds until a batch that has not taken a change up is taken for one that won't."""
 LARGEST = 1000
 """Bytes that such a file has at most."""
+MOST_STANDINGS = 20
 
 
 class Adjustment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -202,6 +208,61 @@ def told_ahead(
     finally:
         is_over.set()
         thread.join(FIRST_SECOND)  # it may be reading a large sheet: nobody waits for that at the end
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """Where all rows of a sheet stand now: None where that isn't known, or not yet, since it is being counted."""
+
+    now: Told | None = None
+    is_counting: bool = False
+
+
+class Standings:
+    """Where whole sheets stand by what their journals know now, not as one of their batches has ended.
+
+    Each is counted once, in a thread of its own, for as long as nothing is written to its journal or to the sheet.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[object, ...], tuple[threading.Event, list[Told]]] = {}
+        self._lock = threading.Lock()
+
+    def look(self, journal: Path, batch: BatchRecord, job: Job) -> Standing:
+        """Where the sheet of this job stands; `batch` is one that ran with the journal, for the same task."""
+        if is_lock_there(journal):  # what is being written would have to be counted again and again
+            return Standing()
+        files = (journal, journal.with_name(f"{journal.name}-wal"), job.input_path)
+        key = tuple((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files if f.exists())
+        with self._lock:
+            if key not in self._known:
+                self._known = dict([*self._known.items()][-MOST_STANDINGS:])
+                self._known[key] = (threading.Event(), [])
+                work = (journal, batch, job, *self._known[key])
+                threading.Thread(target=self._count, args=work, daemon=True).start()
+            is_counted, found = self._known[key]
+        is_counted.wait(FIRST_SECOND)
+        return Standing(found[0] if found else None, not is_counted.is_set())
+
+    def _count(
+        self, journal: Path, batch: BatchRecord, job: Job, is_counted: threading.Event, found: list[Told]
+    ) -> None:
+        try:
+            found.append(stand_now(journal, batch, job))
+        except (BatchRunnerError, SheetError, OSError) as error:
+            log.debug("where the sheet stands isn't known", why=str(error))
+        finally:
+            is_counted.set()
+
+
+def stand_now(journal: Path, batch: BatchRecord, job: Job) -> Told:
+    """Where all rows of a job's sheet stand by what the journal, which is only read, knows now. Raises as a batch."""
+    purpose = Purpose.of(batch.task, batch.service, journal.resolve().parent)
+    with open_source(job, None, None, purpose, Path(tempfile.gettempdir())) as (source, _):
+        info = info_of(job, source, None, str(job.input_path.absolute()))
+        info = msgspec.structs.replace(info, task=batch.task, service=batch.service)
+        with outcomes_now(journal, 0, source, info, None, lambda: None) as now:
+            counts = Counter(placed.status for placed in now.rows())
+            return Told(dict(counts), control_totals(source, now.rows()), differing(source, now.rows()))
 
 
 def adjust(source: Path, concurrency: int, day: date) -> str:

@@ -26,16 +26,15 @@ from batch_runner.output.previous_output import KnownOutputs, headers_of, look_a
 from batch_runner.plan.plan import Refuse, Send, counted_as
 from batch_runner.progress import Forecast
 from batch_runner.report.summary import Counts, NamedRows, duration_of, named_rows, plan_words
-from batch_runner.report.totals import control_totals
-from batch_runner.rows.amounts import worded
-from batch_runner.rows.keys import NearDuplicates
-from batch_runner.rows.source import CHUNK, Source, look_ahead, plan_rows
+from batch_runner.report.totals import PLAIN, control_totals, writing_of
+from batch_runner.rows.keys import MOST_COMPARED, NearDuplicates
+from batch_runner.rows.source import CHUNK, Source, chunks, look_ahead, plan_rows
 from batch_runner.rows.task_inputs import TEXT
 from batch_runner.sheet.model import RowKind, row_list
 from batch_runner.sheet.snapshot import scratch_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
     from batch_runner.batch.pool import SheetBatch
     from batch_runner.fs import AtomicFile
@@ -50,11 +49,9 @@ if TYPE_CHECKING:
     from batch_runner.sheet.model import Sheet
 
 
-FIRST_CHUNK = 1_024
-FIRST_ROWS = 3
+FIRST_ROWS, MOST_SENTENCES = 3, 20
 MOST_SUSPECTS = 1_000
 """Numbers of suspect rows that a page for a person has."""
-MOST_SENTENCES = 20
 MOST_TIMES = 200
 """Runs whose times say how long the next ones may take."""
 
@@ -101,6 +98,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     input: str
+    input_sha256: str
     sheet: str | None
     header_row: int
     columns: tuple[str, ...]
@@ -130,6 +128,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     hints: tuple[str, ...] = ()
     """Rows that are almost the same: for a person to look at."""
     deadline: str | None = None
+    locale: str | None = None
     likely_key: tuple[str, ...] = ()
     """Without a key: the columns that look like each row's own number."""
 
@@ -169,12 +168,13 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         if self.deadline:
             yield f"  until:   {self.deadline}"
         yield f"  plan:    {plan_words(self.plan, self.named) if self.task else 'not known until a task is named'}"
-        yield from (f"  total:   {total}" for total in (*self.totals, *self.total_rows))
+        write = (writing_of(self.locale) or PLAIN).amount
+        yield from (f"  total:   {total}" for total in (*(one.told(write) for one in self.totals), *self.total_rows))
         yield from (f"  note:    {note}" for note in self.notes)
         samples = [*self.first, *([self.last] if self.last else [])]
         yield from _block(
             "the first rows and the last one, as they would be sent",
-            [f"row {sample.row}: {_shown(sample.params)}" for sample in samples],
+            [f"row {sample.row}: {msgspec.json.encode(sample.params).decode()}" for sample in samples],
         )
         yield from _block(f"refused: {self.refused_rows} of {self.rows} rows", self.refused)
         yield from _block("worth a look", self.warnings)
@@ -188,22 +188,26 @@ async def preview(
     evidence: Sequence[Evidence] = (),
     told: Sequence[str] = (),
     seen: Callable[[Step, RowParams], None] = lambda _step, _row: None,
+    *,
+    is_first: bool = False,
 ) -> Preview:
     """Read the whole sheet as a batch would, place its rows in a journal that nobody keeps, and send nothing.
 
-    `told` are notes about its journals; `seen` is told each row with its step.
+    `told` are notes about its journals; `seen` is told each row with its step. `is_first` is as in `planned_rows`.
     """
-    planned, kinds = _Planned(), _Kinds(source.sheet)
+    planned, kinds = _Planned(seen), _Kinds(source.sheet)
     await take_back(evidence, journal)
     unclaimed = await look_ahead(source, journal)
-    async for chunk in plan_rows(source, journal):
+    async for chunk in planned_rows(source, journal, is_first=is_first):
         for step, row in chunk:
             planned.add(step, row)
-            seen(step, row)
-    totals = control_totals(source, planned.outcomes())
+    totals, write = control_totals(source, planned.outcomes()), (writing_of(job.locale) or PLAIN).amount
+    notes = (*told, *source.notes, *source.first_notes, *source.sheet.describe_formats(), *unclaimed)
     return Preview(
         input=job.input,
+        input_sha256=source.sheet.fingerprint,
         deadline=_deadline_of(job),
+        locale=job.locale,
         sheet=source.sheet.name,
         header_row=source.sheet.header_row,
         columns=tuple(column.name for column in source.layout.own),
@@ -217,7 +221,7 @@ async def preview(
         rows=sum(planned.counted.values()),
         plan=Counts(**planned.counted),
         totals=tuple(_planned_totals(totals)),
-        total_rows=tuple(f"{column.column}: {line}" for column in totals for line in column.compared()),
+        total_rows=tuple(f"{column.column}: {line}" for column in totals for line in column.compared(write)),
         refused_rows=planned.refused_rows,
         kinds=dict(kinds.counted),
         last_row=kinds.last,
@@ -230,11 +234,7 @@ async def preview(
         likely_key=source.likely_key,
         hints=_near_duplicates(source),
         notes=(
-            *told,
-            *source.notes,
-            *source.first_notes,
-            *source.sheet.describe_formats(),
-            *unclaimed,
+            *notes,
             *filter(None, [journal.all_new() if planned.counted else None, journal.waiting()]),
             *(note for each in evidence if (note := each.note)),
         ),
@@ -243,24 +243,30 @@ async def preview(
     )
 
 
-def count_first(source: Source, look: Callable[[], None]) -> Counter[str]:
-    """As `count_plan`, where nothing ran that could have to do with a row: each is started, or is refused."""
-    counted: Counter[str] = Counter()
-    for nth, row in enumerate(source.rows()):
-        if nth % FIRST_CHUNK == 0:
-            look()
-        counted["refused" if row.refusal else "start"] += 1
-    return counted
+async def planned_rows(
+    source: Source, journal: Journal, *, is_first: bool
+) -> AsyncIterator[list[tuple[Step, RowParams]]]:
+    """What a batch would do with each row that takes part.
+
+    `is_first`: nothing ran that could have to do with a row, so each is started or refused, whatever its key.
+    """
+    if not is_first:
+        async for planned in plan_rows(source, journal):
+            yield planned
+        return
+    for chunk in chunks((row for row in source.places(is_keyed=False) if row.takes_part), CHUNK):
+        steps = (Send(r.row_number, 0, b"") if r.refusal is None else Refuse(r.row_number, r.refusal) for r in chunk)
+        yield list(zip(steps, chunk, strict=True))
 
 
 async def count_plan(
-    source: Source, journal: Journal, evidence: Sequence[Evidence], look: Callable[[], None]
+    source: Source, journal: Journal, evidence: Sequence[Evidence], look: Callable[[], None], *, is_first: bool
 ) -> tuple[Counter[str], Counter[tuple[str, str]]]:
     """Of `preview`, only how many rows a batch does what with, and why; `look` is called on the way, and may raise."""
     counted: Counter[str] = Counter()
     await take_back(evidence, journal)
     await look_ahead(source, journal, look=look)
-    async for chunk in plan_rows(source, journal):
+    async for chunk in planned_rows(source, journal, is_first=is_first):
         look()
         counted.update(name for step, _row in chunk if (name := counted_as(step)))
     return counted, Counter(journal.named)
@@ -295,7 +301,7 @@ def estimate_of(plan: Preview, concurrency: int | None) -> str:
 def _near_duplicates(source: Source) -> tuple[str, ...]:
     """The first pairs of rows that are almost the same, a sentence each."""
     near = NearDuplicates(source.layout.own)
-    for row in source.chosen():
+    for row in islice(source.chosen(), MOST_COMPARED):
         near.add(row.number, row.texts)
     more = [f"and {len(near.hints) - MOST_SENTENCES} more such pairs"] if len(near.hints) > MOST_SENTENCES else []
     return (*near.hints[:MOST_SENTENCES], *more)
@@ -319,7 +325,8 @@ class _Kinds:
 class _Planned:
     """The steps of a sheet's rows, counted; of those to start and of those refused the first ones are kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, seen: Callable[[Step, RowParams], None]) -> None:
+        self._seen = seen
         self.counted: Counter[str] = Counter()
         self.starts = array("q")
         self.first: list[Sample] = []
@@ -329,6 +336,7 @@ class _Planned:
 
     def add(self, step: Step, row: RowParams) -> None:
         """Count one row."""
+        self._seen(step, row)
         name = counted_as(step)
         if name is None:
             return
@@ -356,8 +364,9 @@ class PlannedTotal(msgspec.Struct, frozen=True):
     start: Decimal
     all: Decimal
 
-    def __str__(self) -> str:
-        return f"{self.column}: {worded(self.start)} of {worded(self.all)} {self.currency or '(no currency)'} to start"
+    def told(self, write: Callable[[Decimal], str]) -> str:
+        """In words, its amounts written so."""
+        return f"{self.column}: {write(self.start)} of {write(self.all)} {self.currency or '(no currency)'} to start"
 
 
 def _planned_totals(totals: Iterable[ColumnTotals]) -> Iterator[PlannedTotal]:
@@ -376,10 +385,6 @@ def _block(title: str, lines: list[str] | tuple[str, ...]) -> Iterator[str]:
         yield ""
         yield f"{title}:"
         yield from (f"  {line}" for line in lines)
-
-
-def _shown(params: dict[str, str]) -> str:
-    return msgspec.json.encode(params).decode()
 
 
 @contextmanager

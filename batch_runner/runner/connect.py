@@ -47,6 +47,17 @@ class ChosenService(msgspec.Struct, frozen=True):
     repeatable: bool = False
 
 
+ENDED_WITH_US = (
+    "it ended with this program, before it was done; how far it had come is not known. The next run of the same "
+    "command says what became of it"
+)
+
+
+def why_left(job: Job) -> str | None:
+    """What to say of a run that goes on when a batch is stopped; None where it outlives this program."""
+    return ENDED_WITH_US if job.service == "local" and job.dask is None else None
+
+
 def service_name(job: Job) -> str:
     """What the journal knows the job's service by: `local` or a URL."""
     return (os.environ.get(BASE_URL_VARIABLE) or ANCHOR_URL) if job.service == "anchor" else job.service

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, nullcontext, suppress
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -15,11 +15,12 @@ import msgspec
 
 from batch_runner._version import __version__
 from batch_runner.errors import BatchRunnerError, JournalError, SheetError, UsageError, cant_be_read
+from batch_runner.fs import LockHeld, hold_lock, is_lock_there
 from batch_runner.job.config import load_job
 from batch_runner.job.inputs import SheetJob, night_job_of
 from batch_runner.job.options import options
 from batch_runner.job.validation import OUTPUT_ENDINGS
-from batch_runner.journal.batches import BatchInfo, look_at_place, moment_ago, real_path
+from batch_runner.journal.batches import BatchInfo, look_at_place, moment_ago, real_path, stamp_of
 from batch_runner.journal.database import copy_journal, open_memory
 from batch_runner.journal.index import (
     ENDING,
@@ -105,7 +106,8 @@ def _look_again(purpose: Purpose, own: Path) -> LaterJournals | None:
         there = (path for path in index.journals(purpose)[0] if path.resolve() != own)
         return [*there, *_copies_of(own, index.namesakes(purpose), [])]
 
-    return LaterJournals.from_now(index.folder, find) if index.folder is not None else None
+    folder = index.folder  # its stamp is taken before anybody looks at what is there
+    return LaterJournals(folder, stamp_of(folder), find) if folder is not None else None
 
 
 def know_keys(memory: Memory, job: Job, source: Source) -> Memory:
@@ -219,6 +221,18 @@ def look_at_journal(path: Path, info: BatchInfo | None = None) -> None:
                     journal.check_job(path, info)
     except JournalError as error:
         raise UsageError(str(error)) from None
+
+
+def is_held(journal: Path) -> bool:
+    """Whether another process holds it just now. Not to be asked while this one does."""
+    path = real_path(journal)
+    try:
+        with hold_lock(path) if is_lock_there(path) else nullcontext():
+            return False
+    except LockHeld:
+        return True
+    except OSError:  # who opens the journal says what is wrong
+        return False
 
 
 def journals_of_job(source: Path, day: date) -> list[Path]:

@@ -33,9 +33,18 @@ from batch_runner.journal.journal import JournalFile
 from batch_runner.journal.view import JournalView
 from batch_runner.report.summary import Counts, Summary, named_rows, number_of, plan_words
 from batch_runner.runner.adjust import told_ahead
-from batch_runner.runner.check import count_first, count_plan, open_source, preview, take_back
+from batch_runner.runner.check import count_plan, open_source, preview, take_back
 from batch_runner.runner.connect import choose_service, connect_service, purpose_of
-from batch_runner.runner.memory import info_of, know_keys, look_at_journal, place_journals, policy_of, recall, rehearse
+from batch_runner.runner.memory import (
+    info_of,
+    is_held,
+    know_keys,
+    look_at_journal,
+    place_journals,
+    policy_of,
+    recall,
+    rehearse,
+)
 from batch_runner.runner.run import (
     EndInOrder,
     NightRun,
@@ -63,7 +72,6 @@ if TYPE_CHECKING:
     from batch_runner.rows.source import Source
     from batch_runner.runner.check import Preview
     from batch_runner.runner.connect import ChosenService
-    from batch_runner.runner.memory import Memory
     from batch_runner.runner.run import OpenedJob
 
 
@@ -348,11 +356,14 @@ def _plan_told(
 
     async def count(is_ready: Callable[[], None], look: Callable[[], None]) -> None:
         counted, named = Counter[str](), Counter[tuple[str, str]]()
+        free = [planned for planned in plan.batches if not is_held(planned.job.journal_path)]
+        if not free:  # each of them is turned away at once, so its plan would be none
+            return
         async with AsyncExitStack() as stack:
             rehearsal = Rehearsal(stack, bounds.command)
             await rehearsal.copy_journals(plan)
             is_ready()
-            for planned in plan.batches:
+            for planned in free:
                 rows, why = await rehearsal.count(planned, look)
                 counted, named = counted + rows, named + why
         if not counted.keys() - {"carried_over", "parked", "unknown"}:  # the summary says of these what there is to say
@@ -396,7 +407,9 @@ class Rehearsal:
         inputs, purpose = (service.inputs, purpose_of(job)) if service else (None, None)
         opening = open_source(job, target, inputs, purpose, Path(tempfile.gettempdir()))
         with findings.look(), opening as (source, evidence):
-            pages.append(await self._rehearse(planned, source, service, evidence))
+            if not findings.has_any:  # else there is no plan to tell, and a large sheet takes a while
+                journal, told, is_first = await self._begin(planned, source, service, evidence)
+                pages += [await preview(job, source, journal, evidence, told, self._seen, is_first=is_first)]
         findings.tell()
         return pages[0]
 
@@ -411,38 +424,26 @@ class Rehearsal:
         target = AtomicFile(job.output_path, real_path(job.output_path), 0o600)
         opening = open_source(job, target, service.inputs, purpose_of(job), Path(tempfile.gettempdir()))
         with opening as (source, evidence):
-            journal, memory = await self._begin(planned, source, service)
-            if not (self._command or evidence or job.unique or memory.others.is_any or journal.has_sent_before):
-                return count_first(source, look), Counter()
-            return await count_plan(source, journal, evidence, look)
+            journal, _, is_first = await self._begin(planned, source, service, evidence)
+            return await count_plan(source, journal, evidence, look, is_first=is_first)
 
-    async def _begin(self, planned: SheetJob, source: Source, service: ChosenService) -> tuple[Journal, Memory]:
-        """A batch in the copy of its journal."""
+    async def _begin(
+        self, planned: SheetJob, source: Source, service: ChosenService | None, evidence: tuple[Evidence, ...]
+    ) -> tuple[Journal, tuple[str, ...], bool]:
+        """A batch in the copy of its journal, notes on its memory, and whether nothing can have to do with its rows."""
         job = planned.job
+        is_alone = not (self._command or job.unique or evidence)
         batch = msgspec.structs.replace(info_of(job, source, service, planned.series), command=self._command)
+        if service is None:  # no task, so nothing was ever sent for it
+            return await (await self._file(None)).begin(batch), (), is_alone
         look_at_journal(job.journal_path, batch)
         memory = know_keys(recall(job, service), job, source)
         others = memory.others.beside(self._tonight, job.journal_path)
-        return await (await self._file(job.journal_path)).begin(batch, others), memory
-
-    async def _rehearse(
-        self, planned: SheetJob, source: Source, service: ChosenService | None, evidence: tuple[Evidence, ...]
-    ) -> Preview:
-        """The page of a batch that is rehearsed; without a task, nothing was ever sent for it."""
-        job = planned.job
-        if service is None:
-            batch = msgspec.structs.replace(info_of(job, source, None, planned.series), command=self._command)
-            return await preview(job, source, await (await self._file(None)).begin(batch), evidence, (), self._seen)
-        journal, memory = await self._begin(planned, source, service)
-        return await preview(job, source, journal, evidence, (*planned.notes, *memory.cautions), self._seen)
+        journal = await (await self._file(job.journal_path)).begin(batch, others)
+        is_first = is_alone and not (memory.others.is_any or journal.has_sent_before)
+        return journal, (*planned.notes, *memory.cautions), is_first
 
     async def _file(self, path: Path | None) -> JournalFile:
         if path not in self._files:
             self._files[path] = await self._stack.enter_async_context(rehearse(path))
         return self._files[path]
-
-
-async def rehearse_alone(planned: SheetJob, seen: Callable[[Step, RowParams], None]) -> Preview:
-    """One sheet gone over without sending, for who sees each step."""
-    async with AsyncExitStack() as stack:
-        return await Rehearsal(stack, "", seen).page(planned)

@@ -32,7 +32,7 @@ from batch_runner.report.summary import MOST_GROUPS, Summary, exit_code_for, nam
 from batch_runner.report.totals import Told, control_totals, differing, marked
 from batch_runner.runner.adjust import LOOK, AdjustmentInbox, BatchEnding, Refresher
 from batch_runner.runner.check import note_output, open_source, take_back, wrote_elsewhere
-from batch_runner.runner.connect import ChosenService, choose_service, connect_service, purpose_of
+from batch_runner.runner.connect import ChosenService, choose_service, connect_service, purpose_of, why_left
 from batch_runner.runner.memory import (
     Memory,
     index_of_user,
@@ -280,6 +280,8 @@ class NightRun:
             await self._refresher.let_go(batch)
             await batch.journal.flush()
             stop = self._stop_of(batch)
+            if self.stopping.stop is not None and (why := why_left(self._job)):
+                await batch.journal.left_going(why)
             has_time = not self.stopping.is_hasty or (self._tally.total <= MOST_ROWS and batch.is_known)
             written = await _write_output(opened, batch) if has_time else None
             notes = (*self._adjusted, *advise(self._limits, self._schedule))
@@ -380,7 +382,7 @@ async def _sum_up(
     about_output = written.notes if written else (TOO_LARGE,)
     known = (*opened.memory.cautions, *batch.cautions)
     totals = await to_thread.run_sync(control_totals, source, batch.outcomes()) if written else ()
-    differs = await to_thread.run_sync(differing, source, batch.outcomes()) if written else ()
+    differs = await to_thread.run_sync(differing, source, batch.outcomes(), job.locale) if written else ()
     with suppress(JournalFailed):  # all that counts is written; this only spares who looks later the counting
         await journal.tell(Told({count.status: count.rows for count in counts}, totals, differs).to_json())
     return Summary(
@@ -411,6 +413,7 @@ async def _sum_up(
         ),
         seconds=seconds,
         named=named_rows(journal.named),
+        locale=job.locale,
         totals=totals,
         differing=differs,
     )

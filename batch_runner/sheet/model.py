@@ -325,7 +325,7 @@ class Judge:
     def _suspect(self, row: Row, found: Suspicion) -> Row:
         if self._sheet.skips_suspects:
             return msgspec.structs.replace(row, kind=RowKind.SUSPECT, suspicion=found)
-        advice = "say --suspect-rows run or skip, or leave it out with --rows"
+        advice = "--suspect-rows skip leaves such rows out, --suspect-rows run sends them like the others"
         refusal = f"{self._sheet.address(row.number, found.place)}: {found.why}; {advice}"
         return msgspec.structs.replace(row, refusal=refusal, suspicion=found)
 

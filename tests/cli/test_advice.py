@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 
 import pytest
+from program import run_program
 
 import batch_runner
 from batch_runner.cli.options import FOLDER
+from batch_runner.cli.run import keys_advised
 from batch_runner.job.job import Job
 from batch_runner.job.options import options
 
@@ -62,3 +64,24 @@ def test_the_help_of_an_option_says_so(name: str) -> None:
     """`run --help` says it of the options themselves."""
     assert name in Job.__struct_fields__
     assert re.search(r"again|twice", options()[name].help)
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_a_job_file_hears_of_its_keys(tmp_path: Path, command: str) -> None:
+    """Where a flag is advised about a job file, its key is named too, in one sentence; a sheet hears of flags alone."""
+    (tmp_path / "list.csv").write_text("No,PDF\n1,a.pdf\n2,b.pdf\n", "utf-8")
+    (tmp_path / "job.toml").write_text('input = "list.csv"\ntask = "invoice"\n', "utf-8")
+    done = run_program(command, "job.toml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "in job.toml, --rename is the key rename: batch-runner help jobs shows how to write it" in done.stderr
+    plain = run_program(command, "list.csv", "--task", "invoice", cwd=tmp_path)
+    assert "is the key" not in plain.stderr
+
+
+def test_what_may_start_a_row_again_is_no_advice_for_a_job_file() -> None:
+    """A job file is run every night: no flag that releases a row is offered as a key."""
+    risky = "--retry unknown --again --same --allow-duplicates --ignore-output --on-unknown resend --journal x --where"
+    assert keys_advised(risky, "job.toml") is None
+    assert keys_advised(f"{risky} --header-row 3", "job.toml") == (
+        "in job.toml, --header-row is the key header_row: batch-runner help jobs shows how to write it"
+    )

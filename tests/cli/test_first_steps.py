@@ -94,3 +94,16 @@ def test_a_sheet_that_is_not_there_is_named(folder: Path) -> None:
     done = run_program("my lits.csv", cwd=folder)
     assert done.returncode == 2
     assert "no such file" in done.stderr
+
+
+def test_a_suspect_row_is_left_out_by_the_next_command(folder: Path) -> None:
+    """One flag, which is proposed, and both ways are said; with it said, nothing of it is proposed any more."""
+    with (folder / "my list.csv").open("a", encoding="utf-8") as file:
+        file.write("Summe,\n")
+    checked = run_program("my list.csv", "--task", "tasks.py:act", cwd=folder)
+    assert "--suspect-rows skip leaves such rows out, --suspect-rows run sends them" in checked.stdout
+    command, _, why = next_line(checked.stdout).partition("   ")
+    assert why == "(skip leaves row 4 out; run sends it, too)"
+    again = run_program("check", *shlex.split(command)[2:], cwd=folder)
+    assert again.returncode == 0
+    assert next_line(again.stdout) == command

@@ -48,9 +48,14 @@ def seen(path: Path, **options: Any) -> Preview:
 
 
 async def _seen(job: Job, path: Path) -> Preview:
+    """The page of a first night, which is the same whether its rows are placed in a journal or not."""
     with Source(job, path.parent) as source:
         async with rehearse(None) as file:
-            return await preview(job, source, await file.begin(info_of(job, source, None, str(path))))
+            journal = await file.begin(info_of(job, source, None, str(path)))
+            quick = await preview(job, source, journal, is_first=True)
+            told = await preview(job, source, journal)
+            assert quick == told
+            return told
 
 
 def test_a_sheet_without_problems(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from journals import attempts_in, batch_info, entries, run_row
 
 from batch_runner.errors import JournalError
-from batch_runner.journal.database import VERSION, WAL_HEADER, open_file
+from batch_runner.journal.database import VERSION, open_file
+from batch_runner.journal.group_commit import FRAME_HEADER, WAL_HEADER, is_put_in
 from batch_runner.journal.journal import Journal, Outcome
 from batch_runner.journal.view import JournalView
 from batch_runner.plan.plan import Entry, Send
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SECTOR = 512
+PAGE = 4096
 
 anywhere = st.integers(0, 2**24)
 """A place in a file, taken modulo its length."""
@@ -318,8 +320,8 @@ def test_half_a_journal_is_not_rehearsed_with(killed: Killed, tmp_path: Path) ->
         anyio.run(plan)
 
 
-def test_a_shell_that_looked_after_a_kill(killed: Killed, tmp_path: Path) -> None:
-    """SQLite puts the WAL in and removes it when the shell ends: nobody knows that, and the way out is said."""
+def test_a_shell_that_looked_where_nobody_kept_the_wal(killed: Killed, tmp_path: Path) -> None:
+    """SQLite puts it in and removes it when the shell ends: nobody knows that, and the way out is said."""
     path = tmp_path / "a.journal.db"
     path.write_bytes(killed.main)
     path.with_name(f"{path.name}-wal").write_bytes(killed.wal)
@@ -333,3 +335,48 @@ def test_a_shell_that_looked_after_a_kill(killed: Killed, tmp_path: Path) -> Non
         shell.execute(statement)
     with closing(open_file(path)) as connection:
         assert connection.execute("SELECT * FROM attempt").fetchall() == before
+
+
+def test_a_journal_with_all_of_its_wal_is_told_from_one_that_lacks_a_page(killed: Killed, tmp_path: Path) -> None:
+    """As many commits as you like may have been put in: only with the last one's pages it is whole."""
+    wal, path = tmp_path / "a.journal.db-wal-kept", tmp_path / "a.journal.db"
+    wal.write_bytes(killed.wal)
+    main, told = bytearray(killed.main), []
+    for place in range(WAL_HEADER, len(killed.wal), FRAME_HEADER + PAGE):
+        path.write_bytes(main)
+        told.append(is_put_in(wal, path))
+        start = (int.from_bytes(killed.wal[place : place + 4]) - 1) * PAGE
+        main[start : start + PAGE] = killed.wal[place + FRAME_HEADER :][:PAGE]
+    path.write_bytes(main)
+    assert is_put_in(wal, path)
+    assert len(told) > 20
+    assert not any(told)
+
+
+@given(anywhere, st.integers(1, 255))
+def test_an_altered_byte_where_the_wal_was_put_in(killed: Killed, place: int, change: int) -> None:
+    """A journal in which one byte of the last commit's pages is another is no whole one."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, wal = Path(folder) / "a.journal.db", Path(folder) / "a.journal.db-wal"
+        path.write_bytes(killed.main)
+        wal.write_bytes(killed.wal)
+        kept = path.with_name("kept")
+        kept.hardlink_to(wal)
+        with closing(sqlite3.connect(path)) as shell:
+            shell.execute("SELECT * FROM attempt").fetchall()
+        assert not wal.exists()
+        assert is_put_in(kept, path)
+        content, last = bytearray(path.read_bytes()), len(killed.wal) - PAGE - FRAME_HEADER
+        number = int.from_bytes(killed.wal[last : last + 4])
+        content[(number - 1) * PAGE + place % PAGE] ^= change
+        path.write_bytes(content)
+        assert not is_put_in(kept, path)
+
+
+@pytest.mark.parametrize("length", [0, WAL_HEADER, WAL_HEADER + 7, WAL_HEADER + 24, WAL_HEADER + 24 + 4096 - 1])
+def test_a_kept_wal_without_a_commit_tells_nothing(killed: Killed, tmp_path: Path, length: int) -> None:
+    """A shell may empty it, and a power cut leave a part of its first frame: that is no proof of a whole journal."""
+    wal, path = tmp_path / "kept", tmp_path / "a.journal.db"
+    wal.write_bytes(killed.wal[:length])
+    path.write_bytes(killed.main)
+    assert not is_put_in(wal, path)

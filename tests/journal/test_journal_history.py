@@ -8,7 +8,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from batch_runner.outcomes import ENDED as ENDED_STATUSES
-from batch_runner.plan.plan import Attempt, Entry, Keep, Policy, Poll, Refuse, Send, Step, decide, last_sent
+from batch_runner.plan.edits import Attempt
+from batch_runner.plan.plan import Entry, Keep, Policy, Poll, Refuse, Send, Step, decide, last_sent
 
 STATUSES = sorted(ENDED_STATUSES | {"error", "unknown"})
 RETRY_WORDS = [*STATUSES, "changed", "all"]

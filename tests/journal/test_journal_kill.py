@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
+import sqlite3
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,13 +17,15 @@ import anyio
 import pytest
 from journals import attempts_in, batch_info, entries, files_beside
 
-from batch_runner.errors import JournalBusy
+from batch_runner.errors import JournalBusy, JournalError
+from batch_runner.journal.database import copy_journal, open_file
+from batch_runner.journal.index import looking_into
 from batch_runner.journal.journal import Journal
 from batch_runner.journal.view import JournalView
 from batch_runner.plan.plan import Keep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 CHILD = Path(__file__).parents[1] / "support" / "journal_child.py"
 
@@ -165,3 +169,94 @@ def test_many_at_once(tmp_path: Path) -> None:
                 group.start_soon(hold, 5)
 
     anyio.run(all_of_them)
+
+
+def shell_looks(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as shell:
+        shell.execute("SELECT count(*) FROM attempt").fetchone()
+
+
+def shell_writes(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as shell, shell:
+        shell.execute("CREATE INDEX hers ON attempt (status)")
+
+
+def shell_vacuums(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as shell:
+        shell.execute("VACUUM")
+
+
+@pytest.mark.parametrize("shell", [shell_looks, shell_writes, shell_vacuums])
+def test_a_shell_that_was_at_the_journal_of_a_killed_batch(tmp_path: Path, shell: Callable[[Path], None]) -> None:
+    """It puts the WAL in and removes it: whole, and looked at and gone on with as such. Nothing stays beside it."""
+    path = tmp_path / "a.journal.db"
+    said = killed_after(path, 50, 30)
+    before = files_beside(path)
+    shell(path)
+    assert {*before} - {*files_beside(path)} == {"a.journal.db-wal", "a.journal.db-shm"}
+    check_kept(path, said)
+    with closing(copy_journal(path)) as copied:
+        assert copied.execute("SELECT count(*) FROM attempt").fetchone()[0] == len(attempts_in(path))
+    with child(path, 50) as process:
+        assert process.stdout is not None
+        again = [line.split() for line in iter(process.stdout.readline, b"finished 0\n")]
+        sent = {int(number) for event, number in again if event == b"intended"}
+        assert sent.isdisjoint(number for event, number in said if event == "intended")
+        assert files_beside(path) == [path.name]
+
+
+def test_the_wal_of_a_killed_batch_was_removed(tmp_path: Path) -> None:
+    """That is half a journal for sure: refused, without a way out that would start its rows again."""
+    path, wal = tmp_path / "a.journal.db", tmp_path / "a.journal.db-wal"
+    said = killed_after(path, 50, 30)
+    kept = wal.read_bytes()
+    wal.unlink()
+    for _look in range(2):
+        with pytest.raises(JournalError, match="half a journal") as raised:
+            open_file(path)
+        assert "under_way" not in str(raised.value)
+        with pytest.raises(JournalError, match="half a journal"):
+            copy_journal(path)
+        with pytest.raises(JournalError, match="half a journal"), looking_into(path):
+            pass
+    wal.write_bytes(kept)
+    check_kept(path, said)
+
+
+@pytest.mark.parametrize("is_put_in", [True, False])
+def test_a_copy_of_what_was_kept_proves_nothing(tmp_path: Path, *, is_put_in: bool) -> None:
+    """Only the very file to which the batch wrote does: who copies may do so at several moments."""
+    path, other = tmp_path / "a.journal.db", tmp_path / "other" / "a.journal.db"
+    killed_after(path, 50, 30)
+    if is_put_in:
+        shell_looks(path)
+    other.parent.mkdir()
+    for name in (path.name, f"{path.name}-wal-kept"):
+        shutil.copy(path.with_name(name), other.with_name(name))
+    with pytest.raises(JournalError, match="nobody moved, copied or restored"):
+        open_file(other)
+
+
+def test_what_was_kept_of_an_earlier_batch_proves_nothing(tmp_path: Path) -> None:
+    """The journal of a batch that was killed later lacks its own events, whatever an earlier WAL says."""
+    path, kept = tmp_path / "a.journal.db", tmp_path / "a.journal.db-wal-kept"
+    killed_after(path, 50, 30)
+    shell_looks(path)
+    earlier = tmp_path / "earlier"
+    earlier.hardlink_to(kept)
+    killed_after(path, 50, 10)
+    path.with_name(f"{path.name}-wal").unlink()
+    kept.unlink()
+    earlier.rename(kept)
+    with pytest.raises(JournalError, match="half a journal"):
+        open_file(path)
+
+
+def test_a_wal_that_cannot_be_kept(tmp_path: Path) -> None:
+    """Where a file system has no links the batch runs all the same, and a shell's end is told from nothing."""
+    path = tmp_path / "a.journal.db"
+    (tmp_path / "a.journal.db-wal-kept").mkdir()  # so that no link can take its place
+    killed_after(path, 50, 30)
+    shell_looks(path)
+    with pytest.raises(JournalError, match="nobody moved, copied or restored"):
+        open_file(path)

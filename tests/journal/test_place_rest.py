@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from batch_runner.journal.view import Placed
 
 NO_WORKER = cast("Worker", None)  # nothing is started
-ROWS = st.lists(st.tuples(st.sampled_from(["a", "b", "", "7", "7.0"]), st.sampled_from(["1", "2", "2.50"])), max_size=9)
+ROWS = st.lists(
+    st.tuples(st.sampled_from(["a", "b", "", "7", "7.0"]), st.sampled_from(["1", "2", "2.50", "1 €", "USD 1"])),
+    max_size=9,
+)
 
 
 def write(folder: Path, rows: list[tuple[str, str]], name: str = "in.csv") -> Path:
@@ -70,6 +73,8 @@ async def outcomes_of(sheet: Path, key: tuple[str, ...], *, placed_before: int |
 @pytest.mark.long
 @given(ROWS, ROWS, st.booleans(), st.integers(0, 3))
 @example([("7", "1")], [("7.0", "1")], True, 0)
+@example([("b", "1")], [("b", "1 €")], True, 0)
+@example([("b", "USD 1")], [("b", "1")], True, 0)
 def test_the_outcome_of_each_row(
     before: list[tuple[str, str]], tonight: list[tuple[str, str]], has_key: bool, left: int
 ) -> None:

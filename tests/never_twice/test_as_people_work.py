@@ -355,3 +355,17 @@ def test_a_refusal_names_a_run(play: Play, code: int, status: str) -> None:
         scene.shows("in.results.csv", *[status] * 4)
         runs = [row[2] for row in scene.read("in.results.csv")[1:] if row[3] != "unknown"]
         assert [service.rows[run_id] for run_id in runs] == service.starts[: len(runs)] or scene.is_killed
+
+
+@ENDINGS
+def test_the_next_export_shows_the_currency_of_each_amount(scene: Scene, ending: str) -> None:
+    """Nothing was edited; where edited rows are started, these are held until somebody says what they are."""
+    table = [["Row", "Amount"], *([row, "1.234,50"] for row in OPEN_ITEMS)]
+    scene.night(scene.write(f"in.{ending}", table), starts=OPEN_ITEMS)
+    name = scene.write(f"in.{ending}", [table[0], *([row, "EUR 1,234.50"] for row in OPEN_ITEMS)])
+    scene.night(name)
+    hears = ["4 held (ran on ", "with another currency, or none: success"]
+    scene.night(name, "--retry", "changed", code=3, held=4, hears=hears)
+    scene.night(name, "--retry", "changed", "--same")
+    scene.night(name, "--retry", "changed")
+    scene.shows(f"in.results.{ending}", *["success"] * 4)

@@ -9,7 +9,9 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -142,6 +144,19 @@ def test_a_journal_is_whole_or_refused(scene: Scene) -> None:
     scene.night("in.csv", starts=OPEN_ITEMS[1:], code=4)
     assert not wal.exists()
     scene.night("in.csv", code=4)
+
+
+def test_a_database_shell_looks_at_the_journal_of_a_killed_batch(scene: Scene) -> None:
+    """It takes the WAL away when it ends, and the journal is whole all the same: the night goes on by itself."""
+    scene.sheet("in.csv")
+    assert run_killed(scene.folder, ["run", *scene.command("in.csv")], Moment("after", "run-id commit", 2)) < 0
+    with closing(sqlite3.connect(scene.folder / "pay.journal.db")) as shell:
+        assert shell.execute("SELECT count(*) FROM attempt").fetchone() == (2,)
+    assert not (scene.folder / "pay.journal.db-wal").exists()
+    other = scene.beside("other")
+    other.night(other.sheet("new.csv", ("A-1", "B-1")), starts=["B-1"], code=3, held=1, hears=[HELD])
+    scene.night("in.csv", starts=OPEN_ITEMS[2:])
+    scene.shows("in.results.csv", *["success"] * 4)
 
 
 @pytest.mark.long

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import shutil
@@ -91,3 +92,34 @@ def test_a_mending_that_was_cut_off_goes_on_with_what_was_mended(tmp_path: Path)
     assert [row["Amount"] for row in rows] == ["1.50", "2.75", "3.50", "4.50", "5.50", "-6.50"]
     assert [row["status"] for row in rows] == ["success", "unknown", *["success"] * 3, "failure"]
     assert (tmp_path / "tries").read_text("utf-8").count("006") == 1
+
+
+def test_a_sheet_that_changed_after_its_plan_was_seen_is_not_started(tmp_path: Path) -> None:
+    """What is run is what was seen: nothing starts, that is said, and the plan of the sheet as it is now is shown."""
+    path = write_sheet(tmp_path)
+    with paged(tmp_path) as page:
+        form = hidden_fields(page.show("/sheet", file="list.csv", task="tasks.py:pay", key="Id"), "/run")
+        path.write_text(path.read_text("utf-8").replace("4.50", "4000.50"), "utf-8")
+        answer = page.send("/run", **form)
+        assert not (tmp_path / "list.results.csv").exists()
+        text = page.show(f"{answer.url.path}?{answer.url.query.decode()}")
+        assert "Nothing was started: the sheet was changed after you saw its plan" in text
+        page.finish(page.send("/run", **hidden_fields(text, "/run")))
+    assert [row["status"] for row in rows_of(tmp_path / "list.results.csv")] == ["success", "failure", *["success"] * 2]
+
+
+def test_a_row_like_a_total_is_left_out_by_one_click(tmp_path: Path) -> None:
+    """It is named beside the plan with both ways, each a link that plans anew with all else that was chosen."""
+    path = write_sheet(tmp_path)
+    path.write_text(path.read_text("utf-8") + "Summe,,7.00\n", "utf-8")
+    with paged(tmp_path) as page:
+        text = page.show("/sheet", file="list.csv", task="tasks.py:pay", key="Id", total="Amount")
+        assert "Row 6 looks like a total, a heading or a note, so it is refused." in plain(text)
+        ways = {
+            way: html.unescape(address) for address, way in re.findall(r'href="(/sheet[^"]*)">(Leave|Run) it', text)
+        }
+        left, ran = (plain(page.show(ways[way])) for way in ("Leave", "Run"))
+    assert "4 will start" in left
+    assert "your row 6 says 7.00: equal" in left
+    assert "5 will start" in ran
+    assert "so it is refused" not in left + ran

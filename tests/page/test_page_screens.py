@@ -163,6 +163,10 @@ def test_a_batch_is_run_mended_and_all_is_well(tmp_path: Path) -> None:
         assert form["cell.3.2"] == "-2.50"
         again = page.finish(page.send("/mend", **{**form, "cell.3.2": "2.50"}))
         assert "every row succeeded" in again
+        now = plain(page.show("/batch", journal=form["journal"], id="2"))
+        assert "All 4 rows of the sheet have succeeded now : 3 earlier, 1 in this batch" in now
+        assert "Control totals of the whole sheet, as it stands now" in now
+        assert re.search(r"no currency 12\.00 12\.00 – – – –", now), now
         row = plain(page.show("/row", journal=form["journal"], id="2", row="3"))
         assert "In list.results.csv Id 002" in row  # where the mended amount stands; the own sheet has another one
         stale = page.send("/mend", **{**form, "cell.3.2": "7.50"})
@@ -181,6 +185,7 @@ def test_a_row_that_succeeded_since_is_not_offered_for_mending(tmp_path: Path) -
         form = hidden_fields(run_list(page), "/mend")
         page.finish(page.send("/mend", **{**form, "cell.3.2": "2.50"}))
         first = page.show("/batch", journal=form["journal"], id="1")
+        assert "All 4 rows of the sheet have succeeded now ." in plain(first)
         assert 'action="/mend"' not in first
         assert "Other batches of these results" in first
 
@@ -315,6 +320,10 @@ def test_an_unknown_row_is_settled(tmp_path: Path) -> None:
         journal = _journal(tmp_path)
         with closing(sqlite3.connect(tmp_path / journal)) as connection, connection:
             connection.execute("UPDATE attempt SET status = 'unknown', run_id = NULL, error = 'lost' WHERE id = 1")
+            connection.execute('UPDATE told SET json = replace(json, \'"success":3\', \'"success":2,"unknown":1\')')
+        now = plain(page.show("/batch", journal=journal, id="1"))
+        assert re.search(r"as it stands now .* no currency 7\.00 8\.00 -2\.50 1\.50", now), now
+        assert "when it ended" not in plain(page.show("/nights"))
         planned = plain(page.show("/sheet", file="list.csv", task="tasks.py:pay", key="Id"))
         assert re.search("\\b2 unknown 001", planned)  # once, and no why that says the same
         number = re.search(r'row=(\d+)"', page.show("/batch", journal=journal, id="1", status="unknown", part="live"))
@@ -327,6 +336,9 @@ def test_an_unknown_row_is_settled(tmp_path: Path) -> None:
         assert "on the statement" in settled.text
         assert "unknown → success" in settled.text
         assert "What became of it?" not in settled.text
+        now = plain(page.show("/batch", journal=journal, id="1"))
+        assert re.search(r"as it stands now .* no currency 7\.00 9\.50 -2\.50 –", now), now
+        assert "when it ended" in plain(page.show("/nights"))
         assert "Your finding is kept. Run list.csv once more" in plain(settled.text)
         run_list(page)
         assert "Your finding is kept" not in page.show("/row", journal=journal, id="1", row=row)

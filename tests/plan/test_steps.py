@@ -8,12 +8,12 @@ import pytest
 
 from batch_runner.outcomes import ERROR, NOT_STARTED, STARTING, UNKNOWN
 from batch_runner.plan.duplicates import Rival, hold_back
+from batch_runner.plan.edits import Attempt
 from batch_runner.plan.plan import (
     DUPLICATE,
     PARKED,
     VALUES,
     WAITING,
-    Attempt,
     Entry,
     Keep,
     Policy,
@@ -23,6 +23,7 @@ from batch_runner.plan.plan import (
     Send,
     Skip,
     counted_as,
+    decide,
 )
 
 if TYPE_CHECKING:
@@ -164,3 +165,36 @@ def test_a_duplicate_that_goes_on_is_followed_and_not_sent_anew(step: Poll | Sen
     else:
         assert isinstance(done, Keep)
         assert (done.held, done.status, known.claimed) == (DUPLICATE, "running", [])
+
+
+EUR, USD, BARE, OTHER = b"1 EUR", b"1 USD", b"1", b"2"
+"""What stands for a row whose amount is written so."""
+
+
+@pytest.mark.parametrize(
+    ("ran", "now", "without", "with_changed"),
+    [
+        ((BARE, None), (EUR, BARE), "the same", "held"),
+        ((EUR, BARE), (BARE, None), "the same", "held"),
+        ((EUR, BARE), (USD, BARE), "edited", "held"),
+        ((EUR, BARE), (OTHER, None), "edited", "sent"),
+        ((BARE, None), (b"2 EUR", OTHER), "edited", "sent"),
+        ((BARE, None), (OTHER, None), "edited", "sent"),
+        ((EUR, BARE), (EUR, BARE), "the same", "the same"),
+    ],
+)
+def test_an_amount_may_get_and_lose_its_currency(
+    ran: tuple[bytes, bytes | None], now: tuple[bytes, bytes | None], without: str, with_changed: str
+) -> None:
+    """That is no edit, but no other currency either; and no --retry starts what differs in nothing else."""
+    began = "2026-11-29T02:00:00.000Z"
+    attempt = Attempt(7, 1, ran[0], "success", "run-7", has_ended=True, night=1, intended_at=began, bare=ran[1])
+    entry = Entry(2, b"key", now[0], bare=now[1])
+    for retry, expected in ((frozenset[str](), without), (frozenset({"changed"}), with_changed)):
+        step = decide(entry, 1, [attempt], Policy(retry), 2)
+        if isinstance(step, Keep):
+            assert expected == ("edited" if step.changed else "the same")
+        else:
+            assert expected == ("sent" if isinstance(step, Send) else "held")
+    released = decide(entry, 1, [attempt], Policy(frozenset({"changed"}), again=True), 2)
+    assert isinstance(released, Keep if with_changed == "the same" else Send)

@@ -245,6 +245,26 @@ def test_the_program_says_the_totals(tmp_path: Path) -> None:
     assert msgspec.convert(again["totals"][0], ColumnTotals, strict=False).not_added == 0
 
 
+@pytest.mark.long
+def test_amounts_are_written_as_the_locale_has_it(tmp_path: Path) -> None:
+    """With --locale all amounts that the terminal and the report tell of; JSON and the output stay as they are."""
+    sheet_of(tmp_path, [["No", "Net", "IBAN"], ["1", "1.234,50 €", "DE02"], ["2", "20,00 €", "DE03"], ["Summe", "9"]])
+    (tmp_path / "tasks.py").write_text("async def pay(params):\n    return {'total': '1234.00'}\n")
+    words = ("in.csv", "--task", "tasks.py:pay", "--key", "No", "--total", "Net", "--compare", "Net=result.total")
+    german = ("--suspect-rows", "skip", "--locale", "de")
+    told = run_program("check", *words, *german, cwd=tmp_path).stdout
+    assert "  total:   Net: 1.254,50 of 1.254,50 EUR to start\n" in told
+    assert "  total:   Net: your row 4 says 9: NOT EQUAL, the rows come to 1.254,50, which" in told
+    told = run_program("run", *words, *german, "--report", "r.html", cwd=tmp_path).stdout
+    assert "  total Net: 1.254,50 EUR = 1.254,50 succeeded + 0,00 failed + 0,00 not started\n" in told
+    assert "  row 2: Net 1.234,50 EUR in the sheet, 1.234,00 in result.total\n" in told
+    assert "Net 1.234,50 EUR in the sheet, 1.234,00 in result.total" in (tmp_path / "r.html").read_text("utf-8")
+    output = (tmp_path / "in.results.csv").read_text("utf-8-sig")
+    assert "Net 1.234,50 € in the sheet, 1234.00 in result.total" in output
+    fields = json.loads(run_program("run", *words, *german, "--json", cwd=tmp_path).stdout)
+    assert fields["totals"][0]["sums"][0]["input"] == "1254.50"
+
+
 def _said(path: Path, **options: object) -> list[str]:
     """What the totals of Net say of the sheet's own total rows, all rows counted as not started."""
     with Source(Job(input=str(path), total=("Net",), **options), path.parent) as source:  # type: ignore[arg-type]

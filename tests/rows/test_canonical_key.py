@@ -24,8 +24,8 @@ from workbooks import Tab, text_cell, text_row, write_workbook
 from batch_runner.job.job import Job
 from batch_runner.journal.index import LaterJournals, OtherJournals, looking_into, ran_in
 from batch_runner.journal.journal import Journal
-from batch_runner.plan.plan import Keep, Refuse, Send
-from batch_runner.rows.keys import key_of, number_form, readings
+from batch_runner.plan.plan import Keep, Policy, Refuse, Send
+from batch_runner.rows.keys import key_of, number_form, readings, without_currencies
 from batch_runner.rows.source import Source, look_ahead, plan_rows
 from batch_runner.sheet.numfmt.formatter import NumberFormat
 from batch_runner.sheet.xlsx.workbook import volatile_cells
@@ -305,10 +305,10 @@ def test_what_may_be_read_in_two_ways_is_asked_for_once_more_before_it_is_sent(t
         others = OtherJournals(look=LaterJournals(tmp_path, (), lambda: [there]))
         with Source(Job(input=str(sheet), key=NO), tmp_path) as source:
             async with Journal.open(tmp_path / "a.journal.db", batch_info(key=NO), others=others) as journal:
-                ((step, _row),) = [planned async for chunk in plan_rows(source, journal) for planned in chunk]
+                ((step, row),) = [planned async for chunk in plan_rows(source, journal) for planned in chunk]
                 await to_thread.run_sync(run_there)
                 assert isinstance(step, Send)
-                return await journal.hold_if_started(await journal.intend(step), step)
+                return await journal.hold_if_started(await journal.intend(step), step, row)
 
     def run_there() -> None:
         run_night(there, text_file(tmp_path / "de.csv", [("03.04.2026", "10")]), key=NO)
@@ -344,3 +344,70 @@ def test_a_list_in_german_is_gone_on_with_as_the_last_release_knew_it(tmp_path: 
         connection.commit()
     (step,) = steps_of(journal, sheet, batch_info())
     assert step == Keep(2, 1, "success", changed=False)
+
+
+CURRENCIES = [("1.234,50", "1.234,50 €"), ("1.234,50 €", "1,234.50"), ("10", "EUR 10.00"), ("10.00 USD", "10")]
+"""An amount as a list has it that ran, and as it comes back: with its currency, or without."""
+
+
+@pytest.mark.parametrize(("ran", "tonight"), CURRENCIES)
+@pytest.mark.parametrize("is_book", [False, True], ids=["text", "workbook"])
+def test_an_amount_that_got_or_lost_its_currency(tmp_path: Path, ran: str, tonight: str, *, is_book: bool) -> None:
+    """It was not edited, and nothing starts; where edited rows are to start, it is held: who knows what was paid?"""
+    journal, name = tmp_path / "a.journal.db", f"in.{'xlsx' if is_book else 'csv'}"
+    write = workbook if is_book else text_file
+    run_night(journal, write(tmp_path / name, [("a", ran), ("b", ran)]), key=NO)
+    sheet = write(tmp_path / name, [("a", tonight), ("b", f"9{tonight}".replace("9EUR ", "EUR 9"))])
+    info = msgspec.structs.replace(batch_info(key=NO), input=str(sheet))
+    kept, edited = steps_of(journal, sheet, info, key=NO)
+    assert kept == Keep(2, 1, "success", changed=False)
+    assert edited == Keep(3, 2, "success", changed=True)
+    retried = msgspec.structs.replace(batch_info("changed", key=NO), input=str(sheet))
+    held, again = steps_of(journal, sheet, retried, key=NO)
+    assert isinstance(held, Refuse)
+    assert "with another currency, or none" in held.why
+    assert isinstance(again, Send)
+    same = msgspec.structs.replace(retried, policy=Policy(retry=frozenset({"changed"}), same=True))
+    assert steps_of(journal, sheet, same, key=NO)[0] == Keep(2, 1, "success", changed=False)
+
+
+@pytest.mark.parametrize("key", [(), NO])
+@pytest.mark.parametrize(("ran", "tonight"), [("1,00 €", "1,00 $"), ("EUR 1,00", "1,00 USD"), ("1,00 £", "GBP 1.00")])
+def test_two_currencies_are_never_the_same_amount(tmp_path: Path, ran: str, tonight: str, key: tuple[str, ...]) -> None:
+    """With a key it is an edit, which no --retry starts unasked; without one it may be that row, and is held."""
+    journal, sheet = tmp_path / "a.journal.db", tmp_path / "in.csv"
+    run_night(journal, text_file(sheet, [("a", ran)]), key=key)
+    text_file(sheet, [("a", tonight)])
+    (step,) = steps_of(journal, sheet, msgspec.structs.replace(batch_info(key=key), input=str(sheet)), key=key)
+    (retried,) = steps_of(
+        journal, sheet, msgspec.structs.replace(batch_info("changed", key=key), input=str(sheet)), key=key
+    )
+    assert isinstance(retried, Refuse)
+    assert step == Keep(2, 1, "success", changed=True) if key else isinstance(step, Refuse)
+
+
+@pytest.mark.parametrize(("ran", "tonight"), CURRENCIES)
+def test_without_a_key_an_amount_with_its_currency_may_be_the_one_without(
+    tmp_path: Path, ran: str, tonight: str
+) -> None:
+    """It is held, on each night, also as a workbook that shows no sign; --same says that it is that row."""
+    journal, sheet = tmp_path / "a.journal.db", tmp_path / "in.csv"
+    run_night(journal, text_file(sheet, [("a", ran)]))
+    text_file(sheet, [("a", tonight)])
+    for _night in range(2):
+        run_night(journal, sheet)
+        (step,) = steps_of(journal, sheet, msgspec.structs.replace(batch_info(), input=str(sheet)))
+        assert isinstance(step, Refuse)
+        assert "but for how a number or date is written" in step.why
+    (other,) = steps_of(journal, text_file(tmp_path / "b.csv", [("b", tonight)]), batch_info())
+    assert isinstance(other, Send)
+
+
+@given(st.decimals(-1_000_000, 1_000_000, places=2, allow_nan=False), st.sampled_from(["EUR", "€", "$", "US$", "zł"]))
+def test_an_amount_without_its_currency_is_the_number(number: Decimal, currency: str) -> None:
+    """Wherever the currency stands; a word that is none stays."""
+    plain = f"{number:f}"
+    for text in (f"{plain} {currency}", f"{plain}{currency}", f"{plain}\u00a0{currency}", f"{currency} {plain}"):
+        assert without_currencies(("a", text)) == ("a", plain)
+    texts = (f"{plain} kg", f"RE {plain}", f"{currency} {plain} {currency}", f"{plain} {currency} brutto", plain)
+    assert without_currencies(texts) is texts

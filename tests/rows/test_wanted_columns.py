@@ -88,7 +88,8 @@ def test_a_letter_without_a_column_is_refused(tmp_path: Path, name: str) -> None
 def test_a_key_by_letter_is_the_key_by_name(tmp_path: Path) -> None:
     """Otherwise every row would count as new on the next night."""
     by_name = rows_of(tmp_path, TWICE, columns=("No",), key=("No", "Net"))
-    assert by_name == rows_of(tmp_path, TWICE, columns=("A",), key=("C", "A"))
+    by_letter = rows_of(tmp_path, TWICE, columns=("A",), key=("C", "A"))
+    assert [(row.keys, row.digest) for row in by_name] == [(row.keys, row.digest) for row in by_letter]
 
 
 def test_a_longer_record_is_refused_alone(tmp_path: Path) -> None:

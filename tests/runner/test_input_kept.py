@@ -103,6 +103,7 @@ def test_two_batches_want_one_journal(tmp_path: Path, service: Service) -> None:
     assert seconds < 30
     said = (tmp_path / "said.txt").read_text()
     assert re.search(rf"pay.journal.db: another batch holds this journal: process {pid}, started 20\d\d-", said), said
+    assert " to start" not in said, "who is turned away tells no plan"
     assert_kept(tmp_path / "list.results.csv", ROWS, service, set())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from batch_runner.batch.pool import MOST_ROWS
 from batch_runner.batch.stop import Signals
 from batch_runner.errors import Interrupted, Terminated
 from batch_runner.journal.view import JournalView
+from batch_runner.runner.connect import ENDED_WITH_US
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +32,7 @@ if sys.platform == "win32":
     pytest.skip("signals are POSIX", allow_module_level=True)
 
 TASKS = """
-import pathlib
+import pathlib, time
 import anyio
 
 HERE = pathlib.Path(__file__).parent
@@ -41,6 +43,12 @@ async def long(params):
     while not (HERE / "go").exists():
         await anyio.sleep(0.02)
     return {}
+
+def at_work(params):
+    with (HERE / "begun.txt").open("a") as file:
+        file.write(params["Row"] + "\\n")
+    while not (HERE / "go").exists():
+        time.sleep(0.02)
 
 async def quick(params):
     with (HERE / "begun.txt").open("a") as file:
@@ -109,10 +117,40 @@ def test_runs_longer_than_the_grace(folder: Path, number: signal.Signals, code: 
     assert counted(told) == {"running": 3, "not_started": 997}
     assert told["totals"][0]["sums"][0]["difference"] in (0, "0", "0.00")
     assert "bug of ours" not in (folder / "r.html").read_text()
+    with (folder / "in.results.csv").open(newline="") as file:
+        why = {record["error"] for record in csv.DictReader(file) if record["status"] in ("queued", "running")}
+    assert why == {ENDED_WITH_US}
+    assert ENDED_WITH_US in run_program("status", "in.results.csv", cwd=folder).stdout
     (folder / "go").touch()
     assert run_program(*COMMAND, "--concurrency", "50", cwd=folder).returncode == 4
     assert statuses(folder) == {"unknown": 3, "success": 997}
     assert len(begun(folder)) == 1000
+
+
+def with_all_it_started(pid: int) -> Iterator[int]:
+    """The process and its children, and theirs."""
+    yield pid
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+    for child in listed.stdout.split():
+        yield from with_all_it_started(int(child))
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+def test_a_signal_for_every_process(folder: Path) -> None:
+    """A service manager or a shutdown tells workers, too: what ends in time is recorded as it ended."""
+    sheet(folder / "in.csv", 6)
+    arguments = ("run", "in.csv", "--task", "task.py:at_work", "--workers", "2", "--concurrency", "2")
+    with start_program(*arguments, cwd=folder) as process:
+        wait_until(lambda: len(begun(folder)) == 2)
+        processes = list(with_all_it_started(process.pid))
+        assert len(processes) == 3
+        for pid in processes:
+            os.kill(pid, signal.SIGTERM)
+        time.sleep(0.1)
+        (folder / "go").touch()
+        code, _, _ = ended(process)
+    assert (code, statuses(folder)) == (143, {"success": 2, "not_started": 4})
 
 
 @pytest.mark.long

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -265,4 +267,20 @@ def test_the_folder_of_the_index_can_be_said(folder: Path) -> None:
     lose_journal(folder)
     assert run_program("run", "in.csv", *COMMAND, cwd=folder, BATCH_RUNNER_STATE=other).returncode == 2
     assert run_program("run", "in.csv", *COMMAND, cwd=folder, BATCH_RUNNER_STATE=one).returncode == 0
+    assert paid(folder) == ["10", "20"]
+
+
+@pytest.mark.long
+def test_a_journal_that_another_program_has_locked_while_it_is_opened(folder: Path) -> None:
+    """Refused within seconds, with nothing sent: what to do is said, and then the same command goes on."""
+    write_sheet(folder / "in.csv")
+    assert run(folder, "in.csv", "--rows", "2").returncode == 0
+    with closing(sqlite3.connect(folder / "task.py-pay.journal.db", isolation_level=None)) as shell:
+        shell.execute("BEGIN EXCLUSIVE")
+        done = run(folder, "in.csv")
+        shell.execute("ROLLBACK")
+    assert done.returncode == 2
+    assert "another program has locked the journal (a database shell, a backup?), so nothing was sent" in done.stderr
+    assert paid(folder) == ["10"]
+    assert run(folder, "in.csv").returncode == 0
     assert paid(folder) == ["10", "20"]

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from program import run_program
 
-from batch_runner.plan.plan import Attempt, Entry, Keep, Policy, Send, decide
+from batch_runner.plan.edits import Attempt
+from batch_runner.plan.plan import Entry, Keep, Policy, Send, decide
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -267,7 +267,7 @@ async def test_a_scheduler_that_comes_back_when_dask_has_given_up(
     """Dask's own client looks for so long (here less) and closes; we go on with a new one."""
     monkeypatch.setattr(connection, "FOUND_WITHIN", 2.0)
     async with on_cluster(own_cluster.address) as executor, anyio.create_task_group() as group:
-        first, _ = await executor._connection.ready()
+        first = await executor._connection.ready()
         await to_thread.run_sync(kill, own_cluster.scheduler)
         await until(lambda: first.status == "closed")
         group.start_soon(to_thread.run_sync, own_cluster.start_scheduler)

@@ -19,7 +19,12 @@ from pathlib import Path
 import psutil
 import pytest
 from dask_cluster import DaskCluster, kill, wait
+from distributed import Client
 from program import COMMAND, PATIENCE, environment, run_process, run_program, start_program
+from served import served
+
+from batch_runner.service.local.service import NEVER_BEGAN
+from batch_runner.service.local.store_file import CUT_OFF
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 
@@ -289,3 +294,58 @@ def test_a_declared_task_is_on_the_cluster_what_it_is_here(cluster: DaskCluster,
     assert rows[2]["error"].startswith("sheet.csv, A4: 'Amount' has to be a number")
     said = [re.search(r" pays .*row=(\d) run_id=run_", line) for line in done.stderr.splitlines() if " pays " in line]
     assert sorted(found[1] for found in said if found) == ["2", "3"]
+
+
+@pytest.mark.long
+def test_a_service_that_is_started_again_asks_the_cluster_what_had_begun(cluster: DaskCluster, tmp_path: Path) -> None:
+    """What was at work when it was killed is cut off; what waited on the cluster has never begun, and never will."""
+    runs = [{"mark": str(tmp_path / f"mark-{n}"), "until": str(tmp_path / "go")} for n in range(4)]
+    options = ("--dask", cluster.address, "--runs", str(tmp_path / "runs.db"))
+    with served(tmp_path, *options) as service:
+        started = [service.start("wait_for", params, key=params["mark"])[1] for params in runs]
+        wait(lambda: len([*tmp_path.glob("mark-*")]) == 2)
+        wait(lambda: {service.status(run["run_id"])["status"] for run in started} == {"running"})
+        service.process.kill()
+        service.process.wait()
+    (tmp_path / "go").touch()
+    begun = {path.name for path in tmp_path.glob("mark-*")}
+    with served(tmp_path, *options) as service:
+        for params, run in zip(runs, started, strict=True):
+            told = service.status(run["run_id"])
+            assert told["error"] == (CUT_OFF if Path(params["mark"]).name in begun else NEVER_BEGAN)
+            assert service.start("wait_for", params, key=params["mark"]) == (200, told)
+    assert {path.name for path in tmp_path.glob("mark-*")} == begun
+
+
+def retire_all(address: str) -> None:
+    """Take all workers out, as an operator does; it returns while they let their runs end."""
+    with Client(address, set_as_default=False) as client:
+        client.retire_workers(workers=[*client.nthreads()], close_workers=True)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("way", ["Ctrl-C", "deadline"])
+def test_the_last_worker_is_retired_while_rows_wait(tmp_path: Path, way: str) -> None:
+    """The row at work there ends and is told, with no other worker; the rest waits, and a sentence says for what."""
+    (tmp_path / "tasks.py").write_text(MARKED.replace("SUPPORT", repr(str(tmp_path))))
+    (tmp_path / "sheet.csv").write_text("Id\n" + "".join(f"{number}\n" for number in range(6)))
+    folder, log = tmp_path / "dask", tmp_path / "log.txt"
+    folder.mkdir()
+    with DaskCluster(folder) as cluster:
+        cluster.add_workers()
+        options = ["--task", "tasks.py:marked", "--dask", cluster.address, "--concurrency", 4, "--log-file", log]
+        more = ["--deadline", "12s"] if way == "deadline" else []
+        with start_program("run", "sheet.csv", *options, *more, cwd=tmp_path) as program:
+            wait(lambda: len(begun_in(tmp_path)) == 1)
+            retire_all(cluster.address)
+            wait(lambda: "the Dask cluster has no workers; runs wait until there are some" in log.read_text())
+            assert status_of(tmp_path)["success"] == 0
+            (tmp_path / "go").touch()
+            wait(lambda: status_of(tmp_path)["success"] == 1)
+            if way == "Ctrl-C":
+                program.send_signal(signal.SIGINT)
+            _, err = program.communicate(timeout=PATIENCE)
+    assert program.returncode == (130 if way == "Ctrl-C" else 5), err
+    assert "start one with `dask worker`, or end this program with Ctrl-C" in err
+    assert begun_in(tmp_path) == {"0": 1}
+    assert [row["status"] for row in rows_of(tmp_path / "sheet.results.csv")] == ["success"] + ["not_started"] * 5

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from anyio.abc import SocketAttribute
 from contract import until
-from distributed import Scheduler, Worker
+from distributed import Client, Scheduler, Worker
 from executing import all_ended, call, is_alive, on_cluster
 
 from batch_runner.errors import UsageError
@@ -251,21 +251,34 @@ def test_the_record_of_runs_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     record = AttemptCounter()
     record._scheduler = cast("Scheduler", SimpleNamespace(tasks={f"key-{n}" for n in range(9)}, clients={"living"}))
     record.open_session("a" * 16, "gone")
-    assert [record.claim(f"key-{number}", first.format(number)) for number in range(3)] == [0, 0, 0]
-    assert record.claim("key-3", first.format(0)) == 1
+    assert [record.claim(f"key-{number}", run=first.format(number)) for number in range(3)] == [0, 0, 0]
+    assert record.claim("key-3", run=first.format(0)) == 1
     assert [record.never_began(first.format(number)) for number in (0, 9)] == [False, True]
     record.open_session("b" * 16, "living")
-    assert record.claim("key-4", second.format(0)) == 0
+    assert record.claim("key-4", run=second.format(0)) == 0
     assert not record.never_began(first.format(9))
     assert not record.never_began(second.format(9))
     assert not record.never_began(foreign.format(0))
-    assert record.claim("forgotten", second.format(9)) == 1
+    assert record.claim("forgotten", run=second.format(9)) == 1
+
+
+def test_a_session_goes_on_with_another_client() -> None:
+    """While that one is there nothing has surely not begun. A session that a scheduler does not know stays unknown."""
+    record = AttemptCounter()
+    record._scheduler = cast("Scheduler", SimpleNamespace(tasks={"key"}, clients={"second"}))
+    record.open_session("a" * 16, "first")
+    assert record.never_began("run_" + "a" * 16)
+    for session in "ab":
+        record.move_session(session * 16, "second")
+        assert not record.never_began("run_" + session * 16)
+    record._scheduler.clients.clear()
+    assert [record.never_began("run_" + session * 16) for session in "ab"] == [True, False]
 
 
 @pytest.mark.parametrize(
     ("text", "note"),
     [
-        ("def f(params): return 'x' * 17_000_000", "The task's result is 17000002 bytes of JSON, and 16777216 is"),
+        ("def f(params): return 'x' * 64_000_000", "The task's result is 64000002 bytes of JSON, and 62914560 is"),
         ("def f(params): return {1: {2, 3}, 'x': object}", "The task's result can't be written as JSON, so it"),
     ],
 )
@@ -279,6 +292,18 @@ async def test_done_work_is_a_success_whatever_it_gives(
     assert ending.status == "success"
     assert str(ending.error).startswith(note)
     assert isinstance(msgspec.json.decode(bytes(ending.result)), str)
+
+
+async def test_a_large_result_arrives_whole(cluster: DaskCluster, tmp_path: Path) -> None:
+    """Up to the same limit as here, several at once, also from a worker in a bundle; nothing of it stays there."""
+    file = written(tmp_path / "task.py", "def f(params): return params['n'] * 40_000_000")
+    async with on_cluster(cluster.address) as executor:
+        endings = await all_ended(executor, [call("f", file=file, n=str(n), repeatable=n > 1) for n in range(4)])
+        assert [(ending.status, ending.error) for ending in endings] == [("success", None)] * 4
+        for n, ending in enumerate(endings):
+            assert bytes(ending.result) == b'"%s"' % (b"%d" % n * 40_000_000)
+        with Client(cluster.address, set_as_default=False) as client:
+            await until(lambda: not any(client.has_what().values()))
 
 
 async def test_a_cluster_without_workers_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -21,7 +21,7 @@ pytestmark = [
 ]
 
 
-TOO_MUCH = "The task's result is 17825794 bytes of JSON, and 16777216 is the limit: its first part stands here as text."
+TOO_MUCH = "The task's result is 63963138 bytes of JSON, and 62914560 is the limit: its first part stands here as text."
 
 
 @pytest.fixture(params=["workers on asyncio", "workers on trio", pytest.param("dask", marks=pytest.mark.long)])
@@ -48,6 +48,16 @@ async def test_what_a_function_returns_is_its_result(opened: AbstractAsyncContex
     assert (ending.status, bytes(ending.result).decode()) == ("success", '{"Käufer":"株式会社 «Ö»","empty":""}')
 
 
+@pytest.mark.parametrize(("limit", "status", "result"), [(20.0, "success", b'{"slept":"0.3"}'), (0.1, "timeout", b"")])
+async def test_what_is_to_be_awaited_is(
+    opened: AbstractAsyncContextManager[Executor], limit: float, status: str, result: bytes
+) -> None:
+    """An async function that looks like a sync one was a `success` of which nothing was done."""
+    async with opened as executor:
+        ending = await executor.run(call("disguised", limit, seconds="0.3"))
+    assert (ending.status, bytes(ending.result)) == (status, result)
+
+
 @pytest.mark.parametrize(
     ("function", "status", "said"),
     [
@@ -60,6 +70,7 @@ async def test_what_a_function_returns_is_its_result(opened: AbstractAsyncContex
         ("crash", "failure", "worker died: it was killed by signal 11 (Segmentation fault)"),
         ("greedy", "failure", "The task needed more memory than a worker process may have."),
         ("too_much", "success", TOO_MUCH),
+        ("disguised_failure", "failure", "LookupError: no such customer"),
     ],
 )
 async def test_how_a_function_ends_is_how_its_run_ends(
@@ -118,11 +129,12 @@ async def test_closing_leaves_nothing_running(opened: AbstractAsyncContextManage
     await until(lambda: not is_alive(program))
 
 
+@pytest.mark.long
 async def test_a_large_result_arrives_whole(opened: AbstractAsyncContextManager[Executor]) -> None:
-    """Fifteen megabytes of it."""
+    """Sixty megabytes of it."""
     async with opened as executor:
-        ending = await executor.run(call("long_text", length="7500000"))
-    assert len(bytes(ending.result)) == 2 * 7_500_000 + 2
+        ending = await executor.run(call("long_text", length="30000000"))
+    assert len(bytes(ending.result)) == 2 * 30_000_000 + 2
 
 
 @pytest.mark.long

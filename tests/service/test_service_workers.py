@@ -16,7 +16,9 @@ from executing import all_ended, call, is_alive, number_in, workers
 from systems import KILL, needs_posix
 
 from batch_runner.service.local.context import Context
-from batch_runner.service.local.tasks import Call, TaskSource
+from batch_runner.service.local.service import LocalService
+from batch_runner.service.local.tasks import Call, TaskSource, load_tasks
+from batch_runner.service.protocol import RunRequest, RunSeen, Started, StartRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -218,12 +220,55 @@ async def test_a_fork_that_comes_back_from_its_task_ends(
 
 
 @needs_posix
-async def test_workers_ignore_ctrl_c() -> None:
-    """Ctrl-C is the parent's to answer: it decides what still runs to its end."""
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+async def test_signals_are_the_parents_to_answer(tmp_path: Path, name: str) -> None:
+    """They reach all processes, but the parent decides what still runs to its end."""
+    async with workers(1) as executor, anyio.create_task_group() as group:
+        endings: list[str] = []
+
+        async def run() -> None:
+            waiting = call("wait_for", mark=str(tmp_path / "pid"), until=str(tmp_path / "go"))
+            endings.append((await executor.run(waiting)).status)
+
+        group.start_soon(run)
+        pid = await number_in(tmp_path / "pid")
+        os.kill(pid, signal.Signals[name])
+        await anyio.sleep(0.1)
+        (tmp_path / "go").touch()
+    assert endings == ["success"]
+
+
+@needs_posix
+async def test_what_a_task_starts_obeys_signals() -> None:
+    """Programs and forks of its own, which the task tells to end, do so."""
     async with workers(1) as executor:
-        pid = await pid_of(executor)
-        os.kill(pid, signal.SIGINT)
-        assert await pid_of(executor) == pid
+        ended = await executor.run(call("end_others"))
+    assert (ended.error, bytes(ended.result)) == (None, b"[-15,-15]")
+
+
+@pytest.mark.long
+async def test_a_file_may_hold_tasks_of_both_kinds(tmp_path: Path) -> None:
+    """Neither kind waits for the other's places, both have their time limit, and what has begun may end at a stop."""
+    async with LocalService(load_tasks(OWN, files=tmp_path), 1, run_timeout=1.5) as service:
+
+        async def start(task: str, seconds: str) -> str:
+            answer = await service.start(StartRequest(task, RunRequest(input_params={"seconds": seconds})))
+            assert isinstance(answer, Started)
+            return answer.run.run_id
+
+        async def ended(run_id: str) -> str:
+            seen = await service.look(run_id, 20.0)
+            assert isinstance(seen, RunSeen)
+            return seen.run.status
+
+        stuck, held_up = await start("sleep", "60"), await start("sleep", "0.2")
+        assert await ended(await start("sleep_in_loop", "0.1")) == "success"
+        stuck_too = await start("sleep_in_loop", "60")
+        assert [await ended(run) for run in (stuck, held_up, stuck_too)] == ["timeout", "success", "timeout"]
+        runs = [await start(task, "1") for task in ("sleep", "sleep_in_loop", "sleep")]
+        await until(lambda: service.runs.running == 2)
+        await service.wind_down(10.0)
+        assert [await ended(run) for run in runs] == ["success", "success", "cancelled"]
 
 
 async def test_a_function_that_is_gone_by_then_is_a_failure_with_a_sentence() -> None:
@@ -291,3 +336,14 @@ async def test_workers_that_die_while_they_have_nothing_to_do() -> None:
             for pid in sorted(pids)[:6] if number == 8 else ():
                 os.kill(pid, KILL)
             await anyio.sleep(0.1)
+
+
+@pytest.mark.long
+async def test_work_that_is_done_is_a_success_where_memory_lacks_for_its_result() -> None:
+    """It must not be done again; the next run has a process of its own."""
+    async with workers(1, memory=400 * 1024**2) as executor:
+        ending = await executor.run(call("long_text", length="60000000"))
+        assert (ending.status, ending.is_last) == ("success", True)
+        assert str(ending.error).startswith("The task's result needs more memory than a worker process may have: ")
+        assert bytes(ending.result).startswith('"üü'.encode())
+        assert (await executor.run(call("echo"))).status == "success"

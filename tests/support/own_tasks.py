@@ -21,6 +21,8 @@ import msgspec
 from batch_runner.service.local.result import TaskCancelled, TaskFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from batch_runner.service.local.context import Context
 
 
@@ -111,7 +113,7 @@ def paid(params: dict[str, str]) -> dict[str, Any]:
 
 
 def too_much(params: dict[str, str]) -> str:
-    return "x" * (17 * 1024 * 1024)
+    return "x" * (61 * 1024 * 1024)
 
 
 def die(params: dict[str, str]) -> None:
@@ -134,6 +136,21 @@ def fork(params: dict[str, str]) -> int:
             raise ValueError(params["raise"])
         return 0
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def end_others(params: dict[str, str]) -> list[int]:
+    """How a program and a fork end that are told to: each by which signal."""
+    with subprocess.Popen(["sleep", "60"]) as program:
+        program.terminate()
+    if sys.platform == "win32":
+        return []
+    child = os.fork()
+    if child == 0:
+        time.sleep(20)
+        return []
+    time.sleep(0.2)
+    os.kill(child, signal.SIGTERM)
+    return [program.returncode, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])]
 
 
 def crash(params: dict[str, str]) -> None:
@@ -195,6 +212,15 @@ def files_here(params: dict[str, str], context: Context) -> dict[str, str]:
 
 async def echo_in_loop(params: dict[str, str]) -> dict[str, str]:
     return params
+
+
+def disguised(params: dict[str, str]) -> Awaitable[dict[str, str]]:
+    """An async function as a decorator may make it: nothing is done before somebody awaits what it gives."""
+    return sleep_in_loop(params)
+
+
+def disguised_failure(params: dict[str, str]) -> Awaitable[None]:
+    return fail_in_loop(params)
 
 
 async def fail_in_loop(params: dict[str, str]) -> None:

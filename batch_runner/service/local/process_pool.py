@@ -60,7 +60,10 @@ _LAST_ANSWERS = 5.0
 _CHUNK = 2**18
 
 _BOOT = """
-import sys
+import signal, sys
+for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
+    if signal.getsignal(number := getattr(signal, name, signal.SIGINT)) != signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 memory, level, *sys.path = sys.argv[1:]
 from batch_runner.service.local.worker_main import main
 main(int(memory) or None, int(level))

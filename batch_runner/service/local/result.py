@@ -11,8 +11,8 @@ from typing import Any, cast, get_type_hints
 import msgspec
 import msgspec.inspect
 
-RESULT_LIMIT = 16 * 1024 * 1024
-"""Bytes of JSON that one result may have; a larger one is cut."""
+RESULT_LIMIT = 60 * 1024 * 1024
+"""Bytes of JSON that one result may have; a larger one is cut. So it fits in an answer that a client reads."""
 
 _ERROR_LIMIT = 2_000
 """Characters of an error that are kept."""
@@ -48,16 +48,22 @@ def success(result: object) -> RunEnd:
 
     Its work is done, so whatever it gives is a success: what can't be JSON stands there as text, with a note.
     """
+    text: bytes | None = None
     try:
         text = _as_json(result)
+    except MemoryError:
+        pass  # there is room again when this exception, and what its frames hold, is gone
     except (TypeError, ValueError, RecursionError) as error:
         note = f"The task's result can't be written as JSON, so it stands here as text: {_one_line(error)}"
         return RunEnd("success", msgspec.Raw(_as_text(result)), note)
+    if text is None:
+        note = "The task's result needs more memory than a worker process may have: its first part stands here as text."
+        return RunEnd("success", msgspec.Raw(_as_text(result)), note, is_last=True)
     if len(text) <= RESULT_LIMIT:
         return RunEnd("success", msgspec.Raw(text))
     limit = f"The task's result is {len(text)} bytes of JSON, and {RESULT_LIMIT} is the limit"
     note = f"{limit}: its first part stands here as text."
-    return RunEnd("success", msgspec.Raw(_as_text(text.decode())), note)
+    return RunEnd("success", msgspec.Raw(_as_text(text[: RESULT_LIMIT // 8].decode(errors="ignore"))), note)
 
 
 def _as_json(result: object) -> bytes:

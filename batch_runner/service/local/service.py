@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Self
 
 import anyio
+import msgspec
 
 from batch_runner import log
 from batch_runner._version import __version__
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from batch_runner.service.local.store import Store
     from batch_runner.service.local.tasks import Executor, Tasks
     from batch_runner.service.protocol import StartRequest
+
+
+NEVER_BEGAN = "It was not begun: the program that had started it was ended."
 
 
 class LocalService:
@@ -95,15 +99,20 @@ class LocalService:
     async def start(self, request: StartRequest) -> Started | Refused:
         """See Service. It is answered when the run is recorded, and tells its end if it has ended by then."""
         answer = await self.runs.start(request)
-        return answer if isinstance(answer, Refused) else Started(answer)
+        return answer if isinstance(answer, Refused) else Started(await self._as_known(answer))
 
     async def look(self, run_id: str, wait: float = 0.0) -> RunSeen | LookFailed:
         """See Service."""
         run = await self.runs.look(run_id, wait)
         if run is None and await self._in_workers.never_began(run_id):
-            why = "It was not begun: the program that had started it was ended."
-            run = Run(run_id, FAILURE, error=why, never_began=True)
-        return _seen(run_id, run)
+            run = Run(run_id, FAILURE, error=NEVER_BEGAN, never_began=True)
+        return _seen(run_id, run and await self._as_known(run))
+
+    async def _as_known(self, run: Run) -> Run:
+        """A run that was cut off with an earlier service may still be known, where tasks run, to have never begun."""
+        if not run.cut_off or not await self._in_workers.never_began(run.run_id):
+            return run
+        return msgspec.structs.replace(run, error=NEVER_BEGAN, never_began=True, cut_off=False)
 
     async def stop(self, run_id: str) -> RunSeen | LookFailed:
         """See Service. It returns when the run has ended."""

@@ -3,6 +3,10 @@
 Each message is 8 bytes of length and so many bytes of JSON. An ending of no bytes, sent first, says that it is ready.
 The lines that a task logs go before its ending. What it prints goes to standard error.
 
+Signals that reach every process (a service manager's or a shutdown's SIGTERM, Ctrl-Break) are the parent's to answer,
+so from its first moment on the worker does nothing at them (`process_pool._BOOT`). It doesn't ignore them: programs
+that its task starts would inherit that, and could not be told to end. Nor do processes that are forked off inherit it.
+
 The worker never outlives its parent: a thread of its own reads the input and ends the whole process group when that
 ends, and a watchdog that needs no interpreter ends a task that holds the interpreter's lock past its time. Windows has
 no such groups to kill. There the worker and the programs that its tasks start are a job, which ends with the worker.
@@ -12,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import inspect
 import io
 import logging
 import os
@@ -23,6 +28,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+import anyio
 import msgspec
 
 from batch_runner.errors import UsageError
@@ -31,6 +37,8 @@ from batch_runner.service.local.context import send_lines
 from batch_runner.service.local.tasks import Call
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Mapping
+
     from batch_runner.service.local.context import Line
     from batch_runner.service.local.result import RunEnd
 
@@ -48,10 +56,7 @@ def main(memory: int | None, level: int) -> None:
     """
     calls, answers = _take_over_stdio()
     send_lines(answers.say, level)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "win32":  # Ctrl-Break is for all on a console, whatever their groups
-        signal.signal(signal.SIGBREAK, signal.SIG_IGN)
-        _lead_job()
+    _lead_job()
     if memory is not None:
         _limit_memory(memory)
     inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -128,6 +133,8 @@ def _take_over_stdio() -> tuple[BinaryIO, _Answers]:
     calls, answers = os.fdopen(os.dup(0), "rb"), _Answers(os.fdopen(os.dup(1), "wb"))
     if sys.platform != "win32":
         os.register_at_fork(after_in_child=answers.leave)
+        deferred = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        os.register_at_fork(after_in_child=lambda: _end_as_usual(deferred))
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
@@ -136,6 +143,13 @@ def _take_over_stdio() -> tuple[BinaryIO, _Answers]:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     return calls, answers
+
+
+def _end_as_usual(deferred: Mapping[signal.Signals, object]) -> None:
+    """In a process that was forked off: the signals that this one defers end it, as its task expects."""
+    for number, handler in deferred.items():
+        if callable(handler) and signal.getsignal(number) is handler:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _lead_job() -> None:
@@ -198,13 +212,20 @@ def _ending_of(call: Call) -> RunEnd:
                 stream.flush()
 
 
+async def _awaited(given: Awaitable[object]) -> object:
+    return await given
+
+
 def _run(call: Call) -> RunEnd:
     try:
         function = call.source.load()
     except UsageError as error:
         return result.RunEnd("failure", error=str(error), cant_load=True)
     try:
-        return result.success(call.bind(function)())
+        given = call.bind(function)()
+        if inspect.isawaitable(given):  # an async function that a decorator, or an object, gives out as a sync one
+            given = anyio.run(_awaited, given)
+        return result.success(given)
     except MemoryError:
         return result.out_of_memory()
     except BaseException as error:  # noqa: BLE001  whatever a user's function raises is its run's ending

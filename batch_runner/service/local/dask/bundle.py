@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tempfile
+import time
 from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,20 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from batch_runner.service.local.context import Line, file_within
-from batch_runner.service.local.result import RunEnd, TaskFailed, failure
+from batch_runner.service.local.process_pool import AHEAD_SECONDS
+from batch_runner.service.local.result import RunEnd, TaskFailed, failure, not_begun
 from batch_runner.service.local.tasks import Call  # noqa: TC001  msgspec reads the annotation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
+
+ENOUGH_SECONDS = 1.0
+"""After so long a bundle is sent back as it is: what was not begun goes elsewhere. One that may not be repeated is sent
+back after `AHEAD_SECONDS`."""
+
+ENOUGH_BYTES = 8 * 1024 * 1024
+"""The same for the bytes of its results."""
 
 FILES_LIMIT = 64 * 1024 * 1024
 """Bytes of files that are sent along with one call: they pass through the scheduler's memory."""
@@ -54,16 +63,17 @@ class Bundle(msgspec.Struct, frozen=True):
     code: dict[str, bytes] = {}
 
     @property
-    def run(self) -> str:
-        """The id of the run that is all of it, where that may not be repeated."""
-        return "" if self.errands[0].call.repeatable else self.errands[0].call.context.run_id
+    def is_repeatable(self) -> bool:
+        """Whether it may be begun again as a whole; else it is known of each errand whether that has begun."""
+        return self.errands[0].call.repeatable
 
 
 class Done(msgspec.Struct, frozen=True):
     """The ending of an errand, how many seconds it took, and what was logged meanwhile.
 
-    `begun_before` is how often its bundle was begun before, elsewhere: then it wasn't begun here. `declined_by` is the
-    address of a worker that did not begin it, and would begin none of ours; its ending then says why.
+    `begun_before` is how often it was begun before, elsewhere: then it wasn't begun here. `declined_by` is the address
+    of a worker that did not begin it, and would begin none of ours; its ending then says why. `is_left`: it has not
+    begun, and never will in this bundle.
     """
 
     ending: RunEnd
@@ -71,6 +81,12 @@ class Done(msgspec.Struct, frozen=True):
     lines: tuple[Line, ...] = ()
     begun_before: int = 0
     declined_by: str | None = None
+    is_left: bool = False
+
+
+BEGUN_BEFORE = Done(failure("It was begun before, on another Dask worker."), 0.0, begun_before=1)
+
+LEFT = Done(not_begun("Another bundle has it."), 0.0, is_left=True)
 
 
 def code_of(file: str | None) -> dict[str, bytes]:
@@ -139,6 +155,12 @@ else:
 """
 """What that expression does: see `worker_plugin.work`. A worker that can't import it declines, and says who it is."""
 
+ANSWERS = "batch_runner-answers"
+"""The topic under which a client is told its short answers, as soon as they are there."""
+
+SHORT = 16 * 1024
+"""Bytes of an answer that is told so. Dask keeps the last messages of each connection, a thousand of them."""
+
 
 def done_by(answer: bytes | dict[str, Any]) -> list[Done]:
     """What came back for a bundle; nothing where its worker is gone without a word."""
@@ -148,6 +170,25 @@ def done_by(answer: bytes | dict[str, Any]) -> list[Done]:
     return [Done(failure(why), 0.0, begun_before=answer["begun_before"], declined_by=answer["declined_by"])]
 
 
+class Enough:
+    """Judges whether a bundle has taken so long, or has given so much, that the rest goes elsewhere."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._until = time.monotonic() + (ENOUGH_SECONDS if bundle.is_repeatable else AHEAD_SECONDS)
+        self._bytes = 0
+
+    def is_reached(self, ending: RunEnd) -> bool:
+        """Whether it is enough with this ending."""
+        self._bytes += memoryview(ending.result).nbytes
+        return time.monotonic() > self._until or self._bytes > ENOUGH_BYTES
+
+
+def merged(later: list[Done], earlier: list[Done], number: int) -> list[Done | None]:
+    """What is known of the errands of a bundle that two workers had: None where one was lost."""
+    told = ([each[place] for each in (later, earlier) if place < len(each)] for place in range(number))
+    return [next((done for done in both if not done.begun_before), None) for both in told]
+
+
 class Unpacking:
     """Lays out at a worker, under `folder`, what errands bring."""
 
@@ -155,8 +196,22 @@ class Unpacking:
         self._folder = folder
         self._worker = worker
 
+    async def run(
+        self, errand: BundledCall, code: dict[str, bytes], runs: Callable[[Call], Awaitable[RunEnd]]
+    ) -> RunEnd:
+        """How an errand ends that is laid out here, and is run so."""
+        if hindrance := self._hindrance(errand):
+            return hindrance
+        ending: RunEnd | None = None
+        try:
+            with self._lay_out(errand, code) as call:
+                ending = self._as_at_home(await runs(call), errand, call)
+        except OSError as error:  # what has ended has, also where its files can't be removed
+            return ending or failure(f"The Dask worker {self._worker} can't lay out the run's files: {error}")
+        return ending
+
     @contextlib.contextmanager
-    def lay_out(self, errand: BundledCall, code: dict[str, bytes]) -> Iterator[Call]:
+    def _lay_out(self, errand: BundledCall, code: dict[str, bytes]) -> Iterator[Call]:
         """The call as it is to be run here; what was sent for it alone is removed afterwards."""
         call = errand.call
         with contextlib.ExitStack() as stack:
@@ -172,7 +227,7 @@ class Unpacking:
                 call = msgspec.structs.replace(call, context=msgspec.structs.replace(call.context, files=files))
             yield call
 
-    def hindrance(self, errand: BundledCall) -> RunEnd | None:
+    def _hindrance(self, errand: BundledCall) -> RunEnd | None:
         """Why the call can't be run here: the folder of its files isn't there."""
         folder = errand.call.context.files
         if errand.files is not None or Path(folder).is_dir():
@@ -180,7 +235,7 @@ class Unpacking:
         why = f"The Dask worker {self._worker} has no folder {folder}; share it with the workers, or say --send-files."
         return RunEnd("failure", error=why, cant_load=True)
 
-    def as_at_home(self, ending: RunEnd, errand: BundledCall, here: Call) -> RunEnd:
+    def _as_at_home(self, ending: RunEnd, errand: BundledCall, here: Call) -> RunEnd:
         """The ending with the paths of whom it is for; what is missing on this worker is said to be missing here."""
         if ending.error is None:
             return ending

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import deque
+from itertools import zip_longest
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 from anyio import to_thread
+from anyio.lowlevel import checkpoint
 
 from batch_runner import log
 from batch_runner._version import __version__
@@ -18,13 +20,13 @@ from batch_runner.service.local import result
 from batch_runner.service.local.dask.bundle import (
     FILES_LIMIT,
     NOT_REPEATED,
-    SENT,
     SOURCE,
     Bundle,
     BundledCall,
     Done,
     code_of,
     done_by,
+    merged,
     named_files,
 )
 from batch_runner.service.local.dask.connection import Availability, Connection
@@ -60,6 +62,8 @@ class PendingCall:
         """Whether it was in a bundle that took its workers down: no other call is to go with it again."""
         self.scope: anyio.CancelScope | None = None
         """That of the bundle which it is in."""
+        self.bundle: list[PendingCall] = []
+        """The calls of that, in order."""
         self._losses = 0
         self._lost_by: str | None = None
 
@@ -75,13 +79,14 @@ class PendingCall:
         return self.ending
 
     @property
-    def may_share(self) -> bool:
-        """Whether other calls may be in a bundle with it."""
-        return self.errand.call.repeatable and not self.goes_alone
+    def others(self) -> list[PendingCall]:
+        """Those of its bundle for whose ends somebody waits."""
+        return [way for way in self.bundle if way is not self and way.is_open]
 
     def may_share_with(self, other: PendingCall) -> bool:
         """Whether it may be in a bundle with that one: calls of the same task."""
-        return self.may_share and self.errand.call.source == other.errand.call.source
+        alone = self.goes_alone or other.goes_alone
+        return not alone and self.errand.call.source == other.errand.call.source
 
     def end(self, ending: RunEnd) -> None:
         """It has ended so; what may have run before is said."""
@@ -120,7 +125,7 @@ class PendingCall:
             self.cut_off(f"{why} while it was under way; {NOT_REPEATED}.")
         else:
             self.end(result.not_begun(f"It was not begun: {why}."))
-        if self.scope is not None:
+        if self.scope is not None and not self.others:
             self.scope.cancel()
 
 
@@ -129,11 +134,15 @@ BUNDLE_SECONDS = 0.4
 
 MOST_IN_BUNDLE = 64
 
+MOST_UNREPEATABLE = 8
+"""The same for calls that may not be repeated, which are bundled until they take `AHEAD_SECONDS`. With the scheduler
+it is lost which of them have begun."""
+
 AT_HAND = 2
 """Bundles for each thread of a worker: one at work, and one at hand so that it needn't wait for our next."""
 
-MOST_AT_HAND = 16
-"""The same for calls that go alone and are so short that one at hand has ended before our next is there."""
+CANCELLED_WITHIN = 1.0
+"""Seconds in which a bundle of short calls ends by itself, so that the cancellation of one cuts off no other."""
 
 
 class OnCluster(Executor):
@@ -153,7 +162,7 @@ class OnCluster(Executor):
         self._threads: int | None = 1
         self._outage = Availability()
         self._pace: dict[TaskSource, float] = {}
-        self._lone_pace: dict[TaskSource, float] = {}
+        self._together: dict[TaskSource, int] = {}
         self._waiting: deque[PendingCall] = deque()
         self._under_way: set[PendingCall] = set()
         self._bundles = 0
@@ -182,11 +191,17 @@ class OnCluster(Executor):
 
     async def _hold_back(self) -> None:
         """What waits in Dask doesn't begin either. Where the scheduler is away, nobody can say which that is."""
-        keys = [*dict.fromkeys(way.key for way in self._under_way if way.key)]
-        withdrawn = await self._connection.withdraw(keys)
-        for way in [way for way in self._under_way if way.key is None or way.key in withdrawn]:
-            way.key = None
+        await self._withdraw([*dict.fromkeys(way.key for way in self._under_way if way.key)])
+        for way in [way for way in self._under_way if way.key is None]:
             way.give_up(STOPPED)
+
+    async def _withdraw(self, keys: list[str]) -> None:
+        """What has not begun of these bundles never will: its calls have no key any more."""
+        begun = await self._connection.withdraw(keys)
+        for way in self._under_way:
+            number = begun.get(way.key) if way.key else None
+            if number == 0 or (number and not way.errand.call.repeatable and way.bundle.index(way) >= number):
+                way.key = None
 
     async def aclose(self) -> None:
         """See Executor. What is still at work on the cluster is killed there."""
@@ -210,11 +225,15 @@ class OnCluster(Executor):
             way.give_up(why)
             return way.told
         self._waiting.append(way)
-        self._send()
         try:
+            await checkpoint()  # what comes in the same turn goes together
+            self._send()
             await way.has_ended.wait()
-        finally:
-            self._withdraw(way)
+        except anyio.get_cancelled_exc_class():
+            way.is_wanted = False
+            with anyio.CancelScope(shield=True):
+                await self._cancel(way)
+            raise
         return way.told
 
     def _keep_code(self, file: str | None) -> None:
@@ -222,13 +241,20 @@ class OnCluster(Executor):
         if file not in self._codes:
             self._codes[file] = code_of(file)
 
-    def _withdraw(self, way: PendingCall) -> None:
-        way.is_wanted = False
-        if way.ending is not None:
-            return
+    async def _cancel(self, way: PendingCall) -> None:
+        """Nobody waits for this call any more. It ends, and no other's run is cut off."""
         if way in self._waiting:
             self._waiting.remove(way)
-        elif way.scope is not None:
+        if way.ending is not None:
+            return
+        await checkpoint()  # the others of its bundle may be cancelled, too
+        if way.key is not None and way.others and not way.errand.call.repeatable:
+            await self._withdraw([way.key])
+            with anyio.move_on_after(CANCELLED_WITHIN):
+                while way.key is not None and way in self._under_way:
+                    await anyio.sleep(0.02)
+                return
+        if way.scope is not None:
             way.scope.cancel()
 
     def _send(self) -> None:
@@ -241,20 +267,14 @@ class OnCluster(Executor):
     @property
     def _most_bundles(self) -> int:
         """Where there are no workers, one may wait in Dask, which may start some for it."""
-        return self._at_hand * self._threads if self._threads else 1
-
-    @property
-    def _at_hand(self) -> int:
-        """So many bundles for each thread."""
-        ahead = AHEAD_SECONDS / max(self._lone_pace.values(), default=AHEAD_SECONDS)
-        return max(AT_HAND, min(MOST_AT_HAND, int(ahead)))
+        return AT_HAND * self._threads if self._threads else 1
 
     def _bundle(self) -> list[PendingCall]:
-        """The calls of the next bundle: one, or several of the same task that is short and may be repeated."""
+        """The calls of the next bundle: one, or several of the same task that is short."""
         ways = [self._waiting.popleft()]
         call, size = ways[0].errand.call, ways[0].errand.size
         free = max(1, self._most_bundles - self._bundles + 1)
-        most = min(self._in_bundle(call.source), ceil((len(self._waiting) + 1) / free)) if ways[0].may_share else 1
+        most = min(self._in_bundle(call), ceil((len(self._waiting) + 1) / free))
         while len(ways) < most and self._waiting and self._waiting[0].may_share_with(ways[0]):
             size += self._waiting[0].errand.size
             if size > FILES_LIMIT:
@@ -269,14 +289,14 @@ class OnCluster(Executor):
         try:
             with anyio.CancelScope() as scope:
                 for way in ways:
-                    way.scope = scope
+                    way.scope, way.bundle = scope, ways
                 if ways:
                     await self._deliver(ways)
         finally:
             self._bundles -= 1
             self._under_way.difference_update(ways)
         if scope.cancelled_caught:
-            _recall(ways, "it was in a bundle with a run that was cancelled")
+            _cut_short(ways, "it was in a bundle with a run that was cancelled")
         self._waiting.extendleft(way for way in reversed(ways) if way.is_open)
         self._send()
 
@@ -293,21 +313,22 @@ class OnCluster(Executor):
         except Exception as error:  # noqa: BLE001  what a foreign worker can't do is the ending of these runs
             _end(ways, f"The Dask worker can't run this: {result.exception(error).error}")
 
-    def _take(self, ways: list[PendingCall], all_done: list[Done]) -> None:
-        """What came back for a bundle: the endings of the first of its calls, of none if its worker was closed."""
-        if not all_done:
-            _lose(ways, WORKER_LOST)
+    def _take(self, ways: list[PendingCall], all_done: list[Done | None]) -> None:
+        """What came back for the calls of a bundle, in order: None, or nothing, for one that was lost."""
+        first = all_done[0]
+        if first is not None and first.declined_by is not None:
+            self._decline(ways, first, first.declined_by)
             return
-        if all_done[0].declined_by is not None:
-            self._decline(ways, all_done[0], all_done[0].declined_by)
-            return
-        for way, done in zip(ways, all_done, strict=False):
-            for line in done.lines:
-                line.log()
-            self._learn(way.errand.call, done.seconds)
-            way.end(done.ending)
-        for way in ways[len(all_done) :]:
-            way.key = None
+        for way, done in zip_longest(ways, all_done):
+            if done is not None and done.is_left:
+                way.key = None
+            elif done is not None:
+                for line in done.lines:
+                    line.log()
+                self._learn(way.errand.call, done.seconds)
+                way.end(done.ending)
+            elif way.key is not None:  # else it was withdrawn before it had begun
+                _lose([way], WORKER_LOST)
 
     def _decline(self, ways: list[PendingCall], done: Done, worker: str) -> None:
         """A worker didn't begin these: they go to others.
@@ -324,36 +345,33 @@ class OnCluster(Executor):
         for way in ways:
             way.key = None
 
-    async def _ask(self, ways: list[PendingCall]) -> list[Done]:
-        import dask
-
-        client, workers = await self._connection.ready()
+    async def _ask(self, ways: list[PendingCall]) -> list[Done | None]:
+        await self._connection.ready()
         key = f"{ways[0].errand.call.source.function}-{uuid.uuid4().hex}"
         for way in ways:
             way.key = key
         code = self._codes[ways[0].errand.call.source.file]
         bundle = msgspec.msgpack.encode(Bundle(key, tuple(way.errand for way in ways), code))
-        with dask.config.set({"distributed.admin.large-graph-warning-threshold": 4 * FILES_LIMIT}):
-            where = {"workers": workers, "allow_other_workers": workers is not None}
-            values = {"source": SOURCE, "version": __version__, "key": key, "bundle": bundle}
-            future = client.submit(eval, SENT, values, key=key, pure=False, **where)
+        values = {"source": SOURCE, "version": __version__, "key": key, "bundle": bundle}
+        future = await self._connection.submit(key, values)
         try:
             all_done = done_by(await self._connection.result_of(future))
-            if all_done and all_done[0].begun_before:
-                all_done = done_by(await self._connection.answer(key))
-            return all_done
+            if all_done and not all_done[0].begun_before:
+                return [*all_done]
+            return merged(all_done, done_by(await self._connection.answer(key)), len(ways))
         finally:
             future.release()
 
     def _learn(self, call: Call, seconds: float) -> None:
         """How long a call of this task takes."""
-        pace = self._pace if call.repeatable else self._lone_pace
-        pace[call.source] = 0.7 * pace.get(call.source, seconds) + 0.3 * seconds
+        self._pace[call.source] = 0.7 * self._pace.get(call.source, seconds) + 0.3 * seconds
+        self._together[call.source] = self._in_bundle(call)
         self._fit()
 
-    def _in_bundle(self, source: TaskSource) -> int:
-        pace = self._pace.get(source, BUNDLE_SECONDS)
-        return min(MOST_IN_BUNDLE, max(1, int(BUNDLE_SECONDS / max(pace, 1e-6))))
+    def _in_bundle(self, call: Call) -> int:
+        most, together = (MOST_IN_BUNDLE, BUNDLE_SECONDS) if call.repeatable else (MOST_UNREPEATABLE, AHEAD_SECONDS)
+        pace = self._pace.get(call.source, together)
+        return min(most, max(1, int(together / max(pace, 1e-6))))
 
     def _follow(self, threads: int | None) -> None:
         """So many threads are there now; None while the scheduler is away."""
@@ -372,14 +390,17 @@ class OnCluster(Executor):
         self._waiting.clear()
 
     def _fit(self) -> None:
-        fits = self._at_hand * max(1, self._threads or 0) * max(map(self._in_bundle, self._pace), default=1)
+        fits = AT_HAND * max(1, self._threads or 0) * max(self._together.values(), default=1)
         if fits != self.places.total_tokens:
             self.places.total_tokens = fits
 
 
 def _end(ways: list[PendingCall], sentence: str) -> None:
     for way in ways:
-        way.fail(sentence)
+        if way.errand.call.repeatable:
+            way.fail(sentence)
+        else:
+            way.cut_off(f"{sentence}; {NOT_REPEATED}.")
 
 
 def _lose(ways: list[PendingCall], why: str) -> None:
@@ -389,15 +410,18 @@ def _lose(ways: list[PendingCall], why: str) -> None:
         way.lose(why)
 
 
-def _recall(ways: list[PendingCall], why: str) -> None:
+def _cut_short(ways: list[PendingCall], why: str) -> None:
     for way in ways:
-        way.recall(why)
+        if way.errand.call.repeatable or way.key is None:
+            way.recall(why)
+        elif way.is_open:
+            way.lose(why)
 
 
 def _lose_killed(ways: list[PendingCall], last: str) -> None:
     """One worker after another went away with a bundle, before any of them could say so: as `_lose`."""
     for way in ways:
-        if len(ways) > 1:
+        if len(ways) > 1 and way.errand.call.repeatable:
             way.goes_alone = True
             way.recall(WORKER_LOST)
         else:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import uuid
 import warnings
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from batch_runner import log
 from batch_runner._version import __version__
 from batch_runner.errors import UsageError
+from batch_runner.service.local.dask.bundle import ANSWERS, SENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,6 +40,9 @@ _LOOK = 1.0
 
 STANDS_STILL = 5.0
 """Seconds that a scheduler may take for an answer until it is said that it stands still."""
+
+FETCHES = 2
+"""So many answers are fetched at once, at most: each passes through the scheduler's memory, and may be large."""
 
 _SAME = {"batch-runner": 3, "distributed": 3, "msgpack": 1, "python": 2}
 """What has to be the same on all machines: in so many of the numbers of its version."""
@@ -78,7 +82,10 @@ class Availability:
         if threads is not None and was is None:
             log.warning("the Dask scheduler answers again")
         if threads == 0 and was != 0:
-            log.warning("the Dask cluster has no workers; runs wait until there are some")
+            log.warning(
+                "the Dask cluster has no workers; runs wait until there are some: start one with `dask worker`, "
+                "or end this program with Ctrl-C"
+            )
 
     @property
     def trouble(self) -> str | None:
@@ -96,14 +103,6 @@ class Availability:
         return f"{what} for {self.lasts:.0f} s"
 
 
-class Fetch:
-    """Results that are fetched together, by key."""
-
-    def __init__(self) -> None:
-        self.futures: list[Future[Any]] = []
-        self.results: dict[Any, Any] = {}
-
-
 class Connection:
     """A client of a Dask scheduler that is there again when the scheduler is. Needs asyncio."""
 
@@ -115,8 +114,10 @@ class Connection:
         self.session = uuid.uuid4().hex[:16]
         """Begins the names of all runs that go to this scheduler (see AttemptCounter)."""
         self._stands_still = False
-        self._fetching = anyio.Lock()
-        self._next_fetch = Fetch()
+        self._outbox: dict[str, dict[str, Any]] = {}
+        self._sent: dict[str, Future[Any]] = {}
+        self._told: dict[str, asyncio.Future[bytes]] = {}
+        self._fetches = anyio.CapacityLimiter(FETCHES)
         self._there: Mapping[str, int] = {}
         self._avoided: set[str] = set()
 
@@ -132,8 +133,6 @@ class Connection:
             raise
 
     async def _find(self) -> int:
-        from batch_runner.service.local.dask.worker_plugin import AttemptCounter
-
         if self._address == LOCAL:
             self._cluster = await _own_cluster(self._workers)
             self._address = self._cluster.scheduler_address
@@ -141,7 +140,7 @@ class Connection:
             self._client = await _connect(self._address)
             self._there = await self._client.nthreads()
             await self._compare()
-            await self._client.register_plugin(AttemptCounter())
+            await self._join()
             await self._record.batch_runner_open_session(session=self.session, client=self._client.id)
             threads = await self._threads()
         except (OSError, ValueError, TypeError) as error:  # TypeError: `tls://` where Dask has no certificates
@@ -151,6 +150,14 @@ class Connection:
                 "or correct the address of --dask."
             ) from error
         return threads
+
+    async def _join(self) -> None:
+        """Have the record there, and hear of answers."""
+        from batch_runner.service.local.dask.worker_plugin import AttemptCounter
+
+        assert self._client is not None
+        await self._client.register_plugin(AttemptCounter())
+        self._client.subscribe_topic(ANSWERS, self._hear)
 
     async def _compare(self) -> None:
         """Avoid workers of other versions. Raises UsageError for such a scheduler, or if no worker is right."""
@@ -179,6 +186,8 @@ class Connection:
         try:
             if self._client.status == "closed":  # Dask's own client has given up looking
                 self._client = await _connect(self._address)
+                await self._join()
+                await self._record.batch_runner_move_session(session=self.session, client=self._client.id)
             if self._client.status != "running":
                 return None
             async with asyncio.timeout(STANDS_STILL):
@@ -213,52 +222,81 @@ class Connection:
         """Whether no other worker can run our calls, as was seen a moment ago."""
         return not set(self._right) - {worker}
 
-    async def ready(self) -> tuple[Client, list[str] | None]:
-        """The client, once it is connected, and the workers to send to: None for any.
-
-        Whoever waits for it is to be cancelled when that lasts too long.
-        """
+    async def ready(self) -> Client:
+        """The client, once it is connected. Whoever waits for it is to be cancelled when that lasts too long."""
         while not self._is_there or (self._avoided and not self._right):
             await anyio.sleep(0.05)
         assert self._client is not None
-        return self._client, self._right if self._avoided else None
+        return self._client
 
-    async def result_of(self, future: Future[Any]) -> Any:
-        """As `await future`. What ends while results are fetched is fetched together: each fetch costs milliseconds."""
-        from distributed import wait
-        from distributed.client import FuturesCancelledError
+    async def submit(self, key: str, values: dict[str, Any]) -> Future[Any]:
+        """Have a worker evaluate `SENT` with these values.
+
+        What is submitted in the same turn of the event loop goes together: each graph costs the scheduler the same.
+        """
+        self._outbox[key] = values
+        try:
+            await checkpoint()
+            self._send()
+            return self._sent.pop(key)
+        finally:
+            self._outbox.pop(key, None)
+            if unwanted := self._sent.pop(key, None):
+                unwanted.release()
+
+    def _send(self) -> None:
+        if not self._outbox:
+            return
+        import dask
 
         assert self._client is not None
+        keys, values = list(self._outbox), list(self._outbox.values())
+        self._outbox.clear()
+        where: dict[str, Any] = {"workers": self._right, "allow_other_workers": True} if self._avoided else {}
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
+            futures = self._client.map(eval, [SENT] * len(keys), values, key=keys, pure=False, **where)
+        self._sent.update(zip(keys, futures, strict=True))
+
+    async def result_of(self, future: Future[Any]) -> Any:
+        """As `await future`. What is short is told as soon as it is there; of the others few are fetched at once."""
+        from distributed import wait
+
+        assert self._client is not None
+        key = str(future.key)
+        told = self._told[key] = asyncio.get_running_loop().create_future()
         with self._client.as_current():
             waits: Any = wait([future])
-        with contextlib.suppress(FuturesCancelledError):  # the future says it better
-            await waits
-        if future.status != "finished":
+        finished = asyncio.ensure_future(waits)
+        try:
+            await asyncio.wait({told, finished}, return_when=asyncio.FIRST_COMPLETED)
+            if told.done():
+                return told.result()
+        finally:
+            if not finished.cancel() and not finished.cancelled():
+                finished.exception()  # the future says it better
+            del self._told[key]
+        async with self._fetches:
             return await future
-        fetch = self._next_fetch
-        fetch.futures.append(future)
-        async with self._fetching:
-            if fetch is self._next_fetch:
-                self._next_fetch = Fetch()
-                with contextlib.suppress(Exception):  # one of them is lost: each is asked for by itself
-                    gathered: Any = self._client.gather(fetch.futures)
-                    keys = [each.key for each in fetch.futures]
-                    fetch.results = dict(zip(keys, await gathered, strict=True))
-        return fetch.results.pop(future.key) if future.key in fetch.results else await future
+
+    def _hear(self, event: tuple[float, tuple[str, bytes]]) -> None:
+        """A bundle has ended, and this is its answer (see AttemptCounter)."""
+        _, (key, answer) = event
+        if (told := self._told.get(key)) and not told.done():
+            told.set_result(answer)
 
     async def answer(self, key: str) -> bytes:
         """What came of a bundle that was begun on a worker that is gone, once that is known (see AttemptCounter)."""
         answer: bytes = await self._record.batch_runner_answer(key=key)
         return answer
 
-    async def withdraw(self, keys: list[str]) -> list[str]:
-        """Those of the bundles that have not begun, and never will (see AttemptCounter); none if nobody can tell."""
+    async def withdraw(self, keys: list[str]) -> dict[str, int]:
+        """How many errands of each bundle have begun: no other will (see AttemptCounter). Empty if nobody can tell."""
         try:
             async with asyncio.timeout(STANDS_STILL):
-                withdrawn: list[str] = await self._record.batch_runner_withdraw(keys=keys)
+                begun: dict[str, int] = await self._record.batch_runner_withdraw(keys=keys)
         except OSError:  # a timeout is one
-            return []
-        return withdrawn
+            return {}
+        return begun
 
     async def never_began(self, run: str) -> bool:
         """Whether a run of an earlier program has surely not begun, and never will (see AttemptCounter)."""

@@ -3,7 +3,7 @@
 Dask runs a task again when its worker is lost, whether it had begun or not, and also when only its result is lost.
 So a worker asks the record before it begins, and what was begun is not begun again by Dask: its client learns what
 became of it. A worker that is closed in order (retired, scaled away, SIGTERM) lets its runs end first. Dask takes no
-results from it by then, so it leaves them in the record.
+results from it by then, so it leaves them in the record. Short answers go to the client at once, without being fetched.
 """
 
 from __future__ import annotations
@@ -31,19 +31,26 @@ from distributed.utils import sync
 
 from batch_runner._version import __version__
 from batch_runner.service.local import result
-from batch_runner.service.local.dask.bundle import Bundle, Done, Unpacking
+from batch_runner.service.local.context import Line
+from batch_runner.service.local.dask.bundle import (
+    ANSWERS,
+    BEGUN_BEFORE,
+    LEFT,
+    SHORT,
+    Bundle,
+    Done,
+    Enough,
+    Unpacking,
+)
 from batch_runner.service.local.process_pool import WORKER_MEMORY, InWorkers
-from batch_runner.service.local.result import RunEnd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import FrameType
 
     from distributed import Nanny, Scheduler, Worker
     from distributed.scheduler import WorkerState
 
-    from batch_runner.service.local.context import Line
-
+    from batch_runner.service.local.result import RunEnd
 
 SILENCE = 60.0
 """Seconds after which a worker that is closing, and says nothing of what is at work there, is taken for lost."""
@@ -83,7 +90,8 @@ class AttemptCounter(SchedulerPlugin):
     idempotent = True
 
     def __init__(self) -> None:
-        self._claimed: Counter[str] = Counter()
+        self._claimed: dict[str, Counter[int]] = {}
+        self._withdrawn: set[str] = set()
         self._answers: dict[str, bytes] = {}
         self._heard_at: dict[str, float] = {}
         self._sessions: dict[str, _Session] = {}
@@ -93,32 +101,27 @@ class AttemptCounter(SchedulerPlugin):
         """Be asked from now on. It awaits nothing, so two that are registered at once can't both be in force."""
         self._scheduler = scheduler
         self._news = asyncio.Event()
-        for handler in (
-            self.claim,
-            self.decline,
-            self.withdraw,
-            self.keep_up,
-            self.keep_answer,
-            self.answer,
-            self.open_session,
-            self.never_began,
-        ):
+        told = (self.keep_up, self.keep_answer, self.answer)
+        asked = (self.claim, self.decline, self.withdraw, self.open_session, self.move_session, self.never_began)
+        for handler in (*told, *asked):
             scheduler.handlers[f"batch_runner_{handler.__name__}"] = handler
+        scheduler.stream_handlers["batch_runner_tell"] = self.tell
 
     @property
     def number(self) -> int:
         """How many bundles are known."""
         return len(self._claimed)
 
-    def claim(self, key: str, run: str = "") -> int:
-        """How often this bundle, or the `run` that is all of it, was begun before; 0: it is about to begin.
+    def claim(self, key: str, place: int = 0, run: str = "") -> int:
+        """How often a bundle, or the `run` that is at this place of it, was begun before; 0: it is about to begin.
 
         One that nobody waits for any more doesn't begin either.
         """
-        if key not in self._scheduler.tasks:
+        if key not in self._scheduler.tasks or key in self._withdrawn:
             return 1
-        before = self._claimed[key]
-        self._claimed[key] += 1
+        places = self._claimed.setdefault(key, Counter())
+        before = places[place]
+        places[place] += 1
         if session := self._sessions.get(run[SESSION]):
             before += run in session.begun
             self._runs += run not in session.begun
@@ -126,31 +129,39 @@ class AttemptCounter(SchedulerPlugin):
             self._make_room()
         return before
 
-    def decline(self, key: str, run: str = "") -> None:
-        """What was claimed just now was not begun after all."""
-        del self._claimed[key]
+    def decline(self, key: str, place: int, run: str = "") -> None:
+        """What was claimed just now was not begun after all, and isn't in this bundle."""
+        del self._claimed[key][place]
+        self._withdrawn.add(key)
         session = self._sessions.get(run[SESSION])
         if session is not None and run in session.begun:
             session.begun.remove(run)
             self._runs -= 1
 
-    def withdraw(self, keys: list[str]) -> list[str]:
-        """Those of the bundles that have not begun. They never will."""
-        waiting = [key for key in keys if not self._claimed[key]]
-        self._claimed.update(waiting)
-        return waiting
+    def withdraw(self, keys: list[str]) -> dict[str, int]:
+        """How many errands of each bundle have begun, which are its first ones. No other will."""
+        self._withdrawn.update(keys)
+        return {key: len(self._claimed.get(key, ())) for key in keys}
 
     def keep_up(self, keys: list[str]) -> list[str]:
         """The worker of these bundles is closing, and still at work; gives those that nobody waits for any more."""
         self._heard_at.update(dict.fromkeys(keys, time.monotonic()))
         return [key for key in keys if key not in self._claimed]
 
-    def keep_answer(self, key: str, answer: bytes) -> None:
-        """What came of a bundle on a worker that is closing."""
+    def keep_answer(self, key: str, answer: bytes, *, is_whole: bool) -> None:
+        """What came of a bundle on a worker that is closing; where it is all of it, nobody has to look for the rest."""
         if key in self._claimed:
+            if is_whole:
+                self.tell("", key, answer)
             self._answers[key] = answer
             self._news.set()
             self._news = asyncio.Event()
+
+    def tell(self, worker: str, key: str, answer: bytes) -> None:  # noqa: ARG002  as Dask calls it
+        """A worker tells what came of a bundle, and whoever waits for that hears it at once. Nothing is kept of it."""
+        if (task := self._scheduler.tasks.get(key)) and task.who_wants:
+            event = {"op": "event", "topic": ANSWERS, "event": (time.time(), (key, answer))}
+            self._scheduler.send_all({client.client_key: [event] for client in task.who_wants}, {})
 
     async def answer(self, key: str) -> bytes:
         """What came of a bundle that was begun, once its worker has told; nothing if that is gone without a word."""
@@ -166,6 +177,11 @@ class AttemptCounter(SchedulerPlugin):
         """From now on, remember the runs of this session of a client that are begun."""
         self._sessions[session] = _Session(client)
         self._make_room()
+
+    def move_session(self, session: str, client: str) -> None:
+        """A session goes on with another client. Where it isn't known nothing is: of what was begun all or none."""
+        if session in self._sessions:
+            self._sessions[session].client = client
 
     def never_began(self, run: str) -> bool:
         """Whether a run of an earlier session has surely not begun. With its client its task is gone: it never will."""
@@ -188,26 +204,20 @@ class AttemptCounter(SchedulerPlugin):
 
     def transition(self, key: Any, start: Any, finish: Any, *_: Any, **__: Any) -> None:  # noqa: ARG002  as Dask calls it
         """Forget a bundle with its task: keys are never used again."""
-        if finish == "forgotten" and self._claimed.pop(key, 0):
-            self._answers.pop(key, None)
-            self._heard_at.pop(key, None)
+        if finish == "forgotten":
+            self._withdrawn.discard(key)
+            if self._claimed.pop(key, None) is not None:
+                self._answers.pop(key, None)
+                self._heard_at.pop(key, None)
 
 
 NAME = "batch_runner"
-
-ENOUGH_SECONDS = 1.0
-"""After so long a bundle is sent back as it is: what was not begun goes elsewhere."""
-
-ENOUGH_BYTES = 8 * 1024 * 1024
-"""The same for the bytes of its results."""
 
 MOST_LINES = 1_000
 """Lines of what a bundle's tasks logged that are carried home: the last ones."""
 
 IDLE_SECONDS = 60.0
 """How long worker processes wait for the next bundle until they are ended."""
-
-BEGUN_BEFORE = result.failure("It was begun before, on another Dask worker.")
 
 CLOSING = (Status.closing, Status.closed, Status.failed)
 
@@ -240,19 +250,6 @@ def _memory_of(worker: Worker) -> int:
     return min(WORKER_MEMORY, given // worker.state.nthreads) if given else WORKER_MEMORY
 
 
-class _Enough:
-    """Judges whether a bundle has taken so long, or has given so much, that the rest goes elsewhere."""
-
-    def __init__(self) -> None:
-        self._until = time.monotonic() + ENOUGH_SECONDS
-        self._bytes = 0
-
-    def is_reached(self, ending: RunEnd) -> bool:
-        """Whether it is enough with this ending."""
-        self._bytes += len(bytes(ending.result))
-        return time.monotonic() > self._until or self._bytes > ENOUGH_BYTES
-
-
 class NannySeat(NannyPlugin):
     """Our place beside a worker's nanny, which SIGTERM reaches, and which would kill the worker soon after."""
 
@@ -277,7 +274,7 @@ class WorkerSeat(WorkerPlugin):
         self._worker = worker
         self._executor = InWorkers(worker.state.nthreads, memory=_memory_of(worker), level=logging.INFO)
         self._going: dict[str, anyio.CancelScope] = {}
-        self._ended: dict[str, bytes] = {}
+        self._ended: dict[str, dict[str, Any]] = {}
         self._rest: asyncio.TimerHandle | None = None
         self._resting: asyncio.Task[None] | None = None
         self._retiring: asyncio.Task[None] | None = None
@@ -306,9 +303,9 @@ class WorkerSeat(WorkerPlugin):
 
     async def _let_end(self) -> None:
         """Tell the scheduler what has ended here, and that the rest is at work, until it has ended, too."""
-        for key, answer in list(self._ended.items()):
+        for key, ended in list(self._ended.items()):
             async with asyncio.timeout(TELL_WITHIN):
-                await self._record.batch_runner_keep_answer(key=key, answer=answer)
+                await self._record.batch_runner_keep_answer(key=key, **ended)
         said_at = -STILL_AT_WORK
         while self._going:
             if time.monotonic() - said_at >= STILL_AT_WORK:
@@ -360,10 +357,14 @@ class WorkerSeat(WorkerPlugin):
         with anyio.CancelScope() as scope:
             self._going[bundle.key] = scope
             try:
-                answer = msgspec.json.encode(await self._done(bundle))
-                self._ended[bundle.key] = answer
+                done = await self._done(bundle)
+                answer = msgspec.json.encode(done)
+                is_whole = len(done) == len(bundle.errands) and not any(each.begun_before for each in done)
+                self._ended[bundle.key] = ended = {"answer": answer, "is_whole": is_whole}
                 if self._is_closing:
-                    await self._record.batch_runner_keep_answer(key=bundle.key, answer=answer)
+                    await self._record.batch_runner_keep_answer(key=bundle.key, **ended)
+                elif len(answer) <= SHORT:
+                    self._worker.batched_send({"op": "batch_runner_tell", "key": bundle.key, "answer": answer})
                 return answer
             finally:
                 del self._going[bundle.key]
@@ -381,43 +382,57 @@ class WorkerSeat(WorkerPlugin):
         return Done(ending, 0.0, begun_before=begun_before, declined_by=self._worker.address)
 
     async def _done(self, bundle: Bundle) -> list[Done]:
-        if begun_before := await self._claim(bundle.key, bundle.run):
-            return [Done(BEGUN_BEFORE, 0.0, begun_before=begun_before)]
-        began = time.monotonic()
-        lines: deque[Line] = deque(maxlen=MOST_LINES)
-        ended = await self._endings(bundle, lines.append)
-        if ended[0].cant_load:
-            await self._record.batch_runner_decline(key=bundle.key, run=bundle.run)
-            return [self._declined(ended[0], 0)]
-        seconds = (time.monotonic() - began) / len(ended)
-        first, *others = (Done(ending, seconds) for ending in ended)
-        return [msgspec.structs.replace(first, lines=tuple(lines)), *others]
+        """What came of the errands of a bundle; those behind the last one that has begun are left.
 
-    async def _endings(self, bundle: Bundle, hear: Callable[[Line], None]) -> list[RunEnd]:
-        """The endings of errands, of fewer than all where that is enough. They share the folder of their files."""
-        errands = bundle.errands
-        try:
-            if hindrance := self._unpacking.hindrance(errands[0]):
-                return [hindrance]
-            with contextlib.ExitStack() as laid_out:
-                calls = [laid_out.enter_context(self._unpacking.lay_out(errand, bundle.code)) for errand in errands]
-                ended, enough = list[RunEnd](), _Enough()
-                for call in calls:
-                    ended.append(await self._executor.run(call, hear))
-                    if ended[-1].is_last or ended[-1].cant_load or ended[-1].cut_off or enough.is_reached(ended[-1]):
-                        break
-        except OSError as error:
-            sentence = f"The Dask worker {self._worker.address} can't lay out the run's files: {error}"
-            return [result.failure(sentence)] * len(errands)
-        return [self._unpacking.as_at_home(*each) for each in zip(ended, errands, calls, strict=False)]
+        Two workers may have the same bundle, where the scheduler has given up one of them. The one that finds errands
+        begun at first goes past them. The other one stops there, and what is left is not for it to say.
+        """
+        done, lines = list[Done](), deque[Line](maxlen=MOST_LINES)
+        enough = Enough(bundle)
+        for place, errand in enumerate(bundle.errands):
+            run = "" if bundle.is_repeatable else errand.call.context.run_id
+            must_claim = not (done and bundle.is_repeatable)
+            if must_claim and (before := await self._claim(bundle.key, place, run)):
+                if done and not done[-1].begun_before:
+                    return done
+                done.append(msgspec.structs.replace(BEGUN_BEFORE, begun_before=before))
+                if bundle.is_repeatable:
+                    return done
+                continue
+            began = time.monotonic()
+            runs = functools.partial(self._executor.run, hear=lines.append)
+            ending = await self._unpacking.run(errand, bundle.code, runs)
+            if ending.cant_load and must_claim:
+                await self._record.batch_runner_decline(key=bundle.key, place=place, run=run)
+                if not done:
+                    return [self._declined(ending, 0)]
+                break
+            done.append(Done(ending, time.monotonic() - began))
+            if ending.is_last or ending.cut_off or self._is_leaving or enough.is_reached(ending):
+                break
+        done[-1] = msgspec.structs.replace(done[-1], lines=tuple(lines))
+        return [*done, *await self._left(bundle, len(done))]
+
+    async def _left(self, bundle: Bundle, number: int) -> list[Done]:
+        """What is said of the errands behind the first ones: they have not begun, and never will in this bundle."""
+        others = len(bundle.errands) - number
+        if others and not bundle.is_repeatable:
+            begun = await self._record.batch_runner_withdraw(keys=[bundle.key])
+            others = others if begun[bundle.key] == number else 0
+        return [LEFT] * others
+
+    @property
+    def _is_leaving(self) -> bool:
+        """Whether nothing is to begin here any more."""
+        return self._is_closing or self._retiring is not None
 
     @functools.cached_property
     def _unpacking(self) -> Unpacking:
         self._folder = tempfile.TemporaryDirectory(dir=self._worker.local_directory, prefix="batch_runner-")
         return Unpacking(Path(self._folder.name), self._worker.address)
 
-    async def _claim(self, key: str, run: str = "") -> int:
-        """How often the bundle that is about to begin was begun before, anywhere on this cluster."""
+    async def _claim(self, key: str, place: int = 0, run: str = "") -> int:
+        """How often what is about to begin was begun before, anywhere on this cluster."""
         if not self._knows_claims:
             plugin = pickle.dumps(AttemptCounter())
             await self._record.register_scheduler_plugin(plugin=plugin, name=AttemptCounter.name, idempotent=True)
@@ -426,7 +441,7 @@ class WorkerSeat(WorkerPlugin):
                 async with self._worker.rpc(beside) as nanny:
                     await nanny.plugin_add(plugin=pickle.dumps(NannySeat()), name=NAME)
             self._knows_claims = True
-        return int(await self._record.batch_runner_claim(key=key, run=run))
+        return int(await self._record.batch_runner_claim(key=key, place=place, run=run))
 
     def _rest_now(self) -> None:
         if not self._going:
