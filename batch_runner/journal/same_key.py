@@ -46,9 +46,16 @@ _RENAME_BY_ROW = (
 _RENAME_BY_ALIAS = _RENAME_BY_ROW.replace(
     "JOIN row ON row.key = form.key", "JOIN alias ON alias.key = form.key JOIN row ON row.id = alias.row"
 )
-_RENAME_IN_DOUBT = _RENAME_BY_ALIAS.replace(
-    "alias.key = form.key", "alias.key = CAST('? ' || form.key AS BLOB)"
-).replace("rank >= 100", "1")
+_RENAME_IN_DOUBT = (
+    _RENAME_BY_ALIAS.replace("alias.key = form.key", "alias.key = CAST('? ' || form.key AS BLOB)")
+    .replace("rank >= 100", "1")
+    .replace(
+        "rank, row.id",
+        "rank, row_number() OVER (PARTITION BY number, rank ORDER BY row.id)"
+        " <> dense_rank() OVER (PARTITION BY form.key ORDER BY number), row.id",
+    )
+)
+"""Where several rows may be either of several that ran, the second is taken for the second."""
 _TAKE_NAMES = (
     "UPDATE ahead SET key = coalesce((SELECT key FROM renamed WHERE renamed.number = ahead.number), key)"
     " WHERE number IN (SELECT number FROM renamed)"

@@ -370,3 +370,14 @@ def test_the_next_export_shows_the_currency_of_each_amount(scene: Scene, ending:
     scene.night(name, "--retry", "changed", "--same")
     scene.night(name, "--retry", "changed")
     scene.shows(f"in.results.{ending}", *["success"] * 4)
+
+
+@ENDINGS
+def test_rows_that_differ_in_their_currency_alone_lose_it(scene: Scene, ending: str) -> None:
+    """Without a key each of them may be either that ran: all are held, and none takes the place of two."""
+    scene.key = ()
+    amounts = ["1,00 €", "2,00", "1,00 $", "1,00 £"]
+    scene.night(scene.write(f"in.{ending}", [["Row", "Amount"], *(["A", text] for text in amounts)]), starts=["A"] * 4)
+    bare = [["A", text.split()[0]] for text in amounts]
+    hears = ["3 held (ran on ", "but for how a number or date is written"]
+    scene.night(scene.write(f"in.{ending}", [["Row", "Amount"], *bare]), code=3, held=3, hears=hears)
