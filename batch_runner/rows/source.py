@@ -352,8 +352,10 @@ def profile_of(source: Source, *, hidden: bool = False, look: Callable[[], None]
         rows += 1
         look()
         finder.add(row.texts)
+        refused = {problem.index for problem in row.problems if problem.refuses}
         for index, column in columns:
-            column.add(row.texts[index])
+            if index not in refused:
+                column.add(row.texts[index])
     different = tuple(c.name for _, c in columns if rows > 1 and c.is_different and not c.is_amount)
     files = tuple(column.name for _, column in columns if column.is_file)
     return Profile(
