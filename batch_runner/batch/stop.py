@@ -148,7 +148,7 @@ class Signals:
 
 def refusal_for_all(why: str, status_code: int | None) -> Stop:
     """The stop for a start or a poll that was refused so, for a reason that every row has."""
-    return Stop(f"{why}; {advice_on(status_code)}", ExitCode.STOPPED)
+    return Stop(f"{why.rstrip('.')}; {advice_on(status_code)}", ExitCode.STOPPED)
 
 
 class NightBudget:

@@ -218,7 +218,10 @@ def _unknown(sheet: JournalSheet, connection: sqlite3.Connection, number: int, v
             f"{sheet.path}: row {number} is {outcome}, neither unknown nor still going: there is nothing to resolve"
         )
     if verdict.status == NOT_STARTED and (last.run_id or verdict.run_id):
-        raise UsageError(f"{sheet.path}: row {number} has the run {last.run_id or verdict.run_id}, so it was started")
+        raise UsageError(
+            f"{sheet.path}: row {number} has the run {last.run_id or verdict.run_id}, so it was started; if you know "
+            "that it did nothing, say --as failure, and --retry failure starts the row again"
+        )
     return last
 
 

@@ -193,7 +193,8 @@ def _mended(cells: Sequence[str]) -> tuple[str, ...]:
         return ()
     shown = ", ".join(cells[:MOST_NAMED]) + (f" and {len(cells) - MOST_NAMED} more" * (len(cells) > MOST_NAMED))
     was, it = ("was", "it") if len(cells) == 1 else ("were", "them")
-    return (f"{shown} {was} edited in the result file; run the result file itself to send {it}",)
+    advice = f"to send {it}, correct the sheet, or run the file that is kept"
+    return (f"{shown} {was} edited in the result file, not in the sheet: {advice}",)
 
 
 def _kept_aside(path: Path, digest: str) -> tuple[str, ...]:

@@ -354,11 +354,11 @@ def profile_of(source: Source, *, hidden: bool = False, look: Callable[[], None]
     columns = [(column.index, _Column(column.name)) for column in source.layout.own]
     finder = KeyFinder(source.layout.own)
     rows = 0
-    for row in source.chosen():
-        rows += 1
+    for rows, row in enumerate(source.chosen(), 1):  # noqa: B007  it is asked at the end
         look()
         finder.add(row.texts)
-        for index, column in columns:
+        refused = {problem.index for problem in row.problems if problem.refuses}
+        for index, column in ((place, column) for place, column in columns if place not in refused):
             column.add(row.texts[index])
     different = tuple(c.name for _, c in columns if rows > 1 and c.is_different and not c.is_amount)
     files = tuple(column.name for _, column in columns if column.is_file)

@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import asynccontextmanager, closing, contextmanager, nullcontext, suppress
 from datetime import datetime
 from itertools import count
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -244,7 +245,8 @@ def journals_of_job(source: Path, day: date) -> list[Path]:
 def journal_meant(source: Path, day: date) -> tuple[Path, str | None]:
     """The journal that a person means, who names it, its job, or a sheet or output of its; and that sheet, if so.
 
-    Of several that know a sheet it is the one that had it last. Raises `UsageError` where there is none, or no one.
+    Of several that know a sheet it is the one that had it last; of a journal and its copies the one beside the sheet.
+    Raises `UsageError` where there is none, or no one.
     """
     if source.suffix.lower() == ".toml" and source.is_file():
         journals = journals_of_job(source, day)
@@ -257,7 +259,7 @@ def journal_meant(source: Path, day: date) -> tuple[Path, str | None]:
     found = [known for path in _journals_near(source) for known in _known(path, source.resolve())]
     if not found:
         raise UsageError(f"{source}: this is a spreadsheet, and no journal knows it; name the journal")
-    _, journal, sheet = max(found)
+    _, journal, sheet = max(found, key=itemgetter(0))
     return journal, sheet
 
 

@@ -121,6 +121,17 @@ def test_a_header_that_speaks_of_money_needs_no_decimals(tmp_path: Path) -> None
     assert look(tmp_path / "r.csv", None).amounts == ("Betrag",)
 
 
+def test_a_cell_that_is_refused_hides_no_column_of_amounts(tmp_path: Path) -> None:
+    """An error among the amounts, or among the keys, is one row's; the column is proposed all the same."""
+    book = openpyxl.Workbook()
+    assert book.active is not None
+    for row in (["Nr", "Betrag"], ["R-1", "1.234,50 €"], ["R-2", "#N/A"], ["#N/A", "7,00 €"], ["R-4", "8,00 €"]):
+        book.active.append(row)
+    book.save(tmp_path / "r.xlsx")
+    seen = look(tmp_path / "r.xlsx", None)
+    assert (seen.amounts, seen.different) == (("Betrag",), ("Nr",))
+
+
 def test_flags_say_what_a_terminal_would_ask(invoices: Path) -> None:
     """Task, key and columns stand in the job as said, and it passes `check`."""
     words = ("--task", "invoice", "--key", "Invoice No", "--columns", "Invoice No,Amount", "--service", "local")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -14,9 +15,11 @@ from journals import batch_info, entries, run_row
 from program import run_program
 
 from batch_runner.errors import JournalBusy, UsageError
+from batch_runner.journal.index import Purpose
 from batch_runner.journal.journal import Journal, Outcome
 from batch_runner.journal.resolve import Finding, resolve
 from batch_runner.plan.plan import Keep, Send
+from batch_runner.runner.memory import index_of_user
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +71,11 @@ def test_a_start_that_made_no_run_is_sent(path: Path) -> None:
     [
         ([2], SAID, "row 2 is success, neither unknown nor still going"),
         ([3, 99], SAID, "no row 99"),
-        ([4], Finding("not_started", "", "Ada"), "has the run run-4, so it was started"),
+        (
+            [4],
+            Finding("not_started", "", "Ada"),
+            "has the run run-4, so it was started; if you know that it did nothing",
+        ),
     ],
 )
 def test_what_can_not_be_resolved(path: Path, rows: list[int], verdict: Finding, why: str) -> None:
@@ -134,6 +141,21 @@ def several(tmp_path: Path) -> Path:
     anyio.run(night, "a.csv")
     anyio.run(night, "b.csv")
     return path
+
+
+def test_of_a_journal_and_its_copy_the_one_beside_the_sheet_is_meant(several: Path) -> None:
+    """The folder was copied, and the copy is in the index: what is said of the sheet is not said to the copy."""
+    sheet = several.parent / "b.csv"
+    sheet.write_text("A\nb.csv\n")
+    copy = several.parent.with_name(f"{several.parent.name}-copy") / several.name
+    copy.parent.mkdir()
+    shutil.copy(several, copy)
+    index_of_user().add(copy, Purpose("t", "local"))
+    words = ("resolve", sheet.name, "--row", 2, "--as", "success", "--note", "seen")
+    done = run_program(*words, cwd=several.parent)
+    assert done.returncode == 0, done.stderr
+    with closing(sqlite3.connect(copy)) as connection:
+        assert connection.execute("SELECT status FROM attempt").fetchall() == [("unknown",), ("unknown",)]
 
 
 def test_a_row_of_which_sheet(several: Path) -> None:

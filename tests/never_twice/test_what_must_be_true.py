@@ -276,7 +276,7 @@ def test_the_output_is_hers_too(scene: Scene, ending: str) -> None:
     mended = scene.read(result)
     mended[1][1] = "77"
     scene.write(result, mended)
-    scene.night(name, hears=["B2 was edited in the result file; run the result file itself to send it"])
+    scene.night(name, hears=["B2 was edited in the result file, not in the sheet: to send it, correct the sheet"])
     kept = [path for path in scene.folder.glob("in.edited*") if "77" in [row[1] for row in scene.read(path.name)]]
     assert kept or scene.is_killed
     assert "77" not in [row[1] for row in scene.read(result)]

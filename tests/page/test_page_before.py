@@ -45,7 +45,7 @@ def test_what_was_compared_is_said_also_where_nothing_differs(tmp_path: Path) ->
         path = tmp_path / "list.csv"
         path.write_text(path.read_text("utf-8") + "005,Vendor 5,5.50\n", "utf-8")
         text = plain(page.finish(page.send("/run", **chosen)))
-        assert re.search(r"\b1 row in [\d.]+ s; 4 from before", text)
+        assert re.search(r"\b1 row in [\d.]+ s; 4 did not run this time", text)
 
 
 def test_a_sheet_that_ran_is_known_by_what_it_was_known_by(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import time
 from contextlib import closing
+from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -124,7 +125,7 @@ def test_a_task_that_was_edited_is_read_anew(tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_is_said_and_can_be_chosen_away(tmp_path: Path) -> None:
-    """Hidden rows are refused with the sentence of `check`, and the table is there all the same; a choice mends it."""
+    """Hidden rows are refused in the words of `check`, and the table is there all the same; a click mends it."""
     write_sheet(tmp_path)
     book = openpyxl.Workbook()
     sheet = book.active
@@ -137,8 +138,11 @@ def test_what_is_wrong_is_said_and_can_be_chosen_away(tmp_path: Path) -> None:
         text = page.show("/sheet", file="hidden.xlsx", task="tasks.py:pay")
         assert "Not yet" in text
         assert 'action="/run"' not in text
-        text = page.show("/sheet", file="hidden.xlsx", task="tasks.py:pay", hidden="skip")
-        assert "2 will start" in plain(text)
+        problems = plain(text[text.index("Not yet") : text.index("</section>", text.index("Not yet"))])
+        assert problems.endswith("the first is row 3 Leave them out Run them, too")
+        leave, run = re.findall(r'href="/sheet\?([^"]+)">(?:Leave them out|Run them, too)', text)
+        assert "2 will start" in plain(page.show(f"/sheet?{unescape(leave)}"))
+        assert "3 will start" in plain(page.show(f"/sheet?{unescape(run)}"))
 
 
 def run_list(page: Paged) -> str:

@@ -238,6 +238,28 @@ async def test_a_scheduler_that_goes_away_and_comes_back(
         assert str(following.ending.error).startswith("worker lost: the Dask scheduler went away while it was under")
 
 
+async def test_an_end_while_the_scheduler_is_away(
+    own_cluster: DaskCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ctrl-C while nobody can say what has begun: nothing breaks, also when Dask's own client has given up."""
+    monkeypatch.setattr(connection, "FOUND_WITHIN", 1.0)
+    own_cluster.add_workers()
+    following = Follow(tmp_path, repeatable=False)
+    async with on_cluster(own_cluster.address) as executor:
+        first = await executor._connection.ready()
+        async with anyio.create_task_group() as group:
+            group.start_soon(following.run, executor)
+            await following.has_begun()
+            await to_thread.run_sync(kill, own_cluster.scheduler)
+        await until(lambda: first.status == "closed")
+        assert "start it and its workers again, or end this program with Ctrl-C" in caplog.text
+        assert following.ending is not None
+        assert str(following.ending.error).startswith("worker lost: the Dask scheduler went away")
+        assert not await executor.never_began("of an earlier program")
+        executor.wind_down()
+        await anyio.wait_all_tasks_blocked()
+
+
 async def test_a_scheduler_that_stands_still_is_told(
     own_cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

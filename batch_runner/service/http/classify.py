@@ -159,7 +159,7 @@ def advice_on(status: int | None) -> str:
         401: "check the key in ANCHORBROWSER_API_KEY",
         402: "the account has no credits left: add some",
         FORBIDDEN: "the key may not run this task: check the key and the account",
-        MISSING: "check --task and --service: there is no such task",
+        MISSING: "check --task and --service",
         407: _PROXY_LOGIN,
         **dict.fromkeys(_MOVED, "check --service: its address is another one"),
     }

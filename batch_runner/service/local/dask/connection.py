@@ -78,7 +78,10 @@ class Availability:
             self._since = now if was else self._since
             self.lasts = now - self._since
         if threads is None and was is not None:
-            log.warning("the Dask scheduler went away, or stands still; nothing is started until it answers")
+            log.warning(
+                "the Dask scheduler went away, or stands still; nothing is started until it answers: "
+                "where it has ended, start it and its workers again, or end this program with Ctrl-C"
+            )
         if threads is not None and was is None:
             log.warning("the Dask scheduler answers again")
         if threads == 0 and was != 0:
@@ -308,8 +311,10 @@ class Connection:
 
     @property
     def _record(self) -> Any:
-        """The scheduler, and in it the record of what was begun."""
+        """The scheduler, and in it the record of what was begun. Raises OSError where it is away."""
         assert self._client is not None
+        if self._client.scheduler is None:
+            raise ConnectionError(f"The Dask scheduler at {self._address} is away.")
         return self._client.scheduler
 
     @property
