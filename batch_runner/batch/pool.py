@@ -43,9 +43,9 @@ WINDOW = 1_000
 """So many rows are looked at to find some of different shapes."""
 GRACE = 10.0
 """Seconds that runs in flight get to end after Ctrl-C."""
-SHORT_GRACE, PLACING_GRACE = 1.0, 4.0
-"""The same after SIGTERM and SIGHUP, and for finding earlier outcomes where that is slow: the output is to be there in
-five seconds, and on a busy machine before Docker kills, after ten."""
+SHORT_GRACE, PLACING_GRACE = 1.0, 2.5
+"""The same after SIGTERM and SIGHUP, and for finding earlier outcomes where that is slow: an output that takes a second
+more is to be there in five, and on a busy machine before Docker kills, after ten."""
 MOST_ROWS = 100_000
 """Rows for which there is time to write the outputs when the machine goes down."""
 RECORDING = 16

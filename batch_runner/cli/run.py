@@ -41,7 +41,7 @@ from batch_runner.service.local.tasks import own_tasks
 from batch_runner.sheet.model import row_list
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import date
 
     from batch_runner.batch.stop import Signals
@@ -118,7 +118,7 @@ def run_for_person(job: Job, telling: Notifier, signals: Signals) -> NightSummar
         telling.begins()
         for sentence in unknown_variables(os.environ):
             log.warning(sentence)
-        with context.capture_prints(progress.printed):
+        with context.capture_prints(progress.printed), _stdout_told(progress.printed, job):
             told = run_night(plan, progress, signals)
         for summary in told.batches:
             telling.hears(summary, summary.report)
@@ -127,6 +127,30 @@ def run_for_person(job: Job, telling: Notifier, signals: Signals) -> NightSummar
         if not told.is_well or job.json or not job.quiet:
             print_out(told.to_json() if job.json else told.to_text())
     return told
+
+
+@contextmanager
+def _stdout_told(tell: Callable[[str], None], job: Job) -> Iterator[None]:
+    """What is written to descriptor 1 in here is told, where tasks run in this process: ours is for the summary.
+
+    The programs that async tasks start write there, and libraries in C.
+    """
+    try:
+        ours = os.dup(1) if job.service == "local" else None
+    except OSError:  # nothing is there that a program could write to
+        ours = None
+    if ours is None:
+        yield
+        return
+    pipe = context.Pipe(tell)
+    os.dup2(pipe.entrance, 1)
+    pipe.close()
+    try:
+        yield
+    finally:
+        os.dup2(ours, 1)
+        os.close(ours)
+        pipe.wait()
 
 
 @cache

@@ -37,7 +37,7 @@ from batch_runner.outcomes import NOT_STARTED, STARTING
 from batch_runner.plan.plan import WAITING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from batch_runner.journal.batches import BatchInfo
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 
 
 __all__ = ["Journal", "JournalFile", "Outcome"]
-
-_FINISH = "UPDATE batch SET ended = ?, exit_code = ?, sheets_left = ? WHERE id = ?"
 
 
 class JournalFile:
@@ -76,8 +74,7 @@ class JournalFile:
     async def open(cls, path: Path, mode: int = 0o600) -> AsyncIterator[JournalFile]:
         """The file at `path`, made with these permissions if there is none, locked until the block ends.
 
-        Raises `JournalBusy` within a second if another program holds it; `JournalError` if it is damaged or newer, or
-        can't be written.
+        Raises `JournalBusy` within a second if another program holds it; `JournalError` if it can't be gone on with.
         """
         path = real_path(path)
         with hold_journal(path), set_aside(path) as reserve:
@@ -204,6 +201,12 @@ class Journal:
         with self._reader() as connection:
             return same_key.has_to_look(connection, self._begun.id, self._begun.first)
 
+    @contextmanager
+    def known_keys(self) -> Iterator[Callable[[bytes], bool]]:
+        """Whether a row has this key: nobody asks `see` for the other forms of such a one."""
+        with self._reader() as connection:
+            yield partial(same_key.has_row, connection)
+
     async def see(self, entries: Sequence[Entry]) -> None:
         """Note a chunk of the sheet's rows, whichever take part, for `tell_apart`."""
         self.has_seen = True
@@ -263,16 +266,14 @@ class Journal:
         """
         self._check_room()
         attempt = self._file.next_attempt()
-        known = (send.claim, send.conflict, send.cells, send.sent)
-        row = (attempt, send.row_id, self._begun.id, send.params, now(), STARTING, *known)
-        await self._write(INTEND, *row)
+        row = (attempt, send.row_id, self._begun.id, send.params, now(), STARTING)
+        await self._write(INTEND, *row, send.claim, send.conflict, send.cells, send.sent)
         await self._withdraw_if_cancelled(attempt)
         return attempt
 
     async def hold_if_started(self, attempt: int, send: Send, entry: Entry) -> str | None:
         """Withdraw the attempt where another batch has started its row meanwhile; gives the row's error, if so."""
-        others = None if self._policy.releases else self._others.written_since()
-        if others is None:
+        if (others := None if self._policy.releases else self._others.written_since()) is None:
             return None
         told: list[str | None] = []
 
@@ -329,7 +330,8 @@ class Journal:
 
     async def finish(self, exit_code: int, left: Sequence[str] = ()) -> None:
         """Record that the batch has ended and how, and which sheets of its command have not begun so far."""
-        await self._write(_FINISH, now(), exit_code, msgspec.json.encode(left).decode(), self._begun.id)
+        ended = (now(), exit_code, msgspec.json.encode(left).decode(), self._begun.id)
+        await self._write("UPDATE batch SET ended = ?, exit_code = ?, sheets_left = ? WHERE id = ?", *ended)
 
     async def tell(self, told: str) -> None:
         """Keep what is said of the batch at its end, as JSON, for who looks later."""

@@ -120,6 +120,11 @@ def has_to_look(connection: sqlite3.Connection, batch: int, first: int) -> bool:
     return bool(connection.execute(_HAS_TO_LOOK, {"batch": batch, "first": first}).fetchone()[0])
 
 
+def has_row(connection: sqlite3.Connection, key: bytes) -> bool:
+    """Whether a row of the journal has this key."""
+    return connection.execute("SELECT 1 FROM row WHERE key = ? LIMIT 1", (key,)).fetchone() is not None
+
+
 def see(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     """Note rows of the sheet, before the first one finds its place; those whose key isn't known are nobody's twins."""
     known = [entry for entry in entries if entry.key is not None]
@@ -401,11 +406,10 @@ def make_temporary(connection: sqlite3.Connection) -> None:
     """What is known of this batch's rows while they find their places; on disk, so no sheet is too large.
 
     `repeated`: how often a key was seen, for keys that were seen twice. `claimed`: what is about to be sent, by
-    which sheet (empty: by the one whose rows find their places now). `met`: how
-    often a key was seen while the sheet was asked what makes its rows unique.
+    which sheet (empty: by the one whose rows find their places now). `met`: how often a key was seen while the sheet
+    was asked.
 
     `sending`: what is about to be sent for a row, whose attempt may not be recorded before the next sheet is looked at.
-
     `almost`: what may not run twice, by what stands for its identifying text. `tonight`: the cells of rows that another
     sheet of this night may have, too.
 

@@ -14,6 +14,7 @@ from array import array
 from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from hashlib import sha256
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -103,6 +104,8 @@ _MAY_HAVE_FORM = re.compile(r"-?[0-9][^.,/%':’\u00a0\u202f]*[.,/%':’\u00a0\u
 """What is looked at more closely: most texts are no number that can be written in two ways."""
 
 
+_MAY_BE_EITHER = re.compile(r"-?[0-9]{1,3}[.,][0-9]{3}|[0-9]{1,2}/.+", re.DOTALL).fullmatch
+"""The texts with two readings are among these."""
 _LOCAL_NUMBER = re.compile("-?(?:0(?=[.,])|[1-9])[0-9.,'\u2019\u00a0\u202f]*[0-9]")
 _LOCAL_DATE = re.compile(
     r"([0-9]{1,2})([./])([0-9]{1,2})\2((?:19|20)?[0-9]{2})(?:,?[ T]([0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?))?"
@@ -133,6 +136,7 @@ def _trimmed(number: str) -> str:
     return "0" if number == "-0" else number
 
 
+@lru_cache(maxsize=4096)  # the same days stand in many rows
 def readings(text: str) -> tuple[str, ...]:
     """The values that a text may have in lists of other languages; several where nobody can tell: `1,234`, `3/4/2026`.
 
@@ -169,7 +173,7 @@ def number_forms(texts: tuple[str, ...]) -> tuple[str, ...]:
 def other_readings(texts: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     """The texts with what may be read in two ways read in the one, then in the other; nothing where all is clear."""
     found = {
-        place: read for place, text in enumerate(texts) if _MAY_HAVE_FORM(text) and len(read := readings(text)) > 1
+        place: read for place, text in enumerate(texts) if _MAY_BE_EITHER(text) and len(read := readings(text)) > 1
     }
     for nth in (0, 1) if found else ():
         yield tuple(number_form(found[place][nth] if place in found else text) for place, text in enumerate(texts))

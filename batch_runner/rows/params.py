@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from batch_runner.rows.task_inputs import Fit, TaskInputs
     from batch_runner.sheet.model import Column, Row, Sheet
 
+    Known = Callable[[bytes], bool] | None
 
 MOST_SHOWN = 3
 """So many columns tell a row from others where no key was said."""
@@ -187,17 +188,18 @@ class Template:
         if problems := [*problems, *(f"param {name}: {sentence}" for name, sentence in wrongs)]:
             raise UsageError("\n".join(problems))
 
-    def fill(self, row: Row, *, takes_part: bool = True, is_keyed: bool = True) -> RowParams:
+    def fill(self, row: Row, *, takes_part: bool = True, is_keyed: bool = True, is_known: Known = None) -> RowParams:
         """The params of one row. Each is a text; an empty one is left out unless the job sends empty ones.
 
-        Most of the work is how it is known. Without that it has no key, so that no journal would let it start.
+        Most of the work is how it is known. Without that it has no key, so that no journal would let it start. One with
+        a key that `is_known` lacks the other forms of it.
         """
         params = self._params(row.texts)
         refusal = self._refusal(row) or self._misfit(row, params)
         filled = partial(RowParams, row_number=row.number, takes_part=takes_part, params=params, refusal=refusal)
         if not is_keyed:
             return filled(key=None, digest=b"")
-        forms = self._forms(row)
+        forms = self._forms(row, is_known)
         return filled(
             key=forms.key,
             digest=forms.digest,
@@ -223,14 +225,13 @@ class Template:
             params[name] = text.fill(texts)
         return params if self._send_empty else {name: text for name, text in params.items() if text}
 
-    def _forms(self, row: Row) -> KeyForms:
+    def _forms(self, row: Row, is_known: Known) -> KeyForms:
         """How the row is known, and under what else it may have run.
 
         Its key is made of values: a number without the zeros that a format shows, a date with its time, texts as they
         are. It may have run under what is sent now (from a text file, or by an earlier release), under the numbers that
         its texts may be (`1.10`), under its numbers without their formats, or as an earlier release read its cells.
-        Where a text may be read in two ways (`3/4/2026`), nobody can tell whether what ran under one is this row; nor
-        whether what ran with `1,00` is `1,00 €`.
+        Nobody can tell of a text that may be read in two ways (`3/4/2026`), nor of `1,00` and `1,00 €`.
         """
         texts, plain = row.texts, number_forms(row.texts)
         sent = self._digest(texts)
@@ -241,22 +242,24 @@ class Template:
         values = with_others(texts, {place: number.value for place, number in numbers.items()})
         raw = with_others(plain, {place: number.raw for place, number in numbers.items()})
         made = {} if self._key else {plain: digest} | ({} if self._volatile else {texts: sent})
-        key, *more = (made.get(form) or self._known_as(form) for form in dict.fromkeys((values, texts, plain, raw)))
+        forms = (made.get(form) or self._known_as(form) for form in dict.fromkeys((values, texts, plain, raw)))
+        key = next(forms)
+        bare = number_forms(amounts) if (amounts := without_currencies(texts)) is not texts else None
+        without, told = self._digest(bare, but=self._volatile) if bare else None, None if sent == digest else sent
+        if key is not None and is_known is not None and is_known(key):
+            return KeyForms(key, digest, told, bare=without)
         former = {place: number.former for place, number in numbers.items()} | (row.former or {})
         past: list[bytes | None] = [sent] if self._volatile and not self._key else []
         if former or self._former_names:
             past.append(self._known_as(with_others(texts, former), is_former=True))
         if self._formerly:
             past.append(self._digest(texts, more=((c.name, text) for c in self._formerly if (text := texts[c.index]))))
-        forms = _others(more, key)
-        former_keys = _others(past, key, *forms)
-        amounts = without_currencies(texts)
-        bare = None if amounts is texts else number_forms(amounts)
+        others = _others(forms, key)
+        former_keys = _others(past, key, *others)
         either = (*other_readings(texts), *((bare, *other_readings(amounts)) if bare else ()))
-        doubtful = _others(map(self._known_as, either), key, *forms, *former_keys)
-        without = self._digest(bare, but=self._volatile) if bare else None
+        doubtful = _others(map(self._known_as, either), key, *others, *former_keys)
         written = tuple(dict.fromkeys((values, texts, plain)))
-        return KeyForms(key, digest, None if sent == digest else sent, forms, former_keys, doubtful, without, written)
+        return KeyForms(key, digest, told, others, former_keys, doubtful, without, written)
 
     def _known_as(self, texts: Sequence[str], *, is_former: bool = False) -> bytes | None:
         """The key that these texts make; None where those of the key's columns are all empty."""

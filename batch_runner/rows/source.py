@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from copy import copy
-from itertools import islice
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from batch_runner.journal.journal import Journal
     from batch_runner.journal.outputs import WrittenHeaders
     from batch_runner.plan.plan import Step
-    from batch_runner.rows.params import RowParams
+    from batch_runner.rows.params import Known, RowParams
     from batch_runner.rows.task_inputs import Input, TaskInputs
     from batch_runner.sheet.model import Row, Sheet, TypedRow
 
@@ -44,8 +44,8 @@ CHUNK = 128
 """Rows that are read and placed in the journal at once: some milliseconds' work."""
 LARGE_CHUNK = 2_048
 """The same where nobody waits for a commit of their own any more: half the time for each row."""
-SEEN_CHUNK = 4_096
-"""Rows that are only noted at once, which takes a tenth of the time."""
+SEEN_CHUNK = 1_024
+"""Rows that are only noted at once; on a busy machine a shutdown waits a tenth of a second for so many."""
 
 
 class Source:
@@ -164,7 +164,9 @@ class Source:
         wanted = frozenset(numbers)
         return (self.template.fill(row) for row in self.sheet.rows() if row.number in wanted)
 
-    def every(self, is_hasty: Callable[[], bool] = lambda: False, *, keeps_pairs: bool = False) -> Iterator[RowParams]:
+    def every(
+        self, is_hasty: Callable[[], bool] = lambda: False, is_known: Known = None, *, keeps_pairs: bool = False
+    ) -> Iterator[RowParams]:
         """As `places`, to the sheet's end, whichever rows take part; nothing is said of its cells.
 
         Then `identifying` has the params of the columns that look like a row's own number; none where it became hasty.
@@ -174,13 +176,13 @@ class Source:
             if row.kind in LIST_ROWS:
                 if not is_hasty():
                     finder.add(row.texts)
-                yield self.template.fill(row, takes_part=row.kind is RowKind.DATA)
+                yield self.template.fill(row, takes_part=row.kind is RowKind.DATA, is_known=is_known)
         self.identifying = () if is_hasty() else self.template.params_of(finder.found)
 
     def every_again(self, is_hasty: Callable[[], bool] = lambda: False) -> Iterator[RowParams]:
         """After `every`: the same rows once more, if only so `identifying` can have a pair; else none."""
         if self._finder is not None and self._finder.lacks_pairs:
-            yield from self.every(is_hasty, keeps_pairs=True)
+            yield from self.every(is_hasty, lambda _: True, keeps_pairs=True)
 
     def shown(self, numbers: Collection[int]) -> dict[int, str]:
         """By what a person knows the rows with these numbers: the texts of the key's columns."""
@@ -198,11 +200,7 @@ class Source:
     def notes(self) -> tuple[str, ...]:
         """What a person should hear about how the sheet was understood."""
         hints = self.template.fit.hints() if self.template.fit else ()
-        return (
-            *self.sheet.notes,
-            *filter(None, (self.layout.note,)),
-            *hints,
-        )
+        return (*self.sheet.notes, *filter(None, (self.layout.note,)), *hints)
 
     @property
     def first_notes(self) -> tuple[str, ...]:
@@ -434,11 +432,12 @@ async def see(
     source: Source, journal: Journal, is_hasty: Callable[[], bool], look: Callable[[], None] = lambda: None
 ) -> None:
     """Have the journal note all rows of the sheet, and find out which of its rows they are."""
-    for chunk in chunks(source.every(is_hasty), SEEN_CHUNK):
-        await checkpoint_if_cancelled()
-        look()
-        await journal.see(chunk)
-    for _chunk in chunks(source.every_again(is_hasty), SEEN_CHUNK):
+    with journal.known_keys() as is_known:
+        for chunk in chunks(source.every(is_hasty, is_known), SEEN_CHUNK):
+            await checkpoint_if_cancelled()
+            look()
+            await journal.see(chunk)
+    for _chunk in takewhile(lambda _: not is_hasty(), chunks(source.every_again(is_hasty), SEEN_CHUNK)):
         await checkpoint_if_cancelled()
         look()
     await journal.tell_apart(None if is_hasty() else source.identifying)

@@ -95,6 +95,16 @@ def test_the_outcome_of_each_row(
         assert later(0) == later(2) == later(None)
 
 
+def test_a_known_row_is_noted_without_other_forms(tmp_path: Path) -> None:
+    """What it would send is told all the same; nobody asks under what else its key may be known."""
+    path = write(tmp_path, [("7.10", "1.234"), ("3/4/2026", "1 €")])
+    with Source(Job(input=str(path), task="t"), tmp_path) as source:
+        for row, known in zip(source.every(), source.every(is_known=lambda _: True), strict=True):
+            assert (known.key, known.digest, known.sent, known.bare) == (row.key, row.digest, row.sent, row.bare)
+            assert len(row.keys) > 1
+            assert known.keys == (known.key,)
+
+
 def test_rows_that_do_not_take_part_hold_their_places(tmp_path: Path) -> None:
     """`--rows` leaves others out: they aren't in the outcomes, and equal keys don't move up."""
     rows = [("a", "1"), ("a", "1"), ("b", "2")]

@@ -312,10 +312,10 @@ def test_the_sheet_is_gone_over_only_where_it_has_to_be(
     count = 0
     every = Source.every
 
-    def counted(self: Source, is_hasty: Callable[[], bool]) -> Iterator[RowParams]:
+    def counted(self: Source, is_hasty: Callable[[], bool], is_known: Callable[[bytes], bool]) -> Iterator[RowParams]:
         nonlocal count
         count += 1
-        return every(self, is_hasty)
+        return every(self, is_hasty, is_known)
 
     async def one_night() -> int:
         nonlocal count

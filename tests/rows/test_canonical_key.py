@@ -25,7 +25,7 @@ from batch_runner.job.job import Job
 from batch_runner.journal.index import LaterJournals, OtherJournals, looking_into, ran_in
 from batch_runner.journal.journal import Journal
 from batch_runner.plan.plan import Keep, Policy, Refuse, Send
-from batch_runner.rows.keys import key_of, number_form, readings, without_currencies
+from batch_runner.rows.keys import key_of, number_form, other_readings, readings, without_currencies
 from batch_runner.rows.source import Source, look_ahead, plan_rows
 from batch_runner.sheet.numfmt.formatter import NumberFormat
 from batch_runner.sheet.xlsx.workbook import volatile_cells
@@ -333,6 +333,13 @@ def test_a_day_has_one_form_in_all_languages(day: date) -> None:
     for text in (f"{day:%d/%m/%Y}", f"{day:%m/%d/%Y}"):
         assert number_form(text) == (day.isoformat() if is_clear else text)
         assert day.isoformat() in readings(text)
+
+
+@given(st.from_regex(r"-?[0-9]{1,4}([.,/'-][0-9]{1,4}){1,3}([ T][0-9:]{4,8})?", fullmatch=True))
+def test_what_has_two_readings_is_looked_up_under_both(text: str) -> None:
+    """However few texts are looked at closely, none of these is passed over."""
+    read = readings(text)
+    assert [texts[0] for texts in other_readings((text,))] == ([number_form(each) for each in read] if read[1:] else [])
 
 
 def test_a_list_in_german_is_gone_on_with_as_the_last_release_knew_it(tmp_path: Path) -> None:

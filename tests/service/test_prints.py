@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TASKS = """
-import os, subprocess, sys, time, warnings
+import asyncio, os, subprocess, sys, time, warnings
 
 print("while it is loaded")
 
@@ -34,9 +34,17 @@ async def speak_async(params):
     print("on stderr", file=sys.stderr)
     warnings.warn("be careful")
     sys.stdout.buffer.write(b"as bytes\\n")
+    os.system("echo by a child")
+    os.write(1, b"by a library\\n")
     print("a half", end="")
     if params["No"] == "bad":
         raise ValueError("no")
+
+async def block(params):
+    time.sleep(3)
+
+async def wait(params):
+    await asyncio.sleep(3)
 
 def hang(params):
     print("before it hangs")
@@ -79,7 +87,9 @@ def test_what_a_task_prints_goes_to_stderr(folder: Path, function: str) -> None:
     assert done.stdout.startswith("sheet.csv: 1 row in ")
     assert [word for word in SAID if done.stderr.count(word) < 1] == []
     assert done.stderr.count("on stdout\n") == 1
-    assert ("by a child\n" if function == "speak" else "as bytes\n") in done.stderr
+    assert [line for line in done.stderr.splitlines() if line == "by a child"] == ["by a child"]
+    assert ("as bytes\n" in done.stderr) == ("by a library\n" in done.stderr) == (function == "speak_async")
+    assert "by a" not in done.stdout
     assert done.stderr.count("while it is loaded\n") == (2 if function == "speak" else 1)
 
 
@@ -101,7 +111,7 @@ def test_json_log_is_json_lines_only(folder: Path, function: str) -> None:
     options = ("run", "sheet.csv", "--task", f"tasks.py:{function}", "--log-format", "json")
     done = run_program(*options, cwd=folder, BATCH_RUNNER_BOGUS="1")
     lines = [json.loads(line) for line in done.stderr.splitlines()]
-    assert {"on stdout", "on stderr", "a half"} <= {line.get("text") for line in lines}
+    assert {"on stdout", "on stderr", "by a child", "a half"} <= {line.get("text") for line in lines}
     (warning,) = (line["event"] for line in lines if line["level"] == "warning")
     assert warning.startswith("BATCH_RUNNER_BOGUS: no such option; it is ignored.")
     wrong = run_program(*options, "--sheet", "Jan", cwd=folder)
@@ -116,6 +126,23 @@ def test_what_a_task_printed_before_it_was_killed_is_said(folder: Path) -> None:
     done = run(folder, "hang", "--run-timeout", "2s")
     assert "before it hangs\n" in done.stderr
     assert "1 timeout" in done.stdout
+
+
+@pytest.mark.long
+def test_one_json_object_whatever_a_task_starts(folder: Path) -> None:
+    """A program that an async task starts has another standard output than ours."""
+    done = run(folder, "speak_async", "--json")
+    assert json.loads(done.stdout)["counts"] == {"success": 1}
+
+
+@pytest.mark.long
+def test_an_async_task_that_blocks_is_named(folder: Path) -> None:
+    """Once, however many of its rows do so; one that waits as it should is not."""
+    (folder / "sheet.csv").write_text("No\n1\n2\n")
+    blocked = run(folder, "block")
+    assert blocked.stderr.count("the async task block blocked everything for ") == 1
+    assert "make it `def`" in blocked.stderr
+    assert "blocked" not in run(folder, "wait", "--retry", "all", "--retry-wait", "0").stderr
 
 
 @pytest.mark.long

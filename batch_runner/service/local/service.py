@@ -161,7 +161,9 @@ class LocalService:
 
     async def _keep_up(self) -> None:
         with self._upkeep:
-            await self._store.upkeep()
+            async with anyio.create_task_group() as upkeep:
+                upkeep.start_soon(self._store.upkeep)
+                upkeep.start_soon(self._in_loop.watch)
 
 
 def _seen(run_id: str, run: Run | None) -> RunSeen | LookFailed:
