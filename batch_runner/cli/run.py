@@ -41,7 +41,7 @@ from batch_runner.service.local.tasks import own_tasks
 from batch_runner.sheet.model import row_list
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import date
 
     from batch_runner.batch.stop import Signals
@@ -118,7 +118,7 @@ def run_for_person(job: Job, telling: Notifier, signals: Signals) -> NightSummar
         telling.begins()
         for sentence in unknown_variables(os.environ):
             log.warning(sentence)
-        with context.capture_prints(progress.printed), _stdout_told(progress.printed, job):
+        with context.capture_prints(progress.printed), _stdout_kept(job):
             told = run_night(plan, progress, signals)
         for summary in told.batches:
             telling.hears(summary, summary.report)
@@ -130,10 +130,11 @@ def run_for_person(job: Job, telling: Notifier, signals: Signals) -> NightSummar
 
 
 @contextmanager
-def _stdout_told(tell: Callable[[str], None], job: Job) -> Iterator[None]:
-    """What is written to descriptor 1 in here is told, where tasks run in this process: ours is for the summary.
+def _stdout_kept(job: Job) -> Iterator[None]:
+    """Descriptor 1 is standard error in here, where tasks run in this process: ours is for the summary.
 
-    The programs that async tasks start write there, and libraries in C.
+    The programs that async tasks start write there, and libraries in C. A pipe that a thread of ours reads would hang
+    where such a library fills it while it holds the interpreter's lock.
     """
     try:
         ours = os.dup(1) if job.service == "local" else None
@@ -142,15 +143,13 @@ def _stdout_told(tell: Callable[[str], None], job: Job) -> Iterator[None]:
     if ours is None:
         yield
         return
-    pipe = context.Pipe(tell)
-    os.dup2(pipe.entrance, 1)
-    pipe.close()
     try:
+        with suppress(OSError):  # standard error is closed
+            os.dup2(2, 1)
         yield
     finally:
         os.dup2(ours, 1)
         os.close(ours)
-        pipe.wait()
 
 
 @cache
