@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import sqlite3
 import tempfile
@@ -18,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from journals import attempts_in, batch_info, entries, run_row
 
-from batch_runner.errors import JournalError
+from batch_runner.errors import JournalError, quote_words
 from batch_runner.journal.database import VERSION, open_file
 from batch_runner.journal.group_commit import FRAME_HEADER, WAL_HEADER, is_put_in
 from batch_runner.journal.journal import Journal, Outcome
@@ -330,8 +329,9 @@ def test_a_shell_that_looked_where_nobody_kept_the_wal(killed: Killed, tmp_path:
     assert len(before) == 8
     with pytest.raises(JournalError, match="nobody moved, copied or restored") as raised:
         open_file(path)
-    _, said, statement = shlex.split(str(raised.value).rpartition("say so: ")[2].partition(" (of a half")[0])
-    with closing(sqlite3.connect(said)) as shell, shell:
+    statement = "UPDATE about SET under_way = 0"
+    assert f"say so: {quote_words(['sqlite3', str(path), statement])} (of a half" in str(raised.value)
+    with closing(sqlite3.connect(path)) as shell, shell:
         shell.execute(statement)
     with closing(open_file(path)) as connection:
         assert connection.execute("SELECT * FROM attempt").fetchall() == before
