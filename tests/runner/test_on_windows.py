@@ -130,11 +130,14 @@ def test_a_refresh_of_what_is_open_elsewhere_leaves_it_to_the_end(folder: Path, 
 def test_ctrl_break_ends_a_batch(folder: Path) -> None:
     """As SIGTERM: 143, the output is written, the row in flight goes on at the next start, its worker is gone."""
     process = begun(folder, "run", "in.csv", "--task", "tasks.py:slow", "--log-file", "a.log")
-    await_word(folder / "a.log", "row ended")
-    status = ended(folder, "status", "tasks.py-slow.journal.db", "--json")
-    assert '"running": true' in status[1].replace('":true', '": true'), status
-    process.send_signal(CTRL_BREAK)
-    _, err = process.communicate(timeout=PATIENCE)
+    try:
+        await_word(folder / "a.log", "row ended")
+        status = ended(folder, "status", "tasks.py-slow.journal.db", "--json")
+        assert '"running": true' in status[1].replace('":true', '": true'), status
+        process.send_signal(CTRL_BREAK)
+        _, err = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
     assert process.returncode == 143, err
     with (folder / "in.results.csv").open(newline="") as file:
         assert next(csv.DictReader(file))["status"] == "success"
@@ -143,12 +146,15 @@ def test_ctrl_break_ends_a_batch(folder: Path) -> None:
 def test_serve_ends_at_ctrl_break(folder: Path) -> None:
     """Its event loop there takes no signals itself."""
     process = begun(folder, "serve", "--port", "0")
-    assert process.stderr is not None
-    while "serving the Tasks API" not in (line := process.stderr.readline()):
-        assert line
-    process.send_signal(CTRL_BREAK)
-    process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0
+    try:
+        assert process.stderr is not None
+        while "serving the Tasks API" not in (line := process.stderr.readline()):
+            assert line
+        process.send_signal(CTRL_BREAK)
+        process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0
+    finally:
+        process.kill()
 
 
 def test_the_page_stops_its_own_batches(folder: Path) -> None:
