@@ -169,14 +169,14 @@ class Output:
         `hashed` gets the cells of ours.
         """
         new = self._new(fields)
-        ours = [place for place, field in enumerate(fields) if field.note is None]
+        ours = slice(sum(field.note is None for field in fields))
         with LongTexts(self._target) as long:
 
             def cells() -> Iterator[tuple[int, tuple[str, ...]]]:
                 for number, texts in self._cells(outcomes(), fields):
                     fitted = long.fitted(number, new.headers, texts)
                     del texts  # it may be long, and the next one is made before this name is given to it
-                    hashed.add(fitted[place] for place in ours)
+                    hashed.add(fitted[ours])
                     yield number, fitted
 
             fitted = cells()
@@ -298,9 +298,11 @@ class CellsHash:
 
     def add(self, texts: Iterable[str]) -> None:
         """One row's cells; a row without any counts as none."""
-        plain = tuple(map(resaved, texts))
-        if any(plain):
-            self._sum += int.from_bytes(hashlib.sha256(msgspec.json.encode(plain)).digest()[:16])
+        texts = tuple(texts)
+        if not _is_plain(line := "".join(texts)) or "'" in line:
+            texts = tuple(map(resaved, texts))
+        if any(texts):
+            self._sum += int.from_bytes(hashlib.sha256(msgspec.json.encode(texts)).digest()[:16])
 
     @property
     def digest(self) -> bytes:

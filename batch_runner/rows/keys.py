@@ -10,6 +10,7 @@ keeps its zeros (`1.05` is not `1.5`), and a minus before a number stays.
 from __future__ import annotations
 
 import re
+from array import array
 from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
@@ -237,6 +238,34 @@ def said(names: Sequence[str]) -> str:
     return quote_words([",".join(texts)])
 
 
+class _Seen:
+    """Hashes that came: 12 to 24 bytes each, where a set of Python's takes about a hundred."""
+
+    def __init__(self) -> None:
+        self._table = array("q", bytes(8 << 8))
+        self._count = 0
+
+    def add(self, known: int) -> bool:
+        """Add a hash; whether it is a new one."""
+        table, last, known = self._table, len(self._table) - 1, known or 1
+        at = known & last
+        while found := table[at]:
+            if found == known:
+                return False
+            at = (at + 1) & last
+        table[at] = known
+        self._count += 1
+        if 3 * self._count > 2 * last:
+            self._table, self._count = array("q", bytes(16 * len(table))), 0
+            for each in filter(None, table):
+                self.add(each)
+        return True
+
+
+_NOTHING = _Seen()
+"""In the place of what nobody asks for any more."""
+
+
 class _KeyColumn:
     """What the texts of one column have in common so far.
 
@@ -248,7 +277,7 @@ class _KeyColumn:
         self.is_named = _NUMBER_WORDS.search(column.name.strip()) is not None
         self.is_filled = self.is_different = self.is_number = self.has_letters = True
         self.is_counter = _COUNTER.fullmatch(column.name.strip().lower()) is not None
-        self._seen: set[int] = set()
+        self._seen = _Seen()
 
     @property
     def may_be_key(self) -> bool:
@@ -263,23 +292,25 @@ class _KeyColumn:
             self.is_number = len(text) <= LONGEST_NUMBER and not is_value and any(map(str.isdecimal, text))
         self.is_counter = self.is_counter and text == str(nth)
         if self.is_different and (self.may_be_key or nth <= SOON):
-            known = hash(text)
-            self.is_different = known not in self._seen
-            self._seen.add(known)
-        elif self._seen:
-            self._seen.clear()
+            self.is_different = self._seen.add(hash(text))
+        elif self._seen is not _NOTHING:
+            self._seen = _NOTHING
 
 
 class KeyFinder:
     """Finds, row by row, the column that is all different and looks like a number of its own; else such a pair.
 
     A number is short, has digits and is neither an amount nor a date; what it is called counts, or letters in all of
-    it. Of a pair one column is such a number (the supplier and its invoice number).
+    it. Of a pair one column is such a number (the supplier and its invoice number). Pairs take the more memory, and
+    are given up where a column alone will do: `lacks_pairs` says that this was too soon, and that another one that
+    `keeps_pairs` has to look at the rows.
     """
 
-    def __init__(self, columns: Sequence[Column]) -> None:
+    def __init__(self, columns: Sequence[Column], *, keeps_pairs: bool = False) -> None:
         self._columns = [_KeyColumn(column) for column in columns]
-        self._pairs: dict[tuple[int, int], set[int]] = {}
+        self._pairs: dict[tuple[int, int], _Seen] = {}
+        self._keeps_pairs = keeps_pairs
+        self._gave_up = False
         self._rows = 0
 
     def add(self, texts: Sequence[str]) -> None:
@@ -289,12 +320,12 @@ class KeyFinder:
         for column, text in zip(self._columns, cells, strict=True):
             column.add(text, self._rows)
         if self._rows == 1:
-            self._pairs = {pair: set() for pair in islice(self._likely_pairs(), MOST_PAIRS)}
+            self._pairs = {pair: _Seen() for pair in islice(self._likely_pairs(), MOST_PAIRS)}
+        if self._rows == SOON and self._single() and not self._keeps_pairs and self._pairs:
+            self._pairs, self._gave_up = {}, True
         for (one, other), seen in [*self._pairs.items()]:
-            known = hash((cells[one], cells[other]))
-            if known in seen:
+            if not seen.add(hash((cells[one], cells[other]))):
                 del self._pairs[one, other]
-            seen.add(known)
 
     def _likely_pairs(self) -> Iterator[tuple[int, int]]:
         """Those whose first column may be a number by the first row; one that is called so comes first."""
@@ -302,15 +333,26 @@ class KeyFinder:
         for one in sorted(places, key=lambda place: not self._columns[place].is_named):
             yield from ((one, other) for other in range(len(self._columns)) if other != one)
 
+    def _numbers(self) -> list[_KeyColumn]:
+        return [each for each in self._columns if each.is_filled and each.is_number and not each.is_counter]
+
+    def _single(self) -> list[_KeyColumn]:
+        return [each for each in self._numbers() if each.is_different and each.may_be_key]
+
+    @property
+    def lacks_pairs(self) -> bool:
+        """Whether no column is left by which a row could be told, and pairs were given up before."""
+        return self._gave_up and not self._single()
+
     @property
     def found(self) -> tuple[str, ...]:
         """The names of the column, or of the two; none where no row could be told by them."""
         if self._rows < LEAST_ROWS:
             return ()
-        numbers = [each for each in self._columns if each.is_filled and each.is_number and not each.is_counter]
-        single = [each for each in numbers if each.is_different and each.may_be_key]
+        single = self._single()
         if single:
             return (max(single, key=lambda each: each.is_named).column.name,)
+        numbers = self._numbers()
         for one, other in self._pairs:
             first, second = self._columns[one], self._columns[other]
             if first in numbers and first.may_be_key and second.is_filled and not second.is_different:

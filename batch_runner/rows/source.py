@@ -62,6 +62,7 @@ class Source:
         self._warned = 0
         self._job = job
         self.identifying: tuple[str, ...] = ()
+        self._finder: KeyFinder | None = None
         self.likely_key: tuple[str, ...] = ()
         """Without a key: the columns that look like one, once the rows have been gone through to their end."""
         self.sheet = open_sheet(job.input_path, reading_of(job), scratch)
@@ -163,18 +164,23 @@ class Source:
         wanted = frozenset(numbers)
         return (self.template.fill(row) for row in self.sheet.rows() if row.number in wanted)
 
-    def every(self, is_hasty: Callable[[], bool] = lambda: False) -> Iterator[RowParams]:
+    def every(self, is_hasty: Callable[[], bool] = lambda: False, *, keeps_pairs: bool = False) -> Iterator[RowParams]:
         """As `places`, to the sheet's end, whichever rows take part; nothing is said of its cells.
 
         Then `identifying` has the params of the columns that look like a row's own number; none where it became hasty.
         """
-        finder = KeyFinder(self.layout.own)
+        finder = self._finder = KeyFinder(self.layout.own, keeps_pairs=keeps_pairs)
         for row in self.sheet.rows():
             if row.kind in LIST_ROWS:
                 if not is_hasty():
                     finder.add(row.texts)
                 yield self.template.fill(row, takes_part=row.kind is RowKind.DATA)
         self.identifying = () if is_hasty() else self.template.params_of(finder.found)
+
+    def every_again(self, is_hasty: Callable[[], bool] = lambda: False) -> Iterator[RowParams]:
+        """After `every`: the same rows once more, if only so `identifying` can have a pair; else none."""
+        if self._finder is not None and self._finder.lacks_pairs:
+            yield from self.every(is_hasty, keeps_pairs=True)
 
     def shown(self, numbers: Collection[int]) -> dict[int, str]:
         """By what a person knows the rows with these numbers: the texts of the key's columns."""
@@ -432,6 +438,9 @@ async def see(
         await checkpoint_if_cancelled()
         look()
         await journal.see(chunk)
+    for _chunk in chunks(source.every_again(is_hasty), SEEN_CHUNK):
+        await checkpoint_if_cancelled()
+        look()
     await journal.tell_apart(None if is_hasty() else source.identifying)
 
 

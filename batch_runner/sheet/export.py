@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -22,10 +21,9 @@ from batch_runner.sheet.model import (
     column_letter,
 )
 from batch_runner.sheet.xlsx.package import Package
-from batch_runner.sheet.xlsx.row_reader import END, HEAD_LIMIT, MAX_ROWS, ROW_END, START
-from batch_runner.sheet.xlsx.shared_strings import plain_text
+from batch_runner.sheet.xlsx.row_reader import MAX_ROWS
 from batch_runner.sheet.xlsx.workbook import Workbook, open_workbook, view_workbook
-from batch_runner.sheet.xlsx_append.xml_tokens import CELL_UNITS, MAX_COLUMNS, fits, xstring
+from batch_runner.sheet.xlsx_append.xml_tokens import CELL_UNITS, MAX_COLUMNS, fits, new_cells, xstring
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -306,7 +304,7 @@ def appended(sheet: Sheet, path: Path, new: NewColumns) -> Iterator[tuple[int, t
 
     columns = tuple(column_letter(index) for index in place_of(sheet, new).places)
     with path.open("rb") as file:
-        yield from new_cells(sheet.package, Package(file, path.name), sheet.part, columns)
+        yield from new_cells(sheet.package, Package(file, path.name, by_zlib=True), sheet.part, columns)
 
 
 TABLE_ENDINGS = (*DELIMITERS, ".xlsx", ".jsonl", ".parquet")
@@ -396,55 +394,3 @@ def written_lines(path: Path) -> Iterator[tuple[str, ...]]:
         start += len(page)
         yield from page.iter_rows()
         count = min(max(1, MOST_TEXT * len(page) // max(int(page.estimated_size()), 1)), 2 * count, AT_ONCE)
-
-
-_ROW = re.compile(rb'\s*+<row r="([0-9]{1,7})"(?: (?!spans=)[A-Za-z0-9:]++="[^"<>&]*+"| spans="[0-9: ]*+")*+>')
-_CELL = (
-    rb'(?:<c r="%s[0-9]{1,7}"(?: s="[0-9]+")?'
-    rb'(?: t="inlineStr"><is><t(?: xml:space="preserve")?>([^<]*+)</t></is></c>|/>))?'
-)
-
-
-def new_cells(
-    before: Package, after: Package, part: str, columns: Sequence[str]
-) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Each row's number, and its texts in the new columns, where `after` is `before` with columns appended.
-
-    Raises `Unlike` where a row isn't the same row to the letter with cells of ours behind it: that may well be right,
-    but only a reader can tell.
-    """
-    cells = re.compile(b"".join(_CELL % column.encode() for column in columns))
-    for old, new in zip(_rows(before, part), _rows(after, part), strict=False):
-        own, all_ = _ROW.match(old), _ROW.match(new)
-        if own is None or all_ is None or own[1] != all_[1]:
-            if old.startswith(END) and new.startswith(END):
-                return
-            raise Unlike
-        end = all_.end() + len(old) - own.end()
-        if new[all_.end() : end] != old[own.end() :]:
-            raise Unlike
-        found = cells.fullmatch(new, end)
-        if found is None:
-            raise Unlike
-        yield int(own[1]), tuple([plain_text(text) if text else "" for text in found.groups()])
-    raise Unlike
-
-
-def _rows(package: Package, part: str) -> Iterator[bytes]:
-    """The rows of a part, each up to its end tag, and what follows the last one."""
-    chunks = package.open_part(part)
-    rest = b""
-    while START not in rest and len(rest) < HEAD_LIMIT:
-        chunk = next(chunks, b"")
-        rest += chunk
-        if not chunk:
-            break
-    rest = rest.partition(START)[2]
-    while True:
-        *rows, rest = rest.split(ROW_END)
-        yield from rows
-        chunk = next(chunks, b"")
-        if not chunk:
-            yield rest
-            return
-        rest += chunk

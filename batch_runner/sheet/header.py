@@ -145,6 +145,8 @@ _TOTAL_WORDS = re.compile(
 
 def is_total_word(text: str) -> bool:
     """Whether a text is what people write beside a total or a subtotal, and nothing else."""
+    if _has_digit(text) and "total" not in text.casefold():  # a year is the one number in such words
+        return False
     return _TOTAL_WORDS.fullmatch(text.strip().rstrip(":").strip(" *=-")) is not None
 
 
@@ -249,7 +251,7 @@ class ListShape(msgspec.Struct, frozen=True):
 
     def doubt(self, texts: Sequence[str]) -> Suspicion | None:
         """Why a row looks like none of the list; None for a row like the others."""
-        lacking = [place for place in self.usual if not texts[place]]
+        lacking = [] if all(texts) else [place for place in self.usual if not texts[place]]
         first = texts[self.places[0]] if self.places else ""
         if not lacking and not is_total_word(first) and (self.places[0] not in self.marked or _has_digit(first)):
             return None

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import polars
 import pytest
 from csvfiles import csv_sheet, csv_text
+from packages import changed as put_part
+from packages import parts
+from workbooks import Tab, text_row, write_workbook
 
 from batch_runner.errors import OutputFailed
 from batch_runner.journal.view import Placed
 from batch_runner.output.output import Expected, check_alignment, check_output
-from batch_runner.sheet.export import open_written
-from batch_runner.sheet.model import NewColumns
+from batch_runner.sheet.export import append_columns, open_sheet, open_written
+from batch_runner.sheet.model import NewColumns, Reading
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,6 +98,65 @@ def test_a_row_without_a_run_needs_none(tmp_path: Path) -> None:
     """A row that was refused has an outcome, and an empty run id."""
     refused = Placed(4, "error", "", "", "", changed=False)
     check(tmp_path, changed(3, 3, "error"), [OUTCOMES[0], refused, OUTCOMES[1]])
+
+
+def own_cells(number: int) -> str:
+    return f'<c r="A{number}"><v>{number}</v></c><c r="B{number}" t="s"><v>{number % 2}</v></c>'
+
+
+def ours(number: int) -> str:
+    texts = zip("CDE", (f"r{number}", "success", f'{{"n": "{number} &amp; _x005F_x0041_"}}'), strict=True)
+    return "".join(f'<c r="{at}{number}" t="inlineStr"><is><t>{text}</t></is></c>' for at, text in texts)
+
+
+ROW_7, ROW_8 = (f'<row r="{number}" spans="1:6">{own_cells(number)}{ours(number)}</row>' for number in (7, 8))
+
+
+@pytest.mark.parametrize("odd", [False, True])
+@pytest.mark.parametrize(
+    ("old", "new", "where"),
+    [
+        ("", "", None),
+        ('r="7" spans="1:6"', 'r="7" spans="1:9"', None),
+        ("<t>r7<", "<t>r8<", "row 7"),
+        ("<t>r7<", "<t><", "row 7"),
+        ("7 &amp; _x", "7 &amp;amp; _x", "row 7"),
+        ("7 &amp; _x005F_", "7 &amp; ", "row 7"),
+        ('<c r="A7"><v>7</v>', '<c r="A7"><v>8</v>', "row 7"),
+        ('<c r="A7"><v>7</v></c>', "", "row 7"),
+        ('<c r="B7" t="s"><v>1<', '<c r="B7" t="s"><v>0<', "row 7"),
+        ('<c r="D7" t="inlineStr"><is><t>success</t></is></c>', "", "row 7"),
+        (ours(7), ours(7).replace('"E7', '"F7').replace('"D7', '"E7').replace('"C7', '"D7'), "row 7"),
+        (ours(7), ours(8), "row 7"),
+        (ROW_7, "", "row 7"),
+        (ROW_7 + ROW_8, ROW_7.replace(ours(7), ours(8)) + ROW_8.replace(ours(8), ours(7)), "row 7"),
+        (ROW_7 + ROW_8, (ROW_8 + ROW_7).replace('row r="7"', 'row r="9"'), "row 7|rows? 8|damaged|after row"),
+        (ROW_8, ROW_8 + ROW_8, "has row 8 after row 8"),
+        ('<row r="7"', '<row r="6"', "has row 6 after row 6"),
+        ("<t>run_id<", "<t>run<", "the header row"),
+        ("</sheetData>", '<row r="60"><c r="A60"><v>1</v></c></row></sheetData>', "row 60|row 4"),
+    ],
+)
+def test_a_workbook_is_held_against_all_its_cells(
+    tmp_path: Path, old: str, new: str, where: str | None, odd: bool
+) -> None:
+    """What the quick comparison of bytes can't judge is read: an own cell, a result, a row that is wrong is named."""
+    rows = "".join(f'<row r="{number}" spans="1:2">{own_cells(number)}</row>' for number in range(2, 40))
+    strings = "<si><t>a</t></si><si><t>b</t></si>"
+    part = Tab(rows=text_row(1, *HEADERS) + rows)
+    path = write_workbook(tmp_path / "a.xlsx", {"S": part}, strings=strings)
+    draft = tmp_path / ".draft.xlsx"
+    cells = [(n, (f"r{n}", "success", f'{{"n": "{n} & _x0041_"}}', "")) for n in range(2, 40)]
+    columns = NewColumns(tuple(OURS))
+    with open_sheet(path, Reading(), tmp_path) as sheet:
+        with draft.open("wb") as file:
+            append_columns(sheet, file, columns, cells)
+        written = parts(draft)["xl/worksheets/sheet1.xml"].decode()
+        assert old in written
+        written = written.replace(old, new, 1) if old else written
+        put_part(draft, "xl/worksheets/sheet1.xml", written.replace("<sheetData>", "<sheetData>" + " " * odd).encode())
+        with pytest.raises(OutputFailed, match=where or "$") if where else nullcontext():
+            check_output(draft, "out.xlsx", sheet, sheet.columns, columns, lambda: iter(cells))
 
 
 LISTED = [GOOD[0], GOOD[1], GOOD[3], [*GOOD[4][:2], "-r5", *GOOD[4][3:]]]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
 from program import run_program
 
 from batch_runner.errors import quote_words
-from batch_runner.rows.keys import KeyFinder, NearDuplicates
+from batch_runner.job.job import Job
+from batch_runner.rows.keys import SOON, KeyFinder, NearDuplicates, _Seen
+from batch_runner.rows.source import Source
 from batch_runner.sheet.model import Column
 
 if TYPE_CHECKING:
@@ -44,6 +47,30 @@ def found(header: str, *rows: str) -> tuple[str, ...]:
 def test_the_column_that_is_a_number_of_its_own(header: str, rows: tuple[str, ...], key: tuple[str, ...]) -> None:
     """All different, filled, with digits, and neither an amount nor a date; else a pair with such a column."""
     assert found(header, *rows) == key
+
+
+@pytest.mark.parametrize("late", [0, SOON - 2, SOON + 1, 3 * SOON])
+def test_a_number_that_comes_twice_late_needs_its_vendor(tmp_path: Path, late: int) -> None:
+    """Pairs are given up where numbers are all different so far: if one comes twice later, the sheet is asked again."""
+    lines = [f"ACME,RE-{row},10.00" for row in range(4 * SOON)]
+    lines[late] = "Bolt,RE-0,10.00"
+    path = tmp_path / "in.csv"
+    path.write_text("\n".join(["Vendor,Invoice No,Amount", *lines]))
+    with Source(Job(input=str(path), task="t"), tmp_path) as source:
+        assert sum(1 for _row in source.every()) == 4 * SOON
+        assert sum(1 for _row in source.every_again()) == (4 * SOON if late > SOON else 0)
+        assert source.identifying == (("Vendor", "Invoice No") if late else ("Invoice No",))
+
+
+def test_many_hashes_take_little_memory() -> None:
+    """So many bytes for each as are promised, and none is lost when there are more of them."""
+    seen = _Seen()
+    tracemalloc.start()
+    assert all(seen.add(hash(f"RE-{number}")) for number in range(20_000))
+    memory, _peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert not any(seen.add(hash(f"RE-{number}")) for number in range(20_000))
+    assert memory < 24 * 20_000
 
 
 def test_check_run_and_init_name_it(tmp_path: Path) -> None:

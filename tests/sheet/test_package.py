@@ -9,7 +9,7 @@ import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
-from packages import PKG
+from packages import PKG, changed
 from workbooks import Tab, opened, read_rows, text_row, write_workbook
 
 from batch_runner.errors import SheetError
@@ -23,15 +23,6 @@ ENTITIES = b'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">' + b"".join(
     b'<!ENTITY %c "%s">' % (98 + n, b"&%c;" % (97 + n) * 20) for n in range(10)
 )
 ROWS = text_row(1, "A") + text_row(2, "x")
-
-
-def changed(path: Path, name: str, content: bytes) -> None:
-    """Put another part into a package, in place of one of that name if there is one."""
-    with zipfile.ZipFile(path) as package:
-        parts = {entry.filename: package.read(entry) for entry in package.infolist()}
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as package:
-        for other, data in {**parts, name: content}.items():
-            package.writestr(other, data)
 
 
 def workbook(folder: Path) -> Path:

@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packages import MAIN, PKG, relations
 
+from batch_runner.errors import SheetError
 from batch_runner.sheet.xlsx.package import Mark, Package, read_mark
-from batch_runner.sheet.xlsx.row_reader import RawRow, RowReader, column_places
-from batch_runner.sheet.xlsx.shared_strings import plain_text
+from batch_runner.sheet.xlsx.row_reader import RowReader
+from batch_runner.sheet.xlsx.values import AlikeRows, RawRow, column_places, plain_text
 
 
 def seen(row: RawRow) -> tuple[int, bool, list[tuple[int, Mark, bool, str]]]:
-    """What a raw row says, however it was read."""
+    """What a raw row says, however it was read: its cells that have something in them."""
     places = column_places(row.letters, {})
     cells = zip(places, row.marks, row.formulas, row.values, strict=True)
     return (
@@ -25,6 +26,7 @@ def seen(row: RawRow) -> tuple[int, bool, list[tuple[int, Mark, bool, str]]]:
         [
             (place, read_mark(mark or b""), bool(formula), plain_text(value or b""))
             for place, mark, formula, value in cells
+            if formula or value
         ],
     )
 
@@ -132,6 +134,47 @@ def test_something_odd_late_in_the_part_is_noticed() -> None:
     assert sum(1 for _row in slow) == 20_000
 
 
+MIXED = (
+    '<c r="A{n}" t="s"><v>{n}</v></c><c r="B{n}" s="2"><v>{v}</v></c><c r="D{n}"><f>A{n}</f><v>{v}</v></c>',
+    '<c r="A{n}" t="s"><v>{n}</v></c><c r="D{n}"><f t="shared" si="0"/><v>{v}</v></c>',
+    '<c r="A{n}" t="s"><v>{n}</v></c><c r="B{n}" s="2"/><c r="D{n}"><v>{v}</v></c>',
+    '<c r="A{n}" t="s"><v>{n}</v></c><c r="B{n}" s="2"><v></v></c><c r="D{n}"/>',
+    '<c r="A{n}" t="s"><v>{n}</v></c><c r="B{n}" s="2"><v/></c><c r="C{n}"><v>{v}</v></c>',
+    '<c r="A{n}" t="s"><v>{n}</v></c><c r="B{n}" s="2"><v>{v}</v></c><extLst/>',
+    '<c r="A{n}" t="s"><v>{n}</v></c><c r="B{n}" s="3"><v>{v}</v></c>',
+    '<c r="B{n}" s="2"><v>{v}</v></c>',
+    '<c r="B{n}" s="2"/>',
+    "",
+)
+"""The cells of rows that lack some of those that other rows have, or have others."""
+
+
+@given(
+    st.lists(st.integers(0, len(MIXED) - 1), max_size=40),
+    st.lists(st.sampled_from(["", ' hidden="1"', "\n", '<row r="{n}"/>']), min_size=1, max_size=9),
+    st.integers(0, 9),
+)
+def test_rows_that_lack_a_cell_are_read_as_any_others(kinds: list[int], around: list[str], plain: int) -> None:
+    """Rows of one shape, among them such as lack a cell or have another, hidden ones, blanks and comments between."""
+    rows = [MIXED[0].format(n=number, v=1) for number in range(1, plain + 1)]
+    rows += [MIXED[kind].format(n=number, v=7 - kind) for number, kind in enumerate(kinds, plain + 1)]
+    pieces = []
+    for number, cells in enumerate(rows):
+        odd = around[number % len(around)]
+        hidden, before = (odd, "") if "hidden" in odd else ("", odd.format(n=2 * number + 1))
+        pieces.append(f'{before}<row r="{2 * number + 2}" spans="1:4"{hidden}>{cells}</row>')
+    quick, parsed = scans(sheet("".join(pieces)))
+    assert [seen(row) for row in quick] == [seen(row) for row in parsed]
+
+
+def test_rows_that_are_alike_come_together() -> None:
+    """A long list of one shape is handed on many rows at a time, though some of its rows lack a cell."""
+    rows = "".join(f'<row r="{n}">{MIXED[n % 3 == 2].format(n=n, v=n)}</row>' for n in range(1, 2_000))
+    quick, _ = scans(sheet(rows))
+    together = [found for found in quick.alike() if isinstance(found, AlikeRows)]
+    assert sum(len(found.numbers) for found in together) > 1_900
+
+
 LIKE = (
     '<c r="A{n}" t="s"><v>{n}</v></c><c r="B{n}" s="2"><v>{v}</v></c>',
     '<c r="A{n}" s="2"><v>{v}</v></c><c r="C{n}"><v></v></c>',
@@ -185,3 +228,13 @@ def test_most_sheets_need_no_second_look_for_formulas_that_fill_other_cells() ->
     assert list(quick)
     assert list(parsed)
     assert (quick.may_have_computed, parsed.may_have_computed) == (False, True)
+
+
+@pytest.mark.parametrize("odd", [6, 9])
+def test_rows_out_of_order_are_refused_among_alike_ones(odd: int) -> None:
+    """A number that comes twice, or too late, is refused wherever it stands: no reader knows which row is meant."""
+    numbers = [*range(1, 10), odd, *range(11, 20)]
+    rows = "".join(f'<row r="{n}"><c r="A{n}"><v>{n}</v></c></row>' for n in numbers)
+    for reader in scans(sheet(rows)):
+        with pytest.raises(SheetError, match=f"has row {odd} after row 9"):
+            list(reader)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
 from batch_runner.errors import SheetError
-from batch_runner.sheet.model import NewCells
+from batch_runner.sheet.model import NewCells, column_letter
+from batch_runner.sheet.xlsx_append.rows import _letters_before
 from batch_runner.sheet.xlsx_append.sheet_xml import with_columns
-from batch_runner.sheet.xlsx_append.xml_tokens import Place
+from batch_runner.sheet.xlsx_append.xml_tokens import Place, are_plain, inline_string
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -246,3 +248,20 @@ def test_no_more_texts_are_taken_than_rows_are_written(number: int) -> None:
     new = NewCells(cells())
     assert [new.of(row) for row in range(2, number + 1)] == [("text",)] * (number - 1)
     assert taken == number - 1
+
+
+@pytest.mark.parametrize("text", ["_x0041_", " a", "a ", "a  b", "a|", "| a", "a |b", "a<b", "é ", "a\tb", "|"])
+def test_a_text_that_needs_care_among_plain_ones_gets_it(text: str) -> None:
+    """Whether all texts of a row stand as they are is asked at once: that is what is found for each of them alone."""
+    bare = f"<is><t>{text}</t></is>"
+    assert are_plain(("x", text, "")) <= (inline_string(text) == bare)
+    assert not are_plain(("x", "a" * 20_000, ""))
+    assert are_plain(("7f0c-1", "not_started", '{"n": "a, b"}', ""))
+
+
+def test_a_column_left_of_the_new_ones_is_told_from_one_that_is_not() -> None:
+    """For every first new column, by its letters alone."""
+    letters = [column_letter(place).encode() for place in range(800)]
+    for start in (0, 1, 2, 25, 26, 27, 52, 53, 701, 702, 703, 729):
+        left = re.compile(_letters_before(start))
+        assert [bool(left.fullmatch(one)) for one in letters] == [place < start for place in range(800)]

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 import zipfile
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
-from packages import MAIN, table
-from test_package import changed
-from workbooks import Tab, opened, read_rows, text_row, write_workbook
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from packages import MAIN, changed, table
+from workbooks import Tab, opened, read_rows, text_cell, text_row, write_workbook
 
 from batch_runner.errors import SheetError
 from batch_runner.sheet.model import Reading, RowKind, refuse_ambiguity
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 HIDDEN = ' hidden="1"'
 
@@ -169,3 +168,76 @@ RICH = {
     "xl/rdRichValueStructure.xml": '<rvStructures xmlns="rich"><s t="_localImage"><k n="_rvRel:LocalImageIdentifier"/>'
     '<k n="CalcOrigin"/></s><s t="_error"><k n="errorType"/></s></rvStructures>',
 }
+
+
+PLAIN = (
+    '<c r="A{n}" t="s"><v>{s}</v></c><c r="B{n}" s="1"><v>{v}</v></c><c r="D{n}" s="2"><f>B{n}*2</f><v>{v}.5</v></c>'
+)
+ODD = (
+    PLAIN.replace('t="s"', 't="e"').replace("{s}", "#N/A"),
+    PLAIN.replace("<v>{v}.5</v>", ""),
+    PLAIN.replace("<f>B{n}*2</f>", "<f>SUM(D2:D4)</f>"),
+    PLAIN.replace("{v}", "1234567890123456"),
+    PLAIN.replace("{v}", "x"),
+    PLAIN.replace("{s}", "99"),
+    '<c r="A{n}" t="s"><v>3</v></c>',
+    '<c r="A{n}" t="s"><v>{s}</v></c><c r="C{n}"><v>{v}</v></c><c r="F{n}" t="b"><v>1</v></c>',
+    '<c r="A{n}" t="s"><v>4</v></c>',
+    text_cell("A{n}", "Total") + '<c r="D{n}"><v>{v}</v></c>',
+    text_cell("A{n}", "a") + text_cell("B{n}", "b") + text_cell("D{n}", "d"),
+    "",
+)
+"""The cells of rows among which are errors, sums, the header once more, blanks, what stands beside the list."""
+
+
+@pytest.mark.long
+@settings(max_examples=100, deadline=None)
+@given(
+    runs=st.lists(st.tuples(st.integers(0, 9), st.sampled_from(ODD), st.integers(-3, 60_000)), max_size=6),
+    gap=st.sampled_from([0, 0, 1]),
+    mark=st.sampled_from(["", "", ' hidden="1"']),
+    after=st.sampled_from(["", "", '<mergeCells><mergeCell ref="A3:A5"/></mergeCells>', '<autoFilter ref="A1:D9"/>']),
+    hidden=st.sampled_from(["include", "skip"]),
+    strings=st.integers(1, 6),
+    as_shown=st.booleans(),
+)
+def test_rows_that_are_read_together_say_what_they_say_alone(
+    runs: list[tuple[int, str, int]], gap: int, mark: str, after: str, hidden: str, strings: int, as_shown: bool
+) -> None:
+    """A list of alike rows with others among them: what the parser's way finds of it, row by row and as a whole."""
+    rows, number = text_row(1, "a", "b", "", "d"), 1
+    for times, odd, value in runs:
+        for cells in (*[PLAIN] * times, odd):
+            number += 1 + gap * (cells is odd)
+            attributes = mark if cells is odd else ""
+            inside = cells.format(n=number, s=number % strings, v=value + number)
+            rows += f'<row r="{number}"{attributes}>{inside}</row>'
+    texts = "".join(f"<si><t>{text}</t></si>" for text in ("x", "y &amp; z", "_x0041_", "  ", "a", "r/1"))
+    reading = Reading(header_row=1, hidden=hidden, merged="fill", as_shown=as_shown)
+    found = []
+    with tempfile.TemporaryDirectory() as name:
+        for odd in ("", "<!-- so that the parser reads it -->"):
+            part = Tab(rows=rows, after=after).part.replace(b"<sheetData>", f"{odd}<sheetData>".encode())
+            path = Path(name) / "a.xlsx"
+            write_workbook(path, {"A": Tab(whole=part)}, strings=texts, formats=("dd/mm/yyyy", '0.00 "kg"'))
+            with opened(path, reading) as sheet:
+                every = [*sheet.rows(), *sheet.typed_rows(range(sheet.width))]
+                seen = (sheet.width, sheet.row_count, sheet.strays, sheet.sums, sheet.formulas, sheet.last_data_row)
+                found.append((every, *seen, sheet.notes, sheet.describe_formats(), sheet.volatile_columns()))
+    assert found[0] == found[1]
+
+
+def test_totals_and_headers_that_come_many_at_once_are_none_of_the_list(tmp_path: Path) -> None:
+    """Six sums below one another, then six header rows once more, below rows that look like them."""
+    row = '<row r="{n}"><c r="A{n}" t="s"><v>{s}</v></c>{b}<c r="C{n}" t="s"><v>{t}</v></c></row>'
+    amount, text = '<c r="B{n}"><f>{f}</f><v>5</v></c>', '<c r="B{n}" t="s"><v>2</v></c>'
+    rows = text_row(1, "a", "b", "c")
+    for n in range(2, 18):
+        rows += row.format(n=n, s=0, t=0, b=amount.format(n=n, f=f"A{n}*2" if n < 12 else "SUM(B2:B11)"))
+    for n in range(18, 24):
+        rows += row.format(n=n, s=1, t=3, b=text.format(n=n))
+    strings = "".join(f"<si><t>{text}</t></si>" for text in "xabc")
+    write_workbook(tmp_path / "a.xlsx", {"S": Tab(rows=rows)}, strings=strings)
+    with opened(tmp_path / "a.xlsx", Reading(header_row=1)) as sheet:
+        kinds = [row.kind for row in sheet.rows()]
+    assert kinds == [RowKind.HEADER] + [RowKind.DATA] * 10 + [RowKind.TOTALS] * 6 + [RowKind.REPEATED] * 6

@@ -19,8 +19,8 @@ from batch_runner.sheet.numfmt.formatter import NumberFormat
 from batch_runner.sheet.xlsx.cells import Cells
 from batch_runner.sheet.xlsx.metadata import read_catalog, read_formats, read_rich_values
 from batch_runner.sheet.xlsx.package import Package
-from batch_runner.sheet.xlsx.row_reader import RowReader, column_places
-from batch_runner.sheet.xlsx.shared_strings import read_strings
+from batch_runner.sheet.xlsx.row_reader import RowReader
+from batch_runner.sheet.xlsx.values import column_places, read_strings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -106,3 +106,12 @@ def parts(path: Path) -> dict[str, bytes]:
     """Every part of a package, unpacked, by its name."""
     with zipfile.ZipFile(path) as package:
         return {entry.filename: package.read(entry) for entry in package.infolist()}
+
+
+def changed(path: Path, name: str, content: bytes) -> None:
+    """Put another part into a package, in place of one of that name if there is one."""
+    with zipfile.ZipFile(path) as package:
+        parts = {entry.filename: package.read(entry) for entry in package.infolist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as package:
+        for other, data in {**parts, name: content}.items():
+            package.writestr(other, data)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from contextlib import suppress
 from datetime import datetime, time
 from operator import getitem
@@ -16,20 +15,15 @@ from batch_runner.sheet.numfmt.dates import DAY, NoDate, serial
 from batch_runner.sheet.numfmt.digits import general
 from batch_runner.sheet.numfmt.formatter import Unsure
 from batch_runner.sheet.xlsx.package import read_mark
-from batch_runner.sheet.xlsx.row_reader import column_places
-from batch_runner.sheet.xlsx.shared_strings import is_blank, plain_text
+from batch_runner.sheet.xlsx.values import KeptForms, KeptNumbers, KeptTexts, column_places, is_blank, plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from batch_runner.sheet.numfmt.formatter import LiteralUse, NumberFormat
-    from batch_runner.sheet.xlsx.row_reader import RawRow
-    from batch_runner.sheet.xlsx.shared_strings import SharedStrings
+    from batch_runner.sheet.xlsx.values import AlikeRows, RawRow, SharedStrings
 
 
-CACHE = 1 << 13
-LONGEST_KEPT = 256
-"""Longer texts, which seldom come again, aren't kept at hand: all that is stays small."""
 _TEXTS = frozenset({"s", "str", "inlineStr"})
 SAFE_WHOLE = 1e15
 """From here on a whole number has more digits than the 15 that Excel keeps."""
@@ -37,8 +31,6 @@ PLACEHOLDER = b"0.0"
 """What Apache POI writes as the value of a formula that nobody has calculated. Excel and LibreOffice write `0`."""
 _STALE = "a formula whose value is out of date, as the file itself says"
 _NEVER = "a formula that was never calculated: its zero only holds the place"
-_SHORT = re.compile(rb"(?:0|-?[1-9][0-9]{0,14})|-?(?:0|[1-9][0-9]{0,6})\.[0-9]{0,7}[1-9]")
-"""Numbers of at most 15 digits that stand as format General shows them."""
 
 
 class Calculation(msgspec.Struct, frozen=True):
@@ -99,8 +91,8 @@ class _Same(NamedTuple):
     letters: list[bytes | None]
     marks: list[bytes | None]
     places: list[int]
-    readers: list[_Texts]
-    forms: list[tuple[int, _Forms]]
+    readers: list[KeptTexts]
+    forms: list[tuple[int, KeptForms]]
     side_by_side: int
 
 
@@ -129,7 +121,7 @@ class Cells:
         self._places: dict[bytes | None, int] = {}
         self._known = _ByMark(self._texts_of)
         self._noted: dict[bytes | None, NumberFormat] = {}
-        self._forms: dict[bytes | None, _Forms] = {}
+        self._forms: dict[bytes | None, KeptForms] = {}
         self.format_notes: dict[tuple[int, NumberFormat], FormatNote] = {}
         """What a column's formats were taken for, as far as another reader could think otherwise (see `note`)."""
         self._types: dict[bytes | None, str] = {}
@@ -147,6 +139,40 @@ class Cells:
                 texts[place] = text
         return texts, problems
 
+    def texts_together(self, rows: AlikeRows, width: int) -> list[tuple[str, ...]] | None:
+        """The texts of rows that are alike; None where one of their cells may have a problem."""
+        same = self._same_as(rows)
+        if self.computed or not width or not all(map(self._are_calculated, rows.formulas, rows.values)):
+            return None
+        try:
+            columns = [texts.of(values) for texts, values in zip(same.readers, rows.values, strict=True)]
+        except Flaw:
+            return None
+        if same.side_by_side != width:
+            found = columns
+            columns = [[""] * len(rows.numbers)] * width
+            for place, column in zip(same.places, found, strict=True):
+                if place < width:
+                    columns[place] = column
+        return list(zip(*columns, strict=True))
+
+    def _are_calculated(self, formulas: list[bytes | None] | None, values: list[bytes | None]) -> bool:
+        """Whether none of these cells has a formula whose value is none."""
+        said = self._calculation
+        return formulas is None or (not said.is_stale and all(values) and said.placeholders.isdisjoint(values))
+
+    def numbers_together(self, rows: AlikeRows, width: int) -> list[dict[int, NumberForms] | None]:
+        """The other forms of their numbers, as `numbers` has them."""
+        same = self._same_as(rows)
+        found: list[dict[int, NumberForms] | None] = [None] * len(rows.numbers)
+        for order, forms in same.forms:
+            place = same.places[order]
+            for at, value in enumerate(rows.values[order] if place < width else ()):
+                if value and (number := forms[value]) is not None:
+                    row = found[at] = found[at] or {}
+                    row[place] = number
+        return found
+
     def numbers(self, row: RawRow, width: int) -> dict[int, NumberForms] | None:
         """The other forms of a row's numbers, by their places; only after its `texts` have been asked for."""
         same = self._same_as(row)
@@ -163,6 +189,11 @@ class Cells:
         """The same cells as the sheet shows them."""
         return Cells(self._strings, self._formats, self._rich, calculation=self._calculation, as_shown=True)
 
+    def has_noted(self, rows: AlikeRows) -> bool:
+        """Whether `note` has nothing to look for in these rows any more."""
+        places = zip(self._same_as(rows).places, map(self._noted.get, rows.marks), strict=True)
+        return all(not shape or not shape.literal_use or (at, shape) in self.format_notes for at, shape in places)
+
     def note(self, row: RawRow) -> None:
         """Note for which of a row's cells it was decided what is a unit and what is part of an identifier."""
         if self._noted.keys().isdisjoint(row.marks):
@@ -175,7 +206,7 @@ class Cells:
                     note = FormatNote(place, shape.code, shape.literal_use, shape.shown(number), shape.plain(number))
                     self.format_notes[place, shape] = note
 
-    def _same_as(self, row: RawRow) -> _Same:
+    def _same_as(self, row: RawRow | AlikeRows) -> _Same:
         """What this row has in common with the last one, or may have with the next."""
         same = self._same
         if row.marks is same.marks and row.letters is same.letters:
@@ -187,7 +218,7 @@ class Cells:
         self._same = _Same(row.letters, row.marks, places, readers, forms, side_by_side)
         return self._same
 
-    def _all_at_once(self, row: RawRow, readers: list[_Texts]) -> tuple[list[str], tuple[CellProblem, ...]] | None:
+    def _all_at_once(self, row: RawRow, readers: list[KeptTexts]) -> tuple[list[str], tuple[CellProblem, ...]] | None:
         """A text for each cell of a row; None where it has formulas, or anything wrong with it."""
         if any(row.formulas) or self.computed:
             return None
@@ -240,6 +271,16 @@ class Cells:
             return not is_blank(value or b"")
         return bool(value) or row.formulas[order] is not None
 
+    def last_full(self, rows: AlikeRows) -> int | None:
+        """Which cell is the last one that isn't empty, by its order, if that is the same in all these rows."""
+        for order in range(len(rows.values) - 1, -1, -1):
+            if self._type(rows.marks[order]) not in _TEXTS and all(rows.values[order]):
+                return order
+            filled = [self.is_filled(cell, 0) for cell in rows.distinct(order)]
+            if any(filled):
+                return order if all(filled) else None
+        return None
+
     def says(self, row: RawRow, order: int, text: str) -> bool:
         """Whether a cell of a row, by its order among them, is a text and this one, blanks around it aside."""
         value = row.values[order]
@@ -247,7 +288,7 @@ class Cells:
             return False
         return self._text(row.marks[order], value).strip() == text.strip()
 
-    def place(self, row: RawRow, order: int) -> int:
+    def place(self, row: RawRow | AlikeRows, order: int) -> int:
         """Where a cell of a row, by its order among them, stands in the sheet; from 0."""
         place = self._places.get(row.letters[order])
         return column_places(row.letters, self._places)[order] if place is None else place
@@ -304,7 +345,7 @@ class Cells:
     def _problem(self, number: int, place: int, flaw: Flaw) -> CellProblem:
         return CellProblem(place, f"{column_letter(place)}{number}", flaw.what, flaw.refuses)
 
-    def _texts_of(self, raw: bytes | None) -> _Texts:
+    def _texts_of(self, raw: bytes | None) -> KeptTexts:
         """How cells with these attributes become text."""
         mark = read_mark(raw or b"")
         shape = self._formats[mark.style] if mark.style < len(self._formats) else self._formats[0]
@@ -312,17 +353,17 @@ class Cells:
             if shape.literal_use and not self._as_shown:
                 self._noted[raw] = shape
             if not shape.is_general or self._as_shown:
-                self._forms[raw] = _Forms(lambda value: self._number_forms(value, shape))
-            kept = _General if shape.is_general and not self._as_shown else _Texts
+                self._forms[raw] = KeptForms(lambda value: self._number_forms(value, shape))
+            kept = KeptNumbers if shape.is_general and not self._as_shown else KeptTexts
             return kept(lambda value: self._number(value, shape))
         if mark.type == "b":
-            return _Texts(lambda value: "TRUE" if value.strip() in {b"1", b"true"} else "FALSE")
+            return KeptTexts(lambda value: "TRUE" if value.strip() in {b"1", b"true"} else "FALSE")
         if mark.type == "e":
-            return _Texts(lambda value: _error(value, self._rich(mark.metadata)))
+            return KeptTexts(lambda value: _error(value, self._rich(mark.metadata)))
         if mark.type == "d":
-            return _Texts(lambda value: self._iso_date(value, shape))
+            return KeptTexts(lambda value: self._iso_date(value, shape))
         read = self._shared if mark.type == "s" else plain_text
-        return _Texts((lambda value: shape.shown_text(read(value))) if self._as_shown else read)
+        return KeptTexts((lambda value: shape.shown_text(read(value))) if self._as_shown else read)
 
     def _shared(self, value: bytes) -> str:
         try:
@@ -382,50 +423,13 @@ class Cells:
             raise Flaw(text, f"shows ####: {text} is before the first day that the workbook counts") from None
 
 
-class _Texts(dict[bytes | None, str]):
-    """The texts of the cells that have the same attributes by their values; the last few thousand stay at hand."""
-
-    def __init__(self, read: Callable[[bytes], str]) -> None:
-        self.read = read
-
-    def __missing__(self, value: bytes | None) -> str:
-        text = self.read(value) if value else ""
-        if len(text) <= LONGEST_KEPT:
-            if len(self) >= CACHE:
-                self.clear()
-            self[value] = text
-        return text
-
-
-class _Forms(dict[bytes, NumberForms | None]):
-    """The other forms of numbers with the same attributes by their values; the last few thousand stay at hand."""
-
-    def __init__(self, read: Callable[[bytes], NumberForms | None]) -> None:
-        self._read = read
-
-    def __missing__(self, value: bytes) -> NumberForms | None:
-        if len(self) >= CACHE:
-            self.clear()
-        forms = self[value] = self._read(value)
-        return forms
-
-
-class _General(_Texts):
-    """The same for numbers of format General: most are their own text, quicker said than remembered."""
-
-    def __missing__(self, value: bytes | None) -> str:
-        if value and _SHORT.fullmatch(value):
-            return value.decode()
-        return super().__missing__(value)
-
-
-class _ByMark(dict[bytes | None, _Texts]):
+class _ByMark(dict[bytes | None, KeptTexts]):
     """The texts of cells by their attributes as they stand."""
 
-    def __init__(self, new: Callable[[bytes | None], _Texts]) -> None:
+    def __init__(self, new: Callable[[bytes | None], KeptTexts]) -> None:
         self._new = new
 
-    def __missing__(self, mark: bytes | None) -> _Texts:
+    def __missing__(self, mark: bytes | None) -> KeptTexts:
         texts = self[mark] = self._new(mark)
         return texts
 

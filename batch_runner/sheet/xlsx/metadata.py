@@ -1,4 +1,4 @@
-"""What stands beside a sheet's rows: sheets, tables, cell formats, rich values."""
+"""What stands beside a sheet's rows: sheets, tables, cell formats, rich values, merged cells."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_runner.errors import SheetError
+from batch_runner.sheet.model import CellProblem, RowKind, column_letter
 from batch_runner.sheet.numfmt.formatter import NumberFormat
 from batch_runner.sheet.numfmt.parser import BUILT_IN
 from batch_runner.sheet.xlsx.cells import PLACEHOLDER, Calculation
 from batch_runner.sheet.xlsx.package import may_have_computed
-from batch_runner.sheet.xlsx.row_reader import column_index, is_true
+from batch_runner.sheet.xlsx.row_reader import is_true
+from batch_runner.sheet.xlsx.values import column_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -315,3 +317,55 @@ def _read(package: Package) -> _Rich:
         elif relation.kind == "rdRichValueStructure":
             package.parse(relation.part, rich.structure)
     return rich
+
+
+class MergedCells:
+    """The merged ranges of a sheet, (left, top, right, bottom) from 1, asked about rows in ascending order."""
+
+    def __init__(self, ranges: Iterable[tuple[int, int, int, int]], header_row: int) -> None:
+        self._header_row = header_row
+        self._values: dict[tuple[int, int], str] = {}
+        self._coming = sorted(ranges, key=lambda one: one[1], reverse=True)
+        self._here: list[tuple[int, int, int, int]] = []
+
+    def reaches(self, number: int) -> bool:
+        """Whether a row has merged cells in it."""
+        while self._coming and self._coming[-1][1] <= number:
+            self._here.append(self._coming.pop())
+        if self._here:
+            self._here = [one for one in self._here if one[3] >= number]
+        return bool(self._here)
+
+    def reach(self, first: int, last: int) -> bool:
+        """Whether one of these rows, none of which was asked about, has merged cells in it."""
+        return any(one[3] >= first for one in self._here) or bool(self._coming and self._coming[-1][1] <= last)
+
+    def cleared(
+        self, number: int, texts: list[str], problems: tuple[CellProblem, ...]
+    ) -> tuple[list[str], tuple[CellProblem, ...]]:
+        """A row's texts and problems without those of covered cells."""
+        covered: set[int] = set()
+        for left, top, right, _bottom in self._here:
+            covered.update(range(left if number == top else left - 1, min(right, len(texts))))
+        kept = ["" if place in covered else text for place, text in enumerate(texts)]
+        return kept, tuple(problem for problem in problems if problem.index not in covered)
+
+    def carried(
+        self, number: int, kind: RowKind, texts: list[str], problems: tuple[CellProblem, ...], wish: str | None
+    ) -> tuple[list[str], tuple[CellProblem, ...]]:
+        """A row with the values of cells merged down over it as a person wishes: filled in, left out, or refused."""
+        texts, found = list(texts), list(problems)
+        for left, top, _right, _bottom in self._here:
+            place = left - 1
+            if number == top and place < len(texts):
+                self._values[left, top] = texts[place]
+            value = self._values.get((left, top), "") if top > self._header_row else ""
+            if number == top or not value or wish == "first" or kind not in (RowKind.DATA, RowKind.HIDDEN):
+                continue
+            if wish == "fill":
+                texts[place] = value
+                continue
+            letter = column_letter(place)
+            what = f"it is one cell with {letter}{top} above, {value!r}; say --merged fill or --merged first"
+            found.append(CellProblem(place, f"{letter}{number}", what, refuses=True))
+        return texts, tuple(found)

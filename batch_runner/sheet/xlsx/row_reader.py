@@ -1,19 +1,20 @@
 """One streaming pass over a sheet's XML: a regex where it is plain, else expat.
 
-Most sheets are written by a few programs and look alike: cells of one shape, in rows that end with `</row>`. Such a
-part is cut at these ends, and each row divided by one compiled regex, many times as fast as a parser. What the regex
-leaves over must be nothing at all; otherwise a parser (`rowparser`) reads the part from its beginning, and goes on
-where the regex stopped.
+Most sheets are written by a few programs and look alike: cells of one shape, in rows that end with `</row>`. Rows that
+are alike are found many at a time, by a regex made for them; others are cut at these ends and divided one by one. What
+a regex leaves over must be nothing at all. Otherwise a parser reads the part from its beginning, and goes on where the
+regex stopped.
 """
 
 from __future__ import annotations
 
 import re
 from itertools import chain, islice
-from typing import TYPE_CHECKING, NamedTuple
+from operator import lt
+from typing import TYPE_CHECKING, Any
 
 from batch_runner.sheet.xlsx.package import MarkupError, OddMarkup, Parser, may_have_computed, plain, plain_start
-from batch_runner.sheet.xlsx.shared_strings import ItemText
+from batch_runner.sheet.xlsx.values import AlikeRows, ItemText, RawRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -23,53 +24,6 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 1_048_576
 """Excel specifications and limits."""
-
-
-class RawRow(NamedTuple):
-    """A row of a sheet's part: four lists with one place for each of its cells.
-
-    `letters` is the cell's column (`b"AB"`) or None where it only follows the one before; `marks` its other attributes
-    as they stand (see `read_mark`); `formulas` is its formula's whole element, or None; `values` is the text of its
-    `v` or `is`, escaped as in XML, or None.
-    """
-
-    number: int
-    hidden: bool
-    letters: list[bytes | None]
-    marks: list[bytes | None]
-    formulas: list[bytes | None]
-    values: list[bytes | None]
-
-    @property
-    def is_blank(self) -> bool:
-        """Whether it has neither a value nor a formula: formatting, or nothing at all."""
-        return not any(self.values) and not any(self.formulas)
-
-
-def column_index(letters: bytes) -> int:
-    """The place of a column, from 0: `b"A"` → 0, `b"XFD"` → 16,383."""
-    number = 0
-    for letter in letters:
-        number = number * 26 + (letter & 31)
-    return number - 1
-
-
-def column_places(letters: list[bytes | None], known: dict[bytes | None, int]) -> list[int]:
-    """The places of a row's cells, from 0. `known` remembers columns that were met before."""
-    try:
-        return [known[name] for name in letters]
-    except KeyError:
-        return _count_on(letters, known)
-
-
-def _count_on(letters: list[bytes | None], known: dict[bytes | None, int]) -> list[int]:
-    places: list[int] = []
-    for name in letters:
-        if name is None:  # a cell without `r` stands right of the one before it (ECMA-376 part 1, 18.3.1.4)
-            places.append(places[-1] + 1 if places else 0)
-        else:
-            places.append(known.setdefault(name, column_index(name)))
-    return places
 
 
 class RowParser:
@@ -203,7 +157,6 @@ _STEP = 7
 _ROW = re.compile(rb'\s*+<row(?: r="([0-9]{1,9})")?+((?: [a-zA-Z:0-9]++="[^"<>&]*+")*+) ?+(/?)>')
 _HIDDEN = re.compile(rb' (?:hidden="(?:1|true|on)"|ht="0(?:\.0*)?")')
 """A row of no height is as hidden as one that says so."""
-_TOTAL = re.compile(rb">(?:ROUND\()?(?:SUM|SUBTOTAL|(?:_xlfn\.)?AGGREGATE)\(")
 _HEAD = plain_start("worksheet")
 
 
@@ -220,14 +173,22 @@ class RowReader:
         self.quick = quick
         self.beside = RowParser()
         """Autofilter and merged cells: complete once the rows have been iterated to their end."""
-        self.skims: Callable[[RawRow], bool] | None = None
-        """Set, even in mid-iteration, when only each row's last cell and last formula matter, wherever they stand at
-        its end: it is offered rows with these alone, and those that it takes (True) don't come."""
+        self.takes: Callable[[AlikeRows], bool] | None = None
+        """Set, even in mid-iteration, where rows that are alike may be judged together: those that it takes (True)
+        don't come."""
         self.may_have_computed = True
         """Whether a formula may stand there that fills other cells: known once the rows have been iterated."""
         self._given = 0
 
     def __iter__(self) -> Iterator[RawRow]:
+        for found in self.alike():
+            if isinstance(found, RawRow):
+                yield found
+            elif self.takes is None or not self.takes(found):
+                yield from found.rows()
+
+    def alike(self) -> Iterator[RawRow | AlikeRows]:
+        """The same rows, many at a time where they are alike."""
         self._given = 0
         self.may_have_computed = True
         if self.quick:
@@ -248,55 +209,20 @@ class RowReader:
             before = row.number
             yield row
 
-    def _divide(self) -> Iterator[RawRow]:
+    def _divide(self) -> Iterator[RawRow | AlikeRows]:
         chunks = self.package.open_part(self.part)
         head, rest = _take_head(chunks)
-        number = 0
-        shapes = _RowShapes()
-        words = False
+        rows = _Rows()
         for block in _blocks(rest, chunks):
             if block.startswith(END):
                 self.beside = RowParser()
-                tail = chain([head, block], chunks)
-                self.may_have_computed = words
-                yield from parse_chunks(self.package, self.part, self.beside, tail)
+                self.may_have_computed = rows.may_have_computed
+                yield from parse_chunks(self.package, self.part, self.beside, chain([head, block], chunks))
                 return
-            words = words or may_have_computed(block)
-            *pieces, between = block.split(ROW_END)
-            for piece in pieces:
-                if _has_only_blanks(piece) and (start := _ROW.match(piece)):
-                    number = _number(start, number)
-                elif self.skims and (skimmed := _skimmed(piece, number)) and self.skims(skimmed):
-                    number = skimmed.number
-                    self._given += 1
-                else:
-                    row = shapes.divide(piece, number)
-                    number = row.number
-                    if not row.is_blank:
-                        self._given += 1
-                        yield row
-            number = _pass_over(between, number)
+            for found in rows.divide(block):
+                self._given += 1 if isinstance(found, RawRow) else len(found.numbers)
+                yield found
         raise OddMarkup
-
-
-def _skimmed(piece: bytes, before: int) -> RawRow | None:
-    """A row with its last formula and its last cell alone; None where only all of it can tell."""
-    cell = _CELL.fullmatch(piece, max(piece.rfind(b"<c "), 0))
-    start = _ROW.match(piece)
-    if cell is None or start is None or start[3] or (b"<f" in piece and _TOTAL.search(piece)):
-        return None
-    letters, mark, plain, formula, beside, inline = cell.groups()
-    row = RawRow(
-        _number(start, before), _is_hidden(start), [letters], [mark], [formula], [_value(plain, beside, inline)]
-    )
-    at = -1 if formula else piece.rfind(b"<f", 0, cell.start())
-    if at >= 0:
-        other = _CELL.match(piece, max(piece.rfind(b"<c ", 0, at), 0))
-        if other is None or not other[4]:
-            return None
-        for cells, own in zip(row[2:], (other[1], other[2], other[4], other[5]), strict=True):
-            cells.insert(0, own)
-    return None if None in row.letters else row
 
 
 def _take_head(chunks: Iterator[bytes]) -> tuple[bytes, bytes]:
@@ -321,7 +247,7 @@ def _blocks(rest: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
         cut = end if end >= 0 else max(rest.rfind(ROW_END) + len(ROW_END), rest.rfind(b"/><row ") + 2)
         if end < 0 and cut < len(ROW_END):
             continue
-        yield plain(rest[:cut]).replace(b"<v />", b"<v></v>").replace(b"<v/>", b"<v></v>")  # empty, not missing
+        yield plain(rest[:cut])
         rest = rest[cut:]
         if end >= 0:
             yield rest
@@ -350,68 +276,127 @@ def _divide_row(piece: bytes, before: int) -> RawRow:
     if None in values:
         values = list(map(_value, values, fields[5::_STEP], fields[6::_STEP]))
     return RawRow(
-        _number(match, before), _is_hidden(match), fields[1::_STEP], fields[2::_STEP], fields[4::_STEP], values
+        _number(match, before), _is_hidden(match[2]), fields[1::_STEP], fields[2::_STEP], fields[4::_STEP], values
     )
 
 
-class _RowShape(NamedTuple):
-    """How plain cells stand one beside the other: rows that are alike are divided by one match each.
+class _RowShape:
+    """A regex for rows like one that is known: with cells in the same columns and with the same attributes.
 
-    Only cells that hold a plain value are looked for: numbers, and texts of the shared strings.
+    Any of the cells may be missing or empty, but for the first one that has a value.
     """
 
-    row: re.Pattern[bytes]
-    letters: list[bytes | None]
-    marks: list[bytes | None]
-    formulas: list[bytes | None]
-
-    @classmethod
-    def of(cls, row: RawRow) -> _RowShape:
-        """That of a row whose cells all have a column and a value, and no formula."""
-        cells = (
-            rb'<c r="%b[0-9]{1,7}"%b><v>([^<]*+)</v></c>' % (letter or b"", re.escape(mark or b""))
-            for letter, mark in zip(row.letters, row.marks, strict=True)
-        )
-        start = rb'\s*+<row r="([0-9]{1,9})"((?: [a-zA-Z:0-9]++="[^"<>&]*+")*+)>'
-        return cls(re.compile(start + b"".join(cells)), row.letters, row.marks, row.formulas)
-
-    def divide(self, piece: bytes, before: int) -> RawRow | None:
-        """A row of this shape, as `_divide_row` does it; None for any other."""
-        found = self.row.fullmatch(piece)
-        if found is None:
-            return None
-        number, values = _number(found, before), list(found.groups()[2:])
-        return RawRow(number, _is_hidden(found), self.letters, self.marks, self.formulas, values)
+    def __init__(self, row: RawRow) -> None:
+        self.letters, self.marks = row.letters, row.marks
+        self.formulas: list[int | None] = []
+        """Which group of the regex has each cell's formula, None where it has none; `values` the same for its value."""
+        self.values: list[int] = []
+        regex, groups = _ROW_START, 2
+        for letter, mark, formula in zip(row.letters, row.marks, row.formulas, strict=True):
+            self.formulas.append(groups + 1 if formula else None)
+            groups += 2 if formula else 1
+            self.values.append(groups)
+            inside = _FORMULA + _VALUE if formula else _INLINE if b'"inlineStr"' in (mark or b"") else _VALUE
+            start = rb'<c r="%b[0-9]{1,7}"%b' % (letter or b"", re.escape(mark or b""))
+            if len(self.values) - 1 == next(order for order, value in enumerate(row.values) if value):
+                regex += start + b">" + inside.replace(b"*+)", b"++)") + b"</c>"
+            else:
+                regex += b"(?:" + start + b"(?:/>|>" + inside + b"</c>))?+"
+        self.regex = re.compile(regex + rb"</row>\s*+")
+        self.step = groups + 1
+        """Of what the regex splits into: what stands between two rows, and each group."""
 
 
+_ROW_START = rb'<row r="([0-9]{1,9})"((?: [a-zA-Z:0-9]++="[^"<>&]*+")*+)>'
+_VALUE = rb"<v>([^<]*+)</v>"
+_INLINE = rb'<is><t(?: xml:space="preserve")?>([^<]*+)</t></is>'
+_FORMULA = rb"(<f(?: [^<>]*)?(?:/>|>[^<]*+</f>))?+"
 MOST_SHAPES, WIDEST = 64, 256
-"""Shapes that are kept of one sheet, and columns of a row that one is kept of."""
+"""Shapes that are made for one sheet, and columns of a row that one is made for."""
+FEW = 4
+"""So many rows below one another are worth to be handed on together."""
 
 
-class _RowShapes:
-    """Divides rows: one like the last by its shape, which is made for the second of two, others cell by cell."""
+class _Rows:
+    """Divides blocks of whole rows: those like the last ones by their shape, others cell by cell.
+
+    A shape is made for the second of two rows that are alike.
+    """
 
     def __init__(self) -> None:
+        self.may_have_computed = False
+        """Whether the words of a formula were met that fills other cells."""
+        self._number = 0
         self._known: dict[object, _RowShape] = {}
         self._before: object = None
         self._shape: _RowShape | None = None
 
-    def divide(self, piece: bytes, before: int) -> RawRow:
-        """A row from its start to where its end was cut off; `before` is the number of the row before it."""
-        if self._shape and (row := self._shape.divide(piece, before)):
-            return row
-        row = _divide_row(piece, before)
-        if row.letters and None not in row.letters and None not in row.values and not any(row.formulas):
-            alike = (tuple(row.letters), tuple(row.marks))
-            if (
-                alike not in self._known
-                and alike == self._before
-                and len(self._known) < MOST_SHAPES
-                and len(row.letters) <= WIDEST
-            ):
-                self._known[alike] = _RowShape.of(row)
-            self._shape, self._before = self._known.get(alike), alike
-        return row
+    def divide(self, block: bytes) -> Iterator[RawRow | AlikeRows]:
+        """The rows of a block that have something in them. Raises `OddMarkup` where only a parser can judge."""
+        shape, done = self._shape, 0
+        if shape is None:
+            yield from self._one_by_one(block)
+            return
+        fields = shape.regex.split(block)
+        between = fields[:: shape.step]
+        for order in [order for order, text in enumerate(between) if text]:
+            yield from self._alike(shape, fields[done * shape.step : order * shape.step])
+            yield from self._one_by_one(between[order])
+            done = order
+        yield from self._alike(shape, fields[done * shape.step : -1])
+
+    def _alike(self, shape: _RowShape, fields: list[Any]) -> Iterator[RawRow | AlikeRows]:
+        """Rows of one shape that follow one another."""
+        if not fields:
+            return
+        numbers = list(map(int, fields[1 :: shape.step]))
+        if not self._number < numbers[0] or numbers[-1] > MAX_ROWS or not all(map(lt, numbers, numbers[1:])):
+            raise OddMarkup
+        self._number = numbers[-1]
+        formulas = [fields[group :: shape.step] if group else None for group in shape.formulas]
+        values = [fields[group :: shape.step] for group in shape.values]
+        for column in filter(None, formulas):
+            self._note_words(b"".join(filter(None, column)))
+        rows = AlikeRows(numbers, shape.letters, shape.marks, formulas, values)
+        if len(numbers) >= FEW and not any(map(_is_hidden, set(fields[2 :: shape.step]))):
+            yield rows
+            return
+        for row, attributes in zip(rows.rows(), fields[2 :: shape.step], strict=True):
+            yield row._replace(hidden=_is_hidden(attributes))
+
+    def _one_by_one(self, block: bytes) -> Iterator[RawRow | AlikeRows]:
+        """Rows of any shapes, until a new shape is found."""
+        self._note_words(block)
+        block = block.replace(b"<v />", b"<v></v>").replace(b"<v/>", b"<v></v>")  # empty, not missing
+        *pieces, between = block.split(ROW_END)
+        for place, piece in enumerate(pieces, 1):
+            if _has_only_blanks(piece) and (start := _ROW.match(piece)):
+                self._number = _number(start, self._number)
+                continue
+            row = _divide_row(piece, self._number)
+            self._number = row.number
+            is_new = self._takes_shape(row)
+            if not row.is_blank:
+                yield row
+            if is_new:
+                yield from self.divide(ROW_END.join([*pieces[place:], between]).lstrip())
+                return
+        self._number = _pass_over(between, self._number)
+
+    def _takes_shape(self, row: RawRow) -> bool:
+        """Look for rows like this one from now on, if it is like the one before it; whether its shape is a new one."""
+        alike = (*row.letters, *row.marks, *map(bool, row.formulas))
+        is_second, self._before = alike == self._before, alike
+        if not is_second or None in row.letters or not any(row.values) or len(row.letters) > WIDEST:
+            return False
+        is_new = alike not in self._known
+        if is_new and len(self._known) < MOST_SHAPES:
+            self._known[alike] = _RowShape(row)
+        self._shape = self._known.get(alike, self._shape)
+        return is_new and alike in self._known
+
+    def _note_words(self, text: bytes) -> None:
+        self.may_have_computed = self.may_have_computed or may_have_computed(text)
 
 
 def _value(plain: bytes | None, beside: bytes | None, inline: bytes | None) -> bytes | None:
@@ -445,5 +430,5 @@ def _number(match: re.Match[bytes], before: int) -> int:
     return number
 
 
-def _is_hidden(match: re.Match[bytes]) -> bool:
-    return (b"hidden" in match[2] or b' ht="0' in match[2]) and bool(_HIDDEN.search(match[2]))
+def _is_hidden(attributes: bytes) -> bool:
+    return (b"hidden" in attributes or b' ht="0' in attributes) and bool(_HIDDEN.search(attributes))

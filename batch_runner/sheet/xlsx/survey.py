@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from batch_runner.sheet.xlsx.cells import Cells
     from batch_runner.sheet.xlsx.metadata import TablePart
-    from batch_runner.sheet.xlsx.row_reader import RawRow, RowReader
+    from batch_runner.sheet.xlsx.row_reader import RowReader
+    from batch_runner.sheet.xlsx.values import AlikeRows, RawRow
 
 
 MAX_COLUMNS = 16_384
@@ -37,6 +38,7 @@ MAX_COLUMNS = 16_384
 
 _SHARED = re.compile(rb'<f[^>]* si="([0-9]+)"')
 """A formula that is the same in several cells: the first of them alone has its text."""
+_TOTAL = re.compile(rb">\s*(?:ROUND\()?(?:SUM|SUBTOTAL|(?:_xlfn\.)?AGGREGATE)\(")
 _OURS = ("run_id", "status", "result", "error")
 
 
@@ -140,10 +142,10 @@ def _wider_rows(
     ours = set[int]()
     before: tuple[int, int, int] | None = None
 
-    def is_inside(row: RawRow) -> bool:
-        return seen > LOOK and top <= row.number <= bottom and cells.place(row, -1) < right
+    def are_inside(rows: AlikeRows) -> bool:
+        return seen > LOOK and top <= rows.numbers[0] and rows.numbers[-1] <= bottom and cells.place(rows, -1) < right
 
-    scan.skims = is_inside
+    scan.takes = are_inside
     try:
         for row in scan:
             seen += 1
@@ -159,7 +161,7 @@ def _wider_rows(
                 return before
             before = (row.number, free[0], free[-1])
     finally:
-        scan.skims = None
+        scan.takes = None
     return None
 
 
@@ -236,14 +238,27 @@ class _Tally:
         """The places of columns that have text and aren't the list's."""
         self.formulas: dict[int, int] = {}
 
-    def take(self, row: RawRow) -> bool:
-        """Count a row of which only the last formula and the last cell are known, if these say it all."""
-        if not self.cells.is_filled(row, -1) or self._ends_as_header(row, -1):
+    def take(self, rows: AlikeRows) -> bool:
+        """Count rows that are alike, if their last cells and last formulas say it all."""
+        first, last = rows.numbers[0], rows.numbers[-1]
+        if first <= self.header.number or last >= (self.totals_row or MAX_ROWS + 1):
             return False
-        end = self.cells.place(row, -1) + 1
-        if end > self.covered or (self.end is not None and row.number > self.end.last):
+        order = self.cells.last_full(rows)
+        end = self.cells.place(rows, order) + 1 if order is not None else 0
+        if order is None or end > self.covered or end - 1 in self.foreign or (self.end and last > self.end.last):
             return False
-        self._count(row, end)
+        header = self.header.text(end - 1)
+        if header and any(self.cells.says(row, 0, header) for row in rows.distinct(order)):
+            return False
+        formulas = [column for column in rows.formulas if column is not None]
+        if any(None in column or _TOTAL.search(b"".join(filter(None, column))) for column in formulas):
+            return False
+        if formulas:
+            self.formulas.setdefault(self.cells.last_formula(next(rows.rows())), first)
+        self.last_row = self.last = last
+        self.first = self.first or first
+        self.width = max(self.width, end)
+        self.filled += len(rows.numbers)
         return True
 
     def add(self, row: RawRow) -> None:
@@ -391,7 +406,7 @@ def _look(
     tables: Sequence[TablePart],
     autofilter: tuple[int, int, int, int] | None = None,
 ) -> WorkbookSurvey | None:
-    scan.skims = None
+    scan.takes = None
     rows = iter(scan)
     first = list(islice(rows, LOOK)) if known is None else _until(rows, known)
     shown = [_first_row(row, cells) for row in first]
@@ -403,7 +418,7 @@ def _look(
     end, foreign = list_end(tables, header, autofilter) if number else (None, frozenset[int]())
     tally = _Tally(header, cells, table.totals_row if table else None, end, foreign)
     if tally.covered >= header.width and not tally.aside:  # without a gap among the headers a row's end says it all
-        scan.skims = tally.take
+        scan.takes = tally.take
     for row in chain(first, rows):
         tally.add(row)
     if not number and not tally.width:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from batch_runner.errors import SheetError
 from batch_runner.sheet.model import (
-    CellProblem,
     Column,
     Judge,
     Reading,
@@ -26,6 +25,7 @@ from batch_runner.sheet.model import (
 from batch_runner.sheet.snapshot import Snapshot, take_snapshot, uncopied
 from batch_runner.sheet.xlsx.cells import TRUSTED, Cells
 from batch_runner.sheet.xlsx.metadata import (
+    MergedCells,
     computed_ranges,
     named_sheet,
     range_in,
@@ -35,65 +35,16 @@ from batch_runner.sheet.xlsx.metadata import (
     read_tables,
 )
 from batch_runner.sheet.xlsx.package import Package
-from batch_runner.sheet.xlsx.row_reader import RowReader, column_index
-from batch_runner.sheet.xlsx.shared_strings import read_strings
+from batch_runner.sheet.xlsx.row_reader import RowReader
 from batch_runner.sheet.xlsx.survey import survey_sheet
+from batch_runner.sheet.xlsx.values import AlikeRows, RawRow, column_index, read_strings
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from batch_runner.sheet.xlsx.metadata import Catalog, SheetPart, TablePart
-    from batch_runner.sheet.xlsx.row_reader import RawRow
     from batch_runner.sheet.xlsx.survey import WorkbookSurvey
-
-
-class MergedCells:
-    """The merged ranges of a sheet, (left, top, right, bottom) from 1, asked about rows in ascending order."""
-
-    def __init__(self, ranges: Iterable[tuple[int, int, int, int]], header_row: int) -> None:
-        self._header_row = header_row
-        self._values: dict[tuple[int, int], str] = {}
-        self._coming = sorted(ranges, key=lambda one: one[1], reverse=True)
-        self._here: list[tuple[int, int, int, int]] = []
-
-    def reaches(self, number: int) -> bool:
-        """Whether a row has merged cells in it."""
-        while self._coming and self._coming[-1][1] <= number:
-            self._here.append(self._coming.pop())
-        if self._here:
-            self._here = [one for one in self._here if one[3] >= number]
-        return bool(self._here)
-
-    def cleared(
-        self, number: int, texts: list[str], problems: tuple[CellProblem, ...]
-    ) -> tuple[list[str], tuple[CellProblem, ...]]:
-        """A row's texts and problems without those of covered cells."""
-        covered: set[int] = set()
-        for left, top, right, _bottom in self._here:
-            covered.update(range(left if number == top else left - 1, min(right, len(texts))))
-        kept = ["" if place in covered else text for place, text in enumerate(texts)]
-        return kept, tuple(problem for problem in problems if problem.index not in covered)
-
-    def carried(
-        self, number: int, kind: RowKind, texts: list[str], problems: tuple[CellProblem, ...], wish: str | None
-    ) -> tuple[list[str], tuple[CellProblem, ...]]:
-        """A row with the values of cells merged down over it as a person wishes: filled in, left out, or refused."""
-        texts, found = list(texts), list(problems)
-        for left, top, _right, _bottom in self._here:
-            place = left - 1
-            if number == top and place < len(texts):
-                self._values[left, top] = texts[place]
-            value = self._values.get((left, top), "") if top > self._header_row else ""
-            if number == top or not value or wish == "first" or kind not in (RowKind.DATA, RowKind.HIDDEN):
-                continue
-            if wish == "fill":
-                texts[place] = value
-                continue
-            letter = column_letter(place)
-            what = f"it is one cell with {letter}{top} above, {value!r}; say --merged fill or --merged first"
-            found.append(CellProblem(place, f"{letter}{number}", what, refuses=True))
-        return texts, tuple(found)
 
 
 VOLATILE_LOOK = 100
@@ -312,7 +263,7 @@ class Workbook(Sheet):
 
     def rows(self) -> Iterator[Row]:
         """As `Sheet.rows`."""
-        return (row for row, _ in self._rows())
+        return chain.from_iterable(rows for rows, _ in self._alike())
 
     def typed_rows(self, places: Collection[int]) -> Iterator[TypedRow]:
         """As `Sheet.typed_rows`. Formatting a cell costs more than reading it: only what is asked for is formatted."""
@@ -367,16 +318,44 @@ class Workbook(Sheet):
 
     def _rows(self) -> Iterator[tuple[Row, RawRow | None]]:
         """Every row, and what it was read from: None for one that the file leaves out."""
+        for rows, raw in self._alike():
+            yield from zip(rows, raw, strict=True)
+
+    def _alike(self) -> Iterator[tuple[Iterable[Row], Iterable[RawRow | None]]]:
+        """The same, many at a time where they are alike."""
         blank = ("",) * self.width
         number = 0
         merged, judge = MergedCells(self.merges, self.header_row), Judge(self)
-        for raw in RowReader(self.package, self.part, quick=self._quick):
-            for gap in range(number + 1, raw.number):
-                yield judge.judged(Row(gap, RowKind.EMPTY, blank)), None
-            number = raw.number
-            yield judge.judged(self._row(raw, merged)), raw
-            if number == self.last_row:
-                return
+        for found in RowReader(self.package, self.part, quick=self._quick).alike():
+            if isinstance(found, AlikeRows) and (rows := self._together(found, number, merged)):
+                number = rows[-1].number
+                yield map(judge.judged, rows), found.rows()
+                if number == self.last_row:
+                    return
+                continue
+            for raw in (found,) if isinstance(found, RawRow) else found.rows():
+                for gap in range(number + 1, raw.number):
+                    yield (judge.judged(Row(gap, RowKind.EMPTY, blank)),), (None,)
+                number = raw.number
+                yield (judge.judged(self._row(raw, merged)),), (raw,)
+                if number == self.last_row:
+                    return
+
+    def _together(self, raw: AlikeRows, before: int, merged: MergedCells) -> list[Row] | None:
+        """Rows that are alike, if all are data without a gap, and nothing about them has to be looked at one by one."""
+        first, last = raw.numbers[0], raw.numbers[-1]
+        end, seen, cells = self.table.totals_row if self.table else None, self._seen, self._source.cells
+        is_plain = max(self.header_row, before) < first and last <= self.last_row and last < (end or last + 1)
+        if not is_plain or last - before != len(raw.numbers) or seen.foreign or seen.grown or merged.reach(first, last):
+            return None
+        texts = cells.texts_together(raw, self.width) if self._kinds.keys().isdisjoint(raw.numbers) else None
+        if texts is None or not cells.has_noted(raw) or not all(map(_has_text, texts)):
+            return None
+        numbers = cells.numbers_together(raw, self.width)
+        return [
+            Row(number, RowKind.DATA, own, (), None, forms)
+            for number, own, forms in zip(raw.numbers, texts, numbers, strict=True)
+        ]
 
     def _row(self, raw: RawRow, merged: MergedCells) -> Row:
         texts, problems = self._source.cells.texts(raw, self.width)
@@ -430,6 +409,10 @@ class Workbook(Sheet):
         """Let go of the private copy."""
         self.package.close()
         self._source.snapshot.file.close()
+
+
+def _has_text(texts: tuple[str, ...]) -> bool:
+    return any(map(str.strip, texts))
 
 
 def _refuse_unclear(sheet: Workbook) -> None:

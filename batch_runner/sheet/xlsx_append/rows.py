@@ -15,6 +15,7 @@ from batch_runner.sheet.xlsx.package import has_more_than_elements
 from batch_runner.sheet.xlsx_append.xml_tokens import (
     CELL_UNITS,
     SURELY_FITS,
+    are_plain,
     column_place,
     fits,
     inline_string,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from batch_runner.sheet.xlsx_append.xml_tokens import Place
 
 
+CACHE = 1 << 10
+"""Attributes of rows that are kept at hand."""
 _SPANS = re.compile(rb"\sspans\s*=\s*(?:\"[0-9: ]+\"|'[0-9: ]+')")
 
 
@@ -61,7 +64,7 @@ class NewRows:
         self._nothing = ("",) * len(place.headers)
         self._places = place.places
         self._letters = [column_letter(index) for index in self._places]
-        self._spans: dict[bytes, bytes] = {}
+        self._attributes: dict[bytes, bytes] = {}
 
     def texts_of(self, number: int) -> tuple[str, ...] | None:
         """The texts of a row's new cells; None for a row that stays as it is."""
@@ -81,6 +84,10 @@ class NewRows:
         """The new cells of a row, as XML. Raises `SheetError` where one can't be written."""
         if cut.formula is not None:
             raise formula_in_the_way(self.name, number, cut.formula)
+        if not cut.styles and not cut.kept and not prefix and number != self.place.header_row and are_plain(texts):
+            own = zip(self._letters, texts, strict=True)
+            plain = [f'<c r="{at}{number}" t="inlineStr"><is><t>{text}</t></is></c>' for at, text in own if text]
+            return "".join(plain).encode()
         styles = self._header_styles(cut) if number == self.place.header_row else cut.styles
         written: dict[int, str] = {}
         for order, text in enumerate(texts):
@@ -105,13 +112,16 @@ class NewRows:
         """A row's start tag, opened if it was closed, its `spans` grown (18.3.1.73: first and last column, from 1)."""
         if tag.endswith(b"/>"):
             tag = tag[:-2].rstrip() + b">"
-        spans = _SPANS.search(tag) if b"spans" in tag else None
-        if spans is None:
-            return tag
-        grown = self._spans.get(spans[0])
+        return _SPANS.sub(self._grown, tag) if b"spans" in tag else tag
+
+    def grown(self, attributes: bytes) -> bytes:
+        """A row's attributes behind its number, as `opened` leaves them: most rows have the same."""
+        grown = self._attributes.get(attributes)
         if grown is None:
-            grown = self._spans[spans[0]] = self._grown(spans[0])
-        return tag[: spans.start()] + grown + tag[spans.end() :]
+            if len(self._attributes) >= CACHE:
+                self._attributes.clear()
+            grown = self._attributes[attributes] = self.opened(attributes)
+        return grown
 
     def _header_styles(self, cut: Cut) -> dict[int, str]:
         """An earlier output's headers keep their style, a new one takes that of its left neighbour."""
@@ -122,9 +132,9 @@ class NewRows:
             styles[index] = left
         return styles
 
-    def _grown(self, spans: bytes) -> bytes:
+    def _grown(self, spans: re.Match[bytes]) -> bytes:
         """One span over all that there were, and the new columns."""
-        ends = [int(number) for number in re.findall(rb"[0-9]+", spans)]
+        ends = [int(number) for number in re.findall(rb"[0-9]+", spans[0])]
         return f' spans="{min(*ends, self.place.start + 1)}:{max(*ends, self.place.end)}"'.encode()
 
 
@@ -293,6 +303,8 @@ class QuickRows:
         self._new = new
         self._start, self._cleared, self._kept = new.place.start, new.place.cleared, new.place.kept
         self._indices: dict[bytes, int] = {}
+        self._beyond = re.compile(rb"<c(?=[ />])(?! r=\"(?:%b)[0-9])" % _letters_before(new.place.start))
+        """A cell that may stand in a new column, or right of them all."""
         self._is_plain = True
 
     def stream(self, rest: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -312,6 +324,7 @@ class QuickRows:
             return
         pieces = self.rest.split(_END)
         last = pieces.pop()
+        self._is_clear = self._beyond.search(self.rest) is None
         for place, piece in enumerate(pieces):
             tag, row = _ROW.match(piece), piece
             if tag and tag[3]:
@@ -341,15 +354,17 @@ class QuickRows:
 
     def _row(self, row: bytes, tag: re.Match[bytes] | None) -> bytes:
         """A row, up to its end tag, with its new cells and its end tag."""
-        if tag is None or tag[3] or not (number := _number(tag)) or b"<ext" in row:
+        if tag is None or tag[3] or not (number := _number(tag)) or (row[-4:] != b"</c>" and b"<ext" in row):
             raise _OddRow
-        cut = self._cut(row, tag.end())
+        is_clear = self._is_clear and number != self._new.place.header_row
+        cut = Cut(len(row), len(row)) if is_clear else self._cut(row, tag.end())
         self.number = number
         texts = self._new.texts_of(number)
         if texts is None or cut.spares(texts):
             return row + _END
         new = self._new.cells(number, texts, cut)
-        return b"".join((self._new.opened(tag[0]), row[tag.end() : cut.first], new, row[cut.after :], _END))
+        begin, end = tag.span(2)
+        return b"".join((row[:begin], self._new.grown(tag[2]), row[end : cut.first], new, row[cut.after :], _END))
 
     def _cut(self, row: bytes, begin: int) -> Cut:
         """Where the row is cut: its cells are looked at from the last one to the left, as far as it takes."""
@@ -383,6 +398,17 @@ class QuickRows:
         if index is None:
             index = self._indices[letters] = column_place(letters.decode())
         return index
+
+
+def _letters_before(start: int) -> bytes:
+    """Matches the letters of the columns left of a place."""
+    last = column_letter(start - 1) if start else ""
+    ways = ["[A-Z]" * length for length in range(1, len(last))]
+    ways += [
+        last[:at] + (f"[A-{chr(ord(letter) - 1)}]" if letter > "A" else "(?!)") + "[A-Z]" * (len(last) - at - 1)
+        for at, letter in enumerate(last)
+    ]
+    return "|".join([*ways, last or "(?!)"]).encode()
 
 
 MOST_AT_ONCE = 1 << 20

@@ -11,12 +11,16 @@ from xml.sax.saxutils import escape
 
 import msgspec
 
-from batch_runner.errors import SheetError
+from batch_runner.errors import SheetError, Unlike
 from batch_runner.sheet.model import NewColumns, column_letter
 from batch_runner.sheet.xlsx.package import MAIN
+from batch_runner.sheet.xlsx.row_reader import END, HEAD_LIMIT, ROW_END, START
+from batch_runner.sheet.xlsx.values import resolved
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from batch_runner.sheet.xlsx.package import Package
 
 
 _TAG = re.compile(rb"<[^<>\"']*(?:\"[^\"]*\"[^<>\"']*|'[^']*'[^<>\"']*)*>")
@@ -139,8 +143,8 @@ CELL_UNITS = 32_767
 """What one cell holds, in UTF-16 units (Excel specifications and limits)."""
 SURELY_FITS = CELL_UNITS // 2
 """A text of so many characters fits, whatever they are."""
-_ODD = re.compile("[\0-\x1f&<>_\ud800-\udfff\ufffe\uffff]")
-"""What most texts have none of; `_` may begin what looks like an escape."""
+_ODD = re.compile("[\0-\x1f&<>\ud800-\udfff\ufffe\uffff]")
+"""What most texts have none of."""
 _CONTROL = re.compile("[\0-\x08\x0b-\x1f]")
 _NO_CHARACTER = re.compile("[\ud800-\udfff\ufffe\uffff]")
 _LOOKS_ESCAPED = re.compile("_(?=x[0-9A-Fa-f]{4}(?:_|[\0-\x08\x0b-\x1f]))")
@@ -149,10 +153,19 @@ _LOOKS_ESCAPED = re.compile("_(?=x[0-9A-Fa-f]{4}(?:_|[\0-\x08\x0b-\x1f]))")
 
 def inline_string(text: str, prefix: str = "") -> str:
     """The children of a cell of type `inlineStr` that holds a text. `prefix` is that of the part's elements."""
-    if _ODD.search(text) is None and text.strip() == text and "  " not in text:  # nearly all are so plain
+    is_plain = _ODD.search(text) is None and "_x" not in text  # which may begin what looks like an escape
+    if is_plain and text.strip() == text and "  " not in text:  # nearly all are so
         return f"<{prefix}is><{prefix}t>{text}</{prefix}t></{prefix}is>"
     space = ' xml:space="preserve"' if _space_matters(text) else ""
     return f"<{prefix}is><{prefix}t{space}>{escaped(text)}</{prefix}t></{prefix}is>"
+
+
+def are_plain(texts: tuple[str, ...]) -> bool:
+    """Whether texts surely stand in XML as they are, and fit into their cells."""
+    line = "|".join(texts)
+    if len(line) > SURELY_FITS or not line.isascii() or _ODD.search(line):
+        return False
+    return not ("_x" in line or "  " in line or " |" in line or "| " in line or line[:1] == " " or line[-1:] == " ")
 
 
 def escaped(text: str) -> str:
@@ -353,3 +366,64 @@ def _codec(first: bytes) -> str | None:
     declared = _DECLARED.match(first)
     name = codecs.lookup(declared[1].decode()).name if declared else "utf-8"
     return None if name in ("utf-8", "ascii") else name
+
+
+_ROW = re.compile(rb'\s*+<row r="([0-9]{1,7})"(?: [A-Za-z0-9:]++="[^"<>&]*+")*+>')
+_SPANS = re.compile(rb' spans="[0-9: ]*+"')
+_CELL = (
+    r'(?:<c r="%s\1"(?: s="[0-9]+")?'
+    r'(?: t="inlineStr"><is><t(?: xml:space="preserve")?>([^<]*+)</t></is></c>|/>))?'
+)
+
+
+def new_cells(
+    before: Package, after: Package, part: str, columns: Sequence[str]
+) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Each row's number, and its texts in the new columns, where `after` is `before` with columns appended.
+
+    Raises `Unlike` where a row isn't the same row to the letter with cells of ours behind it: that may well be right,
+    but only a reader can tell.
+    """
+    cells = re.compile("([0-9]+)" + "".join(_CELL % column for column in columns))
+    alike: tuple[bytes, bytes] | None = None
+    for old, new in zip(_rows(before, part), _rows(after, part), strict=False):
+        tag = _ROW.match(new)
+        begin = tag.end(1) if tag is not None else 0
+        at = old.find(b">", begin) + 1
+        if tag is None or not at or old[:begin] != new[:begin]:
+            if old.startswith(END) and new.startswith(END):
+                return
+            raise Unlike
+        attributes = old[begin:at], new[begin : tag.end()]
+        if attributes != alike and _SPANS.sub(b"", attributes[0]) != _SPANS.sub(b"", attributes[1]):
+            raise Unlike
+        alike, end = attributes, tag.end() + len(old) - at
+        if new[tag.end() : end] != old[at:]:
+            raise Unlike
+        behind = (tag[1] + new[end:]).decode("utf-8", "replace")
+        found = cells.fullmatch(behind)
+        if found is None:
+            raise Unlike
+        number, *texts = found.groups("")
+        yield int(number), tuple(map(resolved, texts) if "&" in behind or "_x" in behind else texts)
+    raise Unlike
+
+
+def _rows(package: Package, part: str) -> Iterator[bytes]:
+    """The rows of a part, each up to its end tag, and what follows the last one."""
+    chunks = package.open_part(part)
+    rest = b""
+    while START not in rest and len(rest) < HEAD_LIMIT:
+        chunk = next(chunks, b"")
+        rest += chunk
+        if not chunk:
+            break
+    rest = rest.partition(START)[2]
+    while True:
+        *rows, rest = rest.split(ROW_END)
+        yield from rows
+        chunk = next(chunks, b"")
+        if not chunk:
+            yield rest
+            return
+        rest += chunk

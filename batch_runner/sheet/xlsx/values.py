@@ -1,23 +1,98 @@
-"""The shared strings of a workbook, kept as they stand in the file."""
+"""What a workbook's parts hold: raw rows, shared strings as they stand in the file, and texts kept at hand."""
 
 from __future__ import annotations
 
 import re
 from array import array
 from itertools import accumulate, chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from xml.sax.saxutils import escape
 
+from batch_runner.sheet.model import NumberForms
 from batch_runner.sheet.xlsx.package import MarkupError, OddMarkup, Parser, plain, plain_start
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from batch_runner.sheet.xlsx.package import Package
 
 
+class RawRow(NamedTuple):
+    """A row of a sheet's part: four lists with one place for each of its cells.
+
+    `letters` is the cell's column (`b"AB"`) or None where it only follows the one before; `marks` its other attributes
+    as they stand (see `read_mark`); `formulas` is its formula's whole element, or None; `values` is the text of its
+    `v` or `is`, escaped as in XML, or None.
+    """
+
+    number: int
+    hidden: bool
+    letters: list[bytes | None]
+    marks: list[bytes | None]
+    formulas: list[bytes | None]
+    values: list[bytes | None]
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether it has neither a value nor a formula: formatting, or nothing at all."""
+        return not any(self.values) and not any(self.formulas)
+
+
+class AlikeRows(NamedTuple):
+    """Rows that follow one another in the part, with cells in the same columns and with the same attributes.
+
+    `formulas` and `values` have a list for each cell of a row, with one place for each of the rows; `formulas` has None
+    where no row has one. A cell that some of the rows lack has neither there. None of them is hidden, none is blank.
+    """
+
+    numbers: list[int]
+    letters: list[bytes | None]
+    marks: list[bytes | None]
+    formulas: list[list[bytes | None] | None]
+    values: list[list[bytes | None]]
+
+    def distinct(self, order: int) -> list[RawRow]:
+        """A row with nothing but one of their cells, by its order, for each value that it has."""
+        filled = map(bool, self.formulas[order] or [None] * len(self.numbers))
+        here = self.numbers[0], False, [self.letters[order]], [self.marks[order]]
+        pairs = set(zip(filled, self.values[order], strict=True))
+        return [RawRow(*here, [b"<f/>" if is_formula else None], [value]) for is_formula, value in pairs]
+
+    def rows(self) -> Iterator[RawRow]:
+        """One by one."""
+        nothing = [None] * len(self.numbers)
+        formulas = zip(*(column or nothing for column in self.formulas), strict=True)
+        for number, own, values in zip(self.numbers, formulas, zip(*self.values, strict=True), strict=True):
+            yield RawRow(number, False, self.letters, self.marks, list(own), list(values))
+
+
+def column_index(letters: bytes) -> int:
+    """The place of a column, from 0: `b"A"` → 0, `b"XFD"` → 16,383."""
+    number = 0
+    for letter in letters:
+        number = number * 26 + (letter & 31)
+    return number - 1
+
+
+def column_places(letters: list[bytes | None], known: dict[bytes | None, int]) -> list[int]:
+    """The places of a row's cells, from 0. `known` remembers columns that were met before."""
+    try:
+        return [known[name] for name in letters]
+    except KeyError:
+        return _count_on(letters, known)
+
+
+def _count_on(letters: list[bytes | None], known: dict[bytes | None, int]) -> list[int]:
+    places: list[int] = []
+    for name in letters:
+        if name is None:  # a cell without `r` stands right of the one before it (ECMA-376 part 1, 18.3.1.4)
+            places.append(places[-1] + 1 if places else 0)
+        else:
+            places.append(known.setdefault(name, column_index(name)))
+    return places
+
+
 ITEM_END = b"</si>"
-CACHE = 1 << 14
 _SIMPLE = re.compile(rb'<si><t(?: xml:space="preserve")?(?:>([^<]*)</t>|/>)</si>')
 _REFERENCE = re.compile(r"&(?:amp|lt|gt|quot|apos|#[0-9]+|#x[0-9a-fA-F]+);")
 _NAMED = {"&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": '"', "&apos;": "'"}
@@ -31,22 +106,15 @@ class SharedStrings:
     def __init__(self, texts: bytearray, ends: array[int]) -> None:
         self._texts = texts
         self._ends = ends
-        self._known: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self._ends) - 1
 
     def __getitem__(self, place: int) -> str:
         """The text of a string, rich text run together, without phonetic hints. Raises `IndexError`."""
-        text = self._known.get(place)
-        if text is None:
-            if place < 0:
-                raise IndexError(place)
-            text = plain_text(self._texts[self._ends[place] : self._ends[place + 1]])
-            if len(self._known) >= CACHE:
-                self._known.clear()
-            self._known[place] = text
-        return text
+        if place < 0:
+            raise IndexError(place)
+        return plain_text(self._texts[self._ends[place] : self._ends[place + 1]])
 
     def is_blank(self, place: int) -> bool:
         """Whether a string shows nothing. Raises `IndexError`."""
@@ -60,7 +128,11 @@ def is_blank(escaped: bytes | bytearray) -> bool:
 
 def plain_text(escaped: bytes | bytearray) -> str:
     """The text that stands so in XML, references and `_xHHHH_` (ECMA-376 part 1, 22.9.2.19 ST_Xstring) resolved."""
-    text = escaped.decode()
+    return resolved(escaped.decode())
+
+
+def resolved(text: str) -> str:
+    """The same for text that is decoded already."""
     if "&" in text:
         text = _REFERENCE.sub(_resolve, text)
     if "_x" in text:
@@ -193,3 +265,59 @@ class _Items:
         if text is not None:
             self._found.append(text)
             self._item = None
+
+
+CACHE = 1 << 13
+LONGEST_KEPT = 256
+"""Longer texts, which seldom come again, aren't kept at hand: all that is stays small."""
+_SHORT = re.compile(rb"(?:0|-?[1-9][0-9]{0,14})|-?(?:0|[1-9][0-9]{0,6})\.[0-9]{0,7}[1-9]")
+"""Numbers of at most 15 digits that stand as format General shows them."""
+_NOT_SHORT = re.compile(rb"^(?!(?:%b)$).++$" % _SHORT.pattern, re.MULTILINE)
+"""The others of such numbers, each in a line of its own."""
+
+
+class KeptTexts(dict[bytes | None, str]):
+    """The texts of the cells that have the same attributes by their values; the last few thousand stay at hand."""
+
+    def __init__(self, read: Callable[[bytes], str]) -> None:
+        self.read = read
+
+    def of(self, values: list[bytes | None]) -> list[str]:
+        """Those of a column."""
+        return list(map(self.__getitem__, values))
+
+    def __missing__(self, value: bytes | None) -> str:
+        text = self.read(value) if value else ""
+        if len(text) <= LONGEST_KEPT:
+            if len(self) >= CACHE:
+                self.clear()
+            self[value] = text
+        return text
+
+
+class KeptForms(dict[bytes, NumberForms | None]):
+    """The other forms of numbers with the same attributes by their values; the last few thousand stay at hand."""
+
+    def __init__(self, read: Callable[[bytes], NumberForms | None]) -> None:
+        self._read = read
+
+    def __missing__(self, value: bytes) -> NumberForms | None:
+        if len(self) >= CACHE:
+            self.clear()
+        forms = self[value] = self._read(value)
+        return forms
+
+
+class KeptNumbers(KeptTexts):
+    """The same for numbers of format General: most are their own text, quicker said than remembered."""
+
+    def of(self, values: list[bytes | None]) -> list[str]:
+        """As `KeptTexts.of`."""
+        column = b"\n".join([value or b"" for value in values])
+        texts = _NOT_SHORT.sub(lambda found: self[found[0]].encode(), column).decode().split("\n")
+        return texts if len(texts) == len(values) else super().of(values)
+
+    def __missing__(self, value: bytes | None) -> str:
+        if value and _SHORT.fullmatch(value):
+            return value.decode()
+        return super().__missing__(value)
