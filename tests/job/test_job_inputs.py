@@ -40,7 +40,7 @@ def test_a_pattern_is_all_sheets_sorted(inbox: Path) -> None:
     """Every kind of sheet, in the order of names; the ending counts in whatever case, the stem as it is."""
     touch(inbox, "b.xlsx", "a.csv", "C.XLSX", "d.xlsm", "e.tsv")
     assert set(names("inbox/*")) == {"inbox/C.XLSX", "inbox/a.csv", "inbox/b.xlsx", "inbox/d.xlsm", "inbox/e.tsv"}
-    assert names("inbox/*.xlsx") == [*map(str, sorted([Path("inbox/C.XLSX"), Path("inbox/b.xlsx")]))]
+    assert names("inbox/*.xlsx") == [*map(slashes, sorted([Path("inbox/C.XLSX"), Path("inbox/b.xlsx")]))]
     assert names("inbox/[ab].*") == ["inbox/a.csv", "inbox/b.xlsx"]
     assert names("inbox/c.???x") == []
     assert find("inbox/b*", DAY).many
