@@ -53,8 +53,9 @@ def test_json_lines(folder: Path) -> None:
     assert code == 3
     lines = lines_of(said)
     assert len(lines) == len(said.splitlines())
-    events = [line["event"] for line in lines if "has no such limit" not in str(line["event"])]
-    assert events[:2] == ["journal opened", "batch began"]
+    if sys.platform == "win32":
+        assert "has no such limit" in str(lines.pop(0)["event"])
+    assert [line["event"] for line in lines[:2]] == ["journal opened", "batch began"]
     assert all(list(line)[:4] == ["time", "level", "batch", "event"] for line in lines)
     assert {line["batch"] for line in lines[1:-1]} == {"1"}
     assert lines[0]["number"] == 1

@@ -190,7 +190,8 @@ def _log_can_be_written(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(f"{path}: the log can't be written there: {reason_of(error)}; use --log-file") from None
+        why = "is a directory" if Path(path).is_dir() else reason_of(error)  # of which Windows says: permission denied
+        raise UsageError(f"{path}: the log can't be written there: {why}; use --log-file") from None
 
 
 def print_out(text: str) -> None:

@@ -388,7 +388,7 @@ def keep_wal(path: Path) -> int:
 def kept_wal(path: Path, inode: int) -> Path | None:
     """The WAL of this inode under its second name; None where nobody kept it, or it was emptied since."""
     kept = _kept_of(path)
-    is_it = kept.is_file() and _inode(kept) == inode and kept.stat().st_size > WAL_HEADER
+    is_it = inode > 1 and kept.is_file() and _inode(kept) == inode and kept.stat().st_size > WAL_HEADER
     return kept if is_it else None
 
 

@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager, nullcontext
 from hashlib import sha256
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
+from weakref import finalize
 
 import msgspec
 
@@ -275,12 +276,12 @@ _AS_CLAIM = b"claim:"
 class StartsOfTonight:
     """What the sheets of a night are about to start, for those of them that have another journal.
 
-    A journal knows a start when it is recorded, and that may be long after its row has found its place. It is kept on
-    disk, so that no night is too large.
+    A journal knows a start when it is recorded, maybe long after. They are kept on disk: no night is too large.
     """
 
     def __init__(self) -> None:
         self._connection = connect("")
+        finalize(self, self._connection.close)
         self._connection.execute(_STARTS)
 
     def add(self, journal: Path, sheet: str, began: str, entry: Entry) -> None:

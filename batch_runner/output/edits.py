@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from batch_runner.errors import OutputFailed
 from batch_runner.fs import digest_of, is_held, replace_file, sync, sync_if_possible
 from batch_runner.job.job import stem_of
 from batch_runner.output.long_texts import WholeTexts
@@ -116,7 +117,12 @@ def refresh_output(
 
     alone = msgspec.structs.replace(target, is_alone=True)
     output = Output(source.sheet, source.layout, alone, job.expand, edits.hers)
-    _write(output, job, source, journal, outcomes, may_replace, note)
+    try:
+        _write(output, job, source, journal, outcomes, may_replace, note)
+    except OutputFailed as error:
+        if isinstance(error.__cause__, PermissionError):  # Windows says so only when it is to be replaced
+            return False
+        raise
     return True
 
 

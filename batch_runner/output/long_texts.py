@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import sys
 import tempfile
 from typing import IO, TYPE_CHECKING, BinaryIO
 
@@ -67,7 +68,7 @@ class LongTexts:
     def __init__(self, output: AtomicFile) -> None:
         self._room = ROOMS.get(output.path.suffix.lower(), fits_anywhere)
         beside = output.real.with_name(f"{stem_of(output.real)}.long.jsonl")
-        self._target = AtomicFile(beside, beside, output.mode)
+        self._target = AtomicFile(beside, beside, output.mode, is_alone=output.is_alone)
         self._is_elsewhere = output.real != output.path
         self._spool: IO[bytes] | None = None
         self._count = 0
@@ -132,7 +133,7 @@ class WholeTexts:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._files: dict[str, tuple[BinaryIO, dict[bytes, list[tuple[int, int]]]] | None] = {}
+        self._files: dict[str, tuple[IO[bytes], dict[bytes, list[tuple[int, int]]]] | None] = {}
 
     def whole(self, row: int, text: str) -> str:
         """The whole of a text that may be cut; as it is where no file has it, or several texts begin like it."""
@@ -156,18 +157,30 @@ class WholeTexts:
             if opened is not None:
                 opened[0].close()
 
-    def _opened(self, name: str) -> tuple[BinaryIO, dict[bytes, list[tuple[int, int]]]] | None:
+    def _opened(self, name: str) -> tuple[IO[bytes], dict[bytes, list[tuple[int, int]]]] | None:
         if name not in self._files:
             try:
                 file = (self._folder / name).open("rb")
             except OSError:  # moved or deleted: the cell keeps what it has
                 self._files[name] = None
             else:
-                self._files[name] = file, _places(file, name)
+                held = _replaceable(file)
+                self._files[name] = held, _places(held, name)
         return self._files[name]
 
 
-def _places(file: BinaryIO, name: str) -> dict[bytes, list[tuple[int, int]]]:
+def _replaceable(file: BinaryIO) -> IO[bytes]:
+    """What stands in a file that ours may take the place of: on Windows a copy, since no open one may go there."""
+    if sys.platform != "win32":
+        return file
+    copy = tempfile.TemporaryFile()  # noqa: SIM115  closed on leaving
+    with file:
+        shutil.copyfileobj(file, copy)
+    copy.seek(0)
+    return copy
+
+
+def _places(file: IO[bytes], name: str) -> dict[bytes, list[tuple[int, int]]]:
     """Row number and offset of each text, by a digest of what a cell has of it."""
     places: dict[bytes, list[tuple[int, int]]] = {}
     offset = 0
@@ -186,7 +199,7 @@ def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
-def _long_text(file: BinaryIO, place: int) -> LongText:
+def _long_text(file: IO[bytes], place: int) -> LongText:
     file.seek(place)
     return msgspec.json.decode(file.readline(), type=LongText)
 

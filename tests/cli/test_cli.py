@@ -16,6 +16,7 @@ from kept_promises import known_runs
 from openpyxl import Workbook
 from program import COMMAND, PATIENCE, environment, files_in, interrupt, run_program, start_program
 from served import wait_until
+from systems import needs_posix
 
 TASKS = """
 import time
@@ -158,6 +159,7 @@ def test_the_first_interrupt_writes_the_output(folder: Path) -> None:
     assert [row["result"] for row in records(folder / "slow.results.csv")] == [f'"{number}"' for number in numbers]
 
 
+@needs_posix
 def test_the_second_interrupt_leaves_at_once(folder: Path) -> None:
     """A second Ctrl-C does not wait for the runs in flight, nor does it write the output."""
     (folder / "slow.csv").write_text("Seconds\n50\n51\n")

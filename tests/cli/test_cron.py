@@ -16,6 +16,7 @@ import pytest
 from ping_server import PingServer, ping_server
 from program import PATIENCE, run_program
 from served import wait_until
+from systems import needs_posix
 
 from batch_runner.journal.index import STATE_VARIABLE
 
@@ -213,6 +214,7 @@ def test_the_clock_is_changed_while_a_batch_runs(folder: Path, hours: int) -> No
     assert sorted(paid(folder)) == [str(n) for n in range(8)]
 
 
+@needs_posix
 @pytest.mark.parametrize("hours", [1, -1], ids=["put forward", "put back"])
 def test_the_zones_of_these_tests_do_change(hours: int) -> None:
     """The made-up zone shows another offset a minute later than a minute ago, so the tests above mean something."""

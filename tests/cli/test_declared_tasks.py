@@ -12,6 +12,7 @@ from kept_promises import known_runs
 from openpyxl import Workbook
 from program import files_in, run_program, start_program
 from served import wait_until
+from systems import needs_posix
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -327,6 +328,7 @@ def test_what_an_async_task_prints_and_logs_is_on_stderr(folder: Path) -> None:
     assert len({line["run_id"] for line in asked}) == 2
 
 
+@needs_posix
 def test_what_a_forked_child_logs_disturbs_nothing(folder: Path) -> None:
     """It has no pipe to the program: its lines go to standard error as they are."""
     done = run_program("run", "sheet.csv", "--task", "tasks.py:fork", cwd=folder)

@@ -9,6 +9,10 @@ from shutil import copy
 import pytest
 from program import run_program
 
+from batch_runner.errors import quote_words
+
+LIST = quote_words(["my list.csv"])
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -28,7 +32,7 @@ def test_a_file_alone_is_checked(folder: Path) -> None:
     short = run_program("my list.csv", "--task", "tasks.py:act", "--key", "No", cwd=folder)
     long = run_program("check", "my list.csv", "--task", "tasks.py:act", "--key", "No", cwd=folder)
     assert (short.returncode, short.stdout) == (long.returncode, long.stdout) == (0, short.stdout)
-    assert next_line(short.stdout) == "batch-runner run 'my list.csv' --task tasks.py:act --key No"
+    assert next_line(short.stdout) == f"batch-runner run {LIST} --task tasks.py:act --key No"
 
 
 def test_the_next_command_says_all_that_was_said(folder: Path) -> None:
@@ -55,7 +59,7 @@ def test_the_next_command_says_all_that_was_said(folder: Path) -> None:
 def test_without_a_task_the_next_step_is_to_name_one(folder: Path) -> None:
     """No dead end: the command that is shown is one that can be typed."""
     done = run_program("my list.csv", cwd=folder)
-    assert next_line(done.stdout).startswith("batch-runner check 'my list.csv' --task invoice")
+    assert next_line(done.stdout).startswith(f"batch-runner check {LIST} --task invoice")
 
 
 def test_the_next_step_names_the_sheets_own_columns(tmp_path: Path) -> None:

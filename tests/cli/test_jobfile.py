@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -17,6 +18,7 @@ from csvfiles import csv_text
 from hypothesis import given
 from hypothesis import strategies as st
 from program import run_program
+from systems import needs_posix, slashes
 
 from batch_runner.cli.init import job_file, look
 from batch_runner.errors import UsageError, quote_words
@@ -151,7 +153,7 @@ def test_flags_say_what_a_terminal_would_ask(invoices: Path) -> None:
 @pytest.mark.parametrize(
     ("flag", "words"),
     [
-        ("--cron", ("15 2 * * *", " run ", "nightly.toml --quiet")),
+        pytest.param("--cron", ("15 2 * * *", " run ", "nightly.toml --quiet"), marks=needs_posix),
         ("--systemd", ("[Service]", "ExecStart=", "[Timer]", "NoNewPrivileges=yes", "OnCalendar=")),
         ("--container", ("FROM ", 'CMD ["run", "/data/nightly.toml"]', "podman run", ":/data")),
         ("--windows", ("Register-ScheduledTask", "-Daily -At 02:15")),
@@ -242,7 +244,10 @@ def test_any_text_is_a_text_in_toml(text: str) -> None:
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, unique=True), st.text())
 def test_no_header_breaks_out_of_its_comment(columns: list[str], name: str) -> None:
     """A header with a line break, a quote or a hash in it says nothing but its name."""
-    name = "".join(letter for letter in name if letter not in "/\0" and not 0xD800 <= ord(letter) < 0xE000) or "a"
+    name = (
+        "".join(letter for letter in name if letter not in {"/", "\0", os.sep} and not 0xD800 <= ord(letter) < 0xE000)
+        or "a"
+    )
     names = tuple(columns)
     seen = Profile(sheet=name, header_row=1, columns=names, different=names, amounts=names, hidden=False)
     text = job_file(Path(f"/in/{name}.csv"), Path("/in"), seen, {"sheet": name})
@@ -272,7 +277,7 @@ def test_paths_are_relative_to_the_job(tmp_path: Path, invoices: Path) -> None:
     """A job in another folder finds its sheet from wherever it is called."""
     (tmp_path / "jobs").mkdir()
     assert run_program("init", invoices, "-o", "jobs/n.toml", cwd=tmp_path).returncode == 0
-    assert tomllib.loads((tmp_path / "jobs" / "n.toml").read_text("utf-8"))["input"] == "../invoices.csv"
+    assert slashes(tomllib.loads((tmp_path / "jobs" / "n.toml").read_text("utf-8"))["input"]) == "../invoices.csv"
     assert run_program("check", tmp_path / "jobs" / "n.toml", cwd=Path("/")).returncode == 0
 
 

@@ -70,7 +70,7 @@ def test_a_sheet_without_problems(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["invoices.csv"]
     text = told.to_text()
     assert "rows that take part: 9" in text
-    assert f"output:  {tmp_path}/invoices.results.csv" in text
+    assert f"output:  {tmp_path / 'invoices.results.csv'}" in text
     assert 'row 2: {"Id":"0","Amount":"1.10"}' in text
 
 

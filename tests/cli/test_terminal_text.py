@@ -41,7 +41,7 @@ def test_a_run_id_is_shown_so_too(tmp_path: Path) -> None:
     """As it stands in a message, line ends and tabs alone are left."""
     assert printable("a\tb\nc\x00\x7f\u200f") == "a\tb\nc\\u0000\\u007f\\u200f"
     with on_a_socket(Service(looks=1)) as service:
-        (tmp_path / "in.csv").write_text("Row\nr\u202e1\n")
+        (tmp_path / "in.csv").write_text("Row\nr\u202e1\n", "utf-8")
         done = run_program("run", "in.csv", "--task", "pay", "--service", service.url, cwd=tmp_path)
     assert printable(done.stdout) == done.stdout
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections import Counter
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -227,6 +228,15 @@ def test_two_sheets_of_one_night_have_a_journal_each(
         step = anyio.run(folder.plans, OtherJournals(tonight=tonight, own=folder.journal))
         assert isinstance(step, Refuse if reason else Send)
         assert not isinstance(step, Refuse) or reason in step.why
+
+
+def test_what_a_night_is_about_to_start_is_closed_with_it() -> None:
+    """Python warns of a database that is left open, from 3.13 on."""
+    tonight = StartsOfTonight()
+    connection = tonight._connection
+    del tonight
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.execute("SELECT 1")
 
 
 def test_a_journal_that_cannot_be_read_just_then(tmp_path: Path) -> None:

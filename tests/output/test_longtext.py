@@ -66,7 +66,7 @@ def test_beside_the_file_that_a_link_leads_to(tmp_path: Path) -> None:
     with LongTexts(output) as long:
         long.fitted(7, HEADERS, ("r", "x" * (CELL_UNITS + 1)))
         (note,) = long.put()
-    assert note.endswith(f"cut; {tmp_path}/real/in.long.jsonl has the whole")
+    assert note.endswith(f"cut; {tmp_path / 'real' / 'in.long.jsonl'} has the whole")
     assert [path.name for path in tmp_path.iterdir()] == ["real"]
 
 

@@ -27,6 +27,12 @@ TASKS = """
 import time
 async def pay(params):
     return {"row": params["Row"]}
+async def talk(params):
+    return params["Row"] + "x" * 40_000
+async def wait(params):
+    import asyncio
+    await asyncio.sleep(0 if params["Row"] == "1" else 8)
+    return params["Row"] + "x" * 40_000
 def slow(params):
     print("hé")
     time.sleep(float(params["Row"]) - 1)
@@ -45,9 +51,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def begun(folder: Path, *words: str) -> subprocess.Popen[str]:
+def begun(folder: Path, *words: str, command: tuple[str, ...] = (as_windows.__file__,)) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, as_windows.__file__, *words],
+        [sys.executable, *command, *words],
         cwd=folder,
         env=environment(PYTHONPATH=str(Path(as_windows.__file__).parent)),
         encoding="utf-8",
@@ -80,14 +86,58 @@ def test_a_second_night_on_windows(folder: Path, output: str) -> None:
     assert left == {"in.csv", "tasks.py", "tasks.py-pay.journal.db", output, "r.html", "a.log"}
 
 
+def test_what_is_kept_of_long_texts_is_replaced(folder: Path) -> None:
+    """The next night reads the file for the rows that it leaves out, and puts its own in its place."""
+    words = ("--task", "tasks.py:talk", "--output", "out.xlsx")
+    first = run_program("run", "in.csv", *words, cwd=folder)
+    assert first.returncode == 0, first.stderr
+    before = (folder / "out.long.jsonl").read_bytes()
+    code, out, err = ended(folder, "run", "out.xlsx", *words, "--limit", "1", "--retry", "all", "--retry-wait", "0")
+    assert (code, "out.long.jsonl has the whole" in out) == (0, True), out + err
+    assert (folder / "out.long.jsonl").read_bytes() == before
+    assert {path.name for path in folder.glob("out*")} == {"out.xlsx", "out.long.jsonl"}
+
+
+def test_an_output_that_is_open_elsewhere(folder: Path) -> None:
+    """It and what is kept of its long texts get neighbours, which are named; what is open stays as it is."""
+    words = ("run", "in.csv", "--task", "tasks.py:talk", "--output", "out.xlsx")
+    run_program(*words, cwd=folder)
+    held = [folder / "out.xlsx", folder / "out.long.jsonl"]
+    before = [path.read_bytes() for path in held]
+    with held[0].open("rb"), held[1].open("rb"):
+        code, out, err = ended(folder, *words, "--retry", "all", "--retry-wait", "0")
+    assert (code, "see out-2.xlsx" in out, "out.long-2.jsonl has the whole" in out) == (0, True, True), out + err
+    assert [path.read_bytes() for path in held] == before
+
+
+@pytest.mark.parametrize(("name", "neighbour"), [("out.xlsx", "out-2.xlsx"), ("out.long.jsonl", "out.long-2.jsonl")])
+def test_a_refresh_of_what_is_open_elsewhere_leaves_it_to_the_end(folder: Path, name: str, neighbour: str) -> None:
+    """It is tried again each minute: no neighbour is made then, and no line."""
+    (folder / "in.csv").write_text("Row\n1\n")
+    words = ("run", "in.csv", "--task", "tasks.py:wait", "--output", "out.xlsx", "--log-file", "a.log")
+    run_program(*words, cwd=folder)
+    (folder / "in.csv").write_text("Row\n1\n60\n")
+    quick = "from batch_runner.runner import adjust; adjust.REFRESH_EVERY = adjust.SECONDS_A_ROW = 0.1"
+    start = f"import as_windows, sys; as_windows.become_windows(); {quick}; from batch_runner.cli import main; main()"
+    with (folder / name).open("rb"):
+        process = begun(folder, *words, command=("-c", start))
+        _, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, err
+    assert "not refreshed" not in (folder / "a.log").read_text("utf-8")
+    assert {path.name for path in folder.glob("out*")} == {"out.xlsx", "out.long.jsonl", neighbour}
+
+
 def test_ctrl_break_ends_a_batch(folder: Path) -> None:
     """As SIGTERM: 143, the output is written, the row in flight goes on at the next start, its worker is gone."""
     process = begun(folder, "run", "in.csv", "--task", "tasks.py:slow", "--log-file", "a.log")
-    await_word(folder / "a.log", "row ended")
-    status = ended(folder, "status", "tasks.py-slow.journal.db", "--json")
-    assert '"running": true' in status[1].replace('":true', '": true'), status
-    process.send_signal(CTRL_BREAK)
-    _, err = process.communicate(timeout=PATIENCE)
+    try:
+        await_word(folder / "a.log", "row ended")
+        status = ended(folder, "status", "tasks.py-slow.journal.db", "--json")
+        assert '"running": true' in status[1].replace('":true', '": true'), status
+        process.send_signal(CTRL_BREAK)
+        _, err = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
     assert process.returncode == 143, err
     with (folder / "in.results.csv").open(newline="") as file:
         assert next(csv.DictReader(file))["status"] == "success"
@@ -96,12 +146,15 @@ def test_ctrl_break_ends_a_batch(folder: Path) -> None:
 def test_serve_ends_at_ctrl_break(folder: Path) -> None:
     """Its event loop there takes no signals itself."""
     process = begun(folder, "serve", "--port", "0")
-    assert process.stderr is not None
-    while "serving the Tasks API" not in (line := process.stderr.readline()):
-        assert line
-    process.send_signal(CTRL_BREAK)
-    process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0
+    try:
+        assert process.stderr is not None
+        while "serving the Tasks API" not in (line := process.stderr.readline()):
+            assert line
+        process.send_signal(CTRL_BREAK)
+        process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0
+    finally:
+        process.kill()
 
 
 def test_the_page_stops_its_own_batches(folder: Path) -> None:

@@ -190,7 +190,7 @@ def test_part_names_with_backslashes_are_read(tmp_path: Path) -> None:
             entry.filename = name if name == "[Content_Types].xml" else name.replace("/", "\\")
             package.writestr(entry, content.replace(b"worksheets/", b"worksheets\\"))
     with opened(path) as sheet:
-        assert sheet.part == "xl\\worksheets\\sheet1.xml"
+        assert sheet.part.replace("\\", "/") == "xl/worksheets/sheet1.xml"  # zipfile has done so on Windows
         assert [row.texts for row in sheet.rows()] == [("A",), ("x",)]
         with (tmp_path / "out.xlsx").open("w+b") as target:
             append_columns(sheet, target, NewColumns(("new",)), [(2, ("x",))])

@@ -2,8 +2,8 @@
 
 The program's own modules see `sys.platform` as it is there, and none of the names that only POSIX has. What Python and
 the libraries do with files, sockets and processes stays this system's. Two of Windows' rules are kept: no file that
-this process has open is renamed, replaced or removed, and no signal is sent that there would end a process. On Windows
-the program is run as it is.
+this process or its parent, the test, has open is renamed, replaced or removed, and no signal is sent that there would
+end a process. On Windows the program is run as it is.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import types
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def _refuse_open_files(event: str, arguments: tuple[Any, ...]) -> None:
     if event not in ("os.rename", "os.remove"):
         return
     touched = {os.path.realpath(os.fsdecode(name)) for name in arguments[: 2 if event == "os.rename" else 1]}
-    for handle in Path("/proc/self/fd").iterdir():
+    for handle in chain.from_iterable(Path(f"/proc/{pid}/fd").iterdir() for pid in ("self", os.getppid())):
         try:
             at = str(handle.readlink())
         except OSError:
