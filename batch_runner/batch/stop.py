@@ -169,7 +169,8 @@ class NightBudget:
         """A sentence where the night began after its deadline, a time of day that had just passed."""
         if self._deadline is None or self._deadline.seconds > 0:
             return ""
-        return f"the deadline ({self._deadline}) had passed when it began; the same command goes on before the next one"
+        late = f"the deadline ({self._deadline}) had passed when it began; the same command goes on before the next one"
+        return f"{late}, and now with --deadline 2h"
 
     def past_deadline(self) -> Callable[[], bool] | None:
         """Asks both clocks whether the deadline has passed; None if there is none. Made where a batch begins."""

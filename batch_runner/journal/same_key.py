@@ -115,7 +115,7 @@ IN_DOUBT = 100
 def has_to_look(connection: sqlite3.Connection, batch: int, first: int) -> bool:
     """Whether a row may be confused with what was sent for another, or be known under another form of its key.
 
-    So it may with what the sheets of this night, from the batch `first` on, are about to send.
+    Also with what the sheets of this night, from the batch `first` on, are about to send.
     """
     return bool(connection.execute(_HAS_TO_LOOK, {"batch": batch, "first": first}).fetchone()[0])
 
@@ -146,26 +146,25 @@ def tell_apart(connection: sqlite3.Connection) -> None:
 
 def find_twins(connection: sqlite3.Connection, entries: Sequence[Entry]) -> dict[int, int | None]:
     """Which rows of the journal those of these entries are, by number, that were told apart; None for a new one."""
-    if not entries:
-        return {}
-    between = (min(entry.row_number for entry in entries), max(entry.row_number for entry in entries))
-    return dict(connection.execute("SELECT number, row FROM twin WHERE number BETWEEN ? AND ?", between))
+    return dict(connection.execute("SELECT number, row FROM twin WHERE number BETWEEN ? AND ?", _span(entries)))
 
 
 def renamed(connection: sqlite3.Connection, entries: Sequence[Entry]) -> list[Entry]:
     """The entries, each with the key under which the journal knows it."""
-    if not entries:
-        return []
-    between = (min(entry.row_number for entry in entries), max(entry.row_number for entry in entries))
-    names = dict(connection.execute("SELECT number, key FROM renamed WHERE number BETWEEN ? AND ?", between))
+    sql = "SELECT number, key FROM renamed WHERE number BETWEEN ? AND ?"
+    names = dict(connection.execute(sql, _span(entries)))
     return [_named(entry, names[entry.row_number]) if entry.row_number in names else entry for entry in entries]
 
 
 def doubted(connection: sqlite3.Connection, entries: Sequence[Entry]) -> frozenset[int]:
     """The numbers of those which the journal may know or not: a text of their key, then or now, has two readings."""
-    between = (min(e.row_number for e in entries), max(e.row_number for e in entries)) if entries else (0, 0)
     sql = "SELECT number FROM renamed WHERE is_doubtful AND number BETWEEN ? AND ?"
-    return frozenset(number for (number,) in connection.execute(sql, between))
+    return frozenset(number for (number,) in connection.execute(sql, _span(entries)))
+
+
+def _span(entries: Sequence[Entry]) -> tuple[int, int]:
+    numbers = [entry.row_number for entry in entries]
+    return min(numbers, default=0), max(numbers, default=0)
 
 
 def _named(entry: Entry, key: bytes) -> Entry:
@@ -412,42 +411,32 @@ def make_temporary(connection: sqlite3.Connection) -> None:
     `sending`: what is about to be sent for a row, whose attempt may not be recorded before the next sheet is looked at.
     `almost`: what may not run twice, by what stands for its identifying text. `tonight`: the cells of rows that another
     sheet of this night may have, too.
-
     `elsewhere`: what ran in other journals that never were asked what makes a row unique, and what tonight's sheets
     tell of it.
-
     `chosen`: the numbers of the rows that take part, where they are placed all at once.
-
     `ahead`: the sheet's rows, seen before they find their places; `form`: the other keys of each, and `renamed`: under
     which key the journal knows it, where that is another, or may know it (`is_doubtful`). `apart`: those with the same
     key, and the journal's (`number` is empty). `twin`: which row of the journal such a row of the sheet is; empty: a
     new one.
     """
-    connection.execute(
-        "CREATE TEMP TABLE ahead"
-        " (number INTEGER PRIMARY KEY, key BLOB, params BLOB, sent BLOB, refusal TEXT, bare BLOB)"
-    )
-    connection.execute("CREATE TEMP TABLE chosen (number INTEGER PRIMARY KEY)")
-    connection.execute("CREATE TEMP TABLE form (number INTEGER, rank INTEGER, key BLOB)")
-    connection.execute("CREATE TEMP TABLE renamed (number INTEGER PRIMARY KEY, key BLOB NOT NULL, is_doubtful INTEGER)")
-    connection.execute(
-        "CREATE TEMP TABLE apart (key BLOB, params BLOB, number, row, place INTEGER, is_refused INTEGER)"
-    )
-    connection.execute("CREATE TEMP TABLE twin (number INTEGER PRIMARY KEY, row INTEGER)")
-    connection.execute("CREATE TEMP TABLE sending (row INTEGER PRIMARY KEY, params BLOB NOT NULL)")
-    connection.execute("CREATE TEMP TABLE almost (cell BLOB NOT NULL, attempt INTEGER NOT NULL)")
+    for table in (
+        "ahead (number INTEGER PRIMARY KEY, key BLOB, params BLOB, sent BLOB, refusal TEXT, bare BLOB)",
+        "chosen (number INTEGER PRIMARY KEY)",
+        "form (number INTEGER, rank INTEGER, key BLOB)",
+        "renamed (number INTEGER PRIMARY KEY, key BLOB NOT NULL, is_doubtful INTEGER)",
+        "apart (key BLOB, params BLOB, number, row, place INTEGER, is_refused INTEGER)",
+        "twin (number INTEGER PRIMARY KEY, row INTEGER)",
+        "sending (row INTEGER PRIMARY KEY, params BLOB NOT NULL)",
+        "almost (cell BLOB NOT NULL, attempt INTEGER NOT NULL)",
+        "elsewhere (claim BLOB, journal TEXT, attempt INTEGER, sheet TEXT, number INTEGER, began TEXT, outcome TEXT,"
+        " run_id TEXT, conflict BLOB, PRIMARY KEY (claim, journal, attempt)) WITHOUT ROWID",
+        "tonight (row INTEGER PRIMARY KEY, cells BLOB NOT NULL)",
+        "met (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID",
+        "repeated (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID",
+        "claimed (claim BLOB PRIMARY KEY, number INTEGER NOT NULL, conflict BLOB, sheet TEXT NOT NULL) WITHOUT ROWID",
+    ):
+        connection.execute(f"CREATE TEMP TABLE {table}")
     connection.execute("CREATE INDEX temp.almost_cell ON almost (cell)")
-    connection.execute(
-        "CREATE TEMP TABLE elsewhere (claim BLOB, journal TEXT, attempt INTEGER, sheet TEXT, number INTEGER,"
-        " began TEXT, outcome TEXT, run_id TEXT, conflict BLOB, PRIMARY KEY (claim, journal, attempt)) WITHOUT ROWID"
-    )
-    connection.execute("CREATE TEMP TABLE tonight (row INTEGER PRIMARY KEY, cells BLOB NOT NULL)")
-    connection.execute("CREATE TEMP TABLE met (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
-    connection.execute("CREATE TEMP TABLE repeated (key BLOB PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID")
-    connection.execute(
-        "CREATE TEMP TABLE claimed"
-        " (claim BLOB PRIMARY KEY, number INTEGER NOT NULL, conflict BLOB, sheet TEXT NOT NULL) WITHOUT ROWID"
-    )
 
 
 def clear_places(connection: sqlite3.Connection, sheet: str) -> None:

@@ -32,13 +32,14 @@ def clock(minutes: float) -> str:
 
 
 def test_a_batch_that_begins_after_its_deadline_says_so(folder: Path) -> None:
-    """5, before a row is started; the rows are `not_started`, and the same command without it runs them."""
+    """5, before a row is started; the rows are `not_started`, and the command runs them with the one that it names."""
     done = run_program("run", *RUN, "--deadline", clock(-10), "--json", cwd=folder)
     told = json.loads(done.stdout)
     assert (done.returncode, told["counts"]) == (5, {"not_started": 2}), done.stderr
     assert "had passed when it began" in told["stopped"]
     assert clock(-10) in told["stopped"]
-    assert run_program("run", *RUN, cwd=folder).returncode == 0
+    assert told["stopped"].endswith("now with --deadline 2h")
+    assert run_program("run", *RUN, "--deadline", "2h", cwd=folder).returncode == 0
 
 
 def test_check_shows_the_moment(folder: Path) -> None:
