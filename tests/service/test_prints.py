@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TASKS = """
-import asyncio, os, subprocess, sys, time, warnings
+import os, subprocess, sys, time, warnings
 
 print("while it is loaded")
 
@@ -39,12 +39,6 @@ async def speak_async(params):
     print("a half", end="")
     if params["No"] == "bad":
         raise ValueError("no")
-
-async def block(params):
-    time.sleep(3)
-
-async def wait(params):
-    await asyncio.sleep(3)
 
 def hang(params):
     print("before it hangs")
@@ -137,16 +131,6 @@ def test_one_json_object_whatever_a_task_starts(folder: Path) -> None:
     """A program that an async task starts has another standard output than ours."""
     done = run(folder, "speak_async", "--json")
     assert json.loads(done.stdout)["counts"] == {"success": 1}
-
-
-@pytest.mark.long
-def test_an_async_task_that_blocks_is_named(folder: Path) -> None:
-    """Once, however many of its rows do so; one that waits as it should is not."""
-    (folder / "sheet.csv").write_text("No\n1\n2\n")
-    blocked = run(folder, "block")
-    assert blocked.stderr.count("the async task block blocked everything for ") == 1
-    assert "make it `def`" in blocked.stderr
-    assert "blocked" not in run(folder, "wait", "--retry", "all", "--retry-wait", "0").stderr
 
 
 @pytest.mark.long

@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 import time
-from collections import Counter, deque
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,12 +25,11 @@ import msgspec
 from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
-from batch_runner import log
 from batch_runner.fs import OWN_GROUP
 from batch_runner.service.local import result
 from batch_runner.service.local.context import Line, Pipe, level_wanted
 from batch_runner.service.local.result import RunEnd
-from batch_runner.service.local.tasks import Executor, TaskSource
+from batch_runner.service.local.tasks import Executor
 from batch_runner.service.local.worker_main import LENGTH_BYTES
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import Process
 
-    from batch_runner.service.local.tasks import Call
+    from batch_runner.service.local.tasks import Call, TaskSource
 
 
 WORKER_MEMORY = 4 * 1024**3
@@ -376,10 +375,6 @@ ASYNC_RUNS = 1_000
 """How many async functions run at once: they wait more than they work, so the number of cores says nothing here."""
 
 
-WATCH_EVERY = 1.0
-"""Seconds between two looks whether the event loop still turns; so much later than it asked, something blocked it."""
-
-
 class InLoop(Executor):
     """Runs async functions in the event loop that is there: no thread, no process."""
 
@@ -387,36 +382,18 @@ class InLoop(Executor):
 
     def __init__(self, fits: int = ASYNC_RUNS) -> None:
         self.places = anyio.CapacityLimiter(fits)
-        self.runs_are_short, self._pace = False, AHEAD_SECONDS
-        self._going, self._ended = Counter[TaskSource](), set[TaskSource]()
+        self.runs_are_short = False
+        self._pace = AHEAD_SECONDS
 
     async def open(self) -> None:
         """See Executor: the loop is there."""
 
-    async def watch(self) -> None:
-        """Warn, once for each task, where one that runs here doesn't give way to all else, as `time.sleep` doesn't."""
-        told: set[TaskSource] = set()
-        while True:
-            self._ended.clear()
-            asleep = time.monotonic()
-            await anyio.sleep(WATCH_EVERY)
-            late = time.monotonic() - asleep - WATCH_EVERY
-            for task in (self._ended | (+self._going).keys()) - told if late > WATCH_EVERY else ():
-                told.add(task)
-                what = (
-                    f"the async task {task.function} blocked everything for {late:.0f} s, time limits and Ctrl-C, too"
-                )
-                log.warning(f"{what}; make it `def`, so that it runs in a worker process")
-
     async def run(self, call: Call) -> RunEnd:
         """See Executor. A function that swallows its cancellation can't be stopped: it shares this process."""
         began = anyio.current_time()
-        self._going[call.source] += 1
         try:
             return await self._run(call)
         finally:
-            self._going[call.source] -= 1
-            self._ended.add(call.source)
             self._pace = _pace_after(self._pace, anyio.current_time() - began)
             self.runs_are_short = self._pace < AHEAD_SECONDS / 2
 

@@ -161,9 +161,7 @@ class LocalService:
 
     async def _keep_up(self) -> None:
         with self._upkeep:
-            async with anyio.create_task_group() as upkeep:
-                upkeep.start_soon(self._store.upkeep)
-                upkeep.start_soon(self._in_loop.watch)
+            await self._store.upkeep()
 
 
 def _seen(run_id: str, run: Run | None) -> RunSeen | LookFailed:
