@@ -123,3 +123,18 @@ def test_a_row_like_a_total_is_left_out_by_one_click(tmp_path: Path) -> None:
     assert "your row 6 says 7.00: equal" in left
     assert "5 will start" in ran
     assert "so it is refused" not in left + ran
+
+
+def test_a_batch_that_mends_one_of_two_rows_is_not_complete_for_the_sheet(tmp_path: Path) -> None:
+    """Its headline speaks of the rows that ran, and the others are counted under it."""
+    write_sheet(tmp_path)
+    (tmp_path / "list.csv").write_text("Id,Vendor,Amount\n001,A,1.50\n002,B,-2.50\n003,C,-3.50\n", "utf-8")
+    with paged(tmp_path) as page:
+        plan = page.show("/sheet", file="list.csv", task="tasks.py:pay", key="Id")
+        text = page.finish(page.send("/run", **hidden_fields(plan, "/run")))
+        form = {**hidden_fields(text, "/mend"), "cell.3.2": "2.50"}
+        page.finish(page.send("/mend", **form))
+        shown = plain(page.show("/batch", journal=form["journal"], id="2"))
+    assert "Complete: every row that ran succeeded" in shown, shown
+    assert "2 of all 3 rows of the sheet have succeeded now" in shown
+    assert "The others: 1 failure" in shown

@@ -182,20 +182,6 @@ def test_a_batch_is_run_mended_and_all_is_well(tmp_path: Path) -> None:
     assert rows[1]["Amount"] == "2.50"
 
 
-def test_a_batch_that_mends_one_of_two_rows_is_not_complete_for_the_sheet(tmp_path: Path) -> None:
-    """Its headline speaks of the rows that ran, and the others are counted under it."""
-    write_sheet(tmp_path)
-    (tmp_path / "list.csv").write_text("Id,Vendor,Amount\n001,A,1.50\n002,B,-2.50\n003,C,-3.50\n", "utf-8")
-    with paged(tmp_path) as page:
-        text = run_list(page)
-        form = {**hidden_fields(text, "/mend"), "cell.3.2": "2.50"}
-        page.finish(page.send("/mend", **form))
-        shown = plain(page.show("/batch", journal=form["journal"], id="2"))
-    assert "Complete: every row that ran succeeded" in shown, shown
-    assert "2 of all 3 rows of the sheet have succeeded now" in shown
-    assert "The others: 1 failure" in shown
-
-
 def test_a_row_that_succeeded_since_is_not_offered_for_mending(tmp_path: Path) -> None:
     """The screen of an earlier batch offers only rows that still have not succeeded, and leads to the later batch."""
     write_sheet(tmp_path)
