@@ -1,4 +1,4 @@
-"""Short calls that may not be repeated, bundled on a Dask cluster: of each it is known whether it has begun."""
+"""Short calls, bundled on a Dask cluster: of each that may not be repeated it is known whether it has begun."""
 
 from __future__ import annotations
 
@@ -237,3 +237,32 @@ async def test_what_two_workers_know_of_a_bundle_of_three(
 ) -> None:
     """The rest has not begun only if one of them says so; where one declined, the other may have begun the rest."""
     assert merged(later, earlier, 3) == known
+
+
+POISON = """
+import os, signal
+def f(params):
+    if params:
+        os.kill(os.getppid(), signal.SIGKILL)
+    return "lived"
+"""
+
+
+async def test_a_call_that_takes_its_workers_down_takes_no_others_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bundle that was lost with one worker after another (here the first) is sent again call by call."""
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
+    file = tmp_path / "poison.py"
+    file.write_text(POISON)
+    calls = [call("f", file=str(file), repeatable=True) for _ in range(32)]
+    poison = call("f", file=str(file), repeatable=True, poison="yes")
+    with DaskCluster(tmp_path) as own_cluster:
+        own_cluster.add_workers(3)
+        async with on_cluster(own_cluster.address) as executor:
+            executor.places.total_tokens = 100
+            await all_ended(executor, calls)
+            executor.places.total_tokens = 100
+            *others, poisoned = await all_ended(executor, [*calls, poison])
+    assert {ending.status for ending in others} == {"success"}
+    assert str(poisoned.error).startswith("worker lost: one Dask worker after another went away with it")

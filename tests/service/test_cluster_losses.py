@@ -378,33 +378,42 @@ async def test_a_cluster_that_gives_up_is_a_failure(tmp_path: Path, monkeypatch:
     assert str(following.ending.error).startswith("worker lost: one Dask worker after another went away with it")
 
 
-POISON = """
-import os, signal
-def f(params):
-    if params:
-        os.kill(os.getppid(), signal.SIGKILL)
-    return "lived"
-"""
+def processing(address: str) -> int:
+    """How many tasks the workers have, at work or at hand."""
+    with Client(address, set_as_default=False) as client:
+        return sum(map(len, client.processing().values()))
 
 
-async def test_a_call_that_takes_its_workers_down_takes_no_others_with_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("repeatable", [True, False])
+@pytest.mark.parametrize("most_losses", [0, 1])
+async def test_a_call_that_only_waited_on_a_lost_worker_is_sent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, most_losses: int, repeatable: bool
 ) -> None:
-    """A bundle that was lost with one worker after another (here the first) is sent again call by call."""
+    """Dask gives it up with the one at work there; it had not begun, and after too many losses it ends with that."""
+    monkeypatch.setattr(executor_module, "MOST_LOSSES", most_losses)
     monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
-    file = tmp_path / "poison.py"
-    file.write_text(POISON)
-    calls = [call("f", file=str(file), repeatable=True) for _ in range(32)]
-    poison = call("f", file=str(file), repeatable=True, poison="yes")
+    following = Follow(tmp_path, repeatable=repeatable)
+    at_hand: list[RunEnd] = []
+
+    async def run_at_hand(executor: Executor) -> None:
+        at_hand.append(await executor.run(call("echo", repeatable=repeatable)))
+
     with DaskCluster(tmp_path) as own_cluster:
-        own_cluster.add_workers(3)
-        async with on_cluster(own_cluster.address) as executor:
-            executor.places.total_tokens = 100
-            await all_ended(executor, calls)
-            executor.places.total_tokens = 100
-            *others, poisoned = await all_ended(executor, [*calls, poison])
-    assert {ending.status for ending in others} == {"success"}
-    assert str(poisoned.error).startswith("worker lost: one Dask worker after another went away with it")
+        (worker,) = own_cluster.add_workers()
+        async with on_cluster(own_cluster.address) as executor, anyio.create_task_group() as group:
+            group.start_soon(following.run, executor)
+            await following.has_begun()
+            group.start_soon(run_at_hand, executor)
+            while await to_thread.run_sync(processing, own_cluster.address) < 2:
+                await anyio.sleep(0.05)
+            kill(worker)
+            await until(lambda: following.ending is not None)
+            await to_thread.run_sync(own_cluster.add_workers)
+    assert following.times_begun == 1
+    assert at_hand[0].status == ("success" if most_losses else "failure")
+    assert at_hand[0].never_began is not bool(most_losses)
+    sentence = "It was not begun: one Dask worker after another went away, tcp://"
+    assert str(at_hand[0].error).startswith("None" if most_losses else sentence)
 
 
 async def test_workers_come_and_go(own_cluster: DaskCluster) -> None:

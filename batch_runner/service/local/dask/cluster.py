@@ -117,6 +117,13 @@ class PendingCall:
         else:
             self.recall(why)
 
+    def miss(self, why: str) -> None:
+        """It was lost before it began, perhaps for what began beside it: it is sent again, though not for ever."""
+        self.goes_alone = True
+        self._losses += 1
+        if self._losses > MOST_LOSSES:
+            self.give_up(why)
+
     def give_up(self, why: str) -> None:
         """Wait no longer for a cluster that is not there."""
         if not self.is_open:
@@ -346,6 +353,8 @@ class OnCluster(Executor):
             way.key = None
 
     async def _ask(self, ways: list[PendingCall]) -> list[Done | None]:
+        from distributed import KilledWorker
+
         await self._connection.ready()
         key = f"{ways[0].errand.call.source.function}-{uuid.uuid4().hex}"
         for way in ways:
@@ -359,6 +368,9 @@ class OnCluster(Executor):
             if all_done and not all_done[0].begun_before:
                 return [*all_done]
             return merged(all_done, done_by(await self._connection.answer(key)), len(ways))
+        except KilledWorker:
+            await self._withdraw([key])  # while the scheduler knows of it: it may only have waited on those workers
+            raise
         finally:
             future.release()
 
@@ -421,7 +433,9 @@ def _cut_short(ways: list[PendingCall], why: str) -> None:
 def _lose_killed(ways: list[PendingCall], last: str) -> None:
     """One worker after another went away with a bundle, before any of them could say so: as `_lose`."""
     for way in ways:
-        if len(ways) > 1 and way.errand.call.repeatable:
+        if way.key is None:
+            way.miss(f"one Dask worker after another went away, {last} as the last")
+        elif len(ways) > 1 and way.errand.call.repeatable:
             way.goes_alone = True
             way.recall(WORKER_LOST)
         else:
