@@ -372,7 +372,7 @@ class OnCluster(Executor):
             await self._withdraw([key])  # while the scheduler knows of it: it may only have waited on those workers
             raise
         finally:
-            future.release()
+            self._connection.release(future)
 
     def _learn(self, call: Call, seconds: float) -> None:
         """How long a call of this task takes."""

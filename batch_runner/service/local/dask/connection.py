@@ -41,6 +41,14 @@ _LOOK = 1.0
 STANDS_STILL = 5.0
 """Seconds that a scheduler may take for an answer until it is said that it stands still."""
 
+SEND_AFTER = 0.002
+"""Seconds between two messages to the scheduler, at least, as Dask's workers leave. Its client leaves 0.01, so that a
+row's start would wait behind the end of the one before it."""
+
+RELEASE_AFTER = 0.02
+"""Seconds after which the cluster forgets what has come home. It tells that to the worker, and Dask leaves 0.005 until
+it tells it more: the next row's start would wait so long."""
+
 FETCHES = 2
 """So many answers are fetched at once, at most: each passes through the scheduler's memory, and may be large."""
 
@@ -253,6 +261,8 @@ class Connection:
         import dask
 
         assert self._client is not None
+        if self._client.scheduler_comm is not None:  # a new one after each outage
+            self._client.scheduler_comm.interval = SEND_AFTER
         keys, values = list(self._outbox), list(self._outbox.values())
         self._outbox.clear()
         where: dict[str, Any] = {"workers": self._right, "allow_other_workers": True} if self._avoided else {}
@@ -280,6 +290,10 @@ class Connection:
             del self._told[key]
         async with self._fetches:
             return await future
+
+    def release(self, future: Future[Any]) -> None:
+        """Have the cluster forget it, a moment later; if it is at work, end it."""
+        asyncio.get_running_loop().call_later(RELEASE_AFTER, future.release)
 
     def _hear(self, event: tuple[float, tuple[str, bytes]]) -> None:
         """A bundle has ended, and this is its answer (see AttemptCounter)."""
