@@ -223,6 +223,14 @@ async def test_a_worker_runs_no_more_at_once_than_it_has_threads(tmp_path: Path)
         assert len({result_of(ending) for ending in endings}) <= 2
 
 
+async def test_whoever_hears_of_an_end_finds_the_thread_free(tmp_path: Path) -> None:
+    """The scheduler knows by then that it is, so that it sends the next row there, and not behind another's."""
+    async with inside(tmp_path) as (scheduler, executor):
+        for _ in range(5):
+            assert (await executor.run(call("echo"))).status == "success"
+            assert [worker for worker in scheduler.workers.values() if worker.processing] == []
+
+
 async def test_claims_are_forgotten_with_their_tasks(tmp_path: Path) -> None:
     """What the scheduler remembers of the runs that were begun doesn't grow all night."""
     async with inside(tmp_path) as (scheduler, executor):

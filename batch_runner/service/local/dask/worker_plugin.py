@@ -349,6 +349,10 @@ class WorkerSeat(WorkerPlugin):
         """Called by Dask for each change of a task: one that is released at work is wanted by nobody any more."""
         if start == "memory":
             self._ended.pop(key, None)
+        answer = self._ended[key]["answer"] if finish == "memory" and key in self._ended else None
+        if answer and len(answer) <= SHORT and not self._is_closing:
+            # In the message in which Dask says that the thread is free: the next row is to find it so.
+            self._worker.batched_send({"op": "batch_runner_tell", "key": key, "answer": answer})
         if start == "executing" and finish == "released" and key in self._going and self._worker.status not in CLOSING:
             self._going[key].cancel()
 
@@ -363,8 +367,6 @@ class WorkerSeat(WorkerPlugin):
                 self._ended[bundle.key] = ended = {"answer": answer, "is_whole": is_whole}
                 if self._is_closing:
                     await self._record.batch_runner_keep_answer(key=bundle.key, **ended)
-                elif len(answer) <= SHORT:
-                    self._worker.batched_send({"op": "batch_runner_tell", "key": bundle.key, "answer": answer})
                 return answer
             finally:
                 del self._going[bundle.key]
