@@ -16,7 +16,7 @@ from batch_runner.errors import UsageError
 from batch_runner.service.http import response, transport
 from batch_runner.service.http.client import Client, Request
 from batch_runner.service.http.transport import AiohttpTransport, environment_proxy, needs_no_proxy
-from batch_runner.service.protocol import Lost, RunRequest, Started, StartRequest
+from batch_runner.service.protocol import LookFailed, Lost, RunRequest, RunSeen, Started, StartRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 START = RunRequest(input_params={"a": "b"})
+LONG_START = RunRequest(input_params={"a": "b" * 50_000})
+"""One whose body may have to wait until the connection takes it."""
 
 
 async def test_a_request_goes_out_as_it_is() -> None:
@@ -35,6 +37,45 @@ async def test_a_request_goes_out_as_it_is() -> None:
         assert (said.status, said.body) == (200, b'{"run_id": "run-1", "status": "queued"}')
         head, _, body = server.requests[0].partition(b"\r\n\r\n")
         assert (head.split(b"\r\n")[0], body) == (b"POST /a%2fb/%7E HTTP/1.1", b'{"a":1}')
+
+
+@pytest.mark.parametrize("header", [("X-One", "1\r\nX-Two: 2"), ("X-One\n", "1"), ("X-One", "\0")])
+async def test_a_header_is_one_header(header: tuple[str, str]) -> None:
+    """One that holds a line break, or what C takes for the end of a text, is never sent."""
+    async with serving(behaves) as server:
+        transport = AiohttpTransport()
+        with pytest.raises(ValueError, match="header"):
+            await transport.send(Request("GET", f"{server.url}/", [("Host", "a.b"), header], b"", 5.0, 5.0, 5.0))
+        await transport.aclose()
+        assert server.requests == []
+
+
+@pytest.mark.parametrize("request_", [START, LONG_START])
+async def test_what_is_no_http_is_told_so(request_: RunRequest) -> None:
+    """A mail server that greets on the port: the start is lost, and the reason says what came."""
+
+    async def greets(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(b"220 mail.example ESMTP\r\n")
+
+    async with serving(greets) as server, Client(server.url, "", AiohttpTransport()) as client:
+        said = await client.start(StartRequest("invoice", request_))
+    assert isinstance(said, Lost)
+    assert "what came is no HTTP" in said.why
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2])
+async def test_a_connection_that_breaks_under_a_look(broken: int) -> None:
+    """A look goes out once more on another connection, and no more than that."""
+
+    async def breaks(connection: Connection) -> None:
+        await connection.request()
+        if len(connection.server.requests) > broken:
+            await connection.send(answer())
+
+    async with serving(breaks) as server, Client(server.url, "", AiohttpTransport()) as client:
+        assert isinstance(await client.look("run-1"), LookFailed if broken == 2 else RunSeen)
+        assert len(server.requests) == min(broken + 1, 2)
 
 
 async def test_many_at_once() -> None:
@@ -121,12 +162,12 @@ def test_a_proxy_without_a_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environment_proxy("https", "api.other.invalid", 8443) is None
 
 
-async def many_starts(url: str, number: int) -> list[str]:
+async def many_starts(url: str, number: int, request: RunRequest = START) -> list[str]:
     """The run ids of so many starts, one after another; what is no run is told as it is."""
     found = []
     async with Client(url, "", AiohttpTransport()) as client:
         for _ in range(number):
-            said = await client.start(StartRequest("invoice", START))
+            said = await client.start(StartRequest("invoice", request))
             found.append(said.run.run_id if isinstance(said, Started) else repr(said))
             await asyncio.sleep(0.02)
     return found
@@ -142,7 +183,10 @@ async def many_starts(url: str, number: int) -> list[str]:
         b"\r\n",
     ],
 )
-async def test_a_connection_with_an_unread_answer_is_not_used_again(extra: bytes, pause: float) -> None:
+@pytest.mark.parametrize("request_", [START, LONG_START])
+async def test_a_connection_with_an_unread_answer_is_not_used_again(
+    extra: bytes, pause: float, request_: RunRequest
+) -> None:
     """One answer too many, or a gateway's 408 to an idle connection: no row gets it, each start is sent once."""
 
     async def says_too_much(connection: Connection) -> None:
@@ -153,7 +197,7 @@ async def test_a_connection_with_an_unread_answer_is_not_used_again(extra: bytes
             await connection.send(extra)
 
     async with serving(says_too_much) as server:
-        assert await many_starts(server.url, 4) == ["run-1", "run-2", "run-3", "run-4"]
+        assert await many_starts(server.url, 4, request_) == ["run-1", "run-2", "run-3", "run-4"]
         assert len(server.requests) == 4
 
 

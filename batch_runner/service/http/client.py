@@ -101,7 +101,7 @@ class Transport(Protocol):
     """What brings requests to a service. It raises the errors of httpx."""
 
     async def send(self, request: Request, /) -> Response:
-        """Send it, exactly once; a body that hasn't come whole is still to be read."""
+        """Send it, a start exactly once; a body that hasn't come whole is still to be read."""
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import re
 import select
 import socket
 import ssl
@@ -27,6 +28,7 @@ from urllib.request import getproxies
 import aiohttp
 import httpx
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from batch_runner.errors import UsageError
@@ -34,7 +36,7 @@ from batch_runner.service.http.client import is_loopback
 from batch_runner.service.http.response import Response
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from aiohttp.connector import Connection
 
@@ -158,13 +160,21 @@ class _Request(aiohttp.ClientRequest):
     """
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        protocol = conn.protocol
-        assert isinstance(protocol, _Protocol)
-        if protocol.was_used and (protocol.should_close or _has_unread(protocol)):
-            raise UnreadAnswer
-        protocol.was_used = True
-        _has_left.set(True)
+        _take(conn)
         return await super().send(conn)
+
+
+def _take(conn: Connection) -> tuple[_Protocol, asyncio.Transport]:
+    """What a request is about to go out on. Raises `UnreadAnswer`: then it doesn't."""
+    protocol, transport = conn.protocol, conn.transport
+    assert isinstance(protocol, _Protocol)
+    if protocol.was_used and (protocol.should_close or _has_unread(protocol)):
+        raise UnreadAnswer
+    if transport is None or transport.is_closing():
+        raise aiohttp.ClientConnectionResetError("the connection was closed before the request could leave")
+    protocol.was_used = True
+    _has_left.set(True)
+    return protocol, transport
 
 
 def _has_unread(protocol: ResponseHandler) -> bool:
@@ -201,6 +211,7 @@ _ERRORS: tuple[tuple[type[Exception], type[httpx.TransportError], str], ...] = (
     (aiohttp.ServerTimeoutError, httpx.ReadTimeout, "no answer came in time"),
     (TimeoutError, httpx.WriteTimeout, "the service did not take the request in time"),
     (aiohttp.ClientResponseError, httpx.RemoteProtocolError, "what came is no HTTP: {error.message}"),
+    (HttpProcessingError, httpx.RemoteProtocolError, "what came is no HTTP: {error.message}"),
     (aiohttp.ServerDisconnectedError, httpx.RemoteProtocolError, "the service closed the connection"),
     (aiohttp.ClientPayloadError, httpx.ReadError, "the answer was cut off"),
     (aiohttp.ClientError, httpx.ReadError, "{error}"),
@@ -215,10 +226,11 @@ _NOTHING_LEFT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, htt
 class AiohttpTransport:
     """Sends requests on keep-alive connections that are never older in idleness than `IDLE_LIMIT`.
 
-    It neither repeats a request nor follows a redirect, keeps no cookies and decodes no content. The number of
-    connections is the caller's to bound. Proxies come from the environment (`HTTPS_PROXY`, `NO_PROXY`); a loopback
-    address never goes through one. Of the request's timeouts `connect` bounds name lookup, TCP and TLS together, and
-    `read` each wait for bytes. `tls` is a `tls_context`; without it, the first request to https makes one.
+    It never repeats a start, and anything else once at most, where the connection broke. It follows no redirect, keeps
+    no cookies and decodes no content. The number of connections is the caller's to bound. Proxies come from the
+    environment (`HTTPS_PROXY`, `NO_PROXY`); a loopback address never goes through one. Of the request's timeouts
+    `connect` bounds name lookup, TCP and TLS together, and `read` each wait for bytes. `tls` is a `tls_context`;
+    without it, the first request to https makes one.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
@@ -226,37 +238,64 @@ class AiohttpTransport:
         self._sessions: list[aiohttp.ClientSession] = []
         self._clock_gap = 0.0
         self._proxy = cache(environment_proxy)
+        self._way_to = cache(partial(aiohttp.ClientRequest, "GET"))
 
     async def send(self, request: Request) -> Response:
-        """Send one request, exactly once; a body that hasn't come whole is still to be read."""
+        """Send one request; an answer's body that hasn't come whole is still to be read."""
         token = _has_left.set(False)
+        url = URL(request.url, encoded=True)
         try:
-            if len(request.body) <= _AT_ONCE:
-                answer = await self._send(request)
-            else:
-                async with asyncio.timeout(_whole_wait(request)):
-                    answer = await self._send(request)
-        except (aiohttp.ClientError, OSError) as error:
+            proxy = self._proxy(url.scheme, url.host or "", url.explicit_port)
+            if proxy is None and len(request.body) <= _AT_ONCE:
+                return await self._send_at_once(request, url)
+            async with asyncio.timeout(_whole_wait(request) if len(request.body) > _AT_ONCE else None):
+                return await self._send(request, url, proxy)
+        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
             _raise_told(error)
         finally:
             _has_left.reset(token)  # a context keeps what it holds for as long as its run is followed
-        return Response(answer.status, answer.raw_headers, _body(answer))
 
-    async def _send(self, request: Request) -> aiohttp.ClientResponse:
-        url, body = URL(request.url, encoded=True), request.body
+    async def _send_at_once(self, request: Request, url: URL) -> Response:
+        """Send what never waits for a connection to take it, and to no proxy: nearly every request.
+
+        All that aiohttp has for a request, beside its connections, costs twice as much as this.
+        """
+        data, may_repeat = _head(request, url) + request.body, request.method != "POST"
+        while True:
+            conn = await self._connection(request, url)
+            try:
+                return await _exchange(conn, data, request.read)
+            except UnreadAnswer:
+                continue  # nothing has left on it
+            except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+                if not may_repeat:
+                    raise
+                may_repeat = False  # as aiohttp does: it may have been the connection alone
+
+    async def _connection(self, request: Request, url: URL) -> Connection:
+        connector, timeout = self._session(url.scheme).connector, _client_timeout(request.connect, request.read)
+        assert connector is not None
+        try:
+            return await connector.connect(self._way_to(url.origin()), [], timeout)
+        except TimeoutError as error:
+            raise aiohttp.ConnectionTimeoutError from error
+
+    async def _send(self, request: Request, url: URL, proxy: str | None) -> Response:
+        body = request.body
         while True:
             try:
-                return await self._session(url.scheme).request(
+                answer = await self._session(url.scheme).request(
                     request.method,
                     url,
                     headers=request.headers,
                     data=BytesIO(body) if len(body) > _PIECE else body or None,
                     allow_redirects=False,
-                    proxy=self._proxy(url.scheme, url.host or "", url.explicit_port),
+                    proxy=proxy,
                     timeout=_client_timeout(request.connect, request.read),
                 )
             except UnreadAnswer:
                 continue  # that connection is closed now; nothing has left on it
+            return Response(answer.status, answer.raw_headers, _body(answer.content, answer.release))
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -290,31 +329,59 @@ class AiohttpTransport:
         return self._sessions[-1]
 
 
-def _body(answer: aiohttp.ClientResponse) -> bytes | httpx.AsyncByteStream:
+_BREAK = re.compile(r"[\r\n\0]")
+
+
+def _head(request: Request, url: URL) -> bytes:
+    """The head of a request. Raises `ValueError` for a header that would be two."""
+    lines = [f"{request.method} {url.raw_path_qs} HTTP/1.1", *(f"{name}: {value}" for name, value in request.headers)]
+    if any(map(_BREAK.search, lines)):
+        raise ValueError("a header can't hold a line break")
+    return "\r\n".join([*lines, "\r\n"]).encode()
+
+
+async def _exchange(conn: Connection, data: bytes, read: float) -> Response:
+    """Send a request, and wait for its answer's head. Who reads the body to its end frees the connection."""
+    try:
+        protocol, transport = _take(conn)
+        protocol.set_response_params(read_until_eof=True, auto_decompress=False, read_timeout=read)
+        transport.write(data)
+        protocol.start_timeout()
+        message, content = await protocol.read()
+        while 100 <= message.code < 200 and message.code != 101:
+            message, content = await protocol.read()
+    except BaseException:
+        conn.close()
+        raise
+    content.on_eof(conn.release)
+    return Response(message.code, message.raw_headers, _body(content, conn.release))
+
+
+def _body(content: aiohttp.StreamReader, release: Callable[[], object]) -> bytes | httpx.AsyncByteStream:
     """The body of an answer: most come whole with their head, so that there is nothing to wait for."""
-    content = answer.content
     if not content.is_eof() or content.exception() is not None:
-        return _Body(answer)
+        return _Body(content, release)
     data = content.read_nowait()
-    answer.release()
+    release()
     return data
 
 
 class _Body(httpx.AsyncByteStream):
     """The body of an answer as it arrives. Closed before its end, it takes its connection along."""
 
-    def __init__(self, answer: aiohttp.ClientResponse) -> None:
-        self._answer = answer
+    def __init__(self, content: aiohttp.StreamReader, release: Callable[[], object]) -> None:
+        self._content = content
+        self._release = release
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            async for chunk in self._answer.content.iter_any():
+            async for chunk in self._content.iter_any():
                 yield chunk
         except (aiohttp.ClientError, OSError) as error:
             raise httpx_error(error) from error
 
     async def aclose(self) -> None:
-        self._answer.release()
+        self._release()
 
 
 def _raise_told(error: Exception) -> NoReturn:
