@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from ports import full_listener
 from program import COMMAND, PATIENCE, environment, run_process, start_program
 from served import wait_until
 
@@ -103,6 +104,34 @@ def test_a_thread_of_a_batch_that_is_complete(folder: Path, number: int, code: i
     assert returncode == json.loads(out)["exit_code"]
     assert returncode in (0, code), err
     assert json.loads(out)["counts"] == {"success": 1}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("number", "code"), CODES)
+def test_a_start_that_waits_for_a_connection(folder: Path, number: int, code: int) -> None:
+    """It has not left, so no run exists: nobody has to look for one, and the next batch starts it."""
+    with full_listener() as url:
+        words = (
+            "run",
+            "in.csv",
+            "--task",
+            "t",
+            "--service",
+            url,
+            "--json",
+            "--log-file",
+            "log",
+            "--log-level",
+            "debug",
+        )
+        process = start_program(*words, cwd=folder)
+        wait_until(lambda: (folder / "log").exists() and "start intended" in (folder / "log").read_text())
+        process.send_signal(number)
+        returncode, out, err = ended(process)
+    assert (returncode, json.loads(out)["counts"]) == (code, {"not_started": 1})
+    assert "warning" not in err
+    check = run_process("check", "in.csv", "--task", "t", "--service", url, "--json", cwd=folder)
+    assert json.loads(check.stdout)["plan"]["start"] == 1
 
 
 SERVED = ("serve", "--port", "0", "--tasks", "task.py", "--grace", "0")
