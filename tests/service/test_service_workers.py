@@ -327,6 +327,22 @@ async def test_a_worker_that_cannot_start_is_a_failure(monkeypatch: pytest.Monke
     assert str(ending.error).startswith("The worker process could not be started: ")
 
 
+@needs_posix
+@pytest.mark.parametrize(("number", "never_began"), [(signal.SIGTERM, True), (signal.SIGHUP, True), (KILL, False)])
+async def test_a_worker_that_is_told_to_end_before_it_is_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, never_began: bool
+) -> None:
+    """A shutdown's signal for every process fails no run that hasn't begun; a worker that dies of its own does."""
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nkill -{int(number)} $$\n")
+    python.chmod(0o700)
+    async with workers(1) as executor:
+        monkeypatch.setattr(sys, "executable", str(python))
+        ending = await executor.run(call("echo"))
+    assert (ending.status, ending.never_began, ending.cut_off) == ("failure", never_began, False)
+    assert str(ending.error).startswith("The worker process could not be started: worker died: ")
+
+
 PARENT = """
 import sys, anyio
 from batch_runner.service.local.process_pool import InWorkers
