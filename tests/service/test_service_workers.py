@@ -328,7 +328,7 @@ async def test_a_worker_that_cannot_start_is_a_failure(monkeypatch: pytest.Monke
 
 
 @needs_posix
-@pytest.mark.parametrize(("number", "never_began"), [(signal.SIGTERM, True), (signal.SIGHUP, True), (KILL, False)])
+@pytest.mark.parametrize(("number", "never_began"), [(signal.SIGINT, True), (signal.SIGTERM, True), (KILL, False)])
 async def test_a_worker_that_is_told_to_end_before_it_is_ready(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, never_began: bool
 ) -> None:
