@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 import sqlite3
 import sys
 from contextlib import contextmanager
@@ -54,6 +55,13 @@ class ExitCode(IntEnum):
     JOURNAL_BUSY = 6
     INTERRUPTED = 130
     TERMINATED = 143
+
+
+if sys.platform == "win32":
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGBREAK)
+else:
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C; a machine that is shut down; and a terminal that is closed, which on Windows is as Ctrl-Break."""
 
 
 WORST_FIRST = (

@@ -11,7 +11,7 @@ import os
 import re
 import signal
 import socket
-import sys
+import threading
 import time
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -23,7 +23,7 @@ import msgspec
 from batch_runner import log
 from batch_runner.batch.attempts import Doubts
 from batch_runner.batch.limits import Pace
-from batch_runner.errors import Catching, ExitCode, Interrupted, JournalFull, Terminated
+from batch_runner.errors import SIGNALS, Catching, ExitCode, Interrupted, JournalFull, Terminated
 from batch_runner.journal.group_commit import out_of_time
 from batch_runner.service.http.classify import advice_on
 from batch_runner.service.protocol import Lost, Refused
@@ -59,16 +59,14 @@ class Stop(msgspec.Struct, frozen=True):
     exit_code: ExitCode
 
 
-if sys.platform == "win32":
-    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGBREAK)
-else:
-    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C; a machine that is shut down; and a terminal that is closed, which on Windows is as Ctrl-Break."""
-
-
 LOCK_PATIENCE = {ExitCode.TERMINATED: 3.0, ExitCode.INTERRUPTED: 12.0}
 """Seconds after a signal for which another program's lock on the journal is waited for: what runs in flight get to
 end, and what is recorded of them then."""
+
+LEAVING = {ExitCode.TERMINATED: 2.0, ExitCode.INTERRUPTED: 10.0}
+"""Seconds after such a stop in which async tasks may tidy up, when all else is done."""
+LAST_SECONDS = 2.0
+"""Seconds that the interpreter gets then to end: it waits for threads that tasks have left."""
 
 
 class Signals:
@@ -104,6 +102,11 @@ class Signals:
         """Whether one has come, so that what is left has to be quick."""
         return self._code is not None
 
+    @property
+    def leaving(self) -> float | None:
+        """The seconds of `LEAVING`, if one has come."""
+        return None if self._code is None else LEAVING[self._code]
+
     def out_of_time(self) -> ExitCode | None:
         """The exit code of a signal after which nothing is waited for any longer, a journal's lock least of all."""
         if self._code is None or time.monotonic() - self._heard_at < LOCK_PATIENCE[self._code]:
@@ -124,6 +127,13 @@ class Signals:
             finally:
                 out_of_time.reset(before)
                 self._wake = None
+
+    def end_soon(self, code: int) -> None:
+        """All is told. If a signal has come, the program ends with this code, whatever threads tasks have left."""
+        if self.is_heard:
+            last = threading.Timer(LAST_SECONDS, os._exit, (code,))
+            last.daemon = True
+            last.start()
 
     async def first(self) -> ExitCode:
         """Wait for the first one; gives the exit code that it stands for."""

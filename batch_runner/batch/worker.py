@@ -260,8 +260,8 @@ class Worker:
         if answer.scope is not RefusalScope.LATER:
             slot.answered()
             return False
-        if answer.status_code is None and not self._warned:  # said at once, not when the service is given up
-            self._warned = True
+        if answer.status_code is None and not (self._warned or self._stopping.is_interrupted):
+            self._warned = True  # said at once, not when the service is given up
             log.warning(f"{answer.why}; trying on")
         return slot.refused(answer.status_code, answer.why, answer.signal)
 

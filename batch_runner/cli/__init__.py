@@ -10,21 +10,34 @@ status.py    `status`: what a journal tells a person
 
 from __future__ import annotations
 
+import atexit
 import codecs
+import os
+import signal
 import sys
 import traceback
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from batch_runner.errors import BatchRunnerError, ExitCode, SheetError, UsageError, escaped, exit_code_of, printable
+from batch_runner.errors import (
+    SIGNALS,
+    BatchRunnerError,
+    ExitCode,
+    SheetError,
+    UsageError,
+    escaped,
+    exit_code_of,
+    printable,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the program and leave it with its exit code."""
+    """Run the program and leave it with its exit code: also where a signal comes when all is told."""
+    atexit.register(_answer_signals, signal.SIG_IGN)  # the first is called last; then the interpreter takes itself down
     for stream in (sys.stdout, sys.stderr) if sys.platform == "win32" else ():
         if isinstance(stream, TextIOWrapper) and not stream.isatty():
             stream.reconfigure(encoding="utf-8")  # a file or a program; else in the code page of this machine
@@ -32,7 +45,19 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         # A console of Windows (cp437, cp1252) lacks letters: better an escape, as on stderr, than no summary.
         codecs.register_error("escaped", escaped)
         sys.stdout.reconfigure(errors="escaped")
-    sys.exit(run_arguments(arguments))
+    try:
+        code = run_arguments(arguments)
+    except KeyboardInterrupt:  # of a command that was just being imported
+        code = ExitCode.INTERRUPTED
+    _answer_signals(lambda *_: os._exit(code))
+    sys.exit(code)
+
+
+def _answer_signals(answer: Callable[..., object] | signal.Handlers) -> None:
+    """Answer those that somebody hasn't had ignored (`nohup`)."""
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, answer)
 
 
 def run_arguments(arguments: Sequence[str] | None = None) -> int:

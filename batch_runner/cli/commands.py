@@ -71,6 +71,13 @@ class Program(click.Group):
         is_file = args[0] not in self.commands and ending in (*TEXT_ENDINGS, *WORKBOOK_ENDINGS, ".toml")
         return super().resolve_command(ctx, ["check", *args] if is_file else args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does; but Ctrl-C is answered without a line on standard error, which nobody may be reading."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            return ExitCode.INTERRUPTED
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """The commands, and the files that may stand in their place."""
         files = [] if incomplete.startswith("-") else complete_input(ctx, ctx.command, incomplete)
@@ -153,7 +160,9 @@ def run_command(source: str, **values: Any) -> int:
             told = run_for_person(loaded.job, telling, signals)
         if told.bug is not None:
             raise told.bug
-        return telling.ends(told.exit_code)
+        telling.ends(told.exit_code)
+    signals.end_soon(told.exit_code)
+    return told.exit_code
 
 
 @program.command("check", cls=JobCommand, epilog=EPILOG)

@@ -8,6 +8,7 @@ import re
 import secrets
 import socket
 import sys
+import threading
 import webbrowser
 from contextlib import contextmanager, redirect_stdout
 from functools import partial
@@ -123,8 +124,16 @@ def _say_listening(runs: str, locked: bool, url: str) -> None:
     )
 
 
-def _say_stopping(grace: float, running: int) -> None:
-    if running:
+TIDYING = 10.0
+"""Seconds that cancelled runs get to tidy up."""
+
+
+def _say_stopping(grace: float, running: int | None) -> None:
+    if running is None:  # the thread of an async task, say, can't be stopped; a restart knows of its run
+        last = threading.Timer(TIDYING, os._exit, (ExitCode.OK,))
+        last.daemon = True
+        last.start()
+    elif running:
         runs = "1 run has" if running == 1 else f"{running} runs have"
         click.echo(f"batch-runner: stopping: {runs} {grace:g} s to end (again: none)", err=True)
 

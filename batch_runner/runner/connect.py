@@ -1,13 +1,16 @@
-"""Which service runs the tasks, and how it is reached."""
+"""Which service runs the tasks, how it is reached, and how it is left."""
 
 from __future__ import annotations
 
+import asyncio
 import os
-from contextlib import asynccontextmanager
+import time
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
+import anyio
 import msgspec
 
 from batch_runner.batch.poll_schedule import AUTO, AUTO_NEAR, IN_PROCESS, PollLimits
@@ -21,8 +24,9 @@ from batch_runner.units import way_to
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from batch_runner.batch.stop import Signals
     from batch_runner.rows.task_inputs import TaskInputs
     from batch_runner.service.local.tasks import Executor, Task, Tasks
     from batch_runner.service.protocol import Service
@@ -178,6 +182,47 @@ async def connect_service(
     executor = executor_for(job.workers, job.dask, send_files=job.send_files, printed=printed)
     async with LocalService(chosen.tasks, executor, job.run_seconds) as embedded:
         yield ConnectedService(embedded, embedded.runs.wind_down)
+
+
+T = TypeVar("T")
+
+LOOK = 0.2
+"""Seconds between two looks at whether there is an end to come to."""
+
+
+class _LeftBehind(SystemExit):
+    """It passes through an event loop, which keeps most other errors for itself."""
+
+
+def run_and_leave(batches: Callable[[Callable[[T], None]], Awaitable[object]], signals: Signals | None) -> T:
+    """Run batches in an event loop, and return what they tell to have come to when only their service is to be left.
+
+    After a signal that gets some seconds. An async task that waits for a thread can't be stopped, and a loop waits for
+    threads even when it is closed: it is left behind then.
+    """
+    found: list[T] = []
+    if signals is None:
+        anyio.run(batches, found.append)
+        return found[0]
+    until: float | None = None
+
+    def look() -> None:
+        nonlocal until
+        loop = asyncio.get_running_loop()
+        loop.call_later(LOOK, look)
+        if until is None and found and signals.leaving is not None:
+            until = time.monotonic() + signals.leaving
+        if until is not None and time.monotonic() > until:
+            loop.set_exception_handler(lambda *_: None)  # that something was left is no news
+            raise _LeftBehind
+
+    async def watched() -> None:
+        asyncio.get_running_loop().call_soon(look)
+        await batches(found.append)
+
+    with signals.handed_over(), suppress(_LeftBehind):
+        anyio.run(watched)
+    return found[0]
 
 
 def executor_for(

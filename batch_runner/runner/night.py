@@ -5,12 +5,10 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from contextlib import AsyncExitStack, contextmanager, nullcontext
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-import anyio
 import msgspec
 from anyio import to_thread
 
@@ -34,7 +32,7 @@ from batch_runner.journal.view import JournalView
 from batch_runner.report.summary import Counts, Summary, named_rows, number_of, plan_words
 from batch_runner.runner.adjust import told_ahead
 from batch_runner.runner.check import count_plan, open_source, preview, take_back
-from batch_runner.runner.connect import choose_service, connect_service, purpose_of
+from batch_runner.runner.connect import choose_service, connect_service, purpose_of, run_and_leave
 from batch_runner.runner.memory import (
     info_of,
     is_held,
@@ -159,9 +157,8 @@ def run_night(plan: NightJob, progress: Progress, signals: Signals | None = None
         if not plan.batches:
             return NightSummary(exit_code=ExitCode.OK, batches=(), not_run=(), missing=plan.missing, many=True)
         bounds = NightBudget(plan.job, _command(plan))
-        sheets = _Sheets(plan, bounds, progress, rows, signals)
-        with _plan_told(plan, bounds, progress, signals), sole_error(), _handed_over(signals):
-            return anyio.run(sheets.run)
+        with _plan_told(plan, bounds, progress, signals), sole_error():
+            return run_and_leave(_Sheets(plan, bounds, progress, rows, signals).run, signals)
     bounds = NightBudget(plan.job)
     with _plan_told(plan, bounds, progress, signals):
         summaries = tuple(_run(planned, bounds, progress, signals) for planned in plan.batches)
@@ -233,23 +230,27 @@ class _Sheets:
     def _sheets_left(self) -> list[str]:
         return [planned.series for planned in self._plan.batches if planned.series not in self._begun]
 
-    async def run(self) -> NightSummary:
-        """Run them all; what is wrong with one sheet or journal alone leaves the others their turn."""
+    async def run(self, done: Callable[[NightSummary], None]) -> None:
+        """Run them all; what is wrong with one sheet or journal alone leaves the others their turn.
+
+        `done` is told what they came to when only their service is still to be left.
+        """
         job = self._plan.job
         chosen = service_of(self._plan.batches[0].job)
         async with connect_service(job, chosen, self._progress.printed) as reached:
-            night = NightRun(job, chosen, reached.service, self._bounds, rows=self._rows, many=True)
-            self._night = night
+            night = self._night = NightRun(job, chosen, reached.service, self._bounds, rows=self._rows, many=True)
             end = EndInOrder(self._signals, reached.wind_down)
             await night.run(self._batches(), self._finish, self._progress, end)
-        left = [n for n in range(len(self._plan.batches)) if n not in self._ends]
-        ends = [self._ends.get(n, _End(ExitCode.OK, why=NOT_REACHED)) for n in range(len(self._plan.batches))]
-        stop = night.stopping.stop
-        codes = [*(end.code for end in ends), *([stop.exit_code] if stop and left else [])]
-        inputs = [planned.job.input for planned in self._plan.batches]
-        not_run = tuple(NotRun(name, end.why) for name, end in zip(inputs, ends, strict=True) if not end.summary)
+            done(self._sum_up(night))
+
+    def _sum_up(self, night: NightRun) -> NightSummary:
+        sheets, stop = self._plan.batches, night.stopping.stop
+        left = [n for n in range(len(sheets)) if n not in self._ends]
+        ends = [self._ends.get(n, _End(ExitCode.OK, why=NOT_REACHED)) for n in range(len(sheets))]
+        ended = zip(sheets, ends, strict=True)
+        not_run = tuple(NotRun(sheet.job.input, end.why) for sheet, end in ended if not end.summary)
         return NightSummary(
-            exit_code=worst(codes),
+            exit_code=worst([*(end.code for end in ends), *([stop.exit_code] if stop and left else [])]),
             batches=self._report(night, [end.summary for end in ends if end.summary], not_run),
             not_run=not_run,
             missing=self._plan.missing,
@@ -338,12 +339,12 @@ def _end_of(summary: Summary | None, error: Exception | None) -> _End:
 
 
 def _run(planned: SheetJob, bounds: NightBudget, progress: Progress, signals: Signals | None) -> Summary:
-    with open_job(planned, bounds) as opened, _handed_over(signals):
-        return anyio.run(partial(execute, opened, progress, signals=signals, printed=progress.printed))
+    with open_job(planned, bounds) as opened:
 
+        async def batch(done: Callable[[Summary], None]) -> None:
+            await execute(opened, progress, done, signals=signals, printed=progress.printed)
 
-def _handed_over(signals: Signals | None) -> AbstractContextManager[None]:
-    return signals.handed_over() if signals else nullcontext()
+        return run_and_leave(batch, signals)
 
 
 def _plan_told(

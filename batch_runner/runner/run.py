@@ -137,24 +137,26 @@ def run_batch_blocking(job: Job, progress: Progress | None = None) -> Summary:
 async def execute(
     opened: OpenedJob,
     progress: Progress,
+    done: Callable[[Summary], object] = lambda _: None,
     *,
     signals: Signals | None = None,
     printed: Callable[[str], None] | None = None,
 ) -> Summary:
     """Run an opened job on its own service and journal; the first of the `signals` ends it in order.
 
-    `printed` is told what tasks print in worker processes; without it, it goes to standard error.
+    `printed` is told what tasks print in worker processes; without it, it goes to standard error. `done` is told the
+    summary when only the service is still to be left, which may hold it up.
     """
     with sole_error():
-        async with (
-            connect_service(opened.job, opened.service, printed) as reached,
-            Journal.open(
+        async with connect_service(opened.job, opened.service, printed) as reached:
+            async with Journal.open(
                 opened.job.journal_path, info(opened), opened.target.mode & 0o666, opened.memory.others
-            ) as journal,
-        ):
-            opened = await remember(opened, journal)
-            end = EndInOrder(signals, reached.wind_down)
-            return await run_opened(opened, reached.service, journal, progress, end)
+            ) as journal:
+                opened = await remember(opened, journal)
+                end = EndInOrder(signals, reached.wind_down)
+                summary = await run_opened(opened, reached.service, journal, progress, end)
+            done(summary)
+            return summary
 
 
 async def run_opened(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from contextlib import closing
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 from certificates import make_certificate, tls_of
 from one_start import LARGE, SMALL, assert_never_sent, client_of, forget_proxies, start
-from ports import kept_port
+from ports import full_listener, kept_port
 from scripted_server import QUEUED, Connection, answer, behaves, serving
 
 from batch_runner.service.protocol import Lost, RefusalScope, Refused, Started, StartRequest
@@ -40,19 +39,22 @@ async def test_no_such_host(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.long
 async def test_connect_timeout() -> None:
     """Where the listener's queue is full and nobody accepts, no run was started."""
-    with closing(socket.socket()) as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(0)
-        waiting = [socket.socket() for _ in range(4)]
-        for one in waiting:
-            one.setblocking(False)
-            one.connect_ex(listening.getsockname())
-        said = await start(f"http://127.0.0.1:{listening.getsockname()[1]}")
-        for one in waiting:
-            one.close()
+    with full_listener() as url:
+        said = await start(url)
     assert_never_sent(said)
     assert isinstance(said, Refused)
     assert "in time" in said.why
+
+
+async def test_cancelled_before_there_is_a_connection() -> None:
+    """Who waits for one, and is cancelled, learns all the same that no run was started."""
+    said: list[Started | Refused | Lost] = []
+    with full_listener() as url:
+        with anyio.move_on_after(0.2) as scope:
+            async with client_of(url) as client:
+                said.append(await client.start(StartRequest("invoice", SMALL)))
+        assert scope.cancelled_caught
+    assert_never_sent(*said)
 
 
 async def test_tls_with_a_server_that_speaks_plain_text() -> None:

@@ -271,6 +271,47 @@ async def test_a_file_may_hold_tasks_of_both_kinds(tmp_path: Path) -> None:
         assert [await ended(run) for run in runs] == ["success", "success", "cancelled"]
 
 
+MARKS = """
+import pathlib
+import anyio
+
+def mark(params):
+    pathlib.Path(__file__).with_name("begun").touch()
+
+async def mark_in_loop(params):
+    mark(params)
+    await anyio.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize("task", ["mark", "mark_in_loop"])
+def test_a_run_that_is_about_to_begin_when_the_service_is_stopped_does_not(tmp_path: Path, task: str) -> None:
+    """Nothing of it is done, and it is known as one that never began: not as one that was cut off."""
+    (tmp_path / "tasks.py").write_text(MARKS)
+
+    async def stop_just_then() -> None:
+        tasks = load_tasks(str(tmp_path / "tasks.py"), files=tmp_path)
+        async with LocalService(tasks, 1) as service, anyio.create_task_group() as group:
+
+            async def wind_down() -> None:
+                service.runs.wind_down()
+
+            async def start() -> None:
+                answer = await service.start(StartRequest(task, RunRequest(input_params={})))
+                assert isinstance(answer, Started)
+                seen.append(await service.look(answer.run.run_id, 20.0))
+
+            group.start_soon(start)
+            group.start_soon(wind_down)  # asyncio's turn for it comes after the start, and before the run
+
+    seen: list[object] = []
+    anyio.run(stop_just_then)
+    (ended,) = seen
+    assert isinstance(ended, RunSeen)
+    assert (ended.run.status, ended.run.never_began) == ("cancelled", True)
+    assert not (tmp_path / "begun").exists()
+
+
 async def test_a_function_that_is_gone_by_then_is_a_failure_with_a_sentence() -> None:
     """A file that was removed after it was loaded fails the run, and is named."""
     async with workers(1) as executor:
@@ -284,6 +325,22 @@ async def test_a_worker_that_cannot_start_is_a_failure(monkeypatch: pytest.Monke
         monkeypatch.setattr(sys, "executable", "/no/such/python")
         ending = await executor.run(call("echo"))
     assert str(ending.error).startswith("The worker process could not be started: ")
+
+
+@needs_posix
+@pytest.mark.parametrize(("number", "never_began"), [(signal.SIGINT, True), (signal.SIGTERM, True), (KILL, False)])
+async def test_a_worker_that_is_told_to_end_before_it_is_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, never_began: bool
+) -> None:
+    """A shutdown's signal for every process fails no run that hasn't begun; a worker that dies of its own does."""
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nkill -{int(number)} $$\n")
+    python.chmod(0o700)
+    async with workers(1) as executor:
+        monkeypatch.setattr(sys, "executable", str(python))
+        ending = await executor.run(call("echo"))
+    assert (ending.status, ending.never_began, ending.cut_off) == ("failure", never_began, False)
+    assert str(ending.error).startswith("The worker process could not be started: worker died: ")
 
 
 PARENT = """

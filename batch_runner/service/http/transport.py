@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import math
 import os
 import re
 import select
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, NoReturn
 from urllib.request import getproxies
 
 import aiohttp
+import anyio
 import httpx
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpProcessingError
@@ -252,6 +254,11 @@ class AiohttpTransport:
                 return await self._send(request, url, proxy)
         except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
             _raise_told(error)
+        except asyncio.CancelledError:
+            if _has_left.get() or anyio.current_effective_deadline() != -math.inf:
+                raise
+            # Who is cancelled has to know that no run was started. The scope asks for the end again at the next wait.
+            raise httpx.ConnectError("the wait for a connection was cut short") from None
         finally:
             _has_left.reset(token)  # a context keeps what it holds for as long as its run is followed
 

@@ -25,6 +25,7 @@ import msgspec
 from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
+from batch_runner.errors import SIGNALS
 from batch_runner.fs import OWN_GROUP
 from batch_runner.service.local import result
 from batch_runner.service.local.context import Line, Pipe, level_wanted
@@ -292,12 +293,18 @@ class _Worker:
         try:
             self._inbox += await self._process.stdout.receive(_CHUNK)
         except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
-            why = f"worker died: {await _last_words(self._process)}"
-            if not self._is_ready:
-                why = f"The worker process could not be started: {why}"
-            self._end(result.cut_off(why, repeatable=not self._is_ready or self.calls[0].call.repeatable))
+            self._end(self._cut_off(await self._process.wait()))
             return
         self._take()
+
+    def _cut_off(self, code: int) -> RunEnd:
+        """The ending of the first call where the process has ended with this code."""
+        why = f"worker died: {_last_words(code)}"
+        if self._is_ready:
+            return result.cut_off(why, repeatable=self.calls[0].call.repeatable)
+        why = f"The worker process could not be started: {why}"
+        # A shutdown tells every process to end, also one that is not yet so far as to leave that to its parent.
+        return result.not_begun(why) if -code in SIGNALS else result.failure(why)
 
     def _take(self) -> None:
         """Give each call the ending that has come for it."""
@@ -355,8 +362,7 @@ class _Worker:
 _decode = msgspec.json.Decoder(RunEnd | Line).decode
 
 
-async def _last_words(process: Process) -> str:
-    code = await process.wait()
+def _last_words(code: int) -> str:
     if code < 0:
         return f"it was killed by signal {-code} ({signal.strsignal(-code)})"
     return f"it ended by itself with code {code}"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
+from anyio.lowlevel import checkpoint
 
 from batch_runner.service.local.context import Context
 from batch_runner.service.local.result import RunEnd, not_begun
@@ -294,6 +295,8 @@ class Runs:
             if not going.has_place:
                 await queue.enter(going)
                 await self._store.running(going.run.run_id)
+            if going.scope.cancel_called:  # since the last wait: it would begin all the same, and be cut off
+                await checkpoint()
             going.run = msgspec.structs.replace(going.run, status="running")
             going.ending = _CUT_OFF
             going.ending = await queue.executor.run(call)

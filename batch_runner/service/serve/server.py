@@ -68,14 +68,14 @@ async def serve(
     api_key: str | None = None,
     host: str = HOST,
     grace: float = 0.0,
-    on_stopping: Callable[[int], object] = lambda _: None,
+    on_stopping: Callable[[int | None], object] = lambda _: None,
 ) -> signal.Signals:
     """Serve until SIGINT (Ctrl-C), SIGTERM or Ctrl-Break, which it returns after an orderly end.
 
     Enters the service itself. `port` 0 takes a free one; `on_listening` is called with the URL once connections are
     accepted. After the signal no run starts, and those whose task has begun have `grace` seconds to end, or until the
-    next signal; `on_stopping` is called with their number. Needs asyncio, in the main thread. Raises UsageError if
-    the port can't be had.
+    next signal; `on_stopping` is called with their number, and with None when they have had these: one that can't be
+    stopped holds up what follows. Needs asyncio, in the main thread. Raises UsageError if the port can't be had.
     """
     with _heard() as signals:
         async with service, listen(service, port, host, api_key=api_key) as url:
@@ -86,6 +86,7 @@ async def serve(
                 group.start_soon(_cancel_at_next, signals, group.cancel_scope)
                 await service.wind_down(grace)
                 group.cancel_scope.cancel()
+            on_stopping(None)
             return first
 
 
