@@ -106,6 +106,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     earlier_output: bool
     task: str
     service: str
+    dask: str | None = None
     key: tuple[str, ...]
     output: str
     journal: str
@@ -157,7 +158,8 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         if self.earlier_output:
             yield "  and an earlier output's columns, which are refreshed and never sent"
         yield f"  params:  {', '.join(self.params)}"
-        yield f"  task:    {self.task or '(none yet: say --task)'} on {self.service}"
+        cluster = "Dask on this machine" if self.dask == "local" else f"the Dask cluster {self.dask}"
+        yield f"  task:    {self.task or '(none yet: say --task)'} on {cluster if self.dask else self.service}"
         if self.takes:
             yield f"  takes:   {', '.join(map(str, self.takes))}"
         if self.unused:
@@ -215,6 +217,7 @@ async def preview(
         earlier_output=source.layout.is_earlier_output,
         task=job.task,
         service=job.service,
+        dask=job.dask,
         key=job.key,
         output=str(job.output_path),
         journal=str(job.journal_path),
