@@ -95,7 +95,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     retried no more (`--retry-limit`), `duplicates` were refused (`--unique`), `taken` have the key of another
     sheet's rows, `unsettled` are sheets of other days that were left before their end. `totals` has an entry for each
     column of `--total`, `differing` one for each of `--compare`. `report` is the path of the page that `--report` asked
-    for. `cautions` are those of the `notes` that are told also with `--quiet`. `named` counts the rows that were held,
+    for. `service` is who ran the tasks: `local` or a URL. `cautions` are those of the `notes` that are told also with `--quiet`. `named` counts the rows that were held,
     carried over and retried, and says why. `locale` is how amounts are written in the text.
     """
 
@@ -112,6 +112,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     stopped: str | None
     notes: tuple[str, ...]
     seconds: float
+    service: str = ""
     since: Since | None = None
     parked: HeldRows = HeldRows(0, ())
     duplicates: HeldRows = HeldRows(0, ())
@@ -128,6 +129,12 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     def resolving(self) -> str:
         """The command that says what became of an unknown row of this sheet, but for the row and the verdict."""
         return f"batch-runner resolve {self.journal} --input {self.input}"
+
+    @property
+    def lost(self) -> str:
+        """What is known of an unknown row. A run of our own tasks was there; of another service's that isn't sure."""
+        what = "its run was cut off, and may" if self.service == "local" else "a run may exist, or"
+        return f"{what} have done its work"
 
     @property
     def is_well(self) -> bool:
@@ -184,7 +191,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         if self.stopped:
             yield f"  stopped early: {self.stopped}"
         if self.count("unknown"):
-            yield "  unknown: a run may exist, or have done its work: look before you say --retry unknown"
+            yield f"  unknown: {self.lost}: look before you say --retry unknown"
             yield f"    what you find is said so: {self.resolving} --row N --as success --note …"
         yield from self._note_lines()
         if self.output:
