@@ -51,7 +51,7 @@ _ENDS = {
     ExitCode.SOME_FAILED: "Some rows did not succeed: look at status and error in the output and fix them. "
     "Then {again}",
     ExitCode.SOME_UNKNOWN: "Some rows are unknown: their work may have been done. A person must look where that would "
-    "show (in the service, at the bank, in the books), and say what was found, as below; the next batch carries it over.",
+    "show (the service, the bank, the books), and say what was found, as below; the next batch carries it over.",
     ExitCode.STOPPED: "It stopped early: its summary says why. Mended, {goes_on}",
     ExitCode.JOURNAL_BUSY: "Another batch holds the journal. When that has ended, {goes_on}",
     ExitCode.INTERRUPTED: "It was interrupted; {goes_on}",

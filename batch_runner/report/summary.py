@@ -92,11 +92,12 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     `counts` are of the rows that took part; `carried` of them were carried over from an earlier batch without a
     request, `changed` of those although their params are others now. `seconds` is the whole time. `stopped` says why
     the batch stopped early. `since` tells the difference from the last night, None on the first one. `parked` rows are
-    retried no more (`--retry-limit`), `duplicates` were refused (`--unique`), `taken` have the key of another
-    sheet's rows, `unsettled` are sheets of other days that were left before their end. `totals` has an entry for each
-    column of `--total`, `differing` one for each of `--compare`. `report` is the path of the page that `--report` asked
-    for. `service` is who ran the tasks: `local` or a URL. `cautions` are those of the `notes` that are told also with `--quiet`. `named` counts the rows that were held,
-    carried over and retried, and says why. `locale` is how amounts are written in the text.
+    retried no more (`--retry-limit`), `duplicates` were refused (`--unique`), `taken` have the key of another sheet's
+    rows, `unsettled` are sheets of other days that were left before their end. `totals` has an entry for each column of
+    `--total`, `differing` one for each of `--compare`. `report` is the path of the page that `--report` asked for.
+    `service` is who ran the tasks: `local` or a URL. `cautions` are those of the `notes` that are told also with
+    `--quiet`. `named` counts the rows that were held, carried over and retried, and says why. `locale` is how amounts
+    are written in the text.
     """
 
     exit_code: int
