@@ -318,10 +318,9 @@ class _Kinds:
         self.suspects = array("q")
         self.last = 0
         for row in sheet.rows():
-            is_suspect = row.kind is RowKind.SUSPECT or (row.kind is RowKind.DATA and row.suspicion is not None)
-            self.counted[RowKind.SUSPECT.value if is_suspect else row.kind.value] += 1
+            self.counted[RowKind.SUSPECT.value if row.is_suspect else row.kind.value] += 1
             self.last = row.number
-            if is_suspect:
+            if row.is_suspect:
                 self.suspects.append(row.number)
 
 
