@@ -271,8 +271,9 @@ def number_of(number: int, noun: str, ending: str = "s") -> str:
 
 def _line(message: str) -> str:
     """A message as one line that a person reads; `--json` and the output have it whole."""
-    words = " ".join(message.split())
-    return words if len(words) <= LONGEST_MESSAGE else f"{words[:LONGEST_MESSAGE]}…"
+    words, half = " ".join(message.split()), LONGEST_MESSAGE // 2
+    # What it is begins a message, and what to do about it ends one: names of files stand between.
+    return words if len(words) <= LONGEST_MESSAGE else f"{words[:half]} … {words[-half:]}"
 
 
 def row_numbers(group: Failures | HeldRows) -> str:
