@@ -190,7 +190,7 @@ def _parse(path: Path, problems: list[str]) -> dict[str, object] | None:
         text = path.read_text("utf-8-sig")
         return tomllib.loads(text)
     except FileNotFoundError:
-        problems.append(f"{path}: no such file")
+        problems.append(f"{path}: no such file; batch-runner init SHEET writes a job for a sheet")
     except UnicodeDecodeError as error:
         problems.append(f"{path}: can't be read as a job file: byte {error.start} is no text in UTF-8; save it so")
     except tomllib.TOMLDecodeError as error:

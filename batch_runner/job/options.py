@@ -98,13 +98,13 @@ def command_words(command: str, source: str, chosen: Mapping[str, object]) -> li
         elif isinstance(value, dict):
             words += [word for pair in value.items() for word in (option.flag, "=".join(pair))]
         elif isinstance(value, list | tuple):
-            words += [option.flag, ",".join(map(_as_named, value))] if value else []
+            words += [option.flag, ",".join(map(as_named, value))] if value else []
         elif value is not None:
             words += [option.flag, str(value)]
     return words
 
 
-def _as_named(name: str) -> str:
+def as_named(name: str) -> str:
     """A name in a list of names, as CSV has it."""
     return '"' + name.replace('"', '""') + '"' if set(name) & set(',"\n') or name.strip() != name else name
 

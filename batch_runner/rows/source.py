@@ -211,7 +211,7 @@ class Source:
         """All params are the key, so that any edit makes a new row: which columns would know it again."""
         if not self.likely_key:
             return None
-        of, journal = " and ".join(map(repr, self.likely_key)), self._job.journal_path
+        of, journal = " with ".join(map(repr, self.likely_key)), self._job.journal_path
         way = f"--key {said(self.likely_key)}"
         if journal.exists():
             way = f"batch-runner rekey {quote_words([str(journal)])} {way}"

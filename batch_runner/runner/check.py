@@ -19,6 +19,7 @@ from anyio import from_thread
 
 from batch_runner.errors import ExitCode, JournalError, JournalFailed
 from batch_runner.job.job import Job
+from batch_runner.job.options import as_named
 from batch_runner.journal.outputs import OutputIndex, lowest_runs
 from batch_runner.journal.view import JournalView, Placed
 from batch_runner.outcomes import NOT_STARTED
@@ -154,19 +155,19 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         yield f"  rows:    {counted}: {self.last_row} in all"
         if self.suspects:
             yield f"  suspect: {row_list(self.suspects, MOST_SUSPECTS)}"
-        yield f"  columns: {', '.join(self.columns)}"
+        yield f"  columns: {', '.join(map(as_named, self.columns))}"
         if self.earlier_output:
             yield "  and an earlier output's columns, which are refreshed and never sent"
-        yield f"  params:  {', '.join(self.params)}"
+        yield f"  params:  {', '.join(map(as_named, self.params))}"
         cluster = "Dask on this machine" if self.dask == "local" else f"the Dask cluster {self.dask}"
         yield f"  task:    {self.task or '(none yet: say --task)'} on {cluster if self.dask else self.service}"
         if self.takes:
             yield f"  takes:   {', '.join(map(str, self.takes))}"
         if self.unused:
             yield f"  unused:  {', '.join(self.unused)}"
-        yield f"  key:     {', '.join(self.key) or 'all params'}"
+        yield f"  key:     {', '.join(map(as_named, self.key)) or 'all params'}"
         yield f"  output:  {self.output}"
-        yield f"  journal: {self.journal}"
+        yield f"  journal: {self.journal if self.task else 'not known until a task is named'}"
         if self.deadline:
             yield f"  until:   {self.deadline}"
         yield f"  plan:    {plan_words(self.plan, self.named) if self.task else 'not known until a task is named'}"

@@ -237,7 +237,9 @@ def test_a_file_that_is_no_job(tmp_path: Path, text: str, sentence: str) -> None
 
 def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
     """No such file, a folder, or bytes that are no text: a sentence, not a traceback."""
-    assert problems(str(tmp_path / "no.toml"), {}, {}) == [f"{tmp_path / 'no.toml'}: no such file"]
+    assert problems(str(tmp_path / "no.toml"), {}, {}) == [
+        f"{tmp_path / 'no.toml'}: no such file; batch-runner init SHEET writes a job for a sheet"
+    ]
     (tmp_path / "folder.toml").mkdir()
     assert "can't be read" in problems(str(tmp_path / "folder.toml"), {}, {})[0]
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\0")
