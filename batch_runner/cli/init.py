@@ -13,7 +13,7 @@ from batch_runner.errors import SheetError, UsageError, reason_of
 from batch_runner.fs import have_temporary_folder
 from batch_runner.job.job import Job
 from batch_runner.job.options import options, toml
-from batch_runner.rows.source import Profile, Source, profile_of
+from batch_runner.rows.source import FILE_NAME, Profile, Source, profile_of
 from batch_runner.sheet.model import row_list
 from batch_runner.units import problem_of_name, way_to
 
@@ -73,7 +73,7 @@ def _lines(seen: Profile, said: dict[str, object]) -> Iterator[str]:
         "task": ("TASK_ID", "invoice, FILE.py:FUNCTION, or the id of a task of the service"),
         "service": ("anchor", "who runs it; without this line, this program itself"),
         "columns": (seen.columns[:5], "send only these"),
-        "rename": (dict.fromkeys(seen.columns[:1], "PARAM"), "send a column under the name that the task takes"),
+        "rename": (_renamed(seen), "send a column under the name that the task takes"),
         "key": (seen.key or seen.columns[:1], "what makes a row the same row tomorrow"),
         "report": ("{stem}.report.html", "a page for people"),
         "retry": (["failure", "timeout"], "start these again the next night"),
@@ -86,6 +86,12 @@ def _lines(seen: Profile, said: dict[str, object]) -> Iterator[str]:
             yield f"# {name} = {toml(value)}  # {why}"
     if seen.amounts:
         yield f"total = {toml(seen.amounts)}  # added up by currency and outcome"
+
+
+def _renamed(seen: Profile) -> dict[str, str]:
+    """The column of file names under the name that the task `invoice` takes, where the sheet has one; else any."""
+    is_meant = seen.files and FILE_NAME not in seen.columns
+    return {seen.files[0]: FILE_NAME} if is_meant else dict.fromkeys(seen.columns[:1], "PARAM")
 
 
 def read_option(name: str, value: object) -> object:

@@ -294,6 +294,14 @@ def test_a_file_that_is_there_is_kept(invoices: Path) -> None:
     assert run_program("init", "invoices.csv", "-o", "no/n.toml", cwd=invoices.parent).returncode == 2
 
 
+def test_the_column_of_files_is_proposed_for_the_task_that_reads_them(tmp_path: Path) -> None:
+    """Under the name that it takes: who takes the hash away has a job that can run."""
+    path = tmp_path / "a.csv"
+    path.write_text("Nr,PDF\nR-1,a.pdf\nR-2,b.pdf\n")
+    (line,) = [line for line in job_file(path, tmp_path, look(path, None), {}).splitlines() if "rename" in line]
+    assert line.startswith('# rename = { "PDF" = "File Name" }')
+
+
 def test_rows_that_look_like_totals_are_spoken_of(tmp_path: Path) -> None:
     """They would be refused night for night: the job names them, and carries what a person says of them."""
     path = tmp_path / "a.csv"
