@@ -206,6 +206,7 @@ async def preview(
             planned.add(step, row)
     totals, write = control_totals(source, planned.outcomes()), (writing_of(job.locale) or PLAIN).amount
     notes = (*told, *source.notes, *source.first_notes, *source.sheet.describe_formats(), *unclaimed)
+    news = (journal.all_new() if planned.counted else None, journal.waiting(), *(each.note for each in evidence))
     return Preview(
         input=job.input,
         input_sha256=source.sheet.fingerprint,
@@ -237,11 +238,7 @@ async def preview(
         named=named_rows(journal.named),
         likely_key=source.likely_key,
         hints=_near_duplicates(source),
-        notes=(
-            *notes,
-            *filter(None, [journal.all_new() if planned.counted else None, journal.waiting()]),
-            *(note for each in evidence if (note := each.note)),
-        ),
+        notes=(*notes, *filter(None, news)),
         takes=tuple(_taken(source)),
         unused=source.template.fit.unused if source.template.fit else (),
     )
