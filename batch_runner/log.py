@@ -40,6 +40,8 @@ OLD_FILES = 5
 SECRET_MARK = "<the API key>"  # noqa: S105  it is what stands instead of one
 SHORTEST_SECRET = 8
 """Characters of a key that is looked for in facts and results: a test's `1` would take their sense with it."""
+LONGEST_FACT = 10_000
+"""Characters of a text that a line has: a service may call a run by an id of megabytes."""
 _FACTS = "facts"
 _PLAIN = re.compile(r"[^\s\"=]+")
 _BATCH: ContextVar[Fact] = ContextVar("batch", default=None)
@@ -281,7 +283,9 @@ class _Form(logging.Formatter):
         if not isinstance(value, str):
             return value
         text = value.encode("utf-8", "backslashreplace").decode()
-        return text.replace(self._secret, SECRET_MARK) if self._secret else text
+        text = text.replace(self._secret, SECRET_MARK) if self._secret else text
+        # Only then it is cut: a half of the secret would not be found.
+        return text if len(text) <= LONGEST_FACT else f"{text[:LONGEST_FACT]}… ({len(text)} characters)"
 
 
 class _Text(_Form):

@@ -22,7 +22,6 @@ from batch_runner.cli.options import (
     variables_said,
 )
 from batch_runner.errors import ExitCode, quote_words
-from batch_runner.job.options import options
 from batch_runner.outcomes import RESOLVED
 
 if TYPE_CHECKING:
@@ -193,6 +192,7 @@ def check_command(source: str, probe: bool, **values: Any) -> int:
 @_init_option("--service", metavar="local|anchor|URL", help="Who runs it.")
 @_init_option("--key", metavar="A,B", multiple=True, help="The columns that identify a row; asked for at a terminal.")
 @_init_option("--columns", metavar="A,B", multiple=True, help="Send only these columns; asked for at a terminal.")
+@_init_option("--suspect-rows", metavar="run|skip", help="What to do with rows that look like totals or notes.")
 @click.option("--systemd", "runs", flag_value="systemd", help="Print the systemd units that run the job every night.")
 @click.option("--cron", "runs", flag_value="cron", help="Print its line for a crontab.")
 @click.option("--container", "runs", flag_value="container", help="Print a Containerfile and how to run it.")
@@ -202,14 +202,14 @@ def init_command(source: Path, job: str, runs: str | None, **values: Any) -> int
 
     A file that is there already is kept.
     """
-    from batch_runner.cli.init import ask, job_file, look, write
+    from batch_runner.cli.init import ask, job_file, look, read_option, write
     from batch_runner.cli.run import print_out
     from batch_runner.job.options import what_runs
 
     if runs and source.suffix.lower() == ".toml":
         print_out(what_runs(source, runs))
         return ExitCode.OK
-    said = {name: options()[name].read(value) for name, value in keep_said(values).items()}
+    said = {name: read_option(name, value) for name, value in keep_said(values).items()}
     if not (runs and Path(job).is_file()):
         seen = look(source, values["sheet"])
         if sys.stdin.isatty() and sys.stdout.isatty() and job != "-":

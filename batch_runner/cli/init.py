@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
+import msgspec
 
 from batch_runner.errors import SheetError, UsageError, reason_of
 from batch_runner.fs import have_temporary_folder
 from batch_runner.job.job import Job
 from batch_runner.job.options import options, toml
-from batch_runner.rows.source import Profile, Source, profile_of
+from batch_runner.rows.source import FILE_NAME, Profile, Source, profile_of
+from batch_runner.sheet.model import row_list
 from batch_runner.units import problem_of_name, way_to
 
 if TYPE_CHECKING:
@@ -64,12 +66,14 @@ def _lines(seen: Profile, said: dict[str, object]) -> Iterator[str]:
     """The options that most jobs need; a proposal that nobody has agreed to yet has a `#` before it."""
     if seen.hidden:
         yield f"hidden = {toml(SKIP)}  # the sheet has hidden or filtered-out rows: skip or include them"
+    doubtful = f"{row_list(seen.suspects)}: {'a total or a note' if len(seen.suspects) == 1 else 'totals or notes'}?"
     proposed: dict[str, tuple[object, str]] = {
         "sheet": (None, ""),
+        "suspect_rows": (SKIP if seen.suspects else None, f"{doubtful} Refused without this line; run sends them"),
         "task": ("TASK_ID", "invoice, FILE.py:FUNCTION, or the id of a task of the service"),
         "service": ("anchor", "who runs it; without this line, this program itself"),
         "columns": (seen.columns[:5], "send only these"),
-        "rename": (dict.fromkeys(seen.columns[:1], "PARAM"), "send a column under the name that the task takes"),
+        "rename": (_renamed(seen), "send a column under the name that the task takes"),
         "key": (seen.key or seen.columns[:1], "what makes a row the same row tomorrow"),
         "report": ("{stem}.report.html", "a page for people"),
         "retry": (["failure", "timeout"], "start these again the next night"),
@@ -84,6 +88,21 @@ def _lines(seen: Profile, said: dict[str, object]) -> Iterator[str]:
         yield f"total = {toml(seen.amounts)}  # added up by currency and outcome"
 
 
+def _renamed(seen: Profile) -> dict[str, str]:
+    """The column of file names under the name that the task `invoice` takes, where the sheet has one; else any."""
+    is_meant = seen.files and FILE_NAME not in seen.columns
+    return {seen.files[0]: FILE_NAME} if is_meant else dict.fromkeys(seen.columns[:1], "PARAM")
+
+
+def read_option(name: str, value: object) -> object:
+    """The value of an option as a job has it. Raises `UsageError` for one that makes no sense."""
+    option = options()[name]
+    try:
+        return option.read(value)
+    except ValueError as error:
+        raise UsageError(f"{option.flag}: {error}") from None
+
+
 def ask(seen: Profile, said: dict[str, object]) -> dict[str, object]:
     """What was said, and at a terminal what a person answers to the rest: an empty answer leaves it open."""
     proposals = {"task": "invoice", "key": ",".join(seen.key), "columns": ""}
@@ -95,14 +114,15 @@ def ask(seen: Profile, said: dict[str, object]) -> dict[str, object]:
     for name in [name for name in questions if name not in said]:
         answer = click.prompt(questions[name], default=proposals[name], err=True).strip()
         if answer:
-            said = {**said, name: options()[name].read(answer)}
+            said = {**said, name: read_option(name, answer)}
     return said
 
 
 def _look(job: Job, *, hidden: bool = False) -> Profile:
     have_temporary_folder(job.input_path.absolute().parent)
     with Source(job, Path(tempfile.gettempdir())) as source:
-        return profile_of(source, hidden=hidden)
+        suspects = tuple(row.number for row in source.sheet.rows() if row.is_suspect)
+        return msgspec.structs.replace(profile_of(source, hidden=hidden), suspects=suspects)
 
 
 def _head(sheet: Path, seen: Profile) -> Iterator[str]:

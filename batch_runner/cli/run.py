@@ -30,7 +30,7 @@ from batch_runner.errors import (
 )
 from batch_runner.job.config import notify_config_of, unknown_variables
 from batch_runner.job.inputs import make_folders, night_job_of
-from batch_runner.job.options import GIVEN, command_words, describe_job, options
+from batch_runner.job.options import command_words, describe_job, options
 from batch_runner.progress import HeldBack, Progress, progress_for
 from batch_runner.report.notify import Notifier
 from batch_runner.runner.connect import api_key, probe_service
@@ -284,7 +284,7 @@ def next_command(loaded: Loaded, pages: Sequence[Preview]) -> str:
     """
     said = {origin.option: origin.value for origin in loaded.origins if (origin.where or "").startswith("--")}
     shown = {name: value for name, value in said.items() if not options()[name].is_secret}
-    source, is_sheet = _source_of(loaded), loaded.origins[0].where == GIVEN
+    source, is_sheet = _source_of(loaded), loaded.job.job_file is None
     command = "run" if loaded.job.task else "check"
     if not loaded.job.task:
         shown["task"] = "invoice"
@@ -305,8 +305,7 @@ def next_command(loaded: Loaded, pages: Sequence[Preview]) -> str:
 
 def _source_of(loaded: Loaded) -> str:
     """What was given as INPUT: the sheet, or the job file."""
-    given = loaded.origins[0]
-    return str(given.value) if given.where == GIVEN else (given.where or "").removesuffix(": input")
+    return loaded.job.job_file or loaded.job.input
 
 
 def _pdf_column(pages: Sequence[Preview]) -> str | None:

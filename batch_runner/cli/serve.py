@@ -86,7 +86,7 @@ async def _serve(said: Serving) -> None:
         await serve(
             LocalService(tasks, executor, run_timeout, store=store, queue=said.queue),
             said.port,
-            partial(_say_listening, said.runs, key is not None),
+            partial(_say_listening, said.runs, key is not None, _names_of(tasks)),
             api_key=key,
             host=said.host,
             grace=grace,
@@ -115,12 +115,21 @@ def _seconds(option: str, text: str, *, or_none: bool = False) -> float:
         raise UsageError(f"{option}: {error}") from None
 
 
-def _say_listening(runs: str, locked: bool, url: str) -> None:
+def _names_of(tasks: Tasks) -> str:
+    """What clients ask for: of a function that has a short id, that one."""
+    known = tasks.by_id
+    names = [name for name in known if not (".py:" in name and name.rpartition(":")[2] in known)]
+    return f"tasks: {', '.join(names)}" if len(names) > 1 else f"task: {names[0]} (--tasks FILE.py adds your own)"
+
+
+def _say_listening(runs: str, locked: bool, tasks: str, url: str) -> None:
     lock = (
         "the key from the environment is asked for" if locked else f"no key is asked for ({KEY_VARIABLES[0]} is unset)"
     )
     click.echo(
-        f"batch-runner: serving the Tasks API on {url}; {lock}; runs are kept in {runs}; Ctrl-C stops it", err=True
+        f"batch-runner: serving the Tasks API on {url}; {lock}; runs are kept in {runs}; Ctrl-C stops it\n"
+        f"batch-runner: {tasks}",
+        err=True,
     )
 
 

@@ -97,7 +97,7 @@ def _values(settings: Mapping[str, Setting], problems: list[str]) -> dict[str, A
     values: dict[str, Any] = {}
     for name, setting in settings.items():
         try:
-            values[name] = setting.value if name == "input" else options()[name].read(setting.value)
+            values[name] = options()[name].read(setting.value)
         except ValueError as error:
             problems.append(f"{setting.label}: {error}")
     return values
@@ -135,9 +135,9 @@ def _settings(
     source: str, flags: Mapping[str, object], environ: Mapping[str, str], problems: list[str]
 ) -> dict[str, Setting]:
     """Every value that somebody said, the strongest source's, by option."""
-    settings = {"input": Setting(source, GIVEN)}
-    if source.lower().endswith(".toml"):
-        settings = _job_file(Path(source), problems)
+    is_job = source.lower().endswith(".toml")
+    is_named = "input" in flags or options()["input"].variable in environ
+    settings = _job_file(Path(source), problems, is_named=is_named) if is_job else {}
     for option in options().values():
         text = None if option.flag_only else environ.get(option.variable)
         if text is None and option.is_secret:
@@ -150,7 +150,11 @@ def _settings(
             settings[option.name] = Setting(value, option.variable, is_public=False)
         if option.name in flags:
             settings[option.name] = Setting(flags[option.name], option.flag)
-    return settings
+    if is_job:
+        return settings
+    if "input" in flags:
+        problems.append(f"--input: it is for a job file, and {source} is a sheet; say one of them")
+    return {**settings, "input": Setting(source, GIVEN)}
 
 
 def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
@@ -162,16 +166,18 @@ def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
             yield f"{name}: no such option; it is ignored.{did_you_mean(name, known)}"
 
 
-def _job_file(path: Path, problems: list[str]) -> dict[str, Setting]:
-    """The settings of a job file; relative paths in it are relative to it."""
+def _job_file(path: Path, problems: list[str], *, is_named: bool) -> dict[str, Setting]:
+    """The settings of a job file; relative paths in it are relative to it. `is_named`: the sheet is said elsewhere."""
     table = _parse(path, problems)
     if table is None:
         return {}
     problems += _key_problems(path, table)
+    if "input" not in table and not is_named:
+        problems.append(f'{path}: input: the job names no spreadsheet; add for example input = "invoices.xlsx"')
     return {
         name: Setting(_place(name, value, path), f"{path}: {name}")
         for name, value in table.items()
-        if (name in options() and not options()[name].flag_only) or (name == "input" and isinstance(value, str))
+        if name in options() and not options()[name].flag_only and (name != "input" or isinstance(value, str))
     }
 
 
@@ -184,7 +190,7 @@ def _parse(path: Path, problems: list[str]) -> dict[str, object] | None:
         text = path.read_text("utf-8-sig")
         return tomllib.loads(text)
     except FileNotFoundError:
-        problems.append(f"{path}: no such file")
+        problems.append(f"{path}: no such file; batch-runner init SHEET writes a job for a sheet")
     except UnicodeDecodeError as error:
         problems.append(f"{path}: can't be read as a job file: byte {error.start} is no text in UTF-8; save it so")
     except tomllib.TOMLDecodeError as error:
@@ -196,7 +202,7 @@ def _parse(path: Path, problems: list[str]) -> dict[str, object] | None:
 
 
 def _key_problems(path: Path, table: Mapping[str, object]) -> Iterator[str]:
-    known = ["input", *options()]
+    known = [*options()]
     for name, value in table.items():
         if name.lower().replace("-", "_") in SECRETS:
             yield f"{path}: {name}: a key doesn't belong into a file; put it into ANCHORBROWSER_API_KEY"
@@ -206,9 +212,7 @@ def _key_problems(path: Path, table: Mapping[str, object]) -> Iterator[str]:
             yield f"{path}: {name}: no such key.{_meant(name, value, known)}"
         elif isinstance(value, str) and _BROKEN_PATH.match(value):
             yield f"{path}: {name}: {value!r}: a backslash in double quotes begins something else; {WINDOWS_PATHS}"
-    if "input" not in table:
-        yield f'{path}: input: the job names no spreadsheet; add for example input = "invoices.xlsx"'
-    elif not isinstance(table["input"], str):
+    if not isinstance(table.get("input", ""), str):
         yield (
             f"{path}: input: {table['input']!r} is not a text, so the job names no spreadsheet; "
             'write for example "invoices.xlsx", or "inbox/*.xlsx" for several'

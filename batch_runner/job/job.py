@@ -56,12 +56,11 @@ def _says(group: str, metavar: str | None, text: str, *, flag_only: bool = False
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One batch to run: which sheet, which task, and how. Raises `UsageError` where a value makes no sense.
 
-    Every field but `input` is a command-line option of the same name (`--run-timeout`), an environment variable
+    Every field is a command-line option of the same name (`--run-timeout`), an environment variable
     (`BATCH_RUNNER_RUN_TIMEOUT`) and a key of a job file (`run_timeout`). Patterns and places in its paths are for
     `plan_of`, which makes a job for each sheet of them; whoever runs a Job has its paths taken to the letter.
     """
 
-    input: str
     job_file: str | None = None
     """The file that the job was read from; no option."""
     task: Annotated[
@@ -72,6 +71,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         str,
         _says("The task", "local|anchor|URL", "Who runs it: this program itself, Anchor's cloud, or a URL."),
     ] = "local"
+    input: Annotated[str, _says("Files", "PATH", "The sheet of a job file; as a flag, another one for this batch.")]
     output: Annotated[
         str | None,
         _says("Files", "PATH", "Where the result goes; the ending chooses csv, tsv, xlsx, jsonl or parquet."),
@@ -278,7 +278,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     def _convert(self) -> None:
         """Take each value in whatever form the command line does; raises `UsageError` for those that make no sense."""
-        problems = [] if isinstance(self.input, str) else [f"input: {self.input!r} is not a text"]
+        problems: list[str] = []
         for name, hint in validation.hints_of(Job).items():
             said = getattr(self, name)
             try:

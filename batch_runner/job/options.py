@@ -81,7 +81,8 @@ def options() -> dict[str, Option]:
         meta: msgspec.Meta = hint.__metadata__[0]
         extra = meta.extra or {}
         kind = kind_of(hint)
-        default = () if kind in (OptionKind.NAMES, OptionKind.PAIRS) else fields[name].default
+        is_many = kind in (OptionKind.NAMES, OptionKind.PAIRS)
+        default = () if is_many else None if fields[name].required else fields[name].default
         shown = (extra["group"], extra["metavar"], meta.description or "")
         found[name] = Option(name, kind, *shown, default, extra["flag_only"])
     return found
@@ -97,13 +98,13 @@ def command_words(command: str, source: str, chosen: Mapping[str, object]) -> li
         elif isinstance(value, dict):
             words += [word for pair in value.items() for word in (option.flag, "=".join(pair))]
         elif isinstance(value, list | tuple):
-            words += [option.flag, ",".join(map(_as_named, value))] if value else []
+            words += [option.flag, ",".join(map(as_named, value))] if value else []
         elif value is not None:
             words += [option.flag, str(value)]
     return words
 
 
-def _as_named(name: str) -> str:
+def as_named(name: str) -> str:
     """A name in a list of names, as CSV has it."""
     return '"' + name.replace('"', '""') + '"' if set(name) & set(',"\n') or name.strip() != name else name
 
@@ -150,9 +151,9 @@ class Provenance(msgspec.Struct, frozen=True, rename={"where": "from"}):
 def provenance_of(job: Job, settings: Mapping[str, Setting]) -> tuple[Provenance, ...]:
     """Every option of a job, in the order of the table; secrets are only said to be set."""
     found = []
-    for name in ("input", *options()):
+    for name in sorted(options(), key=lambda name: name != "input"):
         setting = settings.get(name)
-        is_hidden = setting is not None and name != "input" and options()[name].is_secret
+        is_hidden = setting is not None and options()[name].is_secret
         where = setting.label if setting is not None else None
         found.append(Provenance(name, SET if is_hidden else getattr(job, name), where))
     return tuple(found)

@@ -278,7 +278,8 @@ def _names(columns: tuple[str, ...]) -> str:
 
 
 def _show(value: str) -> str:
-    return "all params" if value == "[]" else value
+    """Of a key the columns, as a person names them."""
+    return ", ".join(msgspec.json.decode(value)) or "all params" if value.startswith("[") else value
 
 
 @contextmanager

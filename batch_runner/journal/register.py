@@ -396,7 +396,7 @@ class Registration:
 def _ways_out(ran: Ran) -> str:
     """What follows the sentence of a row that is held for what ran."""
     path = ran.journal
-    return f" (journal {path}); {RELEASE}, --journal {path} goes on with that one" if path else f"; {RELEASE}"
+    return f" (journal {path}); {RELEASE}, --journal with its path goes on with it" if path else f"; {RELEASE}"
 
 
 def attempts_of(connection: sqlite3.Connection, row: int) -> list[Attempt]:

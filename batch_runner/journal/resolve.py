@@ -209,14 +209,14 @@ class _Resolving(msgspec.Struct, frozen=True):
 def _unknown(sheet: JournalSheet, connection: sqlite3.Connection, number: int, verdict: Finding) -> Attempt:
     """The attempt of the row that nobody knows the end of, or that doesn't come to one."""
     placed = connection.execute(_PLACE, (sheet.batch, number)).fetchone()
-    if placed is None or placed[0] is None:
+    if placed is None:
         raise UsageError(f"{sheet.path}: it has no row {number}; `batch-runner status` tells the unknown ones")
-    last = last_sent(attempts_of(connection, placed[0]))
-    outcome = "not_started" if last is None else last.outcome
-    if last is None or not (outcome == UNKNOWN or last.is_going):
-        raise UsageError(
-            f"{sheet.path}: row {number} is {outcome}, neither unknown nor still going: there is nothing to resolve"
-        )
+    last = None if placed[0] is None else last_sent(attempts_of(connection, placed[0]))
+    if last is None:
+        raise UsageError(f"{sheet.path}: no run was started for row {number}: there is nothing to resolve")
+    if not (last.outcome == UNKNOWN or last.is_going):
+        is_what = f"row {number} is {last.outcome}, neither unknown nor still going"
+        raise UsageError(f"{sheet.path}: {is_what}: there is nothing to resolve")
     if verdict.status == NOT_STARTED and (last.run_id or verdict.run_id):
         raise UsageError(
             f"{sheet.path}: row {number} has the run {last.run_id or verdict.run_id}, so it was started; if you know "

@@ -332,10 +332,15 @@ class JournalView:
         """How many seconds each of the last runs took, of whatever night."""
         return [seconds for (seconds,) in self._connection.execute(_RUN_TIMES, (most,))]
 
-    def ended_here(self, batch: int) -> int:
-        """How many of the batch's own runs have ended."""
-        sql = "SELECT count(*) FROM sent WHERE batch = ? AND ended_at IS NOT NULL"
-        return int(self._connection.execute(sql, (batch,)).fetchone()[0])
+    def ended_here(self, batch: int) -> dict[str, int]:
+        """How many of the batch's own runs have ended, by status."""
+        sql = "SELECT status, count(*) FROM sent WHERE batch = ? AND ended_at IS NOT NULL GROUP BY status"
+        return dict(self._connection.execute(sql, (batch,)))
+
+    def is_refused(self, batch: int, number: int) -> bool:
+        """Whether nothing could be sent for a row, so that it never ran in this batch and would be refused again."""
+        sql = "SELECT 1 FROM place WHERE batch = ? AND number = ? AND refusal IS NOT NULL"
+        return self._connection.execute(sql, (batch, number)).fetchone() is not None
 
     def told(self, batch: int) -> str | None:
         """What was said of a batch at its end, as JSON; the first versions kept nothing of it."""

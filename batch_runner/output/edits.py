@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch_runner.errors import OutputFailed
+from batch_runner.errors import OutputFailed, quote_words
 from batch_runner.fs import digest_of, is_held, replace_file, sync, sync_if_possible
 from batch_runner.job.job import stem_of
 from batch_runner.output.long_texts import WholeTexts
@@ -167,11 +167,11 @@ def look_at_edits(
     same = [written for written in known if written.path == os.path.realpath(path)]
     is_unchanged = any(written.sha256 == digest for written in known) or knows(digest)
     if os.path.realpath(path) == os.path.realpath(job.input_path):
-        return _edits_in_place(source, digest, same, is_unchanged=is_unchanged)
+        return _edits_in_place(job, source, digest, same, is_unchanged=is_unchanged)
     with open_previous(path, job, source, [written.headers for written in same], source.sheet.scratch) as previous:
         if previous is None:
             is_ours = is_unchanged or not source.sheet.header_row  # without headers it was looked at before the start
-            aside = _kept_aside(path, digest) if same and is_ours and not is_unchanged else ()
+            aside = _kept_aside(path, digest, job) if same and is_ours and not is_unchanged else ()
             return Edits(notes=aside, seen=digest if is_ours or job.overwrite else None)
         if is_unchanged and not previous.hers:
             return Edits(seen=digest)
@@ -179,11 +179,13 @@ def look_at_edits(
         hers, mended = found.carry_over()
         notes = _mended(mended)
         if found.loses_something(is_unchanged=is_unchanged):
-            notes = (*notes, *_kept_aside(path, digest))
+            notes = (*notes, *_kept_aside(path, digest, job, is_to_run=bool(mended)))
         return Edits(hers, notes, digest)
 
 
-def _edits_in_place(source: Source, digest: str, same: Sequence[WrittenOutput], *, is_unchanged: bool) -> Edits:
+def _edits_in_place(
+    job: Job, source: Source, digest: str, same: Sequence[WrittenOutput], *, is_unchanged: bool
+) -> Edits:
     """The sheet is its own output: only cells of ours are written, all else stays as it is."""
     seen = source.sheet.fingerprint
     if is_unchanged or digest != seen or not same or not source.layout.is_earlier_output:
@@ -191,7 +193,7 @@ def _edits_in_place(source: Source, digest: str, same: Sequence[WrittenOutput], 
     cells = PreviousOutput.of_source(source).cells()
     if any(cells == written.cells for written in same):
         return Edits(seen=seen)
-    return Edits(notes=_kept_aside(source.sheet.path, digest), seen=seen)
+    return Edits(notes=_kept_aside(source.sheet.path, digest, job), seen=seen)
 
 
 def _mended(cells: Sequence[str]) -> tuple[str, ...]:
@@ -203,13 +205,24 @@ def _mended(cells: Sequence[str]) -> tuple[str, ...]:
     return (f"{shown} {was} edited in the result file, not in the sheet: {advice}",)
 
 
-def _kept_aside(path: Path, digest: str) -> tuple[str, ...]:
-    """Keep a copy of a file that a person has changed, under a name that no pattern takes for an input."""
+def _kept_aside(path: Path, digest: str, job: Job, *, is_to_run: bool = False) -> tuple[str, ...]:
+    """Keep a copy of a file that a person has changed, under a name that no pattern takes for an input.
+
+    `is_to_run`: she changed what would be sent; how the file is run is said where a job file holds the options.
+    """
     for number in count(1):
         mark = "edited" if number == 1 else f"edited-{number}"
         kept = path.with_name(f"{stem_of(path)}.{mark}.results{path.suffix}")
         if copy_file(path, kept) or digest_of(kept) == digest:
-            return (f"{path.name} was edited since it was written; as it was, it is kept as {kept.name}",)
+            told = f"{path.name} was edited since it was written; as it was, it is kept as {kept.name}"
+            if not is_to_run or job.job_file is None:
+                return (told,)
+            as_said = job.output_path.with_name(kept.name)
+            file = as_said if as_said.exists() else kept  # the output may be a link
+            words = ["batch-runner", "run", job.job_file, "--input", str(file)]
+            if job.service == "local" and job.files is None and file.parent != job.input_path.parent:
+                words += ["--files", str(job.input_path.parent)]
+            return (f"{told}; to run that: {quote_words(words)}",)
     raise AssertionError("there is always a free name")
 
 

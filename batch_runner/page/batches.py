@@ -21,7 +21,7 @@ from batch_runner.journal.batches import COMPLETE
 from batch_runner.journal.index import Index, state_folder
 from batch_runner.journal.outputs import StartWords, recall_start, remember_start
 from batch_runner.journal.view import BatchRecord, Failures, JournalView
-from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, STARTING, UNKNOWN
+from batch_runner.outcomes import FAILED, GOING, NOT_STARTED, STARTING, SUCCESS, UNKNOWN
 from batch_runner.progress import Forecast, Tally
 from batch_runner.report.stats import state_of
 from batch_runner.report.summary import duration_of, sorted_counts
@@ -68,10 +68,11 @@ class BatchLine(msgspec.Struct, frozen=True):
 
 
 class FailureGroup(msgspec.Struct, frozen=True):
-    """Rows that failed alike, and whether they may be run again from here."""
+    """Rows that failed alike, whether they may be run again from here, and whether they were refused: none ever ran."""
 
     failures: Failures
     can_retry: bool
+    is_refused: bool
 
 
 class BatchSeen(msgspec.Struct, frozen=True):
@@ -86,6 +87,7 @@ class BatchSeen(msgspec.Struct, frozen=True):
     batch: BatchRecord
     counts: dict[str, int]
     ended_here: int
+    succeeded_here: int
     groups: tuple[FailureGroup, ...]
     told: Told | None
     is_running: bool
@@ -223,15 +225,8 @@ class BatchSeen(msgspec.Struct, frozen=True):
         """How to run some of its rows again from the result file at `path`; without numbers all that failed."""
         files = {} if self.batch.service != "local" else {"files": way_to(Path(self.batch.input).parent, Path())}
         rows = ranges_of(numbers)
-        return {
-            **files,
-            **for_some_rows(self.known),
-            "output": path,
-            "journal": self.journal_name,
-            **({"rows": rows} if rows else {}),
-            "retry": list(FAILED),
-            "retry_wait": "0s",
-        }
+        where = {"output": path, "journal": self.journal_name, **({"rows": rows} if rows else {})}
+        return {**files, **for_some_rows(self.known), **where, "retry": list(FAILED), "retry_wait": "0s"}
 
 
 class Beginning(msgspec.Struct, frozen=True):
@@ -371,14 +366,18 @@ class Batches:
         is_running = is_running or (child is not None and child.process.poll() is None)  # it still writes its report
         started = recall_start(path, batch.output) or started_by_job(self._folder, path, batch.input)
         counts, groups = self._sums(path, view, batch.id, is_running=is_running)
+        ended = view.ended_here(batch.id)
+        refused = {group for group in groups if view.is_refused(batch.id, group.numbers[0])}
+        can_run = {group for group in groups if started is not None and group.status in FAILED} - refused
         others = [other for other in view.batches() if other.output == batch.output and other.id != batch.id]
         return BatchSeen(
             path,
             self.name_of(path),
             batch,
             counts,
-            view.ended_here(batch.id),
-            tuple(FailureGroup(group, started is not None and group.status in FAILED) for group in groups),
+            sum(ended.values()),
+            ended.get(SUCCESS, 0),
+            tuple(FailureGroup(group, group in can_run, group in refused) for group in groups),
             Told.of(view.told(batch.id)),
             is_running,
             self._asked_to_stop[path, batch.id],

@@ -13,6 +13,7 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import finalize
 
 import msgspec
 
@@ -152,11 +153,11 @@ class _Cells:
     def __init__(self, path: Path, chosen: Mapping[str, Any]) -> None:
         self.columns: tuple[tuple[int, str], ...] = ()
         self.sent: tuple[tuple[int, str], ...] = ()
-        self.fingerprint = ""
+        self.fingerprint, self.is_ready = "", False
         self.total: int | None = None
-        self.is_ready = False
         self._lock = threading.Lock()
         self._connection = sqlite3.connect("", check_same_thread=False, isolation_level=None)
+        finalize(self, self._connection.close).atexit = False  # a screen may still read what another one has let go
         self._connection.execute("CREATE TABLE cell (number INTEGER PRIMARY KEY, texts TEXT, folded TEXT)")
         self._path, self._chosen = path, chosen
 
@@ -211,10 +212,9 @@ class OwnColumns:
         of = seen.batch
         if self.digest(Path(of.input)) == of.input_sha256:
             return self._read(Path(of.input), seen)
-        is_written = of.ended and seen.is_latest and seen.written
-        return (
-            self._read(Path(of.output), seen) if is_written and self.digest(Path(of.output)) == seen.written else None
-        )
+        if of.ended and seen.is_latest and seen.written and self.digest(Path(of.output)) == seen.written:
+            return self._read(Path(of.output), seen)
+        return None
 
     def digest(self, path: Path) -> str:
         """The SHA-256 of a file as it is; "" where it can't be read."""

@@ -11,6 +11,7 @@ from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from weakref import finalize
 
 import anyio
 import msgspec
@@ -250,6 +251,7 @@ class _Reading:
         self._folder = folder
         self._lock = threading.Lock()
         self._table = sqlite3.connect("", check_same_thread=False, isolation_level=None)
+        finalize(self, self._table.close).atexit = False  # a screen may still read what another one has let go
         self._table.execute("CREATE TABLE shown (number INTEGER PRIMARY KEY, kind TEXT, row TEXT)")
         threading.Thread(target=self._read, daemon=True).start()
 

@@ -50,8 +50,8 @@ _ENDS = {
     "The same command with check instead of run says what is wrong.",
     ExitCode.SOME_FAILED: "Some rows did not succeed: look at status and error in the output and fix them. "
     "Then {again}",
-    ExitCode.SOME_UNKNOWN: "Of some rows it is unknown whether a run exists: a person must look in the service, "
-    "or in the books, and say what was found, as below; the next batch carries it over.",
+    ExitCode.SOME_UNKNOWN: "Some rows are unknown: their work may have been done. A person must look where that would "
+    "show (the service, the bank, the books), and say what was found, as below; the next batch carries it over.",
     ExitCode.STOPPED: "It stopped early: its summary says why. Mended, {goes_on}",
     ExitCode.JOURNAL_BUSY: "Another batch holds the journal. When that has ended, {goes_on}",
     ExitCode.INTERRUPTED: "It was interrupted; {goes_on}",

@@ -258,18 +258,25 @@ def _failed(summary: Summary) -> Headline:
 
 def _unknown(summary: Summary) -> Headline:
     rows = summary.count("unknown")
+    if summary.service == "local":
+        why = f"Of an unknown row, {summary.lost}. Look where that would show"
+        verdicts = "success|failure"  # it has a run, so it isn't one that never started
+    else:
+        why = f"A start was sent and its answer lost, so {summary.lost}. Look in the service"
+        verdicts = "success|failure|not_started"
     return Headline(
         BAD,
         f"{number_of(rows, 'row')} unknown: a person must look",
-        "A start was sent and its answer lost, so a run may exist, or have done its work. Look in the service, and say "
-        f"what you found: {summary.resolving} --row N --as success|failure|not_started --note …",
+        f"{why}, and say what you found: {summary.resolving} --row N --as {verdicts} --note …",
     )
 
 
 def _stopped(summary: Summary) -> Headline:
     left = summary.count("not_started")
     unsure = summary.count("unknown")
-    looking = f" {number_of(unsure, 'row')} unknown: look whether a run exists before anything else." if unsure else ""
+    looking = (
+        f" {number_of(unsure, 'row')} unknown: look whether the work was done before anything else." if unsure else ""
+    )
     why = (summary.stopped or "interrupted").rstrip(".")
     going_on = "" if "the same command" in why else " The same command goes on from here."
     return Headline(

@@ -92,11 +92,12 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     `counts` are of the rows that took part; `carried` of them were carried over from an earlier batch without a
     request, `changed` of those although their params are others now. `seconds` is the whole time. `stopped` says why
     the batch stopped early. `since` tells the difference from the last night, None on the first one. `parked` rows are
-    retried no more (`--retry-limit`), `duplicates` were refused (`--unique`), `taken` have the key of another
-    sheet's rows, `unsettled` are sheets of other days that were left before their end. `totals` has an entry for each
-    column of `--total`, `differing` one for each of `--compare`. `report` is the path of the page that `--report` asked
-    for. `cautions` are those of the `notes` that are told also with `--quiet`. `named` counts the rows that were held,
-    carried over and retried, and says why. `locale` is how amounts are written in the text.
+    retried no more (`--retry-limit`), `duplicates` were refused (`--unique`), `taken` have the key of another sheet's
+    rows, `unsettled` are sheets of other days that were left before their end. `totals` has an entry for each column of
+    `--total`, `differing` one for each of `--compare`. `report` is the path of the page that `--report` asked for.
+    `service` is who ran the tasks: `local` or a URL. `cautions` are those of the `notes` that are told also with
+    `--quiet`. `named` counts the rows that were held, carried over and retried, and says why. `locale` is how amounts
+    are written in the text.
     """
 
     exit_code: int
@@ -112,6 +113,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     stopped: str | None
     notes: tuple[str, ...]
     seconds: float
+    service: str = ""
     since: Since | None = None
     parked: HeldRows = HeldRows(0, ())
     duplicates: HeldRows = HeldRows(0, ())
@@ -128,6 +130,12 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     def resolving(self) -> str:
         """The command that says what became of an unknown row of this sheet, but for the row and the verdict."""
         return f"batch-runner resolve {self.journal} --input {self.input}"
+
+    @property
+    def lost(self) -> str:
+        """What is known of an unknown row. A run of our own tasks was there; of another service's that isn't sure."""
+        what = "its run was cut off, and may" if self.service == "local" else "a run may exist, or"
+        return f"{what} have done its work"
 
     @property
     def is_well(self) -> bool:
@@ -184,7 +192,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         if self.stopped:
             yield f"  stopped early: {self.stopped}"
         if self.count("unknown"):
-            yield "  unknown: a run may exist, or have done its work: look before you say --retry unknown"
+            yield f"  unknown: {self.lost}: look before you say --retry unknown"
             yield f"    what you find is said so: {self.resolving} --row N --as success --note …"
         yield from self._note_lines()
         if self.output:
@@ -263,8 +271,9 @@ def number_of(number: int, noun: str, ending: str = "s") -> str:
 
 def _line(message: str) -> str:
     """A message as one line that a person reads; `--json` and the output have it whole."""
-    words = " ".join(message.split())
-    return words if len(words) <= LONGEST_MESSAGE else f"{words[:LONGEST_MESSAGE]}…"
+    words, half = " ".join(message.split()), LONGEST_MESSAGE // 2
+    # What it is begins a message, and what to do about it ends one: names of files stand between.
+    return words if len(words) <= LONGEST_MESSAGE else f"{words[:half]} … {words[-half:]}"
 
 
 def row_numbers(group: Failures | HeldRows) -> str:

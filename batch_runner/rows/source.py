@@ -211,7 +211,7 @@ class Source:
         """All params are the key, so that any edit makes a new row: which columns would know it again."""
         if not self.likely_key:
             return None
-        of, journal = " and ".join(map(repr, self.likely_key)), self._job.journal_path
+        of, journal = " with ".join(map(repr, self.likely_key)), self._job.journal_path
         way = f"--key {said(self.likely_key)}"
         if journal.exists():
             way = f"batch-runner rekey {quote_words([str(journal)])} {way}"
@@ -299,7 +299,7 @@ _AMOUNT_WORDS = re.compile(
 class Profile(msgspec.Struct, frozen=True):
     """What a sheet shows of itself: its columns, those whose values are all different, of amounts, of names of files.
 
-    `hidden` says that it has hidden rows, about which a job must say something.
+    `hidden`: it has hidden rows, about which a job must say something. `suspects` look like none of the list.
     """
 
     sheet: str | None
@@ -308,6 +308,7 @@ class Profile(msgspec.Struct, frozen=True):
     different: tuple[str, ...]
     amounts: tuple[str, ...]
     hidden: bool = False
+    suspects: tuple[int, ...] = ()
     key: tuple[str, ...] = ()
     """The column, or the two, by which a row would be known."""
     files: tuple[str, ...] = ()

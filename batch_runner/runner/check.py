@@ -19,6 +19,7 @@ from anyio import from_thread
 
 from batch_runner.errors import ExitCode, JournalError, JournalFailed
 from batch_runner.job.job import Job
+from batch_runner.job.options import as_named
 from batch_runner.journal.outputs import OutputIndex, lowest_runs
 from batch_runner.journal.view import JournalView, Placed
 from batch_runner.outcomes import NOT_STARTED
@@ -106,6 +107,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     earlier_output: bool
     task: str
     service: str
+    dask: str | None = None
     key: tuple[str, ...]
     output: str
     journal: str
@@ -153,18 +155,19 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         yield f"  rows:    {counted}: {self.last_row} in all"
         if self.suspects:
             yield f"  suspect: {row_list(self.suspects, MOST_SUSPECTS)}"
-        yield f"  columns: {', '.join(self.columns)}"
+        yield f"  columns: {', '.join(map(as_named, self.columns))}"
         if self.earlier_output:
             yield "  and an earlier output's columns, which are refreshed and never sent"
-        yield f"  params:  {', '.join(self.params)}"
-        yield f"  task:    {self.task or '(none yet: say --task)'} on {self.service}"
+        yield f"  params:  {', '.join(map(as_named, self.params))}"
+        cluster = "Dask on this machine" if self.dask == "local" else f"the Dask cluster {self.dask}"
+        yield f"  task:    {self.task or '(none yet: say --task)'} on {cluster if self.dask else self.service}"
         if self.takes:
             yield f"  takes:   {', '.join(map(str, self.takes))}"
         if self.unused:
             yield f"  unused:  {', '.join(self.unused)}"
-        yield f"  key:     {', '.join(self.key) or 'all params'}"
+        yield f"  key:     {', '.join(map(as_named, self.key)) or 'all params'}"
         yield f"  output:  {self.output}"
-        yield f"  journal: {self.journal}"
+        yield f"  journal: {self.journal if self.task else 'not known until a task is named'}"
         if self.deadline:
             yield f"  until:   {self.deadline}"
         yield f"  plan:    {plan_words(self.plan, self.named) if self.task else 'not known until a task is named'}"
@@ -203,6 +206,7 @@ async def preview(
             planned.add(step, row)
     totals, write = control_totals(source, planned.outcomes()), (writing_of(job.locale) or PLAIN).amount
     notes = (*told, *source.notes, *source.first_notes, *source.sheet.describe_formats(), *unclaimed)
+    news = (journal.all_new() if planned.counted else None, journal.waiting(), *(each.note for each in evidence))
     return Preview(
         input=job.input,
         input_sha256=source.sheet.fingerprint,
@@ -215,6 +219,7 @@ async def preview(
         earlier_output=source.layout.is_earlier_output,
         task=job.task,
         service=job.service,
+        dask=job.dask,
         key=job.key,
         output=str(job.output_path),
         journal=str(job.journal_path),
@@ -233,11 +238,7 @@ async def preview(
         named=named_rows(journal.named),
         likely_key=source.likely_key,
         hints=_near_duplicates(source),
-        notes=(
-            *notes,
-            *filter(None, [journal.all_new() if planned.counted else None, journal.waiting()]),
-            *(note for each in evidence if (note := each.note)),
-        ),
+        notes=(*notes, *filter(None, news)),
         takes=tuple(_taken(source)),
         unused=source.template.fit.unused if source.template.fit else (),
     )
@@ -315,10 +316,9 @@ class _Kinds:
         self.suspects = array("q")
         self.last = 0
         for row in sheet.rows():
-            is_suspect = row.kind is RowKind.SUSPECT or (row.kind is RowKind.DATA and row.suspicion is not None)
-            self.counted[RowKind.SUSPECT.value if is_suspect else row.kind.value] += 1
+            self.counted[RowKind.SUSPECT.value if row.is_suspect else row.kind.value] += 1
             self.last = row.number
-            if is_suspect:
+            if row.is_suspect:
                 self.suspects.append(row.number)
 
 

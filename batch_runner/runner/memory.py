@@ -410,7 +410,7 @@ def started_by_job(folder: Path, journal: Path, sheet: str) -> StartWords | None
             for planned in place_journals(night_job_of(job, datetime.now().astimezone().date())).batches:
                 found = planned.job
                 if found.journal_path.resolve() == journal and str(found.input_path.absolute()) == sheet:
-                    public = {n: option for n, option in options().items() if not option.is_secret}
+                    public = {n: each for n, each in options().items() if not each.is_secret and n != "input"}
                     said = {n: getattr(found, n) for n, option in public.items() if getattr(found, n) != option.default}
                     known = {name: value for name, value in said.items() if value not in (None, (), {})}
                     return StartWords(found.input, known, path.name)

@@ -414,6 +414,7 @@ async def _sum_up(
             *(written.cautions if written else ()),
         ),
         seconds=seconds,
+        service=opened.service.name,
         named=named_rows(journal.named),
         locale=job.locale,
         totals=totals,

@@ -94,6 +94,11 @@ class Row(msgspec.Struct, frozen=True):
     suspicion: Suspicion | None = None
     """Why it looks like no row of a plain list, where it does."""
 
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it is a row only if a person says so."""
+        return self.kind is RowKind.SUSPECT or (self.kind is RowKind.DATA and self.suspicion is not None)
+
 
 class TypedCell(msgspec.Struct, frozen=True):
     """A cell that is no text: what the file holds (`1234.5`), and what an English Excel shows (`1,234.50 €`)."""

@@ -126,3 +126,20 @@ def test_check_knows_the_duplicates_of_rows_that_ran_before_unique_was_asked_for
     checked, ran = both(folder, "--key", "Id", "--unique", "No")
     assert (checked.returncode, ran.returncode) == (3, 3)
     assert "refused: 1 of 3 rows:\n  row 4: duplicate: the same No ran before, as row 2 of sheet.csv" in checked.stdout
+
+
+def test_check_names_the_cluster_that_will_run_the_task(folder: Path) -> None:
+    """`--dask` sends the rows elsewhere: a person sees where to, and so does a program."""
+    words = ("check", "sheet.csv", "--task", "tasks.py:pay", "--dask", "tcp://127.0.0.1:9")
+    assert "task:    tasks.py:pay on the Dask cluster tcp://127.0.0.1:9\n" in run_program(*words, cwd=folder).stdout
+    told = json.loads(run_program(*words, "--json", cwd=folder).stdout)
+    assert (told["service"], told["dask"]) == ("local", "tcp://127.0.0.1:9")
+    assert "on local\n" in run_program(*words[:-2], cwd=folder).stdout
+
+
+def test_check_names_columns_as_a_person_would_have_to_say_them(folder: Path) -> None:
+    """A name with a comma in it isn't taken for two; and no journal is named after a task that nobody named."""
+    (folder / "sheet.csv").write_text("Vendor, City;Amount\nACME;1,50\nBETA;2,30\n")
+    told = run_program("check", "sheet.csv", cwd=folder).stdout
+    assert '  columns: "Vendor, City", Amount\n' in told
+    assert "  journal: not known until a task is named\n" in told

@@ -111,3 +111,10 @@ def test_a_suspect_row_is_left_out_by_the_next_command(folder: Path) -> None:
     again = run_program("check", *shlex.split(command)[2:], cwd=folder)
     assert again.returncode == 0
     assert next_line(again.stdout) == command
+
+
+def test_a_missing_file_is_missed_in_a_folder_that_is_named(tmp_path: Path) -> None:
+    """Not in `.`: whoever reads the output tomorrow stands somewhere else."""
+    (tmp_path / "a.csv").write_text("File Name\nnope.pdf\n")
+    done = run_program("run", "a.csv", "--task", "invoice", "--files", ".", cwd=tmp_path)
+    assert f"There is no file 'nope.pdf' in the folder {tmp_path}." in done.stdout

@@ -294,6 +294,36 @@ def test_a_file_that_is_there_is_kept(invoices: Path) -> None:
     assert run_program("init", "invoices.csv", "-o", "no/n.toml", cwd=invoices.parent).returncode == 2
 
 
+def test_the_column_of_files_is_proposed_for_the_task_that_reads_them(tmp_path: Path) -> None:
+    """Under the name that it takes: who takes the hash away has a job that can run."""
+    path = tmp_path / "a.csv"
+    path.write_text("Nr,PDF\nR-1,a.pdf\nR-2,b.pdf\n")
+    (line,) = [line for line in job_file(path, tmp_path, look(path, None), {}).splitlines() if "rename" in line]
+    assert line.startswith('# rename = { "PDF" = "File Name" }')
+
+
+def test_rows_that_look_like_totals_are_spoken_of(tmp_path: Path) -> None:
+    """They would be refused night for night: the job names them, and carries what a person says of them."""
+    path = tmp_path / "a.csv"
+    path.write_text(csv_text(("Id", "Amount", "Note"), *((str(n), "1.50", "x") for n in range(6)), ("Total", "", "9")))
+    (line,) = [line for line in job_file(path, tmp_path, look(path, None), {}).splitlines() if "suspect" in line]
+    assert line.startswith('# suspect_rows = "skip"  # row 8: a total or a note?')
+    assert run_program("init", "a.csv", "--suspect-rows", "skip", cwd=tmp_path).returncode == 0
+    checked = run_program("check", "nightly.toml", "--json", cwd=tmp_path)
+    assert (checked.returncode, json.loads(checked.stdout)["rows"]) == (0, 6)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("--suspect-rows", "no"), "'no' is none of run, skip"), (("--key", '"a'), "'\"a' is not a list of names")],
+)
+def test_an_option_that_makes_no_sense_is_refused(invoices: Path, words: tuple[str, str], said: str) -> None:
+    """As `run` refuses it (2), and no job is written."""
+    done = run_program("init", "invoices.csv", *words, cwd=invoices.parent)
+    assert (done.returncode, f"{words[0]}: {said}" in done.stderr) == (2, True), done.stderr
+    assert not (invoices.parent / "nightly.toml").exists()
+
+
 def test_a_sheet_that_can_not_be_used(tmp_path: Path) -> None:
     """No job for it: the sentence is that of `check`."""
     (tmp_path / "twins.csv").write_text("A,A\n1,2\n")

@@ -73,6 +73,7 @@ def test_it_serves_on_the_port_that_the_environment_names(tmp_path: Path) -> Non
         try:
             assert process.stderr is not None
             assert f"serving the Tasks API on http://127.0.0.1:{port};" in process.stderr.readline()
+            assert process.stderr.readline() == "batch-runner: task: invoice (--tasks FILE.py adds your own)\n"
         finally:
             process.kill()
 

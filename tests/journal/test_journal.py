@@ -211,7 +211,7 @@ async def test_a_person_can_read_the_file(tmp_path: Path) -> None:
     [
         (batch_info(task="other"), "the task invoice, and this batch has other"),
         (batch_info(service="anchor"), "the service local, and this batch has anchor"),
-        (batch_info(key=("No", "Vendor")), 'the key all params, and this batch has ["No","Vendor"]'),
+        (batch_info(key=("No", "Vendor")), "the key all params, and this batch has No, Vendor"),
     ],
 )
 async def test_another_batchs_journal_is_refused(tmp_path: Path, info: object, difference: str) -> None:

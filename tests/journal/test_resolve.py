@@ -189,3 +189,13 @@ def test_a_verdict_needs_a_reason_and_can_do_no_harm(path: Path) -> None:
     assert r"(a\u001b[31mb)" in story
     assert "\x1b" not in story
     assert story.count("resolved") == 1
+
+
+def test_of_a_row_that_was_refused_nothing_is_to_be_resolved(tmp_path: Path) -> None:
+    """It stands in the sheet, so it isn't said that there is none: no run was started for it (2)."""
+    (tmp_path / "t.py").write_text("async def pay(params):\n    return 1\n")
+    (tmp_path / "a.csv").write_text("Id,Amount\n1,1.50\n2,2.50\n3,3.50\nTotal,7.50\n")
+    assert run_program("run", "a.csv", "--task", "t.py:pay", cwd=tmp_path).returncode == 3
+    done = run_program("resolve", "a.csv", "--row", "5", "--as", "success", "--note", "seen", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no run was started for row 5: there is nothing to resolve" in done.stderr

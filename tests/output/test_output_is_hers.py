@@ -15,6 +15,7 @@ from kept_promises import numbered
 from openpyxl import Workbook, load_workbook
 from program import run_program
 from remembering_service import Service, on_a_socket
+from systems import slashes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -330,3 +331,34 @@ def test_no_edit_of_hers_is_lost_in_so_many_nights(
             stood = {cell.lstrip("'") for row in table for cell in row}
             assert not [mine for mine in written if mine.lstrip("'") in stood - kept]
         assert len(service.starts) == 4
+
+
+def test_a_job_runs_the_file_that_was_kept_by_the_command_that_is_told(tmp_path: Path, service: Service) -> None:
+    """The job has all other options; what she mended is sent once, beside the output of the night, and nothing else."""
+    for folder in ("in", "done"):
+        (tmp_path / folder).mkdir()
+    write(tmp_path / "in" / "a.csv", [list(HEADERS), *(list(row) for row in numbered(3))])
+    lines = [
+        'input = "in/*.csv"',
+        'output = "done/{stem}.csv"',
+        f'task = "pay"\nservice = "{service.url}"',
+        'key = "Row"',
+    ]
+    (tmp_path / "job.toml").write_text("\n".join(lines))
+
+    def run(*words: str) -> str:
+        done = run_program("run", "job.toml", *words, cwd=tmp_path, BATCH_RUNNER_STATE=str(tmp_path / "state"))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run()
+    table = read(tmp_path / "done" / "a.csv")
+    table[2][1] = "7.77"
+    write(tmp_path / "done" / "a.csv", table)
+    told = slashes(run()).partition("to run that: batch-runner run job.toml ")[2].splitlines()[0]
+    assert told == "--input done/a.edited.results.csv"
+    for _night in range(2):
+        run(*told.split(), "--retry", "changed")
+    assert len(service.starts) == 4
+    assert column(read(tmp_path / "done" / "a.edited.csv"), "Amount") == ["0.50", "7.77", "2.50"]
+    assert [path.name for path in tmp_path.rglob("*.db") if "state" not in path.parts] == ["pay.journal.db"]

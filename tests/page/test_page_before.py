@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from paged import hidden_fields, paged, plain, rows_of, write_sheet
+from program import run_program
 from systems import KILL
 
 if TYPE_CHECKING:
@@ -138,3 +139,28 @@ def test_a_batch_that_mends_one_of_two_rows_is_not_complete_for_the_sheet(tmp_pa
     assert "Complete: every row that ran succeeded" in shown, shown
     assert "2 of all 3 rows of the sheet have succeeded now" in shown
     assert "The others: 1 failure" in shown
+
+
+def test_what_succeeded_before_is_not_counted_as_of_this_batch(tmp_path: Path) -> None:
+    """A row that was carried over beside one that failed again: nothing succeeded here."""
+    write_sheet(tmp_path)
+    (tmp_path / "job.toml").write_text('input = "list.csv"\ntask = "tasks.py:pay"\nkey = "Id"\n', "utf-8")
+    run_program("run", "job.toml", cwd=tmp_path)
+    run_program("run", "job.toml", "--rows", "2-3", "--retry", "failure", "--retry-wait", "0", cwd=tmp_path)
+    with paged(tmp_path) as page:
+        text = plain(page.show("/batch", journal="tasks.py-pay.journal.db", id="2"))
+    assert "3 of all 4 rows of the sheet have succeeded now : 3 earlier, 0 in this batch." in text
+
+
+def test_a_row_that_was_refused_is_not_offered_to_run_again(tmp_path: Path) -> None:
+    """It never ran, and would be refused once more; what failed is offered, and a cell can be mended."""
+    write_sheet(tmp_path)
+    with (tmp_path / "list.csv").open("a", encoding="utf-8") as file:
+        file.write("Total,,9.50\n")
+    chosen = {"file": "list.csv", "task": "tasks.py:pay", "key": "Id"}
+    with paged(tmp_path) as page:
+        text = page.finish(page.send("/run", **chosen))
+    assert text.count("Run this row again") == 1
+    (refused,) = [group for group in text.split("<article")[1:] if "it looks like a total" in group]
+    assert "Nothing was sent for it. Do what is said here, for a cell in the form above" in refused
+    assert "Run this row again" not in refused

@@ -70,11 +70,11 @@ def test_all_that_can_be_said() -> None:
 
 def test_a_message_of_many_lines_is_one() -> None:
     """A service's message, however long and however many lines, takes one line of the summary; JSON has it whole."""
-    failures = (Failures("failure", "first\n  second\r\n" + "x" * 5000, 1, (2,)),)
+    failures = (Failures("failure", "first\n  second\r\n" + "x" * 5000 + "; do this next", 1, (2,)),)
     lines = summary(failures=failures).to_text().splitlines()
     assert len(lines) == 3
     assert lines[1].startswith("  1 × failure: first second xxx")
-    assert lines[1].endswith("x…  [row 2]")
+    assert lines[1].endswith("xxx; do this next  [row 2]")
     assert len(lines[1]) < 400
     assert json.loads(summary(failures=failures).to_json())["failures"][0]["error"] == failures[0].error
 

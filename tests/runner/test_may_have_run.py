@@ -72,6 +72,18 @@ def test_a_run_whose_worker_process_ended_is_unknown_and_not_done_again(folder: 
     assert paid(folder) == 2
 
 
+def test_a_person_is_sent_to_where_the_work_would_show_not_to_a_service(folder: Path) -> None:
+    """No service but this machine knows the run; and it did begin, so it is no row that never started."""
+    (folder / "in.csv").write_text("How\noom\n")
+    options = ("--task", "task.py:pay", "--workers", "1", "--report", "r.html")
+    done = run_program("run", "in.csv", *options, cwd=folder)
+    assert "unknown: its run was cut off, and may have done its work: look before you say" in done.stdout
+    page = (folder / "r.html").read_text("utf-8")
+    assert "Of an unknown row, its run was cut off, and may have done its work. Look where that would show" in page
+    assert "--as success|failure --note" in page
+    assert "the service" not in done.stdout + page
+
+
 @pytest.mark.long
 def test_where_it_may_be_repeated_it_has_failed(folder: Path) -> None:
     """The task says that it does no harm."""

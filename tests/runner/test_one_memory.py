@@ -79,6 +79,15 @@ def test_what_ran_in_another_journal_is_held_and_says_where(elsewhere: Night) ->
     assert re.search(r"^in.csv: 5 rows in .*; 4 held \(ran on .* from offene_posten.csv\)$", elsewhere.said, re.M)
 
 
+def test_what_to_do_with_a_held_row_is_said_whole_however_long_its_journal_is_called(night: Night) -> None:
+    """Of a long message the middle is left out, not the next step."""
+    night.run(night.sheet("offene_posten.csv", OPEN_ITEMS[:1]), "--journal", f"{'long ' * 40}.db")
+    other = Night(night.folder.with_name("other"), night.service, quiet=bool(night.quiet))
+    other.run(other.sheet("in.csv", OPEN_ITEMS[:1]), code=3)
+    steps = "; --same carries that over, --again starts this row, too, --journal with its path goes on with it  [row 2]"
+    assert steps in other.said
+
+
 def test_a_hold_outlasts_the_night(elsewhere: Night) -> None:
     """The next night holds the same rows, and starts nothing."""
     elsewhere.run("in.csv", code=3)

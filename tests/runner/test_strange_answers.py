@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+from anyio import to_thread
 from openpyxl import load_workbook
+from program import run_process
 from scripted_server import answer, serving
 
 from batch_runner.errors import ExitCode
@@ -183,3 +186,21 @@ async def test_results_of_ten_megabytes_in_a_workbook(tmp_path: Path) -> None:
     assert [(line["row"], line["column"]) for line in lines] == [(2, "result"), (3, "result")]
     assert [json.loads(line["text"]) == row + LARGE for row, line in zip("ab", lines, strict=True)] == [True, True]
     assert any("sheet.long.jsonl" in note for note in summary.notes)
+
+
+async def test_an_id_of_megabytes_makes_no_line_of_megabytes(tmp_path: Path) -> None:
+    """The run is what it is, and the log says how long its id was."""
+    (tmp_path / "sheet.csv").write_text("Row\n1\n")
+    huge = "r" * 3_000_000
+
+    async def script(connection: Connection) -> None:
+        while await connection.request():
+            await connection.send(answer(json.dumps({"run_id": huge, "status": "success"}).encode()))
+
+    async with serving(script) as server:
+        words = ("run", "sheet.csv", "--task", "t", "--service", server.url, "--log-level", "debug")
+        done = await to_thread.run_sync(partial(run_process, *words, "--progress", "never", cwd=tmp_path))
+    assert done.returncode == 0, done.stderr[:2000]
+    assert huge in (tmp_path / "sheet.results.csv").read_text("utf-8")
+    assert max(map(len, done.stderr.splitlines())) < 25_000
+    assert "(3000000 characters)" in done.stderr

@@ -296,3 +296,12 @@ def _has_ipv6() -> bool:
             return True
     except OSError:
         return False
+
+
+def test_it_says_which_tasks_it_has(tmp_path: Path) -> None:
+    """A client that asks for one finds its name here: once for each, under its short id."""
+    with served(tmp_path) as service:
+        said = service.tasks.removeprefix("batch-runner: tasks: ").strip().split(", ")
+    assert {"invoice", "echo_in_loop", "wait_for"} <= set(said)
+    assert len(said) == len(set(said))
+    assert not [name for name in said if ".py" in name]

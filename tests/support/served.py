@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 
 class Served:
-    """A running service: what is asked of it, and how it ends. `said` is what it said when it began."""
+    """A running service: what is asked of it, and how it ends.
 
-    def __init__(self, process: subprocess.Popen[str], said: str) -> None:
+    `said` is what it said when it began, `tasks` what it then said that it runs.
+    """
+
+    def __init__(self, process: subprocess.Popen[str], said: str, tasks: str) -> None:
         self.process = process
         self.said = said
+        self.tasks = tasks
         (self.url,) = re.findall(r"http://[^;]*", said)
         self.http = httpx.Client(base_url=self.url, timeout=PATIENCE, trust_env=False, verify=False)
 
@@ -53,7 +57,7 @@ def served(folder: Path, *options: str, port: int = 0, **variables: str) -> Iter
     with process:
         try:
             assert process.stderr is not None
-            service = Served(process, process.stderr.readline())
+            service = Served(process, process.stderr.readline(), process.stderr.readline())
             with service.http:
                 yield service
         finally:

@@ -171,7 +171,7 @@ def _base(base_url: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine by its name or address, without asking anybody."""
+    """Whether a host is this machine by its name or address, without asking anybody: `a.localhost`, too (RFC 6761)."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

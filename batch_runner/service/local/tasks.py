@@ -167,7 +167,7 @@ def load_tasks(*specs: str, files: Path) -> Tasks:
         for task in _tasks_of(spec):
             if found.setdefault(task.task_id, task) != task:
                 raise UsageError(f"Two tasks are called {task.task_id!r}, one of them in {spec}; rename the function.")
-    return Tasks(MappingProxyType(found), files)
+    return Tasks(MappingProxyType(found), files.absolute())  # a sentence that ends with it is read by people
 
 
 def _built_in() -> Task:

@@ -77,8 +77,11 @@ _HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(:\d*)?")
 
 
 @lru_cache(maxsize=64)
-def is_loopback(host: str) -> bool:
-    """Whether a name or an address means this very machine, whoever is asked."""
+def is_surely_loopback(host: str) -> bool:
+    """Whether a name or an address means this very machine, whoever is asked.
+
+    `a.localhost` isn't sure: a client takes it for this machine, but a resolver may have another answer to listen on.
+    """
     try:
         return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -115,7 +118,7 @@ class LoopbackMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
         host = _HOST.fullmatch(_header(scope, "host").decode("latin-1"))
-        if scope["type"] != "http" or (host and is_loopback(host[1])):
+        if scope["type"] != "http" or (host and is_surely_loopback(host[1])):
             await self._app(scope, receive, send)
         else:
             answer = error_answer(400, "This service answers to this machine only, as localhost or 127.0.0.1.")

@@ -25,7 +25,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from batch_runner import log
 from batch_runner.errors import UsageError, reason_of
-from batch_runner.service.serve.app import LoopbackMiddleware, is_loopback, make_app
+from batch_runner.service.serve.app import LoopbackMiddleware, is_surely_loopback, make_app
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -101,7 +101,7 @@ async def listen(
     check_host(host, asks_for_key=bool(api_key))
     asyncio.get_running_loop().set_exception_handler(_OnceInAWhile())
     app = make_app(service, api_key)
-    server = _Server(_config(LoopbackMiddleware(app) if is_loopback(host) else app))
+    server = _Server(_config(LoopbackMiddleware(app) if is_surely_loopback(host) else app))
     with _bound_socket(host, port) as sock:
         async with anyio.create_task_group() as group:
             group.start_soon(server.serve, [sock])
@@ -114,7 +114,7 @@ async def listen(
 
 def check_host(host: str, *, asks_for_key: bool) -> None:
     """Raise UsageError for a host that other machines can reach, unless they are asked for a key; or for none."""
-    if not (is_loopback(host) or asks_for_key):
+    if not (is_surely_loopback(host) or asks_for_key):
         _resolve(host)
         raise UsageError(
             f"--host {host} would let other machines in, and no key is asked for: "

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from batch_runner.sheet.xlsx.survey import WorkbookSurvey
 
 
+MOST_NAMED = 3
+"""Sheets that are named beside the one that is read."""
 VOLATILE_LOOK = 100
 """Rows below the header that are looked at for formulas which give another value at each save."""
 _VOLATILE = re.compile(rb"(?<![A-Z0-9_.])(TODAY|NOW|RAND|RANDBETWEEN|RANDARRAY)\(", re.IGNORECASE)
@@ -139,9 +141,10 @@ def _choose(source: OpenedWorkbook, catalog: Catalog) -> Workbook:
 
 
 def _notes(workbook: Workbook, catalog: Catalog, reading: Reading) -> Iterator[str]:
-    others = sum(sheet.is_visible for sheet in catalog.sheets) - 1
-    if others > 0 and reading.sheet is None:
-        yield f"the sheet {workbook.name!r} is read; {others} more can be named with --sheet"
+    others = [repr(sheet.name) for sheet in catalog.sheets if sheet.is_visible and sheet.name != workbook.name]
+    if others and reading.sheet is None:
+        more = ", …" if len(others) > MOST_NAMED else ""
+        yield f"the sheet {workbook.name!r} is read; --sheet reads another: {', '.join(others[:MOST_NAMED])}{more}"
     if workbook.repeated:
         yield f"not run, since it is the header row once more: {row_list(workbook.repeated)}"
     seen = workbook._seen
