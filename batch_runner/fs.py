@@ -443,5 +443,8 @@ def sync_if_possible(folder: Path) -> None:
 
 def state_of_folder(folder: Path) -> list[tuple[str, int, int]]:
     """What tells whether any file of the folder was made, written or taken away."""
-    states = ((entry.name, entry.stat(follow_symlinks=False)) for entry in os.scandir(folder))
-    return sorted((name, state.st_mtime_ns, state.st_size) for name, state in states)
+    states = []
+    for entry in [*os.scandir(folder)]:
+        with suppress(FileNotFoundError):  # a draft may be gone by now
+            states.append((entry.name, (state := entry.stat(follow_symlinks=False)).st_mtime_ns, state.st_size))
+    return sorted(states)

@@ -12,6 +12,7 @@ import warnings
 from contextlib import closing
 from datetime import date
 from pathlib import Path, PureWindowsPath
+from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,6 +27,7 @@ from batch_runner.fs import (
     read_private,
     replace_file,
     seems_held,
+    state_of_folder,
 )
 from batch_runner.job.path_templates import _form_of_system, parts
 from batch_runner.journal.database import uri_of
@@ -235,3 +237,25 @@ def test_a_way_to_another_drive_is_the_whole_path(tmp_path: Path, monkeypatch: p
     assert way_to(tmp_path / "in.csv", tmp_path) == str(tmp_path / "in.csv")
     link = Places(tmp_path / "out.xlsx", tmp_path / "r.html", None).file
     assert link.href == (tmp_path / "out.xlsx").as_uri()
+
+
+def test_a_file_that_goes_while_its_folder_is_looked_at(tmp_path: Path) -> None:
+    """It is no trouble: another one's draft comes and goes at any time."""
+    is_over = Event()
+
+    def come_and_go() -> None:
+        while not is_over.is_set():
+            for number in range(50):
+                (tmp_path / f"{number}.draft").touch()
+            for number in range(50):
+                (tmp_path / f"{number}.draft").unlink()
+
+    (tmp_path / "stays").touch()
+    thread = Thread(target=come_and_go)
+    thread.start()
+    try:
+        for _ in range(500):
+            assert "stays" in [name for name, _, _ in state_of_folder(tmp_path)]
+    finally:
+        is_over.set()
+        thread.join()
