@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.long
 INVOICE = Path(__file__).parent.parent.parent / "samples" / "invoices" / "harbour-paper-2026-0117.pdf"
-PATIENCE = 180_000
+PATIENCE = 300_000
 MOST_CLICKS = 12
 LARGE = 12_000
 MORE = b"Id,Vendor,Amount\n001,A,1.50\n002,B,-2.50\n"
