@@ -242,7 +242,9 @@ def test_the_canaries_are_cut_off(folder: Path) -> None:
 SLOW = """
 import pathlib, sys, time
 from batch_runner.cli import main
+from batch_runner.report import notify
 from batch_runner.{module} import {owner}
+notify.HURRIED_PATIENCE = 120  # two seconds are too few for a ping where this machine is busy
 original = {owner}.{name}
 calls = []
 
@@ -294,7 +296,8 @@ def test_while_the_first_sheet_is_read(folder: Path, pings: PingServer, number: 
     process = start_slowly(folder, "fs:AtomicFile.prepare", 1, *COMMAND, "--json", "--heartbeat", url)
     returncode, out, err = signalled(folder, process, number)
     assert returncode == code
-    assert err == "batch-runner: interrupted before anything was sent; run the same command\n"
+    said = [line for line in err.splitlines() if "still counting what there is to do" not in line]  # it takes its time
+    assert said == ["batch-runner: interrupted before anything was sent; run the same command"]
     assert json.loads(out)["exit_code"] == code
     assert pings.paths == ["/u/start", "/u/fail"]
     assert begun(folder) == []
