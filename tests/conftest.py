@@ -81,7 +81,7 @@ if TYPE_CHECKING:
     from remembering_service import Service
 
 settings.register_profile("explore", max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("gate", settings.get_profile("explore"), derandomize=True, max_examples=40)
+settings.register_profile("gate", settings.get_profile("explore"), derandomize=True, max_examples=25)
 settings.load_profile("gate")
 """The gate fails for what was changed only: not for a new example, nor for one that takes long on a busy machine.
 
@@ -97,6 +97,12 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ[STATE_VARIABLE] = str(Path(tempfile.gettempdir()) / f"batch-runner-tests-{os.getpid()}")
     if not hasattr(config, "workerinput"):
         compileall.compile_dir(Path(batch_runner.__file__).parent, quiet=2)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with long tests first, so that no worker is busy alone with these at the end."""
+    long = {item.path for item in items if item.get_closest_marker("long")}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture

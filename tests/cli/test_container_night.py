@@ -12,7 +12,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from program import environment, run_program
+from program import PATIENCE, environment, run_program
 
 NOBODY = 64_123
 """A uid that no user has."""
@@ -64,12 +64,12 @@ def _run(root: Path, variables: list[str], words: list[str]) -> subprocess.Compl
     command = [
         "chroot", str(root), "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs",
         "env", "-i", "PATH=/usr/bin:/bin", "PYTHONPATH=/opt/ours:/opt/packages", *variables,
-        "sh", "-c", 'cd /data && exec "$@"', "sh", "timeout", "-k", "10", "100", python, "-m", "batch_runner", *words,
+        "sh", "-c", 'cd /data && exec "$@"', "sh", "timeout", "-k", "10", "150", python, "-m", "batch_runner", *words,
     ]  # fmt: skip
     script = f'{_mounts(root)}\nexec "$@"'
     return subprocess.run(
         ["unshare", "--mount", "--pid", "--fork", "sh", "-c", script, "sh", *command],
-        env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=150, check=False,
+        env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
 
 

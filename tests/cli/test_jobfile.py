@@ -17,7 +17,7 @@ import pytest
 from csvfiles import csv_text
 from hypothesis import given
 from hypothesis import strategies as st
-from program import run_program
+from program import PATIENCE, run_program
 from systems import needs_posix, slashes
 
 from batch_runner.cli.init import job_file, look
@@ -231,7 +231,7 @@ def test_the_unit_is_hardened(invoices: Path) -> None:
     unit = invoices.parent / "nightly.service"
     unit.write_text(text.partition("# /etc/systemd/system/batch-runner-nightly.timer")[0])
     words = ("systemd-analyze", "security", "--offline=true", "--threshold=40", str(unit))
-    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stdout[-400:] + done.stderr
 
 

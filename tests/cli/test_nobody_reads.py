@@ -78,7 +78,7 @@ def test_a_signal_is_obeyed(folder: Path) -> None:
     try:
         wait_until((folder / "begun").exists)
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
     finally:
         os.close(reader)
     assert process.returncode == 143
@@ -102,7 +102,7 @@ def test_an_error_ends_with_its_code(folder: Path) -> None:
     process = start(folder, "no_such_task", writer)
     os.close(writer)
     try:
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
     finally:
         os.close(reader)
     assert process.returncode == 2

@@ -13,7 +13,7 @@ from unittest.mock import ANY
 import anyio
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from journals import batch_info, entries, run_row
 
@@ -45,7 +45,6 @@ def kinds(plans: list[Step]) -> list[type[Step]]:
 
 @pytest.mark.long
 @given(st.lists(st.sampled_from("ABCDEF"), min_size=1, max_size=8), st.data())
-@settings(max_examples=40, deadline=None)
 def test_outcomes_move_with_their_rows(before: list[str], data: st.DataObject) -> None:
     """Sorted, inserted into, deleted from: each row has a run of its own params; nothing that ran is sent again."""
     after = data.draw(st.permutations([*before, *data.draw(st.lists(st.sampled_from("ABCXYZ"), max_size=3))]))

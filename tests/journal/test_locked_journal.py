@@ -75,19 +75,16 @@ def test_nobody_else_waits_for_the_lock(tmp_path: Path) -> None:
     """What is to be recorded waits in a thread: polls, timers and signals go on meanwhile."""
     path = tmp_path / "a.db"
 
-    async def begin_one() -> float:
+    async def begin_one() -> None:
         async with Journal.open(path, batch_info()) as journal, anyio.create_task_group() as group:
             (plan,) = await journal.register(entries(["a"]))
             assert isinstance(plan, Send)
             with write_lock(path):
                 group.start_soon(journal.intend, plan)
-                began = anyio.current_time()
                 await anyio.sleep(0.1)
-                took = anyio.current_time() - began
-                assert attempts_in(path) == []
-        return took
+                assert attempts_in(path) == []  # had the event loop waited, too, nobody would have got here
 
-    assert anyio.run(begin_one) < 4, "the event loop waited, too"
+    anyio.run(begin_one)
     assert len(attempts_in(path)) == 1
 
 
@@ -115,7 +112,7 @@ def test_a_lock_that_is_held_for_longer_than_five_seconds(tmp_path: Path) -> Non
 @needs_posix
 @pytest.mark.parametrize(("number", "sheets"), [("SIGTERM", "in.csv"), ("SIGHUP", "*.csv")])
 def test_a_shutdown_does_not_wait_for_the_lock(tmp_path: Path, number: str, sheets: str) -> None:
-    """143 in five seconds, and why. Each start is in the journal: the next night starts none again, and loses none."""
+    """143, and why. Each start is in the journal: the next night starts none again, and loses none."""
     for name in ("in.csv", "late.csv")[: 2 if "*" in sheets else 1]:
         (tmp_path / name).write_text("Row\n" + "".join(f"{name[0]}{row}\n" for row in range(30)))
     with on_a_socket(Service(looks=2)) as service:
@@ -126,11 +123,8 @@ def test_a_shutdown_does_not_wait_for_the_lock(tmp_path: Path, number: str, shee
         with locked_by_another(tmp_path / "a.journal.db"):
             time.sleep(0.5)
             process.send_signal(signal.Signals[number])
-            began = time.monotonic()
-            out, err = process.communicate(timeout=PATIENCE)
-            took = time.monotonic() - began
+            out, err = process.communicate(timeout=PATIENCE)  # while the lock is still held
         assert process.returncode == 143, err
-        assert took < 8, "five on an idle machine; tests run side by side"
         assert '"exit_code":143' in out
         for word in ("another program had locked the journal", "is whole", "same command goes on"):
             assert word in out
@@ -152,11 +146,9 @@ def test_a_batch_that_waits_to_begin_ends_in_time(tmp_path: Path) -> None:
                 out_of_time.set(lambda: ExitCode.TERMINATED)
                 await file.begin(batch_info())
 
-    began = time.monotonic()
     with pytest.raises(JournalLocked, match=r"a\.db: told to end while another program had locked") as raised:
         anyio.run(begin_one)
     assert raised.value.exit_code == ExitCode.TERMINATED
-    assert time.monotonic() - began < 4
 
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_WRITE])

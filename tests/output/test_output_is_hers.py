@@ -300,7 +300,7 @@ EDITS = st.tuples(st.sampled_from(["note", "own", "ours", "row", "column"]), st.
 
 
 @pytest.mark.long
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.lists(EDITS, max_size=3), min_size=1, max_size=3))
 def test_no_edit_of_hers_is_lost_in_so_many_nights(
     tmp_path_factory: pytest.TempPathFactory, nights: list[list[tuple[str, int, str]]]

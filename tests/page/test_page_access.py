@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 from paged import Paged, paged, write_sheet
-from program import start_program
+from program import PATIENCE, start_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +66,7 @@ def test_what_the_browser_is_started_with_lets_in_only_once(tmp_path: Path) -> N
     with process:
         assert process.stdout is not None
         printed = process.stdout.readline().strip()
-        until = time.monotonic() + 30
+        until = time.monotonic() + PATIENCE
         while not (tmp_path / "address").exists() and time.monotonic() < until:
             time.sleep(0.05)
         started = (tmp_path / "address").read_text("utf-8").strip()

@@ -17,7 +17,7 @@ from systems import KILL
 if TYPE_CHECKING:
     from pathlib import Path
 
-PATIENCE = 60
+PATIENCE = 300
 pytestmark = pytest.mark.long
 BAD_AND_SLOW = """
 import time

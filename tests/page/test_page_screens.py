@@ -20,7 +20,7 @@ from systems import KILL
 if TYPE_CHECKING:
     import httpx
 
-PATIENCE = 60
+PATIENCE = 300
 pytestmark = pytest.mark.long
 
 

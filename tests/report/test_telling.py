@@ -178,7 +178,7 @@ def test_a_bug_is_told(folder: Path, server: PingServer) -> None:
         "night.open_job = broken\nmain(sys.argv[1:])"
     )
     command = [sys.executable, "-c", code, *RUN, "--heartbeat", f"{server.url}/u"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 1, done.stderr
     assert server.paths == ["/u/start", "/u/fail"]
 

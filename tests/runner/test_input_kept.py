@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -87,20 +86,18 @@ def test_an_edit_of_a_file_that_would_be_replaced(ending: str, tmp_path: Path, s
 def test_two_batches_want_one_journal(tmp_path: Path, service: Service) -> None:
     """The second one ends with 6 and names the first one's process and start; it sends nothing, and ends nobody."""
     write_sheet(tmp_path / "list.csv", ROWS)
-    second: list[tuple[int, float, int]] = []
+    second: list[tuple[int, int]] = []
 
     def try_another(number: int) -> None:
         if number == 3:
-            began = time.monotonic()
             code = run(tmp_path, command(service, "list.csv", "--limit", "2"))
-            second.append((code, time.monotonic() - began, first.pid or 0))
+            second.append((code, first.pid or 0))
 
     service.read = try_another
     first = start(tmp_path, command(service, "list.csv", "--concurrency", "1"))
     assert exit_code(first) == 0
-    [(code, seconds, pid)] = second
+    [(code, pid)] = second  # while the first one waits for this very answer: nobody waits for the other's end
     assert code == 6
-    assert seconds < 30
     said = (tmp_path / "said.txt").read_text()
     assert re.search(rf"pay.journal.db: another batch holds this journal: process {pid}, started 20\d\d-", said), said
     assert " 2 to start" not in said, "who is turned away tells no plan"

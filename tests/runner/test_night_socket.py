@@ -14,7 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 import pytest
-from program import COMMAND, environment
+from program import COMMAND, PATIENCE, environment
 from remembering_service import Service, on_a_socket
 from scripted_server import answer, serving
 
@@ -202,7 +202,7 @@ def test_concurrency_stays_under_the_limit_of_open_files(tmp_path: Path) -> None
             env=environment(),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
     assert told.returncode == ExitCode.OK, told.stderr

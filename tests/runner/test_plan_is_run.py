@@ -138,9 +138,7 @@ def test_a_plan_that_takes_long_is_told_while_runs_go_on(capsys: pytest.CaptureF
             time.sleep(0.01)
     assert told[1] == "the plan"
     is_begun.clear()
-    began = time.monotonic()
     with told_ahead("in.csv", count, told.append):
         pass
     assert "the plan" not in told[2:]
-    assert time.monotonic() - began < 5
     assert not capsys.readouterr().err

@@ -13,7 +13,7 @@ import pytest
 import trio.testing
 from kept_promises import assert_kept, known_runs, lost_rows, numbered, read_output, write_sheet
 from killing import Moment, exit_code, run, start
-from program import run_program
+from program import PATIENCE, run_program
 from remembering_service import Service, on_a_socket
 from systems import KILLED
 
@@ -151,7 +151,7 @@ def running(folder: Path, service: Service, refresh: float | None, *more: str) -
 
 def until(is_so: Callable[[], bool]) -> None:
     """Wait for something that comes soon."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE
     while not is_so():
         assert time.monotonic() < end
         time.sleep(0.02)

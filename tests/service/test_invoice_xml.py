@@ -291,7 +291,7 @@ def test_what_xml_alone_or_a_page_alone_cannot_give_is_said(tmp_path: Path) -> N
         run(tmp_path, "a.pdf", "extract_lines")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_xml_is_a_sentence_or_still_readable(tmp_path: Path, data: st.DataObject) -> None:
     """Bytes of a good invoice are changed, cut or doubled anywhere: never another exception than TaskFailed."""

@@ -169,7 +169,7 @@ def _pdf_with_content(packed: bytes) -> bytes:
 
 
 @pytest.mark.long
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_of_any_kind_is_a_sentence_or_still_readable(tmp_path: Path, data: st.DataObject) -> None:
     """Bytes of a good invoice are changed, cut or doubled anywhere: never another exception than TaskFailed."""

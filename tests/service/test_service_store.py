@@ -229,7 +229,7 @@ async def test_a_full_disk_refuses_starts_loses_no_end_and_heals(small_disk: Pat
         await until(lambda: service.service.runs.running == 1)
         _fill(small_disk / "filler")
         refused = []
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while (await service.status(going["run_id"]))[1]["status"] == "running":
                 answer = await service.http.post(f"/v2/tasks/{ECHO}/run", json={"input_params": {}})
                 refused.append((answer.status_code, answer.headers.get("retry-after")))
@@ -253,7 +253,7 @@ async def test_a_locked_file_refuses_starts_and_the_service_can_end(
     """By a database shell that was left open: 503, no run, trouble in its health; it heals, or ends all the same."""
     monkeypatch.setattr(store_file, "LOCK_SECONDS", 0.1)
     path = tmp_path / "runs.db"
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         async with serving(path, Clock()) as service:
             with closing(sqlite3.connect(path, isolation_level=None)) as shell:
                 shell.execute("BEGIN IMMEDIATE")

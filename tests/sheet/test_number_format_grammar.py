@@ -73,7 +73,7 @@ def rounded(value: Decimal, places: int) -> Decimal:
 
 
 @pytest.mark.long
-@settings(max_examples=600)
+@settings(max_examples=400)
 @given(amount_formats(), numbers)
 def test_an_amount_is_sent_with_its_sign_and_its_size(sample: Sample, value: Decimal) -> None:
     """Read back, it is the cell's value to the decimals that the format shows; scaled, it is all of it."""
@@ -171,7 +171,7 @@ cell_numbers = st.one_of(
 
 
 @pytest.mark.long
-@settings(max_examples=1500)
+@settings(max_examples=800)
 @given(ANY | PIECES, cell_numbers)
 def test_no_code_at_all_makes_another_number(code: str, number: float) -> None:
     """Whatever stands in a code: what reads as a number is the cell's, to the decimals that it has itself.

@@ -191,7 +191,7 @@ ODD = (
 
 
 @pytest.mark.long
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     runs=st.lists(st.tuples(st.integers(0, 9), st.sampled_from(ODD), st.integers(-3, 60_000)), max_size=6),
     gap=st.sampled_from([0, 0, 1]),

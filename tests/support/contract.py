@@ -34,7 +34,7 @@ SCHEMAS = {
 OWN = str(HERE / "own_tasks.py")
 WAYS = ("in process", "in process on trio", "over a socket", "over a socket and kept in a file")
 FINAL = ("success", "failure", "timeout", "cancelled")
-PATIENCE = 90.0
+PATIENCE = 300.0
 """Seconds until what is about to be so and isn't is a failure."""
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 COMMAND = (sys.executable, "-m", "batch_runner")
-PATIENCE = 180
+PATIENCE = 300
 """Seconds until a program that has not ended is a failure; a busy machine is several times slower than an idle one."""
 
 
