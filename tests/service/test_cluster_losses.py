@@ -19,8 +19,8 @@ from distributed import Client
 from executing import all_ended, call, is_alive, number_in, on_cluster
 
 from batch_runner.log import facts_of
-from batch_runner.service.local.dask import cluster as executor_module
 from batch_runner.service.local.dask import bundle, connection, worker_plugin
+from batch_runner.service.local.dask import cluster as executor_module
 
 if TYPE_CHECKING:
     from pathlib import Path

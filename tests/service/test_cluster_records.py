@@ -16,7 +16,7 @@ from anyio import to_thread
 from contract import until
 from dask_cluster import kill
 from distributed import Client
-from executing import call, on_cluster
+from executing import all_ended, call, on_cluster
 from test_cluster_losses import Follow, processing
 
 from batch_runner.service.local.dask import connection
@@ -164,3 +164,44 @@ async def test_a_worker_whose_folder_was_swept_away(own_cluster: DaskCluster, tm
             if path.is_dir():
                 shutil.rmtree(path)
         assert (await run()).status == "success"
+
+
+async def test_a_worker_whose_disk_takes_nothing_declines(
+    own_cluster: DaskCluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Here: there is a file where its folder was. The call goes to another, and begins once."""
+    file = tmp_path / "own.py"
+    file.write_text("def f(params):\n    with open(params['count'], 'ab') as file:\n        file.write(b'.')")
+    own_cluster.add_workers()
+    async with on_cluster(own_cluster.address) as executor:
+        for scratch in (tmp_path / "dask").glob("*/worker-*"):
+            if scratch.is_dir():
+                shutil.rmtree(scratch)
+                scratch.touch()
+        (address,) = executor._connection._there
+        await to_thread.run_sync(own_cluster.add_workers)
+        await until(lambda: len(executor._connection._there) == 2)
+        ends = await all_ended(executor, [call("f", file=str(file), count=str(tmp_path / str(n))) for n in range(6)])
+    assert {ending.status for ending in ends} == {"success"}
+    assert [(tmp_path / str(number)).read_text() for number in range(6)] == ["."] * 6
+    assert f"The Dask worker {address} can't lay out the run's files" in caplog.text
+
+
+async def test_a_scheduler_that_comes_back_without_this_program(
+    own_cluster: DaskCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can't keep the record, so nothing is sent to it, and a start is told why. With one that can it goes on."""
+    bare = tmp_path / "bare" / "batch_runner"
+    bare.mkdir(parents=True)
+    (bare / "__init__.py").write_text("raise ImportError('it is not here')")
+    async with on_cluster(own_cluster.address) as executor:
+        await to_thread.run_sync(kill, own_cluster.scheduler)
+        with monkeypatch.context() as patch:
+            patch.setenv("PYTHONPATH", str(bare.parent))
+            await to_thread.run_sync(own_cluster.start_scheduler)
+        await until(lambda: "can't be used (it is not here)" in str(executor.trouble))
+        await to_thread.run_sync(kill, own_cluster.scheduler)
+        await to_thread.run_sync(own_cluster.start_scheduler)
+        await to_thread.run_sync(own_cluster.add_workers)
+        await until(lambda: executor.trouble is None)
+        assert (await executor.run(call("echo"))).status == "success"
