@@ -205,3 +205,12 @@ async def test_a_scheduler_that_comes_back_without_this_program(
         await to_thread.run_sync(own_cluster.add_workers)
         await until(lambda: executor.trouble is None)
         assert (await executor.run(call("echo"))).status == "success"
+
+
+async def test_the_record_can_not_be_asked_while_the_client_is_closed(own_cluster: DaskCluster) -> None:
+    """Dask's own client gives up a scheduler that is away: what is asked just then is not known, and nothing breaks."""
+    async with on_cluster(own_cluster.address) as executor:
+        client: Any = await executor._connection.ready()
+        await client.rpc.close()
+        assert not await executor.never_began(f"run_{executor.session}")
+        assert await executor._connection.withdraw({"key": [f"run_{executor.session}"]}) == {}

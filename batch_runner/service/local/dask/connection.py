@@ -192,6 +192,7 @@ class Connection:
 
     async def _look(self) -> int | None:
         assert self._client is not None
+        self._hindrance = None
         try:
             if self._client.status == "closed":  # Dask's own client has given up looking
                 self._client = await _connect(self._address)
@@ -209,7 +210,7 @@ class Connection:
         except Exception as error:  # noqa: BLE001  what another scheduler there can't do, such as import this program
             self._hindrance = f"can't be used ({' '.join(str(error).split())})"
             return None
-        self._stands_still, self._hindrance = False, None
+        self._stands_still = False
         return threads
 
     @property
@@ -309,34 +310,29 @@ class Connection:
 
         Nothing where the scheduler, or its record, is gone.
         """
-        try:
-            answer: bytes | None = await self._record.batch_runner_answer(key=key)
-        except OSError:
-            return b"[]"
-        return answer or b"[]"
+        return await self._asked("answer", None, key=key) or b"[]"
 
     async def withdraw(self, bundles: dict[str, list[str]]) -> dict[str, int]:
         """How many errands of each bundle have begun: no other will (see AttemptCounter). Not of all can it be told."""
-        try:
-            async with asyncio.timeout(STANDS_STILL):
-                begun: dict[str, int] | None = await self._record.batch_runner_withdraw(bundles=bundles)
-        except OSError:  # a timeout is one
-            return {}
-        return begun or {}  # None is what a scheduler answers that has no such record
+        return await self._asked("withdraw", STANDS_STILL, bundles=bundles) or {}
 
     async def never_began(self, run: str) -> bool:
         """Whether a run of an earlier program has surely not begun, and never will (see AttemptCounter)."""
+        return bool(await self._asked("never_began", STANDS_STILL, run=run))
+
+    async def _asked(self, what: str, within: float | None, **values: object) -> Any:
+        """What the record answers; None where there is none, or no answer comes `within` so many seconds."""
         try:
-            async with asyncio.timeout(STANDS_STILL):
-                return bool(await self._record.batch_runner_never_began(run=run))
-        except OSError:
-            return False
+            async with asyncio.timeout(within):
+                return await getattr(self._record, f"batch_runner_{what}")(**values)
+        except (OSError, RuntimeError):  # a timeout is the first; the other comes of a client that is closed meanwhile
+            return None
 
     @property
     def _record(self) -> Any:
         """The scheduler, and in it the record of what was begun. Raises OSError where it is away."""
         assert self._client is not None
-        if self._client.scheduler is None:
+        if self._client.scheduler is None or self._client.status != "running":
             raise ConnectionError(f"The Dask scheduler at {self._address} is away.")
         return self._client.scheduler
 
