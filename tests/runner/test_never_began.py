@@ -16,8 +16,7 @@ from served import served, wait_until
 from batch_runner.batch.worker import MOST_RESENDS
 from batch_runner.journal.view import JournalView
 from batch_runner.service.local.context import Context
-from batch_runner.service.local.dask.bundle import BundledCall
-from batch_runner.service.local.dask.cluster import PendingCall
+from batch_runner.service.local.dask.bundle import BundledCall, PendingCall
 from batch_runner.service.local.tasks import Call, TaskSource
 from batch_runner.service.protocol import MEMORY_HEADER
 

@@ -165,8 +165,8 @@ def test_a_scheduler_that_restarts_in_the_middle_of_a_batch(tmp_path: Path) -> N
             cluster.start_scheduler()
             cluster.add_workers(2)
             _, err = program.communicate(timeout=PATIENCE)
-    rows = rows_of(tmp_path / "sheet.results.csv")
     assert program.returncode == 4, err
+    rows = rows_of(tmp_path / "sheet.results.csv")
     assert {row["status"] for row in rows} == {"success", "unknown"}
     assert all(row["error"].startswith("worker lost: ") for row in rows if row["status"] == "unknown")
     assert all(path.stat().st_size == 1 for path in begun if path.exists())

@@ -258,11 +258,11 @@ def test_the_record_of_runs_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second, foreign = ("run_" + letter * 16 + "{}" for letter in "abc")
     record = AttemptCounter()
     record._scheduler = cast("Scheduler", SimpleNamespace(tasks={f"key-{n}" for n in range(9)}, clients={"living"}))
-    record.open_session("a" * 16, "gone")
+    record.open_session("", "gone", "a" * 16)
     assert [record.claim(f"key-{number}", run=first.format(number)) for number in range(3)] == [0, 0, 0]
     assert record.claim("key-3", run=first.format(0)) == 1
     assert [record.never_began(first.format(number)) for number in (0, 9)] == [False, True]
-    record.open_session("b" * 16, "living")
+    record.open_session("", "living", "b" * 16)
     assert record.claim("key-4", run=second.format(0)) == 0
     assert not record.never_began(first.format(9))
     assert not record.never_began(second.format(9))
@@ -271,16 +271,17 @@ def test_the_record_of_runs_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_session_goes_on_with_another_client() -> None:
-    """While that one is there nothing has surely not begun. A session that a scheduler does not know stays unknown."""
+    """While that one is there nothing has surely not begun. One that a scheduler does not know stays unknown there."""
     record = AttemptCounter()
     record._scheduler = cast("Scheduler", SimpleNamespace(tasks={"key"}, clients={"second"}))
-    record.open_session("a" * 16, "first")
-    assert record.never_began("run_" + "a" * 16)
-    for session in "ab":
-        record.move_session(session * 16, "second")
-        assert not record.never_began("run_" + session * 16)
+    known, lost, new = "a" * 16, "b" * 16, "c" * 16
+    assert record.open_session("", "first", known) == known
+    assert record.never_began("run_" + known)
+    assert record.open_session(known, "second", new) == known
+    assert record.open_session(lost, "second", new) == new
+    assert not any(record.never_began("run_" + session) for session in (known, lost, new))
     record._scheduler.clients.clear()
-    assert [record.never_began("run_" + session * 16) for session in "ab"] == [True, False]
+    assert [record.never_began("run_" + session) for session in (known, lost, new)] == [True, False, True]
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,11 @@ from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import msgspec
 
+from batch_runner import log
+from batch_runner.service.local import result
 from batch_runner.service.local.context import Line, file_within
 from batch_runner.service.local.process_pool import AHEAD_SECONDS
 from batch_runner.service.local.result import RunEnd, TaskFailed, failure, not_begun
@@ -20,6 +23,9 @@ from batch_runner.service.local.tasks import Call  # noqa: TC001  msgspec reads 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
+
+SESSION = slice(len("run_"), len("run_") + 16)
+"""The part of a run's id that names the session of its client: what was started by one program, on one scheduler."""
 
 ENOUGH_SECONDS = 1.0
 """After so long a bundle is sent back as it is: what was not begun goes elsewhere. One that may not be repeated is sent
@@ -66,6 +72,11 @@ class Bundle(msgspec.Struct, frozen=True):
     def is_repeatable(self) -> bool:
         """Whether it may be begun again as a whole; else it is known of each errand whether that has begun."""
         return self.errands[0].call.repeatable
+
+    @property
+    def runs(self) -> list[str]:
+        """The ids of its runs, in order."""
+        return [errand.call.context.run_id for errand in self.errands]
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -170,6 +181,98 @@ def done_by(answer: bytes | dict[str, Any]) -> list[Done]:
     return [Done(failure(why), 0.0, begun_before=answer["begun_before"], declined_by=answer["declined_by"])]
 
 
+MOST_LOSSES = 3
+"""How often a repeatable call is sent again after it was lost."""
+
+
+class PendingCall:
+    """One call from the moment that it is to be sent."""
+
+    def __init__(self, errand: BundledCall) -> None:
+        self.errand = errand
+        self.ending: RunEnd | None = None
+        self.has_ended = anyio.Event()
+        self.is_wanted = True
+        self.key: str | None = None
+        """That of its bundle, once Dask has had it, so that it may have begun."""
+        self.goes_alone = False
+        """Whether it was in a bundle that took its workers down: no other call is to go with it again."""
+        self.scope: anyio.CancelScope | None = None
+        """That of the bundle which it is in."""
+        self.bundle: list[PendingCall] = []
+        """The calls of that, in order."""
+        self._losses = 0
+        self._lost_by: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether somebody still waits for its end."""
+        return self.is_wanted and self.ending is None
+
+    @property
+    def told(self) -> RunEnd:
+        """Its ending, once it has ended."""
+        assert self.ending is not None
+        return self.ending
+
+    @property
+    def others(self) -> list[PendingCall]:
+        """Those of its bundle for whose ends somebody waits."""
+        return [way for way in self.bundle if way is not self and way.is_open]
+
+    def may_share_with(self, other: PendingCall) -> bool:
+        """Whether it may be in a bundle with that one: calls of the same task."""
+        alone = self.goes_alone or other.goes_alone
+        return not alone and self.errand.call.source == other.errand.call.source
+
+    def end(self, ending: RunEnd) -> None:
+        """It has ended so; what may have run before is said."""
+        if self._lost_by is not None and self.errand.call.repeatable:
+            context = self.errand.call.context
+            log.warning(f"may have run twice: {self._lost_by}", row=context.row, run_id=context.run_id)
+        self.ending = ending
+        self.has_ended.set()
+
+    def fail(self, sentence: str) -> None:
+        """It ends as `failure`."""
+        self.end(result.failure(sentence))
+
+    def cut_off(self, why: str) -> None:
+        """It may have run, in part or to its end, and is not run again."""
+        self.end(result.cut_off(f"worker lost: {why}", repeatable=self.errand.call.repeatable))
+
+    def recall(self, why: str) -> None:
+        """It is to be begun again, though it may have run if Dask has had it."""
+        if self.key is not None:
+            self._lost_by, self.key = why, None
+
+    def lose(self, why: str) -> None:
+        """It may have run, in part or to its end: it ends with that, but for one that is to be repeated."""
+        self._losses += 1
+        if self._losses > MOST_LOSSES or not self.errand.call.repeatable:
+            self.cut_off(f"{why}; {NOT_REPEATED}.")
+        else:
+            self.recall(why)
+
+    def miss(self, why: str) -> None:
+        """It was lost before it began, perhaps for what began beside it: it is sent again, though not for ever."""
+        self.goes_alone = True
+        self._losses += 1
+        if self._losses > MOST_LOSSES:
+            self.give_up(why)
+
+    def give_up(self, why: str) -> None:
+        """Wait no longer for a cluster that is not there."""
+        if not self.is_open:
+            return
+        if self.key is not None or self._lost_by is not None:
+            self.cut_off(f"{why} while it was under way; {NOT_REPEATED}.")
+        else:
+            self.end(result.not_begun(f"It was not begun: {why}."))
+        if self.scope is not None and not self.others:
+            self.scope.cancel()
+
+
 class Enough:
     """Judges whether a bundle has taken so long, or has given so much, that the rest goes elsewhere."""
 
@@ -207,17 +310,21 @@ class Unpacking:
         if hindrance := self._hindrance(errand):
             return hindrance
         ending: RunEnd | None = None
+        is_laid_out = False
         try:
             with self._lay_out(errand, code) as call:
+                is_laid_out = True
                 ending = self._as_at_home(await runs(call), errand, call)
         except OSError as error:  # what has ended has, also where its files can't be removed
-            return ending or failure(f"The Dask worker {self._worker} can't lay out the run's files: {error}")
+            why = f"The Dask worker {self._worker} can't lay out the run's files: {error}"
+            return ending or RunEnd("failure", error=why, cant_load=not is_laid_out)
         return ending
 
     @contextlib.contextmanager
     def _lay_out(self, errand: BundledCall, code: dict[str, bytes]) -> Iterator[Call]:
         """The call as it is to be run here; what was sent for it alone is removed afterwards."""
         call = errand.call
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # again, where temporary files were swept away
         with contextlib.ExitStack() as stack:
             if call.source.file is not None:
                 source = msgspec.structs.replace(call.source, file=str(self._module_file(call.source.file, code)))
@@ -260,9 +367,8 @@ class Unpacking:
         for name, text in code.items():
             digest.update(f"{name}\0{len(text)}\0".encode() + text)
         folder = self._folder / digest.hexdigest()
-        if not folder.exists():
-            for name, text in code.items():
-                path = folder / name
+        for name, text in code.items():
+            if not (path := folder / name).exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(text)
         return folder / Path(file).name

@@ -24,6 +24,7 @@ from batch_runner.service.local.dask.bundle import (
     Bundle,
     BundledCall,
     Done,
+    PendingCall,
     code_of,
     done_by,
     merged,
@@ -40,100 +41,9 @@ if TYPE_CHECKING:
     from batch_runner.service.local.tasks import Call, TaskSource
 
 
-MOST_LOSSES = 3
-"""How often a repeatable call is sent again after it was lost."""
-
 STOPPED = "the service was stopped"
 
 WORKER_LOST = "the Dask worker that had it went away"
-
-
-class PendingCall:
-    """One call from the moment that it is to be sent."""
-
-    def __init__(self, errand: BundledCall) -> None:
-        self.errand = errand
-        self.ending: RunEnd | None = None
-        self.has_ended = anyio.Event()
-        self.is_wanted = True
-        self.key: str | None = None
-        """That of its bundle, once Dask has had it, so that it may have begun."""
-        self.goes_alone = False
-        """Whether it was in a bundle that took its workers down: no other call is to go with it again."""
-        self.scope: anyio.CancelScope | None = None
-        """That of the bundle which it is in."""
-        self.bundle: list[PendingCall] = []
-        """The calls of that, in order."""
-        self._losses = 0
-        self._lost_by: str | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether somebody still waits for its end."""
-        return self.is_wanted and self.ending is None
-
-    @property
-    def told(self) -> RunEnd:
-        """Its ending, once it has ended."""
-        assert self.ending is not None
-        return self.ending
-
-    @property
-    def others(self) -> list[PendingCall]:
-        """Those of its bundle for whose ends somebody waits."""
-        return [way for way in self.bundle if way is not self and way.is_open]
-
-    def may_share_with(self, other: PendingCall) -> bool:
-        """Whether it may be in a bundle with that one: calls of the same task."""
-        alone = self.goes_alone or other.goes_alone
-        return not alone and self.errand.call.source == other.errand.call.source
-
-    def end(self, ending: RunEnd) -> None:
-        """It has ended so; what may have run before is said."""
-        if self._lost_by is not None and self.errand.call.repeatable:
-            context = self.errand.call.context
-            log.warning(f"may have run twice: {self._lost_by}", row=context.row, run_id=context.run_id)
-        self.ending = ending
-        self.has_ended.set()
-
-    def fail(self, sentence: str) -> None:
-        """It ends as `failure`."""
-        self.end(result.failure(sentence))
-
-    def cut_off(self, why: str) -> None:
-        """It may have run, in part or to its end, and is not run again."""
-        self.end(result.cut_off(f"worker lost: {why}", repeatable=self.errand.call.repeatable))
-
-    def recall(self, why: str) -> None:
-        """It is to be begun again, though it may have run if Dask has had it."""
-        if self.key is not None:
-            self._lost_by = why
-
-    def lose(self, why: str) -> None:
-        """It may have run, in part or to its end: it ends with that, but for one that is to be repeated."""
-        self._losses += 1
-        if self._losses > MOST_LOSSES or not self.errand.call.repeatable:
-            self.cut_off(f"{why}; {NOT_REPEATED}.")
-        else:
-            self.recall(why)
-
-    def miss(self, why: str) -> None:
-        """It was lost before it began, perhaps for what began beside it: it is sent again, though not for ever."""
-        self.goes_alone = True
-        self._losses += 1
-        if self._losses > MOST_LOSSES:
-            self.give_up(why)
-
-    def give_up(self, why: str) -> None:
-        """Wait no longer for a cluster that is not there."""
-        if not self.is_open:
-            return
-        if self.key is not None or self._lost_by is not None:
-            self.cut_off(f"{why} while it was under way; {NOT_REPEATED}.")
-        else:
-            self.end(result.not_begun(f"It was not begun: {why}."))
-        if self.scope is not None and not self.others:
-            self.scope.cancel()
 
 
 BUNDLE_SECONDS = 0.4
@@ -163,7 +73,6 @@ class OnCluster(Executor):
         self.places = anyio.CapacityLimiter(1)
         self.runs_are_short = False
         self._connection = Connection(address, workers)
-        self.session = self._connection.session
         self._send_files = send_files
         self._codes: dict[str | None, dict[str, bytes]] = {}
         self._threads: int | None = 1
@@ -174,6 +83,11 @@ class OnCluster(Executor):
         self._under_way: set[PendingCall] = set()
         self._bundles = 0
         self._is_winding_down = False
+
+    @property
+    def session(self) -> str:  # type: ignore[override]
+        """See Executor."""
+        return self._connection.session
 
     @property
     def trouble(self) -> str | None:
@@ -198,13 +112,14 @@ class OnCluster(Executor):
 
     async def _hold_back(self) -> None:
         """What waits in Dask doesn't begin either. Where the scheduler is away, nobody can say which that is."""
-        await self._withdraw([*dict.fromkeys(way.key for way in self._under_way if way.key)])
+        await self._withdraw(self._under_way)
         for way in [way for way in self._under_way if way.key is None]:
             way.give_up(STOPPED)
 
-    async def _withdraw(self, keys: list[str]) -> None:
-        """What has not begun of these bundles never will: its calls have no key any more."""
-        begun = await self._connection.withdraw(keys)
+    async def _withdraw(self, ways: Iterable[PendingCall]) -> None:
+        """What has not begun of the bundles of these never will: its calls have no key any more."""
+        bundles = {way.key: [each.errand.call.context.run_id for each in way.bundle] for way in ways if way.key}
+        begun = await self._connection.withdraw(bundles) if bundles else {}
         for way in self._under_way:
             number = begun.get(way.key) if way.key else None
             if number == 0 or (number and not way.errand.call.repeatable and way.bundle.index(way) >= number):
@@ -256,7 +171,7 @@ class OnCluster(Executor):
             return
         await checkpoint()  # the others of its bundle may be cancelled, too
         if way.key is not None and way.others and not way.errand.call.repeatable:
-            await self._withdraw([way.key])
+            await self._withdraw([way])
             with anyio.move_on_after(CANCELLED_WITHIN):
                 while way.key is not None and way in self._under_way:
                     await anyio.sleep(0.02)
@@ -353,26 +268,39 @@ class OnCluster(Executor):
             way.key = None
 
     async def _ask(self, ways: list[PendingCall]) -> list[Done | None]:
-        from distributed import KilledWorker
+        from distributed.client import FutureCancelledError
 
         await self._connection.ready()
         key = f"{ways[0].errand.call.source.function}-{uuid.uuid4().hex}"
-        for way in ways:
-            way.key = key
         code = self._codes[ways[0].errand.call.source.file]
         bundle = msgspec.msgpack.encode(Bundle(key, tuple(way.errand for way in ways), code))
         values = {"source": SOURCE, "version": __version__, "key": key, "bundle": bundle}
-        future = await self._connection.submit(key, values)
+        for way in ways:
+            way.key = key
         try:
-            all_done = done_by(await self._connection.result_of(future))
-            if all_done and not all_done[0].begun_before:
-                return [*all_done]
-            return merged(all_done, done_by(await self._connection.answer(key)), len(ways))
-        except KilledWorker:
-            await self._withdraw([key])  # while the scheduler knows of it: it may only have waited on those workers
+            future = await self._connection.submit(key, values)
+        except Exception:  # nothing was sent: the connection was closed just now
+            for way in ways:
+                way.key = None
+            raise
+        try:
+            told = done_by(await self._connection.result_of(future))
+            all_done: list[Done | None] = [*told]
+            if not told or told[0].begun_before:
+                all_done = merged(told, done_by(await self._connection.answer(key)), len(ways))
+            if len(all_done) < len(ways) or None in all_done:
+                await self._withdraw(ways)
+        except FutureCancelledError:  # the connection was lost, or all of the cluster's tasks were given up
+            if not ways[0].errand.call.repeatable:
+                await self._connection.back()
+                await self._withdraw(ways)
+            raise
+        except Exception:
+            await self._withdraw(ways)  # while the scheduler knows of it: it may only have waited
             raise
         finally:
             self._connection.release(future)
+        return all_done
 
     def _learn(self, call: Call, seconds: float) -> None:
         """How long a call of this task takes."""
@@ -390,10 +318,15 @@ class OnCluster(Executor):
         self._threads = threads
         self._outage.look(threads, anyio.current_time())
         if why := self._outage.verdict:
-            self._give_up([*self._waiting, *self._under_way], why)
+            self._group.start_soon(self._abandon, why)
         if threads is not None:
             self._fit()
             self._send()
+
+    async def _abandon(self, why: str) -> None:
+        """Wait no longer. Where only the workers are away, the scheduler says what has not begun."""
+        await self._withdraw(self._under_way)
+        self._give_up([*self._waiting, *self._under_way], why)
 
     def _give_up(self, ways: Iterable[PendingCall], why: str) -> None:
         """Wait no longer; nothing is left waiting then."""
@@ -407,8 +340,16 @@ class OnCluster(Executor):
             self.places.total_tokens = fits
 
 
-def _end(ways: list[PendingCall], sentence: str) -> None:
+def _begun(ways: list[PendingCall], why: str) -> list[PendingCall]:
+    """Those that may have begun of a bundle that was lost. The others are sent again."""
     for way in ways:
+        if way.key is None:
+            way.miss(why)
+    return [way for way in ways if way.key is not None]
+
+
+def _end(ways: list[PendingCall], sentence: str) -> None:
+    for way in _begun(ways, sentence):
         if way.errand.call.repeatable:
             way.fail(sentence)
         else:
@@ -417,7 +358,7 @@ def _end(ways: list[PendingCall], sentence: str) -> None:
 
 def _lose(ways: list[PendingCall], why: str) -> None:
     """Which call of a bundle took its worker down, if one did, is found out with each alone."""
-    for way in ways:
+    for way in _begun(ways, why):
         way.goes_alone = way.goes_alone or len(ways) > 1
         way.lose(why)
 
@@ -432,10 +373,8 @@ def _cut_short(ways: list[PendingCall], why: str) -> None:
 
 def _lose_killed(ways: list[PendingCall], last: str) -> None:
     """One worker after another went away with a bundle, before any of them could say so: as `_lose`."""
-    for way in ways:
-        if way.key is None:
-            way.miss(f"one Dask worker after another went away, {last} as the last")
-        elif len(ways) > 1 and way.errand.call.repeatable:
+    for way in _begun(ways, f"one Dask worker after another went away, {last} as the last"):
+        if len(ways) > 1 and way.errand.call.repeatable:
             way.goes_alone = True
             way.recall(WORKER_LOST)
         else:

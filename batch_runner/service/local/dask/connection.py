@@ -122,9 +122,12 @@ class Connection:
         self._workers = workers
         self._client: Client | None = None
         self._cluster: LocalCluster | None = None
-        self.session = uuid.uuid4().hex[:16]
+        self.session = ""
         """Begins the names of all runs that go to this scheduler (see AttemptCounter)."""
+        self._joined: object = None
+        """The connection on which it has heard of us: Dask's own client makes another when that was lost."""
         self._stands_still = False
+        self._hindrance: str | None = None
         self._outbox: dict[str, dict[str, Any]] = {}
         self._sent: dict[str, Future[Any]] = {}
         self._told: dict[str, asyncio.Future[bytes]] = {}
@@ -152,7 +155,6 @@ class Connection:
             self._there = await self._client.nthreads()
             await self._compare()
             await self._join()
-            await self._record.batch_runner_open_session(session=self.session, client=self._client.id)
             threads = await self._threads()
         except (OSError, ValueError, TypeError) as error:  # TypeError: `tls://` where Dask has no certificates
             reason = " ".join(str(error).split()) or type(error).__name__
@@ -163,12 +165,16 @@ class Connection:
         return threads
 
     async def _join(self) -> None:
-        """Have the record there, and hear of answers."""
+        """Have the record there, and hear of answers. A new record has another session: it knows nothing of before."""
         from batch_runner.service.local.dask.worker_plugin import AttemptCounter
 
         assert self._client is not None
+        joined, client = self._client.scheduler_comm, self._client.id
         await self._client.register_plugin(AttemptCounter())
         self._client.subscribe_topic(ANSWERS, self._hear)
+        new = uuid.uuid4().hex[:16]
+        self.session = await self._record.batch_runner_open_session(session=self.session, client=client, new=new)
+        self._joined = joined
 
     async def _compare(self) -> None:
         """Avoid workers of other versions. Raises UsageError for such a scheduler, or if no worker is right."""
@@ -194,33 +200,39 @@ class Connection:
 
     async def _look(self) -> int | None:
         assert self._client is not None
+        self._hindrance = None
         try:
             if self._client.status == "closed":  # Dask's own client has given up looking
                 self._client = await _connect(self._address)
-                await self._join()
-                await self._record.batch_runner_move_session(session=self.session, client=self._client.id)
             if self._client.status != "running":
                 return None
             async with asyncio.timeout(STANDS_STILL):
+                if self._client.scheduler_comm is not self._joined:
+                    await self._join()
                 threads = await self._threads()
         except TimeoutError:
             self._stands_still = True
             return None
         except OSError:
             return None
+        except Exception as error:  # noqa: BLE001  what another scheduler there can't do, such as import this program
+            self._hindrance = f"can't be used ({' '.join(str(error).split())})"
+            return None
         self._stands_still = False
         return threads
 
     @property
     def _is_there(self) -> bool:
-        return self._client is not None and self._client.status == "running" and not self._stands_still
+        client = self._client
+        is_joined = client is not None and client.status == "running" and client.scheduler_comm is self._joined
+        return is_joined and not self._stands_still
 
     @property
     def trouble(self) -> str | None:
         """A sentence while the scheduler is away."""
         if self._is_there:
             return None
-        what = "stands still" if self._stands_still else "is away; it is looked for"
+        what = "stands still" if self._stands_still else self._hindrance or "is away; it is looked for"
         return f"The Dask scheduler at {self._address} {what}."
 
     def avoid(self, worker: str) -> bool:
@@ -239,6 +251,12 @@ class Connection:
             await anyio.sleep(0.05)
         assert self._client is not None
         return self._client
+
+    async def back(self) -> None:
+        """Wait a moment for a connection that was lost: Dask's own client makes another."""
+        with anyio.move_on_after(STANDS_STILL):
+            while not self._is_there:
+                await anyio.sleep(0.05)
 
     async def submit(self, key: str, values: dict[str, Any]) -> Future[Any]:
         """Have a worker evaluate `SENT` with these values.
@@ -264,10 +282,10 @@ class Connection:
         if self._client.scheduler_comm is not None:  # a new one after each outage
             self._client.scheduler_comm.interval = SEND_AFTER
         keys, values = list(self._outbox), list(self._outbox.values())
-        self._outbox.clear()
         where: dict[str, Any] = {"workers": self._right, "allow_other_workers": True} if self._avoided else {}
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
             futures = self._client.map(eval, [SENT] * len(keys), values, key=keys, pure=False, **where)
+        self._outbox.clear()
         self._sent.update(zip(keys, futures, strict=True))
 
     async def result_of(self, future: Future[Any]) -> Any:
@@ -302,32 +320,33 @@ class Connection:
             told.set_result(answer)
 
     async def answer(self, key: str) -> bytes:
-        """What came of a bundle that was begun on a worker that is gone, once that is known (see AttemptCounter)."""
-        answer: bytes = await self._record.batch_runner_answer(key=key)
-        return answer
+        """What came of a bundle that was begun on a worker that is gone, once that is known (see AttemptCounter).
 
-    async def withdraw(self, keys: list[str]) -> dict[str, int]:
-        """How many errands of each bundle have begun: no other will (see AttemptCounter). Empty if nobody can tell."""
-        try:
-            async with asyncio.timeout(STANDS_STILL):
-                begun: dict[str, int] = await self._record.batch_runner_withdraw(keys=keys)
-        except OSError:  # a timeout is one
-            return {}
-        return begun
+        Nothing where the scheduler, or its record, is gone.
+        """
+        return await self._asked("answer", None, key=key) or b"[]"
+
+    async def withdraw(self, bundles: dict[str, list[str]]) -> dict[str, int]:
+        """How many errands of each bundle have begun: no other will (see AttemptCounter). Not of all can it be told."""
+        return await self._asked("withdraw", STANDS_STILL, bundles=bundles) or {}
 
     async def never_began(self, run: str) -> bool:
         """Whether a run of an earlier program has surely not begun, and never will (see AttemptCounter)."""
+        return bool(await self._asked("never_began", STANDS_STILL, run=run))
+
+    async def _asked(self, what: str, within: float | None, **values: object) -> Any:
+        """What the record answers; None where there is none, or no answer comes `within` so many seconds."""
         try:
-            async with asyncio.timeout(STANDS_STILL):
-                return bool(await self._record.batch_runner_never_began(run=run))
-        except OSError:
-            return False
+            async with asyncio.timeout(within):
+                return await getattr(self._record, f"batch_runner_{what}")(**values)
+        except (OSError, RuntimeError):  # a timeout is the first; the other comes of a client that is closed meanwhile
+            return None
 
     @property
     def _record(self) -> Any:
         """The scheduler, and in it the record of what was begun. Raises OSError where it is away."""
         assert self._client is not None
-        if self._client.scheduler is None:
+        if self._client.scheduler is None or self._client.status != "running":
             raise ConnectionError(f"The Dask scheduler at {self._address} is away.")
         return self._client.scheduler
 

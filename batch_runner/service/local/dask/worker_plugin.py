@@ -14,10 +14,11 @@ import functools
 import logging
 import os
 import pickle
+import shutil
 import signal
-import tempfile
 import threading
 import time
+import uuid
 from collections import Counter, deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -36,6 +37,7 @@ from batch_runner.service.local.dask.bundle import (
     ANSWERS,
     BEGUN_BEFORE,
     LEFT,
+    SESSION,
     SHORT,
     Bundle,
     Done,
@@ -50,7 +52,6 @@ if TYPE_CHECKING:
     from distributed import Nanny, Scheduler, Worker
     from distributed.scheduler import WorkerState
 
-    from batch_runner.service.local.result import RunEnd
 
 SILENCE = 60.0
 """Seconds after which a worker that is closing, and says nothing of what is at work there, is taken for lost."""
@@ -66,9 +67,6 @@ MOST_RUNS = 100_000
 forgotten as a whole."""
 
 MOST_SESSIONS = 1_000
-
-SESSION = slice(len("run_"), len("run_") + 16)
-"""The part of a run's id that names the session of its client: what was started by one program, on one scheduler."""
 
 
 class _Session:
@@ -102,7 +100,7 @@ class AttemptCounter(SchedulerPlugin):
         self._scheduler = scheduler
         self._news = asyncio.Event()
         told = (self.keep_up, self.keep_answer, self.answer)
-        asked = (self.claim, self.decline, self.withdraw, self.open_session, self.move_session, self.never_began)
+        asked = (self.claim, self.decline, self.withdraw, self.open_session, self.never_began)
         for handler in (*told, *asked):
             scheduler.handlers[f"batch_runner_{handler.__name__}"] = handler
         scheduler.stream_handlers["batch_runner_tell"] = self.tell
@@ -138,10 +136,19 @@ class AttemptCounter(SchedulerPlugin):
             session.begun.remove(run)
             self._runs -= 1
 
-    def withdraw(self, keys: list[str]) -> dict[str, int]:
-        """How many errands of each bundle have begun, which are its first ones. No other will."""
-        self._withdrawn.update(keys)
-        return {key: len(self._claimed.get(key, ())) for key in keys}
+    def withdraw(self, bundles: dict[str, list[str]]) -> dict[str, int]:
+        """How many errands of each bundle, with these runs, have begun: its first ones. No other will.
+
+        Nothing is said of one whose task is not here, and whose session is not known.
+        """
+        begun = dict[str, int]()
+        for key, runs in bundles.items():
+            if key in self._scheduler.tasks:
+                begun[key] = len(self._claimed.get(key, ()))
+            elif session := self._sessions.get(runs[0][SESSION]):
+                begun[key] = sum(run in session.begun for run in runs)
+        self._withdrawn.update(begun)
+        return begun
 
     def keep_up(self, keys: list[str]) -> list[str]:
         """The worker of these bundles is closing, and still at work; gives those that nobody waits for any more."""
@@ -173,15 +180,12 @@ class AttemptCounter(SchedulerPlugin):
                     await self._news.wait()
         return self._answers[key]
 
-    def open_session(self, session: str, client: str) -> None:
-        """From now on, remember the runs of this session of a client that are begun."""
-        self._sessions[session] = _Session(client)
+    def open_session(self, session: str, client: str, new: str) -> str:
+        """A client goes on with its session, or with a new one: of the runs that are begun all are known, or none."""
+        name = session if session in self._sessions else new
+        self._sessions.setdefault(name, _Session(client)).client = client
         self._make_room()
-
-    def move_session(self, session: str, client: str) -> None:
-        """A session goes on with another client. Where it isn't known nothing is: of what was begun all or none."""
-        if session in self._sessions:
-            self._sessions[session].client = client
+        return name
 
     def never_began(self, run: str) -> bool:
         """Whether a run of an earlier session has surely not begun. With its client its task is gone: it never will."""
@@ -278,6 +282,7 @@ class WorkerSeat(WorkerPlugin):
         self._rest: asyncio.TimerHandle | None = None
         self._resting: asyncio.Task[None] | None = None
         self._retiring: asyncio.Task[None] | None = None
+        self._folder = Path(worker.local_directory, f"batch_runner-{uuid.uuid4().hex}")
         self._is_closing = False
         self._knows_claims = False
         worker.handlers["batch_runner_retire"] = self.retire
@@ -296,8 +301,7 @@ class WorkerSeat(WorkerPlugin):
         if self._rest is not None:
             self._rest.cancel()
         await self._executor.aclose()
-        if "_unpacking" in self.__dict__:
-            self._folder.cleanup()
+        shutil.rmtree(self._folder, ignore_errors=True)
         if self._is_in_charge and signal.getsignal(signal.SIGTERM) == self._hear:
             signal.signal(signal.SIGTERM, self._before)
 
@@ -378,10 +382,8 @@ class WorkerSeat(WorkerPlugin):
     async def decline(self, version: str, key: str) -> Done:
         """What is said of a bundle that was sent by another version."""
         why = f"The Dask worker {self._worker.address} has batch_runner {__version__}, and {version} has sent this"
-        return self._declined(result.failure(why), await self._claim(key))
-
-    def _declined(self, ending: RunEnd, begun_before: int) -> Done:
-        return Done(ending, 0.0, begun_before=begun_before, declined_by=self._worker.address)
+        before = await self._claim(key)
+        return Done(result.failure(why), 0.0, begun_before=before, declined_by=self._worker.address)
 
     async def _done(self, bundle: Bundle) -> list[Done]:
         """What came of the errands of a bundle; those behind the last one that has begun are left.
@@ -404,10 +406,11 @@ class WorkerSeat(WorkerPlugin):
             began = time.monotonic()
             runs = functools.partial(self._executor.run, hear=lines.append)
             ending = await self._unpacking.run(errand, bundle.code, runs)
-            if ending.cant_load and must_claim:
-                await self._record.batch_runner_decline(key=bundle.key, place=place, run=run)
+            if ending.cant_load:
+                if must_claim:
+                    await self._record.batch_runner_decline(key=bundle.key, place=place, run=run)
                 if not done:
-                    return [self._declined(ending, 0)]
+                    return [Done(ending, 0.0, declined_by=self._worker.address)]
                 break
             done.append(Done(ending, time.monotonic() - began))
             if ending.is_last or ending.cut_off or self._is_leaving or enough.is_reached(ending):
@@ -419,8 +422,8 @@ class WorkerSeat(WorkerPlugin):
         """What is said of the errands behind the first ones: they have not begun, and never will in this bundle."""
         others = len(bundle.errands) - number
         if others and not bundle.is_repeatable:
-            begun = await self._record.batch_runner_withdraw(keys=[bundle.key])
-            others = others if begun[bundle.key] == number else 0
+            begun = await self._record.batch_runner_withdraw(bundles={bundle.key: bundle.runs})
+            others = others if begun.get(bundle.key) == number else 0
         return [LEFT] * others
 
     @property
@@ -430,8 +433,7 @@ class WorkerSeat(WorkerPlugin):
 
     @functools.cached_property
     def _unpacking(self) -> Unpacking:
-        self._folder = tempfile.TemporaryDirectory(dir=self._worker.local_directory, prefix="batch_runner-")
-        return Unpacking(Path(self._folder.name), self._worker.address)
+        return Unpacking(self._folder, self._worker.address)
 
     async def _claim(self, key: str, place: int = 0, run: str = "") -> int:
         """How often what is about to begin was begun before, anywhere on this cluster."""
