@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 import trio.testing
+from following import follow_to_its_end
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -174,7 +175,7 @@ class LimitedPolls:
 
         async def follow_one_after_another() -> None:
             while True:
-                await poller.follow(Run(str(self.now + lasting), "queued"), lambda _: None)
+                await follow_to_its_end(poller, Run(str(self.now + lasting), "queued"), lambda _: None)
 
         with anyio.move_on_after(seconds):
             async with anyio.create_task_group() as group:
