@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 import trio.testing
-from following import follow_to_its_end
 from hypothesis import given
 from hypothesis import strategies as st
+from poll_simulation import follow_to_its_end
 
 from batch_runner.batch.poll_schedule import AUTO, AUTO_NEAR, CATCH_UP, IN_PROCESS, PollLimits, PollRate, Schedule
 from batch_runner.batch.poller import Poller

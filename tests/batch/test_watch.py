@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 import trio.testing
-from following import follow_to_its_end
+from poll_simulation import follow_to_its_end
 
 from batch_runner.batch.poll_schedule import PollLimits, Schedule
 from batch_runner.batch.poller import Followed, Overdue, Poller, Unreachable, Vanished
