@@ -1,6 +1,6 @@
 """One batch: a pool of workers brings rows to their outcomes.
 
-attempts.py       tries to start a run, and what a few of them tell of all the others
+attempts.py       what is on its way: a sheet, a try to start a run, a run; and what a few tries tell of all
 limits.py         concurrency and rate, shared by all workers and moved by what the service says
 pool.py           the pool: one producer, a bounded stream, and workers that bring each row to its outcome
 stop.py           when a batch stops starting runs before its last row, and why; how long it tries again

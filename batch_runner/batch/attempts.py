@@ -1,26 +1,118 @@
-"""Tries to start a run: what is known of one on its way, and what a few of them tell of all the others."""
+"""What is on its way: a sheet, a try to start a row's run, the run; and what a few tries tell of all the others."""
 
 from __future__ import annotations
 
+from array import array
+from collections import Counter
 from datetime import UTC, datetime
+from math import inf
 from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from batch_runner import log
-from batch_runner.outcomes import SUCCESS
-from batch_runner.plan.plan import Poll, Resend, Send
+from batch_runner.journal.journal import Outcome
+from batch_runner.journal.view import Count, Placed
+from batch_runner.outcomes import NOT_STARTED, SUCCESS
+from batch_runner.plan.plan import Keep, Poll, Resend, Send
+from batch_runner.rows.source import LARGE_CHUNK, chunks, see
 from batch_runner.service.http.classify import FORBIDDEN, REFUSING_US, scope_of_status
 from batch_runner.service.protocol import Lost, RefusalScope, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from batch_runner.batch.limits import Slot
+    from batch_runner.journal.journal import Journal
     from batch_runner.log import Fact
     from batch_runner.rows.params import RowParams
-    from batch_runner.service.protocol import Capabilities
+    from batch_runner.rows.source import Source
+    from batch_runner.service.protocol import Capabilities, Run
+
+
+class PlacedSheet:
+    """One sheet, and the places that its rows have found in its journal; what came of them stands there.
+
+    `carried` rows ended in an earlier batch, `changed` ones of these were edited since.
+    """
+
+    def __init__(self, source: Source, journal: Journal) -> None:
+        self.source = source
+        self.journal = journal
+        self.carried = self.changed = 0
+        self.is_placed = False
+        """Whether all its rows have found their places in the journal."""
+        self._numbers: array[int] | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether all rows are placed, or one without a place certainly has no earlier outcome."""
+        return self.is_placed or not (self.source.layout.is_earlier_output or self.journal.has_sent_before)
+
+    @property
+    def numbers(self) -> array[int]:
+        """The numbers of the rows that take part; asked for once, since it takes a pass over the sheet."""
+        if self._numbers is None:
+            self._numbers = array("Q", self.source.numbers())
+        return self._numbers
+
+    async def place_rest(self) -> None:
+        """Have all rows that are left find their places at once, where a shutdown leaves no time to plan each.
+
+        Nothing is started: a row keeps the outcome that it has. Where none has any, they stay without a place.
+        """
+        if self.is_known:
+            return
+        if not self.journal.has_seen:
+            await see(self.source, self.journal, lambda: True)
+        carried, left = await self.journal.register_rest(self.numbers)
+        self.carried += carried
+        for chunk in chunks(self.source.some(left) if left else iter(()), LARGE_CHUNK):
+            await checkpoint_if_cancelled()
+            kept = [step for step in await self.journal.register(chunk) if isinstance(step, Keep)]
+            self.carried += len(kept)
+            self.changed += sum(step.changed for step in kept)
+        self.is_placed = True
+
+    def outcomes(self) -> Iterator[Placed]:
+        """What came of each row that takes part; one that an interrupt left without a place wasn't started."""
+        placed = self.journal.outcomes()
+        if self.is_placed:
+            yield from placed
+            return
+        known = next(placed, None)
+        for number in self.numbers:
+            if known is not None and known.number == number:
+                yield known
+                known = next(placed, None)
+            else:
+                yield Placed(number, NOT_STARTED, "", "", "", changed=False)
+
+    def counts(self) -> tuple[Count, ...]:
+        """How many rows came to what, as in `outcomes`."""
+        counts = Counter({count.status: count.rows for count in self.journal.counts()})
+        if not self.is_placed:
+            counts[NOT_STARTED] += self.source.total - counts.total()
+        return tuple(Count(status, rows) for status, rows in counts.items() if rows)
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What may be relied on with this service and task.
+
+    With `resend` a start whose answer was lost may be sent again, as another one. `runs_outlive_us`: the service goes
+    on when we end, so that a run of an earlier batch can be followed. `beyond_api`: its starts may carry what the API
+    doesn't know: an Idempotency-Key and the row's number. `tells_ends`: a look waits for the run's end; where
+    that isn't known before, a service that turns out to be ours is asked.
+    """
+
+    resend: bool
+    runs_outlive_us: bool
+    beyond_api: bool = False
+    tells_ends: bool = False
+    follow_seconds: float = inf
+    """How long to follow one run; the embedded service ends its runs itself."""
 
 
 class RowAttempt(msgspec.Struct, frozen=True):
@@ -68,12 +160,31 @@ class RowAttempt(msgspec.Struct, frozen=True):
         return None if self.began is None else anyio.current_time() - self.began
 
 
+class Going(msgspec.Struct, frozen=True):
+    """A run that goes on, and what its row needs when it has ended: all that there is of a row while it is followed.
+
+    `plan` is what is done with the row, `start` its start; None of an earlier batch. `since` is when that was (UTC),
+    `age` how many seconds ago; None of an earlier batch, too. It is followed for `within` seconds: where none is left,
+    it is looked at once.
+    """
+
+    attempt: RowAttempt
+    run: Run
+    plan: Send | Resend | Poll
+    start: Start | None
+    since: str
+    age: float | None = 0.0
+    within: float = inf
+
+
 class Start:
     """The start of one row, over all its tries.
 
     `intended_at` is on this batch's clock (seconds). `is_lost`: nobody knows what came of it, and the same start can be
     sent again to learn that, from a service of this `memory`, which knows it by its Idempotency-Key.
     """
+
+    __slots__ = ("attempt", "intended_at", "is_lost", "memory", "unbegun")
 
     def __init__(self) -> None:
         self.attempt: int | None = None
@@ -139,6 +250,10 @@ class Doubt(msgspec.Struct, frozen=True, eq=False):
     row_number: int
     answer: Refused
     sent: int
+
+
+Came = Outcome | Doubt | Going
+"""What came of a row so far."""
 
 
 class Doubts:
@@ -248,3 +363,9 @@ def different_shapes(rows: Sequence[RowParams], number: int) -> tuple[int, ...]:
     while len(chosen) < min(number, len(rows)):
         chosen.append(next(others))
     return tuple(sorted(chosen))
+
+
+def outcome_of(run: Run) -> Outcome:
+    """What a run came to, as the journal records it: `unknown` where nobody knows how far it had come."""
+    status = "unknown" if run.cut_off else run.status
+    return Outcome(status, run.run_id, str(memoryview(run.result), "utf-8"), run.error or "", run.session_id)

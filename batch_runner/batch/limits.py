@@ -16,21 +16,21 @@ waits for time (`Pace`), for a place (`AdaptiveLimit`), and until no more than a
 
 from __future__ import annotations
 
-import re
 import sys
 from collections import OrderedDict, deque
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import suppress
 from math import ceil, inf
 from typing import TYPE_CHECKING
 
 import anyio
 
-from batch_runner.service.http.classify import TOO_MANY
+from batch_runner.service.http.classify import TOO_MANY, is_for_concurrency
 from batch_runner.service.protocol import NO_SIGNAL, Signal
 from batch_runner.units import Rate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Callable
+    from typing import Self
 
 
 JITTER = 1.01
@@ -104,11 +104,6 @@ LAST_PROBE = 256
 PAUSES_APART = 20
 """A failed probe that cost a pause isn't followed by another for so many times as long."""
 
-_CONCURRENCY = re.compile(
-    r"concurren|in flight|in-flight|simultan|parallel|already running|too many (active|running|open)"
-)
-_RATE = re.compile(r"per (second|minute|hour|day)|\brate\b|too many requests|quota")
-
 
 class AdaptiveLimit:
     """The number of runs that may be in flight, `limit`, never above `most`."""
@@ -157,20 +152,6 @@ class AdaptiveLimit:
         self.limit = self._refused_at = min(self.limit, level)
 
 
-def is_for_concurrency(why: str, signal: Signal) -> bool:
-    """Whether a 429 is for too many runs in flight rather than for too many starts in a time.
-
-    By its words if they tell, else by its numbers: a quota of which nothing is left, or that comes without a number
-    left, is about time.
-    """
-    words = why.lower()
-    if _CONCURRENCY.search(words):
-        return True
-    if signal.remaining is not None:
-        return signal.remaining > 0
-    return signal.quota is None and signal.window is None and not _RATE.search(words)
-
-
 AHEAD = 0.25
 """How many more unanswered starts an accepted one allows: of a service with 8 slots 3 starts too many are asked."""
 FIRST_PROBE_PAUSE, LONGEST_PROBE_PAUSE = 1.0, 60.0
@@ -208,28 +189,12 @@ class Limits:
         """The concurrency that the service was found to carry; None if it never refused for it."""
         return self._capacity.limit if self._capacity.was_refused else None
 
-    @contextmanager
-    def outside(self) -> Iterator[Slot]:
-        """A slot beside the others, for a run that no longer counts: it has gone on for longer than any may."""
-        slot = Slot(self)
-        try:
-            yield slot
-        finally:
-            slot.release()
+    def slot(self) -> Slot:
+        """A slot to be taken before a start, and released when its run has ended; a block of it does both.
 
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[Slot]:
-        """A slot, held from before a start until it is released, at the end of the block at the latest."""
-        slot = Slot(self)
-        try:
-            self._slots.acquire_on_behalf_of_nowait(slot)
-        except anyio.WouldBlock:
-            await self._slots.acquire_on_behalf_of(slot)
-        slot.held.callback(self._slots.release_on_behalf_of, slot)
-        try:
-            yield slot
-        finally:
-            slot.release()
+        One that isn't taken is beside the others, for a run that no longer counts.
+        """
+        return Slot(self)
 
     def adjust(self, concurrency: int) -> None:
         """Another number of runs in flight at most, from now on; with fewer, those that are in flight end first.
@@ -287,6 +252,7 @@ class Limits:
     def _enter(self, slot: Slot, now: float) -> None:
         slot.entered_at = now
         self._in_flight += 1
+        slot.begins()
 
     def _leave(self, slot: Slot) -> None:
         """The slot has no run in flight, or no more."""
@@ -363,16 +329,46 @@ class Slot:
     A start whose answer was `lost` may be in flight, and counts so until the slot is left or asks for another turn.
     """
 
+    __slots__ = ("_limits", "entered_at", "is_taken", "on_begin", "on_release")  # each run in flight has one
+
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.entered_at: float | None = None
-        self.held = ExitStack()
-        """What there is to undo when it is released."""
+        self.is_taken = False
+        self.on_begin: Callable[[], None] | None = None
+        """Called once, when its row goes on to a start or to a run."""
+        self.on_release: Callable[[], None] | None = None
+
+    async def take(self) -> None:
+        """Wait for a free place."""
+        try:
+            self._limits._slots.acquire_on_behalf_of_nowait(self)
+        except anyio.WouldBlock:
+            await self._limits._slots.acquire_on_behalf_of(self)
+        self.is_taken = True
+
+    async def __aenter__(self) -> Self:
+        await self.take()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self.release()
+
+    def begins(self) -> None:
+        """Its row goes on to a start or to a run."""
+        if self.on_begin is not None:
+            on_begin, self.on_begin = self.on_begin, None
+            on_begin()
 
     def release(self) -> None:
         """The run has ended, and no other start comes: another row may have the slot. Once is enough."""
         self._limits._leave(self)
-        self.held.close()
+        if self.is_taken:
+            self.is_taken = False
+            self._limits._slots.release_on_behalf_of(self)
+        if self.on_release is not None:
+            on_release, self.on_release = self.on_release, None
+            on_release()
 
     def turn_at_once(self) -> bool:
         """Whether the next start may go out now, which must then follow at once. False: wait for the `turn`."""

@@ -138,12 +138,14 @@ class _Watched(msgspec.Struct):
     """A run in flight: when it started, was last seen going, and is to be looked at next (inf: it is being looked at).
 
     `is_fresh`: it has been watched from its start. `waited`: how long the look that is out had to wait for the rate.
+    By `until` it is due at the latest.
     """
 
     started: float
     seen: float
     wanted: float
     is_fresh: bool
+    until: float
     waited: float = 0.0
 
 
@@ -173,9 +175,9 @@ class Schedule:
         """The share of the runs' time that passed unnoticed because more polls than the most were wanted."""
         return self._unnoticed / self._lasted if self._lasted else 0.0
 
-    def add(self, run: int, now: float, age: float | None = 0.0) -> None:
+    def add(self, run: int, now: float, age: float | None = 0.0, until: float = inf) -> None:
         """Watch a run that started `age` seconds ago; None: long ago, so it is looked at soon and counts from then."""
-        self._runs[run] = watched = _Watched(now - (age or 0.0), now, inf, is_fresh=age == 0)
+        self._runs[run] = watched = _Watched(now - (age or 0.0), now, inf, age == 0, until)
         self._want(run, watched, now + self._interval(0.0) if watched.is_fresh else now)
 
     def remove(self, run: int) -> None:
@@ -251,7 +253,7 @@ class Schedule:
         return inf
 
     def _want(self, run: int, watched: _Watched, at: float) -> None:
-        watched.wanted = at
+        watched.wanted = at = min(at, watched.until)
         heappush(self._queue, (at, run))
 
     def _interval(self, age: float) -> float:

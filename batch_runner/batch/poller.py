@@ -1,6 +1,7 @@
 """Follows all runs of a batch to their ends, each polled when the schedule says so.
 
-One task, `Poller.drive`, says whose turn it is. Whoever follows a run polls it, so a slow answer holds up no other run.
+One task, `Poller.drive`, says whose turn it is. Whoever follows a run looks at it then, so a slow answer holds up no
+other run. Between two looks a run is a record here: a task for each would weigh four times as much.
 """
 
 from __future__ import annotations
@@ -52,13 +53,15 @@ Followed = Run | Unreachable | Vanished | Overdue
 """What became of a run that was followed; a `Run` has ended."""
 
 
-class _Following(msgspec.Struct):
-    """A run that somebody waits for. `failures` are polls in a row that told nothing, of one kind, since `since`."""
+class Following(msgspec.Struct):
+    """A run that is followed. `failures` are polls in a row that told nothing, of one kind, since `since`."""
 
+    number: int
     run_id: str
     status: str
     on_status: Callable[[str], None]
-    turn: anyio.Event
+    on_turn: Callable[[Following], None]
+    until: float
     is_last_look: bool
     failures: int = 0
     since: float = 0.0
@@ -67,7 +70,7 @@ class _Following(msgspec.Struct):
 
 
 class Poller:
-    """Follows runs; `drive` must run as a task as long as `follow` is used."""
+    """Follows runs; `drive` must run as a task as long as there are any."""
 
     def __init__(
         self,
@@ -81,38 +84,47 @@ class Poller:
         self._run_timeout = run_timeout
         self._rng = rng
         self._numbers = count()
-        self._followings: dict[int, _Following] = {}
+        self._followings: dict[int, Following] = {}
         self._wakes_at = inf
         self._moved = anyio.Event()
         self.has_met_several = False
         """Whether looks were answered by services of several memories."""
 
-    async def follow(
-        self, run: Run, on_status: Callable[[str], None], age: float | None = 0.0, within: float = inf
-    ) -> Followed:
-        """Wait for a run's end, at most for the run timeout from now, or for `within` seconds if that is less.
+    def follow(
+        self,
+        run: Run,
+        on_status: Callable[[str], None],
+        on_turn: Callable[[Following], None],
+        age: float | None = 0.0,
+        within: float = inf,
+    ) -> None:
+        """Follow a run to its end, at most for the run timeout from now, or for `within` seconds if that is less.
 
-        Where none of these is left, the run is looked at once: until an answer tells how it stands.
+        `on_turn` is called each time when it is to be looked at (`look`), until a look gives what became of it.
+        Where no second is left, it is looked at once: until an answer tells how it stands.
         `age` is how many seconds ago the run started; None where that isn't known, as with one of another night.
         `on_status` is called with each new status that is not final; one that goes backwards is told like any other.
         """
-        number = next(self._numbers)
-        following = _Following(run.run_id, run.status, on_status, anyio.Event(), within <= 0)
-        self._followings[number] = following
-        self._schedule.add(number, anyio.current_time(), age)
-        try:
-            with anyio.move_on_after(inf if following.is_last_look else min(self._run_timeout, within)):
-                while not (following.is_last_look and following.is_learned):
-                    self._wake()
-                    await following.turn.wait()
-                    found = await self._look(number, following)
-                    if found is not None:
-                        return found
-                    following.turn = anyio.Event()
-        finally:
-            del self._followings[number]
-            self._schedule.remove(number)
-        return Overdue(following.status)
+        number, now, is_last_look = next(self._numbers), anyio.current_time(), within <= 0
+        until = inf if is_last_look else now + min(self._run_timeout, within)
+        self._followings[number] = Following(number, run.run_id, run.status, on_status, on_turn, until, is_last_look)
+        self._schedule.add(number, now, age, until)
+        self._wake()
+
+    async def look(self, following: Following) -> Followed | None:
+        """Poll a run whose turn it is. Gives what became of it, which is all; None where it goes on."""
+        found: Followed | None = Overdue(following.status)
+        if anyio.current_time() < following.until:
+            with anyio.CancelScope(deadline=following.until):
+                found = await self._ask(following)
+        if found is None and following.is_last_look and following.is_learned:
+            found = Overdue(following.status)
+        if found is None:
+            self._wake()
+        else:
+            del self._followings[following.number]
+            self._schedule.remove(following.number)
+        return found
 
     def hurry(self) -> None:
         """Look at all runs now, and as often as may be from now on."""
@@ -120,11 +132,12 @@ class Poller:
         self._wake()
 
     async def drive(self) -> None:
-        """Give turns to those who follow runs, until cancelled."""
+        """Say whose turn it is to be looked at, until cancelled."""
         while True:
             number = self._schedule.due(anyio.current_time())
             if number is not None:
-                self._followings[number].turn.set()
+                following = self._followings[number]
+                following.on_turn(following)
                 continue
             self._wakes_at = self._schedule.next_at()
             self._moved = anyio.Event()
@@ -136,14 +149,14 @@ class Poller:
         if self._schedule.next_at() < self._wakes_at:
             self._moved.set()
 
-    async def _look(self, number: int, following: _Following) -> Run | Unreachable | Vanished | None:
+    async def _ask(self, following: Following) -> Run | Unreachable | Vanished | None:
         """Poll once; None: the run goes on."""
-        asked_at = anyio.current_time()
+        number, asked_at = following.number, anyio.current_time()
         answer = await self._poll(following.run_id)
         now = anyio.current_time()
         self.has_met_several |= answer.signal.several
         if isinstance(answer, LookFailed):
-            return self._trouble(number, following, answer, asked_at, now)
+            return self._trouble(following, answer, asked_at, now)
         following.failures = 0
         following.is_learned = True
         if answer.run.has_ended:
@@ -156,7 +169,7 @@ class Poller:
         return None
 
     def _trouble(
-        self, number: int, following: _Following, trouble: LookFailed, asked_at: float, now: float
+        self, following: Following, trouble: LookFailed, asked_at: float, now: float
     ) -> Unreachable | Vanished | None:
         # A last look is to hold up the end of a batch for a short while only.
         backoff = FRESH_RUN if following.is_last_look or trouble.status_code == MISSING else POLLS
@@ -170,7 +183,7 @@ class Poller:
             self._schedule.hold(now + min(floor, POLLS.ceiling))
         wait = backoff.wait(following.failures, now - following.since, self._rng, floor)
         if wait is not None and trouble.again:
-            self._schedule.missed(number, now, wait)
+            self._schedule.missed(following.number, now, wait)
             return None
         if trouble.status_code == MISSING:
             return Vanished(trouble.why)

@@ -6,31 +6,29 @@ followed to their end; after an interrupt, for some seconds only.
 
 from __future__ import annotations
 
-from array import array
-from collections import Counter
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import msgspec
-from anyio.lowlevel import checkpoint_if_cancelled
 
 from batch_runner import log
-from batch_runner.batch.attempts import Canary, Doubt, different_shapes
+from batch_runner.batch.attempts import Canary, Doubt, Going, PlacedSheet, different_shapes
 from batch_runner.batch.limits import open_files, sheets_at_once
 from batch_runner.batch.stop import Stop
 from batch_runner.batch.worker import STILL_UNKNOWN
 from batch_runner.errors import Catching, ExitCode, JournalFull
-from batch_runner.journal.view import Count, Placed
 from batch_runner.outcomes import ERROR, NOT_STARTED
 from batch_runner.plan.plan import Keep, Poll, Refuse, Resend, Send
-from batch_runner.rows.source import CHUNK, LARGE_CHUNK, chunks, look_ahead, plan_rows, see
-from batch_runner.service.protocol import large_turn
+from batch_runner.rows.source import CHUNK, LARGE_CHUNK, look_ahead, plan_rows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 
+    from batch_runner.batch.attempts import Came
     from batch_runner.batch.limits import Limits, Slot
+    from batch_runner.batch.poller import Following
     from batch_runner.batch.stop import Stopping
     from batch_runner.batch.worker import Worker
     from batch_runner.journal.journal import Journal, Outcome
@@ -48,86 +46,30 @@ SHORT_GRACE, PLACING_GRACE = 1.0, 2.5
 more is to be there in five, and on a busy machine before Docker kills, after ten."""
 MOST_ROWS = 100_000
 """Rows for which there is time to write the outputs when the machine goes down."""
-RECORDING = 16
-"""Workers beside those with a run in flight, at most: they record what rows came to whose slots are others' by now."""
+SPARE = 16
+"""Workers beside those with a start or a run at hand: they wait for their turn, or record what rows came to whose slots
+are others' by now. A run that is polled has no worker."""
 TICK, DEADLINE_LOOK = 5.0, 1.0
 """Seconds between two looks at the progress when nothing happens, and at the clocks."""
 
 
-class SheetBatch:
-    """One sheet's batch on its way through the pool; what came of its rows stands in its journal.
+class SheetBatch(PlacedSheet):
+    """One sheet's batch on its way through the pool.
 
-    `carried` rows ended in an earlier batch, `changed` ones of these were edited since. An `error` is what nobody could
-    go on from, where the pool has other sheets that can.
+    An `error` is what nobody could go on from, where the pool has other sheets that can.
     """
 
     def __init__(self, source: Source, journal: Journal, worker: Worker) -> None:
-        self.source = source
-        self.journal = journal
+        super().__init__(source, journal)
         self.worker = worker
         self.sheets_left: Callable[[], Sequence[str]] = tuple
         """Which sheets of its command have not begun so far."""
-        self.carried = self.changed = 0
         self.error: Exception | None = None
         self.left = 1
         """Rows whose end is still to come, and 1 more while the sheet is being placed."""
         self.cautions: tuple[str, ...] = ()  # what a person must hear of what `--unique` can't know
         self.waits_for_others = False
         """Whether some of its rows are another sheet's, too: they end when those do."""
-        self.is_placed = False
-        """Whether all its rows have found their places in the journal."""
-        self._numbers: array[int] | None = None
-
-    @property
-    def is_known(self) -> bool:
-        """Whether all rows are placed, or one without a place certainly has no earlier outcome."""
-        return self.is_placed or not (self.source.layout.is_earlier_output or self.journal.has_sent_before)
-
-    @property
-    def numbers(self) -> array[int]:
-        """The numbers of the rows that take part; asked for once, since it takes a pass over the sheet."""
-        if self._numbers is None:
-            self._numbers = array("Q", self.source.numbers())
-        return self._numbers
-
-    async def place_rest(self) -> None:
-        """Have all rows that are left find their places at once, where a shutdown leaves no time to plan each.
-
-        Nothing is started: a row keeps the outcome that it has. Where none has any, they stay without a place.
-        """
-        if self.is_known:
-            return
-        if not self.journal.has_seen:
-            await see(self.source, self.journal, lambda: True)
-        carried, left = await self.journal.register_rest(self.numbers)
-        self.carried += carried
-        for chunk in chunks(self.source.some(left) if left else iter(()), LARGE_CHUNK):
-            await checkpoint_if_cancelled()
-            kept = [step for step in await self.journal.register(chunk) if isinstance(step, Keep)]
-            self.carried += len(kept)
-            self.changed += sum(step.changed for step in kept)
-        self.is_placed = True
-
-    def outcomes(self) -> Iterator[Placed]:
-        """What came of each row that takes part; one that an interrupt left without a place wasn't started."""
-        placed = self.journal.outcomes()
-        if self.is_placed:
-            yield from placed
-            return
-        known = next(placed, None)
-        for number in self.numbers:
-            if known is not None and known.number == number:
-                yield known
-                known = next(placed, None)
-            else:
-                yield Placed(number, NOT_STARTED, "", "", "", changed=False)
-
-    def counts(self) -> tuple[Count, ...]:
-        """How many rows came to what, as in `outcomes`."""
-        counts = Counter({count.status: count.rows for count in self.journal.counts()})
-        if not self.is_placed:
-            counts[NOT_STARTED] += self.source.total - counts.total()
-        return tuple(Count(status, rows) for status, rows in counts.items() if rows)
 
 
 class Work(msgspec.Struct):
@@ -165,8 +107,9 @@ class Pool:
         self._canary = Canary(())
         self._open: dict[SheetBatch, None] = {}
         self._most_sheets = sheets_at_once(open_files())
-        self._sheets = self._workers = self._working = 0
-        self._others_done, self._has_room = anyio.Event(), anyio.Event()
+        self._sheets = self._followed = 0
+        self._workers = self._most_workers = self._spare = 0
+        self._others_done, self._has_room, self._none_followed = anyio.Event(), anyio.Event(), anyio.Event()
         self._is_over = False  # all workers have left; outputs may still be written then
 
     async def run(self, batches: AsyncIterator[SheetBatch], workers: int, canaries: int | None) -> None:
@@ -175,7 +118,6 @@ class Pool:
         At most `workers` runs are in flight. A sheet is taken from `batches` when those before it have been handed out.
         Raises `JournalFailed`, unless there are other sheets, which then end in order.
         """
-        large_turn.set(anyio.Lock())
         self._stream, self._rows = anyio.create_memory_object_stream[Work](0)
         async with anyio.create_task_group() as self._ends:
             async with anyio.create_task_group() as clocks:
@@ -185,11 +127,10 @@ class Pool:
                     clocks.start_soon(self._look_at_deadline)
                 async with anyio.create_task_group() as placing:
                     placing.start_soon(self._produce, batches, canaries)
-                    with self._rows:
+                    with self._rows, self._until_over():
                         async with anyio.create_task_group() as self._pool:
                             clocks.start_soon(self._cut_off, self._pool.cancel_scope, placing.cancel_scope)
                             self._grow(workers)
-                        self._is_over = True
                 clocks.cancel_scope.cancel()
             await self._judge_doubts()
             for doubt in list(self._doubted):  # every row's, or nobody knows: certainly none of them was started
@@ -204,12 +145,26 @@ class Pool:
             self._grow(concurrency)
 
     def _grow(self, workers: int) -> None:
-        """Have workers for so many runs in flight at least. Those of a number that was lowered just wait for a slot."""
-        wanted = max(1, min(workers + min(workers, RECORDING), self._tally.total))  # a sheet may be filled by its turn
-        for _ in range(self._workers, wanted):
-            self._working += 1
+        """Allow workers for so many runs in flight at least. Those of a number since lowered wait for a slot."""
+        most = max(1, min(workers + min(workers, SPARE), self._tally.total))  # a sheet may be filled by its turn
+        self._most_workers = max(self._most_workers, most)
+        while self._spare < SPARE and self._workers < self._most_workers:
+            self._workers += 1
+            self._spare += 1
             self._pool.start_soon(self._work)
-        self._workers = max(self._workers, wanted)
+
+    @contextmanager
+    def _until_over(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._is_over = True
+            self._tally.running = 0  # what was left as it is
+
+    def _begins(self) -> None:
+        """A worker's row has had its turn: another one is to wait for the next."""
+        self._spare -= 1
+        self._grow(0)
 
     async def _produce(self, batches: AsyncIterator[SheetBatch], canaries: int | None) -> None:
         """Place each sheet's rows in its journal, and hand on those that have to be started or followed."""
@@ -322,40 +277,82 @@ class Pool:
 
     async def _work(self) -> None:
         while True:
-            async with self._limits.slot() as slot:
-                if (work := await anext(self._rows, None)) is None:  # one stream for all: clones would weigh more
-                    break
-                work.is_taken = True
-                await self._do(work, slot)
-        self._working -= 1
-        if not self._working:
+            slot = self._limits.slot()
+            await slot.take()
+            if (work := await anext(self._rows, None)) is None:  # one stream for all: clones would weigh more
+                break
+            work.is_taken = True
+            slot.on_begin = self._begins
+            if not isinstance(work.plan, Send):
+                slot.begins()
+            await self._do(work, slot)
+            self._spare += slot.on_begin is None
+        slot.release()
+        self._workers -= 1
+        if not self._workers:
+            await self._no_more_followed()
             self._others_done.set()
+
+    async def _no_more_followed(self) -> None:
+        """Hold the pool open for the runs that are polled."""
+        while self._followed:
+            await self._none_followed.wait()
 
     async def _follow_beside(self, work: Work) -> None:
         """Look at a run that takes no place from another row, when all else is done."""
         await self._others_done.wait()
-        with self._limits.outside() as slot:
-            await self._do(work, slot)
+        await self._do(work, self._limits.slot())
+        await self._no_more_followed()
 
     async def _do(self, work: Work, slot: Slot) -> None:
-        outcome: Outcome | Doubt | None = None
-        with self._keep_errors(work.batch), log.of_batch(str(work.batch.journal.batch)):
-            self._tally.running += 1
-            slot.held.callback(self._run_left)
-            self._progress.moved(self._tally)
-            try:
-                with self._stopping.when_full():
-                    outcome = await work.batch.worker.do(work.plan, work.row, slot)
-            finally:
-                slot.release()  # the next row can't begin before this one is counted: nothing here waits
-        if isinstance(outcome, Doubt):
-            self._doubted[outcome] = work
-            self._canary.row_ended(work, ERROR)  # it has not succeeded, whatever it is
-        else:
-            self._row_ended(work, outcome)
+        self._tally.running += 1
+        slot.on_release = self._run_left
+        self._progress.moved(self._tally)
+        await self._bring_on(work, slot, work.batch.worker.do(work.plan, work.row, slot))
 
     def _run_left(self) -> None:
         self._tally.running -= 1
+
+    async def _bring_on(
+        self, work: Work, slot: Slot, coming: Coroutine[Any, Any, Came], going: Going | None = None
+    ) -> None:
+        """Have a row come so far as it can. `going` is its run that was followed until now."""
+        came: Came | None = None
+        with self._keep_errors(work.batch), log.of_batch(str(work.batch.journal.batch)):
+            try:
+                with self._stopping.when_full():
+                    came = await coming
+            finally:
+                if not isinstance(came, Going):
+                    slot.release()  # the next row can't begin before this one is counted: nothing here waits
+        if isinstance(came, Going):
+            self._follow(work, slot, came, going)
+            return
+        if isinstance(came, Doubt):
+            self._doubted[came] = work
+            self._canary.row_ended(work, ERROR)  # it has not succeeded, whatever it is
+        else:
+            self._row_ended(work, came)
+        if going is not None:
+            self._followed -= 1
+            if not self._followed:
+                self._none_followed.set()
+
+    def _follow(self, work: Work, slot: Slot, going: Going, before: Going | None) -> None:
+        """Have a run polled, which then is no task: many of those would weigh too much."""
+        if before is None:
+            if not self._followed:
+                self._none_followed = anyio.Event()
+            self._followed += 1
+        if going is not before:
+            work.batch.worker.follow(going, partial(self._look_soon, work, slot, going))
+
+    def _look_soon(self, work: Work, slot: Slot, going: Going, following: Following) -> None:
+        if not self._is_over:
+            self._pool.start_soon(self._look, work, slot, going, following)
+
+    async def _look(self, work: Work, slot: Slot, going: Going, following: Following) -> None:
+        await self._bring_on(work, slot, work.batch.worker.look(going, following, work.row, slot), going)
 
     def _row_ended(self, work: Work, outcome: Outcome | None) -> None:
         with self._keep_errors(work.batch):

@@ -18,10 +18,11 @@ import anyio
 import msgspec
 
 from batch_runner import log
-from batch_runner.batch.attempts import Doubt, RowAttempt, Start, age_of, start_of
+from batch_runner.batch.attempts import Doubt, Going, RowAttempt, Start, age_of, outcome_of, start_of
 from batch_runner.batch.poller import Overdue, Unreachable, Vanished
 from batch_runner.batch.stop import STARTS, CircuitBreaker, Stop, refusal_for_all
 from batch_runner.errors import ExitCode
+from batch_runner.journal.batches import now
 from batch_runner.journal.journal import Outcome
 from batch_runner.plan.plan import Poll, Resend, Send
 from batch_runner.service.http.classify import names_identity
@@ -43,8 +44,9 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
+    from batch_runner.batch.attempts import Came, Terms
     from batch_runner.batch.limits import Slot
-    from batch_runner.batch.poller import Poller
+    from batch_runner.batch.poller import Followed, Following, Poller
     from batch_runner.batch.stop import Stopping
     from batch_runner.job.job import Job
     from batch_runner.journal.journal import Journal
@@ -65,23 +67,6 @@ LEARNING = 1.0
 NOT_STARTED = Outcome("not_started")
 STILL_UNKNOWN = Outcome("unknown")
 """Of a start whose answer an earlier batch lost, and which nobody can be asked for: no news of this batch."""
-
-
-class Terms(msgspec.Struct, frozen=True):
-    """What may be relied on with this service and task.
-
-    With `resend` a start whose answer was lost may be sent again, as another one. `runs_outlive_us`: the service goes
-    on when we end, so that a run of an earlier batch can be followed. `beyond_api`: its starts may carry what the API
-    doesn't know: an Idempotency-Key and the row's number. `tells_ends`: a look waits for the run's end; where
-    that isn't known before, a service that turns out to be ours is asked.
-    """
-
-    resend: bool
-    runs_outlive_us: bool
-    beyond_api: bool = False
-    tells_ends: bool = False
-    follow_seconds: float = inf
-    """How long to follow one run; the embedded service ends its runs itself."""
 
 
 class Worker:
@@ -121,22 +106,45 @@ class Worker:
         """Whether it is a run that has gone on for longer than any may: it is looked at once, when all else is done."""
         return isinstance(plan, Poll) and (age_of(plan) or 0.0) >= self._terms.follow_seconds
 
-    async def do(self, plan: Send | Resend | Poll, row: RowParams, slot: Slot) -> Outcome | Doubt:
+    async def do(self, plan: Send | Resend | Poll, row: RowParams, slot: Slot) -> Came:
         """Bring the row to its outcome and return it: `not_started` if a stop came first, the status it had if so.
 
         A `Doubt` says that its start was refused, and that only other rows' starts can tell what that means for it.
+        A run that is `Going` is to be followed (`follow`).
         """
         try:
             if isinstance(plan, Poll):
-                outcome: Outcome | Doubt = await self._follow_earlier(plan, slot)
+                came: Came = await self._follow_earlier(plan, slot)
             else:
-                outcome = await self._send(plan, row, slot)
-            again = _again(plan, outcome)
-            return outcome if again is None else await self._send(again, row, slot)
+                came = await self._send(plan, row, slot, start_of(plan))
+            return await self._then(plan, came, row, slot)
         finally:
             let_next_be_large()
 
-    async def _follow_earlier(self, plan: Poll, slot: Slot) -> Outcome:
+    def follow(self, going: Going, on_turn: Callable[[Following], None]) -> None:
+        """Have a run followed; `on_turn` is called each time when it is to be looked at (`look`)."""
+        self._poller.follow(going.run, self._seen(going), on_turn, going.age, going.within)
+
+    async def look(self, going: Going, following: Following, row: RowParams, slot: Slot) -> Came:
+        """Look at a run whose turn it is: the same `Going` says that it goes on; else as `do`."""
+        try:
+            if (found := await self._poller.look(following)) is None:
+                return going
+            came: Came = await self._found(going, found)
+            if came is NOT_STARTED and isinstance(going.plan, Send) and going.start is not None:
+                came = await self._send_anew(going.plan, row, slot, going.start)
+            return await self._then(going.plan, came, row, slot)
+        finally:
+            let_next_be_large()
+
+    async def _then(self, plan: Send | Resend | Poll, came: Came, row: RowParams, slot: Slot) -> Came:
+        """Send what is to be sent after what came of an earlier batch's start, if anything."""
+        if isinstance(plan, Send) or isinstance(came, Doubt | Going):
+            return came
+        again = plan.otherwise if came.status == "unknown" else plan.anew if came is NOT_STARTED else None
+        return came if again is None else await self._send(again, row, slot, start_of(again))
+
+    async def _follow_earlier(self, plan: Poll, slot: Slot) -> Outcome | Going:
         """Follow a run that an earlier batch started."""
         attempt = RowAttempt(plan.attempt, plan.row_number, may_be_replaced=plan.anew is not None, slot=slot)
         if not self._terms.runs_outlive_us:
@@ -147,14 +155,21 @@ class Worker:
         if not self.is_overdue(plan):
             slot.follows()
         attempt.debug("run followed", run_id=plan.run_id)
-        return await self._follow(attempt, Run(plan.run_id, plan.status), None, within, plan.intended_at)
+        run = Run(plan.run_id, plan.status)
+        return await self._follow(Going(attempt, run, plan, None, plan.intended_at or now(), None, within))
 
     async def blame(self, doubt: Doubt) -> Outcome:
         """The refusal was this row's own: record that."""
         return await self._end(RowAttempt(doubt.attempt, doubt.row_number), Outcome("error", error=doubt.answer.why))
 
-    async def _send(self, plan: Send | Resend, row: RowParams, slot: Slot) -> Outcome | Doubt:
-        start, request, failures = start_of(plan), self._request(row), 0
+    async def _send_anew(self, plan: Send, row: RowParams, slot: Slot, start: Start) -> Came:
+        """Send a row once more whose run never began."""
+        start.begin_anew()
+        await self._pause(start.unbegun)
+        return await self._send(plan, row, slot, start)
+
+    async def _send(self, plan: Send | Resend, row: RowParams, slot: Slot, start: Start) -> Came:
+        request, failures = self._request(row), 0
         outcome: Outcome = STILL_UNKNOWN if start.is_lost else NOT_STARTED
         while await self._may_start(slot, start):
             attempt = await self._intend(plan, start, slot)
@@ -166,12 +181,10 @@ class Worker:
             if isinstance(answer, Started):
                 slot.accepted(answer.signal)
                 self._stopping.doubts.passed(attempt.turn)
-                outcome = await self._started(attempt, answer.run)
-                if outcome is not NOT_STARTED or isinstance(plan, Resend):
-                    return outcome
-                start.begin_anew()
-                await self._pause(start.unbegun)
-                continue
+                came = await self._started(attempt, answer.run, plan, start)
+                if came is not NOT_STARTED or isinstance(plan, Resend):
+                    return came
+                return await self._send_anew(plan, row, slot, start)
             attempt.no_run(answer)
             is_full = self._slow_down(slot, answer)
             if isinstance(answer, Lost) or start.is_lost:
@@ -327,7 +340,7 @@ class Worker:
         with self._stopping.cut_short():
             await anyio.sleep(STARTS.draw(failures, self._chance))
 
-    async def _started(self, attempt: RowAttempt, run: Run) -> Outcome:
+    async def _started(self, attempt: RowAttempt, run: Run, plan: Send | Resend, start: Start) -> Outcome | Going:
         self._patience.yes()
         if run.has_ended:
             return await self._run_ended(attempt, run)
@@ -336,20 +349,22 @@ class Worker:
         if shared is not None:
             attempt.info("row ended", run_id=run.run_id, status=shared.status)
             return shared
-        return await self._follow(attempt, run)
+        return await self._follow(Going(attempt, run, plan, start, now()))
 
-    async def _follow(
-        self, attempt: RowAttempt, run: Run, age: float | None = 0.0, within: float = inf, since: str = ""
-    ) -> Outcome:
-        """Follow a run to its end, for `within` seconds. One that can't be followed so far keeps its status, with why.
+    async def _follow(self, going: Going) -> Outcome | Going:
+        """Follow a run to its end where the service tells that by itself; else it is to be polled."""
+        if not await self._can_wait():
+            return going
+        found = await self._wait_for_end(going.run, self._seen(going), going.within)
+        return going if found is None else await self._found(going, found)
 
-        Where no second is left, it is looked at once.
+    def _seen(self, going: Going) -> Callable[[str], None]:
+        return partial(self._journal.seen, going.attempt.id)
 
-        `age` is how many seconds ago it started, None for one of an earlier batch, and `since` when that was (UTC).
-        """
-        since, seen = since or datetime.now(UTC).isoformat(), partial(self._journal.seen, attempt.id)
-        found = await self._wait_for_end(run, seen, within) if await self._can_wait() else None
-        match found or await self._poller.follow(run, seen, age, within):
+    async def _found(self, going: Going, found: Followed) -> Outcome:
+        """What became of a run. One that can't be followed so far keeps its status, with why."""
+        attempt, run = going.attempt, going.run
+        match found:
             case Run() as ended:
                 self._stopping.doubts.poll_passed()
                 return await self._run_ended(attempt, ended)
@@ -357,8 +372,8 @@ class Worker:
                 return await self._end(attempt, Outcome("unknown", run.run_id, error=f"the run is gone: {why}"))
             case Overdue(status=status):
                 why = (
-                    f"still going after {self._job.run_timeout}, since {local_time(since)}; the same command goes on "
-                    "from there, or resolve says what became of it"
+                    f"still going after {self._job.run_timeout}, since {local_time(going.since)}; the same command "
+                    "goes on from there, or resolve says what became of it"
                 )
             case Unreachable(why=reason, status=status, status_code=code, seconds=seconds):
                 why = self._unlearned(attempt, run, reason, seconds)
@@ -433,18 +448,3 @@ class Worker:
             sync=self._job.sync,
             version=self._job.task_version,
         )
-
-
-def _again(plan: Send | Resend | Poll, outcome: Outcome | Doubt) -> Send | None:
-    """What is to be sent after what came of an earlier batch's start, if anything."""
-    if isinstance(plan, Send) or isinstance(outcome, Doubt):
-        return None
-    if outcome.status == "unknown":
-        return plan.otherwise
-    return plan.anew if outcome is NOT_STARTED else None
-
-
-def outcome_of(run: Run) -> Outcome:
-    """What a run came to, as the journal records it: `unknown` where nobody knows how far it had come."""
-    status = "unknown" if run.cut_off else run.status
-    return Outcome(status, run.run_id, str(memoryview(run.result), "utf-8"), run.error or "", run.session_id)

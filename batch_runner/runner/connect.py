@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import anyio
 import msgspec
 
+from batch_runner.batch.attempts import Terms
 from batch_runner.batch.poll_schedule import AUTO, AUTO_NEAR, IN_PROCESS, PollLimits
-from batch_runner.batch.worker import Terms
 from batch_runner.errors import UsageError
 from batch_runner.job.job import ANCHOR_URL, Job
 from batch_runner.job.validation import cluster_problem, read_secret

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
     from datetime import date
 
-    from batch_runner.batch.worker import Terms
+    from batch_runner.batch.attempts import Terms
     from batch_runner.job.inputs import NightJob
     from batch_runner.job.job import Job
     from batch_runner.rows.source import Source

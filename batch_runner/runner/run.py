@@ -42,6 +42,7 @@ from batch_runner.runner.memory import (
     place_alone,
     recall,
 )
+from batch_runner.service.protocol import large_turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -251,6 +252,7 @@ class NightRun:
         """Run all batches in one pool; `finish` is called for each, when its last row has ended."""
         pool = Pool(self._limits, self.stopping, progress, self._tally, finish, many=self._many)
         progress.begin(self._tally)
+        large_turn.set(anyio.Lock())
         async with anyio.create_task_group() as around:
             around.start_soon(self._poller.drive)
             around.start_soon(self._refresher.drive)

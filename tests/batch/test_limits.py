@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from limited_service import Batch, Service
 
-from batch_runner.batch.limits import MOST_FILES, Limits, is_for_concurrency, limit_by_files, open_files
+from batch_runner.batch.limits import MOST_FILES, Limits, limit_by_files, open_files
+from batch_runner.service.http.classify import is_for_concurrency
 from batch_runner.service.protocol import Signal
 from batch_runner.units import Rate
 

@@ -13,6 +13,7 @@ import pytest
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
+from poll_simulation import follow_to_its_end
 
 from batch_runner.batch.poll_schedule import AUTO, AUTO_NEAR, CATCH_UP, IN_PROCESS, PollLimits, PollRate, Schedule
 from batch_runner.batch.poller import Poller
@@ -174,7 +175,7 @@ class LimitedPolls:
 
         async def follow_one_after_another() -> None:
             while True:
-                await poller.follow(Run(str(self.now + lasting), "queued"), lambda _: None)
+                await follow_to_its_end(poller, Run(str(self.now + lasting), "queued"), lambda _: None)
 
         with anyio.move_on_after(seconds):
             async with anyio.create_task_group() as group:

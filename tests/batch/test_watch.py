@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 import trio.testing
+from poll_simulation import follow_to_its_end
 
 from batch_runner.batch.poll_schedule import PollLimits, Schedule
 from batch_runner.batch.poller import Followed, Overdue, Poller, Unreachable, Vanished
@@ -80,7 +81,7 @@ def ending_at(end: float, going: RunSeen | LookFailed | None = None) -> Script:
 async def follow(service: Service, run_timeout: float = 1800.0, age: float | None = 0.0) -> tuple[Followed, list[str]]:
     told: list[str] = []
     async with service.polling(run_timeout) as poller:
-        found = await poller.follow(Run("r", "queued"), told.append, age)
+        found = await follow_to_its_end(poller, Run("r", "queued"), told.append, age)
     return found, told
 
 
@@ -191,9 +192,9 @@ async def test_retry_after_holds_all_polls() -> None:
     """One 429 for a poll, and for so long none goes out for any run, not even for one that was started since."""
     service = Service(lambda _run, now: trouble(429, retry_after=20) if now < 5 else seen("success"))
     async with service.polling() as poller, anyio.create_task_group() as group:
-        group.start_soon(poller.follow, Run("first", "queued"), lambda _: None)
+        group.start_soon(follow_to_its_end, poller, Run("first", "queued"), lambda _: None)
         await anyio.sleep(6)
-        await poller.follow(Run("second", "queued"), lambda _: None)
+        await follow_to_its_end(poller, Run("second", "queued"), lambda _: None)
     assert service.polls[1] >= service.polls[0] + 20
 
 
@@ -209,7 +210,7 @@ async def test_a_slow_answer_holds_up_no_other_run() -> None:
     service = Service(ending_at(100), takes=40.0)
     async with service.polling() as poller, anyio.create_task_group() as group:
         for number in range(100):
-            group.start_soon(poller.follow, Run(f"r{number}", "queued"), lambda _: None)
+            group.start_soon(follow_to_its_end, poller, Run(f"r{number}", "queued"), lambda _: None)
     assert service.most_open == 100
     assert anyio.current_time() - service.began < 200
 
@@ -221,27 +222,21 @@ async def test_a_run_of_another_night_is_looked_at_at_once() -> None:
     assert anyio.current_time() - service.began < 0.2
 
 
-async def test_a_follower_may_be_cancelled_at_any_time() -> None:
-    """What is not followed any more is not polled; others go on."""
-    service = Service(ending_at(120))
-    async with service.polling() as poller:
-        for after in (0.0, 0.1, 0.12, 5.0, 5.07):
-            with anyio.move_on_after(after) as scope:
-                await poller.follow(Run("given up", "queued"), lambda _: None)
-            assert scope.cancelled_caught
-        polls = len(service.polls)
-        await anyio.sleep(50)
-        assert len(service.polls) == polls
-        assert await poller.follow(Run("r", "queued"), lambda _: None) == Run("r", "success")
-
-
-async def test_nothing_is_told_to_who_has_left() -> None:
-    """An answer that comes after its follower was cancelled reaches nobody."""
+async def test_nothing_is_told_by_a_look_that_was_cut_off() -> None:
+    """An answer that comes after its look was cancelled reaches nobody, and the run isn't polled again."""
     told: list[str] = []
     service = Service(ending_at(120), takes=10)
     async with service.polling() as poller:
         with anyio.move_on_after(5):
-            await poller.follow(Run("r", "queued"), told.append)
+            await follow_to_its_end(poller, Run("r", "queued"), told.append)
         await anyio.sleep(20)
-    assert service.polls
+    assert len(service.polls) == 1
     assert not told
+
+
+async def test_a_look_that_lasts_is_cut_off_at_the_run_timeout() -> None:
+    """A service that is slow to answer holds nobody beyond that, and a run without a turn is overdue by then, too."""
+    service = Service(ending_at(inf), takes=40.0)
+    found, _ = await follow(service, run_timeout=100)
+    assert found == Overdue("running")
+    assert anyio.current_time() - service.began == pytest.approx(100)

@@ -7,13 +7,18 @@ import random
 from math import exp, inf, log
 from typing import TYPE_CHECKING, Protocol
 
+import anyio
 import msgspec
 
 from batch_runner.batch.poll_schedule import PollLimits, Schedule
+from batch_runner.batch.poller import Following
 from batch_runner.units import Rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from batch_runner.batch.poller import Followed, Poller
+    from batch_runner.service.protocol import Run
 
 BUDGET = Rate(20, 1.0)
 RAMP = 0.01
@@ -136,3 +141,16 @@ def always(seconds: float) -> Callable[[int], float]:
 def growing(looks: int) -> float:
     """1 s, then 1.5 times as long each time, up to 30 s."""
     return min(30.0, 1.5 ** min(looks, 20))
+
+
+async def follow_to_its_end(
+    poller: Poller, run: Run, on_status: Callable[[str], None], age: float | None = 0.0, within: float = inf
+) -> Followed:
+    """Look at the run whenever it is its turn, until there is no more to be learned."""
+    give, turns = anyio.create_memory_object_stream[Following](1)
+    with give, turns:
+        poller.follow(run, on_status, give.send_nowait, age, within)
+        while True:
+            found = await poller.look(await turns.receive())
+            if found is not None:
+                return found

@@ -153,6 +153,26 @@ def may_poll_again(status: int) -> bool:
     return status == 404 or status not in _REFUSING
 
 
+_CONCURRENCY = re.compile(
+    r"concurren|in flight|in-flight|simultan|parallel|already running|too many (active|running|open)"
+)
+_RATE = re.compile(r"per (second|minute|hour|day)|\brate\b|too many requests|quota")
+
+
+def is_for_concurrency(why: str, signal: Signal) -> bool:
+    """Whether a 429 is for too many runs in flight rather than for too many starts in a time.
+
+    By its words if they tell, else by its numbers: a quota of which nothing is left, or that comes without a number
+    left, is about time.
+    """
+    words = why.lower()
+    if _CONCURRENCY.search(words):
+        return True
+    if signal.remaining is not None:
+        return signal.remaining > 0
+    return signal.quota is None and signal.window is None and not _RATE.search(words)
+
+
 def advice_on(status: int | None) -> str:
     """What a person must do about a refusal that reaches the whole task."""
     advice = {
