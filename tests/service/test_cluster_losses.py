@@ -323,7 +323,7 @@ async def test_a_scheduler_that_stays_away(
             group.start_soon(following.run, executor)
         await until(lambda: len(executor._under_way) == 1)
         assert following.ending is None
-        monkeypatch.setattr(connection, "GIVEN_UP_AFTER", 0.5)
+        monkeypatch.setattr(executor_module, "GIVEN_UP_AFTER", 0.5)
     assert following.ending is not None
     assert following.ending.status == "failure"
     began = "worker lost: " if is_sent else "It was not begun: "
@@ -338,7 +338,7 @@ async def test_a_cluster_that_has_lost_its_workers_holds_no_run_for_ever(
 
     They may not be repeated, and say that they were not begun, also the one that was handed to Dask.
     """
-    monkeypatch.setattr(connection, "NO_WORKERS_FOR", 0.0)
+    monkeypatch.setattr(executor_module, "NO_WORKERS_FOR", 0.0)
     ended: list[RunEnd] = []
 
     async def run(executor: Executor) -> None:
@@ -350,7 +350,7 @@ async def test_a_cluster_that_has_lost_its_workers_holds_no_run_for_ever(
         await until(lambda: executor.trouble is not None)
         assert str(executor.trouble).startswith("The Dask cluster has had no workers with batch_runner ")
         assert not ended
-        monkeypatch.setattr(connection, "GIVEN_UP_AFTER", 0.5)
+        monkeypatch.setattr(executor_module, "GIVEN_UP_AFTER", 0.5)
         await until(lambda: len(ended) == 5)
         assert str((await executor.run(call("echo"))).error).startswith("It was not begun: ")
         await to_thread.run_sync(own_cluster.add_workers)

@@ -391,7 +391,7 @@ async def test_a_worker_of_another_version_swallows_no_rows(
 ) -> None:
     """One that joined later was in no check at the beginning: calls wait for another, and a person is told once."""
     monkeypatch.setattr(executor_module, "__version__", "0.0.9")
-    monkeypatch.setattr(connection, "NO_WORKERS_FOR", 0.0)
+    monkeypatch.setattr(executor_module, "NO_WORKERS_FOR", 0.0)
     ended: list[RunEnd] = []
 
     async def run(executor: OnCluster) -> None:

@@ -2,8 +2,8 @@
 
 Dask runs a task again when its worker is lost, whether it had begun or not, and also when only its result is lost.
 So a worker asks the record before it begins, and what was begun is not begun again by Dask: its client learns what
-became of it. A worker that is closed in order (retired, scaled away, SIGTERM) lets its runs end first. Dask takes no
-results from it by then, so it leaves them in the record. Short answers go to the client at once, without being fetched.
+became of it. A worker that is closed in order (retired, scaled away, SIGTERM) lets its runs end first, and leaves their
+results, which Dask takes no more, in the record. Short answers go to the client at once.
 """
 
 from __future__ import annotations
@@ -63,8 +63,7 @@ TELL_WITHIN = 10.0
 """Seconds in which the scheduler hears of a worker that is closing, or is taken for gone: nothing is to end then."""
 
 MOST_RUNS = 100_000
-"""So many runs that were begun are remembered at most, some ten megabytes; of a session they are all, or it is
-forgotten as a whole."""
+"""So many begun runs are remembered at most, some ten megabytes; of a session all of them, or none."""
 
 MOST_SESSIONS = 1_000
 
@@ -73,8 +72,7 @@ class _Session:
     """The runs of one client that were begun."""
 
     def __init__(self, client: str) -> None:
-        self.client = client
-        self.begun: set[str] = set()
+        self.client, self.begun = client, set[str]()
 
 
 class AttemptCounter(SchedulerPlugin):
