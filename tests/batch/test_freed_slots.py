@@ -176,11 +176,11 @@ def test_never_more_in_flight_than_asked_for(plan: list[Planned], concurrency: i
 
 
 def test_a_run_that_is_polled_is_no_task() -> None:
-    """300 runs in flight that end together take a few dozen tasks: each one more would weigh ten kilobytes."""
+    """300 runs in flight that end together take some hundred tasks: each one more would weigh ten kilobytes."""
     done = run([Planned(600.0, at_once=False)] * 300, [0.01], concurrency=300)
     assert done.statuses == ["success"] * 300
     assert done.service.peak == 300
-    assert done.service.most_tasks < 100
+    assert done.service.most_tasks < 200
 
 
 @pytest.mark.parametrize("concurrency", [1, 2])
