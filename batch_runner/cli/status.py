@@ -108,7 +108,7 @@ class JournalStatus(msgspec.Struct, frozen=True):
             sheet = f"  {Path(night.batch.input).name}" if len(sheets) > 1 else ""
             yield f"  {night.batch.id}  {local(night.batch.started)}{sheet}  {night.state}: {counts}"
         for origin in self.origins:
-            yield f"  carried over in batch {self.nights[-1].batch.id}: {origin.rows} from {origin.words}"
+            yield f"  sent before batch {self.nights[-1].batch.id}: {origin.rows} from {origin.words}"
         for group in self.failures:
             yield f"  {group.rows} × {group.status}: {group.error or '(no message)'}  [{row_numbers(group)}]"
 
