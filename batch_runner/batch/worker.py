@@ -275,7 +275,7 @@ class Worker:
             return False
         if answer.status_code is None and not (self._warned or self._stopping.is_interrupted):
             self._warned = True  # said at once, not when the service is given up
-            log.warning(f"{answer.why}; trying on")
+            log.warning(f"{answer.why}; trying on: check --service, and whether the service runs")
         return slot.refused(answer.status_code, answer.why, answer.signal)
 
     async def _intend(self, plan: Send | Resend, start: Start, slot: Slot) -> RowAttempt:

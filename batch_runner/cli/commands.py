@@ -219,8 +219,9 @@ def init_command(source: Path, job: str, runs: str | None, **values: Any) -> int
             print_out(text.removesuffix("\n"))
             return ExitCode.OK
         write(Path(job), text)
-        todo = "" if "task" in said else "put your task into it, then: "
-        told = f"{job}: written for {source}; {todo}batch-runner check {quote_words([job])}"
+        todo = "next: " if "task" in said else "put your task into it, then: "
+        left = "it leaves hidden rows out (see its line hidden); " if seen.hidden else ""
+        told = f"{job}: written for {source}; {left}{todo}batch-runner check {quote_words([job])}"
         click.echo(told, err=runs is not None)
     if runs:
         print_out(what_runs(Path(job), runs))

@@ -79,8 +79,8 @@ def keys_advised(text: str, source: str) -> str | None:
     flags = dict.fromkeys(re.findall(r"(?<![\w-])--[a-z]+(?:-[a-z]+)*", text))
     advised = [option for flag in flags for option in options().values() if option.flag == flag]
     found = [option for option in advised if option.group in IN_JOB or option.name == "key"]
-    said = ", ".join(f"{option.flag} is the key {option.name}" for option in found)
-    return f"in {source}, {said}: batch-runner help jobs shows how to write it" if found else None
+    said = ", ".join(f"write {option.name} = … for {option.flag}" for option in found)
+    return f"in {source}, {said}: batch-runner help jobs shows how" if found else None
 
 
 @contextmanager

@@ -100,15 +100,18 @@ class JournalStatus(msgspec.Struct, frozen=True):
     def _lines(self) -> Iterator[str]:
         last = self.nights[-1].batch
         batches = number_of(len(self.nights), "batch", "es")
-        sheets = dict.fromkeys(night.batch.input for night in self.nights)
+        sheets = {night.batch.input: night.batch.id for night in self.nights}
         of = last.input if len(sheets) == 1 else number_of(len(sheets), "sheet")
         yield f"{self.journal}: task {last.task} on {last.service}, {batches} of {of}"
         for night in self.nights:
             counts = ", ".join(f"{count.rows} {count.status}" for count in night.counts) or "no rows yet"
             sheet = f"  {Path(night.batch.input).name}" if len(sheets) > 1 else ""
-            yield f"  {night.batch.id}  {local(night.batch.started)}{sheet}  {night.state}: {counts}"
+            # A later batch over the sheet has had the journal's lock, so this one's process is no more.
+            is_killed = night.batch.ended is None and sheets[night.batch.input] > night.batch.id
+            state = "killed" if is_killed else night.state
+            yield f"  {night.batch.id}  {local(night.batch.started)}{sheet}  {state}: {counts}"
         for origin in self.origins:
-            yield f"  carried over in batch {self.nights[-1].batch.id}: {origin.rows} from {origin.words}"
+            yield f"  sent before batch {self.nights[-1].batch.id}: {origin.rows} from {origin.words}"
         for group in self.failures:
             yield f"  {group.rows} × {group.status}: {group.error or '(no message)'}  [{row_numbers(group)}]"
 

@@ -201,7 +201,7 @@ def _mended(cells: Sequence[str]) -> tuple[str, ...]:
         return ()
     shown = ", ".join(cells[:MOST_NAMED]) + (f" and {len(cells) - MOST_NAMED} more" * (len(cells) > MOST_NAMED))
     was, it = ("was", "it") if len(cells) == 1 else ("were", "them")
-    advice = f"to send {it}, correct the sheet, or run the file that is kept"
+    advice = f"to send {it}, correct the sheet, or run the file that is kept; a row that ran is then told as edited"
     return (f"{shown} {was} edited in the result file, not in the sheet: {advice}",)
 
 

@@ -300,7 +300,8 @@ def _evidence(job: Job, previous: PreviousOutput, digest: str, place: KnownOutpu
         raise UsageError(
             f"{previous.sheet.path}: it has {rows} run{'s' * (rows > 1)} that the journal {job.journal_path} does not "
             f"know, and {why}; say --adopt-output to take them back (none of these rows is started again), "
-            "--ignore-output to have their rows started, or name the --journal that knows them"
+            "--ignore-output to have their rows started, or name the --journal that knows them; if they are another "
+            "task's, give this one another --output"
         )
     return Evidence(previous, runs)
 

@@ -162,8 +162,12 @@ def job_of(path: str, chosen: Mapping[str, Any]) -> Job:
 
 
 def all_rows_of(seen: BatchSeen) -> Job:
-    """The job over a batch's result file, with all its rows."""
-    return job_of(seen.batch.output, seen.options_again(seen.batch.output))
+    """The job over a batch's result file, with all its rows, to count where they stand: it starts none.
+
+    A cell that was mended there leaves the values of all formulas out of date, by what the file says. They are still
+    those that were sent, and no row counts as edited because of that.
+    """
+    return job_of(seen.batch.output, {**seen.options_again(seen.batch.output), "trust_formulas": True})
 
 
 def planned_of(choices: Choices) -> SheetJob:

@@ -273,7 +273,8 @@ _NOTHING = _Seen()
 class _KeyColumn:
     """What the texts of one column have in common so far.
 
-    A counter numbers the lines of any list from 1, so its numbers are those of other rows in the next one.
+    A counter numbers the lines of any list from 1, so its numbers are those of other rows in the next one. One with
+    zeros in front, or with gaps, may be a counter: a column that is called a number and is none goes before it.
     """
 
     def __init__(self, column: Column) -> None:
@@ -281,6 +282,8 @@ class _KeyColumn:
         self.is_named = _NUMBER_WORDS.search(column.name.strip()) is not None
         self.is_filled = self.is_different = self.is_number = self.has_letters = True
         self.is_counter = _COUNTER.fullmatch(column.name.strip().lower()) is not None
+        self.may_be_counter = self.is_counter
+        self._counted = 0
         self._seen = _Seen()
 
     @property
@@ -295,6 +298,10 @@ class _KeyColumn:
             is_value = _DATED.fullmatch(text) or _DECIMAL.fullmatch(text)
             self.is_number = len(text) <= LONGEST_NUMBER and not is_value and any(map(str.isdecimal, text))
         self.is_counter = self.is_counter and text == str(nth)
+        if self.may_be_counter:
+            number = int(text) if text.isdecimal() and len(text) <= LONGEST_NUMBER else 0
+            self.may_be_counter = number == 1 if nth == 1 else number > self._counted
+            self._counted = number
         if self.is_different and (self.may_be_key or nth <= SOON):
             self.is_different = self._seen.add(hash(text))
         elif self._seen is not _NOTHING:
@@ -355,7 +362,8 @@ class KeyFinder:
             return ()
         single = self._single()
         if single:
-            return (max(single, key=lambda each: each.is_named).column.name,)
+            best = max(single, key=lambda each: (each.is_named, not each.may_be_counter))
+            return (best.column.name,)
         numbers = self._numbers()
         for one, other in self._pairs:
             first, second = self._columns[one], self._columns[other]

@@ -133,7 +133,8 @@ async def probe_service(job: Job) -> Probed:
         key = await client.probe_key()
         task = key if key.is_right is False else await client.probe_task(job.task)
         if task.is_right is False:
-            raise UsageError(f"--probe: {task.why.rstrip('.')}; {advice_on(task.status_code)}")
+            unheard = "check --service, and whether the service runs; " if task.status_code is None else ""
+            raise UsageError(f"--probe: {task.why.rstrip('.')}; {unheard}{advice_on(task.status_code)}")
     untold = ("not told by the service", "right")
     return Probed(untold[bool(key.is_right)], untold[bool(task.is_right)])
 

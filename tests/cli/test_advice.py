@@ -73,9 +73,9 @@ def test_a_job_file_hears_of_its_keys(tmp_path: Path, command: str) -> None:
     (tmp_path / "job.toml").write_text('input = "list.csv"\ntask = "invoice"\n', "utf-8")
     done = run_program(command, "job.toml", cwd=tmp_path)
     assert done.returncode == 2
-    assert "in job.toml, --rename is the key rename: batch-runner help jobs shows how to write it" in done.stderr
+    assert "in job.toml, write rename = … for --rename: batch-runner help jobs shows how" in done.stderr
     plain = run_program(command, "list.csv", "--task", "invoice", cwd=tmp_path)
-    assert "is the key" not in plain.stderr
+    assert "help jobs" not in plain.stderr
 
 
 def test_what_may_start_a_row_again_is_no_advice_for_a_job_file() -> None:
@@ -83,5 +83,5 @@ def test_what_may_start_a_row_again_is_no_advice_for_a_job_file() -> None:
     risky = "--retry unknown --again --same --allow-duplicates --ignore-output --on-unknown resend --journal x --where"
     assert keys_advised(risky, "job.toml") is None
     assert keys_advised(f"{risky} --header-row 3", "job.toml") == (
-        "in job.toml, --header-row is the key header_row: batch-runner help jobs shows how to write it"
+        "in job.toml, write header_row = … for --header-row: batch-runner help jobs shows how"
     )

@@ -14,6 +14,7 @@ from remembering_service import Service, on_a_socket
 from served import wait_until
 
 from batch_runner.cli.status import read_status
+from batch_runner.errors import ExitCode
 
 if TYPE_CHECKING:
     import subprocess
@@ -153,6 +154,12 @@ def test_after_a_kill_a_start_without_an_answer_is_unknown(awaiting: subprocess.
     story = run_program("status", "t.journal.db", "--row", 2, cwd=tmp_path).stdout
     assert "batch 1 of list.csv (row 2 then): unknown, sent 1 time" in story
     assert "error: a start was sent and its answer was lost" in story
+    url = next(line for line in page.splitlines() if "task t on " in line).partition(" on ")[2].partition(",")[0]
+    assert (
+        run_program("run", "list.csv", "--task", "t", "--service", url, cwd=tmp_path).returncode
+        == ExitCode.SOME_UNKNOWN
+    )
+    assert "  killed: 2 unknown\n" in run_program("status", "t.journal.db", cwd=tmp_path).stdout
 
 
 @pytest.mark.long

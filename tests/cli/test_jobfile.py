@@ -262,6 +262,7 @@ def test_a_hostile_sheet_passes_check(tmp_path: Path, name: str) -> None:
     workbook(tmp_path, name, hide=True, headers=HOSTILE)
     done = run_program("init", "invoices.xlsx", "--sheet", name, "-o", "a.toml", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
+    assert "it leaves hidden rows out (see its line hidden)" in done.stdout
     assert tomllib.loads((tmp_path / "a.toml").read_text("utf-8")) == {
         "input": "invoices.xlsx",
         "sheet": name,

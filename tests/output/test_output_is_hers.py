@@ -97,6 +97,7 @@ def test_a_mended_cell_is_named_and_its_file_kept_aside(tmp_path: Path, service:
     write(output, table)
     said = night(tmp_path, service, sheet.name, "--quiet")
     assert "B3 was edited in the result file, not in the sheet: to send it, correct the sheet, or run the file" in said
+    assert "a row that ran is then told as edited" in said
     assert f"it is kept as in.edited.results.{ending}" in said
     assert column(read(tmp_path / f"in.edited.results.{ending}"), "Amount") == ["0.50", "7.77", "2.50"]
     assert column(read(output), "Amount") == ["0.50", "1.50", "2.50"]

@@ -13,6 +13,7 @@ import pytest
 from paged import hidden_fields, paged, plain, rows_of, write_sheet
 from program import run_program
 from systems import KILL
+from workbooks import Tab, text_cell, text_row, write_workbook
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -164,3 +165,19 @@ def test_a_row_that_was_refused_is_not_offered_to_run_again(tmp_path: Path) -> N
     (refused,) = [group for group in text.split("<article")[1:] if "it looks like a total" in group]
     assert "Nothing was sent for it. Do what is said here, for a cell in the form above" in refused
     assert "Run this row again" not in refused
+
+
+def test_a_mended_cell_makes_no_row_with_a_formula_an_edited_one(tmp_path: Path) -> None:
+    """After it the file says that its formulas are out of date; the totals still count their rows as succeeded."""
+    write_sheet(tmp_path)
+    rows = text_row(1, "Id", "Vendor", "Amount", "Net")
+    for number, amount in ((2, "1.50"), (3, "-2.50"), (4, "3.50")):
+        texts = text_cell(f"A{number}", f"00{number}") + text_cell(f"B{number}", "V") + text_cell(f"C{number}", amount)
+        rows += f'<row r="{number}">{texts}<c r="D{number}"><f>C{number}/2</f><v>0.75</v></c></row>'
+    write_workbook(tmp_path / "net.xlsx", {"Net": Tab(rows=rows)})
+    chosen = {"file": "net.xlsx", "task": "tasks.py:pay", "key": "Id", "total": "Amount"}
+    with paged(tmp_path) as page:
+        form = hidden_fields(page.finish(page.send("/run", **chosen)), "/mend")
+        page.finish(page.send("/mend", **{**form, "cell.3.2": "2.50", "cell.3.3": "1.25"}))
+        now = plain(page.show("/batch", journal=form["journal"], id="2"))
+    assert re.search(r"no currency 7\.50 7\.50 – – – –", now), now

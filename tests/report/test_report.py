@@ -316,7 +316,7 @@ def test_report_and_status_say_which_night_and_sheet_an_outcome_is_from(folder: 
     assert f"of these, from {day}, sheet.csv, batch 1 3" in text
     assert f"3 · 008 (from {day}, sheet.csv, batch 1)" in text
     told = run_program("status", "tasks.py-quick.journal.db", cwd=folder).stdout
-    assert f"carried over in batch 2: 3 from {day}, sheet.csv, batch 1" in told
+    assert f"sent before batch 2: 3 from {day}, sheet.csv, batch 1" in told
     told = run_program("status", "tasks.py-quick.journal.db", "--json", cwd=folder).stdout
     assert [(one["batch"], one["rows"]) for one in json.loads(told)["origins"]] == [(1, 3)]
     row = run_program("status", "december.csv", "--row", "3", cwd=folder).stdout

@@ -36,6 +36,8 @@ def found(header: str, *rows: str) -> tuple[str, ...]:
         ("Vendor,Invoice No,Amount", ("ACME,1,10", "Bolt,1,10", "ACME,2,10"), ("Vendor", "Invoice No")),
         ("No,Vendor,Amount", ("1,ACME,10.00", "2,Bolt,10.00"), ()),
         ("No,Vendor,Amount", ("7,ACME,10.00", "9,Bolt,10.00"), ("No",)),
+        ("Nr,Rechnungsnr.,Betrag", ("0001,RE-7,10.00", "0003,RE-5,10.00"), ("Rechnungsnr.",)),
+        ("Id,File Name,Amount", ("0001,a-7.pdf,10.00", "0002,a-5.pdf,10.00"), ("Id",)),
         ("Vendor,Beleg,Amount", ("ACME,R1,10", "Bolt,R1,10", "ACME,R2,10"), ("Vendor", "Beleg")),
         ("Vendor,Amount,Date", ("ACME,10.50,2026-01-01", "Bolt,11.50,2026-01-02"), ()),
         ("Vendor,Quantity", ("ACME,1", "Bolt,2"), ()),

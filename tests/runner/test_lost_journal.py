@@ -147,6 +147,7 @@ def test_another_services_trial_is_refused(folder: Path) -> None:
     done = run(folder, "in.csv")
     assert done.returncode == 2
     assert "nothing says that they are of this task on this service" in done.stderr
+    assert "if they are another task's, give this one another --output" in done.stderr
     assert not (folder / "paid.txt").exists()
 
 

@@ -61,7 +61,7 @@ async def test_a_service_that_knows_no_versions(tmp_path: Path) -> None:
 @pytest.mark.anyio
 async def test_a_service_that_is_not_there(tmp_path: Path) -> None:
     """It says so, instead of showing a plan that nothing can come of."""
-    with pytest.raises(UsageError, match="--probe: no answer"):
+    with pytest.raises(UsageError, match=r"--probe: no answer .*; check --service, and whether the service runs; then"):
         await probe_service(job_of(tmp_path, "http://127.0.0.1:1"))
 
 

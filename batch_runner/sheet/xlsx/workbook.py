@@ -427,5 +427,5 @@ def _refuse_unclear(sheet: Workbook) -> None:
     if sheet.doubt is not None:
         raise SheetError(f"{sheet.path.name}, {sheet.name}: {sheet.doubt}")
     if sheet.hidden_rows and sheet.reading.hidden is None:
-        where = f"{sheet.path.name}, {sheet.name}: {sheet.hidden_rows} of the rows with data are hidden or filtered out"
+        where = f"{sheet.path.name}, {sheet.name}: hidden or filtered-out rows among the data: {sheet.hidden_rows}"
         raise SheetError(f"{where}, the first is row {sheet.first_hidden}; say --hidden include or --hidden skip")
