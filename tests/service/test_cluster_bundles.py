@@ -12,6 +12,7 @@ import pytest
 from anyio import to_thread
 from contract import until
 from dask_cluster import DaskCluster, kill
+from distributed import Client
 from executing import all_ended, call, on_cluster
 from test_cluster_losses import retire
 
@@ -22,6 +23,8 @@ from batch_runner.service.local.dask.bundle import BEGUN_BEFORE, LEFT, Done, mer
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
+
+    from distributed import Scheduler
 
     from batch_runner.service.local.dask.cluster import OnCluster
     from batch_runner.service.local.result import RunEnd
@@ -163,24 +166,32 @@ async def test_a_worker_that_leaves_ends_what_is_at_work_and_no_more(
     assert bundled.begun == dict.fromkeys(range(WHOLE), 1)
 
 
+def give_up(address: str, worker: str) -> None:
+    """Have the scheduler take a worker for lost, as it does with one of which it has not heard for long."""
+
+    async def remove(dask_scheduler: Scheduler) -> None:
+        await dask_scheduler.remove_worker(worker, stimulus_id="given-up")
+
+    with Client(address, set_as_default=False) as client:
+        client.run_on_scheduler(remove)
+
+
 @pytest.mark.usefixtures("uncut")
-async def test_a_worker_that_stood_still_takes_nothing_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_that_stood_still_takes_nothing_back(own_cluster: DaskCluster, tmp_path: Path) -> None:
     """The scheduler has given it up, and another one has the rest of its bundle when it goes on."""
-    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL", "3s")
-    folder = tmp_path / "dask"
-    folder.mkdir()
-    with DaskCluster(folder) as cluster:
-        (worker,) = cluster.add_workers()
+    (worker,) = own_cluster.add_workers()
 
-        async def meanwhile(bundled: Bundled, _: OnCluster) -> None:
-            await to_thread.run_sync(cluster.add_workers)
-            worker.send_signal(signal.SIGSTOP)
-            await until(lambda: len(bundled.begun) == WHOLE)
-            bundled.go.touch()
-            worker.send_signal(signal.SIGCONT)
-
-        bundled = await play(cluster, tmp_path, meanwhile)
+    async def meanwhile(bundled: Bundled, executor: OnCluster) -> None:
+        (address,) = executor._connection._there
+        await to_thread.run_sync(own_cluster.add_workers)
+        worker.send_signal(signal.SIGSTOP)
+        await to_thread.run_sync(give_up, own_cluster.address, address)
+        await until(lambda: len(bundled.begun) == WHOLE)
+        bundled.go.touch()
+        worker.send_signal(signal.SIGCONT)
         await until(lambda: worker.poll() is not None)
+
+    bundled = await play(own_cluster, tmp_path, meanwhile)
     assert bundled.statuses == ["unknown"] * (STUCK + 1) + ["success"] * (WHOLE - STUCK - 1)
     assert bundled.begun == dict.fromkeys(range(WHOLE), 1)
 
