@@ -64,6 +64,9 @@ PACES = (("",), ("0.02", "0.05"), ("", "0.01", "0.1", "0.5"), ("0.5",))
 SIZES = (("",), ("", "", "", "3000000"), ("", "20000"))
 """Bytes of their results."""
 
+NOT_FOUND = "batch-runner: There is no Dask scheduler at "
+"""What a program says, and ends with 2, where the scheduler is away or stands still when it begins."""
+
 ANSWER_LOST = "a start was sent and its answer was lost"
 """What is said of a start whose run's id was not on disk when the program was killed: the cluster can't be asked."""
 
@@ -99,7 +102,8 @@ class Sheet:
         except subprocess.TimeoutExpired:
             kill(self.program)
             code = None
-        if code not in (0, 3, 4, 5, 130):
+        last = (self._folder / f"{self.name}.err").read_text(errors="replace").strip().rpartition("\n")[2]
+        if code not in (0, 3, 4, 5, 130) and not (code == 2 and last.startswith(NOT_FOUND)):
             self.wrong.append(f"the program hangs, or ended as it should not: {code}")
 
     @property

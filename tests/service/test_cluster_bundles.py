@@ -12,6 +12,7 @@ import pytest
 from anyio import to_thread
 from contract import until
 from dask_cluster import DaskCluster, kill
+from distributed import Client
 from executing import all_ended, call, on_cluster
 from test_cluster_losses import retire
 
@@ -22,6 +23,8 @@ from batch_runner.service.local.dask.bundle import BEGUN_BEFORE, LEFT, Done, mer
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
+
+    from distributed import Scheduler
 
     from batch_runner.service.local.dask.cluster import OnCluster
     from batch_runner.service.local.result import RunEnd
@@ -35,8 +38,6 @@ SHORT = """
 import time
 from pathlib import Path
 def short(params):
-    if not params:
-        return
     with Path(params["count"]).open("ab") as file:
         file.write(b".")
     while params.get("until") and not Path(params["until"]).exists():
@@ -46,6 +47,13 @@ def short(params):
 WHOLE = executor_module.MOST_UNREPEATABLE
 STUCK = 3
 """The place of the call that waits, in a bundle of `WHOLE`."""
+UNCUT = "from batch_runner.service.local.dask import bundle; bundle.AHEAD_SECONDS = 600.0"
+
+
+@pytest.fixture
+def uncut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that send no bundle back because it takes long, so that it is one to its end on any machine."""
+    monkeypatch.setenv("DASK_DISTRIBUTED__WORKER__PRELOAD", repr([UNCUT]))
 
 
 class Bundled:
@@ -61,9 +69,8 @@ class Bundled:
         return msgspec.structs.replace(call("short", 60.0, file=str(self.file)), params=params)
 
     async def send(self, executor: OnCluster) -> None:
-        """When the executor knows that they are short; all wait until there is room for one bundle."""
-        while executor._in_bundle(self.call()) < WHOLE:
-            await all_ended(executor, [self.call() for _ in range(8)])
+        """As the executor believes that they are short; all wait until there is room for one bundle."""
+        executor._pace[self.call().source] = 0.001
         executor._bundles += executor._most_bundles
         async with anyio.create_task_group() as group:
             for place in range(WHOLE):
@@ -93,7 +100,7 @@ class Bundled:
 
     async def is_stuck(self) -> None:
         """Wait until the one that waits has begun."""
-        await until(lambda: STUCK in self.begun)
+        await until(lambda: self.begun.get(STUCK) == 1)
 
 
 async def play(
@@ -122,6 +129,7 @@ async def test_a_bundle_ends_as_its_calls_do(own_cluster: DaskCluster, tmp_path:
     assert bundled.begun == dict.fromkeys(range(WHOLE), 1)
 
 
+@pytest.mark.usefixtures("uncut")
 async def test_with_a_lost_worker_only_what_had_begun_is_unknown(own_cluster: DaskCluster, tmp_path: Path) -> None:
     """The rest of its bundle begins on another worker, once; nothing begins twice."""
     (worker,) = own_cluster.add_workers()
@@ -135,6 +143,7 @@ async def test_with_a_lost_worker_only_what_had_begun_is_unknown(own_cluster: Da
     assert bundled.begun == dict.fromkeys(range(WHOLE), 1)
 
 
+@pytest.mark.usefixtures("uncut")
 @pytest.mark.parametrize("way", ["retired", "SIGTERM"])
 async def test_a_worker_that_leaves_ends_what_is_at_work_and_no_more(
     own_cluster: DaskCluster, tmp_path: Path, way: str
@@ -157,27 +166,37 @@ async def test_a_worker_that_leaves_ends_what_is_at_work_and_no_more(
     assert bundled.begun == dict.fromkeys(range(WHOLE), 1)
 
 
-async def test_a_worker_that_stood_still_takes_nothing_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def give_up(address: str, worker: str) -> None:
+    """Have the scheduler take a worker for lost, as it does with one of which it has not heard for long."""
+
+    async def remove(dask_scheduler: Scheduler) -> None:
+        await dask_scheduler.remove_worker(worker, stimulus_id="given-up")
+
+    with Client(address, set_as_default=False) as client:
+        client.run_on_scheduler(remove)
+
+
+@pytest.mark.usefixtures("uncut")
+async def test_a_worker_that_stood_still_takes_nothing_back(own_cluster: DaskCluster, tmp_path: Path) -> None:
     """The scheduler has given it up, and another one has the rest of its bundle when it goes on."""
-    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL", "3s")
-    folder = tmp_path / "dask"
-    folder.mkdir()
-    with DaskCluster(folder) as cluster:
-        (worker,) = cluster.add_workers()
+    (worker,) = own_cluster.add_workers()
 
-        async def meanwhile(bundled: Bundled, _: OnCluster) -> None:
-            await to_thread.run_sync(cluster.add_workers)
-            worker.send_signal(signal.SIGSTOP)
-            await until(lambda: len(bundled.begun) == WHOLE)
-            bundled.go.touch()
-            worker.send_signal(signal.SIGCONT)
-
-        bundled = await play(cluster, tmp_path, meanwhile)
+    async def meanwhile(bundled: Bundled, executor: OnCluster) -> None:
+        (address,) = executor._connection._there
+        await to_thread.run_sync(own_cluster.add_workers)
+        worker.send_signal(signal.SIGSTOP)
+        await to_thread.run_sync(give_up, own_cluster.address, address)
+        await until(lambda: len(bundled.begun) == WHOLE)
+        bundled.go.touch()
+        worker.send_signal(signal.SIGCONT)
         await until(lambda: worker.poll() is not None)
+
+    bundled = await play(own_cluster, tmp_path, meanwhile)
     assert bundled.statuses == ["unknown"] * (STUCK + 1) + ["success"] * (WHOLE - STUCK - 1)
     assert bundled.begun == dict.fromkeys(range(WHOLE), 1)
 
 
+@pytest.mark.usefixtures("uncut")
 async def test_an_interrupt_holds_back_what_has_not_begun(own_cluster: DaskCluster, tmp_path: Path) -> None:
     """Also of a bundle that is at work: its first calls end, the others say that they were not begun."""
     own_cluster.add_workers()
@@ -193,18 +212,22 @@ async def test_an_interrupt_holds_back_what_has_not_begun(own_cluster: DaskClust
     assert len(bundled.begun) == STUCK + 1
 
 
+@pytest.mark.usefixtures("uncut")
 @pytest.mark.parametrize("place", [0, STUCK, WHOLE - 1])
 async def test_a_cancelled_call_leaves_the_others_of_its_bundle(
-    own_cluster: DaskCluster, tmp_path: Path, place: int
+    own_cluster: DaskCluster, tmp_path: Path, place: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What has not begun runs. One that hangs is killed: of what had begun with it nobody has heard."""
     own_cluster.add_workers()
 
-    async def meanwhile(bundled: Bundled, _: OnCluster) -> None:
+    async def meanwhile(bundled: Bundled, executor: OnCluster) -> None:
+        if place == STUCK:
+            bundled.scopes[place].cancel()
+            return
+        monkeypatch.setattr(executor_module, "CANCELLED_WITHIN", 600.0)
         bundled.scopes[place].cancel()
-        if place != STUCK:
-            await anyio.sleep(0.2)
-            bundled.go.touch()
+        await until(lambda: any(way.key is None for way in executor._under_way))
+        bundled.go.touch()
 
     bundled = await play(own_cluster, tmp_path, meanwhile)
     begun = "unknown" if place == STUCK else "success"

@@ -15,9 +15,11 @@ import pytest
 from anyio import to_thread
 from contract import until
 from dask_cluster import kill
-from distributed import Client
+from distributed import Client, Scheduler, Worker
+from distributed.worker_state_machine import FreeKeysEvent
 from executing import all_ended, call, on_cluster
 from test_cluster_losses import Follow, processing
+from test_cluster_tasks import FREE, HOST
 
 from batch_runner.service.local.dask import connection
 
@@ -214,3 +216,30 @@ async def test_the_record_can_not_be_asked_while_the_client_is_closed(own_cluste
         await client.rpc.close()
         assert not await executor.never_began(f"run_{executor.session}")
         assert await executor._connection.withdraw({"key": [f"run_{executor.session}"]}) == {}
+
+
+async def test_a_worker_keeps_no_answer_that_nobody_takes(tmp_path: Path) -> None:
+    """A call may be cancelled just when it has ended: its task is forgotten and was never there to be taken."""
+    async with (
+        Scheduler(host=HOST, port=0, dashboard_address=FREE) as scheduler,
+        Worker(
+            scheduler.address, nthreads=1, local_directory=str(tmp_path), host=HOST, dashboard_address=FREE
+        ) as worker,
+        on_cluster(scheduler.address) as executor,
+    ):
+        assert (await executor.run(call("echo"))).status == "success"
+        seat: Any = worker.plugins["batch_runner"]
+        ended: list[str] = []
+
+        class Cancelled(dict[str, Any]):
+            def __setitem__(self, key: str, answer: Any) -> None:
+                super().__setitem__(key, answer)
+                ended.append(key)
+                worker.handle_stimulus(FreeKeysEvent(keys=[key], stimulus_id="cancelled"))
+
+        seat._ended = Cancelled()
+        async with anyio.create_task_group() as group:
+            group.start_soon(executor.run, call("echo"))
+            await until(lambda: bool(ended) and ended[0] not in worker.state.tasks)
+            group.cancel_scope.cancel()
+        assert seat._ended == {}

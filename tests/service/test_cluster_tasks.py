@@ -257,10 +257,13 @@ def test_the_record_of_runs_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_plugin, "MOST_RUNS", 3)
     first, second, foreign = ("run_" + letter * 16 + "{}" for letter in "abc")
     record = AttemptCounter()
-    record._scheduler = cast("Scheduler", SimpleNamespace(tasks={f"key-{n}" for n in range(9)}, clients={"living"}))
-    record.open_session("", "gone", "a" * 16)
+    record._scheduler = cast(
+        "Scheduler", SimpleNamespace(tasks={f"key-{n}" for n in range(9)}, clients={"there", "living"})
+    )
+    record.open_session("", "there", "a" * 16)
     assert [record.claim(f"key-{number}", run=first.format(number)) for number in range(3)] == [0, 0, 0]
     assert record.claim("key-3", run=first.format(0)) == 1
+    record.open_session("a" * 16, "gone", "")
     assert [record.never_began(first.format(number)) for number in (0, 9)] == [False, True]
     record.open_session("", "living", "b" * 16)
     assert record.claim("key-4", run=second.format(0)) == 0
@@ -282,6 +285,30 @@ def test_a_session_goes_on_with_another_client() -> None:
     assert not any(record.never_began("run_" + session) for session in (known, lost, new))
     record._scheduler.clients.clear()
     assert [record.never_began("run_" + session) for session in (known, lost, new)] == [True, False, True]
+
+
+def test_what_never_began_never_will() -> None:
+    """A connection that breaks on one side alone leaves its tasks in Dask, also when the program is gone."""
+    record = AttemptCounter()
+    record._scheduler = cast("Scheduler", SimpleNamespace(tasks={"key"}, clients={"client"}))
+    run = f"run_{record.open_session('', 'client', 'a' * 16)}1"
+    record._scheduler.clients.clear()
+    assert record.never_began(run)
+    assert record.claim("key", run=run) == 1
+    assert record.never_began(run)
+
+
+def test_nothing_is_said_of_a_bundle_with_a_run_that_is_older_than_the_record() -> None:
+    """It was named when another scheduler was there, so that its beginning is known as long as its task is."""
+    record = AttemptCounter()
+    record._scheduler = cast("Scheduler", SimpleNamespace(tasks={"key"}, clients={"client"}))
+    session = record.open_session("a" * 16, "client", "b" * 16)
+    new, old = f"run_{session}1", f"run_{'a' * 16}1"
+    assert [record.claim("key", place, run) for place, run in enumerate((new, old))] == [0, 0]
+    assert record.withdraw({"key": [new, old]}) == {"key": 2}
+    cast("set[str]", record._scheduler.tasks).clear()
+    assert record.withdraw({"key": [new, old]}) == record.withdraw({"key": [old, new]}) == {}
+    assert record.withdraw({"key": [new]}) == {"key": 1}
 
 
 @pytest.mark.parametrize(

@@ -111,14 +111,15 @@ class AttemptCounter(SchedulerPlugin):
     def claim(self, key: str, place: int = 0, run: str = "") -> int:
         """How often a bundle, or the `run` that is at this place of it, was begun before; 0: it is about to begin.
 
-        One that nobody waits for any more doesn't begin either.
+        One that nobody waits for any more doesn't begin either: Dask may keep a task whose client is gone.
         """
-        if key not in self._scheduler.tasks or key in self._withdrawn:
+        session = self._sessions.get(run[SESSION])
+        is_wanted = session is None or session.client in self._scheduler.clients
+        if not is_wanted or key not in self._scheduler.tasks or key in self._withdrawn:
             return 1
         places = self._claimed.setdefault(key, Counter())
-        before = places[place]
-        places[place] += 1
-        if session := self._sessions.get(run[SESSION]):
+        before, places[place] = places[place], places[place] + 1
+        if session is not None:
             before += run in session.begun
             self._runs += run not in session.begun
             session.begun.add(run)
@@ -137,14 +138,14 @@ class AttemptCounter(SchedulerPlugin):
     def withdraw(self, bundles: dict[str, list[str]]) -> dict[str, int]:
         """How many errands of each bundle, with these runs, have begun: its first ones. No other will.
 
-        Nothing is said of one whose task is not here, and whose session is not known.
+        Nothing is said of one whose task is not here, unless the sessions of all its runs are known.
         """
         begun = dict[str, int]()
         for key, runs in bundles.items():
             if key in self._scheduler.tasks:
                 begun[key] = len(self._claimed.get(key, ()))
-            elif session := self._sessions.get(runs[0][SESSION]):
-                begun[key] = sum(run in session.begun for run in runs)
+            elif all(run[SESSION] in self._sessions for run in runs):
+                begun[key] = sum(run in self._sessions[run[SESSION]].begun for run in runs)
         self._withdrawn.update(begun)
         return begun
 
@@ -231,8 +232,7 @@ def work(version: str, key: str, bundle: bytes) -> bytes:
     declined: only its `key` can be read here.
     """
     worker = get_worker()
-    done: bytes = sync(worker.loop, _work, worker, version, key, bundle)
-    return done
+    return sync(worker.loop, _work, worker, version, key, bundle)
 
 
 async def _work(worker: Worker, version: str, key: str, bundle: bytes) -> bytes:
@@ -349,7 +349,7 @@ class WorkerSeat(WorkerPlugin):
 
     def transition(self, key: Any, start: Any, finish: Any, **_: Any) -> None:
         """Called by Dask for each change of a task: one that is released at work is wanted by nobody any more."""
-        if start == "memory":
+        if start == "memory" or finish == "forgotten":
             self._ended.pop(key, None)
         answer = self._ended[key]["answer"] if finish == "memory" and key in self._ended else None
         if answer and len(answer) <= SHORT and not self._is_closing:
