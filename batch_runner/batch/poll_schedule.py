@@ -46,6 +46,8 @@ GOOD, SLOW = (1.25, 0.05), (2.0, 0.25)
 """Answers are good, or slow, up to or from so many times the usual time and so many seconds more."""
 SMOOTHING = 0.125
 """The weight of the last answer in the mean time that answers take (as in RFC 6298, section 2.3)."""
+FEW = 64
+"""Runs that have ended and are remembered all the same, beside as many as there are."""
 FORGET = 60.0
 """Seconds in which the usual time of answers doubles if none is as quick."""
 
@@ -138,7 +140,7 @@ class _Watched(msgspec.Struct):
     """A run in flight: when it started, was last seen going, and is to be looked at next (inf: it is being looked at).
 
     `is_fresh`: it has been watched from its start. `waited`: how long the look that is out had to wait for the rate.
-    By `until` it is due at the latest.
+    At `until` it is due, whatever the rate.
     """
 
     started: float
@@ -160,6 +162,7 @@ class Schedule:
         self._rate = PollRate(limits)
         self._runs: dict[int, _Watched] = {}
         self._queue: list[tuple[float, int]] = []
+        self._lasts: list[tuple[float, int]] = []
         self._ages: deque[float] = deque(maxlen=ENDS)
         self._usual = 0.0
         self._floor = SHORTEST
@@ -176,8 +179,15 @@ class Schedule:
         return self._unnoticed / self._lasted if self._lasted else 0.0
 
     def add(self, run: int, now: float, age: float | None = 0.0, until: float = inf) -> None:
-        """Watch a run that started `age` seconds ago; None: long ago, so it is looked at soon and counts from then."""
+        """Watch a run that started `age` seconds ago; None: long ago, so it is looked at soon and counts from then.
+
+        At `until` it is due, whatever the rate: nobody is asked for it then.
+        """
         self._runs[run] = watched = _Watched(now - (age or 0.0), now, inf, age == 0, until)
+        if until < inf:
+            heappush(self._lasts, (until, run))
+        if len(self._lasts) > 2 * len(self._runs) + FEW:  # most have ended long before
+            self._lasts = sorted((other.until, number) for number, other in self._runs.items() if other.until < inf)
         self._want(run, watched, now + self._interval(0.0) if watched.is_fresh else now)
 
     def remove(self, run: int) -> None:
@@ -234,6 +244,11 @@ class Schedule:
 
     def due(self, now: float) -> int | None:
         """The run to look at now, None if it isn't time. What is handed out counts against the rate."""
+        while self._last_at() <= now:
+            watched = self._runs[run := heappop(self._lasts)[1]]
+            if watched.wanted < inf:
+                watched.wanted = inf
+                return run
         if now < self.next_at():
             return None
         wanted, run = heappop(self._queue)
@@ -248,13 +263,22 @@ class Schedule:
             wanted, run = self._queue[0]
             watched = self._runs.get(run)
             if watched is not None and watched.wanted == wanted:
-                return max(wanted, self._rate.opens_at)
+                return min(max(wanted, self._rate.opens_at), self._last_at())
             heappop(self._queue)
+        return self._last_at()
+
+    def _last_at(self) -> float:
+        """When the first run is due for the last time."""
+        while self._lasts:
+            until, run = self._lasts[0]
+            if run in self._runs:
+                return until
+            heappop(self._lasts)
         return inf
 
     def _want(self, run: int, watched: _Watched, at: float) -> None:
-        watched.wanted = at = min(at, watched.until)
-        heappush(self._queue, (at, run))
+        watched.wanted = min(at, watched.until)
+        heappush(self._queue if at < watched.until else self._lasts, (watched.wanted, run))
 
     def _interval(self, age: float) -> float:
         # Before the first end nobody knows what is young: a burst of equal starts ends in one moment.

@@ -124,6 +124,8 @@ class Poller:
         else:
             del self._followings[following.number]
             self._schedule.remove(following.number)
+            if not len(self._schedule):
+                self._moved.set()  # `drive` is to wait for no run's timeout any more
         return found
 
     def hurry(self) -> None:

@@ -62,7 +62,7 @@ class Batch:
         run = int(self.now * 1e6) * 1000 + len(self.alive)
         if run not in self.alive:
             self.alive.add(run)
-            self.schedule.add(run, self.now, age=value)
+            self.schedule.add(run, self.now, age=value, until=inf if value > 25 else self.now + value)
 
     def remove(self, _value: float) -> None:
         run = min(self.alive, default=-1)

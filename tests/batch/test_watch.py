@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -116,6 +117,35 @@ async def test_a_run_that_takes_too_long_is_overdue() -> None:
     found, _ = await follow(service, run_timeout=600)
     assert found == Overdue("running")
     assert anyio.current_time() - service.began == pytest.approx(600)
+
+
+async def test_no_run_waits_for_a_poll_to_be_overdue() -> None:
+    """With a hundred runs, a poll a second and a pause of a minute, each is given up on time: nobody is asked then."""
+    service = Service(lambda _run, now: seen("running") if now < 590 else trouble(503, retry_after=60), takes=0.5)
+    followed: list[float] = []
+    poller = Poller(service.poll, Schedule(PollLimits.fixed(Rate(1, 1.0))), 600, random.Random(1))
+
+    async def follow_one(began: float) -> None:
+        assert isinstance(await follow_to_its_end(poller, Run("r", "queued"), lambda _: None), Overdue)
+        followed.append(anyio.current_time() - began)
+
+    async with driven(poller), anyio.create_task_group() as runs:
+        for _ in range(100):
+            runs.start_soon(follow_one, anyio.current_time())
+            await anyio.sleep(0.1)
+    assert followed == pytest.approx([600] * 100)
+    assert len(service.polls) < 620
+
+
+def test_runs_that_have_ended_are_forgotten() -> None:
+    """A run that is stuck for long keeps nothing of the thousands that end meanwhile."""
+    schedule = Schedule(PollLimits.fixed(Rate(20, 1.0)))
+    schedule.add(0, 0.0, until=1800.0)
+    for run in range(1, 5_000):
+        schedule.add(run, run / 10, until=run / 10 + 1800)
+        schedule.remove(run)
+        schedule.due(run / 10)
+    assert len(pickle.dumps(schedule)) < 10_000
 
 
 async def test_a_fresh_run_may_be_unknown_for_a_while() -> None:
