@@ -114,19 +114,24 @@ class Poller:
     async def look(self, following: Following) -> Followed | None:
         """Poll a run whose turn it is. Gives what became of it, which is all; None where it goes on."""
         found: Followed | None = Overdue(following.status)
-        if anyio.current_time() < following.until:
-            with anyio.CancelScope(deadline=following.until):
-                found = await self._ask(following)
-        if found is None and following.is_last_look and following.is_learned:
-            found = Overdue(following.status)
-        if found is None:
-            self._wake()
-        else:
-            del self._followings[following.number]
-            self._schedule.remove(following.number)
-            if not len(self._schedule):
-                self._moved.set()  # `drive` is to wait for no run's timeout any more
+        try:
+            if anyio.current_time() < following.until:
+                with anyio.CancelScope(deadline=following.until):
+                    found = await self._ask(following)
+            if found is None and following.is_last_look and following.is_learned:
+                found = Overdue(following.status)
+        finally:  # one whose look fails is not followed any more either: its row would end twice
+            if found is None:
+                self._wake()
+            else:
+                self._leave(following)
         return found
+
+    def _leave(self, following: Following) -> None:
+        del self._followings[following.number]
+        self._schedule.remove(following.number)
+        if not len(self._schedule):
+            self._moved.set()  # `drive` is to wait for no run's timeout any more
 
     def hurry(self) -> None:
         """Look at all runs now, and as often as may be from now on."""

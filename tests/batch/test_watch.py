@@ -270,3 +270,18 @@ async def test_a_look_that_lasts_is_cut_off_at_the_run_timeout() -> None:
     found, _ = await follow(service, run_timeout=100)
     assert found == Overdue("running")
     assert anyio.current_time() - service.began == pytest.approx(100)
+
+
+async def test_a_run_whose_look_fails_is_followed_no_more() -> None:
+    """Its new status couldn't be recorded, say: its row has ended with that, and would end once more."""
+
+    def full(_status: str) -> None:
+        raise OSError("the disk is full")
+
+    service = Service(ending_at(60))
+    async with service.polling() as poller:
+        with pytest.raises(OSError, match="full"):
+            await follow_to_its_end(poller, Run("r", "queued"), full)
+        poller.hurry()
+        await anyio.sleep(120)
+    assert len(service.polls) == 1
