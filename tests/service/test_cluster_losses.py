@@ -16,7 +16,7 @@ from anyio import to_thread
 from contract import OWN, until
 from dask_cluster import DaskCluster, kill
 from distributed import Client
-from executing import all_ended, call, is_alive, number_in, on_cluster
+from executing import all_ended, call, is_alive, named, number_in, on_cluster
 
 from batch_runner.log import facts_of
 from batch_runner.service.local.dask import bundle, connection, worker_plugin
@@ -192,14 +192,14 @@ async def test_an_interrupt_begins_nothing_more(own_cluster: DaskCluster, tmp_pa
     begun = Follow(tmp_path, repeatable=False)
     endings: list[RunEnd] = []
 
-    async def run_another(executor: Executor) -> None:
-        endings.append(await executor.run(call("echo")))
+    async def run_another(executor: Executor, number: int) -> None:
+        endings.append(await executor.run(named(call("echo"), executor, number)))
 
     async with on_cluster(own_cluster.address) as executor, anyio.create_task_group() as group:
         group.start_soon(begun.run, executor)
         await begun.has_begun()
-        for _ in range(executor._most_bundles + 3):
-            group.start_soon(run_another, executor)
+        for number in range(executor._most_bundles + 3):
+            group.start_soon(run_another, executor, number)
         await until(lambda: len(executor._waiting) >= 3)
         executor.wind_down()
         await until(lambda: len(endings) == executor._most_bundles + 3)

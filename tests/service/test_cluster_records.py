@@ -10,14 +10,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import msgspec
 import pytest
 from anyio import to_thread
 from contract import until
 from dask_cluster import kill
 from distributed import Client, Scheduler, Worker
 from distributed.worker_state_machine import FreeKeysEvent
-from executing import all_ended, call, on_cluster
+from executing import all_ended, call, named, on_cluster
 from test_cluster_losses import Follow, processing
 from test_cluster_tasks import FREE, HOST
 
@@ -30,17 +29,10 @@ if TYPE_CHECKING:
     from dask_cluster import DaskCluster
 
     from batch_runner.service.local.dask.cluster import OnCluster
-    from batch_runner.service.local.tasks import Call
 
 if sys.platform == "win32":
     pytest.skip("signals are POSIX", allow_module_level=True)
 pytestmark = [pytest.mark.anyio, pytest.mark.long]
-
-
-def named(a_call: Call, executor: OnCluster, number: int) -> Call:
-    """The call with the id of a run of this program's."""
-    context = msgspec.structs.replace(a_call.context, run_id=f"run_{executor.session}{number:016}")
-    return msgspec.structs.replace(a_call, context=context)
 
 
 class Waiting(Follow):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import msgspec
 from contract import OWN, until
 
 from batch_runner.fs import _is_alive
@@ -58,6 +59,12 @@ def call(
 ) -> Call:
     """A call of one of the tests' own tasks, or of another file's."""
     return Call(TaskSource(function, file), params, Context("run_1", "session_1", files), limit, repeatable)
+
+
+def named(a_call: Call, executor: Executor, number: int) -> Call:
+    """The call with the id of a run of this program's."""
+    context = msgspec.structs.replace(a_call.context, run_id=f"run_{executor.session}{number:016}")
+    return msgspec.structs.replace(a_call, context=context)
 
 
 async def all_ended(executor: Executor, calls: list[Call]) -> list[RunEnd]:
