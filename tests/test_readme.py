@@ -38,7 +38,7 @@ SAMPLES = ROOT / "samples"
 README = (ROOT / "README.md").read_text("utf-8")
 DOCUMENTS = {"README": README} | {path.stem: path.read_text("utf-8") for path in sorted(FOLDER.glob("*.md"))}
 JOBS = [(name, job) for name, text in DOCUMENTS.items() for job in re.findall(r"```toml\n(.+?)```", text, re.DOTALL)]
-FOREIGN = {"--host", "--hypothesis-profile", "--now", "--nthreads", "--nworkers"}
+FOREIGN = {"--dist", "--host", "--hypothesis-profile", "--now", "--nthreads", "--nworkers"}
 """Options of other programs."""
 SECRETS = {"PING_ID": "ping", "MAIL_PASSWORD": "word", "SLACK": "slack://TA/TB/TC", "ANCHORBROWSER_API_KEY": "a key"}
 COMMAND = re.compile(rf"\bbatch-runner ((?:{'|'.join(program.commands)})\b.*)")
